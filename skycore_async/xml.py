@@ -1,0 +1,141 @@
+"""Safe XML, both ways.
+
+Reading is xmltodict's work; this module stands guard around it, because what
+arrives at a postback URL may come from anyone:
+
+* A document larger than `MAX_BYTES`, or with more than `MAX_TAGS` tags, is
+  refused before a parser sees it.
+* Any DOCTYPE is refused at its first byte.  Neither side of the wire format
+  has one, and it is what entity expansion, external entities and default
+  attributes need.
+* A declared encoding that is not in a short list of plain ones is refused.
+  Python remembers every name it was asked for, so made-up ones would fill the
+  memory, and some of its codecs are no character sets.
+* Nesting deeper than `MAX_DEPTH`, or an element with more than `MAX_FIELDS`
+  fields or with an attribute longer than `MAX_ATTRIBUTE`, is refused after it.
+
+So a hostile body costs at most one linear pass, and what gets through can be
+compared, copied, pickled and shown without recursing too deep.
+
+White space inside an element is kept: a TEXT may begin with a space.  Who
+wants it stripped, strips it.
+
+Writing is plain escaping: the documents have six flat fields.
+"""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any, Final
+from xml.parsers import expat
+
+import xmltodict
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_TAGS: Final = 50_000
+MAX_DEPTH: Final = 16
+MAX_FIELDS: Final = 1024
+MAX_ATTRIBUTE: Final = 4096
+
+WHITE_SPACE: Final = " \t\r\n"
+# White space and a byte order mark; no document begins with a byte of either.
+BEFORE_DOCUMENT: Final = (WHITE_SPACE + "\ufeff").encode()
+
+_ENCODINGS: Final = re.compile(
+    r"utf-?8|utf-16(be|le)?|us-ascii|iso-8859-1?\d|windows-125\d", re.IGNORECASE
+)
+
+# A bare CR would be read back as LF (XML 1.0, section 2.11).
+_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+
+
+class XMLRefused(ValueError):
+    """What was to be read is no XML that this package reads; the text says why."""
+
+
+def escape(text: str) -> str:
+    """Escape `text` for the inside of an element."""
+    return text.translate(_ESCAPES)
+
+
+def parse(document: bytes | str) -> tuple[str, Any]:
+    """Parse a document into the name of its root and xmltodict's value of it.
+
+    The value is a dict for an element with children or attributes (attribute
+    names after `@`, its own text under `#text`), a str for one with text
+    alone, None for an empty one, and a list where a name repeats.
+
+    `bytes` are decoded as the document declares (UTF-8 without a declaration);
+    a `str` is text already, whatever it declares.
+
+    Raises XMLRefused for whatever is not well formed or breaks a limit.
+    """
+    if len(document) > MAX_BYTES:
+        raise XMLRefused(f"larger than {MAX_BYTES:,} bytes")
+    try:
+        if isinstance(document, str):
+            body, encoding = document.encode(), "utf-8"
+        else:
+            body, encoding = document, None
+        body = body.lstrip(BEFORE_DOCUMENT)
+        tags = body.count(b"<")
+        if tags > MAX_TAGS:
+            raise XMLRefused(f"more than {MAX_TAGS:,} tags")
+        tree = xmltodict.parse(
+            body,
+            encoding,
+            _GUARDED,
+            disable_entities=False,  # they need the DOCTYPE that is refused already
+            strip_whitespace=False,
+        )
+    except XMLRefused:
+        raise
+    except expat.ExpatError as error:
+        raise XMLRefused(f"not well-formed XML: {error}") from error
+    except (ValueError, LookupError) as error:
+        # A lone surrogate in a str, or a part of ISO 8859 that there is not.
+        raise XMLRefused(f"not readable XML: {error}") from error
+    # Too small a document cannot break a limit of shape: a level takes two
+    # tags, a field four bytes.  Nearly every real one is that small.
+    if tags > 2 * MAX_DEPTH or len(body) > MAX_ATTRIBUTE:
+        _check_shape(tree)
+    return tree.popitem()
+
+
+def _refuse_doctype(*_declaration: object) -> None:
+    raise XMLRefused("a DOCTYPE is not accepted")
+
+
+def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
+    if encoding is not None and not _ENCODINGS.fullmatch(encoding):
+        raise XMLRefused(f"the encoding {encoding[:40]} is not accepted")
+
+
+def _guarded_parser(encoding: str | None, separator: str | None) -> expat.XMLParserType:
+    parser = expat.ParserCreate(encoding, separator)
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    if encoding is None:
+        parser.XmlDeclHandler = _check_declaration
+    return parser
+
+
+_GUARDED: Final = SimpleNamespace(ParserCreate=_guarded_parser)
+
+
+def _check_shape(value: Any, levels: int = MAX_DEPTH) -> None:
+    if not levels:
+        raise XMLRefused(f"nested deeper than {MAX_DEPTH} levels")
+    if type(value) is list:
+        for inner in value:
+            if type(inner) is dict:
+                _check_shape(inner, levels)
+        return
+    if len(value) > MAX_FIELDS:
+        raise XMLRefused(f"more than {MAX_FIELDS:,} fields in one element")
+    for name, field in value.items():
+        if type(field) is str:
+            if len(field) > MAX_ATTRIBUTE and name[0] == "@":
+                raise XMLRefused(f"the attribute {name[1:41]} is longer than {MAX_ATTRIBUTE:,}")
+        elif field is not None:
+            _check_shape(field, levels - 1)
