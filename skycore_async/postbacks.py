@@ -1,0 +1,306 @@
+"""Postback bodies in, typed notifications out.  No I/O, no framework.
+
+Strategy: find the document (bare, or in a form field `xml`), parse it safely,
+take it apart into single notifications, and build each from a table by its
+ORIGIN and CODE.
+
+Rules:
+
+* What is no postback raises `PostbackError`, and nothing else does.
+* What is a postback is never lost.  A notification of an unknown kind, or one
+  that contradicts its kind (an element twice where one is meant), becomes an
+  `UnknownNotification` with all of it in `raw`, and costs its neighbours in
+  the bundle nothing.
+* An unknown status is never guessed to be good or bad news.
+* Element and attribute names are read in any letter case, since the provider's
+  own examples differ in it (`ID`/`id`, `CREATED`/`created`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, TypeVar, get_args
+from urllib.parse import unquote_to_bytes
+
+import attrs
+
+from . import xml
+from .codes import (
+    CODE_STATES,
+    STATUS_TEXTS,
+    DeliveryState,
+    FailureReason,
+    carrier_status,
+)
+from .errors import PostbackError
+from .messages import (
+    DeliveryReceipt,
+    InboundSMS,
+    Notification,
+    SentNotification,
+    SubscriptionChange,
+    UnknownNotification,
+)
+
+_FORM_FIELD: Final = re.compile(rb"(?:^|&)xml=", re.IGNORECASE)
+_Fields = dict[str, Any]
+
+
+def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
+    """Parse the body of a postback request into its notifications, in order.
+
+    `body` is what the provider posted: a `<NOTIFICATION>`, a `<POSTBACK>` that
+    bundles many, a flat `<POSTBACK>`, or any of these in a form field `xml`.
+    Pass bytes where you have them; they are decoded as the document declares.
+
+    Raises PostbackError for a body that is none of these, or is hostile or
+    larger than 1 MiB.
+    """
+    try:
+        root, tree = xml.parse(_document(body))
+    except xml.XMLRefused as error:
+        raise PostbackError(f"this body is no postback: {error}") from error
+    take_apart = _ROOTS.get(root.upper())
+    if take_apart is None:
+        raise PostbackError(
+            f"this body is no postback: <{root[:40]}> is neither <POSTBACK> nor <NOTIFICATION>"
+        )
+    notifications = tuple(map(_notification, take_apart(tree)))
+    if not notifications:
+        raise PostbackError("this body is no postback: <POSTBACK> is empty")
+    return notifications
+
+
+def _document(body: bytes | str) -> bytes | str:
+    if body.startswith("<") if isinstance(body, str) else body.startswith(b"<"):
+        return body
+    if len(body) > xml.MAX_BYTES:
+        raise PostbackError(f"this body is no postback: larger than {xml.MAX_BYTES:,} bytes")
+    encoded = body if isinstance(body, bytes) else body.encode(errors="surrogatepass")
+    encoded = encoded.lstrip(xml.BEFORE_DOCUMENT)
+    if not encoded:
+        raise PostbackError("this body is no postback: it is empty")
+    field = _FORM_FIELD.search(encoded.partition(b"<")[0])
+    if field is None:
+        return body
+    value = encoded[field.end() :]
+    first = value.partition(b"&")[0]
+    if b"<" in first:
+        # Sent as a form, but never encoded as one: `&` and `+` are its own.
+        document = value[: value.rfind(b">") + 1]
+        return document if isinstance(body, bytes) else document.decode(errors="surrogatepass")
+    return unquote_to_bytes(first.rstrip().replace(b"+", b" "))
+
+
+def _of_postback(tree: Any) -> list[_Fields]:
+    flat = _node(tree)
+    nodes: list[_Fields] = []
+    for name in [name for name in flat if name.upper() == "NOTIFICATION"]:
+        value = flat.pop(name)
+        elements: list[Any] = value if type(value) is list else [value]
+        nodes += map(_node, elements)
+    if any(name[0] != "@" for name in flat):
+        nodes.append(flat)
+    return nodes
+
+
+_ROOTS: Final[dict[str, Callable[[Any], list[_Fields]]]] = {
+    "NOTIFICATION": lambda tree: [_node(tree)],
+    "POSTBACK": _of_postback,
+}
+
+
+def _node(element: Any) -> _Fields:
+    """Give xmltodict's value of an element as a dict, without the indentation in it."""
+    node: _Fields = element if type(element) is dict else {"#text": element or ""}
+    if "#text" in node and not node["#text"].strip(xml.WHITE_SPACE):
+        del node["#text"]
+    return node
+
+
+# Names in upper case, and the other spelling in the provider's own examples.
+_ATTRIBUTES: Final[dict[str, str]] = {
+    "@CREATED": "created",
+    "@ID": "id",
+    "@created": "created",
+    "@id": "id",
+    "AGGREGATORID": "aggregator_id",
+    "BODY": "body",
+    "BRANDNAME": "brand_name",
+    "CAMPAIGNID": "campaign_id",
+    "CAMPAIGNTITLE": "campaign_title",
+    "CODE": "code",
+    "FROM": "from_",
+    "FROM_MASK": "from_mask",
+    "HISTORYID": "history_id",
+    "KEYWORD": "keyword",
+    "MOBILE": "mobile",
+    "ORIGIN": "origin",
+    "RECEIVED": "received",
+    "SHORTCODE": "short_code",
+    "SOURCE": "source",
+    "SPID": "spid",
+    "STATUS": "status",
+    "STATUSDETAILS": "detail",
+    "TEXT": "text",
+    "TIMESTAMP": "timestamp",
+    "TO": "to",
+    "TRACKINGID": "tracking_id",
+    "TRANSACTIONID": "transaction_id",
+}
+_TIMES: Final = ("created", "received", "timestamp")
+# White space is part of an SMS; around any other field it is layout.
+_VERBATIM: Final = frozenset({"keyword", "text"})
+
+
+def _notification(node: _Fields) -> Notification:
+    values: _Fields = {}
+    fits = _gather(node, values)
+    for attribute in _TIMES:
+        if attribute in values:
+            values[attribute] = _time(values[attribute])
+    values["raw"] = node
+    kind = (values.get("origin"), values.get("code"))
+    build = _BUILDERS.get(kind, _unknown) if fits else _unknown
+    return build(values)
+
+
+def _gather(fields: _Fields, values: _Fields) -> bool:
+    """Put the fields that are an attribute of some notification into `values`.
+
+    Returns False where one stands twice, or holds elements instead of a text.
+    """
+    fits = True
+    for name, value in fields.items():
+        attribute = _ATTRIBUTES.get(name) or _ATTRIBUTES.get(name.upper())
+        if attribute is None or value is None:
+            continue
+        if attribute in values:
+            fits = False
+        elif type(value) is not str:
+            fits &= _gather_element(name, attribute, value, values)
+        elif attribute in _VERBATIM:
+            values[attribute] = value
+        elif text := value.strip():
+            values[attribute] = text
+    return fits
+
+
+def _gather_element(name: str, attribute: str, element: Any, values: _Fields) -> bool:
+    if type(element) is not dict:
+        return False
+    if attribute == "body":
+        return _gather(_node(element), values)
+    if attribute == "status" and _gather_pair(element, values):
+        return True
+    if any(inner[0] not in "@#" for inner in element):
+        return False
+    # Attributes beside a text cost it nothing.
+    return _gather({name: element.get("#text")}, values)
+
+
+def _gather_pair(element: dict[str, str], values: _Fields) -> bool:
+    """Read the STATUS element of the NOTIFICATION form, a pair of attributes."""
+    protocol, status = element.get("@PROTOCOL"), element.get("@STATUS")
+    if protocol is None or status is None:
+        element = {name.upper(): value for name, value in element.items()}
+        # `protocole` is the spelling of the N202 edition.
+        protocol = element.get("@PROTOCOL", element.get("@PROTOCOLE"))
+        status = element.get("@STATUS")
+    if protocol is None and status is None:
+        return False
+    values["protocol"], values["status"] = protocol and protocol.strip(), status and status.strip()
+    return True
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+_N = TypeVar("_N", bound=Notification)
+
+_FIELDS: Final[dict[Any, frozenset[str]]] = {
+    kind: frozenset(attrs.fields_dict(kind)) for kind in get_args(Notification)
+}
+
+
+def _make(kind: type[_N], values: _Fields) -> _N:
+    fields = _FIELDS[kind]
+    if not values.keys() <= fields:
+        # An element that belongs to another kind; it is still in `raw`.
+        values = {name: values[name] for name in values.keys() & fields}
+    return kind(**values)
+
+
+def _unknown(values: _Fields) -> UnknownNotification:
+    return _make(UnknownNotification, values)
+
+
+def _sent(values: _Fields) -> SentNotification | DeliveryReceipt:
+    # The NOTIFICATION form has receipts with the code of a sent notification;
+    # only the STATUS element tells them apart.
+    if "protocol" not in values and _told(values) in (None, _SENT):
+        return _make(SentNotification, values)
+    return _receipt(values)
+
+
+def _receipt(values: _Fields) -> DeliveryReceipt:
+    told = _told(values)
+    values["state"], values["reason"] = _reconciled(CODE_STATES[values["code"]], told)
+    return _make(DeliveryReceipt, values)
+
+
+_Verdict = tuple[DeliveryState, FailureReason | None]
+_SENT: Final[_Verdict] = (DeliveryState.SENT, None)
+_UNKNOWN: Final[_Verdict] = (DeliveryState.UNKNOWN, None)
+
+
+def _told(values: _Fields) -> _Verdict | None:
+    """Give what the STATUS says, in words in `detail` too; None where there is no STATUS."""
+    status = values.get("status")
+    if "protocol" in values:
+        carrier = carrier_status(values["protocol"] or "", status or "")
+        if carrier is None:
+            return _UNKNOWN
+        values.setdefault("detail", carrier.meaning)
+        return carrier.state, carrier.reason
+    return None if status is None else STATUS_TEXTS.get(status.lower(), _UNKNOWN)
+
+
+def _reconciled(by_code: DeliveryState, told: _Verdict | None) -> _Verdict:
+    """Hold what the CODE says against what the STATUS says, which is the more exact."""
+    if by_code is not DeliveryState.FAILED:
+        return told or (by_code, None)
+    if told is None or told == _UNKNOWN:
+        return by_code, FailureReason.UNKNOWN
+    # Where the code says failed and the status says not, believe neither.
+    return told if told[0] is DeliveryState.FAILED else _UNKNOWN
+
+
+def _inbound(values: _Fields) -> InboundSMS:
+    values.setdefault("timestamp", values.get("received"))
+    values["text"] = values.get("text") or values.get("keyword") or ""
+    return _make(InboundSMS, values)
+
+
+def _subscription(values: _Fields) -> SubscriptionChange:
+    values["subscribed"] = values["code"] == "N301"
+    return _make(SubscriptionChange, values)
+
+
+# The kinds not listed (MMS, e-mail, passes, E999) are documented by the
+# provider and not about SMS: they stay whole as unknown notifications.
+_BUILDERS: Final[dict[tuple[str | None, str | None], Callable[[_Fields], Notification]]] = {
+    ("SMS_MT", "N201"): _sent,
+    ("SMS_MT", "N202"): _receipt,
+    ("SMS_MT", "E201"): _receipt,
+    ("SMS_MT", "E202"): _receipt,
+    ("SMS_MO", "N211"): _inbound,
+    ("SUB", "N301"): _subscription,
+    ("SUB", "N302"): _subscription,
+}

@@ -1,0 +1,217 @@
+"""The error tree: which code makes which error, what it says, and that it travels.
+
+The table of codes is a copy of the provider's documentation, with the class
+that each code is to make; the code of the package is held to it, not to itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+
+import pytest
+
+from skycore_async import (
+    AuthenticationFailed,
+    BillingProblem,
+    ConfigurationError,
+    InvalidCampaign,
+    InvalidMessage,
+    InvalidRecipient,
+    InvalidRequest,
+    InvalidSender,
+    InvalidText,
+    NotSent,
+    NotSubscribed,
+    OperatorNotSupported,
+    OutcomeUnknown,
+    PermissionDenied,
+    PostbackError,
+    QuotaExhausted,
+    RecipientBlocked,
+    Rejected,
+    Scope,
+    SkycoreError,
+    Throttled,
+    errors,
+)
+from skycore_async.codes import API_ERRORS
+
+REJECTIONS = {
+    "E100": (InvalidRequest, Scope.REQUEST),
+    "E101": (InvalidRequest, Scope.REQUEST),
+    "E102": (AuthenticationFailed, Scope.ACCOUNT),
+    "E103": (AuthenticationFailed, Scope.ACCOUNT),
+    "E104": (AuthenticationFailed, Scope.ACCOUNT),
+    "E105": (PermissionDenied, Scope.ACCOUNT),
+    "E107": (PermissionDenied, Scope.ACCOUNT),
+    "E108": (InvalidRequest, Scope.REQUEST),
+    "E109": (PermissionDenied, Scope.ACCOUNT),
+    "E110": (InvalidRecipient, Scope.MESSAGE),
+    "E111": (InvalidSender, Scope.SENDER),
+    "E112": (PermissionDenied, Scope.ACCOUNT),
+    "E114": (RecipientBlocked, Scope.MESSAGE),
+    "E120": (QuotaExhausted, Scope.ACCOUNT),
+    "E201": (InvalidRecipient, Scope.MESSAGE),
+    "E621": (InvalidRecipient, Scope.MESSAGE),
+    "E623": (Rejected, Scope.MESSAGE),
+    "E628": (OperatorNotSupported, Scope.MESSAGE),
+    "E650": (OperatorNotSupported, Scope.MESSAGE),
+    "E651": (OperatorNotSupported, Scope.MESSAGE),
+    "E712": (InvalidText, Scope.MESSAGE),
+    "E713": (BillingProblem, Scope.ACCOUNT),
+    "E714": (InvalidCampaign, Scope.CAMPAIGN),
+    "E715": (NotSubscribed, Scope.MESSAGE),
+}
+# These say something else than a rejection.
+THROTTLES = ("E106", "E113")
+DOUBTS = ("E503",)
+
+
+@pytest.mark.parametrize(("code", "expected"), REJECTIONS.items(), ids=REJECTIONS)
+def test_a_code_makes_its_class_and_scope(
+    code: str, expected: tuple[type[Rejected], Scope]
+) -> None:
+    """Each documented code makes the class that names the cure, with the code's scope."""
+    error = Rejected.of(code=code, info="as the provider says")
+    assert (type(error), error.scope) == expected
+    assert (error.code, error.info) == (code, "as the provider says")
+    assert str(error) == f"{code}: as the provider says"
+    assert not error.may_have_been_sent
+
+
+def test_every_documented_code_is_in_the_table() -> None:
+    """No code that the provider documents is left to chance."""
+    assert {*REJECTIONS, *THROTTLES, *DOUBTS} == API_ERRORS.keys()
+
+
+@pytest.mark.parametrize(
+    ("code", "info", "text"),
+    [
+        pytest.param("E713", None, "E713: billing problem on the account", id="our own words"),
+        pytest.param("E999", "new", "E999: new", id="unknown code"),
+        pytest.param("E999", None, "E999: the API gave no reason", id="no words at all"),
+        pytest.param(None, "why", "no error code: why", id="no code"),
+        pytest.param(None, None, "no error code: the API gave no reason", id="nothing"),
+    ],
+)
+def test_a_rejection_says_all_there_is(code: str | None, info: str | None, text: str) -> None:
+    """The text has the code and the provider's reason, or ours where it gave none."""
+    assert str(Rejected.of(code=code, info=info)) == text
+
+
+@pytest.mark.parametrize("code", ["E999", None])
+def test_a_code_in_no_table_is_a_plain_rejection(code: str | None) -> None:
+    """What is unknown is not guessed: a plain Rejected of unknown scope."""
+    error = Rejected.of(code=code)
+    assert (type(error), error.scope) == (Rejected, Scope.UNKNOWN)
+
+
+def drawn_tree() -> dict[str, tuple[str, bool, set[str]]]:
+    """Read the tree in the docstring: for each class its parent, if a ValueError, its codes."""
+    tree: dict[str, tuple[str, bool, set[str]]] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        drawn = re.match(r"    ([│ ├└─]*)(\w+)( \(ValueError\))?(?: {2,}(.*))?$", line)
+        if drawn:
+            branch, name, value_error, remark = drawn.groups()
+            above[len(branch) // 4 :] = [name]
+            parent = above[-2] if len(above) > 1 else "Exception"
+            codes = set(re.findall(r"E\d{3}", remark or ""))
+            tree[name] = (parent, bool(value_error), codes)
+    return tree
+
+
+def classes_below(base: type[Exception]) -> list[type[Exception]]:
+    return [base, *(found for below in base.__subclasses__() for found in classes_below(below))]
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    """The tree at the head of the module has every class, its parent and its codes."""
+    real = {}
+    for each in classes_below(SkycoreError):
+        if each.__module__ != errors.__name__:
+            continue  # one of a test
+        made_by = {code for code, (kind, _) in REJECTIONS.items() if kind is each is not Rejected}
+        codes = {*THROTTLES} if each is Throttled else made_by
+        real[each.__name__] = (each.__bases__[0].__name__, issubclass(each, ValueError), codes)
+    assert drawn_tree() == real
+
+
+ERRORS = {
+    "SkycoreError": SkycoreError("why"),
+    "ConfigurationError": ConfigurationError("why"),
+    "InvalidMessage": InvalidMessage("why", field="to"),
+    "NotSent": NotSent("why"),
+    "Throttled": Throttled("why", code="E106", info="slow down", retry_after=2.5),
+    "Throttled by HTTP": Throttled("why"),
+    **{code: Rejected.of(code=code, info="why") for code in REJECTIONS},
+    "Rejected": Rejected(code=None, info=None),
+    "OutcomeUnknown": OutcomeUnknown("why", http_status=502, code="E503"),
+    "OutcomeUnknown, no answer": OutcomeUnknown("why"),
+    "PostbackError": PostbackError("why"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, "pickle"])
+def test_an_error_travels(error: SkycoreError, travel: object) -> None:
+    """An error that was pickled or copied is the same: class, text, fields and notes."""
+    sent = copy.copy(error)
+    sent.add_note("a note")
+    arrived = travel(sent) if callable(travel) else pickle.loads(pickle.dumps(sent))  # noqa: S301
+    assert arrived is not sent
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert arrived.args == error.args
+    assert vars(arrived) == {**vars(error), "__notes__": ["a note"]}
+    assert arrived.may_have_been_sent == error.may_have_been_sent
+    assert arrived.__cause__ is None
+
+
+class Unpicklable(Exception):
+    """An exception whose constructor cannot be called again."""
+
+    def __init__(self, *, needed: str) -> None:
+        super().__init__(needed)
+
+
+class Stubborn(Exception):
+    """An exception that refuses to be pickled."""
+
+    def __reduce__(self) -> str:
+        raise RuntimeError("not me")
+
+
+def test_a_cause_travels_along() -> None:
+    """A cause is kept, with its own cause where that is an error of ours."""
+    error, between = OutcomeUnknown("lost"), NotSent("before")
+    between.__cause__ = ConnectionError("reset")
+    error.__cause__ = between
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
+    assert repr(arrived.__cause__) == "NotSent('before')"
+    assert repr(arrived.__cause__.__cause__) == "ConnectionError('reset')"
+
+
+@pytest.mark.parametrize("cause", [Unpicklable(needed="x"), Stubborn()], ids=repr)
+def test_a_cause_that_cannot_travel_is_left_behind(cause: Exception) -> None:
+    """A cause that cannot be pickled, or not be made again, does not keep the error back."""
+    error = OutcomeUnknown("lost")
+    error.__cause__ = cause
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
+    assert (str(arrived), arrived.__cause__) == ("lost", None)
+
+
+def test_only_doubt_may_have_been_sent() -> None:
+    """`may_have_been_sent` tells doubt from certainty, for every class of the tree."""
+    doubtful = {
+        each for each in classes_below(SkycoreError) if vars(each).get("may_have_been_sent")
+    }
+    assert doubtful == {OutcomeUnknown}
+
+
+def test_an_invalid_message_names_its_field() -> None:
+    """The text begins with the argument at fault, which is in `field` too."""
+    error = InvalidMessage("empty", field="text")
+    assert (str(error), error.field) == ("text: empty", "text")
