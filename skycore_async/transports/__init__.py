@@ -1,0 +1,1 @@
+"""Roads: ways to get a request out and its answer back."""

@@ -1,0 +1,69 @@
+"""What a transport is: one request out, one answer back, or one of two failures.
+
+Only a transport knows whether a byte of the request can have left.  So it is
+the transport that says `NotSent`, with proof, or `OutcomeUnknown`, without;
+what the answer means is no concern of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol, runtime_checkable
+
+import attrs
+
+# Bytes of an answer after which a transport stops reading: a real one takes a
+# few hundred, and a longer one is read as none.
+MAX_RESPONSE: Final = 1024 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One HTTP request.  What holds the API key is kept out of its `repr`.
+
+    `body` is sent with POST, `query` belongs to the URL of a GET.
+    """
+
+    method: str
+    url: str
+    query: str = attrs.field(default="", repr=False)
+    body: bytes = attrs.field(default=b"", repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    @property
+    def target(self) -> str:
+        """The URL with its query."""
+        return f"{self.url}?{self.query}" if self.query else self.url
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """The answer to a `Request`, its body as it came; header names are in lower case.
+
+    What may repeat the request, and with it the API key, is kept out of its `repr`.
+    """
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Gets a request out and its answer back, exactly once.
+
+    A transport never repeats a request and never follows a redirect: either
+    could be a second SMS.
+    """
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Send `request` and read the answer within `timeout` seconds.
+
+        Raises NotSent where no byte of the request can have left, and
+        OutcomeUnknown for every other failure.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...

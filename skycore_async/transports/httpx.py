@@ -1,0 +1,312 @@
+"""The default road, on httpx, for asyncio and trio.
+
+Strategy: one connection a lane.  A lane is an `httpx.AsyncHTTPTransport` of a
+single connection; free lanes are kept last in, first out, so that few stay
+warm and the others expire.  The lanes are the pool and the limit of what is in
+flight in one.
+
+Rules:
+
+* A lane whose exchange broke, timed out or was cancelled is closed and never
+  used again.
+* `NotSent` takes proof: httpcore's trace shows that the writing of the request
+  never began.  The class of an exception proves nothing by itself.
+* An error of ours has a copy of httpx's as its cause, without the frames:
+  their locals hold the request, and with it the API key.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import anyio
+import httpx
+
+from ..errors import NotSent, OutcomeUnknown
+from .base import MAX_RESPONSE, Request, Response
+
+# Common servers close an idle connection after 5 seconds, and a request that
+# meets the closing is a message in doubt.
+KEEPALIVE_EXPIRY: Final = 4.0
+
+_Extensions = dict[str, Any]
+
+_CLOSING_TIME: Final = 1.0  # seconds for closing a connection before it is dropped
+
+# Of the whole time, what waiting for a connection may take; so that httpx cleans
+# up, and says what it waited for, before the whole time is over.
+_CONNECTING_SHARE: Final = 0.8
+
+# Where nothing was traced: what httpx raises before it has any connection.
+_BEFORE_ANY_CONNECTION: Final = (httpx.InvalidURL, httpx.PoolTimeout)
+
+
+class HttpxTransport:
+    """Send over a pool of httpx connections, at most `max_in_flight` at once.
+
+    `verify` and `proxy` mean what they mean to httpx: certificate checks or an
+    `ssl.SSLContext`, which can hold a client certificate, and a proxy's URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_in_flight: int = 50,
+        verify: ssl.SSLContext | bool = True,
+        proxy: str | httpx.Proxy | None = None,
+    ) -> None:
+        self._verify = httpx.create_ssl_context(verify=verify)
+        self._proxy = proxy
+        # One to begin with, so that a wrong proxy is an error here.
+        self._free = [self._new_lane()]
+        self._slots = anyio.Semaphore(max_in_flight, fast_acquire=True)
+        self._closed = False
+        _mask_keys_in_logs()
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Send `request` within `timeout` seconds, the wait for a free lane included."""
+        deadline = anyio.current_time() + timeout
+        async with self._lane(timeout) as lane:
+            left = max(0.0, deadline - anyio.current_time())
+            # A lane is all httpcore's: what it does not trace has not happened.
+            progress = _Progress(traced=True)
+            return await _exchange(functools.partial(_over_lane, lane), request, left, progress)
+
+    async def aclose(self) -> None:
+        """Close every idle connection; one in use is closed when its exchange ends."""
+        self._closed = True
+        while self._free:
+            await _close(self._free.pop())
+
+    @asynccontextmanager
+    async def _lane(self, timeout: float) -> AsyncIterator[httpx.AsyncHTTPTransport]:
+        if self._closed:
+            raise RuntimeError("this transport is closed")
+        with anyio.move_on_after(timeout) as waiting:
+            await self._slots.acquire()
+        if waiting.cancelled_caught:
+            raise NotSent(f"no connection was free within {timeout:.3g} seconds")
+        try:
+            lane = self._free.pop() if self._free else self._new_lane()
+            try:
+                yield lane
+            except BaseException:
+                await _close(lane)
+                raise
+            if self._closed:
+                await _close(lane)
+            else:
+                self._free.append(lane)
+        finally:
+            self._slots.release()
+
+    def _new_lane(self) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(
+            verify=self._verify,
+            proxy=self._proxy,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_EXPIRY),
+        )
+
+
+class HttpxClientTransport:
+    """Send over the caller's own `httpx.AsyncClient`, which stays the caller's to close.
+
+    Its pool, proxies, certificates, hooks, cookies and headers apply, other
+    than the headers that a request names itself.  Redirects are never followed,
+    whatever its settings.
+    """
+
+    def __init__(self, http_client: httpx.AsyncClient) -> None:
+        self._http_client = http_client
+        self._closed = False
+        _mask_keys_in_logs()
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Send `request` within `timeout` seconds, the wait for a free connection included."""
+        if self._closed or self._http_client.is_closed:
+            raise RuntimeError("this transport is closed")
+        return await _exchange(self._over_client, request, timeout, _Progress())
+
+    async def aclose(self) -> None:
+        """Send nothing more; the connections are the caller's to close."""
+        self._closed = True
+
+    async def _over_client(self, request: Request, extensions: _Extensions) -> httpx.Response:
+        made = _made(self._http_client.build_request, request, extensions)
+        return await self._http_client.send(made, stream=True, follow_redirects=False)
+
+
+async def _over_lane(
+    lane: httpx.AsyncHTTPTransport, request: Request, extensions: _Extensions
+) -> httpx.Response:
+    return await lane.handle_async_request(_made(httpx.Request, request, extensions))
+
+
+def _made(
+    make: Callable[..., httpx.Request], request: Request, extensions: _Extensions
+) -> httpx.Request:
+    made = make(
+        request.method,
+        # A URL with a query holds the key and a text: it is not kept.
+        httpx.URL(request.target) if request.query else _url(request.url),
+        headers=request.headers,
+        content=request.body or None,
+        extensions=extensions,
+    )
+    made.stream = _Body(request.body)
+    return made
+
+
+@functools.lru_cache(maxsize=8)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A body in one piece.
+
+    httpx's own is a generator, which a failed or cancelled write leaves half run;
+    trio does not forgive that.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._left = [body]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Body(self._body)
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+class _Progress:
+    """What httpcore's trace tells of one exchange."""
+
+    def __init__(self, *, traced: bool = False) -> None:
+        self.traced = traced
+        self.request_began = False
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        self.traced = True
+        if event.endswith(".send_request_headers.started"):
+            # A CONNECT goes to a proxy, before the request itself.
+            self.request_began |= info["request"].method != b"CONNECT"
+
+    def proves_not_sent(self, fault: Exception | None = None) -> bool:
+        # Without a trace the connections are not httpcore's, and what is called
+        # a ConnectError there may be one that broke after the request.
+        if not self.traced:
+            return isinstance(fault, _BEFORE_ANY_CONNECTION)
+        return not self.request_began
+
+
+async def _exchange(
+    send: Callable[[Request, _Extensions], Awaitable[httpx.Response]],
+    request: Request,
+    timeout: float,
+    progress: _Progress,
+) -> Response:
+    failure: NotSent | OutcomeUnknown | None = None
+    with anyio.move_on_after(timeout):
+        try:
+            return await _read(await send(request, _extensions(timeout, progress)))
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the message is in doubt
+            failure = _failed(fault, progress)
+    # Raised out here, so that no context keeps the frames of the exchange.
+    raise failure or _timed_out(timeout, progress)
+
+
+def _extensions(timeout: float, progress: _Progress) -> _Extensions:
+    connecting = timeout * _CONNECTING_SHARE
+    return {
+        "timeout": {
+            "connect": connecting,
+            "pool": connecting,
+            "read": timeout,
+            "write": timeout,
+        },
+        "trace": progress.trace,
+    }
+
+
+async def _read(response: httpx.Response) -> Response:
+    body = bytearray()
+    # Raw, because a decoder that fails leaves generators half run, as above.  A
+    # caller's hook may have read the answer already.
+    chunks = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw
+    with anyio.CancelScope() as reading:
+        try:
+            async for chunk in chunks():
+                body += chunk
+                if len(body) > MAX_RESPONSE:
+                    # A `break` would leave them half run, too.
+                    reading.cancel()
+        finally:
+            await response.aclose()
+    return Response(status=response.status_code, headers=response.headers, body=bytes(body))
+
+
+def _timed_out(timeout: float, progress: _Progress) -> NotSent | OutcomeUnknown:
+    if progress.proves_not_sent():
+        return NotSent(f"no connection within {timeout:.3g} seconds")
+    return OutcomeUnknown(f"no answer within {timeout:.3g} seconds")
+
+
+def _failed(fault: Exception, progress: _Progress) -> NotSent | OutcomeUnknown:
+    what = _masked(f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__)
+    error: NotSent | OutcomeUnknown
+    if progress.proves_not_sent(fault):
+        error = NotSent(f"no connection: {what}")
+    else:
+        error = OutcomeUnknown(f"no answer: {what}")
+    error.__cause__ = _without_frames(fault)
+    return error
+
+
+def _without_frames(fault: Exception) -> Exception:
+    if all(isinstance(arg, str) for arg in fault.args):
+        with suppress(Exception):
+            return type(fault)(*map(_masked, fault.args))
+    return RuntimeError(_masked(repr(fault)))
+
+
+async def _close(lane: httpx.AsyncHTTPTransport) -> None:
+    with anyio.move_on_after(_CLOSING_TIME, shield=True), suppress(Exception):
+        await lane.aclose()
+
+
+# Of a GET, in its URL or in a Location that has that URL in its own query.
+_KEY: Final = re.compile(
+    r"(api_key=)[^&#\s'\"]*|(api_key%3D)(?:(?!%26)[^&#\s'\"])*", re.IGNORECASE
+)
+
+
+def _masked(text: str) -> str:
+    return _KEY.sub(r"\1\2***", text)
+
+
+class _KeyMask(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if (masked := _masked(message)) != message:
+            record.msg, record.args = masked, None
+        return True
+
+
+# Who logs URLs or headers; hpack is HTTP/2's.
+_TALKATIVE: Final = ("httpx", "httpcore.http11", "httpcore.http2", "hpack.hpack", "hpack.table")
+
+
+@functools.cache
+def _mask_keys_in_logs() -> None:
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_KeyMask())

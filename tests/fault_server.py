@@ -1,0 +1,363 @@
+"""A server that misbehaves by script, over real sockets on the loopback.
+
+Strategy: a script is a tuple of steps, plain values that a small loop plays on
+one connection; after its last step the connection is closed.  The first
+connection gets the first script, and the last script is for all that follow.
+Raw sockets, because no HTTP library can be made to misbehave in these ways.
+
+Rules:
+
+* Every request that was read whole is in `requests`: whatever the client made
+  of the answer, this is what the provider could have acted on.
+* A step that waits ends when the client goes or the server stops; no step
+  sleeps for longer than it has to.
+
+`FAULTS` and `GOOD` are the tables: a name, and what happens on the wire.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import re
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+
+@attrs.frozen
+class Read:
+    """Read one request whole."""
+
+
+@attrs.frozen
+class Send:
+    """Send these bytes."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Drip:
+    """Send these bytes over and over, with a pause after each, until the client has enough."""
+
+    data: bytes
+    pause: float = 0.02
+
+
+@attrs.frozen
+class Wait:
+    """Do nothing for a while."""
+
+    seconds: float
+
+
+@attrs.frozen
+class Hang:
+    """Say nothing until the client hangs up."""
+
+
+@attrs.frozen
+class Reset:
+    """Break the connection with a RST."""
+
+
+@attrs.frozen
+class Secure:
+    """Speak TLS from here on, with the certificate for localhost."""
+
+
+Step = Read | Send | Drip | Wait | Hang | Reset | Secure
+Script = tuple[Step, ...]
+
+SUCCESS: Final = (
+    b"<RESPONSE><STATUS>Success</STATUS><TRACKINGID>SMS_12345</TRACKINGID>"
+    b"<TO>15551234888</TO></RESPONSE>"
+)
+
+
+def answer(
+    body: bytes = SUCCESS, *, status: str = "200 OK", headers: dict[str, str] | None = None
+) -> bytes:
+    """Write an HTTP answer."""
+    fields = {"Content-Type": "text/xml", "Content-Length": str(len(body)), **(headers or {})}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body
+
+
+def chunked(body: bytes) -> bytes:
+    """Write an answer in two chunks."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = (body[:40], body[40:], b"")
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+def html(status: str, **headers: str) -> bytes:
+    """Write the kind of answer that a gateway gives."""
+    body = b"<html><body><h1>" + status.encode() + b"</h1></body></html>"
+    return answer(body, status=status, headers={"Content-Type": "text/html", **headers})
+
+
+# Each of them leaves the message in doubt.
+FAULTS: Final[dict[str, Script]] = {
+    "closes before reading": (),
+    "reads and closes": (Read(),),
+    "reads and resets": (Read(), Reset()),
+    "half a status line": (Read(), Send(b"HTTP/1.1 2")),
+    "headers without an end": (Read(), Send(b"HTTP/1.1 200 OK\r\nContent-Type: text/x")),
+    "headers and no body": (Read(), Send(answer()[: -len(SUCCESS)])),
+    "half a body": (Read(), Send(answer()[:-40])),
+    "half a body, then a reset": (Read(), Send(answer()[:-40]), Reset()),
+    "half a chunk": (Read(), Send(chunked(SUCCESS)[:-60])),
+    "a chunk size that is no number": (
+        Read(),
+        Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\n"),
+    ),
+    "no HTTP": (Read(), Send(b"220 smtp.example ESMTP\r\n")),
+    "gzip that nobody asked for": (
+        Read(),
+        Send(answer(gzip.compress(SUCCESS), headers={"Content-Encoding": "gzip"})),
+    ),
+    "an endless body": (
+        Read(),
+        Send(b"HTTP/1.1 200 OK\r\n\r\n"),
+        Drip(b"x" * 256 * 1024, pause=0),
+    ),
+    "204 without a body": (Read(), Send(b"HTTP/1.1 204 No Content\r\n\r\n")),
+    "301": (Read(), Send(html("301 Moved Permanently", Location="/elsewhere"))),
+    "307": (Read(), Send(html("307 Temporary Redirect", Location="/elsewhere"))),
+    "302 to nowhere": (Read(), Send(html("302 Found", Location="https://[nowhere"))),
+    "400": (Read(), Send(html("400 Bad Request"))),
+    "404": (Read(), Send(html("404 Not Found"))),
+    "500": (Read(), Send(html("500 Internal Server Error"))),
+    "502": (Read(), Send(html("502 Bad Gateway"))),
+}
+
+# These leave it in doubt too, and take the client's whole timeout.
+SLOW_FAULTS: Final[dict[str, Script]] = {
+    "hangs before reading": (Hang(),),
+    "reads and hangs": (Read(), Hang()),
+    "only 100 Continue": (Read(), Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Hang()),
+    "hangs within the body": (Read(), Send(answer()[:-40]), Hang()),
+    "drips headers": (Read(), Send(b"HTTP/1.1 200 OK\r\n"), Drip(b"X-More: 1\r\n")),
+    "drips a body": (
+        Read(),
+        Send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"),
+        Drip(b" "),
+    ),
+}
+
+# Unusual, and still an answer that says Success.
+GOOD: Final[dict[str, Script]] = {
+    "plain": (Read(), Send(answer())),
+    "then closes, as it said": (Read(), Send(answer(headers={"Connection": "close"}))),
+    "without a length": (Read(), Send(b"HTTP/1.0 200 OK\r\n\r\n" + SUCCESS)),
+    "chunked": (Read(), Send(chunked(SUCCESS))),
+    "after 100 Continue": (Read(), Send(b"HTTP/1.1 100 Continue\r\n\r\n" + answer())),
+    "byte by byte": (
+        Read(),
+        *(Send(bytes([byte])) for byte in answer()),
+    ),
+    "with status 500": (Read(), Send(answer(status="500 Internal Server Error"))),
+    "before reading": (Send(answer()), Read()),
+}
+
+_LENGTH: Final = re.compile(rb"^content-length: *([0-9]+)", re.IGNORECASE | re.MULTILINE)
+
+# For localhost alone, and for no one else: its key is right here.
+CERTIFICATE: Final = """\
+-----BEGIN CERTIFICATE-----
+MIIBZzCCAQ2gAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
+c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
+CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKDQ88MqkAqhLi/N
+RsOisMHn7J17e5zUNchAOe1Qxl+mlvGTgjdPFFVJBh8vUnviVbioF1IzugewIaeE
+3gsquqmjTjBMMBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAPBgNVHRMBAf8E
+BTADAQH/MB0GA1UdDgQWBBQWAoaimtzJnq6jP8lyiY0C0gSj7DAKBggqhkjOPQQD
+AgNIADBFAiEAxtLrjZd6uOSPBRF8WuoAvUK+y7/79kCqpjeLD6mG6gMCIEfpN6QZ
+THv/Drxa92NSwMWfQiy2nMK2TSntPMd/0XQk
+-----END CERTIFICATE-----
+"""
+_PRIVATE_KEY: Final = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgwZ+F6zi7GtVLLBgS
+DMs2WnIYDkPGTYUGGuBkWeIlguShRANCAASg0PPDKpAKoS4vzUbDorDB5+yde3uc
+1DXIQDntUMZfppbxk4I3TxRVSQYfL1J74lW4qBdSM7oHsCGnhN4LKrqp
+-----END PRIVATE KEY-----
+"""
+
+
+class FaultServer:
+    """Play a script on each connection, from a thread, while the context is entered."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._scripts = scripts
+        self._players: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._acceptor = threading.Thread(target=self._accept)
+
+    @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/API/wxml/1.3/index.php"
+
+    @property
+    def secure_url(self) -> str:
+        return f"https://localhost:{self.port}/API/wxml/1.3/index.php"
+
+    def hung_up(self, timeout: float = 2) -> bool:
+        """Wait until no connection is open any more."""
+        for player in tuple(self._players):
+            player.join(timeout)
+        return not any(player.is_alive() for player in self._players)
+
+    def __enter__(self) -> Self:
+        self._acceptor.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        # Closing a listener does not wake a thread that waits in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for player in self._players:
+            player.join()
+
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+            self.connections += 1
+            self._opened(connection)
+            player = threading.Thread(target=self._play, args=(connection, script))
+            self._players.append(player)
+            player.start()
+
+    def _opened(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.add(connection)
+
+    def _play(self, connection: socket.socket, script: Script) -> None:
+        try:
+            for step in script:
+                if isinstance(step, Secure):
+                    # The plain socket gives its file descriptor away here.
+                    connection = server_context().wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
+                    self._opened(connection)
+                else:
+                    self._do(step, connection)
+        except OSError:
+            pass  # the client may hang up at any step
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+    def _do(
+        self, step: Read | Send | Drip | Wait | Hang | Reset, connection: socket.socket
+    ) -> None:
+        match step:
+            case Read():
+                self.requests.append(_read(connection))
+            case Send(data):
+                connection.sendall(data)
+            case Drip(data, pause):
+                while not self._stopped.wait(pause):
+                    connection.sendall(data)
+            case Wait(seconds):
+                self._stopped.wait(seconds)
+            case Hang():
+                while connection.recv(65536):
+                    pass
+            case Reset():
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+def _read(connection: socket.socket) -> bytes:
+    request = b""
+    while True:
+        head, end, body = request.partition(b"\r\n\r\n")
+        if end:
+            length = _LENGTH.search(head)
+            if len(body) >= (int(length[1]) if length else 0):
+                return request
+        data = connection.recv(65536)
+        if not data:
+            raise ConnectionError("the client hung up within its request")
+        request += data
+
+
+@functools.cache
+def server_context() -> ssl.SSLContext:
+    """Make the server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        chain = Path(folder, "chain.pem")
+        chain.write_text(_PRIVATE_KEY + CERTIFICATE, "ascii")
+        context.load_cert_chain(chain)
+    return context
+
+
+@functools.cache
+def client_context() -> ssl.SSLContext:
+    """Make the client's side of TLS, which trusts this server and no other."""
+    return ssl.create_default_context(cadata=CERTIFICATE)
+
+
+@contextmanager
+def unreachable() -> Iterator[str]:
+    """Give the URL of a server whose queue is full: connecting to it takes for ever."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(2)]
+        try:
+            for client in waiting:
+                client.setblocking(False)
+                client.connect_ex(address)
+            yield f"http://127.0.0.1:{address[1]}/"
+        finally:
+            for client in waiting:
+                client.close()
+
+
+@contextmanager
+def refused() -> Iterator[str]:
+    """Give the URL of a port where nothing listens, and nothing will."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/"
