@@ -1,0 +1,134 @@
+"""The pretend Skycore as a Starlette application: acts on what `exchange` decides.
+
+A request is decided on, and its postbacks are taken in, in one step without an
+await: when the caller has its answer, the message is in the log and its
+postbacks are pending.
+
+Runs in a `ServerThread`, whose connections it can reset.  Needs the extra
+`server`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final
+
+import anyio
+
+from ..extras import missing
+from ..serving import reset, transport_of
+from .answers import Ending, Reply
+from .delivery import Delivery
+from .exchange import METHODS, Decision
+
+try:
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+    from starlette.types import Receive, Scope, Send
+except ImportError as error:
+    raise missing("server", error) from error
+
+PATH: Final = "/API/wxml/1.3/index.php"
+"""Where the real API answers."""
+
+Decide = Callable[[str, bytes, bytes], Decision]
+
+
+def make_app(decide: Decide, delivery: Delivery, *, time_scale: float) -> Starlette:
+    """Make the application; `decide` gets the method, the query string and the body."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response()
+        decision = decide(request.method, request.scope["query_string"], body)
+        posted = delivery.add(decision.postbacks)
+        if decision.postbacks_first:
+            await _first_of(posted.wait, partial(_gone, request))
+        if decision.delay:
+            await _first_of(
+                partial(anyio.sleep, decision.delay * time_scale), partial(_gone, request)
+            )
+        return await _ENDINGS[decision.reply.ending](request, decision.reply)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(delivery.run)
+            yield
+            tasks.cancel_scope.cancel()
+
+    return Starlette(routes=[Route(PATH, answer, methods=METHODS)], lifespan=lifespan)
+
+
+async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def run(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            tasks.cancel_scope.cancel()
+
+        for wait in waits:
+            tasks.start_soon(run, wait)
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the connection is, whoever ended it."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _response(reply: Reply) -> Response:
+    return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
+
+
+class _CutShort(Response):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        half = bytes(self.body)[: len(self.body) // 2]
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        transport_of(scope).close()
+        await _gone(Request(scope, receive))
+
+
+async def _whole(_: Request, reply: Reply) -> Response:
+    return _response(reply)
+
+
+async def _cut_short(_: Request, reply: Reply) -> Response:
+    return _CutShort(reply.body, status_code=reply.status, headers=dict(reply.headers))
+
+
+async def _hang(request: Request, _: Reply) -> Response:
+    await _gone(request)
+    return Response()
+
+
+async def _close(request: Request, reply: Reply) -> Response:
+    transport_of(request.scope).close()
+    return await _hang(request, reply)
+
+
+async def _drop(request: Request, reply: Reply) -> Response:
+    reset(transport_of(request.scope))
+    return await _hang(request, reply)
+
+
+_ENDINGS: Final[Mapping[Ending, Callable[[Request, Reply], Awaitable[Response]]]] = {
+    Ending.WHOLE: _whole,
+    Ending.CUT_SHORT: _cut_short,
+    Ending.CLOSE: _close,
+    Ending.DROP: _drop,
+    Ending.HANG: _hang,
+}

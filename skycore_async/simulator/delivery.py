@@ -1,0 +1,161 @@
+"""Postbacks posted over HTTP: what `outbox` says is due, and no more than that.
+
+One task waits for what is due next and starts a task for each POST, of which
+at most `MAX_IN_FLIGHT` run at a time; all of them belong to `run`.
+
+Used from two threads: `run` and `add` from the server's, the rest from any.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import anyio
+import attrs
+import httpx
+
+from .outbox import Outbox, Parcel
+from .postbacks import Postback, PostbackForm, bundle, form_field, render
+
+ANSWER_TIMEOUT: Final = 10.0
+"""How long the provider waits for an answer to a postback, in seconds."""
+
+MAX_IN_FLIGHT: Final = 20
+
+
+@attrs.frozen(kw_only=True)
+class PostbackAttempt:
+    """A postback that was posted, and what came of it.
+
+    `attempt` counts from 1.  `status` is the HTTP status of the answer; where
+    none came, it is None and `error` says why.
+    """
+
+    url: str
+    body: bytes
+    attempt: int
+    status: int | None
+    error: str | None
+
+
+class Delivery:
+    """Post postbacks to `url` until they are answered with HTTP 200 or given up.
+
+    While `url` is None, nothing new is taken in.  With `as_form_field`, a
+    document is sent as the form field `xml` and not bare.  `timeout` is how
+    long an answer may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        url: str | None = None,
+        form: PostbackForm = PostbackForm.NOTIFICATION,
+        as_form_field: bool = False,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
+        self.url = url
+        self._outbox = outbox
+        self._form = form
+        self._as_form_field = as_form_field
+        self._timeout = timeout
+        self._attempts: list[PostbackAttempt] = []
+        self._changed = threading.Condition()
+        # Made in the server's event loop: the caller's may be trio's.
+        self._woken: anyio.Event | None = None
+
+    @property
+    def attempts(self) -> tuple[PostbackAttempt, ...]:
+        """Every POST that was made, in the order of their ends."""
+        with self._changed:
+            return tuple(self._attempts)
+
+    def wait_until_settled(self, timeout: float) -> bool:
+        """Block until nothing is pending, and return True; False after `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._outbox.pending, timeout)
+
+    def add(self, postbacks: tuple[Postback, ...]) -> anyio.Event:
+        """Take in a message's postbacks.
+
+        The event is set when each was posted once, whatever the answer.
+        """
+        posted = anyio.Event()
+        if self.url is None or not postbacks:
+            posted.set()
+            return posted
+        with self._changed:
+            self._outbox.add(postbacks, anyio.current_time(), on_posted=posted.set)
+        self._wake()
+        return posted
+
+    async def run(self) -> None:
+        """Post what falls due, until cancelled; what is pending then is forgotten."""
+        slots = anyio.Semaphore(MAX_IN_FLIGHT)
+        try:
+            # A proxy from the environment has no way to a loopback address.
+            async with (
+                httpx.AsyncClient(timeout=self._timeout, trust_env=False) as client,
+                anyio.create_task_group() as posts,
+            ):
+                while True:
+                    await slots.acquire()
+                    posts.start_soon(self._post, client, await self._next_due(), slots)
+        finally:
+            with self._changed:
+                self._outbox.clear()
+                self._changed.notify_all()
+
+    async def _next_due(self) -> Parcel:
+        while True:
+            self._woken = anyio.Event()
+            with self._changed:
+                parcel = self._outbox.take(anyio.current_time())
+                wait = self._outbox.wait(anyio.current_time())
+            if parcel is not None:
+                return parcel
+            with anyio.move_on_after(wait):
+                await self._woken.wait()
+
+    async def _post(
+        self, client: httpx.AsyncClient, parcel: Parcel, slots: anyio.Semaphore
+    ) -> None:
+        url, body = self.url or "", self._body(parcel)
+        status, error = await self._exchange(client, url, body)
+        attempt = PostbackAttempt(
+            url=url, body=body, attempt=parcel.attempt, status=status, error=error
+        )
+        with self._changed:
+            self._attempts.append(attempt)
+            self._outbox.settle(parcel, status, anyio.current_time())
+            self._changed.notify_all()
+        self._wake()
+        slots.release()
+
+    async def _exchange(
+        self, client: httpx.AsyncClient, url: str, body: bytes
+    ) -> tuple[int | None, str | None]:
+        try:
+            response = await client.post(url, content=body, headers=self._headers)
+        except httpx.HTTPError as error:
+            return None, repr(error)
+        return response.status_code, None
+
+    def _wake(self) -> None:
+        if self._woken is not None:
+            self._woken.set()
+
+    def _body(self, parcel: Parcel) -> bytes:
+        if len(parcel.postbacks) == 1:
+            document = render(parcel.postbacks[0], self._form)
+        else:
+            document = bundle(parcel.postbacks)
+        return form_field(document) if self._as_form_field else document
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        if self._as_form_field:
+            return {"content-type": "application/x-www-form-urlencoded"}
+        return {"content-type": "text/xml; charset=utf-8"}

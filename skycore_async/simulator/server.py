@@ -1,0 +1,208 @@
+"""The simulator itself: a pretend Skycore that runs in a thread and tells what it saw.
+
+The server's thread decides and logs, any other thread reads and sets; one lock
+stands between them, and it is never held over I/O.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from .account import Account
+from .behaviours import BY_LAST_DIGITS, Behaviour
+from .delivery import ANSWER_TIMEOUT, Delivery, PostbackAttempt
+from .exchange import Decision, ReceivedMessage, Skycore
+from .outbox import Outbox
+from .postbacks import PostbackForm
+
+if TYPE_CHECKING:
+    from typing import Self
+
+# Every interval of the provider's, unless told otherwise, is a hundredth of
+# what it is: five repetitions of a postback take 15 s and not 25 minutes.
+TIME_SCALE: Final = 0.01
+
+
+class Simulator:
+    """A pretend Skycore on loopback, running while the context is open.
+
+    Works with `with` and with `async with` (asyncio or trio), and can be
+    entered again; the log goes on then.
+
+    * `account`: the account's settings; can be replaced while running.
+    * `postback_url`: where postbacks go; None for nowhere, and messages taken
+      then get none.  Can be set while running, and what is pending follows.
+    * `postback_form`: which of the two forms they have.
+    * `bundle_postbacks`: post what is pending once a minute (scaled), up to 300
+      together, as only the NOTIFICATION form can.
+    * `postbacks_as_form_field`: send them as the form field `xml`, not bare.
+    * `postback_timeout`: how long an answer to one may take, in seconds; not
+      scaled, since what answers runs at its own speed.
+    * `time_scale`: what every interval of the provider's is multiplied by.
+    * `behaviours`: what the last four digits of a recipient's number stand
+      for; empty, and every valid message is delivered.
+    * `host`, `port`: where to listen; port 0 lets the system choose.
+    * `idle_timeout`: after how many seconds an idle connection is closed.
+
+    Raises ImportError without the extra `server`, and ValueError for settings
+    that do not go together.  Starting raises OSError for an address in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: Account | None = None,
+        postback_url: str | None = None,
+        postback_form: PostbackForm = PostbackForm.NOTIFICATION,
+        bundle_postbacks: bool = False,
+        postbacks_as_form_field: bool = False,
+        postback_timeout: float = ANSWER_TIMEOUT,
+        time_scale: float = TIME_SCALE,
+        behaviours: Mapping[str, Behaviour] = BY_LAST_DIGITS,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        idle_timeout: float = 5.0,
+    ) -> None:
+        from ..serving import ServerThread
+        from .app import PATH, make_app
+
+        if time_scale < 0:
+            raise ValueError("time_scale is negative")
+        if bundle_postbacks and postback_form is not PostbackForm.NOTIFICATION:
+            raise ValueError("only PostbackForm.NOTIFICATION can be bundled")
+        self._lock = threading.Lock()
+        # Ids of two simulators must not meet in one ledger.
+        first_id = random.randrange(1, 10**8) * 10**6
+        self._skycore = Skycore(account or Account(), behaviours=behaviours, first_id=first_id)
+        self._delivery = Delivery(
+            Outbox(time_scale=time_scale, bundling=bundle_postbacks),
+            url=_checked(postback_url),
+            form=postback_form,
+            as_form_field=postbacks_as_form_field,
+            timeout=postback_timeout,
+        )
+        app = make_app(self._decide, self._delivery, time_scale=time_scale)
+        self._server = ServerThread(
+            app, host=host, port=port, idle_timeout=idle_timeout, grace=0.0
+        )
+        self._path = PATH
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self.start)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    def start(self) -> None:
+        """Start answering; OSError where the address is in use."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop answering: end what hangs, and forget the postbacks that are pending."""
+        self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """The address of the API, for a client's `base_url`; RuntimeError while not running."""
+        return self._server.url + self._path
+
+    @property
+    def messages(self) -> tuple[ReceivedMessage, ...]:
+        """Every message that it was asked to send, taken or not, in the order of arrival."""
+        with self._lock:
+            return tuple(self._skycore.messages)
+
+    @property
+    def billed(self) -> int:
+        """How many messages were taken."""
+        with self._lock:
+            return self._skycore.billed
+
+    @property
+    def requests(self) -> int:
+        """How many requests came whole, readable or not."""
+        with self._lock:
+            return self._skycore.requests
+
+    @property
+    def account(self) -> Account:
+        """The account's settings."""
+        with self._lock:
+            return self._skycore.account
+
+    @account.setter
+    def account(self, account: Account) -> None:
+        with self._lock:
+            self._skycore.account = account
+
+    def script(self, *behaviours: Behaviour) -> None:
+        """Let the next requests take these behaviours, in order, whatever their numbers.
+
+        Only requests that are read whole, and that the account does not
+        refuse, take one.
+        """
+        with self._lock:
+            self._skycore.script(*behaviours)
+
+    @property
+    def postback_url(self) -> str | None:
+        """Where postbacks go; setting it raises ValueError for what is no HTTP address."""
+        return self._delivery.url
+
+    @postback_url.setter
+    def postback_url(self, url: str | None) -> None:
+        self._delivery.url = _checked(url)
+
+    @property
+    def postbacks(self) -> tuple[PostbackAttempt, ...]:
+        """Every postback that was posted, each repetition for itself."""
+        return self._delivery.attempts
+
+    def wait_for_postbacks(self, timeout: float = 10.0) -> None:
+        """Block until no postback is pending: each was answered with 200 or given up.
+
+        The postbacks of a message are pending from before its answer.  Do not
+        block an event loop that is to answer them: use `to_thread` there.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        if not self._delivery.wait_until_settled(timeout):
+            raise TimeoutError(f"postbacks are still pending after {timeout:g} s")
+
+    def _decide(self, method: str, query: bytes, body: bytes) -> Decision:
+        with self._lock:
+            return self._skycore.decide(method, query=query, body=body, now=time.time())
+
+
+def _checked(url: str | None) -> str | None:
+    if url is None or re.match(r"https?://[^/\s]", url):
+        return url
+    raise ValueError(f"the postback URL is no HTTP address: {url!r}")
