@@ -1,0 +1,5 @@
+"""`python -m skycore_async.cli` is `skycore`."""
+
+from . import main
+
+main()
