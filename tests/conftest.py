@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -9,8 +10,14 @@ from typing import Any
 import httpx
 import pytest
 from fault_server import client_context
+from hypothesis import settings as hypothesis_settings
 
 from skycore_async import HttpxTransport, SkycoreClient
+
+# How long a case takes says more of the machine than of the code; and a gate
+# that judges a change tries the same cases each time.
+hypothesis_settings.register_profile("skycore", deadline=None, derandomize="CI" in os.environ)
+hypothesis_settings.load_profile("skycore")
 
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
 

@@ -237,6 +237,8 @@ def test_n201_that_says_no_more_is_a_sent_notification(
         '<STATUS PROTOCOL="4" STATUS="0"/>',
         '<STATUS protocol="4" status="0"/>',
         '<STATUS protocole="4" status="0"/>',
+        '<STATUS PROTOCOL="4" status="0"/>',
+        '<STATUS protocol="4" STATUS="0"/>',
         '<STATUS PROTOCOLE=" 4 " Status=" 0 "/>',
         '<Status STATUS="0" PROTOCOL="4" NOTE="fine"></Status>',
         '<STATUS PROTOCOL="4" STATUS="0">\n</STATUS>',
@@ -399,6 +401,7 @@ def test_company_costs_a_notification_nothing(case: WireCase, note: str) -> None
         "\N{FAMILY}\N{ZERO WIDTH JOINER}\N{VARIATION SELECTOR-16}",
         "\u200f\N{HEBREW LETTER SHIN}\N{ARABIC LETTER ALEF}\u202e",
         "<![CDATA[<b> & ]]>",
+        "<![CDATA[a&xml=<b>]]>",
         "e\u0301",
         "\x85\u2028\xa0",
     ],
@@ -410,8 +413,9 @@ def test_an_inbound_text_is_verbatim(form: Callable[..., str], field: str, text:
     """Every character of an SMS comes through, whatever it is and wherever it stands."""
     document = f"<{field}>{text}</{field.partition(' ')[0]}>"
     meant = ElementTree.fromstring(document).text
-    for body in (form("N211", document, "SMS_MO"), form("N211", document, "SMS_MO").encode()):
-        found = one(body)
+    body = form("N211", document, "SMS_MO")
+    for wrapped in (body, body.encode(), b"\n" + body.encode()):
+        found = one(wrapped)
         assert isinstance(found, InboundSMS)
         assert found.text == meant
         assert found.keyword == (meant if field == "KEYWORD" else None)
@@ -434,6 +438,26 @@ def test_the_text_is_the_keyword_where_there_is_no_other(
     found = one(flat_form("N211", inside, "SMS_MO"))
     assert isinstance(found, InboundSMS)
     assert (found.text, found.keyword) == (text, keyword)
+
+
+def test_attributes_beside_a_text_cost_it_nothing() -> None:
+    """A field with attributes is read as without, even with those of a status."""
+    found = one(notification_form("N201", '<TO PROTOCOL="4" STATUS="0"> 2 </TO>'))
+    assert isinstance(found, SentNotification)
+    assert found.to == "2"
+
+
+def test_text_between_elements_stays_in_raw() -> None:
+    """Stray words are no field of anything, and are kept where they stood; layout is not."""
+    document = "<NOTIFICATION>a <CODE>N201</CODE>b<BODY>\n<TO>2</TO>c</BODY></NOTIFICATION>"
+    assert one(document).raw == {
+        "#text": "a b",
+        "CODE": "N201",
+        "BODY": {"#text": "\nc", "TO": "2"},
+    }
+    assert one("<POSTBACK>a</POSTBACK>").raw == {"#text": "a"}
+    assert one("<NOTIFICATION>a</NOTIFICATION>").raw == {"#text": "a"}
+    assert one("<NOTIFICATION>\n<BODY> </BODY>\n</NOTIFICATION>").raw == {"BODY": " "}
 
 
 def test_a_field_of_another_kind_stays_in_raw() -> None:
@@ -878,7 +902,7 @@ HOSTILE: dict[str, bytes | str] = {
     "an encoding of a long name": f'<?xml version="1.0" encoding="{LONG}"?><P/>'.encode(),
     "elements of a megabyte": "<P>" + "".join(f"<SECRET{n}/>" for n in range(49_000)) + "</P>",
     "ten mebibytes": f"<POSTBACK>{'SECRET' * 2_000_000}</POSTBACK>",
-    "ten mebibytes of a form": b"xml=" + b"SECRET" * 2_000_000,
+    "ten mebibytes of a form": b"xml=" + b"%53ECRET" * 1_300_000,
     "a megabyte of &": b"&" * 1_000_000,
     "a megabyte of fields": b"SECRET=&" * 125_000,
     "a megabyte of near misses": b"&xml" * 250_000,

@@ -204,13 +204,22 @@ async def test_the_key_never_shows(
     assert_hidden(key, *looks)
 
 
+async def raise_for_status(response: httpx.Response) -> None:
+    response.raise_for_status()
+
+
+async def raise_text(response: httpx.Response) -> None:
+    raise RuntimeError(f"404 Not Found: {response.url}")
+
+
+async def raise_value(response: httpx.Response) -> None:
+    raise ValueError("404 Not Found", response.url)
+
+
 @pytest.mark.anyio
-async def test_an_exception_of_a_hook_does_not_show_the_key() -> None:
+@pytest.mark.parametrize("check", [raise_for_status, raise_text, raise_value])
+async def test_an_exception_of_a_hook_does_not_show_the_key(check: Any) -> None:
     """The URL is in some texts of httpx, and the API key in the URL of a GET."""
-
-    async def check(response: httpx.Response) -> None:
-        response.raise_for_status()
-
     with FaultServer((Read(), Send(html("404 Not Found")))) as server:
         async with httpx.AsyncClient(
             event_hooks={"response": [check]}, trust_env=False

@@ -1,0 +1,159 @@
+"""The public contract, as a program that the type checkers read.
+
+Nothing here runs but its definitions: what it promises is that mypy and
+basedpyright accept every line, and that each `type: ignore` is needed, so that
+what must be refused is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never, assert_type
+
+import httpx
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    AuthenticationFailed,
+    BillingProblem,
+    DeliveryReceipt,
+    Failed,
+    HttpxTransport,
+    InboundSMS,
+    InvalidMessage,
+    Notification,
+    NotSent,
+    Outcome,
+    OutcomeUnknown,
+    QuotaExhausted,
+    Rejected,
+    Request,
+    Response,
+    Scope,
+    SentNotification,
+    SkycoreClient,
+    SkycoreError,
+    SubscriptionChange,
+    Throttled,
+    Transport,
+    UnknownNotification,
+    parse_postback,
+)
+
+
+async def send(client: SkycoreClient) -> None:
+    """Give `send_sms` what SMS has, by name, and get an Accepted."""
+    accepted = await client.send_sms(to="15551234888", text="Hello", key="order-17")
+    assert_type(accepted, Accepted)
+    assert_type(accepted.message, SMS)
+    assert_type(accepted.to, str)
+    assert_type(accepted.tracking_id, str)
+    assert_type(accepted.raw, dict[str, Any])
+
+    await client.send_sms("15551234888", "Hello")  # type: ignore[call-arg]
+    await client.send_sms(to="15551234888")  # type: ignore[call-arg]
+    await client.send_sms(to=15551234888, text="Hello")  # type: ignore[arg-type]
+    accepted.tracking_id = "other"  # type: ignore[misc]
+
+
+async def open_clients() -> None:
+    """Enter a client, make a view of it, and construct wrong ones."""
+    async with SkycoreClient(api_key="key", from_="60856", timeout=10) as client:
+        assert_type(client, SkycoreClient)
+        view = client.with_options(from_=None, timeout=3, method="GET")
+        assert_type(view, SkycoreClient)
+        client.with_options(max_in_flight=1)  # type: ignore[call-arg]
+        client.with_options(timeout="3")  # type: ignore[arg-type]
+        client.with_options(method="PUT")  # type: ignore[arg-type]
+    assert_type(await client.aclose(), None)
+
+    SkycoreClient("key")  # type: ignore[call-arg]
+    SkycoreClient(method="PUT")  # type: ignore[arg-type]
+    SkycoreClient(http_client=httpx.AsyncClient())
+    SkycoreClient(http_client=httpx.Client())  # type: ignore[arg-type]
+
+
+class OwnClient(SkycoreClient):
+    """A client of the caller's own class."""
+
+
+async def keep_the_type(own: OwnClient) -> None:
+    """Keep the type of a subclass through `async with` and `with_options`."""
+    assert_type(own.with_options(timeout=1), OwnClient)
+    async with own as entered:
+        assert_type(entered, OwnClient)
+
+
+class OwnTransport:
+    """Any class with these two methods is a Transport."""
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Answer from nowhere."""
+        return Response(status=200, headers={}, body=request.body)
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+def give_transports() -> None:
+    """Tell a transport by its methods; an httpx client is none."""
+    transports: list[Transport] = [OwnTransport(), HttpxTransport(max_in_flight=5, proxy=None)]
+    SkycoreClient(transport=transports[0])
+    SkycoreClient(transport=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
+def match_outcome(outcome: Outcome) -> str:
+    """Match an outcome: it is Accepted or Failed, and nothing else."""
+    match outcome:
+        case Accepted(tracking_id=tracking_id, to=to):
+            return tracking_id + to
+        case Failed(message=message, error=error):
+            assert_type(message, SMS)
+            assert_type(error, SkycoreError)
+            return message.text
+        case _:
+            assert_never(outcome)
+
+
+def match_error(error: SkycoreError) -> None:
+    """Tell the errors apart by class, with the fields of their class."""
+    assert_type(error.may_have_been_sent, bool)
+    match error:
+        case InvalidMessage(field=field):
+            assert_type(field, str)
+        case Throttled(retry_after=retry_after):
+            assert_type(retry_after, float | None)
+            assert_type(error.code, str | None)
+        case NotSent():
+            assert_type(error, NotSent)
+        case AuthenticationFailed() | BillingProblem() | QuotaExhausted():
+            assert_type(error.scope, Scope)
+        case Rejected(code=code, info=info, scope=Scope.ACCOUNT):
+            assert_type(code, str | None)
+            assert_type(info, str | None)
+        case OutcomeUnknown(http_status=http_status):
+            assert_type(http_status, int | None)
+            assert_type(error.code, str | None)
+        case _:
+            assert_type(error, SkycoreError)
+
+
+def match_notifications(body: bytes) -> None:
+    """Match what a postback holds: notifications of five kinds, and no other."""
+    notifications = parse_postback(body)
+    assert_type(notifications, tuple[Notification, ...])
+    for notification in notifications:
+        match notification:
+            case (
+                SentNotification(tracking_id=tracking_id)
+                | DeliveryReceipt(tracking_id=tracking_id)
+            ):
+                assert_type(tracking_id, str | None)
+            case InboundSMS(text=text):
+                assert_type(text, str)
+            case SubscriptionChange(subscribed=subscribed):
+                assert_type(subscribed, bool)
+            case UnknownNotification(raw=raw):
+                assert_type(raw, dict[str, Any])
+            case _:
+                assert_never(notification)
