@@ -1,0 +1,1 @@
+"""What is fast, measured: `python -m benchmarks` for all, `python -m benchmarks NAME` for one."""

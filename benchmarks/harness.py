@@ -1,0 +1,76 @@
+"""How things are measured here: both sides in one run, by turns, the ratio of medians.
+
+Machines drift and are shared; two sides measured by turns drift together, and
+a median of several rounds forgets the odd slow one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Final
+
+import attrs
+
+ROUNDS: Final = 11
+
+
+@attrs.frozen(kw_only=True)
+class Figure:
+    """One line of the table: a ratio, or a figure by itself, and its bound."""
+
+    measured: str
+    ours: str
+    against: str
+    ratio: float
+    bound: str
+    holds: bool
+
+
+def medians(
+    ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int = ROUNDS
+) -> tuple[float, float]:
+    """Measure both sides by turns, after a round to warm up, and give their medians."""
+    _warm_up = ours(), theirs()
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)
+
+
+def at_most(
+    bound: float, measured: str, *, ours: float, theirs: float, unit: str, against: str
+) -> Figure:
+    """Make the figure of something that may cost `bound` times as much as its peer."""
+    ratio = ours / theirs
+    return Figure(
+        measured=measured,
+        ours=f"{ours:,.1f} {unit}",
+        against=f"{against}: {theirs:,.1f} {unit}",
+        ratio=ratio,
+        bound=f"at most {bound:g}",
+        holds=ratio <= bound,
+    )
+
+
+def machine(*packages: str) -> str:
+    """Describe what the figures were measured on."""
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    return (
+        f"{platform.python_implementation()} {platform.python_version()}, {versions};"
+        f" {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    )
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """Write figures as a Markdown table."""
+    rows = [("measured", "ours", "against", "ratio", "bound", "")]
+    rows += [
+        (f.measured, f.ours, f.against, f"{f.ratio:.2f}", f.bound, "" if f.holds else "MISSED")
+        for f in figures
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)

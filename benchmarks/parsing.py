@@ -1,0 +1,61 @@
+"""What `parse_postback` costs against a bare `xmltodict.parse` of the same body."""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable, Iterator
+
+import xmltodict
+
+from skycore_async import parse_postback
+
+from .harness import Figure, at_most, medians
+
+RECEIPT = b"""<NOTIFICATION id="326" created=" 2011-07-26 10:22:27.146582-04">
+  <ORIGIN>SMS_MT</ORIGIN>
+  <CODE>N201</CODE>
+  <BODY>
+    <HISTORYID>236990</HISTORYID>
+    <TO>15551234888</TO>
+    <TRACKINGID>SMS_12345</TRACKINGID>
+    <STATUS PROTOCOL="4" STATUS="0"/>
+    <TIMESTAMP>2011-07-26 10:22:25.262743-04</TIMESTAMP>
+  </BODY>
+</NOTIFICATION>"""
+
+FLAT = b"""<POSTBACK>
+  <ORIGIN>SMS_MT</ORIGIN>
+  <CODE>N202</CODE>
+  <STATUS>Message Sent/Delivered</STATUS>
+  <FROM>60856</FROM>
+  <TO>15551234888</TO>
+  <TRACKINGID>U01TXzc2Nzg2Nw==</TRACKINGID>
+  <SPID>0001470</SPID>
+  <TIMESTAMP>2013-11-05T05:41:08-05:00</TIMESTAMP>
+</POSTBACK>"""
+
+BODIES = {
+    "one receipt": (RECEIPT, 1000),
+    "one flat receipt": (FLAT, 1000),
+    "a bundle of 300": (b"<POSTBACK>" + RECEIPT * 300 + b"</POSTBACK>", 5),
+}
+
+
+def _timing(parse: Callable[[bytes], object], body: bytes, times: int) -> Callable[[], float]:
+    return lambda: timeit.timeit(lambda: parse(body), number=times) / times * 1e6
+
+
+def measure() -> Iterator[Figure]:
+    """Parse one notification of either form, and a full bundle."""
+    for name, (body, times) in BODIES.items():
+        ours, theirs = medians(
+            _timing(parse_postback, body, times), _timing(xmltodict.parse, body, times)
+        )
+        yield at_most(
+            1.5,
+            f"parse_postback, {name}",
+            ours=ours,
+            theirs=theirs,
+            unit="µs",
+            against="xmltodict.parse",
+        )
