@@ -1,0 +1,92 @@
+"""Every snippet in the README runs, and does what the text beside it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from skycore_async.simulator import Simulator
+from skycore_async.version import __version__
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def snippet(about: str) -> str:
+    """Give the one snippet that contains these words."""
+    (found,) = (text for text in SNIPPETS if about in text)
+    return str(found)
+
+
+def run(text: str) -> dict[str, Any]:
+    """Run a snippet as a program of its own."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "README.md", "exec"), names)  # noqa: S102 - it is what is tested
+    return names
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stand a simulator in for Skycore, through the environment."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_API_KEY", "simulator-key")
+        monkeypatch.setenv("SKYCORE_FROM", "60856")
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def test_every_snippet_has_a_test() -> None:
+    """There are as many snippets as tests of one below."""
+    assert len(SNIPPETS) == 5
+
+
+def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first snippet sends one message and prints its number and tracking id."""
+    run(snippet('text="Hello Jerry"'))
+    (message,) = simulator.messages
+    assert capsys.readouterr().out.split() == ["15551234888", message.tracking_id]
+
+
+def test_segments(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on cost names the encoding and the character that forced it."""
+    run(snippet("segments("))
+    assert capsys.readouterr().out == "1 UCS-2 52\n[(5, 'û')]\n"
+
+
+def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on failures meets the rejection that its comment names."""
+    run(snippet("except NotSent"))
+    assert capsys.readouterr().out == "E713 account\n"
+    assert simulator.billed == 0
+
+
+@pytest.mark.anyio
+async def test_postbacks(capsys: pytest.CaptureFixture[str]) -> None:
+    """The handler takes a receipt in, and answers 400 to what is no postback."""
+    app = run(snippet("parse_postback"))["app"]
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as web:
+        taken = await web.post(
+            "/postback",
+            content="<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
+            "<TRACKINGID>SMS_12345</TRACKINGID></POSTBACK>",
+        )
+        refused = await web.post("/postback", content="hello")
+    assert (taken.status_code, refused.status_code) == (200, 400)
+    assert capsys.readouterr().out == "SMS_12345 delivered None\n"
+
+
+def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on testing meets the lost answer, and sees that one message was billed."""
+    run(snippet("skycore.billed"))
+    assert capsys.readouterr().out.splitlines()[-1] == "1"
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """The package and its metadata name the same version."""
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")
