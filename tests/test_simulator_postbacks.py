@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
 import attrs
 import pytest
 
-from skycore_async import xml
-from skycore_async.simulator.behaviours import DELIVERED, NOT_SENT, SENT, Event
+from skycore_async import (
+    DeliveryReceipt,
+    DeliveryState,
+    SentNotification,
+    parse_postback,
+    xml,
+)
+from skycore_async.simulator.behaviours import (
+    DELIVERED,
+    FAILED,
+    NOT_SENT,
+    SENT,
+    UNDOCUMENTED,
+    Event,
+)
 from skycore_async.simulator.postbacks import (
     MAX_BUNDLE,
     Postback,
@@ -144,3 +157,40 @@ def test_a_document_goes_into_a_form_field() -> None:
     """Form-encoding keeps every byte of the document."""
     document = render(SENT_POSTBACK, PostbackForm.FLAT)
     assert parse_qs(form_field(document).decode()) == {"xml": [document.decode()]}
+
+
+READ_BACK: list[tuple[Event, PostbackForm, DeliveryState | None]] = [
+    (SENT, PostbackForm.NOTIFICATION, None),
+    (SENT, PostbackForm.FLAT, None),
+    (DELIVERED, PostbackForm.NOTIFICATION, DeliveryState.DELIVERED),
+    (DELIVERED, PostbackForm.FLAT, DeliveryState.DELIVERED),
+    (FAILED, PostbackForm.NOTIFICATION, DeliveryState.FAILED),
+    (FAILED, PostbackForm.FLAT, DeliveryState.FAILED),
+    (NOT_SENT, PostbackForm.NOTIFICATION, DeliveryState.FAILED),
+    (NOT_SENT, PostbackForm.FLAT, DeliveryState.FAILED),
+    (UNDOCUMENTED, PostbackForm.NOTIFICATION, DeliveryState.UNKNOWN),
+    (UNDOCUMENTED, PostbackForm.FLAT, DeliveryState.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize("as_form_field", [False, True], ids=["bare", "form-field"])
+@pytest.mark.parametrize(("event", "form", "state"), READ_BACK)
+def test_the_parser_reads_what_the_simulator_writes(
+    event: Event, form: PostbackForm, state: DeliveryState | None, *, as_form_field: bool
+) -> None:
+    """Every kind of postback, in either form, says to the parser what it was meant to say."""
+    document = render(attrs.evolve(SENT_POSTBACK, event=event), form)
+    (read,) = parse_postback(form_field(document) if as_form_field else document)
+    assert isinstance(read, SentNotification if state is None else DeliveryReceipt)
+    assert (read.to, read.tracking_id) == ("15551234888", "SMS_12345")
+    assert read.timestamp is not None
+    assert abs(read.timestamp - SENT_POSTBACK.timestamp) < timedelta(seconds=1)
+    if isinstance(read, DeliveryReceipt):
+        assert read.state is state
+
+
+def test_the_parser_reads_a_bundle_in_order() -> None:
+    """A bundle of the most that the provider sends comes back whole and in order."""
+    postbacks = [attrs.evolve(SENT_POSTBACK, id=number) for number in range(MAX_BUNDLE)]
+    read = parse_postback(bundle(postbacks))
+    assert [notification.id for notification in read] == [str(n) for n in range(MAX_BUNDLE)]
