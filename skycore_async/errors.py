@@ -4,6 +4,7 @@
     ├── ConfigurationError (ValueError)    the client cannot work as set up
     ├── InvalidMessage (ValueError)        refused here; nothing was sent
     ├── NotSent                            proven not sent; safe to send again
+    │   ├── SendingHalted                  the account was refused; nothing more is sent
     │   └── Throttled                      refused for pace: E106, E113, HTTP 429
     ├── Rejected                           the API answered Failure
     │   ├── AuthenticationFailed           E102 E103 E104
@@ -85,6 +86,14 @@ class InvalidMessage(SkycoreError, ValueError):
 
 class NotSent(SkycoreError):
     """No byte of the request can have been acted on; sending again is safe."""
+
+
+class SendingHalted(NotSent):
+    """A bulk send stopped, because what refused one message would refuse them all.
+
+    Its cause is the rejection.  Nothing was started after it; every outcome of
+    what had been started was given before.
+    """
 
 
 class Throttled(NotSent):

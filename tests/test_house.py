@@ -28,10 +28,10 @@ ROOT = Path(skycore_async.__file__).parent
 # From the ground up; a room that is not built yet is no matter.
 FLOORS = {
     "ground": {"codes", "secret", "text", "version", "xml"},
-    "core": {"errors", "messages", "postbacks", "wire"},
-    "roads": {"extras", "limiter", "serving", "transports"},
+    "core": {"errors", "messages", "postbacks", "retries", "wire"},
+    "roads": {"extras", "limiter", "owner", "serving", "settings", "transports"},
     "memory": {"ledger"},
-    "services": {"client", "receiver", "simulator"},
+    "services": {"bulk", "client", "receiver", "sender", "simulator"},
     "scale-out": {"cluster"},
     "faces": {"cli", "pytest_plugin"},
 }
