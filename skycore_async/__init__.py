@@ -31,9 +31,11 @@ if TYPE_CHECKING:
         QuotaExhausted,
         RecipientBlocked,
         Rejected,
+        SendingHalted,
         SkycoreError,
         Throttled,
     )
+    from .limiter import Limiter, RateLimiter
     from .messages import (
         SMS,
         Accepted,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     )
     from .postbacks import parse_postback
     from .text import Encoding, NonGSMCharacter, Segments, segments
+    from .transports.aiohttp import AiohttpTransport
     from .transports.base import Request, Response, Transport
     from .transports.httpx import HttpxTransport
     from .version import __version__
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SMS",
     "Accepted",
+    "AiohttpTransport",
     "AuthenticationFailed",
     "BillingProblem",
     "ConfigurationError",
@@ -71,6 +75,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidSender",
     "InvalidText",
+    "Limiter",
     "NonGSMCharacter",
     "NotSent",
     "NotSubscribed",
@@ -81,12 +86,14 @@ __all__ = [
     "PermissionDenied",
     "PostbackError",
     "QuotaExhausted",
+    "RateLimiter",
     "RecipientBlocked",
     "Rejected",
     "Request",
     "Response",
     "Scope",
     "Segments",
+    "SendingHalted",
     "SentNotification",
     "SkycoreClient",
     "SkycoreError",
@@ -102,6 +109,7 @@ __all__ = [
 _ROOMS: Final = {
     "client": ("SkycoreClient",),
     "codes": ("DeliveryState", "FailureReason", "Scope"),
+    "limiter": ("Limiter", "RateLimiter"),
     "messages": (
         "SMS",
         "Accepted",
@@ -116,6 +124,7 @@ _ROOMS: Final = {
     ),
     "postbacks": ("parse_postback",),
     "text": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
+    "transports.aiohttp": ("AiohttpTransport",),
     "transports.base": ("Request", "Response", "Transport"),
     "transports.httpx": ("HttpxTransport",),
     "version": ("__version__",),

@@ -17,10 +17,11 @@ _SHORTEST_TO_HIDE: Final = 8
 class Secret:
     """Hold a secret string; `reveal` gives it, `hide_in` uses it, nothing else does."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "_written")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._written: frozenset[bytes] | None = None
 
     def reveal(self) -> str:
         """Give the secret itself."""
@@ -31,11 +32,11 @@ class Secret:
 
         A secret of fewer than 8 characters is left alone.
         """
-        if len(self._value) < _SHORTEST_TO_HIDE:
-            return document
-        written = (self._value, escape(self._value, quote=False), escape(self._value))
-        for form in {*written, quote_plus(self._value)}:
-            document = document.replace(form.encode(), b"***")
+        if self._written is None:
+            self._written = _forms(self._value)
+        for form in self._written:
+            if form in document:
+                document = document.replace(form, b"***")
         return document
 
     def __repr__(self) -> str:
@@ -43,3 +44,11 @@ class Secret:
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         raise TypeError("a Secret is not pickled, lest it be written somewhere")
+
+
+def _forms(value: str) -> frozenset[bytes]:
+    """Give each way in which a secret may be written in an answer."""
+    if len(value) < _SHORTEST_TO_HIDE:
+        return frozenset()
+    written = (value, escape(value, quote=False), escape(value), quote_plus(value))
+    return frozenset(form.encode() for form in written)

@@ -23,8 +23,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
-import attrs
-
 from . import xml
 from .codes import API_ERRORS, Scope
 from .errors import InvalidMessage, OutcomeUnknown, Rejected, Throttled
@@ -51,6 +49,13 @@ _FIELDS: Final = (
 # An answer that says one of these twice says nothing.
 _DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE"})
 
+_HEAD: Final = "xml=" + quote_plus("<REQUEST><ACTION>sendSMS</ACTION><API_KEY>")
+_AFTER_KEY: Final = quote_plus("</API_KEY>")
+_FORM_FIELDS: Final = tuple(
+    (quote_plus(f"<{name}>"), attribute, quote_plus(f"</{name}>")) for name, attribute in _FIELDS
+)
+_TAIL: Final = quote_plus("</REQUEST>")
+
 # What people and address books put around a number: punctuation, the no-break
 # spaces and hyphens of typeset text, and the invisible marks of copied text.
 _FORMATTING: Final = re.compile(
@@ -72,11 +77,15 @@ def resolve(
     The number is bare digits then.  Raises InvalidMessage, with the field at
     fault, for what the API would refuse or change.
     """
-    resolved = attrs.evolve(
-        message,
+    resolved = SMS(
         to=number(message.to),
+        text=message.text,
         from_=_named("from_", message.from_ or from_),
         campaign_ref=message.campaign_ref or campaign_ref,
+        spid=message.spid,
+        operator_id=message.operator_id,
+        from_mask=message.from_mask,
+        key=message.key,
     )
     if enforce_campaign_check and not resolved.campaign_ref:
         raise InvalidMessage(
@@ -144,20 +153,23 @@ def _check_text(text: str, max_segments: int | None) -> None:
         )
 
 
-def request_xml(message: SMS, *, api_key: str) -> str:
-    """Write a resolved message as a REQUEST document."""
-    fields = "".join(
-        f"<{name}>{xml.escape(value)}</{name}>"
-        for name, attribute in _FIELDS
-        if (value := getattr(message, attribute))
-    )
-    key = xml.escape(api_key)
-    return f"<REQUEST><ACTION>sendSMS</ACTION><API_KEY>{key}</API_KEY>{fields}</REQUEST>"
-
-
 def post_body(message: SMS, *, api_key: str) -> bytes:
-    """Write a resolved message as the body of a POST, a form with the field `xml`."""
-    return b"xml=" + quote_plus(request_xml(message, api_key=api_key)).encode("ascii")
+    """Write a resolved message as the body of a POST: a form whose field `xml` is the REQUEST.
+
+    What is the same in every request is encoded once, beforehand.
+    """
+    parts = [_HEAD, _form_text(api_key), _AFTER_KEY]
+    for start, attribute, end in _FORM_FIELDS:
+        if value := getattr(message, attribute):
+            parts += start, _form_text(value), end
+    parts.append(_TAIL)
+    return "".join(parts).encode("ascii")
+
+
+def _form_text(text: str) -> str:
+    if text.isalnum() and text.isascii():
+        return text  # nothing to escape, as in most numbers and keys
+    return quote_plus(xml.escape(text))
 
 
 def query_string(message: SMS, *, api_key: str) -> str:

@@ -1,4 +1,4 @@
-"""What every test module shares: both event loops, and both roads over httpx."""
+"""What every test module shares: both event loops, and the three roads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from fault_server import client_context
 from hypothesis import settings as hypothesis_settings
 
-from skycore_async import HttpxTransport, SkycoreClient
+from skycore_async import AiohttpTransport, HttpxTransport, SkycoreClient
 
 # How long a case takes says more of the machine than of the code; and a gate
 # that judges a change tries the same cases each time.
@@ -34,7 +34,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def over_lanes(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
     """Open a client over connections of its own."""
-    settings = {"api_key": KEY, "from_": "60856", "timeout": 5, **settings}
+    settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
     transport = HttpxTransport(
         max_in_flight=settings.pop("max_in_flight", 50), verify=client_context()
     )
@@ -45,7 +45,7 @@ async def over_lanes(base_url: str, **settings: Any) -> AsyncIterator[SkycoreCli
 @asynccontextmanager
 async def over_http_client(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
     """Open a client over an `httpx.AsyncClient` that is not its own."""
-    settings = {"api_key": KEY, "from_": "60856", "timeout": 5, **settings}
+    settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
     limits = httpx.Limits(max_connections=settings.pop("max_in_flight", 50))
     async with (
         httpx.AsyncClient(verify=client_context(), limits=limits, trust_env=False) as http_client,
@@ -54,10 +54,38 @@ async def over_http_client(base_url: str, **settings: Any) -> AsyncIterator[Skyc
         yield client
 
 
-@pytest.fixture(
-    params=[pytest.param(over_lanes, id="lanes"), pytest.param(over_http_client, id="http_client")]
-)
+@asynccontextmanager
+async def over_aiohttp(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
+    """Open a client over connections of its own that aiohttp makes; asyncio alone."""
+    settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
+    transport = AiohttpTransport(
+        max_in_flight=settings.pop("max_in_flight", 50), verify=client_context()
+    )
+    async with SkycoreClient(base_url=base_url, transport=transport, **settings) as client:
+        yield client
+
+
+ROADS: dict[str, OpenClient] = {
+    "lanes": over_lanes,
+    "http_client": over_http_client,
+    "aiohttp": over_aiohttp,
+}
+
+
+@pytest.fixture(params=ROADS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
-    """Open a client over either of the roads that httpx makes."""
-    opener: OpenClient = request.param
-    return opener
+    """Open a client over each of the roads."""
+    return ROADS[request.param]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot be: aiohttp on trio."""
+
+    def cannot_be(item: pytest.Item) -> bool:
+        chosen = getattr(getattr(item, "callspec", None), "params", {})
+        return (chosen.get("open_client"), chosen.get("anyio_backend")) == ("aiohttp", "trio")
+
+    left_out = [item for item in items if cannot_be(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]

@@ -198,7 +198,7 @@ DMs2WnIYDkPGTYUGGuBkWeIlguShRANCAASg0PPDKpAKoS4vzUbDorDB5+yde3uc
 class FaultServer:
     """Play a script on each connection, from a thread, while the context is entered."""
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, *scripts: Script, host: str = "127.0.0.1") -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self._scripts = scripts
@@ -206,7 +206,7 @@ class FaultServer:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self._acceptor = threading.Thread(target=self._accept)
 
     @property

@@ -29,7 +29,7 @@ from skycore_async import (
     Transport,
     __version__,
 )
-from skycore_async.client import masked
+from skycore_async.sender import masked
 
 if TYPE_CHECKING:
     from conftest import OpenClient
@@ -129,7 +129,9 @@ async def test_an_answer_means_the_same_over_sockets(answered: Answer) -> None:
     reply = answer(answered.body, status=f"{answered.status} Any", headers=answered.headers)
     outcome: Accepted | SkycoreError
     with FaultServer((Read(), Send(reply))) as server:
-        async with SkycoreClient(api_key=KEY, from_="60856", base_url=server.url) as client:
+        async with SkycoreClient(
+            api_key=KEY, from_="60856", base_url=server.url, max_attempts=1
+        ) as client:
             try:
                 outcome = await send(client)
             except SkycoreError as error:
@@ -141,17 +143,17 @@ async def test_an_answer_means_the_same_over_sockets(answered: Answer) -> None:
 async def test_every_field_is_passed_on() -> None:
     """What `send_sms` takes is what SMS has, and all of it but `key` goes out."""
     transport = Recording()
-    client = SkycoreClient(api_key=KEY, transport=transport)
-    accepted = await client.send_sms(
-        to="15551234888",
-        text="Hello",
-        from_="60856",
-        campaign_ref="77676",
-        spid="0001470",
-        operator_id="31",
-        from_mask="Jerry",
-        key="order-17",
-    )
+    async with SkycoreClient(api_key=KEY, transport=transport) as client:
+        accepted = await client.send_sms(
+            to="15551234888",
+            text="Hello",
+            from_="60856",
+            campaign_ref="77676",
+            spid="0001470",
+            operator_id="31",
+            from_mask="Jerry",
+            key="order-17",
+        )
     assert accepted.message == SMS(
         to="15551234888",
         text="Hello",
@@ -180,20 +182,20 @@ async def test_every_field_is_passed_on() -> None:
 async def test_a_refused_message_reaches_no_transport() -> None:
     """What is refused here is refused before anything is sent."""
     transport = Recording()
-    client = SkycoreClient(
+    async with SkycoreClient(
         api_key=KEY,
         from_="60856",
         transport=transport,
         max_segments=1,
         enforce_campaign_check=True,
-    )
-    for fields in (
-        {"to": "none"},
-        {"campaign_ref": "1", "text": "x" * 161},
-        {"text": "no campaign"},
-    ):
-        with pytest.raises(InvalidMessage):
-            await send(client, **fields)
+    ) as client:
+        for fields in (
+            {"to": "none"},
+            {"campaign_ref": "1", "text": "x" * 161},
+            {"text": "no campaign"},
+        ):
+            with pytest.raises(InvalidMessage):
+                await send(client, **fields)
     assert not transport.requests
 
 
@@ -238,10 +240,10 @@ async def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.Monke
     monkeypatch.setenv("SKYCORE_FROM", "1")
     monkeypatch.setenv("SKYCORE_BASE_URL", "http://environment.example/")
     transport = Recording()
-    client = SkycoreClient(
+    async with SkycoreClient(
         api_key=KEY, from_="60856", base_url="http://given.example/", transport=transport
-    )
-    await send(client)
+    ) as client:
+        await send(client)
     assert transport.requests[0].url == "http://given.example/"
     assert (transport.documents[0]["API_KEY"], transport.documents[0]["FROM"]) == (KEY, "60856")
 
@@ -249,10 +251,10 @@ async def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.Monke
 async def test_without_an_address_it_is_the_providers() -> None:
     """The endpoint is the page's."""
     transport = Recording()
-    client = SkycoreClient(api_key=KEY, from_="60856", transport=transport)
-    await send(client)
+    async with SkycoreClient(api_key=KEY, from_="60856", transport=transport) as client:
+        await send(client)
     assert transport.requests[0].url == urlsplit(PAGE_GET)._replace(query="").geturl()
-    assert transport.timeouts == [30]
+    assert transport.timeouts == pytest.approx([30], abs=1)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -264,6 +266,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "timeout of 0": ({"timeout": 0}, "timeout: 0"),
     "timeout below 0": ({"timeout": -1}, "timeout: -1"),
     "timeout that is no number": ({"timeout": float("nan")}, "timeout: nan"),
+    "max_attempts of 0": ({"max_attempts": 0}, "max_attempts: 0"),
     "max_segments of 0": ({"max_segments": 0}, "max_segments: 0"),
     "unknown method": ({"method": "PUT"}, "method: 'PUT'"),
     "no scheme": ({"base_url": "secure.skycore.com/API"}, "no http or https URL"),
@@ -390,30 +393,32 @@ async def test_a_view_shares_connections(open_client: OpenClient) -> None:
 async def test_a_view_has_its_own_settings() -> None:
     """Every option is the view's own; what is not named stays the client's."""
     transport = Recording()
-    client = SkycoreClient(
+    async with SkycoreClient(
         api_key=KEY, from_="60856", campaign_ref="1", timeout=7, transport=transport
-    )
-    view = client.with_options(api_key="another key\n", from_=None, campaign_ref="2", timeout=3)
-    again = view.with_options(from_="4", base_url="http://other.example/", method="GET")
-    with pytest.raises(InvalidMessage, match="no short code"):
-        await send(view)
-    await send(client)
-    await send(view, from_="3")
-    await send(again)
+    ) as client:
+        view = client.with_options(
+            api_key="another key\n", from_=None, campaign_ref="2", timeout=3
+        )
+        again = view.with_options(from_="4", base_url="http://other.example/", method="GET")
+        with pytest.raises(InvalidMessage, match="no short code"):
+            await send(view)
+        await send(client)
+        await send(view, from_="3")
+        await send(again)
+        with pytest.raises(InvalidMessage, match="max_segments"):
+            await send(view.with_options(max_segments=1, from_="1"), text="x" * 161)
+        with pytest.raises(InvalidMessage, match="Enforce"):
+            await send(client.with_options(enforce_campaign_check=True, campaign_ref=None))
     names = ("API_KEY", "FROM", "CAMPAIGNREF")
     assert [[document[name] for name in names] for document in transport.documents] == [
         [KEY, "60856", "1"],
         ["another key", "3", "2"],
     ]
-    assert transport.timeouts == [7, 3, 3]
+    assert transport.timeouts == pytest.approx([7, 3, 3], abs=1)
     assert transport.requests[2].target == (
         "http://other.example/?action=sendsms&api_key=another+key&to=15551234888&from=4"
         "&campaignref=2&text=Hello+Jerry"
     )
-    with pytest.raises(InvalidMessage, match="max_segments"):
-        await send(view.with_options(max_segments=1, from_="1"), text="x" * 161)
-    with pytest.raises(InvalidMessage, match="Enforce"):
-        await send(client.with_options(enforce_campaign_check=True, campaign_ref=None))
 
 
 # --- Logs ---------------------------------------------------------------------
@@ -457,9 +462,11 @@ async def test_an_outcome_is_logged_with_number_and_text_masked(
 ) -> None:
     """One record an outcome; doubt is a warning.  The provider's words may quote both."""
     caplog.set_level(logging.DEBUG)
-    client = SkycoreClient(api_key=KEY, from_="60856", transport=Recording(body))
-    with suppress(Rejected, Throttled, OutcomeUnknown):
-        await send(client)
+    async with SkycoreClient(
+        api_key=KEY, from_="60856", transport=Recording(body), max_attempts=1
+    ) as client:
+        with suppress(Rejected, Throttled, OutcomeUnknown):
+            await send(client)
     ours = [record for record in caplog.records if record.name == "skycore_async"]
     assert [(record.levelname, record.getMessage()) for record in ours] == [(level, message)]
 
@@ -470,7 +477,9 @@ async def test_a_failed_connection_is_logged_in_its_words(
     """What no provider said is logged as it is."""
     caplog.set_level(logging.INFO, "skycore_async")
     with refused() as url:
-        async with SkycoreClient(api_key=KEY, from_="60856", base_url=url) as client:
+        async with SkycoreClient(
+            api_key=KEY, from_="60856", base_url=url, max_attempts=1
+        ) as client:
             with pytest.raises(NotSent) as caught:
                 await send(client)
     (record,) = caplog.records

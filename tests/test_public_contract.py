@@ -18,7 +18,7 @@ import typed_contract
 
 import skycore_async
 from skycore_async import SMS, SkycoreClient, errors
-from skycore_async.client import Options
+from skycore_async.settings import Options
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,8 +46,11 @@ def test_the_client_takes_what_it_took() -> None:
         "campaign_ref": None,
         "enforce_campaign_check": False,
         "base_url": None,
+        "rate": None,
+        "burst": 1,
         "max_in_flight": 50,
         "timeout": 30,
+        "max_attempts": 3,
         "transport": None,
         "http_client": None,
         "max_segments": None,
@@ -71,8 +74,8 @@ def test_send_sms_takes_the_fields_of_an_sms() -> None:
 
 
 def test_a_view_can_change_all_but_the_connections() -> None:
-    """`with_options` takes every setting of the constructor that is not about connections."""
-    connections = {"transport", "http_client", "max_in_flight"}
+    """`with_options` takes every setting that is not about connections or pace."""
+    connections = {"transport", "http_client", "max_in_flight", "rate", "burst"}
     assert Options.__annotations__.keys() == parameters(SkycoreClient).keys() - connections
 
 

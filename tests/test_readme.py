@@ -42,7 +42,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +50,14 @@ def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     run(snippet('text="Hello Jerry"'))
     (message,) = simulator.messages
     assert capsys.readouterr().out.split() == ["15551234888", message.tracking_id]
+
+
+def test_send_many(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on bulk sending sends each message once, and prints each outcome."""
+    run(snippet("send_many"))
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert printed == {message.to: message.tracking_id for message in simulator.messages}
+    assert simulator.billed == 10
 
 
 def test_segments(capsys: pytest.CaptureFixture[str]) -> None:

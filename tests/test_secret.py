@@ -187,7 +187,9 @@ async def test_the_key_never_shows(
     script = echoing(key).get(scenario, ())
     with refused() as nowhere, FaultServer(script) as server:
         url = server.url if script else nowhere
-        async with open_client(url, api_key=key, method=method, timeout=timeout) as client:
+        async with open_client(
+            url, api_key=key, method=method, timeout=timeout, max_attempts=1
+        ) as client:
             looks = [repr(client), str(client), repr(vars(client))]
             try:
                 accepted = await client.send_sms(to="15551234888", text="Hello Jerry")
@@ -221,16 +223,16 @@ async def raise_value(response: httpx.Response) -> None:
 async def test_an_exception_of_a_hook_does_not_show_the_key(check: Any) -> None:
     """The URL is in some texts of httpx, and the API key in the URL of a GET."""
     with FaultServer((Read(), Send(html("404 Not Found")))) as server:
-        async with httpx.AsyncClient(
-            event_hooks={"response": [check]}, trust_env=False
-        ) as http_client:
-            client = SkycoreClient(
+        async with (
+            httpx.AsyncClient(event_hooks={"response": [check]}, trust_env=False) as http_client,
+            SkycoreClient(
                 api_key=PLAIN,
                 from_="60856",
                 base_url=server.url,
                 http_client=http_client,
                 method="GET",
-            )
+            ) as client,
+        ):
             with pytest.raises(OutcomeUnknown, match="404 Not Found") as caught:
                 await client.send_sms(to="15551234888", text="Hello Jerry")
     assert "api_key=***&to=" in str(caught.value)
@@ -262,16 +264,18 @@ class Failing:
         raise NotSent("nothing works here")
 
     async def aclose(self) -> None:
-        raise NotImplementedError
+        """Close nothing."""
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_a_request_in_a_frame_does_not_show_the_key(method: Any) -> None:
     """What a transport is given can be shown: its key cannot be seen."""
-    client = SkycoreClient(api_key=PLAIN, from_="60856", transport=Failing(), method=method)
-    with pytest.raises(NotSent) as caught:
-        await client.send_sms(to="15551234888", text="Hello Jerry")
+    async with SkycoreClient(
+        api_key=PLAIN, from_="60856", transport=Failing(), method=method, max_attempts=1
+    ) as client:
+        with pytest.raises(NotSent) as caught:
+            await client.send_sms(to="15551234888", text="Hello Jerry")
     traceback = caught.value.__traceback__
     assert traceback
     while traceback.tb_next:

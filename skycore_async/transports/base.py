@@ -16,6 +16,10 @@ import attrs
 # few hundred, and a longer one is read as none.
 MAX_RESPONSE: Final = 1024 * 1024
 
+# Seconds for which an idle connection is used again.  Common servers close one
+# after 5, and a request that meets the closing is a message in doubt.
+KEEPALIVE_EXPIRY: Final = 4.0
+
 
 @attrs.frozen(kw_only=True)
 class Request:

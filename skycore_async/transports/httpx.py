@@ -11,15 +11,12 @@ Rules:
   used again.
 * `NotSent` takes proof: httpcore's trace shows that the writing of the request
   never began.  The class of an exception proves nothing by itself.
-* An error of ours has a copy of httpx's as its cause, without the frames:
-  their locals hold the request, and with it the API key.
+* An error is made in `faults`, and raised outside the `except` block.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
-import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -29,11 +26,8 @@ import anyio
 import httpx
 
 from ..errors import NotSent, OutcomeUnknown
-from .base import MAX_RESPONSE, Request, Response
-
-# Common servers close an idle connection after 5 seconds, and a request that
-# meets the closing is a message in doubt.
-KEEPALIVE_EXPIRY: Final = 4.0
+from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
+from .faults import failed, mask_keys_in_logs, timed_out
 
 _Extensions = dict[str, Any]
 
@@ -42,6 +36,9 @@ _CLOSING_TIME: Final = 1.0  # seconds for closing a connection before it is drop
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
 _CONNECTING_SHARE: Final = 0.8
+
+# Who logs URLs or headers; hpack is HTTP/2's.
+_TALKATIVE: Final = ("httpx", "httpcore.http11", "httpcore.http2", "hpack.hpack", "hpack.table")
 
 # Where nothing was traced: what httpx raises before it has any connection.
 _BEFORE_ANY_CONNECTION: Final = (httpx.InvalidURL, httpx.PoolTimeout)
@@ -67,7 +64,7 @@ class HttpxTransport:
         self._free = [self._new_lane()]
         self._slots = anyio.Semaphore(max_in_flight, fast_acquire=True)
         self._closed = False
-        _mask_keys_in_logs()
+        mask_keys_in_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, the wait for a free lane included."""
@@ -125,7 +122,7 @@ class HttpxClientTransport:
     def __init__(self, http_client: httpx.AsyncClient) -> None:
         self._http_client = http_client
         self._closed = False
-        _mask_keys_in_logs()
+        mask_keys_in_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""
@@ -220,9 +217,9 @@ async def _exchange(
         try:
             return await _read(await send(request, _extensions(timeout, progress)))
         except Exception as fault:  # noqa: BLE001 - whatever it is, the message is in doubt
-            failure = _failed(fault, progress)
+            failure = failed(fault, not_sent=progress.proves_not_sent(fault))
     # Raised out here, so that no context keeps the frames of the exchange.
-    raise failure or _timed_out(timeout, progress)
+    raise failure or timed_out(timeout, not_sent=progress.proves_not_sent())
 
 
 def _extensions(timeout: float, progress: _Progress) -> _Extensions:
@@ -255,58 +252,6 @@ async def _read(response: httpx.Response) -> Response:
     return Response(status=response.status_code, headers=response.headers, body=bytes(body))
 
 
-def _timed_out(timeout: float, progress: _Progress) -> NotSent | OutcomeUnknown:
-    if progress.proves_not_sent():
-        return NotSent(f"no connection within {timeout:.3g} seconds")
-    return OutcomeUnknown(f"no answer within {timeout:.3g} seconds")
-
-
-def _failed(fault: Exception, progress: _Progress) -> NotSent | OutcomeUnknown:
-    what = _masked(f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__)
-    error: NotSent | OutcomeUnknown
-    if progress.proves_not_sent(fault):
-        error = NotSent(f"no connection: {what}")
-    else:
-        error = OutcomeUnknown(f"no answer: {what}")
-    error.__cause__ = _without_frames(fault)
-    return error
-
-
-def _without_frames(fault: Exception) -> Exception:
-    if all(isinstance(arg, str) for arg in fault.args):
-        with suppress(Exception):
-            return type(fault)(*map(_masked, fault.args))
-    return RuntimeError(_masked(repr(fault)))
-
-
 async def _close(lane: httpx.AsyncHTTPTransport) -> None:
     with anyio.move_on_after(_CLOSING_TIME, shield=True), suppress(Exception):
         await lane.aclose()
-
-
-# Of a GET, in its URL or in a Location that has that URL in its own query.
-_KEY: Final = re.compile(
-    r"(api_key=)[^&#\s'\"]*|(api_key%3D)(?:(?!%26)[^&#\s'\"])*", re.IGNORECASE
-)
-
-
-def _masked(text: str) -> str:
-    return _KEY.sub(r"\1\2***", text)
-
-
-class _KeyMask(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if (masked := _masked(message)) != message:
-            record.msg, record.args = masked, None
-        return True
-
-
-# Who logs URLs or headers; hpack is HTTP/2's.
-_TALKATIVE: Final = ("httpx", "httpcore.http11", "httpcore.http2", "hpack.hpack", "hpack.table")
-
-
-@functools.cache
-def _mask_keys_in_logs() -> None:
-    for name in _TALKATIVE:
-        logging.getLogger(name).addFilter(_KeyMask())

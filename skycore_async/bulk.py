@@ -1,0 +1,282 @@
+"""Many messages: read as fast as they can be sent, told of as they complete.
+
+Strategy: as many workers as may be in flight take messages from the source and
+put outcomes on a shelf, from which the caller's loop takes them.  The workers
+are the client's tasks and not the caller's, so that leaving early, an error in
+the caller's loop or its cancellation breaks off no exchange.
+
+Rules:
+
+* Look-ahead is bounded: a worker waits for room on the shelf, and for its turn,
+  before it takes a message.  A caller who does not read stops the sending.
+* Whatever was started is yielded, or logged where the caller has left.
+* The first rejection of the whole account halts the sending, as does an error
+  in the source: nothing more is started, what is in flight completes and is
+  yielded, and then the error is raised.
+* An async source is read by one task, as cancel scopes inside it demand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+
+from .codes import Scope
+from .errors import Rejected, SendingHalted
+from .messages import SMS, Failed, Outcome
+from .sender import Sender
+from .settings import Settings
+
+Source = Iterable[SMS] | AsyncIterable[SMS]
+
+_SHELF: Final = 2  # outcomes that may wait to be read, for each message in flight
+
+
+class Bulk:
+    """The outcomes of many messages, as they complete; `send_many` makes one.
+
+    Enter it to start the sending, iterate over it for the outcomes, and leave
+    it when you like: leaving starts nothing more, and waits for what is in
+    flight, unless it is cancelled.
+
+    Iterating raises SendingHalted after the last outcome where the account was
+    refused, and what the source raised where it did.
+    """
+
+    def __init__(
+        self, sender: Sender, settings: Settings, source: Source, *, in_flight: int
+    ) -> None:
+        self._sender = sender
+        self._settings = settings
+        self._source = _source(source, in_flight)
+        self._in_flight = in_flight
+        self._shelf: deque[Outcome] = deque()
+        self._room = _Room(_SHELF * in_flight)
+        self._news = anyio.Event()
+        self._working = 0
+        self._waiting: set[anyio.CancelScope] = set()
+        self._stopped = False
+        self._error: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        start = self._sender.owner.start
+        start(self._feed)
+        for _ in range(self._in_flight):
+            start(self._work)
+        self._working = 1 + self._in_flight
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+        if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
+            return  # at once; the client waits for the rest when it closes
+        while self._working:
+            await self._hear()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        while not self._shelf:
+            if not self._working:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._hear()
+        self._room.give()
+        return self._shelf.popleft()
+
+    async def _feed(self) -> None:
+        try:
+            await self._source.feed()
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    async def _work(self) -> None:
+        try:
+            while (turn := await self._next()) is not None:
+                message, started = turn
+                outcome = await self._sender.send_in_turn(message, self._settings, started)
+                self._shelf.append(outcome)
+                self._news.set()
+                self._judge(outcome)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to have it
+            self._stop(error)
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    async def _next(self) -> tuple[SMS, float] | None:
+        """Wait for room, a turn and a message; None where there is no more to send."""
+        if not (self._room.take() or await self._room.wait()):
+            return None
+        started = self._sender.turn_now()
+        if started is None:
+            started = await self._turn()
+        if started is None or self._stopped:
+            return None
+        message = await self._source.take()
+        return None if message is None else (message, started)
+
+    async def _turn(self) -> float | None:
+        with anyio.CancelScope() as waiting:
+            self._waiting.add(waiting)
+            try:
+                return await self._sender.turn()
+            finally:
+                self._waiting.discard(waiting)
+        return None
+
+    def _judge(self, outcome: Outcome) -> None:
+        if not isinstance(outcome, Failed) or not isinstance(outcome.error, Rejected):
+            return
+        if outcome.error.scope is Scope.ACCOUNT:
+            halted = SendingHalted(f"the account was refused: {outcome.error}")
+            halted.__cause__ = outcome.error
+            self._stop(halted)
+
+    def _stop(self, error: Exception | None = None) -> None:
+        self._stopped = True
+        self._error = self._error or error
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
+        self._room.close()
+        self._source.stop()
+
+    async def _hear(self) -> None:
+        """Wait until a worker has put something on the shelf, or has ended."""
+        if self._news.is_set():
+            self._news = anyio.Event()
+        await self._news.wait()
+
+
+class _Room:
+    """Room on the shelf, as a number of places.
+
+    One who waits is woken at a time and wakes the next if there is more, so
+    that a worker who need not wait for the road takes many places in a row.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._waiting: deque[anyio.Event] = deque()
+        self._waking = False
+        self._closed = False
+
+    def take(self) -> bool:
+        if self._closed or not self._places:
+            return False
+        self._places -= 1
+        self._wake()
+        return True
+
+    async def wait(self) -> bool:
+        """Take a place when there is one; False when closed."""
+        while not self._closed:
+            place = anyio.Event()
+            self._waiting.append(place)
+            await place.wait()
+            self._waking = False
+            if self.take():
+                return True
+        return False
+
+    def give(self) -> None:
+        self._places += 1
+        self._wake()
+
+    def close(self) -> None:
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().set()
+
+    def _wake(self) -> None:
+        if self._places and self._waiting and not self._waking:
+            self._waking = True
+            self._waiting.popleft().set()
+
+
+def _source(source: Source, ahead: int) -> _SyncSource | _AsyncSource:
+    return (
+        _AsyncSource(source, ahead) if isinstance(source, AsyncIterable) else _SyncSource(source)
+    )
+
+
+def _checked(message: SMS) -> SMS:
+    if not isinstance(message, SMS):
+        raise TypeError(f"send_many takes SMS values, and got a {type(message).__name__}")
+    return message
+
+
+class _SyncSource:
+    def __init__(self, source: Iterable[SMS]) -> None:
+        self._messages = iter(source)
+
+    async def take(self) -> SMS | None:
+        for message in self._messages:
+            return _checked(message)
+        return None
+
+    async def feed(self) -> None:
+        """Do nothing: each worker takes for itself."""
+
+    def stop(self) -> None:
+        """Do nothing: what was not taken is still the caller's."""
+
+
+class _AsyncSource:
+    """Reads the source in one task, and hands its messages to the workers."""
+
+    def __init__(self, source: AsyncIterable[SMS], ahead: int) -> None:
+        self._messages = aiter(source)
+        self._is_reading = False
+        self._give, self._taken = anyio.create_memory_object_stream[SMS](ahead)
+        self._reading = anyio.CancelScope()
+        self._error: Exception | None = None
+
+    async def take(self) -> SMS | None:
+        try:
+            return await self._taken.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            if self._error is not None:
+                raise self._error from None
+            return None
+
+    async def feed(self) -> None:
+        with self._give, self._reading:
+            try:
+                while (message := await self._read()) is not None:
+                    await self._give.send(message)
+            except anyio.BrokenResourceError:
+                pass  # stopped
+            except Exception as error:  # noqa: BLE001 - the caller is to have it
+                self._error = error
+            # Nobody else can close it in the task that its own scopes belong to.
+            if isinstance(self._messages, AsyncGenerator):
+                await self._messages.aclose()
+
+    async def _read(self) -> SMS | None:
+        self._is_reading = True
+        try:
+            return _checked(await anext(self._messages))
+        except StopAsyncIteration:
+            return None
+        finally:
+            self._is_reading = False
+
+    def stop(self) -> None:
+        self._taken.close()
+        # Only where the source itself waits: it unwinds by itself then, while a
+        # cancellation outside it would meet scopes of its own still open.
+        if self._is_reading:
+            self._reading.cancel()

@@ -1,0 +1,247 @@
+"""One message down the road: its turn, its attempts, its outcome.
+
+Strategy: `Sender` is what `send_sms` and `send_many` share.  It waits for the
+message's turn, lets the transport carry one exchange, reads the answer, and
+tries again where that is proven safe.  What can be decided without waiting is
+decided in `wire` and `retries`.
+
+Rules:
+
+* The timeout bounds all of it: turns, attempts and pauses.
+* Until an exchange begins, a cancelled caller calls the message back.  From
+  then on the exchange is the client's: it runs to its own end, and where
+  nobody waits for the outcome any more, the log has it.
+* A throttled message concerns the whole client: the limiter hears of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import anyio
+import attrs
+
+from . import wire
+from .errors import NotSent, OutcomeUnknown, Rejected, SkycoreError, Throttled
+from .limiter import Limiter
+from .messages import SMS, Accepted, Failed, Outcome
+from .owner import TaskOwner
+from .retries import pause_before_retry
+from .settings import Settings
+from .transports.base import Request, Transport
+from .version import __version__
+
+_log: Final = logging.getLogger("skycore_async")
+_log.addHandler(logging.NullHandler())  # a program without logging stays quiet
+
+_HEADERS: Final = {
+    "Accept": "text/xml",
+    "Accept-Encoding": "identity",  # an answer is read as it comes
+    "User-Agent": f"skycore-async/{__version__}",
+}
+_POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@attrs.frozen(kw_only=True)
+class _Job:
+    """A message ready to go: what the caller gave, and what is sent of it."""
+
+    message: SMS
+    resolved: SMS
+    settings: Settings
+    request: Request
+
+
+_Exchange = Callable[[_Job, float], Awaitable[Outcome]]
+
+
+class Sender:
+    """Send messages over `transport`, at the pace of `limiter`.
+
+    `chance` gives a random number from 0 to 1, for the pauses between attempts.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        limiter: Limiter,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.owner = TaskOwner(transport.aclose)
+        self._transport = transport
+        self._limiter = limiter
+        self._chance = chance
+
+    async def send(self, message: SMS, settings: Settings) -> Outcome:
+        """Send one message for a caller who may be cancelled."""
+        self.owner.check()
+        return await self._outcome(message, settings, self._exchange_in_own_task)
+
+    def turn_now(self) -> float | None:
+        """Give the next message's turn where it comes at once; it is for `send_in_turn`."""
+        return self._limiter.start_now()
+
+    async def turn(self) -> float:
+        """Wait for the next message's turn; it is for `send_in_turn`."""
+        return await self._limiter.wait()
+
+    async def send_in_turn(self, message: SMS, settings: Settings, started: float) -> Outcome:
+        """Send one message whose turn has come, from a task of `owner`'s."""
+        return await self._outcome(message, settings, self._exchange, started)
+
+    async def _outcome(
+        self, message: SMS, settings: Settings, exchange: _Exchange, started: float | None = None
+    ) -> Outcome:
+        try:
+            job = _job(message, settings)
+        except SkycoreError as error:
+            return Failed(message=message, error=error)
+        deadline = anyio.current_time() + settings.timeout
+        left = settings.timeout
+        if started is None:
+            started = self.turn_now()
+        for attempt in itertools.count(1):
+            if started is None:
+                if (started := await self._turn_by(deadline)) is None:
+                    late = NotSent(f"its turn did not come within {settings.timeout:g} seconds")
+                    return Failed(message=message, error=late)
+                left = deadline - anyio.current_time()
+            outcome = await exchange(job, left)
+            if isinstance(outcome, Accepted):
+                return outcome
+            if isinstance(outcome.error, Throttled):
+                self._limiter.slow_down(started=started, retry_after=outcome.error.retry_after)
+            pause = pause_before_retry(
+                outcome.error,
+                attempt=attempt,
+                max_attempts=settings.max_attempts,
+                chance=self._chance,
+            )
+            if pause is None or anyio.current_time() + pause >= deadline:
+                return outcome
+            await anyio.sleep(pause)
+            if self.owner.closed:
+                return outcome
+            started = None
+        raise AssertionError  # pragma: no cover - the loop has no end
+
+    async def _turn_by(self, deadline: float) -> float | None:
+        if (started := self.turn_now()) is not None:
+            return started
+        with anyio.move_on_after(deadline - anyio.current_time()):
+            return await self.turn()
+        return None
+
+    async def _exchange(self, job: _Job, timeout: float) -> Outcome:
+        outcome: Outcome
+        try:
+            response = await self._transport.send(job.request, timeout=timeout)
+            outcome = wire.parse_response(
+                job.message,
+                to=job.resolved.to,
+                status=response.status,
+                headers=_about_pace(response.headers),
+                body=job.settings.api_key.hide_in(response.body),
+            )
+        except SkycoreError as error:
+            outcome = Failed(message=job.message, error=error)
+        except BaseException:
+            # Only the end of the event loop cancels an exchange.
+            broken = OutcomeUnknown("the exchange was broken off")
+            _log_outcome(job, Failed(message=job.message, error=broken))
+            raise
+        _log_outcome(job, outcome)
+        return outcome
+
+    async def _exchange_in_own_task(self, job: _Job, timeout: float) -> Outcome:
+        exchange = _Owned(self._exchange, job, timeout)
+        self.owner.start(exchange.run)
+        await exchange.done.wait()
+        return exchange.outcome()
+
+
+class _Owned:
+    """An exchange in a task that is not its caller's, and what came of it."""
+
+    def __init__(self, exchange: _Exchange, job: _Job, timeout: float) -> None:
+        self._exchange = exchange
+        self._job = job
+        self._timeout = timeout
+        self._outcome: Outcome | None = None
+        self._error: Exception | None = None
+        self.done = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            self._outcome = await self._exchange(self._job, self._timeout)
+        except Exception as error:  # noqa: BLE001 - it belongs to who waits for the outcome
+            self._error = error
+        finally:
+            self.done.set()
+
+    def outcome(self) -> Outcome:
+        if self._outcome is not None:
+            return self._outcome
+        raise self._error or RuntimeError("the event loop ended before the exchange did")
+
+
+def _job(message: SMS, settings: Settings) -> _Job:
+    resolved = wire.resolve(
+        message,
+        from_=settings.from_,
+        campaign_ref=settings.campaign_ref,
+        enforce_campaign_check=settings.enforce_campaign_check,
+        max_segments=settings.max_segments,
+    )
+    return _Job(
+        message=message,
+        resolved=resolved,
+        settings=settings,
+        request=_request(resolved, settings),
+    )
+
+
+def _request(resolved: SMS, settings: Settings) -> Request:
+    if settings.method == "GET":
+        return Request(
+            method="GET",
+            url=settings.base_url,
+            query=wire.query_string(resolved, api_key=settings.api_key.reveal()),
+            headers=_HEADERS,
+        )
+    return Request(
+        method="POST",
+        url=settings.base_url,
+        body=wire.post_body(resolved, api_key=settings.api_key.reveal()),
+        headers=_POST_HEADERS,
+    )
+
+
+def masked(number: str) -> str:
+    """Mask a phone number but for its last four digits, for a log record."""
+    return "*" * len(number[:-4]) + number[-4:]
+
+
+def _log_outcome(job: _Job, outcome: Outcome) -> None:
+    if isinstance(outcome, Accepted):
+        if _log.isEnabledFor(logging.DEBUG):
+            to = masked(job.resolved.to)
+            _log.debug("SMS to %s accepted as %s", to, outcome.tracking_id)
+        return
+    to = masked(job.resolved.to)
+    error = outcome.error
+    level = logging.WARNING if isinstance(error, OutcomeUnknown) else logging.INFO
+    code = getattr(error, "code", None)
+    # The provider's own words may quote the number or the text: its code stands for them.
+    said = code or ("no error code" if isinstance(error, Rejected) else error)
+    _log.log(level, "SMS to %s: %s: %s", to, type(error).__name__, said)
+
+
+def _about_pace(headers: Mapping[str, str]) -> dict[str, str]:
+    # No other is read, and another may repeat the API key, as a Location does.
+    return {name: headers[name] for name in ("date", "retry-after") if name in headers}

@@ -1,0 +1,280 @@
+"""Sending many: bounded look-ahead, outcomes as they complete, and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing
+
+import anyio
+import pytest
+from stub_transport import Answer, StubTransport, accepted, refused
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    BillingProblem,
+    Failed,
+    InvalidMessage,
+    InvalidRecipient,
+    Outcome,
+    OutcomeUnknown,
+    SendingHalted,
+    SkycoreClient,
+)
+from skycore_async.bulk import Bulk
+
+pytestmark = pytest.mark.anyio
+
+
+MakeSource = Callable[[int], Iterable[SMS] | AsyncIterable[SMS]]
+
+
+def numbers(count: int) -> list[str]:
+    return [message.to for message in messages(count)]
+
+
+def messages(count: int) -> Iterator[SMS]:
+    return (SMS(to=str(15550000000 + index), text="Hello") for index in range(count))
+
+
+async def messages_async(count: int) -> AsyncIterator[SMS]:
+    for message in messages(count):
+        await anyio.lowlevel.checkpoint()
+        yield message
+
+
+def client(transport: StubTransport, *, in_flight: int = 4) -> SkycoreClient:
+    return SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, max_in_flight=in_flight
+    )
+
+
+async def read(outcomes: Bulk, *, into: list[Outcome]) -> None:
+    async for outcome in outcomes:
+        into.append(outcome)  # noqa: PERF401 - those before an error are wanted
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+@pytest.mark.parametrize("count", [0, 1, 100])
+async def test_every_message_has_one_outcome(source: MakeSource, count: int) -> None:
+    """Each message of either kind of source is sent once, and has one outcome."""
+    transport = StubTransport()
+    async with client(transport) as skycore, skycore.send_many(source(count)) as outcomes:
+        taken = [outcome async for outcome in outcomes]
+    assert sorted(transport.sent) == numbers(count)
+    assert all(isinstance(outcome, Accepted) for outcome in taken)
+    assert sorted(outcome.message.to for outcome in taken) == numbers(count)
+
+
+async def test_a_bad_message_stops_nothing() -> None:
+    """What is refused, here or by the API, and what is in doubt, are outcomes among the others."""
+    bad: dict[str, Answer] = {
+        "15550000001": refused("E110"),
+        "15550000002": OutcomeUnknown("no answer"),
+    }
+    transport = StubTransport(lambda to: bad.get(to) or accepted(to))
+    source = [SMS(to="nobody", text="Hello"), *messages(10)]
+    async with client(transport) as skycore, skycore.send_many(source) as outcomes:
+        failed = {o.message.to: o.error async for o in outcomes if isinstance(o, Failed)}
+    assert {to: type(error) for to, error in failed.items()} == {
+        "nobody": InvalidMessage,
+        "15550000001": InvalidRecipient,
+        "15550000002": OutcomeUnknown,
+    }
+
+
+async def test_no_more_than_max_in_flight_are_under_way() -> None:
+    """`max_in_flight` bounds what is under way, and all of it is used."""
+    transport = StubTransport()
+    skycore = client(transport, in_flight=7)
+    async with skycore, skycore.send_many(messages(100)) as outcomes:
+        assert len([outcome async for outcome in outcomes]) == 100
+    assert transport.most == 7
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+async def test_the_source_is_read_only_as_outcomes_are(source: MakeSource) -> None:
+    """A caller who does not read stops the sending, so that ten million rows are fine."""
+    transport = StubTransport()
+    skycore = client(transport, in_flight=4)
+    async with skycore, skycore.send_many(source(10_000_000)) as outcomes:
+        await anyio.wait_all_tasks_blocked()
+        assert len(transport.sent) == 8
+        await anext(outcomes)
+        await anyio.wait_all_tasks_blocked()
+        assert len(transport.sent) == 9
+
+
+async def test_the_account_refused_halts_the_sending() -> None:
+    """Once the account is refused nothing starts, and the halt follows what had started."""
+    transport = StubTransport(lambda to: refused("E713") if to.endswith("5") else accepted(to))
+    taken: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(messages(1000)) as outcomes:
+        with pytest.raises(SendingHalted) as halted:
+            await read(outcomes, into=taken)
+    assert isinstance(halted.value.__cause__, BillingProblem)
+    assert len(taken) == len(transport.sent) < 20
+    assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent)
+
+
+@pytest.mark.parametrize("kind", ["iterable", "async iterable"])
+async def test_an_error_in_the_source_loses_no_outcome(kind: str) -> None:
+    """The source's own error is raised after the outcomes of all it gave before."""
+
+    def broken() -> Iterator[SMS]:
+        yield from messages(5)
+        raise KeyError("a column")
+
+    async def broken_async() -> AsyncIterator[SMS]:
+        for message in broken():
+            yield message
+
+    transport = StubTransport()
+    source = broken() if kind == "iterable" else broken_async()
+    taken: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(KeyError, match="a column"):
+            await read(outcomes, into=taken)
+    assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent) == numbers(5)
+
+
+@pytest.mark.parametrize("source", [[{"to": "15551234888"}], [None]], ids=["dict", "None"])
+async def test_what_is_no_sms_is_named(source: list[SMS]) -> None:
+    """Something else than SMS in the source is an error that says what came."""
+    async with client(StubTransport()) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(TypeError, match="send_many takes SMS values"):
+            await anext(outcomes)
+
+
+async def test_leaving_early_finishes_what_had_started(caplog: pytest.LogCaptureFixture) -> None:
+    """Leaving starts nothing more and waits; the outcomes nobody read are in the log."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with client(transport) as skycore, anyio.create_task_group() as group:
+        async with skycore.send_many(messages(1000)):
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(_release_when_left, transport.held)
+        assert transport.under_way == 0
+    assert len(transport.sent) == 4
+    assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+async def _release_when_left(held: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    held.set()
+
+
+async def test_leaving_early_closes_the_async_source() -> None:
+    """A source that is left half read is closed, in the task that read it."""
+    closed = []
+
+    async def source() -> AsyncGenerator[SMS, None]:
+        try:
+            with anyio.CancelScope():
+                for message in messages(1000):
+                    yield message
+        finally:
+            closed.append(True)
+
+    async with client(StubTransport()) as skycore, aclosing(source()) as given:
+        async with skycore.send_many(given) as outcomes:
+            await anext(outcomes)
+        assert closed == [True]
+
+
+async def test_leaving_early_ends_a_source_that_waits() -> None:
+    """A source that waits for its next message when the caller leaves is ended there."""
+    ended = []
+
+    async def source() -> AsyncGenerator[SMS, None]:
+        try:
+            yield SMS(to="15551234888", text="Hello")
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with client(StubTransport()) as skycore, skycore.send_many(source()) as outcomes:
+        await anext(outcomes)
+        await anyio.wait_all_tasks_blocked()
+    assert ended == [True]
+
+
+async def test_a_cancelled_caller_loses_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelling the loop over the outcomes breaks off no exchange; the log has them."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with client(transport) as skycore:
+        with anyio.CancelScope() as scope:
+            async with skycore.send_many(messages(1000)) as outcomes:
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+                await anext(outcomes)
+        assert transport.under_way == 4
+        transport.held.set()
+    assert len(transport.sent) == 4
+    assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_natively_cancelled_caller_loses_no_outcome() -> None:
+    """`Task.cancel()` on the loop over the outcomes breaks off no exchange either."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+
+    async def send_all(skycore: SkycoreClient) -> None:
+        async with skycore.send_many(messages(1000)) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    async with client(transport) as skycore:
+        sending = asyncio.create_task(send_all(skycore))
+        await anyio.wait_all_tasks_blocked()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert transport.under_way == 4
+        transport.held.set()
+    assert len(transport.sent) == 4
+
+
+async def test_the_pace_is_kept() -> None:
+    """Messages start no faster than the client's rate, and waiting ones are called back."""
+    transport = StubTransport()
+    skycore = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, rate=0.001, burst=3
+    )
+    async with skycore, skycore.send_many(messages(100)) as outcomes:
+        for _ in range(3):
+            await anext(outcomes)
+        await anyio.wait_all_tasks_blocked()
+    assert len(transport.sent) == 3
+
+
+async def test_a_source_that_is_no_generator_is_read() -> None:
+    """An async iterator without `aclose`, such as a queue's, is read to its end."""
+
+    class Queue:
+        def __init__(self) -> None:
+            self._messages = messages(3)
+
+        def __aiter__(self) -> Queue:
+            return self
+
+        async def __anext__(self) -> SMS:
+            for message in self._messages:
+                return message
+            raise StopAsyncIteration
+
+    async with client(StubTransport()) as skycore, skycore.send_many(Queue()) as outcomes:
+        assert len([outcome async for outcome in outcomes]) == 3
