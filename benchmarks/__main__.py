@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from . import imports, parsing
+from . import imports, parsing, peers, sending
 from .harness import machine, table
 
-BENCHMARKS = {"imports": imports.measure, "parsing": parsing.measure}
+BENCHMARKS = {
+    "imports": imports.measure,
+    "parsing": parsing.measure,
+    "sending": sending.measure,
+    "peers": peers.measure,
+}
 
 
 def main(names: list[str]) -> int:

@@ -25,7 +25,7 @@ class Figure:
     measured: str
     ours: str
     against: str
-    ratio: float
+    ratio: str
     bound: str
     holds: bool
 
@@ -48,9 +48,36 @@ def at_most(
         measured=measured,
         ours=f"{ours:,.1f} {unit}",
         against=f"{against}: {theirs:,.1f} {unit}",
-        ratio=ratio,
+        ratio=f"{ratio:.2f}",
         bound=f"at most {bound:g}",
         holds=ratio <= bound,
+    )
+
+
+def at_least(
+    bound: float, measured: str, *, ours: float, theirs: float, unit: str, against: str
+) -> Figure:
+    """Make the figure of something that must do `bound` times as much as its peer."""
+    ratio = ours / theirs
+    return Figure(
+        measured=measured,
+        ours=f"{ours:,.0f} {unit}",
+        against=f"{against}: {theirs:,.0f} {unit}",
+        ratio=f"{ratio:.2f}",
+        bound=f"at least {bound:g}",
+        holds=ratio >= bound,
+    )
+
+
+def at_most_absolute(bound: float, measured: str, value: float, unit: str) -> Figure:
+    """Make the figure of something that may cost so much by itself."""
+    return Figure(
+        measured=measured,
+        ours=f"{value:,.1f} {unit}",
+        against="",
+        ratio="",
+        bound=f"at most {bound:g} {unit}",
+        holds=value <= bound,
     )
 
 
@@ -67,7 +94,7 @@ def table(figures: Iterable[Figure]) -> str:
     """Write figures as a Markdown table."""
     rows = [("measured", "ours", "against", "ratio", "bound", "")]
     rows += [
-        (f.measured, f.ours, f.against, f"{f.ratio:.2f}", f.bound, "" if f.holds else "MISSED")
+        (f.measured, f.ours, f.against, f.ratio, f.bound, "" if f.holds else "MISSED")
         for f in figures
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

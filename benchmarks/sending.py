@@ -1,0 +1,174 @@
+"""How many messages a second go out, against the ways one would write it without us.
+
+Every side sends the same body to the same server, which runs in a process of
+its own, and parses the same answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import aiohttp
+import anyio
+import httpx
+import xmltodict
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    AiohttpTransport,
+    Request,
+    Response,
+    SkycoreClient,
+    Transport,
+    wire,
+)
+
+from .harness import Figure, at_least, at_most_absolute, medians
+from .server import SUCCESS, running
+
+MESSAGE = SMS(to="15551234888", text="Hello Jerry, Greetings from Marc", from_="60856")
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"  # the example of the provider's page
+ROUNDS = 5
+
+Send = Callable[[], Awaitable[None]]
+
+
+def _parse(body: bytes) -> None:
+    assert xmltodict.parse(body)["RESPONSE"]["TRACKINGID"]
+
+
+async def many(send: Send, *, count: int, in_flight: int) -> None:
+    """Call `send` so often, so many at a time, as a hand-written loop would."""
+    left = iter(range(count))
+
+    async def lane() -> None:
+        for _ in left:
+            await send()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(in_flight):
+            group.start_soon(lane)
+
+
+def per_second(run: Callable[[], Awaitable[None]], count: int) -> float:
+    """Run it, and give how many of `count` messages that makes a second."""
+
+    async def timed() -> float:
+        began = time.perf_counter()
+        await run()
+        return count / (time.perf_counter() - began)
+
+    return anyio.run(timed)
+
+
+def ours(
+    url: str,
+    *,
+    count: int,
+    in_flight: int,
+    transport: Callable[[], Transport | None] = lambda: None,
+) -> float:
+    """Send through `send_many`, and give messages per second."""
+
+    async def run() -> None:
+        client = SkycoreClient(
+            api_key=KEY,
+            base_url=url,
+            max_in_flight=in_flight,
+            transport=transport(),
+        )
+        async with client, client.send_many(MESSAGE for _ in range(count)) as outcomes:
+            async for outcome in outcomes:
+                assert isinstance(outcome, Accepted), outcome
+
+    return per_second(run, count)
+
+
+def plain_httpx(url: str, *, count: int, in_flight: int) -> float:
+    """Post with an `httpx.AsyncClient`, its pool as large, and parse the answer."""
+
+    async def run() -> None:
+        limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+
+            async def send() -> None:
+                body = wire.post_body(MESSAGE, api_key=KEY)
+                _parse((await client.post(url, content=body, headers=FORM)).content)
+
+            await many(send, count=count, in_flight=in_flight)
+
+    return per_second(run, count)
+
+
+def hand_written_aiohttp(url: str, *, count: int, in_flight: int) -> float:
+    """Post with an `aiohttp.ClientSession`, and parse the answer."""
+
+    async def run() -> None:
+        connector = aiohttp.TCPConnector(limit=in_flight)
+        async with aiohttp.ClientSession(connector=connector) as session:
+
+            async def send() -> None:
+                body = wire.post_body(MESSAGE, api_key=KEY)
+                async with session.post(url, data=body, headers=FORM) as response:
+                    _parse(await response.read())
+
+            await many(send, count=count, in_flight=in_flight)
+
+    return per_second(run, count)
+
+
+class AtOnce:
+    """A transport that answers at once, so that what is left is our own work."""
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Answer Success."""
+        return Response(status=200, headers={}, body=SUCCESS.encode())
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+def _own_cpu() -> float:
+    """Give the microseconds of CPU that a message costs us in `send_many`."""
+    count = 20_000
+    began = time.process_time()
+    ours("http://127.0.0.1/", count=count, in_flight=100, transport=AtOnce)
+    return (time.process_time() - began) / count * 1e6
+
+
+_TO_A_SERVER: Final = (
+    # bound, in flight, the server's delay in seconds, and how many each side sends
+    (3.0, 100, 0.0, 2000, 800),
+    (12.0, 200, 0.05, 3000, 400),
+)
+
+
+def measure() -> Iterator[Figure]:
+    """Send over either transport, at once and with a server that takes 50 ms."""
+    for bound, in_flight, delay, count, plain_count in _TO_A_SERVER:
+        with running(delay=delay) as url:
+            mine, plain = medians(
+                functools.partial(ours, url, count=count, in_flight=in_flight),
+                functools.partial(plain_httpx, url, count=plain_count, in_flight=in_flight),
+                rounds=ROUNDS,
+            )
+        where = f"{in_flight} in flight" + (f", {delay * 1000:.0f} ms server" if delay else "")
+        yield at_least(bound, where, ours=mine, theirs=plain, unit="msg/s", against="httpx")
+    fast = functools.partial(AiohttpTransport, max_in_flight=100)
+    with running() as url:
+        mine, plain = medians(
+            functools.partial(ours, url, count=5000, in_flight=100, transport=fast),
+            functools.partial(hand_written_aiohttp, url, count=5000, in_flight=100),
+            rounds=ROUNDS,
+        )
+    yield at_least(
+        0.8, "fast, 100 in flight", ours=mine, theirs=plain, unit="msg/s", against="aiohttp"
+    )
+    cpu = statistics.median(_own_cpu() for _ in range(ROUNDS))
+    yield at_most_absolute(60, "own CPU per message", cpu, "µs")

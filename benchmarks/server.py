@@ -1,0 +1,84 @@
+"""A server that takes any request and answers at once, or after a delay: no part of the measure.
+
+`python -m benchmarks.server DELAY BODY` prints its port, and serves until its
+standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+SUCCESS: Final = (
+    "<RESPONSE><STATUS>Success</STATUS><TRACKINGID>SMS_12345</TRACKINGID>"
+    "<TO>15551234888</TO></RESPONSE>"
+)
+
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+class _Answering(asyncio.Protocol):
+    def __init__(self, answer: bytes, delay: float) -> None:
+        self._answer = answer
+        self._delay = delay
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            length = _LENGTH.search(self._received, 0, end)
+            whole = end + 4 + (int(length[1]) if length else 0)
+            if len(self._received) < whole:
+                return
+            self._received = self._received[whole:]
+            if self._delay:
+                asyncio.get_running_loop().call_later(self._delay, self._reply)
+            else:
+                self._reply()
+
+    def _reply(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(self._answer)
+
+
+async def _serve(delay: float, body: str) -> None:
+    kind = "application/json" if body.startswith("{") else "text/xml"
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Answering(answer, delay), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+@contextmanager
+def running(*, delay: float = 0.0, body: str = SUCCESS) -> Iterator[str]:
+    """Run the server in a process of its own, and give its URL; `delay` is in seconds."""
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+        [sys.executable, "-m", "benchmarks.server", str(delay), body],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+        finally:
+            process.stdin.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(float(sys.argv[1]), sys.argv[2]))
