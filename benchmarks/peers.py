@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, Final
 
 from skycore_async import AiohttpTransport
+from skycore_async.extras import missing
 
 from .harness import Figure, at_least, medians
 from .sending import MESSAGE, ROUNDS, many, ours, per_second
@@ -26,19 +28,26 @@ _TELNYX_ANSWER: Final = (
 )
 
 
+def _peer(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise missing("bench", error) from error
+
+
 def twilio(url: str, *, count: int, in_flight: int) -> float:
     """Send with twilio's asynchronous client, its requests turned to the stub."""
-    from twilio.http.async_http_client import AsyncTwilioHttpClient
-    from twilio.rest import Client
+    base: Any = _peer("twilio.http.async_http_client").AsyncTwilioHttpClient
+    rest = _peer("twilio.rest")
 
-    class ToTheStub(AsyncTwilioHttpClient):  # type: ignore[misc]
+    class ToTheStub(base):  # type: ignore[misc]
         async def request(self, method: str, target: str, *args: Any, **options: Any) -> Any:
             stub = target.replace("https://api.twilio.com/", url)
             return await super().request(method, stub, *args, **options)
 
     async def run() -> None:
         async with ToTheStub() as http_client:
-            client = Client("AC0123456789", "a token", http_client=http_client)
+            client = rest.Client("AC0123456789", "a token", http_client=http_client)
 
             async def send() -> None:
                 sent = await client.messages.create_async(
@@ -53,10 +62,10 @@ def twilio(url: str, *, count: int, in_flight: int) -> float:
 
 def telnyx(url: str, *, count: int, in_flight: int) -> float:
     """Send with telnyx's asynchronous client, without retries."""
-    from telnyx import AsyncTelnyx
+    sdk = _peer("telnyx")
 
     async def run() -> None:
-        async with AsyncTelnyx(api_key="a key", base_url=url, max_retries=0) as client:
+        async with sdk.AsyncTelnyx(api_key="a key", base_url=url, max_retries=0) as client:
 
             async def send() -> None:
                 sent = await client.messages.send(

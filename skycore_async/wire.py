@@ -186,6 +186,17 @@ def query_string(message: SMS, *, api_key: str) -> str:
     return urlencode(fields)
 
 
+_PLAIN: Final = ("STATUS", "TRACKINGID", "TO")
+# The answer to nearly every message: what a parser makes of it can be read off.
+_PLAIN_SUCCESS: Final = re.compile(
+    rb"[ \t\r\n]*<RESPONSE>[ \t\r\n]*"
+    rb"<STATUS>(Success)</STATUS>[ \t\r\n]*"
+    rb"<TRACKINGID>([A-Za-z0-9_=+/.-]{1,200})</TRACKINGID>[ \t\r\n]*"
+    rb"<TO>([0-9]{1,20})</TO>[ \t\r\n]*"
+    rb"</RESPONSE>[ \t\r\n]*"
+)
+
+
 def parse_response(
     message: SMS, *, to: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> Accepted:
@@ -223,6 +234,8 @@ def parse_response(
 
 
 def _response(body: bytes) -> dict[str, Any]:
+    if plain := _PLAIN_SUCCESS.fullmatch(body):
+        return {name: text.decode() for name, text in zip(_PLAIN, plain.groups(), strict=True)}
     root, tree = xml.parse(body)
     if root.upper() != "RESPONSE":
         raise xml.XMLRefused(f"its root is <{root[:40]}>")

@@ -654,3 +654,11 @@ def test_no_retry_after_is_a_crash(wish: str, date: str) -> None:
         read(answer)
     wait = caught.value.retry_after
     assert wait is None or 0 <= wait < float("inf")
+
+
+@given(st.from_regex(wire._PLAIN_SUCCESS, fullmatch=True))
+def test_a_plain_success_is_read_as_the_parser_reads_it(body: bytes) -> None:
+    """The answer that is read without a parser means the same as with one."""
+    slow = body.replace(b"</RESPONSE>", b"<!-- no longer plain --></RESPONSE>")
+    assert wire._PLAIN_SUCCESS.fullmatch(slow) is None
+    assert wire._response(body) == wire._response(slow)
