@@ -235,6 +235,7 @@ def test_the_end_of_the_event_loop_cancels_and_finalizes(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who forgets to close hangs nothing, and hears of no destroyed task nor lost error."""
+    caplog.set_level(logging.ERROR, "asyncio")  # a slow machine is warned of there
     work = Work()
 
     async def forget() -> None:
@@ -257,6 +258,7 @@ def test_an_owner_that_is_dropped_lives_until_the_event_loop_ends(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody need keep it for its tasks to be kept."""
+    caplog.set_level(logging.ERROR, "asyncio")  # a slow machine is warned of there
     log: list[str] = []
 
     async def finalize() -> None:
