@@ -127,12 +127,10 @@ class Sender:
             await anyio.sleep(pause)
             if self.owner.closed:
                 return outcome
-            started = None
+            started, left = self.turn_now(), deadline - anyio.current_time()
         raise AssertionError  # pragma: no cover - the loop has no end
 
     async def _turn_by(self, deadline: float) -> float | None:
-        if (started := self.turn_now()) is not None:
-            return started
         with anyio.move_on_after(deadline - anyio.current_time()):
             return await self.turn()
         return None
