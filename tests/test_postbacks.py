@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wire_cases import CASES, SEED_RECEIPT, SEED_SENT, Form, WireCase, without_raw
 
@@ -783,7 +783,8 @@ def quoted_form(document: str) -> bytes:
     return f"xml={quote_plus(document)}".encode()
 
 
-@given(st.lists(notifications(Form.NOTIFICATION), min_size=1, max_size=5))
+@settings(max_examples=40)
+@given(st.lists(notifications(Form.NOTIFICATION), min_size=1, max_size=4))
 def test_every_notification_of_a_bundle_comes_back(drawn: list[Drawn]) -> None:
     """Bundles lose nothing and mix nothing up."""
     bundle = "\n".join(item.document for item in drawn)

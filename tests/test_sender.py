@@ -152,6 +152,21 @@ async def test_a_turn_that_does_not_come_in_time_is_not_sent() -> None:
     assert len(transport.sent) == 1
 
 
+async def test_a_message_is_sent_when_its_turn_comes() -> None:
+    """Who has to wait for a turn is sent when it comes, within what is left of the timeout."""
+
+    class BusyLimiter(FreeLimiter):
+        def start_now(self) -> float | None:
+            return None
+
+        async def wait(self) -> float:
+            return 1.0
+
+    transport = StubTransport()
+    assert isinstance(await send(transport, BusyLimiter()), Accepted)
+    assert len(transport.sent) == 1
+
+
 async def test_a_throttle_answer_pauses_the_whole_client() -> None:
     """After E113 no other message of the client starts before the pause is over."""
     transport = StubTransport(answers(refused("E113"), accepted("15551234888")))
