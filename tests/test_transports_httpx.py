@@ -131,10 +131,18 @@ async def test_no_time_left_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None
     clock = iter([0.0, 6.0])
     monkeypatch.setattr(anyio, "current_time", lambda: next(clock))
     with FaultServer(ANSWERED) as server:
-        transport = HttpxTransport(verify=client_context())
+        transport = HttpxTransport(max_in_flight=1, verify=client_context())
         request = Request(method="POST", url=server.url, body=b"xml=")
-        with pytest.raises(NotSent):
-            await transport.send(request, timeout=5)
+
+        async def send() -> None:
+            with pytest.raises(NotSent):
+                await transport.send(request, timeout=5)
+
+        transport._slots.acquire_nowait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            transport._slots.release()
         await transport.aclose()
         assert not server.requests
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -68,31 +68,16 @@ class HttpxTransport:
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, the wait for a free lane included."""
-        deadline = anyio.current_time() + timeout
-        async with self._lane(timeout) as lane:
-            left = max(0.0, deadline - anyio.current_time())
-            # A lane is all httpcore's: what it does not trace has not happened.
-            progress = _Progress(traced=True)
-            return await _exchange(functools.partial(_over_lane, lane), request, left, progress)
-
-    async def aclose(self) -> None:
-        """Close every idle connection; one in use is closed when its exchange ends."""
-        self._closed = True
-        while self._free:
-            await _close(self._free.pop())
-
-    @asynccontextmanager
-    async def _lane(self, timeout: float) -> AsyncIterator[httpx.AsyncHTTPTransport]:
         if self._closed:
             raise RuntimeError("this transport is closed")
-        with anyio.move_on_after(timeout) as waiting:
-            await self._slots.acquire()
-        if waiting.cancelled_caught:
-            raise NotSent(f"no connection was free within {timeout:.3g} seconds")
+        left = await self._slot(timeout)
         try:
             lane = self._free.pop() if self._free else self._new_lane()
             try:
-                yield lane
+                # A lane is all httpcore's: what it does not trace has not happened.
+                progress = _Progress(traced=True)
+                over_lane = functools.partial(_over_lane, lane)
+                response = await _exchange(over_lane, request, left, progress)
             except BaseException:
                 await _close(lane)
                 raise
@@ -100,8 +85,27 @@ class HttpxTransport:
                 await _close(lane)
             else:
                 self._free.append(lane)
+            return response
         finally:
             self._slots.release()
+
+    async def aclose(self) -> None:
+        """Close every idle connection; one in use is closed when its exchange ends."""
+        self._closed = True
+        while self._free:
+            await _close(self._free.pop())
+
+    async def _slot(self, timeout: float) -> float:
+        """Take a slot, and give the seconds that are left."""
+        try:
+            self._slots.acquire_nowait()
+        except anyio.WouldBlock:
+            deadline = anyio.current_time() + timeout
+            with anyio.move_on_after(timeout):
+                await self._slots.acquire()
+                return max(0.0, deadline - anyio.current_time())
+            raise NotSent(f"no connection was free within {timeout:.3g} seconds") from None
+        return timeout
 
     def _new_lane(self) -> httpx.AsyncHTTPTransport:
         return httpx.AsyncHTTPTransport(
