@@ -51,8 +51,10 @@ class SkycoreClient:
     seconds, bounds everything that one message takes, and `max_attempts` how
     often one that was proven not sent is tried in it.
 
-    `http_client` sends over an `httpx.AsyncClient` of the caller's, which is
-    never closed here; `transport` over any `Transport`, which is.  `method="GET"`
+    Without `transport` and `http_client` the connections are this client's own,
+    through the proxy that the environment names for `base_url` (HTTPS_PROXY,
+    NO_PROXY).  `http_client` sends over an `httpx.AsyncClient` of the caller's,
+    which is never closed here; `transport` over any `Transport`, which is.  `method="GET"`
     puts the API key into the URL, where proxies and logs see it.
 
     Use it as an async context manager, or call `aclose` at the end: either waits
@@ -93,7 +95,8 @@ class SkycoreClient:
         )
         limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
         self._max_in_flight = max_in_flight
-        self._sender = Sender(_choose(transport, http_client, max_in_flight), limiter)
+        chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
+        self._sender = Sender(chosen, limiter)
         self._is_view = False
 
     def with_options(self, **options: Unpack[Options]) -> Self:
@@ -187,11 +190,14 @@ class SkycoreClient:
 
 
 def _choose(
-    transport: Transport | None, http_client: httpx.AsyncClient | None, max_in_flight: int
+    transport: Transport | None,
+    http_client: httpx.AsyncClient | None,
+    max_in_flight: int,
+    base_url: str,
 ) -> Transport:
     import httpx
 
-    from .transports.httpx import HttpxClientTransport, HttpxTransport
+    from .transports.httpx import HttpxClientTransport, HttpxTransport, environment_proxy
 
     if transport is not None and http_client is not None:
         raise ConfigurationError("give transport or http_client, not both")
@@ -201,4 +207,6 @@ def _choose(
         if not isinstance(http_client, httpx.AsyncClient):
             raise ConfigurationError("http_client: an httpx.AsyncClient is needed")
         return HttpxClientTransport(http_client)
-    return transport or HttpxTransport(max_in_flight=max_in_flight)
+    if transport is not None:
+        return transport
+    return HttpxTransport(max_in_flight=max_in_flight, proxy=environment_proxy(base_url))

@@ -30,6 +30,7 @@ from skycore_async import (
     __version__,
 )
 from skycore_async.sender import masked
+from skycore_async.transports.httpx import environment_proxy
 
 if TYPE_CHECKING:
     from conftest import OpenClient
@@ -45,6 +46,9 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the tests from what the machine has set."""
     for name in ("SKYCORE_API_KEY", "SKYCORE_FROM", "SKYCORE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+    for scheme in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme}_PROXY".upper(), raising=False)
 
 
 class Recording:
@@ -361,6 +365,44 @@ async def test_a_client_may_be_closed_in_another_task() -> None:
                     tasks.start_soon(step)
         assert server.hung_up()
         assert len(server.requests) == 1
+
+
+async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of its own connections sends through the proxy that HTTP_PROXY names."""
+    with FaultServer(ANSWERED) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy.port}")
+        async with SkycoreClient(
+            api_key=KEY, from_="60856", base_url="http://skycore.invalid/API/"
+        ) as client:
+            assert (await client.send_sms(to="15551234888", text="Hello")).tracking_id
+        assert b"http://skycore.invalid/API/" in proxy.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "base_url", "proxy"),
+    [
+        ({}, "https://secure.example/", None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "https://secure.example/", "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://secure.example/", None),
+        ({"ALL_PROXY": "socks5://proxy"}, "https://secure.example/", "socks5://proxy"),
+        (
+            {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".example"},
+            "https://secure.example/",
+            None,
+        ),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://127.0.0.1:8000/", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://[::1]:8000/", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://localhost:8000/", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://10.1.2.3/", "http://proxy:3128"),
+    ],
+)
+def test_the_environment_names_a_proxy_and_its_exceptions(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], base_url: str, proxy: str | None
+) -> None:
+    """The proxy is chosen by scheme; NO_PROXY and this machine are left out."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert environment_proxy(base_url) == proxy
 
 
 async def test_a_transport_is_closed_with_its_client() -> None:

@@ -17,7 +17,9 @@ Rules:
 from __future__ import annotations
 
 import functools
+import ipaddress
 import ssl
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -162,6 +164,27 @@ def _made(
     )
     made.stream = _Body(request.body)
     return made
+
+
+def environment_proxy(base_url: str) -> str | None:
+    """Give the proxy that the environment names for an address.
+
+    HTTPS_PROXY, HTTP_PROXY and ALL_PROXY name one, NO_PROXY makes exceptions, and
+    what is on this machine needs none.
+    """
+    address = httpx.URL(base_url)
+    if _is_loopback(address.host) or urllib.request.proxy_bypass(address.host):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @functools.lru_cache(maxsize=8)
