@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import imports, parsing, peers, sending
+from . import imports, memory, pace, parsing, peers, sending
 from .harness import machine, table
 
 BENCHMARKS = {
@@ -12,6 +12,8 @@ BENCHMARKS = {
     "parsing": parsing.measure,
     "sending": sending.measure,
     "peers": peers.measure,
+    "memory": memory.measure,
+    "pace": pace.measure,
 }
 
 

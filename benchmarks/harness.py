@@ -43,29 +43,31 @@ def at_most(
     bound: float, measured: str, *, ours: float, theirs: float, unit: str, against: str
 ) -> Figure:
     """Make the figure of something that may cost `bound` times as much as its peer."""
+    sides = f"{ours:,.1f} {unit}", f"{against}: {theirs:,.1f} {unit}"
     ratio = ours / theirs
-    return Figure(
-        measured=measured,
-        ours=f"{ours:,.1f} {unit}",
-        against=f"{against}: {theirs:,.1f} {unit}",
-        ratio=f"{ratio:.2f}",
-        bound=f"at most {bound:g}",
-        holds=ratio <= bound,
-    )
+    return _compared(measured, sides, ratio, f"at most {bound:g}", holds=ratio <= bound)
 
 
 def at_least(
     bound: float, measured: str, *, ours: float, theirs: float, unit: str, against: str
 ) -> Figure:
     """Make the figure of something that must do `bound` times as much as its peer."""
+    sides = f"{ours:,.0f} {unit}", f"{against}: {theirs:,.0f} {unit}"
     ratio = ours / theirs
+    return _compared(measured, sides, ratio, f"at least {bound:g}", holds=ratio >= bound)
+
+
+def _compared(
+    measured: str, sides: tuple[str, str], ratio: float, bound: str, *, holds: bool
+) -> Figure:
+    ours, against = sides
     return Figure(
         measured=measured,
-        ours=f"{ours:,.0f} {unit}",
-        against=f"{against}: {theirs:,.0f} {unit}",
+        ours=ours,
+        against=against,
         ratio=f"{ratio:.2f}",
-        bound=f"at least {bound:g}",
-        holds=ratio >= bound,
+        bound=bound,
+        holds=holds,
     )
 
 

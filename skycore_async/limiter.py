@@ -11,8 +11,9 @@ Rules:
   I.371): one every `1 / rate` seconds, of which up to `burst` at once.
 * Who waited for the schedule and is woken late catches up, but only a little
   (`CATCH_UP`), and never beyond `rate + burst` starts in any window of one
-  second: the last starts are remembered to hold that.  Time in which nobody
-  waited is not made up for.
+  second: the last starts are remembered to hold that, and one place is kept
+  free for what happens between a start here and on the road.  Time in which
+  nobody waited is not made up for.
 * A refusal spends nothing, so that it does no harm to ask and go away.
 * A throttle answer pauses everyone until a time, not until an event, so that
   no lost wake-up can stop a client.  It also halves the rate, once for all
@@ -127,7 +128,7 @@ class RateLimiter:
             due = max(self._due, self._behind(now))
             if (wait := due - (self._burst - 1) / rate - now) > 0:
                 return min(wait, RECOVERY_TIME)
-            most = math.floor(rate * _WINDOW) + self._burst
+            most = math.ceil(rate * _WINDOW) + self._burst - 1
             if len(self._starts) >= most:
                 return self._starts[-most] + _WINDOW - now
             self._due = due + 1 / rate

@@ -1,0 +1,67 @@
+"""What memory `send_many` takes for a million messages, over what it takes for ten thousand.
+
+Each run is a process of its own, fed by a generator of distinct messages and
+answered at once: `python -m benchmarks.memory COUNT` sends so many, and prints
+the most memory that was resident, in bytes.  On Linux that is VmHWM, as
+`ru_maxrss` begins there with what the process that started this one held.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from skycore_async import SMS, Accepted, SkycoreClient
+
+from .harness import Figure, at_most_absolute
+from .sending import KEY, AtOnce
+
+FEW: Final = 10_000
+MANY: Final = 1_000_000
+ROUNDS: Final = 3  # of the few; one of the many takes a minute
+
+
+def _messages(count: int) -> Iterator[SMS]:
+    for number in range(count):
+        yield SMS(to=f"1555{number:07}", text=f"Hello, your number is {number}", from_="60856")
+
+
+async def _send(count: int) -> None:
+    client = SkycoreClient(api_key=KEY, max_in_flight=100, transport=AtOnce())
+    async with client, client.send_many(_messages(count)) as outcomes:
+        async for outcome in outcomes:
+            assert isinstance(outcome, Accepted), outcome
+
+
+def _peak() -> int:
+    """Give the most bytes that were resident in this process so far."""
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _megabytes(count: int) -> float:
+    """Send so many in a process of its own, and give its peak."""
+    command = [sys.executable, "-m", "benchmarks.memory", str(count)]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own
+    return int(run.stdout) / 1e6
+
+
+def measure() -> Iterator[Figure]:
+    """Send ten thousand messages, and a million."""
+    few = statistics.median(_megabytes(FEW) for _ in range(ROUNDS))
+    yield at_most_absolute(20, f"memory of {MANY:,} over {FEW:,}", _megabytes(MANY) - few, "MB")
+
+
+if __name__ == "__main__":
+    anyio.run(_send, int(sys.argv[1]))
+    print(_peak())
