@@ -10,6 +10,7 @@ Rules:
   here.  Text is never changed.
 * The body of an answer decides; the HTTP status only speaks where there is no
   RESPONSE in it, because the API answers 200 either way.
+* An answer that names another number is to another message.
 * A Failure is a rejection, pace (E106, E113) or doubt (E503).  Whatever is no
   clear answer is doubt: the request had left by then.
 * The API key is spliced in last, where nothing can raise any more.
@@ -93,6 +94,9 @@ def resolve(
         )
     for _, attribute in _FIELDS:
         _check_characters(attribute, getattr(resolved, attribute))
+    _check_characters("key", resolved.key)
+    if resolved.key == "":
+        raise InvalidMessage("empty", field="key")
     if resolved.from_mask and len(resolved.from_mask) > FROM_MASK_LENGTH:
         raise InvalidMessage(
             f"longer than {FROM_MASK_LENGTH} characters; the API would cut it", field="from_mask"
@@ -216,6 +220,10 @@ def parse_response(
         raise OutcomeUnknown(
             f"HTTP {status} with an answer that is no RESPONSE: {error}", http_status=status
         ) from error
+    if not _is_about(to, _text(response, "TO")):
+        raise OutcomeUnknown(
+            f"HTTP {status} with the answer to another number", http_status=status
+        )
     verdict = _text(response, "STATUS").lower()
     tracking_id = _text(response, "TRACKINGID")
     if verdict == "success" and tracking_id:
@@ -231,6 +239,12 @@ def parse_response(
         raise _throttled_by_http(headers)
     said = f"STATUS {verdict[:40]!r}" if verdict != "success" else "Success without a TRACKINGID"
     raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
+
+
+def _is_about(to: str, said: str) -> bool:
+    # An answer may leave the number out, or write it with or without its country code.
+    digits = "".join(filter(str.isdecimal, said))
+    return digits.endswith(to) or to.endswith(digits)
 
 
 def _response(body: bytes) -> dict[str, Any]:

@@ -40,6 +40,21 @@ class Read:
 
 
 @attrs.frozen
+class ReadHead:
+    """Read the head of a request, and leave its body."""
+
+
+@attrs.frozen
+class Arrive:
+    """Wait until a request arrives, and read none of it."""
+
+
+@attrs.frozen
+class Hold:
+    """Wait until the test lets go."""
+
+
+@attrs.frozen
 class Send:
     """Send these bytes."""
 
@@ -72,11 +87,24 @@ class Reset:
 
 
 @attrs.frozen
+class Finish:
+    """End this side of the connection with a FIN."""
+
+
+@attrs.frozen
 class Secure:
-    """Speak TLS from here on, with the certificate for localhost."""
+    """Speak TLS from here on, with the certificate for localhost.
+
+    Or with one for the same name that nobody trusts; or demand one of the client.
+    """
+
+    trusted: bool = True
+    demanding: bool = False
 
 
-Step = Read | Send | Drip | Wait | Hang | Reset | Secure
+WaitingStep = Arrive | Hold | Wait | Hang
+PlainStep = Read | ReadHead | Send | Drip | Reset | Finish | WaitingStep
+Step = PlainStep | Secure
 Script = tuple[Step, ...]
 
 SUCCESS: Final = (
@@ -110,6 +138,8 @@ def html(status: str, **headers: str) -> bytes:
 # Each of them leaves the message in doubt.
 FAULTS: Final[dict[str, Script]] = {
     "closes before reading": (),
+    "reads the head and closes": (ReadHead(),),
+    "reads the head and resets": (ReadHead(), Reset()),
     "reads and closes": (Read(),),
     "reads and resets": (Read(), Reset()),
     "half a status line": (Read(), Send(b"HTTP/1.1 2")),
@@ -145,6 +175,7 @@ FAULTS: Final[dict[str, Script]] = {
 # These leave it in doubt too, and take the client's whole timeout.
 SLOW_FAULTS: Final[dict[str, Script]] = {
     "hangs before reading": (Hang(),),
+    "drips a status line": (Read(), Send(b"HTTP/1.1 200 "), Drip(b"O")),
     "reads and hangs": (Read(), Hang()),
     "only 100 Continue": (Read(), Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Hang()),
     "hangs within the body": (Read(), Send(answer()[:-40]), Hang()),
@@ -194,6 +225,26 @@ DMs2WnIYDkPGTYUGGuBkWeIlguShRANCAASg0PPDKpAKoS4vzUbDorDB5+yde3uc
 -----END PRIVATE KEY-----
 """
 
+# For the same name, and trusted by nobody.
+_STRANGER: Final = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgD+2NH/J76OTY7CZI
+j2x26mVgtKMNg/4GZ9fQCKy6SNWhRANCAAQ5ptVHwJuoaUwQt1mGt/WzyQGtJWwv
+1IKGMZcs0viDK9Ipc54hiH9qNVS2qVmAB3fzWhLrHrQz7sJxQCUVb1x8
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBnDCCAUGgAwIBAgIUURKNyE+BYwQeRUiJeOtHevInvuIwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjIyMTUwOVoYDzIxMjYxMDI5
+MjIxNTA5WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQ5ptVHwJuoaUwQt1mGt/WzyQGtJWwv1IKGMZcs0viDK9Ipc54hiH9q
+NVS2qVmAB3fzWhLrHrQz7sJxQCUVb1x8o28wbTAdBgNVHQ4EFgQULz6NHNA8UXoX
+ZLEHywZhaCDIJU4wHwYDVR0jBBgwFoAULz6NHNA8UXoXZLEHywZhaCDIJU4wDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSQAwRgIhALrjpX2dfC9FFWEgpZ8D540ib9/svzfap3ESbp7lqdRAAiEA
+rXmCEQ6HGLCDXsP7/embi2ORT9PUOa7Gi1RHvVWqMHA=
+-----END CERTIFICATE-----
+"""
+
 
 class FaultServer:
     """Play a script on each connection, from a thread, while the context is entered."""
@@ -206,6 +257,8 @@ class FaultServer:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._holding = threading.Event()
+        self._let_go = threading.Event()
         self._listener = socket.create_server((host, 0))
         self._acceptor = threading.Thread(target=self._accept)
 
@@ -221,6 +274,15 @@ class FaultServer:
     @property
     def secure_url(self) -> str:
         return f"https://localhost:{self.port}/API/wxml/1.3/index.php"
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a connection has come to its `Hold`."""
+        return self._holding.is_set()
+
+    def let_go(self) -> None:
+        """Let every connection go on from its `Hold`."""
+        self._let_go.set()
 
     def hung_up(self, timeout: float = 2) -> bool:
         """Wait until no connection is open any more."""
@@ -239,6 +301,7 @@ class FaultServer:
         traceback: TracebackType | None,
     ) -> None:
         self._stopped.set()
+        self._let_go.set()
         # Closing a listener does not wake a thread that waits in accept().
         self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
@@ -272,7 +335,7 @@ class FaultServer:
             for step in script:
                 if isinstance(step, Secure):
                     # The plain socket gives its file descriptor away here.
-                    connection = server_context().wrap_socket(
+                    connection = server_context(step).wrap_socket(
                         connection, server_side=True, do_handshake_on_connect=False
                     )
                     self._opened(connection)
@@ -285,25 +348,37 @@ class FaultServer:
                 self._open.discard(connection)
             connection.close()
 
-    def _do(
-        self, step: Read | Send | Drip | Wait | Hang | Reset, connection: socket.socket
-    ) -> None:
+    def _do(self, step: PlainStep, connection: socket.socket) -> None:
         match step:
             case Read():
                 self.requests.append(_read(connection))
+            case ReadHead():
+                _read_head(connection)
             case Send(data):
                 connection.sendall(data)
             case Drip(data, pause):
                 while not self._stopped.wait(pause):
                     connection.sendall(data)
+            case Reset():
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            case Finish():
+                connection.shutdown(socket.SHUT_WR)
+            case _:
+                self._pass(step, connection)
+
+    def _pass(self, step: WaitingStep, connection: socket.socket) -> None:
+        match step:
+            case Arrive():
+                connection.recv(1, socket.MSG_PEEK)
+            case Hold():
+                self._holding.set()
+                self._let_go.wait()
             case Wait(seconds):
                 self._stopped.wait(seconds)
             case Hang():
                 while connection.recv(65536):
                     pass
-            case Reset():
-                linger = struct.pack("ii", 1, 0)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def _read(connection: socket.socket) -> bytes:
@@ -320,21 +395,46 @@ def _read(connection: socket.socket) -> bytes:
         request += data
 
 
+def _read_head(connection: socket.socket) -> None:
+    # Byte by byte, so that the body is left where it is.
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        if not byte:
+            raise ConnectionError("the client hung up within its request")
+        head += byte
+
+
 @functools.cache
-def server_context() -> ssl.SSLContext:
+def server_context(side: Secure = Secure()) -> ssl.SSLContext:
     """Make the server's side of TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        chain = Path(folder, "chain.pem")
-        chain.write_text(_PRIVATE_KEY + CERTIFICATE, "ascii")
-        context.load_cert_chain(chain)
+    _show(context, _PRIVATE_KEY + CERTIFICATE if side.trusted else _STRANGER)
+    if side.demanding:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=CERTIFICATE)
     return context
+
+
+def _show(context: ssl.SSLContext, chain: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "chain.pem")
+        path.write_text(chain, "ascii")
+        context.load_cert_chain(path)
 
 
 @functools.cache
 def client_context() -> ssl.SSLContext:
     """Make the client's side of TLS, which trusts this server and no other."""
     return ssl.create_default_context(cadata=CERTIFICATE)
+
+
+@functools.cache
+def known_client_context() -> ssl.SSLContext:
+    """Make the client's side of TLS, with a certificate of its own to show."""
+    context = ssl.create_default_context(cadata=CERTIFICATE)
+    _show(context, _PRIVATE_KEY + CERTIFICATE)
+    return context
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import (
     AsyncGenerator,
@@ -12,7 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import anyio
 import pytest
@@ -27,6 +28,8 @@ from skycore_async import (
     InvalidRecipient,
     Outcome,
     OutcomeUnknown,
+    Request,
+    Response,
     SendingHalted,
     SkycoreClient,
 )
@@ -227,8 +230,11 @@ async def test_a_cancelled_caller_loses_no_outcome(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_natively_cancelled_caller_loses_no_outcome() -> None:
+async def test_a_natively_cancelled_caller_loses_no_outcome(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """`Task.cancel()` on the loop over the outcomes breaks off no exchange either."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
     transport = StubTransport()
     transport.held = anyio.Event()
 
@@ -246,6 +252,119 @@ async def test_a_natively_cancelled_caller_loses_no_outcome() -> None:
         assert transport.under_way == 4
         transport.held.set()
     assert len(transport.sent) == 4
+    assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+class Left(Exception):
+    """What the caller's own loop raises."""
+
+
+def mixed(to: str) -> Answer:
+    """Accept one, refuse one, and leave one in doubt."""
+    return (accepted(to), refused("E110"), OutcomeUnknown("no answer"))[int(to) % 3]
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+@pytest.mark.parametrize("by", ["break", "error", "scope", "scope while leaving"])
+async def test_however_it_is_left_each_outcome_is_yielded_or_logged(
+    source: MakeSource, by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What began has an outcome that was read or is in the log, and nothing begins afterwards."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport(mixed)
+    yielded: list[Outcome] = []
+    async with client(transport) as skycore:
+        with anyio.CancelScope() as scope, suppress(Left):
+            async with skycore.send_many(source(1000)) as outcomes:
+                async for outcome in outcomes:
+                    yielded.append(outcome)
+                    if len(yielded) < 10:
+                        continue
+                    if by == "error":
+                        raise Left
+                    if by == "break":
+                        break
+                    scope.cancel()
+                    if by == "scope while leaving":
+                        break
+                    await anyio.lowlevel.checkpoint()
+        begun = len(transport.sent)
+        assert 10 <= begun < 30
+        await anyio.wait_all_tasks_blocked()
+        # Who is cancelled does not wait for those that had their turn already.
+        assert begun <= len(transport.sent) <= begun + (4 if "scope" in by else 0)
+        assert [outcome async for outcome in rest(skycore)] == []  # the client goes on
+    logged = {line.split()[2].rstrip(":")[-4:] for line in caplog.messages}
+    assert logged == {to[-4:] for to in transport.sent}
+    assert {outcome.message.to for outcome in yielded} <= set(transport.sent)
+
+
+async def test_a_cancelled_caller_reads_no_further() -> None:
+    """The loop over the outcomes sees its cancellation, however fast they come."""
+    transport = StubTransport()
+    async with client(transport) as skycore:
+        with anyio.CancelScope() as scope:
+            async with skycore.send_many(messages(1000)) as outcomes:
+                async for _ in outcomes:
+                    scope.cancel()
+    assert len(transport.sent) < 100
+
+
+async def rest(skycore: SkycoreClient) -> AsyncIterator[Outcome]:
+    """Send nothing more, with the same client."""
+    async with skycore.send_many([]) as outcomes:
+        async for outcome in outcomes:
+            yield outcome
+
+
+async def test_a_refused_message_nobody_read_of_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A message that is no good, whose outcome nobody read, is in the log like any other."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    source = [SMS(to="nobody", text="Hello")]
+    async with client(StubTransport()) as skycore, skycore.send_many(source):
+        await anyio.wait_all_tasks_blocked()
+    assert "InvalidMessage" in caplog.text
+
+
+async def test_outcomes_come_as_they_complete() -> None:
+    """A message that takes long holds no other one's outcome back."""
+    transport = Slow()
+    quick: list[str] = []
+    async with client(transport) as skycore, skycore.send_many(messages(20)) as outcomes:
+        with anyio.move_on_after(5):
+            while len(quick) < 8:
+                quick.append((await anext(outcomes)).message.to)
+        transport.slow.set()
+        left = [outcome.message.to async for outcome in outcomes]
+    assert len(quick) == 8
+    assert "15550000000" in left
+
+
+class Slow(StubTransport):
+    """Holds back the first message alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = anyio.Event()
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        response = await super().send(request, timeout=timeout)
+        if b"15550000000" in request.body:
+            await self.slow.wait()
+        return response
+
+
+async def test_a_closed_client_sends_not_many() -> None:
+    """After closing, entering is a clear error, and the source is not read."""
+    skycore = client(StubTransport())
+    await skycore.aclose()
+    source = messages(1)
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        async with skycore.send_many(source):
+            pass
+    assert len(list(source)) == 1
 
 
 async def test_the_pace_is_kept() -> None:
@@ -278,3 +397,14 @@ async def test_a_source_that_is_no_generator_is_read() -> None:
 
     async with client(StubTransport()) as skycore, skycore.send_many(Queue()) as outcomes:
         assert len([outcome async for outcome in outcomes]) == 3
+
+
+async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
+    """Entering on a closed client, or never entering, opens no stream that nobody closes."""
+    skycore = client(StubTransport())
+    never = skycore.send_many(messages_async(3))
+    await skycore.aclose()
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        await skycore.send_many(messages_async(3)).__aenter__()
+    del never
+    gc.collect()

@@ -3,7 +3,8 @@
 Strategy: one table.  A row is what happens on the wire and the class of what
 `send_sms` then gives or raises; every row holds on asyncio and trio, over every
 road.  The server is the judge: it counts the requests that it read whole, and
-one call of `send_sms` with one attempt is never more than one of them.
+one call of `send_sms`, with the attempts that it has by default, is never more
+than one of them, unless the first was refused for pace.
 
 What is particular to a road is in the tests of that road.
 """
@@ -11,28 +12,39 @@ What is particular to a road is in the tests of that road.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import attrs
+import conftest
 import pytest
 from fault_server import (
     FAULTS,
     GOOD,
     SLOW_FAULTS,
     SUCCESS,
+    Arrive,
+    Drip,
     FaultServer,
+    Finish,
     Hang,
+    Hold,
     Read,
     Reset,
     Script,
     Secure,
     Send,
     answer,
+    chunked,
     html,
+    known_client_context,
     refused,
     unreachable,
 )
@@ -43,6 +55,7 @@ from skycore_async import (
     InvalidRecipient,
     NotSent,
     OutcomeUnknown,
+    RateLimiter,
     Rejected,
     Request,
     SkycoreClient,
@@ -57,7 +70,11 @@ pytestmark = pytest.mark.anyio
 
 SHORT = 0.15  # seconds, where waiting for a timeout is the subject
 ANSWERED: Script = (Read(), Send(answer()))
+KEPT_ALIVE: Script = (*ANSWERED * 20, Hang())
 ONE_ATTEMPT = {"max_attempts": 1}
+DEFAULT_ATTEMPTS = {
+    "max_attempts": inspect.signature(SkycoreClient).parameters["max_attempts"].default
+}
 
 
 @attrs.frozen
@@ -110,6 +127,9 @@ MATRIX: dict[str, Row] = {
 }
 
 
+Run = Callable[[], Coroutine[Any, Any, Any]]
+
+
 async def send(client: SkycoreClient) -> Accepted:
     return await client.send_sms(to="15551234888", text="Hello Jerry, Greetings from Marc")
 
@@ -123,10 +143,14 @@ async def outcome(client: SkycoreClient) -> Accepted | SkycoreError:
 
 @pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
 async def test_a_fault_has_one_outcome_and_one_request(open_client: OpenClient, row: Row) -> None:
-    """The outcome is the one in the table, in time, and the request goes out once at most."""
+    """The outcome is the one in the table, in time, and the request goes out once at most.
+
+    Of a message that was refused for pace more attempts are the subject below.
+    """
+    attempts = ONE_ATTEMPT if row.outcome is Throttled else DEFAULT_ATTEMPTS
     with FaultServer(row.script, ANSWERED) as server:
         timeout = SHORT if row.slow else 5
-        async with open_client(server.url, timeout=timeout, **ONE_ATTEMPT) as client:
+        async with open_client(server.url, timeout=timeout, **attempts) as client:
             began = time.monotonic()
             given = await outcome(client)
             took = time.monotonic() - began
@@ -137,6 +161,73 @@ async def test_a_fault_has_one_outcome_and_one_request(open_client: OpenClient, 
         assert server.hung_up()
         assert server.connections == 1
         assert len(server.requests) == row.script.count(Read())
+
+
+class Clock:
+    """A clock that stands still, but for sleepers, and notes what had arrived before each."""
+
+    def __init__(self, server: FaultServer) -> None:
+        self.now = 100.0
+        self.slept: list[tuple[float, int]] = []
+        self._server = server
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append((seconds, len(self._server.requests)))
+        await anyio.lowlevel.checkpoint()
+        self.now += seconds
+
+    def limiter(self) -> RateLimiter:
+        return RateLimiter(None, clock=lambda: self.now, sleep=self.sleep)
+
+
+# An answer that refuses a message for pace, and the pause that the client then makes.
+PACED: dict[str, tuple[bytes, float]] = {
+    "429": (html("429 Too Many Requests", Connection="close"), 1),
+    "429 with Retry-After": (
+        html("429 Too Many Requests", Connection="close", **{"Retry-After": "7"}),
+        7,
+    ),
+    "429 until a date": (
+        html(
+            "429 Too Many Requests",
+            Connection="close",
+            Date="Sun, 06 Nov 1994 08:49:37 GMT",
+            **{"Retry-After": "Sun, 06 Nov 1994 08:49:40 GMT"},
+        ),
+        3,
+    ),
+    "E106": (answer(failure("E106"), headers={"Connection": "close"}), 1),
+    "E113": (answer(failure("E113"), headers={"Connection": "close"}), 1),
+}
+
+
+@pytest.mark.parametrize(("refusal", "pause"), PACED.values(), ids=PACED)
+async def test_a_message_refused_for_pace_goes_out_again_after_the_pause(
+    open_client: OpenClient, refusal: bytes, pause: float
+) -> None:
+    """With attempts left it is sent a second time, which counts, and no sooner than asked."""
+    with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
+        clock = Clock(server)
+        async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
+            client._sender._chance = lambda: 0.0
+            assert type(await outcome(client)) is Accepted
+        assert len(server.requests) == 2
+    assert clock.slept == [(pause, 1)]
+
+
+@pytest.mark.parametrize(("refusal", "pause"), PACED.values(), ids=PACED)
+async def test_after_a_refusal_for_pace_every_message_waits(
+    open_client: OpenClient, refusal: bytes, pause: float
+) -> None:
+    """No other message of the client, nor of a view of it, starts before the pause is over."""
+    with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
+        clock = Clock(server)
+        async with open_client(server.url, rate=clock.limiter(), **ONE_ATTEMPT) as client:
+            assert type(await outcome(client)) is Throttled
+            assert not clock.slept
+            await send(client.with_options(campaign_ref="1"))
+        assert len(server.requests) == 2
+    assert clock.slept == [(pause, 1)]
 
 
 @contextmanager
@@ -169,6 +260,7 @@ BEFORE_THE_REQUEST: dict[str, Place] = {
     "TLS handshake closed": lambda: served(secure=True),
     "TLS handshake timeout": lambda: served(Hang(), secure=True),
     "a certificate for another name": wrongly_named,
+    "a certificate of nobody known": lambda: served(Secure(trusted=False), Read(), secure=True),
 }
 
 
@@ -185,6 +277,28 @@ async def test_without_a_connection_the_message_is_not_sent(
     assert not caught.value.may_have_been_sent
     assert getattr(caught.value.__cause__, "__traceback__", None) is None
     assert caught.value.__context__ is None
+
+
+async def test_without_a_connection_attempts_are_no_requests(open_client: OpenClient) -> None:
+    """A connection that fails before the request costs an attempt, and the next one sends once."""
+    with FaultServer((), (Secure(trusted=False),), (Secure(), *ANSWERED)) as server:
+        async with open_client(server.secure_url, **DEFAULT_ATTEMPTS) as client:
+            client._sender._chance = lambda: 0.0
+            await send(client)
+        assert (server.connections, len(server.requests)) == (3, 1)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["shown", "not shown"])
+async def test_a_certificate_of_the_clients_is_shown(
+    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, *, shown: bool
+) -> None:
+    """A server may demand a certificate; without one TLS 1.3 refuses after the request left."""
+    if shown:
+        monkeypatch.setattr(conftest, "client_context", known_client_context)
+    with FaultServer((Secure(demanding=True), *ANSWERED)) as server:
+        async with open_client(server.secure_url, **DEFAULT_ATTEMPTS) as client:
+            assert type(await outcome(client)) is (Accepted if shown else OutcomeUnknown)
+        assert (server.connections, len(server.requests)) == (1, int(shown))
 
 
 async def test_a_trusted_certificate_is_taken(open_client: OpenClient) -> None:
@@ -223,13 +337,229 @@ async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
         assert (server.connections, len(server.requests)) == (2, 3)
 
 
-# --- Cancellation: of the exchange, whoever it is that waits for its outcome. ---
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("end", [(Finish(), Hang()), (Reset(),)], ids=["FIN", "RST"])
+async def test_a_connection_that_ends_as_it_is_used_again_leaves_doubt(
+    open_client: OpenClient, end: Script, method: str
+) -> None:
+    """An end that crosses the request on its way is in doubt too, and nothing else is sent."""
+    with FaultServer((*ANSWERED, Arrive(), *end), ANSWERED) as server:
+        async with open_client(server.url, method=method, **DEFAULT_ATTEMPTS) as client:
+            await send(client)
+            assert type(await outcome(client)) is OutcomeUnknown
+            assert (server.connections, len(server.requests)) == (1, 1)
+            await send(client)
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def tracked(number: int) -> bytes:
+    return SUCCESS.replace(b"12345", b"%d" % number)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        answer(tracked(1)) + answer(tracked(3)),
+        answer(tracked(1), headers={"Content-Length": "40"}),
+    ],
+    ids=["a second answer", "the rest of an answer that is longer than it said"],
+)
+async def test_what_follows_an_answer_is_no_part_of_the_next(
+    open_client: OpenClient, first: bytes, request: pytest.FixtureRequest
+) -> None:
+    """Bytes that came with one answer are never read as the answer to the next message."""
+    if open_client is conftest.over_http_client:
+        broken = "the connections of the caller's own client cannot be looked into"
+        request.applymarker(pytest.mark.xfail(reason=broken, strict=True))
+    second = (Read(), Send(answer(tracked(2))), Hang())
+    with FaultServer((Read(), Send(first), *second), second) as server:
+        async with open_client(server.url, **DEFAULT_ATTEMPTS) as client:
+            await outcome(client)
+            assert (await send(client)).tracking_id == "SMS_2"
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+# --- Cancellation: of a caller, whose exchange runs on. -----------------------
+
+
+async def cancel_by_scope(run: Run, when: Callable[[], bool]) -> None:
+    """Begin `run()` and cancel it by the scope around it, when it is time."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await until(when)
+        tasks.cancel_scope.cancel()
+
+
+async def cancel_natively(run: Run, when: Callable[[], bool]) -> None:
+    """Begin `run()` and cancel its task, when it is time."""
+    task = asyncio.ensure_future(run())
+    await until(when)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+Cancel = Callable[[Run, Callable[[], bool]], Awaitable[None]]
+
+
+# trio has cancel scopes alone.
+BOTH_CANCELS = pytest.mark.parametrize(
+    ("anyio_backend", "cancel"),
+    [("asyncio", cancel_by_scope), ("asyncio", cancel_natively), ("trio", cancel_by_scope)],
+    ids=["asyncio-scope", "asyncio-native", "trio-scope"],
+)
+
+
+async def until(when: Callable[[], bool]) -> None:
+    with anyio.fail_after(5):
+        await anyio.lowlevel.checkpoint()
+        while not when():  # noqa: ASYNC110 - the server is a thread
+            await anyio.sleep(0.001)
+
+
+def held(script: Script) -> Script:
+    """Stop in the middle: where the request was read and nothing done, or else at the start."""
+    read = int(script[:1] == (Read(),))
+    return (*script[:read], Hold(), *script[read:])
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "skycore_async"]
+
+
+def name_in_log(outcome: type[Accepted | SkycoreError]) -> str:
+    return " accepted as SMS_12345" if outcome is Accepted else f": {outcome.__name__}: "
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
+async def test_a_caller_cancelled_at_a_fault_costs_nothing(
+    open_client: OpenClient, row: Row, cancel: Cancel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outcome is logged as the table has it, and the only connection serves the next."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    with FaultServer(held(row.script), ANSWERED) as server:
+        async with open_client(
+            server.url,
+            timeout=SHORT if row.slow else 5,
+            max_in_flight=1,
+            rate=Clock(server).limiter(),
+            **DEFAULT_ATTEMPTS,
+        ) as client:
+            await cancel(lambda: outcome(client), lambda: server.is_holding)
+            assert row.slow or not logged(caplog)
+            server.let_go()
+            await until(lambda: bool(logged(caplog)))
+            assert await anyio.to_thread.run_sync(server.hung_up)
+            assert (await send(client.with_options(timeout=5))).tracking_id == "SMS_12345"
+        first, second = logged(caplog)
+        assert name_in_log(row.outcome) in first
+        assert name_in_log(Accepted) in second
+        assert server.connections == 2
+        assert len(server.requests) == row.script.count(Read()) + 1
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
+async def test_a_caller_cancelled_without_a_connection_costs_nothing(
+    open_client: OpenClient, place: Place, cancel: Cancel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What never got a connection is logged as NotSent, and is not tried for nobody."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    with FaultServer(ANSWERED) as server, place() as url:
+        async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+            elsewhere = client.with_options(base_url=url, timeout=0.2)
+            await cancel(lambda: outcome(elsewhere), lambda: True)
+            await send(client)
+        first, second = logged(caplog)
+        assert name_in_log(NotSent) in first
+        assert name_in_log(Accepted) in second
+        assert len(server.requests) == 1
+
+
+@BOTH_CANCELS
+async def test_a_cancelled_caller_is_refused_for_pace_like_any(
+    open_client: OpenClient, cancel: Cancel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The refusal of a message that nobody waits for pauses the client all the same."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    refusal, pause = PACED["429 with Retry-After"]
+    with FaultServer((Read(), Hold(), Send(refusal)), ANSWERED) as server:
+        clock = Clock(server)
+        async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
+            await cancel(lambda: send(client), lambda: server.is_holding)
+            server.let_go()
+            await until(lambda: bool(logged(caplog)))
+            await send(client)
+        assert len(server.requests) == 2
+    assert clock.slept == [(pause, 1)]
+
+
+# --- Life cycle ---------------------------------------------------------------
+
+
+async def in_a_task(run: Run) -> None:
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+
+
+async def test_a_client_is_opened_used_and_closed_in_tasks_of_their_own(
+    open_client: OpenClient,
+) -> None:
+    """Neither the client nor any road ties itself to the task that it was opened in."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url) as client:
+            for step in (client.__aenter__, lambda: send(client), lambda: send(client)):
+                await in_a_task(step)
+            await in_a_task(client.aclose)
+            with pytest.raises(RuntimeError, match="this client is closed"):
+                await send(client)
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+
+async def test_a_second_event_loop_is_refused_while_the_first_runs(
+    open_client: OpenClient, anyio_backend: str
+) -> None:
+    """A client in use elsewhere is a clear error, sends nothing, and goes on where it belongs."""
+
+    async def send_many(client: SkycoreClient) -> None:
+        async with client.send_many([]):
+            pass
+
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url) as client:
+            await send(client)
+            for use in (send, send_many):
+                elsewhere = partial(anyio.run, use, client, backend=anyio_backend)
+                with pytest.raises(RuntimeError, match="make one for each event loop"):
+                    await anyio.to_thread.run_sync(elsewhere)
+            await send(client)
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+
+# --- Cancellation: of the exchange itself, whoever waits for its outcome. -----
 
 STANDSTILLS: dict[str, tuple[Script, Callable[[FaultServer], bool]]] = {
     "connecting": ((), lambda server: True),
     "sent, and nothing answered": ((Read(), Hang()), lambda server: bool(server.requests)),
     "half an answer": (
         (Read(), Send(answer()[:-40]), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "half a status line": (
+        (Read(), Send(b"HTTP/1.1 2"), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "half a chunk": (
+        (Read(), Send(chunked(SUCCESS)[:-60]), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "100 Continue, and no more": (
+        (Read(), Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "a slow drip": (
+        (Read(), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"), Drip(b" ")),
         lambda server: bool(server.requests),
     ),
 }

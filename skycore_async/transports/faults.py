@@ -29,8 +29,8 @@ def failed(fault: Exception, *, not_sent: bool) -> NotSent | OutcomeUnknown:
 def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     """Make the error for an exchange that took too long; `not_sent` says it is proven so."""
     if not_sent:
-        return NotSent(f"no connection within {timeout:.3g} seconds")
-    return OutcomeUnknown(f"no answer within {timeout:.3g} seconds")
+        return NotSent(f"no connection within {timeout:.2g} seconds")
+    return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
 
 
 def _without_frames(fault: Exception, what: str) -> Exception:

@@ -7,8 +7,8 @@ flight in one.
 
 Rules:
 
-* A lane whose exchange broke, timed out or was cancelled is closed and never
-  used again.
+* A lane whose exchange broke, timed out or was cancelled, or on which more came
+  than the answer, is closed and never used again.
 * `NotSent` takes proof: httpcore's trace shows that the writing of the request
   never began.  The class of an exception proves nothing by itself.
 * An error is made in `faults`, and raised outside the `except` block.
@@ -83,7 +83,7 @@ class HttpxTransport:
             except BaseException:
                 await _close(lane)
                 raise
-            if self._closed:
+            if self._closed or not _is_clean(lane):
                 await _close(lane)
             else:
                 self._free.append(lane)
@@ -106,7 +106,7 @@ class HttpxTransport:
             with anyio.move_on_after(timeout):
                 await self._slots.acquire()
                 return max(0.0, deadline - anyio.current_time())
-            raise NotSent(f"no connection was free within {timeout:.3g} seconds") from None
+            raise NotSent(f"no connection was free within {timeout:.2g} seconds") from None
         return timeout
 
     def _new_lane(self) -> httpx.AsyncHTTPTransport:
@@ -277,6 +277,24 @@ async def _read(response: httpx.Response) -> Response:
         finally:
             await response.aclose()
     return Response(status=response.status_code, headers=response.headers, body=bytes(body))
+
+
+def _is_clean(lane: httpx.AsyncHTTPTransport) -> bool:
+    """Tell whether nothing came after the answer.
+
+    What did is kept by h11, which would take it for the answer to the next request;
+    nothing public shows it.  Where it cannot be seen, a lane is not used again.
+    """
+    try:
+        for connection in lane._pool.connections:  # noqa: SLF001 - as said above
+            inner: Any = connection
+            while not hasattr(inner, "_h11_state"):
+                inner = inner._connection  # noqa: SLF001
+            if inner._h11_state.trailing_data[0]:  # noqa: SLF001
+                return False
+    except AttributeError:
+        return False
+    return True
 
 
 async def _close(lane: httpx.AsyncHTTPTransport) -> None:
