@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         InvalidRequest,
         InvalidSender,
         InvalidText,
+        KeyConflict,
+        LedgerError,
         NotSent,
         NotSubscribed,
         OperatorNotSupported,
@@ -30,11 +32,15 @@ if TYPE_CHECKING:
         PostbackError,
         QuotaExhausted,
         RecipientBlocked,
+        RecipientOptedOut,
         Rejected,
         SendingHalted,
         SkycoreError,
         Throttled,
     )
+    from .ledger.base import Delivery, Ledger, MessageState, Summary
+    from .ledger.memory import MemoryLedger
+    from .ledger.sqlite import SQLiteLedger
     from .limiter import Limiter, RateLimiter
     from .messages import (
         SMS,
@@ -62,6 +68,7 @@ __all__ = [
     "AuthenticationFailed",
     "BillingProblem",
     "ConfigurationError",
+    "Delivery",
     "DeliveryReceipt",
     "DeliveryState",
     "Encoding",
@@ -75,7 +82,12 @@ __all__ = [
     "InvalidRequest",
     "InvalidSender",
     "InvalidText",
+    "KeyConflict",
+    "Ledger",
+    "LedgerError",
     "Limiter",
+    "MemoryLedger",
+    "MessageState",
     "NonGSMCharacter",
     "NotSent",
     "NotSubscribed",
@@ -88,9 +100,11 @@ __all__ = [
     "QuotaExhausted",
     "RateLimiter",
     "RecipientBlocked",
+    "RecipientOptedOut",
     "Rejected",
     "Request",
     "Response",
+    "SQLiteLedger",
     "Scope",
     "Segments",
     "SendingHalted",
@@ -98,6 +112,7 @@ __all__ = [
     "SkycoreClient",
     "SkycoreError",
     "SubscriptionChange",
+    "Summary",
     "Throttled",
     "Transport",
     "UnknownNotification",
@@ -109,6 +124,9 @@ __all__ = [
 _ROOMS: Final = {
     "client": ("SkycoreClient",),
     "codes": ("DeliveryState", "FailureReason", "Scope"),
+    "ledger.base": ("Delivery", "Ledger", "MessageState", "Summary"),
+    "ledger.memory": ("MemoryLedger",),
+    "ledger.sqlite": ("SQLiteLedger",),
     "limiter": ("Limiter", "RateLimiter"),
     "messages": (
         "SMS",

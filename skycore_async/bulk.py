@@ -10,9 +10,9 @@ Rules:
 * Look-ahead is bounded: a worker waits for room on the shelf, and for its turn,
   before it takes a message.  A caller who does not read stops the sending.
 * Whatever was started is yielded, or logged where the caller has left.
-* The first rejection of the whole account halts the sending, as does an error
-  in the source: nothing more is started, what is in flight completes and is
-  yielded, and then the error is raised.
+* The first rejection of the whole account halts the sending, as do a ledger that
+  cannot be written and an error in the source: nothing more is started, what is
+  in flight completes and is yielded, and then the error is raised.
 * An async source is read by one task, as cancel scopes inside it demand.
 """
 
@@ -24,10 +24,11 @@ from types import TracebackType
 from typing import Final, Self
 
 import anyio
+import anyio.lowlevel
 
 from .codes import Scope
-from .errors import Rejected, SendingHalted
-from .messages import SMS, Failed, Outcome
+from .errors import LedgerError, NotSent, Rejected, SendingHalted, SkycoreError
+from .messages import SMS, Accepted, Failed, Outcome
 from .sender import Sender
 from .settings import Settings
 
@@ -44,7 +45,8 @@ class Bulk:
     flight, unless it is cancelled.
 
     Iterating raises SendingHalted after the last outcome where the account was
-    refused, and what the source raised where it did.
+    refused or the ledger could not be written, and what the source raised where
+    it did.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Bulk:
         self._error: Exception | None = None
 
     async def __aenter__(self) -> Self:
+        self._sender.owner.check()
+        self._source.open()
         start = self._sender.owner.start
         start(self._feed)
         for _ in range(self._in_flight):
@@ -86,6 +90,7 @@ class Bulk:
         return self
 
     async def __anext__(self) -> Outcome:
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while not self._shelf:
             if not self._working:
                 if self._error is not None:
@@ -104,9 +109,10 @@ class Bulk:
 
     async def _work(self) -> None:
         try:
-            while (turn := await self._next()) is not None:
-                message, started = turn
-                outcome = await self._sender.send_in_turn(message, self._settings, started)
+            while self._room.take() or await self._room.wait():
+                outcome = await self._next()
+                if outcome is None:
+                    return
                 self._shelf.append(outcome)
                 self._news.set()
                 self._judge(outcome)
@@ -116,19 +122,35 @@ class Bulk:
             self._working -= 1
             self._news.set()
 
-    async def _next(self) -> tuple[SMS, float] | None:
-        """Wait for room, a turn and a message; None where there is no more to send."""
-        if not (self._room.take() or await self._room.wait()):
-            return None
-        started = self._sender.turn_now()
-        if started is None:
-            started = await self._turn()
+    async def _next(self) -> Outcome | None:
+        """Send the next message when its turn comes; None where there is no more to send."""
+        if self._sender.journal is not None:
+            return await self._next_of_journal()
+        started = await self._turn()
         if started is None or self._stopped:
             return None
         message = await self._source.take()
-        return None if message is None else (message, started)
+        if message is None:
+            self._stop()  # who waits for a turn has nothing to send in it
+            return None
+        return await self._sender.send_in_turn(message, self._settings, started)
+
+    async def _next_of_journal(self) -> Outcome | None:
+        # What is recorded already takes no turn, so the message has to be known first.
+        message = None if self._stopped else await self._source.take()
+        if message is None:
+            self._room.close()  # while who has a message goes on
+            return None
+        if recorded := await self._sender.recorded(message, self._settings):
+            return recorded
+        started = await self._turn()
+        if started is None or self._stopped:
+            return Failed(message=message, error=NotSent("the sending ended before its turn"))
+        return await self._sender.send_in_turn(message, self._settings, started)
 
     async def _turn(self) -> float | None:
+        if (started := self._sender.turn_now()) is not None:
+            return started
         with anyio.CancelScope() as waiting:
             self._waiting.add(waiting)
             try:
@@ -138,12 +160,11 @@ class Bulk:
         return None
 
     def _judge(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, Failed) or not isinstance(outcome.error, Rejected):
+        if isinstance(outcome, Accepted) or (why := _concerns_all(outcome.error)) is None:
             return
-        if outcome.error.scope is Scope.ACCOUNT:
-            halted = SendingHalted(f"the account was refused: {outcome.error}")
-            halted.__cause__ = outcome.error
-            self._stop(halted)
+        halted = SendingHalted(why)
+        halted.__cause__ = outcome.error
+        self._stop(halted)
 
     def _stop(self, error: Exception | None = None) -> None:
         self._stopped = True
@@ -158,6 +179,15 @@ class Bulk:
         if self._news.is_set():
             self._news = anyio.Event()
         await self._news.wait()
+
+
+def _concerns_all(error: SkycoreError) -> str | None:
+    """Say why what befell one message would befall the others too, if it would."""
+    if isinstance(error, Rejected) and error.scope is Scope.ACCOUNT:
+        return f"the account was refused: {error}"
+    if isinstance(error.__cause__, LedgerError):
+        return f"the ledger cannot be written: {error.__cause__}"
+    return None
 
 
 class _Room:
@@ -222,6 +252,9 @@ class _SyncSource:
     def __init__(self, source: Iterable[SMS]) -> None:
         self._messages = iter(source)
 
+    def open(self) -> None:
+        """Do nothing: there is nothing between the source and the workers."""
+
     async def take(self) -> SMS | None:
         for message in self._messages:
             return _checked(message)
@@ -239,10 +272,14 @@ class _AsyncSource:
 
     def __init__(self, source: AsyncIterable[SMS], ahead: int) -> None:
         self._messages = aiter(source)
+        self._ahead = ahead
         self._is_reading = False
-        self._give, self._taken = anyio.create_memory_object_stream[SMS](ahead)
         self._reading = anyio.CancelScope()
         self._error: Exception | None = None
+
+    def open(self) -> None:
+        # Not before: who makes a stream has to close it.
+        self._give, self._taken = anyio.create_memory_object_stream[SMS](self._ahead)
 
     async def take(self) -> SMS | None:
         try:

@@ -20,9 +20,13 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
+import attrs
+
 from . import wire
 from .bulk import Bulk, Source
 from .errors import ConfigurationError
+from .journal import Journal
+from .ledger.base import Ledger
 from .limiter import Limiter, RateLimiter
 from .messages import SMS, Accepted
 from .secret import Secret
@@ -57,6 +61,8 @@ class SkycoreClient:
     which is never closed here; `transport` over any `Transport`, which is.  `method="GET"`
     puts the API key into the URL, where proxies and logs see it.
 
+    `ledger`, opened by the caller, remembers every message: see `Ledger`.
+
     Use it as an async context manager, or call `aclose` at the end: either waits
     for what is in flight.  A client belongs to the event loop it first sent in.
 
@@ -78,6 +84,7 @@ class SkycoreClient:
         max_attempts: int = 3,
         transport: Transport | None = None,
         http_client: httpx.AsyncClient | None = None,
+        ledger: Ledger | None = None,
         max_segments: int | None = None,
         method: Method = "POST",
     ) -> None:
@@ -96,7 +103,8 @@ class SkycoreClient:
         limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
         self._max_in_flight = max_in_flight
         chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
-        self._sender = Sender(chosen, limiter)
+        journal = None if ledger is None else Journal(ledger, slots=max_in_flight)
+        self._sender = Sender(chosen, limiter, journal=journal)
         self._is_view = False
 
     def with_options(self, **options: Unpack[Options]) -> Self:
@@ -123,11 +131,18 @@ class SkycoreClient:
         operator_id: str | None = None,
         from_mask: str | None = None,
         key: str | None = None,
+        resend_in_doubt: bool = False,
+        ignore_opt_out: bool = False,
     ) -> Accepted:
         """Send one SMS and give what the provider answered; for the fields see `SMS`.
 
+        With a ledger, a `key` that was sent before sends nothing: what came of it
+        is given again.  Only on your word, `resend_in_doubt`, is a message sent
+        again that may have been sent, and with `ignore_opt_out` one to a number
+        that has opted out.
+
         A cancelled caller does not break off an exchange that has begun: it runs
-        on to its own timeout, and the log has its outcome.
+        on to its own timeout, and the ledger and the log have its outcome.
 
         Raises InvalidMessage where it was refused here, NotSent where it cannot
         have been sent, Rejected where the API refused it, and OutcomeUnknown
@@ -143,12 +158,15 @@ class SkycoreClient:
             from_mask=from_mask,
             key=key,
         )
-        outcome = await self._sender.send(message, self._settings)
+        settings = self._with_word(resend_in_doubt, ignore_opt_out)
+        outcome = await self._sender.send(message, settings)
         if isinstance(outcome, Accepted):
             return outcome
         raise outcome.error
 
-    def send_many(self, messages: Source) -> Bulk:
+    def send_many(
+        self, messages: Source, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
+    ) -> Bulk:
         """Send many messages, and give their outcomes as they complete.
 
             async with client.send_many(messages) as outcomes:
@@ -158,8 +176,20 @@ class SkycoreClient:
         `messages` is an iterable or async iterable of `SMS`, and is read only as
         fast as they can be sent.  A message that fails is a `Failed` among the
         outcomes and stops nothing; see `Bulk` for what does.
+
+        With a ledger, the same messages with the same keys can be given again
+        after a crash: only what was not sent is sent, the outcome of the rest is
+        given again.  For the other arguments see `send_sms`.
         """
-        return Bulk(self._sender, self._settings, messages, in_flight=self._max_in_flight)
+        settings = self._with_word(resend_in_doubt, ignore_opt_out)
+        return Bulk(self._sender, settings, messages, in_flight=self._max_in_flight)
+
+    def _with_word(self, resend_in_doubt: bool, ignore_opt_out: bool) -> Settings:
+        if not (resend_in_doubt or ignore_opt_out):
+            return self._settings
+        return attrs.evolve(
+            self._settings, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
+        )
 
     async def aclose(self) -> None:
         """Wait for what is in flight, then close the connections."""

@@ -3,7 +3,10 @@
     SkycoreError
     ├── ConfigurationError (ValueError)    the client cannot work as set up
     ├── InvalidMessage (ValueError)        refused here; nothing was sent
+    │   └── KeyConflict (ValueError)       its key was used for other content
+    ├── LedgerError                        the ledger cannot be opened, read or written
     ├── NotSent                            proven not sent; safe to send again
+    │   ├── RecipientOptedOut              the number may not be sent to
     │   ├── SendingHalted                  the account was refused; nothing more is sent
     │   └── Throttled                      refused for pace: E106, E113, HTTP 429
     ├── Rejected                           the API answered Failure
@@ -84,8 +87,23 @@ class InvalidMessage(SkycoreError, ValueError):
         self.field = field
 
 
+class KeyConflict(InvalidMessage):
+    """The ledger knows this key with another number, text or sender; nothing was sent."""
+
+    def __init__(self, used: str) -> None:
+        super().__init__(f"{used[:80]!r} was used for a message with other content", field="key")
+
+
+class LedgerError(SkycoreError):
+    """The ledger cannot be opened, read or written; the text says why and what to do."""
+
+
 class NotSent(SkycoreError):
     """No byte of the request can have been acted on; sending again is safe."""
+
+
+class RecipientOptedOut(NotSent):
+    """The number said STOP, or is blocked: it may not be sent to until it says START."""
 
 
 class SendingHalted(NotSent):

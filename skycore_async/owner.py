@@ -38,11 +38,12 @@ class TaskOwner:
     """Run tasks until closed, whatever becomes of the tasks that asked for them.
 
     `finalize` is awaited once, when closed and everything has finished, or when
-    the event loop ends before that.
+    the event loop ends before that.  `of` names in errors what it works for.
     """
 
-    def __init__(self, finalize: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, finalize: Callable[[], Awaitable[None]], *, of: str = "client") -> None:
         self._finalize = finalize
+        self._of = of
         self._life: _Life | None = None
         self.closed = False
 
@@ -58,9 +59,9 @@ class TaskOwner:
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
         if self._life is not None:
-            self._life.check()
+            self._life.check(self._of)
         if self.closed:
-            raise RuntimeError("this client is closed")
+            raise RuntimeError(f"this {self._of} is closed")
 
     @property
     def is_open(self) -> bool:
@@ -75,7 +76,7 @@ class TaskOwner:
         life = self._life or self._begin()
         if life.finished.is_set():
             return
-        life.check()
+        life.check(self._of)
         self.closed = True
         life.closing.set()
         await life.finished.wait()
@@ -114,10 +115,10 @@ class _Life:
         self._group: anyio.abc.TaskGroup | None = None
         self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[object, ...]]] = []
 
-    def check(self) -> None:
+    def check(self, of: str) -> None:
         if self._loop != anyio.lowlevel.current_token():
             raise RuntimeError(
-                "this client belongs to another event loop; make one for each event loop"
+                f"this {of} belongs to another event loop; make one for each event loop"
             )
 
     def start(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:

@@ -67,7 +67,7 @@ def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
         raise PostbackError(
             f"this body is no postback: <{root[:40]}> is neither <POSTBACK> nor <NOTIFICATION>"
         )
-    notifications = tuple(map(_notification, take_apart(tree)))
+    notifications = tuple(map(notification, take_apart(tree)))
     if not notifications:
         raise PostbackError("this body is no postback: <POSTBACK> is empty")
     return notifications
@@ -155,7 +155,8 @@ _TIMES: Final = ("created", "received", "timestamp")
 _VERBATIM: Final = frozenset({"keyword", "text"})
 
 
-def _notification(node: _Fields) -> Notification:
+def notification(node: _Fields) -> Notification:
+    """Build a notification of its elements, as they are in the `raw` of one."""
     values: _Fields = {}
     fits = _gather(node, values)
     for attribute in _TIMES:

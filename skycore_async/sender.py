@@ -10,7 +10,8 @@ Rules:
 * The timeout bounds all of it: turns, attempts and pauses.
 * Until an exchange begins, a cancelled caller calls the message back.  From
   then on the exchange is the client's: it runs to its own end, and where
-  nobody waits for the outcome any more, the log has it.
+  nobody waits for the outcome any more, the ledger and the log have it.  No
+  further attempt is made for nobody.
 * A throttled message concerns the whole client: the limiter hears of it.
 """
 
@@ -26,7 +27,8 @@ import anyio
 import attrs
 
 from . import wire
-from .errors import NotSent, OutcomeUnknown, Rejected, SkycoreError, Throttled
+from .errors import InvalidMessage, NotSent, OutcomeUnknown, Rejected, SkycoreError, Throttled
+from .journal import Journal
 from .limiter import Limiter
 from .messages import SMS, Accepted, Failed, Outcome
 from .owner import TaskOwner
@@ -56,11 +58,8 @@ class _Job:
     request: Request
 
 
-_Exchange = Callable[[_Job, float], Awaitable[Outcome]]
-
-
 class Sender:
-    """Send messages over `transport`, at the pace of `limiter`.
+    """Send messages over `transport`, at the pace of `limiter`, and keep them in `journal`.
 
     `chance` gives a random number from 0 to 1, for the pauses between attempts.
     """
@@ -70,9 +69,11 @@ class Sender:
         transport: Transport,
         limiter: Limiter,
         *,
+        journal: Journal | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.owner = TaskOwner(transport.aclose)
+        self.journal = journal
         self._transport = transport
         self._limiter = limiter
         self._chance = chance
@@ -80,7 +81,27 @@ class Sender:
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
         self.owner.check()
-        return await self._outcome(message, settings, self._exchange_in_own_task)
+        deadline = anyio.current_time() + settings.timeout
+        job = _job(message, settings)
+        if isinstance(job, Failed):
+            return job
+        if recorded := await self.recorded(message, settings):
+            return recorded
+        started = await self._turn_by(deadline)
+        if started is None:
+            return _late(job)
+        errand = _Errand(self._submit, job, started, deadline)
+        self.owner.start(errand.run)
+        return await errand.outcome()
+
+    async def recorded(self, message: SMS, settings: Settings) -> Outcome | None:
+        """Give what came of a message before, where the ledger knows it by its key."""
+        if self.journal is None or message.key is None:
+            return None
+        job = _job(message, settings)
+        if isinstance(job, Failed):
+            return job
+        return await self.journal.recorded(message, job.resolved, settings)
 
     def turn_now(self) -> float | None:
         """Give the next message's turn where it comes at once; it is for `send_in_turn`."""
@@ -92,26 +113,33 @@ class Sender:
 
     async def send_in_turn(self, message: SMS, settings: Settings, started: float) -> Outcome:
         """Send one message whose turn has come, from a task of `owner`'s."""
-        return await self._outcome(message, settings, self._exchange, started)
-
-    async def _outcome(
-        self, message: SMS, settings: Settings, exchange: _Exchange, started: float | None = None
-    ) -> Outcome:
-        try:
-            job = _job(message, settings)
-        except SkycoreError as error:
-            return Failed(message=message, error=error)
         deadline = anyio.current_time() + settings.timeout
-        left = settings.timeout
-        if started is None:
-            started = self.turn_now()
+        job = _job(message, settings)
+        if isinstance(job, Failed):
+            return job
+        return await self._submit(job, started, deadline, lambda: False)
+
+    async def _submit(
+        self, job: _Job, started: float, deadline: float, abandoned: Callable[[], bool]
+    ) -> Outcome:
+        if self.journal is None:
+            return await self._attempts(job, started, deadline, abandoned)
+        return await self.journal.keep(
+            job.message,
+            job.resolved,
+            job.settings,
+            lambda: self._attempts(job, started, deadline, abandoned),
+            deadline=deadline,
+        )
+
+    async def _attempts(
+        self, job: _Job, started: float | None, deadline: float, abandoned: Callable[[], bool]
+    ) -> Outcome:
+        settings = job.settings
         for attempt in itertools.count(1):
             if started is None:
-                if (started := await self._turn_by(deadline)) is None:
-                    late = NotSent(f"its turn did not come within {settings.timeout:g} seconds")
-                    return Failed(message=message, error=late)
-                left = deadline - anyio.current_time()
-            outcome = await exchange(job, left)
+                return _late(job)
+            outcome = await self._exchange(job, max(0.0, deadline - anyio.current_time()))
             if isinstance(outcome, Accepted):
                 return outcome
             if isinstance(outcome.error, Throttled):
@@ -125,12 +153,14 @@ class Sender:
             if pause is None or anyio.current_time() + pause >= deadline:
                 return outcome
             await anyio.sleep(pause)
-            if self.owner.closed:
+            if self.owner.closed or abandoned():
                 return outcome
-            started, left = self.turn_now(), deadline - anyio.current_time()
+            started = await self._turn_by(deadline)
         raise AssertionError  # pragma: no cover - the loop has no end
 
     async def _turn_by(self, deadline: float) -> float | None:
+        if (started := self.turn_now()) is not None:
+            return started
         with anyio.move_on_after(deadline - anyio.current_time()):
             return await self.turn()
         return None
@@ -156,46 +186,65 @@ class Sender:
         _log_outcome(job, outcome)
         return outcome
 
-    async def _exchange_in_own_task(self, job: _Job, timeout: float) -> Outcome:
-        exchange = _Owned(self._exchange, job, timeout)
-        self.owner.start(exchange.run)
-        await exchange.done.wait()
-        return exchange.outcome()
 
+class _Errand:
+    """A message that is sent in a task which is not its caller's, and what came of it."""
 
-class _Owned:
-    """An exchange in a task that is not its caller's, and what came of it."""
-
-    def __init__(self, exchange: _Exchange, job: _Job, timeout: float) -> None:
-        self._exchange = exchange
+    def __init__(
+        self,
+        submit: Callable[[_Job, float, float, Callable[[], bool]], Awaitable[Outcome]],
+        job: _Job,
+        started: float,
+        deadline: float,
+    ) -> None:
+        self._submit = submit
         self._job = job
-        self._timeout = timeout
+        self._started = started
+        self._deadline = deadline
+        self._abandoned = False
         self._outcome: Outcome | None = None
         self._error: Exception | None = None
-        self.done = anyio.Event()
+        self._done = anyio.Event()
 
     async def run(self) -> None:
         try:
-            self._outcome = await self._exchange(self._job, self._timeout)
+            self._outcome = await self._submit(
+                self._job, self._started, self._deadline, lambda: self._abandoned
+            )
         except Exception as error:  # noqa: BLE001 - it belongs to who waits for the outcome
             self._error = error
         finally:
-            self.done.set()
+            self._done.set()
 
-    def outcome(self) -> Outcome:
+    async def outcome(self) -> Outcome:
+        try:
+            await self._done.wait()
+        except BaseException:
+            self._abandoned = True
+            raise
         if self._outcome is not None:
             return self._outcome
         raise self._error or RuntimeError("the event loop ended before the exchange did")
 
 
-def _job(message: SMS, settings: Settings) -> _Job:
-    resolved = wire.resolve(
-        message,
-        from_=settings.from_,
-        campaign_ref=settings.campaign_ref,
-        enforce_campaign_check=settings.enforce_campaign_check,
-        max_segments=settings.max_segments,
-    )
+def _late(job: _Job) -> Failed:
+    late = NotSent(f"its turn did not come within {job.settings.timeout:g} seconds")
+    return Failed(message=job.message, error=late)
+
+
+def _job(message: SMS, settings: Settings) -> _Job | Failed:
+    try:
+        resolved = wire.resolve(
+            message,
+            from_=settings.from_,
+            campaign_ref=settings.campaign_ref,
+            enforce_campaign_check=settings.enforce_campaign_check,
+            max_segments=settings.max_segments,
+        )
+    except InvalidMessage as error:
+        # Its text may quote the number.
+        _log.info("an SMS was refused here: InvalidMessage: %s", error.field)
+        return Failed(message=message, error=error)
     return _Job(
         message=message,
         resolved=resolved,

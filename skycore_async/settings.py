@@ -42,6 +42,8 @@ class Settings:
     max_attempts: int
     max_segments: int | None
     method: Method
+    resend_in_doubt: bool = False
+    ignore_opt_out: bool = False
 
     def __attrs_post_init__(self) -> None:
         _check_address(self.base_url)

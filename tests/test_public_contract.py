@@ -53,18 +53,20 @@ def test_the_client_takes_what_it_took() -> None:
         "max_attempts": 3,
         "transport": None,
         "http_client": None,
+        "ledger": None,
         "max_segments": None,
         "method": "POST",
     }
 
 
 def test_send_sms_takes_the_fields_of_an_sms() -> None:
-    """`send_sms` has the fields of SMS as keywords, with the same defaults."""
+    """`send_sms` has the fields of SMS as keywords, with the same defaults, and its own two."""
     fields = {
         field.name: inspect.Parameter.empty if field.default is attrs.NOTHING else field.default
         for field in attrs.fields(SMS)
     }
-    assert parameters(SkycoreClient.send_sms) == fields
+    own = {"resend_in_doubt": False, "ignore_opt_out": False}
+    assert parameters(SkycoreClient.send_sms) == fields | own
     assert all(
         parameter.kind is inspect.Parameter.KEYWORD_ONLY
         for function in (SkycoreClient, SkycoreClient.send_sms)
@@ -74,8 +76,8 @@ def test_send_sms_takes_the_fields_of_an_sms() -> None:
 
 
 def test_a_view_can_change_all_but_the_connections() -> None:
-    """`with_options` takes every setting that is not about connections or pace."""
-    connections = {"transport", "http_client", "max_in_flight", "rate", "burst"}
+    """`with_options` takes every setting that is not about connections, pace or memory."""
+    connections = {"transport", "http_client", "max_in_flight", "rate", "burst", "ledger"}
     assert Options.__annotations__.keys() == parameters(SkycoreClient).keys() - connections
 
 

@@ -1,7 +1,7 @@
 """`skycore demo`: the main job, end to end, over real sockets on this machine.
 
-Strategy: a simulator plays Skycore and a small endpoint plays the caller's
-postback URL, each a server of its own.  The messages go out together, each is
+Strategy: a simulator plays Skycore and a `PostbackReceiver` is the caller's
+postback URL, each with a server of its own.  The messages go out together, each is
 followed by its tracking id, and the table says what is known of it.
 
 The one whose answer is lost is the point of the demo: nobody can give it a
@@ -21,7 +21,7 @@ import attrs
 
 from ..client import SkycoreClient
 from ..codes import DeliveryState, FailureReason
-from ..errors import InvalidRecipient, OutcomeUnknown, PostbackError, SkycoreError
+from ..errors import InvalidRecipient, OutcomeUnknown, SkycoreError
 from ..extras import missing
 from ..messages import (
     SMS,
@@ -32,7 +32,7 @@ from ..messages import (
     Outcome,
     SentNotification,
 )
-from ..postbacks import parse_postback
+from ..receiver import PostbackReceiver
 from ..serving import ServerThread
 from ..simulator import Simulator
 from ..wire import number
@@ -41,12 +41,8 @@ try:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import Route
 except ImportError as error:
-    raise missing("cli,server", error) from error
+    raise missing("cli", error) from error
 
 _PATIENCE: Final = 20.0  # seconds for all postbacks to arrive; they take about one
 
@@ -95,27 +91,6 @@ class _Arrival:
     at: float
 
 
-class _PostbackEndpoint:
-    """What a web service of the caller's would have: parse, keep, answer 200."""
-
-    def __init__(self) -> None:
-        self.arrivals: list[_Arrival] = []
-        self.app = Starlette(routes=[Route("/postback", self._receive, methods=["POST"])])
-
-    async def _receive(self, request: Request) -> Response:
-        try:
-            notifications = parse_postback(await request.body())
-        except PostbackError as error:
-            return Response(str(error), status_code=400)
-        for notification in notifications:
-            self._keep(notification)
-        return Response()
-
-    def _keep(self, notification: Notification) -> None:
-        if isinstance(notification, SentNotification | DeliveryReceipt):
-            self.arrivals.append(_Arrival(notification=notification, at=time.monotonic()))
-
-
 @attrs.frozen(kw_only=True)
 class _Story:
     """What is known of one message in the end."""
@@ -155,8 +130,13 @@ def _is_final(notification: SentNotification | DeliveryReceipt) -> bool:
 
 def run(console: Console, cases: Sequence[Case] = CASES) -> int:
     """Run the demo and print its table; 0 if everything came out as it should, else 1."""
-    endpoint = _PostbackEndpoint()
-    with ServerThread(endpoint.app) as server:
+    arrivals: list[_Arrival] = []
+
+    def keep(notification: Notification) -> None:
+        if isinstance(notification, SentNotification | DeliveryReceipt):
+            arrivals.append(_Arrival(notification=notification, at=time.monotonic()))
+
+    with ServerThread(PostbackReceiver(on_notification=keep)) as server:
         postback_url = f"{server.url}/postback"
         with Simulator(postback_url=postback_url) as simulator:
             console.print(f"A pretend Skycore listens on {simulator.url}")
@@ -164,7 +144,7 @@ def run(console: Console, cases: Sequence[Case] = CASES) -> int:
             sent = anyio.run(_send_all, simulator.url, cases)
             with suppress(TimeoutError):  # what is missing then shows in the table
                 simulator.wait_for_postbacks(timeout=_PATIENCE)
-            stories = [_follow(*one, endpoint.arrivals) for one in sent]
+            stories = [_follow(*one, arrivals) for one in sent]
             billed = simulator.billed
     console.print(_table(stories))
     return _conclude(console, stories, billed)

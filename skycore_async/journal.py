@@ -1,0 +1,130 @@
+"""How a client keeps a ledger: the intent before, the outcome after.
+
+Rules:
+
+* A message is under way in the ledger only while it holds one of as many slots
+  as the client has in flight, so that a crash leaves no more than those in doubt.
+* An intent that cannot be made durable is not sent.  An outcome that cannot be
+  written is still the caller's: it is given, and logged, and the message is in
+  doubt when the ledger is opened again.
+* A message without a key is one of its own, under a key that is made up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from .errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
+from .ledger.base import Intent, Ledger, content_of, outcome_of, submission_of
+from .messages import SMS, Failed, Outcome
+from .settings import Settings
+
+_log: Final = logging.getLogger("skycore_async")
+
+
+class Journal:
+    """Keep `ledger` of what a client sends, with at most `slots` messages under way.
+
+    `clock` gives seconds since 1970.
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, slots: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._slots = anyio.Semaphore(slots, fast_acquire=True)
+        self._clock = clock
+        self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
+
+    async def recorded(self, message: SMS, resolved: SMS, settings: Settings) -> Outcome | None:
+        """Give what came of a message before; None where it is to be sent, or is under way."""
+        try:
+            known = await self._ledger.known(
+                self._intent(resolved), resend_in_doubt=settings.resend_in_doubt
+            )
+        except SkycoreError as error:
+            return _not_begun(message, error)
+        return None if known is None else outcome_of(message, resolved.to, known)
+
+    async def keep(
+        self,
+        message: SMS,
+        resolved: SMS,
+        settings: Settings,
+        send: Callable[[], Awaitable[Outcome]],
+        *,
+        deadline: float,
+    ) -> Outcome:
+        """Call `send` between an intent and an outcome that the ledger keeps.
+
+        Where the ledger knows the message already, gives what came of it instead.
+        """
+        if not await self._slot(deadline):
+            late = NotSent(f"nothing in flight ended within {settings.timeout:g} seconds")
+            return Failed(message=message, error=late)
+        try:
+            intent = self._intent(resolved)
+            try:
+                known = await self._ledger.begin(
+                    intent,
+                    resend_in_doubt=settings.resend_in_doubt,
+                    ignore_opt_out=settings.ignore_opt_out,
+                )
+            except SkycoreError as error:
+                return _not_begun(message, error)
+            if known is not None:
+                return outcome_of(message, resolved.to, known)
+            return await self._sent(message, intent, send)
+        finally:
+            self._slots.release()
+
+    async def _sent(
+        self, message: SMS, intent: Intent, send: Callable[[], Awaitable[Outcome]]
+    ) -> Outcome:
+        try:
+            outcome = await send()
+        except Exception:
+            broken = OutcomeUnknown("the exchange was broken off")
+            await self._finish(intent, Failed(message=message, error=broken))
+            raise
+        await self._finish(intent, outcome)
+        return outcome
+
+    async def _finish(self, intent: Intent, outcome: Outcome) -> None:
+        try:
+            await self._ledger.finish(intent.key, submission_of(outcome))
+        except LedgerError as error:
+            _log.error("the outcome of the message %r was not recorded: %s", intent.key, error)
+
+    def _intent(self, resolved: SMS) -> Intent:
+        return Intent(
+            key=next(self._made_up) if resolved.key is None else resolved.key,
+            content=content_of(resolved),
+            to=resolved.to,
+            from_=resolved.from_,
+            began=self._clock(),
+        )
+
+    async def _slot(self, deadline: float) -> bool:
+        try:
+            self._slots.acquire_nowait()
+        except anyio.WouldBlock:
+            with anyio.move_on_after(deadline - anyio.current_time()):
+                await self._slots.acquire()
+                return True
+            return False
+        return True
+
+
+def _not_begun(message: SMS, error: SkycoreError) -> Failed:
+    if isinstance(error, LedgerError):
+        cause, error = error, NotSent(f"its intent could not be recorded: {error}")
+        error.__cause__ = cause
+    return Failed(message=message, error=error)

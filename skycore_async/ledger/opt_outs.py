@@ -1,0 +1,44 @@
+"""Who may not be sent to: STOP, START, and what the provider says of it.
+
+The words are those that the CTIA's Messaging Principles name; only a message
+that is nothing but such a word counts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ..messages import InboundSMS, Notification, SubscriptionChange
+from .receipts import digits
+
+_STOP: Final = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"})
+_START: Final = frozenset({"START", "UNSTOP"})
+
+
+@attrs.frozen(kw_only=True)
+class OptOut:
+    """A number's word on being sent to: not any more (`out`), or again."""
+
+    number: str
+    out: bool
+    at: float
+
+
+def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
+    """Give what a notification says of being sent to; None where it is about something else."""
+    if isinstance(notification, SubscriptionChange):
+        number, out = notification.mobile, not notification.subscribed
+    elif isinstance(notification, InboundSMS):
+        word = notification.text.strip(" \t\r\n\"'.!").upper()
+        if word not in _STOP | _START:
+            return None
+        number, out = notification.from_, word in _STOP
+    else:
+        return None
+    if not number:
+        return None
+    time = notification.timestamp
+    at = received if time is None or time.tzinfo is None else time.timestamp()
+    return OptOut(number=digits(number) or "", out=out, at=at)

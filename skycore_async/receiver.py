@@ -1,0 +1,355 @@
+"""The caller's postback URL as an ASGI application: store first, answer 200 after.
+
+Strategy: what can be told without the body (whose URL, who asks, how) is
+decided by `_Door`, in plain code; then the body is read, parsed, recorded and
+handed on, and only then answered.  No framework: it runs alone, or mounted.
+
+Rules:
+
+* HTTP 200 means that the ledger has it.  The provider repeats what is answered
+  otherwise, or not within 10 s, so whatever fails or takes too long is 500,
+  and a repetition changes nothing in the ledger.
+* A wrong secret is answered as a wrong path is, and compared with all of them.
+* What a handler or a ledger raises is logged by its type and place alone, since
+  its text may hold a number, and the log is nobody's secret.
+* What was opened here is closed here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import inspect
+import logging
+import traceback
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+import anyio
+import attrs
+
+from .errors import ConfigurationError, LedgerError, PostbackError
+from .ledger.base import Ledger
+from .messages import Notification
+from .postbacks import parse_postback
+from .secret import Secret
+
+_log: Final = logging.getLogger("skycore_async")
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class _Answer:
+    status: int
+    text: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_OK: Final = _Answer(status=200, text="OK")
+_FAILED: Final = _Answer(status=500, text="This could not be taken in; try again")
+_NOT_FOUND: Final = _Answer(status=404, text="Not Found")
+_TOO_LARGE: Final = _Answer(status=413, text="Too large for a postback")
+_NOT_ALLOWED: Final = _Answer(
+    status=405, text="Postbacks are POSTs", headers=((b"allow", b"POST"),)
+)
+_WHO: Final = _Answer(
+    status=401,
+    text="Unauthorized",
+    headers=((b"www-authenticate", b'Basic realm="postbacks", charset="UTF-8"'),),
+)
+
+
+class PostbackReceiver:
+    """Take postbacks in: an ASGI application, to be served alone or mounted in another.
+
+    * `ledger`: what every notification is recorded in, those of a bundle all or
+      none.  Served alone, it is opened at start-up and closed at shutdown,
+      unless it was open; mounted, it is for the application around to do so.
+    * `on_notification`: called with each notification of a postback, in order,
+      once they are recorded.  A coroutine function is awaited; any other is
+      called in the event loop, and should not block.  As the provider repeats
+      what was not answered with 200, it may see a notification more than once.
+    * `path`: the URL's path, below where this is mounted.
+    * `secret`: one that the URL must have behind the path, as in
+      `/postback/SECRET`; or several, any of which will do while one is replaced.
+      A server's access log shows it.
+    * `credentials`: a user and a password to ask for by HTTP Basic; or several
+      such pairs.
+    * `max_body`: the size of a body in bytes beyond which it is refused.  More
+      than 1 MiB is none that `parse_postback` takes.
+    * `timeout`: how long ledger and handler may take together, in seconds; the
+      provider waits 10.
+
+    Answers 200, or 400 to what is no postback, 401, 404, 405, 413, and 500 where
+    the ledger or the handler failed or took too long.
+
+    Raises ConfigurationError for settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger | None = None,
+        on_notification: Callable[[Notification], object] | None = None,
+        path: str = "/postback",
+        secret: str | Iterable[str] | None = None,
+        credentials: tuple[str, str] | Iterable[tuple[str, str]] | None = None,
+        max_body: int = 1024 * 1024,
+        timeout: float = 8.0,
+    ) -> None:
+        # Read at once, so that no frame of a traceback holds them in the open.
+        secrets, secret = _secrets(secret), None
+        pairs, credentials = _pairs(credentials), None
+        if ledger is None and on_notification is None:
+            raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
+        if not path.startswith("/"):
+            raise ConfigurationError(f"path: {path!r} does not start with '/'")
+        if max_body < 1:
+            raise ConfigurationError(f"max_body: {max_body!r} is less than 1")
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout: {timeout!r} is not more than 0")
+        self._ledger = ledger
+        self._on_notification = on_notification
+        self._timeout = timeout
+        self._door = _Door(
+            path=path.rstrip("/"),
+            secrets=_checked(secrets, "secret: an empty one would keep nobody out"),
+            credentials=_checked(pairs, "credentials: give a user without ':' and a password"),
+            max_body=max_body,
+        )
+
+    def __repr__(self) -> str:
+        return f"PostbackReceiver(path={self._door.path or '/'!r})"
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Answer a request, or follow the server's life, as ASGI has it."""
+        if scope["type"] == "http":
+            answer = await self._answer(scope, receive)
+            if answer is not None:
+                await _give(answer, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            raise ValueError(f"there is no {scope['type']!r} here")
+
+    async def _answer(self, scope: _Scope, receive: _Receive) -> _Answer | None:
+        """Take a request in and give its answer; None where the client is gone."""
+        refused = self._door.refusal(scope)
+        if refused is not None:
+            return refused
+        body = await _read(receive, most=self._door.max_body)
+        if not isinstance(body, bytes):
+            return body
+        try:
+            notifications = parse_postback(body)
+        except PostbackError as error:
+            return _Answer(status=400, text=str(error))
+        return await self._take_in(notifications)
+
+    async def _take_in(self, notifications: tuple[Notification, ...]) -> _Answer:
+        deadline = anyio.current_time() + self._timeout
+        try:
+            with anyio.fail_after(self._timeout):
+                if self._ledger is not None:
+                    await self._ledger.record(*notifications)
+                if self._on_notification is not None:
+                    for notification in notifications:
+                        _check_time(deadline)
+                        handled = self._on_notification(notification)
+                        if inspect.isawaitable(handled):
+                            await handled
+            _check_time(deadline)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
+            _tell(error)
+            return _FAILED
+        return _OK
+
+    async def _live(self, receive: _Receive, send: _Send) -> None:
+        await receive()
+        try:
+            close = await _opened(self._ledger)
+        except Exception as error:  # noqa: BLE001 - the server tells it
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001 - the server tells it
+            await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+# Who is let in.
+
+
+@attrs.frozen(kw_only=True)
+class _Door:
+    """What a request must have for its body to be read; None asks for nothing."""
+
+    path: str
+    secrets: tuple[Secret, ...] | None
+    credentials: tuple[Secret, ...] | None
+    max_body: int
+
+    def refusal(self, scope: _Scope) -> _Answer | None:
+        """Give the answer to a request whose body need not be read."""
+        if not self._is_here(_path_below_mount(scope).rstrip("/")):
+            return _NOT_FOUND
+        headers = dict(reversed(list(scope["headers"])))  # of two with one name, the first
+        if not self._is_known(headers.get(b"authorization", b"")):
+            return _WHO
+        if scope["method"] != "POST":
+            return _NOT_ALLOWED
+        length = headers.get(b"content-length", b"")
+        return _TOO_LARGE if _number(length) > self.max_body else None
+
+    def _is_here(self, path: str) -> bool:
+        if self.secrets is None:
+            return path == self.path
+        before, given = path[: len(self.path) + 1], path[len(self.path) + 1 :]
+        return before == f"{self.path}/" and _is_one_of(
+            given.encode("utf-8", "replace"), self.secrets
+        )
+
+    def _is_known(self, authorization: bytes) -> bool:
+        if self.credentials is None:
+            return True
+        scheme, _, encoded = authorization.partition(b" ")
+        try:
+            given = b64decode(encoded.strip(), validate=True)
+        except binascii.Error:
+            given = b""
+        return _is_one_of(given, self.credentials) and scheme.lower() == b"basic"
+
+
+def _path_below_mount(scope: _Scope) -> str:
+    # By the standard `path` has `root_path` in it; some servers and older
+    # frameworks leave it out.
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", "").rstrip("/"))
+    return below if below.startswith("/") or not below else path
+
+
+def _is_one_of(given: bytes, secrets: tuple[Secret, ...]) -> bool:
+    found = False
+    for secret in secrets:
+        found |= hmac.compare_digest(given, secret.reveal().encode())
+    return found
+
+
+def _number(digits: bytes) -> int:
+    # What is no number, or one of absurd length, is found out while reading.
+    try:
+        return int(digits)
+    except ValueError:
+        return 0
+
+
+_Read = tuple[Secret | None, ...] | None
+
+
+def _secrets(given: str | Iterable[str] | None) -> _Read:
+    """Read one secret or several; what cannot be one is None."""
+    if given is None:
+        return None
+    values: Iterable[object] = (given,) if isinstance(given, str) else given
+    # A slash at the end of a URL means nothing here.
+    stripped = (value.rstrip("/") if isinstance(value, str) else "" for value in values)
+    return tuple(Secret(value) if value else None for value in stripped)
+
+
+def _pairs(given: tuple[str, str] | Iterable[tuple[str, str]] | None) -> _Read:
+    """Read one pair or several, as HTTP Basic writes them; what cannot be one is None."""
+    if given is None:
+        return None
+    values: tuple[object, ...] = tuple(given)
+    is_one = any(isinstance(value, str) for value in values)
+    return tuple(map(_pair, (values,) if is_one else values))
+
+
+def _pair(given: object) -> Secret | None:
+    match given:
+        case [str(user), str(password)] if user and password and ":" not in user:
+            return Secret(f"{user}:{password}")
+    return None
+
+
+def _checked(given: _Read, complaint: str) -> tuple[Secret, ...] | None:
+    if given is None:
+        return None
+    secrets = tuple(filter(None, given))
+    if not secrets or len(secrets) < len(given):
+        raise ConfigurationError(complaint)
+    return secrets
+
+
+# Speaking ASGI.
+
+
+async def _read(receive: _Receive, *, most: int) -> bytes | _Answer | None:
+    """Give the body, or the answer to one that is too large; None where the client is gone."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > most:
+            return _TOO_LARGE
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _give(answer: _Answer, send: _Send) -> None:
+    body = answer.text.encode("utf-8", "replace")
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _opened(ledger: Any) -> Callable[[], Awaitable[None]]:
+    """Open a ledger that can be opened and is not; give what closes it again."""
+    if not hasattr(ledger, "open"):
+        return _nothing
+    try:
+        # A ledger that answers is open.
+        await ledger.is_opted_out("")
+    except LedgerError:
+        await ledger.open()
+        return getattr(ledger, "aclose", _nothing)
+    return _nothing
+
+
+async def _nothing() -> None:
+    pass
+
+
+# What went wrong.
+
+
+def _check_time(deadline: float) -> None:
+    # A handler that blocks is not cancelled.
+    if anyio.current_time() > deadline:
+        raise TimeoutError
+
+
+def _tell(error: Exception) -> None:
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _log.error(
+        "a postback could not be taken in, and was answered with 500: %s\n%s",
+        type(error).__name__,
+        where,
+    )
