@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 import attrs
 
 from . import wire
-from .bulk import Bulk, Source
+from .bulk import Bulk
 from .errors import ConfigurationError
 from .journal import Journal
 from .ledger.base import Ledger
@@ -32,6 +32,7 @@ from .messages import SMS, Accepted
 from .secret import Secret
 from .sender import Sender
 from .settings import Method, Options, Settings, checked_key
+from .sources import Source
 from .transports.base import Transport
 
 if TYPE_CHECKING:

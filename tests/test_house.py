@@ -31,7 +31,7 @@ FLOORS = {
     "core": {"errors", "messages", "postbacks", "retries", "wire"},
     "roads": {"extras", "limiter", "owner", "serving", "settings", "transports"},
     "memory": {"ledger"},
-    "services": {"bulk", "client", "journal", "receiver", "sender", "simulator"},
+    "services": {"bulk", "client", "journal", "receiver", "sender", "simulator", "sources"},
     "scale-out": {"cluster"},
     "faces": {"cli", "pytest_plugin"},
 }
