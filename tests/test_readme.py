@@ -42,7 +42,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 8
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +54,7 @@ def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_send_many(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on bulk sending sends each message once, and prints each outcome."""
-    run(snippet("send_many"))
+    run(snippet("rate=200"))
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert printed == {message.to: message.tracking_id for message in simulator.messages}
     assert simulator.billed == 10
@@ -73,20 +73,49 @@ def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> N
     assert simulator.billed == 0
 
 
+RECEIPT = (
+    "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
+    "<TRACKINGID>SMS_12345</TRACKINGID></POSTBACK>"
+)
+
+
+def test_postbacks() -> None:
+    """The snippet on postbacks tells what a receipt says."""
+    assert run(snippet("def told"))["handle"](RECEIPT) == ["SMS_12345 is delivered, None"]
+
+
 @pytest.mark.anyio
-async def test_postbacks(capsys: pytest.CaptureFixture[str]) -> None:
-    """The handler takes a receipt in, and answers 400 to what is no postback."""
-    app = run(snippet("parse_postback"))["app"]
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as web:
-        taken = await web.post(
-            "/postback",
-            content="<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
-            "<TRACKINGID>SMS_12345</TRACKINGID></POSTBACK>",
-        )
-        refused = await web.post("/postback", content="hello")
-    assert (taken.status_code, refused.status_code) == (200, 400)
-    assert capsys.readouterr().out == "SMS_12345 delivered None\n"
+async def test_the_receiver(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mounted receiver takes a receipt in at the URL that the comment names."""
+    monkeypatch.chdir(tmp_path)
+    names = run(snippet("PostbackReceiver("))
+    transport = httpx.ASGITransport(names["app"])
+    async with names["ledger"], httpx.AsyncClient(transport=transport) as web:
+        url = "http://your.host/skycore/postback/a-long-secret"
+        assert (await web.post(url, content=RECEIPT)).status_code == 200
+        assert (await web.post(url, content="hello")).status_code == 400
+        assert (await web.post(url + "er", content=RECEIPT)).status_code == 404
+        assert [each.code async for each in names["ledger"].unplaced()] == ["N202"]
+    assert capsys.readouterr().out == "N202\n"
+
+
+def test_the_ledger(
+    simulator: Simulator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The snippet on the ledger sends each key once, also when it is run again."""
+    monkeypatch.chdir(tmp_path)
+    run(snippet('SQLiteLedger("promo.db")'))
+    run(snippet('SQLiteLedger("promo.db")'))
+    assert simulator.billed == 10
+    out = capsys.readouterr().out
+    assert out.count("Accepted") == 20
+    assert out.count("sent before: U") == 2
+    assert "may have been sent" not in out
 
 
 def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 from stub_transport import Answer, StubTransport, accepted, refused
 
@@ -164,6 +165,25 @@ async def test_a_message_is_sent_when_its_turn_comes() -> None:
 
     transport = StubTransport()
     assert isinstance(await send(transport, BusyLimiter()), Accepted)
+    assert len(transport.sent) == 1
+
+
+async def test_a_turn_for_another_attempt_that_does_not_come_is_not_sent() -> None:
+    """The timeout bounds the wait for the turn of each attempt."""
+
+    class OneTurn(FreeLimiter):
+        def start_now(self) -> float | None:
+            return None if self.turns else super().start_now()
+
+        async def wait(self) -> float:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    settings = attrs.evolve(SETTINGS, timeout=0.05)
+    outcome = await send(transport, OneTurn(), settings)
+    assert isinstance(outcome, Failed)
+    assert "its turn did not come within 0.05 seconds" in str(outcome.error)
     assert len(transport.sent) == 1
 
 

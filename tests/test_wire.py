@@ -410,6 +410,19 @@ ANSWERS = {
     ),
     "without TO": accepted(success("<TRACKINGID>SMS_12345</TRACKINGID>")),
     "empty TO": accepted(success("<TRACKINGID>SMS_12345</TRACKINGID><TO/>")),
+    "TO without its country code": Answer(
+        body=success("<TRACKINGID>SMS_12345</TRACKINGID><TO>(555) 123-4888</TO>"),
+        outcome=Accepted,
+        fields={"tracking_id": "SMS_12345", "to": "(555) 123-4888"},
+    ),
+    "the Success of another number": unclear(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><TO>15551234889</TO>"),
+        "HTTP 200 with the answer to another number",
+    ),
+    "the Failure of another number": unclear(
+        failure("<ERRORCODE>E110</ERRORCODE><TO>15551234889</TO>"),
+        "HTTP 200 with the answer to another number",
+    ),
     "stray white space": accepted(
         b"\n <RESPONSE> <STATUS>\tSuccess\n</STATUS><TRACKINGID> SMS_12345 </TRACKINGID>"
         b"<TO>\r\n15551234888 </TO></RESPONSE>\n\n"

@@ -16,15 +16,20 @@ from skycore_async import (
     Accepted,
     AuthenticationFailed,
     BillingProblem,
+    Delivery,
     DeliveryReceipt,
     Failed,
     HttpxTransport,
     InboundSMS,
     InvalidMessage,
+    Ledger,
+    MemoryLedger,
+    MessageState,
     Notification,
     NotSent,
     Outcome,
     OutcomeUnknown,
+    PostbackReceiver,
     QuotaExhausted,
     Rejected,
     Request,
@@ -33,7 +38,9 @@ from skycore_async import (
     SentNotification,
     SkycoreClient,
     SkycoreError,
+    SQLiteLedger,
     SubscriptionChange,
+    Summary,
     Throttled,
     Transport,
     UnknownNotification,
@@ -100,6 +107,26 @@ def give_transports() -> None:
     transports: list[Transport] = [OwnTransport(), HttpxTransport(max_in_flight=5, proxy=None)]
     SkycoreClient(transport=transports[0])
     SkycoreClient(transport=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
+async def keep_a_ledger(own: Ledger) -> None:
+    """Open ledgers, give them to a client and a receiver, and ask them."""
+    async with SQLiteLedger("promo.db") as ledger, MemoryLedger(capacity=10) as memory:
+        assert_type(ledger, SQLiteLedger)
+        ledgers: list[Ledger] = [ledger, memory, own]
+        client = SkycoreClient(ledger=ledgers[0])
+        client.send_many([], resend_in_doubt=True, ignore_opt_out=True)
+        client.send_many([], True)  # type: ignore[call-arg]
+        delivery = await ledger.wait_for("SMS_12345", timeout=60)
+        assert_type(delivery, Delivery)
+        assert_type(delivery.state, MessageState)
+        assert_type(delivery.events, tuple[Notification, ...])
+        assert_type(await own.delivery(key="order-17"), Delivery | None)
+        async for each in own.deliveries(MessageState.IN_DOUBT):
+            assert_type(each, Delivery)
+        assert_type(await own.summary(), Summary)
+        PostbackReceiver(ledger=own, secret=["new", "old"], credentials=("user", "password"))
+        PostbackReceiver(ledger=client)  # type: ignore[arg-type]
 
 
 def match_outcome(outcome: Outcome) -> str:
