@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         UnknownNotification,
     )
     from .postbacks import parse_postback
+    from .receiver import PostbackReceiver
     from .text import Encoding, NonGSMCharacter, Segments, segments
     from .transports.aiohttp import AiohttpTransport
     from .transports.base import Request, Response, Transport
@@ -97,6 +98,7 @@ __all__ = [
     "OutcomeUnknown",
     "PermissionDenied",
     "PostbackError",
+    "PostbackReceiver",
     "QuotaExhausted",
     "RateLimiter",
     "RecipientBlocked",
@@ -141,6 +143,7 @@ _ROOMS: Final = {
         "UnknownNotification",
     ),
     "postbacks": ("parse_postback",),
+    "receiver": ("PostbackReceiver",),
     "text": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
     "transports.aiohttp": ("AiohttpTransport",),
     "transports.base": ("Request", "Response", "Transport"),

@@ -1,7 +1,7 @@
 """The caller's postback URL as an ASGI application: store first, answer 200 after.
 
 Strategy: what can be told without the body (whose URL, who asks, how) is
-decided by `_Door`, in plain code; then the body is read, parsed, recorded and
+decided in `access`, in plain code; then the body is read, parsed, recorded and
 handed on, and only then answered.  No framework: it runs alone, or mounted.
 
 Rules:
@@ -9,7 +9,6 @@ Rules:
 * HTTP 200 means that the ledger has it.  The provider repeats what is answered
   otherwise, or not within 10 s, so whatever fails or takes too long is 500,
   and a repetition changes nothing in the ledger.
-* A wrong secret is answered as a wrong path is, and compared with all of them.
 * What a handler or a ledger raises is logged by its type and place alone, since
   its text may hold a number, and the log is nobody's secret.
 * What was opened here is closed here, and nothing else.
@@ -17,50 +16,27 @@ Rules:
 
 from __future__ import annotations
 
-import binascii
-import hmac
 import inspect
 import logging
 import traceback
-from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 import anyio
-import attrs
 
+from .access import TOO_LARGE, Answer, Door, Scope, checked, pairs_of, secrets_of
 from .errors import ConfigurationError, LedgerError, PostbackError
 from .ledger.base import Ledger
 from .messages import Notification
 from .postbacks import parse_postback
-from .secret import Secret
 
 _log: Final = logging.getLogger("skycore_async")
 
-_Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-
-@attrs.frozen(kw_only=True)
-class _Answer:
-    status: int
-    text: str
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-_OK: Final = _Answer(status=200, text="OK")
-_FAILED: Final = _Answer(status=500, text="This could not be taken in; try again")
-_NOT_FOUND: Final = _Answer(status=404, text="Not Found")
-_TOO_LARGE: Final = _Answer(status=413, text="Too large for a postback")
-_NOT_ALLOWED: Final = _Answer(
-    status=405, text="Postbacks are POSTs", headers=((b"allow", b"POST"),)
-)
-_WHO: Final = _Answer(
-    status=401,
-    text="Unauthorized",
-    headers=((b"www-authenticate", b'Basic realm="postbacks", charset="UTF-8"'),),
-)
+_OK: Final = Answer(status=200, text="OK")
+_FAILED: Final = Answer(status=500, text="This could not be taken in; try again")
 
 
 class PostbackReceiver:
@@ -102,8 +78,8 @@ class PostbackReceiver:
         timeout: float = 8.0,
     ) -> None:
         # Read at once, so that no frame of a traceback holds them in the open.
-        secrets, secret = _secrets(secret), None
-        pairs, credentials = _pairs(credentials), None
+        secrets, secret = secrets_of(secret), None
+        pairs, credentials = pairs_of(credentials), None
         if ledger is None and on_notification is None:
             raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
         if not path.startswith("/"):
@@ -115,17 +91,17 @@ class PostbackReceiver:
         self._ledger = ledger
         self._on_notification = on_notification
         self._timeout = timeout
-        self._door = _Door(
+        self._door = Door(
             path=path.rstrip("/"),
-            secrets=_checked(secrets, "secret: an empty one would keep nobody out"),
-            credentials=_checked(pairs, "credentials: give a user without ':' and a password"),
+            secrets=checked(secrets, "secret: an empty one would keep nobody out"),
+            credentials=checked(pairs, "credentials: give a user without ':' and a password"),
             max_body=max_body,
         )
 
     def __repr__(self) -> str:
         return f"PostbackReceiver(path={self._door.path or '/'!r})"
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> None:
         """Answer a request, or follow the server's life, as ASGI has it."""
         if scope["type"] == "http":
             answer = await self._answer(scope, receive)
@@ -139,7 +115,7 @@ class PostbackReceiver:
         else:
             raise ValueError(f"there is no {scope['type']!r} here")
 
-    async def _answer(self, scope: _Scope, receive: _Receive) -> _Answer | None:
+    async def _answer(self, scope: Scope, receive: _Receive) -> Answer | None:
         """Take a request in and give its answer; None where the client is gone."""
         refused = self._door.refusal(scope)
         if refused is not None:
@@ -150,10 +126,10 @@ class PostbackReceiver:
         try:
             notifications = parse_postback(body)
         except PostbackError as error:
-            return _Answer(status=400, text=str(error))
+            return Answer(status=400, text=str(error))
         return await self._take_in(notifications)
 
-    async def _take_in(self, notifications: tuple[Notification, ...]) -> _Answer:
+    async def _take_in(self, notifications: tuple[Notification, ...]) -> Answer:
         deadline = anyio.current_time() + self._timeout
         try:
             with anyio.fail_after(self._timeout):
@@ -188,114 +164,10 @@ class PostbackReceiver:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-# Who is let in.
-
-
-@attrs.frozen(kw_only=True)
-class _Door:
-    """What a request must have for its body to be read; None asks for nothing."""
-
-    path: str
-    secrets: tuple[Secret, ...] | None
-    credentials: tuple[Secret, ...] | None
-    max_body: int
-
-    def refusal(self, scope: _Scope) -> _Answer | None:
-        """Give the answer to a request whose body need not be read."""
-        if not self._is_here(_path_below_mount(scope).rstrip("/")):
-            return _NOT_FOUND
-        headers = dict(reversed(list(scope["headers"])))  # of two with one name, the first
-        if not self._is_known(headers.get(b"authorization", b"")):
-            return _WHO
-        if scope["method"] != "POST":
-            return _NOT_ALLOWED
-        length = headers.get(b"content-length", b"")
-        return _TOO_LARGE if _number(length) > self.max_body else None
-
-    def _is_here(self, path: str) -> bool:
-        if self.secrets is None:
-            return path == self.path
-        before, given = path[: len(self.path) + 1], path[len(self.path) + 1 :]
-        return before == f"{self.path}/" and _is_one_of(
-            given.encode("utf-8", "replace"), self.secrets
-        )
-
-    def _is_known(self, authorization: bytes) -> bool:
-        if self.credentials is None:
-            return True
-        scheme, _, encoded = authorization.partition(b" ")
-        try:
-            given = b64decode(encoded.strip(), validate=True)
-        except binascii.Error:
-            given = b""
-        return _is_one_of(given, self.credentials) and scheme.lower() == b"basic"
-
-
-def _path_below_mount(scope: _Scope) -> str:
-    # By the standard `path` has `root_path` in it; some servers and older
-    # frameworks leave it out.
-    path: str = scope["path"]
-    below = path.removeprefix(scope.get("root_path", "").rstrip("/"))
-    return below if below.startswith("/") or not below else path
-
-
-def _is_one_of(given: bytes, secrets: tuple[Secret, ...]) -> bool:
-    found = False
-    for secret in secrets:
-        found |= hmac.compare_digest(given, secret.reveal().encode())
-    return found
-
-
-def _number(digits: bytes) -> int:
-    # What is no number, or one of absurd length, is found out while reading.
-    try:
-        return int(digits)
-    except ValueError:
-        return 0
-
-
-_Read = tuple[Secret | None, ...] | None
-
-
-def _secrets(given: str | Iterable[str] | None) -> _Read:
-    """Read one secret or several; what cannot be one is None."""
-    if given is None:
-        return None
-    values: Iterable[object] = (given,) if isinstance(given, str) else given
-    # A slash at the end of a URL means nothing here.
-    stripped = (value.rstrip("/") if isinstance(value, str) else "" for value in values)
-    return tuple(Secret(value) if value else None for value in stripped)
-
-
-def _pairs(given: tuple[str, str] | Iterable[tuple[str, str]] | None) -> _Read:
-    """Read one pair or several, as HTTP Basic writes them; what cannot be one is None."""
-    if given is None:
-        return None
-    values: tuple[object, ...] = tuple(given)
-    is_one = any(isinstance(value, str) for value in values)
-    return tuple(map(_pair, (values,) if is_one else values))
-
-
-def _pair(given: object) -> Secret | None:
-    match given:
-        case [str(user), str(password)] if user and password and ":" not in user:
-            return Secret(f"{user}:{password}")
-    return None
-
-
-def _checked(given: _Read, complaint: str) -> tuple[Secret, ...] | None:
-    if given is None:
-        return None
-    secrets = tuple(filter(None, given))
-    if not secrets or len(secrets) < len(given):
-        raise ConfigurationError(complaint)
-    return secrets
-
-
 # Speaking ASGI.
 
 
-async def _read(receive: _Receive, *, most: int) -> bytes | _Answer | None:
+async def _read(receive: _Receive, *, most: int) -> bytes | Answer | None:
     """Give the body, or the answer to one that is too large; None where the client is gone."""
     body = bytearray()
     while True:
@@ -304,12 +176,12 @@ async def _read(receive: _Receive, *, most: int) -> bytes | _Answer | None:
             return None
         body += message.get("body", b"")
         if len(body) > most:
-            return _TOO_LARGE
+            return TOO_LARGE
         if not message.get("more_body", False):
             return bytes(body)
 
 
-async def _give(answer: _Answer, send: _Send) -> None:
+async def _give(answer: Answer, send: _Send) -> None:
     body = answer.text.encode("utf-8", "replace")
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
@@ -325,8 +197,8 @@ async def _opened(ledger: Any) -> Callable[[], Awaitable[None]]:
     if not hasattr(ledger, "open"):
         return _nothing
     try:
-        # A ledger that answers is open.
-        await ledger.is_opted_out("")
+        # One that answers is open, whatever the answer.
+        await ledger.delivery(key="any")
     except LedgerError:
         await ledger.open()
         return getattr(ledger, "aclose", _nothing)

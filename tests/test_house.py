@@ -31,7 +31,16 @@ FLOORS = {
     "core": {"errors", "messages", "postbacks", "retries", "wire"},
     "roads": {"extras", "limiter", "owner", "serving", "settings", "transports"},
     "memory": {"ledger"},
-    "services": {"bulk", "client", "journal", "receiver", "sender", "simulator", "sources"},
+    "services": {
+        "access",
+        "bulk",
+        "client",
+        "journal",
+        "receiver",
+        "sender",
+        "simulator",
+        "sources",
+    },
     "scale-out": {"cluster"},
     "faces": {"cli", "pytest_plugin"},
 }
