@@ -1,0 +1,76 @@
+"""What every command shares: exit codes, errors in words, tables for people, JSON for programs.
+
+Rules:
+
+* What a command answers goes to standard output, all else to standard error.
+* A user's mistake is one line that says what to do, and never a traceback.
+* Nothing is loaded here that `skycore --help` does not need.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_CODES = """\b
+Exit codes: 0 done, 1 not all came out well, 2 wrong usage, 3 refused by
+Skycore, 4 not sent, 5 may have been sent, 130 interrupted."""
+
+
+class Exit(enum.IntEnum):
+    """What the exit code of a command means."""
+
+    DONE = 0
+    NOT_ALL_WELL = 1
+    USAGE = 2
+    REFUSED = 3
+    NOT_SENT = 4
+    IN_DOUBT = 5
+    INTERRUPTED = 130
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+
+
+def leave(message: str, code: Exit = Exit.USAGE) -> NoReturn:
+    """Say what is wrong, and what to do, in one line, and end the program."""
+    click.echo(f"skycore: {message}", err=True)
+    sys.exit(code)
+
+
+def emit(value: object) -> None:
+    """Write a value as one line of JSON."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def plain(value: object) -> Any:
+    """Make a value of what JSON has: attrs values and mappings are objects, times are ISO 8601."""
+    if not isinstance(value, type) and attrs.has(type(value)):
+        fields = attrs.fields(type(value))
+        return {field.name.rstrip("_"): plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, int | float | None) else str(value)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make the console to print tables and progress on; plain where nobody looks."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
