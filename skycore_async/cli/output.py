@@ -55,9 +55,12 @@ def emit(value: object) -> None:
 
 def plain(value: object) -> Any:
     """Make a value of what JSON has: attrs values and mappings are objects, times are ISO 8601."""
-    if not isinstance(value, type) and attrs.has(type(value)):
-        fields = attrs.fields(type(value))
-        return {field.name.rstrip("_"): plain(getattr(value, field.name)) for field in fields}
+    kind: Any = type(value)
+    if attrs.has(kind):
+        return {
+            field.name.rstrip("_"): plain(getattr(value, field.name))
+            for field in attrs.fields(kind)
+        }
     if isinstance(value, Mapping):
         return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, str):
