@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import imports, memory, pace, parsing, peers, sending
+from . import imports, ledger, memory, pace, parsing, peers, receiving, reliability, sending
 from .harness import machine, table
 
 BENCHMARKS = {
@@ -14,6 +14,9 @@ BENCHMARKS = {
     "peers": peers.measure,
     "memory": memory.measure,
     "pace": pace.measure,
+    "ledger": ledger.measure,
+    "receiving": receiving.measure,
+    "reliability": reliability.measure,
 }
 
 

@@ -83,6 +83,18 @@ def at_most_absolute(bound: float, measured: str, value: float, unit: str) -> Fi
     )
 
 
+def at_least_absolute(bound: float, measured: str, value: float, unit: str) -> Figure:
+    """Make the figure of something that must do so much by itself."""
+    return Figure(
+        measured=measured,
+        ours=f"{value:,.0f} {unit}",
+        against="",
+        ratio="",
+        bound=f"at least {bound:,.10g} {unit}",
+        holds=value >= bound,
+    )
+
+
 def machine(*packages: str) -> str:
     """Describe what the figures were measured on."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)

@@ -39,7 +39,7 @@ async def _send(count: int) -> None:
             assert isinstance(outcome, Accepted), outcome
 
 
-def _peak() -> int:
+def peak() -> int:
     """Give the most bytes that were resident in this process so far."""
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text()
@@ -64,4 +64,4 @@ def measure() -> Iterator[Figure]:
 
 if __name__ == "__main__":
     anyio.run(_send, int(sys.argv[1]))
-    print(_peak())
+    print(peak())

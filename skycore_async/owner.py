@@ -26,7 +26,6 @@ from typing import Any, Final
 
 import anyio
 import anyio.abc
-import anyio.lowlevel
 
 _log: Final = logging.getLogger("skycore_async")
 
@@ -105,18 +104,28 @@ class TaskOwner:
             life.finished.set()
 
 
+def _event_loop() -> object:
+    """Give what is one with an event loop; anyio's token would cost ten times as much."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_trio_token()
+
+
 class _Life:
     """From the first task to the last, in the event loop in which it is made."""
 
     def __init__(self) -> None:
         self.closing = anyio.Event()
         self.finished = anyio.Event()
-        self._loop = anyio.lowlevel.current_token()
+        self._loop = _event_loop()
         self._group: anyio.abc.TaskGroup | None = None
         self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[object, ...]]] = []
 
     def check(self, of: str) -> None:
-        if self._loop != anyio.lowlevel.current_token():
+        if self._loop is not _event_loop():
             raise RuntimeError(
                 f"this {of} belongs to another event loop; make one for each event loop"
             )

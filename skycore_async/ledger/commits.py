@@ -12,6 +12,8 @@ Rules:
 * Where the transaction itself fails, each of its steps is tried alone, so that
   only those that cannot be written fail.
 * A cancelled caller's step is written all the same.
+* Nobody is told that a step is durable by the mere end of waiting: where the
+  thread could not begin, or the event loop ends, it is an error.
 * The line is as long as there are callers.
 """
 
@@ -54,7 +56,7 @@ class _Waiting:
 
 
 class _Group:
-    """The steps of one transaction; `ended` is set after it, and `is_told` where it came to be.
+    """The steps of one transaction; `ended` is set after it, `is_told` if each has its answer.
 
     One event for them all, as an event for each would cost as much as a statement.
     """
@@ -105,7 +107,9 @@ class Commits:
             self._owner.start(self._run_all)
         await group.ended.wait()
         if not group.is_told:
-            raise LedgerError(f"{self._name}: the event loop ended while it was being written")
+            raise LedgerError(
+                f"{self._name}: its thread did not end in order, and may not have written"
+            )
         if waiting.error is not None:
             raise waiting.error
         return cast("T", waiting.result)
@@ -128,6 +132,8 @@ class Commits:
                 self._tell(touched)
         finally:
             self._is_running = False
+            while self._line:
+                self._line.popleft().ended.set()
 
     def _transact(self, group: list[_Waiting]) -> set[str]:
         try:
@@ -144,7 +150,8 @@ class Commits:
             self._commit([waiting])
         except sqlite3.Error as error:
             waiting.error = LedgerError(
-                f"{self._name} could not be written: {error}; what it holds already is safe"
+                f"{self._name} could not be written: {error}. What it holds already is safe; it"
+                " goes on when its disk has room and can be written to"
             )
             waiting.error.__cause__ = error
         except Exception as error:  # noqa: BLE001 - it is its caller's

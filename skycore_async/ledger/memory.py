@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anyio.lowlevel
 
@@ -17,21 +18,22 @@ from ..errors import ConfigurationError, LedgerError
 from ..messages import Notification
 from .base import Intent, Submission
 from .one_process import OneProcessLedger, Step
+from .reading import UNDECIDED, Connection
 from .receipts import SETTLE_WITHIN
 from .store import SCHEMA, Store
 
 T = TypeVar("T")
 
-# Calls after which what is too much is forgotten: one at a time would cost more than the call.
-_EVERY: Final = 100
+_EVENTS: Final = 4  # notifications for a message, on average
+_PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one by one costs more
 
 
 class MemoryLedger(OneProcessLedger):
     """Remember the last messages sent and notifications taken in, in this process alone.
 
-    `capacity` is how many messages it holds at most, and how many notifications
-    for each on average; the oldest are forgotten first, but none that is under
-    way or in doubt.  A postback settles a doubt within `settle_within` seconds of
+    `capacity` is how many messages it holds at most, with four notifications for
+    each on average; the oldest are forgotten first, but none that is under way or
+    in doubt.  A postback settles a doubt within `settle_within` seconds of
     its intent.  `clock` gives seconds since 1970.
 
     Raises LedgerError where it is full of messages in doubt.
@@ -47,43 +49,20 @@ class MemoryLedger(OneProcessLedger):
         super().__init__()
         if capacity < 1:
             raise ConfigurationError(f"capacity: {capacity!r} is less than 1")
-        self._capacity = capacity
         self._connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False
         )
+        weakref.finalize(self, self._connection.close)
         self._connection.executescript(SCHEMA)
-        self._store = Store(self._connection, clock=clock, settle_within=settle_within)
-        self._calls = 0
-
-    async def begin(
-        self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
-    ) -> Submission | None:
-        """Keep an intent, and give None; or give what came of it before."""
-        if not await self._make_room():
-            raise LedgerError(
-                f"the ledger holds {self._capacity:,} messages that are under way or in doubt,"
-                " and has no room for another: make it larger, or use SQLiteLedger"
-            )
-        return await super().begin(
-            intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
+        self._store = _Bounded(
+            self._connection, capacity=capacity, clock=clock, settle_within=settle_within
         )
-
-    async def record(self, *notifications: Notification) -> None:
-        """Take notifications in, all or none of them; one that came before changes nothing."""
-        await super().record(*notifications)
-        await self._make_room()
-
-    async def _make_room(self) -> bool:
-        self._calls += 1
-        if self._calls % min(_EVERY, self._capacity):
-            return True
-        most = self._capacity - 1
-        return await self._run(
-            lambda store: store.forget_oldest(messages=most, events=4 * self._capacity)
-        )
+        self._closed = False
 
     async def _run(self, step: Step[T]) -> T:
         await anyio.lowlevel.checkpoint()
+        if self._closed:
+            raise RuntimeError("this ledger is closed")
         self._connection.execute("BEGIN")
         try:
             done = step(self._store)
@@ -98,6 +77,7 @@ class MemoryLedger(OneProcessLedger):
 
     async def aclose(self) -> None:
         """Forget everything."""
+        self._closed = True
         self._connection.close()
 
     async def __aenter__(self) -> Self:
@@ -110,3 +90,57 @@ class MemoryLedger(OneProcessLedger):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+class _Bounded(Store):
+    """A store that forgets what is oldest; none that is under way or in doubt.
+
+    It counts down to when it may be full, and counts what there is only then.
+    """
+
+    def __init__(self, connection: Connection, *, capacity: int, **settings: Any) -> None:
+        super().__init__(connection, **settings)
+        self._capacity = capacity
+        self._room = {"messages": capacity, "events": _EVENTS * capacity}
+
+    def begin(
+        self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
+    ) -> Submission | None:
+        known = super().begin(
+            intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
+        )
+        if known is None and not self._took(1, "messages", self._capacity):
+            raise LedgerError(
+                f"the ledger holds {self._capacity:,} messages that are under way or in doubt,"
+                " and has no room for another: make it larger, or use SQLiteLedger"
+            )
+        return known
+
+    def record(self, notifications: Collection[Notification]) -> None:
+        super().record(notifications)
+        self._took(len(notifications), "events", _EVENTS * self._capacity)
+
+    def _took(self, count: int, table: str, most: int) -> bool:
+        """Forget what is too much after so many were added; tell whether that could be."""
+        self._room[table] -= count
+        if self._room[table] >= 0:
+            return True
+        (held,) = self._one(f"SELECT count(*) FROM {table}")
+        if held > most:
+            held -= self._forget(table, held - most + most // _PART)
+        self._room[table] = most - held
+        return bool(held <= most)
+
+    def _forget(self, table: str, count: int) -> int:
+        # Of the notifications those without a message go first: the others tell its state.
+        which = (
+            f"NOT ({UNDECIDED}) ORDER BY id"
+            if table == "messages"
+            else "1 ORDER BY message IS NOT NULL, id"
+        )
+        ids = self._execute(f"SELECT id FROM {table} WHERE {which} LIMIT ?", (count,)).fetchall()
+        for (id_,) in ids:
+            if table == "messages":
+                self._execute("DELETE FROM events WHERE message = ?", (id_,))
+            self._execute(f"DELETE FROM {table} WHERE id = ?", (id_,))
+        return len(ids)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import anyio
 
+from .. import wire
 from ..messages import Notification
 from .base import Delivery, Intent, MessageState, Submission, Summary
 from .store import Store, UnderWay
@@ -46,14 +47,17 @@ class OneProcessLedger:
                 intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
             )
 
+        try:
+            return await self._run(step)  # nearly no key is under way: news would be for nothing
+        except UnderWay:
+            # Who waits for one that was in doubt then has its word on it, not on this one.
+            resend_in_doubt = False
         while True:
             with self._news.of(intent.key) as news:
                 try:
                     return await self._run(step)
                 except UnderWay:
                     await news.wait()
-            # Who waited for one that was in doubt then has its word on it, not on this one.
-            resend_in_doubt = False
 
     async def finish(self, key: str, submission: Submission) -> None:
         """Make durable what came of a message that was begun."""
@@ -108,15 +112,15 @@ class OneProcessLedger:
 
     async def opt_out(self, number: str) -> None:
         """Mark a number as one that may not be sent to."""
-        await self._run(lambda store: store.mark(number, out=True))
+        await self._run(lambda store: store.mark(wire.number(number), out=True))
 
     async def opt_in(self, number: str) -> None:
         """Unmark a number."""
-        await self._run(lambda store: store.mark(number, out=False))
+        await self._run(lambda store: store.mark(wire.number(number), out=False))
 
     async def is_opted_out(self, number: str) -> bool:
         """Tell whether a number may not be sent to."""
-        return await self._run(lambda store: store.is_opted_out(number))
+        return await self._run(lambda store: store.is_opted_out(wire.number(number)))
 
 
 def _one_name(tracking_id: str | None, key: str | None) -> str:

@@ -37,8 +37,9 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
         number, out = notification.from_, word in _STOP
     else:
         return None
-    if not number:
+    known = digits(number)
+    if not known:
         return None
     time = notification.timestamp
     at = received if time is None or time.tzinfo is None else time.timestamp()
-    return OptOut(number=digits(number) or "", out=out, at=at)
+    return OptOut(number=known, out=out, at=at)

@@ -79,7 +79,7 @@ class Reading:
 
         return Summary(
             states={MessageState(state): count for state, count in counted("state").items()},
-            codes=counted("code", "state = 'rejected'"),
+            codes=counted("coalesce(code, '')", "state = 'rejected'"),
             reasons={
                 FailureReason(reason): count
                 for reason, count in counted("reason", "reason IS NOT NULL").items()

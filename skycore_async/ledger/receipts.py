@@ -99,10 +99,17 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=_place)
 
 
-def _place(event: Event) -> tuple[float, bool, bytes]:
-    # Of two at the same time, that which says delivered is believed first.
+# Of two at the same time the one that was sent comes first, and delivered is believed
+# before failed.
+_RANKS: Final[dict[DeliveryState | None, int]] = {
+    DeliveryState.SENT: 0,
+    DeliveryState.DELIVERED: 1,
+}
+
+
+def _place(event: Event) -> tuple[float, int, bytes]:
     at = float("inf") if event.at is None else event.at
-    return at, event.state is not DeliveryState.DELIVERED, event.identity
+    return at, _RANKS.get(event.state, len(_RANKS)), event.identity
 
 
 _FINAL: Final[dict[DeliveryState | None, MessageState]] = {
@@ -166,6 +173,6 @@ def _is_alone(pair: tuple[int, str], fits: set[tuple[int, str]]) -> bool:
 
 
 def _fits(doubt: Doubt, event: Event, within: float) -> bool:
-    if event.from_ not in {None, doubt.from_}:
+    if None not in (doubt.from_, event.from_) and doubt.from_ != event.from_:
         return False
     return doubt.began - CLOCKS_APART <= event.happened <= doubt.began + within

@@ -79,7 +79,8 @@ class SQLiteLedger(OneProcessLedger):
 
     async def open(self) -> None:
         """Open the file; what was being sent when it was last in use is in doubt from now on."""
-        if self._commits is not None:
+        if self._owner is not None:
+            self._owner.check()
             return
         store = await anyio.to_thread.run_sync(self._open)
         self._owner = TaskOwner(self._close_files, of="ledger")
@@ -125,7 +126,8 @@ class SQLiteLedger(OneProcessLedger):
     def _take_lock(self) -> None:
         if not self.path.parent.is_dir():
             raise LedgerError(f"{self.path}: there is no directory {self.path.parent}")
-        self._lock = _connect(f"{self.path}-lock")
+        # Of the file that a symbolic link leads to: it is the same ledger by every name.
+        self._lock = _connect(f"{self.path.resolve()}-lock")
         try:
             self._lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:

@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from ..errors import RecipientOptedOut
@@ -44,7 +44,8 @@ CREATE TABLE messages (
     http_status INTEGER,
     raw TEXT,
     reason TEXT,
-    settled_by TEXT
+    settled_by TEXT,
+    doubted INTEGER
 );
 CREATE INDEX messages_by_tracking_id ON messages (tracking_id) WHERE tracking_id IS NOT NULL;
 CREATE INDEX undecided ON messages (recipient) WHERE state IN ('sending', 'in_doubt');
@@ -81,10 +82,10 @@ _BEFORE: Final = (
     " FROM (SELECT 1) LEFT JOIN messages ON key = ?"
 )
 _WAITING: Final = (
-    "SELECT id, recipient,"
+    "SELECT id, recipient, doubted,"
     f" EXISTS (SELECT 1 FROM events WHERE {STRAY} AND tracking_id = ?),"
     f" EXISTS (SELECT 1 FROM events WHERE {STRAY} AND events.recipient = messages.recipient)"
-    " FROM messages WHERE key = ?"
+    " FROM messages WHERE key = ? AND state = 'sending'"
 )
 
 
@@ -148,8 +149,8 @@ class Store(Reading):
             )
         else:
             self._execute(
-                "UPDATE messages SET state = 'sending', began = ?, ended = NULL, code = NULL,"
-                " info = NULL, http_status = NULL WHERE key = ?",
+                "UPDATE messages SET doubted = state = 'in_doubt', state = 'sending', began = ?,"
+                " ended = NULL, code = NULL, info = NULL, http_status = NULL WHERE key = ?",
                 (intent.began, intent.key),
             )
         return None
@@ -160,12 +161,18 @@ class Store(Reading):
     def finish(self, key: str, submission: Submission) -> None:
         """Write what came of a message that was begun, and place what was waiting for it."""
         tracking_id = submission.tracking_id
-        id_, recipient, has_come, has_strays = self._one(_WAITING, tracking_id, key)
+        row = self._one(_WAITING, tracking_id, key)
+        if row is None:
+            return
+        id_, recipient, doubted, has_come, has_strays = row
+        state = submission.state
+        if doubted and state is MessageState.NOT_SENT:
+            state = MessageState.IN_DOUBT  # that the second was not sent says nothing of the first
         self._execute(
             "UPDATE messages SET state = ?, ended = ?, tracking_id = ?, code = ?, info = ?,"
-            " http_status = ?, raw = ? WHERE id = ? AND state = 'sending'",
+            " http_status = ?, raw = ? WHERE id = ?",
             (
-                submission.state.value,
+                state.value,
                 self._clock(),
                 tracking_id,
                 submission.code,
@@ -176,7 +183,7 @@ class Store(Reading):
             ),
         )
         self.touched.add(key)
-        if has_come:
+        if has_come and tracking_id is not None:
             self._place(id_, tracking_id)
         if submission.code == "E114":
             self._mark(OptOut(number=recipient, out=True, at=self._clock()))
@@ -195,7 +202,7 @@ class Store(Reading):
 
     # Postbacks.
 
-    def record(self, notifications: Iterable[Notification]) -> None:
+    def record(self, notifications: Collection[Notification]) -> None:
         """Write notifications, each once, and place them where their message is known."""
         received = self._clock()
         for notification in notifications:
@@ -251,9 +258,6 @@ class Store(Reading):
         )
 
     def _settle(self, recipient: str) -> None:
-        strays = self._strays(recipient)
-        if not strays:
-            return
         doubts = [
             Doubt(id=id_, from_=sender, began=began, under_way=state == "sending")
             for id_, sender, began, state in self._execute(
@@ -262,6 +266,9 @@ class Store(Reading):
                 (recipient,),
             ).fetchall()
         ]
+        if all(doubt.under_way for doubt in doubts):
+            return
+        strays = self._strays(recipient)
         for message, tracking_id in settled(doubts, strays, within=self._settle_within):
             self._execute(
                 "UPDATE messages SET tracking_id = ?, settled_by = 'postback', code = NULL,"
@@ -296,34 +303,6 @@ class Store(Reading):
             " DO UPDATE SET out = excluded.out, at = excluded.at WHERE excluded.at >= at",
             (word.number, word.out, word.at),
         )
-
-    # Keeping it small.
-
-    def forget_oldest(self, *, messages: int, events: int) -> bool:
-        """Forget what is oldest until no more than so many are left; tell whether that could be.
-
-        What is under way or in doubt is never forgotten.
-        """
-        return all(
-            self._forget(table, over, keep)
-            for table, over, keep in (
-                ("messages", messages, f"NOT ({UNDECIDED})"),
-                ("events", events, "1"),
-            )
-        )
-
-    def _forget(self, table: str, most: int, which: str) -> bool:
-        count = int(self._one(f"SELECT count(*) FROM {table}")[0])
-        if count <= most:
-            return True
-        ids = self._execute(
-            f"SELECT id FROM {table} WHERE {which} ORDER BY id LIMIT ?", (count - most,)
-        ).fetchall()
-        for (id_,) in ids:
-            if table == "messages":
-                self._execute("DELETE FROM events WHERE message = ?", (id_,))
-            self._execute(f"DELETE FROM {table} WHERE id = ?", (id_,))
-        return len(ids) == count - most
 
 
 def _submission(row: Sequence[Any]) -> Submission:

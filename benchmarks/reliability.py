@@ -1,0 +1,187 @@
+"""A bulk send that is killed again and again, and the simulator's bill as the oracle.
+
+A process of its own sends to the simulator and keeps an SQLiteLedger; it is
+killed (SIGKILL) at random moments and begun again, until it ends by itself.
+Then the postbacks that came are recorded, as the provider's repetitions would
+bring them, and what the ledger says of each message is held against what was
+billed.  `python -m benchmarks.reliability BACKEND URL PATH COUNT` is the sender.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import anyio
+import attrs
+
+from skycore_async import SMS, MessageState, Notification, SkycoreClient, SQLiteLedger
+from skycore_async.receiver import PostbackReceiver
+from skycore_async.serving import ServerThread
+from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+
+from .harness import Figure, at_most_absolute
+
+IN_FLIGHT: Final = 50
+COUNT: Final = 20_000
+KILLS: Final = 20
+
+_POSTBACKS_WITHIN: Final = 120.0  # seconds for the simulator to post all of them
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What became of the messages.
+
+    `duplicates` are messages billed more than once, `lost` those that were not
+    billed and are not in doubt, `most_doubt` is the most that one kill left in
+    doubt, `doubt` how many were in doubt before the postbacks came, and
+    `unsettled` those that still are; `mistaken` were settled and never billed,
+    or billed and never settled.
+    """
+
+    messages: int
+    kills: int
+    duplicates: int
+    lost: int
+    most_doubt: int
+    doubt: int
+    unsettled: int
+    mistaken: int
+
+
+def messages(count: int) -> Iterator[SMS]:
+    """Make messages to different numbers, each with a key."""
+    return (
+        SMS(to=f"1555{n:07}", text=f"Hello number {n}", key=f"recipient-{n}") for n in range(count)
+    )
+
+
+async def _send(url: str, path: str, count: int) -> None:
+    async with (
+        SQLiteLedger(path) as ledger,
+        SkycoreClient(
+            api_key=API_KEY,
+            from_=SHORT_CODE,
+            base_url=url,
+            ledger=ledger,
+            max_in_flight=IN_FLIGHT,
+        ) as client,
+        client.send_many(messages(count)) as outcomes,
+    ):
+        async for _ in outcomes:
+            pass
+
+
+def verdict(*, backend: str, count: int, kills: int, seed: int) -> Verdict:
+    """Send `count` messages through `kills` kills on an event loop, and judge the ledger."""
+    came: list[Notification] = []
+    receiver = ServerThread(PostbackReceiver(on_notification=came.append))
+    with tempfile.TemporaryDirectory() as folder, receiver:
+        path = str(Path(folder) / "killed.db")
+        with Simulator(
+            postback_url=f"{receiver.url}/postback", bundle_postbacks=True, behaviours={}
+        ) as skycore:
+            doubts = _killed(skycore, path, backend=backend, count=count, kills=kills, seed=seed)
+            _Sender(skycore.url, path, backend, count).check()
+            skycore.wait_for_postbacks(_POSTBACKS_WITHIN)
+            billed = Counter(message.to for message in skycore.messages)
+        return anyio.run(_judged, path, count, billed, came, doubts)
+
+
+def _killed(
+    skycore: Simulator, path: str, *, backend: str, count: int, kills: int, seed: int
+) -> list[int]:
+    """Kill the sender at random moments, and give how many it left in doubt each time."""
+    chance = random.Random(seed)
+    doubts: list[int] = []
+    for moment in sorted(chance.sample(range(1, count * 9 // 10), kills)):
+        sender = _Sender(skycore.url, path, backend, count)
+        while skycore.billed < moment and sender.is_running():
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.02))
+        sender.kill()
+        doubts.append(anyio.run(_in_doubt, path))
+    return doubts
+
+
+class _Sender:
+    """The sender, in a process of its own."""
+
+    def __init__(self, url: str, path: str, backend: str, count: int) -> None:
+        command = ["-m", "benchmarks.reliability", backend, url, path, str(count)]
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+            [sys.executable, *command], cwd=Path(__file__).parents[1]
+        )
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def check(self) -> None:
+        assert self._process.wait() == 0, "the sender failed"
+
+
+async def _in_doubt(path: str) -> int:
+    async with SQLiteLedger(path) as ledger:
+        return (await ledger.summary()).states.get(MessageState.IN_DOUBT, 0)
+
+
+async def _judged(
+    path: str,
+    count: int,
+    billed: Counter[str],
+    came: list[Notification],
+    doubts: list[int],
+) -> Verdict:
+    async with SQLiteLedger(path) as ledger:
+        before = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
+        await ledger.record(*came)
+        after = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
+        known = {d.to: d async for d in ledger.deliveries()}
+    wanted = {message.to for message in messages(count)}
+    return Verdict(
+        messages=count,
+        kills=len(doubts),
+        duplicates=sum(times - 1 for times in billed.values()),
+        lost=sum(to not in known or (to not in billed and to not in before) for to in wanted),
+        most_doubt=max((b - a for a, b in zip([0, *doubts], doubts, strict=False)), default=0),
+        doubt=len(before),
+        unsettled=len(after),
+        mistaken=len(before & billed.keys() & after) + len((before - after) - billed.keys()),
+    )
+
+
+def measure() -> Iterator[Figure]:
+    """Judge a large send on either event loop."""
+    for backend in ("asyncio", "trio"):
+        found = verdict(backend=backend, count=COUNT, kills=KILLS, seed=KILLS)
+        where = f"{backend}, {found.messages:,} messages, {found.kills} kills"
+        yield at_most_absolute(0, f"{where}: sent twice", found.duplicates, "messages")
+        yield at_most_absolute(0, f"{where}: lost", found.lost, "messages")
+        yield at_most_absolute(
+            IN_FLIGHT, f"{where}: most in doubt by a kill", found.most_doubt, "messages"
+        )
+        yield at_most_absolute(
+            KILLS * IN_FLIGHT, f"{where}: in doubt before postbacks", found.doubt, "messages"
+        )
+        yield at_most_absolute(
+            found.doubt, f"{where}: in doubt after postbacks", found.unsettled, "messages"
+        )
+        yield at_most_absolute(0, f"{where}: settled wrongly", found.mistaken, "messages")
+
+
+if __name__ == "__main__":
+    anyio.run(_send, sys.argv[2], sys.argv[3], int(sys.argv[4]), backend=sys.argv[1])

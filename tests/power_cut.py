@@ -1,0 +1,191 @@
+"""A disk whose power can be cut: what was not synced may be gone, torn or out of order.
+
+Strategy: a VFS for SQLite (apsw) that holds its files in memory, each as what
+a reader sees and as what is on the platter.  A write goes to the first alone;
+a sync brings the second up to it.  When the power is cut, an image is taken of
+what a real disk could be left with: the platter, and of the writes since then
+any sectors, in any order.  The program that goes on does so on a machine which
+nobody will see again.
+
+Rules:
+
+* Nothing is promised that a disk does not promise: no safe overwrite, no
+  atomic write, no order between writes.
+* A sync during which the power is cut has not happened.
+* There is no shared memory, so that WAL wants `locking_mode = EXCLUSIVE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from random import Random
+from typing import Any, Final
+
+import apsw
+import attrs
+
+SECTOR: Final = 512
+CHECKPOINT_EVERY: Final = 40  # pages, so that many a cut falls into a checkpoint
+
+
+@attrs.define
+class _Content:
+    """One file: what is read, what is on the platter, and the writes between the two."""
+
+    seen: bytearray = attrs.Factory(bytearray)
+    platter: bytes = b""
+    unsynced: list[tuple[int, bytes | None]] = attrs.Factory(list)  # None cuts the file off there
+
+    def write(self, data: bytes, offset: int) -> None:
+        _put(self.seen, data, offset)
+        self.unsynced.append((offset, data))
+
+    def truncate(self, size: int) -> None:
+        del self.seen[size:]
+        self.unsynced.append((size, None))
+
+    def sync(self) -> None:
+        self.platter = bytes(self.seen)
+        self.unsynced.clear()
+
+    def left_by_a_cut(self, random: Random) -> bytes:
+        """Give the platter with any of the sectors written since, in any order."""
+        left = bytearray(self.platter)
+        arriving = random.random()  # from nearly nothing to nearly all
+        sectors = [piece for write in self.unsynced for piece in _sectors(*write)]
+        for offset, data in random.sample(sectors, len(sectors)):
+            if random.random() > arriving:
+                continue
+            if data is None:
+                del left[offset:]
+            else:
+                _put(left, data, offset)
+        return bytes(left)
+
+
+def _put(content: bytearray, data: bytes, offset: int) -> None:
+    content.extend(bytes(max(0, offset - len(content))))
+    content[offset : offset + len(data)] = data
+
+
+def _sectors(offset: int, data: bytes | None) -> list[tuple[int, bytes | None]]:
+    if data is None:
+        return [(offset, None)]
+    return [(offset + at, data[at : at + SECTOR]) for at in range(0, len(data), SECTOR)]
+
+
+class Disk(apsw.VFS):
+    """Files in memory, by their names, and the power that they depend on."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "")
+        self.name = name
+        self.files: dict[str, _Content] = {}
+        self._left = -1  # calls until the cut; none comes where it is negative
+        self._cut: Callable[[], None] = lambda: None
+
+    def cut_after(self, calls: int, cut: Callable[[], None]) -> None:
+        """Call `cut` instead of what would be the last of so many writes and syncs."""
+        self._left, self._cut = calls, cut
+
+    def image(self, random: Random) -> dict[str, bytes]:
+        """Give what a cut at this moment leaves."""
+        return {name: content.left_by_a_cut(random) for name, content in self.files.items()}
+
+    def tick(self) -> None:
+        """Count a write or a sync."""
+        self._left -= 1
+        if self._left == 0:
+            self._cut()
+
+    def connect(self, path: str) -> Any:
+        """Open a database on this disk."""
+        connection = apsw.Connection(path, vfs=self.name)
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_EVERY}")
+        return connection
+
+    # What SQLite calls.
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:  # noqa: N802
+        filename = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        flags[1] = flags[0]
+        return _File(self, self.files.setdefault(filename, _Content()))
+
+    def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
+        return pathname in self.files
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+        del self.files[filename]
+
+    def xFullPathname(self, name: str) -> str:  # noqa: N802
+        return name
+
+
+class _File:
+    """An open file, as SQLite calls it."""
+
+    def __init__(self, disk: Disk, content: _Content) -> None:
+        self._disk = disk
+        self._content = content
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        return bytes(self._content.seen[offset : offset + amount])
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._disk.tick()
+        self._content.write(bytes(data), offset)
+
+    def xTruncate(self, size: int) -> None:  # noqa: N802
+        self._disk.tick()
+        self._content.truncate(size)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        self._disk.tick()
+        self._content.sync()
+
+    def xFileSize(self) -> int:  # noqa: N802
+        return len(self._content.seen)
+
+    def xSectorSize(self) -> int:  # noqa: N802
+        return SECTOR
+
+    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+        return 0
+
+    def xFileControl(self, operation: int, pointer: int) -> bool:  # noqa: N802
+        return False
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xClose(self) -> None:  # noqa: N802
+        pass
+
+
+class Careless:
+    """A connection that is told to sync with every commit, says that it does, and does not."""
+
+    def __init__(self, connection: Any, synchronous: str) -> None:
+        self._connection = connection
+        self._synchronous = synchronous
+        self.close = connection.close
+
+    def execute(self, statement: str, values: Any = ()) -> Any:
+        if statement == "PRAGMA synchronous":
+            statement = "SELECT 2"
+        statement = statement.replace("synchronous = FULL", f"synchronous = {self._synchronous}")
+        return self._connection.execute(statement, values)
+
+
+def write_out(image: Mapping[str, bytes], directory: Path) -> None:
+    """Write what a cut left into a directory of a real disk."""
+    for name, content in image.items():
+        (directory / PurePath(name).name).write_bytes(content)
