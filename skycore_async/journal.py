@@ -5,8 +5,8 @@ Rules:
 * A message is under way in the ledger only while it holds one of as many slots
   as the client has in flight, so that a crash leaves no more than those in doubt.
 * An intent that cannot be made durable is not sent.  An outcome that cannot be
-  written is still the caller's: it is given, and logged, and the message is in
-  doubt when the ledger is opened again.
+  written is still the caller's: it is given, and logged, and written as soon as
+  the ledger can be written again.  If the program ends first, it is in doubt.
 * A message without a key is one of its own, under a key that is made up.
 """
 
@@ -22,7 +22,7 @@ from typing import Final
 import anyio
 
 from .errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
-from .ledger.base import Intent, Ledger, content_of, outcome_of, submission_of
+from .ledger.base import Intent, Ledger, Submission, content_of, outcome_of, submission_of
 from .messages import SMS, Failed, Outcome
 from .settings import Settings
 
@@ -41,6 +41,7 @@ class Journal:
         self._ledger = ledger
         self._slots = anyio.Semaphore(slots, fast_acquire=True)
         self._clock = clock
+        self._unwritten: dict[str, Submission] = {}
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
 
     async def recorded(self, message: SMS, resolved: SMS, settings: Settings) -> Outcome | None:
@@ -72,11 +73,7 @@ class Journal:
         try:
             intent = self._intent(resolved)
             try:
-                known = await self._ledger.begin(
-                    intent,
-                    resend_in_doubt=settings.resend_in_doubt,
-                    ignore_opt_out=settings.ignore_opt_out,
-                )
+                known = await self._begin(intent, settings, deadline)
             except SkycoreError as error:
                 return _not_begun(message, error)
             if known is not None:
@@ -84,6 +81,24 @@ class Journal:
             return await self._sent(message, intent, send)
         finally:
             self._slots.release()
+
+    async def write_what_is_left(self) -> None:
+        """Write the outcomes that could not be written before; LedgerError where they cannot."""
+        for key, submission in tuple(self._unwritten.items()):
+            await self._ledger.finish(key, submission)
+            self._unwritten.pop(key, None)
+
+    async def _begin(
+        self, intent: Intent, settings: Settings, deadline: float
+    ) -> Submission | None:
+        await self.write_what_is_left()
+        with anyio.move_on_after(deadline - anyio.current_time()):
+            return await self._ledger.begin(
+                intent,
+                resend_in_doubt=settings.resend_in_doubt,
+                ignore_opt_out=settings.ignore_opt_out,
+            )
+        raise OutcomeUnknown("the same key is still under way, sent by another task")
 
     async def _sent(
         self, message: SMS, intent: Intent, send: Callable[[], Awaitable[Outcome]]
@@ -98,9 +113,11 @@ class Journal:
         return outcome
 
     async def _finish(self, intent: Intent, outcome: Outcome) -> None:
+        submission = submission_of(outcome)
         try:
-            await self._ledger.finish(intent.key, submission_of(outcome))
+            await self._ledger.finish(intent.key, submission)
         except LedgerError as error:
+            self._unwritten[intent.key] = submission
             _log.error("the outcome of the message %r was not recorded: %s", intent.key, error)
 
     def _intent(self, resolved: SMS) -> Intent:

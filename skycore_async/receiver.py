@@ -25,7 +25,7 @@ from typing import Any, Final
 import anyio
 
 from .access import TOO_LARGE, Answer, Door, Scope, checked, pairs_of, secrets_of
-from .errors import ConfigurationError, LedgerError, PostbackError
+from .errors import ConfigurationError, PostbackError
 from .ledger.base import Ledger
 from .messages import Notification
 from .postbacks import parse_postback
@@ -194,15 +194,10 @@ async def _give(answer: Answer, send: _Send) -> None:
 
 async def _opened(ledger: Any) -> Callable[[], Awaitable[None]]:
     """Open a ledger that can be opened and is not; give what closes it again."""
-    if not hasattr(ledger, "open"):
+    if not hasattr(ledger, "open") or getattr(ledger, "is_open", False):
         return _nothing
-    try:
-        # One that answers is open, whatever the answer.
-        await ledger.delivery(key="any")
-    except LedgerError:
-        await ledger.open()
-        return getattr(ledger, "aclose", _nothing)
-    return _nothing
+    await ledger.open()
+    return getattr(ledger, "aclose", _nothing)
 
 
 async def _nothing() -> None:

@@ -72,7 +72,7 @@ class Sender:
         journal: Journal | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.owner = TaskOwner(transport.aclose)
+        self.owner = TaskOwner(self._finalize)
         self.journal = journal
         self._transport = transport
         self._limiter = limiter
@@ -118,6 +118,13 @@ class Sender:
         if isinstance(job, Failed):
             return job
         return await self._submit(job, started, deadline, lambda: False)
+
+    async def _finalize(self) -> None:
+        try:
+            if self.journal is not None:
+                await self.journal.write_what_is_left()
+        finally:
+            await self._transport.aclose()
 
     async def _submit(
         self, job: _Job, started: float, deadline: float, abandoned: Callable[[], bool]

@@ -315,21 +315,62 @@ async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Pa
     assert not transport.sent
 
 
-class FullAfterwards(MemoryLedger):
-    """A ledger that takes intents, and has no room for outcomes."""
+class Full(MemoryLedger):
+    """A ledger that takes intents, and has no room for outcomes while it is `full`."""
+
+    full = True
 
     async def finish(self, key: str, submission: Submission) -> None:
-        raise LedgerError("no room")
+        if self.full:
+            raise LedgerError("no room")
+        await super().finish(key, submission)
 
 
 async def test_an_outcome_that_cannot_be_written_is_still_given(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The caller has the tracking id, and the log says that the ledger has not."""
-    async with FullAfterwards() as ledger, journalling(StubTransport(), ledger) as (client, _):
+    """The caller has the tracking id, the log says so, and nothing else is sent meanwhile."""
+    transport = StubTransport()
+    async with Full() as ledger, journalling(transport, ledger) as (client, _):
         assert (await client.send_sms(**KEYED)).tracking_id
         assert await states(ledger) == {"order-17": "sending"}
+        with pytest.raises(NotSent, match="its intent could not be recorded: no room"):
+            await client.send_sms(to=TO, text="Hello")
+        ledger.full = False
     assert "the outcome of the message 'order-17' was not recorded: no room" in caplog.text
+    assert transport.sent == [TO]
+
+
+@pytest.mark.parametrize("when", ["with the next message", "on closing"])
+async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None:
+    """What could not be written is not forgotten: the same key is not sent again."""
+    transport = StubTransport()
+    async with Full() as ledger:
+        async with journalling(transport, ledger) as (client, _):
+            first = await client.send_sms(**KEYED)
+            ledger.full = False
+            if when == "with the next message":
+                await client.send_sms(to="15551234889", text="Hello")
+                assert await client.send_sms(**KEYED) == first
+        assert (await states(ledger))["order-17"] == "accepted"
+    assert transport.sent.count(TO) == 1
+
+
+async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
+    """Who waits for another task's sending is in doubt when the timeout is over."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with (
+        journalling(transport) as (client, ledger),
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(lambda: client.send_sms(**KEYED))
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(OutcomeUnknown, match="the same key is still under way"):
+            await client.with_options(timeout=0.05).send_sms(**KEYED)
+        assert await states(ledger) == {"order-17": "sending"}
+        transport.held.set()
+    assert transport.sent == [TO]
 
 
 async def test_an_accident_in_the_transport_leaves_doubt() -> None:

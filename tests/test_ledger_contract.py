@@ -553,6 +553,34 @@ async def test_a_submission_of_another_time_is_no_candidate(ledger: Ledger) -> N
 # Opting out.
 
 
+async def test_a_receipt_without_a_tracking_id_is_kept_and_listed(ledger: Ledger) -> None:
+    """It can be placed nowhere, and is lost nowhere."""
+    (receipt,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><TO>{TO}</TO></POSTBACK>"
+    )
+    await ledger.record(receipt, receipt)
+    assert [each async for each in ledger.unplaced()] == [receipt]
+    assert (await ledger.summary()).unplaced == 1
+
+
+async def test_closing_wakes_who_waits(ledger: Any) -> None:
+    """Who waits for a key under way, or for a postback, hears that the ledger is closed."""
+    await ledger.begin(intent())
+    heard: list[str] = []
+
+    async def wait(call: Callable[[], Any]) -> None:
+        with pytest.raises(RuntimeError, match="this ledger is closed"):
+            await call()
+        heard.append("closed")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, lambda: ledger.begin(intent()))
+        group.start_soon(wait, lambda: ledger.wait_for("T", timeout=60))
+        await settle()
+        await ledger.aclose()
+    assert heard == ["closed", "closed"]
+
+
 async def refused(ledger: Ledger, key: str = "refused") -> bool:
     """Tell whether a message to the number is refused, and that it has left no trace then."""
     try:

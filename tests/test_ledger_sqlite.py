@@ -479,6 +479,20 @@ async def test_a_failed_migration_leaves_the_old_ledger(
     assert await states(path) == {"k": S.IN_DOUBT}
 
 
+async def test_it_is_opened_once_however_often_it_is_asked_to(path: Path) -> None:
+    """Two tasks may open the same ledger at once, and one more later."""
+    ledger = SQLiteLedger(path)
+    assert not ledger.is_open
+    async with anyio.create_task_group() as group:
+        group.start_soon(ledger.open)
+        group.start_soon(ledger.open)
+    await ledger.open()
+    assert ledger.is_open
+    assert (await ledger.summary()).total == 0
+    await ledger.aclose()
+    assert not ledger.is_open
+
+
 async def test_the_window_for_settling_is_the_callers(path: Path) -> None:
     """A postback settles a doubt within `settle_within` seconds of its intent, and not after."""
     async with SQLiteLedger(path, clock=Clock(), settle_within=10) as ledger:

@@ -79,6 +79,7 @@ class MemoryLedger(OneProcessLedger):
         """Forget everything."""
         self._closed = True
         self._connection.close()
+        self._news.end()
 
     async def __aenter__(self) -> Self:
         return self

@@ -48,16 +48,23 @@ class OneProcessLedger:
             )
 
         try:
-            return await self._run(step)  # nearly no key is under way: news would be for nothing
+            return await self._whole(step)  # nearly no key is under way: news would be for nothing
         except UnderWay:
             # Who waits for one that was in doubt then has its word on it, not on this one.
             resend_in_doubt = False
         while True:
             with self._news.of(intent.key) as news:
                 try:
-                    return await self._run(step)
+                    return await self._whole(step)
                 except UnderWay:
                     await news.wait()
+
+    async def _whole(self, step: Step[T]) -> T:
+        # What waits for news may be cancelled; what begins a message may not, since
+        # nobody would know that it began.
+        with anyio.CancelScope(shield=True):
+            return await self._run(step)
+        raise AssertionError  # pragma: no cover - nothing cancels that scope
 
     async def finish(self, key: str, submission: Submission) -> None:
         """Make durable what came of a message that was begun."""
@@ -143,6 +150,10 @@ class _News:
             for name in touched:
                 for event in self._waiting.get(name, ()):
                     event.set()
+
+    def end(self) -> None:
+        """Wake everyone: the ledger is closed, and tells them so."""
+        self.tell(tuple(self._waiting))
 
 
 class _Waiting:

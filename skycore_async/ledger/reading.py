@@ -18,6 +18,8 @@ PAGE: Final = 500  # rows that an iteration reads at a time
 EVENT: Final = "identity, tracking_id, recipient, sender, at, happened, state, reason, raw"
 UNDECIDED: Final = "state IN ('sending', 'in_doubt')"
 STRAY: Final = "message IS NULL AND tracking_id IS NOT NULL"
+# A receipt without a tracking id can be placed nowhere, and is listed all the same.
+_UNPLACED: Final = "message IS NULL AND state IS NOT NULL"
 
 
 _MESSAGE: Final = (
@@ -62,7 +64,7 @@ class Reading:
     def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
         """Give some notifications without a message, as `page` does messages."""
         rows = self._execute(
-            f"SELECT id, raw FROM events WHERE id > ? AND {STRAY} ORDER BY id LIMIT {PAGE}",
+            f"SELECT id, raw FROM events WHERE id > ? AND {_UNPLACED} ORDER BY id LIMIT {PAGE}",
             (after,),
         ).fetchall()
         found = [rebuilt(json.loads(raw)) for _, raw in rows]
@@ -84,7 +86,7 @@ class Reading:
                 FailureReason(reason): count
                 for reason, count in counted("reason", "reason IS NOT NULL").items()
             },
-            unplaced=self._one(f"SELECT count(*) FROM events WHERE {STRAY}")[0],
+            unplaced=self._one(f"SELECT count(*) FROM events WHERE {_UNPLACED}")[0],
             opted_out=self._one("SELECT count(*) FROM opt_outs WHERE out")[0],
         )
 

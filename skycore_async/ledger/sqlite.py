@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from ..errors import LedgerError
@@ -72,6 +73,7 @@ class SQLiteLedger(OneProcessLedger):
         self._settle_within = settle_within
         self._clock = clock
         self._connect = connect
+        self._opening = anyio.Lock()
         self._lock: Any = None
         self._connection: Any = None
         self._owner: TaskOwner | None = None
@@ -79,19 +81,26 @@ class SQLiteLedger(OneProcessLedger):
 
     async def open(self) -> None:
         """Open the file; what was being sent when it was last in use is in doubt from now on."""
-        if self._owner is not None:
-            self._owner.check()
-            return
-        store = await anyio.to_thread.run_sync(self._open)
-        self._owner = TaskOwner(self._close_files, of="ledger")
-        self._commits = Commits(
-            self._connection, store, self._owner, tell=self._news.tell, name=str(self.path)
-        )
+        async with self._opening:
+            if self._owner is not None:
+                self._owner.check()
+                return
+            store = await anyio.to_thread.run_sync(self._open)
+            self._owner = TaskOwner(self._close_files, of="ledger")
+            self._commits = Commits(
+                self._connection, store, self._owner, tell=self._news.tell, name=str(self.path)
+            )
 
     async def aclose(self) -> None:
         """Write what waits to be written, and close the file."""
         if self._owner is not None:
             await self._owner.close()
+            self._news.end()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed yet."""
+        return self._owner is not None and not self._owner.closed
 
     async def __aenter__(self) -> Self:
         await self.open()
