@@ -149,8 +149,8 @@ async def state_of(ledger: Ledger, key: str) -> MessageState | None:
 
 
 async def until(so: Callable[[], bool]) -> None:
-    while not so():
-        await anyio.lowlevel.checkpoint()
+    while not so():  # noqa: ASYNC110 - nothing tells of it
+        await anyio.sleep(0.001)
 
 
 async def settle() -> None:
@@ -844,7 +844,7 @@ def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
     """No key is begun twice while in doubt, nothing is lost, and every receipt is in its place."""
     machine = type("AnyOrderOf", (AnyOrder,), {"kind": LEDGERS[name]})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+        machine, settings=settings(max_examples=20, stateful_step_count=25, deadline=None)
     )
 
 

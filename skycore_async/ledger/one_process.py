@@ -9,6 +9,7 @@ event that is set when a step has touched what it waits for.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
@@ -23,15 +24,15 @@ T = TypeVar("T")
 Step = Callable[[Store], T]
 
 
-class OneProcessLedger:
+class OneProcessLedger(ABC):
     """What `MemoryLedger` and `SQLiteLedger` share; see `Ledger` for what each call does."""
 
     def __init__(self) -> None:
         self._news = _News()
 
+    @abstractmethod
     async def _run(self, step: Step[T]) -> T:
         """Run a step, and return when it is as durable as this ledger makes it."""
-        raise NotImplementedError
 
     async def known(self, intent: Intent, *, resend_in_doubt: bool = False) -> Submission | None:
         """Give what came of a message before; None where it may be begun or is under way."""

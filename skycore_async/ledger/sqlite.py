@@ -140,11 +140,9 @@ class SQLiteLedger(OneProcessLedger):
         try:
             self._lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
             raise LedgerError(
                 f"{self.path} is in use: one process at a time can open a ledger. End the other,"
-                " or use another file"
+                f" or use another file ({error})"
             ) from error
 
     def _opened(self) -> Store:

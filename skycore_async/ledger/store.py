@@ -240,12 +240,11 @@ class Store(Reading):
 
     def _place(self, message: int, tracking_id: str) -> None:
         """Place what came for a tracking id before it was known whose it is."""
-        if self._one(f"SELECT 1 FROM events WHERE {STRAY} AND tracking_id = ?", tracking_id):
-            self._execute(
-                f"UPDATE events SET message = ? WHERE {STRAY} AND tracking_id = ?",
-                (message, tracking_id),
-            )
-            self._tell(message)
+        self._execute(
+            f"UPDATE events SET message = ? WHERE {STRAY} AND tracking_id = ?",
+            (message, tracking_id),
+        )
+        self._tell(message)
 
     def _tell(self, message: int) -> None:
         """Bring a message's state up to its notifications."""
