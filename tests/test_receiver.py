@@ -761,13 +761,9 @@ async def test_a_ledger_that_cannot_be_closed_fails_the_shutdown() -> None:
     """The server is told that, too."""
 
     class Stuck(MemoryLedger):
-        async def delivery(
-            self, tracking_id: str | None = None, *, key: str | None = None
-        ) -> Delivery | None:
-            raise LedgerError("it is not open")
-
-        async def open(self) -> None:
-            """Do as if."""
+        @property
+        def is_open(self) -> bool:
+            return False
 
         async def aclose(self) -> None:
             await super().aclose()

@@ -9,8 +9,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Collection
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio.lowlevel
 
@@ -75,22 +74,16 @@ class MemoryLedger(OneProcessLedger):
         self._store.touched.clear()
         return done
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return not self._closed
+
     async def aclose(self) -> None:
         """Forget everything."""
         self._closed = True
         self._connection.close()
         self._news.end()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class _Bounded(Store):

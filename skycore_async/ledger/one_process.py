@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import anyio
 
@@ -33,6 +34,25 @@ class OneProcessLedger(ABC):
     @abstractmethod
     async def _run(self, step: Step[T]) -> T:
         """Run a step, and return when it is as durable as this ledger makes it."""
+
+    async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
+        """Open what it is kept in; again does nothing."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close what it is kept in."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     async def known(self, intent: Intent, *, resend_in_doubt: bool = False) -> Submission | None:
         """Give what came of a message before; None where it may be begun or is under way."""

@@ -22,8 +22,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -101,18 +100,6 @@ class SQLiteLedger(OneProcessLedger):
     def is_open(self) -> bool:
         """Whether it was opened and not closed yet."""
         return self._owner is not None and not self._owner.closed
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def _run(self, step: Step[T]) -> T:
         if self._commits is None:
