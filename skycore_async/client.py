@@ -25,8 +25,6 @@ import attrs
 from . import wire
 from .bulk import Bulk
 from .errors import ConfigurationError
-from .journal import Journal
-from .ledger.base import Ledger
 from .limiter import Limiter, RateLimiter
 from .messages import SMS, Accepted
 from .secret import Secret
@@ -37,6 +35,9 @@ from .transports.base import Transport
 
 if TYPE_CHECKING:
     import httpx
+
+    from .journal import Journal
+    from .ledger.base import Ledger
 
 
 class SkycoreClient:
@@ -104,8 +105,7 @@ class SkycoreClient:
         limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
         self._max_in_flight = max_in_flight
         chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
-        journal = None if ledger is None else Journal(ledger, slots=max_in_flight)
-        self._sender = Sender(chosen, limiter, journal=journal)
+        self._sender = Sender(chosen, limiter, journal=_journal(ledger, max_in_flight))
         self._is_view = False
 
     def with_options(self, **options: Unpack[Options]) -> Self:
@@ -218,6 +218,14 @@ class SkycoreClient:
         # A client that failed to be made has no sender.
         if not getattr(self, "_is_view", True) and self._sender.owner.is_open:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+
+
+def _journal(ledger: Ledger | None, slots: int) -> Journal | None:
+    if ledger is None:
+        return None
+    from .journal import Journal
+
+    return Journal(ledger, slots=slots)
 
 
 def _choose(

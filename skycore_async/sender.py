@@ -21,14 +21,13 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
 
 from . import wire
 from .errors import InvalidMessage, NotSent, OutcomeUnknown, Rejected, SkycoreError, Throttled
-from .journal import Journal
 from .limiter import Limiter
 from .messages import SMS, Accepted, Failed, Outcome
 from .owner import TaskOwner
@@ -36,6 +35,9 @@ from .retries import pause_before_retry
 from .settings import Settings
 from .transports.base import Request, Transport
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 _log: Final = logging.getLogger("skycore_async")
 _log.addHandler(logging.NullHandler())  # a program without logging stays quiet
