@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from .postbacks import parse_postback
     from .receiver import PostbackReceiver
+    from .telemetry import Telemetry
     from .text import Encoding, NonGSMCharacter, Segments, segments
     from .transports.aiohttp import AiohttpTransport
     from .transports.base import Request, Response, Transport
@@ -115,6 +116,7 @@ __all__ = [
     "SkycoreError",
     "SubscriptionChange",
     "Summary",
+    "Telemetry",
     "Throttled",
     "Transport",
     "UnknownNotification",
@@ -144,6 +146,7 @@ _ROOMS: Final = {
     ),
     "postbacks": ("parse_postback",),
     "receiver": ("PostbackReceiver",),
+    "telemetry": ("Telemetry",),
     "text": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
     "transports.aiohttp": ("AiohttpTransport",),
     "transports.base": ("Request", "Response", "Transport"),

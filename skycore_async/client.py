@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from .journal import Journal
     from .ledger.base import Ledger
+    from .telemetry import Telemetry
 
 
 class SkycoreClient:
@@ -64,6 +65,7 @@ class SkycoreClient:
     puts the API key into the URL, where proxies and logs see it.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.
+    `telemetry` tells OpenTelemetry of each: see `Telemetry`.
 
     Use it as an async context manager, or call `aclose` at the end: either waits
     for what is in flight.  A client belongs to the event loop it first sent in.
@@ -87,6 +89,7 @@ class SkycoreClient:
         transport: Transport | None = None,
         http_client: httpx.AsyncClient | None = None,
         ledger: Ledger | None = None,
+        telemetry: Telemetry | None = None,
         max_segments: int | None = None,
         method: Method = "POST",
     ) -> None:
@@ -105,7 +108,9 @@ class SkycoreClient:
         limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
         self._max_in_flight = max_in_flight
         chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
-        self._sender = Sender(chosen, limiter, journal=_journal(ledger, max_in_flight))
+        self._sender = Sender(
+            chosen, limiter, journal=_journal(ledger, max_in_flight), telemetry=telemetry
+        )
         self._is_view = False
 
     def with_options(self, **options: Unpack[Options]) -> Self:

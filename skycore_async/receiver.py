@@ -20,7 +20,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -29,6 +29,9 @@ from .errors import ConfigurationError, PostbackError
 from .ledger.base import Ledger
 from .messages import Notification
 from .postbacks import parse_postback
+
+if TYPE_CHECKING:
+    from .telemetry import Telemetry
 
 _log: Final = logging.getLogger("skycore_async")
 
@@ -59,6 +62,7 @@ class PostbackReceiver:
       than 1 MiB is none that `parse_postback` takes.
     * `timeout`: how long ledger and handler may take together, in seconds; the
       provider waits 10.
+    * `telemetry`: tells OpenTelemetry of each postback; see `Telemetry`.
 
     Answers 200, or 400 to what is no postback, 401, 404, 405, 413, and 500 where
     the ledger or the handler failed or took too long.
@@ -76,6 +80,7 @@ class PostbackReceiver:
         credentials: tuple[str, str] | Iterable[tuple[str, str]] | None = None,
         max_body: int = 1024 * 1024,
         timeout: float = 8.0,
+        telemetry: Telemetry | None = None,
     ) -> None:
         # Read at once, so that no frame of a traceback holds them in the open.
         secrets, secret = secrets_of(secret), None
@@ -91,6 +96,7 @@ class PostbackReceiver:
         self._ledger = ledger
         self._on_notification = on_notification
         self._timeout = timeout
+        self._telemetry = telemetry
         self._door = Door(
             path=path.rstrip("/"),
             secrets=checked(secrets, "secret: an empty one would keep nobody out"),
@@ -127,9 +133,16 @@ class PostbackReceiver:
             notifications = parse_postback(body)
         except PostbackError as error:
             return Answer(status=400, text=str(error))
-        return await self._take_in(notifications)
+        if self._telemetry is None:
+            return await self._take_in(notifications)
+        with self._telemetry.receiving(notifications) as operation:
+            return await self._take_in(notifications, operation.failed)
 
-    async def _take_in(self, notifications: tuple[Notification, ...]) -> Answer:
+    async def _take_in(
+        self,
+        notifications: tuple[Notification, ...],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> Answer:
         deadline = anyio.current_time() + self._timeout
         try:
             with anyio.fail_after(self._timeout):
@@ -144,6 +157,8 @@ class PostbackReceiver:
             _check_time(deadline)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
             _tell(error)
+            if failed is not None:
+                failed(error)
             return _FAILED
         return _OK
 

@@ -21,7 +21,7 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
@@ -38,6 +38,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .journal import Journal
+    from .telemetry import Telemetry
 
 _log: Final = logging.getLogger("skycore_async")
 _log.addHandler(logging.NullHandler())  # a program without logging stays quiet
@@ -58,6 +59,7 @@ class _Job:
     resolved: SMS
     settings: Settings
     request: Request
+    trace: Any = None
 
 
 class Sender:
@@ -72,6 +74,7 @@ class Sender:
         limiter: Limiter,
         *,
         journal: Journal | None = None,
+        telemetry: Telemetry | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.owner = TaskOwner(self._finalize)
@@ -79,6 +82,7 @@ class Sender:
         self._transport = transport
         self._limiter = limiter
         self._chance = chance
+        self._telemetry = telemetry
 
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
@@ -92,6 +96,8 @@ class Sender:
         started = await self._turn_by(deadline)
         if started is None:
             return _late(job)
+        if self._telemetry is not None:
+            job = attrs.evolve(job, trace=self._telemetry.here())
         errand = _Errand(self._submit, job, started, deadline)
         self.owner.start(errand.run)
         return await errand.outcome()
@@ -132,14 +138,24 @@ class Sender:
         self, job: _Job, started: float, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
         if self.journal is None:
-            return await self._attempts(job, started, deadline, abandoned)
+            return await self._observed(job, started, deadline, abandoned)
         return await self.journal.keep(
             job.message,
             job.resolved,
             job.settings,
-            lambda: self._attempts(job, started, deadline, abandoned),
+            lambda: self._observed(job, started, deadline, abandoned),
             deadline=deadline,
         )
+
+    async def _observed(
+        self, job: _Job, started: float, deadline: float, abandoned: Callable[[], bool]
+    ) -> Outcome:
+        if self._telemetry is None:
+            return await self._attempts(job, started, deadline, abandoned)
+        with self._telemetry.sending(job.settings.base_url, parent=job.trace) as operation:
+            outcome = await self._attempts(job, started, deadline, abandoned)
+            operation.ended(outcome)
+            return outcome
 
     async def _attempts(
         self, job: _Job, started: float | None, deadline: float, abandoned: Callable[[], bool]

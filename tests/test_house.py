@@ -29,7 +29,7 @@ ROOT = Path(skycore_async.__file__).parent
 FLOORS = {
     "ground": {"codes", "secret", "text", "version", "xml"},
     "core": {"errors", "messages", "postbacks", "retries", "wire"},
-    "roads": {"extras", "limiter", "owner", "serving", "settings", "transports"},
+    "roads": {"extras", "limiter", "owner", "serving", "settings", "telemetry", "transports"},
     "memory": {"ledger"},
     "services": {
         "access",

@@ -54,6 +54,7 @@ def test_the_client_takes_what_it_took() -> None:
         "transport": None,
         "http_client": None,
         "ledger": None,
+        "telemetry": None,
         "max_segments": None,
         "method": "POST",
     }
@@ -77,7 +78,15 @@ def test_send_sms_takes_the_fields_of_an_sms() -> None:
 
 def test_a_view_can_change_all_but_the_connections() -> None:
     """`with_options` takes every setting that is not about connections, pace or memory."""
-    connections = {"transport", "http_client", "max_in_flight", "rate", "burst", "ledger"}
+    connections = {
+        "transport",
+        "http_client",
+        "max_in_flight",
+        "rate",
+        "burst",
+        "ledger",
+        "telemetry",
+    }
     assert Options.__annotations__.keys() == parameters(SkycoreClient).keys() - connections
 
 

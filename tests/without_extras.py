@@ -19,7 +19,11 @@ ANSWER = (
     b"<RESPONSE><STATUS>Success</STATUS><TRACKINGID>SMS_12345</TRACKINGID>"
     b"<TO>15551234888</TO></RESPONSE>"
 )
-NEEDS = {"skycore_async.serving": "server", "skycore_async.transports.aiohttp": "aiohttp"}
+NEEDS = {
+    "skycore_async.serving": "server",
+    "skycore_async.telemetry": "otel",
+    "skycore_async.transports.aiohttp": "aiohttp",
+}
 
 
 class Skycore(http.server.BaseHTTPRequestHandler):

@@ -1,0 +1,50 @@
+"""A pretend Skycore for your own tests: the fixture `skycore`, by pytest's plugin mechanism.
+
+Rule: pytest imports this module in every run of whoever has the package
+installed, so that nothing is loaded here that no test has asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .extras import missing
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+_MARKER = "skycore(**settings): settings of the `Simulator` that the fixture `skycore` runs"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known to `--strict-markers`."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture
+def skycore(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Simulator]:
+    """Run a pretend Skycore on this machine for one test.
+
+    SKYCORE_API_KEY, SKYCORE_FROM and SKYCORE_BASE_URL lead to it, so that a
+    `SkycoreClient()` made in the test needs no arguments.  It is a `Simulator`:
+    see `messages`, `billed`, `script`, `postback_url` and `wait_for_postbacks`.
+    The marker `@pytest.mark.skycore(...)` gives it other settings.
+    """
+    try:
+        from .simulator import API_KEY, SHORT_CODE, Simulator
+
+        marker = request.node.get_closest_marker("skycore")
+        simulator = Simulator(**(marker.kwargs if marker else {}))
+    except ImportError as error:
+        raise missing("testing", error) from error
+    account = simulator.account
+    with simulator:
+        monkeypatch.setenv("SKYCORE_API_KEY", min(account.api_keys, default=API_KEY))
+        monkeypatch.setenv("SKYCORE_FROM", min(account.short_codes, default=SHORT_CODE))
+        monkeypatch.setenv("SKYCORE_BASE_URL", simulator.url)
+        yield simulator
