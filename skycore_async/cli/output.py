@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
@@ -77,3 +79,20 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
+
+
+def read_api_key(file: Path | None) -> str:
+    """Read the API key from a file, or from the environment where there is none."""
+    try:
+        key = os.environ.get("SKYCORE_API_KEY", "") if file is None else file.read_text("utf-8")
+    except UnicodeDecodeError:
+        leave(f"{file} holds no API key: it is not text")
+    except OSError as error:
+        leave(f"{file} cannot be read: {error.strerror}")
+    if not key.strip():
+        empty = "" if file is None else f"{file} is empty: "
+        leave(
+            f"{empty}no API key: set SKYCORE_API_KEY, or name a file that holds it with"
+            " --api-key-file"
+        )
+    return key

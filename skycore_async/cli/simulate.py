@@ -1,0 +1,215 @@
+"""`skycore simulate`: a pretend Skycore in a terminal; and how a command runs until told to end.
+
+Rules:
+
+* Ctrl-C and SIGTERM are the ordinary end, and exit with 0.
+* A signal only leaves word; what it interrupts goes on to a place where it can end.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from .output import emit, json_option, leave, plain
+
+if TYPE_CHECKING:
+    from ..simulator import ReceivedMessage, Simulator
+
+_LOOK_EVERY: Final = 0.1  # seconds
+
+_INTRODUCTION: Final = """\
+A pretend Skycore listens. Its API key is {api_key} and its short code {short_code}:
+
+  export SKYCORE_BASE_URL={url}
+  export SKYCORE_API_KEY={api_key}
+  export SKYCORE_FROM={short_code}
+  skycore send 15551234888 "Hello Jerry"
+
+The last four digits of a number choose what becomes of a message: 0110 is
+refused with E110, 1001 is not delivered, 2002 is taken and its answer lost.
+All of them: python -c "import skycore_async.simulator as s; help(s)"
+
+{postbacks}
+Ctrl-C ends it.
+"""
+
+
+class Ending:
+    """Whether the command was told to end: by Ctrl-C, by SIGTERM, or by setting `told`."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Ending:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._tell)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _tell(self, _number: int, _frame: FrameType | None) -> None:
+        self.told = True
+
+    def looks(self) -> Iterator[None]:
+        """Give a turn every tenth of a second, and one more after being told to end."""
+        while not self.told:
+            time.sleep(_LOOK_EVERY)
+            yield
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8025,
+    show_default=True,
+    help="Where to listen on this machine; 0 for any.",
+)
+@click.option("--postback-url", metavar="URL", help="Where to post what becomes of messages.")
+@click.option(
+    "--form",
+    type=click.Choice(["notification", "postback"]),
+    metavar="FORM",
+    default="notification",
+    show_default=True,
+    help="What postbacks look like: notification or postback.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Refuse more than N messages a second, with E113.",
+)
+@click.option("--bundle", is_flag=True, help="Post many notifications together.")
+@json_option
+def simulate(
+    *,
+    port: int,
+    postback_url: str | None,
+    form: str,
+    rate: float | None,
+    bundle: bool,
+    as_json: bool,
+) -> None:
+    """Run a pretend Skycore to send to.
+
+    It runs until Ctrl-C.  Prints how to point a client at it, and then a line
+    for each message that it is asked to send.  Postbacks come a hundred times
+    sooner than Skycore's.  With --json, the first line is its address, each
+    other line a message.
+
+    \b
+    Examples:
+      skycore simulate --postback-url http://127.0.0.1:8026/postback
+      skycore simulate --rate 20 --json
+
+    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
+    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    from ..simulator import Account, PostbackForm, Simulator
+
+    forms = {"notification": PostbackForm.NOTIFICATION, "postback": PostbackForm.FLAT}
+    if bundle and form != "notification":
+        raise click.UsageError("--bundle needs --form notification.")
+    with Ending() as ending:
+        try:
+            simulator = Simulator(
+                port=port,
+                postback_url=postback_url,
+                postback_form=forms[form],
+                bundle_postbacks=bundle,
+                account=Account(rate=rate),
+            )
+            simulator.start()
+        except ValueError as error:
+            leave(f"--postback-url: {error}")
+        except OSError as error:
+            leave(f"cannot listen on port {port}: {error.strerror}; choose another with --port")
+        try:
+            _introduce(simulator, as_json=as_json)
+            _follow(simulator, ending, as_json=as_json)
+        finally:
+            simulator.stop()
+
+
+def _introduce(simulator: Simulator, *, as_json: bool) -> None:
+    from ..simulator import API_KEY, SHORT_CODE
+
+    facts = {"url": simulator.url, "api_key": API_KEY, "short_code": SHORT_CODE}
+    if as_json:
+        emit({"kind": "listening", **facts, "postback_url": simulator.postback_url})
+        return
+    url = simulator.postback_url
+    postbacks = (
+        f"Postbacks go to {url}."
+        if url
+        else "No postbacks: give --postback-url, such as the one that `skycore listen` prints."
+    )
+    click.echo(_INTRODUCTION.format(**facts, postbacks=postbacks))
+
+
+def _follow(simulator: Simulator, ending: Ending, *, as_json: bool) -> None:
+    seen = requests = 0
+    for _ in ending.looks():
+        # The log is copied only where there is something new in it.
+        if simulator.requests == requests:
+            continue
+        requests = simulator.requests
+        messages = simulator.messages
+        for message in messages[seen:]:
+            if as_json:
+                emit(_facts(message))
+            else:
+                click.echo(_line(message))
+        seen = len(messages)
+    if not as_json:
+        click.echo(f"\nMessages: {seen}, billed: {simulator.billed}.", err=True)
+
+
+def _outcome(message: ReceivedMessage) -> str:
+    """Say whether a message was taken, and the code of its answer where that was a failure."""
+    done = "taken" if message.taken else "refused" if message.code else "not taken"
+    return f"{done} {message.code}" if message.code else done
+
+
+def _meaning(message: ReceivedMessage) -> str:
+    """Say why, where its code or its number has a meaning."""
+    from ..codes import API_ERRORS
+    from ..simulator import BY_LAST_DIGITS
+
+    if message.code in API_ERRORS:
+        return API_ERRORS[message.code].meaning
+    behaviour = BY_LAST_DIGITS.get(message.to[-4:])
+    return behaviour.meaning if behaviour else ""
+
+
+def _line(message: ReceivedMessage) -> str:
+    from ..sender import masked
+    from .tables import printable
+
+    to = printable(masked(message.to)) or "-"
+    id_ = message.tracking_id or "-"
+    line = f"{message.time:%H:%M:%S}  {to:<15}  {_outcome(message):<12}  {id_:<24}"
+    return f"{line}  {_meaning(message)}".rstrip()
+
+
+def _facts(message: ReceivedMessage) -> dict[str, Any]:
+    from ..sender import masked
+
+    facts = plain(message)
+    del facts["text"]
+    return {"kind": "message", **facts, "to": masked(message.to)}

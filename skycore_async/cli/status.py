@@ -1,0 +1,238 @@
+"""`skycore status`: what a ledger knows, of all its messages or of one.
+
+Rules:
+
+* A ledger that is not there is a mistake here, and is never made.
+* A number is masked wherever it stands, in a key and in Skycore's words too,
+  unless it is asked for.
+* A list is written as it is read: a ledger may have a million messages.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from .output import Exit, console, emit, json_option, leave, plain
+
+if TYPE_CHECKING:
+    from ..ledger.base import Delivery, Summary
+    from ..ledger.sqlite import SQLiteLedger
+    from ..messages import Notification
+
+T = TypeVar("T")
+
+# What `MessageState` has; the ledger is not loaded for the help.
+STATES: Final = (
+    "sending",
+    "not_sent",
+    "rejected",
+    "in_doubt",
+    "accepted",
+    "sent",
+    "delivered",
+    "failed",
+)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", metavar="KEY", help="Tell the story of the message with this key.")
+@click.option("--tracking-id", metavar="ID", help="Tell the story of the message with this id.")
+@click.option(
+    "--state",
+    type=click.Choice(STATES),
+    metavar="STATE",
+    help=f"List the messages in this state: {', '.join(STATES)}.",
+)
+@click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
+@json_option
+def status(
+    *,
+    file: Path,
+    key: str | None,
+    tracking_id: str | None,
+    state: str | None,
+    show_numbers: bool,
+    as_json: bool,
+) -> None:
+    """Tell from a ledger what became of messages.
+
+    FILE is a ledger, as --ledger names it elsewhere.  Without an option, counts
+    what there is.  Numbers are masked but for their last four digits, unless
+    --show-numbers is given.  With --json, --state answers in lines of JSON.
+
+    \b
+    Examples:
+      skycore status promo.db
+      skycore status promo.db --state in_doubt --json
+      skycore status promo.db --key order-17
+
+    Exit codes: 0 done, 1 no such message, 2 wrong usage, or the ledger cannot
+    be opened.
+    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    if sum(name is not None for name in (key, tracking_id, state)) > 1:
+        raise click.UsageError("Give one of --key, --tracking-id and --state.")
+    _check(file)
+    show = _Shown(show_numbers=show_numbers, as_json=as_json)
+    if state is not None:
+        _ask(file, lambda ledger: _list(ledger, state, show))
+    elif key is None and tracking_id is None:
+        show.summary(_ask(file, lambda ledger: ledger.summary()), file)
+    else:
+        delivery = _ask(file, lambda ledger: ledger.delivery(tracking_id, key=key))
+        if delivery is None:
+            named = f"key {key!r}" if tracking_id is None else f"tracking id {tracking_id!r}"
+            leave(f"{file} has no message with the {named}", Exit.NOT_ALL_WELL)
+        show.story(delivery)
+
+
+def _check(file: Path) -> None:
+    if not file.is_file():
+        leave(f"{file}: there is no such file")
+    if not file.stat().st_size:
+        # The ledger would make one of it.
+        leave(f"{file} is empty, and no ledger")
+
+
+def _ask(file: Path, question: Callable[[SQLiteLedger], Awaitable[T]]) -> T:
+    import anyio
+
+    from ..errors import LedgerError
+    from ..ledger.sqlite import SQLiteLedger
+
+    async def ask() -> T:
+        async with SQLiteLedger(file) as ledger:
+            return await question(ledger)
+
+    try:
+        return anyio.run(ask)
+    except LedgerError as error:
+        leave(str(error))
+
+
+async def _list(ledger: SQLiteLedger, state: str, show: _Shown) -> None:
+    from ..ledger.base import MessageState
+
+    async for delivery in ledger.deliveries(MessageState(state)):
+        show.line(delivery)
+
+
+class _Shown:
+    """How answers are shown: to people or programs, with numbers or without."""
+
+    def __init__(self, *, show_numbers: bool, as_json: bool) -> None:
+        self._show_numbers = show_numbers
+        self._as_json = as_json
+
+    def summary(self, summary: Summary, file: Path) -> None:
+        """Show the counts."""
+        if self._as_json:
+            states = {state: summary.states.get(_state(state), 0) for state in STATES}
+            emit({"total": summary.total, **plain(summary), "states": states})
+            return
+        click.echo(f"{file}: {summary.total:,} message{'s' * (summary.total != 1)}")
+        for heading, rows in tables_of(summary).items():
+            if rows:
+                click.echo(f"\n{heading}")
+            for name, count, meaning in rows:
+                click.echo(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
+        if summary.states.get(_state("in_doubt")):
+            click.echo("\nWhat may have been sent is never sent again on its own. To list it:")
+            command = ["skycore", "status", str(file), "--state", "in_doubt"]
+            click.echo(f"  {shlex.join(command)}")
+
+    def line(self, delivery: Delivery) -> None:
+        """Show one message of many."""
+        facts = self._facts(delivery)
+        if self._as_json:
+            emit({**facts, "events": len(delivery.events)})
+            return
+        why = " ".join(filter(None, (facts["reason"], facts["code"], facts["info"])))
+        line = f"{facts['to']:<15}  {facts['tracking_id'] or '-':<24}  {facts['key']}  {why}"
+        click.echo(_printable(line).rstrip())
+
+    def story(self, delivery: Delivery) -> None:
+        """Show all of one message."""
+        from .parse import Row, row_of
+        from .tables import show_table, time_of
+
+        facts = self._facts(delivery)
+        if self._as_json:
+            emit({**facts, "events": [self._event(event) for event in delivery.events]})
+            return
+        for name, value in {**facts, "began": time_of(delivery.began)}.items():
+            if value is not None:
+                click.echo(f"{name.replace('_', ' '):<13}{_printable(str(value))}")
+        if not delivery.events:
+            click.echo("\nNo notification has come for it.")
+            return
+        click.echo()
+        # The message's own number and tracking id stand above.
+        columns = [name for name in Row.headings() if name not in {"number", "tracking id"}]
+        rows = [dict(zip(Row.headings(), row_of(e).cells(), strict=True)) for e in delivery.events]
+        show_table(console(), columns, [[row[name] for name in columns] for row in rows])
+
+    def _facts(self, delivery: Delivery) -> dict[str, Any]:
+        facts = plain(delivery)
+        del facts["events"]
+        if self._show_numbers:
+            return dict(facts)
+        hidden = _mask(delivery.to)
+        masked_in = {"key", "to", "info"}
+        return {
+            name: value.replace(delivery.to, hidden) if name in masked_in and value else value
+            for name, value in facts.items()
+        }
+
+    def _event(self, event: Notification) -> dict[str, Any]:
+        from .listen import masked_facts
+        from .parse import kind_of
+
+        if self._show_numbers:
+            return {"kind": kind_of(event), **plain(event)}
+        return masked_facts(event)
+
+
+def tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
+    """Give the counts as tables: a name, how many, and what the name means."""
+    from ..codes import API_ERRORS
+
+    meanings = {code: error.meaning for code, error in API_ERRORS.items()}
+    states = [(state, summary.states.get(_state(state), 0), "") for state in STATES]
+    most_first = sorted(summary.codes.items(), key=lambda pair: (-pair[1], pair[0]))
+    reasons = sorted(summary.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    others = [
+        ("unplaced", summary.unplaced, "notifications of messages it does not know"),
+        ("opted out", summary.opted_out, "numbers that may not be sent to"),
+    ]
+    return {
+        "state": [row for row in states if row[1]],
+        "refused, by code": [
+            (code or "no code", count, meanings.get(code, "")) for code, count in most_first
+        ],
+        "failed, by reason": [(str(reason), count, "") for reason, count in reasons],
+        "besides": [row for row in others if row[1]],
+    }
+
+
+def _state(name: str) -> Any:
+    from ..ledger.base import MessageState
+
+    return MessageState(name)
+
+
+def _mask(number: str) -> str:
+    from ..sender import masked
+
+    return masked(number)
+
+
+def _printable(text: str) -> str:
+    from .tables import printable
+
+    return printable(text)
