@@ -1,0 +1,256 @@
+"""What `skycore bulk` does: look at the recipients, show, ask, send, account for it.
+
+Strategy: the file is read twice.  The first reading makes the estimate, which is
+always shown; the second sends.  What was sent is in the ledger, so that the same
+command goes on where it stopped.
+
+Rules:
+
+* Nothing is sent that was not shown, and on a terminal not without a yes: a copy
+  of the file is read, which nobody changes meanwhile.
+* No file of the user's is written over: the rejects take a free name where none
+  was given, and never that of the recipients.
+* A dry run writes nothing, but for the rejects where they are asked for by name.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import anyio
+import attrs
+import click
+
+from ..errors import ConfigurationError, LedgerError
+from .drafts import Drafter, Refused, Wishes
+from .estimate import Estimate, Survey, preview
+from .output import Exit, emit, leave, read_api_key
+from .progress import End, Tally, account, advice, exit_code, summary
+from .recipients import FROM_COLUMNS, Rejects, Sheet
+from .sending import Run, Settings, held
+
+_STANDARD_INPUT: Final = "-"
+_REJECTS: Final = re.compile(r"\.rejects(-[0-9]+)?$")
+_EVERY: Final = 50_000  # rows between signs of life while the file is looked at
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What was asked for, by the names of the options."""
+
+    csv: str
+    text: str | None
+    ledger: Path | None
+    campaign: str | None
+    to_column: str | None
+    text_column: str | None
+    key_column: str | None
+    from_column: str | None
+    from_: str | None
+    campaign_ref: str | None
+    rate: float | None
+    in_flight: int
+    fast: bool
+    price: Decimal | None
+    max_segments: int | None
+    max_segments_each: int | None
+    rejects: Path | None
+    dry_run: bool
+    yes: bool
+    resend_in_doubt: bool
+    base_url: str | None
+    api_key_file: Path | None
+    as_json: bool
+
+    @property
+    def stem(self) -> Path:
+        """The path of the recipients without its suffix, also for a file of their rejects."""
+        if self.csv == _STANDARD_INPUT:
+            return Path(self.campaign or "stdin")
+        path = Path(self.csv)
+        return path.with_name(_REJECTS.sub("", path.stem))
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is: beside the recipients, where nothing else was said."""
+        return self.ledger or self.stem.with_name(f"{self.stem.name}.db")
+
+    @property
+    def campaign_name(self) -> str:
+        """What the keys of the messages begin with."""
+        return self.campaign or self.stem.name
+
+    def wishes(self) -> Wishes:
+        """Give what concerns the rows."""
+        given = {field.name for field in attrs.fields(Wishes)} - {"campaign"}
+        return Wishes(campaign=self.campaign_name, **{name: getattr(self, name) for name in given})
+
+    def free_rejects(self) -> Path:
+        """Give where the rejects go: never over a file of the user's."""
+        if self.rejects is not None:
+            if self.csv != _STANDARD_INPUT and self.rejects.resolve() == Path(self.csv).resolve():
+                leave(f"--rejects {self.rejects} is the file of the recipients: name another")
+            return self.rejects
+        number, path = 1, self.stem.with_name(f"{self.stem.name}.rejects.csv")
+        while path.exists():
+            number += 1
+            path = self.stem.with_name(f"{self.stem.name}.rejects-{number}.csv")
+        return path
+
+    def run(self) -> int:
+        """Look, show, ask, send and account, and give the exit code."""
+        return _run(self)
+
+
+def _run(job: Job) -> int:
+    if job.csv == _STANDARD_INPUT and not job.campaign and not job.dry_run:
+        leave("name what is read from standard input with --campaign NAME")
+    api_key = None if job.dry_run else read_api_key(job.api_key_file)
+    with _copied(job.csv) as file:
+        sheet = Sheet(file, name_of(job.csv))
+        drafter = Drafter(sheet.header, _with_sender(job, sheet))
+        with Rejects(job.free_rejects(), sheet) as rejects:
+            estimate = _survey(job, sheet, drafter, rejects)
+            _show(job, sheet, drafter, estimate)
+            if job.dry_run:
+                return _end_of_dry_run(job, estimate)
+            if (why := estimate.obstacle(job.max_segments)) is not None:
+                leave(why)
+            _ask(job, estimate)
+            tally = Tally(total=estimate.to_send)
+            end = _send(job, api_key, Run(sheet, drafter, rejects, tally))
+        return _account(job, estimate, tally, end, rejects)
+
+
+def name_of(csv: str) -> str:
+    """Give what messages call the recipients' file."""
+    return "standard input" if csv == _STANDARD_INPUT else csv
+
+
+@contextmanager
+def _copied(csv: str) -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile() as copy:
+        if csv == _STANDARD_INPUT:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        else:
+            with Path(csv).open("rb") as source:
+                shutil.copyfileobj(source, copy)
+        yield copy
+
+
+def _with_sender(job: Job, sheet: Sheet) -> Wishes:
+    wishes = job.wishes()
+    is_named = job.from_column or sheet.header.find(FROM_COLUMNS, "--from-column") is not None
+    if not (job.from_ or is_named):
+        if not job.dry_run:
+            leave("no short code to send from: give --from, or set SKYCORE_FROM")
+        wishes = attrs.evolve(wishes, from_="none yet")
+    return wishes
+
+
+def _survey(job: Job, sheet: Sheet, drafter: Drafter, rejects: Rejects) -> Estimate:
+    survey = Survey()
+    is_watched = sys.stderr.isatty()
+    for number, row in enumerate(sheet.rows(), 1):
+        judged = drafter.draft(row)
+        survey.see(judged)
+        if job.dry_run and job.rejects is not None and isinstance(judged, Refused):
+            rejects.write(row, judged.reason)
+        if is_watched and number % _EVERY == 0:
+            click.echo(f"\rchecked {number:,} rows", err=True, nl=False)
+    if is_watched:
+        click.echo("\r\x1b[K", err=True, nl=False)
+    return survey.estimate(price=job.price, rate=job.rate)
+
+
+def _show(job: Job, sheet: Sheet, drafter: Drafter, estimate: Estimate) -> None:
+    column = sheet.header.names[drafter.to]
+    click.echo(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
+    for line in preview(estimate):
+        click.echo(line, err=job.as_json)
+    click.echo(
+        f"{'ledger':<13} {job.ledger_path}, campaign {job.campaign_name!r}", err=job.as_json
+    )
+
+
+def _end_of_dry_run(job: Job, estimate: Estimate) -> int:
+    why = estimate.obstacle(job.max_segments)
+    if job.as_json:
+        found = attrs.asdict(estimate, recurse=False)
+        figures = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
+        emit({"dry_run": True, "obstacle": why, **found, **figures, "price": _plain(job.price)})
+    if why is not None:
+        leave(why)
+    click.echo("This was a dry run: nothing was sent.", err=True)
+    return Exit.DONE if estimate.rows == estimate.to_send else Exit.NOT_ALL_WELL
+
+
+def _ask(job: Job, estimate: Estimate) -> None:
+    """Ask for a yes, or leave."""
+    try:
+        known, doubtful = anyio.run(held, job.ledger_path) if job.ledger_path.exists() else (0, 0)
+    except LedgerError as error:
+        leave(str(error), Exit.NOT_SENT)
+    if known:
+        click.echo(
+            f"The ledger holds {known:,} messages, {doubtful:,} of them in doubt: what it knows is"
+            " not sent again.",
+            err=True,
+        )
+    if job.yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        leave("nothing was sent: say --yes, as there is no terminal to ask on")
+    if not click.confirm(f"Send {estimate.to_send:,} messages?", err=True):
+        leave("nothing was sent", Exit.NOT_SENT)
+    if job.resend_in_doubt and not click.confirm(
+        "What is in doubt may have been sent already, and would be billed and delivered twice."
+        " Send it again?",
+        err=True,
+    ):
+        leave("nothing was sent", Exit.NOT_SENT)
+
+
+def _send(job: Job, api_key: str | None, run: Run) -> End:
+    client = {name: getattr(job, name) for name in ("from_", "campaign_ref", "base_url", "rate")}
+    settings = Settings(
+        client={**client, "api_key": api_key},
+        in_flight=job.in_flight,
+        fast=job.fast,
+        resend_in_doubt=job.resend_in_doubt,
+        live=sys.stderr.isatty(),
+    )
+    try:
+        return anyio.run(run.send, job.ledger_path, settings)
+    except LedgerError as error:
+        leave(str(error), Exit.NOT_SENT)
+    except ConfigurationError as error:
+        leave(str(error))
+
+
+def _account(job: Job, estimate: Estimate, tally: Tally, end: End, rejects: Rejects) -> int:
+    """Say what came of it all, and give the exit code."""
+    path = str(rejects.path) if rejects.count else None
+    if job.as_json:
+        where = {"rejects": path, "ledger": str(job.ledger_path), "campaign": job.campaign_name}
+        emit({**summary(tally, end, estimate), "cost": _plain(estimate.cost), **where})
+    else:
+        for line in account(tally):
+            click.echo(line)
+        if path is not None:
+            click.echo(f"{'to mend':<13} {rejects.count:,} rows in {path}")
+    for line in advice(tally, end):
+        click.echo(line, err=True)
+    return exit_code(tally, end, estimate)
+
+
+def _plain(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
