@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 8
+    assert len(SNIPPETS) == 9
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,8 +122,33 @@ def test_the_ledger(
 
 def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on testing meets the lost answer, and sees that one message was billed."""
-    run(snippet("skycore.billed"))
+    run(snippet("print(skycore.billed)"))
     assert capsys.readouterr().out.splitlines()[-1] == "1"
+
+
+def test_with_pytest(tmp_path: Path) -> None:
+    """The example test passes, as a test of a user's own."""
+    example = tmp_path / "test_reminders.py"
+    example.write_text(snippet("def test_a_reminder"), "utf-8")
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert "2 passed" in done.stdout, done.stdout
+
+
+NAMED = re.findall(r"^skycore (\w+)(?: .*)?$", README, re.MULTILINE)
+
+
+def test_every_command_is_named_and_there() -> None:
+    """The README lists the commands that there are."""
+    from skycore_async.cli.commands import COMMANDS
+
+    assert sorted(NAMED) == sorted(COMMANDS)
 
 
 def test_the_version_is_the_same_everywhere() -> None:
