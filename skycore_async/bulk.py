@@ -83,6 +83,10 @@ class Bulk:
         while self._working:
             await self._hear()
 
+    def stop(self) -> None:
+        """Start nothing more, inside `async with`; what is in flight is still to be iterated."""
+        self._stop()
+
     def __aiter__(self) -> Self:
         return self
 

@@ -399,6 +399,20 @@ async def test_a_source_that_is_no_generator_is_read() -> None:
         assert len([outcome async for outcome in outcomes]) == 3
 
 
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+async def test_a_stopped_bulk_yields_what_was_in_flight(source: MakeSource) -> None:
+    """`stop` starts nothing more, and the loop ends with what was in flight."""
+    transport = StubTransport()
+    found = 0
+    async with client(transport) as skycore, skycore.send_many(source(1000)) as outcomes:
+        async for _ in outcomes:
+            found += 1
+            if found == 10:
+                outcomes.stop()
+    assert found == len(transport.sent)
+    assert 10 <= found < 30
+
+
 async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
     """Entering on a closed client, or never entering, opens no stream that nobody closes."""
     skycore = client(StubTransport())

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -36,9 +36,6 @@ from .drafts import Drafter, Refused
 from .output import Exit, console
 from .progress import End, Tally, show_live, show_plain
 from .recipients import Rejects, Row, Sheet
-
-if TYPE_CHECKING:
-    from ..bulk import Bulk
 
 _STUCK: Final = 200  # messages not sent, one after another, that mean there is no way
 
@@ -119,17 +116,17 @@ class Run:
     async def send(self, ledger: Path, settings: Settings) -> End:
         """Send until all is sent, or it is stopped."""
         show = show_live if settings.live else show_plain
-        self._going = anyio.CancelScope()
         with closing(self._messages()) as messages:
             async with (
                 _Recalling(ledger) as recalling,
                 _client(recalling, settings) as client,
                 anyio.create_task_group() as beside,
             ):
-                beside.start_soon(self._hear)
-                beside.start_soon(show, self._tally)
                 word = settings.resend_in_doubt
-                await self._through(client.send_many(messages, resend_in_doubt=word), recalling)
+                async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
+                    beside.start_soon(self._hear)
+                    beside.start_soon(show, self._tally)
+                    await self._take_all(recalling)
                 beside.cancel_scope.cancel()
         return self._end()
 
@@ -142,16 +139,9 @@ class Run:
                 self._rows[judged.sms.key or ""] = row
                 yield judged.sms
 
-    async def _through(self, outcomes: Bulk, ledger: _Recalling) -> None:
-        async with outcomes:
-            with self._going:
-                await self._take_all(outcomes, ledger)
-        # Leaving has waited for what was in flight, and its outcomes are still to be read.
-        await self._take_all(outcomes, ledger)
-
-    async def _take_all(self, outcomes: Bulk, ledger: _Recalling) -> None:
+    async def _take_all(self, ledger: _Recalling) -> None:
         try:
-            async for outcome in outcomes:
+            async for outcome in self._outcomes:
                 self._take(outcome, ledger)
         except Exception as error:  # noqa: BLE001 - it is told once all is counted
             self._error = error
@@ -164,7 +154,7 @@ class Run:
             self._rejects.write(row, reason)
         if self._tally.stuck >= _STUCK and isinstance(outcome, Failed) and not self._halted:
             self._halted = f"{_STUCK} messages in a row could not be sent: {outcome.error}"
-            self._going.cancel()
+            self._outcomes.stop()
 
     async def _hear(self) -> None:
         with (
@@ -175,7 +165,7 @@ class Run:
                 self._signals += 1
                 if self._signals > 1:
                     self._leave_now()
-                self._going.cancel()
+                self._outcomes.stop()
                 click.echo("\nStopping: waiting for what is in flight.", err=True)
 
     def _leave_now(self) -> None:
