@@ -228,7 +228,11 @@ def test_a_dry_run_writes_the_rejects_that_are_asked_for() -> None:
         ("", ("--text", "x"), "promo.csv: it is empty"),
         ("to\n1\n", ("--text", "x"), "no row has a message to send"),
         ("to\n15551234888\n", ("--text", "x", "--from-column", "f"), "no column 'f'"),
-        ("to\n15551234888\n", ("--text", "x", "--api-key-file", "no"), "no cannot be read: No such file"),
+        (
+            "to\n15551234888\n",
+            ("--text", "x", "--api-key-file", "no"),
+            "no cannot be read: No such file",
+        ),
         ("to\n15551234888\n", ("--text", "x", "--api-key-file", "/"), "is a directory"),
         ("to\n15551234888\n", ("--text", "x", "--max-segments", "0"), "0 is not in the range"),
         ("to\n15551234888\n", ("--text", "x", "--price", "much"), "'much' is no amount"),

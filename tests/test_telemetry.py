@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+import httpx
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -16,13 +17,17 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from stub_transport import StubTransport
 
 from skycore_async import (
     SMS,
     Accepted,
     Failed,
+    Notification,
     OutcomeUnknown,
+    PostbackReceiver,
     Rejected,
+    SkycoreClient,
     SkycoreError,
     parse_postback,
 )
@@ -230,3 +235,53 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(ImportError, match=r"pip install 'skycore-async\[otel\]'"):
         importlib.import_module("skycore_async.telemetry")
+
+
+@pytest.mark.anyio
+async def test_a_client_tells_of_what_it_sends(told: Told) -> None:
+    """Each message is a span whose parent is its caller's, though a task of its own sends it."""
+    tracer = told.tracer_provider.get_tracer("a user's")
+    client = SkycoreClient(
+        api_key="a key",
+        from_="60856",
+        base_url=BASE_URL,
+        transport=StubTransport(),
+        telemetry=told.telemetry,
+    )
+    async with client:
+        with tracer.start_as_current_span("order") as order:
+            await client.send_sms(to="15551234888", text="Hello Jerry")
+    sent, _ = told.exporter.get_finished_spans()
+    assert sent.parent is not None
+    assert sent.parent.span_id == order.get_span_context().span_id
+    assert (sent.attributes or {})["messaging.message.id"] == "SMS_15551234888"
+    assert told.points()["messaging.client.sent.messages"].value == 1
+
+
+async def post(receiver: PostbackReceiver) -> int:
+    """Post the receipt to a receiver, and give the status."""
+    transport = httpx.ASGITransport(receiver)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as web:
+        return (await web.post("/postback", content=RECEIPT)).status_code
+
+
+@pytest.mark.anyio
+async def test_a_receiver_tells_of_what_it_takes_in(told: Told) -> None:
+    """A postback is a span."""
+    receiver = PostbackReceiver(on_notification=str, telemetry=told.telemetry)
+    assert await post(receiver) == 200
+    assert told.span().status.status_code is StatusCode.UNSET
+    assert told.points()["messaging.client.consumed.messages"].value == 1
+
+
+@pytest.mark.anyio
+async def test_a_receiver_tells_of_what_it_cannot_take_in(told: Told) -> None:
+    """What a handler raised is the span's error, by its class."""
+
+    def failing(_: Notification) -> None:
+        raise ZeroDivisionError
+
+    receiver = PostbackReceiver(on_notification=failing, telemetry=told.telemetry)
+    assert await post(receiver) == 500
+    assert told.span().status.status_code is StatusCode.ERROR
+    assert (told.span().attributes or {})["error.type"] == "ZeroDivisionError"
