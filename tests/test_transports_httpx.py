@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 from conftest import ROADS
 from fault_server import (
     SUCCESS,
@@ -46,6 +47,7 @@ from skycore_async import (
     Transport,
 )
 from skycore_async.transports import httpx as road
+from skycore_async.transports.at_once import write_at_once
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
 from skycore_async.transports.httpx import HttpxClientTransport
 
@@ -147,14 +149,47 @@ async def test_no_time_left_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None
         assert not server.requests
 
 
+class OtherLane(httpx.AsyncHTTPTransport):
+    """A lane as another httpx may have: with none of the insides that are known."""
+
+    def __init__(self) -> None:
+        """Have nothing."""
+
+
 def test_a_lane_that_cannot_be_looked_into_is_not_clean() -> None:
     """Where it cannot be seen that nothing came after an answer, the lane is not used again."""
+    assert not road._is_clean(OtherLane())
 
-    class Lane(httpx.AsyncHTTPTransport):
-        def __init__(self) -> None:
-            """Have none of the insides that are known."""
 
-    assert not road._is_clean(Lane())
+def test_a_lane_of_other_insides_writes_as_it_does() -> None:
+    """Where the stream is not found, nothing is changed."""
+    write_at_once(lane := OtherLane())
+    assert not vars(lane)
+
+
+async def test_a_request_leaves_in_one_piece() -> None:
+    """The server's first read has the whole request, its head and its body."""
+    read: list[bytes] = []
+
+    async def answered(stream: SocketStream) -> None:
+        async with stream:
+            read.append(await stream.receive(65536))
+            await stream.send(answer())
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(listener.serve, answered)
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610
+        transport = HttpxTransport(verify=client_context())
+        request = Request(
+            method="POST", url=f"http://127.0.0.1:{port}/", body=b"xml=" + b"x" * 400
+        )
+        await transport.send(request, timeout=5)
+        await transport.aclose()
+        group.cancel_scope.cancel()
+    assert read[0].endswith(request.body)
 
 
 async def test_a_proxy_that_cannot_be_is_an_error_at_once() -> None:

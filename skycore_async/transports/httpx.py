@@ -9,6 +9,7 @@ Rules:
 
 * A lane whose exchange broke, timed out or was cancelled, or on which more came
   than the answer, is closed and never used again.
+* A request leaves in one piece: see `at_once`.
 * `NotSent` takes proof: httpcore's trace shows that the writing of the request
   never began.  The class of an exception proves nothing by itself.
 * An error is made in `faults`, and raised outside the `except` block.
@@ -28,6 +29,7 @@ import anyio
 import httpx
 
 from ..errors import NotSent, OutcomeUnknown
+from .at_once import write_at_once
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .faults import failed, mask_keys_in_logs, timed_out
 
@@ -110,11 +112,13 @@ class HttpxTransport:
         return timeout
 
     def _new_lane(self) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(
+        lane = httpx.AsyncHTTPTransport(
             verify=self._verify,
             proxy=self._proxy,
             limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_EXPIRY),
         )
+        write_at_once(lane)
+        return lane
 
 
 class HttpxClientTransport:
