@@ -530,9 +530,9 @@ async def test_a_second_event_loop_is_refused_while_the_first_runs(
         async with open_client(server.url) as client:
             await send(client)
             for use in (send, send_many):
-                elsewhere = partial(anyio.run, use, client, backend=anyio_backend)
+                elsewhere = partial(anyio.run, backend=anyio_backend)
                 with pytest.raises(RuntimeError, match="make one for each event loop"):
-                    await anyio.to_thread.run_sync(elsewhere)
+                    await anyio.to_thread.run_sync(elsewhere, use, client)
             await send(client)
         assert (server.connections, len(server.requests)) == (1, 2)
 

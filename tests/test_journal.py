@@ -104,9 +104,9 @@ async def test_a_key_with_other_content_is_a_conflict() -> None:
     transport = StubTransport()
     async with journalling(transport) as (client, _):
         await client.send_sms(**KEYED)
-        await client.send_sms(**KEYED | {"to": "+1 (555) 123-4888"})
+        await client.send_sms(to="+1 (555) 123-4888", text="Hello", key="order-17")
         with pytest.raises(KeyConflict, match="order-17"):
-            await client.send_sms(**KEYED | {"text": "Bye"})
+            await client.send_sms(to=TO, text="Bye", key="order-17")
         (outcome,) = await sent_all(client, [SMS(**KEYED | {"text": "Bye"})])
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, KeyConflict)

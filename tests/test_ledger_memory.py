@@ -40,6 +40,7 @@ async def send(ledger: MemoryLedger, key: str, submission: Submission | None) ->
 async def test_it_never_holds_more_than_its_capacity(capacity: int) -> None:
     """The oldest are forgotten, no more of them than need be, and the last are all there."""
     async with MemoryLedger(capacity=capacity, clock=Clock()) as ledger:
+        held = 0
         for number in range(3 * capacity):
             await send(ledger, f"k{number}", REJECTED)
             held = (await ledger.summary()).total

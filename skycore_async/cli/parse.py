@@ -42,16 +42,15 @@ def parse(file: BinaryIO | None, *, as_json: bool) -> None:
     from ..errors import PostbackError
     from ..postbacks import parse_postback
 
-    if file is None:
-        if sys.stdin.isatty():
-            raise click.UsageError("Give a FILE, or pipe a postback in.")
-        file = sys.stdin.buffer
+    if file is None and sys.stdin.isatty():
+        raise click.UsageError("Give a FILE, or pipe a postback in.")
+    body: BinaryIO = file or sys.stdin.buffer
     try:
-        notifications = parse_postback(file.read(_MOST + 1))
+        notifications = parse_postback(body.read(_MOST + 1))
     except PostbackError as error:
         leave(printable(str(error)))
     except OSError as error:
-        leave(f"{file.name} cannot be read: {error.strerror}")
+        leave(f"{body.name} cannot be read: {error.strerror}")
     if as_json:
         for notification in notifications:
             emit({"kind": kind_of(notification), **plain(notification)})
