@@ -91,7 +91,7 @@ class Sender:
         job = _job(message, settings)
         if isinstance(job, Failed):
             return job
-        if recorded := await self.recorded(message, settings):
+        if recorded := await self._recorded(job):
             return recorded
         started = await self._turn_by(deadline)
         if started is None:
@@ -107,9 +107,12 @@ class Sender:
         if self.journal is None or message.key is None:
             return None
         job = _job(message, settings)
-        if isinstance(job, Failed):
-            return job
-        return await self.journal.recorded(message, job.resolved, settings)
+        return job if isinstance(job, Failed) else await self._recorded(job)
+
+    async def _recorded(self, job: _Job) -> Outcome | None:
+        if self.journal is None or job.message.key is None:
+            return None
+        return await self.journal.recorded(job.message, job.resolved, job.settings)
 
     def turn_now(self) -> float | None:
         """Give the next message's turn where it comes at once; it is for `send_in_turn`."""
