@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
 import pytest
+from cli_program import program, told
 from click.testing import CliRunner, Result
 
 from skycore_async import SMS, SkycoreClient, SQLiteLedger, Summary, parse_postback
@@ -33,32 +30,11 @@ RECEIPT = """<NOTIFICATION ID="8"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>
 </NOTIFICATION>"""
 
 
-@contextmanager
-def program(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the program in a process of its own, and end it whatever happens."""
-    command = [sys.executable, "-W", "error", "-m", "skycore_async.cli", "listen", *arguments]
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
-        [*command, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    ) as process:
-        rescue = threading.Timer(20, process.kill)
-        rescue.start()
-        try:
-            yield process
-        finally:
-            rescue.cancel()
-            process.kill()
-
-
-def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Give the next line of JSON."""
-    assert process.stdout is not None
-    value = json.loads(process.stdout.readline())
-    assert isinstance(value, dict)
-    return value
+def listening(
+    *arguments: str, **environment: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Listen at any port."""
+    return program("listen", "--port", "0", *arguments, **environment)
 
 
 def post(url: str, body: str) -> int:
@@ -100,7 +76,7 @@ def test_what_comes_is_recorded_and_told(tmp_path: Path) -> None:
         # Sent while nobody listens; the postbacks wait for the address.
         simulator.postback_url = "http://127.0.0.1:9/"
         anyio.run(send_two, simulator.url, path)
-        with program("--ledger", str(path), "--json") as process:
+        with listening("--ledger", str(path), "--json") as process:
             simulator.postback_url = told(process)["url"]
             lines = [told(process) for _ in range(4)]
             simulator.wait_for_postbacks()
@@ -119,7 +95,7 @@ def test_what_comes_is_recorded_and_told(tmp_path: Path) -> None:
 def test_people_read_a_line_for_each(tmp_path: Path) -> None:
     """Kind, number and state in a line; what people wrote is not in it; Ctrl-C ends it with 0."""
     path = tmp_path / "promo.db"
-    with program("--ledger", str(path), NO_COLOR="1") as process:
+    with listening("--ledger", str(path), NO_COLOR="1") as process:
         assert process.stderr is not None
         introduction = process.stderr.readline()
         url = introduction.split()[2]
@@ -136,7 +112,9 @@ def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path
     """With a secret, the address without it is not found, and nobody reads it from the screen."""
     path = tmp_path / "promo.db"
     environment = {"SKYCORE_POSTBACK_SECRET": "a-long-word"}
-    with program("--ledger", str(path), "--json", **environment) as process:
+    with program(
+        "listen", "--port", "0", "--ledger", str(path), "--json", **environment
+    ) as process:
         url = told(process)["url"]
         assert url.endswith("/postback/$SKYCORE_POSTBACK_SECRET")
         base = url.rpartition("/")[0]

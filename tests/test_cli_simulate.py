@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+from cli_program import program, told
 from click.testing import CliRunner, Result
 
 from skycore_async import wire
@@ -23,30 +18,6 @@ from skycore_async.cli.output import Exit
 from skycore_async.cli.simulate import Ending
 from skycore_async.messages import SMS
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
-
-
-@contextmanager
-def program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the program in a process of its own, and end it whatever happens."""
-    command = [sys.executable, "-W", "error", "-m", "skycore_async.cli", *arguments]
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    ) as process:
-        rescue = threading.Timer(20, process.kill)
-        rescue.start()
-        try:
-            yield process
-        finally:
-            rescue.cancel()
-            process.kill()
-
-
-def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Give the next line of JSON."""
-    assert process.stdout is not None
-    value = json.loads(process.stdout.readline())
-    assert isinstance(value, dict)
-    return value
 
 
 def send(url: str, to: str) -> bytes:
