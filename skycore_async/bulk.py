@@ -27,7 +27,7 @@ import anyio.lowlevel
 from .codes import Scope
 from .errors import LedgerError, NotSent, Rejected, SendingHalted, SkycoreError
 from .messages import Accepted, Failed, Outcome
-from .sender import Sender
+from .sender import Sender, job_of
 from .settings import Settings
 from .sources import Source, made_source
 
@@ -134,7 +134,8 @@ class Bulk:
         if message is None:
             self._stop()  # who waits for a turn has nothing to send in it
             return None
-        return await self._sender.send_in_turn(message, self._settings, started)
+        job = job_of(message, self._settings)
+        return job if isinstance(job, Failed) else await self._sender.send_in_turn(job, started)
 
     async def _next_of_journal(self) -> Outcome | None:
         # What is recorded already takes no turn, so the message has to be known first.
@@ -142,12 +143,15 @@ class Bulk:
         if message is None:
             self._room.close()  # while who has a message goes on
             return None
-        if recorded := await self._sender.recorded(message, self._settings):
+        job = job_of(message, self._settings)
+        if isinstance(job, Failed):
+            return job
+        if recorded := await self._sender.recorded(job):
             return recorded
         started = await self._turn()
         if started is None or self._stopped:
             return Failed(message=message, error=NotSent("the sending ended before its turn"))
-        return await self._sender.send_in_turn(message, self._settings, started)
+        return await self._sender.send_in_turn(job, started)
 
     async def _turn(self) -> float | None:
         if (started := self._sender.turn_now()) is not None:

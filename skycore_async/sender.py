@@ -52,7 +52,7 @@ _POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlen
 
 
 @attrs.frozen(kw_only=True)
-class _Job:
+class Job:
     """A message ready to go: what the caller gave, and what is sent of it."""
 
     message: SMS
@@ -88,10 +88,10 @@ class Sender:
         """Send one message for a caller who may be cancelled."""
         self.owner.check()
         deadline = anyio.current_time() + settings.timeout
-        job = _job(message, settings)
+        job = job_of(message, settings)
         if isinstance(job, Failed):
             return job
-        if recorded := await self._recorded(job):
+        if recorded := await self.recorded(job):
             return recorded
         started = await self._turn_by(deadline)
         if started is None:
@@ -102,14 +102,8 @@ class Sender:
         self.owner.start(errand.run)
         return await errand.outcome()
 
-    async def recorded(self, message: SMS, settings: Settings) -> Outcome | None:
+    async def recorded(self, job: Job) -> Outcome | None:
         """Give what came of a message before, where the ledger knows it by its key."""
-        if self.journal is None or message.key is None:
-            return None
-        job = _job(message, settings)
-        return job if isinstance(job, Failed) else await self._recorded(job)
-
-    async def _recorded(self, job: _Job) -> Outcome | None:
         if self.journal is None or job.message.key is None:
             return None
         return await self.journal.recorded(job.message, job.resolved, job.settings)
@@ -122,12 +116,9 @@ class Sender:
         """Wait for the next message's turn; it is for `send_in_turn`."""
         return await self._limiter.wait()
 
-    async def send_in_turn(self, message: SMS, settings: Settings, started: float) -> Outcome:
+    async def send_in_turn(self, job: Job, started: float) -> Outcome:
         """Send one message whose turn has come, from a task of `owner`'s."""
-        deadline = anyio.current_time() + settings.timeout
-        job = _job(message, settings)
-        if isinstance(job, Failed):
-            return job
+        deadline = anyio.current_time() + job.settings.timeout
         return await self._submit(job, started, deadline, lambda: False)
 
     async def _finalize(self) -> None:
@@ -138,7 +129,7 @@ class Sender:
             await self._transport.aclose()
 
     async def _submit(
-        self, job: _Job, started: float, deadline: float, abandoned: Callable[[], bool]
+        self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
         if self.journal is None:
             return await self._observed(job, started, deadline, abandoned)
@@ -151,7 +142,7 @@ class Sender:
         )
 
     async def _observed(
-        self, job: _Job, started: float, deadline: float, abandoned: Callable[[], bool]
+        self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
         if self._telemetry is None:
             return await self._attempts(job, started, deadline, abandoned)
@@ -161,7 +152,7 @@ class Sender:
             return outcome
 
     async def _attempts(
-        self, job: _Job, started: float | None, deadline: float, abandoned: Callable[[], bool]
+        self, job: Job, started: float | None, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
         settings = job.settings
         for attempt in itertools.count(1):
@@ -193,7 +184,7 @@ class Sender:
             return await self.turn()
         return None
 
-    async def _exchange(self, job: _Job, timeout: float) -> Outcome:
+    async def _exchange(self, job: Job, timeout: float) -> Outcome:
         outcome: Outcome
         try:
             response = await self._transport.send(job.request, timeout=timeout)
@@ -220,8 +211,8 @@ class _Errand:
 
     def __init__(
         self,
-        submit: Callable[[_Job, float, float, Callable[[], bool]], Awaitable[Outcome]],
-        job: _Job,
+        submit: Callable[[Job, float, float, Callable[[], bool]], Awaitable[Outcome]],
+        job: Job,
         started: float,
         deadline: float,
     ) -> None:
@@ -255,12 +246,13 @@ class _Errand:
         raise self._error or RuntimeError("the event loop ended before the exchange did")
 
 
-def _late(job: _Job) -> Failed:
+def _late(job: Job) -> Failed:
     late = NotSent(f"its turn did not come within {job.settings.timeout:g} seconds")
     return Failed(message=job.message, error=late)
 
 
-def _job(message: SMS, settings: Settings) -> _Job | Failed:
+def job_of(message: SMS, settings: Settings) -> Job | Failed:
+    """Make ready what it takes to send a message, or say why it cannot be sent."""
     try:
         resolved = wire.resolve(
             message,
@@ -273,7 +265,7 @@ def _job(message: SMS, settings: Settings) -> _Job | Failed:
         # Its text may quote the number.
         _log.info("an SMS was refused here: InvalidMessage: %s", error.field)
         return Failed(message=message, error=error)
-    return _Job(
+    return Job(
         message=message,
         resolved=resolved,
         settings=settings,
@@ -302,7 +294,7 @@ def masked(number: str) -> str:
     return "*" * len(number[:-4]) + number[-4:]
 
 
-def _log_outcome(job: _Job, outcome: Outcome) -> None:
+def _log_outcome(job: Job, outcome: Outcome) -> None:
     if isinstance(outcome, Accepted):
         if _log.isEnabledFor(logging.DEBUG):
             to = masked(job.resolved.to)
