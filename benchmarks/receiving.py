@@ -59,6 +59,7 @@ def _serve(path: str) -> None:
 
     app = PostbackReceiver(ledger=SQLiteLedger(path))
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as where uvicorn makes it
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
 
     def end_with_the_input() -> None:

@@ -110,6 +110,9 @@ class ServerThread:
         host, port = self._address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Its connections inherit this, which asyncio sets for listeners of its own making alone.
+        # Without it the second part of an answer waits for the first to be acknowledged.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         running = _Running(self._app, listener, idle_timeout=self._idle_timeout, grace=self._grace)
         running.start()
         self._running = running

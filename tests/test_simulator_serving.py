@@ -87,6 +87,20 @@ def test_it_serves_on_ipv6() -> None:
         assert get(server.url) == "hello"
 
 
+def test_no_part_of_an_answer_waits_to_be_acknowledged() -> None:
+    """Connections send at once: with Nagle's algorithm each answer would take 40 ms."""
+    told: list[int] = []
+
+    async def tell(request: Request) -> Response:
+        connection = transport_of(request.scope).get_extra_info("socket")
+        told.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return PlainTextResponse("told")
+
+    with ServerThread(Starlette(routes=[Route("/", tell)])) as server:
+        get(server.url)
+    assert told == [1]
+
+
 def test_an_application_that_fails_to_start_is_raised_to_the_caller() -> None:
     """The start raises, with the application's own error as its cause."""
 
