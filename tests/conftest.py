@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
+import postgres
 import pytest
 from fault_server import client_context
 from hypothesis import settings as hypothesis_settings
@@ -92,3 +93,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """Run one PostgreSQL for all tests."""
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def dsn(postgres_server: postgres.Server) -> str:
+    """Give the way to a PostgreSQL with the tables in it, all empty."""
+    return postgres.emptied(postgres_server.dsn())

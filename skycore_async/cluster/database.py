@@ -1,0 +1,98 @@
+"""A way to the database: how it is reached, how long, and what is said where it is not.
+
+Strategy: plain synchronous connections of psycopg, used from worker threads, so
+that asyncio and trio are served alike.
+
+Rules:
+
+* A connection is lost sooner than it hangs: the system's own timers are set so
+  that a database which went away is noticed within half a minute.
+* The password in a DSN is in no error and no `repr`.
+* What is committed is on the disk: `synchronous_commit` is set, and a server
+  with `fsync` off is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..errors import ConfigurationError, LedgerError
+from ..extras import missing
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+except ImportError as error:
+    raise missing("postgres", error) from error
+
+from .schema import Connection, check
+
+# In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.
+_TIMERS: Final[dict[str, Any]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
+
+class Database:
+    """The database that `dsn` names, as a URL or as words of libpq.
+
+    Raises ConfigurationError where that is no DSN.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        try:
+            given = conninfo_to_dict(dsn)
+        except psycopg.Error as error:
+            # Its text may quote the password.
+            raise ConfigurationError(
+                "dsn: this is not a PostgreSQL connection string; one is"
+                f" postgresql://user@host/database ({type(error).__name__})"
+            ) from None
+        self._conninfo = make_conninfo(**{"application_name": "skycore-async", **_TIMERS, **given})
+        place = given.get("host") or given.get("hostaddr") or "its default place"
+        self.name = f"PostgreSQL database {given.get('dbname') or '(default)'} at {place}"
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def connect(self) -> Connection:
+        """Connect, with every statement a transaction of its own unless one is begun.
+
+        Raises psycopg.OperationalError where it cannot be reached.
+        """
+        connection = psycopg.connect(self._conninfo, autocommit=True)
+        try:
+            connection.execute("SET synchronous_commit = on")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def open(self) -> Connection:
+        """Connect, and check that what is written can be relied on.
+
+        Raises LedgerError where it cannot be reached, forgets what it acknowledged,
+        or lacks the tables.
+        """
+        try:
+            connection = self.connect()
+        except psycopg.Error as error:
+            raise LedgerError(f"{self.name} cannot be reached: {in_words(error)}") from error
+        try:
+            (fsync,) = connection.execute("SHOW fsync").fetchone() or ("off",)
+            if fsync != "on":
+                raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
+            check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def in_words(error: psycopg.Error) -> str:
+    """Give the first line of what the server or its library said."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

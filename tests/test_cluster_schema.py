@@ -1,0 +1,62 @@
+"""The tables in PostgreSQL: made once, on the operator's word, and not by an older version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from postgres import Server
+
+from skycore_async.cluster.database import Database
+from skycore_async.cluster.schema import VERSION, check, migrate
+from skycore_async.errors import ConfigurationError, LedgerError
+
+
+@pytest.fixture
+def new_dsn(postgres_server: Server) -> Iterator[str]:
+    """Give the way to a database with nothing in it."""
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE fresh")
+        yield postgres_server.dsn("fresh")
+        connection.execute("DROP DATABASE fresh WITH (FORCE)")
+
+
+def test_the_tables_are_made_once(new_dsn: str) -> None:
+    """Migrating makes the tables, and again changes nothing."""
+    with Database(new_dsn).connect() as connection:
+        assert migrate(connection) == (0, VERSION)
+        assert migrate(connection) == (VERSION, VERSION)
+        check(connection)
+
+
+def test_without_the_tables_it_is_said_how_to_make_them(new_dsn: str) -> None:
+    """A database without the tables is refused with the command that makes them."""
+    with pytest.raises(LedgerError, match="skycore cluster migrate"):
+        Database(new_dsn).open()
+
+
+def test_newer_tables_are_left_alone(new_dsn: str) -> None:
+    """What a newer version made is neither used nor migrated."""
+    with Database(new_dsn).connect() as connection:
+        migrate(connection)
+        connection.execute("UPDATE skycore.version SET version = 99")
+        for use in (check, migrate):
+            with pytest.raises(LedgerError, match=r"newer skycore-async \(schema 99"):
+                use(connection)
+
+
+def test_a_database_that_cannot_be_reached_is_named(tmp_path: object) -> None:
+    """Where nothing listens, the error says so, and does not say the password."""
+    dsn = f"postgresql://someone:s3cret@/orders?host={tmp_path}"
+    with pytest.raises(LedgerError, match=r"database orders at .* cannot be reached") as caught:
+        Database(dsn).open()
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(Database(dsn))
+
+
+def test_what_is_no_dsn_is_refused() -> None:
+    """A DSN that libpq cannot read is an error at once, without its words."""
+    with pytest.raises(ConfigurationError, match="not a PostgreSQL connection string") as caught:
+        Database("postgresql://someone:s3cret@host:port/orders?nonsense=s3cret")
+    assert "s3cret" not in str(caught.value)
