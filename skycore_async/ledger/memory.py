@@ -9,25 +9,23 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Collection
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import anyio.lowlevel
 
 from ..errors import ConfigurationError, LedgerError
 from ..messages import Notification
 from .base import Intent, Submission
-from .one_process import OneProcessLedger, Step
 from .reading import UNDECIDED, Connection
 from .receipts import SETTLE_WITHIN
+from .steps import Step, SteppedLedger
 from .store import SCHEMA, Store
-
-T = TypeVar("T")
 
 _EVENTS: Final = 4  # notifications for a message, on average
 _PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one by one costs more
 
 
-class MemoryLedger(OneProcessLedger):
+class MemoryLedger(SteppedLedger):
     """Remember the last messages sent and notifications taken in, in this process alone.
 
     `capacity` is how many messages it holds at most, with four notifications for
@@ -58,13 +56,13 @@ class MemoryLedger(OneProcessLedger):
         )
         self._closed = False
 
-    async def _run(self, step: Step[T]) -> T:
+    async def _take(self, step: Step) -> Any:
         await anyio.lowlevel.checkpoint()
         if self._closed:
             raise RuntimeError("this ledger is closed")
         self._connection.execute("BEGIN")
         try:
-            done = step(self._store)
+            done = step.take(self._store)
         except BaseException:
             self._connection.execute("ROLLBACK")
             self._store.touched.clear()

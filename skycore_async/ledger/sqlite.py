@@ -16,26 +16,25 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 
 from ..errors import LedgerError
 from ..owner import TaskOwner
-from .commits import Commits
-from .one_process import OneProcessLedger, Step
+from .commits import Commits, Waiting
 from .reading import Connection
 from .receipts import SETTLE_WITHIN
+from .steps import Step, SteppedLedger
 from .store import SCHEMA, VERSION, Store
-
-T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
@@ -48,7 +47,7 @@ def _connect(path: str) -> Any:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
 
 
-class SQLiteLedger(OneProcessLedger):
+class SQLiteLedger(SteppedLedger):
     """Remember every message and notification in the file `path`, made where there is none.
 
     Open it with `async with`, or with `open` and `aclose`; one process at a time
@@ -87,7 +86,11 @@ class SQLiteLedger(OneProcessLedger):
             store = await anyio.to_thread.run_sync(self._open)
             self._owner = TaskOwner(self._close_files, of="ledger")
             self._commits = Commits(
-                self._connection, store, self._owner, tell=self._news.tell, name=str(self.path)
+                functools.partial(self._commit, store),
+                self._owner,
+                tell=self._news.tell,
+                explain=self._explain,
+                name=str(self.path),
             )
 
     async def aclose(self) -> None:
@@ -101,12 +104,36 @@ class SQLiteLedger(OneProcessLedger):
         """Whether it was opened and not closed yet."""
         return self._owner is not None and not self._owner.closed
 
-    async def _run(self, step: Step[T]) -> T:
+    async def _take(self, step: Step) -> Any:
         if self._commits is None:
             raise LedgerError(
                 f"{self.path} is not open: use `async with`, or call `await ledger.open()`"
             )
-        return await self._commits.run(step)
+        return await self._commits.take(step)
+
+    def _commit(self, store: Store, group: Sequence[Waiting]) -> set[str]:
+        """Take steps in one transaction, and give what they touched; all of them or none."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for waiting in group:
+                waiting.take(store)
+            execute("COMMIT")
+        except BaseException:
+            store.touched.clear()
+            with suppress(Exception):  # SQLite rolls back by itself after some errors
+                execute("ROLLBACK")
+            raise
+        touched, store.touched = store.touched, set()
+        return touched
+
+    def _explain(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        return LedgerError(
+            f"{self.path} could not be written: {error}. What it holds already is safe; it goes on"
+            " when its disk has room and can be written to"
+        )
 
     def _open(self) -> Store:
         try:

@@ -26,6 +26,7 @@ from .base import Intent, MessageState, Submission, known_or_conflict
 from .opt_outs import OptOut, opt_out_of
 from .reading import EVENT, STRAY, UNDECIDED, Connection, Reading, event_in
 from .receipts import SETTLE_WITHIN, Doubt, Event, Stray, event_of, settled, told_by
+from .steps import UnderWay
 
 VERSION: Final = 1
 SCHEMA: Final = """
@@ -87,10 +88,6 @@ _WAITING: Final = (
     f" EXISTS (SELECT 1 FROM events WHERE {STRAY} AND events.recipient = messages.recipient)"
     " FROM messages WHERE key = ? AND state = 'sending'"
 )
-
-
-class UnderWay(Exception):
-    """The key is being sent: no error, but one must wait."""
 
 
 class Store(Reading):

@@ -1,39 +1,117 @@
-"""A ledger in one process: the steps of `Store`, and waiting for news.
+"""A ledger made of steps, and waiting for news of what they change.
 
-Strategy: every call is a step that is run over a `Store`, and the subclass says
-how: `MemoryLedger` at once, `SQLiteLedger` in a thread and many in one
-transaction.  Who waits, for a key under way or for a postback, waits for an
-event that is set when a step has touched what it waits for.
+Strategy: every call is a step, by its name and its arguments, that is taken over
+a store, and the subclass says how: `MemoryLedger` at once, `SQLiteLedger` in a
+thread and many in one transaction, `PostgresLedger` many in one statement.  Who
+waits, for a key under way or for a postback, waits for an event that is set when
+a step has touched what it waits for.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 import anyio
 
 from .. import wire
 from ..messages import Notification
 from .base import Delivery, Intent, MessageState, Submission, Summary
-from .store import Store, UnderWay
 
+P = ParamSpec("P")
 T = TypeVar("T")
-Step = Callable[[Store], T]
 
 
-class OneProcessLedger(ABC):
-    """What `MemoryLedger` and `SQLiteLedger` share; see `Ledger` for what each call does."""
+class UnderWay(Exception):
+    """The key is being sent: no error, but one must wait."""
+
+
+class Steps(Protocol):
+    """What a store can be asked and told, each in one transaction; see `Ledger`."""
+
+    def known(self, intent: Intent, *, resend_in_doubt: bool) -> Submission | None:
+        """Give what came of a message before; None where it may be begun or is under way."""
+        ...
+
+    def begin(
+        self, intent: Intent, *, resend_in_doubt: bool, ignore_opt_out: bool
+    ) -> Submission | None:
+        """Write an intent and give None, or give what came of it before.
+
+        Raises UnderWay, KeyConflict and RecipientOptedOut, and has written nothing then.
+        """
+        ...
+
+    def finish(self, key: str, submission: Submission) -> None:
+        """Write what came of a message that was begun."""
+        ...
+
+    def record(self, notifications: Collection[Notification]) -> None:
+        """Write notifications, each once."""
+        ...
+
+    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
+        """Give what is known of one message."""
+        ...
+
+    def page(self, state: MessageState | None, after: int) -> tuple[list[Delivery], int | None]:
+        """Give some messages beyond the id `after`, and the last one's id if there may be more."""
+        ...
+
+    def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
+        """Give some notifications without a message, as `page` does messages."""
+        ...
+
+    def summary(self) -> Summary:
+        """Count what there is."""
+        ...
+
+    def mark(self, number: str, *, out: bool) -> None:
+        """Mark or unmark a number now."""
+        ...
+
+    def is_opted_out(self, number: str) -> bool:
+        """Tell whether a number may not be sent to."""
+        ...
+
+
+class Step:
+    """A step to take: which of `Steps`, and with what."""
+
+    __slots__ = ("arguments", "name", "settings")
+
+    def __init__(
+        self, name: str, arguments: tuple[Any, ...] = (), settings: dict[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.settings = settings or {}
+
+    def take(self, store: Steps) -> Any:
+        """Take it over a store, and give what comes of it."""
+        return getattr(store, self.name)(*self.arguments, **self.settings)
+
+
+class SteppedLedger(ABC):
+    """What all ledgers share; see `Ledger` for what each call does."""
 
     def __init__(self) -> None:
         self._news = _News()
 
     @abstractmethod
-    async def _run(self, step: Step[T]) -> T:
-        """Run a step, and return when it is as durable as this ledger makes it."""
+    async def _take(self, step: Step) -> Any:
+        """Take a step, and return when it is as durable as this ledger makes it."""
+
+    async def _run(
+        self,
+        step: Callable[Concatenate[Steps, P], T],
+        *arguments: P.args,
+        **settings: P.kwargs,
+    ) -> T:
+        done: T = await self._take(Step(step.__name__, arguments, settings))
+        return done
 
     async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
         """Open what it is kept in; again does nothing."""
@@ -56,51 +134,61 @@ class OneProcessLedger(ABC):
 
     async def known(self, intent: Intent, *, resend_in_doubt: bool = False) -> Submission | None:
         """Give what came of a message before; None where it may be begun or is under way."""
-        return await self._run(lambda store: store.known(intent, resend_in_doubt=resend_in_doubt))
+        return await self._run(Steps.known, intent, resend_in_doubt=resend_in_doubt)
 
     async def begin(
         self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
     ) -> Submission | None:
         """Make an intent durable, and give None; or give what came of it before."""
-
-        def step(store: Store) -> Submission | None:
-            return store.begin(
+        try:
+            # Nearly no key is under way: to listen for news would be for nothing.
+            return await self._begin(
                 intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
             )
-
-        try:
-            return await self._whole(step)  # nearly no key is under way: news would be for nothing
         except UnderWay:
             # Who waits for one that was in doubt then has its word on it, not on this one.
             resend_in_doubt = False
         while True:
             with self._news.of(intent.key) as news:
                 try:
-                    return await self._whole(step)
+                    return await self._begin(
+                        intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
+                    )
                 except UnderWay:
-                    await news.wait()
+                    await self._hear(news)
 
-    async def _whole(self, step: Step[T]) -> T:
+    async def _begin(
+        self, intent: Intent, *, resend_in_doubt: bool, ignore_opt_out: bool
+    ) -> Submission | None:
         # What waits for news may be cancelled; what begins a message may not, since
         # nobody would know that it began.
         with anyio.CancelScope(shield=True):
-            return await self._run(step)
+            return await self._run(
+                Steps.begin,
+                intent,
+                resend_in_doubt=resend_in_doubt,
+                ignore_opt_out=ignore_opt_out,
+            )
         raise AssertionError  # pragma: no cover - nothing cancels that scope
+
+    async def _hear(self, news: anyio.Event) -> None:
+        """Wait until there may be news."""
+        await news.wait()
 
     async def finish(self, key: str, submission: Submission) -> None:
         """Make durable what came of a message that was begun."""
-        await self._run(lambda store: store.finish(key, submission))
+        await self._run(Steps.finish, key, submission)
 
     async def record(self, *notifications: Notification) -> None:
         """Take notifications in, all or none of them; one that came before changes nothing."""
-        await self._run(lambda store: store.record(notifications))
+        await self._run(Steps.record, notifications)
 
     async def delivery(
         self, tracking_id: str | None = None, *, key: str | None = None
     ) -> Delivery | None:
         """Give what is known of a message, by its tracking id or its key."""
         _one_name(tracking_id, key)
-        return await self._run(lambda store: store.delivery(tracking_id=tracking_id, key=key))
+        return await self._run(Steps.delivery, tracking_id=tracking_id, key=key)
 
     async def wait_for(
         self, tracking_id: str | None = None, *, key: str | None = None, timeout: float
@@ -116,17 +204,17 @@ class OneProcessLedger(ABC):
                     delivery = await self.delivery(tracking_id, key=key)
                     if delivery is not None and delivery.state.is_final:
                         return delivery
-                    await news.wait()
+                    await self._hear(news)
 
     async def summary(self) -> Summary:
         """Count what there is."""
-        return await self._run(lambda store: store.summary())
+        return await self._run(Steps.summary)
 
     async def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
         """Give every message in that state, or every message, in the order of their intents."""
         after: int | None = 0
         while after is not None:
-            found, after = await self._run(functools.partial(Store.page, state=state, after=after))
+            found, after = await self._run(Steps.page, state, after)
             for delivery in found:
                 yield delivery
 
@@ -134,21 +222,21 @@ class OneProcessLedger(ABC):
         """Give the notifications for messages that this ledger does not know."""
         after: int | None = 0
         while after is not None:
-            found, after = await self._run(functools.partial(Store.unplaced, after=after))
+            found, after = await self._run(Steps.unplaced, after)
             for notification in found:
                 yield notification
 
     async def opt_out(self, number: str) -> None:
         """Mark a number as one that may not be sent to."""
-        await self._run(lambda store: store.mark(wire.number(number), out=True))
+        await self._run(Steps.mark, wire.number(number), out=True)
 
     async def opt_in(self, number: str) -> None:
         """Unmark a number."""
-        await self._run(lambda store: store.mark(wire.number(number), out=False))
+        await self._run(Steps.mark, wire.number(number), out=False)
 
     async def is_opted_out(self, number: str) -> bool:
         """Tell whether a number may not be sent to."""
-        return await self._run(lambda store: store.is_opted_out(wire.number(number)))
+        return await self._run(Steps.is_opted_out, wire.number(number))
 
 
 def _one_name(tracking_id: str | None, key: str | None) -> str:
