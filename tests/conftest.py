@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -95,11 +95,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Server]:
-    """Run one PostgreSQL for all tests."""
-    with postgres.running() as server:
-        yield server
+def pytest_sessionfinish() -> None:
+    """Stop the PostgreSQL that the tests shared."""
+    postgres.end()
+
+
+@pytest.fixture
+def postgres_server() -> postgres.Server:
+    """Give the PostgreSQL that all tests share."""
+    return postgres.shared()
 
 
 @pytest.fixture

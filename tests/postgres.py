@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,30 @@ def running() -> Iterator[Server]:
         yield server
     finally:
         server.remove()
+
+
+@cache
+def shared() -> Server:
+    """Start the server that the tests share, or give it."""
+    server = Server()
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        migrate(connection)
+    return server
+
+
+def end() -> None:
+    """Stop the server that the tests share, if it was started."""
+    if shared.cache_info().currsize:
+        shared().remove()
+
+
+def at(place: Path) -> str:
+    """Give the shared server's DSN, with the tables empty for a place that is new."""
+    mark = place / "in-postgres"
+    if not mark.exists():
+        emptied(shared().dsn())
+        mark.touch()
+    return shared().dsn()
 
 
 def emptied(dsn: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import attrs
+import postgres
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import given, settings
@@ -31,6 +32,7 @@ from hypothesis.stateful import (
 from wire_cases import CASES
 
 from skycore_async import MemoryLedger, SQLiteLedger
+from skycore_async.cluster.ledger import PostgresLedger
 from skycore_async.codes import FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
 from skycore_async.ledger.base import Intent, Ledger, MessageState, Submission
@@ -65,6 +67,9 @@ LEDGERS = {
     "memory": Kind(lambda _place, clock: MemoryLedger(clock=clock), is_durable=False),
     "sqlite": Kind(
         lambda place, clock: SQLiteLedger(place / "ledger.db", clock=clock), is_durable=True
+    ),
+    "postgres": Kind(
+        lambda place, clock: PostgresLedger(postgres.at(place), clock=clock), is_durable=True
     ),
 }
 
@@ -765,7 +770,7 @@ class AnyOrder(RuleBasedStateMachine):
         self._portal.call(self.ledger.record, *(_about(id_, word) for id_, word in about))
         for id_, word in about:
             self.said.setdefault(id_, set()).add(word)
-            self._settle()
+        self._settle()
 
     @precondition(lambda self: self.kind.is_durable)
     @rule()

@@ -16,15 +16,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from ..errors import ConfigurationError, LedgerError
-from ..extras import missing
-
-try:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-except ImportError as error:
-    raise missing("postgres", error) from error
-
 from .schema import Connection, check
 
 # In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.

@@ -28,7 +28,7 @@ import anyio.to_thread
 
 from ..errors import LedgerError, SkycoreError
 from ..owner import TaskOwner
-from .steps import Step, Steps, UnderWay
+from .steps import Step, UnderWay
 
 _MOST: Final = 1000  # steps in a transaction, so that nobody waits long
 
@@ -43,7 +43,7 @@ class Waiting:
         self.result: Any = None
         self.error: Exception | None = None
 
-    def take(self, store: Steps) -> None:
+    def take(self, store: object) -> None:
         """Take the step, and keep what comes of it."""
         self.error = None
         try:

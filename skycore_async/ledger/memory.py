@@ -56,7 +56,8 @@ class MemoryLedger(SteppedLedger):
         )
         self._closed = False
 
-    async def _take(self, step: Step) -> Any:
+    async def take(self, step: Step) -> Any:
+        """Take a step, and return when it is in memory."""
         await anyio.lowlevel.checkpoint()
         if self._closed:
             raise RuntimeError("this ledger is closed")

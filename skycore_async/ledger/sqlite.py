@@ -104,7 +104,8 @@ class SQLiteLedger(SteppedLedger):
         """Whether it was opened and not closed yet."""
         return self._owner is not None and not self._owner.closed
 
-    async def _take(self, step: Step) -> Any:
+    async def take(self, step: Step) -> Any:
+        """Take a step, and return when it is on the disk."""
         if self._commits is None:
             raise LedgerError(
                 f"{self.path} is not open: use `async with`, or call `await ledger.open()`"

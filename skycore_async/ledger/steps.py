@@ -89,19 +89,19 @@ class Step:
         self.arguments = arguments
         self.settings = settings or {}
 
-    def take(self, store: Steps) -> Any:
-        """Take it over a store, and give what comes of it."""
+    def take(self, store: object) -> Any:
+        """Take it over a store, which has a method for it, and give what comes of it."""
         return getattr(store, self.name)(*self.arguments, **self.settings)
 
 
 class SteppedLedger(ABC):
     """What all ledgers share; see `Ledger` for what each call does."""
 
-    def __init__(self) -> None:
-        self._news = _News()
+    def __init__(self, news: News | None = None) -> None:
+        self._news = news or News()
 
     @abstractmethod
-    async def _take(self, step: Step) -> Any:
+    async def take(self, step: Step) -> Any:
         """Take a step, and return when it is as durable as this ledger makes it."""
 
     async def _run(
@@ -110,7 +110,7 @@ class SteppedLedger(ABC):
         *arguments: P.args,
         **settings: P.kwargs,
     ) -> T:
-        done: T = await self._take(Step(step.__name__, arguments, settings))
+        done: T = await self.take(Step(step.__name__, arguments, settings))
         return done
 
     async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
@@ -245,16 +245,18 @@ def _one_name(tracking_id: str | None, key: str | None) -> str:
     return tracking_id or key or ""
 
 
-class _News:
+class News:
     """Who waits for news of a key or a tracking id."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[anyio.Event]] = {}
 
     def of(self, name: str) -> _Waiting:
+        """Listen, while the context is open, for news of a name."""
         return _Waiting(self._waiting, name)
 
     def tell(self, touched: Iterable[str]) -> None:
+        """Wake who listens for one of these names."""
         if self._waiting:
             for name in touched:
                 for event in self._waiting.get(name, ()):

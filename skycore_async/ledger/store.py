@@ -202,15 +202,21 @@ class Store(Reading):
     def record(self, notifications: Collection[Notification]) -> None:
         """Write notifications, each once, and place them where their message is known."""
         received = self._clock()
+        strays: set[str] = set()
         for notification in notifications:
             event = event_of(notification, received=received)
             if self._one("SELECT 1 FROM events WHERE identity = ?", event.identity):
                 continue
-            self._record(event)
+            if not self._record(event) and event.tracking_id is not None and event.to is not None:
+                strays.add(event.to)
             if opt_out := opt_out_of(notification, received=received):
                 self._mark(opt_out)
+        # Of two that come together and could each be meant, neither is the first.
+        for recipient in sorted(strays):
+            self._settle(recipient)
 
-    def _record(self, event: Event) -> None:
+    def _record(self, event: Event) -> bool:
+        """Write a notification, and tell whether its message is known."""
         message = event.tracking_id and self._one(
             "SELECT id FROM messages WHERE tracking_id = ? ORDER BY id DESC LIMIT 1",
             event.tracking_id,
@@ -232,8 +238,7 @@ class Store(Reading):
         )
         if message:
             self._tell(message[0])
-        elif event.tracking_id is not None and event.to is not None:
-            self._settle(event.to)
+        return bool(message)
 
     def _place(self, message: int, tracking_id: str) -> None:
         """Place what came for a tracking id before it was known whose it is."""

@@ -1,0 +1,260 @@
+"""A ledger in PostgreSQL, which many processes keep together.
+
+Strategy: each process has one connection, used by one worker thread at a time,
+through `Commits`: who waits together is written together.  While it is open it
+is a holder, which says every few seconds that it is alive.
+
+Rules:
+
+* What was being sent by a holder that let its time run out is in doubt, which any
+  other finds out.  If it was only late, its outcomes count all the same.
+* A lost connection is made again, and what was being written is written again:
+  every step can be repeated.  Where that takes too long, it is a LedgerError.
+* Whatever is waited for may be changed by another process, so that who waits also
+  looks again from time to time.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import psycopg
+
+from ..errors import LedgerError
+from ..ledger.commits import Commits, Waiting
+from ..ledger.receipts import SETTLE_WITHIN
+from ..ledger.steps import News, Step, SteppedLedger
+from ..owner import TaskOwner
+from .database import Database, in_words
+from .schema import Connection
+from .store import Store
+
+_log: Final = logging.getLogger("skycore_async")
+
+LEASE: Final = 30.0  # seconds for which a holder is alive after it said so
+PATIENCE: Final = 10.0  # seconds for which a lost connection is tried again
+POLL: Final = 0.25  # seconds after which who waits looks again
+_BEATS: Final = 3  # words of life in a lease
+_PAUSE: Final = 0.1  # seconds between attempts to connect
+_COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
+
+_ALIVE: Final = """
+INSERT INTO skycore.holders (id, alive_until)
+VALUES (%s, clock_timestamp() + %s * interval '1 second')
+ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
+"""
+
+
+class PostgresLedger(SteppedLedger):
+    """Remember every message and notification in the PostgreSQL database `dsn`.
+
+    Open it with `async with`, or with `open` and `aclose`; any number of processes
+    can.  `skycore cluster migrate` makes its tables.  A call returns when what it
+    wrote is on the disk of the server.  A postback settles a doubt within
+    `settle_within` seconds of its intent.  Messages of a process that has not been
+    heard of for `lease` seconds are in doubt.  A lost connection is tried again for
+    `patience` seconds.  `clock` gives seconds since 1970, and `sleep` holds a worker
+    thread for some seconds.
+
+    Raises ConfigurationError for what is no DSN, and LedgerError where the database
+    cannot be reached, lacks the tables, or cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        settle_within: float = SETTLE_WITHIN,
+        lease: float = LEASE,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__()
+        self._sleep = sleep
+        self._database = Database(dsn)
+        self._lease = lease
+        self._patience = patience
+        self._store = functools.partial(Store, clock=clock, settle_within=settle_within)
+        self._opening = anyio.Lock()
+        self._closing = anyio.Event()
+        self._connection: Connection | None = None
+        self._holder = 0
+        self._attempt = itertools.count(1)
+        self._attempts: dict[str, int] = {}
+        self._owner: TaskOwner | None = None
+        self._commits: Commits | None = None
+
+    async def open(self) -> None:
+        """Connect, and take what nobody alive is sending for in doubt."""
+        async with self._opening:
+            if self._owner is not None:
+                self._owner.check()
+                return
+            await anyio.to_thread.run_sync(self._open)
+            self._owner = TaskOwner(self._close, of="ledger")
+            self._commits = Commits(
+                self._commit,
+                self._owner,
+                tell=self._news.tell,
+                explain=self._explain,
+                name=self._database.name,
+            )
+            self._owner.start(self._stay_alive)
+
+    async def aclose(self) -> None:
+        """Write what waits to be written, and leave."""
+        if self._owner is not None:
+            self._closing.set()
+            await self._owner.close()
+            self._news.end()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed yet."""
+        return self._owner is not None and not self._owner.closed
+
+    def fenced(self, *, chunk: int, epoch: int) -> SteppedLedger:
+        """Give a view that begins messages while a chunk is of this epoch, and its campaign runs.
+
+        It raises Superseded where that is not so.
+        """
+        return _Fenced(self, self._news, (chunk, epoch))
+
+    async def take(self, step: Step) -> Any:
+        """Take a step, and return when what it wrote is on the disk of the server."""
+        if self._commits is None:
+            raise LedgerError(
+                f"{self._database.name} is not open: use `async with`, or call"
+                " `await ledger.open()`"
+            )
+        # An attempt is known by its number from the first word about it to the last.
+        if step.name == "begin":
+            attempt = step.settings["attempt"] = next(self._attempt)
+            known = await self._commits.take(step)
+            if known is None:
+                self._attempts[step.arguments[0].key] = attempt
+            return known
+        if step.name == "finish":
+            key = step.arguments[0]
+            step.settings["attempt"] = self._attempts.get(key, 0)
+            await self._commits.take(step)
+            self._attempts.pop(key, None)
+            return None
+        return await self._commits.take(step)
+
+    async def _hear(self, news: anyio.Event) -> None:
+        with anyio.move_on_after(POLL):
+            await news.wait()
+
+    async def _stay_alive(self) -> None:
+        while not self._closing.is_set():
+            with anyio.move_on_after(self._lease / _BEATS):
+                await self._closing.wait()
+                return
+            try:
+                await self.take(Step("alive"))
+            except LedgerError as error:
+                _log.warning("%s", error)
+
+    # From here on in a thread.
+
+    def _open(self) -> None:
+        connection = self._database.open()
+        try:
+            (self._holder,) = connection.execute(
+                "INSERT INTO skycore.holders (alive_until) VALUES (clock_timestamp()"
+                " + %s * interval '1 second') RETURNING id",
+                (self._lease,),
+            ).fetchone() or (0,)
+            with connection.transaction():
+                store = self._store(connection, holder=self._holder)
+                store.doubt_the_forsaken()
+                store.settle_all()
+        except psycopg.Error as error:
+            connection.close()
+            raise LedgerError(f"{self._database.name}: {in_words(error)}") from error
+        self._connection = connection
+
+    def _commit(self, group: Sequence[Waiting]) -> set[str]:
+        """Take steps in one transaction, again until its end is known."""
+        until = time.monotonic() + self._patience
+        for collisions in itertools.count():
+            try:
+                return self._transact(self._connected(until), group)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                if collisions == _COLLISIONS:
+                    raise
+            except psycopg.OperationalError:
+                if self._connection is None or not self._connection.closed:
+                    raise
+                self._connection = None
+        raise AssertionError  # pragma: no cover - the loop has no end
+
+    def _transact(self, connection: Connection, group: Sequence[Waiting]) -> set[str]:
+        store = self._store(connection, holder=self._holder)
+        with connection.transaction():
+            if any(waiting.step.name == "alive" for waiting in group):
+                connection.execute(_ALIVE, (self._holder, self._lease))
+            store.take(group)
+        return store.touched
+
+    def _connected(self, until: float) -> Connection:
+        """Give the connection, made again where it was lost; LedgerError where it cannot be."""
+        while self._connection is None or self._connection.closed:
+            try:
+                self._connection = self._database.connect()
+            except psycopg.OperationalError as error:
+                if time.monotonic() >= until:
+                    raise LedgerError(
+                        f"{self._database.name} was lost, and cannot be reached again:"
+                        f" {in_words(error)}"
+                    ) from error
+                self._sleep(_PAUSE)
+        return self._connection
+
+    def _explain(self, error: Exception) -> Exception:
+        if not isinstance(error, psycopg.Error):
+            return error
+        return LedgerError(f"{self._database.name} could not be written: {in_words(error)}")
+
+    async def _close(self) -> None:
+        await anyio.to_thread.run_sync(self._leave)
+
+    def _leave(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.execute(
+                    "DELETE FROM skycore.holders WHERE id = %s", (self._holder,)
+                )
+            self._connection.close()
+
+
+class _Fenced(SteppedLedger):
+    """The same ledger, for as long as a chunk is in one's hands."""
+
+    def __init__(self, ledger: PostgresLedger, news: News, fence: tuple[int, int]) -> None:
+        super().__init__(news)
+        self._ledger = ledger
+        self._fence = fence
+
+    async def take(self, step: Step) -> Any:
+        """Take a step; one that begins a message only within the fence."""
+        if step.name == "begin":
+            step.settings["fence"] = self._fence
+        return await self._ledger.take(step)
+
+    @property
+    def is_open(self) -> bool:
+        return self._ledger.is_open
+
+    async def aclose(self) -> None:
+        """Leave the ledger open: it is not this view's to close."""

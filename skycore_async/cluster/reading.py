@@ -1,0 +1,155 @@
+"""What the tables in PostgreSQL can be asked; what changes them is in `store` and `receipts`.
+
+Rules:
+
+* The notifications of a message are those of its tracking id.
+* What is asked of many messages is one statement, however many they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ..codes import FailureReason
+from ..ledger.base import Delivery, MessageState, Submission, Summary
+from ..ledger.reading import PAGE, event_in
+from ..ledger.receipts import Event, in_order
+from ..messages import Notification
+from ..postbacks import notification as rebuilt
+from .schema import Connection
+
+EVENT: Final = "identity, tracking_id, recipient, sender, at, happened, state, reason, raw"
+_MESSAGE: Final = (
+    "id, key, tracking_id, recipient, sender, state, reason, settled_by, began, code, info"
+)
+# A receipt without a tracking id can be placed nowhere, and is listed all the same.
+_UNPLACED: Final = (
+    "FROM skycore.events LEFT JOIN skycore.submissions USING (tracking_id)"
+    " WHERE message IS NULL AND state IS NOT NULL"
+)
+
+
+class Reading:
+    """The questions to a ledger over `connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._execute = connection.execute
+
+    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
+        """Give what is known of one message."""
+        if key is not None:
+            where = "key = %s"
+        else:
+            where = "id = (SELECT message FROM skycore.submissions WHERE tracking_id = %s)"
+        rows = self._execute(
+            f"SELECT {_MESSAGE} FROM skycore.messages WHERE {where}", (key or tracking_id,)
+        ).fetchall()
+        return next(iter(self._deliveries(rows)), None)
+
+    def page(self, state: MessageState | None, after: int) -> tuple[list[Delivery], int | None]:
+        """Give some messages beyond the id `after`, and the last one's id if there may be more."""
+        only = "" if state is None else " AND state = %s"
+        rows = self._execute(
+            f"SELECT {_MESSAGE} FROM skycore.messages WHERE id > %s{only}"
+            f" ORDER BY id LIMIT {PAGE}",
+            (after,) if state is None else (after, state),
+        ).fetchall()
+        return self._deliveries(rows), rows[-1][0] if len(rows) == PAGE else None
+
+    def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
+        """Give some notifications without a message, as `page` does messages."""
+        rows = self._execute(
+            f"SELECT id, raw {_UNPLACED} AND id > %s ORDER BY id LIMIT {PAGE}", (after,)
+        ).fetchall()
+        found = [rebuilt(json.loads(raw)) for _, raw in rows]
+        return found, rows[-1][0] if len(rows) == PAGE else None
+
+    def summary(self) -> Summary:
+        """Count what there is."""
+        by_state = self._execute("SELECT state, count(*) FROM skycore.messages GROUP BY state")
+        by_code = self._execute(
+            "SELECT coalesce(code, ''), count(*) FROM skycore.messages WHERE state = 'rejected'"
+            " GROUP BY 1"
+        )
+        by_reason = self._execute(
+            "SELECT reason, count(*) FROM skycore.messages WHERE reason IS NOT NULL"
+            " GROUP BY reason"
+        )
+        ((unplaced, opted_out),) = self._execute(
+            f"SELECT (SELECT count(*) {_UNPLACED}),"
+            " (SELECT count(*) FROM skycore.opt_outs WHERE out)"
+        )
+        return Summary(
+            states={MessageState(state): count for state, count in by_state},
+            codes=dict(iter(by_code)),
+            reasons={FailureReason(reason): count for reason, count in by_reason},
+            unplaced=unplaced,
+            opted_out=opted_out,
+        )
+
+    def is_opted_out(self, number: str) -> bool:
+        """Tell whether a number may not be sent to."""
+        found = self._execute(
+            "SELECT 1 FROM skycore.opt_outs WHERE number = %s AND out", (number,)
+        )
+        return found.fetchone() is not None
+
+    def _deliveries(self, rows: Sequence[Sequence[Any]]) -> list[Delivery]:
+        events = self._events(row[0] for row in rows)
+        return [_delivery(row, events.get(row[0], [])) for row in rows]
+
+    def _events(self, messages: Iterable[int]) -> dict[int, list[Event]]:
+        """Give the notifications of messages by their ids, in order of time."""
+        rows = self._execute(
+            f"SELECT message, {_OF_EVENT} FROM skycore.messages"
+            " JOIN skycore.submissions ON message = messages.id"
+            "  AND submissions.tracking_id = messages.tracking_id"
+            " JOIN skycore.events ON events.tracking_id = messages.tracking_id"
+            " WHERE messages.id = ANY(%s)",
+            (list(messages),),
+        )
+        events: dict[int, list[Event]] = {}
+        for message, *columns in rows:
+            events.setdefault(message, []).append(event(columns))
+        return {message: in_order(known) for message, known in events.items()}
+
+
+_OF_EVENT: Final = ", ".join(f"events.{column}" for column in EVENT.split(", "))
+
+
+def event(row: Sequence[Any]) -> Event:
+    """Make an event of the columns that EVENT names."""
+    return event_in((bytes(row[0]), *row[1:]))
+
+
+def _delivery(row: Sequence[Any], events: Sequence[Event]) -> Delivery:
+    _id, key, tracking_id, to, from_, state, reason, settled_by, began, code, info = row
+    return Delivery(
+        key=key,
+        tracking_id=tracking_id,
+        to=to,
+        from_=from_,
+        state=MessageState(state),
+        reason=None if reason is None else FailureReason(reason),
+        events=tuple(rebuilt(json.loads(event.raw)) for event in events),
+        settled_by=settled_by,
+        began=datetime.fromtimestamp(began, UTC),
+        code=code,
+        info=info,
+    )
+
+
+def submission(row: Sequence[Any]) -> Submission:
+    """Make a submission of its columns: state, tracking_id, code, info, http_status, raw."""
+    state, tracking_id, code, info, http_status, raw = row
+    return Submission(
+        state=MessageState(state),
+        tracking_id=tracking_id,
+        code=code,
+        info=info,
+        http_status=http_status,
+        raw=None if raw is None else json.loads(raw),
+    )

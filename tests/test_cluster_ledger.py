@@ -1,0 +1,452 @@
+"""A ledger that many processes keep in one PostgreSQL: what each does to the others.
+
+What it has in common with every ledger is in the contract suite.  Here two
+ledgers share a database, holders die and come back, and connections are cut by
+the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import attrs
+import psycopg
+import pytest
+from anyio.to_thread import run_sync
+from postgres import running
+from test_ledger_contract import (
+    DELIVERED,
+    DOUBT,
+    NOT_SENT,
+    OTHER,
+    SENT,
+    TO,
+    Clock,
+    accepted,
+    intent,
+    notice,
+    said,
+    sent,
+    state_of,
+)
+
+from skycore_async import KeyConflict, LedgerError, MessageState
+from skycore_async.cluster.ledger import PostgresLedger
+from skycore_async.cluster.store import Superseded
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+async def opened(dsn: str) -> AsyncGenerator[Open]:
+    """Open ledgers over one database, as so many processes would."""
+    async with AsyncExitStack() as stack:
+
+        async def opening(**settings: Any) -> PostgresLedger:
+            ledger = PostgresLedger(dsn, **{"clock": Clock(), **settings})
+            return await stack.enter_async_context(ledger)
+
+        yield opening
+
+
+@pytest.fixture
+def sql(dsn: str) -> Iterator[Callable[..., list[Any]]]:
+    """Run a statement beside the ledgers."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+
+        def run(statement: Any, *values: Any) -> list[Any]:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+LATE = "UPDATE skycore.holders SET alive_until = clock_timestamp() - interval '1 second'"
+CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = 'skycore-async' AND pid <> pg_backend_pid()"
+)
+
+
+# Several at once.
+
+
+async def test_a_key_is_begun_by_one_of_many(opened: Open) -> None:
+    """Of many that begin a key at once in two processes one does; all get its outcome."""
+    ledgers = [await opened(), await opened()]
+    answers: list[Any] = []
+
+    async def send(ledger: PostgresLedger) -> None:
+        known = await ledger.begin(intent())
+        if known is None:
+            answers.append(None)
+            await ledger.finish("k", accepted())
+        else:
+            answers.append(known)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(send, ledgers[number % 2])
+    assert sorted(answers, key=bool) == [None, *[accepted()] * 19]
+
+
+async def test_what_another_process_knows_is_known_here(opened: Open) -> None:
+    """Outcomes, receipts, conflicts and opted-out numbers are everybody's."""
+    here, there = await opened(), await opened()
+    await sent(here, "k", accepted())
+    assert await there.known(intent()) == accepted()
+    with pytest.raises(KeyConflict):
+        await there.begin(intent(content=b"two"))
+    await there.record(notice(DELIVERED), said("STOP"))
+    assert await state_of(here, "k") is S.DELIVERED
+    assert await here.is_opted_out(TO)
+
+
+async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
+    """A receipt that another process takes in ends the waiting here."""
+    here, there = await opened(), await opened()
+    await sent(here, "k", accepted())
+    arrived: list[MessageState] = []
+
+    async def wait() -> None:
+        arrived.append((await here.wait_for("T", timeout=10)).state)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await there.record(notice(DELIVERED))
+    assert arrived == [S.DELIVERED]
+
+
+async def test_a_postback_that_two_receive_at_once_is_stored_once(opened: Open) -> None:
+    """The same bundle taken in many times over at once leaves each notification once."""
+    ledgers = [await opened() for _ in range(4)]
+    await sent(ledgers[0], "k", accepted())
+    bundle = [notice(SENT), notice(DELIVERED, after=5), notice(DELIVERED, "U", to=OTHER)]
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            some = bundle if number % 2 else bundle[::-1]
+            group.start_soon(ledgers[number % 4].record, *some)
+    delivery = await ledgers[0].delivery("T")
+    assert delivery is not None
+    assert (delivery.state, delivery.events) == (S.DELIVERED, (bundle[0], bundle[1]))
+    assert [each async for each in ledgers[0].unplaced()] == [bundle[2]]
+
+
+async def test_a_receipt_and_its_answer_at_once_find_each_other(opened: Open) -> None:
+    """Whichever of two processes writes first, the receipt is in its place in the end."""
+    here, there = await opened(), await opened()
+    keys = [f"k{number}" for number in range(40)]
+    for key in keys:
+        await here.begin(intent(key))
+    async with anyio.create_task_group() as group:
+        for key in keys:
+            group.start_soon(here.finish, key, accepted(f"T-{key}"))
+            group.start_soon(there.record, notice(DELIVERED, f"T-{key}"))
+    assert {delivery.state async for delivery in here.deliveries()} == {S.DELIVERED}
+    assert (await here.summary()).unplaced == 0
+
+
+async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
+    """Whichever of two processes writes first, the doubt is settled in the end."""
+    here, there = await opened(), await opened()
+    numbers = [f"1555000{number:04}" for number in range(40)]
+    for number in numbers:
+        await here.begin(intent(number, to=number))
+    async with anyio.create_task_group() as group:
+        for number in numbers:
+            group.start_soon(here.finish, number, DOUBT)
+            group.start_soon(there.record, notice(DELIVERED, f"T{number}", to=number))
+    assert {delivery.state async for delivery in here.deliveries()} == {S.DELIVERED}
+
+
+# Holders that die, and that are late.
+
+
+async def test_what_a_dead_holder_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
+    """Whoever opens the ledger next finds it out, and a postback that came settles it."""
+    dead = await opened()
+    await dead.begin(intent())
+    await dead.begin(intent("other", to=OTHER))
+    await (await opened()).record(notice(DELIVERED, to=OTHER))
+    assert await state_of(dead, "k") is S.SENDING
+    sql(LATE)
+    heir = await opened()
+    assert await state_of(heir, "k") is S.IN_DOUBT
+    assert await state_of(heir, "other") is S.DELIVERED
+
+
+async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) -> None:
+    """They see to it while they live, not only when one is opened."""
+    dead = await opened()
+    await dead.begin(intent())
+    alive = await opened(lease=0.05)
+    sql(LATE + " WHERE id = (SELECT holder FROM skycore.messages)")  # noqa: S608 - our own
+    with anyio.fail_after(10):
+        while await state_of(alive, "k") is not S.IN_DOUBT:  # noqa: ASYNC110 - nothing tells of it
+            await anyio.sleep(0.005)
+
+
+async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
+    """What a holder sends for longer than its lease is not taken for in doubt."""
+    ledger = await opened(lease=0.5)
+    await ledger.begin(intent())
+    (first,) = sql("SELECT alive_until FROM skycore.holders")
+    with anyio.fail_after(10):
+        while sql("SELECT alive_until FROM skycore.holders") == [first]:  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.01)
+    await opened()
+    assert await state_of(ledger, "k") is S.SENDING
+
+
+async def test_who_leaves_leaves_nothing_under_way(opened: Open, sql: Any) -> None:
+    """What was begun and not finished when a ledger was closed is in doubt at once."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    await ledger.aclose()
+    assert sql("SELECT * FROM skycore.holders") == []
+    assert await state_of(await opened(), "k") is S.IN_DOUBT
+
+
+async def test_the_outcome_of_one_taken_for_dead_counts(opened: Open, sql: Any) -> None:
+    """It was only late: what it learnt ends the doubt."""
+    late = await opened()
+    await late.begin(intent())
+    sql(LATE)
+    heir = await opened()
+    assert await state_of(heir, "k") is S.IN_DOUBT
+    await late.finish("k", accepted())
+    assert await heir.known(intent()) == accepted()
+
+
+async def test_the_outcome_of_an_attempt_is_not_that_of_the_next(opened: Open, sql: Any) -> None:
+    """Sent again on somebody's word, a message has that attempt's outcome and no other's."""
+    late = await opened()
+    await late.begin(intent())
+    sql(LATE)
+    heir = await opened()
+    assert await heir.begin(intent(), resend_in_doubt=True) is None
+    await late.finish("k", attrs.evolve(DOUBT, info="the late one"))
+    assert await state_of(heir, "k") is S.SENDING
+    await heir.finish("k", NOT_SENT)
+    assert await state_of(heir, "k") is S.IN_DOUBT
+
+
+# Fences.
+
+
+def chunk(sql: Any, state: str = "running", epoch: int = 1) -> int:
+    """Make a campaign of one chunk, and give the chunk's id."""
+    ((campaign,),) = sql(
+        "INSERT INTO skycore.campaigns (name, state, settings) VALUES ('c', %s, '{}')"
+        " RETURNING id",
+        state,
+    )
+    ((id_,),) = sql(
+        "INSERT INTO skycore.chunks (campaign, number, messages, count, epoch)"
+        " VALUES (%s, 1, '[]', 0, %s) RETURNING id",
+        campaign,
+        epoch,
+    )
+    return int(id_)
+
+
+async def test_within_its_fence_a_message_is_begun(opened: Open, sql: Any) -> None:
+    """A view with the right epoch of a running campaign is a ledger like any other."""
+    ledger = await opened()
+    view = ledger.fenced(chunk=chunk(sql), epoch=1)
+    assert view.is_open
+    await sent(view, "k", accepted())
+    assert await ledger.known(intent()) == accepted()
+    await view.aclose()
+    assert ledger.is_open
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE skycore.chunks SET epoch = 2", "it was taken over"),
+        ("UPDATE skycore.campaigns SET state = 'paused'", "its campaign is paused"),
+        ("DELETE FROM skycore.chunks", "it was taken over"),
+    ],
+)
+async def test_outside_its_fence_nothing_is_begun(
+    opened: Open, sql: Any, change: str, why: str
+) -> None:
+    """A zombie's intent is refused and leaves no trace; its neighbour without a fence goes on."""
+    ledger = await opened()
+    view = ledger.fenced(chunk=chunk(sql), epoch=1)
+    await sent(view, "k", accepted())
+    sql(change)
+    refused: list[str] = []
+
+    async def begin() -> None:
+        try:
+            await view.begin(intent("zombie"))
+        except Superseded as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(begin)
+        group.start_soon(ledger.begin, intent("other"))
+    assert [why in said for said in refused] == [True]
+    assert await ledger.delivery(key="zombie") is None
+    assert await state_of(ledger, "other") is S.SENDING
+
+
+# Lost connections.
+
+
+async def test_a_lost_connection_is_made_again(opened: Open, sql: Any) -> None:
+    """What is written when the server has cut the connection is written all the same."""
+    ledger = await opened()
+    for number in range(5):
+        sql(CUT)
+        await sent(ledger, f"k{number}", accepted(f"T{number}"))
+        sql(CUT)
+        await ledger.record(notice(DELIVERED, f"T{number}"))
+    assert (await ledger.summary()).states == {S.DELIVERED: 5}
+
+
+async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that were written before the connection broke are told as written."""
+    ledger = await opened()
+    transact = ledger._transact
+    cuts: list[str] = []
+
+    def written_and_cut(connection: Any, group: Any) -> set[str]:
+        touched = transact(connection, group)
+        if len(cuts) < 1:
+            cuts.append("cut")
+            connection.close()
+            raise psycopg.OperationalError("the connection was lost")
+        return touched
+
+    for step in (
+        lambda: ledger.begin(intent()),
+        lambda: ledger.finish("k", accepted()),
+        lambda: ledger.record(notice(DELIVERED)),
+        lambda: ledger.record(notice(DELIVERED)),
+    ):
+        cuts.clear()
+        monkeypatch.setattr(ledger, "_transact", written_and_cut)
+        assert await step() is None
+        assert cuts == ["cut"]
+    delivery = await ledger.delivery("T")
+    assert delivery is not None
+    assert (delivery.state, len(delivery.events)) == (S.DELIVERED, 1)
+
+
+async def test_collisions_are_tried_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadlock that the database found costs a repetition; one without an end is an error."""
+    ledger = await opened()
+    transact, left = ledger._transact, [3]
+
+    def colliding(connection: Any, group: Any) -> set[str]:
+        if left[0]:
+            left[0] -= 1
+            raise psycopg.errors.DeadlockDetected("deadlock detected")
+        return transact(connection, group)
+
+    monkeypatch.setattr(ledger, "_transact", colliding)
+    await ledger.begin(intent())
+    assert left == [0]
+    left[0] = 1000
+    with pytest.raises(LedgerError, match="could not be written: deadlock detected"):
+        await ledger.finish("k", accepted())
+    left[0] = 0
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> None:
+    """While it is down nothing is begun, and what was being written is written when it is up."""
+    with running() as server:
+        async with PostgresLedger(server.dsn(), clock=Clock(), patience=0) as ledger:
+            await ledger.begin(intent())
+            await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost, and cannot be reached again"):
+                await ledger.finish("k", accepted())
+            with pytest.raises(LedgerError, match="cannot be reached"):
+                await ledger.begin(intent("other"))
+            await run_sync(server.start)
+            await ledger.finish("k", accepted())
+            assert await state_of(ledger, "k") is S.ACCEPTED
+            assert await ledger.delivery(key="other") is None
+
+
+async def test_who_writes_while_the_server_restarts_waits() -> None:
+    """Within its patience a ledger goes on as if nothing had been."""
+    with running() as server:
+        waits: list[float] = []
+
+        def start(seconds: float) -> None:
+            waits.append(seconds)
+            server.start()
+
+        dsn = server.dsn()
+        async with PostgresLedger(dsn, clock=Clock(), patience=30, sleep=start) as ledger:
+            await run_sync(server.stop, "immediate")
+            await sent(ledger, "k", accepted())
+            assert waits
+            assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+# What is said where it cannot be used.
+
+
+async def test_it_must_be_open(dsn: str) -> None:
+    """Before and after, a call says what to do; opening again does nothing."""
+    ledger = PostgresLedger(dsn)
+    with pytest.raises(LedgerError, match=r"is not open: use `async with`"):
+        await ledger.summary()
+    await ledger.aclose()
+    assert not ledger.is_open
+    async with ledger:
+        await ledger.open()
+        assert ledger.is_open
+    with pytest.raises(RuntimeError, match="closed"):
+        await ledger.summary()
+    with pytest.raises(RuntimeError, match="closed"):
+        await ledger.open()
+
+
+async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) -> None:
+    """A key with a NUL is refused in words, and costs its neighbours nothing."""
+    ledger = await opened()
+    refused: list[str] = []
+
+    async def begin() -> None:
+        try:
+            await ledger.begin(intent("\0"))
+        except LedgerError as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ledger.begin, intent())
+        group.start_soon(begin)
+    assert len(refused) == 1
+    assert "could not be written: invalid byte sequence" in refused[0]
+    assert await state_of(ledger, "k") is S.SENDING
+
+
+async def test_no_holder_without_the_right_to_write(dsn: str, sql: Any) -> None:
+    """A user who may not write is told so when the ledger is opened."""
+    sql("CREATE ROLE reader LOGIN")
+    try:
+        sql("GRANT USAGE ON SCHEMA skycore TO reader")
+        sql("GRANT SELECT ON ALL TABLES IN SCHEMA skycore TO reader")
+        ledger = PostgresLedger(dsn.replace("postgres:", "reader:"))
+        with pytest.raises(LedgerError, match="permission denied for table holders"):
+            await ledger.open()
+    finally:
+        sql("DROP OWNED BY reader")
+        sql("DROP ROLE reader")
