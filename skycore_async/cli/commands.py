@@ -112,20 +112,3 @@ def skycore() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-@skycore.command()
-def demo() -> None:
-    """Run the main job against a simulator on this machine.
-
-    Starts a pretend Skycore and a postback endpoint, sends a handful of
-    messages, takes their postbacks in, and shows what became of each.  Needs
-    no account and sends nothing outside this machine.
-
-    Exit codes: 0 if everything came out as it should, 1 if not.
-    """
-    from rich.console import Console
-
-    from .demo import run
-
-    sys.exit(run(Console()))

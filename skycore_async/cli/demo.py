@@ -1,259 +1,169 @@
 """`skycore demo`: the main job, end to end, over real sockets on this machine.
 
-Strategy: a simulator plays Skycore and a `PostbackReceiver` is the caller's
-postback URL, each with a server of its own.  The messages go out together, each is
-followed by its tracking id, and the table says what is known of it.
+Strategy: first a few messages, each with a story of its own; then a few thousand
+into faults, over a ledger.  In the end the demo is not believed: the simulator's
+bill is held against the ledger.  What else it shows of the ledger is what
+`skycore status` and `skycore report` say.
 
-The one whose answer is lost is the point of the demo: nobody can give it a
-tracking id, so it is shown as in doubt, and beside it the receipt that came
-for its number.
+Rules:
+
+* The ledger and the report stay where they can be looked into, unless the demo
+  did not come to its end in a directory that it had made.
+* No file of the user's is written over: a run takes names that are free.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Final
 
-import anyio
-import attrs
+import click
 
-from ..client import SkycoreClient
-from ..codes import DeliveryState, FailureReason
-from ..errors import InvalidRecipient, OutcomeUnknown, SkycoreError
-from ..extras import missing
-from ..messages import (
-    SMS,
-    Accepted,
-    DeliveryReceipt,
-    Failed,
-    Notification,
-    Outcome,
-    SentNotification,
-)
-from ..receiver import PostbackReceiver
-from ..serving import ServerThread
-from ..simulator import Simulator
-from ..wire import number
+from .output import Exit, console, emit, json_option, leave, plain
 
-try:
-    from rich.box import SIMPLE_HEAD
+if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-except ImportError as error:
-    raise missing("cli", error) from error
 
-_PATIENCE: Final = 20.0  # seconds for all postbacks to arrive; they take about one
+    from .demo_bulk import Settled
+    from .demo_cases import Case, Played
 
-
-@attrs.frozen(kw_only=True)
-class Case:
-    """A message, and what should come of it."""
-
-    sms: SMS
-    error: type[SkycoreError] | None = None
-    state: DeliveryState | None = None
-    reason: FailureReason | None = None
+COUNT: Final = 3000
 
 
-# The last four digits ask the simulator for a behaviour; see its table.
-CASES: Final = (
-    Case(
-        sms=SMS(to="15551234888", text="Hello Jerry, Greetings from Marc"),
-        state=DeliveryState.DELIVERED,
-    ),
-    Case(
-        sms=SMS(to="+44 (20) 7946-0018", text="Your code is 4711 ☎"),
-        state=DeliveryState.DELIVERED,
-    ),
-    Case(
-        sms=SMS(to="15551231001", text="Is anybody there?"),
-        state=DeliveryState.FAILED,
-        reason=FailureReason.RECIPIENT,
-    ),
-    Case(
-        sms=SMS(to="15551231004", text="This carrier sends no receipts"),
-        state=DeliveryState.SENT,
-    ),
-    Case(sms=SMS(to="15551230110", text="Refused by the API"), error=InvalidRecipient),
-    Case(
-        sms=SMS(to="15551232002", text="Taken, and the answer lost"),
-        error=OutcomeUnknown,
-        state=DeliveryState.DELIVERED,
-    ),
+@click.command()
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep the ledger and the report [a new temporary directory].",
 )
+@json_option
+def demo(*, directory: Path | None, as_json: bool) -> None:
+    """Run the main job against a simulator on this machine.
+
+    Starts a pretend Skycore and a postback endpoint, sends a handful of
+    messages, takes their postbacks in, and shows what became of each.  Then it
+    sends 3,000, a fifth of them into faults: answers that are lost,
+    connections that break, refusals, failed deliveries.  Postbacks settle what
+    is in doubt, and what the ledger says is held against the bill.  In the end
+    there is a report to open.
+
+    Needs no account, sends nothing outside this machine, and ends by itself in
+    less than a minute.
+
+    \b
+    Examples:
+      skycore demo
+      skycore demo --directory . --json
+
+    Exit codes: 0 if everything came out as it should, 1 if not, 2 wrong usage,
+    130 interrupted.
+    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    from ..errors import SkycoreError
+
+    try:
+        sys.exit(run(directory, as_json=as_json, count=COUNT))
+    except SkycoreError as error:
+        leave(str(error), Exit.NOT_ALL_WELL)
 
 
-@attrs.frozen(kw_only=True)
-class _Arrival:
-    notification: SentNotification | DeliveryReceipt
-    at: float
+def run(
+    directory: Path | None,
+    *,
+    as_json: bool = False,
+    cases: Sequence[Case] | None = None,
+    count: int = COUNT,
+) -> Exit:
+    """Run the demo with these cases and so many messages, and give the exit code."""
+    from .demo_bulk import send_and_settle
+    from .demo_cases import CASES, play, show
+
+    out = console()
+    out.quiet = as_json
+    with _kept(directory) as place:
+        ledger, html = _free_names(place)
+        played = play(out, CASES if cases is None else cases)
+        show(out, played)
+        _introduce(out, count)
+        settled = send_and_settle(ledger, count, live=sys.stderr.isatty())
+        _write(html, settled)
+        is_well = played.is_well and settled.verdict.is_well
+        if as_json:
+            _emit(played, settled, ledger, html, is_well=is_well)
+        else:
+            _tell(out, settled, ledger, html, is_well=is_well)
+    return Exit.DONE if is_well else Exit.NOT_ALL_WELL
 
 
-@attrs.frozen(kw_only=True)
-class _Story:
-    """What is known of one message in the end."""
-
-    case: Case
-    outcome: Outcome
-    began: float
-    answered: float
-    arrivals: tuple[_Arrival, ...]
-
-    @property
-    def verdict(self) -> SentNotification | DeliveryReceipt | None:
-        """The notification that says most: a final state before any other."""
-        notifications = [arrival.notification for arrival in self.arrivals]
-        return next(filter(_is_final, notifications), notifications[-1] if notifications else None)
-
-    @property
-    def state(self) -> DeliveryState | None:
-        verdict = self.verdict
-        if isinstance(verdict, DeliveryReceipt):
-            return verdict.state
-        return DeliveryState.SENT if verdict else None
-
-    @property
-    def as_it_should(self) -> bool:
-        error = self.outcome.error if isinstance(self.outcome, Failed) else None
-        right_end = isinstance(error, self.case.error) if self.case.error else error is None
-        reason = getattr(self.verdict, "reason", None)
-        return right_end and (self.state, reason) == (self.case.state, self.case.reason)
-
-
-def _is_final(notification: SentNotification | DeliveryReceipt) -> bool:
-    return (
-        isinstance(notification, DeliveryReceipt) and notification.state is not DeliveryState.SENT
-    )
-
-
-def run(console: Console, cases: Sequence[Case] = CASES) -> int:
-    """Run the demo and print its table; 0 if everything came out as it should, else 1."""
-    arrivals: list[_Arrival] = []
-
-    def keep(notification: Notification) -> None:
-        if isinstance(notification, SentNotification | DeliveryReceipt):
-            arrivals.append(_Arrival(notification=notification, at=time.monotonic()))
-
-    with ServerThread(PostbackReceiver(on_notification=keep)) as server:
-        postback_url = f"{server.url}/postback"
-        with Simulator(postback_url=postback_url) as simulator:
-            console.print(f"A pretend Skycore listens on {simulator.url}")
-            console.print(f"and posts its notifications to {postback_url}.\n")
-            sent = anyio.run(_send_all, simulator.url, cases)
-            with suppress(TimeoutError):  # what is missing then shows in the table
-                simulator.wait_for_postbacks(timeout=_PATIENCE)
-            stories = [_follow(*one, arrivals) for one in sent]
-            billed = simulator.billed
-    console.print(_table(stories))
-    return _conclude(console, stories, billed)
-
-
-_Sent = tuple[Case, Outcome, float, float]
-
-
-async def _send_all(base_url: str, cases: Sequence[Case]) -> list[_Sent]:
-    sent: dict[int, _Sent] = {}
-
-    async def send(client: SkycoreClient, index: int, case: Case) -> None:
-        began = time.monotonic()
-        outcome: Outcome
+@contextmanager
+def _kept(directory: Path | None) -> Iterator[Path]:
+    """Give where files go; a directory that was made here is kept only where all went through."""
+    if directory is not None:
         try:
-            outcome = await client.send_sms(to=case.sms.to, text=case.sms.text)
-        except SkycoreError as error:
-            outcome = Failed(message=case.sms, error=error)
-        sent[index] = case, outcome, began, time.monotonic()
-
-    async with (
-        SkycoreClient(api_key="simulator-key", from_="60856", base_url=base_url) as client,
-        anyio.create_task_group() as sending,
-    ):
-        for index, case in enumerate(cases):
-            sending.start_soon(send, client, index, case)
-    return [sent[index] for index in sorted(sent)]
-
-
-def _follow(
-    case: Case, outcome: Outcome, began: float, answered: float, arrivals: list[_Arrival]
-) -> _Story:
-    """Gather a message's notifications: by tracking id, or for one in doubt by its number."""
-    to = number(case.sms.to)
-
-    def is_own(notification: SentNotification | DeliveryReceipt) -> bool:
-        if isinstance(outcome, Accepted):
-            return notification.tracking_id == outcome.tracking_id
-        return notification.to == to
-
-    own = tuple(arrival for arrival in arrivals if is_own(arrival.notification))
-    return _Story(case=case, outcome=outcome, began=began, answered=answered, arrivals=own)
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            leave(f"--directory {directory}: {error.strerror}")
+        yield directory
+        return
+    made = Path(tempfile.mkdtemp(prefix="skycore-demo-"))
+    try:
+        yield made
+    except BaseException:
+        rmtree(made, ignore_errors=True)
+        raise
 
 
-def _table(stories: list[_Story]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in ("to", "outcome", "tracking id", "delivery", "reason", "answer", "receipt"):
-        table.add_column(
-            heading, overflow="fold", no_wrap=heading not in {"tracking id", "reason"}
-        )
-    for story in stories:
-        table.add_row(
-            number(story.case.sms.to),
-            _outcome(story.outcome),
-            _tracking_id(story.outcome),
-            story.state or "-",
-            _reason(story),
-            f"{story.answered - story.began:.2f} s",
-            f"{story.arrivals[-1].at - story.began:.2f} s" if story.arrivals else "-",
-        )
-    return table
+def _free_names(place: Path) -> tuple[Path, Path]:
+    number, name = 1, "demo"
+    while any(place.joinpath(f"{name}.{ending}").exists() for ending in ("db", "html")):
+        number += 1
+        name = f"demo-{number}"
+    return place / f"{name}.db", place / f"{name}.html"
 
 
-def _outcome(outcome: Outcome) -> str:
-    if isinstance(outcome, Accepted):
-        return "[green]accepted[/]"
-    return "[yellow]in doubt[/]" if outcome.error.may_have_been_sent else "[red]refused[/]"
-
-
-def _tracking_id(outcome: Outcome) -> str:
-    if isinstance(outcome, Accepted):
-        return outcome.tracking_id
-    return "never learnt" if outcome.error.may_have_been_sent else "-"
-
-
-def _reason(story: _Story) -> str:
-    if isinstance(story.outcome, Failed):
-        return str(story.outcome.error)
-    verdict = story.verdict
-    if isinstance(verdict, DeliveryReceipt) and verdict.reason:
-        return verdict.detail or verdict.reason
-    return "-"
-
-
-def _conclude(console: Console, stories: list[_Story], billed: int) -> int:
-    for story in stories:
-        if isinstance(story.outcome, Failed) and story.outcome.error.may_have_been_sent:
-            _explain_doubt(console, story)
-    taken = sum(story.case.state is not None for story in stories)
-    console.print(
-        f"\nSkycore billed {billed} messages; {taken} were to go out, each of them once."
+def _introduce(out: Console, count: int) -> None:
+    out.print(
+        f"\n[bold]Now {count:,} messages, every fifth of them into a fault:[/] answers that are"
+        " lost or cut short, connections that break, HTTP 502 and 503, refusals, failed"
+        " deliveries, receipts that come twice or too early; and on the way Skycore throttles."
     )
-    wrong = [story.case.sms.to for story in stories if not story.as_it_should]
-    if wrong or billed != taken:
-        console.print(f"[red]Not as it should be: {', '.join(wrong) or 'the bill'}.[/]")
-        return 1
-    console.print("[green]Everything came out as it should.[/]")
-    return 0
 
 
-def _explain_doubt(console: Console, story: _Story) -> None:
-    ids = sorted({str(arrival.notification.tracking_id) for arrival in story.arrivals})
-    console.print(
-        f"\n{story.case.sms.to} is in doubt: the connection broke before an answer came, so it"
-        " was not sent again."
+def _write(html: Path, settled: Settled) -> None:
+    from .page import page
+
+    try:
+        html.write_text(page(settled.figures), "utf-8")
+    except OSError as error:
+        leave(f"{html} cannot be written: {error.strerror}")
+
+
+def _emit(played: Played, settled: Settled, ledger: Path, html: Path, *, is_well: bool) -> None:
+    emit(
+        {
+            "as_it_should": is_well,
+            "cases": [story.facts() for story in played.stories],
+            **plain(settled.verdict),
+            "states": settled.figures.states,
+            "ledger": ledger,
+            "report": html,
+        }
     )
-    if ids:
-        console.print(
-            f"Postbacks for that number came with tracking id {', '.join(ids)}, which no answer"
-            " had named: Skycore had taken it after all, and sending again would have billed it"
-            " twice."
-        )
+
+
+def _tell(out: Console, settled: Settled, ledger: Path, html: Path, *, is_well: bool) -> None:
+    from .demo_verdict import show_verdict
+    from .status import status
+
+    out.print("\n[bold]What the ledger says, as `skycore status` tells it:[/]\n")
+    status.main(["--", str(ledger)], standalone_mode=False)
+    show_verdict(out, settled.verdict)
+    out.print(f"\nThe report is in {html}", markup=False, soft_wrap=True)
+    if is_well:
+        out.print("\n[green]Everything came out as it should.[/]")
+    else:
+        out.print("\n[red]Not everything came out as it should.[/]")
