@@ -45,15 +45,8 @@ try:
 except ImportError as error:
     raise missing("cli", error) from error
 
-_HEADINGS: Final = (
-    "to",
-    "outcome",
-    "tracking id",
-    "delivery",
-    "reason",
-    "answer",
-    "receipt",
-)
+_HEADINGS: Final = ["to", "outcome", "tracking id", "delivery", "reason", "answer", "receipt"]
+_FOLDED: Final = {"tracking id", "reason"}  # where the terminal is narrow
 _ROOM: Final = 76  # columns of a terminal that a table with folded cells takes
 _COLOURS: Final = {"accepted": "green", "in doubt": "yellow", "refused": "red"}
 _PATIENCE: Final = 20.0  # seconds for all postbacks to arrive; they take about one
@@ -255,9 +248,7 @@ def _show_table(console: Console, stories: Sequence[Story]) -> None:
         return
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in _HEADINGS:
-        table.add_column(
-            heading, overflow="fold", no_wrap=heading not in {"tracking id", "reason"}
-        )
+        table.add_column(heading, overflow="fold", no_wrap=heading not in _FOLDED)
     for row in rows:
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     console.print(table)
