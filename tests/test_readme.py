@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
-from skycore_async.simulator import Simulator
+from skycore_async import RateLimiter, SkycoreClient, retries
+from skycore_async.serving import ServerThread
+from skycore_async.simulator import Answer, Behaviour, Simulator, refusal
 from skycore_async.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -42,9 +48,30 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield running
 
 
+@pytest.fixture
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pause neither between attempts nor when throttled."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(RateLimiter, "slow_down", lambda *_pace, **_wish: None)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[httpx.Client]:
+    """Serve an application over HTTP, and give a client of it."""
+    with ServerThread(app) as server, httpx.Client(base_url=server.url, trust_env=False) as web:
+        yield web
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Work in a directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 9
+    assert len(SNIPPETS) == 13
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +97,7 @@ def test_segments(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on failures meets the rejection that its comment names."""
-    run(snippet("except NotSent"))
+    run(snippet("safe to send again"))
     assert capsys.readouterr().out == "E713 account\n"
     assert simulator.billed == 0
 
@@ -86,38 +113,31 @@ def test_postbacks() -> None:
     assert run(snippet("def told"))["handle"](RECEIPT) == ["SMS_12345 is delivered, None"]
 
 
-@pytest.mark.anyio
-async def test_the_receiver(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The mounted receiver takes a receipt in at the URL that the comment names."""
-    monkeypatch.chdir(tmp_path)
-    names = run(snippet("PostbackReceiver("))
-    transport = httpx.ASGITransport(names["app"])
-    async with names["ledger"], httpx.AsyncClient(transport=transport) as web:
-        url = "http://your.host/skycore/postback/a-long-secret"
-        assert (await web.post(url, content=RECEIPT)).status_code == 200
-        assert (await web.post(url, content="hello")).status_code == 400
-        assert (await web.post(url + "er", content=RECEIPT)).status_code == 404
-        assert [each.code async for each in names["ledger"].unplaced()] == ["N202"]
-    assert capsys.readouterr().out == "N202\n"
+INBOUND = (
+    "<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>15551234888</FROM>"
+    "<TEXT>yes please</TEXT></POSTBACK>"
+)
 
 
-def test_the_ledger(
-    simulator: Simulator,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """The snippet on the ledger sends each key once, also when it is run again."""
-    monkeypatch.chdir(tmp_path)
-    run(snippet('SQLiteLedger("promo.db")'))
-    run(snippet('SQLiteLedger("promo.db")'))
-    assert simulator.billed == 10
+@pytest.mark.usefixtures("here")
+def test_the_receiver(capsys: pytest.CaptureFixture[str]) -> None:
+    """Run alone, the receiver opens its ledger and answers at the URL that the comment names."""
+    with served(run(snippet("app = PostbackReceiver("))["app"]) as web:
+        url = "/postback/a-long-secret"
+        assert web.post(url, content=INBOUND).status_code == 200
+        assert web.post(url, content="hello").status_code == 400
+        assert web.post(url + "er", content=INBOUND).status_code == 404
+    assert capsys.readouterr().out == "15551234888 says yes please\n"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on the ledger sends its key once, also when it is run again."""
+    run(snippet('key="welcome-4711"'))
+    run(snippet('key="welcome-4711"'))
+    assert simulator.billed == 1
     out = capsys.readouterr().out
-    assert out.count("Accepted") == 20
-    assert out.count("sent before: U") == 2
-    assert "may have been sent" not in out
+    assert out.count("True\nDelivery(key='welcome-4711'") == 2
 
 
 def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +160,108 @@ def test_with_pytest(tmp_path: Path) -> None:
     )
     assert "2 passed" in done.stdout, done.stdout
 
+
+# The recipes.
+
+
+@pytest.mark.usefixtures("here", "in_haste")
+def test_fastapi(simulator: Simulator) -> None:
+    """The service sends an order's notice once, tells its state, and answers each failure."""
+    with served(run(snippet("FastAPI(lifespan"))["app"]) as web:
+
+        def notify(order: str, to: str) -> tuple[int, object]:
+            answer = web.put(f"/orders/{order}/notice", params={"to": to})
+            return answer.status_code, answer.json().get("state", answer.json().get("detail"))
+
+        assert web.get("/orders/17/notice").status_code == 404
+        assert notify("17", "15551234888") == notify("17", "15551234888") == (200, "accepted")
+        (message,) = simulator.messages
+        receipt = RECEIPT.replace("SMS_12345", str(message.tracking_id))
+        assert web.post("/skycore/postback/a-long-secret", content=receipt).status_code == 200
+        assert web.get("/orders/17/notice").json() == {"state": "delivered"}
+
+        assert notify("17", "15551234889")[0] == 422  # the key has another number
+        assert notify("18", "15551230110") == (502, "refused: E110")
+        assert notify("19", "15551232002") == (200, "in_doubt")
+        assert notify("20", "15551230114") == (502, "refused: E114")
+        assert notify("21", "15551230114") == (409, "the number said STOP")
+        simulator.script(*[refusal("E106")] * 3)
+        assert notify("22", "15551234888") == (503, "not sent; try again")
+        assert notify("22", "15551234888") == (200, "accepted")
+
+
+def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
+    """Killed in the middle and run again, the script sends to everybody once."""
+    numbers = [f"1555123{n}" for n in range(4800, 4815)]
+    rows = "".join(f"{number},Jerry\n" for number in [*numbers, "15551230110"])
+    (here / "promo.csv").write_text(f"number,name\n{rows}", "utf-8")
+    (here / "bulk.py").write_text(snippet("promo.csv"), "utf-8")
+    command = [sys.executable, "bulk.py"]
+    simulator.script(Behaviour(answer=Answer.HANG))  # so that it is not at its end when killed
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:  # noqa: S603 - our own
+        deadline = time.monotonic() + 30
+        while simulator.billed < 3 and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode != 0
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        command, capture_output=True, text=True, check=True, timeout=60
+    )
+    sent_to = [message.to for message in simulator.messages if message.taken]
+    assert len(sent_to) == len(set(sent_to))
+    in_doubt = re.findall(r"^may have been sent: (\d+)$", done.stdout, re.MULTILINE)
+    assert sent_to[0] in in_doubt
+    assert {*sent_to, *in_doubt} == set(numbers)
+    assert f"{len(numbers) - len(in_doubt)} accepted\n" in done.stdout
+    assert "15551230110 E110: " in done.stdout
+    assert "1 rejected\n" in done.stdout
+
+
+@pytest.mark.usefixtures("here", "in_haste")
+def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The worker sends a job that comes twice once, and knows what to do with each failure."""
+    names = run(snippet("create_memory_object_stream"))
+    assert sorted(message.text for message in simulator.messages) == [
+        "order-1 is ready",
+        "order-2 is ready",
+    ]
+
+    async def is_done(*numbers: str) -> list[bool]:
+        async with (
+            names["SQLiteLedger"]("worker.db") as ledger,
+            SkycoreClient(ledger=ledger) as client,
+        ):
+            await ledger.opt_out("15551234777")
+            return [
+                await names["is_done"](names["Job"](f"to {number}", number, "Hello"), client)
+                for number in numbers
+            ]
+
+    capsys.readouterr()
+    assert all(anyio.run(is_done, "15551232002", "15551234777", "15551230110", "none"))
+    said = [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "to 15551232002 in doubt",
+        "to 15551234777 dropped",
+        "to 15551230110 refused for good",
+        "to none to be mended",
+    ]
+    with pytest.raises(names["Rejected"], match="E713"):
+        anyio.run(is_done, "15551230713")
+    simulator.script(*[refusal("E106")] * 3)
+    assert anyio.run(is_done, "15551234888") == [False]
+    assert anyio.run(is_done, "15551234888") == [True]
+
+
+def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on trio sends both messages."""
+    run(snippet("trio.run(main)"))
+    sent = sorted(str(message.tracking_id) for message in simulator.messages)
+    assert sorted(capsys.readouterr().out.split()) == sent
+    assert len(sent) == 2
+
+
+# What is named.
 
 NAMED = re.findall(r"^skycore (\w+)(?: .*)?$", README, re.MULTILINE)
 
