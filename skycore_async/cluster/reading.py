@@ -53,16 +53,15 @@ class Reading:
         """Give some messages beyond the id `after`, and the last one's id if there may be more."""
         only = "" if state is None else " AND state = %s"
         rows = self._execute(
-            f"SELECT {_MESSAGE} FROM skycore.messages WHERE id > %s{only}"
-            f" ORDER BY id LIMIT {PAGE}",
-            (after,) if state is None else (after, state),
+            f"SELECT {_MESSAGE} FROM skycore.messages WHERE id > %s{only} ORDER BY id LIMIT %s",
+            (after, PAGE) if state is None else (after, state, PAGE),
         ).fetchall()
         return self._deliveries(rows), rows[-1][0] if len(rows) == PAGE else None
 
     def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
         """Give some notifications without a message, as `page` does messages."""
         rows = self._execute(
-            f"SELECT id, raw {_UNPLACED} AND id > %s ORDER BY id LIMIT {PAGE}", (after,)
+            f"SELECT id, raw {_UNPLACED} AND id > %s ORDER BY id LIMIT %s", (after, PAGE)
         ).fetchall()
         found = [rebuilt(json.loads(raw)) for _, raw in rows]
         return found, rows[-1][0] if len(rows) == PAGE else None

@@ -136,8 +136,8 @@ class Store(Receipts):
         for waiting in together:
             row = rows.get(waiting.step.arguments[0].key)
             with _told(waiting):
-                known = row and _known(waiting, row)
-                is_under_way = known and known.state is MessageState.SENDING
+                known = None if row is None else _known(waiting, row)
+                is_under_way = known is not None and known.state is MessageState.SENDING
                 waiting.result = None if is_under_way else known
 
     def begin(self, together: Sequence[Waiting]) -> None:
