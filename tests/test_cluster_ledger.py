@@ -30,12 +30,15 @@ from test_ledger_contract import (
     notice,
     said,
     sent,
+    settle,
     state_of,
 )
 
 from skycore_async import KeyConflict, LedgerError, MessageState
 from skycore_async.cluster.ledger import PostgresLedger
-from skycore_async.cluster.store import Superseded
+from skycore_async.cluster.store import Store, Superseded
+from skycore_async.ledger.commits import Waiting
+from skycore_async.ledger.steps import Step
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +75,14 @@ CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE application_name = 'skycore-async' AND pid <> pg_backend_pid()"
 )
+
+
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
+
+
+def begin(*, attempt: int) -> Step:
+    settings = {"resend_in_doubt": False, "ignore_opt_out": False, "attempt": attempt}
+    return Step("begin", (intent(),), settings)
 
 
 # Several at once.
@@ -164,6 +175,72 @@ async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
             group.start_soon(here.finish, number, DOUBT)
             group.start_soon(there.record, notice(DELIVERED, f"T{number}", to=number))
     assert {delivery.state async for delivery in here.deliveries()} == {S.DELIVERED}
+
+
+async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -> None:
+    """A doubt that is written while its receipt is not committed yet waits for it, and settles."""
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        first, second = (Store(connection, holder=1, clock=Clock()) for connection in (one, two))
+        first.take([Waiting(begin(attempt=1))])
+        one.commit()
+        first.take([Waiting(Step("record", ((notice(DELIVERED),),)))])
+
+        def finish() -> None:
+            second.take([Waiting(Step("finish", ("k", DOUBT), {"attempt": 1}))])
+            two.commit()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, finish)
+            for _ in range(1000):
+                if sql(WAITING):
+                    break
+                await anyio.sleep(0.002)
+            one.commit()
+    assert sql("SELECT state, settled_by FROM skycore.messages") == [("delivered", "postback")]
+
+
+async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
+    opened: Open, sql: Any
+) -> None:
+    """A doubt and its receipt that are there side by side meet when a ledger is opened."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    await ledger.record(notice(DELIVERED))
+    sql("UPDATE skycore.messages SET state = 'in_doubt'")
+    await opened()
+    assert await state_of(ledger, "k") is S.DELIVERED
+
+
+async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
+    """One that names another attempt of the same holder changes nothing."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        store = Store(connection, holder=1, clock=Clock())
+        store.take([Waiting(begin(attempt=2))])
+        store.take([Waiting(Step("finish", ("k", accepted()), {"attempt": 1}))])
+        assert sql("SELECT state FROM skycore.messages") == [("sending",)]
+        store.take([Waiting(Step("finish", ("k", accepted()), {"attempt": 2}))])
+        assert sql("SELECT state FROM skycore.messages") == [("accepted",)]
+
+
+async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
+    opened: Open, sql: Any
+) -> None:
+    """Taken for in doubt by others, a message under way is not resent by its own process."""
+    late = await opened()
+    await late.begin(intent())
+    sql(LATE)
+    assert await state_of(await opened(), "k") is S.IN_DOUBT
+    answers: list[Any] = []
+
+    async def resend() -> None:
+        answers.append(await late.begin(intent(), resend_in_doubt=True))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(resend)
+        await settle()
+        assert answers == []
+        await late.finish("k", accepted())
+    assert answers == [accepted()]
 
 
 # Holders that die, and that are late.

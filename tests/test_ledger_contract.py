@@ -237,6 +237,13 @@ async def test_a_key_with_other_content_is_refused(
     assert await ledger.delivery(key="k") == before
 
 
+async def test_a_doubt_is_not_ended_by_finishing_again(ledger: Ledger) -> None:
+    """An outcome that nobody waited for is not that of a later attempt."""
+    await sent(ledger, "k", DOUBT)
+    await ledger.finish("k", accepted("U"))
+    assert await state_of(ledger, "k") is S.IN_DOUBT
+
+
 async def test_finishing_again_changes_nothing(ledger: Ledger) -> None:
     """The first outcome of a submission is the outcome, and takes no receipts of another."""
     await sent(ledger, "k", accepted("T"))

@@ -28,10 +28,11 @@ import anyio
 import anyio.to_thread
 import psycopg
 
-from ..errors import LedgerError
+from ..errors import KeyConflict, LedgerError
+from ..ledger.base import Intent
 from ..ledger.commits import Commits, Waiting
 from ..ledger.receipts import SETTLE_WITHIN
-from ..ledger.steps import News, Step, SteppedLedger
+from ..ledger.steps import News, Step, SteppedLedger, UnderWay
 from ..owner import TaskOwner
 from .database import Database, in_words
 from .schema import Connection
@@ -89,7 +90,7 @@ class PostgresLedger(SteppedLedger):
         self._connection: Connection | None = None
         self._holder = 0
         self._attempt = itertools.count(1)
-        self._attempts: dict[str, int] = {}
+        self._under_way: dict[str, tuple[int, bytes]] = {}  # the attempt, and the content
         self._owner: TaskOwner | None = None
         self._commits: Commits | None = None
 
@@ -136,20 +137,35 @@ class PostgresLedger(SteppedLedger):
                 f"{self._database.name} is not open: use `async with`, or call"
                 " `await ledger.open()`"
             )
-        # An attempt is known by its number from the first word about it to the last.
         if step.name == "begin":
-            attempt = step.settings["attempt"] = next(self._attempt)
-            known = await self._commits.take(step)
-            if known is None:
-                self._attempts[step.arguments[0].key] = attempt
-            return known
+            return await self._take_begin(self._commits, step)
         if step.name == "finish":
             key = step.arguments[0]
-            step.settings["attempt"] = self._attempts.get(key, 0)
+            attempt, _ = self._under_way.get(key, (0, None))
+            step.settings["attempt"] = attempt
             await self._commits.take(step)
-            self._attempts.pop(key, None)
+            self._under_way.pop(key, None)
             return None
         return await self._commits.take(step)
+
+    async def _take_begin(self, commits: Commits, step: Step) -> Any:
+        intent: Intent = step.arguments[0]
+        _, content = self._under_way.get(intent.key, (0, None))
+        if content is not None:
+            # Whatever the others take it for: it is being sent from here.
+            raise UnderWay if content == intent.content else KeyConflict(intent.key)
+        # An attempt is known by its number from the first word about it to the last.
+        step.settings["attempt"] = next(self._attempt)
+        self._under_way[intent.key] = step.settings["attempt"], intent.content
+        is_begun = False
+        try:
+            known = await commits.take(step)
+            is_begun = known is None
+            return known
+        finally:
+            if not is_begun:
+                del self._under_way[intent.key]
+                self._news.tell({intent.key})
 
     async def _hear(self, news: anyio.Event) -> None:
         with anyio.move_on_after(POLL):

@@ -6,10 +6,13 @@ be settled are gathered, and looked at last in the transaction.
 
 Rules:
 
-* Any two that change what settles a doubt at a number do it one after the other:
-  each writes first, and then takes the number's lock and looks.
-* What is waited for is locked in one order, the sorted one.  Where the database
-  finds a deadlock all the same, the transaction is begun anew.
+* Any two that are about one submission do it one after the other: each writes
+  its row, and what it goes by was read after that.
+* So do any two that change what settles a doubt at a number: each writes first,
+  then locks the number's undecided messages, and then looks.  What misses each
+  other all the same is found by whoever looks for the forsaken next.
+* Rows are written in the sorted order.  Where the database finds a deadlock all
+  the same, the transaction is begun anew.
 """
 
 from __future__ import annotations
@@ -23,8 +26,6 @@ from ..ledger.receipts import Doubt, Event, Stray, event_of, settled, told_by
 from ..messages import Notification
 from .reading import EVENT, Reading, event
 from .schema import Connection
-
-_LOCK: Final = 0x534B  # "SK": the locks of numbers are told by it from others of the database's
 
 _RECORD: Final = f"""
 INSERT INTO skycore.events ({EVENT})
@@ -108,8 +109,7 @@ class Receipts(Reading):
         if not messages:
             return
         rows = self._execute(
-            "SELECT id, key, tracking_id FROM skycore.messages WHERE id = ANY(%s)"
-            " ORDER BY id FOR UPDATE",
+            "SELECT id, key, tracking_id FROM skycore.messages WHERE id = ANY(%s)",
             (list(messages),),
         ).fetchall()
         events = self._events(messages)
@@ -131,7 +131,6 @@ class Receipts(Reading):
         """Settle what can be at the numbers that this transaction was about."""
         recipients, self._unsettled = sorted(self._unsettled), set()
         for recipient in recipients:
-            self._execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, recipient))
             self._settle(recipient)
 
     def _settle(self, recipient: str) -> None:

@@ -77,8 +77,7 @@ WITH given AS (
 )
 SELECT id, key, recipient, state, code, coalesce(has_come, false), EXISTS (
     SELECT 1 FROM skycore.submissions AS stray
-    WHERE stray.message IS NULL AND stray.recipient = done.recipient
-        AND stray.tracking_id IS DISTINCT FROM done.tracking_id)
+    WHERE stray.message IS NULL AND stray.recipient = done.recipient)
 FROM done LEFT JOIN submitted USING (tracking_id)
 """
 _HOLDS: Final = """
