@@ -202,6 +202,15 @@ def test_postbacks_carry_what_the_message_had() -> None:
     assert sent.history_id == receipt.history_id
 
 
+@pytest.mark.parametrize("to", ["15551234888", "15551231001", "15551231007"])
+def test_a_receipt_is_of_a_pause_later_than_the_sending(to: str) -> None:
+    """A receipt tells the time to delivery, which is scaled, also where it comes first."""
+    postbacks = ask(Skycore(Account(), time_scale=0.5), to=to).postbacks
+    after = {post.event is SENT: post.timestamp.timestamp() - NOW for post in postbacks}
+    assert after == {True: 0.0, False: 0.5}
+    assert all(post.created == post.timestamp for post in postbacks)
+
+
 def test_a_repeated_receipt_is_the_same_postback() -> None:
     """A receipt that comes twice has the same id and creation time both times."""
     _, first, second = ask(Skycore(Account()), to="15551231006").postbacks

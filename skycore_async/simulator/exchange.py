@@ -8,6 +8,9 @@ Rules, in order: a request that cannot be read, or that the account refuses, is
 answered so; then a scripted behaviour is taken; then the one that the
 recipient's last digits stand for; then the message is accepted and delivered.
 
+A message goes to its carrier at once, and the carrier tells what became of it a
+pause later: its postbacks say so, in whichever order and however late they come.
+
 Pure, and not locked: one thread at a time.
 """
 
@@ -17,7 +20,7 @@ import base64
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import attrs
@@ -33,6 +36,7 @@ from .account import (
 )
 from .answers import METHOD_NOT_ALLOWED, Reply, failure, reply
 from .behaviours import ACCEPTED_AND_DELIVERED, BY_LAST_DIGITS, Behaviour, refusal
+from .outbox import PAUSE
 from .postbacks import Postback
 
 _FROM_MASK_LENGTH: Final = 11
@@ -87,7 +91,8 @@ class Skycore:
     """The provider, deciding: its account, its behaviours and its log.
 
     `behaviours` choose by the recipient's last four digits.  Ids count up from
-    `first_id`, so that two runs can be kept from giving the same ones.
+    `first_id`, so that two runs can be kept from giving the same ones.  Every
+    interval is multiplied by `time_scale`.
     """
 
     def __init__(
@@ -96,12 +101,14 @@ class Skycore:
         *,
         behaviours: Mapping[str, Behaviour] = BY_LAST_DIGITS,
         first_id: int = 1,
+        time_scale: float = 1.0,
     ) -> None:
         self.account = account
         self.messages: list[ReceivedMessage] = []
         self.requests = 0
         self.billed = 0
         self._behaviours = behaviours
+        self._pause = timedelta(seconds=PAUSE * time_scale)
         self._script: deque[Behaviour] = deque()
         self._pace = Pace()
         self._ids = itertools.count(first_id)
@@ -147,6 +154,7 @@ class Skycore:
             return ()
         # An event that comes twice is the same postback twice, id and all.
         ids = {event: next(self._postback_ids) for event in behaviour.postbacks}
+        told = message.time + self._pause
         return tuple(
             Postback(
                 event=event,
@@ -154,8 +162,8 @@ class Skycore:
                 tracking_id=message.tracking_id,
                 history_id=number,
                 id=ids[event],
-                created=message.time,
-                timestamp=message.time,
+                created=told if event.carrier else message.time,
+                timestamp=told if event.carrier else message.time,
                 from_=message.from_,
                 from_mask=message.from_mask[:_FROM_MASK_LENGTH],
                 spid=message.spid or message.operator_id,

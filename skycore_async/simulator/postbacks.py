@@ -43,7 +43,7 @@ class Postback:
     """An event of a message, to be told to the account's postback URL.
 
     A postback that comes twice is the same value twice, `id` and `created`
-    included.  `timestamp` is when the message was handed on.
+    included.  `timestamp` is when it happened.
     """
 
     event: Event
@@ -109,7 +109,7 @@ def _flat(postback: Postback) -> str:
         "TO": postback.to,
         "TRACKINGID": postback.tracking_id,
         "SPID": postback.spid,
-        "TIMESTAMP": postback.timestamp.astimezone(_ZONE).isoformat(timespec="seconds"),
+        "TIMESTAMP": postback.timestamp.astimezone(_ZONE).isoformat(timespec="milliseconds"),
         "STATUSDETAILS": event.detail or "",
         "AGGREGATORID": _AGGREGATOR if event.detail else "",
     }

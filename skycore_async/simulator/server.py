@@ -82,7 +82,9 @@ class Simulator:
         self._lock = threading.Lock()
         # Ids of two simulators must not meet in one ledger.
         first_id = random.randrange(1, 10**8) * 10**6
-        self._skycore = Skycore(account or Account(), behaviours=behaviours, first_id=first_id)
+        self._skycore = Skycore(
+            account or Account(), behaviours=behaviours, first_id=first_id, time_scale=time_scale
+        )
         self._delivery = Delivery(
             Outbox(time_scale=time_scale, bundling=bundle_postbacks),
             url=_checked(postback_url),
