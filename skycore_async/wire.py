@@ -93,7 +93,8 @@ def resolve(
             "none given, and the account has Enforce Campaign Check on", field="campaign_ref"
         )
     for _, attribute in _FIELDS:
-        _check_characters(attribute, getattr(resolved, attribute))
+        if (value := getattr(resolved, attribute)) is not None:
+            _check_characters(attribute, value)
     _check_characters("key", resolved.key)
     if resolved.key == "":
         raise InvalidMessage("empty", field="key")

@@ -22,8 +22,16 @@ from click.testing import CliRunner, Result
 
 from skycore_async.cli.bulk import bulk
 from skycore_async.cli.progress import Tally, account, show_plain
-from skycore_async.errors import NotSent, OutcomeUnknown, RecipientOptedOut, Rejected
+from skycore_async.errors import (
+    LedgerError,
+    NotSent,
+    OutcomeUnknown,
+    RecipientOptedOut,
+    Rejected,
+)
+from skycore_async.ledger.base import Intent, Submission
 from skycore_async.ledger.sqlite import SQLiteLedger
+from skycore_async.ledger.store import Store
 from skycore_async.messages import SMS, Accepted, Failed
 from skycore_async.simulator import API_KEY, Account, Simulator
 
@@ -151,6 +159,55 @@ def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> N
     again = send(text="x")
     assert (again["in_doubt"], again["exit"], simulator.requests) == (1, 5, 1)
     assert send("--resend-in-doubt", text="x")["exit"] == 5
+    assert simulator.requests == 2
+
+
+def test_what_is_done_is_asked_for_many_rows_at_a_time(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run again, a long sheet is skipped in a few questions; only what is new is judged alone."""
+    sheet = "to\n" + "".join(f"1555123{number}\n" for number in range(5000, 6200))
+    recipients(sheet + "15550000110\n")
+    assert send(text="x")["accepted"] == 1200
+    recipients(f"{sheet}15550000110\n15551239000\n")
+    asked = list[str]()
+    ask, step = SQLiteLedger.known, SQLiteLedger._run
+
+    async def known(self: SQLiteLedger, intent: Intent, **word: bool) -> Submission | None:
+        asked.append(intent.key)
+        return await ask(self, intent, **word)
+
+    monkeypatch.setattr(SQLiteLedger, "known", known)
+    again = send(text="x")
+    assert (again["accepted"], again["already_done"], again["refused"]) == (1, 1200, {"E110": 1})
+    assert asked == ["promo:15551239000"]
+    steps = list[object]()
+
+    async def counted(self: SQLiteLedger, do: Callable[[Store], Any]) -> Any:
+        steps.append(do)
+        return await step(self, do)
+
+    monkeypatch.setattr(SQLiteLedger, "_run", counted)
+    assert send(text="x")["already_done"] == 1201
+    assert len(steps) < 10
+
+
+def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then each message is asked for by itself, and nothing is sent twice."""
+    recipients()
+    send()
+
+    step = SQLiteLedger._run
+
+    async def run_step(self: SQLiteLedger, do: Callable[[Store], Any]) -> Any:
+        if "recall" in do.__qualname__:
+            raise LedgerError("the disk is gone")
+        return await step(self, do)
+
+    monkeypatch.setattr(SQLiteLedger, "_run", run_step)
+    assert send()["already_done"] == 2
     assert simulator.requests == 2
 
 

@@ -57,10 +57,11 @@ class Kind(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Draft:
-    """A row that is a message to send."""
+    """A row that is a message to send; `resolved` is what is sent of it."""
 
     row: Row
     sms: SMS
+    resolved: SMS
 
 
 @attrs.frozen(kw_only=True)
@@ -240,11 +241,12 @@ class Drafter:
         text = self._template.fill(values)
         sms = SMS(to=values[self.to], text=text, from_=sender or None, key=own_key or None)
         try:
-            to = resolve(sms, from_=wishes.from_, campaign_ref=wishes.campaign_ref).to
+            resolved = resolve(sms, from_=wishes.from_, campaign_ref=wishes.campaign_ref)
         except InvalidMessage as error:
             return Refused(row=row, kind=Kind.INVALID, reason=_in_words(error, values[self.to]))
         if too_long := self._too_long(text):
             return Refused(row=row, kind=Kind.INVALID, reason=too_long)
+        to = resolved.to
         key = own_key or f"{wishes.campaign}:{to}"
         if (
             self._key is not None
@@ -254,7 +256,8 @@ class Drafter:
             return Refused(row=row, kind=Kind.DUPLICATE, reason=reason)
         if (line := self._numbers.first(int(f"1{to}"), row.line)) != row.line:
             return Refused(row=row, kind=Kind.DUPLICATE, reason=f"{to} is on line {line}")
-        return Draft(row=row, sms=SMS(to=to, text=text, from_=sms.from_, key=key))
+        sms = SMS(to=to, text=text, from_=sms.from_, key=key)
+        return Draft(row=row, sms=sms, resolved=resolved)
 
     def _too_long(self, text: str) -> str | None:
         most = self._wishes.max_segments_each

@@ -1,24 +1,28 @@
 """A bulk send while it runs: rows in, outcomes counted, signals heard.
 
 Strategy: one loop over `send_many` that counts in a `Tally`, and two tasks beside
-it, one that hears signals and one that shows how far it is.
+it, one that hears signals and one that shows how far it is.  What the ledger
+remembers is asked for many rows at a time, and goes past `send_many`: a run that
+goes on skips what is done as fast as the file can be read.
 
 Rules:
 
 * The first signal starts nothing more, and waits for what is in flight.  The
   second ends the process where it stands: the intents are on the disk, and what
   was in flight is in doubt when the ledger is opened again.
-* What the ledger remembers is told apart from what is sent now.
+* What the ledger remembers is told apart from what is sent now.  A row that it
+  does not remember, or remembers otherwise, is `send_many`'s to judge.
 * When nothing gets through any more, it stops by itself: what was not sent is
   sent when the same command is run again.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -28,15 +32,17 @@ import attrs
 import click
 
 from ..client import SkycoreClient
-from ..errors import Rejected, SendingHalted
-from ..ledger.base import Intent, MessageState, Submission
+from ..errors import KeyConflict, LedgerError, Rejected, SendingHalted
+from ..ledger.base import Intent, MessageState, Submission, content_of, outcome_of
 from ..ledger.sqlite import SQLiteLedger
+from ..ledger.store import Store
 from ..messages import SMS, Failed, Outcome
-from .drafts import Drafter, Refused
+from .drafts import Draft, Drafter, Refused
 from .output import Exit, console
 from .progress import End, Tally, show_live, show_plain
 from .recipients import Rejects, Row, Sheet
 
+_AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 _STUCK: Final = 200  # messages not sent, one after another, that mean there is no way
 
 
@@ -74,10 +80,40 @@ class _Recalling(SQLiteLedger):
             self.recalled.add(intent.key)
         return submission
 
+    async def recall(
+        self, drafts: Sequence[Draft], *, resend_in_doubt: bool
+    ) -> dict[str, Submission]:
+        """Give what came of messages before, by their keys; those to be judged are not in it."""
+        intents = [_intent(draft) for draft in drafts]
+
+        def step(store: Store) -> dict[str, Submission]:
+            found = {}
+            for intent in intents:
+                with suppress(KeyConflict):
+                    if known := store.known(intent, resend_in_doubt=resend_in_doubt):
+                        found[intent.key] = known
+            return found
+
+        try:
+            return await self._run(step)
+        except LedgerError:
+            return {}  # each message is asked for by itself then, and tells of it
+
     def has_recalled(self, key: str) -> bool:
         was_there = key in self.recalled
         self.recalled.discard(key)
         return was_there
+
+
+def _intent(draft: Draft) -> Intent:
+    message = draft.resolved
+    return Intent(
+        key=draft.sms.key or "",
+        content=content_of(message),
+        to=message.to,
+        from_=message.from_,
+        began=0.0,  # it is asked for and not begun
+    )
 
 
 async def held(path: Path) -> tuple[int, int]:
@@ -116,28 +152,42 @@ class Run:
     async def send(self, ledger: Path, settings: Settings) -> End:
         """Send until all is sent, or it is stopped."""
         show = show_live if settings.live else show_plain
-        with closing(self._messages()) as messages:
-            async with (
-                _Recalling(ledger) as recalling,
-                _client(recalling, settings) as client,
-                anyio.create_task_group() as beside,
-            ):
-                word = settings.resend_in_doubt
-                async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
-                    beside.start_soon(self._hear)
-                    beside.start_soon(show, self._tally)
-                    await self._take_all(recalling)
-                beside.cancel_scope.cancel()
+        word = settings.resend_in_doubt
+        async with (
+            _Recalling(ledger) as recalling,
+            _client(recalling, settings) as client,
+            anyio.create_task_group() as beside,
+        ):
+            messages = self._messages(recalling, resend_in_doubt=word)
+            async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
+                beside.start_soon(self._hear)
+                beside.start_soon(show, self._tally)
+                await self._take_all(recalling)
+            beside.cancel_scope.cancel()
         return self._end()
 
-    def _messages(self) -> Generator[SMS, None, None]:
+    async def _messages(
+        self, ledger: _Recalling, *, resend_in_doubt: bool
+    ) -> AsyncGenerator[SMS, None]:
+        with closing(self._drafts()) as drafts:
+            while some := list(itertools.islice(drafts, _AT_A_TIME)):
+                known = await ledger.recall(some, resend_in_doubt=resend_in_doubt)
+                for draft in some:
+                    key = draft.sms.key or ""
+                    if submission := known.get(key):
+                        outcome = outcome_of(draft.sms, draft.resolved.to, submission)
+                        self._count(draft.row, outcome, is_recalled=True)
+                    else:
+                        self._rows[key] = draft.row
+                        yield draft.sms
+
+    def _drafts(self) -> Generator[Draft, None, None]:
         for row in self._sheet.rows():
             judged = self._drafter.draft(row)
             if isinstance(judged, Refused):
                 self._rejects.write(row, judged.reason)
             else:
-                self._rows[judged.sms.key or ""] = row
-                yield judged.sms
+                yield judged
 
     async def _take_all(self, ledger: _Recalling) -> None:
         try:
@@ -148,13 +198,15 @@ class Run:
 
     def _take(self, outcome: Outcome, ledger: _Recalling) -> None:
         key = outcome.message.key or ""
-        row = self._rows.pop(key)
-        reason = self._tally.take(outcome, is_recalled=ledger.has_recalled(key))
-        if reason is not None:
-            self._rejects.write(row, reason)
+        self._count(self._rows.pop(key), outcome, is_recalled=ledger.has_recalled(key))
         if self._tally.stuck >= _STUCK and isinstance(outcome, Failed) and not self._halted:
             self._halted = f"{_STUCK} messages in a row could not be sent: {outcome.error}"
             self._outcomes.stop()
+
+    def _count(self, row: Row, outcome: Outcome, *, is_recalled: bool) -> None:
+        reason = self._tally.take(outcome, is_recalled=is_recalled)
+        if reason is not None:
+            self._rejects.write(row, reason)
 
     async def _hear(self) -> None:
         with (

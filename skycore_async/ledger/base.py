@@ -22,6 +22,7 @@ import enum
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 import attrs
@@ -191,11 +192,12 @@ class Ledger(Protocol):
 
 # What was intended.
 
+_content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if field.name != "key"))
+
 
 def content_of(resolved: SMS) -> bytes:
     """Give the digest by which the same key with other content is told."""
-    fields = attrs.astuple(resolved, filter=lambda field, _value: field.name != "key")
-    return blake2b(repr(fields).encode(), digest_size=16).digest()
+    return blake2b(repr(_content(resolved)).encode(), digest_size=16).digest()
 
 
 def known_or_conflict(
