@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from cli_program import program, told
 from click.testing import CliRunner, Result
 
 from skycore_async import MessageState, Notification, SQLiteLedger, parse_postback
@@ -220,11 +224,29 @@ def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
     assert status(tmp_path).exit_code == Exit.USAGE
 
 
-def test_a_ledger_in_use_is_told_plainly(ledger: Path) -> None:
-    """While another process has it, there is one line, and exit code 2."""
-    with closing(sqlite3.connect(f"{ledger}-lock", isolation_level=None)) as other:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
+    """While `listen` has it, the counts are told, and `listen` goes on to its end."""
+    path = tmp_path / "promo.db"
+    with program("listen", "--ledger", str(path), "--port", "0", "--json") as listening:
+        url = told(listening)["url"]
+        assert "0 messages" in status(path).stdout
+        text = NOTIFICATION.format(id=1, to="15551234888", tracking_id="T9", status="")
+        assert httpx.post(url, content=text, trust_env=False).status_code == 200
+        assert "unplaced" in status(path).stdout
+        done = CliRunner().invoke(skycore, ["report", str(path), "--json"])
+        assert (done.exit_code, json.loads(done.stdout)["unplaced"]) == (0, 1)
+        listening.send_signal(signal.SIGTERM)
+        assert listening.wait(20) == 0
+
+
+def test_a_ledger_in_use_that_is_none_is_told_plainly(tmp_path: Path) -> None:
+    """While another process has it, what is wrong with it is one line, and exit code 2."""
+    path = tmp_path / "promo.db"
+    path.write_text("name;number\n" * 100)
+    with closing(sqlite3.connect(f"{path}-lock", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        done = status(ledger)
+        done = status(path)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
-    assert f"{ledger} is in use" in done.stderr
+    assert f"{path} is no ledger" in done.stderr
     assert done.stderr.count("\n") == 1

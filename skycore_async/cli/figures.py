@@ -109,8 +109,7 @@ class Gathering:
 
     def add(self, delivery: Delivery) -> None:
         """Take one message in."""
-        # A ledger that was just opened has none that is being sent.
-        state = _S.IN_DOUBT if delivery.state is _S.SENDING else delivery.state
+        state = delivery.state
         self.messages += 1
         self._states[state] += 1
         self._settled += delivery.settled_by is not None
@@ -146,7 +145,7 @@ class Gathering:
             first=self._timeline.first,
             last=self._timeline.last,
             messages=self.messages,
-            states={state: self._states[state] for state in _S if state is not _S.SENDING},
+            states={state: self._states[state] for state in _S},
             settled_by_postback=self._settled,
             unplaced=summary.unplaced,
             opted_out=summary.opted_out,

@@ -37,10 +37,10 @@ NOT_SENT: Final = Kind("Not sent", "not-sent")
 # In the order in which they are shown, with what each of them means.
 KINDS: Final[dict[Kind, tuple[tuple[MessageState, ...], str]]] = {
     DELIVERED: ((_S.DELIVERED,), "a receipt says so"),
-    ON_THE_WAY: ((_S.ACCEPTED, _S.SENT), "taken, no final receipt yet"),
+    ON_THE_WAY: ((_S.SENDING, _S.ACCEPTED, _S.SENT), "no final receipt yet"),
     FAILED: ((_S.FAILED,), "a receipt says so"),
     REFUSED: ((_S.REJECTED,), "by Skycore, not billed"),
-    IN_DOUBT: ((_S.IN_DOUBT, _S.SENDING), "may have been sent"),
+    IN_DOUBT: ((_S.IN_DOUBT,), "may have been sent"),
     NOT_SENT: ((_S.NOT_SENT,), "safe to send again"),
 }
 

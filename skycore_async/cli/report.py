@@ -3,7 +3,8 @@
 Rules:
 
 * The ledger is read once, in order, whatever its size; it is neither made nor
-  changed, but for what opening it means: what was being sent is in doubt.
+  changed, but for what opening it means: what was being sent is in doubt.  One
+  that is in use is looked at beside its owner, for whom it is being sent.
 * The page is written whole or not at all, and over nothing that is not a page.
 """
 
@@ -38,8 +39,9 @@ def report(ledger: Path, html: Path | None, as_json: bool) -> None:
     """Make a web page of a ledger.
 
     It tells how many messages were delivered, when and how fast, what failed
-    and was refused and why, and what is in doubt.  The page is one file that
-    opens offline and prints; numbers in it are masked.
+    and was refused and why, and what is in doubt, also while a `bulk` or a
+    `listen` is using the ledger.  The page is one file that opens offline and
+    prints; numbers in it are masked.
 
     \b
     Example:
@@ -102,11 +104,11 @@ def _read(ledger: Path) -> Figures:
 async def _gather(path: Path) -> Figures:
     from datetime import UTC, datetime
 
-    from ..ledger.sqlite import SQLiteLedger
+    from ..ledger.view import looked_at
     from .figures import Gathering
 
     gathering, told = Gathering(), console(stderr=True)
-    async with SQLiteLedger(path) as ledger:
+    async with looked_at(path) as ledger:
         with told.status(f"Reading {path.name}") as status:
             async for delivery in ledger.deliveries():
                 gathering.add(delivery)

@@ -2,7 +2,8 @@
 
 Rules:
 
-* A ledger that is not there is a mistake here, and is never made.
+* A ledger that is not there is a mistake here, and is never made.  One that is in
+  use is looked at beside its owner.
 * A number is masked wherever it stands, in a key and in Skycore's words too,
   unless it is asked for.
 * A list is written as it is read: a ledger may have a million messages.
@@ -21,7 +22,7 @@ from .output import Exit, console, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
     from ..ledger.base import Delivery, Summary
-    from ..ledger.sqlite import SQLiteLedger
+    from ..ledger.one_process import OneProcessLedger
     from ..messages import Notification
 
 T = TypeVar("T")
@@ -62,9 +63,10 @@ def status(
 ) -> None:
     """Tell from a ledger what became of messages.
 
-    FILE is a ledger, as --ledger names it elsewhere.  Without an option, counts
-    what there is.  Numbers are masked but for their last four digits, unless
-    --show-numbers is given.  With --json, --state answers in lines of JSON.
+    FILE is a ledger, as --ledger names it elsewhere, also while a `bulk` or a
+    `listen` is using it.  Without an option, counts what there is.  Numbers are
+    masked but for their last four digits, unless --show-numbers is given.  With
+    --json, --state answers in lines of JSON.
 
     \b
     Examples:
@@ -99,14 +101,14 @@ def _check(file: Path) -> None:
         leave(f"{file} is empty, and no ledger")
 
 
-def _ask(file: Path, question: Callable[[SQLiteLedger], Awaitable[T]]) -> T:
+def _ask(file: Path, question: Callable[[OneProcessLedger], Awaitable[T]]) -> T:
     import anyio
 
     from ..errors import LedgerError
-    from ..ledger.sqlite import SQLiteLedger
+    from ..ledger.view import looked_at
 
     async def ask() -> T:
-        async with SQLiteLedger(file) as ledger:
+        async with looked_at(file) as ledger:
             return await question(ledger)
 
     try:
@@ -115,7 +117,7 @@ def _ask(file: Path, question: Callable[[SQLiteLedger], Awaitable[T]]) -> T:
         leave(str(error))
 
 
-async def _list(ledger: SQLiteLedger, state: str, show: _Shown) -> None:
+async def _list(ledger: OneProcessLedger, state: str, show: _Shown) -> None:
     from ..ledger.base import MessageState
 
     async for delivery in ledger.deliveries(MessageState(state)):

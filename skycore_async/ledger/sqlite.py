@@ -9,8 +9,9 @@ Rules:
   was acknowledged can be gone after a power cut.
 * One process at a time: a second file, PATH-lock, is held in an exclusive
   transaction of its own, which ends with the process however it ends.
-* One connection and no other.  So the WAL-reset defect of SQLite before 3.51.3,
-  where two connections write or checkpoint at once, cannot touch it.
+* One connection that writes or checkpoints, and no other: `view` only reads.  So
+  the WAL-reset defect of SQLite before 3.51.3, where two connections write or
+  checkpoint at once, cannot touch it.
 * Nothing is ever written to a file that is not a ledger, or is a newer one.
 """
 
@@ -38,13 +39,18 @@ from .store import SCHEMA, VERSION, Store
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
+_PATIENCE: Final = 0.25  # seconds: who only looks may have it open for a moment
 
 # What leads from one version of the schema to the next, by the one it leads from.
 MIGRATIONS: Final[dict[int, str]] = {}
 
 
+class LedgerInUse(LedgerError):
+    """Another process has the ledger open, or another ledger in this one."""
+
+
 def _connect(path: str) -> Any:
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
 
 
 class SQLiteLedger(SteppedLedger):
@@ -144,7 +150,7 @@ class SQLiteLedger(SteppedLedger):
         except BaseException as error:
             self._close()
             if isinstance(error, sqlite3.Error):
-                raise LedgerError(_in_words(self.path, error)) from error
+                raise LedgerError(in_words(self.path, error)) from error
             raise
 
     def _take_lock(self) -> None:
@@ -155,13 +161,15 @@ class SQLiteLedger(SteppedLedger):
         try:
             self._lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            raise LedgerError(
+            if "locked" not in str(error):
+                raise
+            raise LedgerInUse(
                 f"{self.path} is in use: one process at a time can open a ledger. End the other,"
                 f" or use another file ({error})"
             ) from error
 
     def _opened(self) -> Store:
-        version = self._version()
+        version = version_of(self._connection, self.path)
         _check(self._connection, self.path)
         if version != VERSION:
             self._migrate(version)
@@ -171,20 +179,6 @@ class SQLiteLedger(SteppedLedger):
         self._connection.execute("COMMIT")
         store.touched.clear()
         return store
-
-    def _version(self) -> int:
-        """Give the version of the schema, 0 for a new file."""
-        (kind,) = self._connection.execute("PRAGMA application_id").fetchone()
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if kind != APPLICATION_ID and (kind or version or tables):
-            raise LedgerError(f"{self.path} is a database of something else, and no ledger")
-        if version > VERSION:
-            raise LedgerError(
-                f"{self.path} was made by a newer skycore-async (schema {version}, this one knows"
-                f" {VERSION}): upgrade with pip install -U skycore-async"
-            )
-        return int(version)
 
     def _migrate(self, version: int) -> None:
         execute = self._connection.execute
@@ -208,6 +202,24 @@ class SQLiteLedger(SteppedLedger):
                     connection.close()
 
 
+def version_of(connection: Any, path: Path) -> int:
+    """Give the version of a file's schema, 0 for a new file.
+
+    Raises LedgerError where it is something else, or a newer ledger.
+    """
+    (kind,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if kind != APPLICATION_ID and (kind or version or tables):
+        raise LedgerError(f"{path} is a database of something else, and no ledger")
+    if version > VERSION:
+        raise LedgerError(
+            f"{path} was made by a newer skycore-async (schema {version}, this one knows"
+            f" {VERSION}): upgrade with pip install -U skycore-async"
+        )
+    return int(version)
+
+
 def _check(connection: Any, path: Path) -> None:
     """Make the file as durable as can be, and hold it to that."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -221,7 +233,8 @@ def _check(connection: Any, path: Path) -> None:
         )
 
 
-def _in_words(path: Path, error: sqlite3.Error) -> str:
+def in_words(path: Path, error: sqlite3.Error) -> str:
+    """Say what is wrong with a file, and what to do."""
     said = str(error)
     if "not a database" in said or "malformed" in said:
         return f"{path} is no ledger, or is damaged: {said}"
