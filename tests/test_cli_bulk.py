@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import pytest
@@ -31,7 +31,7 @@ from skycore_async.errors import (
 )
 from skycore_async.ledger.base import Intent, Submission
 from skycore_async.ledger.sqlite import SQLiteLedger
-from skycore_async.ledger.store import Store
+from skycore_async.ledger.steps import Step
 from skycore_async.messages import SMS, Accepted, Failed
 from skycore_async.simulator import API_KEY, Account, Simulator
 
@@ -171,7 +171,7 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
     assert send(text="x")["accepted"] == 1200
     recipients(f"{sheet}15550000110\n15551239000\n")
     asked = list[str]()
-    ask, step = SQLiteLedger.known, SQLiteLedger._run
+    ask, take = SQLiteLedger.known, SQLiteLedger.take
 
     async def known(self: SQLiteLedger, intent: Intent, **word: bool) -> Submission | None:
         asked.append(intent.key)
@@ -183,11 +183,11 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
     assert asked == ["promo:15551239000"]
     steps = list[object]()
 
-    async def counted(self: SQLiteLedger, do: Callable[[Store], Any]) -> Any:
-        steps.append(do)
-        return await step(self, do)
+    async def counted(self: SQLiteLedger, step: Step) -> Any:
+        steps.append(step)
+        return await take(self, step)
 
-    monkeypatch.setattr(SQLiteLedger, "_run", counted)
+    monkeypatch.setattr(SQLiteLedger, "take", counted)
     assert send(text="x")["already_done"] == 1201
     assert len(steps) < 10
 
@@ -199,14 +199,10 @@ def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
     recipients()
     send()
 
-    step = SQLiteLedger._run
+    async def gone(*_asked: object, **_settings: object) -> NoReturn:
+        raise LedgerError("the disk is gone")
 
-    async def run_step(self: SQLiteLedger, do: Callable[[Store], Any]) -> Any:
-        if "recall" in do.__qualname__:
-            raise LedgerError("the disk is gone")
-        return await step(self, do)
-
-    monkeypatch.setattr(SQLiteLedger, "_run", run_step)
+    monkeypatch.setattr(SQLiteLedger, "recall", gone)
     assert send()["already_done"] == 2
     assert simulator.requests == 2
 

@@ -36,6 +36,7 @@ from skycore_async.cluster.ledger import PostgresLedger
 from skycore_async.codes import FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
 from skycore_async.ledger.base import Intent, Ledger, MessageState, Submission
+from skycore_async.ledger.steps import SteppedLedger
 from skycore_async.messages import DeliveryReceipt, Notification, SentNotification
 from skycore_async.postbacks import parse_postback
 
@@ -235,6 +236,20 @@ async def test_a_key_with_other_content_is_refused(
         with pytest.raises(KeyConflict, match="'k'"):
             await ask(intent(content=b"two"), resend_in_doubt=True)
     assert await ledger.delivery(key="k") == before
+
+
+async def test_many_are_recalled_at_once(ledger: SteppedLedger) -> None:
+    """What is done comes back by its key; what is to be judged by itself does not."""
+    await sent(ledger, "done", accepted("T"))
+    await sent(ledger, "doubt", DOUBT)
+    await sent(ledger, "free", NOT_SENT)
+    await ledger.begin(intent("under way"))
+    asked = [intent(key) for key in ("done", "doubt", "free", "under way", "new")]
+    asked.append(intent("other", content=b"two"))
+    await sent(ledger, "other", accepted("U"))
+    assert await ledger.recall(asked) == {"done": accepted("T"), "doubt": DOUBT}
+    assert await ledger.recall(asked, resend_in_doubt=True) == {"done": accepted("T")}
+    assert await ledger.recall([]) == {}
 
 
 async def test_a_doubt_is_not_ended_by_finishing_again(ledger: Ledger) -> None:

@@ -32,10 +32,9 @@ import attrs
 import click
 
 from ..client import SkycoreClient
-from ..errors import KeyConflict, LedgerError, Rejected, SendingHalted
+from ..errors import LedgerError, Rejected, SendingHalted
 from ..ledger.base import Intent, MessageState, Submission, content_of, outcome_of
 from ..ledger.sqlite import SQLiteLedger
-from ..ledger.store import Store
 from ..messages import SMS, Failed, Outcome
 from .drafts import Draft, Drafter, Refused
 from .output import Exit, console
@@ -80,22 +79,14 @@ class _Recalling(SQLiteLedger):
             self.recalled.add(intent.key)
         return submission
 
-    async def recall(
+    async def drafted(
         self, drafts: Sequence[Draft], *, resend_in_doubt: bool
     ) -> dict[str, Submission]:
-        """Give what came of messages before, by their keys; those to be judged are not in it."""
+        """Give what came of drafts before, by their keys; those to be judged are not in it."""
         intents = [_intent(draft) for draft in drafts]
 
-        def step(store: Store) -> dict[str, Submission]:
-            found = {}
-            for intent in intents:
-                with suppress(KeyConflict):
-                    if known := store.known(intent, resend_in_doubt=resend_in_doubt):
-                        found[intent.key] = known
-            return found
-
         try:
-            return await self._run(step)
+            return await self.recall(intents, resend_in_doubt=resend_in_doubt)
         except LedgerError:
             return {}  # each message is asked for by itself then, and tells of it
 
@@ -171,7 +162,7 @@ class Run:
     ) -> AsyncGenerator[SMS, None]:
         with closing(self._drafts()) as drafts:
             while some := list(itertools.islice(drafts, _AT_A_TIME)):
-                known = await ledger.recall(some, resend_in_doubt=resend_in_doubt)
+                known = await ledger.drafted(some, resend_in_doubt=resend_in_doubt)
                 for draft in some:
                     key = draft.sms.key or ""
                     if submission := known.get(key):

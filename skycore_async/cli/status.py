@@ -22,7 +22,7 @@ from .output import Exit, console, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
     from ..ledger.base import Delivery, Summary
-    from ..ledger.one_process import OneProcessLedger
+    from ..ledger.steps import SteppedLedger
     from ..messages import Notification
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ def _check(file: Path) -> None:
         leave(f"{file} is empty, and no ledger")
 
 
-def _ask(file: Path, question: Callable[[OneProcessLedger], Awaitable[T]]) -> T:
+def _ask(file: Path, question: Callable[[SteppedLedger], Awaitable[T]]) -> T:
     import anyio
 
     from ..errors import LedgerError
@@ -117,7 +117,7 @@ def _ask(file: Path, question: Callable[[OneProcessLedger], Awaitable[T]]) -> T:
         leave(str(error))
 
 
-async def _list(ledger: OneProcessLedger, state: str, show: _Shown) -> None:
+async def _list(ledger: SteppedLedger, state: str, show: _Shown) -> None:
     from ..ledger.base import MessageState
 
     async for delivery in ledger.deliveries(MessageState(state)):

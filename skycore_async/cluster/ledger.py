@@ -132,11 +132,12 @@ class PostgresLedger(SteppedLedger):
 
     async def take(self, step: Step) -> Any:
         """Take a step, and return when what it wrote is on the disk of the server."""
-        if self._commits is None:
+        if self._commits is None or self._owner is None:
             raise LedgerError(
                 f"{self._database.name} is not open: use `async with`, or call"
                 " `await ledger.open()`"
             )
+        self._owner.check()
         if step.name == "begin":
             return await self._take_begin(self._commits, step)
         if step.name == "finish":

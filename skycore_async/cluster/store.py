@@ -28,7 +28,7 @@ from ..ledger.base import Intent, MessageState, Submission, known_or_conflict
 from ..ledger.commits import Waiting
 from ..ledger.opt_outs import OptOut
 from ..ledger.receipts import SETTLE_WITHIN
-from ..ledger.steps import UnderWay
+from ..ledger.steps import Step, UnderWay
 from .reading import submission
 from .receipts import Receipts
 from .schema import Connection
@@ -138,6 +138,15 @@ class Store(Receipts):
                 known = None if row is None else _known(waiting, row)
                 is_under_way = known is not None and known.state is MessageState.SENDING
                 waiting.result = None if is_under_way else known
+
+    def recall(
+        self, intents: Sequence[Intent], *, resend_in_doubt: bool = False
+    ) -> dict[str, Submission]:
+        """Give what came of many messages before, by their keys; no conflict is raised."""
+        settings = {"resend_in_doubt": resend_in_doubt}
+        asked = [Waiting(Step("known", (intent,), settings)) for intent in intents]
+        self.known(asked)
+        return {each.step.arguments[0].key: each.result for each in asked if each.result}
 
     def begin(self, together: Sequence[Waiting]) -> None:
         """Write intents; or tell what came of them before, or why they may not be begun."""

@@ -10,7 +10,7 @@ a step has touched what it waits for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
@@ -33,6 +33,10 @@ class Steps(Protocol):
 
     def known(self, intent: Intent, *, resend_in_doubt: bool) -> Submission | None:
         """Give what came of a message before; None where it may be begun or is under way."""
+        ...
+
+    def recall(self, intents: Sequence[Intent], *, resend_in_doubt: bool) -> dict[str, Submission]:
+        """Give what came of many messages before, by their keys; no conflict is raised."""
         ...
 
     def begin(
@@ -135,6 +139,16 @@ class SteppedLedger(ABC):
     async def known(self, intent: Intent, *, resend_in_doubt: bool = False) -> Submission | None:
         """Give what came of a message before; None where it may be begun or is under way."""
         return await self._run(Steps.known, intent, resend_in_doubt=resend_in_doubt)
+
+    async def recall(
+        self, intents: Sequence[Intent], *, resend_in_doubt: bool = False
+    ) -> dict[str, Submission]:
+        """Give what came of many messages before, by their keys, in one step.
+
+        Those that may be begun, are under way or have other content are not in it:
+        each of them is for `known` or `begin` to judge.
+        """
+        return await self._run(Steps.recall, intents, resend_in_doubt=resend_in_doubt)
 
     async def begin(
         self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from ..errors import RecipientOptedOut
+from ..errors import KeyConflict, RecipientOptedOut
 from ..messages import Notification
 from .base import Intent, MessageState, Submission, known_or_conflict
 from .opt_outs import OptOut, opt_out_of
@@ -119,6 +120,17 @@ class Store(Reading):
             intent, row[0], _submission(row), resend_in_doubt=resend_in_doubt
         )
         return None if known is None or known.state is MessageState.SENDING else known
+
+    def recall(
+        self, intents: Sequence[Intent], *, resend_in_doubt: bool = False
+    ) -> dict[str, Submission]:
+        """Give what came of many messages before, by their keys; no conflict is raised."""
+        found = {}
+        for intent in intents:
+            with suppress(KeyConflict):
+                if known := self.known(intent, resend_in_doubt=resend_in_doubt):
+                    found[intent.key] = known
+        return found
 
     def begin(
         self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False

@@ -27,8 +27,8 @@ import anyio
 import anyio.to_thread
 
 from ..errors import LedgerError
-from .one_process import OneProcessLedger, Step
 from .sqlite import LedgerInUse, SQLiteLedger, in_words, version_of
+from .steps import Step, SteppedLedger
 from .store import VERSION, Store
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ T = TypeVar("T")
 _PATIENCE: Final = 5.0  # seconds, for an owner that is just opening it
 
 
-class LedgerView(OneProcessLedger):
+class LedgerView(SteppedLedger):
     """Read the file `path`, whoever has it open; what would change it raises LedgerError.
 
     Raises LedgerError where the file cannot be read.
@@ -57,7 +57,8 @@ class LedgerView(OneProcessLedger):
         if self._connection is not None:
             await self._in_turn(self._connection.close)
 
-    async def _run(self, step: Step[T]) -> T:
+    async def take(self, step: Step) -> Any:
+        """Take a step that only reads."""
         return await self._in_turn(lambda: self._asked(step))
 
     async def _in_turn(self, do: Callable[[], T]) -> T:
@@ -82,11 +83,11 @@ class LedgerView(OneProcessLedger):
             self._connection.close()
             raise
 
-    def _asked(self, step: Step[T]) -> T:
+    def _asked(self, step: Step) -> Any:
         execute = self._connection.execute
         execute("BEGIN")  # what one question asks is of one moment
         try:
-            return step(Store(self._connection, clock=time.time))
+            return step.take(Store(self._connection, clock=time.time))
         finally:
             with suppress(sqlite3.Error):
                 execute("ROLLBACK")
@@ -102,12 +103,12 @@ def _in_words(path: Path, error: sqlite3.Error) -> str:
 
 
 @asynccontextmanager
-async def looked_at(path: Path) -> AsyncIterator[OneProcessLedger]:
+async def looked_at(path: Path) -> AsyncIterator[SteppedLedger]:
     """Open a ledger to read it: in order, or beside the process that has it open.
 
     Raises LedgerError where it can be neither.
     """
-    ledger: OneProcessLedger = SQLiteLedger(path)
+    ledger: SteppedLedger = SQLiteLedger(path)
     try:
         await ledger.open()
     except LedgerInUse:
