@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from . import imports, ledger, memory, pace, parsing, peers, receiving, reliability, sending
+from . import (
+    imports,
+    ledger,
+    memory,
+    pace,
+    parsing,
+    peers,
+    receiving,
+    reliability,
+    sending,
+    shared_pace,
+)
 from .harness import machine, table
 
 BENCHMARKS = {
@@ -14,6 +25,7 @@ BENCHMARKS = {
     "peers": peers.measure,
     "memory": memory.measure,
     "pace": pace.measure,
+    "shared_pace": shared_pace.measure,
     "ledger": ledger.measure,
     "receiving": receiving.measure,
     "reliability": reliability.measure,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .client import SkycoreClient
+    from .cluster.limiter import PostgresLimiter
     from .codes import DeliveryState, FailureReason, Scope
     from .errors import (
         AuthenticationFailed,
@@ -100,6 +101,7 @@ __all__ = [
     "PermissionDenied",
     "PostbackError",
     "PostbackReceiver",
+    "PostgresLimiter",
     "QuotaExhausted",
     "RateLimiter",
     "RecipientBlocked",
@@ -127,6 +129,7 @@ __all__ = [
 
 _ROOMS: Final = {
     "client": ("SkycoreClient",),
+    "cluster.limiter": ("PostgresLimiter",),
     "codes": ("DeliveryState", "FailureReason", "Scope"),
     "ledger.base": ("Delivery", "Ledger", "MessageState", "Summary"),
     "ledger.memory": ("MemoryLedger",),

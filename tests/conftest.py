@@ -8,11 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
-import postgres
 import pytest
 from fault_server import client_context
 from hypothesis import settings as hypothesis_settings
 
+from benchmarks import postgres
 from skycore_async import AiohttpTransport, HttpxTransport, SkycoreClient
 
 # How long a case takes says more of the machine than of the code; and a gate

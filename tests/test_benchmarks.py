@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import shared_pace
 from benchmarks.harness import at_most, table
 from benchmarks.pace import most_in_a_second
 
@@ -40,3 +41,22 @@ def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_most_starts_in_a_second_are_found(starts: list[float], most: int) -> None:
     """A second begins anywhere, and a start just one second later is not in it."""
     assert most_in_a_second(starts) == most
+
+
+def test_a_shared_pace_is_judged_by_all_that_came() -> None:
+    """How far off the rate, the most in a second, and the share that is farthest from fair."""
+    came = [
+        (f"1555123000{process}", 7 + number / 250)
+        for process, count in enumerate((240, 260, 250, 270))
+        for number in range(count)
+    ]
+    found = shared_pace.judged(came, seconds=1.0)
+    assert found.off == pytest.approx(0.0)
+    assert found.most == 240 + 3 * 250
+    assert found.unfair == pytest.approx(15 / 255 * 100)
+
+
+def test_a_process_that_sent_nothing_has_no_fair_share() -> None:
+    """One that is shut out is as unfair as can be."""
+    came = [(f"1555123000{process}", float(number)) for process in range(3) for number in range(8)]
+    assert shared_pace.judged(came, seconds=1.0).unfair == pytest.approx(100.0)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from postgres import Server
 
+from benchmarks.postgres import Server
 from skycore_async.cluster.database import Database
 from skycore_async.cluster.schema import VERSION, check, migrate
 from skycore_async.errors import ConfigurationError, LedgerError

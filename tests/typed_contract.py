@@ -23,6 +23,7 @@ from skycore_async import (
     InboundSMS,
     InvalidMessage,
     Ledger,
+    Limiter,
     MemoryLedger,
     MessageState,
     Notification,
@@ -30,7 +31,9 @@ from skycore_async import (
     Outcome,
     OutcomeUnknown,
     PostbackReceiver,
+    PostgresLimiter,
     QuotaExhausted,
+    RateLimiter,
     Rejected,
     Request,
     Response,
@@ -107,6 +110,16 @@ def give_transports() -> None:
     transports: list[Transport] = [OwnTransport(), HttpxTransport(max_in_flight=5, proxy=None)]
     SkycoreClient(transport=transports[0])
     SkycoreClient(transport=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
+async def share_a_pace(own: Limiter) -> None:
+    """Give limiters in place of a rate."""
+    async with PostgresLimiter("postgresql:///orders", "promo", 1000, burst=20) as limiter:
+        assert_type(limiter, PostgresLimiter)
+        limiters: list[Limiter] = [limiter, RateLimiter(200), own]
+        SkycoreClient(rate=limiters[0])
+    PostgresLimiter("postgresql:///orders", "promo")  # type: ignore[call-arg]
+    PostgresLimiter("postgresql:///orders", 1000)  # type: ignore[call-arg, arg-type]
 
 
 async def keep_a_ledger(own: Ledger) -> None:

@@ -88,6 +88,6 @@ class Database:
         return connection
 
 
-def in_words(error: psycopg.Error) -> str:
+def in_words(error: Exception) -> str:
     """Give the first line of what the server or its library said."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

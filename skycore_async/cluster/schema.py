@@ -74,10 +74,10 @@ CREATE TABLE skycore.paces (
     name text PRIMARY KEY,
     rate double precision NOT NULL,
     burst integer NOT NULL,
-    due double precision NOT NULL,
-    share double precision NOT NULL,
-    slowed_at double precision NOT NULL,
-    paused_until double precision NOT NULL
+    due double precision NOT NULL DEFAULT 0,
+    share double precision NOT NULL DEFAULT 1,
+    halvings bigint NOT NULL DEFAULT 0,
+    paused_until double precision NOT NULL DEFAULT 0
 );
 CREATE TABLE skycore.campaigns (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,7 +1,7 @@
-"""A real PostgreSQL, from its wheel: one server for a test run, started where it is first used.
+"""A real PostgreSQL, from its wheel, for benchmarks and tests.
 
 It listens on a Unix socket in a temporary directory, keeps `fsync` on, and is
-stopped when the run ends.  Each test gets the tables empty.
+stopped when what ran it ends.  Tests share one, and each gets the tables empty.
 """
 
 from __future__ import annotations
