@@ -37,6 +37,17 @@ def test_the_margin_holds_the_lateness() -> None:
     assert (1 - MARGIN) * (1 + LATE) <= 1
 
 
+@pytest.mark.parametrize(
+    ("rate", "late"), [(1000, 0.0105), (100, 0.015), (1, 0.515), (1.99, 0.0126)]
+)
+def test_a_slow_pace_leaves_more_time_to_be_late(paces: Paces, rate: float, late: float) -> None:
+    """Where a second has part of a place left, half of that is for those who are late."""
+    given = paces.pace(rate).ask(Ask(count=1)).late
+    assert given == pytest.approx(late, rel=0.01)
+    within = (rate * (1 - MARGIN)) * (1 + given)  # turns that can begin in one second
+    assert within < int(rate) + 1
+
+
 @pytest.mark.parametrize("burst", [1, 3])
 def test_turns_follow_the_schedule_and_a_burst_comes_at_once(paces: Paces, burst: int) -> None:
     """After idling `burst` are due at once, and then one every 1 / rate seconds, and 1 % more."""
@@ -211,7 +222,7 @@ def test_connections_that_ask_at_once_get_different_turns(dsn: str) -> None:
 
 
 @given(
-    rate=st.floats(20, 500),
+    rate=st.floats(0.5, 500),
     burst=st.integers(1, 10),
     steps=st.lists(
         st.tuples(
@@ -225,6 +236,8 @@ def test_connections_that_ask_at_once_get_different_turns(dsn: str) -> None:
     ),
     throttled=st.none() | st.integers(0, 150),
 )
+@example(rate=1.9, burst=1, steps=[(0, 0.009, 0.0), (0, 0.5, 0.0)], throttled=None)
+@example(rate=0.5, burst=3, steps=[(0, 0.0, 0.0), (0, 0.009, 0.0)], throttled=1)
 @example(rate=100, burst=1, steps=[(0, LATE * 0.99, 0.0)], throttled=None)  # none is lost
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_second_sees_more_than_rate_and_burst(
@@ -237,6 +250,8 @@ def test_no_second_sees_more_than_rate_and_burst(
     """However processes come by turns, wake late, are slow or throttled, no second is too full."""
     pace = paces.pace(rate, burst, name=f"{rate} {burst} {paces.time.now}")
     processes = [Turns() for _ in range(3)]
+    for each in processes:  # which know from the first how far the clocks are apart
+        each.granted(paces.throttle(pace, 0.0, 0, halve=False), paces.time.now)
     starts: list[float] = []
     for number, (process, late, took) in enumerate(itertools.islice(itertools.cycle(steps), 150)):
         turns = processes[process]

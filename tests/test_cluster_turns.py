@@ -5,6 +5,7 @@ Strategy: all of it is arithmetic, so times are plain numbers.
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from skycore_async.cluster.turns import AHEAD, LATE, Ask, Grant, Throttle, Turns
@@ -54,12 +55,15 @@ def test_a_turn_begins_when_it_is_due_and_once() -> None:
 
 
 def test_a_turn_that_is_missed_is_lost() -> None:
-    """A turn begins up to LATE after its moment, and no later."""
+    """A turn begins up to LATE after its moment, or what the answer said, and no later."""
     assert holding(1.0).start(1.0 + LATE)
     assert not holding(1.0).start(1.001 + LATE)
     late = holding(1.0, 2.0)
     assert late.start(2.0)
     assert not late.start(2.0)
+    slow = Turns()
+    slow.granted(attrs.evolve(turns_at(1.0), late=0.5), 0.0)
+    assert slow.start(1.5)
 
 
 def test_as_many_are_asked_for_as_wait() -> None:

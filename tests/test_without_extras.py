@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("without_extras.py")
-EXTRAS = ("aiohttp", "click", "opentelemetry", "rich", "starlette", "uvicorn")
+EXTRAS = ("aiohttp", "click", "opentelemetry", "psycopg", "rich", "starlette", "uvicorn")
 
 
 def test_core_and_client_need_no_extra_and_the_rest_names_its_own() -> None:

@@ -49,8 +49,8 @@ class PostgresLimiter:
     a throttle answer to one slows all.  The rate and burst of whoever opened it
     last hold for all, so that a new rate can be rolled out.  The schedule runs 1 %
     below the rate, so that a turn which begins a little late makes no second too
-    full; a turn that is missed by more than 10 ms is lost.  While the database
-    cannot be reached nothing starts.
+    full; one that is missed by more than 10 ms, or half the time to the next where
+    that is more, is lost.  While the database cannot be reached nothing starts.
 
     Open it with `async with`, or with `open` and `aclose`, around the clients that
     use it; it belongs to one event loop.  `clock` gives seconds that only grow,

@@ -9,7 +9,8 @@ Rules:
 
 * The schedule runs `MARGIN` below the rate.  That is what lets each turn begin
   as late as `LATE` after its moment, and no second still see more starts than
-  `rate + burst`.
+  `rate + burst`.  At a low rate that leaves part of a place more; half of it is
+  given to those who are late, half kept for what happens on the road.
 * One who asks gets no more turns than fall into `HORIZON`, so that those who ask
   by turns share alike.
 * No turn is given that is long ahead: who would wait longer is told to ask
@@ -40,6 +41,7 @@ PLACES: Final = 16  # or so many turns at the full rate, if that is more
 _CONSTANTS: Final = {
     "horizon": HORIZON,
     "kept": 1 - MARGIN,
+    "late": LATE,
     "farthest": FARTHEST,
     "places": float(PLACES),
     "slowest": SLOWEST,
@@ -89,18 +91,22 @@ _RESERVE: Final = f"""{_ROW}, speed AS (
 UPDATE skycore.paces AS kept
 SET due = next + count / speed FROM plan WHERE kept.name = plan.name
 RETURNING now, greatest(0, plan.paused_until - now), plan.halvings, count::int, first, 1 / speed,
-    soonest, CASE WHEN count = 0 THEN least(greatest(0, first - far), %(time)s) ELSE 0 END
+    soonest, CASE WHEN count = 0 THEN least(greatest(0, first - far), %(time)s) ELSE 0 END,
+    %(late)s + ((floor(plan.rate) + 1) / (plan.rate * %(kept)s) - 1 - %(late)s) / 2
 """  # noqa: S608 - of our own words alone
 
-_THROTTLE: Final = f"""{_ROW}
+# What is used of the burst stays used: the schedule is as many turns ahead as it was.
+_THROTTLE: Final = f"""{_ROW}, halved AS (
+    SELECT *, CASE WHEN %(halve)s AND halvings = %(halvings)s
+        THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it
+    FROM pace
+)
 UPDATE skycore.paces AS kept
-SET (share, halvings) = (
-        CASE WHEN %(halve)s AND pace.halvings = %(halvings)s
-            THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END,
-        pace.halvings + (%(halve)s AND pace.halvings = %(halvings)s)::int
-    ),
-    paused_until = greatest(pace.paused_until, now + %(pause)s)
-FROM pace WHERE kept.name = pace.name
+SET share = left_of_it,
+    halvings = halved.halvings + (%(halve)s AND halved.halvings = %(halvings)s)::int,
+    due = now + greatest(0, halved.due - now) * recovered / left_of_it,
+    paused_until = greatest(halved.paused_until, now + %(pause)s)
+FROM halved WHERE kept.name = halved.name
 RETURNING now, greatest(0, kept.paused_until - now), kept.halvings
 """  # noqa: S608 - the same
 
@@ -185,5 +191,5 @@ class Pace:
         received = self._clock()
         if row is None:
             raise psycopg.OperationalError("its row is removed again and again")
-        names = ("now", "pause", "halvings", "count", "first", "gap", "soonest", "wait")
+        names = ("now", "pause", "halvings", "count", "first", "gap", "soonest", "wait", "late")
         return Grant(sent=sent, received=received, **dict(zip(names, row, strict=False)))

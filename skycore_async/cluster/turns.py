@@ -8,8 +8,10 @@ Rules:
 
 * A turn is never earlier here than it is there.  The answer was made after it
   was asked for and before it came, which bounds how far the clocks are apart;
-  a bound that was crossed means that one was set, and is drawn anew.
-* A turn is used within `LATE`, or is lost; the schedule is drawn for that.
+  a bound that was crossed means that one was set, and is drawn anew.  It may be
+  later here, by no more than the quickest answer took.
+* A turn is used within `LATE`, or what the answer gave in its place, or is lost;
+  the schedule is drawn for that.
 * Nobody hoards: as many turns are asked for as wait, and the next only shortly
   before the last is due.
 * A throttle answer gives up every turn held, until its pause is over.  It
@@ -62,8 +64,9 @@ class Grant:
 
     It grants `count` turns, one every `gap` seconds from `first` on, though none
     before `soonest`; where it grants none, ask again after `wait` seconds.
-    Nobody starts for `pause` seconds.  `halvings` is how often the rate was
-    halved.  `sent` and `received` are on the clock of who asked.
+    A turn may begin `late` seconds after its moment.  Nobody starts for `pause`
+    seconds.  `halvings` is how often the rate was halved.  `sent` and `received`
+    are on the clock of who asked.
     """
 
     now: float
@@ -76,6 +79,7 @@ class Grant:
     gap: float = 0.0
     soonest: float = 0.0
     wait: float = 0.0
+    late: float = LATE
 
 
 class Turns:
@@ -83,6 +87,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._held: deque[float] = deque()
+        self._late = LATE
         self._offset = math.inf  # what to add to the database's time
         self._delay = 0.0
         self._ask_not_before = -math.inf
@@ -94,7 +99,7 @@ class Turns:
 
     def start(self, now: float) -> bool:
         """Use a turn, if one is due; those that nobody used in time are lost."""
-        while self._held and self._held[0] + LATE < now:
+        while self._held and self._held[0] + self._late < now:
             self._held.popleft()
         if not self._held or self._held[0] > now:
             return False
@@ -129,6 +134,7 @@ class Turns:
         took = now - grant.sent
         self._delay = min(_LONGEST, max(took, self._delay * _FORGET))
         self._retry = _FIRST_RETRY
+        self._late = grant.late
         self._keep_time(grant)
         if grant.halvings != self._halvings:
             self._halvings = grant.halvings
