@@ -168,9 +168,12 @@ async def test_a_turn_that_is_due_and_nobody_waits_for_is_given_at_once(
                 group.start_soon(limiter.wait)
                 await until(lambda: bool(limiter._turns._held))
                 assert limiter.start_now() is None
+                paces.time.now += full(10) + 1e-3
+                assert limiter.start_now() is None
                 scope.cancel()
+        paces.time.now -= 0.05
         assert limiter.start_now() is None
-        paces.time.now += full(10)
+        paces.time.now += 0.05
         assert limiter.start_now() == paces.time.now
         assert limiter.start_now() is None
 
@@ -235,10 +238,11 @@ async def test_a_throttle_answer_to_one_is_heard_by_the_other(dsn: str) -> None:
     async with PostgresLimiter(dsn, "promo", 1000) as other:
         async with PostgresLimiter(dsn, "promo", 1000) as limiter:
             limiter.slow_down(started=await limiter.wait(), retry_after=600)
+            await until(lambda: not limiter._is_asking)
+            assert halvings(dsn) == 1
             with anyio.move_on_after(0.05):
                 await limiter.wait()
                 pytest.fail("it started while it was paused")
-        assert halvings(dsn) == 1
         with anyio.move_on_after(0.05):
             await other.wait()
             pytest.fail("the other started while it was paused")
@@ -301,12 +305,13 @@ async def test_who_waits_when_it_is_closed_is_told(dsn: str, paces: Paces) -> No
         sleepers.held = True
 
         async def send() -> None:
-            with pytest.raises(RuntimeError, match="closed"):
+            with pytest.raises(RuntimeError, match="closed"), anyio.fail_after(20):
                 await limiter.wait()
 
         async with anyio.create_task_group() as group:
             group.start_soon(send)
-            await until(lambda: limiter._waiting > 0 and not limiter._is_asking)
+            group.start_soon(send)
+            await until(lambda: limiter._waiting == 2 and not limiter._is_asking)
             await limiter.aclose()
             sleepers.held = False
 
