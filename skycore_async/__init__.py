@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .client import SkycoreClient
+    from .cluster.ledger import PostgresLedger
     from .cluster.limiter import PostgresLimiter
     from .codes import DeliveryState, FailureReason, Scope
     from .errors import (
@@ -101,6 +102,7 @@ __all__ = [
     "PermissionDenied",
     "PostbackError",
     "PostbackReceiver",
+    "PostgresLedger",
     "PostgresLimiter",
     "QuotaExhausted",
     "RateLimiter",
@@ -129,6 +131,7 @@ __all__ = [
 
 _ROOMS: Final = {
     "client": ("SkycoreClient",),
+    "cluster.ledger": ("PostgresLedger",),
     "cluster.limiter": ("PostgresLimiter",),
     "codes": ("DeliveryState", "FailureReason", "Scope"),
     "ledger.base": ("Delivery", "Ledger", "MessageState", "Summary"),

@@ -16,7 +16,6 @@ import attrs
 import psycopg
 import pytest
 from anyio.to_thread import run_sync
-from postgres import running
 from test_ledger_contract import (
     DELIVERED,
     DOUBT,
@@ -34,8 +33,8 @@ from test_ledger_contract import (
     state_of,
 )
 
-from skycore_async import KeyConflict, LedgerError, MessageState
-from skycore_async.cluster.ledger import PostgresLedger
+from benchmarks.postgres import running
+from skycore_async import KeyConflict, LedgerError, MessageState, PostgresLedger
 from skycore_async.cluster.store import Store, Superseded
 from skycore_async.ledger.commits import Waiting
 from skycore_async.ledger.steps import Step

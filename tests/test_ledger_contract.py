@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import anyio
 import attrs
-import postgres
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import given, settings
@@ -31,8 +30,8 @@ from hypothesis.stateful import (
 )
 from wire_cases import CASES
 
-from skycore_async import MemoryLedger, SQLiteLedger
-from skycore_async.cluster.ledger import PostgresLedger
+from benchmarks import postgres
+from skycore_async import MemoryLedger, PostgresLedger, SQLiteLedger
 from skycore_async.codes import FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
 from skycore_async.ledger.base import Intent, Ledger, MessageState, Submission

@@ -31,6 +31,7 @@ from skycore_async import (
     Outcome,
     OutcomeUnknown,
     PostbackReceiver,
+    PostgresLedger,
     PostgresLimiter,
     QuotaExhausted,
     RateLimiter,
@@ -118,6 +119,10 @@ async def share_a_pace(own: Limiter) -> None:
         assert_type(limiter, PostgresLimiter)
         limiters: list[Limiter] = [limiter, RateLimiter(200), own]
         SkycoreClient(rate=limiters[0])
+    async with PostgresLedger("postgresql:///orders", lease=60) as ledger:
+        assert_type(ledger, PostgresLedger)
+        assert_type(await ledger.delivery("T"), Delivery | None)
+        SkycoreClient(ledger=ledger)
     PostgresLimiter("postgresql:///orders", "promo")  # type: ignore[call-arg]
     PostgresLimiter("postgresql:///orders", 1000)  # type: ignore[call-arg, arg-type]
 

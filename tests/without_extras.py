@@ -20,6 +20,7 @@ ANSWER = (
     b"<TO>15551234888</TO></RESPONSE>"
 )
 NEEDS = {
+    "skycore_async.cluster.ledger": "postgres",
     "skycore_async.cluster.limiter": "postgres",
     "skycore_async.serving": "server",
     "skycore_async.telemetry": "otel",
