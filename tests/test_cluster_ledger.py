@@ -461,6 +461,21 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
             assert await ledger.delivery(key="other") is None
 
 
+async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> None:
+    """Its caller is told, and need do nothing: it is there once the server is."""
+    with running() as server:
+        dsn = server.dsn()
+        async with PostgresLedger(dsn, clock=Clock(), patience=0, lease=0.1) as ledger:
+            await ledger.begin(intent())
+            await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost"):
+                await ledger.finish("k", accepted())
+            await run_sync(server.start)
+            with anyio.fail_after(10):
+                while await state_of(ledger, "k") is not S.ACCEPTED:  # noqa: ASYNC110 - as above
+                    await anyio.sleep(0.01)
+
+
 async def test_who_writes_while_the_server_restarts_waits() -> None:
     """Within its patience a ledger goes on as if nothing had been."""
     with running() as server:

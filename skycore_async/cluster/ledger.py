@@ -9,7 +9,8 @@ Rules:
 * What was being sent by a holder that let its time run out is in doubt, which any
   other finds out.  If it was only late, its outcomes count all the same.
 * A lost connection is made again, and what was being written is written again:
-  every step can be repeated.  Where that takes too long, it is a LedgerError.
+  every step can be repeated.  Where that takes too long, it is a LedgerError,
+  and if it was an outcome, it is tried again for as long as the ledger is open.
 * Whatever is waited for may be changed by another process, so that who waits also
   looks again from time to time.
 """
@@ -91,6 +92,7 @@ class PostgresLedger(SteppedLedger):
         self._holder = 0
         self._attempt = itertools.count(1)
         self._under_way: dict[str, tuple[int, bytes]] = {}  # the attempt, and the content
+        self._unwritten: dict[str, Step] = {}  # outcomes, by their keys
         self._owner: TaskOwner | None = None
         self._commits: Commits | None = None
 
@@ -141,12 +143,7 @@ class PostgresLedger(SteppedLedger):
         if step.name == "begin":
             return await self._take_begin(self._commits, step)
         if step.name == "finish":
-            key = step.arguments[0]
-            attempt, _ = self._under_way.get(key, (0, None))
-            step.settings["attempt"] = attempt
-            await self._commits.take(step)
-            self._under_way.pop(key, None)
-            return None
+            return await self._take_finish(self._commits, step)
         return await self._commits.take(step)
 
     async def _take_begin(self, commits: Commits, step: Step) -> Any:
@@ -168,6 +165,18 @@ class PostgresLedger(SteppedLedger):
                 del self._under_way[intent.key]
                 self._news.tell({intent.key})
 
+    async def _take_finish(self, commits: Commits, step: Step) -> None:
+        key: str = step.arguments[0]
+        attempt, _ = self._under_way.get(key, (0, None))
+        step.settings["attempt"] = attempt
+        try:
+            await commits.take(step)
+        except LedgerError:
+            self._unwritten[key] = step
+            raise
+        self._under_way.pop(key, None)
+        self._unwritten.pop(key, None)
+
     async def _hear(self, news: anyio.Event) -> None:
         with anyio.move_on_after(POLL):
             await news.wait()
@@ -179,6 +188,8 @@ class PostgresLedger(SteppedLedger):
                 return
             try:
                 await self.take(Step("alive"))
+                for step in tuple(self._unwritten.values()):
+                    await self.take(step)
             except LedgerError as error:
                 _log.warning("%s", error)
 
