@@ -52,10 +52,12 @@ class Sleepers:
     def __init__(self, time: Time) -> None:
         self._time = time
         self.held = False
+        self.is_asleep = False
 
     async def sleep(self, seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
         while self.held:
+            self.is_asleep = True
             await anyio.lowlevel.checkpoint()
         self._time.now += seconds + 1e-5  # the database's clock has microseconds
 
@@ -166,7 +168,7 @@ async def test_a_turn_that_is_due_and_nobody_waits_for_is_given_at_once(
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(limiter.wait)
-                await until(lambda: bool(limiter._turns._held))
+                await until(lambda: bool(limiter._turns._held) and sleepers.is_asleep)
                 assert limiter.start_now() is None
                 paces.time.now += full(10) + 1e-3
                 assert limiter.start_now() is None

@@ -29,6 +29,7 @@ from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.ledger.base import Delivery, Intent, MessageState, Submission
 from skycore_async.ledger.memory import MemoryLedger
 from skycore_async.ledger.sqlite import SQLiteLedger
+from skycore_async.ledger.steps import Step
 from skycore_async.messages import (
     DeliveryReceipt,
     Notification,
@@ -428,15 +429,19 @@ def test_its_repr_shows_no_secret() -> None:
 # What is tried again.
 
 
+class Breaking(Step):
+    """A step that fails when it has written."""
+
+    def take(self, store: object) -> Any:
+        super().take(store)
+        raise OSError(f"no space left for {NUMBER}")
+
+
 class Broken(MemoryLedger):
     """A ledger that fails at the third notification of a call."""
 
     async def record(self, *notifications: Notification) -> None:
-        def step(store: Any) -> None:
-            store.record(notifications[:2])
-            raise OSError(f"no space left for {NUMBER}")
-
-        await self._run(step)
+        await self.take(Breaking("record", (notifications[:2],)))
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> str:
