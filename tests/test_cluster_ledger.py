@@ -320,13 +320,12 @@ async def test_the_outcome_of_an_attempt_is_not_that_of_the_next(opened: Open, s
 def chunk(sql: Any, state: str = "running", epoch: int = 1) -> int:
     """Make a campaign of one chunk, and give the chunk's id."""
     ((campaign,),) = sql(
-        "INSERT INTO skycore.campaigns (name, state, settings) VALUES ('c', %s, '{}')"
-        " RETURNING id",
+        "INSERT INTO skycore.campaigns (name, state) VALUES ('c', %s) RETURNING id",
         state,
     )
     ((id_,),) = sql(
-        "INSERT INTO skycore.chunks (campaign, number, messages, count, epoch)"
-        " VALUES (%s, 1, '[]', 0, %s) RETURNING id",
+        "INSERT INTO skycore.chunks (campaign, number, keys, messages, epoch)"
+        " VALUES (%s, 1, '{}', '{}', %s) RETURNING id",
         campaign,
         epoch,
     )

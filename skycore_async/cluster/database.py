@@ -30,6 +30,8 @@ _TIMERS: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+# A process that was stopped in the middle of a transaction keeps nobody out for long.
+_SETTINGS: Final = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '10s'"
 
 
 class Database:
@@ -47,7 +49,9 @@ class Database:
                 "dsn: this is not a PostgreSQL connection string; one is"
                 f" postgresql://user@host/database ({type(error).__name__})"
             ) from None
-        self._conninfo = make_conninfo(**{"application_name": "skycore-async", **_TIMERS, **given})
+        self.conninfo: Final = make_conninfo(
+            **{"application_name": "skycore-async", **_TIMERS, **given}
+        )
         place = given.get("host") or given.get("hostaddr") or "its default place"
         self.name = f"PostgreSQL database {given.get('dbname') or '(default)'} at {place}"
 
@@ -59,9 +63,9 @@ class Database:
 
         Raises psycopg.OperationalError where it cannot be reached.
         """
-        connection = psycopg.connect(self._conninfo, autocommit=True)
+        connection = psycopg.connect(self.conninfo, autocommit=True)
         try:
-            connection.execute("SET synchronous_commit = on")
+            connection.execute(_SETTINGS)
         except BaseException:
             connection.close()
             raise

@@ -84,21 +84,23 @@ CREATE TABLE skycore.campaigns (
     name text NOT NULL UNIQUE,
     state text NOT NULL,
     reason text,
-    settings text NOT NULL,
     created timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE skycore.chunks (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     campaign bigint NOT NULL REFERENCES skycore.campaigns,
     number integer NOT NULL,
-    messages text NOT NULL,
-    count integer NOT NULL,
+    keys text[] COLLATE "C" NOT NULL,
+    messages text[] NOT NULL,
     epoch bigint NOT NULL DEFAULT 0,
     state text NOT NULL DEFAULT 'waiting',
+    holder text,
     held_until timestamptz,
+    due timestamptz NOT NULL DEFAULT now(),
     tally text,
     UNIQUE (campaign, number)
 );
+CREATE INDEX chunks_to_send ON skycore.chunks (number, id) WHERE state <> 'done';
 """
 
 # What leads from one version of the schema to the next, by the one it leads from.
