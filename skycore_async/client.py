@@ -126,6 +126,19 @@ class SkycoreClient:
         view._is_view = True
         return view
 
+    def over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
+        """Give a view of this client, which has a ledger, over another view of that ledger.
+
+        It sends over the same connections, at the same pace, and as `with_options`
+        does closes nothing; of the messages in flight, so many may be its own.
+        """
+        view = object.__new__(type(self))
+        view._settings = self._settings
+        view._sender = self._sender.over(ledger)
+        view._max_in_flight = max_in_flight
+        view._is_view = True
+        return view
+
     async def send_sms(
         self,
         *,

@@ -17,7 +17,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Self
 
 import anyio
 
@@ -43,6 +43,13 @@ class Journal:
         self._clock = clock
         self._unwritten: dict[str, Submission] = {}
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
+
+    def over(self, ledger: Ledger) -> Self:
+        """Give the same journal over another view of its ledger, with the slots of this one."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._ledger = ledger
+        return other
 
     async def recorded(self, message: SMS, resolved: SMS, settings: Settings) -> Outcome | None:
         """Give what came of a message before; None where it is to be sent, or is under way."""

@@ -17,11 +17,12 @@ Rules:
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import attrs
@@ -38,6 +39,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .journal import Journal
+    from .ledger.base import Ledger
     from .telemetry import Telemetry
 
 _log: Final = logging.getLogger("skycore_async")
@@ -83,6 +85,13 @@ class Sender:
         self._limiter = limiter
         self._chance = chance
         self._telemetry = telemetry
+
+    def over(self, ledger: Ledger) -> Self:
+        """Give the same sender over another view of its ledger."""
+        other = copy.copy(self)
+        if self.journal is not None:
+            other.journal = self.journal.over(ledger)
+        return other
 
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
