@@ -23,6 +23,8 @@ from skycore_async.simulator import API_KEY
 IN_FLIGHT = 10
 TERMS = Terms(lease=1.5, sweep=0.3, poll=0.05, retry=0.3, longest=1.0)
 
+_LONGEST = 45  # seconds, after which it hangs
+
 
 async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Worker:
     """Work until nothing is left, or until stopped by SIGTERM."""
@@ -47,7 +49,8 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
         )
         async with anyio.create_task_group() as group:
             group.start_soon(_hear, worker)
-            await worker.run()
+            with anyio.fail_after(_LONGEST):
+                await worker.run()
             group.cancel_scope.cancel()
         await desk.aclose()
     return worker

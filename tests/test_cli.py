@@ -14,7 +14,19 @@ from click.testing import CliRunner
 from skycore_async.cli.commands import COMMANDS, Commands, skycore
 from skycore_async.cli.output import Exit
 
-ORDER = ["demo", "send", "bulk", "status", "report", "listen", "simulate", "parse", "segments"]
+ORDER = [
+    "demo",
+    "send",
+    "bulk",
+    "worker",
+    "cluster",
+    "status",
+    "report",
+    "listen",
+    "simulate",
+    "parse",
+    "segments",
+]
 MINE = ["send", "status", "listen", "simulate", "parse", "segments"]
 
 LOADED = """

@@ -43,6 +43,13 @@ _count: Final = click.IntRange(min=1)
 @click.option(
     "--ledger", type=_file, help="The file that remembers what was sent [RECIPIENTS.db]."
 )
+@click.option(
+    "--cluster",
+    metavar="DSN",
+    is_flag=False,
+    flag_value="",
+    help="Load them for `skycore worker` to send; without DSN, into that of SKYCORE_DSN.",
+)
 @click.option("--campaign", metavar="NAME", help="What the keys begin with [RECIPIENTS].")
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")
 @click.option("--text-column", metavar="NAME", help="The column of the texts [text].")
@@ -112,6 +119,7 @@ def bulk(**given: Any) -> None:
       skycore bulk promo.csv --text "Hi {name}, your code is {code}" --dry-run
       skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20
       skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
+      skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
     """  # noqa: D301 - click knows a paragraph that it must not wrap by the character itself
     from .bulk_job import Job, name_of
     from .recipients import SheetError

@@ -31,6 +31,7 @@ import click
 
 from ..errors import ConfigurationError, LedgerError
 from .drafts import Drafter, Refused, Wishes
+from .dsn import dsn_of
 from .estimate import Estimate, Survey, preview
 from .output import Exit, emit, leave, read_api_key
 from .progress import End, Tally, account, advice, exit_code, summary
@@ -49,6 +50,7 @@ class Job:
     csv: str
     text: str | None
     ledger: Path | None
+    cluster: str | None
     campaign: str | None
     to_column: str | None
     text_column: str | None
@@ -113,7 +115,10 @@ class Job:
 def _run(job: Job) -> int:
     if job.csv == _STANDARD_INPUT and not job.campaign and not job.dry_run:
         leave("name what is read from standard input with --campaign NAME")
-    api_key = None if job.dry_run else read_api_key(job.api_key_file)
+    if job.cluster is not None and (job.ledger is not None or job.resend_in_doubt):
+        leave("--cluster goes with neither --ledger nor --resend-in-doubt")
+    is_sending = not job.dry_run and job.cluster is None
+    api_key = read_api_key(job.api_key_file) if is_sending else None
     with _copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
         drafter = Drafter(sheet.header, _with_sender(job, sheet))
@@ -125,6 +130,8 @@ def _run(job: Job) -> int:
             if (why := estimate.obstacle(job.max_segments)) is not None:
                 leave(why)
             _ask(job, estimate)
+            if job.cluster is not None:
+                return _load(job, sheet, drafter, rejects)
             tally = Tally(total=estimate.to_send)
             end = _send(job, api_key, Run(sheet, drafter, rejects, tally))
         return _account(job, estimate, tally, end, rejects)
@@ -176,9 +183,10 @@ def _show(job: Job, sheet: Sheet, drafter: Drafter, estimate: Estimate) -> None:
     click.echo(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
     for line in preview(estimate):
         click.echo(line, err=job.as_json)
-    click.echo(
-        f"{'ledger':<13} {job.ledger_path}, campaign {job.campaign_name!r}", err=job.as_json
+    where = (
+        f"{'ledger':<13} {job.ledger_path}" if job.cluster is None else f"{'cluster':<13} loaded"
     )
+    click.echo(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
 def _end_of_dry_run(job: Job, estimate: Estimate) -> int:
@@ -196,7 +204,8 @@ def _end_of_dry_run(job: Job, estimate: Estimate) -> int:
 def _ask(job: Job, estimate: Estimate) -> None:
     """Ask for a yes, or leave."""
     try:
-        known, doubtful = anyio.run(held, job.ledger_path) if job.ledger_path.exists() else (0, 0)
+        is_there = job.cluster is None and job.ledger_path.exists()
+        known, doubtful = anyio.run(held, job.ledger_path) if is_there else (0, 0)
     except LedgerError as error:
         leave(str(error), Exit.NOT_SENT)
     if known:
@@ -209,7 +218,8 @@ def _ask(job: Job, estimate: Estimate) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         leave("nothing was sent: say --yes, as there is no terminal to ask on")
-    if not click.confirm(f"Send {estimate.to_send:,} messages?", err=True):
+    verb = "Send" if job.cluster is None else "Load"
+    if not click.confirm(f"{verb} {estimate.to_send:,} messages?", err=True):
         leave("nothing was sent", Exit.NOT_SENT)
     if job.resend_in_doubt and not click.confirm(
         "What is in doubt may have been sent already, and would be billed and delivered twice."
@@ -217,6 +227,18 @@ def _ask(job: Job, estimate: Estimate) -> None:
         err=True,
     ):
         leave("nothing was sent", Exit.NOT_SENT)
+
+
+def _load(job: Job, sheet: Sheet, drafter: Drafter, rejects: Rejects) -> int:
+    from .bulk_cluster import Into, load_campaign
+
+    into = Into(
+        dsn=dsn_of(job.cluster),
+        campaign=job.campaign_name,
+        from_=job.from_,
+        campaign_ref=job.campaign_ref,
+    )
+    return load_campaign(into, sheet, drafter, rejects, as_json=job.as_json)
 
 
 def _send(job: Job, api_key: str | None, run: Run) -> End:

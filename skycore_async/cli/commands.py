@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "demo": "Run the main job against a simulator on this machine.",
     "send": "Send one message.",
     "bulk": "Send a message to every row of a CSV file.",
+    "worker": "Send what campaigns hold, together with other workers.",
+    "cluster": "Look after the database that workers share.",
     "status": "Tell from a ledger what became of messages.",
     "report": "Make a web page of a ledger.",
     "listen": "Take postbacks in, and show them as they come.",

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from .dsn import ENVIRONMENT, is_dsn, within
 from .output import Exit, console, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
-    from ..ledger.base import Delivery, Summary
+    from ..cluster.ledger import PostgresLedger
+    from ..cluster.progress import Progress
+    from ..ledger.base import Delivery, Ledger, Summary
     from ..ledger.steps import SteppedLedger
     from ..messages import Notification
 
@@ -41,7 +45,7 @@ STATES: Final = (
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|DSN", envvar=ENVIRONMENT)
 @click.option("--key", metavar="KEY", help="Tell the story of the message with this key.")
 @click.option("--tracking-id", metavar="ID", help="Tell the story of the message with this id.")
 @click.option(
@@ -54,7 +58,7 @@ STATES: Final = (
 @json_option
 def status(
     *,
-    file: Path,
+    file: str,
     key: str | None,
     tracking_id: str | None,
     state: str | None,
@@ -64,51 +68,94 @@ def status(
     """Tell from a ledger what became of messages.
 
     FILE is a ledger, as --ledger names it elsewhere, also while a `bulk` or a
-    `listen` is using it.  Without an option, counts what there is.  Numbers are
-    masked but for their last four digits, unless --show-numbers is given.  With
-    --json, --state answers in lines of JSON.
+    `listen` is using it, or DSN a PostgreSQL database that workers share, for
+    which SKYCORE_DSN stands in.  Without an option, counts what there is; of a
+    database, it tells how far its campaigns are, too.  Numbers are masked but
+    for their last four digits, unless --show-numbers is given.  With --json,
+    --state answers in lines of JSON.
 
     \b
     Examples:
       skycore status promo.db
       skycore status promo.db --state in_doubt --json
       skycore status promo.db --key order-17
+      skycore status postgresql://me@db/sms
 
     Exit codes: 0 done, 1 no such message, 2 wrong usage, or the ledger cannot
     be opened.
     """  # noqa: D301 - \b is click's word for lines to leave as they are
     if sum(name is not None for name in (key, tracking_id, state)) > 1:
         raise click.UsageError("Give one of --key, --tracking-id and --state.")
-    _check(file)
+    place: _Place = _Database(file) if is_dsn(file) else _File(Path(file))
     show = _Shown(show_numbers=show_numbers, as_json=as_json)
     if state is not None:
-        _ask(file, lambda ledger: _list(ledger, state, show))
+        _ask(place, lambda ledger: _list(ledger, state, show))
     elif key is None and tracking_id is None:
-        show.summary(_ask(file, lambda ledger: ledger.summary()), file)
+        show.summary(_ask(place, lambda ledger: ledger.summary()), place)
     else:
-        delivery = _ask(file, lambda ledger: ledger.delivery(tracking_id, key=key))
+        delivery = _ask(place, lambda ledger: ledger.delivery(tracking_id, key=key))
         if delivery is None:
             named = f"key {key!r}" if tracking_id is None else f"tracking id {tracking_id!r}"
-            leave(f"{file} has no message with the {named}", Exit.NOT_ALL_WELL)
+            leave(f"{place.name} has no message with the {named}", Exit.NOT_ALL_WELL)
         show.story(delivery)
 
 
-def _check(file: Path) -> None:
-    if not file.is_file():
-        leave(f"{file}: there is no such file")
-    if not file.stat().st_size:
-        # The ledger would make one of it.
-        leave(f"{file} is empty, and no ledger")
+class _File:
+    """A ledger in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = self.argument = str(path)
+        if not path.is_file():
+            leave(f"{path}: there is no such file")
+        if not path.stat().st_size:
+            # The ledger would make one of it.
+            leave(f"{path} is empty, and no ledger")
+
+    def opened(self) -> AbstractAsyncContextManager[SteppedLedger]:
+        from ..ledger.view import looked_at
+
+        return looked_at(Path(self.name))
+
+    def campaigns(self) -> list[Progress] | None:
+        return None
 
 
-def _ask(file: Path, question: Callable[[SteppedLedger], Awaitable[T]]) -> T:
+class _Database:
+    """A ledger in a database, whose DSN is not shown."""
+
+    argument = "DSN"
+
+    def __init__(self, dsn: str) -> None:
+        from ..cluster.database import Database
+        from ..errors import ConfigurationError
+
+        self._dsn = dsn
+        try:
+            self.name = Database(dsn).name
+        except ConfigurationError as error:
+            leave(str(error))
+
+    def opened(self) -> PostgresLedger:
+        from ..cluster.ledger import PostgresLedger
+
+        return PostgresLedger(self._dsn)
+
+    def campaigns(self) -> list[Progress] | None:
+        from ..cluster.progress import progress
+
+        return within(self._dsn, progress)
+
+
+_Place = _File | _Database
+
+
+def _ask(place: _Place, question: Callable[[Ledger], Awaitable[T]]) -> T:
     import anyio
 
     from ..errors import LedgerError
-    from ..ledger.view import looked_at
 
     async def ask() -> T:
-        async with looked_at(file) as ledger:
+        async with place.opened() as ledger:
             return await question(ledger)
 
     try:
@@ -117,7 +164,7 @@ def _ask(file: Path, question: Callable[[SteppedLedger], Awaitable[T]]) -> T:
         leave(str(error))
 
 
-async def _list(ledger: SteppedLedger, state: str, show: _Shown) -> None:
+async def _list(ledger: Ledger, state: str, show: _Shown) -> None:
     from ..ledger.base import MessageState
 
     async for delivery in ledger.deliveries(MessageState(state)):
@@ -131,13 +178,20 @@ class _Shown:
         self._show_numbers = show_numbers
         self._as_json = as_json
 
-    def summary(self, summary: Summary, file: Path) -> None:
-        """Show the counts."""
+    def summary(self, summary: Summary, place: _Place) -> None:
+        """Show the counts, and how far campaigns are where there can be any."""
+        campaigns = place.campaigns()
+        told = {} if campaigns is None else {"campaigns": campaigns}
         if self._as_json:
             states = {state: summary.states.get(_state(state), 0) for state in STATES}
-            emit({"total": summary.total, **plain(summary), "states": states})
+            emit({"total": summary.total, **plain(summary), "states": states, **told})
             return
-        click.echo(f"{file}: {summary.total:,} message{'s' * (summary.total != 1)}")
+        if campaigns is not None:
+            from .campaigns import show_campaigns
+
+            show_campaigns(campaigns)
+            click.echo()
+        click.echo(f"{place.name}: {summary.total:,} message{'s' * (summary.total != 1)}")
         for heading, rows in tables_of(summary).items():
             if rows:
                 click.echo(f"\n{heading}")
@@ -145,7 +199,7 @@ class _Shown:
                 click.echo(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
         if summary.states.get(_state("in_doubt")):
             click.echo("\nWhat may have been sent is never sent again on its own. To list it:")
-            command = ["skycore", "status", str(file), "--state", "in_doubt"]
+            command = ["skycore", "status", place.argument, "--state", "in_doubt"]
             click.echo(f"  {shlex.join(command)}")
 
     def line(self, delivery: Delivery) -> None:
