@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from . import (
+    cluster,
     imports,
     ledger,
     memory,
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "ledger": ledger.measure,
     "receiving": receiving.measure,
     "reliability": reliability.measure,
+    "cluster": cluster.measure,
 }
 
 
