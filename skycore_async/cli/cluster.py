@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from .dsn import dsn_and_words, dsn_of, within
-from .output import emit, json_option
+from .output import emit, json_option, leave
+
+if TYPE_CHECKING:
+    from ..cluster.copying import Copied
 
 _STOPS: Final = {
     "pause": "Stop sending for now: what is in flight ends, the rest waits.",
@@ -56,6 +60,46 @@ def migrate(*, dsn: str | None, as_json: bool) -> None:
         click.echo(f"The tables are up to date: schema {after}.")
     else:
         click.echo(f"The tables are made: schema {after}, before {before or 'none'}.")
+
+
+@cluster.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("dsn", required=False)
+@json_option
+def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
+    """Copy the ledger FILE into the database.
+
+    Its messages, tracking ids, postbacks and opt-outs go over; what was being
+    sent is in doubt.  Copied again, it adds what is new.  Where the two do not
+    agree, nothing is copied.  The file stays as it is; send over the database
+    from then on.
+
+    \b
+    Example:
+      skycore cluster copy promo.db postgresql://me@db/sms
+    """  # noqa: D301
+    import anyio
+
+    from ..cluster.copying import copy as copied_from
+    from ..errors import LedgerError
+    from ..ledger.sqlite import SQLiteLedger
+
+    if not (file.is_file() and file.stat().st_size):
+        leave(f"{file}: there is no such ledger")
+
+    async def copied() -> Copied:
+        # Open, so that nobody sends from it meanwhile.
+        async with SQLiteLedger(file):
+            return within(dsn_of(dsn), lambda connection: copied_from(connection, file))
+
+    try:
+        done = anyio.run(copied)
+    except LedgerError as error:
+        leave(str(error))
+    if as_json:
+        emit(done)
+    else:
+        click.echo(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
 
 
 def _made(word: str, meaning: str) -> click.Command:
