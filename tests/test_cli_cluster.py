@@ -223,6 +223,17 @@ def test_a_password_is_in_no_word(tmp_path: Path) -> None:
         assert "s3cret" not in done.output
 
 
+def test_workers_share_a_pace(simulator: Simulator, dsn: str) -> None:
+    """--rate is for all workers together: it is kept in the database, and held to."""
+    loaded(dsn, count=20)
+    began = time.monotonic()
+    assert answer("worker", dsn, "--drain", "--rate", "50")["accepted"] == 20
+    assert time.monotonic() - began > 19 / 50
+    with psycopg.connect(dsn) as connection:
+        paces = connection.execute("SELECT name, rate, burst FROM skycore.paces").fetchall()
+    assert paces == [("account", 50.0, 1)]
+
+
 @needs_signals
 def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
     """The first signal waits for what is in flight, and the exit code is 130."""

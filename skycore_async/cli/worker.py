@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from ..cluster.worker import Tally, Worker
 
 _EVERY: Final = 5.0  # seconds between lines
+_PACE: Final = "account"  # what the workers of a database send at, together
 
 
 @click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
 @click.argument("dsn", required=False)
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Messages per second."
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Messages per second, of all workers together; the last one begun says how many.",
 )
 @click.option(
     "--burst", type=click.IntRange(min=1), metavar="N", default=1, help="Messages at once [1]."
@@ -81,7 +85,7 @@ def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given
 
     \b
     Examples:
-      skycore worker postgresql://me@db/sms
+      skycore worker postgresql://me@db/sms --rate 100
       SKYCORE_DSN=postgresql://me@db/sms skycore worker --drain --json
     """  # noqa: D301 - \b is click's word for lines to leave as they are
     import anyio
@@ -118,6 +122,7 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
     from ..cluster.database import Database
     from ..cluster.desk import Desk
     from ..cluster.ledger import PostgresLedger
+    from ..cluster.limiter import PostgresLimiter
     from ..cluster.worker import Terms, Worker
 
     database, lease, in_flight = Database(dsn), given["lease"], given["max_in_flight"]
@@ -136,8 +141,9 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
         stack.push_async_callback(desk.aclose)
         await desk.ask(queue.check)
         engine = await stack.enter_async_context(queue.Procrastinate(database, stalled=2 * lease))
-        # The one place where the pace is chosen.
-        settings |= {"rate": given["rate"], "burst": given["burst"]}
+        if given["rate"] is not None:
+            pace = PostgresLimiter(dsn, _PACE, given["rate"], given["burst"])
+            settings["rate"] = await stack.enter_async_context(pace)
         client = await stack.enter_async_context(
             SkycoreClient(api_key=api_key, ledger=ledger, **settings)
         )
