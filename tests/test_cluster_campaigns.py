@@ -358,6 +358,22 @@ async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Con
 
 
 @pytest.mark.anyio
+async def test_two_who_look_at_the_same_moment_offer_once(
+    queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has not seen what another offered meanwhile adds only what is missing."""
+
+    async def nothing(**_: object) -> list[object]:
+        return []
+
+    async with Procrastinate(queued) as engine:
+        await engine.offer([7, 8])
+        monkeypatch.setattr(engine._jobs, "list_jobs_async", nothing)
+        await engine.offer([7, 8, 9])
+    assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8, 9)]
+
+
+@pytest.mark.anyio
 async def test_what_a_dead_worker_had_is_cleared_away(
     queued: Database, connection: Connection
 ) -> None:

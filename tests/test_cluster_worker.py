@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import anyio
+import attrs
 import psycopg
 import pytest
-from cluster_worker import IN_FLIGHT, work, workers
+from cluster_worker import IN_FLIGHT, TERMS, work, workers
 from stub_transport import StubTransport, accepted, refused
 
 from benchmarks.postgres import Server
-from skycore_async import SMS, NotSent, RateLimiter
+from skycore_async import SMS, LedgerError, NotSent, RateLimiter
 from skycore_async.cluster import queue
 from skycore_async.cluster.campaigns import change, load
+from skycore_async.cluster.chunks import are_left
+from skycore_async.cluster.database import Database
+from skycore_async.cluster.desk import Desk
 from skycore_async.cluster.progress import Progress, progress
 from skycore_async.cluster.schema import Connection
 from skycore_async.simulator import Simulator
@@ -217,6 +221,33 @@ async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str)
     assert Counter(lost.sent).keys() == {m.to for m in some(60)}
 
 
+async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn: str) -> None:
+    """Where there is no way, a large chunk goes back early instead of failing to its end."""
+    load(connection, "promo", some(400), size=400)
+    lost = StubTransport(lambda _: NotSent("no way"))
+
+    async def come_back() -> None:
+        await soon(lambda: bool(lost.sent) and only(connection).waiting == 1)
+        assert 100 <= len(lost.sent) <= 100 + 2 * IN_FLIGHT
+        lost.answer = accepted
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(come_back)
+        await work(dsn, NOWHERE, transport=lost, max_attempts=1)
+    assert only(connection).states == {"accepted": 400}
+
+
+async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str) -> None:
+    """A lease is renewed while its chunk is worked on: nobody takes it over meanwhile."""
+    load(connection, "promo", some(300), size=150)
+    terms = attrs.evolve(TERMS, lease=0.4)
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(partial(work, dsn, NOWHERE, transport=Slow(), terms=terms))
+    assert connection.execute("SELECT DISTINCT epoch FROM skycore.chunks").fetchall() == [(1,)]
+    assert only(connection).states == {"accepted": 300}
+
+
 async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) -> None:
     """Refusals of one message, opt-outs and doubt are outcomes: the chunk is done."""
     load(connection, "promo", some(10))
@@ -254,6 +285,43 @@ async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, ds
     assert sum(found.states.values()) == 400
     assert found.states["accepted"] <= len(billed)
     assert len(billed) + found.states.get("in_doubt", 0) >= 400
+
+
+async def test_a_desk_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
+    """A step is taken again when the database is back, and what happened is told once."""
+    told: list[str | None] = []
+    desk = Desk(Database(dsn), on_trouble=told.append)
+    assert not await desk.ask(are_left)
+    await anyio.to_thread.run_sync(postgres_server.stop)
+
+    async def come_back() -> None:
+        await soon(lambda: bool(told))
+        await anyio.to_thread.run_sync(postgres_server.start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(come_back)
+        assert not await desk.ask(are_left)
+    assert [told[0] is not None and "PostgreSQL database" in told[0], *told[1:]] == [True, None]
+    await desk.aclose()
+
+
+async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server, dsn: str) -> None:
+    """In a hurry, a database that is lost is an error at once."""
+    desk = Desk(Database(dsn))
+    await anyio.to_thread.run_sync(postgres_server.stop)
+
+    async def ask() -> None:
+        with pytest.raises(LedgerError, match="PostgreSQL database postgres"):
+            await desk.ask(are_left)
+
+    try:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                desk.hurry()
+    finally:
+        await anyio.to_thread.run_sync(postgres_server.start)
+        await desk.aclose()
 
 
 # Processes of their own.
