@@ -88,7 +88,7 @@ def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
     assert (done["exit"], done["rejects"], simulator.billed) == (0, None, 0)
     before = answer("status", dsn)["campaigns"][0]
     assert (before["state"], before["to_send"], before["waiting"]) == ("running", 30, 1)
-    worked = answer("worker", dsn, "--drain")
+    worked = answer("worker", dsn, "--drain", SKYCORE_FROM="")  # it was loaded with the messages
     assert (worked["exit"], worked["accepted"], worked["chunks"]) == (0, 30, 1)
     after = answer("status", dsn)
     assert (after["total"], after["states"]["accepted"]) == (30, 30)
