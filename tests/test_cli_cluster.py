@@ -107,6 +107,7 @@ def test_people_read_lines(simulator: Simulator, dsn: str) -> None:
     recipients(30, "555,X")
     done = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
     assert done.exit_code == 1
+    assert "cluster       PostgreSQL database postgres at" in done.stdout
     assert "loaded        30\nto mend       1 rows in promo.rejects.csv\n" in done.stdout
     assert "`skycore worker DSN` sends them" in done.stderr
     again = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
@@ -202,7 +203,9 @@ def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> N
         connection.execute("CREATE DATABASE young")
     try:
         dsn = postgres_server.dsn("young")
-        for args in (["worker", dsn], ["status", dsn], ["cluster", "pause", dsn, "a"]):
+        recipients(1)
+        load = ["bulk", "promo.csv", "--text", "Hi", "--cluster", dsn]
+        for args in (load, ["worker", dsn], ["status", dsn], ["cluster", "pause", dsn, "a"]):
             assert "run `skycore cluster migrate DSN`" in run(*args).stderr
         made = run("cluster", "migrate", dsn)
         assert made.stdout == "The tables are made: schema 1, before none.\n"

@@ -31,7 +31,7 @@ import click
 
 from ..errors import ConfigurationError, LedgerError
 from .drafts import Drafter, Refused, Wishes
-from .dsn import dsn_of
+from .dsn import dsn_of, name_of_database, within
 from .estimate import Estimate, Survey, preview
 from .output import Exit, emit, leave, read_api_key
 from .progress import End, Tally, account, advice, exit_code, summary
@@ -183,9 +183,9 @@ def _show(job: Job, sheet: Sheet, drafter: Drafter, estimate: Estimate) -> None:
     click.echo(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
     for line in preview(estimate):
         click.echo(line, err=job.as_json)
-    where = (
-        f"{'ledger':<13} {job.ledger_path}" if job.cluster is None else f"{'cluster':<13} loaded"
-    )
+    where = f"{'ledger':<13} {job.ledger_path}"
+    if job.cluster is not None:
+        where = f"{'cluster':<13} {name_of_database(dsn_of(job.cluster))}"
     click.echo(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
@@ -203,6 +203,8 @@ def _end_of_dry_run(job: Job, estimate: Estimate) -> int:
 
 def _ask(job: Job, estimate: Estimate) -> None:
     """Ask for a yes, or leave."""
+    if job.cluster is not None:
+        within(dsn_of(job.cluster), lambda _: None)  # what is wrong with it is said before
     try:
         is_there = job.cluster is None and job.ledger_path.exists()
         known, doubtful = anyio.run(held, job.ledger_path) if is_there else (0, 0)

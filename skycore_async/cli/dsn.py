@@ -49,6 +49,17 @@ def dsn_and_words(words: Sequence[str], *, names: str) -> tuple[str, list[str]]:
     return dsn_of(given), rest
 
 
+def name_of_database(dsn: str) -> str:
+    """Give what the database is called without its password, or leave where the DSN is none."""
+    from ..cluster.database import Database
+    from ..errors import ConfigurationError
+
+    try:
+        return Database(dsn).name
+    except ConfigurationError as error:
+        leave(str(error))
+
+
 def within(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -> T:
     """Take a step over a connection, and leave in words where that cannot be.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .dsn import ENVIRONMENT, is_dsn, within
+from .dsn import ENVIRONMENT, is_dsn, name_of_database, within
 from .output import Exit, console, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
@@ -126,14 +126,8 @@ class _Database:
     argument = "DSN"
 
     def __init__(self, dsn: str) -> None:
-        from ..cluster.database import Database
-        from ..errors import ConfigurationError
-
         self._dsn = dsn
-        try:
-            self.name = Database(dsn).name
-        except ConfigurationError as error:
-            leave(str(error))
+        self.name = name_of_database(dsn)
 
     def opened(self) -> PostgresLedger:
         from ..cluster.ledger import PostgresLedger
