@@ -85,7 +85,7 @@ SELECT chunks.id, epoch, campaigns.state
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = ANY(%s)
 ORDER BY chunks.id
-FOR SHARE OF chunks
+FOR KEY SHARE OF chunks
 """
 
 
