@@ -7,6 +7,7 @@ the server.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -35,6 +36,7 @@ from test_ledger_contract import (
 
 from benchmarks.postgres import running
 from skycore_async import KeyConflict, LedgerError, MessageState, PostgresLedger
+from skycore_async.cluster.chunks import take
 from skycore_async.cluster.store import Store, Superseded
 from skycore_async.ledger.commits import Waiting
 from skycore_async.ledger.steps import Step
@@ -317,17 +319,17 @@ async def test_the_outcome_of_an_attempt_is_not_that_of_the_next(opened: Open, s
 # Fences.
 
 
-def chunk(sql: Any, state: str = "running", epoch: int = 1) -> int:
+def chunk(sql: Any, *keys: str) -> int:
     """Make a campaign of one chunk, and give the chunk's id."""
     ((campaign,),) = sql(
-        "INSERT INTO skycore.campaigns (name, state) VALUES ('c', %s) RETURNING id",
-        state,
+        "INSERT INTO skycore.campaigns (name, state) VALUES ('c', 'running') RETURNING id"
     )
     ((id_,),) = sql(
         "INSERT INTO skycore.chunks (campaign, number, keys, messages, epoch)"
-        " VALUES (%s, 1, '{}', '{}', %s) RETURNING id",
+        " VALUES (%s, 1, %s, %s, 1) RETURNING id",
         campaign,
-        epoch,
+        list(keys),
+        ["{}" for _ in keys],
     )
     return int(id_)
 
@@ -373,6 +375,24 @@ async def test_outside_its_fence_nothing_is_begun(
     assert [why in said for said in refused] == [True]
     assert await ledger.delivery(key="zombie") is None
     assert await state_of(ledger, "other") is S.SENDING
+
+
+async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any) -> None:
+    """It waits for one that is just being written, and has it in doubt with the others."""
+    id_ = chunk(sql, "k")
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
+        step = begin(attempt=1)
+        step.settings["fence"] = (id_, 1)
+        Store(one, holder=1, clock=Clock()).take([Waiting(step)])
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, functools.partial(take, two, id_, holder="h", lease=9))
+            for _ in range(1000):
+                if sql(WAITING):
+                    break
+                await anyio.sleep(0.002)
+            one.commit()
+    assert sql("SELECT state FROM skycore.messages") == [("in_doubt",)]
+    assert sql("SELECT epoch FROM skycore.chunks") == [(2,)]
 
 
 # Lost connections.
