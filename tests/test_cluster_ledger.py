@@ -469,7 +469,12 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
     with running() as server:
         async with PostgresLedger(server.dsn(), clock=Clock(), patience=0) as ledger:
             await ledger.begin(intent())
+            gone = PostgresLedger(server.dsn(), clock=Clock(), patience=0)
+            await gone.open()
             await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost"):
+                await gone.summary()
+            await gone.aclose()
             with pytest.raises(LedgerError, match="was lost, and cannot be reached again"):
                 await ledger.finish("k", accepted())
             with pytest.raises(LedgerError, match="cannot be reached"):
@@ -510,6 +515,19 @@ async def test_who_writes_while_the_server_restarts_waits() -> None:
             await sent(ledger, "k", accepted())
             assert waits
             assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_a_step_that_the_server_breaks_off_is_its_callers_error(dsn: str, sql: Any) -> None:
+    """The connection is as good as before, and the error says what it was."""
+    impatient = f"{dsn}&options=-c%20statement_timeout%3D50"
+    async with PostgresLedger(impatient, clock=Clock()) as ledger:
+        await sent(ledger, "k", accepted())
+        with psycopg.connect(dsn) as locking:
+            locking.execute("LOCK TABLE skycore.opt_outs")
+            with pytest.raises(LedgerError, match="canceling statement due to statement timeout"):
+                await ledger.opt_out(TO)
+        await ledger.opt_out(TO)
+    assert sql("SELECT out FROM skycore.opt_outs") == [(True,)]
 
 
 # What is said where it cannot be used.

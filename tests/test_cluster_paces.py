@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.pace import most_in_a_second
+from skycore_async.cluster import paces as paces_module
 from skycore_async.cluster.database import Database
 from skycore_async.cluster.paces import FARTHEST, HORIZON, MARGIN, PLACES, Pace
 from skycore_async.cluster.turns import LATE, Ask, Turns
@@ -191,6 +192,18 @@ def test_a_row_that_was_removed_is_made_again(paces: Paces, dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DELETE FROM skycore.paces")
     assert paces.moments(pace) == pytest.approx([0.0], abs=1e-5)
+
+
+def test_a_row_that_cannot_be_made_is_no_turn(
+    paces: Paces, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody removes it as fast as it is made, nothing is granted."""
+    pace = paces.pace(10)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DELETE FROM skycore.paces")
+    monkeypatch.setattr(paces_module, "_MAKE", "SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match="again and again"):
+        pace.ask(Ask(count=1))
 
 
 def test_paces_of_other_names_are_apart(paces: Paces) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from benchmarks.postgres import Server
+from benchmarks.postgres import Server, running
 from skycore_async.cluster.database import Database
 from skycore_async.cluster.schema import VERSION, check, migrate
 from skycore_async.errors import ConfigurationError, LedgerError
@@ -53,6 +53,16 @@ def test_a_database_that_cannot_be_reached_is_named(tmp_path: object) -> None:
         Database(dsn).open()
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in repr(Database(dsn))
+
+
+def test_a_server_that_would_forget_is_refused() -> None:
+    """With fsync off, what was acknowledged could be gone after a power cut."""
+    with running() as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+        server.restart()
+        with pytest.raises(LedgerError, match="has fsync off"):
+            Database(server.dsn()).open()
 
 
 def test_what_is_no_dsn_is_refused() -> None:

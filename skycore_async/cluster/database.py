@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Final
 
 import psycopg
@@ -63,12 +64,11 @@ class Database:
 
         Raises psycopg.OperationalError where it cannot be reached.
         """
-        connection = psycopg.connect(self.conninfo, autocommit=True)
-        try:
+        with ExitStack() as unless_it_is_given:
+            connection = psycopg.connect(self.conninfo, autocommit=True)
+            unless_it_is_given.callback(connection.close)
             connection.execute(_SETTINGS)
-        except BaseException:
-            connection.close()
-            raise
+            unless_it_is_given.pop_all()
         return connection
 
     def open(self) -> Connection:
@@ -81,14 +81,13 @@ class Database:
             connection = self.connect()
         except psycopg.Error as error:
             raise LedgerError(f"{self.name} cannot be reached: {in_words(error)}") from error
-        try:
+        with ExitStack() as unless_it_is_given:
+            unless_it_is_given.callback(connection.close)
             (fsync,) = connection.execute("SHOW fsync").fetchone() or ("off",)
             if fsync != "on":
                 raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
             check(connection)
-        except BaseException:
-            connection.close()
-            raise
+            unless_it_is_given.pop_all()
         return connection
 
 
