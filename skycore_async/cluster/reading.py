@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..codes import FailureReason
-from ..ledger.base import Delivery, MessageState, Submission, Summary
-from ..ledger.reading import PAGE, event_in
+from ..ledger.base import Delivery, MessageState, Summary
+from ..ledger.reading import EVENT, MESSAGE, PAGE, delivery_in, event_in
 from ..ledger.receipts import Event, in_order
 from ..messages import Notification
 from ..postbacks import notification as rebuilt
 from .schema import Connection
 
-EVENT: Final = "identity, tracking_id, recipient, sender, at, happened, state, reason, raw"
-_MESSAGE: Final = (
-    "id, key, tracking_id, recipient, sender, state, reason, settled_by, began, code, info"
-)
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
 _UNPLACED: Final = (
     "FROM skycore.events LEFT JOIN skycore.submissions USING (tracking_id)"
@@ -45,7 +40,7 @@ class Reading:
         else:
             where = "id = (SELECT message FROM skycore.submissions WHERE tracking_id = %s)"
         rows = self._execute(
-            f"SELECT {_MESSAGE} FROM skycore.messages WHERE {where}", (key or tracking_id,)
+            f"SELECT {MESSAGE} FROM skycore.messages WHERE {where}", (key or tracking_id,)
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 
@@ -53,7 +48,7 @@ class Reading:
         """Give some messages beyond the id `after`, and the last one's id if there may be more."""
         only = "" if state is None else " AND state = %s"
         rows = self._execute(
-            f"SELECT {_MESSAGE} FROM skycore.messages WHERE id > %s{only} ORDER BY id LIMIT %s",
+            f"SELECT {MESSAGE} FROM skycore.messages WHERE id > %s{only} ORDER BY id LIMIT %s",
             (after, PAGE) if state is None else (after, state, PAGE),
         ).fetchall()
         return self._deliveries(rows), rows[-1][0] if len(rows) == PAGE else None
@@ -98,7 +93,7 @@ class Reading:
 
     def _deliveries(self, rows: Sequence[Sequence[Any]]) -> list[Delivery]:
         events = self._events(row[0] for row in rows)
-        return [_delivery(row, events.get(row[0], [])) for row in rows]
+        return [delivery_in(row, events.get(row[0], [])) for row in rows]
 
     def _events(self, messages: Iterable[int]) -> dict[int, list[Event]]:
         """Give the notifications of messages by their ids, in order of time."""
@@ -122,33 +117,3 @@ _OF_EVENT: Final = ", ".join(f"events.{column}" for column in EVENT.split(", "))
 def event(row: Sequence[Any]) -> Event:
     """Make an event of the columns that EVENT names."""
     return event_in((bytes(row[0]), *row[1:]))
-
-
-def _delivery(row: Sequence[Any], events: Sequence[Event]) -> Delivery:
-    _id, key, tracking_id, to, from_, state, reason, settled_by, began, code, info = row
-    return Delivery(
-        key=key,
-        tracking_id=tracking_id,
-        to=to,
-        from_=from_,
-        state=MessageState(state),
-        reason=None if reason is None else FailureReason(reason),
-        events=tuple(rebuilt(json.loads(event.raw)) for event in events),
-        settled_by=settled_by,
-        began=datetime.fromtimestamp(began, UTC),
-        code=code,
-        info=info,
-    )
-
-
-def submission(row: Sequence[Any]) -> Submission:
-    """Make a submission of its columns: state, tracking_id, code, info, http_status, raw."""
-    state, tracking_id, code, info, http_status, raw = row
-    return Submission(
-        state=MessageState(state),
-        tracking_id=tracking_id,
-        code=code,
-        info=info,
-        http_status=http_status,
-        raw=None if raw is None else json.loads(raw),
-    )

@@ -22,9 +22,10 @@ from typing import Any, Final
 
 from ..ledger.commits import Waiting
 from ..ledger.opt_outs import OptOut, opt_out_of
+from ..ledger.reading import EVENT, columns_of
 from ..ledger.receipts import Doubt, Event, Stray, event_of, settled, told_by
 from ..messages import Notification
-from .reading import EVENT, Reading, event
+from .reading import Reading, event
 from .schema import Connection
 
 _RECORD: Final = f"""
@@ -192,18 +193,5 @@ class Receipts(Reading):
 
 
 def _columns(events: Iterable[Event]) -> tuple[list[Any], ...]:
-    rows = [
-        (
-            event.identity,
-            event.tracking_id,
-            event.to,
-            event.from_,
-            event.at,
-            event.happened,
-            event.state,
-            event.reason,
-            event.raw,
-        )
-        for event in events
-    ]
+    rows = [columns_of(event) for event in events]
     return tuple(map(list, zip(*rows, strict=True))) if rows else tuple([] for _ in range(9))

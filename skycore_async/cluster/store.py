@@ -27,9 +27,9 @@ from ..errors import LedgerError, RecipientOptedOut, SkycoreError
 from ..ledger.base import Intent, MessageState, Submission, known_or_conflict
 from ..ledger.commits import Waiting
 from ..ledger.opt_outs import OptOut
+from ..ledger.reading import submission_in
 from ..ledger.receipts import SETTLE_WITHIN
 from ..ledger.steps import Step, UnderWay
-from .reading import submission
 from .receipts import Receipts
 from .schema import Connection
 
@@ -248,7 +248,7 @@ def _known(waiting: Waiting, row: Sequence[Any]) -> Submission | None:
     return known_or_conflict(
         waiting.step.arguments[0],
         bytes(content),
-        submission(columns),
+        submission_in(columns),
         resend_in_doubt=waiting.step.settings["resend_in_doubt"],
     )
 

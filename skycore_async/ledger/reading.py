@@ -10,19 +10,20 @@ from typing import Any, Final, Protocol
 from ..codes import DeliveryState, FailureReason
 from ..messages import Notification
 from ..postbacks import notification as rebuilt
-from .base import Delivery, MessageState, Summary
+from .base import Delivery, MessageState, Submission, Summary
 from .receipts import Event, in_order
 
 PAGE: Final = 500  # rows that an iteration reads at a time
 
 EVENT: Final = "identity, tracking_id, recipient, sender, at, happened, state, reason, raw"
+SUBMISSION: Final = "state, tracking_id, code, info, http_status, raw"
 UNDECIDED: Final = "state IN ('sending', 'in_doubt')"
 STRAY: Final = "message IS NULL AND tracking_id IS NOT NULL"
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
 _UNPLACED: Final = "message IS NULL AND state IS NOT NULL"
 
 
-_MESSAGE: Final = (
+MESSAGE: Final = (
     "id, key, tracking_id, recipient, sender, state, reason, settled_by, began, code, info"
 )
 
@@ -47,7 +48,7 @@ class Reading:
     def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
         """Give what is known of one message."""
         where = "key = ?" if key is not None else "tracking_id = ? ORDER BY id DESC LIMIT 1"
-        row = self._one(f"SELECT {_MESSAGE} FROM messages WHERE {where}", key or tracking_id)
+        row = self._one(f"SELECT {MESSAGE} FROM messages WHERE {where}", key or tracking_id)
         return None if row is None else self._delivery(row)
 
     def page(self, state: MessageState | None, after: int) -> tuple[list[Delivery], int | None]:
@@ -56,7 +57,7 @@ class Reading:
         if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
             only += " AND " + UNDECIDED
         rows = self._execute(
-            f"SELECT {_MESSAGE} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {PAGE}",
+            f"SELECT {MESSAGE} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {PAGE}",
             (after,) if state is None else (after, state),
         ).fetchall()
         return [self._delivery(row) for row in rows], rows[-1][0] if len(rows) == PAGE else None
@@ -91,20 +92,7 @@ class Reading:
         )
 
     def _delivery(self, row: Sequence[Any]) -> Delivery:
-        id_, key, tracking_id, to, from_, state, reason, settled_by, began, code, info = row
-        return Delivery(
-            key=key,
-            tracking_id=tracking_id,
-            to=to,
-            from_=from_,
-            state=MessageState(state),
-            reason=None if reason is None else FailureReason(reason),
-            events=tuple(rebuilt(json.loads(event.raw)) for event in self._events(id_)),
-            settled_by=settled_by,
-            began=datetime.fromtimestamp(began, UTC),
-            code=code,
-            info=info,
-        )
+        return delivery_in(row, self._events(row[0]))
 
     def _events(self, message: int) -> list[Event]:
         rows = self._execute(f"SELECT {EVENT} FROM events WHERE message = ?", (message,))
@@ -124,4 +112,50 @@ def event_in(row: Sequence[Any]) -> Event:
         state=None if state is None else DeliveryState(state),
         reason=None if reason is None else FailureReason(reason),
         raw=raw,
+    )
+
+
+def columns_of(event: Event) -> tuple[Any, ...]:
+    """Give the columns that EVENT names."""
+    return (
+        event.identity,
+        event.tracking_id,
+        event.to,
+        event.from_,
+        event.at,
+        event.happened,
+        event.state,
+        event.reason,
+        event.raw,
+    )
+
+
+def delivery_in(row: Sequence[Any], events: Sequence[Event]) -> Delivery:
+    """Make a delivery of the columns that MESSAGE names, and its notifications in order."""
+    _id, key, tracking_id, to, from_, state, reason, settled_by, began, code, info = row
+    return Delivery(
+        key=key,
+        tracking_id=tracking_id,
+        to=to,
+        from_=from_,
+        state=MessageState(state),
+        reason=None if reason is None else FailureReason(reason),
+        events=tuple(rebuilt(json.loads(event.raw)) for event in events),
+        settled_by=settled_by,
+        began=datetime.fromtimestamp(began, UTC),
+        code=code,
+        info=info,
+    )
+
+
+def submission_in(row: Sequence[Any]) -> Submission:
+    """Make a submission of the columns that SUBMISSION names."""
+    state, tracking_id, code, info, http_status, raw = row
+    return Submission(
+        state=MessageState(state),
+        tracking_id=tracking_id,
+        code=code,
+        info=info,
+        http_status=http_status,
+        raw=None if raw is None else json.loads(raw),
     )

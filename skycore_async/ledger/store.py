@@ -25,7 +25,17 @@ from ..errors import KeyConflict, RecipientOptedOut
 from ..messages import Notification
 from .base import Intent, MessageState, Submission, known_or_conflict
 from .opt_outs import OptOut, opt_out_of
-from .reading import EVENT, STRAY, UNDECIDED, Connection, Reading, event_in
+from .reading import (
+    EVENT,
+    STRAY,
+    SUBMISSION,
+    UNDECIDED,
+    Connection,
+    Reading,
+    columns_of,
+    event_in,
+    submission_in,
+)
 from .receipts import SETTLE_WITHIN, Doubt, Event, Stray, event_of, settled, told_by
 from .steps import UnderWay
 
@@ -74,7 +84,7 @@ CREATE TABLE opt_outs (
 ) WITHOUT ROWID;
 """
 
-_SUBMISSION: Final = "content, state, tracking_id, code, info, http_status, raw"
+_SUBMISSION: Final = f"content, {SUBMISSION}"
 
 # A statement costs more than what most of them find, so that each step asks all it must know
 # in one: whether the number has opted out and what came of the key before, and whose the key
@@ -117,7 +127,7 @@ class Store(Reading):
         if row is None:
             return None
         known = known_or_conflict(
-            intent, row[0], _submission(row), resend_in_doubt=resend_in_doubt
+            intent, row[0], submission_in(row[1:]), resend_in_doubt=resend_in_doubt
         )
         return None if known is None or known.state is MessageState.SENDING else known
 
@@ -142,7 +152,7 @@ class Store(Reading):
         opted_out, *row = self._one(_BEFORE, intent.to, intent.key)
         is_new = row[0] is None
         if not is_new:
-            submission = _submission(row)
+            submission = submission_in(row[1:])
             known = known_or_conflict(intent, row[0], submission, resend_in_doubt=resend_in_doubt)
             if known is not None:
                 if known.state is MessageState.SENDING:
@@ -235,18 +245,7 @@ class Store(Reading):
         )
         self._execute(
             f"INSERT INTO events (message, {EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                message[0] if message else None,
-                event.identity,
-                event.tracking_id,
-                event.to,
-                event.from_,
-                event.at,
-                event.happened,
-                event.state,
-                event.reason,
-                event.raw,
-            ),
+            (message[0] if message else None, *columns_of(event)),
         )
         if message:
             self._tell(message[0])
@@ -316,15 +315,3 @@ class Store(Reading):
             " DO UPDATE SET out = excluded.out, at = excluded.at WHERE excluded.at >= at",
             (word.number, word.out, word.at),
         )
-
-
-def _submission(row: Sequence[Any]) -> Submission:
-    _content, state, tracking_id, code, info, http_status, raw = row
-    return Submission(
-        state=MessageState(state),
-        tracking_id=tracking_id,
-        code=code,
-        info=info,
-        http_status=http_status,
-        raw=None if raw is None else json.loads(raw),
-    )
