@@ -260,7 +260,7 @@ class FaultServer:
         self._holding = threading.Event()
         self._let_go = threading.Event()
         self._listener = socket.create_server((host, 0))
-        self._acceptor = threading.Thread(target=self._accept)
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def port(self) -> int:
@@ -322,7 +322,7 @@ class FaultServer:
             script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             self.connections += 1
             self._opened(connection)
-            player = threading.Thread(target=self._play, args=(connection, script))
+            player = threading.Thread(target=self._play, args=(connection, script), daemon=True)
             self._players.append(player)
             player.start()
 
