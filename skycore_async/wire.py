@@ -34,6 +34,7 @@ ENDPOINT: Final = "https://secure.skycore.com/API/wxml/1.3/index.php"
 FROM_MASK_LENGTH: Final = 11  # characters; the provider cuts what is longer
 
 _HTTP_TOO_MANY_REQUESTS: Final = 429
+_HTTP_NOT_HERE: Final = frozenset({404, 405})  # what another address than the API's answers
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 # In the order of the provider's own examples.
@@ -218,8 +219,10 @@ def parse_response(
     except xml.XMLRefused as error:
         if status == _HTTP_TOO_MANY_REQUESTS:
             raise _throttled_by_http(headers) from error
+        advice = "; see that base_url is the API's" if status in _HTTP_NOT_HERE else ""
         raise OutcomeUnknown(
-            f"HTTP {status} with an answer that is no RESPONSE: {error}", http_status=status
+            f"HTTP {status} with an answer that is no RESPONSE: {error}{advice}",
+            http_status=status,
         ) from error
     if not _is_about(to, _text(response, "TO")):
         raise OutcomeUnknown(

@@ -123,7 +123,7 @@ def test_people_read_lines(simulator: Simulator) -> None:
         "in doubt      1\n"
         "to mend       2 rows in promo.rejects.csv\n"
     )
-    assert "1 may have been sent, and are never sent again by themselves" in done.stderr
+    assert "1 may have been sent. What is in doubt is never sent again on its own" in done.stderr
 
 
 def test_refused_and_doubtful_rows_are_written_down_to_be_mended(simulator: Simulator) -> None:
@@ -540,6 +540,7 @@ def test_on_a_terminal_it_asks_and_shows_its_progress(
     assert "Send 30 messages? [y/N]" in printed
     assert ("30/30" in printed) == (code == 0)
     assert ("━" in printed) == (code == 0)
+    assert ("skycore: nothing was sent" in printed.splitlines()) == (code != 0)
     assert "Traceback" not in printed
 
 

@@ -207,6 +207,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         done = listen("--ledger", tmp_path / "promo.db", "--port", port)
     assert done.exit_code == Exit.USAGE
     assert f"cannot listen on 127.0.0.1, port {port}" in done.stderr
+    assert done.stderr.endswith("; choose another with --port\n")
 
 
 def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,8 @@ def test_each_message_is_told_once(as_json: bool, monkeypatch: pytest.MonkeyPatc
         (["--postback-url", "localhost"], "no HTTP address: 'localhost'"),
         (["--bundle", "--form", "postback"], "--bundle needs --form notification"),
         (["--rate", "0"], "--rate"),
+        (["--rate", "off"], "'off' is not a valid number."),
+        (["--port", "x"], "'x' is not a valid whole number."),
     ],
 )
 def test_settings_that_cannot_work(options: list[str], words: str) -> None:

@@ -519,6 +519,7 @@ ANSWERS = {
         text="E503: inter",
     ),
     "HTML": unclear(HTML, "its root is <html>"),
+    "HTML, 404": unclear(HTML, "see that base_url is the API's", 404),
     "HTML, 502": unclear(HTML, "HTTP 502 with an answer that is no RESPONSE", 502),
     "long root": unclear(b"<" + b"x" * 999 + b"/>", f"its root is <{'x' * 40}>"),
     "empty": unclear(b"", "no RESPONSE"),

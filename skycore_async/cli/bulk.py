@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from .output import EXIT_CODES, Exit, json_option, leave
+from .output import EXIT_CODES, Exit, Number, WholeNumber, json_option, leave
 
 
 class _Money(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
@@ -32,7 +32,7 @@ class _Money(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic
 
 
 _file: Final = click.Path(dir_okay=False, path_type=Path)
-_count: Final = click.IntRange(min=1)
+_count: Final = WholeNumber(min=1)
 
 
 @click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
@@ -65,7 +65,10 @@ _count: Final = click.IntRange(min=1)
 )
 @click.option("--campaign-ref", metavar="REF", help="The campaign that recipients subscribed to.")
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Messages per second."
+    "--rate",
+    type=Number(min=0, min_open=True),
+    metavar="N",
+    help="Messages per second [no bound].",
 )
 @click.option(
     "--in-flight", type=_count, metavar="N", default=50, show_default=True, help="Connections."
@@ -90,7 +93,7 @@ _count: Final = click.IntRange(min=1)
     metavar="URL",
     envvar="SKYCORE_BASE_URL",
     show_envvar=True,
-    help="Where the API is, as of a simulator.",
+    help="Where the API is, its path and all, as of a simulator.",
 )
 @click.option("--api-key-file", type=_file, help="A file with the API key; else SKYCORE_API_KEY.")
 @json_option
@@ -134,5 +137,8 @@ def bulk(**given: Any) -> None:
         leave(str(error), Exit.NOT_ALL_WELL)
     except OSError as error:
         leave(f"{error.filename or name_of(given['csv'])}: {error.strerror}")
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:  # at a question, and so before anything was sent
+        click.echo(err=True)
+        leave("nothing was sent", Exit.INTERRUPTED)
+    except KeyboardInterrupt:
         leave("interrupted: run the same command to go on", Exit.INTERRUPTED)

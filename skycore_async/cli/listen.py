@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .output import console, emit, json_option, leave
+from .output import WholeNumber, console, emit, json_option, leave
 from .simulate import Ending
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     metavar="PORT",
     default=8026,
     show_default=True,
@@ -93,7 +93,10 @@ def listen(*, path: Path, host: str, port: int, as_json: bool) -> None:
         except ConfigurationError as error:
             leave(f"{_SECRET}: {error}")
         except OSError as error:
-            leave(f"cannot listen on {host}, port {port}: {error.strerror}")
+            leave(
+                f"cannot listen on {host}, port {port}: {error.strerror};"
+                " choose another with --port"
+            )
         except RuntimeError as error:
             leave(f"{path}: {error}")
         try:

@@ -41,6 +41,18 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 130
 
 
+class Number(click.FloatRange):
+    """A number on the command line, called so where what was given is none."""
+
+    name = "number"
+
+
+class WholeNumber(click.IntRange):
+    """A whole number on the command line, called so where what was given is none."""
+
+    name = "whole number"
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 

@@ -210,11 +210,11 @@ def advice(tally: Tally, end: End) -> Iterator[str]:
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
     if tally.left:
-        yield f"{tally.left:,} were not sent: run the same command to go on."
+        yield f"{tally.left:,} not sent: run the same command to go on."
     if tally.in_doubt:
         yield (
-            f"{tally.in_doubt:,} may have been sent, and are never sent again by themselves:"
-            " postbacks taken into the ledger settle them, --resend-in-doubt is your word."
+            f"{tally.in_doubt:,} may have been sent. What is in doubt is never sent again on its"
+            " own: postbacks taken into the ledger settle it, --resend-in-doubt is your word."
         )
     if tally.refused[KeyConflict.__name__]:
         yield (

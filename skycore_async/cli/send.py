@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import attrs
 import click
 
-from .output import EXIT_CODES, Exit, emit, json_option, leave, read_api_key
+from .output import (
+    EXIT_CODES,
+    Exit,
+    Number,
+    WholeNumber,
+    emit,
+    json_option,
+    leave,
+    read_api_key,
+)
 from .segments import text_of
 
 if TYPE_CHECKING:
@@ -40,7 +49,7 @@ if TYPE_CHECKING:
     metavar="URL",
     envvar="SKYCORE_BASE_URL",
     show_envvar=True,
-    help="Where the API is, as of a simulator.",
+    help="Where the API is, its path and all, as of a simulator.",
 )
 @click.option(
     "--ledger",
@@ -50,15 +59,13 @@ if TYPE_CHECKING:
 @click.option("--key", metavar="KEY", help="Your name for the message: the ledger sends it once.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=30,
     show_default=True,
     metavar="SECONDS",
     help="How long it may all take.",
 )
-@click.option(
-    "--max-segments", type=click.IntRange(min=1), metavar="N", help="Refuse a longer text."
-)
+@click.option("--max-segments", type=WholeNumber(min=1), metavar="N", help="Refuse a longer text.")
 @click.option(
     "--api-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .output import emit, json_option, leave, plain
+from .output import Number, WholeNumber, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
     from ..simulator import ReceivedMessage, Simulator
@@ -74,7 +74,7 @@ class Ending:
 @click.command()
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     metavar="PORT",
     default=8025,
     show_default=True,
@@ -91,7 +91,7 @@ class Ending:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="N",
     help="Refuse more than N messages a second, with E113.",
 )
@@ -108,10 +108,10 @@ def simulate(
 ) -> None:
     """Run a pretend Skycore to send to.
 
-    It runs until Ctrl-C.  Prints how to point a client at it, and then a line
-    for each message that it is asked to send.  Postbacks come a hundred times
-    sooner than Skycore's.  With --json, the first line is its address, each
-    other line a message.
+    It runs until Ctrl-C.  Prints how to point a client at it, a line for each
+    message that it is asked to send, and in the end how many it billed.
+    Postbacks come a hundred times sooner than Skycore's.  With --json, the
+    first line is its address, each other line a message.
 
     \b
     Examples:
