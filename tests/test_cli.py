@@ -159,6 +159,20 @@ def test_completion_knows_commands_and_options() -> None:
     assert complete("status", "promo.db", "--state", "in") == "plain,in_doubt\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("simualte", "No such command 'simualte'. Did you mean 'simulate'?\n"),
+        ("xyz", "No such command 'xyz'.\n"),
+    ],
+)
+def test_a_command_that_is_none(typed: str, said: str) -> None:
+    """A slip of the finger is answered with the command that was meant, where one is near."""
+    done = CliRunner().invoke(skycore, [typed])
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.endswith(said)
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command without its extra says what to install."""
     monkeypatch.delitem(sys.modules, "skycore_async.serving", raising=False)
