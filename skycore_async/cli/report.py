@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .output import EXIT_CODES, console, emit, json_option, leave
+from .output import console, emit, json_option, leave
 
 if TYPE_CHECKING:
     from .figures import Figures
@@ -24,10 +24,7 @@ _START: Final = b"<!doctype html>"
 _TELL_EVERY: Final = 10_000  # messages
 
 
-@click.command(
-    epilog=EXIT_CODES,
-    short_help="Make a web page of a ledger.",
-)
+@click.command(short_help="Make a web page of a ledger.")
 @click.argument("ledger", type=click.Path(path_type=Path))
 @click.option(
     "--html",
@@ -46,6 +43,8 @@ def report(ledger: Path, html: Path | None, as_json: bool) -> None:
     \b
     Example:
       skycore report promo.db --html report.html
+
+    Exit codes: 0 done, 2 wrong usage, or the ledger cannot be opened.
     """  # noqa: D301 - \b is click's word for lines to leave as they are
     to_stdout = html == Path("-")
     if html is None and not as_json:
