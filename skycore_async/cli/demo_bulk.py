@@ -210,7 +210,8 @@ class _Job:
     async def _look(self) -> None:
         states = (await self._ledger.summary()).states
         told, left = self._progress.in_doubt, states.get(MessageState.IN_DOUBT, 0)
-        self._progress.settled = max(0, told - left)  # some are not told of yet
+        # A doubt is in the ledger before it is told of, and a count that shrinks would alarm.
+        self._progress.settled = max(self._progress.settled, told - left)
 
     async def _judged(self) -> Settled:
         known: dict[str, Delivery] = {}
