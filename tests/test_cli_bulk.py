@@ -389,7 +389,23 @@ def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> N
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(1000)))
     done = send(text="x")
     assert (done["exit"], done["accepted"], done["not_sent"]) == (4, 0, 1000)
-    assert "10 messages in a row could not be sent" in done["halted"]
+    assert "of 10 messages in a row none got through for certain" in done["halted"]
+
+
+def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer tells anything it stops, and names the address; the rest can go out."""
+    monkeypatch.setattr("skycore_async.cli.sending._STUCK", 10)
+    recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3300)))
+    short = simulator.url.removesuffix("/API/wxml/1.3/index.php")
+    stopped = send("--base-url", short, "--in-flight", "5", text="x")
+    assert stopped["exit"] == 5
+    assert 10 <= stopped["in_doubt"] <= 20
+    assert "see that base_url is the API's" in stopped["halted"]
+    done = send(text="x")
+    assert (done["accepted"], done["in_doubt"]) == (300 - stopped["in_doubt"], stopped["in_doubt"])
+    assert done["halted"] is None
 
 
 def test_it_goes_out_over_aiohttp(simulator: Simulator) -> None:

@@ -79,6 +79,7 @@ class Tally:
         error = outcome.error
         if error.may_have_been_sent:
             self.in_doubt += 1
+            self.stuck += not is_recalled
             return f"{IN_DOUBT}{error}"
         if _is_about_the_row(error):
             self.refused[getattr(error, "code", None) or type(error).__name__] += 1

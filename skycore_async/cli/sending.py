@@ -13,7 +13,8 @@ Rules:
 * What the ledger remembers is told apart from what is sent now.  A row that it
   does not remember, or remembers otherwise, is `send_many`'s to judge.
 * When nothing gets through any more, it stops by itself: what was not sent is
-  sent when the same command is run again.
+  sent when the same command is run again.  An address that answers everything
+  with what is no answer would otherwise bring the whole file into doubt.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from .progress import End, Tally, show_live, show_plain
 from .recipients import Rejects, Row, Sheet
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
-_STUCK: Final = 200  # messages not sent, one after another, that mean there is no way
+_STUCK: Final = 200  # messages not sent or in doubt, one after another: there is no way
 
 
 @attrs.frozen(kw_only=True)
@@ -191,7 +192,9 @@ class Run:
         key = outcome.message.key or ""
         self._count(self._rows.pop(key), outcome, is_recalled=ledger.has_recalled(key))
         if self._tally.stuck >= _STUCK and isinstance(outcome, Failed) and not self._halted:
-            self._halted = f"{_STUCK} messages in a row could not be sent: {outcome.error}"
+            self._halted = (
+                f"of {_STUCK} messages in a row none got through for certain: {outcome.error}"
+            )
             self._outcomes.stop()
 
     def _count(self, row: Row, outcome: Outcome, *, is_recalled: bool) -> None:
