@@ -208,6 +208,13 @@ def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+    """What is there, and is no file, is called so."""
+    done = status(tmp_path)
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr == f"skycore: {tmp_path} is no file, and no ledger\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"to;name\n15551234888;Jerry\n" * 50])
 def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     """Neither an empty file nor another is made a ledger."""
@@ -217,11 +224,6 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: byte
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
     assert "no ledger" in done.stderr
     assert file.read_bytes() == content
-
-
-def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
-    """A directory is told as what it is not."""
-    assert status(tmp_path).exit_code == Exit.USAGE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

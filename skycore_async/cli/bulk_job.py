@@ -33,7 +33,7 @@ from ..errors import ConfigurationError, LedgerError
 from .drafts import Drafter, Refused, Wishes
 from .dsn import dsn_of, name_of_database, within
 from .estimate import Estimate, Survey, preview
-from .output import Exit, emit, leave, read_api_key
+from .output import Exit, emit, leave, number_of, read_api_key
 from .progress import End, Tally, account, advice, exit_code, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet
 from .sending import Run, Settings, held
@@ -212,8 +212,8 @@ def _ask(job: Job, estimate: Estimate) -> None:
         leave(str(error), Exit.NOT_SENT)
     if known:
         click.echo(
-            f"The ledger holds {known:,} messages, {doubtful:,} of them in doubt: what it knows is"
-            " not sent again.",
+            f"The ledger holds {number_of(known, 'message')}, {doubtful:,} of them in doubt:"
+            " what it knows is not sent again.",
             err=True,
         )
     if job.yes:
@@ -221,7 +221,7 @@ def _ask(job: Job, estimate: Estimate) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         leave("nothing was sent: say --yes, as there is no terminal to ask on")
     verb = "Send" if job.cluster is None else "Load"
-    if not click.confirm(f"{verb} {estimate.to_send:,} messages?", err=True):
+    if not click.confirm(f"{verb} {number_of(estimate.to_send, 'message')}?", err=True):
         leave("nothing was sent", Exit.NOT_SENT)
     if job.resend_in_doubt and not click.confirm(
         "What is in doubt may have been sent already, and would be billed and delivered twice."
@@ -270,7 +270,7 @@ def _account(job: Job, estimate: Estimate, tally: Tally, end: End, rejects: Reje
         for line in account(tally):
             click.echo(line)
         if path is not None:
-            click.echo(f"{'to mend':<13} {rejects.count:,} rows in {path}")
+            click.echo(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
     for line in advice(tally, end):
         click.echo(line, err=True)
     return exit_code(tally, end, estimate)

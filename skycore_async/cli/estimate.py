@@ -25,6 +25,7 @@ import attrs
 
 from ..text import Encoding, describe, segments
 from .drafts import Draft, Kind, Refused
+from .output import number_of
 
 _EXAMPLES: Final = 5
 _CHARACTERS: Final = 8
@@ -204,7 +205,7 @@ def preview(estimate: Estimate) -> Iterator[str]:
     if estimate.forcing:
         yield "UCS-2 takes more segments, and is needed for"
     for character in estimate.forcing:
-        often = _messages(character.messages)
+        often = number_of(character.messages, "message")
         yield f"    {character.name}: {often}, first on line {character.first_line}"
     if estimate.cost is not None:
         yield _line("estimate", f"{estimate.cost:,.2f} at {estimate.price} a segment")
@@ -217,14 +218,10 @@ def _line(name: str, value: str) -> str:
 
 
 def _share(share: Share) -> str:
-    said = f"{share.segments:,} in {_messages(share.messages)}"
+    said = f"{share.segments:,} in {number_of(share.messages, 'message')}"
     if share.longest > 1:
         said += f", at most {share.longest} for one (line {share.longest_line})"
     return said
-
-
-def _messages(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -93,6 +93,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
+def number_of(count: int, noun: str) -> str:
+    """Write how many there are of something that takes an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def read_api_key(file: Path | None) -> str:
     """Read the API key from a file, or from the environment where there is none."""
     try:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from .dsn import ENVIRONMENT, is_dsn, name_of_database, within
-from .output import Exit, console, emit, json_option, leave, plain
+from .output import Exit, console, emit, json_option, leave, number_of, plain
 
 if TYPE_CHECKING:
     from ..cluster.ledger import PostgresLedger
@@ -105,8 +105,10 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.name = self.argument = str(path)
-        if not path.is_file():
+        if not path.exists():
             leave(f"{path}: there is no such file")
+        if not path.is_file():
+            leave(f"{path} is no file, and no ledger")
         if not path.stat().st_size:
             # The ledger would make one of it.
             leave(f"{path} is empty, and no ledger")
@@ -180,12 +182,16 @@ class _Shown:
             states = {state: summary.states.get(_state(state), 0) for state in STATES}
             emit({"total": summary.total, **plain(summary), "states": states, **told})
             return
+<<<<<<< HEAD
         if campaigns is not None:
             from .campaigns import show_campaigns
 
             show_campaigns(campaigns)
             click.echo()
         click.echo(f"{place.name}: {summary.total:,} message{'s' * (summary.total != 1)}")
+=======
+        click.echo(f"{file}: {number_of(summary.total, 'message')}")
+>>>>>>> 42e5d19 (Count one message as one, and call a directory no file)
         for heading, rows in tables_of(summary).items():
             if rows:
                 click.echo(f"\n{heading}")
