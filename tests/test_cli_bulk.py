@@ -39,6 +39,7 @@ needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has 
 NOWHERE = "http://127.0.0.1:9/"
 COMMAND = "from skycore_async.cli.bulk import bulk; bulk()"
 SAMPLE = "Name,Phone\nAnn,15551234888\nBo,+1 (555) 123-4889\nCo,555\nAnn,1 555 1234888\n"
+WORDS: tuple[tuple[str, ...], ...] = ((), ("--resend-in-doubt",))
 LEFT_OUT = {"not valid": 1, "duplicate": 1, "incomplete": 0, "in doubt": 0}
 
 
@@ -160,6 +161,9 @@ def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> N
     assert (again["in_doubt"], again["exit"], simulator.requests) == (1, 5, 1)
     assert send("--resend-in-doubt", text="x")["exit"] == 5
     assert simulator.requests == 2
+    told = [run("promo.csv", "--text", "x", "--yes", *word).stderr for word in WORDS]
+    assert ["what it knows is not sent again.\n" in said for said in told] == [True, False]
+    assert "not sent again, but for what is in doubt.\n" in told[1]
 
 
 def test_what_is_done_is_asked_for_many_rows_at_a_time(

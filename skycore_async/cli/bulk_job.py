@@ -211,9 +211,10 @@ def _ask(job: Job, estimate: Estimate) -> None:
     except LedgerError as error:
         leave(str(error), Exit.NOT_SENT)
     if known:
+        doubts = ", but for what is in doubt" if job.resend_in_doubt else ""
         click.echo(
             f"The ledger holds {number_of(known, 'message')}, {doubtful:,} of them in doubt:"
-            " what it knows is not sent again.",
+            f" what it knows is not sent again{doubts}.",
             err=True,
         )
     if job.yes:
