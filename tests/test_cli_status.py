@@ -197,6 +197,22 @@ def test_one_question_at_a_time(ledger: Path) -> None:
     assert status(ledger, "--key", "a", "--state", "sent").exit_code == Exit.USAGE
 
 
+def test_a_doubt_from_a_crash_says_where_it_comes_from(tmp_path: Path) -> None:
+    """A message whose program ended while it was being sent is in doubt for that reason."""
+    path = tmp_path / "promo.db"
+
+    async def begin() -> None:
+        async with SQLiteLedger(path) as made:
+            intent = Intent(key="a", content=b"", to=f"{NUMBER}0001", from_="60856", began=1)
+            await made.begin(intent)
+
+    anyio.run(begin)
+    listed = status(path, "--state", "in_doubt")
+    assert listed.stdout.endswith("  a  the program ended while it was being sent\n")
+    facts = json.loads(status(path, "--key", "a", "--json").stdout)
+    assert facts["info"] == "the program ended while it was being sent"
+
+
 # What is no ledger.
 
 

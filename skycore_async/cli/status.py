@@ -234,8 +234,12 @@ class _Shown:
         show_table(console(), columns, [[row[name] for name in columns] for row in rows])
 
     def _facts(self, delivery: Delivery) -> dict[str, Any]:
+        from ..ledger.base import ENDED_MEANWHILE
+
         facts = plain(delivery)
         del facts["events"]
+        if delivery.state == "in_doubt":
+            facts["info"] = facts["info"] or ENDED_MEANWHILE
         if self._show_numbers:
             return dict(facts)
         hidden = _mask(delivery.to)

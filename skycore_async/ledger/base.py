@@ -51,6 +51,8 @@ class MessageState(enum.StrEnum):
 
 
 _S: Final = MessageState
+
+ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # a doubt with no other cause
 STARTABLE: Final = frozenset({_S.NOT_SENT})
 
 
@@ -251,7 +253,7 @@ def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
         error = Rejected.of(code=submission.code, info=submission.info)
         return Failed(message=message, error=error)
     doubt = OutcomeUnknown(
-        submission.info or "the program ended while it was being sent",
+        submission.info or ENDED_MEANWHILE,
         http_status=submission.http_status,
         code=submission.code,
     )
