@@ -182,16 +182,12 @@ class _Shown:
             states = {state: summary.states.get(_state(state), 0) for state in STATES}
             emit({"total": summary.total, **plain(summary), "states": states, **told})
             return
-<<<<<<< HEAD
         if campaigns is not None:
             from .campaigns import show_campaigns
 
             show_campaigns(campaigns)
             click.echo()
-        click.echo(f"{place.name}: {summary.total:,} message{'s' * (summary.total != 1)}")
-=======
-        click.echo(f"{file}: {number_of(summary.total, 'message')}")
->>>>>>> 42e5d19 (Count one message as one, and call a directory no file)
+        click.echo(f"{place.name}: {number_of(summary.total, 'message')}")
         for heading, rows in tables_of(summary).items():
             if rows:
                 click.echo(f"\n{heading}")
