@@ -131,6 +131,8 @@ class SkycoreClient:
 
         It sends over the same connections, at the same pace, and as `with_options`
         does closes nothing; of the messages in flight, so many may be its own.
+
+        Raises ConfigurationError where the client has no ledger.
         """
         view = object.__new__(type(self))
         view._settings = self._settings

@@ -28,7 +28,15 @@ import anyio
 import attrs
 
 from . import wire
-from .errors import InvalidMessage, NotSent, OutcomeUnknown, Rejected, SkycoreError, Throttled
+from .errors import (
+    ConfigurationError,
+    InvalidMessage,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    SkycoreError,
+    Throttled,
+)
 from .limiter import Limiter
 from .messages import SMS, Accepted, Failed, Outcome
 from .owner import TaskOwner
@@ -88,9 +96,10 @@ class Sender:
 
     def over(self, ledger: Ledger) -> Self:
         """Give the same sender over another view of its ledger."""
+        if self.journal is None:
+            raise ConfigurationError("ledger: there is nothing to view, as the client has none")
         other = copy.copy(self)
-        if self.journal is not None:
-            other.journal = self.journal.over(ledger)
+        other.journal = self.journal.over(ledger)
         return other
 
     async def send(self, message: SMS, settings: Settings) -> Outcome:

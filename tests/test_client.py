@@ -18,6 +18,7 @@ from skycore_async import (
     Accepted,
     ConfigurationError,
     InvalidMessage,
+    MemoryLedger,
     NotSent,
     OutcomeUnknown,
     Rejected,
@@ -311,6 +312,13 @@ def test_a_view_is_checked_too(settings: dict[str, Any], text: str) -> None:
     client = SkycoreClient(api_key=KEY, transport=Recording())
     with pytest.raises(ConfigurationError, match=text):
         client.with_options(**settings)
+
+
+def test_there_is_no_view_over_a_ledger_for_a_client_without_one() -> None:
+    """It would seem to keep what it sends, and not keep it."""
+    client = SkycoreClient(api_key=KEY, from_="60856")
+    with pytest.raises(ConfigurationError, match="ledger: there is nothing to view"):
+        client.over(MemoryLedger(), max_in_flight=1)
 
 
 def test_a_client_can_be_made_outside_an_event_loop() -> None:

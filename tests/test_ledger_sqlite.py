@@ -24,6 +24,7 @@ from test_ledger_contract import DELIVERED, REJECTED, Clock, accepted, intent, n
 from skycore_async import SQLiteLedger
 from skycore_async.errors import KeyConflict, LedgerError
 from skycore_async.ledger import sqlite as module
+from skycore_async.ledger import sqlite as sqlite_module
 from skycore_async.ledger.base import MessageState, Submission
 from skycore_async.ledger.store import VERSION
 from skycore_async.messages import SentNotification
@@ -292,6 +293,17 @@ async def test_a_place_that_cannot_be_written_is_refused(path: Path) -> None:
     assert await states(path) == {}
     with pytest.raises(LedgerError, match=r"cannot be written: .*readonly.* must be writable"):
         await SQLiteLedger(path, connect=only_to_read).open()
+
+
+async def test_a_lock_that_cannot_be_written_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens it to be read, and would let two processes in."""
+    empty(path)
+    path.with_name(f"{path.name}-lock").touch()
+    monkeypatch.setattr(sqlite_module, "_connect", only_to_read)
+    with pytest.raises(LedgerError, match=r"cannot be written: .*readonly.* must be writable"):
+        await SQLiteLedger(path).open()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

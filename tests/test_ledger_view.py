@@ -196,6 +196,8 @@ async def test_what_it_cannot_read_is_said(
 
 async def test_a_file_that_is_not_there_is_not_made(path: Path) -> None:
     """Looking never makes a ledger."""
+    view = LedgerView(path)
     with pytest.raises(LedgerError, match="cannot be read"):
-        await LedgerView(path).open()
+        await view.open()
+    await LedgerView(path).aclose()
     assert files(path) == {}

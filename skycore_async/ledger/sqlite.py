@@ -159,7 +159,10 @@ class SQLiteLedger(SteppedLedger):
         # Of the file that a symbolic link leads to: it is the same ledger by every name.
         self._lock = _connect(f"{self.path.resolve()}-lock")
         try:
+            self._lock.execute("PRAGMA journal_mode = MEMORY")  # nothing is ever committed
             self._lock.execute("BEGIN EXCLUSIVE")
+            # A file that cannot be written is opened to be read, and would lock nobody out.
+            self._lock.execute("PRAGMA user_version = 1")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
