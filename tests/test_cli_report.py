@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,6 +22,7 @@ from skycore_async.cli.figures import Figures, Gathering
 from skycore_async.cli.page import page
 from skycore_async.cli.report import report
 from skycore_async.cli.tallies import MOST, OTHERS, SLOTS, Timeline, Times
+from skycore_async.cluster.ledger import PostgresLedger
 from skycore_async.ledger.base import Delivery, Intent, MessageState, Submission
 from skycore_async.messages import Notification
 
@@ -478,30 +480,31 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(report, list(map(str, arguments)))
 
 
+async def fill(ledger: SQLiteLedger | PostgresLedger) -> None:
+    """Put in one message delivered, one refused and one in doubt."""
+    async with ledger:
+        for key in ("a", "b", "c"):
+            await ledger.begin(
+                Intent(key=key, content=b"", to=NUMBER, from_="60856", began=NOON.timestamp())
+            )
+        await ledger.finish(
+            "a", Submission(state=MessageState.ACCEPTED, tracking_id="SMS_1", raw={})
+        )
+        await ledger.finish("b", Submission(state=MessageState.REJECTED, code="E110"))
+        await ledger.finish("c", Submission(state=MessageState.IN_DOUBT))
+        await ledger.record(
+            *parse_postback(
+                "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
+                f"<TO>{NUMBER}</TO><TRACKINGID>SMS_1</TRACKINGID></POSTBACK>"
+            )
+        )
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
     """Make a ledger of one message delivered, one refused and one in doubt."""
     path = tmp_path / "promo.db"
-
-    async def fill() -> None:
-        async with SQLiteLedger(path, clock=NOON.timestamp) as ledger:
-            for key in ("a", "b", "c"):
-                await ledger.begin(
-                    Intent(key=key, content=b"", to=NUMBER, from_="60856", began=NOON.timestamp())
-                )
-            await ledger.finish(
-                "a", Submission(state=MessageState.ACCEPTED, tracking_id="SMS_1", raw={})
-            )
-            await ledger.finish("b", Submission(state=MessageState.REJECTED, code="E110"))
-            await ledger.finish("c", Submission(state=MessageState.IN_DOUBT))
-            await ledger.record(
-                *parse_postback(
-                    "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
-                    f"<TO>{NUMBER}</TO><TRACKINGID>SMS_1</TRACKINGID></POSTBACK>"
-                )
-            )
-
-    anyio.run(fill)
+    anyio.run(fill, SQLiteLedger(path, clock=NOON.timestamp))
     return path
 
 
@@ -559,7 +562,7 @@ def wrong(done: Result) -> str:
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """A misspelt name is an error, and leaves no file behind."""
     line = wrong(run(tmp_path / "prom.db", "--html", tmp_path / "report.html"))
-    assert "there is no ledger" in line
+    assert "there is no such file" in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -675,4 +678,67 @@ def test_help_has_an_example_and_the_exit_codes() -> None:
     """Whoever asks for help can copy a line."""
     told = run("--help").output
     assert "\n    skycore report promo.db --html report.html\n" in told
+    assert "\n    skycore report postgresql://me@db/sms --html report.html\n" in told
     assert "Exit codes" in told
+
+
+# Of a database.
+
+
+def test_a_database_is_reported_on_as_a_file_is(
+    ledger: Path, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same messages make the same figures, page by page; the page names the database."""
+    monkeypatch.setattr("skycore_async.cluster.reading.PAGE", 2)
+    anyio.run(fill, PostgresLedger(dsn, clock=NOON.timestamp))
+    of_file = json.loads(run(ledger, "--json").stdout)
+    done = run(dsn, "--json", "--html", tmp_path / "report.html")
+    of_database = json.loads(done.stdout)
+    assert of_database.pop("ledger").startswith("PostgreSQL database postgres at ")
+    assert of_file.pop("ledger") == "promo.db"
+    assert of_database.pop("made") > of_file.pop("made")
+    assert of_database == of_file
+    text = Page((tmp_path / "report.html").read_text("utf-8")).text
+    assert "Report on PostgreSQL database postgres at" in text
+    assert dsn not in text + done.output
+
+
+def test_a_database_that_workers_send_from_is_reported_on(dsn: str) -> None:
+    """What somebody alive is sending is no doubt, and goes on."""
+
+    async def meanwhile() -> Result:
+        async with PostgresLedger(dsn) as owner:
+            await owner.begin(
+                Intent(key="now", content=b"", to=NUMBER, from_="60856", began=NOON.timestamp())
+            )
+            done = await anyio.to_thread.run_sync(lambda: run(dsn, "--json"))
+            await owner.finish("now", Submission(state=MessageState.REJECTED, code="E110"))
+        return done
+
+    assert json.loads(anyio.run(meanwhile).stdout)["states"]["sending"] == 1
+    assert json.loads(run(dsn, "--json").stdout)["states"]["rejected"] == 1
+
+
+def test_the_database_may_come_from_the_environment(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SKYCORE_DSN stands in for the argument, where nobody else on the machine sees it."""
+    monkeypatch.setenv("SKYCORE_DSN", dsn)
+    assert json.loads(run("--json").stdout)["messages"] == 0
+    assert "--html report.html" in wrong(run())
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("postgresql://me:s3cret@/orders?host=NOWHERE", "database orders at"),
+        ("postgress://me:s3cret@db/orders", "not a PostgreSQL connection string"),
+    ],
+)
+def test_a_database_that_cannot_be_read_is_told(dsn: str, said: str, tmp_path: Path) -> None:
+    """What is wrong is one line, without the password, and no page is written."""
+    args = (dsn.replace("NOWHERE", str(tmp_path)), "--html", tmp_path / "report.html")
+    line = wrong(run(*args))
+    assert said in line
+    assert "s3cret" not in line
+    assert list(tmp_path.iterdir()) == []

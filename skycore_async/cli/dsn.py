@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,11 +23,22 @@ T = TypeVar("T")
 
 ENVIRONMENT: Final = "SKYCORE_DSN"
 _SCHEMES: Final = ("postgresql://", "postgres://")
+_SIGNS: Final = re.compile("=|://")
 
 
 def is_dsn(text: str) -> bool:
-    """Tell whether a text names a database and no file."""
-    return text.startswith(_SCHEMES) or ("=" in text and not Path(text).exists())
+    """Tell whether a text names a database and no file.
+
+    What has a scheme that is misspelt does, too: it may hold a password.
+    """
+    return text.startswith(_SCHEMES) or (bool(_SIGNS.search(text)) and not _is_there(text))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # as where it is too long for a name
+        return False
 
 
 def dsn_of(given: str | None) -> str:

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from .output import WholeNumber, console, emit, json_option, leave
+from .places import Place, place_of
 from .simulate import Ending
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ _SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what
 @click.command()
 @click.option(
     "--ledger",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    "named",
+    metavar="FILE|DSN",
     required=True,
-    help="Where to record what comes, made where there is none.",
+    help="Where to record what comes; a file is made where there is none.",
 )
 @click.option(
     "--host",
@@ -56,7 +56,7 @@ _SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what
     help="The port to listen on; 0 for any.",
 )
 @json_option
-def listen(*, path: Path, host: str, port: int, as_json: bool) -> None:
+def listen(*, named: str, host: str, port: int, as_json: bool) -> None:
     """Take postbacks in, and show them as they come.
 
     Each is recorded in the ledger, and shown after, until Ctrl-C.  The postback
@@ -65,28 +65,32 @@ def listen(*, path: Path, host: str, port: int, as_json: bool) -> None:
     environment, the URL must end in that secret.  With --json, the first line
     is the URL, and each other line a notification.
 
-    One process at a time can open a ledger: this one has it until it ends.
+    One process at a time can open a FILE: this one has it until it ends.  Into the
+    PostgreSQL database DSN any number can listen at once, as behind a load
+    balancer: what comes to several of them is recorded once, and shown by each.
+    A password in DSN can be seen on the machine; it is better kept in ~/.pgpass.
 
     \b
     Examples:
       skycore listen --ledger promo.db
       SKYCORE_POSTBACK_SECRET=long-word skycore listen --ledger promo.db --json
+      skycore listen --ledger postgresql://me@db/sms --host 10.0.0.7
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage, or the ledger
     cannot be opened.
     """  # noqa: D301 - \b is click's word for lines to leave as they are
     from ..errors import ConfigurationError
-    from ..ledger.sqlite import SQLiteLedger
     from ..receiver import PostbackReceiver
     from ..serving import ServerThread
 
     with Ending() as ending:
-        _try(path)
+        place = place_of(named)
+        _try(place)
         told = _Telling(ending, _as_json if as_json else _as_line())
         secret = os.environ.get(_SECRET) or None
         try:
             receiver = PostbackReceiver(
-                ledger=SQLiteLedger(path), on_notification=told, path=_PATH, secret=secret
+                ledger=place.ledger(), on_notification=told, path=_PATH, secret=secret
             )
             server = ServerThread(receiver, host=host, port=port)
             server.start()
@@ -98,9 +102,9 @@ def listen(*, path: Path, host: str, port: int, as_json: bool) -> None:
                 " choose another with --port"
             )
         except RuntimeError as error:
-            leave(f"{path}: {error}")
+            leave(f"{place.name}: {error}")
         try:
-            _introduce(server.url, path, is_secret=secret is not None, as_json=as_json)
+            _introduce(server.url, place, is_secret=secret is not None, as_json=as_json)
             for _ in ending.looks():
                 pass
         finally:
@@ -109,14 +113,13 @@ def listen(*, path: Path, host: str, port: int, as_json: bool) -> None:
         click.echo(f"\nNotifications: {told.count}.", err=True)
 
 
-def _try(path: Path) -> None:
+def _try(place: Place) -> None:
     import anyio
 
     from ..errors import LedgerError
-    from ..ledger.sqlite import SQLiteLedger
 
     async def open_and_close() -> None:
-        async with SQLiteLedger(path):
+        async with place.ledger():
             pass
 
     try:
@@ -125,12 +128,12 @@ def _try(path: Path) -> None:
         leave(str(error))
 
 
-def _introduce(server_url: str, path: Path, *, is_secret: bool, as_json: bool) -> None:
+def _introduce(server_url: str, place: Place, *, is_secret: bool, as_json: bool) -> None:
     url = f"{server_url}{_PATH}" + (f"/${_SECRET}" if is_secret else "")
     if as_json:
         emit({"kind": "listening", "url": url})
         return
-    click.echo(f"Postbacks to {url} go to {path}. Ctrl-C ends it.", err=True)
+    click.echo(f"Postbacks to {url} go to {place.name}. Ctrl-C ends it.", err=True)
     if not is_secret and not _is_loopback(server_url):
         click.echo(
             f"Anyone who can reach it can post: set {_SECRET} to keep others out.", err=True

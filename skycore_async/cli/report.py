@@ -2,9 +2,9 @@
 
 Rules:
 
-* The ledger is read once, in order, whatever its size; it is neither made nor
-  changed, but for what opening it means: what was being sent is in doubt.  One
-  that is in use is looked at beside its owner, for whom it is being sent.
+* The ledger is read once, in order and in pages, whatever its size; it is neither
+  made nor changed, but for what opening it means: what was being sent, and is by
+  nobody alive, is in doubt.  One that is in use is looked at beside its owner.
 * The page is written whole or not at all, and over nothing that is not a page.
 """
 
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from .dsn import ENVIRONMENT
 from .output import console, emit, json_option, leave
+from .places import Place, place_of
 
 if TYPE_CHECKING:
     from .figures import Figures
@@ -25,14 +27,14 @@ _TELL_EVERY: Final = 10_000  # messages
 
 
 @click.command(short_help="Make a web page of a ledger.")
-@click.argument("ledger", type=click.Path(path_type=Path))
+@click.argument("ledger", metavar="FILE|DSN", envvar=ENVIRONMENT)
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     help="Write the page to this file; - is standard output.",
 )
 @json_option
-def report(ledger: Path, html: Path | None, as_json: bool) -> None:
+def report(ledger: str, html: Path | None, as_json: bool) -> None:
     """Make a web page of a ledger.
 
     It tells how many messages were delivered, when and how fast, what failed
@@ -40,21 +42,25 @@ def report(ledger: Path, html: Path | None, as_json: bool) -> None:
     `listen` is using the ledger.  The page is one file that opens offline and
     prints; numbers in it are masked.
 
+    FILE is a ledger, as --ledger names it elsewhere, or DSN a PostgreSQL database
+    that workers share, for which SKYCORE_DSN stands in.
+
     \b
-    Example:
+    Examples:
       skycore report promo.db --html report.html
+      skycore report postgresql://me@db/sms --html report.html
 
     Exit codes: 0 done, 2 wrong usage, or the ledger cannot be opened.
     """  # noqa: D301 - \b is click's word for lines to leave as they are
-    to_stdout = html == Path("-")
+    place, to_stdout = place_of(ledger), html == Path("-")
     if html is None and not as_json:
-        leave(f"say where to: --html {ledger.with_suffix('.html').name}, or --json")
+        leave(f"say where to: --html {place.page}, or --json")
     if to_stdout and as_json:
         leave("only one of --html - and --json can go to standard output")
-    _check_ledger(ledger)
+    place.check()
     if html is not None and not to_stdout:
-        _check_page(html, ledger)
-    figures = _read(ledger)
+        _check_page(html, place)
+    figures = _read(place)
     if html is not None:
         from .page import page
 
@@ -63,17 +69,8 @@ def report(ledger: Path, html: Path | None, as_json: bool) -> None:
         emit(figures)
 
 
-def _check_ledger(ledger: Path) -> None:
-    if not ledger.exists():
-        leave(f"there is no ledger {ledger}")
-    # An empty file would be made a ledger by opening it.
-    if not ledger.is_file() or not ledger.stat().st_size:
-        leave(f"{ledger} is no ledger")
-
-
-def _check_page(html: Path, ledger: Path) -> None:
-    own = {f"{ledger.resolve()}{ending}" for ending in ("", "-lock", "-wal", "-shm")}
-    if str(html.resolve()) in own:
+def _check_page(html: Path, place: Place) -> None:
+    if place.holds(html):
         leave(f"{html} belongs to the ledger; give the page a name of its own")
     if not html.parent.is_dir():
         leave(f"{html}: there is no directory {html.parent}")
@@ -89,32 +86,31 @@ def _is_page(html: Path) -> bool:
         return False
 
 
-def _read(ledger: Path) -> Figures:
+def _read(place: Place) -> Figures:
     import anyio
 
     from ..errors import LedgerError
 
     try:
-        return anyio.run(_gather, ledger)
+        return anyio.run(_gather, place)
     except LedgerError as error:
         leave(str(error))
 
 
-async def _gather(path: Path) -> Figures:
+async def _gather(place: Place) -> Figures:
     from datetime import UTC, datetime
 
-    from ..ledger.view import looked_at
     from .figures import Gathering
 
     gathering, told = Gathering(), console(stderr=True)
-    async with looked_at(path) as ledger:
-        with told.status(f"Reading {path.name}") as status:
+    async with place.looked_at() as ledger:
+        with told.status(f"Reading {place.title}") as status:
             async for delivery in ledger.deliveries():
                 gathering.add(delivery)
                 if gathering.messages % _TELL_EVERY == 0:
-                    status.update(f"Reading {path.name}: {gathering.messages:,} messages")
+                    status.update(f"Reading {place.title}: {gathering.messages:,} messages")
         summary = await ledger.summary()
-    return gathering.figures(summary, ledger=path.name, made=datetime.now(UTC))
+    return gathering.figures(summary, ledger=place.title, made=datetime.now(UTC))
 
 
 def _write(page: str, html: Path | None) -> None:

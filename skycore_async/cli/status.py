@@ -13,20 +13,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .dsn import ENVIRONMENT, is_dsn, name_of_database, within
+from .dsn import ENVIRONMENT
 from .output import Exit, console, emit, json_option, leave, number_of, plain
+from .places import Place, place_of
 
 if TYPE_CHECKING:
-    from ..cluster.ledger import PostgresLedger
-    from ..cluster.progress import Progress
     from ..ledger.base import Delivery, Ledger, Summary
-    from ..ledger.steps import SteppedLedger
     from ..messages import Notification
 
 T = TypeVar("T")
@@ -86,7 +82,7 @@ def status(
     """  # noqa: D301 - \b is click's word for lines to leave as they are
     if sum(name is not None for name in (key, tracking_id, state)) > 1:
         raise click.UsageError("Give one of --key, --tracking-id and --state.")
-    place: _Place = _Database(file) if is_dsn(file) else _File(Path(file))
+    place = place_of(file)
     show = _Shown(show_numbers=show_numbers, as_json=as_json)
     if state is not None:
         _ask(place, lambda ledger: _list(ledger, state, show))
@@ -100,58 +96,13 @@ def status(
         show.story(delivery)
 
 
-class _File:
-    """A ledger in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = self.argument = str(path)
-        if not path.exists():
-            leave(f"{path}: there is no such file")
-        if not path.is_file():
-            leave(f"{path} is no file, and no ledger")
-        if not path.stat().st_size:
-            # The ledger would make one of it.
-            leave(f"{path} is empty, and no ledger")
-
-    def opened(self) -> AbstractAsyncContextManager[SteppedLedger]:
-        from ..ledger.view import looked_at
-
-        return looked_at(Path(self.name))
-
-    def campaigns(self) -> list[Progress] | None:
-        return None
-
-
-class _Database:
-    """A ledger in a database, whose DSN is not shown."""
-
-    argument = "DSN"
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self.name = name_of_database(dsn)
-
-    def opened(self) -> PostgresLedger:
-        from ..cluster.ledger import PostgresLedger
-
-        return PostgresLedger(self._dsn)
-
-    def campaigns(self) -> list[Progress] | None:
-        from ..cluster.progress import progress
-
-        return within(self._dsn, progress)
-
-
-_Place = _File | _Database
-
-
-def _ask(place: _Place, question: Callable[[Ledger], Awaitable[T]]) -> T:
+def _ask(place: Place, question: Callable[[Ledger], Awaitable[T]]) -> T:
     import anyio
 
     from ..errors import LedgerError
 
     async def ask() -> T:
-        async with place.opened() as ledger:
+        async with place.looked_at() as ledger:
             return await question(ledger)
 
     try:
@@ -174,7 +125,7 @@ class _Shown:
         self._show_numbers = show_numbers
         self._as_json = as_json
 
-    def summary(self, summary: Summary, place: _Place) -> None:
+    def summary(self, summary: Summary, place: Place) -> None:
         """Show the counts, and how far campaigns are where there can be any."""
         campaigns = place.campaigns()
         told = {} if campaigns is None else {"campaigns": campaigns}
