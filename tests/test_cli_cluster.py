@@ -138,6 +138,24 @@ def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -
     assert not Path("promo.db").exists()
 
 
+def test_the_doubtful_messages_of_a_campaign_are_listed(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may have been sent is told by status, and its list has each, with numbers masked."""
+    Path("promo.csv").write_text("to\n15551232002\n15551234888\n15551242002\n", "utf-8")
+    answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    with Simulator() as skycore_:  # whose answers to 2002 are lost
+        monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
+        assert answer("worker", dsn, "--drain")["exit"] != 0
+    assert "skycore status DSN --state in_doubt\n" in run("status", dsn).stdout
+    listed = run("status", dsn, "--state", "in_doubt", "--json").stdout.splitlines()
+    assert [(row["key"], row["state"]) for row in map(json.loads, listed)] == [
+        ("promo:*******2002", "in_doubt")
+    ] * 2
+    lines = run("status", dsn, "--state", "in_doubt", "--show-numbers").stdout.splitlines()
+    assert sorted(line.split()[2] for line in lines) == ["promo:15551232002", "promo:15551242002"]
+
+
 def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: str) -> None:
     """Each word says what the campaign was and is, and a paused one sends nothing."""
     loaded(dsn)
@@ -180,7 +198,11 @@ def test_a_refused_account_is_told_by_worker_and_status(
         (["cluster", "pause", "postgresql:///x"], "name CAMPAIGN"),
         (["cluster", "pause", "DSN", "nope"], "there is no campaign 'nope'"),
         (["status", "postgresql:///x?nope=1"], "not a PostgreSQL connection string"),
-        (["bulk", "promo.csv", "--cluster", "DSN", "--ledger", "a.db"], "--cluster goes with"),
+        (["bulk", "promo.csv", "--cluster", "DSN", "--ledger", "a.db"], "goes without --ledger"),
+        (
+            ["bulk", "promo.csv", "--cluster", "DSN", "--resend-in-doubt"],
+            "goes without --resend-in-doubt: workers never send again what may have been sent",
+        ),
     ],
 )
 def test_a_mistake_is_said_in_one_line(dsn: str, args: list[str], said: str) -> None:

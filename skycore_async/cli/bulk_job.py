@@ -115,8 +115,13 @@ class Job:
 def _run(job: Job) -> int:
     if job.csv == _STANDARD_INPUT and not job.campaign and not job.dry_run:
         leave("name what is read from standard input with --campaign NAME")
-    if job.cluster is not None and (job.ledger is not None or job.resend_in_doubt):
-        leave("--cluster goes with neither --ledger nor --resend-in-doubt")
+    if job.cluster is not None and job.ledger is not None:
+        leave("--cluster goes without --ledger: the database has a ledger of its own")
+    if job.cluster is not None and job.resend_in_doubt:
+        leave(
+            "--cluster goes without --resend-in-doubt: workers never send again what may have"
+            " been sent; `skycore status DSN --state in_doubt` lists it"
+        )
     is_sending = not job.dry_run and job.cluster is None
     api_key = read_api_key(job.api_key_file) if is_sending else None
     with _copied(job.csv) as file:
