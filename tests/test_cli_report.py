@@ -14,15 +14,19 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
 
+from benchmarks.postgres import Server
 from skycore_async import FailureReason, SQLiteLedger, Summary, parse_postback
 from skycore_async.cli.figures import Figures, Gathering
 from skycore_async.cli.page import page
 from skycore_async.cli.report import report
 from skycore_async.cli.tallies import MOST, OTHERS, SLOTS, Timeline, Times
 from skycore_async.cluster.ledger import PostgresLedger
+from skycore_async.cluster.schema import migrate
 from skycore_async.ledger.base import Delivery, Intent, MessageState, Submission
 from skycore_async.messages import Notification
 
@@ -726,6 +730,19 @@ def test_the_database_may_come_from_the_environment(
     monkeypatch.setenv("SKYCORE_DSN", dsn)
     assert json.loads(run("--json").stdout)["messages"] == 0
     assert "--html report.html" in wrong(run())
+
+
+def test_the_name_of_a_database_is_only_words(postgres_server: Server) -> None:
+    """What a database is called is no markup, whatever it looks like."""
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute('CREATE DATABASE "[/x]"')
+        try:
+            dsn = make_conninfo(postgres_server.dsn(), dbname="[/x]")
+            with psycopg.connect(dsn, autocommit=True) as made:
+                migrate(made)
+            assert " [/x] " in json.loads(run(dsn, "--json").stdout)["ledger"]
+        finally:
+            connection.execute('DROP DATABASE "[/x]" WITH (FORCE)')
 
 
 @pytest.mark.parametrize(

@@ -100,15 +100,17 @@ def _read(place: Place) -> Figures:
 async def _gather(place: Place) -> Figures:
     from datetime import UTC, datetime
 
+    from rich.markup import escape
+
     from .figures import Gathering
 
-    gathering, told = Gathering(), console(stderr=True)
+    gathering, told, name = Gathering(), console(stderr=True), escape(place.title)
     async with place.looked_at() as ledger:
-        with told.status(f"Reading {place.title}") as status:
+        with told.status(f"Reading {name}") as status:
             async for delivery in ledger.deliveries():
                 gathering.add(delivery)
                 if gathering.messages % _TELL_EVERY == 0:
-                    status.update(f"Reading {place.title}: {gathering.messages:,} messages")
+                    status.update(f"Reading {name}: {gathering.messages:,} messages")
         summary = await ledger.summary()
     return gathering.figures(summary, ledger=place.title, made=datetime.now(UTC))
 
