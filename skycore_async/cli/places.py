@@ -51,9 +51,11 @@ class LedgerFile:
         """Leave where there is nothing to read."""
         if not self._path.exists():
             leave(f"{self.name}: there is no such file")
-        # An empty file would be made a ledger by opening it.
-        if not (self._path.is_file() and self._path.stat().st_size):
-            leave(f"{self.name} is no file, or an empty one, and no ledger")
+        if not self._path.is_file():
+            leave(f"{self.name} is no file, and no ledger")
+        if not self._path.stat().st_size:
+            # Opening it would make a ledger of it.
+            leave(f"{self.name} is empty, and no ledger")
 
     def holds(self, path: Path) -> bool:
         """Tell whether a file is the ledger's own."""

@@ -42,7 +42,7 @@ from .store import Store
 _log: Final = logging.getLogger("skycore_async")
 
 LEASE: Final = 30.0  # seconds for which a holder is alive after it said so
-PATIENCE: Final = 10.0  # seconds for which a lost connection is tried again
+PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a receiver waits 8
 POLL: Final = 0.25  # seconds after which who waits looks again
 _BEATS: Final = 3  # words of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
