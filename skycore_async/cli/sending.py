@@ -19,12 +19,11 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import itertools
-import os
-import signal
 import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,9 +37,10 @@ from ..ledger.base import Intent, MessageState, Submission, content_of, outcome_
 from ..ledger.sqlite import SQLiteLedger
 from ..messages import SMS, Failed, Outcome
 from .drafts import Draft, Drafter, Refused
-from .output import Exit, console
+from .output import console
 from .progress import End, Tally, show_live, show_plain
 from .recipients import Rejects, Row, Sheet
+from .signals import Signals
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 _STUCK: Final = 200  # messages not sent or in doubt, one after another: there is no way
@@ -85,7 +85,6 @@ class _Recalling(SQLiteLedger):
     ) -> dict[str, Submission]:
         """Give what came of drafts before, by their keys; those to be judged are not in it."""
         intents = [_intent(draft) for draft in drafts]
-
         try:
             return await self.recall(intents, resend_in_doubt=resend_in_doubt)
         except LedgerError:
@@ -138,7 +137,7 @@ class Run:
         self._tally = tally
         self._rows: dict[str, Row] = {}  # of the messages that are under way
         self._error: Exception | None = None
-        self._signals = 0
+        self._signals = Signals()
         self._halted: str | None = None
 
     async def send(self, ledger: Path, settings: Settings) -> End:
@@ -152,7 +151,11 @@ class Run:
         ):
             messages = self._messages(recalling, resend_in_doubt=word)
             async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
-                beside.start_soon(self._hear)
+                beside.start_soon(
+                    functools.partial(
+                        self._signals.hear, stop=self._outcomes.stop, leave=self._say_what_is_left
+                    )
+                )
                 beside.start_soon(show, self._tally)
                 await self._take_all(recalling)
             beside.cancel_scope.cancel()
@@ -202,19 +205,7 @@ class Run:
         if reason is not None:
             self._rejects.write(row, reason)
 
-    async def _hear(self) -> None:
-        with (
-            suppress(NotImplementedError),  # on Windows, where Ctrl-C ends the loop
-            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
-        ):
-            async for _ in signals:
-                self._signals += 1
-                if self._signals > 1:
-                    self._leave_now()
-                self._outcomes.stop()
-                click.echo("\nStopping: waiting for what is in flight.", err=True)
-
-    def _leave_now(self) -> None:
+    def _say_what_is_left(self) -> None:
         self._rejects.close()
         if sys.stderr.isatty():
             console(stderr=True).show_cursor()
@@ -223,8 +214,6 @@ class Run:
             " the same command to go on.",
             err=True,
         )
-        # Every way that ends the loop in order waits for the exchanges in flight.
-        os._exit(Exit.INTERRUPTED)
 
     def _end(self) -> End:
         error = self._error
@@ -232,7 +221,7 @@ class Run:
             raise error
         is_refused = error is not None and isinstance(error.__cause__, Rejected)
         return End(
-            interrupted=self._signals > 0 and self._tally.left > 0,
+            interrupted=self._signals.count > 0 and self._tally.left > 0,
             halted=self._halted if error is None else str(error),
             is_refused=is_refused,
         )

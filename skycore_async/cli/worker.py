@@ -10,11 +10,10 @@ Rules:
 
 from __future__ import annotations
 
-import os
-import signal
+import functools
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,13 +104,15 @@ def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given
 async def _work(dsn: str, api_key: str, given: dict[str, Any]) -> tuple[Tally, bool]:
     import anyio
 
-    told = _Told()
+    from .signals import Signals
+
+    signals = Signals()
     async with _opened(dsn, api_key, given) as made, anyio.create_task_group() as beside:
-        beside.start_soon(_hear, made, told)
+        beside.start_soon(functools.partial(signals.hear, stop=made.stop, leave=_say_what_is_left))
         beside.start_soon(_show, made.tally)
         await made.run()
         beside.cancel_scope.cancel()
-    return made.tally, told.signals > 0
+    return made.tally, signals.count > 0
 
 
 @asynccontextmanager
@@ -159,27 +160,8 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
         )
 
 
-class _Told:
-    """How often it was told to end."""
-
-    signals = 0
-
-
-async def _hear(worker: Worker, told: _Told) -> None:
-    import anyio
-
-    with (
-        suppress(NotImplementedError),  # on Windows, where Ctrl-C ends the loop
-        anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
-    ):
-        async for _ in signals:
-            told.signals += 1
-            if told.signals > 1:
-                click.echo("\nLeft at once: what was in flight is in doubt.", err=True)
-                # Every way that ends the loop in order waits for the exchanges in flight.
-                os._exit(Exit.INTERRUPTED)
-            worker.stop()
-            click.echo("\nStopping: waiting for what is in flight.", err=True)
+def _say_what_is_left() -> None:
+    click.echo("\nLeft at once: what was in flight is in doubt.", err=True)
 
 
 async def _show(tally: Tally) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Final
 import attrs
 
 from ..errors import LedgerError
+from ..ledger.reading import EVENT
 from ..ledger.receipts import SETTLE_WITHIN
 from .receipts import Receipts
 from .schema import Connection
@@ -33,12 +34,11 @@ _MESSAGE: Final = (
     "key, content, recipient, sender, state, began, ended, tracking_id, code, info, http_status,"
     " raw, reason, settled_by, doubted"
 )
-_EVENT: Final = "identity, tracking_id, recipient, sender, at, happened, state, reason, raw"
 
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",  # noqa: S608 - columns of our own
-    "events": f"SELECT {_EVENT} FROM events ORDER BY id",  # noqa: S608 - columns of our own
+    "events": f"SELECT {EVENT} FROM events ORDER BY id",  # noqa: S608 - columns of our own
     "opt_outs": "SELECT number, out, at FROM opt_outs",
 }
 _TEMPORARY: Final = """
@@ -64,7 +64,7 @@ SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
 ON CONFLICT (key) DO NOTHING
 """  # noqa: S608 - columns of our own
 _EVENTS: Final = f"""
-INSERT INTO skycore.events ({_EVENT}) SELECT {_EVENT} FROM copied_events WHERE true
+INSERT INTO skycore.events ({EVENT}) SELECT {EVENT} FROM copied_events WHERE true
 ON CONFLICT (identity) DO NOTHING
 """  # noqa: S608 - columns of our own
 _SUBMISSIONS: Final = """

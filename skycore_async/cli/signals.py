@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM where messages are in flight: once to stop, twice to leave.
+
+Rules:
+
+* The first starts nothing more, and waits for what is in flight.
+* The second ends the process where it stands.  The intents are durable, and what
+  was in flight is in doubt from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import anyio
+import click
+
+from .output import Exit
+
+
+class Signals:
+    """How often it was told to end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def hear(self, *, stop: Callable[[], None], leave: Callable[[], None]) -> None:
+        """Call `stop` at the first signal, and `leave` at the second, which ends the process."""
+        with (
+            suppress(NotImplementedError),  # on Windows, where Ctrl-C ends the loop
+            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        ):
+            async for _ in signals:
+                self.count += 1
+                if self.count > 1:
+                    leave()
+                    # Every way that ends the loop in order waits for the exchanges in flight.
+                    os._exit(Exit.INTERRUPTED)
+                stop()
+                click.echo("\nStopping: waiting for what is in flight.", err=True)
