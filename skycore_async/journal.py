@@ -99,13 +99,16 @@ class Journal:
         self, intent: Intent, settings: Settings, deadline: float
     ) -> Submission | None:
         await self.write_what_is_left()
-        with anyio.move_on_after(deadline - anyio.current_time()):
+        try:
             return await self._ledger.begin(
                 intent,
                 resend_in_doubt=settings.resend_in_doubt,
                 ignore_opt_out=settings.ignore_opt_out,
+                timeout=deadline - anyio.current_time(),
             )
-        raise OutcomeUnknown("the same key is still under way, sent by another task")
+        except TimeoutError:
+            late = "the same key is still under way, sent by another task"
+            raise OutcomeUnknown(late) from None
 
     async def _sent(
         self, message: SMS, intent: Intent, send: Callable[[], Awaitable[Outcome]]

@@ -295,6 +295,37 @@ async def test_one_of_two_tasks_begins_and_the_other_gets_its_outcome(
     assert await state_of(ledger, "k") is (S.SENDING if second is None else second.state)
 
 
+async def test_a_key_that_stays_under_way_is_waited_for_only_so_long(ledger: Ledger) -> None:
+    """Then it is a TimeoutError, and nothing has changed; a key that is free needs no time."""
+    assert await ledger.begin(intent(), timeout=0) is None
+    with pytest.raises(TimeoutError):
+        await ledger.begin(intent(), timeout=0.01)
+    assert await state_of(ledger, "k") is S.SENDING
+    await ledger.finish("k", accepted())
+    assert await ledger.begin(intent(), timeout=0) == accepted()
+
+
+@pytest.mark.parametrize("checkpoints", range(8))
+async def test_who_is_cancelled_has_begun_nothing(ledger: Ledger, checkpoints: int) -> None:
+    """At whatever moment that is, another can begin the message, and need not wait for long."""
+    given: list[Submission | None] = []
+
+    async def begin() -> None:
+        given.append(await ledger.begin(intent()))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(begin)
+        for _ in range(checkpoints):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    with anyio.fail_after(5):
+        if not given:
+            await begin()
+    assert given == [None]
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
 async def test_doubt_is_resent_on_the_word_and_never_twice_at_once(ledger: Ledger) -> None:
     """Of two with the word one begins; the other gets what came of it, be it doubt again."""
     await sent(ledger, "k", DOUBT)

@@ -428,17 +428,17 @@ async def test_a_step_that_fails_costs_its_neighbours_nothing(
 
 
 async def test_a_cancelled_callers_step_is_written_all_the_same(path: Path) -> None:
-    """The intent may be on the disk already; it is there, and in doubt when opened again."""
+    """What came of a message, as what else was to be remembered; an intent is taken back."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await ledger.begin(intent("sent"))
         async with anyio.create_task_group() as group:
-            group.start_soon(ledger.begin, intent("a"))
-            group.start_soon(ledger.begin, intent("b"))
+            group.start_soon(ledger.finish, "sent", accepted())
+            group.start_soon(ledger.opt_out, "15550000000")
+            group.start_soon(ledger.begin, intent("begun"))
             await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
-        delivery = await ledger.delivery(key="a")
-        assert delivery is not None
-        assert delivery.state is S.SENDING
-    assert await states(path) == {"a": S.IN_DOUBT, "b": S.IN_DOUBT}
+        assert await ledger.is_opted_out("15550000000")
+    assert await states(path) == {"sent": S.ACCEPTED, "begun": S.NOT_SENT}
 
 
 async def test_closing_writes_what_waits(path: Path) -> None:

@@ -67,13 +67,8 @@ class _Recalling(SQLiteLedger):
     async def known(self, intent: Intent, *, resend_in_doubt: bool = False) -> Submission | None:
         return self._note(intent, await super().known(intent, resend_in_doubt=resend_in_doubt))
 
-    async def begin(
-        self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
-    ) -> Submission | None:
-        submission = await super().begin(
-            intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
-        )
-        return self._note(intent, submission)
+    async def begin(self, intent: Intent, **settings: Any) -> Submission | None:
+        return self._note(intent, await super().begin(intent, **settings))
 
     def _note(self, intent: Intent, submission: Submission | None) -> Submission | None:
         if submission is not None:

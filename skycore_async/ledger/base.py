@@ -19,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from hashlib import blake2b
@@ -134,13 +135,20 @@ class Ledger(Protocol):
         ...
 
     async def begin(
-        self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
+        self,
+        intent: Intent,
+        *,
+        resend_in_doubt: bool = False,
+        ignore_opt_out: bool = False,
+        timeout: float = math.inf,
     ) -> Submission | None:
         """Make an intent durable, and give None; or give what came of it before.
 
-        Waits while the same key is under way.  Raises KeyConflict where the key
-        has other content, RecipientOptedOut where the number may not be sent to,
-        and LedgerError where the intent could not be made durable.
+        Waits while the same key is under way, `timeout` seconds at most, and raises
+        TimeoutError where it still is then.  Raises KeyConflict where the key has
+        other content, RecipientOptedOut where the number may not be sent to, and
+        LedgerError where the intent could not be made durable.  Who is cancelled
+        here has begun nothing.
         """
         ...
 

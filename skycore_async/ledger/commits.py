@@ -11,7 +11,8 @@ Rules:
   written nothing, and costs the others nothing.
 * Where the transaction itself fails, each of its steps is tried alone, so that
   only those that cannot be written fail.
-* A cancelled caller's step is written all the same.
+* A cancelled caller's step is written all the same; but where it began a message,
+  which nobody is left to send, that is taken back.
 * Nobody is told that a step is durable by the mere end of waiting: where the
   thread could not begin, or the event loop ends, it is an error.
 * The line is as long as there are callers.
@@ -28,7 +29,7 @@ import anyio.to_thread
 
 from ..errors import LedgerError, SkycoreError
 from ..owner import TaskOwner
-from .steps import Step, UnderWay
+from .steps import Step, UnderWay, withdrawal
 
 _MOST: Final = 1000  # steps in a transaction, so that nobody waits long
 
@@ -36,12 +37,13 @@ _MOST: Final = 1000  # steps in a transaction, so that nobody waits long
 class Waiting:
     """A step in line, and what came of it."""
 
-    __slots__ = ("error", "result", "step")
+    __slots__ = ("error", "is_left", "result", "step")
 
     def __init__(self, step: Step) -> None:
         self.step = step
         self.result: Any = None
         self.error: Exception | None = None
+        self.is_left = False
 
     def take(self, store: object) -> None:
         """Take the step, and keep what comes of it."""
@@ -100,12 +102,14 @@ class Commits:
         """
         self._owner.check()
         waiting = Waiting(step)
-        group = self._last()
-        group.steps.append(waiting)
-        if not self._is_running:
-            self._is_running = True
-            self._owner.start(self._run_all)
-        await group.ended.wait()
+        group = self._put(waiting)
+        try:
+            await group.ended.wait()
+        except BaseException:
+            waiting.is_left = True
+            if group.is_told and not self._owner.closed:
+                self._take_back(waiting)
+            raise
         if not group.is_told:
             raise LedgerError(
                 f"{self._name}: its thread did not end in order, and may not have written"
@@ -114,11 +118,20 @@ class Commits:
             raise waiting.error
         return waiting.result
 
-    def _last(self) -> _Group:
-        """Give the group that is last in line and has room."""
+    def _put(self, waiting: Waiting) -> _Group:
+        """Put a step in line, and give the group that it is in."""
         if not self._line or len(self._line[-1].steps) >= _MOST:
             self._line.append(_Group())
-        return self._line[-1]
+        group = self._line[-1]
+        group.steps.append(waiting)
+        if not self._is_running:
+            self._is_running = True
+            self._owner.start(self._run_all)
+        return group
+
+    def _take_back(self, waiting: Waiting) -> None:
+        if waiting.error is None and (back := withdrawal(waiting.step, waiting.result)):
+            self._put(Waiting(back))
 
     async def _run_all(self) -> None:
         try:
@@ -130,6 +143,9 @@ class Commits:
                 finally:
                     group.ended.set()
                 self._tell(touched)
+                for waiting in group.steps:
+                    if waiting.is_left:
+                        self._take_back(waiting)
         finally:
             self._is_running = False
             while self._line:

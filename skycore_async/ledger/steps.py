@@ -9,10 +9,12 @@ a step has touched what it waits for.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
 import anyio
 
@@ -22,6 +24,10 @@ from .base import Delivery, Intent, MessageState, Submission, Summary
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_WITHDRAWN: Final = Submission(
+    state=MessageState.NOT_SENT, info="its sending was cancelled before it began"
+)
 
 
 class UnderWay(Exception):
@@ -98,6 +104,14 @@ class Step:
         return getattr(store, self.name)(*self.arguments, **self.settings)
 
 
+def withdrawal(step: Step, result: Any) -> Step | None:
+    """Give the step that takes back what a step began, if it did, for a caller who is gone."""
+    if step.name != "begin" or result is not None:
+        return None
+    settings = {name: step.settings[name] for name in ("attempt",) if name in step.settings}
+    return Step("finish", (step.arguments[0].key, _WITHDRAWN), settings)
+
+
 class SteppedLedger(ABC):
     """What all ledgers share; see `Ledger` for what each call does."""
 
@@ -151,39 +165,36 @@ class SteppedLedger(ABC):
         return await self._run(Steps.recall, intents, resend_in_doubt=resend_in_doubt)
 
     async def begin(
-        self, intent: Intent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
+        self,
+        intent: Intent,
+        *,
+        resend_in_doubt: bool = False,
+        ignore_opt_out: bool = False,
+        timeout: float = math.inf,
     ) -> Submission | None:
         """Make an intent durable, and give None; or give what came of it before."""
-        try:
+        with suppress(UnderWay):
             # Nearly no key is under way: to listen for news would be for nothing.
-            return await self._begin(
-                intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
-            )
-        except UnderWay:
-            # Who waits for one that was in doubt then has its word on it, not on this one.
-            resend_in_doubt = False
-        while True:
-            with self._news.of(intent.key) as news:
-                try:
-                    return await self._begin(
-                        intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
-                    )
-                except UnderWay:
-                    await self._hear(news)
-
-    async def _begin(
-        self, intent: Intent, *, resend_in_doubt: bool, ignore_opt_out: bool
-    ) -> Submission | None:
-        # What waits for news may be cancelled; what begins a message may not, since
-        # nobody would know that it began.
-        with anyio.CancelScope(shield=True):
             return await self._run(
                 Steps.begin,
                 intent,
                 resend_in_doubt=resend_in_doubt,
                 ignore_opt_out=ignore_opt_out,
             )
-        raise AssertionError  # pragma: no cover - nothing cancels that scope
+        with anyio.fail_after(timeout):
+            return await self._begin_later(intent, ignore_opt_out=ignore_opt_out)
+
+    async def _begin_later(self, intent: Intent, *, ignore_opt_out: bool) -> Submission | None:
+        """Begin a message once its key is not under way any more, or give what came of it."""
+        while True:
+            with self._news.of(intent.key) as news:
+                try:
+                    # The word to send again was on an earlier doubt, not on what came of this.
+                    return await self._run(
+                        Steps.begin, intent, resend_in_doubt=False, ignore_opt_out=ignore_opt_out
+                    )
+                except UnderWay:
+                    await self._hear(news)
 
     async def _hear(self, news: anyio.Event) -> None:
         """Wait until there may be news."""
