@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import select
 import ssl
-import sys
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar
@@ -36,6 +34,7 @@ from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .faults import failed, mask_keys_in_logs, timed_out
+from .readable import is_readable
 
 try:
     import aiohttp
@@ -240,15 +239,7 @@ class _Connector(aiohttp.TCPConnector):
 def _is_quiet(protocol: ResponseHandler) -> bool:
     # The event loop may not have come round to what is there to be read.
     transport = cast("asyncio.Transport", protocol.transport)
-    return not (protocol.should_close or _is_readable(transport.get_extra_info("socket").fileno()))
-
-
-def _is_readable(fileno: int) -> bool:
-    if sys.platform == "win32":  # pragma: no cover - which has no poll, and no limit on fileno
-        return bool(select.select([fileno], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
+    return not (protocol.should_close or is_readable(transport.get_extra_info("socket").fileno()))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -226,8 +226,12 @@ class _Progress:
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         self.traced = True
         if event.endswith(".send_request_headers.started"):
+            request = info["request"]
             # A CONNECT goes to a proxy, before the request itself.
-            self.request_began |= info["request"].method != b"CONNECT"
+            if request.method != b"CONNECT":
+                self.request_began = True
+                # There is nothing more to learn, and each event of httpcore's costs.
+                request.extensions.pop("trace", None)
 
     def proves_not_sent(self, fault: Exception | None = None) -> bool:
         # Without a trace the connections are not httpcore's, and what is called
@@ -270,17 +274,23 @@ async def _read(response: httpx.Response) -> Response:
     body = bytearray()
     # Raw, because a decoder that fails leaves generators half run, as above.  A
     # caller's hook may have read the answer already.
-    chunks = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw
-    with anyio.CancelScope() as reading:
-        try:
-            async for chunk in chunks():
-                body += chunk
-                if len(body) > MAX_RESPONSE:
-                    # A `break` would leave them half run, too.
-                    reading.cancel()
-        finally:
-            await response.aclose()
+    chunks = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_RESPONSE:
+                await _break_off(chunks)
+    finally:
+        await response.aclose()
     return Response(status=response.status_code, headers=response.headers, body=bytes(body))
+
+
+async def _break_off(chunks: AsyncIterator[bytes]) -> None:
+    # A `break` would end the outermost generator alone, and leave the rest half run.
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async for _ in chunks:
+            pass
 
 
 def _is_clean(lane: httpx.AsyncHTTPTransport) -> bool:
