@@ -145,29 +145,36 @@ class HttpxClientTransport:
         self._closed = True
 
     async def _over_client(self, request: Request, extensions: _Extensions) -> httpx.Response:
-        made = _made(self._http_client.build_request, request, extensions)
+        made = self._http_client.build_request(
+            request.method,
+            _target(request),
+            headers=request.headers,
+            content=request.body or None,
+            extensions=extensions,
+        )
+        made.stream = _Body(request.body)
         return await self._http_client.send(made, stream=True, follow_redirects=False)
 
 
 async def _over_lane(
     lane: httpx.AsyncHTTPTransport, request: Request, extensions: _Extensions
 ) -> httpx.Response:
-    return await lane.handle_async_request(_made(httpx.Request, request, extensions))
-
-
-def _made(
-    make: Callable[..., httpx.Request], request: Request, extensions: _Extensions
-) -> httpx.Request:
-    made = make(
-        request.method,
-        # A URL with a query holds the key and a text: it is not kept.
-        httpx.URL(request.target) if request.query else _url(request.url),
-        headers=request.headers,
-        content=request.body or None,
-        extensions=extensions,
+    url = _target(request)
+    # To add these two by itself, httpx would make the headers three times over.
+    headers = [(b"Host", url.netloc)]
+    headers += ((name.encode(), value.encode()) for name, value in request.headers.items())
+    if request.body:
+        headers.append((b"Content-Length", b"%d" % len(request.body)))
+    stream = _Body(request.body)
+    made = httpx.Request(
+        request.method, url, headers=headers, stream=stream, extensions=extensions
     )
-    made.stream = _Body(request.body)
-    return made
+    return await lane.handle_async_request(made)
+
+
+def _target(request: Request) -> httpx.URL:
+    # A URL with a query holds the key and a text: it is not kept.
+    return httpx.URL(request.target) if request.query else _url(request.url)
 
 
 def environment_proxy(base_url: str) -> str | None:
@@ -258,14 +265,10 @@ async def _exchange(
 
 
 def _extensions(timeout: float, progress: _Progress) -> _Extensions:
+    # Writing and reading have the whole of the time, which is kept around them.
     connecting = timeout * _CONNECTING_SHARE
     return {
-        "timeout": {
-            "connect": connecting,
-            "pool": connecting,
-            "read": timeout,
-            "write": timeout,
-        },
+        "timeout": {"connect": connecting, "pool": connecting, "read": None, "write": None},
         "trace": progress.trace,
     }
 
