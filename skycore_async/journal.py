@@ -98,7 +98,8 @@ class Journal:
     async def _begin(
         self, intent: Intent, settings: Settings, deadline: float
     ) -> Submission | None:
-        await self.write_what_is_left()
+        if self._unwritten:
+            await self.write_what_is_left()
         try:
             return await self._ledger.begin(
                 intent,

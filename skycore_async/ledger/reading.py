@@ -159,3 +159,15 @@ def submission_in(row: Sequence[Any]) -> Submission:
         http_status=http_status,
         raw=None if raw is None else json.loads(raw),
     )
+
+
+def submission_columns(submission: Submission) -> tuple[Any, ...]:
+    """Give the columns that SUBMISSION names."""
+    return (
+        submission.state.value,
+        submission.tracking_id,
+        submission.code,
+        submission.info,
+        submission.http_status,
+        None if submission.raw is None else json.dumps(submission.raw),
+    )

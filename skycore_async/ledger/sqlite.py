@@ -32,10 +32,11 @@ import anyio.to_thread
 from ..errors import LedgerError
 from ..owner import TaskOwner
 from .commits import Commits, Waiting
+from .grouped import GroupedStore
 from .reading import Connection
 from .receipts import SETTLE_WITHIN
 from .steps import Step, SteppedLedger
-from .store import SCHEMA, VERSION, Store
+from .store import SCHEMA, VERSION
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
@@ -118,13 +119,12 @@ class SQLiteLedger(SteppedLedger):
             )
         return await self._commits.take(step)
 
-    def _commit(self, store: Store, group: Sequence[Waiting]) -> set[str]:
+    def _commit(self, store: GroupedStore, group: Sequence[Waiting]) -> set[str]:
         """Take steps in one transaction, and give what they touched; all of them or none."""
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for waiting in group:
-                waiting.take(store)
+            store.take(group)
             execute("COMMIT")
         except BaseException:
             store.touched.clear()
@@ -142,7 +142,7 @@ class SQLiteLedger(SteppedLedger):
             " when its disk has room and can be written to"
         )
 
-    def _open(self) -> Store:
+    def _open(self) -> GroupedStore:
         try:
             self._take_lock()
             self._connection = self._connect(str(self.path))
@@ -171,12 +171,14 @@ class SQLiteLedger(SteppedLedger):
                 f" or use another file ({error})"
             ) from error
 
-    def _opened(self) -> Store:
+    def _opened(self) -> GroupedStore:
         version = version_of(self._connection, self.path)
         _check(self._connection, self.path)
         if version != VERSION:
             self._migrate(version)
-        store = Store(self._connection, clock=self._clock, settle_within=self._settle_within)
+        store = GroupedStore(
+            self._connection, clock=self._clock, settle_within=self._settle_within
+        )
         self._connection.execute("BEGIN IMMEDIATE")
         store.doubt_what_was_under_way()
         self._connection.execute("COMMIT")

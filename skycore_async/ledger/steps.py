@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
@@ -122,14 +122,13 @@ class SteppedLedger(ABC):
     async def take(self, step: Step) -> Any:
         """Take a step, and return when it is as durable as this ledger makes it."""
 
-    async def _run(
+    def _run(
         self,
         step: Callable[Concatenate[Steps, P], T],
         *arguments: P.args,
         **settings: P.kwargs,
-    ) -> T:
-        done: T = await self.take(Step(step.__name__, arguments, settings))
-        return done
+    ) -> Awaitable[T]:
+        return self.take(Step(step.__name__, arguments, settings))
 
     async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
         """Open what it is kept in; again does nothing."""

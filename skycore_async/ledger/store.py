@@ -16,10 +16,11 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Final
+
+import attrs
 
 from ..errors import KeyConflict, RecipientOptedOut
 from ..messages import Notification
@@ -34,6 +35,7 @@ from .reading import (
     Reading,
     columns_of,
     event_in,
+    submission_columns,
     submission_in,
 )
 from .receipts import SETTLE_WITHIN, Doubt, Event, Stray, event_of, settled, told_by
@@ -184,22 +186,13 @@ class Store(Reading):
         if row is None:
             return
         id_, recipient, doubted, has_come, has_strays = row
-        state = submission.state
-        if doubted and state is MessageState.NOT_SENT:
-            state = MessageState.IN_DOUBT  # that the second was not sent says nothing of the first
+        if doubted and submission.state is MessageState.NOT_SENT:
+            # That the second was not sent says nothing of the first.
+            submission = attrs.evolve(submission, state=MessageState.IN_DOUBT)
         self._execute(
-            "UPDATE messages SET state = ?, ended = ?, tracking_id = ?, code = ?, info = ?,"
-            " http_status = ?, raw = ? WHERE id = ?",
-            (
-                state.value,
-                self._clock(),
-                tracking_id,
-                submission.code,
-                submission.info,
-                submission.http_status,
-                None if submission.raw is None else json.dumps(submission.raw),
-                id_,
-            ),
+            "UPDATE messages SET state = ?, tracking_id = ?, code = ?, info = ?,"
+            " http_status = ?, raw = ?, ended = ? WHERE id = ?",
+            (*submission_columns(submission), self._clock(), id_),
         )
         self.touched.add(key)
         if has_come and tracking_id is not None:
