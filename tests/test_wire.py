@@ -231,6 +231,8 @@ def test_what_is_not_a_str_is_refused(field: str, value: Any) -> None:
         ("+15551234888", "15551234888"),
         ("+1 (555) 123-4888", "15551234888"),
         ("1.555.123/4888", "15551234888"),
+        ("33.6.12.34.56.00", "33612345600"),
+        ("1555.1234000", "15551234000"),
         ("\u202a+1\u00a0555\u2011123\u20114888\u202c", "15551234888"),
         ("12345", "12345"),
         ("123456789012345", "123456789012345"),
@@ -266,6 +268,14 @@ def test_what_is_no_number_is_refused(to: str) -> None:
         wire.number(to)
     assert caught.value.field == "to"
     assert repr(to) in str(caught.value)
+
+
+@pytest.mark.parametrize("to", ["15551234888.0", "15551234888.00", " +15551234888.0 "])
+def test_a_decimal_number_is_refused(to: str) -> None:
+    """The zeros that a table of amounts adds are not taken for digits of another number."""
+    with pytest.raises(InvalidMessage, match=re.escape(f"{to!r} is a decimal number")) as caught:
+        wire.number(to)
+    assert caught.value.field == "to"
 
 
 @given(st.text())
