@@ -75,6 +75,24 @@ def test_people_are_told_how_to_point_a_client_at_it() -> None:
     assert err == "\nMessages: 2, billed: 1.\n"
 
 
+def test_without_faults_every_number_is_delivered() -> None:
+    """A file of all numbers can be tried: no last four digits halt it, or are said to."""
+    with program("simulate", "--port", "0", "--no-faults") as process:
+        assert process.stdout is not None
+        introduction = "".join(process.stdout.readline() for _ in range(12))
+        url = introduction.partition("SKYCORE_BASE_URL=")[2].partition("\n")[0]
+        for last in ("0102", "2002"):
+            send(url, f"1555123{last}")
+        lines = [process.stdout.readline().split() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert "Every valid message is taken and delivered" in introduction
+    assert "four digits" not in introduction
+    assert [line[1:3] for line in lines] == [["*******0102", "taken"], ["*******2002", "taken"]]
+    assert [len(line) for line in lines] == [4, 4]
+    assert err == "\nMessages: 2, billed: 2.\n"
+
+
 @pytest.mark.parametrize(
     ("options", "settings"),
     [

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ import click
 from .output import Number, WholeNumber, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
-    from ..simulator import ReceivedMessage, Simulator
+    from ..simulator import Behaviour, ReceivedMessage, Simulator
 
 _LOOK_EVERY: Final = 0.1  # seconds
 
@@ -31,13 +31,16 @@ A pretend Skycore listens. Its API key is {api_key} and its short code {short_co
   export SKYCORE_FROM={short_code}
   skycore send 15551234888 "Hello Jerry"
 
-The last four digits of a number choose what becomes of a message: 0110 is
-refused with E110, 1001 is not delivered, 2002 is taken and its answer lost.
-All of them: python -c "import skycore_async.simulator as s; help(s)"
+{faults}
 
 {postbacks}
 Ctrl-C ends it.
 """
+_FAULTS: Final = """\
+The last four digits of a number choose what becomes of a message: 0110 is
+refused with E110, 1001 is not delivered, 2002 is taken and its answer lost.
+All of them: python -c "import skycore_async.simulator as s; help(s)\""""
+_NO_FAULTS: Final = "Every valid message is taken and delivered, whatever its number."
 
 
 class Ending:
@@ -96,6 +99,9 @@ class Ending:
     help="Refuse more than N messages a second, with E113.",
 )
 @click.option("--bundle", is_flag=True, help="Post many notifications together.")
+@click.option(
+    "--no-faults", is_flag=True, help="Deliver to every number, whatever its last four digits."
+)
 @json_option
 def simulate(
     *,
@@ -104,24 +110,28 @@ def simulate(
     form: str,
     rate: float | None,
     bundle: bool,
+    no_faults: bool,
     as_json: bool,
 ) -> None:
     """Run a pretend Skycore to send to.
 
     It runs until Ctrl-C.  Prints how to point a client at it, a line for each
     message that it is asked to send, and in the end how many it billed.
-    Postbacks come a hundred times sooner than Skycore's.  With --json, the
-    first line is its address, each other line a message.
+    Postbacks come a hundred times sooner than Skycore's.  The last four digits
+    of some numbers make it misbehave; --no-faults is for whole files of numbers.
+    With --json, the first line is its address, each other line a message.
 
     \b
     Examples:
       skycore simulate --postback-url http://127.0.0.1:8026/postback
       skycore simulate --rate 20 --json
+      skycore simulate --no-faults
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
     """  # noqa: D301 - \b is click's word for lines to leave as they are
-    from ..simulator import Account, PostbackForm, Simulator
+    from ..simulator import BY_LAST_DIGITS, Account, PostbackForm, Simulator
 
+    behaviours = {} if no_faults else BY_LAST_DIGITS
     forms = {"notification": PostbackForm.NOTIFICATION, "postback": PostbackForm.FLAT}
     if bundle and form != "notification":
         raise click.UsageError("--bundle needs --form notification.")
@@ -132,6 +142,7 @@ def simulate(
                 postback_url=postback_url,
                 postback_form=forms[form],
                 bundle_postbacks=bundle,
+                behaviours=behaviours,
                 account=Account(rate=rate),
             )
             simulator.start()
@@ -140,13 +151,13 @@ def simulate(
         except OSError as error:
             leave(f"cannot listen on port {port}: {error.strerror}; choose another with --port")
         try:
-            _introduce(simulator, as_json=as_json)
-            _follow(simulator, ending, as_json=as_json)
+            _introduce(simulator, _FAULTS if behaviours else _NO_FAULTS, as_json=as_json)
+            _follow(simulator, ending, behaviours, as_json=as_json)
         finally:
             simulator.stop()
 
 
-def _introduce(simulator: Simulator, *, as_json: bool) -> None:
+def _introduce(simulator: Simulator, faults: str, *, as_json: bool) -> None:
     from ..simulator import API_KEY, SHORT_CODE
 
     facts = {"url": simulator.url, "api_key": API_KEY, "short_code": SHORT_CODE}
@@ -159,10 +170,12 @@ def _introduce(simulator: Simulator, *, as_json: bool) -> None:
         if url
         else "No postbacks: give --postback-url, such as the one that `skycore listen` prints."
     )
-    click.echo(_INTRODUCTION.format(**facts, postbacks=postbacks))
+    click.echo(_INTRODUCTION.format(**facts, faults=faults, postbacks=postbacks))
 
 
-def _follow(simulator: Simulator, ending: Ending, *, as_json: bool) -> None:
+def _follow(
+    simulator: Simulator, ending: Ending, behaviours: Mapping[str, Behaviour], *, as_json: bool
+) -> None:
     seen = requests = 0
     for _ in ending.looks():
         # The log is copied only where there is something new in it.
@@ -174,7 +187,7 @@ def _follow(simulator: Simulator, ending: Ending, *, as_json: bool) -> None:
             if as_json:
                 emit(_facts(message))
             else:
-                click.echo(_line(message))
+                click.echo(_line(message, behaviours))
         seen = len(messages)
     if not as_json:
         click.echo(f"\nMessages: {seen}, billed: {simulator.billed}.", err=True)
@@ -186,25 +199,24 @@ def _outcome(message: ReceivedMessage) -> str:
     return f"{done} {message.code}" if message.code else done
 
 
-def _meaning(message: ReceivedMessage) -> str:
+def _meaning(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
     """Say why, where its code or its number has a meaning."""
     from ..codes import API_ERRORS
-    from ..simulator import BY_LAST_DIGITS
 
     if message.code in API_ERRORS:
         return API_ERRORS[message.code].meaning
-    behaviour = BY_LAST_DIGITS.get(message.to[-4:])
+    behaviour = behaviours.get(message.to[-4:])
     return behaviour.meaning if behaviour else ""
 
 
-def _line(message: ReceivedMessage) -> str:
+def _line(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
     from ..sender import masked
     from .tables import printable
 
     to = printable(masked(message.to)) or "-"
     id_ = message.tracking_id or "-"
     line = f"{message.time:%H:%M:%S}  {to:<15}  {_outcome(message):<12}  {id_:<24}"
-    return f"{line}  {_meaning(message)}".rstrip()
+    return f"{line}  {_meaning(message, behaviours)}".rstrip()
 
 
 def _facts(message: ReceivedMessage) -> dict[str, Any]:
