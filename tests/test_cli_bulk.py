@@ -223,6 +223,29 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     assert "is the file of the recipients" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("rejects", "why"),
+    [
+        pytest.param("promo.db", "belongs to the ledger", id="the ledger"),
+        pytest.param("./promo.db-wal", "belongs to the ledger", id="a part of it"),
+        pytest.param("other.db", "something other than rejects", id="another ledger"),
+        pytest.param("customers.csv", "something other than rejects", id="another table"),
+    ],
+)
+def test_rejects_replace_nothing_but_rejects(rejects: str, why: str, simulator: Simulator) -> None:
+    """What was sent is not forgotten by a slip in --rejects, nor is anything else lost."""
+    recipients()
+    recipients(name="customers.csv")
+    send("--ledger", "other.db", "--rejects", "mine.csv")
+    before = Path("other.db").read_bytes()
+    done = run("promo.csv", "--text", "Hi {name}", "--yes", "--rejects", rejects)
+    assert (done.exit_code, why in done.stderr) == (2, True)
+    assert simulator.requests == 2
+    assert Path("other.db").read_bytes() == before
+    assert Path("customers.csv").read_text("utf-8") == SAMPLE
+    assert send("--ledger", "other.db", "--rejects", "mine.csv")["already_done"] == 2
+
+
 def test_another_text_is_another_campaign(simulator: Simulator) -> None:
     """The same keys with another text send nothing, and it says how to."""
     recipients()

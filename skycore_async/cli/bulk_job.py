@@ -9,7 +9,7 @@ Rules:
 * Nothing is sent that was not shown, and on a terminal not without a yes: a copy
   of the file is read, which nobody changes meanwhile.
 * No file of the user's is written over: the rejects take a free name where none
-  was given, and never that of the recipients.
+  was given, and one that was given only where it is free or has rejects in it.
 * A dry run writes nothing, but for the rejects where they are asked for by name.
 """
 
@@ -34,8 +34,9 @@ from .drafts import Drafter, Refused, Wishes
 from .dsn import dsn_of, name_of_database, within
 from .estimate import Estimate, Survey, preview
 from .output import Exit, emit, leave, number_of, read_api_key
+from .places import LedgerFile
 from .progress import End, Tally, account, advice, exit_code, summary
-from .recipients import FROM_COLUMNS, Rejects, Sheet
+from .recipients import FROM_COLUMNS, Rejects, Sheet, is_replaceable
 from .sending import Run, Settings, held
 
 _STANDARD_INPUT: Final = "-"
@@ -100,6 +101,10 @@ class Job:
         if self.rejects is not None:
             if self.csv != _STANDARD_INPUT and self.rejects.resolve() == Path(self.csv).resolve():
                 leave(f"--rejects {self.rejects} is the file of the recipients: name another")
+            if LedgerFile(self.ledger_path).holds(self.rejects):
+                leave(f"--rejects {self.rejects} belongs to the ledger: name another")
+            if not is_replaceable(self.rejects):
+                leave(f"--rejects {self.rejects} is something other than rejects: name another")
             return self.rejects
         number, path = 1, self.stem.with_name(f"{self.stem.name}.rejects.csv")
         while path.exists():

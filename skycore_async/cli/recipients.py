@@ -228,6 +228,17 @@ class _text:  # noqa: N801 - it reads as the function it is
         self._lines.detach()
 
 
+def is_replaceable(path: Path) -> bool:
+    """Tell whether rejects may be written to `path`: nothing is there, or rejects are."""
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    try:
+        with path.open("rb") as file:
+            return {REASON, LINE} <= {*Sheet(file, str(path)).header.names}
+    except SheetError:
+        return False
+
+
 class Rejects:
     """Rows to mend and to run again, in a file of the same shape with a reason and a line.
 
