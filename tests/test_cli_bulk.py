@@ -317,6 +317,11 @@ def test_a_dry_run_writes_the_rejects_that_are_asked_for() -> None:
         ("to\n15551234888\n", ("--text", "x", "--max-segments", "0"), "0 is not in the range"),
         ("to\n15551234888\n", ("--text", "x", "--price", "much"), "'much' is no amount"),
         ("to\n15551234888\n", ("--text", "x", "--price", "-1"), "'-1' is no price"),
+        ("to\n15551234888\n", ("--text", "x", "--price", "9e999999"), "'9e999999' is no price"),
+        ("to\n15551234888\n", ("--text", "x", "--rate", "nan"), "'nan' is not a valid number"),
+        ("to\n15551234888\n", ("--text", "x", "--rate", "inf"), "'inf' is not a valid number"),
+        ("to\n15551234888\n", ("--text", "x", "--rate", "1e-320"), "is not in the range"),
+        ("to\n15551234888\n", ("--text", "x", "--in-flight", "100000"), "is not in the range"),
         ("to\n15551234888\n", ("--text", "x", "--base-url", "nowhere"), "base_url: 'nowhere'"),
     ],
 )

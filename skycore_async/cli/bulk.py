@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import click
 
-from .output import EXIT_CODES, Exit, Number, WholeNumber, json_option, leave
+from .output import CONNECTIONS, EXIT_CODES, RATE, Exit, WholeNumber, json_option, leave
+
+_DEAREST: Final = 1_000_000  # in any currency; beyond it a sum is a slip of the keyboard
 
 
 class _Money(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
@@ -26,7 +28,7 @@ class _Money(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic
             amount = Decimal(value)
         except InvalidOperation:
             self.fail(f"{value!r} is no amount, as 0.0075 is one.", param, ctx)
-        if not amount.is_finite() or amount < 0:
+        if not amount.is_finite() or not 0 <= amount <= _DEAREST:
             self.fail(f"{value!r} is no price.", param, ctx)
         return amount
 
@@ -66,12 +68,17 @@ _count: Final = WholeNumber(min=1)
 @click.option("--campaign-ref", metavar="REF", help="The campaign that recipients subscribed to.")
 @click.option(
     "--rate",
-    type=Number(min=0, min_open=True),
+    type=RATE,
     metavar="N",
     help="Messages per second [no bound].",
 )
 @click.option(
-    "--in-flight", type=_count, metavar="N", default=50, show_default=True, help="Connections."
+    "--in-flight",
+    type=CONNECTIONS,
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="Connections.",
 )
 @click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
 @click.option("--price", type=_Money(), help="The price of a segment, for the estimate.")

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 import click
@@ -42,15 +43,28 @@ class Exit(enum.IntEnum):
 
 
 class Number(click.FloatRange):
-    """A number on the command line, called so where what was given is none."""
+    """A finite number on the command line, called so where what was given is none."""
 
     name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number; of nan it cannot be said whether it is in a range."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return number
 
 
 class WholeNumber(click.IntRange):
     """A whole number on the command line, called so where what was given is none."""
 
     name = "whole number"
+
+
+RATE: Final = Number(min=0.001)  # messages per second
+CONNECTIONS: Final = WholeNumber(1, 10_000)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .output import Number, WholeNumber, emit, json_option, leave, plain
+from .output import RATE, WholeNumber, emit, json_option, leave, plain
 
 if TYPE_CHECKING:
     from ..simulator import Behaviour, ReceivedMessage, Simulator
@@ -94,7 +94,7 @@ class Ending:
 )
 @click.option(
     "--rate",
-    type=Number(min=0, min_open=True),
+    type=RATE,
     metavar="N",
     help="Refuse more than N messages a second, with E113.",
 )

@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .dsn import dsn_of
-from .output import EXIT_CODES, Exit, emit, json_option, leave, read_api_key
+from .output import (
+    CONNECTIONS,
+    EXIT_CODES,
+    RATE,
+    Exit,
+    Number,
+    WholeNumber,
+    emit,
+    json_option,
+    leave,
+    read_api_key,
+)
 
 if TYPE_CHECKING:
     from ..cluster.worker import Tally, Worker
@@ -33,16 +44,16 @@ _PACE: Final = "account"  # what the workers of a database send at, together
 @click.argument("dsn", required=False)
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=RATE,
     metavar="N",
     help="Messages per second, of all workers together; the last one begun says how many.",
 )
 @click.option(
-    "--burst", type=click.IntRange(min=1), metavar="N", default=1, help="Messages at once [1]."
+    "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."
 )
 @click.option(
     "--max-in-flight",
-    type=click.IntRange(min=1),
+    type=CONNECTIONS,
     metavar="N",
     default=50,
     show_default=True,
@@ -52,7 +63,7 @@ _PACE: Final = "account"  # what the workers of a database send at, together
 @click.option("--drain", is_flag=True, help="End when nothing is left to send.")
 @click.option(
     "--lease",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     metavar="SECONDS",
     default=30.0,
     show_default=True,
