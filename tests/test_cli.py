@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -215,6 +216,14 @@ def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
     done = run("segments", "☎", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert "BLACK TELEPHONE" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_json_on_any_stream(encoding: str) -> None:
+    """Programs can read an answer whatever the stream it is written to can hold."""
+    done = run("segments", "é😀", "--json", PYTHONIOENCODING=encoding)
+    shown = json.loads(done.stdout)["forced_ucs2"][0]
+    assert (done.returncode, done.stderr, shown["character"]) == (0, "", "😀")
 
 
 def test_no_color_is_obeyed_and_so_is_a_pipe(tmp_path: Path) -> None:

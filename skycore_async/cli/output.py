@@ -77,8 +77,8 @@ def leave(message: str, code: Exit = Exit.USAGE) -> NoReturn:
 
 
 def emit(value: object) -> None:
-    """Write a value as one line of JSON."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False))
+    """Write a value as one line of JSON, in ASCII: no stream can make it anything else."""
+    click.echo(json.dumps(plain(value)))
 
 
 def plain(value: object) -> Any:
