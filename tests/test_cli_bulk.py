@@ -415,6 +415,15 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     assert simulator.requests < 20
 
 
+def test_why_a_message_was_not_sent_is_said() -> None:
+    """A few that did not get through halt nothing, and it is told all the same what is wrong."""
+    recipients()
+    done = run("promo.csv", "--text", "Hi {name}", "--yes")
+    assert done.exit_code == 4
+    assert "Why the last was not sent: no connection" in done.stderr
+    assert "no connection" in send()["why_not_sent"]
+
+
 def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """With nobody listening it does not try every row."""
     monkeypatch.setattr("skycore_async.cli.sending._STUCK", 10)

@@ -84,6 +84,8 @@ def test_a_line_is_where_a_row_begins() -> None:
         (b"to\r\n1\r\n\x81\x8d\r\n", "line 3 is not UTF-8: save the file as `CSV UTF-8`"),
         (codecs.BOM_UTF8 + b"to\r\n\xff\r\n", "line 2 is not UTF-8 with a byte order mark"),
         (codecs.BOM_UTF16_LE + b"t\x00o", "line 1 is not UTF-16"),
+        ("to\n1\n".encode("utf-16-le"), "it is UTF-16 without a byte order mark: save the file"),
+        ("to\n1\n".encode("utf-16-be"), "it is UTF-16 without a byte order mark: save the file"),
         (b'to,text\r\n1,a\r\n2,"b\r\n3,c\r\n', "line 3 cannot be read"),
         (b'to,text\r\n1,a\r\n2,"b"c\r\n3,c\r\n', "line 3 cannot be read"),
     ],

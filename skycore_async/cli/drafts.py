@@ -223,7 +223,8 @@ class Drafter:
         """Judge a row."""
         width = len(self._header.names)
         if any(row.values[width:]):
-            reason = f"it has {len(row.values)} values for {width} columns: quote what has a comma"
+            many = f"{len(row.values)} values for {width} columns"
+            reason = f"it has {many}: quote a value that has the delimiter in it"
             return Refused(row=row, kind=Kind.INVALID, reason=reason)
         values = [*row.values, *[""] * (width - len(row.values))]
         if lacking := [i for i in self._needed if not values[i].strip()]:

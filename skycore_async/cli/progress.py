@@ -55,6 +55,7 @@ class Tally:
     refused: Counter[str] = attrs.field(factory=Counter)
     in_doubt: int = 0
     turned_back: int = 0
+    why_not_sent: str | None = None  # of the last one
     stuck: int = 0
     clock: Callable[[], float] = time.monotonic
     _readings: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_WINDOW))
@@ -86,6 +87,7 @@ class Tally:
             self.stuck = 0
             return str(error)
         self.turned_back += 1
+        self.why_not_sent = str(error)
         self.stuck += 1
         return None
 
@@ -184,6 +186,7 @@ def summary(tally: Tally, end: End, estimate: Estimate) -> dict[str, Any]:
         "refused": dict(tally.refused),
         "in_doubt": tally.in_doubt,
         "not_sent": tally.left,
+        "why_not_sent": tally.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in Kind},
         "segments": estimate.segments,
         "interrupted": end.interrupted,
@@ -210,6 +213,8 @@ def advice(tally: Tally, end: End) -> Iterator[str]:
     """Say what to do about what did not come out well."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
+    elif tally.why_not_sent is not None:
+        yield f"Why the last was not sent: {tally.why_not_sent}"
     if tally.left:
         yield f"{tally.left:,} not sent: run the same command to go on."
     if tally.in_doubt:

@@ -128,6 +128,8 @@ def encoding_of(file: BinaryIO) -> Encoding:
     if head.startswith(_WORKBOOKS):
         raise SheetError("it is an Excel workbook: save it as `CSV UTF-8` and name that file")
     marked = next((mark[1:] for mark in _MARKS if head.startswith(mark[0])), None)
+    if marked is None and b"\0" in head:
+        raise SheetError("it is UTF-16 without a byte order mark: save the file as `CSV UTF-8`")
     codec, name = marked or ("utf-8", "UTF-8")
     wrong = _first_wrong_line(file, codec)
     if wrong is None:

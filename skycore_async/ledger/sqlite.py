@@ -167,8 +167,8 @@ class SQLiteLedger(SteppedLedger):
             if "locked" not in str(error):
                 raise
             raise LedgerInUse(
-                f"{self.path} is in use: one process at a time can open a ledger. End the other,"
-                f" or use another file ({error})"
+                f"{self.path} is in use: one process at a time can open a ledger. End the other"
+                f" first, or wait for it ({error})"
             ) from error
 
     def _opened(self) -> GroupedStore:
