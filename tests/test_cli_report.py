@@ -272,10 +272,22 @@ def test_no_table_grows_with_the_ledger() -> None:
     tables: list[list[Any]] = [found.failures, found.carriers, found.refusals]
     assert [len(table) for table in tables] == [MOST + 1] * 3
     assert sum(each.messages for each in found.failures) == 1000
-    assert found.refusals[0].code == OTHERS
-    assert found.refusals[0].messages == 1000 - MOST
+    assert (found.refusals[-1].code, found.refusals[-1].messages) == (OTHERS, 1000 - MOST)
+    assert (found.failures[-1].reason, found.carriers[-1].spid) == (OTHERS, OTHERS)
     assert len(found.in_doubt) == MOST
     assert found.states[MessageState.IN_DOUBT] == 1000
+
+
+def test_a_carrier_keeps_its_failures_where_carriers_are_many() -> None:
+    """A carrier that has a row of its own has its deliveries and its failures there."""
+    names = [str(n) for n in range(2 * MOST)]
+    found = figures(
+        *(delivery("delivered", events=(receipt(NOON, spid=spid),)) for spid in names),
+        *(failed(receipt(NOON, status="514", spid=spid)) for spid in reversed(names)),
+    )
+    told = {each.spid: (each.delivered, each.failed) for each in found.carriers}
+    assert told.pop(OTHERS) == (MOST, MOST)
+    assert told == dict.fromkeys(names[:MOST], (1, 1))
 
 
 # The page.

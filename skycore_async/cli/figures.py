@@ -101,9 +101,8 @@ class Gathering:
         self._times = Times()
         self._reasons: Counter[str] = Counter()
         self._failures = Counts[_Alike]((OTHERS, None, None, None))
-        self._ended = {
-            state: Counts[_Carrier]((OTHERS, None)) for state in (_S.DELIVERED, _S.FAILED)
-        }
+        self._ended = Counts[_Carrier]((OTHERS, None))
+        self._failed: Counter[_Carrier] = Counter()
         self._refusals = Counts[str](OTHERS)
         self._in_doubt: list[InDoubt] = []
 
@@ -127,12 +126,13 @@ class Gathering:
         # Not every receipt names the carrier; the sent notification may.
         spid = next(filter(None, (getattr(e, "spid", None) for e in delivery.events)), None)
         protocol = getattr(last, "protocol", None)
-        self._ended[delivery.state].add((spid, None) if spid else (None, protocol))
+        carrier = self._ended.add((spid, None) if spid else (None, protocol))
         if delivery.state is _S.DELIVERED:
             self._times.add(None if last is None else _took(delivery.began, last))
         else:
             reason = str(delivery.reason or "unknown")
             status = getattr(last, "status", None) if protocol else None
+            self._failed[carrier] += 1
             self._reasons[reason] += 1
             self._failures.add((reason, spid, protocol, status))
 
@@ -153,9 +153,9 @@ class Gathering:
             over_time=slots,
             delivery_time=self._times.figures(),
             failures_by_reason=dict(self._reasons.most_common()),
-            failures=[_failure(alike, n) for alike, n in self._failures.most_common()],
-            carriers=_carriers(self._ended),
-            refusals=[_refusal(code, n) for code, n in self._refusals.most_common()],
+            failures=[_failure(alike, n) for alike, n in self._failures.ranked()],
+            carriers=[_carrier(one, n, self._failed[one]) for one, n in self._ended.ranked()],
+            refusals=[_refusal(code, n) for code, n in self._refusals.ranked()],
             in_doubt=self._in_doubt,
         )
 
@@ -198,17 +198,9 @@ def _failure(alike: _Alike, messages: int) -> Failure:
     )
 
 
-def _carriers(ended: dict[MessageState, Counts[_Carrier]]) -> list[Carrier]:
-    delivered, failed = ended[_S.DELIVERED], ended[_S.FAILED]
-    return [
-        Carrier(
-            spid=spid,
-            protocol=protocol,
-            delivered=delivered[spid, protocol],
-            failed=failed[spid, protocol],
-        )
-        for (spid, protocol), _messages in (delivered + failed).most_common()
-    ]
+def _carrier(carrier: _Carrier, messages: int, failed: int) -> Carrier:
+    spid, protocol = carrier
+    return Carrier(spid=spid, protocol=protocol, delivered=messages - failed, failed=failed)
 
 
 def _refusal(code: str, messages: int) -> Refusal:

@@ -235,8 +235,8 @@ def _in_doubt(figures: Figures) -> str:
     if not number:
         return _section("In doubt", "<p>No message is in doubt.</p>", settled)
     rows = "".join(
-        f'<tr><th scope="row">{words(each.to)}</th><td>{words(each.key)}</td>'
-        f'<td class="number">{moment(each.since)}</td></tr>'
+        f'<tr><th scope="row" class="whole">{words(each.to)}</th><td>{words(each.key)}</td>'
+        f'<td class="number moment">{moment(each.since)}</td></tr>'
         for each in figures.in_doubt
     )
     more = f"<p>And {counted(number - MOST)} more.</p>" if number > MOST else ""

@@ -36,9 +36,15 @@ class Counts(Counter[K], Generic[K]):
         super().__init__()
         self._others = others
 
-    def add(self, key: K) -> None:
-        """Count one."""
-        self[key if key in self or len(self) < MOST else self._others] += 1
+    def add(self, key: K) -> K:
+        """Count one, and give the key that it is counted under."""
+        counted = key if key in self or len(self) < MOST else self._others
+        self[counted] += 1
+        return counted
+
+    def ranked(self) -> list[tuple[K, int]]:
+        """Give the keys and how often each is there, most first, and the others at the end."""
+        return sorted(self.most_common(), key=lambda pair: pair[0] == self._others)
 
 
 @attrs.frozen(kw_only=True)
