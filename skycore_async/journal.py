@@ -23,7 +23,7 @@ import anyio
 
 from .errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
 from .ledger.base import Intent, Ledger, Submission, content_of, outcome_of, submission_of
-from .messages import SMS, Failed, Outcome
+from .messages import SMS, Failed, Outcome, masked
 from .settings import Settings
 
 _log: Final = logging.getLogger("skycore_async")
@@ -129,7 +129,8 @@ class Journal:
             await self._ledger.finish(intent.key, submission)
         except LedgerError as error:
             self._unwritten[intent.key] = submission
-            _log.error("the outcome of the message %r was not recorded: %s", intent.key, error)
+            key = intent.key.replace(intent.to, masked(intent.to))
+            _log.error("the outcome of the message %r was not recorded: %s", key, error)
 
     def _intent(self, resolved: SMS) -> Intent:
         return Intent(

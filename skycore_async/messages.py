@@ -159,3 +159,8 @@ class UnknownNotification(_Notification):
 Notification = (
     SentNotification | DeliveryReceipt | InboundSMS | SubscriptionChange | UnknownNotification
 )
+
+
+def masked(number: str) -> str:
+    """Mask a phone number but for its last four digits, for logs and screens."""
+    return "*" * len(number[:-4]) + number[-4:]

@@ -22,6 +22,7 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
@@ -31,6 +32,7 @@ from . import wire
 from .errors import (
     ConfigurationError,
     InvalidMessage,
+    LedgerError,
     NotSent,
     OutcomeUnknown,
     Rejected,
@@ -38,7 +40,7 @@ from .errors import (
     Throttled,
 )
 from .limiter import Limiter
-from .messages import SMS, Accepted, Failed, Outcome
+from .messages import SMS, Accepted, Failed, Outcome, masked
 from .owner import TaskOwner
 from .retries import pause_before_retry
 from .settings import Settings
@@ -142,7 +144,8 @@ class Sender:
     async def _finalize(self) -> None:
         try:
             if self.journal is not None:
-                await self.journal.write_what_is_left()
+                with suppress(LedgerError):  # it was told of each when it was not written
+                    await self.journal.write_what_is_left()
         finally:
             await self._transport.aclose()
 
@@ -305,11 +308,6 @@ def _request(resolved: SMS, settings: Settings) -> Request:
         body=wire.post_body(resolved, api_key=settings.api_key.reveal()),
         headers=_POST_HEADERS,
     )
-
-
-def masked(number: str) -> str:
-    """Mask a phone number but for its last four digits, for a log record."""
-    return "*" * len(number[:-4]) + number[-4:]
 
 
 def _log_outcome(job: Job, outcome: Outcome) -> None:

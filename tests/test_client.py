@@ -30,7 +30,7 @@ from skycore_async import (
     Transport,
     __version__,
 )
-from skycore_async.sender import masked
+from skycore_async.messages import masked
 from skycore_async.transports.httpx import environment_proxy
 
 if TYPE_CHECKING:

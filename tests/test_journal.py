@@ -32,6 +32,7 @@ from skycore_async import (
     Summary,
 )
 from skycore_async.ledger.base import Ledger, Submission
+from skycore_async.messages import masked
 
 pytestmark = pytest.mark.anyio
 
@@ -340,6 +341,18 @@ async def test_an_outcome_that_cannot_be_written_is_still_given(
         ledger.full = False
     assert "the outcome of the message 'order-17' was not recorded: no room" in caplog.text
     assert transport.sent == [TO]
+
+
+async def test_a_ledger_that_stays_full_is_told_of_once_and_without_the_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A key may hold the number, which is masked; closing the client has nothing to add."""
+    async with Full() as ledger, journalling(StubTransport(), ledger) as (client, _):
+        await client.send_sms(to=TO, text="Hello", key=f"promo:{TO}")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"the outcome of the message 'promo:{masked(TO)}' was not recorded: no room"
+    )
 
 
 @pytest.mark.parametrize("when", ["with the next message", "on closing"])

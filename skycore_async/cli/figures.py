@@ -17,8 +17,7 @@ import attrs
 
 from ..codes import API_ERRORS, Scope, carrier_status
 from ..ledger.base import Delivery, MessageState, Summary
-from ..messages import DeliveryReceipt, Notification
-from ..sender import masked
+from ..messages import DeliveryReceipt, Notification, masked
 from .tallies import MOST, OTHERS, Counts, DeliveryTime, Slot, Timeline, Times
 
 _S: Final = MessageState

@@ -169,7 +169,7 @@ def _as_json(notification: Notification) -> None:
 def _as_line() -> Callable[[Notification], None]:
     from rich.text import Text
 
-    from ..sender import masked
+    from ..messages import masked
     from .parse import row_of
     from .tables import printable
 
@@ -193,7 +193,7 @@ def _as_line() -> Callable[[Notification], None]:
 
 def masked_facts(notification: Notification) -> dict[str, Any]:
     """Give what a notification says for a program, without numbers and texts."""
-    from ..sender import masked
+    from ..messages import masked
     from .parse import row_of
 
     row = row_of(notification)

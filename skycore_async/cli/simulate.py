@@ -210,7 +210,7 @@ def _meaning(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> s
 
 
 def _line(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
-    from ..sender import masked
+    from ..messages import masked
     from .tables import printable
 
     to = printable(masked(message.to)) or "-"
@@ -220,7 +220,7 @@ def _line(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
 
 
 def _facts(message: ReceivedMessage) -> dict[str, Any]:
-    from ..sender import masked
+    from ..messages import masked
 
     facts = plain(message)
     del facts["text"]

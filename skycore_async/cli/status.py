@@ -234,7 +234,7 @@ def _state(name: str) -> Any:
 
 
 def _mask(number: str) -> str:
-    from ..sender import masked
+    from ..messages import masked
 
     return masked(number)
 
