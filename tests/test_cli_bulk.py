@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -393,6 +395,22 @@ def test_without_a_terminal_a_yes_is_needed() -> None:
     assert done.exit_code == 2
     assert "say --yes" in done.stderr
     assert not Path("promo.db").exists()
+
+
+def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the recipients' own disk that is full, and it says what to do."""
+    recipients()
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    done = run("promo.csv", "--text", "x", "--dry-run")
+    where = tempfile.gettempdir()
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"skycore: {where} has no room for a copy of promo.csv: name another with TMPDIR\n",
+    )
 
 
 def test_standard_input_is_read_and_named(simulator: Simulator) -> None:

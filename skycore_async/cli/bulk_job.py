@@ -15,12 +15,13 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -154,13 +155,28 @@ def name_of(csv: str) -> str:
 
 @contextmanager
 def _copied(csv: str) -> Iterator[BinaryIO]:
-    with tempfile.TemporaryFile() as copy:
-        if csv == _STANDARD_INPUT:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-        else:
-            with Path(csv).open("rb") as source:
-                shutil.copyfileobj(source, copy)
+    try:
+        copy = _copy_of(csv)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = tempfile.gettempdir()
+        leave(f"{where} has no room for a copy of {name_of(csv)}: name another with TMPDIR")
+    with copy:
         yield copy
+
+
+def _copy_of(csv: str) -> BinaryIO:
+    is_given = csv == _STANDARD_INPUT
+    with (
+        nullcontext(sys.stdin.buffer) if is_given else Path(csv).open("rb") as source,
+        ExitStack() as unless_filled,
+    ):
+        copy = unless_filled.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        unless_filled.pop_all()
+        return copy
 
 
 def _with_sender(job: Job, sheet: Sheet) -> Wishes:

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -124,5 +125,7 @@ def _write(page: str, html: Path | None) -> None:
         draft.write_text(page, "utf-8")
         draft.replace(html)
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         leave(f"{html} cannot be written: {error.strerror}")
     click.echo(f"The report is in {html}", err=True)
