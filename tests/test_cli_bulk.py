@@ -42,6 +42,8 @@ NOWHERE = "http://127.0.0.1:9/"
 COMMAND = "from skycore_async.cli.bulk import bulk; bulk()"
 SAMPLE = "Name,Phone\nAnn,15551234888\nBo,+1 (555) 123-4889\nCo,555\nAnn,1 555 1234888\n"
 WORDS: tuple[tuple[str, ...], ...] = ((), ("--resend-in-doubt",))
+# What a key is typed at, on a terminal, where none was typed since: a question, or progress.
+CUE = re.compile(r"(\[y/N]: |accepted [1-9][0-9]*)(?!.*\x00)", re.DOTALL)
 LEFT_OUT = {"not valid": 1, "duplicate": 1, "incomplete": 0, "in doubt": 0}
 
 
@@ -618,6 +620,18 @@ def test_on_a_terminal_it_asks_and_shows_its_progress(
 
 
 @needs_signals
+def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
+    """The picture itself says that it stops, and nothing else paints over it or is lost in it."""
+    printed, exit_code = on_a_terminal("--rate", "20", typed=["y\n", "\x03"], rows=300)
+    assert exit_code == 130, printed
+    drawn = printed[printed.index("\x00", printed.index("━")) :]
+    assert "Stopping: waiting for what is in flight." in drawn
+    assert "\nStopping" not in printed
+    assert "Why the last was not sent" not in printed
+    assert "not sent: run the same command to go on." in printed
+
+
+@needs_signals
 def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
     """A yes to the send is no yes to that."""
     printed, exit_code = on_a_terminal("--resend-in-doubt", typed=["y\n", "n\n"], rows=1)
@@ -640,10 +654,10 @@ def on_a_terminal(*args: str, typed: list[str], rows: int) -> tuple[str, int]:
     with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
         while select.select([ours], [], [], 20)[0] and (chunk := os.read(ours, 10_000)):
             printed += chunk.decode()
-            if typed and printed.count("[y/N]") > printed.count("[y/N]: \x00"):
+            if typed and (cue := CUE.search(printed)):
                 time.sleep(0.3)  # a Ctrl-C just before input() waits is only seen at the next key
                 os.write(ours, typed.pop(0).encode())
-                printed = printed.replace("[y/N]: ", "[y/N]: \x00")
+                printed = f"{printed[: cue.end()]}\x00{printed[cue.end() :]}"
     os.close(ours)  # which hangs up, so that nothing waits for a key any more
     return printed, sending.wait(timeout=20)
 

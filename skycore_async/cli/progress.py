@@ -30,6 +30,7 @@ from ..messages import Accepted, Outcome
 from .drafts import IN_DOUBT, Kind
 from .estimate import Estimate, duration
 from .output import Exit, console
+from .signals import STOPPING
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
 _REFRESH: Final = 0.25  # seconds between pictures where there is one
@@ -57,6 +58,7 @@ class Tally:
     turned_back: int = 0
     why_not_sent: str | None = None  # of the last one
     stuck: int = 0
+    is_stopping: bool = False
     clock: Callable[[], float] = time.monotonic
     _readings: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_WINDOW))
 
@@ -117,7 +119,9 @@ class Tally:
             yield f"in doubt {self.in_doubt:,}"
         if self.turned_back:
             yield f"not sent {self.turned_back:,}"
-        if self.rate:
+        if self.is_stopping:
+            yield STOPPING
+        elif self.rate:
             yield f"{duration(self.left / self.rate)} left"
 
 
@@ -186,7 +190,7 @@ def summary(tally: Tally, end: End, estimate: Estimate) -> dict[str, Any]:
         "refused": dict(tally.refused),
         "in_doubt": tally.in_doubt,
         "not_sent": tally.left,
-        "why_not_sent": tally.why_not_sent,
+        "why_not_sent": None if end.interrupted else tally.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in Kind},
         "segments": estimate.segments,
         "interrupted": end.interrupted,
@@ -213,7 +217,7 @@ def advice(tally: Tally, end: End) -> Iterator[str]:
     """Say what to do about what did not come out well."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
-    elif tally.why_not_sent is not None:
+    elif tally.why_not_sent is not None and not end.interrupted:
         yield f"Why the last was not sent: {tally.why_not_sent}"
     if tally.left:
         yield f"{tally.left:,} not sent: run the same command to go on."

@@ -40,7 +40,7 @@ from .drafts import Draft, Drafter, Refused
 from .output import console
 from .progress import End, Tally, show_live, show_plain
 from .recipients import Rejects, Row, Sheet
-from .signals import Signals
+from .signals import STOPPING, Signals
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 _STUCK: Final = 200  # messages not sent or in doubt, one after another: there is no way
@@ -146,10 +146,9 @@ class Run:
         ):
             messages = self._messages(recalling, resend_in_doubt=word)
             async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
+                stop = functools.partial(self._stop, is_shown=settings.live)
                 beside.start_soon(
-                    functools.partial(
-                        self._signals.hear, stop=self._outcomes.stop, leave=self._say_what_is_left
-                    )
+                    functools.partial(self._signals.hear, stop=stop, leave=self._say_what_is_left)
                 )
                 beside.start_soon(show, self._tally)
                 await self._take_all(recalling)
@@ -199,6 +198,12 @@ class Run:
         reason = self._tally.take(outcome, is_recalled=is_recalled)
         if reason is not None:
             self._rejects.write(row, reason)
+
+    def _stop(self, *, is_shown: bool) -> None:
+        self._outcomes.stop()
+        self._tally.is_stopping = True
+        if not is_shown:  # the live picture says it, and would paint over any other line
+            click.echo(f"\n{STOPPING}", err=True)
 
     def _say_what_is_left(self) -> None:
         self._rejects.close()

@@ -2,7 +2,8 @@
 
 Rules:
 
-* The first starts nothing more, and waits for what is in flight.
+* The first starts nothing more, and waits for what is in flight.  Who stops says so:
+  one who does not see it waits for nothing, and presses again.
 * The second ends the process where it stands.  The intents are durable, and what
   was in flight is in doubt from then on.
 """
@@ -13,11 +14,13 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import anyio
-import click
 
 from .output import Exit
+
+STOPPING: Final = "Stopping: waiting for what is in flight."
 
 
 class Signals:
@@ -39,4 +42,3 @@ class Signals:
                     # Every way that ends the loop in order waits for the exchanges in flight.
                     os._exit(Exit.INTERRUPTED)
                 stop()
-                click.echo("\nStopping: waiting for what is in flight.", err=True)

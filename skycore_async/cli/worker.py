@@ -115,11 +115,16 @@ def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given
 async def _work(dsn: str, api_key: str, given: dict[str, Any]) -> tuple[Tally, bool]:
     import anyio
 
-    from .signals import Signals
+    from .signals import STOPPING, Signals
 
     signals = Signals()
     async with _opened(dsn, api_key, given) as made, anyio.create_task_group() as beside:
-        beside.start_soon(functools.partial(signals.hear, stop=made.stop, leave=_say_what_is_left))
+
+        def stop() -> None:
+            made.stop()
+            click.echo(f"\n{STOPPING}", err=True)
+
+        beside.start_soon(functools.partial(signals.hear, stop=stop, leave=_say_what_is_left))
         beside.start_soon(_show, made.tally)
         await made.run()
         beside.cancel_scope.cancel()
