@@ -211,6 +211,23 @@ def test_ctrl_c_is_exit_code_130() -> None:
     assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize(
+    "arguments", [["segments", "x"], ["bulk", "promo.csv", "--text", "x", "--dry-run"]]
+)
+def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    """An answer that cannot be written is told of in words."""
+    (tmp_path / "promo.csv").write_text("to\n15551234888\n")
+    command = [sys.executable, "-m", "skycore_async.cli", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
+    assert done.returncode == Exit.NOT_ALL_WELL
+    assert done.stderr.startswith("skycore: a disk is full: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
     """A stream that cannot hold a character gets its escape, and no traceback."""
     done = run("segments", "☎", PYTHONIOENCODING="ascii")

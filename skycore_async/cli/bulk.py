@@ -5,6 +5,7 @@ What it does is in `bulk_job`, which is loaded when it is done and not for help.
 
 from __future__ import annotations
 
+import errno
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -143,6 +144,8 @@ def bulk(**given: Any) -> None:
             raise
         leave(str(error), Exit.NOT_ALL_WELL)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise  # it is nothing that is wrong with the recipients
         leave(f"{error.filename or name_of(given['csv'])}: {error.strerror}")
     except click.Abort:  # at a question, and so before anything was sent
         click.echo(err=True)

@@ -9,11 +9,12 @@ Rules:
 * A command's module has the click command at its top, under the module's name,
   and imports there what its help needs; the rest it imports where it is used.
 * Whatever a command runs into that all have in common ends here: an extra that
-  is not installed, Ctrl-C, a stream that cannot hold a character.
+  is not installed, Ctrl-C, a stream that cannot hold a character, a full disk.
 """
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from importlib import import_module
@@ -90,13 +91,20 @@ class Commands(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and end it in words where an extra is missing or Ctrl-C was pressed."""
+        """Run a command, and end it in words where what all have in common went wrong."""
         try:
             return super().invoke(ctx)
         except ImportError as error:
             if "pip install" not in str(error):
                 raise
             leave(str(error), Exit.NOT_ALL_WELL)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            leave(
+                "a disk is full: the answer, or a file that goes with it, could not be written",
+                Exit.NOT_ALL_WELL,
+            )
         except KeyboardInterrupt:
             leave("interrupted", Exit.INTERRUPTED)
 
