@@ -246,6 +246,17 @@ def test_people_read_the_summary_the_verdict_and_where_the_report_is(tmp_path: P
     assert "\x1b" not in done.stdout
 
 
+def test_the_verdict_is_whole_where_there_is_little_room() -> None:
+    """No word of it is cut, and through a pipe no line ends in blanks."""
+    printed = io.StringIO()
+    verdict = judge(["1"], {}, billed={}, asked={}, in_doubt_before=0)
+    show_verdict(Console(file=printed, width=40), verdict)
+    told = printed.getvalue()
+    assert "denied                           0  billed, and told as refused or not sent\n" in told
+    assert "\N{HORIZONTAL ELLIPSIS}" not in told
+    assert not [line for line in told.splitlines() if line != line.rstrip()]
+
+
 def test_a_second_run_takes_other_names(tmp_path: Path) -> None:
     """What is in the directory already is left as it is; a bad case makes the demo fail."""
     (tmp_path / "demo.html").write_text("mine")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _S: Final = MessageState
+_WIDTH: Final = 24  # of the longest name in the verdict
 _NOT_TAKEN: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
 
@@ -90,17 +91,11 @@ def _is_lost(state: MessageState | None, times: int) -> bool:
 
 def show_verdict(out: Console, verdict: Verdict) -> None:
     """Print the verdict, and explain the doubt that remains."""
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column()
+    out.print("\n[bold]What Skycore's bill says to that:[/]\n")
     for name, count, meaning, is_wrong in _lines(verdict):
         colour = "red" if is_wrong and count else "default"
-        table.add_row(f"  {name}", f"[{colour}]{count:,}[/]", meaning)
-    out.print("\n[bold]What Skycore's bill says to that:[/]\n")
-    out.print(table)
+        line = f"  {name:<{_WIDTH}} [{colour}]{count:>9,}[/]  {meaning}"
+        out.print(line, soft_wrap=True)  # as it is: no word is cut where there is little room
     if verdict.in_doubt_after > verdict.unsettled:
         out.print(
             f"\n{verdict.in_doubt_after - verdict.unsettled:,} messages remain in doubt. The bill"
