@@ -288,6 +288,14 @@ def test_the_preview_says_it_in_lines() -> None:
     ]
 
 
+def test_the_preview_has_room_for_more_than_a_long_text() -> None:
+    """A text of a whole book is begun, and its length told: what else is said stays in view."""
+    printed = list(preview(surveyed(f"to,name\n15551234888,{'x' * 10_000}\n", text="Hi {name}")))
+    (line,) = (line for line in printed if line.startswith("first text"))
+    assert line.endswith("xxx' and 9,503 characters more (line 2)")
+    assert len(line) < 600
+
+
 def test_the_preview_cannot_steer_the_terminal() -> None:
     """A text is shown as Python writes it."""
     estimate = surveyed("to,name\n15551234888,\x9b31m\n", text="{name}")

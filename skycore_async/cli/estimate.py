@@ -29,6 +29,7 @@ from .output import number_of
 
 _EXAMPLES: Final = 5
 _CHARACTERS: Final = 8
+_SHOWN: Final = 500  # characters of a text: a screen has to hold the rest of the estimate, too
 _WIDTH: Final = 13  # of the words that lines begin with
 
 _segments = functools.lru_cache(maxsize=16)(segments)  # many rows may have one text
@@ -198,7 +199,10 @@ def preview(estimate: Estimate) -> Iterator[str]:
             yield f"    and {refused.count - len(refused.first):,} more"
     if estimate.sample is not None:
         # As Python writes it, since it may hold what would steer a terminal.
-        yield _line("first text", f"{estimate.sample.reason!r} (line {estimate.sample.line})")
+        text = estimate.sample.reason
+        cut = f"{text[:_SHOWN]!r} and {len(text) - _SHOWN:,} characters more"
+        shown = repr(text) if len(text) <= _SHOWN else cut
+        yield _line("first text", f"{shown} (line {estimate.sample.line})")
     yield _line("segments", f"{estimate.segments:,}")
     for encoding, share in estimate.encodings.items():
         yield _line(f"  {encoding}", _share(share))
