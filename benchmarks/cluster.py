@@ -110,7 +110,7 @@ class _Crew:
     """Workers, one of whom something befalls from time to time."""
 
     def __init__(self, dsn: str, url: str, *, count: int, in_flight: int, seed: int) -> None:
-        self._arguments = ("--drain", "--lease", f"{LEASE}", "--max-in-flight", f"{in_flight}")
+        self._arguments = ("--drain", "--lease", f"{LEASE}", "--in-flight", f"{in_flight}")
         self._command = ("-m", "skycore_async.cli", "worker", dsn, *self._arguments)
         self._url = url
         self._chance = random.Random(seed)

@@ -263,7 +263,7 @@ def test_workers_share_a_pace(simulator: Simulator, dsn: str) -> None:
 def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
     """The first signal waits for what is in flight, and the exit code is 130."""
     loaded(dsn, count=3000)
-    with program("worker", dsn, "--max-in-flight", "5", "--json") as process:
+    with program("worker", dsn, "--in-flight", "5", "--json") as process:
         until(lambda: simulator.billed > 20)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
@@ -283,7 +283,7 @@ def test_ctrl_c_twice_leaves_at_once_without_loss(
         rows = "\n".join(f"1555{n:03}2004,{n}" for n in range(40))  # no answer, taken
         Path("promo.csv").write_text(f"to,name\n{rows}\n", "utf-8")
         answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
-        lease = ("--max-in-flight", "4", "--lease", "1")
+        lease = ("--in-flight", "4", "--lease", "1")
         with program("worker", dsn, *lease) as process:
             until(lambda: skycore_.billed == 2)
             process.send_signal(signal.SIGTERM)

@@ -52,7 +52,7 @@ def surveyed(content: str, *, price: str | None = None, **wishes: Any) -> Estima
         ("Hello", "Hello"),
         ("Hi {name}, {code no}!", "Hi Ann, 4711!"),
         ("{Code_No.}{NAME}", "4711Ann"),
-        ("{{name}} {{ }} }", "{name} { } }"),
+        ("{{nmae}} {{ }} }", "{nmae} { } }"),
         ("{{{name}}}", "{Ann}"),
         ("Smile :}", "Smile :}"),
     ],
@@ -71,6 +71,7 @@ def test_a_template_is_filled(text: str, filled: str) -> None:
         ),
         ("Hi {name", "a { that is not closed"),
         ("Hi {}", "the text names {}"),
+        ("Hi {{ name }}", "'name' in two braces, .* write {name} for the column"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(text: str, said: str) -> None:

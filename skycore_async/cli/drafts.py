@@ -43,6 +43,7 @@ from .recipients import (
 IN_DOUBT: Final = "in doubt: "  # what the reason of a row begins with that may have been sent
 
 _PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
+_DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
 _ROUNDED: Final = re.compile(r"\s*\+?[0-9](?:[.,][0-9]+)?E\+?[0-9]+\s*", re.IGNORECASE)
 
 
@@ -99,9 +100,15 @@ class Template:
     def parse(cls, text: str, header: Header) -> Template:
         """Read a text with `{column}` in it, and `{{` for a brace.
 
-        Raises SheetError for a column that the header has not, and for a brace
-        that is not closed.
+        Raises SheetError for a column that the header has not, for a brace that
+        is not closed, and for a column in two braces, as other templates have it.
         """
+        for name in _DOUBLED.findall(text):
+            if header.has(name):
+                raise SheetError(
+                    f"the text has {name!r} in two braces, which would go out as it stands: write"
+                    f" {{{name}}} for the column"
+                )
         return cls(tuple(_parts(text, header)))
 
     @property

@@ -87,6 +87,10 @@ class Header:
             raise SheetError(f"{len(found)} columns have the name {name!r}: rename all but one")
         return found[0]
 
+    def has(self, name: str) -> bool:
+        """Tell whether a column has that name."""
+        return bool(self._all(name))
+
     def find(self, names: Iterable[str], option: str) -> int | None:
         """Give the place of the one column that has one of these names, None where none has.
 

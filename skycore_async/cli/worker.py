@@ -52,7 +52,7 @@ _PACE: Final = "account"  # what the workers of a database send at, together
     "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."
 )
 @click.option(
-    "--max-in-flight",
+    "--in-flight",
     type=CONNECTIONS,
     metavar="N",
     default=50,
@@ -142,7 +142,7 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
     from ..cluster.limiter import PostgresLimiter
     from ..cluster.worker import Terms, Worker
 
-    database, lease, in_flight = Database(dsn), given["lease"], given["max_in_flight"]
+    database, lease, in_flight = Database(dsn), given["lease"], given["in_flight"]
     settings: dict[str, Any] = {"max_in_flight": in_flight, "base_url": given["base_url"]}
     if given["fast"]:
         from ..transports.aiohttp import AiohttpTransport
