@@ -127,7 +127,7 @@ class Journal:
         submission = submission_of(outcome)
         try:
             await self._ledger.finish(intent.key, submission)
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
             self._unwritten[intent.key] = submission
             key = intent.key.replace(intent.to, masked(intent.to))
             _log.error("the outcome of the message %r was not recorded: %s", key, error)

@@ -355,6 +355,38 @@ async def test_a_ledger_that_stays_full_is_told_of_once_and_without_the_number(
     )
 
 
+async def test_what_is_in_flight_when_the_ledger_is_closed_is_still_given(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Closed before the client, the ledger costs no caller an outcome; nothing more is sent."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    ledger = MemoryLedger()
+    found: list[Outcome] = []
+    async with journalling(transport, ledger) as (client, _):
+
+        async def send_many() -> None:
+            with pytest.raises(RuntimeError, match="is closed"):  # noqa: PT012 - the loop raises
+                async with client.send_many(messages(9)) as outcomes:
+                    async for outcome in outcomes:
+                        found.append(outcome)  # noqa: PERF401 - kept when the loop raises
+
+        async def send() -> None:
+            found.append(await client.send_sms(**KEYED))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(send_many)
+            await anyio.wait_all_tasks_blocked()
+            await ledger.aclose()
+            transport.held.set()
+    given = [each.to for each in found if isinstance(each, Accepted)]
+    assert sorted(given) == sorted(transport.sent)
+    assert len(transport.sent) == 4
+    assert "the outcome of the message 'order-17' was not recorded" in caplog.text
+
+
 @pytest.mark.parametrize("when", ["with the next message", "on closing"])
 async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None:
     """What could not be written is not forgotten: the same key is not sent again."""
