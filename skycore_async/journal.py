@@ -91,7 +91,9 @@ class Journal:
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
-        for key, submission in tuple(self._unwritten.items()):
+        # One who waited for another's writing must look again: by now the key may be under way.
+        while self._unwritten:
+            key, submission = next(iter(self._unwritten.items()))
             await self._ledger.finish(key, submission)
             self._unwritten.pop(key, None)
 

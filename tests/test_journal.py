@@ -402,6 +402,42 @@ async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None
     assert transport.sent.count(TO) == 1
 
 
+class Slow(Full):
+    """A ledger that holds up, after each write while there is room, the first who wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        self.held = anyio.Event()
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        await super().finish(key, submission)
+        self.writes += 1
+        if self.writes == 1:
+            await self.held.wait()
+
+
+async def test_an_outcome_written_late_is_not_taken_for_that_of_the_next_attempt() -> None:
+    """Of two who write what was left, the slower does not end what was begun again meanwhile."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with Slow() as ledger, journalling(transport, ledger) as (client, _):
+        await sent_all(client, messages(2))
+        assert set((await states(ledger)).values()) == {"sending"}
+        ledger.full = False
+        transport.answer = accepted
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: client.send_sms(to=TO, text="Hello"))  # held up
+            await anyio.wait_all_tasks_blocked()
+            await client.send_sms(to=TO, text="Hello")  # writes what is left
+            transport.held = anyio.Event()
+            group.start_soon(lambda: sent_all(client, messages(2), resend_in_doubt=True))
+            await anyio.wait_all_tasks_blocked()
+            ledger.held.set()
+            await anyio.wait_all_tasks_blocked()
+            transport.held.set()
+        assert set((await states(ledger)).values()) == {"accepted"}
+
+
 async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
     """Who waits for another task's sending is in doubt when the timeout is over."""
     transport = StubTransport()
