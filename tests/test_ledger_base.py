@@ -233,10 +233,25 @@ SETTLED: dict[str, tuple[Sequence[Doubt], Sequence[Stray], list[tuple[int, str]]
         [stray("T", NOON, NOON + 5, NOON + 60)],
         [(1, "T")],
     ),
-    "several notifications, one of which does not fit": (
+    "several notifications, one of which is from before the first moment": (
         [doubt()],
-        [stray("T", NOON, NOON + WITHIN + 1)],
+        [stray("T", NOON - CLOCKS_APART - 1, NOON)],
         [],
+    ),
+    "several notifications, all of which are from after the last moment": (
+        [doubt()],
+        [stray("T", NOON + WITHIN + 1, NOON + WITHIN + 2)],
+        [],
+    ),
+    "several notifications, one of which has another FROM": (
+        [doubt()],
+        [Stray(tracking_id="T", events=[*stray().events, *stray(from_="12345").events])],
+        [],
+    ),
+    "a receipt long after it was sent, whichever came first": (
+        [doubt()],
+        [stray("T", NOON + 99 * WITHIN, NOON + 1)],
+        [(1, "T")],
     ),
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -565,6 +565,23 @@ async def test_nobody_guesses(ledger: Ledger, case: str) -> None:
     await ledger.record(*notices)
     assert [await state_of(ledger, each.key) for each in intents] == [S.IN_DOUBT] * len(intents)
     assert [each async for each in ledger.unplaced()] == notices
+
+
+@pytest.mark.parametrize("order", [*permutations(["lost", SENT, DELIVERED])])
+async def test_a_receipt_long_after_settles_in_every_order(
+    ledger: Ledger, order: tuple[Any, ...]
+) -> None:
+    """The handset was off for a day: the response was lost, when it was sent tells whose it is."""
+    await ledger.begin(intent())
+    for each in order:
+        if isinstance(each, str):
+            await ledger.finish("k", DOUBT)
+        else:
+            await ledger.record(notice(each, after=1 if each is SENT else 86_400))
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.state, delivery.settled_by) == (S.DELIVERED, "postback")
+    assert len(delivery.events) == 2
 
 
 async def test_two_submissions_before_the_doubt(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ Rules:
 * A delivery is a function of the set of its notifications, whatever their
   order and however often each comes: the first final one in order of time wins.
 * Doubt is settled where one message and one submission can only mean each other.
+  The time of a submission is that of its first notification: a receipt may come days later.
 * A time without an offset orders notifications, but settles nothing: the time
   at which it was received does.
 """
@@ -162,7 +163,7 @@ def settled(
         (doubt.id, stray.tracking_id)
         for doubt in doubts
         for stray in strays
-        if all(_fits(doubt, event, within) for event in stray.events)
+        if _fits(doubt, stray, within)
     }
     under_way = {doubt.id for doubt in doubts if doubt.under_way}
     return [pair for pair in sorted(fits) if pair[0] not in under_way and _is_alone(pair, fits)]
@@ -172,7 +173,7 @@ def _is_alone(pair: tuple[int, str], fits: set[tuple[int, str]]) -> bool:
     return all(pair == other or not set(pair) & set(other) for other in fits)
 
 
-def _fits(doubt: Doubt, event: Event, within: float) -> bool:
-    if None not in (doubt.from_, event.from_) and doubt.from_ != event.from_:
-        return False
-    return doubt.began - CLOCKS_APART <= event.happened <= doubt.began + within
+def _fits(doubt: Doubt, stray: Stray, within: float) -> bool:
+    senders = {doubt.from_, *(event.from_ for event in stray.events)} - {None}
+    submitted = min(event.happened for event in stray.events)
+    return len(senders) <= 1 and -CLOCKS_APART <= submitted - doubt.began <= within
