@@ -347,14 +347,15 @@ async def test_doubt_is_resent_on_the_word_and_never_twice_at_once(ledger: Ledge
     assert answers == [None, again, again]
 
 
-async def test_a_second_attempt_that_was_not_sent_leaves_the_first_in_doubt(
-    ledger: Ledger,
+@pytest.mark.parametrize("second", [NOT_SENT, BLOCKED, DOUBT], ids=lambda s: s.state)
+async def test_a_second_attempt_that_was_not_accepted_leaves_the_first_in_doubt(
+    ledger: Ledger, second: Submission
 ) -> None:
-    """It proves nothing of the first, which a postback may still settle."""
+    """It proves nothing of the first, whose answer STOP may be; a postback may settle it."""
     await sent(ledger, "k", DOUBT)
     assert await ledger.begin(intent(), resend_in_doubt=True) is None
-    await ledger.finish("k", NOT_SENT)
-    assert (await begun(ledger, "k")).state is S.IN_DOUBT
+    await ledger.finish("k", second)
+    assert await begun(ledger, "k") == attrs.evolve(second, state=S.IN_DOUBT)
     await ledger.record(notice(DELIVERED))
     assert await state_of(ledger, "k") is S.DELIVERED
 
@@ -825,7 +826,7 @@ class AnyOrder(RuleBasedStateMachine):
             submission = accepted(free[pick % len(free)])
         self._portal.call(self.ledger.finish, key, submission)
         told.tracking_id = submission.tracking_id
-        told.state = "in_doubt" if told.doubted and state is S.NOT_SENT else state.value
+        told.state = "in_doubt" if told.doubted and state is not S.ACCEPTED else state.value
         self._settle()
 
     @rule(

@@ -60,8 +60,8 @@ WITH given AS (
     UPDATE skycore.messages AS message
     SET ended = %s, tracking_id = given.tracking_id, code = given.code, info = given.info,
         http_status = given.http_status, raw = given.raw,
-        -- That the second was not sent says nothing of the first.
-        state = CASE WHEN doubted AND given.state = 'not_sent' THEN 'in_doubt'
+        -- That the second was not accepted says nothing of the first.
+        state = CASE WHEN doubted AND given.state <> 'accepted' THEN 'in_doubt'
             ELSE given.state END
     FROM given
     WHERE message.key = given.key AND message.holder = %s AND message.attempt = given.attempt

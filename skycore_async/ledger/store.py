@@ -186,8 +186,8 @@ class Store(Reading):
         if row is None:
             return
         id_, recipient, doubted, has_come, has_strays = row
-        if doubted and submission.state is MessageState.NOT_SENT:
-            # That the second was not sent says nothing of the first.
+        if doubted and submission.state is not MessageState.ACCEPTED:
+            # That the second was not accepted says nothing of the first.
             submission = attrs.evolve(submission, state=MessageState.IN_DOUBT)
         self._execute(
             "UPDATE messages SET state = ?, tracking_id = ?, code = ?, info = ?,"
