@@ -443,12 +443,13 @@ def test_a_change_of_subscription_opts_out_or_in(case: str) -> None:
     ("timestamp", "at"),
     [
         (datetime.fromtimestamp(NOON - 9, UTC), NOON - 9),
+        (datetime.fromtimestamp(NOON + 9, UTC), NOON),
         (datetime.fromtimestamp(NOON - 9, UTC).replace(tzinfo=None), NOON),
         (None, NOON),
     ],
 )
 def test_a_word_is_from_when_it_was_said(timestamp: datetime | None, at: float) -> None:
-    """A time without an offset is not certain, and the word is then from when it was received."""
+    """Or from when it was received: where its time has no offset, or is yet to come."""
     said = opt_out_of(
         InboundSMS(from_=TO, text="STOP", timestamp=timestamp, raw={}), received=NOON
     )

@@ -667,8 +667,9 @@ async def refused(ledger: Ledger, key: str = "refused") -> bool:
     return False
 
 
-async def test_stop_refuses_and_start_allows(ledger: Ledger) -> None:
+async def test_stop_refuses_and_start_allows(ledger: Ledger, clock: Clock) -> None:
     """By the handset's word, one number at a time; an intent that is refused is not written."""
+    clock.now += 60
     await ledger.record(said("STOP", after=1))
     assert await ledger.is_opted_out(TO)
     assert await refused(ledger)
@@ -703,6 +704,18 @@ async def test_a_number_is_marked_by_hand_however_it_is_written(ledger: Ledger) 
             await ask("Jerry")
 
 
+async def test_no_word_comes_from_the_future(ledger: Ledger, clock: Clock) -> None:
+    """However wrong the time of a notification is, it stands in the way of no later word."""
+    await ledger.record(said("STOP", after=86_400))
+    assert await ledger.is_opted_out(TO)
+    await ledger.opt_in(TO)
+    assert not await ledger.is_opted_out(TO)
+    await ledger.record(said("START", after=86_400))
+    clock.now += 60
+    await ledger.record(said("STOP", after=60))
+    assert await ledger.is_opted_out(TO)
+
+
 async def test_the_block_list_marks_the_number(ledger: Ledger, clock: Clock) -> None:
     """E114 is the provider's word, as good as a STOP; a later START has the last."""
     await sent(ledger, "k", BLOCKED)
@@ -716,9 +729,10 @@ async def test_the_block_list_marks_the_number(ledger: Ledger, clock: Clock) -> 
 
 @pytest.mark.parametrize("words", [["STOP", "START"], ["START", "STOP"]])
 async def test_the_last_word_in_time_counts_in_whichever_order_they_come(
-    ledger: Ledger, words: list[str]
+    ledger: Ledger, clock: Clock, words: list[str]
 ) -> None:
     """A STOP that is older than the START and comes after it opts nobody out."""
+    clock.now += 60
     said_last = words[-1] == "STOP"
     notices = [said(word, after=after) for after, word in enumerate(words)]
     await ledger.record(notices[1])

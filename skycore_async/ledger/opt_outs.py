@@ -42,4 +42,5 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
         return None
     time = notification.timestamp
     at = received if time is None or time.tzinfo is None else time.timestamp()
-    return OptOut(number=known, out=out, at=at)
+    # A time that is yet to come would have the last word until then, whatever is said meanwhile.
+    return OptOut(number=known, out=out, at=min(at, received))
