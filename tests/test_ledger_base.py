@@ -399,6 +399,8 @@ WORDS = {
         ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "stop", "Stop", " stop\r\n"],
         True,
     ),
+    **dict.fromkeys(["REVOKE", "OPTOUT", "opt out", "Opt-Out", "Stop all", "Revoke."], True),
+    **dict.fromkeys(["\u201cSTOP\u201d", "\u2018stop\u2019", "Stop,", "\u00a0stop"], True),
     **dict.fromkeys(['"STOP"', "'stop'", "Stop.", "STOP!", "stop!!", "\tQuit. "], True),
     **dict.fromkeys(["START", "UNSTOP", "start", "Start!", "unstop."], False),
     **dict.fromkeys(

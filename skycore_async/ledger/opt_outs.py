@@ -1,7 +1,7 @@
 """Who may not be sent to: STOP, START, and what the provider says of it.
 
-The words are those that the CTIA's Messaging Principles name; only a message
-that is nothing but such a word counts.
+The words are those that the CTIA's Messaging Principles and the FCC's rules (47
+CFR 64.1200) name; only a message that is nothing but such a word counts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ import attrs
 from ..messages import InboundSMS, Notification, SubscriptionChange
 from .receipts import digits
 
-_STOP: Final = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"})
+_STOP: Final = frozenset(
+    {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"}
+    | {"REVOKE", "OPTOUT", "OPT OUT", "OPT-OUT"}
+)
 _START: Final = frozenset({"START", "UNSTOP"})
+# Phones make quotes curly by themselves.
+_AROUND: Final = " \t\r\n\u00a0.,!\"'\u201c\u201d\u2018\u2019"
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +36,7 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
     if isinstance(notification, SubscriptionChange):
         number, out = notification.mobile, not notification.subscribed
     elif isinstance(notification, InboundSMS):
-        word = notification.text.strip(" \t\r\n\"'.!").upper()
+        word = notification.text.strip(_AROUND).upper()
         if word not in _STOP | _START:
             return None
         number, out = notification.from_, word in _STOP
