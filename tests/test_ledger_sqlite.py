@@ -427,6 +427,31 @@ async def test_a_step_that_fails_costs_its_neighbours_nothing(
     assert (await states(path)).keys() == {"known", *(f"k{number}" for number in range(40))}
 
 
+async def test_another_program_that_holds_the_file_is_waited_for_once(
+    path: Path, connect: Callable[[str], Between], connections: list[Between]
+) -> None:
+    """And not once for every caller; all are told, and when it is gone the ledger goes on."""
+    told: list[str] = []
+    async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
+        connections[0].execute("PRAGMA busy_timeout = 0")
+        connections[0].statements.clear()
+
+        async def begin(number: int) -> None:
+            with pytest.raises(LedgerError, match="is locked") as caught:
+                await ledger.begin(intent(f"k{number}"))
+            told.append(str(caught.value))
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as group:
+                for number in range(50):
+                    group.start_soon(begin, number)
+        assert len(told) == 50
+        assert len(connections[0].statements) <= 5
+        assert await ledger.begin(intent("k0")) is None
+    assert await states(path) == {"k0": S.IN_DOUBT}
+
+
 async def test_a_cancelled_callers_step_is_written_all_the_same(path: Path) -> None:
     """What came of a message, as what else was to be remembered; an intent is taken back."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:

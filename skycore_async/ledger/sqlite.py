@@ -122,7 +122,10 @@ class SQLiteLedger(SteppedLedger):
     def _commit(self, store: GroupedStore, group: Sequence[Waiting]) -> set[str]:
         """Take steps in one transaction, and give what they touched; all of them or none."""
         execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
+        try:
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:  # as it would be for any other: once is enough to wait
+            raise self._explain(error) from error
         try:
             store.take(group)
             execute("COMMIT")
@@ -139,7 +142,7 @@ class SQLiteLedger(SteppedLedger):
             return error
         return LedgerError(
             f"{self.path} could not be written: {error}. What it holds already is safe; it goes on"
-            " when its disk has room and can be written to"
+            " when its disk has room and can be written to, and no other program holds it"
         )
 
     def _open(self) -> GroupedStore:
