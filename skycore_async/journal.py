@@ -16,6 +16,7 @@ import itertools
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
@@ -41,7 +42,8 @@ class Journal:
         self._ledger = ledger
         self._slots = anyio.Semaphore(slots, fast_acquire=True)
         self._clock = clock
-        self._unwritten: dict[str, Submission] = {}
+        self._unwritten: deque[tuple[str, Submission]] = deque()
+        self._writing = anyio.Lock()
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
 
     def over(self, ledger: Ledger) -> Self:
@@ -91,11 +93,12 @@ class Journal:
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
-        # One who waited for another's writing must look again: by now the key may be under way.
-        while self._unwritten:
-            key, submission = next(iter(self._unwritten.items()))
-            await self._ledger.finish(key, submission)
-            self._unwritten.pop(key, None)
+        # Each of them once: its key may be begun anew as soon as it is written, and written
+        # again it would be taken for what came of that.
+        async with self._writing:
+            while self._unwritten:
+                await self._ledger.finish(*self._unwritten[0])
+                self._unwritten.popleft()
 
     async def _begin(
         self, intent: Intent, settings: Settings, deadline: float
@@ -130,7 +133,7 @@ class Journal:
         try:
             await self._ledger.finish(intent.key, submission)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
-            self._unwritten[intent.key] = submission
+            self._unwritten.append((intent.key, submission))
             key = intent.key.replace(intent.to, masked(intent.to))
             _log.error("the outcome of the message %r was not recorded: %s", key, error)
 
