@@ -57,12 +57,16 @@ class Bulk:
         self._room = _Room(_SHELF * in_flight)
         self._news = anyio.Event()
         self._working = 0
+        self._is_entered = False
         self._waiting: set[anyio.CancelScope] = set()
         self._stopped = False
         self._error: Exception | None = None
 
     async def __aenter__(self) -> Self:
         self._sender.owner.check()
+        if self._is_entered:
+            raise RuntimeError("these messages were sent already: call send_many again")
+        self._is_entered = True
         self._source.open()
         start = self._sender.owner.start
         start(self._feed)
@@ -96,6 +100,8 @@ class Bulk:
             if not self._working:
                 if self._error is not None:
                     raise self._error
+                if not self._is_entered:
+                    raise RuntimeError("nothing is sent before `async with` enters send_many")
                 raise StopAsyncIteration
             await self._hear()
         self._room.give()

@@ -367,6 +367,27 @@ async def test_a_closed_client_sends_not_many() -> None:
     assert len(list(source)) == 1
 
 
+async def test_a_bulk_that_is_not_entered_says_so() -> None:
+    """Iterating without `async with`, which would send nothing, is a clear error."""
+    async with client(StubTransport()) as skycore:
+        source = messages(3)
+        with pytest.raises(RuntimeError, match="nothing is sent before `async with`"):
+            await anext(skycore.send_many(source))
+        assert len(list(source)) == 3
+
+
+async def test_a_bulk_is_entered_once() -> None:
+    """Entering it again, which would send nothing, is a clear error."""
+    transport = StubTransport()
+    async with client(transport) as skycore:
+        bulk = skycore.send_many(list(messages(3)))
+        async with bulk:
+            assert len([outcome async for outcome in bulk]) == 3
+        with pytest.raises(RuntimeError, match="call send_many again"):
+            await bulk.__aenter__()
+    assert len(transport.sent) == 3
+
+
 async def test_the_pace_is_kept() -> None:
     """Messages start no faster than the client's rate, and waiting ones are called back."""
     transport = StubTransport()
