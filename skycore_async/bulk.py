@@ -124,7 +124,7 @@ class Bulk:
                 self._news.set()
                 self._judge(outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to have it
-            self._stop(error)
+            self._end(error)
         finally:
             self._working -= 1
             self._news.set()
@@ -134,18 +134,18 @@ class Bulk:
         if self._sender.journal is not None:
             return await self._next_of_journal()
         started = await self._turn()
-        if started is None or self._stopped:
+        if started is None or self._room.closed:
             return None
         message = await self._source.take()
-        if message is None:
-            self._stop()  # who waits for a turn has nothing to send in it
+        if message is None or self._stopped:  # it may have come in the moment of the stop
+            self._end()  # who waits for a turn has nothing to send in it
             return None
         job = job_of(message, self._settings)
         return job if isinstance(job, Failed) else await self._sender.send_in_turn(job, started)
 
     async def _next_of_journal(self) -> Outcome | None:
         # What is recorded already takes no turn, so the message has to be known first.
-        message = None if self._stopped else await self._source.take()
+        message = None if self._room.closed else await self._source.take()
         if message is None:
             self._room.close()  # while who has a message goes on
             return None
@@ -178,7 +178,12 @@ class Bulk:
         self._stop(halted)
 
     def _stop(self, error: Exception | None = None) -> None:
+        """Start nothing more."""
         self._stopped = True
+        self._end(error)
+
+    def _end(self, error: Exception | None = None) -> None:
+        """Take nothing more; what a worker is about to send goes out."""
         self._error = self._error or error
         for waiting in tuple(self._waiting):
             waiting.cancel()
@@ -212,10 +217,10 @@ class _Room:
         self._places = places
         self._waiting: deque[anyio.Event] = deque()
         self._waking = False
-        self._closed = False
+        self.closed = False
 
     def take(self) -> bool:
-        if self._closed or not self._places:
+        if self.closed or not self._places:
             return False
         self._places -= 1
         self._wake()
@@ -223,7 +228,7 @@ class _Room:
 
     async def wait(self) -> bool:
         """Take a place when there is one; False when closed."""
-        while not self._closed:
+        while not self.closed:
             place = anyio.Event()
             self._waiting.append(place)
             await place.wait()
@@ -237,7 +242,7 @@ class _Room:
         self._wake()
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         while self._waiting:
             self._waiting.popleft().set()
 

@@ -367,6 +367,21 @@ async def test_a_closed_client_sends_not_many() -> None:
     assert len(list(source)) == 1
 
 
+async def test_a_message_that_comes_as_the_bulk_is_stopped_is_not_sent() -> None:
+    """What a worker was handed and has not looked at is not started any more."""
+
+    async def source() -> AsyncIterator[SMS]:
+        for message in messages(1):
+            yield message
+            outcomes.stop()  # before the worker that has it comes to run
+
+    transport = StubTransport()
+    async with client(transport) as skycore, skycore.send_many(source()) as outcomes:
+        await anyio.wait_all_tasks_blocked()  # so that a worker waits for it
+        assert [outcome async for outcome in outcomes] == []
+    assert not transport.sent
+
+
 async def test_a_bulk_that_is_not_entered_says_so() -> None:
     """Iterating without `async with`, which would send nothing, is a clear error."""
     async with client(StubTransport()) as skycore:
