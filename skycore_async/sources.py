@@ -82,6 +82,11 @@ class _AsyncSource:
                 pass  # stopped
             except Exception as error:  # noqa: BLE001 - the caller is to have it
                 self._error = error
+            except BaseException:
+                # Where nobody stopped it, this is no end that a source comes to.
+                if not self._reading.cancel_called:
+                    self._error = RuntimeError("the source of the messages was cancelled")
+                raise
             # Nobody else can close it in the task that its own scopes belong to.
             if isinstance(self._messages, AsyncGenerator):
                 await self._messages.aclose()

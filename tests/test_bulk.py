@@ -150,6 +150,24 @@ async def test_an_error_in_the_source_loses_no_outcome(kind: str) -> None:
     assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent) == numbers(5)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_source_that_is_cancelled_does_not_seem_to_have_ended() -> None:
+    """A source under which something is cancelled is an error, after the outcomes before it."""
+
+    async def source() -> AsyncIterator[SMS]:
+        for message in messages(5):
+            yield message
+        rows = asyncio.ensure_future(anyio.sleep_forever())
+        rows.cancel()
+        await rows
+
+    taken: list[Outcome] = []
+    async with client(StubTransport()) as skycore, skycore.send_many(source()) as outcomes:
+        with pytest.raises(RuntimeError, match="the source of the messages was cancelled"):
+            await read(outcomes, into=taken)
+    assert sorted(outcome.message.to for outcome in taken) == numbers(5)
+
+
 @pytest.mark.parametrize("source", [[{"to": "15551234888"}], [None]], ids=["dict", "None"])
 async def test_what_is_no_sms_is_named(source: list[SMS]) -> None:
     """Something else than SMS in the source is an error that says what came."""
