@@ -11,8 +11,9 @@ Rules:
   before it takes a message.  A caller who does not read stops the sending.
 * Whatever was started is yielded, or logged where the caller has left.
 * The first rejection of the whole account halts the sending, as do a ledger that
-  cannot be written and an error in the source: nothing more is started, what is
-  in flight completes and is yielded, and then the error is raised.
+  cannot be written, an error in the source and the closing of the client: nothing
+  more is started, what is in flight completes and is yielded, and then the error
+  is raised.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Bulk:
     flight, unless it is cancelled.
 
     Iterating raises SendingHalted after the last outcome where the account was
-    refused or the ledger could not be written, and what the source raised where
-    it did.
+    refused or the ledger could not be written, what the source raised where it
+    did, and RuntimeError where the client was closed meanwhile.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Bulk:
         for _ in range(self._in_flight):
             start(self._work)
         self._working = 1 + self._in_flight
+        self._sender.owner.at_closing.add(self._client_closes)
         return self
 
     async def __aexit__(
@@ -81,6 +83,7 @@ class Bulk:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._sender.owner.at_closing.discard(self._client_closes)
         self._stop()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
             return  # at once; the client waits for the rest when it closes
@@ -176,6 +179,10 @@ class Bulk:
         halted = SendingHalted(why)
         halted.__cause__ = outcome.error
         self._stop(halted)
+
+    def _client_closes(self) -> None:
+        if not self._room.closed:
+            self._stop(RuntimeError("this client is closed, and nothing more is sent"))
 
     def _stop(self, error: Exception | None = None) -> None:
         """Start nothing more."""

@@ -44,6 +44,7 @@ class TaskOwner:
         self._finalize = finalize
         self._of = of
         self._life: _Life | None = None
+        self.at_closing: set[Callable[[], None]] = set()  # called where closing begins
         self.closed = False
 
     def start(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:
@@ -77,6 +78,8 @@ class TaskOwner:
             return
         life.check(self._of)
         self.closed = True
+        for tell in tuple(self.at_closing):
+            tell()
         life.closing.set()
         await life.finished.wait()
 

@@ -421,6 +421,31 @@ async def test_a_bulk_is_entered_once() -> None:
     assert len(transport.sent) == 3
 
 
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+async def test_closing_the_client_ends_its_bulks(source: MakeSource) -> None:
+    """Closing waits for what is in flight and not for the source; the loop hears of it then."""
+    transport = StubTransport()
+    taken: list[Outcome] = []
+    skycore = client(transport)
+    async with skycore.send_many(source(10_000_000)) as outcomes:
+        await anext(outcomes)
+        with anyio.fail_after(5):
+            await skycore.aclose()
+        assert transport.closed
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await read(outcomes, into=taken)
+    assert 1 + len(taken) == len(transport.sent) < 20
+
+
+async def test_closing_the_client_is_no_error_where_all_is_sent() -> None:
+    """Outcomes that were not read when the client closed can be read still."""
+    skycore = client(StubTransport())
+    async with skycore.send_many(messages(3)) as outcomes:
+        await anyio.wait_all_tasks_blocked()
+        await skycore.aclose()
+        assert len([outcome async for outcome in outcomes]) == 3
+
+
 async def test_the_pace_is_kept() -> None:
     """Messages start no faster than the client's rate, and waiting ones are called back."""
     transport = StubTransport()
