@@ -94,8 +94,14 @@ class TaskOwner:
         else:
             task = loop.create_task(self._live(life))
             _background.add(task)
-            task.add_done_callback(_background.discard)
+            task.add_done_callback(lambda task: self._ended(task, life))
         return life
+
+    def _ended(self, task: asyncio.Task[None], life: _Life) -> None:
+        _background.discard(task)
+        # A task that is cancelled before it first runs never comes to its own end.
+        self.closed = True
+        life.finished.set()
 
     async def _live(self, life: _Life) -> None:
         try:

@@ -343,3 +343,19 @@ async def test_a_cancellation_inside_one_task_ends_no_other(
     await work.owner.close()
     assert work.log == ["one began", "one ended", "finalized"]
     assert not caplog.records
+
+
+def test_an_owner_that_is_cancelled_before_it_ran_hangs_no_closer() -> None:
+    """Who cancels every task, and then closes, waits for nothing that will never run."""
+    work = Work()
+
+    async def cancel_all() -> None:
+        work.owner.start(work.task, "one")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with anyio.fail_after(5):
+            await work.owner.close()
+
+    asyncio.run(cancel_all())
+    assert work.owner.closed
+    assert not work.log
