@@ -173,12 +173,10 @@ class Sender:
             return outcome
 
     async def _attempts(
-        self, job: Job, started: float | None, deadline: float, abandoned: Callable[[], bool]
+        self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
         settings = job.settings
         for attempt in itertools.count(1):
-            if started is None:
-                return _late(job)
             outcome = await self._exchange(job, max(0.0, deadline - anyio.current_time()))
             if isinstance(outcome, Accepted):
                 return outcome
@@ -195,7 +193,9 @@ class Sender:
             await anyio.sleep(pause)
             if self.owner.closed or abandoned():
                 return outcome
-            started = await self._turn_by(deadline)
+            if (turn := await self._turn_by(deadline)) is None:
+                return outcome
+            started = turn
         raise AssertionError  # pragma: no cover - the loop has no end
 
     async def _turn_by(self, deadline: float) -> float | None:

@@ -168,8 +168,8 @@ async def test_a_message_is_sent_when_its_turn_comes() -> None:
     assert len(transport.sent) == 1
 
 
-async def test_a_turn_for_another_attempt_that_does_not_come_is_not_sent() -> None:
-    """The timeout bounds the wait for the turn of each attempt."""
+async def test_a_turn_for_another_attempt_that_does_not_come_ends_with_the_last_failure() -> None:
+    """The timeout bounds the wait for the turn of each attempt, and the failure tells more."""
 
     class OneTurn(FreeLimiter):
         def start_now(self) -> float | None:
@@ -179,11 +179,11 @@ async def test_a_turn_for_another_attempt_that_does_not_come_is_not_sent() -> No
             await anyio.sleep_forever()
             raise AssertionError
 
-    transport = StubTransport(lambda _to: NotSent("no connection"))
+    throttled = Throttled("HTTP 429", retry_after=3600)
+    transport = StubTransport(lambda _to: throttled)
     settings = attrs.evolve(SETTINGS, timeout=0.05)
     outcome = await send(transport, OneTurn(), settings)
-    assert isinstance(outcome, Failed)
-    assert "its turn did not come within 0.05 seconds" in str(outcome.error)
+    assert outcome == Failed(message=MESSAGE, error=throttled)
     assert len(transport.sent) == 1
 
 
