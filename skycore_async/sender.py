@@ -176,6 +176,8 @@ class Sender:
         self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
         settings = job.settings
+        if abandoned():
+            return _called_back(job)
         for attempt in itertools.count(1):
             outcome = await self._exchange(job, max(0.0, deadline - anyio.current_time()))
             if isinstance(outcome, Accepted):
@@ -193,7 +195,7 @@ class Sender:
             await anyio.sleep(pause)
             if self.owner.closed or abandoned():
                 return outcome
-            if (turn := await self._turn_by(deadline)) is None:
+            if (turn := await self._turn_by(deadline)) is None or abandoned():
                 return outcome
             started = turn
         raise AssertionError  # pragma: no cover - the loop has no end
@@ -270,6 +272,12 @@ class _Errand:
 def _late(job: Job) -> Failed:
     late = NotSent(f"its turn did not come within {job.settings.timeout:g} seconds")
     return Failed(message=job.message, error=late)
+
+
+def _called_back(job: Job) -> Failed:
+    back = Failed(message=job.message, error=NotSent("its caller left before it was sent"))
+    _log_outcome(job, back)
+    return back
 
 
 def job_of(message: SMS, settings: Settings) -> Job | Failed:

@@ -58,6 +58,7 @@ from skycore_async import (
     RateLimiter,
     Rejected,
     Request,
+    Response,
     SkycoreClient,
     SkycoreError,
     Throttled,
@@ -461,17 +462,30 @@ async def test_a_caller_cancelled_at_a_fault_costs_nothing(
 @BOTH_CANCELS
 @pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
 async def test_a_caller_cancelled_without_a_connection_costs_nothing(
-    open_client: OpenClient, place: Place, cancel: Cancel, caplog: pytest.LogCaptureFixture
+    open_client: OpenClient,
+    place: Place,
+    cancel: Cancel,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What never got a connection is logged as NotSent, and is not tried for nobody."""
     caplog.set_level(logging.DEBUG, "skycore_async")
+    begun: list[Request] = []
     with FaultServer(ANSWERED) as server, place() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+            road = client._sender._transport
+            over_road = road.send
+
+            async def noted(request: Request, *, timeout: float) -> Response:
+                begun.append(request)
+                return await over_road(request, timeout=timeout)
+
+            monkeypatch.setattr(road, "send", noted)
             elsewhere = client.with_options(base_url=url, timeout=0.2)
-            await cancel(lambda: outcome(elsewhere), lambda: True)
+            await cancel(lambda: outcome(elsewhere), lambda: bool(begun))
             await send(client)
         first, second = logged(caplog)
-        assert name_in_log(NotSent) in first
+        assert name_in_log(NotSent) + "no connection" in first
         assert name_in_log(Accepted) in second
         assert len(server.requests) == 1
 

@@ -264,6 +264,24 @@ async def test_a_cancelled_callers_outcome_is_kept() -> None:
         assert delivery == {"order-17": "accepted"}
 
 
+async def test_a_caller_cancelled_while_waiting_for_a_slot_sends_nothing() -> None:
+    """A message that only waits for others to end is called back, and may be sent again."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with journalling(transport, max_in_flight=1) as (client, ledger):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: client.send_sms(to="15551234889", text="Hello", key="first"))
+            await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as second:
+                second.start_soon(lambda: client.send_sms(**KEYED))
+                await anyio.wait_all_tasks_blocked()
+                second.cancel_scope.cancel()
+            transport.held.set()
+        await client.aclose()
+        assert transport.sent == ["15551234889"]
+        assert await states(ledger) == {"first": "accepted", "order-17": "not_sent"}
+
+
 async def until_decided(ledger: Ledger) -> dict[str, str]:
     with anyio.fail_after(5):
         # The ledger tells of final states alone.

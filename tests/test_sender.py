@@ -253,6 +253,29 @@ async def test_a_message_that_waits_for_its_turn_can_be_called_back() -> None:
     assert len(transport.sent) == 1
 
 
+async def test_no_turn_is_used_for_a_caller_who_left() -> None:
+    """A caller cancelled while the next attempt waits for its turn has no further attempt."""
+    turn = anyio.Event()
+
+    class Later(FreeLimiter):
+        def start_now(self) -> float | None:
+            return None if self.turns else super().start_now()
+
+        async def wait(self) -> float:
+            await turn.wait()
+            return 2.0
+
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    sender = Sender(transport, Later(), chance=lambda: 0.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(sender.send, MESSAGE, SETTINGS)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    turn.set()
+    await sender.owner.close()
+    assert len(transport.sent) == 1
+
+
 async def test_closing_waits_for_what_is_in_flight() -> None:
     """The transport is closed once, after the last exchange."""
     transport = StubTransport()
