@@ -39,8 +39,8 @@ class Bulk:
     """The outcomes of many messages, as they complete; `send_many` makes one.
 
     Enter it to start the sending, iterate over it for the outcomes, and leave
-    it when you like: leaving starts nothing more, and waits for what is in
-    flight, unless it is cancelled.
+    it when you like: leaving starts nothing more, not even another attempt, and
+    waits for what is in flight, unless it is cancelled.
 
     Iterating raises SendingHalted after the last outcome where the account was
     refused or the ledger could not be written, what the source raised where it
@@ -59,6 +59,7 @@ class Bulk:
         self._news = anyio.Event()
         self._working = 0
         self._is_entered = False
+        self._is_left = False
         self._waiting: set[anyio.CancelScope] = set()
         self._stopped = False
         self._error: Exception | None = None
@@ -84,6 +85,7 @@ class Bulk:
         traceback: TracebackType | None,
     ) -> None:
         self._sender.owner.at_closing.discard(self._client_closes)
+        self._is_left = True
         self._stop()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
             return  # at once; the client waits for the rest when it closes
@@ -144,7 +146,9 @@ class Bulk:
             self._end()  # who waits for a turn has nothing to send in it
             return None
         job = job_of(message, self._settings)
-        return job if isinstance(job, Failed) else await self._sender.send_in_turn(job, started)
+        if isinstance(job, Failed):
+            return job
+        return await self._sender.send_in_turn(job, started, self._has_left)
 
     async def _next_of_journal(self) -> Outcome | None:
         # What is recorded already takes no turn, so the message has to be known first.
@@ -160,7 +164,10 @@ class Bulk:
         started = await self._turn()
         if started is None or self._stopped:
             return Failed(message=message, error=NotSent("the sending ended before its turn"))
-        return await self._sender.send_in_turn(job, started)
+        return await self._sender.send_in_turn(job, started, self._has_left)
+
+    def _has_left(self) -> bool:
+        return self._is_left
 
     async def _turn(self) -> float | None:
         if (started := self._sender.turn_now()) is not None:

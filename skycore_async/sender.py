@@ -136,10 +136,12 @@ class Sender:
         """Wait for the next message's turn; it is for `send_in_turn`."""
         return await self._limiter.wait()
 
-    async def send_in_turn(self, job: Job, started: float) -> Outcome:
+    async def send_in_turn(
+        self, job: Job, started: float, abandoned: Callable[[], bool]
+    ) -> Outcome:
         """Send one message whose turn has come, from a task of `owner`'s."""
         deadline = anyio.current_time() + job.settings.timeout
-        return await self._submit(job, started, deadline, lambda: False)
+        return await self._submit(job, started, deadline, abandoned)
 
     async def _finalize(self) -> None:
         try:

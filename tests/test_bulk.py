@@ -26,6 +26,7 @@ from skycore_async import (
     Failed,
     InvalidMessage,
     InvalidRecipient,
+    NotSent,
     Outcome,
     OutcomeUnknown,
     Request,
@@ -188,6 +189,35 @@ async def test_leaving_early_finishes_what_had_started(caplog: pytest.LogCapture
         assert transport.under_way == 0
     assert len(transport.sent) == 4
     assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+async def test_leaving_makes_no_further_attempts() -> None:
+    """A message that was not sent is tried again for a caller who is there, and for no other."""
+    turn = anyio.Event()
+
+    class OneTurnEach:
+        turns = 0
+
+        def start_now(self) -> float | None:
+            self.turns += 1
+            return None if self.turns > 4 else 0.0
+
+        async def wait(self) -> float:
+            await turn.wait()
+            return 0.0
+
+        def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+            raise AssertionError("nothing is throttled here")
+
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    skycore = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, rate=OneTurnEach(), max_in_flight=4
+    )
+    skycore._sender._chance = lambda: 0.0
+    async with skycore, anyio.create_task_group() as group, skycore.send_many(messages(4)):
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(_release_when_left, turn)
+    assert len(transport.sent) == 4
 
 
 async def _release_when_left(held: anyio.Event) -> None:
