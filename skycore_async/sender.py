@@ -181,7 +181,10 @@ class Sender:
         if abandoned():
             return _called_back(job)
         for attempt in itertools.count(1):
-            outcome = await self._exchange(job, max(0.0, deadline - anyio.current_time()))
+            left = deadline - anyio.current_time()
+            if left <= 0:
+                return _late(job)
+            outcome = await self._exchange(job, left)
             if isinstance(outcome, Accepted):
                 return outcome
             if isinstance(outcome.error, Throttled):

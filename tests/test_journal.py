@@ -31,7 +31,7 @@ from skycore_async import (
     SQLiteLedger,
     Summary,
 )
-from skycore_async.ledger.base import Ledger, Submission
+from skycore_async.ledger.base import Intent, Ledger, Submission
 from skycore_async.messages import masked
 
 pytestmark = pytest.mark.anyio
@@ -320,6 +320,23 @@ async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
             await client.send_sms(to=TO, text="Hello")
         assert len(await states(ledger)) == 1
         transport.held.set()
+
+
+async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
+    """Where no time is left for the exchange none begins, and so there is no doubt."""
+
+    class Slow(MemoryLedger):
+        async def begin(self, intent: Intent, **word: Any) -> Submission | None:
+            known = await super().begin(intent, **word)
+            await anyio.sleep(0.05)
+            return known
+
+    transport = StubTransport()
+    async with Slow() as ledger, journalling(transport, ledger, timeout=0.04) as (client, _):
+        with pytest.raises(NotSent, match=r"did not come within 0\.04 seconds"):
+            await client.send_sms(**KEYED)
+        assert await states(ledger) == {"order-17": "not_sent"}
+    assert not transport.sent
 
 
 async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Path) -> None:
