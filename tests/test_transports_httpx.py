@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -560,6 +560,40 @@ async def test_a_refused_connection_proves_nothing_after_a_request() -> None:
             with pytest.raises(OutcomeUnknown, match="ConnectError"):
                 await send(client)
         assert len(server.requests) == 1
+
+
+class Persistent(Retrying):
+    """Try a lost request again where it was lost."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self.wrapped.handle_async_request(request)
+        except httpx.TransportError:
+            return await self.wrapped.handle_async_request(request)
+
+
+CHALLENGED = html("401 Unauthorized", **{"WWW-Authenticate": 'Digest realm="way", nonce="1"'})
+REPEATING: dict[str, tuple[Callable[[], httpx.AsyncClient], Script]] = {
+    "a retry": (lambda: httpx.AsyncClient(transport=Persistent()), (Read(),)),
+    "digest auth": (
+        lambda: httpx.AsyncClient(auth=httpx.DigestAuth("gate", "way"), verify=client_context()),
+        (Read(), Send(CHALLENGED)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "first"), REPEATING.values(), ids=REPEATING)
+async def test_a_request_that_is_to_be_repeated_is_in_doubt(
+    make: Callable[[], httpx.AsyncClient], first: Script
+) -> None:
+    """What the caller's client would send again by itself is stopped, and the next goes out."""
+    with FaultServer(first, ANSWERED) as server:
+        async with sending_over(make(), server.url) as client:
+            with pytest.raises(OutcomeUnknown, match="about to be sent a second time"):
+                await send(client)
+            assert len(server.requests) == 1
+            await send(client)
+        assert len(server.requests) == 2
 
 
 def raising(fault: Exception) -> httpx.AsyncClient:

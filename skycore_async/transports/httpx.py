@@ -10,6 +10,7 @@ Rules:
 * A lane whose exchange broke, timed out or was cancelled, or on which more came
   than the answer, is closed and never used again.
 * A request leaves in one piece: see `at_once`.
+* A request goes out once: httpcore's trace stops a second time before its first byte.
 * `NotSent` takes proof: httpcore's trace shows that the writing of the request
   never began.  The class of an exception proves nothing by itself.
 * An error is made in `faults`, and raised outside the `except` block.
@@ -78,8 +79,7 @@ class HttpxTransport:
         try:
             lane = self._free.pop() if self._free else self._new_lane()
             try:
-                # A lane is all httpcore's: what it does not trace has not happened.
-                progress = _Progress(traced=True)
+                progress = _Progress(over_lane=True)
                 over_lane = functools.partial(_over_lane, lane)
                 response = await _exchange(over_lane, request, left, progress)
             except BaseException:
@@ -126,7 +126,8 @@ class HttpxClientTransport:
 
     Its pool, proxies, certificates, hooks, cookies and headers apply, other
     than the headers that a request names itself.  Redirects are never followed,
-    whatever its settings.
+    whatever its settings, and where httpcore's connections are told to send a
+    request a second time, as by digest auth or a retry, they do not.
     """
 
     def __init__(self, http_client: httpx.AsyncClient) -> None:
@@ -224,21 +225,30 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Progress:
-    """What httpcore's trace tells of one exchange."""
+    """What httpcore's trace tells of one exchange.
 
-    def __init__(self, *, traced: bool = False) -> None:
-        self.traced = traced
+    A lane is all httpcore's: what it does not trace has not happened.  It sends a
+    request once, so that nothing is to be learnt after the beginning.
+    """
+
+    def __init__(self, *, over_lane: bool = False) -> None:
+        self.over_lane = over_lane
+        self.traced = over_lane
         self.request_began = False
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         self.traced = True
-        if event.endswith(".send_request_headers.started"):
-            request = info["request"]
-            # A CONNECT goes to a proxy, before the request itself.
-            if request.method != b"CONNECT":
-                self.request_began = True
-                # There is nothing more to learn, and each event of httpcore's costs.
-                request.extensions.pop("trace", None)
+        # A CONNECT goes to a proxy, before the request itself.
+        if (
+            not event.endswith(".send_request_headers.started")
+            or (request := info["request"]).method == b"CONNECT"
+        ):
+            return
+        if self.request_began:
+            raise RuntimeError("the request was about to be sent a second time")
+        self.request_began = True
+        if self.over_lane:
+            request.extensions.pop("trace")  # each further event would cost, and tell nothing
 
     def proves_not_sent(self, fault: Exception | None = None) -> bool:
         # Without a trace the connections are not httpcore's, and what is called
