@@ -43,7 +43,7 @@ WHITE_SPACE: Final = " \t\r\n"
 BEFORE_DOCUMENT: Final = (WHITE_SPACE + "\ufeff").encode()
 
 _ENCODINGS: Final = re.compile(
-    r"utf-?8|utf-16(be|le)?|us-ascii|iso-8859-1?\d|windows-125\d", re.IGNORECASE
+    r"utf-?8|utf-16(be|le)?|(us-)?ascii|latin-?1|iso-8859-1?\d|windows-125\d", re.IGNORECASE
 )
 
 # A bare CR would be read back as LF (XML 1.0, section 2.11).
