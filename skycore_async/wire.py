@@ -9,7 +9,7 @@ Rules:
 * What the API would refuse, or would change (it cuts FROM_MASK), is refused
   here.  Text is never changed.
 * The body of an answer decides; the HTTP status only speaks where there is no
-  RESPONSE in it, because the API answers 200 either way.
+  RESPONSE in it, not even a part of one, because the API answers 200 either way.
 * An answer that names another number is to another message.
 * A Failure is a rejection, pace (E106, E113) or doubt (E503).  Whatever is no
   clear answer is doubt: the request had left by then.
@@ -49,7 +49,11 @@ _FIELDS: Final = (
 )
 
 # An answer that says one of these twice says nothing.
-_DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE"})
+_DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE", "TO"})
+_HALF_SAID: Final = {
+    "success": "Success without a TRACKINGID",
+    "failure": "Failure with a TRACKINGID",
+}
 
 _HEAD: Final = "xml=" + quote_plus("<REQUEST><ACTION>sendSMS</ACTION><API_KEY>")
 _AFTER_KEY: Final = quote_plus("</API_KEY>")
@@ -226,7 +230,7 @@ def parse_response(
     try:
         response = _response(body)
     except xml.XMLRefused as error:
-        if status == _HTTP_TOO_MANY_REQUESTS:
+        if status == _HTTP_TOO_MANY_REQUESTS and b"<response" not in body.lower():
             raise _throttled_by_http(headers) from error
         advice = "; see that base_url is the API's" if status in _HTTP_NOT_HERE else ""
         raise OutcomeUnknown(
@@ -246,11 +250,11 @@ def parse_response(
             tracking_id=tracking_id,
             raw=response,
         )
-    if verdict == "failure":
+    if verdict == "failure" and not tracking_id:
         raise _failure(response, status, headers)
-    if status == _HTTP_TOO_MANY_REQUESTS:
+    if status == _HTTP_TOO_MANY_REQUESTS and not (verdict or tracking_id):
         raise _throttled_by_http(headers)
-    said = f"STATUS {verdict[:40]!r}" if verdict != "success" else "Success without a TRACKINGID"
+    said = _HALF_SAID.get(verdict) or f"STATUS {verdict[:40]!r}"
     raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
 
 

@@ -496,6 +496,15 @@ ANSWERS = {
     "429, HTML": throttled({}, None, body=HTML, status=429, text="HTTP 429"),
     "429, empty": throttled({"Retry-After": "0"}, 0.0, body=b"", status=429),
     "429, RESPONSE that says nothing": throttled({}, None, body=b"<RESPONSE/>", status=429),
+    "429, the start of a Success": unclear(PAGE_SUCCESS[:-20], "not well-formed", 429),
+    "429, a Success and more": unclear(PAGE_SUCCESS + b"Warning", "not well-formed", 429),
+    "429, no tracking id": unclear(success(""), "Success without a TRACKINGID", 429),
+    "429, a tracking id alone": unclear(
+        b"<response><TRACKINGID>1</TRACKINGID></response>", "with STATUS ''", 429
+    ),
+    "429, unknown STATUS": unclear(
+        b"<RESPONSE><STATUS>Queued</STATUS></RESPONSE>", "STATUS 'queued'", 429
+    ),
     "429, seconds": throttled({"Retry-After": "120"}, 120.0, body=HTML, status=429),
     "429, date": throttled(
         {"Retry-After": "Tue, 26 Jul 2011 14:22:30 GMT", **DATE}, 30.0, body=HTML, status=429
@@ -553,6 +562,13 @@ ANSWERS = {
     "unknown STATUS": unclear(
         PAGE_SUCCESS.replace(b"Success", b"Queued" * 99), f"STATUS {('queued' * 7)[:40]!r}"
     ),
+    "Failure with a tracking id": unclear(
+        failure("<ERRORCODE>E106</ERRORCODE><TRACKINGID>SMS_12345</TRACKINGID>"),
+        "Failure with a TRACKINGID",
+    ),
+    "Failure with an empty tracking id": rejected(
+        failure("<ERRORCODE>E713</ERRORCODE><TRACKINGID/>"), "E713", BillingProblem
+    ),
     "no STATUS": unclear(b"<RESPONSE><TRACKINGID>1</TRACKINGID></RESPONSE>", "with STATUS ''"),
     "two STATUS": unclear(
         b"<RESPONSE><STATUS>Failure</STATUS><STATUS>Success</STATUS>"
@@ -566,6 +582,10 @@ ANSWERS = {
     ),
     "two tracking ids": unclear(
         success("<TRACKINGID>1</TRACKINGID><TRACKINGID>2</TRACKINGID>"), "TRACKINGID more than"
+    ),
+    "two numbers": unclear(
+        success("<TRACKINGID>1</TRACKINGID><TO>15551234888</TO><TO>15551234889</TO>"),
+        "TO more than once",
     ),
     "two codes": unclear(
         failure("<ERRORCODE>E713</ERRORCODE><ERRORCODE>E503</ERRORCODE>"), "ERRORCODE more than"
