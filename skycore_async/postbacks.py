@@ -121,11 +121,7 @@ def _node(element: Any) -> _Fields:
 
 
 # Names in upper case, and the other spelling in the provider's own examples.
-_ATTRIBUTES: Final[dict[str, str]] = {
-    "@CREATED": "created",
-    "@ID": "id",
-    "@created": "created",
-    "@id": "id",
+_ELEMENTS: Final[dict[str, str]] = {
     "AGGREGATORID": "aggregator_id",
     "BODY": "body",
     "BRANDNAME": "brand_name",
@@ -150,6 +146,22 @@ _ATTRIBUTES: Final[dict[str, str]] = {
     "TRACKINGID": "tracking_id",
     "TRANSACTIONID": "transaction_id",
 }
+# An attribute of BODY is none of the notification's.
+_ATTRIBUTES: Final[dict[str, str]] = {
+    **_ELEMENTS,
+    "@CREATED": "created",
+    "@ID": "id",
+    "@created": "created",
+    "@id": "id",
+}
+# The STATUS of the NOTIFICATION form; `protocole` is the spelling of the N202 edition.
+_PAIR: Final[dict[str, str]] = {
+    "@PROTOCOL": "protocol",
+    "@PROTOCOLE": "protocol",
+    "@STATUS": "status",
+    "@protocole": "protocol",
+    "@status": "status",
+}
 _TIMES: Final = ("created", "received", "timestamp")
 # White space is part of an SMS; around any other field it is layout.
 _VERBATIM: Final = frozenset({"keyword", "text"})
@@ -168,14 +180,14 @@ def notification(node: _Fields) -> Notification:
     return build(values)
 
 
-def _gather(fields: _Fields, values: _Fields) -> bool:
+def _gather(fields: _Fields, values: _Fields, known: dict[str, str] = _ATTRIBUTES) -> bool:
     """Put the fields that are an attribute of some notification into `values`.
 
     Returns False where one stands twice, or holds elements instead of a text.
     """
     fits = True
     for name, value in fields.items():
-        attribute = _ATTRIBUTES.get(name) or _ATTRIBUTES.get(name.upper())
+        attribute = known.get(name) or known.get(name.upper())
         if attribute is None or value is None:
             continue
         if attribute in values:
@@ -193,27 +205,16 @@ def _gather_element(name: str, attribute: str, element: Any, values: _Fields) ->
     if type(element) is not dict:
         return False
     if attribute == "body":
-        return _gather(_node(element), values)
-    if attribute == "status" and _gather_pair(element, values):
-        return True
+        return _gather(_node(element), values, _ELEMENTS)
+    if attribute == "status" and not _PAIR.keys().isdisjoint(map(str.upper, element)):
+        fits = _gather(element, values, _PAIR)
+        values.setdefault("protocol", None)  # of a pair, though half of it may be missing
+        values.setdefault("status", None)
+        return fits
     if any(inner[0] not in "@#" for inner in element):
         return False
     # Attributes beside a text cost it nothing.
     return _gather({name: element.get("#text")}, values)
-
-
-def _gather_pair(element: dict[str, str], values: _Fields) -> bool:
-    """Read the STATUS element of the NOTIFICATION form, a pair of attributes."""
-    protocol, status = element.get("@PROTOCOL"), element.get("@STATUS")
-    if protocol is None or status is None:
-        element = {name.upper(): value for name, value in element.items()}
-        # `protocole` is the spelling of the N202 edition.
-        protocol = element.get("@PROTOCOL", element.get("@PROTOCOLE"))
-        status = element.get("@STATUS")
-    if protocol is None and status is None:
-        return False
-    values["protocol"], values["status"] = protocol and protocol.strip(), status and status.strip()
-    return True
 
 
 def _time(text: str) -> datetime | None:

@@ -447,6 +447,16 @@ def test_attributes_beside_a_text_cost_it_nothing() -> None:
     assert found.to == "2"
 
 
+@pytest.mark.parametrize("attribute", ["id", "ID", "CREATED"])
+def test_an_attribute_of_the_body_is_none_of_the_notification_s(attribute: str) -> None:
+    """What the BODY is marked with costs its notification neither its kind nor its identity."""
+    marked = SEED_RECEIPT.replace("<BODY>", f'<BODY {attribute}="236990">')
+    assert read(marked) == read(SEED_RECEIPT)
+    assert one(marked).raw["BODY"][f"@{attribute}"] == "236990"
+    bare = receipt(notification_form("N201", GOOD_PAIR).replace("<BODY>", '<BODY id="236990">'))
+    assert bare.id is None
+
+
 def test_text_between_elements_stays_in_raw() -> None:
     """Stray words are no field of anything, and are kept where they stood; layout is not."""
     document = "<NOTIFICATION>a <CODE>N201</CODE>b<BODY>\n<TO>2</TO>c</BODY></NOTIFICATION>"
@@ -476,6 +486,9 @@ ODD = {
     "two of a name": "<TRACKINGID>A</TRACKINGID><TrackingId>B</TrackingId>",
     "two statuses": GOOD_PAIR + BAD_PAIR,
     "two status forms": "<STATUS>Message Failed</STATUS><Status PROTOCOL='4' STATUS='0'/>",
+    "half a pair and a text": "<STATUS PROTOCOL='4'/><Status>Message Failed</Status>",
+    "two protocols": "<STATUS PROTOCOL='4' protocole='3' STATUS='0'/>",
+    "two statuses of a protocol": "<STATUS PROTOCOL='4' STATUS='0' status='99'/>",
     "two texts": "<TEXT>A</TEXT><TEXT>B</TEXT>",
     "two codes": "<CODE>N202</CODE><CODE>E202</CODE>",
     "elements in a number": "<TO><A>1</A></TO>",
