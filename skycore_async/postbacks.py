@@ -91,6 +91,9 @@ def _document(body: bytes | str) -> bytes | str:
         # Sent as a form, but never encoded as one: `&` and `+` are its own.
         document = value[: value.rfind(b">") + 1]
         return document if isinstance(body, bytes) else document.decode(errors="surrogatepass")
+    if 3 * first.count(b"%") > len(first):
+        # What is no escape would be taken apart at a high price for nothing.
+        raise PostbackError("this body is no postback: its form is not encoded as one")
     return unquote_to_bytes(first.rstrip().replace(b"+", b" "))
 
 

@@ -922,6 +922,8 @@ HOSTILE: dict[str, bytes | str] = {
     "a megabyte of near misses": b"&xml" * 250_000,
     "a megabyte of fields xml": b"&xml=" * 200_000,
     "a megabyte of escapes": b"xml=" + b"%3C" * 340_000,
+    "a megabyte of %": b"xml=" + b"%" * 1_000_000,
+    "a megabyte of half escapes": b"xml=" + b"%3" * 500_000,
     "a megabyte of white space": b" " * 1_000_000,
     "white space in text": "\n" * 1_000_000,
     "unclosed": f"<POSTBACK>{LONG}",
