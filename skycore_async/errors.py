@@ -49,27 +49,33 @@ class SkycoreError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own way would call the class with `args` alone, which a
         # keyword-only constructor refuses, and would drop the cause.
-        return _restore, (type(self), self.args, self.__dict__, _if_picklable(self.__cause__))
+        return _restore, (type(self), self.args, self.__dict__, _packed(self.__cause__))
 
 
 def _restore(
-    cls: type[SkycoreError],
-    args: tuple[Any, ...],
-    state: dict[str, Any],
-    cause: BaseException | None,
+    cls: type[SkycoreError], args: tuple[Any, ...], state: dict[str, Any], cause: bytes | None
 ) -> SkycoreError:
     error = cls.__new__(cls, *args)
     error.__dict__.update(state)
-    error.__cause__ = cause
+    error.__cause__ = None if cause is None else _unpacked(cause)
     return error
 
 
-def _if_picklable(cause: BaseException | None) -> BaseException | None:
+# A cause is packed by itself: a foreign exception may fail to pickle, or to be made
+# again, in any way, and is left behind then.
+def _packed(cause: BaseException | None) -> bytes | None:
     try:
-        pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes, made on this line
-    except Exception:  # noqa: BLE001 - a foreign exception may fail to pickle in any way
+        return None if cause is None else pickle.dumps(cause)
+    except Exception:  # noqa: BLE001
         return None
-    return cause
+
+
+def _unpacked(cause: bytes) -> BaseException | None:
+    try:
+        made: BaseException = pickle.loads(cause)  # noqa: S301 - part of what is being read
+    except Exception:  # noqa: BLE001
+        return None
+    return made
 
 
 class ConfigurationError(SkycoreError, ValueError):

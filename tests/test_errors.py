@@ -184,6 +184,16 @@ class Stubborn(Exception):
         raise RuntimeError("not me")
 
 
+class Counted(Exception):
+    """An exception that counts how often it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        Counted.pickled += 1
+        return Counted, ()
+
+
 def test_a_cause_travels_along() -> None:
     """A cause is kept, with its own cause where that is an error of ours."""
     error, between = OutcomeUnknown("lost"), NotSent("before")
@@ -192,6 +202,31 @@ def test_a_cause_travels_along() -> None:
     arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
     assert repr(arrived.__cause__) == "NotSent('before')"
     assert repr(arrived.__cause__.__cause__) == "ConnectionError('reset')"
+
+
+def test_a_long_chain_of_causes_travels() -> None:
+    """Each cause is pickled once, however many there are above it."""
+    Counted.pickled = 0
+    error: BaseException = Counted()
+    for number in range(12):
+        above = NotSent(str(number))
+        above.__cause__ = error
+        error = above
+    arrived: BaseException | None = pickle.loads(pickle.dumps(error))  # noqa: S301
+    for number in reversed(range(12)):
+        assert str(arrived) == str(number)
+        assert arrived is not None
+        arrived = arrived.__cause__
+    assert type(arrived) is Counted
+    assert Counted.pickled == 1
+
+
+def test_causes_that_go_in_a_circle_end_somewhere() -> None:
+    """Even then the error arrives, in no time."""
+    error, other = OutcomeUnknown("lost"), NotSent("before")
+    error.__cause__, other.__cause__ = other, error
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
+    assert str(arrived) == "lost"
 
 
 @pytest.mark.parametrize("cause", [Unpicklable(needed="x"), Stubborn()], ids=repr)
