@@ -35,7 +35,13 @@ from test_ledger_contract import (
 )
 
 from benchmarks.postgres import running
-from skycore_async import KeyConflict, LedgerError, MessageState, PostgresLedger
+from skycore_async import (
+    KeyConflict,
+    LedgerError,
+    MessageState,
+    PostgresLedger,
+    RecipientOptedOut,
+)
 from skycore_async.cluster.chunks import take
 from skycore_async.cluster.store import Store, Superseded
 from skycore_async.ledger.commits import Waiting
@@ -81,9 +87,17 @@ CUT = (
 WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
 
 
-def begin(*, attempt: int) -> Step:
+def begin(key: str = "k", *, attempt: int, to: str = TO) -> Step:
     settings = {"resend_in_doubt": False, "ignore_opt_out": False, "attempt": attempt}
-    return Step("begin", (intent(),), settings)
+    return Step("begin", (intent(key, to=to),), settings)
+
+
+async def until_one_waits(sql: Any) -> None:
+    """Wait until a transaction waits for another."""
+    for _ in range(1000):
+        if sql(WAITING):
+            return
+        await anyio.sleep(0.002)
 
 
 # Several at once.
@@ -192,12 +206,34 @@ async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -
 
         async with anyio.create_task_group() as group:
             group.start_soon(run_sync, finish)
-            for _ in range(1000):
-                if sql(WAITING):
-                    break
-                await anyio.sleep(0.002)
+            await until_one_waits(sql)
             one.commit()
     assert sql("SELECT state, settled_by FROM skycore.messages") == [("delivered", "postback")]
+
+
+async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one(
+    dsn: str, sql: Any
+) -> None:
+    """An intent that was refused for its number stays refused: only a row that is there counts."""
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        first, second = (Store(connection, holder=1, clock=Clock()) for connection in (one, two))
+        second.mark(TO, out=True)
+        two.commit()
+        second.take([Waiting(begin("other", attempt=1, to=OTHER))])
+        refused = Waiting(begin(attempt=2))
+
+        def write() -> None:
+            # It has seen that the number is out when it waits for the other's intent.
+            first.take([refused, Waiting(begin("other", attempt=3, to=OTHER))])
+            one.commit()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, write)
+            await until_one_waits(sql)
+            sql("UPDATE skycore.opt_outs SET out = false")
+            two.commit()
+    assert isinstance(refused.error, RecipientOptedOut)
+    assert sql("SELECT key FROM skycore.messages") == [("other",)]
 
 
 async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
@@ -386,10 +422,7 @@ async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any
         Store(one, holder=1, clock=Clock()).take([Waiting(step)])
         async with anyio.create_task_group() as group:
             group.start_soon(run_sync, functools.partial(take, two, id_, holder="h", lease=9))
-            for _ in range(1000):
-                if sql(WAITING):
-                    break
-                await anyio.sleep(0.002)
+            await until_one_waits(sql)
             one.commit()
     assert sql("SELECT state FROM skycore.messages") == [("in_doubt",)]
     assert sql("SELECT epoch FROM skycore.chunks") == [(2,)]

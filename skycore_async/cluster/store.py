@@ -194,9 +194,11 @@ class Store(Receipts):
             intent, settings = waiting.step.arguments[0], waiting.step.settings
             with _told(waiting):
                 row = rows.get(intent.key)
-                if row is not None and tuple(row[:2]) == (self._holder, settings["attempt"]):
+                if row is None:  # it was refused where it would have been inserted
+                    raise RecipientOptedOut("the number has opted out")
+                if tuple(row[:2]) == (self._holder, settings["attempt"]):
                     continue  # it was begun by a transaction whose end was not heard of
-                if row is not None and (known := _known(waiting, row)):
+                if known := _known(waiting, row):
                     if known.state is MessageState.SENDING:
                         raise UnderWay
                     waiting.result = known
