@@ -533,6 +533,30 @@ async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> N
                     await anyio.sleep(0.01)
 
 
+async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by another task first, and its key begun again, it changes nothing any more."""
+    ledger = await opened()
+    transact = ledger._transact
+
+    def broken(*_: object) -> set[str]:
+        raise LedgerError("the database was lost")
+
+    await ledger.begin(intent())
+    monkeypatch.setattr(ledger, "_transact", broken)
+    with pytest.raises(LedgerError, match="was lost"):
+        await ledger.finish("k", NOT_SENT)
+    (late,) = ledger._unwritten.values()
+    monkeypatch.setattr(ledger, "_transact", transact)
+    await ledger.finish("k", NOT_SENT)
+    assert await ledger.begin(intent()) is None
+    await ledger.take(late)
+    assert await state_of(ledger, "k") is S.SENDING
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
 async def test_who_writes_while_the_server_restarts_waits() -> None:
     """Within its patience a ledger goes on as if nothing had been."""
     with running() as server:

@@ -33,7 +33,7 @@ from ..errors import KeyConflict, LedgerError
 from ..ledger.base import Intent
 from ..ledger.commits import Commits, Waiting
 from ..ledger.receipts import SETTLE_WITHIN
-from ..ledger.steps import News, Step, SteppedLedger, UnderWay
+from ..ledger.steps import News, Step, SteppedLedger, UnderWay, attempt_of
 from ..owner import TaskOwner
 from .database import Database, in_words
 from .schema import Connection
@@ -91,8 +91,8 @@ class PostgresLedger(SteppedLedger):
         self._connection: Connection | None = None
         self._holder = 0
         self._attempt = itertools.count(1)
-        self._under_way: dict[str, tuple[int, bytes]] = {}  # the attempt, and the content
-        self._unwritten: dict[str, Step] = {}  # outcomes, by their keys
+        self._under_way: dict[str, Step] = {}  # how each was begun, by its key
+        self._unwritten: dict[int, Step] = {}  # outcomes, by their attempts
         self._owner: TaskOwner | None = None
         self._commits: Commits | None = None
 
@@ -148,13 +148,13 @@ class PostgresLedger(SteppedLedger):
 
     async def _take_begin(self, commits: Commits, step: Step) -> Any:
         intent: Intent = step.arguments[0]
-        _, content = self._under_way.get(intent.key, (0, None))
-        if content is not None:
+        if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.
-            raise UnderWay if content == intent.content else KeyConflict(intent.key)
+            same = begun.arguments[0].content == intent.content
+            raise UnderWay if same else KeyConflict(intent.key)
         # An attempt is known by its number from the first word about it to the last.
         step.settings["attempt"] = next(self._attempt)
-        self._under_way[intent.key] = step.settings["attempt"], intent.content
+        self._under_way[intent.key] = step
         is_begun = False
         try:
             known = await commits.take(step)
@@ -167,15 +167,21 @@ class PostgresLedger(SteppedLedger):
 
     async def _take_finish(self, commits: Commits, step: Step) -> None:
         key: str = step.arguments[0]
-        attempt, _ = self._under_way.get(key, (0, None))
-        step.settings["attempt"] = attempt
+        if not step.settings:
+            if (begun := self._under_way.get(key)) is None:
+                return  # it was written by now
+            step.settings = attempt_of(begun)
+        # From here on it is of that attempt, whenever it is written.
+        attempt = step.settings["attempt"]
         try:
             await commits.take(step)
         except LedgerError:
-            self._unwritten[key] = step
+            self._unwritten[attempt] = step
             raise
-        self._under_way.pop(key, None)
-        self._unwritten.pop(key, None)
+        self._unwritten.pop(attempt, None)
+        begun = self._under_way.get(key)
+        if begun is not None and begun.settings["attempt"] == attempt:
+            del self._under_way[key]
 
     async def _hear(self, news: anyio.Event) -> None:
         with anyio.move_on_after(POLL):

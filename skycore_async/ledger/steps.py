@@ -108,8 +108,12 @@ def withdrawal(step: Step, result: Any) -> Step | None:
     """Give the step that takes back what a step began, if it did, for a caller who is gone."""
     if step.name != "begin" or result is not None:
         return None
-    settings = {name: step.settings[name] for name in ("attempt",) if name in step.settings}
-    return Step("finish", (step.arguments[0].key, _WITHDRAWN), settings)
+    return Step("finish", (step.arguments[0].key, _WITHDRAWN), attempt_of(step))
+
+
+def attempt_of(step: Step) -> dict[str, Any]:
+    """Give what tells an attempt from others, as it was begun: nothing where there is but one."""
+    return {name: step.settings[name] for name in ("attempt", "fence") if name in step.settings}
 
 
 class SteppedLedger(ABC):
