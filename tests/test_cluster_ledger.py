@@ -474,6 +474,29 @@ async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
     assert (delivery.state, len(delivery.events)) == (S.DELIVERED, 1)
 
 
+async def test_what_a_lost_transaction_found_is_forgotten(
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is what the last try found: a message that it began is to be sent."""
+    here, there = await opened(), await opened()
+    await there.begin(intent())
+    await there.finish("k", DOUBT)
+    transact, tries = here._transact, iter(["lost"])
+
+    def losing(connection: Any, group: Any) -> set[str]:
+        touched: set[str] = transact(connection, group)
+        for waiting in group:
+            if waiting.step.name == "begin" and next(tries, None):
+                sql("UPDATE skycore.messages SET state = 'not_sent'")
+                raise psycopg.errors.DeadlockDetected("deadlock detected")
+        return touched
+
+    monkeypatch.setattr(here, "_transact", losing)
+    assert await here.begin(intent()) is None
+    await here.finish("k", accepted())
+    assert await state_of(there, "k") is S.ACCEPTED
+
+
 async def test_collisions_are_tried_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadlock that the database found costs a repetition; one without an end is an error."""
     ledger = await opened()

@@ -115,7 +115,7 @@ class Store(Receipts):
         """Take the steps of a group, each kind of them together."""
         kinds: dict[str, list[Waiting]] = {}
         for waiting in group:
-            waiting.error = None
+            waiting.result = waiting.error = None
             kinds.setdefault(waiting.step.name, []).append(waiting)
         for name, together in kinds.items():
             if at_once := _AT_ONCE.get(name):
