@@ -21,7 +21,6 @@ from skycore_async.cluster.chunks import (
     due,
     finish,
     renew,
-    reopen,
     take,
 )
 from skycore_async.cluster.database import Database
@@ -279,19 +278,6 @@ def test_who_is_late_finishes_nothing(connection: Connection) -> None:
     wrote(connection, "accepted", "promo:0")
     assert finish(connection, late, left_out={}, pause=0) == 0
     assert (only(connection).held, only(connection).workers) == (1, 1)
-
-
-def test_what_a_late_one_proves_not_sent_is_looked_at_again(connection: Connection) -> None:
-    """A doubt that ends as not sent after its chunk was done opens the chunk once more."""
-    load(connection, "promo", some(1))
-    late = taken(connection, lease=0)
-    wrote(connection, "in_doubt", "promo:0")
-    assert finish(connection, taken(connection, "two"), left_out={}, pause=0) == 0
-    reopen(connection, late, not_sent=["promo:0"])
-    assert due(connection, 9) == []
-    wrote(connection, "not_sent", "promo:0")
-    reopen(connection, late, not_sent=["promo:0"])
-    assert due(connection, 9) == [late.id]
 
 
 def test_campaigns_take_turns(connection: Connection) -> None:

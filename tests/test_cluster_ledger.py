@@ -42,10 +42,10 @@ from skycore_async import (
     PostgresLedger,
     RecipientOptedOut,
 )
-from skycore_async.cluster.chunks import take
+from skycore_async.cluster.chunks import finish, take
 from skycore_async.cluster.store import Store, Superseded
 from skycore_async.ledger.commits import Waiting
-from skycore_async.ledger.steps import Step
+from skycore_async.ledger.steps import Step, attempt_of
 
 pytestmark = pytest.mark.anyio
 
@@ -426,6 +426,56 @@ async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any
             one.commit()
     assert sql("SELECT state FROM skycore.messages") == [("in_doubt",)]
     assert sql("SELECT epoch FROM skycore.chunks") == [(2,)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
+    dsn: str, sql: Any, *, is_first: bool
+) -> None:
+    """Whichever of the two writes first, the chunk is to be looked at again in the end."""
+    id_ = chunk(sql, "k")
+    step = begin(attempt=1)
+    step.settings["fence"] = (id_, 1)
+    late = Waiting(Step("finish", ("k", NOT_SENT), attempt_of(step)))
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        store = Store(one, holder=1, clock=Clock())
+        store.take([Waiting(step)])
+        one.commit()
+        heir = take(two, id_, holder="h", lease=9)
+        two.commit()
+        assert heir is not None
+
+        def write() -> None:
+            store.take([late])
+            one.commit()
+
+        def done() -> None:
+            finish(two, heir, left_out={}, pause=0)
+            two.commit()
+
+        async with anyio.create_task_group() as group:
+            if is_first:
+                store.take([late])
+                group.start_soon(run_sync, done)
+                await until_one_waits(sql)
+                one.commit()
+            else:
+                finish(two, heir, left_out={}, pause=0)
+                group.start_soon(run_sync, write)
+                await until_one_waits(sql)
+                two.commit()
+    assert sql("SELECT state FROM skycore.messages") == [("not_sent",)]
+    assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
+
+
+async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(opened: Open, sql: Any) -> None:
+    """What comes of a message that was begun under a fence is told to the chunk it is of."""
+    ledger = await opened()
+    id_ = chunk(sql, "k")
+    await ledger.fenced(chunk=id_, epoch=1).begin(intent())
+    sql("UPDATE skycore.chunks SET state = 'done'")
+    await ledger.finish("k", NOT_SENT)
+    assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
 
 
 # Lost connections.

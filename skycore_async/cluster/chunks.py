@@ -63,11 +63,6 @@ UPDATE skycore.chunks SET state = %s, holder = NULL, held_until = NULL, tally = 
     due = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s
 """
-_REOPEN: Final = """
-UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp() WHERE id = %s
-    AND state = 'done' AND EXISTS (SELECT FROM skycore.messages
-        WHERE key = ANY(keys) AND messages.state = 'not_sent' AND key = ANY(%s))
-"""
 
 
 @attrs.frozen(kw_only=True)
@@ -150,12 +145,3 @@ def finish(
         state = "waiting" if left else "done"
         connection.execute(_CLOSE, (state, tally, pause, chunk.id, chunk.epoch))
     return int(left)
-
-
-def reopen(connection: Connection, chunk: Chunk, *, not_sent: list[str]) -> None:
-    """Have a chunk looked at again that was done by another, if what is not sent is of ours.
-
-    Who was taken for dead can be the one who learns that a message in doubt was not
-    sent, after the chunk that it is in was done.
-    """
-    connection.execute(_REOPEN, (chunk.id, not_sent))

@@ -11,6 +11,8 @@ Rules:
   bears a number, its attempt, by which its holder knows its own again after a
   lost connection, and by which nobody else's outcome is taken for its own.
 * Under a fence, a chunk and an epoch, an intent is written only while they hold.
+  What was not sent is to be sent with its chunk: who was taken for dead can be the
+  one who learns it, of a doubt, after others were done with the chunk.
 * Where two meet at a row or a number, the second waits, looks again and sees the
   first: what it goes by was read after it got its lock.
 * `touched` has the keys and tracking ids that were changed.
@@ -86,6 +88,12 @@ FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = ANY(%s)
 ORDER BY chunks.id
 FOR KEY SHARE OF chunks
+"""
+# In two statements, so that the second sees a chunk as whoever finished it has left it.
+_KEEP: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
+_REOPEN: Final = """
+UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
+WHERE id = ANY(%s) AND state = 'done'
 """
 
 
@@ -212,6 +220,7 @@ class Store(Receipts):
     def finish(self, together: Sequence[Waiting]) -> None:
         """Write what came of messages that were begun, and place what was waiting for them."""
         given: list[Submission] = [waiting.step.arguments[1] for waiting in together]
+        self._reopen(together)
         rows = self._execute(
             _FINISH,
             (
@@ -234,6 +243,17 @@ class Store(Receipts):
                 self._mark(OptOut(number=recipient, out=True, at=self._clock()))
             if has_strays or state == "in_doubt":
                 self._unsettled.add(recipient)
+
+    def _reopen(self, together: Sequence[Waiting]) -> None:
+        """Have chunks looked at again that were done before it was known what is not sent."""
+        fences = [
+            waiting.step.settings.get("fence")
+            for waiting in together
+            if waiting.step.arguments[1].state is MessageState.NOT_SENT
+        ]
+        if chunks := sorted({fence[0] for fence in fences if fence is not None}):
+            self._execute(_KEEP, (chunks,))
+            self._execute(_REOPEN, (chunks,))
 
     def _rows(self, keys: list[str], how: LiteralString = "") -> dict[str, Sequence[Any]]:
         """Give what is known of keys: holder, attempt, content, and the submission."""

@@ -35,7 +35,7 @@ from ..client import SkycoreClient
 from ..errors import InvalidMessage, LedgerError, RecipientOptedOut, Rejected, SendingHalted
 from ..messages import Accepted, Outcome
 from .campaigns import halt
-from .chunks import Chunk, are_left, due, finish, renew, reopen, take
+from .chunks import Chunk, are_left, due, finish, renew, take
 from .desk import Desk
 from .engine import Engine, EngineError, Ticket
 from .ledger import PostgresLedger
@@ -83,7 +83,6 @@ class _Work:
     chunk: Chunk
     bulk: Bulk
     left_out: dict[str, str] = attrs.field(factory=dict)
-    not_sent: list[str] = attrs.field(factory=list)
     stuck: int = 0
     got_through: bool = False
     is_lost: bool = False
@@ -91,14 +90,13 @@ class _Work:
 
     def hear(self, outcome: Outcome, tally: Tally) -> None:
         """Take an outcome into account."""
-        key = outcome.message.key or ""
         if isinstance(outcome, Accepted):
             tally.accepted += 1
             self._well()
             return
         error = outcome.error
         if isinstance(error, InvalidMessage | RecipientOptedOut):
-            self.left_out[key] = type(error).__name__
+            self.left_out[outcome.message.key or ""] = type(error).__name__
             tally.refused[type(error).__name__] += 1
         elif error.may_have_been_sent:
             tally.in_doubt += 1
@@ -107,7 +105,6 @@ class _Work:
             self._well()
         else:
             tally.not_sent += 1
-            self.not_sent.append(key)
             self.stuck += 1
             if self.stuck >= _STUCK:
                 self.bulk.stop()
@@ -271,11 +268,9 @@ class Worker:
         is_given_back = work.error is not None or self._stopping.is_set()
         pause = 0.0 if is_given_back else self._terms.retry
         left = await self._desk.ask(finish, chunk, left_out=work.left_out, pause=pause)
-        if work.not_sent:
-            await self._desk.ask(reopen, chunk, not_sent=work.not_sent)
         if not left and not work.is_lost and work.error is None:
             self.tally.chunks += 1
-        self._misses = 0 if work.got_through or not work.not_sent else self._misses + 1
+        self._misses = self._misses + 1 if work.stuck and not work.got_through else 0
         if self._misses and not is_given_back:
             self._tell("nothing gets through: waiting")
             await self._rest(min(self._terms.longest, self._terms.retry * 2 ** (self._misses - 1)))
