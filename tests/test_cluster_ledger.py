@@ -150,6 +150,26 @@ async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
     assert arrived == [S.DELIVERED]
 
 
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_who_waits_for_another_process_looks_from_time_to_time(
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, fenced: bool
+) -> None:
+    """A key that is under way elsewhere is no news here: it is asked for, but not all the time."""
+    here, there = await opened(), await opened()
+    view = here.fenced(chunk=chunk(sql), epoch=1) if fenced else here
+    await there.begin(intent())
+    hear, heard = view._hear, list[bool]()
+
+    async def hear_and_finish(news: anyio.Event) -> None:
+        heard.append(news.is_set())
+        await hear(news)
+        await there.finish("k", accepted())
+
+    monkeypatch.setattr(view, "_hear", hear_and_finish)
+    assert await view.begin(intent(), timeout=10) == accepted()
+    assert heard == [False]
+
+
 async def test_a_postback_that_two_receive_at_once_is_stored_once(opened: Open) -> None:
     """The same bundle taken in many times over at once leaves each notification once."""
     ledgers = [await opened() for _ in range(4)]

@@ -55,7 +55,15 @@ ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
 """
 
 
-class PostgresLedger(SteppedLedger):
+class _Shared(SteppedLedger):
+    """One in which another process changes what is waited for, and gives no news of it."""
+
+    async def _hear(self, news: anyio.Event) -> None:
+        with anyio.move_on_after(POLL):
+            await news.wait()
+
+
+class PostgresLedger(_Shared):
     """Remember every message and notification in the PostgreSQL database `dsn`.
 
     Open it with `async with`, or with `open` and `aclose`; any number of processes
@@ -155,15 +163,20 @@ class PostgresLedger(SteppedLedger):
         # An attempt is known by its number from the first word about it to the last.
         step.settings["attempt"] = next(self._attempt)
         self._under_way[intent.key] = step
-        is_begun = False
         try:
             known = await commits.take(step)
-            is_begun = known is None
-            return known
-        finally:
-            if not is_begun:
-                del self._under_way[intent.key]
-                self._news.tell({intent.key})
+        except BaseException as error:
+            # That it is under way elsewhere is no news to who waits for it here.
+            self._not_begun(intent.key, is_news=not isinstance(error, UnderWay))
+            raise
+        if known is not None:
+            self._not_begun(intent.key)
+        return known
+
+    def _not_begun(self, key: str, *, is_news: bool = True) -> None:
+        del self._under_way[key]
+        if is_news:
+            self._news.tell({key})
 
     async def _take_finish(self, commits: Commits, step: Step) -> None:
         key: str = step.arguments[0]
@@ -182,10 +195,6 @@ class PostgresLedger(SteppedLedger):
         begun = self._under_way.get(key)
         if begun is not None and begun.settings["attempt"] == attempt:
             del self._under_way[key]
-
-    async def _hear(self, news: anyio.Event) -> None:
-        with anyio.move_on_after(POLL):
-            await news.wait()
 
     async def _stay_alive(self) -> None:
         while not self._closing.is_set():
@@ -272,7 +281,7 @@ class PostgresLedger(SteppedLedger):
             self._connection.close()
 
 
-class _Fenced(SteppedLedger):
+class _Fenced(_Shared):
     """The same ledger, for as long as a chunk is in one's hands."""
 
     def __init__(self, ledger: PostgresLedger, news: News, fence: tuple[int, int]) -> None:
