@@ -305,6 +305,21 @@ async def test_a_desk_waits_for_its_database(postgres_server: Server, dsn: str) 
     await desk.aclose()
 
 
+async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str) -> None:
+    """A worker that was stopped in the middle of one goes on when it wakes."""
+    desk, waits = Desk(Database(dsn)), iter([0.2, 0])
+
+    def step(connection: Connection) -> str:
+        with connection.transaction():
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 10")
+            time.sleep(next(waits))
+            connection.execute("SELECT 1")
+        return "done"
+
+    assert await desk.ask(step) == "done"
+    await desk.aclose()
+
+
 async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server, dsn: str) -> None:
     """In a hurry, a database that is lost is an error at once."""
     desk = Desk(Database(dsn))

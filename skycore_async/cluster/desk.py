@@ -31,6 +31,8 @@ T = TypeVar("T")
 _log: Final = logging.getLogger("skycore_async")
 
 _LOCK_WAIT: Final = "3s"
+# The last is raised where the server ended a transaction that was stopped for long.
+_LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 _FIRST_PAUSE: Final = 0.2  # seconds, and twice as long each time
 _LONGEST_PAUSE: Final = 5.0
 
@@ -65,7 +67,7 @@ class Desk:
                     answer = await anyio.to_thread.run_sync(
                         lambda: step(self._connected(), *args, **kwargs)
                     )
-                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                except _LOST as error:
                     self._trouble(error)
                 else:
                     self._well()
