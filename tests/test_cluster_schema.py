@@ -55,6 +55,25 @@ def test_a_database_that_cannot_be_reached_is_named(tmp_path: object) -> None:
     assert "s3cret" not in repr(Database(dsn))
 
 
+def test_a_database_without_the_right_to_look_is_an_error_in_words(dsn: str) -> None:
+    """A user who may not even see the tables is told so, and by which database."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE stranger LOGIN")
+        try:
+            with pytest.raises(LedgerError, match="cannot be used: permission denied for schema"):
+                Database(dsn.replace("postgres:", "stranger:")).open()
+        finally:
+            connection.execute("DROP ROLE stranger")
+
+
+def test_whatever_the_server_is_set_to_a_step_sees_what_it_waited_for(dsn: str) -> None:
+    """Durability and isolation are those that the steps are written for."""
+    other = "-c%20synchronous_commit%3Doff%20-c%20default_transaction_isolation%3Dserializable"
+    with Database(f"{dsn}&options={other}").connect() as connection:
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+
+
 def test_a_server_that_would_forget_is_refused() -> None:
     """With fsync off, what was acknowledged could be gone after a power cut."""
     with running() as server:

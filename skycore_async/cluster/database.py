@@ -31,8 +31,12 @@ _TIMERS: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+# Whatever the server's defaults are: what a step goes by is read after it got its locks.
 # A process that was stopped in the middle of a transaction keeps nobody out for long.
-_SETTINGS: Final = "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '10s'"
+_SETTINGS: Final = (
+    "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed';"
+    " SET idle_in_transaction_session_timeout = '10s'"
+)
 
 
 class Database:
@@ -83,12 +87,18 @@ class Database:
             raise LedgerError(f"{self.name} cannot be reached: {in_words(error)}") from error
         with ExitStack() as unless_it_is_given:
             unless_it_is_given.callback(connection.close)
-            (fsync,) = connection.execute("SHOW fsync").fetchone() or ("off",)
-            if fsync != "on":
-                raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
-            check(connection)
+            try:
+                self._check(connection)
+            except psycopg.Error as error:
+                raise LedgerError(f"{self.name} cannot be used: {in_words(error)}") from error
             unless_it_is_given.pop_all()
         return connection
+
+    def _check(self, connection: Connection) -> None:
+        (fsync,) = connection.execute("SHOW fsync").fetchone() or ("off",)
+        if fsync != "on":
+            raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
+        check(connection)
 
 
 def in_words(error: Exception) -> str:
