@@ -89,3 +89,25 @@ def test_what_is_no_dsn_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not a PostgreSQL connection string") as caught:
         Database("postgresql://someone:s3cret@host:port/orders?nonsense=s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["s3@cret", "s3/cret", "5432/s3cret", "s3?@cret"])
+def test_a_password_that_tears_a_dsn_apart_is_not_shown(password: str) -> None:
+    """What libpq would take for a host or a database is refused, and no part of it is said."""
+    with pytest.raises(ConfigurationError, match=r"'@' or '/' in its user or password") as caught:
+        Database(f"postgresql://someone:{password}@host/orders")
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://someone:s3%40c%2Fret@host:5432/orders",
+        "postgresql:///orders?host=host&password=s3@c/ret",
+        "host=host dbname=orders password=s3@c/ret",
+    ],
+)
+def test_a_password_that_is_written_well_is_kept(dsn: str) -> None:
+    """Encoded, in the query or in words, it may have any character."""
+    assert Database(dsn).name == "PostgreSQL database orders at host"
+    assert "s3@c/ret" in Database(dsn).conninfo

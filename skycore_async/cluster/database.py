@@ -54,6 +54,11 @@ class Database:
                 "dsn: this is not a PostgreSQL connection string; one is"
                 f" postgresql://user@host/database ({type(error).__name__})"
             ) from None
+        if _is_torn(dsn):
+            raise ConfigurationError(
+                "dsn: an '@' or '/' in its user or password is written as %40 or %2F; or leave"
+                " the password to ~/.pgpass"
+            )
         self.conninfo: Final = make_conninfo(
             **{"application_name": "skycore-async", **_TIMERS, **given}
         )
@@ -99,6 +104,12 @@ class Database:
         if fsync != "on":
             raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
         check(connection)
+
+
+def _is_torn(dsn: str) -> bool:
+    """Tell whether a part of a password would be read as the host, the port or the database."""
+    authority, _, path = dsn.partition("://")[2].partition("/")
+    return authority.count("@") > 1 or "@" in path.partition("?")[0]
 
 
 def in_words(error: Exception) -> str:
