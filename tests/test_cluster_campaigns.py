@@ -318,12 +318,14 @@ def anyio_backend() -> str:
 def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> None:
     """The queue's tables are made on the operator's word, and again where they are others."""
     connection.execute("DROP SCHEMA IF EXISTS skycore_queue CASCADE")
-    with pytest.raises(LedgerError, match="skycore cluster migrate"):
+    with pytest.raises(LedgerError, match="not in this database: run `skycore cluster migrate"):
         queue.check(connection)
     assert queue.migrate(connection)
     assert not queue.migrate(connection)
     queue.check(connection)
     connection.execute("COMMENT ON SCHEMA skycore_queue IS 'of another version'")
+    with pytest.raises(LedgerError, match="another procrastinate: run `skycore cluster migrate"):
+        queue.check(connection)
     assert queue.migrate(connection)
 
 

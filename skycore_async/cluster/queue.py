@@ -82,11 +82,12 @@ def migrate(connection: Connection) -> bool:
 
 
 def check(connection: Connection) -> None:
-    """Raise LedgerError unless the tables of the queue are there."""
-    if _found(connection) is None:
+    """Raise LedgerError unless the tables of the queue are there, and as this one needs them."""
+    found = _found(connection)
+    if found != _digest():
+        said = "are not in this database" if found is None else "are of another procrastinate"
         raise LedgerError(
-            "the tables of the queue are not in this database: run `skycore cluster migrate DSN`"
-            " once"
+            f"the tables of the queue {said}: run `skycore cluster migrate DSN` once"
         )
 
 
