@@ -544,6 +544,34 @@ async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
     assert (delivery.state, len(delivery.events)) == (S.DELIVERED, 1)
 
 
+async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was told that it is not sent, and may send it as soon as that is written."""
+    ledger = await opened(patience=0, lease=0.1)
+    transact, connect = ledger._transact, ledger._database.connect
+
+    def gone() -> Any:
+        raise psycopg.OperationalError("the server is gone")
+
+    def written_and_gone(connection: Any, group: Any) -> set[str]:
+        touched: set[str] = transact(connection, group)
+        if all(waiting.step.name != "begin" for waiting in group):
+            return touched
+        monkeypatch.setattr(ledger._database, "connect", gone)
+        connection.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(ledger, "_transact", written_and_gone)
+    with pytest.raises(LedgerError, match="was lost"):
+        await ledger.begin(intent())
+    monkeypatch.setattr(ledger, "_transact", transact)
+    monkeypatch.setattr(ledger._database, "connect", connect)
+    assert await ledger.begin(intent(), timeout=10) is None
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
 async def test_what_a_lost_transaction_found_is_forgotten(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

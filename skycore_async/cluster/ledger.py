@@ -11,6 +11,7 @@ Rules:
 * A lost connection is made again, and what was being written is written again:
   every step can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
+  So is taking back an intent, which may have been written all the same.
 * Whatever is waited for may be changed by another process, so that who waits also
   looks again from time to time.
 """
@@ -33,7 +34,7 @@ from ..errors import KeyConflict, LedgerError
 from ..ledger.base import Intent
 from ..ledger.commits import Commits, Waiting
 from ..ledger.receipts import SETTLE_WITHIN
-from ..ledger.steps import News, Step, SteppedLedger, UnderWay, attempt_of
+from ..ledger.steps import News, Step, SteppedLedger, UnderWay, attempt_of, withdrawal
 from ..owner import TaskOwner
 from .database import Database, in_words
 from .schema import Connection
@@ -229,18 +230,28 @@ class PostgresLedger(_Shared):
 
     def _commit(self, group: Sequence[Waiting]) -> set[str]:
         """Take steps in one transaction, again until its end is known."""
-        until = time.monotonic() + self._patience
+        until, is_unclear = time.monotonic() + self._patience, False
         for collisions in itertools.count():
             try:
                 return self._transact(self._connected(until), group)
+            except LedgerError:
+                if is_unclear:
+                    self._withdraw(group)
+                raise
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 if collisions == _COLLISIONS:
                     raise
             except psycopg.OperationalError:
                 if self._connection is None or not self._connection.closed:
                     raise
-                self._connection = None
+                self._connection, is_unclear = None, True
         raise AssertionError  # pragma: no cover - the loop has no end
+
+    def _withdraw(self, group: Sequence[Waiting]) -> None:
+        """Take back, once it can be, what callers are told was not begun, and may have been."""
+        for waiting in group:
+            if back := withdrawal(waiting.step, None):
+                self._unwritten[back.settings["attempt"]] = back
 
     def _transact(self, connection: Connection, group: Sequence[Waiting]) -> set[str]:
         store = self._store(connection, holder=self._holder)
