@@ -24,6 +24,7 @@ import anyio
 
 from .errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
 from .ledger.base import Intent, Ledger, Submission, content_of, outcome_of, submission_of
+from .ledger.steps import Postponed
 from .messages import SMS, Failed, Outcome, masked
 from .settings import Settings
 
@@ -133,7 +134,8 @@ class Journal:
         try:
             await self._ledger.finish(intent.key, submission)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
-            self._unwritten.append((intent.key, submission))
+            if not isinstance(error, Postponed):
+                self._unwritten.append((intent.key, submission))
             key = intent.key.replace(intent.to, masked(intent.to))
             _log.error("the outcome of the message %r was not recorded: %s", key, error)
 

@@ -32,7 +32,6 @@ from . import wire
 from .errors import (
     ConfigurationError,
     InvalidMessage,
-    LedgerError,
     NotSent,
     OutcomeUnknown,
     Rejected,
@@ -146,7 +145,7 @@ class Sender:
     async def _finalize(self) -> None:
         try:
             if self.journal is not None:
-                with suppress(LedgerError):  # it was told of each when it was not written
+                with suppress(Exception):  # it was told of each when it was not written
                     await self.journal.write_what_is_left()
         finally:
             await self._transport.aclose()

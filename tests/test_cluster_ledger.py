@@ -17,6 +17,8 @@ import attrs
 import psycopg
 import pytest
 from anyio.to_thread import run_sync
+from stub_transport import StubTransport
+from stub_transport import accepted as answer_to
 from test_ledger_contract import (
     DELIVERED,
     DOUBT,
@@ -39,8 +41,10 @@ from skycore_async import (
     KeyConflict,
     LedgerError,
     MessageState,
+    NotSent,
     PostgresLedger,
     RecipientOptedOut,
+    SkycoreClient,
 )
 from skycore_async.cluster.chunks import finish, take
 from skycore_async.cluster.store import Store, Superseded
@@ -652,6 +656,65 @@ async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> N
             with anyio.fail_after(10):
                 while await state_of(ledger, "k") is not S.ACCEPTED:  # noqa: ASYNC110 - as above
                     await anyio.sleep(0.01)
+
+
+async def test_closing_writes_what_was_not_written_before() -> None:
+    """An outcome that waits for the server is not left for those that come later."""
+    with running() as server:
+        dsn = server.dsn()
+        async with PostgresLedger(dsn, clock=Clock(), patience=0) as ledger:
+            await ledger.begin(intent())
+            await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost"):
+                await ledger.finish("k", accepted())
+            await run_sync(server.start)
+        async with PostgresLedger(dsn, clock=Clock()) as ledger:
+            assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_an_outcome_that_the_ledger_keeps_is_not_written_by_its_client_too(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by both, it would be taken for that of an attempt that another client began."""
+    ledger = await opened()
+    transport = StubTransport()
+    settings: dict[str, Any] = {
+        "api_key": "a key",
+        "from_": "60856",
+        "max_attempts": 1,
+        "transport": transport,
+    }
+
+    def lost(*_: object) -> set[str]:
+        raise LedgerError("the database was lost")
+
+    def unreachable(_to: str) -> NotSent:
+        monkeypatch.setattr(ledger, "_transact", lost)
+        return NotSent("no connection")
+
+    async def are_sent(count: int) -> None:
+        while len(transport.sent) < count:  # noqa: ASYNC110 - no event says so
+            await anyio.sleep(0.01)
+
+    async with (
+        SkycoreClient(ledger=ledger, **settings) as first,
+        SkycoreClient(ledger=ledger, **settings) as second,
+        anyio.create_task_group() as group,
+    ):
+        transport.answer = unreachable
+        with pytest.raises(NotSent):
+            await first.send_sms(to=TO, text="Hello", key="k")
+        monkeypatch.undo()
+        (late,) = ledger._unwritten.values()
+        await ledger.take(late)
+        transport.answer, transport.held = answer_to, anyio.Event()
+        with anyio.fail_after(10):
+            group.start_soon(lambda: second.send_sms(to=TO, text="Hello", key="k"))
+            await are_sent(2)
+            group.start_soon(lambda: first.send_sms(to=OTHER, text="Hello"))
+            await are_sent(3)
+        transport.held.set()
+    assert await state_of(ledger, "k") is S.ACCEPTED
 
 
 async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(

@@ -34,7 +34,7 @@ from ..errors import KeyConflict, LedgerError
 from ..ledger.base import Intent
 from ..ledger.commits import Commits, Waiting
 from ..ledger.receipts import SETTLE_WITHIN
-from ..ledger.steps import News, Step, SteppedLedger, UnderWay, attempt_of, withdrawal
+from ..ledger.steps import News, Postponed, Step, SteppedLedger, UnderWay, attempt_of, withdrawal
 from ..owner import TaskOwner
 from .database import Database, in_words
 from .schema import Connection
@@ -189,9 +189,9 @@ class PostgresLedger(_Shared):
         attempt = step.settings["attempt"]
         try:
             await commits.take(step)
-        except LedgerError:
+        except LedgerError as error:
             self._unwritten[attempt] = step
-            raise
+            raise Postponed(*error.args) from error
         self._unwritten.pop(attempt, None)
         begun = self._under_way.get(key)
         if begun is not None and begun.settings["attempt"] == attempt:
@@ -284,6 +284,9 @@ class PostgresLedger(_Shared):
         await anyio.to_thread.run_sync(self._leave)
 
     def _leave(self) -> None:
+        if self._unwritten:
+            with suppress(LedgerError, psycopg.Error):  # of each it was told before
+                self._commit([Waiting(step) for step in self._unwritten.values()])
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.execute(

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 import anyio
 
 from .. import wire
+from ..errors import LedgerError
 from ..messages import Notification
 from .base import Delivery, Intent, MessageState, Submission, Summary
 
@@ -32,6 +33,10 @@ _WITHDRAWN: Final = Submission(
 
 class UnderWay(Exception):
     """The key is being sent: no error, but one must wait."""
+
+
+class Postponed(LedgerError):
+    """What could not be written is kept by the ledger, which writes it as soon as it can."""
 
 
 class Steps(Protocol):
