@@ -109,7 +109,11 @@ class SkycoreClient:
         self._max_in_flight = max_in_flight
         chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
         self._sender = Sender(
-            chosen, limiter, journal=_journal(ledger, max_in_flight), telemetry=telemetry
+            chosen,
+            limiter,
+            paced=rate is not None,
+            journal=_journal(ledger, max_in_flight),
+            telemetry=telemetry,
         )
         self._is_view = False
 

@@ -76,7 +76,9 @@ class Job:
 class Sender:
     """Send messages over `transport`, at the pace of `limiter`, and keep them in `journal`.
 
-    `chance` gives a random number from 0 to 1, for the pauses between attempts.
+    Where messages are `paced`, the ledger is asked what came of one before it takes a turn;
+    else to begin it tells that, too, and is one step less.  `chance` gives a random number
+    from 0 to 1, for the pauses between attempts.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Sender:
         transport: Transport,
         limiter: Limiter,
         *,
+        paced: bool = True,
         journal: Journal | None = None,
         telemetry: Telemetry | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.owner = TaskOwner(self._finalize)
+        self._paced = paced
         self.journal = journal
         self._transport = transport
         self._limiter = limiter
@@ -122,8 +126,8 @@ class Sender:
         return await errand.outcome()
 
     async def recorded(self, job: Job) -> Outcome | None:
-        """Give what came of a message before, where the ledger knows it by its key."""
-        if self.journal is None or job.message.key is None:
+        """Give what came of a message that need not take a turn, as the ledger knows it."""
+        if self.journal is None or job.message.key is None or not self._paced:
             return None
         return await self.journal.recorded(job.message, job.resolved, job.settings)
 

@@ -306,6 +306,29 @@ async def test_no_more_are_under_way_than_are_in_flight() -> None:
     assert transport.most == 3
 
 
+@pytest.mark.parametrize(("rate", "asked"), [(None, 0), (1000, 3)])
+async def test_only_where_turns_are_scarce_is_the_ledger_asked_before(
+    rate: float | None, asked: int
+) -> None:
+    """What is recorded takes no turn where turns are few, and no step more where they are not."""
+
+    class Asked(MemoryLedger):
+        times = 0
+
+        async def known(self, intent: Intent, **word: Any) -> Submission | None:
+            self.times += 1
+            return await super().known(intent, **word)
+
+    transport = StubTransport()
+    async with Asked() as ledger, journalling(transport, ledger, rate=rate) as (client, _):
+        first = await client.send_sms(**KEYED)
+        assert await client.send_sms(**KEYED) == first
+        (again,) = await sent_all(client, [SMS(**KEYED)])
+        assert again == first
+        assert ledger.times == asked
+    assert transport.sent == [TO]
+
+
 async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
     """The timeout bounds the wait for what is in flight too."""
     transport = StubTransport()
