@@ -7,9 +7,12 @@ the caller's loop or its cancellation breaks off no exchange.
 
 Rules:
 
-* Look-ahead is bounded: a worker waits for room on the shelf, and for its turn,
-  before it takes a message.  A caller who does not read stops the sending.
-* Whatever was started is yielded, or logged where the caller has left.
+* Look-ahead is bounded: a worker waits for room on the shelf before it takes a
+  message, and takes no other until it has sent that.  A caller who does not read
+  stops the sending.
+* A message is taken before its turn, since what the ledger knows already needs none.
+  Whatever was taken is yielded, or logged where the caller has left; what was not
+  begun by then, as not sent.
 * The first rejection of the whole account halts the sending, as do a ledger that
   cannot be written, an error in the source and the closing of the client: nothing
   more is started, what is in flight completes and is yielded, and then the error
@@ -136,22 +139,6 @@ class Bulk:
 
     async def _next(self) -> Outcome | None:
         """Send the next message when its turn comes; None where there is no more to send."""
-        if self._sender.journal is not None:
-            return await self._next_of_journal()
-        started = await self._turn()
-        if started is None or self._room.closed:
-            return None
-        message = await self._source.take()
-        if message is None or self._stopped:  # it may have come in the moment of the stop
-            self._end()  # who waits for a turn has nothing to send in it
-            return None
-        job = job_of(message, self._settings)
-        if isinstance(job, Failed):
-            return job
-        return await self._sender.send_in_turn(job, started, self._has_left)
-
-    async def _next_of_journal(self) -> Outcome | None:
-        # What is recorded already takes no turn, so the message has to be known first.
         message = None if self._room.closed else await self._source.take()
         if message is None:
             self._room.close()  # while who has a message goes on
@@ -161,8 +148,7 @@ class Bulk:
             return job
         if recorded := await self._sender.recorded(job):
             return recorded
-        started = await self._turn()
-        if started is None or self._stopped:
+        if (started := await self._turn()) is None:
             return Failed(message=message, error=NotSent("the sending ended before its turn"))
         return await self._sender.send_in_turn(job, started, self._has_left)
 
@@ -170,15 +156,20 @@ class Bulk:
         return self._is_left
 
     async def _turn(self) -> float | None:
-        if (started := self._sender.turn_now()) is not None:
-            return started
-        with anyio.CancelScope() as waiting:
-            self._waiting.add(waiting)
-            try:
-                return await self._sender.turn()
-            finally:
-                self._waiting.discard(waiting)
-        return None
+        """Give the turn of a message; None where the sending was stopped before it came."""
+        gate = self._sender.gate
+        started = gate.enter_now()
+        if started is None:
+            with anyio.CancelScope() as waiting:
+                self._waiting.add(waiting)
+                try:
+                    started = await gate.enter()
+                finally:
+                    self._waiting.discard(waiting)
+        if started is not None and self._stopped:
+            gate.leave()
+            return None
+        return started
 
     def _judge(self, outcome: Outcome) -> None:
         if isinstance(outcome, Accepted) or (why := _concerns_all(outcome.error)) is None:
@@ -194,13 +185,13 @@ class Bulk:
     def _stop(self, error: Exception | None = None) -> None:
         """Start nothing more."""
         self._stopped = True
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
         self._end(error)
 
     def _end(self, error: Exception | None = None) -> None:
-        """Take nothing more; what a worker is about to send goes out."""
+        """Take nothing more from the source; what was taken is sent."""
         self._error = self._error or error
-        for waiting in tuple(self._waiting):
-            waiting.cancel()
         self._room.close()
         self._source.stop()
 

@@ -111,8 +111,9 @@ class SkycoreClient:
         self._sender = Sender(
             chosen,
             limiter,
+            places=max_in_flight,
             paced=rate is not None,
-            journal=_journal(ledger, max_in_flight),
+            journal=_journal(ledger),
             telemetry=telemetry,
         )
         self._is_view = False
@@ -244,12 +245,12 @@ class SkycoreClient:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
-def _journal(ledger: Ledger | None, slots: int) -> Journal | None:
+def _journal(ledger: Ledger | None) -> Journal | None:
     if ledger is None:
         return None
     from .journal import Journal
 
-    return Journal(ledger, slots=slots)
+    return Journal(ledger)
 
 
 def _choose(

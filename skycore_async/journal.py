@@ -2,8 +2,8 @@
 
 Rules:
 
-* A message is under way in the ledger only while it holds one of as many slots
-  as the client has in flight, so that a crash leaves no more than those in doubt.
+* A message is under way in the ledger only while it is in flight, so that a crash
+  leaves no more than those in doubt.
 * An intent that cannot be made durable is not sent.  An outcome that cannot be
   written is still the caller's: it is given, and logged, and written as soon as
   the ledger can be written again.  If the program ends first, it is in doubt.
@@ -32,23 +32,17 @@ _log: Final = logging.getLogger("skycore_async")
 
 
 class Journal:
-    """Keep `ledger` of what a client sends, with at most `slots` messages under way.
+    """Keep `ledger` of what a client sends; `clock` gives seconds since 1970."""
 
-    `clock` gives seconds since 1970.
-    """
-
-    def __init__(
-        self, ledger: Ledger, *, slots: int, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
-        self._slots = anyio.Semaphore(slots, fast_acquire=True)
         self._clock = clock
         self._unwritten: deque[tuple[str, Submission]] = deque()
         self._writing = anyio.Lock()
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
 
     def over(self, ledger: Ledger) -> Self:
-        """Give the same journal over another view of its ledger, with the slots of this one."""
+        """Give the same journal over another view of its ledger."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._ledger = ledger
@@ -77,20 +71,14 @@ class Journal:
 
         Where the ledger knows the message already, gives what came of it instead.
         """
-        if not await self._slot(deadline):
-            late = NotSent(f"nothing in flight ended within {settings.timeout:g} seconds")
-            return Failed(message=message, error=late)
+        intent = self._intent(resolved)
         try:
-            intent = self._intent(resolved)
-            try:
-                known = await self._begin(intent, settings, deadline)
-            except SkycoreError as error:
-                return _not_begun(message, error)
-            if known is not None:
-                return outcome_of(message, resolved.to, known)
-            return await self._sent(message, intent, send)
-        finally:
-            self._slots.release()
+            known = await self._begin(intent, settings, deadline)
+        except SkycoreError as error:
+            return _not_begun(message, error)
+        if known is not None:
+            return outcome_of(message, resolved.to, known)
+        return await self._sent(message, intent, send)
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
@@ -147,16 +135,6 @@ class Journal:
             from_=resolved.from_,
             began=self._clock(),
         )
-
-    async def _slot(self, deadline: float) -> bool:
-        try:
-            self._slots.acquire_nowait()
-        except anyio.WouldBlock:
-            with anyio.move_on_after(deadline - anyio.current_time()):
-                await self._slots.acquire()
-                return True
-            return False
-        return True
 
 
 def _not_begun(message: SMS, error: SkycoreError) -> Failed:

@@ -7,7 +7,7 @@ decided in `wire` and `retries`.
 
 Rules:
 
-* The timeout bounds all of it: turns, attempts and pauses.
+* The timeout bounds all of it: places, turns, attempts and pauses.
 * Until an exchange begins, a cancelled caller calls the message back.  From
   then on the exchange is the client's: it runs to its own end, and where
   nobody waits for the outcome any more, the ledger and the log have it.  No
@@ -38,6 +38,7 @@ from .errors import (
     SkycoreError,
     Throttled,
 )
+from .gate import Gate
 from .limiter import Limiter
 from .messages import SMS, Accepted, Failed, Outcome, masked
 from .owner import TaskOwner
@@ -76,9 +77,9 @@ class Job:
 class Sender:
     """Send messages over `transport`, at the pace of `limiter`, and keep them in `journal`.
 
-    Where messages are `paced`, the ledger is asked what came of one before it takes a turn;
-    else to begin it tells that, too, and is one step less.  `chance` gives a random number
-    from 0 to 1, for the pauses between attempts.
+    At most `places` of them are in flight.  Where they are `paced`, the ledger is asked
+    what came of one before it takes a turn; else to begin it tells that, too, and is one
+    step less.  `chance` gives a random number from 0 to 1, for the pauses between attempts.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Sender:
         transport: Transport,
         limiter: Limiter,
         *,
+        places: int = 50,
         paced: bool = True,
         journal: Journal | None = None,
         telemetry: Telemetry | None = None,
@@ -96,6 +98,7 @@ class Sender:
         self.journal = journal
         self._transport = transport
         self._limiter = limiter
+        self.gate = Gate(limiter, places=places)
         self._chance = chance
         self._telemetry = telemetry
 
@@ -116,13 +119,17 @@ class Sender:
             return job
         if recorded := await self.recorded(job):
             return recorded
-        started = await self._turn_by(deadline)
+        started = await self._admitted_by(deadline)
         if started is None:
             return _late(job)
         if self._telemetry is not None:
             job = attrs.evolve(job, trace=self._telemetry.here())
         errand = _Errand(self._submit, job, started, deadline)
-        self.owner.start(errand.run)
+        try:
+            self.owner.start(errand.run)
+        except BaseException:  # it was closed meanwhile
+            self.gate.leave()
+            raise
         return await errand.outcome()
 
     async def recorded(self, job: Job) -> Outcome | None:
@@ -131,18 +138,10 @@ class Sender:
             return None
         return await self.journal.recorded(job.message, job.resolved, job.settings)
 
-    def turn_now(self) -> float | None:
-        """Give the next message's turn where it comes at once; it is for `send_in_turn`."""
-        return self._limiter.start_now()
-
-    async def turn(self) -> float:
-        """Wait for the next message's turn; it is for `send_in_turn`."""
-        return await self._limiter.wait()
-
     async def send_in_turn(
         self, job: Job, started: float, abandoned: Callable[[], bool]
     ) -> Outcome:
-        """Send one message whose turn has come, from a task of `owner`'s."""
+        """Send one message that `gate` let in, from a task of `owner`'s."""
         deadline = anyio.current_time() + job.settings.timeout
         return await self._submit(job, started, deadline, abandoned)
 
@@ -157,15 +156,18 @@ class Sender:
     async def _submit(
         self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
     ) -> Outcome:
-        if self.journal is None:
-            return await self._observed(job, started, deadline, abandoned)
-        return await self.journal.keep(
-            job.message,
-            job.resolved,
-            job.settings,
-            lambda: self._observed(job, started, deadline, abandoned),
-            deadline=deadline,
-        )
+        try:
+            if self.journal is None:
+                return await self._observed(job, started, deadline, abandoned)
+            return await self.journal.keep(
+                job.message,
+                job.resolved,
+                job.settings,
+                lambda: self._observed(job, started, deadline, abandoned),
+                deadline=deadline,
+            )
+        finally:
+            self.gate.leave()
 
     async def _observed(
         self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
@@ -208,11 +210,18 @@ class Sender:
             started = turn
         raise AssertionError  # pragma: no cover - the loop has no end
 
-    async def _turn_by(self, deadline: float) -> float | None:
-        if (started := self.turn_now()) is not None:
+    async def _admitted_by(self, deadline: float) -> float | None:
+        if (started := self.gate.enter_now()) is not None:
             return started
         with anyio.move_on_after(deadline - anyio.current_time()):
-            return await self.turn()
+            return await self.gate.enter()
+        return None
+
+    async def _turn_by(self, deadline: float) -> float | None:
+        if (started := self._limiter.start_now()) is not None:
+            return started
+        with anyio.move_on_after(deadline - anyio.current_time()):
+            return await self._limiter.wait()
         return None
 
     async def _exchange(self, job: Job, timeout: float) -> Outcome:

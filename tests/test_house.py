@@ -29,7 +29,16 @@ ROOT = Path(skycore_async.__file__).parent
 FLOORS = {
     "ground": {"codes", "secret", "text", "version", "xml"},
     "core": {"errors", "messages", "postbacks", "retries", "wire"},
-    "roads": {"extras", "limiter", "owner", "serving", "settings", "telemetry", "transports"},
+    "roads": {
+        "extras",
+        "gate",
+        "limiter",
+        "owner",
+        "serving",
+        "settings",
+        "telemetry",
+        "transports",
+    },
     "memory": {"ledger"},
     "services": {
         "access",

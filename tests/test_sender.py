@@ -386,3 +386,48 @@ async def test_a_client_that_is_forgotten_open_says_so() -> None:
     with pytest.warns(ResourceWarning, match="was never closed"):
         clients.clear()
     await owner.close()
+
+
+async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> None:
+    """A caller who is cancelled before there is a place for the message has sent nothing."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    sender = Sender(transport, FreeLimiter(), places=1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(sender.send, MESSAGE, SETTINGS)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as queued:
+            for _ in range(20):
+                queued.start_soon(sender.send, MESSAGE, SETTINGS)
+            await anyio.wait_all_tasks_blocked()
+            queued.cancel_scope.cancel()
+        transport.held.set()
+    assert isinstance(await sender.send(MESSAGE, SETTINGS), Accepted)
+    await sender.owner.close()
+    assert len(transport.sent) == 2
+
+
+async def test_a_message_that_waits_while_the_client_is_closed_is_not_sent() -> None:
+    """Closing waits for what is in flight, and nobody who waits for a place begins after it."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    sender = Sender(transport, FreeLimiter(), places=1)
+    refused: list[str] = []
+
+    async def late() -> None:
+        try:
+            await sender.send(MESSAGE, SETTINGS)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(sender.send, MESSAGE, SETTINGS)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            group.start_soon(late)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(sender.owner.close)
+        await anyio.wait_all_tasks_blocked()
+        transport.held.set()
+    assert refused == ["this client is closed"] * 3
+    assert len(transport.sent) == 1
