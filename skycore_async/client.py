@@ -106,6 +106,10 @@ class SkycoreClient:
             method=method,
         )
         limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
+        if not isinstance(limiter, Limiter):
+            raise ConfigurationError(
+                f"rate: {rate!r} is neither a number of messages per second nor a Limiter"
+            )
         self._max_in_flight = max_in_flight
         chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
         self._sender = Sender(

@@ -29,7 +29,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import anyio
 
@@ -44,6 +44,7 @@ RECOVERY_TIME: Final = 1.0  # seconds
 _WINDOW: Final = 1.0  # seconds
 
 
+@runtime_checkable
 class Limiter(Protocol):
     """What gives messages their turn; `RateLimiter` is one."""
 

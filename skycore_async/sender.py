@@ -60,6 +60,8 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",  # an answer is read as it comes
     "User-Agent": f"skycore-async/{__version__}",
 }
+# Seconds for which a Retry-After stops everyone; a longer one is likelier a slip than a wish.
+_LONGEST_WISH: Final = 3600.0
 _POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -174,10 +176,16 @@ class Sender:
     ) -> Outcome:
         if self._telemetry is None:
             return await self._attempts(job, started, deadline, abandoned)
-        with self._telemetry.sending(job.settings.base_url, parent=job.trace) as operation:
-            outcome = await self._attempts(job, started, deadline, abandoned)
-            operation.ended(outcome)
-            return outcome
+        outcome: Outcome | None = None
+        try:
+            with self._telemetry.sending(job.settings.base_url, parent=job.trace) as operation:
+                outcome = await self._attempts(job, started, deadline, abandoned)
+                operation.ended(outcome)
+        except Exception as error:
+            if outcome is None:
+                raise
+            _log.error("what came of an SMS could not be traced: %s", type(error).__name__)
+        return outcome
 
     async def _attempts(
         self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
@@ -193,7 +201,7 @@ class Sender:
             if isinstance(outcome, Accepted):
                 return outcome
             if isinstance(outcome.error, Throttled):
-                self._limiter.slow_down(started=started, retry_after=outcome.error.retry_after)
+                self._limiter.slow_down(started=started, retry_after=_wish(outcome.error))
             pause = pause_before_retry(
                 outcome.error,
                 attempt=attempt,
@@ -284,6 +292,11 @@ class _Errand:
         if self._outcome is not None:
             return self._outcome
         raise self._error or RuntimeError("the event loop ended before the exchange did")
+
+
+def _wish(error: Throttled) -> float | None:
+    wish = error.retry_after
+    return None if wish is None else min(wish, _LONGEST_WISH)
 
 
 def _late(job: Job) -> Failed:

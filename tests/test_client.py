@@ -285,6 +285,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "fragment": ({"base_url": "https://skycore.example/#a"}, "no fragment"),
     "user": ({"base_url": "https://user:word@skycore.example/"}, "no user"),
     "no connections": ({"max_in_flight": 0}, "max_in_flight: 0"),
+    "rate of text": ({"rate": "20"}, "rate: '20' is neither a number"),
     "two roads": (
         {"transport": Recording(), "http_client": httpx.AsyncClient(verify=False)},  # noqa: S501
         "not both",

@@ -388,6 +388,15 @@ async def test_a_client_that_is_forgotten_open_says_so() -> None:
     await owner.close()
 
 
+async def test_no_server_stops_everyone_for_years() -> None:
+    """The limiter hears of an hour at most, whatever a Retry-After says."""
+    limiter = FreeLimiter()
+    throttled = Throttled("HTTP 429", retry_after=999_999_999.0)
+    outcome = await send(StubTransport(lambda _to: throttled), limiter)
+    assert isinstance(outcome, Failed)
+    assert limiter.heard[0] == 3600
+
+
 async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> None:
     """A caller who is cancelled before there is a place for the message has sent nothing."""
     transport = StubTransport()

@@ -23,6 +23,7 @@ from skycore_async import (
     SMS,
     Accepted,
     Failed,
+    MemoryLedger,
     Notification,
     OutcomeUnknown,
     PostbackReceiver,
@@ -285,3 +286,33 @@ async def test_a_receiver_tells_of_what_it_cannot_take_in(told: Told) -> None:
     assert await post(receiver) == 500
     assert told.span().status.status_code is StatusCode.ERROR
     assert (told.span().attributes or {})["error.type"] == "ZeroDivisionError"
+
+
+class Broken(SimpleSpanProcessor):
+    """An exporter's helper that fails."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise ConnectionError("no collector")
+
+
+@pytest.mark.anyio
+async def test_an_outcome_is_not_lost_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """Where what is told goes wrong, the message was accepted all the same."""
+    provider = TracerProvider()
+    provider.add_span_processor(Broken(InMemorySpanExporter()))
+    telemetry = Telemetry(tracer_provider=provider, meter_provider=MeterProvider())
+    async with (
+        MemoryLedger() as ledger,
+        SkycoreClient(
+            api_key="a key",
+            from_="60856",
+            transport=StubTransport(),
+            telemetry=telemetry,
+            ledger=ledger,
+        ) as client,
+    ):
+        sent = await client.send_sms(to="15551234888", text="Hello", key="order-17")
+        delivery = await ledger.delivery(key="order-17")
+    assert delivery is not None
+    assert (delivery.state, delivery.tracking_id) == ("accepted", sent.tracking_id)
+    assert "could not be traced: ConnectionError" in caplog.text
