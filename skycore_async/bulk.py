@@ -30,8 +30,9 @@ import anyio.lowlevel
 
 from .codes import Scope
 from .errors import LedgerError, NotSent, Rejected, SendingHalted, SkycoreError
+from .jobs import job_of
 from .messages import Accepted, Failed, Outcome
-from .sender import Sender, job_of
+from .sender import Sender
 from .settings import Settings
 from .sources import Source, made_source
 

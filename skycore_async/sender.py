@@ -23,29 +23,21 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import attrs
 
 from . import wire
-from .errors import (
-    ConfigurationError,
-    InvalidMessage,
-    NotSent,
-    OutcomeUnknown,
-    Rejected,
-    SkycoreError,
-    Throttled,
-)
+from .errors import ConfigurationError, NotSent, OutcomeUnknown, SkycoreError, Throttled
 from .gate import Gate
+from .jobs import Job, job_of, log_outcome
 from .limiter import Limiter
-from .messages import SMS, Accepted, Failed, Outcome, masked
+from .messages import SMS, Accepted, Failed, Outcome
 from .owner import TaskOwner
 from .retries import pause_before_retry
 from .settings import Settings
-from .transports.base import Request, Transport
-from .version import __version__
+from .transports.base import Transport
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -53,27 +45,8 @@ if TYPE_CHECKING:
     from .telemetry import Telemetry
 
 _log: Final = logging.getLogger("skycore_async")
-_log.addHandler(logging.NullHandler())  # a program without logging stays quiet
-
-_HEADERS: Final = {
-    "Accept": "text/xml",
-    "Accept-Encoding": "identity",  # an answer is read as it comes
-    "User-Agent": f"skycore-async/{__version__}",
-}
 # Seconds for which a Retry-After stops everyone; a longer one is likelier a slip than a wish.
 _LONGEST_WISH: Final = 3600.0
-_POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-@attrs.frozen(kw_only=True)
-class Job:
-    """A message ready to go: what the caller gave, and what is sent of it."""
-
-    message: SMS
-    resolved: SMS
-    settings: Settings
-    request: Request
-    trace: Any = None
 
 
 class Sender:
@@ -248,9 +221,9 @@ class Sender:
         except BaseException:
             # Only the end of the event loop cancels an exchange.
             broken = OutcomeUnknown("the exchange was broken off")
-            _log_outcome(job, Failed(message=job.message, error=broken))
+            log_outcome(job, Failed(message=job.message, error=broken))
             raise
-        _log_outcome(job, outcome)
+        log_outcome(job, outcome)
         return outcome
 
 
@@ -306,61 +279,8 @@ def _late(job: Job) -> Failed:
 
 def _called_back(job: Job) -> Failed:
     back = Failed(message=job.message, error=NotSent("its caller left before it was sent"))
-    _log_outcome(job, back)
+    log_outcome(job, back)
     return back
-
-
-def job_of(message: SMS, settings: Settings) -> Job | Failed:
-    """Make ready what it takes to send a message, or say why it cannot be sent."""
-    try:
-        resolved = wire.resolve(
-            message,
-            from_=settings.from_,
-            campaign_ref=settings.campaign_ref,
-            enforce_campaign_check=settings.enforce_campaign_check,
-            max_segments=settings.max_segments,
-        )
-    except InvalidMessage as error:
-        # Its text may quote the number.
-        _log.info("an SMS was refused here: InvalidMessage: %s", error.field)
-        return Failed(message=message, error=error)
-    return Job(
-        message=message,
-        resolved=resolved,
-        settings=settings,
-        request=_request(resolved, settings),
-    )
-
-
-def _request(resolved: SMS, settings: Settings) -> Request:
-    if settings.method == "GET":
-        return Request(
-            method="GET",
-            url=settings.base_url,
-            query=wire.query_string(resolved, api_key=settings.api_key.reveal()),
-            headers=_HEADERS,
-        )
-    return Request(
-        method="POST",
-        url=settings.base_url,
-        body=wire.post_body(resolved, api_key=settings.api_key.reveal()),
-        headers=_POST_HEADERS,
-    )
-
-
-def _log_outcome(job: Job, outcome: Outcome) -> None:
-    if isinstance(outcome, Accepted):
-        if _log.isEnabledFor(logging.DEBUG):
-            to = masked(job.resolved.to)
-            _log.debug("SMS to %s accepted as %s", to, outcome.tracking_id)
-        return
-    to = masked(job.resolved.to)
-    error = outcome.error
-    level = logging.WARNING if isinstance(error, OutcomeUnknown) else logging.INFO
-    code = getattr(error, "code", None)
-    # The provider's own words may quote the number or the text: its code stands for them.
-    said = code or ("no error code" if isinstance(error, Rejected) else error)
-    _log.log(level, "SMS to %s: %s: %s", to, type(error).__name__, said)
 
 
 def _about_pace(headers: Mapping[str, str]) -> dict[str, str]:

@@ -44,6 +44,7 @@ FLOORS = {
         "access",
         "bulk",
         "client",
+        "jobs",
         "journal",
         "receiver",
         "sender",
