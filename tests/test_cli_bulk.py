@@ -179,13 +179,13 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
     assert send(text="x")["accepted"] == 1200
     recipients(f"{sheet}15550000110\n15551239000\n")
     asked = list[str]()
-    ask, take = SQLiteLedger.known, SQLiteLedger.take
+    ask, take = SQLiteLedger.begin, SQLiteLedger.take
 
-    async def known(self: SQLiteLedger, intent: Intent, **word: bool) -> Submission | None:
+    async def begin(self: SQLiteLedger, intent: Intent, **word: Any) -> Submission | None:
         asked.append(intent.key)
         return await ask(self, intent, **word)
 
-    monkeypatch.setattr(SQLiteLedger, "known", known)
+    monkeypatch.setattr(SQLiteLedger, "begin", begin)
     again = send(text="x")
     assert (again["accepted"], again["already_done"], again["refused"]) == (1, 1200, {"E110": 1})
     assert asked == ["promo:15551239000"]
