@@ -100,10 +100,11 @@ async def test_a_key_used_by_two_at_once_is_sent_once() -> None:
     assert transport.sent == [TO]
 
 
-async def test_a_key_with_other_content_is_a_conflict() -> None:
+@pytest.mark.parametrize("rate", [None, 1000])
+async def test_a_key_with_other_content_is_a_conflict(rate: float | None) -> None:
     """A key stands for one number, text and sender; how the number is written is no matter."""
     transport = StubTransport()
-    async with journalling(transport) as (client, _):
+    async with journalling(transport, rate=rate) as (client, _):
         await client.send_sms(**KEYED)
         await client.send_sms(to="+1 (555) 123-4888", text="Hello", key="order-17")
         with pytest.raises(KeyConflict, match="order-17"):

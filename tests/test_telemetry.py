@@ -316,3 +316,22 @@ async def test_an_outcome_is_not_lost_with_its_trace(caplog: pytest.LogCaptureFi
     assert delivery is not None
     assert (delivery.state, delivery.tracking_id) == ("accepted", sent.tracking_id)
     assert "could not be traced: ConnectionError" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_what_breaks_in_a_transport_is_no_matter_of_its_trace(told: Told) -> None:
+    """An accident of another kind than ours goes to the caller as it is."""
+
+    def accident(_to: str) -> bytes:
+        raise KeyError("a lane")
+
+    client = SkycoreClient(
+        api_key="a key",
+        from_="60856",
+        transport=StubTransport(accident),
+        telemetry=told.telemetry,
+    )
+    async with client:
+        with pytest.raises(KeyError, match="a lane"):
+            await client.send_sms(to="15551234888", text="Hello")
+    assert told.span().status.status_code is StatusCode.ERROR

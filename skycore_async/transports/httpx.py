@@ -302,8 +302,7 @@ async def _break_off(chunks: AsyncIterator[bytes]) -> None:
     # A `break` would end the outermost generator alone, and leave the rest half run.
     with anyio.CancelScope() as scope:
         scope.cancel()
-        async for _ in chunks:
-            pass
+        _ = [chunk async for chunk in chunks]  # those that came already, and no more
 
 
 def _is_clean(lane: httpx.AsyncHTTPTransport) -> bool:
