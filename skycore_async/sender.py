@@ -94,7 +94,7 @@ class Sender:
             return job
         if recorded := await self.recorded(job):
             return recorded
-        started = await self._admitted_by(deadline)
+        started = await _by(deadline, self.gate.enter_now, self.gate.enter)
         if started is None:
             return _late(job)
         if self._telemetry is not None:
@@ -186,24 +186,11 @@ class Sender:
             await anyio.sleep(pause)
             if self.owner.closed or abandoned():
                 return outcome
-            if (turn := await self._turn_by(deadline)) is None or abandoned():
+            turn = await _by(deadline, self._limiter.start_now, self._limiter.wait)
+            if turn is None or abandoned():
                 return outcome
             started = turn
         raise AssertionError  # pragma: no cover - the loop has no end
-
-    async def _admitted_by(self, deadline: float) -> float | None:
-        if (started := self.gate.enter_now()) is not None:
-            return started
-        with anyio.move_on_after(deadline - anyio.current_time()):
-            return await self.gate.enter()
-        return None
-
-    async def _turn_by(self, deadline: float) -> float | None:
-        if (started := self._limiter.start_now()) is not None:
-            return started
-        with anyio.move_on_after(deadline - anyio.current_time()):
-            return await self._limiter.wait()
-        return None
 
     async def _exchange(self, job: Job, timeout: float) -> Outcome:
         outcome: Outcome
@@ -265,6 +252,17 @@ class _Errand:
         if self._outcome is not None:
             return self._outcome
         raise self._error or RuntimeError("the event loop ended before the exchange did")
+
+
+async def _by(
+    deadline: float, now: Callable[[], float | None], wait: Callable[[], Awaitable[float]]
+) -> float | None:
+    """Give a turn that comes now or can be waited for, or None where it is not there in time."""
+    if (started := now()) is not None:
+        return started
+    with anyio.move_on_after(deadline - anyio.current_time()):
+        return await wait()
+    return None
 
 
 def _wish(error: Throttled) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from .output import CONNECTIONS, EXIT_CODES, RATE, Exit, WholeNumber, json_option, leave
+from .output import EXIT_CODES, RATE, Exit, WholeNumber, in_flight_option, json_option, leave
 
 _DEAREST: Final = 1_000_000  # in any currency; beyond it a sum is a slip of the keyboard
 
@@ -73,14 +73,7 @@ _count: Final = WholeNumber(min=1)
     metavar="N",
     help="Messages per second [no bound].",
 )
-@click.option(
-    "--in-flight",
-    type=CONNECTIONS,
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="Connections.",
-)
+@in_flight_option
 @click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
 @click.option("--price", type=_Money(), help="The price of a segment, for the estimate.")
 @click.option(

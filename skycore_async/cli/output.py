@@ -64,9 +64,15 @@ class WholeNumber(click.IntRange):
 
 
 RATE: Final = Number(min=0.001)  # messages per second
-CONNECTIONS: Final = WholeNumber(1, 10_000)
 
-
+in_flight_option = click.option(
+    "--in-flight",
+    type=WholeNumber(1, 10_000),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="Connections.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 

@@ -21,13 +21,13 @@ import click
 
 from .dsn import dsn_of
 from .output import (
-    CONNECTIONS,
     EXIT_CODES,
     RATE,
     Exit,
     Number,
     WholeNumber,
     emit,
+    in_flight_option,
     json_option,
     leave,
     read_api_key,
@@ -51,14 +51,7 @@ _PACE: Final = "account"  # what the workers of a database send at, together
 @click.option(
     "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."
 )
-@click.option(
-    "--in-flight",
-    type=CONNECTIONS,
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="Connections.",
-)
+@in_flight_option
 @click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
 @click.option("--drain", is_flag=True, help="End when nothing is left to send.")
 @click.option(
