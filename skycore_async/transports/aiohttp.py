@@ -23,6 +23,7 @@ import asyncio
 import io
 import ssl
 import weakref
+from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, cast
@@ -33,6 +34,7 @@ import httpx
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
+from .deadlines import Deadlines
 from .faults import failed, mask_keys_in_logs, timed_out
 from .readable import is_readable
 
@@ -87,6 +89,7 @@ class AiohttpTransport:
         self._verify = httpx.create_ssl_context(verify=verify)
         self._proxy = None if proxy is None else _proxy(proxy)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._deadlines = Deadlines()
         self._in_flight = 0
         self._closed = False
         mask_keys_in_logs(*_TALKATIVE)
@@ -148,24 +151,29 @@ class AiohttpTransport:
         before = _progress.set(progress)
         failure: NotSent | OutcomeUnknown | None = None
         try:
-            with suppress(TimeoutError):  # of the deadline alone
-                async with asyncio.timeout(timeout):
+            with self._deadlines.after(timeout):
+                try:
+                    response = await self._answer(session, request)
                     try:
-                        response = await self._request(session, request)
-                    except Exception as fault:  # noqa: BLE001 - whatever it is, it is in doubt
-                        failure = failed(fault, not_sent=progress.proves_not_sent(fault))
-                    else:
-                        progress.answered = True
-                        return response
+                        answer = await _read(response)
+                    finally:
+                        response.close()  # which is nothing, once it was read to its end
+                except Exception as fault:  # noqa: BLE001 - whatever it is, it is in doubt
+                    failure = failed(fault, not_sent=progress.proves_not_sent(fault))
+                else:
+                    progress.answered = True
+                    return answer
         finally:
             _progress.reset(before)
             progress.end()
         # Raised out here, so that no context keeps the frames of the exchange.
         raise failure or timed_out(timeout, not_sent=progress.proves_not_sent())
 
-    async def _request(self, session: aiohttp.ClientSession, request: Request) -> Response:
+    def _answer(
+        self, session: aiohttp.ClientSession, request: Request
+    ) -> Awaitable[aiohttp.ClientResponse]:
         large = len(request.body) > _LARGE_BODY
-        response = await session.request(
+        return session.request(
             request.method,
             yarl.URL(request.target, encoded=True),
             data=io.BytesIO(request.body) if large else request.body or None,
@@ -173,13 +181,10 @@ class AiohttpTransport:
             proxy=self._proxy,
             allow_redirects=False,
         )
-        try:
-            return await _read(response)
-        finally:
-            response.close()  # which is nothing, once it was read to its end
 
     async def _close(self, session: aiohttp.ClientSession) -> None:
         self._session = None
+        self._deadlines.stop()
         with anyio.move_on_after(_CLOSING_TIME, shield=True), suppress(Exception):
             await session.close()
 
@@ -243,9 +248,12 @@ def _is_quiet(protocol: ResponseHandler) -> bool:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    with suppress(RuntimeError):
+    try:
         return asyncio.get_running_loop()
-    raise RuntimeError("AiohttpTransport is for asyncio alone; HttpxTransport is for trio")
+    except RuntimeError:
+        raise RuntimeError(
+            "AiohttpTransport is for asyncio alone; HttpxTransport is for trio"
+        ) from None
 
 
 def _proxy(proxy: str) -> yarl.URL:
