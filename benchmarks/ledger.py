@@ -23,12 +23,12 @@ from typing import Final
 import anyio
 import attrs
 
-from skycore_async import Accepted, MessageState, SkycoreClient, SQLiteLedger
+from skycore_async import MessageState, SkycoreClient, SQLiteLedger
 from skycore_async.ledger.base import Intent, Submission
 
 from .harness import Figure, at_least, at_least_absolute, at_most_absolute, medians
 from .memory import peak
-from .sending import KEY, MESSAGE, ROUNDS, per_second
+from .sending import KEY, MESSAGE, ROUNDS, per_second, send_all
 from .server import running
 
 CALLERS: Final = 100
@@ -77,7 +77,7 @@ def _sent(url: str, *, with_ledger: bool, count: int = 2000) -> float:
     """Send through `send_many` over the default transport, and give messages per second."""
     messages = (attrs.evolve(MESSAGE, key=f"order-{number}") for number in range(count))
 
-    async def run() -> None:
+    async def run() -> float:
         async with AsyncExitStack() as stack:
             ledger = None
             if with_ledger:
@@ -86,11 +86,9 @@ def _sent(url: str, *, with_ledger: bool, count: int = 2000) -> float:
             client = await stack.enter_async_context(
                 SkycoreClient(api_key=KEY, base_url=url, max_in_flight=CALLERS, ledger=ledger)
             )
-            async with client.send_many(messages) as outcomes:
-                async for outcome in outcomes:
-                    assert isinstance(outcome, Accepted), outcome
+            return await per_second(send_all(client, messages), count)
 
-    return per_second(run, count)
+    return anyio.run(run)
 
 
 async def _record(path: Path, count: int) -> None:

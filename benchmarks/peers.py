@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Final
 
+import anyio
+
 from skycore_async import AiohttpTransport
 from skycore_async.extras import missing
 
@@ -45,7 +47,7 @@ def twilio(url: str, *, count: int, in_flight: int) -> float:
             stub = target.replace("https://api.twilio.com/", url)
             return await super().request(method, stub, *args, **options)
 
-    async def run() -> None:
+    async def run() -> float:
         async with ToTheStub() as http_client:
             client = rest.Client("AC0123456789", "a token", http_client=http_client)
 
@@ -55,16 +57,16 @@ def twilio(url: str, *, count: int, in_flight: int) -> float:
                 )
                 assert sent.sid
 
-            await many(send, count=count, in_flight=in_flight)
+            return await per_second(many(send, count=count, in_flight=in_flight), count)
 
-    return per_second(run, count)
+    return anyio.run(run)
 
 
 def telnyx(url: str, *, count: int, in_flight: int) -> float:
     """Send with telnyx's asynchronous client, without retries."""
     sdk = _peer("telnyx")
 
-    async def run() -> None:
+    async def run() -> float:
         async with sdk.AsyncTelnyx(api_key="a key", base_url=url, max_retries=0) as client:
 
             async def send() -> None:
@@ -73,9 +75,9 @@ def telnyx(url: str, *, count: int, in_flight: int) -> float:
                 )
                 assert sent.data
 
-            await many(send, count=count, in_flight=in_flight)
+            return await per_second(many(send, count=count, in_flight=in_flight), count)
 
-    return per_second(run, count)
+    return anyio.run(run)
 
 
 def measure() -> Iterator[Figure]:

@@ -113,12 +113,12 @@ class Sender:
             return None
         return await self.journal.recorded(job.message, job.resolved, job.settings)
 
-    async def send_in_turn(
+    def send_in_turn(
         self, job: Job, started: float, abandoned: Callable[[], bool]
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         """Send one message that `gate` let in, from a task of `owner`'s."""
         deadline = anyio.current_time() + job.settings.timeout
-        return await self._submit(job, started, deadline, abandoned)
+        return self._submit(job, started, deadline, abandoned)
 
     async def _finalize(self) -> None:
         try:
@@ -144,14 +144,24 @@ class Sender:
         finally:
             self.gate.leave()
 
-    async def _observed(
+    def _observed(
         self, job: Job, started: float, deadline: float, abandoned: Callable[[], bool]
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         if self._telemetry is None:
-            return await self._attempts(job, started, deadline, abandoned)
+            return self._attempts(job, started, deadline, abandoned)
+        return self._traced(self._telemetry, job, started, deadline, abandoned)
+
+    async def _traced(
+        self,
+        telemetry: Telemetry,
+        job: Job,
+        started: float,
+        deadline: float,
+        abandoned: Callable[[], bool],
+    ) -> Outcome:
         outcome: Outcome | None = None
         try:
-            with self._telemetry.sending(job.settings.base_url, parent=job.trace) as operation:
+            with telemetry.sending(job.settings.base_url, parent=job.trace) as operation:
                 outcome = await self._attempts(job, started, deadline, abandoned)
                 operation.ended(outcome)
         except Exception as error:

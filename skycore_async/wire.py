@@ -122,6 +122,8 @@ def number(to: str) -> str:
     """
     if not isinstance(to, str):
         raise InvalidMessage(f"a str is needed, not {type(to).__name__}", field="to")
+    if _NUMBER.fullmatch(to):
+        return to
     if _AMOUNT.fullmatch(to):
         raise InvalidMessage(
             f"{to[:40]!r} is a decimal number, and not in international format: give the digits"
@@ -260,6 +262,8 @@ def parse_response(
 
 def _is_about(to: str, said: str) -> bool:
     # An answer may leave the number out, or write it with or without its country code.
+    if said == to:
+        return True
     digits = "".join(filter(str.isdecimal, said))
     return digits.endswith(to) or to.endswith(digits)
 

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import socket
 
-from skycore_async.transports.readable import is_readable
+from skycore_async.transports.readable import Readiness
 
 
 def test_a_socket_is_readable_once_something_came_or_it_ended() -> None:
     """Bytes that nobody asked for, the other side's end and our own are seen without reading."""
     ours, theirs = socket.socketpair()
+    readiness = Readiness(ours)
     with ours:
         with theirs:
-            assert not is_readable(ours.fileno())
+            assert not readiness.is_readable()
             theirs.send(b"HTTP/1.1 408")
-            assert is_readable(ours.fileno())
+            assert readiness.is_readable()
             ours.recv(100)
-            assert not is_readable(ours.fileno())
-        assert is_readable(ours.fileno())
-    assert is_readable(ours.fileno())
+            assert not readiness.is_readable()
+        assert readiness.is_readable()
+    assert readiness.is_readable()
+
+
+def test_a_socket_that_is_closed_from_the_first_is_at_its_end() -> None:
+    """One that was lost before anybody looked at it is no error."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    ours.close()
+    assert Readiness(ours).is_readable()

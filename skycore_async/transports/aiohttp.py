@@ -36,7 +36,7 @@ from ..extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .deadlines import Deadlines
 from .faults import failed, mask_keys_in_logs, timed_out
-from .readable import is_readable
+from .readable import Readiness
 
 try:
     import aiohttp
@@ -216,7 +216,10 @@ _progress: Final[ContextVar[_Progress]] = ContextVar("_progress")
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, *, limit: int, ssl: ssl.SSLContext, keepalive_timeout: float) -> None:
         super().__init__(limit=limit, ssl=ssl, keepalive_timeout=keepalive_timeout)
-        self._once_used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        # Of each connection that was used, and so may have come to its end.
+        self._once_used: weakref.WeakKeyDictionary[ResponseHandler, Readiness] = (
+            weakref.WeakKeyDictionary()
+        )
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -228,23 +231,22 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = cast("ResponseHandler", connection.protocol)  # it is not closed yet
-            if protocol not in self._once_used or _is_quiet(protocol):
+            transport = cast("asyncio.Transport", connection.transport)
+            readiness = self._once_used.get(protocol)
+            if readiness is None:
+                self._once_used[protocol] = Readiness(transport.get_extra_info("socket"))
+                break
+            # The event loop may not have come round to what is there to be read.
+            if not (protocol.should_close or readiness.is_readable()):
                 break
             connection.close()
-        self._once_used.add(protocol)
         progress.connected = True
-        progress.transport = connection.transport
+        progress.transport = transport
         return connection
 
     def __del__(self, _warnings: object = None) -> None:
         # See AiohttpTransport; the sockets close themselves.
         pass
-
-
-def _is_quiet(protocol: ResponseHandler) -> bool:
-    # The event loop may not have come round to what is there to be read.
-    transport = cast("asyncio.Transport", protocol.transport)
-    return not (protocol.should_close or is_readable(transport.get_extra_info("socket").fileno()))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from .readable import is_readable
+from .readable import Readiness
 
 
 def write_at_once(lane: httpx.AsyncHTTPTransport) -> None:
@@ -43,7 +43,7 @@ class _Stream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._socket = stream.get_extra_info("socket")
+        self._readiness = Readiness(stream.get_extra_info("socket"))
         self._kept = b""
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -63,5 +63,5 @@ class _Stream:
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return is_readable(self._socket.fileno())
+            return self._readiness.is_readable()
         return self._stream.get_extra_info(info)

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import select
 import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 
-def is_readable(fileno: int) -> bool:
-    """Tell whether a read would return at once, whether or not the event loop knows of it.
+class HasFileno(Protocol):
+    """A socket, or what an event loop gives out for one."""
 
-    A closed socket, whose number is negative, reads as one at its end.
-    """
-    if fileno < 0:
-        return True
+    def fileno(self) -> int:
+        """Give the socket's number, which is negative once it is closed."""
+        ...
+
+
+class Readiness:
+    """A look at one socket, which costs little enough to be taken before each use of it."""
+
+    def __init__(self, sock: HasFileno) -> None:
+        self._socket = sock
+        self._poll: Callable[[float], Sequence[object]] | None = None
+
+    def is_readable(self) -> bool:
+        """Tell whether a read would return at once, whether or not the event loop knows of it.
+
+        A closed socket reads as one at its end.
+        """
+        fileno = self._socket.fileno()
+        if fileno < 0:
+            return True
+        if self._poll is None:
+            self._poll = _poll(fileno)
+        return bool(self._poll(0))
+
+
+def _poll(fileno: int) -> Callable[[float], Sequence[object]]:
     if sys.platform == "win32":  # pragma: no cover - which has no poll, and no limit on fileno
-        return bool(select.select([fileno], [], [], 0)[0])
+        return lambda timeout: select.select([fileno], [], [], timeout)[0]
     poll = select.poll()
     poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
+    return poll.poll
