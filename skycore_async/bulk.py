@@ -104,7 +104,6 @@ class Bulk:
         return self
 
     async def __anext__(self) -> Outcome:
-        await anyio.lowlevel.checkpoint_if_cancelled()
         while not self._shelf:
             if not self._working:
                 if self._error is not None:
@@ -198,6 +197,8 @@ class Bulk:
 
     async def _hear(self) -> None:
         """Wait until a worker has put something on the shelf, or has ended."""
+        # An event that is always set in time would let no cancellation through.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self._news.is_set():
             self._news = anyio.Event()
         await self._news.wait()

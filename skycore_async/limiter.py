@@ -165,5 +165,7 @@ class RateLimiter:
         return self._rate if share == 1.0 else self._full * share
 
     def _share_at(self, now: float) -> float:
+        if self._share == 1.0:
+            return 1.0
         steps = min((now - self._paused_until) / RECOVERY_TIME, 1 / RECOVERY_STEP)
         return min(1.0, self._share + RECOVERY_STEP * max(0, math.floor(steps)))
