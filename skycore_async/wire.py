@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from operator import attrgetter
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
@@ -47,6 +48,8 @@ _FIELDS: Final = (
     ("CAMPAIGNREF", "campaign_ref"),
     ("TEXT", "text"),
 )
+_ATTRIBUTES: Final = (*(attribute for _, attribute in _FIELDS), "key")
+_values_of: Final = attrgetter(*_ATTRIBUTES)
 
 # An answer that says one of these twice says nothing.
 _DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE", "TO"})
@@ -99,10 +102,9 @@ def resolve(
         raise InvalidMessage(
             "none given, and the account has Enforce Campaign Check on", field="campaign_ref"
         )
-    for _, attribute in _FIELDS:
-        if (value := getattr(resolved, attribute)) is not None:
+    for attribute, value in zip(_ATTRIBUTES, _values_of(resolved), strict=True):
+        if value is not None:
             _check_characters(attribute, value)
-    _check_characters("key", resolved.key)
     if resolved.key == "":
         raise InvalidMessage("empty", field="key")
     if resolved.from_mask and len(resolved.from_mask) > FROM_MASK_LENGTH:
@@ -147,8 +149,6 @@ def _named(field: str, value: str | None) -> str:
 
 
 def _check_characters(field: str, value: Any) -> None:
-    if value is None:
-        return
     if not isinstance(value, str):
         raise InvalidMessage(f"a str is needed, not {type(value).__name__}", field=field)
     if forbidden := first_forbidden(value):

@@ -29,7 +29,7 @@ async def inside(
     deadlines: Deadlines, timeout: float, work: Callable[[], Awaitable[None]] = forever
 ) -> Deadline:
     """Work inside a deadline and give it; what is left of its cancelling is an error."""
-    with deadlines.after(timeout) as deadline:
+    with Deadline(deadlines, timeout) as deadline:
         await work()
     task = asyncio.current_task()
     assert task

@@ -34,7 +34,7 @@ import httpx
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
-from .deadlines import Deadlines
+from .deadlines import Deadline, Deadlines
 from .faults import failed, mask_keys_in_logs, timed_out
 from .readable import Readiness
 
@@ -151,7 +151,7 @@ class AiohttpTransport:
         before = _progress.set(progress)
         failure: NotSent | OutcomeUnknown | None = None
         try:
-            with self._deadlines.after(timeout):
+            with Deadline(self._deadlines, timeout):
                 try:
                     response = await self._answer(session, request)
                     try:

@@ -13,57 +13,54 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 from typing import Self, cast
 
 
 class Deadlines:
-    """Make what cancels a task that takes too long; all in one event loop."""
+    """Those that run in one event loop."""
 
     def __init__(self) -> None:
-        self._running: set[Deadline] = set()
+        self.running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._goes_off = math.inf
 
-    def after(self, timeout: float) -> Deadline:
-        """Give what `timeout` seconds from now cancels the task that is inside it."""
-        return Deadline(self, asyncio.get_running_loop().time() + timeout)
+    def add(self, deadline: Deadline) -> None:
+        """Cancel the task of `deadline` when its time comes, if it is still among `running`."""
+        self.running.add(deadline)
+        if deadline.when < self._goes_off:
+            self._set(deadline.when)
 
     def stop(self) -> None:
         """Let the timer go, where nothing is left to be cancelled."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-
-    def add(self, deadline: Deadline) -> None:
-        """Cancel the task of `deadline` when its time comes."""
-        self._running.add(deadline)
-        if self._timer is None or deadline.when < self._timer.when():
-            self._set(deadline.when)
-
-    def remove(self, deadline: Deadline) -> None:
-        """Cancel nothing any more; the timer finds that out when it goes off."""
-        self._running.discard(deadline)
+            self._timer, self._goes_off = None, math.inf
 
     def _set(self, when: float) -> None:
         self.stop()
         self._timer = asyncio.get_running_loop().call_at(when, self._go_off)
+        self._goes_off = when
 
     def _go_off(self) -> None:
+        self.stop()
         now = asyncio.get_running_loop().time()
-        for deadline in [d for d in self._running if d.when <= now]:
-            self._running.discard(deadline)
+        for deadline in [d for d in self.running if d.when <= now]:
+            self.running.discard(deadline)
             deadline.cancel()
-        self._timer = None
-        if self._running:
-            self._set(min(d.when for d in self._running))
+        if self.running:
+            self._set(min(d.when for d in self.running))
 
 
 class Deadline:
-    """Of one task: at `when`, by the event loop's clock, what is inside `with` is cancelled."""
+    """Cancel what is inside `with` when it takes more than `timeout` seconds."""
 
-    def __init__(self, deadlines: Deadlines, when: float) -> None:
+    __slots__ = ("_cancelled_before", "_deadlines", "_task", "has_passed", "when")
+
+    def __init__(self, deadlines: Deadlines, timeout: float) -> None:
         self._deadlines = deadlines
-        self.when = when
+        self.when = asyncio.get_running_loop().time() + timeout
         self.has_passed = False
 
     def __enter__(self) -> Self:
@@ -78,7 +75,7 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._deadlines.remove(self)
+        self._deadlines.running.discard(self)
         return (
             self.has_passed
             and self._task.uncancel() <= self._cancelled_before
