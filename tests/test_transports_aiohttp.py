@@ -89,8 +89,8 @@ def test_a_second_event_loop_is_a_clear_error() -> None:
 
 async def post_and_close_session(transport: AiohttpTransport, url: str) -> None:
     await post(transport, url)
-    assert transport._session
-    await transport._session.close()  # its sockets go, while the transport stays open
+    assert transport._sessions
+    await transport._sessions.close()  # its sockets go, while the transport stays open
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ async def test_an_error_of_no_known_origin_is_in_doubt() -> None:
     async with opened() as transport:
         with FaultServer(ANSWERED) as server:
             await post(transport, server.url)
-            assert transport._session
-            await transport._session.close()
+            assert transport._sessions
+            await transport._sessions.close()
             with pytest.raises(OutcomeUnknown, match="Session is closed"):
                 await post(transport, server.url)
 
@@ -219,6 +219,19 @@ async def test_cookies_are_neither_kept_nor_sent() -> None:
             await post(transport, server.url)
     assert response.headers["set-cookie"] == "a=b"
     assert not any(b"cookie" in request.lower() for request in server.requests)
+
+
+async def test_each_request_has_its_own_headers_alone() -> None:
+    """What the first request named is in no other that does not name it."""
+    first, other = {"Accept": "text/xml", "X-First": "1"}, {"X-Other": "2"}
+    with FaultServer(KEPT_ALIVE) as server:
+        async with opened(max_in_flight=1) as transport:
+            for headers in (first, other, first):
+                request = Request(method="POST", url=server.url, body=b"xml=", headers=headers)
+                await transport.send(request, timeout=5)
+        assert server.connections == 1
+    named = [(b"X-First: 1" in head, b"X-Other: 2" in head) for head in server.requests]
+    assert named == [(True, False), (False, True), (True, False)]
 
 
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
