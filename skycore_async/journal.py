@@ -78,7 +78,14 @@ class Journal:
             return _not_begun(message, error)
         if known is not None:
             return outcome_of(message, resolved.to, known)
-        return await self._sent(message, intent, send)
+        try:
+            outcome = await send()
+        except Exception:
+            broken = OutcomeUnknown("the exchange was broken off")
+            await self._finish(intent, Failed(message=message, error=broken))
+            raise
+        await self._finish(intent, outcome)
+        return outcome
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
@@ -104,18 +111,6 @@ class Journal:
         except TimeoutError:
             late = "the same key is still under way, sent by another task"
             raise OutcomeUnknown(late) from None
-
-    async def _sent(
-        self, message: SMS, intent: Intent, send: Callable[[], Awaitable[Outcome]]
-    ) -> Outcome:
-        try:
-            outcome = await send()
-        except Exception:
-            broken = OutcomeUnknown("the exchange was broken off")
-            await self._finish(intent, Failed(message=message, error=broken))
-            raise
-        await self._finish(intent, outcome)
-        return outcome
 
     async def _finish(self, intent: Intent, outcome: Outcome) -> None:
         submission = submission_of(outcome)

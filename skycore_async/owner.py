@@ -58,8 +58,8 @@ class TaskOwner:
 
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
-        if self._life is not None:
-            self._life.check(self._of)
+        if self._life is not None and self._life.loop is not _event_loop():
+            raise self._elsewhere()
         if self.closed:
             raise RuntimeError(f"this {self._of} is closed")
 
@@ -76,12 +76,18 @@ class TaskOwner:
         life = self._life or self._begin()
         if life.finished.is_set():
             return
-        life.check(self._of)
+        if life.loop is not _event_loop():
+            raise self._elsewhere()
         self.closed = True
         for tell in tuple(self.at_closing):
             tell()
         life.closing.set()
         await life.finished.wait()
+
+    def _elsewhere(self) -> RuntimeError:
+        return RuntimeError(
+            f"this {self._of} belongs to another event loop; make one for each event loop"
+        )
 
     def _begin(self) -> _Life:
         life = self._life = _Life()
@@ -129,15 +135,9 @@ class _Life:
     def __init__(self) -> None:
         self.closing = anyio.Event()
         self.finished = anyio.Event()
-        self._loop = _event_loop()
+        self.loop = _event_loop()
         self._group: anyio.abc.TaskGroup | None = None
         self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[object, ...]]] = []
-
-    def check(self, of: str) -> None:
-        if self._loop is not _event_loop():
-            raise RuntimeError(
-                f"this {of} belongs to another event loop; make one for each event loop"
-            )
 
     def start(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:
         if self._group is None:

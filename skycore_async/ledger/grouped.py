@@ -17,7 +17,6 @@ from typing import Any, Final
 from .base import Intent
 from .commits import Waiting
 from .reading import STRAY, submission_columns
-from .steps import Step
 from .store import Store
 
 _OLDEST: Final = (3, 33)  # of SQLite, that has UPDATE FROM and takes so many values
@@ -57,13 +56,13 @@ class GroupedStore(Store):
         begins: dict[str, Waiting] = {}
         others: list[Waiting] = []
         for waiting in group:
-            match waiting.step:
-                case Step(name="finish", arguments=(key, _)) if key not in ends:
-                    ends[key] = waiting
-                case Step(name="begin", arguments=(Intent(key=key),)) if key not in begins:
-                    begins[key] = waiting
-                case _:
-                    others.append(waiting)
+            step = waiting.step
+            if step.name == "finish" and (key := step.arguments[0]) not in ends:
+                ends[key] = waiting
+            elif step.name == "begin" and (key := step.arguments[0].key) not in begins:
+                begins[key] = waiting
+            else:
+                others.append(waiting)
         left: list[Waiting] = []
         for some in _in_parts(list(ends.values())):
             left += self._not_ended(some)

@@ -21,7 +21,7 @@ import functools
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -111,13 +111,13 @@ class SQLiteLedger(SteppedLedger):
         """Whether it was opened and not closed yet."""
         return self._owner is not None and not self._owner.closed
 
-    async def take(self, step: Step) -> Any:
+    def take(self, step: Step) -> Awaitable[Any]:
         """Take a step, and return when it is on the disk."""
         if self._commits is None:
             raise LedgerError(
                 f"{self.path} is not open: use `async with`, or call `await ledger.open()`"
             )
-        return await self._commits.take(step)
+        return self._commits.take(step)
 
     def _commit(self, store: GroupedStore, group: Sequence[Waiting]) -> set[str]:
         """Take steps in one transaction, and give what they touched; all of them or none."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
@@ -128,7 +127,7 @@ class SteppedLedger(ABC):
         self._news = news or News()
 
     @abstractmethod
-    async def take(self, step: Step) -> Any:
+    def take(self, step: Step) -> Awaitable[Any]:
         """Take a step, and return when it is as durable as this ledger makes it."""
 
     def _run(
@@ -181,7 +180,7 @@ class SteppedLedger(ABC):
         timeout: float = math.inf,
     ) -> Submission | None:
         """Make an intent durable, and give None; or give what came of it before."""
-        with suppress(UnderWay):
+        try:
             # Nearly no key is under way: to listen for news would be for nothing.
             return await self._run(
                 Steps.begin,
@@ -189,6 +188,8 @@ class SteppedLedger(ABC):
                 resend_in_doubt=resend_in_doubt,
                 ignore_opt_out=ignore_opt_out,
             )
+        except UnderWay:
+            pass  # and what is raised from here on has nothing to do with it
         with anyio.fail_after(timeout):
             return await self._begin_later(intent, ignore_opt_out=ignore_opt_out)
 
