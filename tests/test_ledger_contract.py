@@ -222,6 +222,33 @@ async def test_what_was_not_sent_is_begun_again(ledger: Ledger) -> None:
     assert await ledger.begin(intent()) == accepted()
 
 
+USUAL = {"STATUS": "Success", "TRACKINGID": "T", "TO": TO}
+ANSWERS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "empty": {},
+    "usual": USUAL,
+    "another number": {**USUAL, "TO": "5551234888"},
+    "no digits": {**USUAL, "TO": '"'},
+    "no number": {**USUAL, "TO": {"@x": "1", "#text": TO}},
+    "half a number": {"STATUS": "Success", "TRACKINGID": "T"},
+    "more": {**USUAL, "NOTE": "x"},
+    "another word": {**USUAL, "STATUS": "SUCCESS"},
+    "another tracking id": {**USUAL, "TRACKINGID": " T "},
+}
+
+
+@pytest.mark.parametrize("raw", ANSWERS.values(), ids=ANSWERS)
+async def test_an_answer_is_given_again_as_it_came(
+    ledger: Ledger, raw: dict[str, Any] | None
+) -> None:
+    """Whether the answer is the usual one, of which less is kept, or any other."""
+    submission = Submission(state=S.ACCEPTED, tracking_id="T", raw=raw)
+    await sent(ledger, "k", submission)
+    known = await ledger.known(intent())
+    assert known == submission
+    assert known.raw == raw
+
+
 @pytest.mark.parametrize("submission", [None, NOT_SENT, accepted(), REJECTED, DOUBT])
 async def test_a_key_with_other_content_is_refused(
     ledger: Ledger, submission: Submission | None

@@ -20,8 +20,7 @@ Rules:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
@@ -29,7 +28,7 @@ from ..errors import LedgerError, RecipientOptedOut, SkycoreError
 from ..ledger.base import Intent, MessageState, Submission, known_or_conflict
 from ..ledger.commits import Waiting
 from ..ledger.opt_outs import OptOut
-from ..ledger.reading import submission_in
+from ..ledger.reading import raw_column, submission_in
 from ..ledger.receipts import SETTLE_WITHIN
 from ..ledger.steps import Step, UnderWay
 from .receipts import Receipts
@@ -231,7 +230,7 @@ class Store(Receipts):
                 [submission.code for submission in given],
                 [submission.info for submission in given],
                 [submission.http_status for submission in given],
-                [_json(submission.raw) for submission in given],
+                [raw_column(submission) for submission in given],
                 self._clock(),
                 self._holder,
             ),
@@ -273,10 +272,6 @@ def _known(waiting: Waiting, row: Sequence[Any]) -> Submission | None:
         submission_in(columns),
         resend_in_doubt=waiting.step.settings["resend_in_doubt"],
     )
-
-
-def _json(raw: Mapping[str, Any] | None) -> str | None:
-    return None if raw is None else json.dumps(raw)
 
 
 @contextmanager

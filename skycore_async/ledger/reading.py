@@ -157,7 +157,7 @@ def submission_in(row: Sequence[Any]) -> Submission:
         code=code,
         info=info,
         http_status=http_status,
-        raw=None if raw is None else json.loads(raw),
+        raw=None if raw is None else _answer(json.loads(raw), tracking_id),
     )
 
 
@@ -169,5 +169,24 @@ def submission_columns(submission: Submission) -> tuple[Any, ...]:
         submission.code,
         submission.info,
         submission.http_status,
-        None if submission.raw is None else json.dumps(submission.raw),
+        raw_column(submission),
     )
+
+
+def raw_column(submission: Submission) -> str | None:
+    """Write what the API answered, as JSON; of what it answers nearly always, the number alone."""
+    raw = submission.raw
+    if raw is None:
+        return None
+    to = raw.get("TO")
+    if isinstance(to, str) and to.isdecimal() and raw == _usual(submission.tracking_id, to):
+        return f'"{to}"'
+    return json.dumps(raw)
+
+
+def _answer(raw: Any, tracking_id: str | None) -> dict[str, Any]:
+    return _usual(tracking_id, raw) if isinstance(raw, str) else dict(raw)
+
+
+def _usual(tracking_id: str | None, to: str) -> dict[str, Any]:
+    return {"STATUS": "Success", "TRACKINGID": tracking_id, "TO": to}
