@@ -17,7 +17,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Self
 
 import anyio
@@ -58,34 +58,40 @@ class Journal:
             return _not_begun(message, error)
         return None if known is None else outcome_of(message, resolved.to, known)
 
-    async def keep(
-        self,
-        message: SMS,
-        resolved: SMS,
-        settings: Settings,
-        send: Callable[[], Awaitable[Outcome]],
-        *,
-        deadline: float,
-    ) -> Outcome:
-        """Call `send` between an intent and an outcome that the ledger keeps.
+    async def begin(
+        self, message: SMS, resolved: SMS, settings: Settings, *, deadline: float
+    ) -> Intent | Outcome:
+        """Make the intent to send a message durable and give it, for `finish`.
 
         Where the ledger knows the message already, gives what came of it instead.
         """
         intent = self._intent(resolved)
         try:
-            known = await self._begin(intent, settings, deadline)
+            if self._unwritten:
+                await self.write_what_is_left()
+            known = await self._ledger.begin(
+                intent,
+                resend_in_doubt=settings.resend_in_doubt,
+                ignore_opt_out=settings.ignore_opt_out,
+                timeout=deadline - anyio.current_time(),
+            )
+        except TimeoutError:
+            late = OutcomeUnknown("the same key is still under way, sent by another task")
+            return _not_begun(message, late)
         except SkycoreError as error:
             return _not_begun(message, error)
-        if known is not None:
-            return outcome_of(message, resolved.to, known)
+        return intent if known is None else outcome_of(message, resolved.to, known)
+
+    async def finish(self, intent: Intent, outcome: Outcome) -> None:
+        """Make durable what came of a message, now or as soon as that can be."""
+        submission = submission_of(outcome)
         try:
-            outcome = await send()
-        except Exception:
-            broken = OutcomeUnknown("the exchange was broken off")
-            await self._finish(intent, Failed(message=message, error=broken))
-            raise
-        await self._finish(intent, outcome)
-        return outcome
+            await self._ledger.finish(intent.key, submission)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
+            if not isinstance(error, Postponed):
+                self._unwritten.append((intent.key, submission))
+            key = intent.key.replace(intent.to, masked(intent.to))
+            _log.error("the outcome of the message %r was not recorded: %s", key, error)
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
@@ -95,32 +101,6 @@ class Journal:
             while self._unwritten:
                 await self._ledger.finish(*self._unwritten[0])
                 self._unwritten.popleft()
-
-    async def _begin(
-        self, intent: Intent, settings: Settings, deadline: float
-    ) -> Submission | None:
-        if self._unwritten:
-            await self.write_what_is_left()
-        try:
-            return await self._ledger.begin(
-                intent,
-                resend_in_doubt=settings.resend_in_doubt,
-                ignore_opt_out=settings.ignore_opt_out,
-                timeout=deadline - anyio.current_time(),
-            )
-        except TimeoutError:
-            late = "the same key is still under way, sent by another task"
-            raise OutcomeUnknown(late) from None
-
-    async def _finish(self, intent: Intent, outcome: Outcome) -> None:
-        submission = submission_of(outcome)
-        try:
-            await self._ledger.finish(intent.key, submission)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
-            if not isinstance(error, Postponed):
-                self._unwritten.append((intent.key, submission))
-            key = intent.key.replace(intent.to, masked(intent.to))
-            _log.error("the outcome of the message %r was not recorded: %s", key, error)
 
     def _intent(self, resolved: SMS) -> Intent:
         return Intent(

@@ -134,13 +134,18 @@ class Sender:
         try:
             if self.journal is None:
                 return await self._observed(job, started, deadline, abandoned)
-            return await self.journal.keep(
-                job.message,
-                job.resolved,
-                job.settings,
-                lambda: self._observed(job, started, deadline, abandoned),
-                deadline=deadline,
+            begun = await self.journal.begin(
+                job.message, job.resolved, job.settings, deadline=deadline
             )
+            if isinstance(begun, Accepted | Failed):
+                return begun
+            try:
+                outcome = await self._observed(job, started, deadline, abandoned)
+            except Exception:
+                await self.journal.finish(begun, _broken_off(job))
+                raise
+            await self.journal.finish(begun, outcome)
+            return outcome
         finally:
             self.gate.leave()
 
@@ -217,8 +222,7 @@ class Sender:
             outcome = Failed(message=job.message, error=error)
         except BaseException:
             # Only the end of the event loop cancels an exchange.
-            broken = OutcomeUnknown("the exchange was broken off")
-            log_outcome(job, Failed(message=job.message, error=broken))
+            log_outcome(job, _broken_off(job))
             raise
         log_outcome(job, outcome)
         return outcome
@@ -278,6 +282,11 @@ async def _by(
 def _wish(error: Throttled) -> float | None:
     wish = error.retry_after
     return None if wish is None else min(wish, _LONGEST_WISH)
+
+
+def _broken_off(job: Job) -> Failed:
+    broken = OutcomeUnknown("the exchange was broken off")
+    return Failed(message=job.message, error=broken)
 
 
 def _late(job: Job) -> Failed:

@@ -161,14 +161,12 @@ async def _over_lane(
     lane: httpx.AsyncHTTPTransport, request: Request, extensions: _Extensions
 ) -> httpx.Response:
     url = _target(request)
-    # To add these two by itself, httpx would make the headers three times over.
-    headers = [(b"Host", url.netloc)]
-    headers += ((name.encode(), value.encode()) for name, value in request.headers.items())
-    if request.body:
-        headers.append((b"Content-Length", b"%d" % len(request.body)))
-    stream = _Body(request.body)
     made = httpx.Request(
-        request.method, url, headers=headers, stream=stream, extensions=extensions
+        request.method,
+        url,
+        headers=_headers(url.netloc, len(request.body), *request.headers.items()),
+        stream=_Body(request.body),
+        extensions=extensions,
     )
     return await lane.handle_async_request(made)
 
@@ -202,6 +200,16 @@ def _is_loopback(host: str) -> bool:
 @functools.lru_cache(maxsize=8)
 def _url(url: str) -> httpx.URL:
     return httpx.URL(url)
+
+
+@functools.lru_cache(maxsize=1024)
+def _headers(host: bytes, length: int, *named: tuple[str, str]) -> httpx.Headers:
+    """Make the headers of a request, which are those of most others of its length."""
+    # To add these two by itself, httpx would make the headers three times over.
+    headers = [(b"Host", host), *((name.encode(), value.encode()) for name, value in named)]
+    if length:
+        headers.append((b"Content-Length", b"%d" % length))
+    return httpx.Headers(headers)
 
 
 class _Body(httpx.AsyncByteStream):
