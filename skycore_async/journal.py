@@ -25,6 +25,7 @@ import anyio
 from .errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
 from .ledger.base import Intent, Ledger, Submission, content_of, outcome_of, submission_of
 from .ledger.steps import Postponed
+from .loops import now
 from .messages import SMS, Failed, Outcome, masked
 from .settings import Settings
 
@@ -73,7 +74,7 @@ class Journal:
                 intent,
                 resend_in_doubt=settings.resend_in_doubt,
                 ignore_opt_out=settings.ignore_opt_out,
-                timeout=deadline - anyio.current_time(),
+                timeout=deadline - now(),
             )
         except TimeoutError:
             late = OutcomeUnknown("the same key is still under way, sent by another task")

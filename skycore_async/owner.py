@@ -27,6 +27,8 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
+from .loops import event_loop
+
 _log: Final = logging.getLogger("skycore_async")
 
 # asyncio keeps no reference of its own to a task.
@@ -58,7 +60,7 @@ class TaskOwner:
 
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
-        if self._life is not None and self._life.loop is not _event_loop():
+        if self._life is not None and self._life.loop is not event_loop():
             raise self._elsewhere()
         if self.closed:
             raise RuntimeError(f"this {self._of} is closed")
@@ -76,7 +78,7 @@ class TaskOwner:
         life = self._life or self._begin()
         if life.finished.is_set():
             return
-        if life.loop is not _event_loop():
+        if life.loop is not event_loop():
             raise self._elsewhere()
         self.closed = True
         for tell in tuple(self.at_closing):
@@ -119,23 +121,13 @@ class TaskOwner:
             life.finished.set()
 
 
-def _event_loop() -> object:
-    """Give what is one with an event loop; anyio's token would cost ten times as much."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        import trio
-
-        return trio.lowlevel.current_trio_token()
-
-
 class _Life:
     """From the first task to the last, in the event loop in which it is made."""
 
     def __init__(self) -> None:
         self.closing = anyio.Event()
         self.finished = anyio.Event()
-        self.loop = _event_loop()
+        self.loop = event_loop()
         self._group: anyio.abc.TaskGroup | None = None
         self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[object, ...]]] = []
 

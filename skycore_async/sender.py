@@ -33,6 +33,7 @@ from .errors import ConfigurationError, NotSent, OutcomeUnknown, SkycoreError, T
 from .gate import Gate
 from .jobs import Job, job_of, log_outcome
 from .limiter import Limiter
+from .loops import now
 from .messages import SMS, Accepted, Failed, Outcome
 from .owner import TaskOwner
 from .retries import pause_before_retry
@@ -88,7 +89,7 @@ class Sender:
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
         self.owner.check()
-        deadline = anyio.current_time() + settings.timeout
+        deadline = now() + settings.timeout
         job = job_of(message, settings)
         if isinstance(job, Failed):
             return job
@@ -117,7 +118,7 @@ class Sender:
         self, job: Job, started: float, abandoned: Callable[[], bool]
     ) -> Awaitable[Outcome]:
         """Send one message that `gate` let in, from a task of `owner`'s."""
-        deadline = anyio.current_time() + job.settings.timeout
+        deadline = now() + job.settings.timeout
         return self._submit(job, started, deadline, abandoned)
 
     async def _finalize(self) -> None:
@@ -182,7 +183,7 @@ class Sender:
         if abandoned():
             return _called_back(job)
         for attempt in itertools.count(1):
-            left = deadline - anyio.current_time()
+            left = deadline - now()
             if left <= 0:
                 return _late(job)
             outcome = await self._exchange(job, left)
@@ -196,7 +197,7 @@ class Sender:
                 max_attempts=settings.max_attempts,
                 chance=self._chance,
             )
-            if pause is None or anyio.current_time() + pause >= deadline:
+            if pause is None or now() + pause >= deadline:
                 return outcome
             await anyio.sleep(pause)
             if self.owner.closed or abandoned():
@@ -269,12 +270,12 @@ class _Errand:
 
 
 async def _by(
-    deadline: float, now: Callable[[], float | None], wait: Callable[[], Awaitable[float]]
+    deadline: float, at_once: Callable[[], float | None], wait: Callable[[], Awaitable[float]]
 ) -> float | None:
     """Give a turn that comes now or can be waited for, or None where it is not there in time."""
-    if (started := now()) is not None:
+    if (started := at_once()) is not None:
         return started
-    with anyio.move_on_after(deadline - anyio.current_time()):
+    with anyio.move_on_after(deadline - now()):
         return await wait()
     return None
 

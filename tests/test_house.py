@@ -33,6 +33,7 @@ FLOORS = {
         "extras",
         "gate",
         "limiter",
+        "loops",
         "owner",
         "serving",
         "settings",

@@ -246,6 +246,7 @@ async def test_an_answer_is_given_again_as_it_came(
     await sent(ledger, "k", submission)
     known = await ledger.known(intent())
     assert known == submission
+    assert known is not None
     assert known.raw == raw
 
 

@@ -164,7 +164,7 @@ def submission_in(row: Sequence[Any]) -> Submission:
 def submission_columns(submission: Submission) -> tuple[Any, ...]:
     """Give the columns that SUBMISSION names."""
     return (
-        submission.state.value,
+        str(submission.state),
         submission.tracking_id,
         submission.code,
         submission.info,
