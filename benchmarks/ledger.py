@@ -26,7 +26,7 @@ import attrs
 from skycore_async import MessageState, SkycoreClient, SQLiteLedger
 from skycore_async.ledger.base import Intent, Submission
 
-from .harness import Figure, at_least, at_least_absolute, at_most_absolute
+from .harness import Figure, at_least, at_least_absolute, at_most_absolute, medians
 from .memory import peak
 from .sending import KEY, MESSAGE, ROUNDS, per_second, send_all
 from .server import running
@@ -73,26 +73,22 @@ def _durable_steps() -> float:
     return _in_a_new_ledger(functools.partial(fill, count=STEPS // 2), STEPS)
 
 
-async def _with_and_without(url: str, *, count: int = 1000, rounds: int = 31) -> list[float]:
-    """Give the median messages per second of two clients, of which the first keeps a ledger.
+def _sent(url: str, *, with_ledger: bool, count: int = 2000) -> float:
+    """Send through `send_many` over the default transport, and give messages per second."""
+    messages = (attrs.evolve(MESSAGE, key=f"order-{number}") for number in range(count))
 
-    Both are open all the time and send by turns, in many short rounds, over the default
-    transport: what is to be told is less than a machine's pace may change in a few seconds.
-    """
-    async with AsyncExitStack() as stack:
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "ledger.db")
-        clients = [
-            await stack.enter_async_context(
+    async def run() -> float:
+        async with AsyncExitStack() as stack:
+            ledger = None
+            if with_ledger:
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "ledger.db")
+                ledger = await stack.enter_async_context(SQLiteLedger(path))
+            client = await stack.enter_async_context(
                 SkycoreClient(api_key=KEY, base_url=url, max_in_flight=CALLERS, ledger=ledger)
             )
-            for ledger in (await stack.enter_async_context(SQLiteLedger(path)), None)
-        ]
-        rates: list[list[float]] = [[], []]
-        for turn in range(1 + rounds):
-            for client, measured in zip(clients, rates, strict=True):
-                messages = (attrs.evolve(MESSAGE, key=f"{turn}-{n}") for n in range(count))
-                measured.append(await per_second(send_all(client, messages), count))
-    return [statistics.median(measured[1:]) for measured in rates]  # after one to warm up
+            return await per_second(send_all(client, messages), count)
+
+    return anyio.run(run)
 
 
 async def _record(path: Path, count: int) -> None:
@@ -126,7 +122,11 @@ def measure() -> Iterator[Figure]:
     """Send with a ledger and without, count durable steps, and hold a million messages."""
     # First, as what fills a process and its disk with records slows what comes after it.
     with running() as url:
-        mine, plain = anyio.run(_with_and_without, url)
+        mine, plain = medians(
+            functools.partial(_sent, url, with_ledger=True),
+            functools.partial(_sent, url, with_ledger=False),
+            rounds=21,
+        )
     measured = f"SQLiteLedger, {CALLERS} in flight"
     yield at_least(0.85, measured, ours=mine, theirs=plain, unit="msg/s", against="no ledger")
     steps = statistics.median(_durable_steps() for _ in range(ROUNDS))
