@@ -41,6 +41,7 @@ from fault_server import (
     Script,
     Secure,
     Send,
+    Step,
     answer,
     chunked,
     html,
@@ -457,6 +458,33 @@ async def test_a_caller_cancelled_at_a_fault_costs_nothing(
         assert name_in_log(Accepted) in second
         assert server.connections == 2
         assert len(server.requests) == row.script.count(Read()) + 1
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize("reached", [Arrive(), Read()], ids=["on its way", "read"])
+@pytest.mark.parametrize("end", [(Finish(), Hang()), (Reset(),)], ids=["FIN", "RST"])
+async def test_a_caller_cancelled_at_the_end_of_a_connection_in_use_again_costs_nothing(
+    open_client: OpenClient,
+    end: Script,
+    reached: Step,
+    cancel: Cancel,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The doubt is logged, nothing is sent for it again, and the next has another connection."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    with FaultServer((*ANSWERED, reached, Hold(), *end), ANSWERED) as server:
+        async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+            await send(client)
+            await cancel(lambda: outcome(client), lambda: server.is_holding)
+            assert len(logged(caplog)) == 1
+            server.let_go()
+            await until(lambda: len(logged(caplog)) > 1)
+            await send(client)
+        names = [Accepted, OutcomeUnknown, Accepted]
+        said = zip(logged(caplog), map(name_in_log, names), strict=True)
+        assert all(name in line for line, name in said)
+        assert server.connections == 2
+        assert len(server.requests) == 2 + isinstance(reached, Read)
 
 
 @BOTH_CANCELS
