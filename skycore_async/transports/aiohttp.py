@@ -132,12 +132,7 @@ class AiohttpTransport:
         try:
             with Deadline(self._deadlines, timeout):
                 try:
-                    response = await sessions.request(request, proxy=self._proxy)
-                    try:
-                        answer = await _read(response)
-                    finally:
-                        if not response.closed:  # as it is, once it was read to its end
-                            response.close()
+                    answer = await _answer(sessions.request(request, proxy=self._proxy))
                 except Exception as fault:  # noqa: BLE001 - whatever it is, it is in doubt
                     failure = failed(fault, not_sent=progress.proves_not_sent(fault))
                 else:
@@ -221,6 +216,16 @@ def _proxy(proxy: str) -> yarl.URL:
     if url is None or url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError("proxy: it is no http or https URL")
     return url
+
+
+async def _answer(asked: Awaitable[aiohttp.ClientResponse]) -> Response:
+    # Here, and not where the error is raised, whose frame has no local that knows the URL.
+    response = await asked
+    try:
+        return await _read(response)
+    finally:
+        if not response.closed:  # as it is, once it was read to its end
+            response.close()
 
 
 async def _read(response: aiohttp.ClientResponse) -> Response:
