@@ -206,13 +206,8 @@ _content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if fiel
 
 
 def content_of(resolved: SMS) -> bytes:
-    """Give the digest by which the same key with other content is told.
-
-    No field has a NUL in it.  One that SMS may get some day is the last, and where it
-    is not given, the digest is what it was.
-    """
-    said = "\0".join([value or "" for value in _content(resolved)]).rstrip("\0")
-    return blake2b(said.encode(), digest_size=16).digest()
+    """Give the digest by which the same key with other content is told."""
+    return blake2b(repr(_content(resolved)).encode(), digest_size=16).digest()
 
 
 def known_or_conflict(
