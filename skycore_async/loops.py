@@ -1,4 +1,4 @@
-"""The event loop that runs, and its time, by the short way.
+"""The event loop that runs and its time, by the short way, and what is said in another.
 
 anyio's own way to either costs many times as much, and every message asks.
 """
@@ -26,3 +26,8 @@ def now() -> float:
         return asyncio.get_running_loop().time()
     except RuntimeError:
         return anyio.current_time()
+
+
+def elsewhere(of: str) -> RuntimeError:
+    """Make the error for a use in another event loop than that in which it began."""
+    return RuntimeError(f"this {of} belongs to another event loop; make one for each event loop")

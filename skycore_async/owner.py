@@ -27,7 +27,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from .loops import event_loop
+from .loops import elsewhere, event_loop
 
 _log: Final = logging.getLogger("skycore_async")
 
@@ -61,7 +61,7 @@ class TaskOwner:
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
         if self._life is not None and self._life.loop is not event_loop():
-            raise self._elsewhere()
+            raise elsewhere(self._of)
         if self.closed:
             raise RuntimeError(f"this {self._of} is closed")
 
@@ -79,17 +79,12 @@ class TaskOwner:
         if life.finished.is_set():
             return
         if life.loop is not event_loop():
-            raise self._elsewhere()
+            raise elsewhere(self._of)
         self.closed = True
         for tell in tuple(self.at_closing):
             tell()
         life.closing.set()
         await life.finished.wait()
-
-    def _elsewhere(self) -> RuntimeError:
-        return RuntimeError(
-            f"this {self._of} belongs to another event loop; make one for each event loop"
-        )
 
     def _begin(self) -> _Life:
         life = self._life = _Life()

@@ -27,6 +27,7 @@ import httpx
 
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..extras import missing
+from ..loops import elsewhere
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .deadlines import Deadline, Deadlines
 from .faults import failed, mask_keys_in_logs, timed_out
@@ -85,7 +86,8 @@ class AiohttpTransport:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""
         if self._closed:
             raise RuntimeError("this transport is closed")
-        sessions = self._sessions_here(request.headers)
+        self._check_loop()
+        sessions = self._sessions or self._begin(request.headers)
         if timeout <= 0:
             raise timed_out(timeout, not_sent=True)
         if len(request.target) > _MAX_URL:
@@ -102,27 +104,27 @@ class AiohttpTransport:
         """Close the connections; where an exchange is under way, when the last one has ended."""
         self._closed = True
         if self._sessions is not None:
-            sessions = self._sessions_here({})
+            self._check_loop()
             if not self._in_flight:
-                await self._close(sessions)
+                await self._close(self._sessions)
 
     def __del__(self) -> None:
         # A program that ends without closing is not scolded for it by aiohttp.
         if self._sessions is not None:
             self._sessions.detach()
 
-    def _sessions_here(self, headers: Mapping[str, str]) -> _Sessions:
+    def _check_loop(self) -> None:
         loop = _running_loop()
-        if self._sessions is None:
+        if self._loop is None:
             self._loop = loop
-            connector = WitnessConnector(
-                limit=self._max_in_flight, ssl=self._verify, keepalive_timeout=KEEPALIVE_EXPIRY
-            )
-            self._sessions = _Sessions(connector, headers)
         elif self._loop is not loop:
-            raise RuntimeError(
-                "this transport belongs to another event loop; make one for each event loop"
-            )
+            raise elsewhere("transport")
+
+    def _begin(self, headers: Mapping[str, str]) -> _Sessions:
+        connector = WitnessConnector(
+            limit=self._max_in_flight, ssl=self._verify, keepalive_timeout=KEEPALIVE_EXPIRY
+        )
+        self._sessions = _Sessions(connector, headers)
         return self._sessions
 
     async def _exchange(self, sessions: _Sessions, request: Request, timeout: float) -> Response:
