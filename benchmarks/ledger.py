@@ -62,9 +62,7 @@ def _in_a_new_ledger(steps: Callable[[SQLiteLedger], Awaitable[None]], count: in
     async def run() -> float:
         with tempfile.TemporaryDirectory() as directory:
             async with SQLiteLedger(Path(directory, "ledger.db")) as ledger:
-                began = time.perf_counter()
-                await steps(ledger)
-                return count / (time.perf_counter() - began)
+                return await per_second(steps(ledger), count)
 
     return anyio.run(run)
 

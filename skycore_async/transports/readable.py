@@ -5,15 +5,10 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-
-class HasFileno(Protocol):
-    """A socket, or what an event loop gives out for one."""
-
-    def fileno(self) -> int:
-        """Give the socket's number, which is negative once it is closed."""
-        ...
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
 
 
 class Readiness:
