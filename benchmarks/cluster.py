@@ -30,16 +30,16 @@ import attrs
 import psycopg
 
 from skycore_async import SMS, MessageState, Notification, Request, Response, SkycoreClient
-from skycore_async.cluster import queue
-from skycore_async.cluster.campaigns import load
-from skycore_async.cluster.database import Database
-from skycore_async.cluster.desk import Desk
-from skycore_async.cluster.ledger import PostgresLedger
-from skycore_async.cluster.progress import progress
-from skycore_async.cluster.worker import Worker
-from skycore_async.receiver import PostbackReceiver
-from skycore_async.serving import ServerThread
+from skycore_async.campaigns import queue
+from skycore_async.campaigns.campaigns import load
+from skycore_async.campaigns.progress import progress
+from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.campaigns.worker import Worker
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.postgres.connection import Database
+from skycore_async.receiving.receiver import PostbackReceiver
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from skycore_async.simulator.asgi_thread import ServerThread
 
 from . import postgres
 from .harness import Figure, at_least_absolute, at_most_absolute
@@ -244,7 +244,7 @@ class _AtOnce:
 
 async def _drain(dsn: str) -> None:
     database = Database(dsn)
-    desk = Desk(database)
+    session = DatabaseSession(database)
     async with (
         PostgresLedger(dsn) as ledger,
         queue.Procrastinate(database) as engine,
@@ -253,7 +253,7 @@ async def _drain(dsn: str) -> None:
         ) as client,
     ):
         worker = Worker(
-            desk=desk,
+            session=session,
             engine=engine,
             ledger=ledger,
             client=client,
@@ -261,7 +261,7 @@ async def _drain(dsn: str) -> None:
             drain=True,
         )
         await worker.run()
-    await desk.aclose()
+    await session.aclose()
 
 
 def rate(server: postgres.Server, *, workers: int, count: int = FAST_COUNT) -> float:

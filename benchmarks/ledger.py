@@ -24,7 +24,7 @@ import anyio
 import attrs
 
 from skycore_async import MessageState, SkycoreClient, SQLiteLedger
-from skycore_async.ledger.base import Intent, Submission
+from skycore_async.ledger.model import SendIntent, Submission
 
 from .harness import Figure, at_least, at_least_absolute, at_most_absolute, medians
 from .memory import peak
@@ -45,7 +45,9 @@ async def fill(ledger: SQLiteLedger, count: int) -> None:
     async def caller() -> None:
         for number in numbers:
             key, to, tracking_id = f"order-{number}", f"1555{number:07}", f"SMS_{number}"
-            intent = Intent(key=key, content=bytes(16), to=to, from_="60856", began=time.time())
+            intent = SendIntent(
+                key=key, content=bytes(16), to=to, from_="60856", started_at=time.time()
+            )
             assert await ledger.begin(intent) is None
             raw = {"STATUS": "Success", "TRACKINGID": tracking_id, "TO": to}
             state = MessageState.ACCEPTED

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 
 from skycore_async import AiohttpTransport
-from skycore_async.extras import missing
+from skycore_async.runtime.extras import missing
 
 from .harness import Figure, at_least, medians
 from .sending import MESSAGE, ROUNDS, many, ours, per_second

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from skycore_async.cluster.schema import migrate
+from skycore_async.postgres.schema import migrate
 
 with warnings.catch_warnings():
     # Its lock file has no better place than a temporary directory.

@@ -26,7 +26,7 @@ import anyio
 import attrs
 
 from skycore_async import MessageState, SQLiteLedger
-from skycore_async.receiver import PostbackReceiver
+from skycore_async.receiving.receiver import PostbackReceiver
 
 from .harness import Figure, at_least_absolute, at_most_absolute
 from .ledger import fill

@@ -25,9 +25,9 @@ import anyio
 import attrs
 
 from skycore_async import SMS, MessageState, Notification, SkycoreClient, SQLiteLedger
-from skycore_async.receiver import PostbackReceiver
-from skycore_async.serving import ServerThread
+from skycore_async.receiving.receiver import PostbackReceiver
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from skycore_async.simulator.asgi_thread import ServerThread
 
 from .harness import Figure, at_most_absolute
 

@@ -26,8 +26,8 @@ from skycore_async import (
     Response,
     SkycoreClient,
     Transport,
-    wire,
 )
+from skycore_async.protocol import requests
 
 from .harness import Figure, at_least, at_most_absolute, medians
 from .server import SUCCESS, running
@@ -101,7 +101,7 @@ def plain_httpx(url: str, *, count: int, in_flight: int) -> float:
         async with httpx.AsyncClient(limits=limits, timeout=60) as client:
 
             async def send() -> None:
-                body = wire.post_body(MESSAGE, api_key=KEY)
+                body = requests.post_body(MESSAGE, api_key=KEY)
                 _parse((await client.post(url, content=body, headers=FORM)).content)
 
             return await per_second(many(send, count=count, in_flight=in_flight), count)
@@ -117,7 +117,7 @@ def hand_written_aiohttp(url: str, *, count: int, in_flight: int) -> float:
         async with aiohttp.ClientSession(connector=connector) as session:
 
             async def send() -> None:
-                body = wire.post_body(MESSAGE, api_key=KEY)
+                body = requests.post_body(MESSAGE, api_key=KEY)
                 async with session.post(url, data=body, headers=FORM) as response:
                     _parse(await response.read())
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .client import SkycoreClient
-    from .cluster.ledger import PostgresLedger
-    from .cluster.limiter import PostgresLimiter
     from .codes import DeliveryState, FailureReason, Scope
     from .errors import (
         AuthenticationFailed,
         BillingProblem,
+        CampaignError,
         ConfigurationError,
         InvalidCampaign,
         InvalidMessage,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         InvalidText,
         KeyConflict,
         LedgerError,
+        LedgerInUse,
         NotSent,
         NotSubscribed,
         OperatorNotSupported,
@@ -40,26 +40,29 @@ if TYPE_CHECKING:
         SkycoreError,
         Throttled,
     )
-    from .ledger.base import Delivery, Ledger, MessageState, Summary
-    from .ledger.memory import MemoryLedger
-    from .ledger.sqlite import SQLiteLedger
-    from .limiter import Limiter, RateLimiter
-    from .messages import (
-        SMS,
-        Accepted,
+    from .ledger.model import Delivery, Ledger, MessageState, SendIntent, Submission, Summary
+    from .ledger.postgres.ledger import PostgresLedger
+    from .ledger.sqlite.ledger import SQLiteLedger
+    from .ledger.sqlite.memory import MemoryLedger
+    from .limits.base import Limiter
+    from .limits.local import RateLimiter
+    from .limits.postgres import PostgresLimiter
+    from .messages import SMS, Accepted, Failed, Outcome
+    from .notifications import (
         DeliveryReceipt,
-        Failed,
         InboundSMS,
         Notification,
-        Outcome,
         SentNotification,
         SubscriptionChange,
         UnknownNotification,
     )
     from .postbacks import parse_postback
-    from .receiver import PostbackReceiver
+    from .protocol.segments import Encoding, NonGSMCharacter, Segments, segments
+    from .receiving.receiver import PostbackReceiver
+    from .sending.bulk import BulkSend
+    from .sending.settings import Method, Options
+    from .sending.sources import Source
     from .telemetry import Telemetry
-    from .text import Encoding, NonGSMCharacter, Segments, segments
     from .transports.aiohttp import AiohttpTransport
     from .transports.base import Request, Response, Transport
     from .transports.httpx import HttpxTransport
@@ -71,6 +74,8 @@ __all__ = [
     "AiohttpTransport",
     "AuthenticationFailed",
     "BillingProblem",
+    "BulkSend",
+    "CampaignError",
     "ConfigurationError",
     "Delivery",
     "DeliveryReceipt",
@@ -89,14 +94,17 @@ __all__ = [
     "KeyConflict",
     "Ledger",
     "LedgerError",
+    "LedgerInUse",
     "Limiter",
     "MemoryLedger",
     "MessageState",
+    "Method",
     "NonGSMCharacter",
     "NotSent",
     "NotSubscribed",
     "Notification",
     "OperatorNotSupported",
+    "Options",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
@@ -114,10 +122,13 @@ __all__ = [
     "SQLiteLedger",
     "Scope",
     "Segments",
+    "SendIntent",
     "SendingHalted",
     "SentNotification",
     "SkycoreClient",
     "SkycoreError",
+    "Source",
+    "Submission",
     "SubscriptionChange",
     "Summary",
     "Telemetry",
@@ -131,29 +142,37 @@ __all__ = [
 
 _ROOMS: Final = {
     "client": ("SkycoreClient",),
-    "cluster.ledger": ("PostgresLedger",),
-    "cluster.limiter": ("PostgresLimiter",),
+    "ledger.postgres.ledger": ("PostgresLedger",),
+    "limits.postgres": ("PostgresLimiter",),
     "codes": ("DeliveryState", "FailureReason", "Scope"),
-    "ledger.base": ("Delivery", "Ledger", "MessageState", "Summary"),
-    "ledger.memory": ("MemoryLedger",),
-    "ledger.sqlite": ("SQLiteLedger",),
-    "limiter": ("Limiter", "RateLimiter"),
-    "messages": (
-        "SMS",
-        "Accepted",
+    "ledger.model": (
+        "Delivery",
+        "Ledger",
+        "MessageState",
+        "SendIntent",
+        "Submission",
+        "Summary",
+    ),
+    "ledger.sqlite.memory": ("MemoryLedger",),
+    "ledger.sqlite.ledger": ("SQLiteLedger",),
+    "limits.base": ("Limiter",),
+    "limits.local": ("RateLimiter",),
+    "messages": ("SMS", "Accepted", "Failed", "Outcome"),
+    "notifications": (
         "DeliveryReceipt",
-        "Failed",
         "InboundSMS",
         "Notification",
-        "Outcome",
         "SentNotification",
         "SubscriptionChange",
         "UnknownNotification",
     ),
     "postbacks": ("parse_postback",),
-    "receiver": ("PostbackReceiver",),
+    "receiving.receiver": ("PostbackReceiver",),
+    "sending.bulk": ("BulkSend",),
+    "sending.settings": ("Method", "Options"),
+    "sending.sources": ("Source",),
     "telemetry": ("Telemetry",),
-    "text": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
+    "protocol.segments": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
     "transports.aiohttp": ("AiohttpTransport",),
     "transports.base": ("Request", "Response", "Transport"),
     "transports.httpx": ("HttpxTransport",),

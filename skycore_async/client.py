@@ -22,22 +22,23 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import attrs
 
-from . import wire
-from .bulk import Bulk
 from .errors import ConfigurationError
-from .limiter import Limiter, RateLimiter
+from .limits.base import Limiter
+from .limits.local import RateLimiter
 from .messages import SMS, Accepted
-from .secret import Secret
-from .sender import Sender
-from .settings import Method, Options, Settings, checked_key
-from .sources import Source
+from .protocol import requests
+from .runtime.secret import Secret
+from .sending.bulk import BulkSend
+from .sending.dispatcher import Sender
+from .sending.settings import Method, Options, Settings, checked_key
+from .sending.sources import Source
 from .transports.base import Transport
 
 if TYPE_CHECKING:
     import httpx
 
-    from .journal import Journal
-    from .ledger.base import Ledger
+    from .ledger.model import Ledger
+    from .sending.recording import Recorder
     from .telemetry import Telemetry
 
 
@@ -99,7 +100,7 @@ class SkycoreClient:
             from_=from_ or os.environ.get("SKYCORE_FROM") or None,
             campaign_ref=campaign_ref,
             enforce_campaign_check=enforce_campaign_check,
-            base_url=base_url or os.environ.get("SKYCORE_BASE_URL") or wire.ENDPOINT,
+            base_url=base_url or os.environ.get("SKYCORE_BASE_URL") or requests.ENDPOINT,
             timeout=timeout,
             max_attempts=max_attempts,
             max_segments=max_segments,
@@ -196,7 +197,7 @@ class SkycoreClient:
 
     def send_many(
         self, messages: Source, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
-    ) -> Bulk:
+    ) -> BulkSend:
         """Send many messages, and give their outcomes as they complete.
 
             async with client.send_many(messages) as outcomes:
@@ -205,14 +206,14 @@ class SkycoreClient:
 
         `messages` is an iterable or async iterable of `SMS`, and is read only as
         fast as they can be sent.  A message that fails is a `Failed` among the
-        outcomes and stops nothing; see `Bulk` for what does.
+        outcomes and stops nothing; see `BulkSend` for what does.
 
         With a ledger, the same messages with the same keys can be given again
         after a crash: only what was not sent is sent, the outcome of the rest is
         given again.  For the other arguments see `send_sms`.
         """
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
-        return Bulk(self._sender, settings, messages, in_flight=self._max_in_flight)
+        return BulkSend(self._sender, settings, messages, in_flight=self._max_in_flight)
 
     def _with_word(self, resend_in_doubt: bool, ignore_opt_out: bool) -> Settings:
         if not (resend_in_doubt or ignore_opt_out):
@@ -249,12 +250,12 @@ class SkycoreClient:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
-def _journal(ledger: Ledger | None) -> Journal | None:
+def _journal(ledger: Ledger | None) -> Recorder | None:
     if ledger is None:
         return None
-    from .journal import Journal
+    from .sending.recording import Recorder
 
-    return Journal(ledger)
+    return Recorder(ledger)
 
 
 def _choose(

@@ -1,10 +1,12 @@
 """Every way in which sending can fail, told apart by what it says of the message.
 
     SkycoreError
+    ├── CampaignError                      there is no such campaign, or it cannot be changed so
     ├── ConfigurationError (ValueError)    the client cannot work as set up
     ├── InvalidMessage (ValueError)        refused here; nothing was sent
     │   └── KeyConflict (ValueError)       its key was used for other content
     ├── LedgerError                        the ledger cannot be opened, read or written
+    │   └── LedgerInUse                    another process has it open
     ├── NotSent                            proven not sent; safe to send again
     │   ├── RecipientOptedOut              the number may not be sent to
     │   ├── SendingHalted                  the account was refused; nothing more is sent
@@ -82,6 +84,10 @@ class ConfigurationError(SkycoreError, ValueError):
     """The client cannot work as it was set up, as when it has no API key."""
 
 
+class CampaignError(SkycoreError):
+    """There is no such campaign, or it cannot be changed so; the text says why."""
+
+
 class InvalidMessage(SkycoreError, ValueError):
     """The message was refused before anything was sent.
 
@@ -102,6 +108,10 @@ class KeyConflict(InvalidMessage):
 
 class LedgerError(SkycoreError):
     """The ledger cannot be opened, read or written; the text says why and what to do."""
+
+
+class LedgerInUse(LedgerError):
+    """Another process has the ledger open, or another ledger in this one."""
 
 
 class NotSent(SkycoreError):

@@ -26,16 +26,9 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from . import xml
-from .codes import (
-    CODE_STATES,
-    STATUS_TEXTS,
-    DeliveryState,
-    FailureReason,
-    carrier_status,
-)
+from .codes import CODE_STATES, STATUS_TEXTS, DeliveryState, FailureReason, carrier_status
 from .errors import PostbackError
-from .messages import (
+from .notifications import (
     DeliveryReceipt,
     InboundSMS,
     Notification,
@@ -43,6 +36,7 @@ from .messages import (
     SubscriptionChange,
     UnknownNotification,
 )
+from .protocol import safe_xml
 
 _FORM_FIELD: Final = re.compile(rb"(?:^|&)xml=", re.IGNORECASE)
 _Fields = dict[str, Any]
@@ -59,8 +53,8 @@ def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
     larger than 1 MiB.
     """
     try:
-        root, tree = xml.parse(_document(body))
-    except xml.XMLRefused as error:
+        root, tree = safe_xml.parse(_document(body))
+    except safe_xml.XMLRefused as error:
         raise PostbackError(f"this body is no postback: {error}") from error
     take_apart = _ROOTS.get(root.upper())
     if take_apart is None:
@@ -76,10 +70,10 @@ def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
 def _document(body: bytes | str) -> bytes | str:
     if body.startswith("<") if isinstance(body, str) else body.startswith(b"<"):
         return body
-    if len(body) > xml.MAX_BYTES:
-        raise PostbackError(f"this body is no postback: larger than {xml.MAX_BYTES:,} bytes")
+    if len(body) > safe_xml.MAX_BYTES:
+        raise PostbackError(f"this body is no postback: larger than {safe_xml.MAX_BYTES:,} bytes")
     encoded = body if isinstance(body, bytes) else body.encode(errors="surrogatepass")
-    encoded = encoded.lstrip(xml.BEFORE_DOCUMENT)
+    encoded = encoded.lstrip(safe_xml.BEFORE_DOCUMENT)
     if not encoded:
         raise PostbackError("this body is no postback: it is empty")
     field = _FORM_FIELD.search(encoded.partition(b"<")[0])
@@ -118,7 +112,7 @@ _ROOTS: Final[dict[str, Callable[[Any], list[_Fields]]]] = {
 def _node(element: Any) -> _Fields:
     """Give xmltodict's value of an element as a dict, without the indentation in it."""
     node: _Fields = element if type(element) is dict else {"#text": element or ""}
-    if "#text" in node and not node["#text"].strip(xml.WHITE_SPACE):
+    if "#text" in node and not node["#text"].strip(safe_xml.WHITE_SPACE):
         del node["#text"]
     return node
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .extras import missing
+from .runtime.extras import missing
 
 if TYPE_CHECKING:
     from .simulator import Simulator

@@ -24,8 +24,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .codes import API_ERRORS
-from .extras import missing
-from .messages import Accepted, Notification, Outcome
+from .messages import Accepted, Outcome
+from .notifications import Notification
+from .runtime.extras import missing
 from .version import __version__
 
 try:

@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from fault_server import client_context
 from hypothesis import settings as hypothesis_settings
 
 from benchmarks import postgres
 from skycore_async import AiohttpTransport, HttpxTransport, SkycoreClient
+from tests.support.fault_server import client_context
 
 # How long a case takes says more of the machine than of the code; and a gate
 # that judges a change tries the same cases each time, and fewer of them.

@@ -1,5 +1,5 @@
 """`python -m skycore_async.cli` is `skycore`."""
 
-from . import main
+from ..cli import main
 
 main()

@@ -10,8 +10,8 @@ from typing import Final
 
 import attrs
 
-from ..messages import InboundSMS, Notification, SubscriptionChange
-from .receipts import digits
+from ..notifications import InboundSMS, Notification, SubscriptionChange
+from ..protocol.numbers import digits
 
 _STOP: Final = frozenset(
     {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"}

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from .. import xml
+from ..protocol import safe_xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -131,8 +131,8 @@ def read_form(body: bytes) -> SubmitRequest:
     if not documents:
         raise RequestRefused("E100")
     try:
-        root, fields = xml.parse(documents[0].encode("latin-1"))
-    except xml.XMLRefused as error:
+        root, fields = safe_xml.parse(documents[0].encode("latin-1"))
+    except safe_xml.XMLRefused as error:
         raise RequestRefused("E108") from error
     if root != "REQUEST" or not isinstance(fields, dict):
         raise RequestRefused("E100")

@@ -13,8 +13,8 @@ from typing import Final
 
 import attrs
 
-from .. import xml
 from ..codes import API_ERRORS
+from ..protocol import safe_xml
 from .behaviours import Answer, Behaviour
 
 
@@ -80,7 +80,9 @@ def _throttled(behaviour: Behaviour, _: str, __: str) -> Reply:
 
 
 def _response(**fields: str) -> Reply:
-    lines = [f"\t<{name}>{xml.escape(value)}</{name}>" for name, value in fields.items() if value]
+    lines = [
+        f"\t<{name}>{safe_xml.escape(value)}</{name}>" for name, value in fields.items() if value
+    ]
     return Reply(headers=_XML, body="\n".join(["<RESPONSE>", *lines, " </RESPONSE>"]).encode())
 
 

@@ -17,10 +17,10 @@ from typing import Final
 
 import anyio
 
-from ..extras import missing
-from ..serving import reset, transport_of
+from ..runtime.extras import missing
 from .answers import Ending, Reply
-from .delivery import Delivery
+from .asgi_thread import reset, transport_of
+from .delivery import PostbackDelivery
 from .exchange import METHODS, Decision
 
 try:
@@ -38,7 +38,7 @@ PATH: Final = "/API/wxml/1.3/index.php"
 Decide = Callable[[str, bytes, bytes], Decision]
 
 
-def make_app(decide: Decide, delivery: Delivery, *, time_scale: float) -> Starlette:
+def make_app(decide: Decide, delivery: PostbackDelivery, *, time_scale: float) -> Starlette:
     """Make the application; `decide` gets the method, the query string and the body."""
 
     async def answer(request: Request) -> Response:

@@ -39,7 +39,7 @@ class PostbackAttempt:
     error: str | None
 
 
-class Delivery:
+class PostbackDelivery:
     """Post postbacks to `url` until they are answered with HTTP 200 or given up.
 
     While `url` is None, nothing new is taken in.  With `as_form_field`, a

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 import attrs
 
-from .. import xml
+from ..protocol import safe_xml
 from .behaviours import SENT, Event
 
 MAX_BUNDLE: Final = 300
@@ -124,12 +124,12 @@ _WRITERS: Final[Mapping[PostbackForm, Callable[[Postback], str]]] = {
 
 def _elements(fields: Mapping[str, str]) -> str:
     return "".join(
-        f"<{name}>{xml.escape(value)}</{name}>\n" for name, value in fields.items() if value
+        f"<{name}>{safe_xml.escape(value)}</{name}>\n" for name, value in fields.items() if value
     )
 
 
 def _attribute(value: str) -> str:
-    return xml.escape(value).replace('"', "&quot;")
+    return safe_xml.escape(value).replace('"', "&quot;")
 
 
 def _with_space(time: datetime) -> str:

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from .account import Account
 from .behaviours import BY_LAST_DIGITS, Behaviour
-from .delivery import ANSWER_TIMEOUT, Delivery, PostbackAttempt
+from .delivery import ANSWER_TIMEOUT, PostbackAttempt, PostbackDelivery
 from .exchange import Decision, ReceivedMessage, Skycore
 from .outbox import Outbox
 from .postbacks import PostbackForm
@@ -72,8 +72,8 @@ class Simulator:
         port: int = 0,
         idle_timeout: float = 5.0,
     ) -> None:
-        from ..serving import ServerThread
         from .app import PATH, make_app
+        from .asgi_thread import ServerThread
 
         if time_scale < 0:
             raise ValueError("time_scale is negative")
@@ -85,7 +85,7 @@ class Simulator:
         self._skycore = Skycore(
             account or Account(), behaviours=behaviours, first_id=first_id, time_scale=time_scale
         )
-        self._delivery = Delivery(
+        self._delivery = PostbackDelivery(
             Outbox(time_scale=time_scale, bundling=bundle_postbacks),
             url=_checked(postback_url),
             form=postback_form,

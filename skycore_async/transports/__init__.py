@@ -1,1 +1,1 @@
-"""Roads: ways to get a request out and its answer back."""
+"""The roads to the API, each of which knows whether a byte of a request can have left."""

@@ -26,17 +26,17 @@ import anyio
 import httpx
 
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
-from ..extras import missing
-from ..loops import elsewhere
+from ..runtime.event_loop import elsewhere
+from ..runtime.extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .deadlines import Deadline, Deadlines
-from .faults import failed, mask_keys_in_logs, timed_out
+from .failures import failed, mask_keys_in_logs, timed_out
 
 try:
     import aiohttp
     import yarl
 
-    from .witness import Progress, WitnessConnector, progress_here
+    from .witness import WitnessConnector, WitnessedExchange, progress_here
 except ImportError as error:
     raise missing("aiohttp", error) from error
 
@@ -128,7 +128,7 @@ class AiohttpTransport:
         return self._sessions
 
     async def _exchange(self, sessions: _Sessions, request: Request, timeout: float) -> Response:
-        progress = Progress()
+        progress = WitnessedExchange()
         before = progress_here.set(progress)
         failure: NotSent | OutcomeUnknown | None = None
         try:

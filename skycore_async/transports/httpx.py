@@ -30,9 +30,9 @@ import anyio
 import httpx
 
 from ..errors import NotSent, OutcomeUnknown
-from .at_once import write_at_once
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
-from .faults import failed, mask_keys_in_logs, timed_out
+from .failures import failed, mask_keys_in_logs, timed_out
+from .network_backend import write_at_once
 
 _Extensions = dict[str, Any]
 
@@ -79,7 +79,7 @@ class HttpxTransport:
         try:
             lane = self._free.pop() if self._free else self._new_lane()
             try:
-                progress = _Progress(over_lane=True)
+                progress = _ExchangeProgress(over_lane=True)
                 over_lane = functools.partial(_over_lane, lane)
                 response = await _exchange(over_lane, request, left, progress)
             except BaseException:
@@ -139,7 +139,7 @@ class HttpxClientTransport:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""
         if self._closed or self._http_client.is_closed:
             raise RuntimeError("this transport is closed")
-        return await _exchange(self._over_client, request, timeout, _Progress())
+        return await _exchange(self._over_client, request, timeout, _ExchangeProgress())
 
     async def aclose(self) -> None:
         """Send nothing more; the connections are the caller's to close."""
@@ -232,7 +232,7 @@ class _Body(httpx.AsyncByteStream):
         return self._left.pop()
 
 
-class _Progress:
+class _ExchangeProgress:
     """What httpcore's trace tells of one exchange.
 
     A lane is all httpcore's: what it does not trace has not happened.  It sends a
@@ -270,7 +270,7 @@ async def _exchange(
     send: Callable[[Request, _Extensions], Awaitable[httpx.Response]],
     request: Request,
     timeout: float,
-    progress: _Progress,
+    progress: _ExchangeProgress,
 ) -> Response:
     failure: NotSent | OutcomeUnknown | None = None
     with anyio.move_on_after(timeout):
@@ -282,7 +282,7 @@ async def _exchange(
     raise failure or timed_out(timeout, not_sent=progress.proves_not_sent())
 
 
-def _extensions(timeout: float, progress: _Progress) -> _Extensions:
+def _extensions(timeout: float, progress: _ExchangeProgress) -> _Extensions:
     # Writing and reading have the whole of the time, which is kept around them.
     connecting = timeout * _CONNECTING_SHARE
     return {

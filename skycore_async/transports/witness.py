@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 
-from .readable import Readiness
+from .socket_probe import Readiness
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _BEFORE_ANY_CONNECTION: Final = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
 
 
-class Progress:
+class WitnessedExchange:
     """How far one exchange has come, which its connector writes down."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Progress:
 
 
 # Of the exchange that the running task makes.
-progress_here: Final[ContextVar[Progress]] = ContextVar("progress_here")
+progress_here: Final[ContextVar[WitnessedExchange]] = ContextVar("progress_here")
 
 
 class WitnessConnector(aiohttp.TCPConnector):

@@ -1,0 +1,187 @@
+"""Campaigns: their messages loaded in chunks, started and stopped for all workers at once.
+
+Strategy: plain synchronous steps over a connection.  A campaign is a row with a
+state; its messages are in chunks, which `chunks` hands to workers.
+
+Rules:
+
+* A load is one transaction: a campaign is there with all its messages or not at
+  all, and a load that died has left nothing behind.
+* The same messages loaded again change nothing; more of them go to the end.  A
+  key with other content is refused, since the ledger would refuse it later.
+* A state changes by the table below.  What is cancelled stays so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import attrs
+
+from ..errors import CampaignError
+from ..messages import SMS
+from ..postgres.schema import Connection
+
+CHUNK: Final = 500  # messages
+
+_LOADING: Final = 0x534C  # two that load one campaign do it one after the other
+
+# What is asked for, the states in which it is heard, and the state it leads to.
+_STATES: Final = {
+    "pause": ({"running", "paused"}, "paused"),
+    "resume": ({"running", "paused", "halted"}, "running"),
+    "cancel": ({"running", "paused", "halted", "cancelled"}, "cancelled"),
+    "halt": ({"running"}, "halted"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """What came of a load: how many messages are new, and how many were there before."""
+
+    new: int
+    known: int
+    state: str
+
+
+# Loading.
+
+
+def load(
+    connection: Connection, name: str, messages: Iterable[SMS], *, size: int = CHUNK
+) -> Loaded:
+    """Load messages, each with its key, into a campaign, which is made where there is none.
+
+    Raises CampaignError where the campaign is cancelled, or a key was loaded with
+    other content; nothing is loaded then.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOADING, name))
+        campaign, state, number = _opened(connection, name)
+        new = seen = 0
+        counted = _Counted(messages)
+        fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted)
+        while chunk := list(islice(fresh, size)):
+            number += 1
+            keys, rows = zip(*chunk, strict=True)
+            connection.execute(
+                "INSERT INTO skycore.chunks (campaign, number, keys, messages)"
+                " VALUES (%s, %s, %s, %s)",
+                (campaign, number, list(keys), list(rows)),
+            )
+            new += len(chunk)
+        seen = counted.count
+    return Loaded(new=new, known=seen - new, state=state)
+
+
+def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
+    """Give a campaign's id, its state, and the number of its last chunk."""
+    if not name.strip():
+        raise CampaignError("a campaign needs a name")
+    connection.execute(
+        "INSERT INTO skycore.campaigns (name, state) VALUES (%s, 'running')"
+        " ON CONFLICT (name) DO NOTHING",
+        (name,),
+    )
+    campaign, state, number = _row(
+        connection,
+        "SELECT id, state, coalesce((SELECT max(number) FROM skycore.chunks"
+        " WHERE campaign = campaigns.id), 0) FROM skycore.campaigns WHERE name = %s",
+        (name,),
+    )
+    if state == "cancelled":
+        raise CampaignError(f"the campaign {name!r} was cancelled: load under another name")
+    return campaign, state, number
+
+
+class _Counted:
+    """Count messages as they are read."""
+
+    def __init__(self, messages: Iterable[SMS]) -> None:
+        self._messages = messages
+        self.count = 0
+
+    def __iter__(self) -> Iterator[SMS]:
+        for message in self._messages:
+            self.count += 1
+            yield message
+
+
+def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
+    """Give messages as they are kept: the key, and the other fields as JSON."""
+    for message in messages:
+        if not message.key:
+            raise CampaignError(f"message to {message.to[:20]!r}: it has no key")
+        fields = attrs.asdict(message, filter=lambda _field, value: value is not None)
+        yield fields.pop("key"), json.dumps(fields, ensure_ascii=False)
+
+
+def _fresh(
+    connection: Connection, campaign: int, messages: Iterable[SMS], size: int
+) -> Iterator[tuple[str, str]]:
+    """Give the messages that the campaign has not yet."""
+    connection.execute(
+        "CREATE TEMP TABLE skycore_loaded ON COMMIT DROP AS"
+        " SELECT key, message FROM skycore.chunks, unnest(keys, messages) AS row (key, message)"
+        " WHERE campaign = %s",
+        (campaign,),
+    )
+    connection.execute("CREATE INDEX ON skycore_loaded (key)")
+    connection.execute("ANALYZE skycore_loaded")
+    rows = _rows(messages)
+    while some := list(islice(rows, size)):
+        known: dict[str, str] = dict(
+            connection.execute(
+                "SELECT key, message FROM skycore_loaded WHERE key = ANY(%s)",
+                ([key for key, _ in some],),
+            ).fetchall()
+        )
+        for key, row in some:
+            if key not in known:
+                yield key, row
+            elif known[key] != row:
+                raise CampaignError(
+                    f"the key {key[:80]!r} was loaded with other content: nothing was loaded;"
+                    " another campaign takes it"
+                )
+
+
+# What the operator asks for, and a worker that meets a refused account.
+
+
+def change(connection: Connection, word: str, name: str, *, reason: str | None = None) -> str:
+    """Pause, resume, cancel or halt a campaign; give the state that it was in before.
+
+    Raises CampaignError where there is none, or it is in no state for that.
+    """
+    heard_in, leads_to = _STATES[word]
+    with connection.transaction():
+        row = connection.execute(
+            "SELECT id, state FROM skycore.campaigns WHERE name = %s FOR NO KEY UPDATE", (name,)
+        ).fetchone()
+        if row is None:
+            raise CampaignError(f"there is no campaign {name!r}")
+        campaign, state = row
+        if state not in heard_in:
+            raise CampaignError(f"the campaign {name!r} is {state}: it cannot {word}")
+        connection.execute(
+            "UPDATE skycore.campaigns SET state = %s, reason = %s WHERE id = %s",
+            (leads_to, reason, campaign),
+        )
+    return str(state)
+
+
+def halt(connection: Connection, name: str, reason: str) -> None:
+    """Stop a campaign for all workers, with the reason; one that is not running stays as it is."""
+    connection.execute(
+        "UPDATE skycore.campaigns SET state = 'halted', reason = %s"
+        " WHERE name = %s AND state = 'running'",
+        (reason, name),
+    )
+
+
+def _row(connection: Connection, query: Any, arguments: Sequence[object]) -> Any:
+    return connection.execute(query, arguments).fetchone()

@@ -1,0 +1,96 @@
+"""How far campaigns are, across all workers.
+
+Rule: what became of a message is counted from the ledger itself, so that a postback
+that came later counts, too.  What a worker refused before it was begun is in no
+ledger, and is counted from what the worker wrote when it finished the chunk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+
+from ..postgres.schema import Connection
+
+_CAMPAIGNS: Final = """
+SELECT campaigns.id, name, campaigns.state, reason, created,
+    coalesce(sum(cardinality(keys)), 0)::bigint,
+    count(*) FILTER (WHERE chunks.state = 'waiting'),
+    count(*) FILTER (WHERE chunks.state = 'held'),
+    count(*) FILTER (WHERE chunks.state = 'done'),
+    count(DISTINCT holder) FILTER (WHERE chunks.state = 'held' AND held_until > now())
+FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
+GROUP BY campaigns.id ORDER BY campaigns.id
+"""
+_STATES: Final = """
+SELECT campaign, state, count(*)
+FROM (SELECT campaign, unnest(keys) AS key FROM skycore.chunks) AS given
+JOIN skycore.messages USING (key) GROUP BY campaign, state
+"""
+_TALLIES: Final = "SELECT campaign, tally FROM skycore.chunks WHERE tally IS NOT NULL"
+
+
+@attrs.frozen(kw_only=True)
+class CampaignProgress:
+    """How far a campaign is.
+
+    `states` counts its messages by what the ledger says of them, and `left_out`
+    those that were refused before they were begun, by why; `to_send` is how many
+    have no outcome yet.  Of its chunks, some are waiting, held by `workers`, or
+    done.  `state` is running, paused, halted (with the `reason`), cancelled or done.
+    """
+
+    name: str
+    state: str
+    reason: str | None
+    created: datetime
+    messages: int
+    to_send: int
+    states: Mapping[str, int]
+    left_out: Mapping[str, int]
+    waiting: int
+    held: int
+    done: int
+    workers: int
+
+
+def progress(connection: Connection) -> list[CampaignProgress]:
+    """Give how far each campaign is, the oldest first."""
+    with connection.transaction():
+        # One picture: what is counted twice is counted at one moment.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        campaigns = connection.execute(_CAMPAIGNS).fetchall()
+        states: dict[int, dict[str, int]] = {}
+        for campaign, state, count in connection.execute(_STATES):
+            states.setdefault(campaign, {})[state] = count
+        left_out: dict[int, Counter[str]] = {}
+        for campaign, tally in connection.execute(_TALLIES):
+            left_out.setdefault(campaign, Counter()).update(json.loads(tally))
+    return [_progress(row, states.get(row[0], {}), left_out.get(row[0], {})) for row in campaigns]
+
+
+def _progress(
+    row: Sequence[Any], states: Mapping[str, int], left_out: Mapping[str, int]
+) -> CampaignProgress:
+    _id, name, state, reason, created, messages, waiting, held, done, workers = row
+    has_ended = state == "running" and not (waiting or held)
+    begun = sum(states.values()) - states.get("not_sent", 0) + sum(left_out.values())
+    return CampaignProgress(
+        name=name,
+        state="done" if has_ended else state,
+        reason=reason,
+        created=created,
+        messages=messages,
+        to_send=0 if has_ended else max(0, messages - begun),
+        states=states,
+        left_out=left_out,
+        waiting=waiting,
+        held=held,
+        done=done,
+        workers=workers,
+    )

@@ -1,0 +1,106 @@
+"""One connection for the steps of a worker, kept up for as long as it takes.
+
+Strategy: a step is a plain function over a connection, called in a thread, one at
+a time.  A database that is lost is waited for, and the step is taken again: every
+step of `chunks` and `campaigns` can be.
+
+Rules:
+
+* Who waits for a lock gives up after a moment, so that a process which was stopped
+  with one in its hand does not stop the others.
+* Once `stop_retrying` was called, a database that is lost is not waited for any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+import psycopg
+
+from ..errors import LedgerError
+from ..postgres.connection import Database, in_words
+from ..postgres.schema import Connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log: Final = logging.getLogger("skycore_async")
+
+_LOCK_WAIT: Final = "3s"
+# The last is raised where the server ended a transaction that was stopped for long.
+_LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+_FIRST_PAUSE: Final = 0.2  # seconds, and twice as long each time
+_LONGEST_PAUSE: Final = 5.0
+
+
+class DatabaseSession:
+    """Take steps on a connection of one's own to `database`.
+
+    `on_trouble` is told in words when the database is lost, and None when it is back.
+    """
+
+    def __init__(
+        self, database: Database, *, on_trouble: Callable[[str | None], None] = lambda _: None
+    ) -> None:
+        self._database = database
+        self._on_trouble = on_trouble
+        self._connection: Connection | None = None
+        self._turn = anyio.Lock()
+        self._is_last_try = anyio.Event()
+        self._in_trouble = False
+
+    async def run(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Take a step, again until the database has answered.
+
+        Raises LedgerError where it is lost and there is no time to wait for it.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            async with self._turn:
+                try:
+                    answer = await anyio.to_thread.run_sync(
+                        lambda: step(self._connected(), *args, **kwargs)
+                    )
+                except _LOST as error:
+                    self._trouble(error)
+                else:
+                    self._well()
+                    return answer
+            with anyio.move_on_after(pause):
+                await self._is_last_try.wait()
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def stop_retrying(self) -> None:
+        """Wait no more for a database that is lost."""
+        self._is_last_try.set()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await anyio.to_thread.run_sync(self._connection.close)
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect()
+            self._connection.execute(f"SET lock_timeout = '{_LOCK_WAIT}'")
+        return self._connection
+
+    def _trouble(self, error: psycopg.Error) -> None:
+        said = f"{self._database.name}: {in_words(error)}"
+        if self._is_last_try.is_set():
+            raise LedgerError(said) from error
+        if not self._in_trouble:
+            _log.warning("%s", said)
+            self._on_trouble(said)
+        self._in_trouble = True
+
+    def _well(self) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            self._on_trouble(None)

@@ -1,0 +1,138 @@
+"""The commands of `skycore`: their names, in order, and how each is found.
+
+Strategy: the group knows each command by a name and a line of help; the module
+of that name is imported when the command is run, or its own help is asked for.
+So `skycore --help` loads no command.
+
+Rules:
+
+* A command's module has the click command at its top, under the module's name,
+  and imports there what its help needs; the rest it imports where it is used.
+* Whatever a command runs into that all have in common ends here: an extra that
+  is not installed, Ctrl-C, a stream that cannot hold a character, a full disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Any, Final, cast
+
+from ..runtime.extras import missing
+from ..version import __version__
+
+try:
+    import click
+except ImportError as error:
+    raise missing("cli", error) from error
+
+from .ui.output import Exit, leave
+
+COMMANDS: Final = {
+    "demo": "Run the main job against a simulator on this machine.",
+    "send": "Send one message.",
+    "bulk": "Send a message to every row of a CSV file.",
+    "worker": "Send what campaigns hold, together with other workers.",
+    "cluster": "Look after the database that workers share.",
+    "status": "Tell from a ledger what became of messages.",
+    "report": "Make a web page of a ledger.",
+    "listen": "Take postbacks in, and show them as they come.",
+    "simulate": "Run a pretend Skycore to send to.",
+    "parse": "Show what the body of a postback says.",
+    "segments": "Tell how many segments a text takes, and why.",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names in the order in which people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Give a command, from its module where it is not at hand."""
+        if cmd_name in self.commands or cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f".commands.{cmd_name}", __package__)
+        return cast("click.Command", getattr(module, cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed, or name the one that was likely meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Make the context, with help as wide as the terminal: click's own stops at 50."""
+        extra.setdefault("terminal_width", min(shutil.get_terminal_size().columns, 80) - 2)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and end it in words where what all have in common went wrong."""
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            if "pip install" not in str(error):
+                raise
+            leave(str(error), Exit.NOT_ALL_WELL)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            leave(
+                "a disk is full: the answer, or a file that goes with it, could not be written",
+                Exit.NOT_ALL_WELL,
+            )
+        except KeyboardInterrupt:
+            leave("interrupted", Exit.INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="skycore")
+def skycore() -> None:
+    """Send SMS through Skycore, and know what became of each one.
+
+    Without an account, begin with `skycore demo`, or with `skycore simulate`
+    in one terminal and `skycore send` in another.
+
+    The API key is read from SKYCORE_API_KEY or from a file, and is never an
+    argument, which others on the machine could see.
+
+    \b
+    To complete commands and options with the Tab key, put one line into
+    ~/.bashrc:
+      eval "$(_SKYCORE_COMPLETE=bash_source skycore)"
+    ~/.zshrc:
+      eval "$(_SKYCORE_COMPLETE=zsh_source skycore)"
+    ~/.config/fish/completions/skycore.fish:
+      _SKYCORE_COMPLETE=fish_source skycore | source
+    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    import logging
+
+    # What the SDK warns of is what the commands say in their own words.
+    logging.basicConfig(level=logging.ERROR, format="skycore: %(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,1 @@
+"""`skycore bulk`: rows of a CSV file in, an estimate shown, messages sent."""

@@ -1,0 +1,64 @@
+"""What `skycore bulk --cluster` does once it is allowed to: load a campaign, and return.
+
+Rules:
+
+* All rows that are messages are loaded, or none.
+* A message is loaded as it is to be sent: its short code and campaign reference
+  are its own from then on, whatever the workers are set to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import click
+
+from ...campaigns.campaigns import load
+from ...messages import SMS
+from ..ui.dsn import within
+from ..ui.output import Exit, emit
+from .recipients import Rejects, Sheet
+from .rows import RejectedRow, RowReader
+
+
+@attrs.frozen(kw_only=True)
+class Into:
+    """Where to load, and what messages have that do not say it themselves."""
+
+    dsn: str
+    campaign: str
+    from_: str | None
+    campaign_ref: str | None
+
+
+def load_campaign(
+    into: Into, sheet: Sheet, drafter: RowReader, rejects: Rejects, *, as_json: bool
+) -> int:
+    """Load the rows that are messages, write the others to `rejects`, and give the exit code."""
+
+    def messages() -> Iterator[SMS]:
+        for row in sheet.rows():
+            judged = drafter.draft(row)
+            if isinstance(judged, RejectedRow):
+                rejects.write(row, judged.reason)
+            else:
+                from_ = judged.sms.from_ or into.from_
+                yield attrs.evolve(judged.sms, from_=from_, campaign_ref=into.campaign_ref)
+
+    name = into.campaign
+    loaded = within(into.dsn, lambda connection: load(connection, name, messages()))
+    path = str(rejects.path) if rejects.count else None
+    if as_json:
+        emit({"campaign": name, **attrs.asdict(loaded), "rejects": path})
+    else:
+        click.echo(f"{'loaded':<13} {loaded.new:,}")
+        if loaded.known:
+            click.echo(f"{'known before':<13} {loaded.known:,}")
+        if path is not None:
+            click.echo(f"{'to mend':<13} {rejects.count:,} rows in {path}")
+    if loaded.state == "running":
+        click.echo("`skycore worker DSN` sends them, `skycore status DSN` tells of it.", err=True)
+    else:
+        click.echo(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
+    return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE

@@ -1,0 +1,233 @@
+"""How far a bulk send is, and what came of it in the end: counted, and said.
+
+Strategy: a `Tally` counts outcomes in plain synchronous code, and says how far
+it is in parts.  On a terminal they stand under a bar, elsewhere a line every few
+seconds has them.
+
+Rules:
+
+* A refusal counts whether it came now or is remembered: its row is still to be
+  mended.  Only what was accepted before is "already done".
+* What has no outcome that stands is left, whatever was tried: the same command
+  sends it.
+* The exit code tells the worst: in doubt before not sent before refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import anyio
+import attrs
+import click
+
+from ...codes import Scope
+from ...errors import InvalidMessage, KeyConflict, RecipientOptedOut, Rejected, SkycoreError
+from ...messages import Accepted, Outcome
+from ..ui.output import Exit, console
+from ..ui.signals import STOPPING
+from .estimate import Estimate, duration
+from .rows import IN_DOUBT, RejectionKind
+
+_EVERY: Final = 3.0  # seconds between lines where there is no terminal
+_REFRESH: Final = 0.25  # seconds between pictures where there is one
+_WINDOW: Final = 20  # readings that the rate is taken from
+
+
+@attrs.frozen(kw_only=True)
+class End:
+    """How a run ended; `halted` says why it stopped by itself, if it did."""
+
+    interrupted: bool = False
+    halted: str | None = None
+    is_refused: bool = False
+
+
+@attrs.define(kw_only=True)
+class Tally:
+    """What came of the messages so far; `clock` gives seconds."""
+
+    total: int
+    accepted: int = 0
+    already_done: int = 0
+    refused: Counter[str] = attrs.field(factory=Counter)
+    in_doubt: int = 0
+    turned_back: int = 0
+    why_not_sent: str | None = None  # of the last one
+    stuck: int = 0
+    is_stopping: bool = False
+    clock: Callable[[], float] = time.monotonic
+    _readings: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_WINDOW))
+
+    @property
+    def done(self) -> int:
+        """How many messages have an outcome that stands."""
+        return self.accepted + self.already_done + self.refused.total() + self.in_doubt
+
+    @property
+    def left(self) -> int:
+        """How many the same command would still send."""
+        return self.total - self.done
+
+    def take(self, outcome: Outcome, *, is_recalled: bool) -> str | None:
+        """Count an outcome, and give the reason if its row is one to mend."""
+        if isinstance(outcome, Accepted):
+            self.already_done += is_recalled
+            self.accepted += not is_recalled
+            self.stuck = 0
+            return None
+        error = outcome.error
+        if error.may_have_been_sent:
+            self.in_doubt += 1
+            self.stuck += not is_recalled
+            return f"{IN_DOUBT}{error}"
+        if _is_about_the_row(error):
+            self.refused[getattr(error, "code", None) or type(error).__name__] += 1
+            self.stuck = 0
+            return str(error)
+        self.turned_back += 1
+        self.why_not_sent = str(error)
+        self.stuck += 1
+        return None
+
+    def read(self) -> None:
+        """Note how far it is now, for the rate."""
+        self._readings.append((self.clock(), self.done))
+
+    @property
+    def rate(self) -> float:
+        """How many a second there were lately."""
+        if len(self._readings) < 2:  # noqa: PLR2004
+            return 0.0
+        (began, before), (ended, after) = self._readings[0], self._readings[-1]
+        return (after - before) / (ended - began) if ended > began else 0.0
+
+    def parts(self) -> Iterator[str]:
+        """Say how far it is."""
+        yield f"{self.done:,}/{self.total:,}"
+        yield f"{self.rate:,.0f}/s"
+        yield f"accepted {self.accepted:,}"
+        if self.already_done:
+            yield f"already done {self.already_done:,}"
+        if self.refused:
+            codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common(4))
+            yield f"refused {self.refused.total():,} ({codes})"
+        if self.in_doubt:
+            yield f"in doubt {self.in_doubt:,}"
+        if self.turned_back:
+            yield f"not sent {self.turned_back:,}"
+        if self.is_stopping:
+            yield STOPPING
+        elif self.rate:
+            yield f"{duration(self.left / self.rate)} left"
+
+
+def _is_about_the_row(error: SkycoreError) -> bool:
+    if isinstance(error, Rejected):
+        return error.scope is not Scope.ACCOUNT
+    return isinstance(error, InvalidMessage | RecipientOptedOut)
+
+
+async def show_plain(tally: Tally) -> None:
+    """Write a line every few seconds, until cancelled."""
+    tally.read()
+    while True:
+        await anyio.sleep(_EVERY)
+        tally.read()
+        click.echo("  ".join(tally.parts()), err=True)
+
+
+async def show_live(tally: Tally) -> None:
+    """Draw a bar with the tally under it, until cancelled."""
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    def picture() -> Table:
+        rows = Table.grid(expand=True)
+        rows.add_row(ProgressBar(total=max(1, tally.total), completed=tally.done))
+        rows.add_row(Text("  ".join(tally.parts())))
+        return rows
+
+    with Live(picture(), console=console(stderr=True), auto_refresh=False) as live:
+        try:
+            while True:
+                tally.read()
+                live.update(picture(), refresh=True)
+                await anyio.sleep(_REFRESH)
+        finally:
+            live.update(picture(), refresh=True)
+
+
+# In the end.
+
+
+def exit_code(tally: Tally, end: End, estimate: Estimate) -> Exit:
+    """Give the exit code for the worst that there is."""
+    table = (
+        (end.interrupted, Exit.INTERRUPTED),
+        (end.is_refused, Exit.REFUSED),
+        (tally.in_doubt > 0, Exit.IN_DOUBT),
+        (tally.left > 0, Exit.NOT_SENT),
+        (tally.refused.total() > 0, Exit.NOT_ALL_WELL),
+        (estimate.count(RejectionKind.IN_DOUBT) > 0, Exit.IN_DOUBT),
+        (estimate.count(RejectionKind.INVALID) > 0, Exit.NOT_ALL_WELL),
+    )
+    return next((code for is_so, code in table if is_so), Exit.DONE)
+
+
+def summary(tally: Tally, end: End, estimate: Estimate) -> dict[str, Any]:
+    """Give what came of it as names and values, for programs."""
+    return {
+        "rows": estimate.rows,
+        "to_send": estimate.to_send,
+        "accepted": tally.accepted,
+        "already_done": tally.already_done,
+        "refused": dict(tally.refused),
+        "in_doubt": tally.in_doubt,
+        "not_sent": tally.left,
+        "why_not_sent": None if end.interrupted else tally.why_not_sent,
+        "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
+        "segments": estimate.segments,
+        "interrupted": end.interrupted,
+        "halted": end.halted,
+    }
+
+
+def account(tally: Tally) -> Iterator[str]:
+    """Say what came of it, in lines for people."""
+    refused = ", ".join(f"{code} {count:,}" for code, count in tally.refused.most_common())
+    rows = (
+        ("accepted", tally.accepted, ""),
+        ("already done", tally.already_done, ""),
+        ("refused", tally.refused.total(), f" ({refused})"),
+        ("in doubt", tally.in_doubt, ""),
+        ("not sent", tally.left, ""),
+    )
+    for name, count, detail in rows:
+        if count or name == "accepted":
+            yield f"{name:<13} {count:,}{detail}"
+
+
+def advice(tally: Tally, end: End) -> Iterator[str]:
+    """Say what to do about what did not come out well."""
+    if end.halted is not None:
+        yield f"Stopped: {end.halted}"
+    elif tally.why_not_sent is not None and not end.interrupted:
+        yield f"Why the last was not sent: {tally.why_not_sent}"
+    if tally.left:
+        yield f"{tally.left:,} not sent: run the same command to go on."
+    if tally.in_doubt:
+        yield (
+            f"{tally.in_doubt:,} may have been sent. What is in doubt is never sent again on its"
+            " own: postbacks taken into the ledger settle it, --resend-in-doubt is your word."
+        )
+    if tally.refused[KeyConflict.__name__]:
+        yield (
+            "KeyConflict: this campaign has sent another text to that number. --campaign NAME"
+            " begins another one."
+        )

@@ -1,0 +1,295 @@
+"""A CSV of recipients, as Excel and others write it: bytes in, rows out.
+
+Strategy: one look over the bytes settles the encoding, the first line the
+delimiter, and after that the standard library's csv reads as often as it is
+asked to.  A row is gone when the next one is read, so a million take no more
+memory than one.
+
+Rules:
+
+* A byte order mark decides.  Without one it is UTF-8 where all of it is, and
+  Windows-1252 where not, which is said, since it is a guess.
+* What could be read in two ways is refused with its line: a quote that never
+  closes would swallow every recipient after it.
+* A line number is that of the file, as an editor shows it: where a row begins.
+* A column is found by its name without case and punctuation, and never by
+  guessing between two.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+import attrs
+
+NUMBER_COLUMNS: Final = ("to", "number", "phone", "mobile", "msisdn", "recipient")
+TEXT_COLUMNS: Final = ("text",)
+KEY_COLUMNS: Final = ("key",)
+FROM_COLUMNS: Final = ("from",)
+
+# What the files of refused rows have besides the columns of the sheet.
+REASON: Final = "reason"
+LINE: Final = "line"
+
+_CHUNK: Final = 1 << 16
+_DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+_QUOTED: Final = re.compile(r'"[^"]*"')
+
+# What a file begins with, the codec that reads it, and its name for people.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with a byte order mark"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+_WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
+
+
+class SheetError(Exception):
+    """The sheet cannot be used as it is; the text is one line that says what to do."""
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """A row of the sheet, and the line that it begins on."""
+
+    line: int
+    values: Sequence[str]
+
+
+def plain_name(name: str) -> str:
+    """Give the name of a column without case and punctuation."""
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+@attrs.frozen
+class Header:
+    """The names of the columns, in order."""
+
+    names: tuple[str, ...]
+
+    def index(self, name: str) -> int:
+        """Give the place of the column with that name.
+
+        Raises SheetError where there is none, or more than one.
+        """
+        found = self._all(name)
+        if not found:
+            raise SheetError(f"there is no column {name!r}; the columns are {_listed(self.names)}")
+        if len(found) > 1:
+            raise SheetError(f"{len(found)} columns have the name {name!r}: rename all but one")
+        return found[0]
+
+    def has(self, name: str) -> bool:
+        """Tell whether a column has that name."""
+        return bool(self._all(name))
+
+    def find(self, names: Iterable[str], option: str) -> int | None:
+        """Give the place of the one column that has one of these names, None where none has.
+
+        Raises SheetError where several have: `option` is what tells which is meant.
+        """
+        found = [index for name in names for index in self._all(name)]
+        if len(found) > 1:
+            several = _listed([self.names[index] for index in sorted(found)])
+            raise SheetError(f"{several} could all be meant: name one with {option}")
+        return found[0] if found else None
+
+    def _all(self, name: str) -> list[int]:
+        wanted = plain_name(name)
+        if not wanted:
+            return []
+        return [index for index, here in enumerate(self.names) if plain_name(here) == wanted]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:12])
+    return shown + (", ..." if len(names) > 12 else "")  # noqa: PLR2004
+
+
+@attrs.frozen(kw_only=True)
+class SheetEncoding:
+    """How the bytes are read; `name` is for people, and says where it is a guess."""
+
+    codec: str
+    name: str
+
+
+def encoding_of(file: BinaryIO) -> SheetEncoding:
+    """Settle the encoding of a file; all of it is looked at.
+
+    Raises SheetError where no encoding fits.
+    """
+    file.seek(0)
+    head = file.read(4)
+    if head.startswith(_WORKBOOKS):
+        raise SheetError("it is an Excel workbook: save it as `CSV UTF-8` and name that file")
+    marked = next((mark[1:] for mark in _MARKS if head.startswith(mark[0])), None)
+    if marked is None and b"\0" in head:
+        raise SheetError("it is UTF-16 without a byte order mark: save the file as `CSV UTF-8`")
+    codec, name = marked or ("utf-8", "UTF-8")
+    wrong = _first_wrong_line(file, codec)
+    if wrong is None:
+        return SheetEncoding(codec=codec, name=name)
+    if marked is None and _first_wrong_line(file, "cp1252") is None:
+        return SheetEncoding(codec="cp1252", name=f"Windows-1252, as line {wrong} is not UTF-8")
+    raise SheetError(f"line {wrong} is not {name}: save the file as `CSV UTF-8`")
+
+
+def _first_wrong_line(file: BinaryIO, codec: str) -> int | None:
+    file.seek(0)
+    decoder = codecs.getincrementaldecoder(codec)()
+    line = 1
+    try:
+        while chunk := file.read(_CHUNK):
+            decoder.decode(chunk)
+            line += chunk.count(b"\n")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        return line + error.object[: error.start].count(b"\n")
+    return None
+
+
+def delimiter_of(line: str) -> str:
+    """Give the delimiter that the names of the columns stand between."""
+    outside = _QUOTED.sub("", line)
+    return max(_DELIMITERS, key=outside.count)
+
+
+class Sheet:
+    """The rows of a seekable file; `name` is what errors call it.
+
+    Raises SheetError where it cannot be read as a CSV with a header.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self._file = file
+        self.encoding = encoding_of(file)
+        file.seek(0)
+        with _text(file, self.encoding) as lines:
+            first = lines.readline()
+            told = _SEPARATOR_LINE.fullmatch(first)
+            self._begin = 1 if told else 0  # where Excel's `sep=;` stands before the header
+            self.delimiter = told[1] if told else delimiter_of(first)
+        header = next(self._records(), None)
+        if header is None:
+            raise SheetError("it is empty: its first line is to name the columns")
+        self.header = Header(tuple(name.strip() for name in header.values))
+
+    @property
+    def form(self) -> str:
+        """Say in words how it is read."""
+        delimited = _DELIMITERS.get(self.delimiter, f"delimiter {self.delimiter!r}")
+        return f"{self.encoding.name}, {delimited}"
+
+    def rows(self) -> Iterator[Row]:
+        """Read the rows below the header, from the first, leaving blank lines out.
+
+        Raises SheetError where the file cannot be read on.
+        """
+        return itertools.islice(self._records(), 1, None)
+
+    def _records(self) -> Iterator[Row]:
+        self._file.seek(0)
+        line = 1
+        with _text(self._file, self.encoding) as lines:
+            for _ in range(self._begin):
+                lines.readline()
+            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            try:
+                while True:
+                    line = self._begin + reader.line_num + 1
+                    values = next(reader, None)
+                    if values is None:
+                        return
+                    if any(values):
+                        yield Row(line=line, values=values)
+            except csv.Error as error:
+                raise SheetError(
+                    f"line {line} cannot be read ({error}): is a quote opened there that is not"
+                    " closed?"
+                ) from error
+            except UnicodeDecodeError as error:
+                raise SheetError("it was changed while it was read: run again") from error
+
+
+class _text:  # noqa: N801 - it reads as the function it is
+    """Read a file as text, and leave it open."""
+
+    def __init__(self, file: BinaryIO, encoding: SheetEncoding) -> None:
+        self._lines = io.TextIOWrapper(file, encoding=encoding.codec, newline="")
+
+    def __enter__(self) -> io.TextIOWrapper:
+        return self._lines
+
+    def __exit__(self, *_error: object) -> None:
+        self._lines.detach()
+
+
+def is_replaceable(path: Path) -> bool:
+    """Tell whether rejects may be written to `path`: nothing is there, or rejects are."""
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    try:
+        with path.open("rb") as file:
+            return {REASON, LINE} <= {*Sheet(file, str(path)).header.names}
+    except SheetError:
+        return False
+
+
+class Rejects:
+    """Rows to mend and to run again, in a file of the same shape with a reason and a line.
+
+    The file is made, and one of that name replaced, when the first row comes.
+    """
+
+    def __init__(self, path: Path, sheet: Sheet) -> None:
+        self.path = path
+        self.count = 0
+        self._width = len(sheet.header.names)
+        self._delimiter = sheet.delimiter
+        names = [*sheet.header.names]
+        for name in (REASON, LINE):
+            if name not in names:  # a file of rejects has them already
+                names.append(name)
+        self._names = names
+        self._file: Any = None
+        self._writer: Any = None
+
+    def write(self, row: Row, reason: str) -> None:
+        """Add a row, with what is to be mended in it."""
+        if self._writer is None:
+            # Excel takes a file for UTF-8 only where it begins with the mark.
+            self._file = self.path.open("w", encoding="utf-8-sig", newline="")
+            self._writer = csv.writer(self._file, delimiter=self._delimiter)
+            self._writer.writerow(self._names)
+        cells = self._fitted(row.values)
+        cells[self._names.index(REASON)] = reason
+        cells[self._names.index(LINE)] = str(row.line)
+        self._writer.writerow(cells)
+        self.count += 1
+
+    def _fitted(self, values: Sequence[str]) -> list[str]:
+        cells = [*values[: self._width]]
+        if len(values) > self._width:  # nothing of it is lost, and no column moves
+            cells[-1] = self._delimiter.join(values[self._width - 1 :])
+        return cells + [""] * (len(self._names) - len(cells))
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()

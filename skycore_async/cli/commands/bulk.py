@@ -1,0 +1,147 @@
+"""`skycore bulk`: its options, its help, and its way to end on a user's mistake.
+
+What it does is in `bulk_job`, which is loaded when it is done and not for help.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ..ui.output import EXIT_CODES, RATE, Exit, WholeNumber, in_flight_option, json_option, leave
+
+_DEAREST: Final = 1_000_000  # in any currency; beyond it a sum is a slip of the keyboard
+
+
+class _Money(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
+    name = "amount"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """Read an amount, exactly as it is written."""
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            self.fail(f"{value!r} is no amount, as 0.0075 is one.", param, ctx)
+        if not amount.is_finite() or not 0 <= amount <= _DEAREST:
+            self.fail(f"{value!r} is no price.", param, ctx)
+        return amount
+
+
+_file: Final = click.Path(dir_okay=False, path_type=Path)
+_count: Final = WholeNumber(min=1)
+
+
+@click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
+@click.argument("csv", metavar="RECIPIENTS.CSV")
+@click.option(
+    "--text", help="The text, with {column} where a column's value goes; {{ for a brace."
+)
+@click.option(
+    "--ledger", type=_file, help="The file that remembers what was sent [RECIPIENTS.db]."
+)
+@click.option(
+    "--cluster",
+    metavar="DSN",
+    is_flag=False,
+    flag_value="",
+    help="Load them for `skycore worker` to send; without DSN, into that of SKYCORE_DSN.",
+)
+@click.option("--campaign", metavar="NAME", help="What the keys begin with [RECIPIENTS].")
+@click.option("--to-column", metavar="NAME", help="The column of the numbers.")
+@click.option("--text-column", metavar="NAME", help="The column of the texts [text].")
+@click.option("--key-column", metavar="NAME", help="The column of your own keys [key].")
+@click.option("--from-column", metavar="NAME", help="The column of the short codes [from].")
+@click.option(
+    "--from",
+    "from_",
+    metavar="SHORTCODE",
+    envvar="SKYCORE_FROM",
+    show_envvar=True,
+    help="The short code of rows that name none.",
+)
+@click.option("--campaign-ref", metavar="REF", help="The campaign that recipients subscribed to.")
+@click.option(
+    "--rate",
+    type=RATE,
+    metavar="N",
+    help="Messages per second [no bound].",
+)
+@in_flight_option
+@click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
+@click.option("--price", type=_Money(), help="The price of a segment, for the estimate.")
+@click.option(
+    "--max-segments",
+    type=_count,
+    metavar="N",
+    help="Begin nothing that takes more than this in all.",
+)
+@click.option(
+    "--max-segments-each", type=_count, metavar="N", help="Leave out a message that takes more."
+)
+@click.option("--rejects", type=_file, help="Where rows to mend go [RECIPIENTS.rejects.csv].")
+@click.option("--dry-run", is_flag=True, help="Look at the file, and send nothing.")
+@click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")
+@click.option("--resend-in-doubt", is_flag=True, help="Send again what may have been sent.")
+@click.option(
+    "--base-url",
+    metavar="URL",
+    envvar="SKYCORE_BASE_URL",
+    show_envvar=True,
+    help="Where the API is, its path and all, as of a simulator.",
+)
+@click.option("--api-key-file", type=_file, help="A file with the API key; else SKYCORE_API_KEY.")
+@json_option
+def bulk(**given: Any) -> None:
+    """Send a message to every row of a CSV file, once, however often it is run.
+
+    The first line names the columns; commas, semicolons or tabs, in any encoding
+    that Excel writes; `-` reads standard input.  The numbers are in the column
+    to, number, phone, mobile, msisdn or recipient.  The text is --text, or a
+    column of its own.
+
+    First the file is checked, and what it would take is shown: rows that cannot
+    be sent, with their lines, segments, and the cost at --price.  Then it asks.
+
+    What was sent is in the ledger.  Stopped by Ctrl-C or a crash, the same
+    command goes on; pressing Ctrl-C twice leaves at once.  A message's key is
+    CAMPAIGN:NUMBER, unless a column names it; the campaign is the name of the
+    file, and another one sends to the same numbers anew.
+
+    Rows that are not valid, twice in the file, refused, or in doubt go to
+    --rejects with a reason: mend that file and send it the same way.  What is
+    in doubt may have been sent, and is sent again only with --resend-in-doubt.
+
+    \b
+    Examples:
+      skycore bulk promo.csv --text "Hi {name}, your code is {code}" --dry-run
+      skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20
+      skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
+      skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
+    """  # noqa: D301 - click knows a paragraph that it must not wrap by the character itself
+    from ..bulk.job import BulkJob, name_of
+    from ..bulk.recipients import SheetError
+
+    try:
+        sys.exit(BulkJob(**given).run())
+    except SheetError as error:
+        leave(f"{name_of(given['csv'])}: {error}")
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        leave(str(error), Exit.NOT_ALL_WELL)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise  # it is nothing that is wrong with the recipients
+        leave(f"{error.filename or name_of(given['csv'])}: {error.strerror}")
+    except click.Abort:  # at a question, and so before anything was sent
+        click.echo(err=True)
+        leave("nothing was sent", Exit.INTERRUPTED)
+    except KeyboardInterrupt:
+        leave("interrupted: run the same command to go on", Exit.INTERRUPTED)

@@ -1,0 +1,209 @@
+"""`skycore listen`: the postback URL of a ledger, and what comes in, line by line.
+
+Strategy: `PostbackReceiver` takes in and stores, in the thread of its server,
+which is where the ledger is opened; the lines are a by-product of its handler.
+
+Rules:
+
+* The ledger is tried before the server starts, so that what is wrong with it
+  is said in words.
+* The secret comes from the environment, and is not printed.
+* Numbers are masked, and what people wrote is not shown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ..ui.ledger_target import Place, place_of
+from ..ui.output import WholeNumber, console, emit, json_option, leave
+from .simulate import UntilSignal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...notifications import Notification
+
+_PATH: Final = "/postback"
+_SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what it is
+
+
+@click.command()
+@click.option(
+    "--ledger",
+    "named",
+    metavar="FILE|DSN",
+    required=True,
+    help="Where to record what comes; a file is made where there is none.",
+)
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on.",
+)
+@click.option(
+    "--port",
+    type=WholeNumber(0, 65535),
+    metavar="PORT",
+    default=8026,
+    show_default=True,
+    help="The port to listen on; 0 for any.",
+)
+@json_option
+def listen(*, named: str, host: str, port: int, as_json: bool) -> None:
+    """Take postbacks in, and show them as they come.
+
+    Each is recorded in the ledger, and shown after, until Ctrl-C.  The postback
+    URL is printed.  What is answered with 200 is on the disk;
+    anything else Skycore posts again.  With SKYCORE_POSTBACK_SECRET in the
+    environment, the URL must end in that secret.  With --json, the first line
+    is the URL, and each other line a notification.
+
+    One process at a time can open a FILE: this one has it until it ends.  Into the
+    PostgreSQL database DSN any number can listen at once, as behind a load
+    balancer: what comes to several of them is recorded once, and shown by each.
+    A password in DSN can be seen on the machine; it is better kept in ~/.pgpass.
+
+    \b
+    Examples:
+      skycore listen --ledger promo.db
+      SKYCORE_POSTBACK_SECRET=long-word skycore listen --ledger promo.db --json
+      skycore listen --ledger postgresql://me@db/sms --host 10.0.0.7
+
+    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage, or the ledger
+    cannot be opened.
+    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    from ...errors import ConfigurationError
+    from ...receiving.receiver import PostbackReceiver
+    from ...simulator.asgi_thread import ServerThread
+
+    with UntilSignal() as ending:
+        place = place_of(named)
+        _try(place)
+        told = _Telling(ending, _as_json if as_json else _as_line())
+        secret = os.environ.get(_SECRET) or None
+        try:
+            receiver = PostbackReceiver(
+                ledger=place.ledger(), on_notification=told, path=_PATH, secret=secret
+            )
+            server = ServerThread(receiver, host=host, port=port)
+            server.start()
+        except ConfigurationError as error:
+            leave(f"{_SECRET}: {error}")
+        except OSError as error:
+            leave(
+                f"cannot listen on {host}, port {port}: {error.strerror};"
+                " choose another with --port"
+            )
+        except RuntimeError as error:
+            leave(f"{place.name}: {error}")
+        try:
+            _introduce(server.url, place, is_secret=secret is not None, as_json=as_json)
+            for _ in ending.looks():
+                pass
+        finally:
+            server.stop()
+    if not as_json:
+        click.echo(f"\nNotifications: {told.count}.", err=True)
+
+
+def _try(place: Place) -> None:
+    import anyio
+
+    from ...errors import LedgerError
+
+    async def open_and_close() -> None:
+        async with place.ledger():
+            pass
+
+    try:
+        anyio.run(open_and_close)
+    except LedgerError as error:
+        leave(str(error))
+
+
+def _introduce(server_url: str, place: Place, *, is_secret: bool, as_json: bool) -> None:
+    url = f"{server_url}{_PATH}" + (f"/${_SECRET}" if is_secret else "")
+    if as_json:
+        emit({"kind": "listening", "url": url})
+        return
+    click.echo(f"Postbacks to {url} go to {place.name}. Ctrl-C ends it.", err=True)
+    if not is_secret and not _is_loopback(server_url):
+        click.echo(
+            f"Anyone who can reach it can post: set {_SECRET} to keep others out.", err=True
+        )
+
+
+def _is_loopback(server_url: str) -> bool:
+    host = server_url.removeprefix("http://").rpartition(":")[0].strip("[]")
+    return ipaddress.ip_address(host).is_loopback
+
+
+class _Telling:
+    """The handler of the receiver: counts notifications, and shows them while somebody reads."""
+
+    def __init__(self, ending: UntilSignal, show: Callable[[Notification], None]) -> None:
+        self.count = 0
+        self._ending = ending
+        self._show = show
+
+    def __call__(self, notification: Notification) -> None:
+        self.count += 1
+        try:
+            self._show(notification)
+        except (BrokenPipeError, SystemExit):
+            # It is recorded: nobody there to read it is no reason to post it again.
+            self._ending.told = True
+
+
+def _as_json(notification: Notification) -> None:
+    emit(masked_facts(notification))
+
+
+def _as_line() -> Callable[[Notification], None]:
+    from rich.text import Text
+
+    from ...messages import masked
+    from ..ui.tables import printable
+    from .parse import row_of
+
+    out = console()
+    styles = {"delivered": "green", "failed": "red", "unsubscribed": "yellow"}
+
+    def show(notification: Notification) -> None:
+        row = row_of(notification)
+        reason = "" if row.kind == "inbound" else printable(row.reason)
+        line = Text.assemble(
+            f"{printable(row.kind):<12}  {printable(row.tracking_id):<24}  ",
+            f"{printable(masked(row.number)):<15}  ",
+            (f"{row.state:<10}", styles.get(row.state, "")),
+            f"  {reason}",
+        )
+        line.rstrip()
+        out.print(line, soft_wrap=True)
+
+    return show
+
+
+def masked_facts(notification: Notification) -> dict[str, Any]:
+    """Give what a notification says for a program, without numbers and texts."""
+    from ...messages import masked
+    from .parse import row_of
+
+    row = row_of(notification)
+    facts = {"kind": row.kind, "code": notification.code, "tracking_id": row.tracking_id or None}
+    time = notification.timestamp or notification.created
+    return {
+        **facts,
+        "number": masked(row.number) or None,
+        "state": row.state or None,
+        "reason": getattr(notification, "reason", None),
+        "detail": getattr(notification, "detail", None),
+        "time": time,
+    }

@@ -1,0 +1,122 @@
+"""What the simulator billed against what a ledger says: the verdict of `skycore demo`.  No I/O.
+
+Rules:
+
+* The bill is the truth, which outside a simulation nobody has while it matters.
+* What is in doubt is neither lost nor wrong, unless its postback came and it is in doubt still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from ...ledger.model import Delivery, MessageState
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_S: Final = MessageState
+_WIDTH: Final = 24  # of the longest name in the verdict
+_NOT_TAKEN: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
+
+
+@attrs.frozen(kw_only=True)
+class DemoVerdict:
+    """What became of the messages, each of which went to a number of its own.
+
+    `tried_again` were asked for more than once.  `duplicates` is how often one
+    was billed again, `lost` are those without an outcome, or said to be taken
+    and not billed.  `denied` were billed, and are said to be refused
+    or not sent; `unsettled` were billed, and are in doubt after the postbacks.
+    """
+
+    messages: int
+    billed: int
+    refused: int
+    not_sent: int
+    tried_again: int
+    duplicates: int
+    lost: int
+    denied: int
+    in_doubt_before: int
+    in_doubt_after: int
+    unsettled: int
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing was billed twice, lost, or told otherwise than it was."""
+        return not (self.duplicates or self.lost or self.denied or self.unsettled)
+
+
+def judge(
+    wanted: Iterable[str],
+    known: Mapping[str, Delivery],
+    *,
+    billed: Mapping[str, int],
+    asked: Mapping[str, int],
+    in_doubt_before: int,
+) -> DemoVerdict:
+    """Hold a ledger's deliveries against the bill.
+
+    All go by the recipient's number: what was `wanted`, what the ledger has
+    (`known`), how often each was `billed`, and how often it was `asked` for.
+    """
+    numbers = tuple(wanted)
+    states = [(known[to].state if to in known else None, billed.get(to, 0)) for to in numbers]
+    in_doubt = [times for state, times in states if state is _S.IN_DOUBT]
+    not_taken = [times for state, times in states if state in _NOT_TAKEN]
+    return DemoVerdict(
+        messages=len(numbers),
+        billed=sum(billed.values()),
+        refused=sum(state is _S.REJECTED for state, _ in states),
+        not_sent=sum(state is _S.NOT_SENT for state, _ in states),
+        tried_again=sum(times > 1 for times in asked.values()),
+        duplicates=sum(times - 1 for times in billed.values() if times),
+        lost=sum(_is_lost(state, times) for state, times in states),
+        denied=sum(times > 0 for times in not_taken),
+        in_doubt_before=in_doubt_before,
+        in_doubt_after=len(in_doubt),
+        unsettled=sum(times > 0 for times in in_doubt),
+    )
+
+
+def _is_lost(state: MessageState | None, times: int) -> bool:
+    if state is None or state is _S.SENDING:
+        return True
+    return state not in _NOT_TAKEN | {_S.IN_DOUBT} and not times
+
+
+def show_verdict(out: Console, verdict: DemoVerdict) -> None:
+    """Print the verdict, and explain the doubt that remains."""
+    out.print("\n[bold]What Skycore's bill says to that:[/]\n")
+    for name, count, meaning, is_wrong in _lines(verdict):
+        colour = "red" if is_wrong and count else "default"
+        line = f"  {name:<{_WIDTH}} [{colour}]{count:>9,}[/]  {meaning}"
+        out.print(line, soft_wrap=True)  # as it is: no word is cut where there is little room
+    if verdict.in_doubt_after > verdict.unsettled:
+        out.print(
+            f"\n{verdict.in_doubt_after - verdict.unsettled:,} messages remain in doubt. The bill"
+            " shows that they never reached Skycore, so no postback can come. Without a look at"
+            " the bill nobody can tell, so they are sent again on your word alone."
+        )
+
+
+def _lines(verdict: DemoVerdict) -> Iterator[tuple[str, int, str, bool]]:
+    """Give each line as its name, its number, what it means, and whether it must be 0."""
+    settled = verdict.in_doubt_before - verdict.in_doubt_after
+    yield "billed", verdict.billed, f"of {verdict.messages:,} messages", False
+    yield "duplicates", verdict.duplicates, "billed more than once", True
+    yield "lost", verdict.lost, "without an outcome, or never billed", True
+    yield "denied", verdict.denied, "billed, and told as refused or not sent", True
+    yield "in doubt before settling", verdict.in_doubt_before, "their answers were lost", False
+    yield (
+        "in doubt after settling",
+        verdict.in_doubt_after,
+        f"postbacks settled {settled:,}",
+        False,
+    )
+    yield "unsettled", verdict.unsettled, "billed, and still in doubt", True
+    yield "tried again", verdict.tried_again, "throttled, which proves them not taken", False

@@ -1,0 +1,156 @@
+"""Counting without end in flat memory.  No I/O.
+
+Rule: whatever is counted, no table here grows beyond a fixed number of rows.
+What comes after is counted together, or more coarsely.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, Generic, TypeVar
+
+import attrs
+
+from ...ledger.model import MessageState
+
+MOST: Final = 200  # rows of a table
+OTHERS: Final = "others"
+SLOTS: Final = 60  # columns of the chart over time; they fit a phone
+
+# Each divides the next, so that columns can be joined.
+_STEPS: Final = (1, 5, 15, 60, 300, 900, 3600, 10800, 21600, 43200, 86400, 604800)
+TOOK: Final = (1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
+_FINENESS: Final = 50  # classes for each power of ten: a quantile is 5 % off at most
+
+K = TypeVar("K")
+
+
+class Counts(Counter[K], Generic[K]):
+    """Count by key, those beyond `MOST` together under `others`."""
+
+    def __init__(self, others: K) -> None:
+        super().__init__()
+        self._others = others
+
+    def add(self, key: K) -> K:
+        """Count one, and give the key that it is counted under."""
+        counted = key if key in self or len(self) < MOST else self._others
+        self[counted] += 1
+        return counted
+
+    def ranked(self) -> list[tuple[K, int]]:
+        """Give the keys and how often each is there, most first, and the others at the end."""
+        return sorted(self.most_common(), key=lambda pair: pair[0] == self._others)
+
+
+@attrs.frozen(kw_only=True)
+class Slot:
+    """How many messages of each state were begun from `start` on."""
+
+    start: datetime
+    states: dict[MessageState, int]
+
+
+@attrs.frozen(kw_only=True)
+class Took:
+    """How many deliveries took up to so many seconds, and more than the one before."""
+
+    up_to: int | None
+    messages: int
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryTime:
+    """How long deliveries took, in seconds; `untold` of them do not say."""
+
+    told: int
+    untold: int
+    median: float | None
+    p90: float | None
+    p99: float | None
+    distribution: list[Took]
+
+
+class Timeline:
+    """Count states over time in at most `SLOTS` columns, whatever the time they cover."""
+
+    def __init__(self) -> None:
+        self.step = _STEPS[0]
+        self._least = math.inf
+        self._most = -math.inf
+        self._slots: dict[int, Counter[MessageState]] = {}
+
+    @property
+    def first(self) -> datetime | None:
+        """When the first was begun."""
+        return datetime.fromtimestamp(self._least, UTC) if self._slots else None
+
+    @property
+    def last(self) -> datetime | None:
+        """When the last was begun."""
+        return datetime.fromtimestamp(self._most, UTC) if self._slots else None
+
+    def add(self, at: float, state: MessageState) -> None:
+        """Count one at a time in seconds since 1970."""
+        self._least, self._most = min(self._least, at), max(self._most, at)
+        while self._most // self.step - self._least // self.step >= SLOTS:
+            self._coarsen()
+        self._slots.setdefault(int(at // self.step), Counter())[state] += 1
+
+    def _coarsen(self) -> None:
+        wider = next((step for step in _STEPS if step > self.step), self.step * 2)
+        joined: dict[int, Counter[MessageState]] = {}
+        for index, states in self._slots.items():
+            joined.setdefault(index * self.step // wider, Counter()).update(states)
+        self.step, self._slots = wider, joined
+
+    def slots(self) -> Iterator[Slot]:
+        """Give the columns in order, the empty ones among them too."""
+        for index in range(min(self._slots, default=0), max(self._slots, default=-1) + 1):
+            start = datetime.fromtimestamp(index * self.step, UTC)
+            yield Slot(start=start, states=dict(self._slots.get(index, {})))
+
+
+class Times:
+    """Count how long deliveries took, in classes fine enough for quantiles."""
+
+    def __init__(self) -> None:
+        self._untold = 0
+        self._coarse: Counter[int] = Counter()
+        self._fine: Counter[int] = Counter()
+
+    def add(self, seconds: float | None) -> None:
+        """Count one; None where its receipt does not say."""
+        if seconds is None:
+            self._untold += 1
+            return
+        self._coarse[bisect.bisect_left(TOOK, seconds)] += 1
+        self._fine[math.ceil(math.log10(max(seconds, 0.001)) * _FINENESS)] += 1
+
+    def figures(self) -> DeliveryTime:
+        """Give what came of it all."""
+        last = max(self._coarse, default=-1)
+        return DeliveryTime(
+            told=self._coarse.total(),
+            untold=self._untold,
+            median=self._quantile(0.5),
+            p90=self._quantile(0.9),
+            p99=self._quantile(0.99),
+            distribution=[
+                Took(up_to=up_to, messages=self._coarse[index])
+                for index, up_to in enumerate((*TOOK, None))
+                if index <= last
+            ],
+        )
+
+    def _quantile(self, share: float) -> float | None:
+        wanted = self._fine.total() * share
+        for index in sorted(self._fine):
+            wanted -= self._fine[index]
+            if wanted <= 0:
+                return round(10 ** (index / _FINENESS), 3)
+        return None

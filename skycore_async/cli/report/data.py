@@ -1,0 +1,213 @@
+"""What a report says of a ledger, gathered in one pass.  No I/O.
+
+Rules:
+
+* A message's place in time is when it was begun, by this side's clock.
+* How long a delivery took is told only where its receipt says its time zone.
+* A number is masked but for its last four digits, also within a key.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Final
+
+import attrs
+
+from ...codes import API_ERRORS, Scope, carrier_status
+from ...ledger.model import Delivery, MessageState, Summary
+from ...messages import masked
+from ...notifications import DeliveryReceipt, Notification
+from .counters import MOST, OTHERS, Counts, DeliveryTime, Slot, Timeline, Times
+
+_S: Final = MessageState
+_Carrier = tuple[str | None, str | None]
+_Alike = tuple[str, str | None, str | None, str | None]
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """How many failed alike; `protocol` and `status` are the aggregator's pair."""
+
+    reason: str
+    spid: str | None
+    protocol: str | None
+    status: str | None
+    meaning: str | None
+    messages: int
+
+
+@attrs.frozen(kw_only=True)
+class Carrier:
+    """How many messages to a carrier came to an end; the protocol is for one not named."""
+
+    spid: str | None
+    protocol: str | None
+    delivered: int
+    failed: int
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """How many messages were refused with a code."""
+
+    code: str
+    meaning: str | None
+    scope: Scope
+    messages: int
+
+
+@attrs.frozen(kw_only=True)
+class InDoubt:
+    """A message that may have been sent."""
+
+    key: str
+    to: str
+    since: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Figures:
+    """What a report says."""
+
+    ledger: str
+    made: datetime
+    first: datetime | None
+    last: datetime | None
+    messages: int
+    states: dict[MessageState, int]
+    settled_by_postback: int
+    unplaced: int
+    opted_out: int
+    step: int
+    over_time: list[Slot]
+    delivery_time: DeliveryTime
+    failures_by_reason: dict[str, int]
+    failures: list[Failure]
+    carriers: list[Carrier]
+    refusals: list[Refusal]
+    in_doubt: list[InDoubt]
+
+
+class Gathering:
+    """Take deliveries in, one after the other, and give the figures at the end."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self._states: Counter[MessageState] = Counter()
+        self._settled = 0
+        self._timeline = Timeline()
+        self._times = Times()
+        self._reasons: Counter[str] = Counter()
+        self._failures = Counts[_Alike]((OTHERS, None, None, None))
+        self._ended = Counts[_Carrier]((OTHERS, None))
+        self._failed: Counter[_Carrier] = Counter()
+        self._refusals = Counts[str](OTHERS)
+        self._in_doubt: list[InDoubt] = []
+
+    def add(self, delivery: Delivery) -> None:
+        """Take one message in."""
+        state = delivery.state
+        self.messages += 1
+        self._states[state] += 1
+        self._settled += delivery.settled_by is not None
+        self._timeline.add(delivery.began.timestamp(), state)
+        if state.is_final:
+            self._add_final(delivery)
+        elif state is _S.IN_DOUBT:
+            if len(self._in_doubt) < MOST:
+                self._in_doubt.append(_in_doubt(delivery))
+        elif state is _S.REJECTED or (state is _S.NOT_SENT and delivery.code):
+            self._refusals.add(delivery.code or "")
+
+    def _add_final(self, delivery: Delivery) -> None:
+        last = _final(delivery.events)
+        # Not every receipt names the carrier; the sent notification may.
+        spid = next(filter(None, (getattr(e, "spid", None) for e in delivery.events)), None)
+        protocol = getattr(last, "protocol", None)
+        carrier = self._ended.add((spid, None) if spid else (None, protocol))
+        if delivery.state is _S.DELIVERED:
+            self._times.add(None if last is None else _took(delivery.began, last))
+        else:
+            reason = str(delivery.reason or "unknown")
+            status = getattr(last, "status", None) if protocol else None
+            self._failed[carrier] += 1
+            self._reasons[reason] += 1
+            self._failures.add((reason, spid, protocol, status))
+
+    def figures(self, summary: Summary, *, ledger: str, made: datetime) -> Figures:
+        """Give what came of it all."""
+        slots = list(self._timeline.slots())
+        return Figures(
+            ledger=ledger,
+            made=made,
+            first=self._timeline.first,
+            last=self._timeline.last,
+            messages=self.messages,
+            states={state: self._states[state] for state in _S},
+            settled_by_postback=self._settled,
+            unplaced=summary.unplaced,
+            opted_out=summary.opted_out,
+            step=self._timeline.step,
+            over_time=slots,
+            delivery_time=self._times.figures(),
+            failures_by_reason=dict(self._reasons.most_common()),
+            failures=[_failure(alike, n) for alike, n in self._failures.ranked()],
+            carriers=[_carrier(one, n, self._failed[one]) for one, n in self._ended.ranked()],
+            refusals=[_refusal(code, n) for code, n in self._refusals.ranked()],
+            in_doubt=self._in_doubt,
+        )
+
+
+def _in_doubt(delivery: Delivery) -> InDoubt:
+    to = masked(delivery.to)
+    return InDoubt(key=delivery.key.replace(delivery.to, to), to=to, since=delivery.began)
+
+
+def _final(events: tuple[Notification, ...]) -> DeliveryReceipt | None:
+    """Give the receipt that decided, by the rule of the ledger: the first final one."""
+    return next(
+        (
+            event
+            for event in events
+            if isinstance(event, DeliveryReceipt) and event.state in {"delivered", "failed"}
+        ),
+        None,
+    )
+
+
+def _took(began: datetime, receipt: DeliveryReceipt) -> float | None:
+    at = receipt.timestamp or receipt.created
+    if at is None or at.tzinfo is None:
+        return None
+    # The provider's clock may be behind ours.
+    return max(0.0, (at - began).total_seconds())
+
+
+def _failure(alike: _Alike, messages: int) -> Failure:
+    reason, spid, protocol, status = alike
+    known = carrier_status(protocol, status) if protocol and status else None
+    return Failure(
+        reason=reason,
+        spid=spid,
+        protocol=protocol,
+        status=status,
+        meaning=known.meaning if known else None,
+        messages=messages,
+    )
+
+
+def _carrier(carrier: _Carrier, messages: int, failed: int) -> Carrier:
+    spid, protocol = carrier
+    return Carrier(spid=spid, protocol=protocol, delivered=messages - failed, failed=failed)
+
+
+def _refusal(code: str, messages: int) -> Refusal:
+    known = API_ERRORS.get(code)
+    return Refusal(
+        code=code or "none",
+        meaning=known.meaning if known else None,
+        scope=known.scope if known else Scope.UNKNOWN,
+        messages=messages,
+    )

@@ -1,0 +1,40 @@
+"""How far campaigns are, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from .output import console
+from .tables import printable, show_table
+
+if TYPE_CHECKING:
+    from ...campaigns.progress import CampaignProgress
+
+_COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "workers")
+
+
+def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
+    """Print a table of campaigns, and why those stopped that did by themselves."""
+    if not campaigns:
+        click.echo("No campaign was loaded.")
+        return
+    show_table(console(), _COLUMNS, [list(_cells(one)) for one in campaigns])
+    for one in campaigns:
+        if one.reason:
+            click.echo(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
+            click.echo(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
+        for reason, count in one.left_out.items():
+            click.echo(f"\n{printable(one.name)}: {count:,} left out, {reason}")
+
+
+def _cells(one: CampaignProgress) -> Iterator[str]:
+    yield printable(one.name)
+    yield one.state
+    yield f"{one.messages:,}"
+    yield f"{one.to_send:,}"
+    yield f"{one.states.get('in_doubt', 0):,}"
+    yield f"{one.done:,}/{one.done + one.held + one.waiting:,}"
+    yield f"{one.workers:,}"

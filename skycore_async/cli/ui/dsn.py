@@ -1,0 +1,93 @@
+"""How the commands name a PostgreSQL database, and reach it.
+
+Rules:
+
+* A DSN may hold a password: it is never shown, the database's own name is.
+* It may come from SKYCORE_DSN, where others on the machine do not see it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from .output import Exit, leave
+
+if TYPE_CHECKING:
+    from ...postgres.schema import Connection
+
+T = TypeVar("T")
+
+ENVIRONMENT: Final = "SKYCORE_DSN"
+_SCHEMES: Final = ("postgresql://", "postgres://")
+_SIGNS: Final = re.compile("=|://")
+
+
+def is_dsn(text: str) -> bool:
+    """Tell whether a text names a database and no file.
+
+    What has a scheme that is misspelt does, too: it may hold a password.
+    """
+    return text.startswith(_SCHEMES) or (bool(_SIGNS.search(text)) and not _is_there(text))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # as where it is too long for a name
+        return False
+
+
+def dsn_of(given: str | None) -> str:
+    """Give the DSN that was given, or the one of the environment, or leave."""
+    dsn = given or os.environ.get(ENVIRONMENT, "")
+    if not dsn:
+        leave(f"name the database, as postgresql://user@host/database, or set {ENVIRONMENT}")
+    return dsn
+
+
+def dsn_and_words(words: Sequence[str], *, names: str) -> tuple[str, list[str]]:
+    """Tell a DSN that stands first from the words after it, of which `names` says what they are.
+
+    Leaves where there are more or fewer words than names.
+    """
+    given = words[0] if words and is_dsn(words[0]) else None
+    rest = list(words[1:] if given else words)
+    if len(rest) != len(names.split()):
+        leave(f"name {names}, after the DSN if {ENVIRONMENT} is not set")
+    return dsn_of(given), rest
+
+
+def name_of_database(dsn: str) -> str:
+    """Give what the database is called without its password, or leave where the DSN is none."""
+    from ...errors import ConfigurationError
+    from ...postgres.connection import Database
+
+    try:
+        return Database(dsn).name
+    except ConfigurationError as error:
+        leave(str(error))
+
+
+def within(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -> T:
+    """Take a step over a connection, and leave in words where that cannot be.
+
+    Where `is_new`, the tables may still be missing.
+    """
+    import psycopg
+
+    from ...errors import CampaignError, ConfigurationError, LedgerError
+    from ...postgres.connection import Database, in_words
+
+    database: Any = None
+    try:
+        database = Database(dsn)
+        with database.connect() if is_new else database.open() as connection:
+            return step(connection)
+    except (CampaignError, ConfigurationError, LedgerError) as error:
+        leave(str(error))
+    except psycopg.Error as error:
+        leave(f"{database.name}: {in_words(error)}", Exit.NOT_ALL_WELL)

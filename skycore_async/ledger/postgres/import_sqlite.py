@@ -1,0 +1,162 @@
+"""An SQLite ledger copied into the database: whole or not at all, however often.
+
+Strategy: the file's rows go into temporary tables, and from there a few statements
+put what is new in its place, in one transaction.  The file is open as a ledger
+meanwhile, so that nobody sends from it, and what was being sent is in doubt.
+
+Rules:
+
+* What the database knows already stays as it is there, since postbacks may have
+  told it more.
+* Where the file says what the database cannot agree with, nothing is copied: other
+  content under a key, another tracking id, or an outcome of what has none there.
+* A receipt that the database had before its message finds it now.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from ...errors import LedgerError
+from ...postgres.schema import Connection
+from ..settlement import SETTLE_WITHIN
+from ..sqlite.reading import EVENT
+from .receipts import Receipts
+
+_MESSAGE: Final = (
+    "key, content, recipient, sender, state, began, ended, tracking_id, code, info, http_status,"
+    " raw, reason, settled_by, doubted"
+)
+
+# What is read of the file, by the table that it goes into.
+_READ: Final = {
+    "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
+    "events": f"SELECT {EVENT} FROM events ORDER BY id",
+    "opt_outs": "SELECT number, out, at FROM opt_outs",
+}
+_TEMPORARY: Final = """
+CREATE TEMP TABLE copied_messages (LIKE skycore.messages) ON COMMIT DROP;
+ALTER TABLE copied_messages DROP COLUMN id, DROP COLUMN holder, DROP COLUMN attempt;
+CREATE TEMP TABLE copied_events (LIKE skycore.events) ON COMMIT DROP;
+ALTER TABLE copied_events DROP COLUMN id;
+CREATE TEMP TABLE copied_opt_outs (LIKE skycore.opt_outs) ON COMMIT DROP;
+"""
+_RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
+_CONFLICTS: Final = f"""
+SELECT key, CASE WHEN copy.content <> known.content THEN 'has other content'
+    WHEN copy.tracking_id <> known.tracking_id THEN 'has another tracking id'
+    ELSE 'is ' || copy.state || ' in the file, and ' || known.state || ' there' END
+FROM copied_messages AS copy JOIN skycore.messages AS known USING (key)
+WHERE copy.content <> known.content OR copy.tracking_id <> known.tracking_id
+    OR {_RANK.format("copy")} > {_RANK.format("known")}
+ORDER BY key LIMIT 1
+"""
+_MESSAGES: Final = f"""
+INSERT INTO skycore.messages ({_MESSAGE}, holder, attempt)
+SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
+ON CONFLICT (key) DO NOTHING
+"""
+_EVENTS: Final = f"""
+INSERT INTO skycore.events ({EVENT}) SELECT {EVENT} FROM copied_events WHERE true
+ON CONFLICT (identity) DO NOTHING
+"""
+_SUBMISSIONS: Final = """
+INSERT INTO skycore.submissions AS known (tracking_id, message, recipient)
+SELECT DISTINCT ON (tracking_id) tracking_id, id, recipient FROM (
+    SELECT tracking_id, id, recipient FROM skycore.messages
+    WHERE tracking_id IS NOT NULL AND key IN (SELECT key FROM copied_messages)
+    UNION ALL SELECT tracking_id, NULL, recipient FROM copied_events
+    WHERE tracking_id IS NOT NULL
+) AS given ORDER BY tracking_id, id DESC NULLS LAST
+ON CONFLICT (tracking_id) DO UPDATE SET message = coalesce(known.message, excluded.message),
+    recipient = coalesce(known.recipient, excluded.recipient)
+RETURNING message
+"""
+_OPT_OUTS: Final = """
+INSERT INTO skycore.opt_outs SELECT * FROM copied_opt_outs WHERE true
+ON CONFLICT (number) DO UPDATE SET out = excluded.out, at = excluded.at
+WHERE excluded.at > opt_outs.at
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Copied:
+    """How many messages the file has, and how many of them the database had not."""
+
+    messages: int
+    new: int
+    events: int
+
+
+class _Placing(Receipts):
+    """The steps of a ledger, of which one is needed."""
+
+    def place(self, messages: list[int]) -> None:
+        """Bring messages' states up to what is known of them."""
+        self._tell(messages)
+
+
+def copy(connection: Connection, path: Path) -> Copied:
+    """Copy the ledger at `path`, which is open as such, into the database.
+
+    Raises LedgerError where the two do not agree; nothing is copied then.
+    """
+    with (
+        closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file,
+        connection.transaction(),
+    ):
+        connection.execute(_TEMPORARY)
+        for table, query in _READ.items():
+            _fill(connection, table, file.execute(query))
+        connection.execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
+        _check(connection, path)
+        new = connection.execute(_MESSAGES).rowcount
+        events = connection.execute(_EVENTS).rowcount
+        told = [id_ for (id_,) in connection.execute(_SUBMISSIONS) if id_ is not None]
+        connection.execute(_OPT_OUTS)
+        _place(connection, told)
+        (count,) = connection.execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
+    return Copied(messages=count, new=new, events=events)
+
+
+def _fill(connection: Connection, table: str, rows: Iterator[Any]) -> None:
+    flags = {"messages": 14, "opt_outs": 1}  # the places of what SQLite has as a number
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY copied_{table} FROM STDIN") as into,  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
+    ):
+        for row in rows:
+            values = list(row)
+            if (flag := flags.get(table)) is not None:
+                values[flag] = bool(values[flag])
+            into.write_row(values)
+
+
+def _check(connection: Connection, path: Path) -> None:
+    row = connection.execute(_CONFLICTS).fetchone()  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if row is None:
+        return
+    key, said = row
+    raise LedgerError(
+        f"{path} was not copied: the key {key[:80]!r} {said}, so that one of the two is no ledger"
+        " of what was sent"
+    )
+
+
+def _place(connection: Connection, messages: list[int]) -> None:
+    placing = _Placing(connection, clock=time.time, settle_within=SETTLE_WITHIN)
+    with_events = connection.execute(
+        "SELECT DISTINCT message FROM skycore.submissions JOIN skycore.events USING (tracking_id)"
+        " WHERE message = ANY(%s)",
+        (messages,),
+    )
+    ids = [id_ for (id_,) in with_events]
+    for first in range(0, len(ids), 1000):
+        placing.place(ids[first : first + 1000])

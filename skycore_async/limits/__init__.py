@@ -1,0 +1,1 @@
+"""Pace: who may send when, for one process or for many."""

@@ -1,0 +1,154 @@
+"""Pace: at most `rate` messages a second, and slower for a while when told to.
+
+Strategy: deciding is synchronous arithmetic on an injected clock, waiting is
+separate.  `reserve` either grants a start now and notes it, or says how long
+to wait before asking again; `wait` asks until it is granted, in the order of
+coming.
+
+Rules:
+
+* Starts follow a schedule (GCRA, the generic cell rate algorithm of ITU-T
+  I.371): one every `1 / rate` seconds, of which up to `burst` at once.
+* Who waited for the schedule and is woken late catches up, but only a little
+  (`CATCH_UP`), and never beyond `rate + burst` starts in any window of one
+  second: the last starts are remembered to hold that, and one place is kept
+  free for what happens between a start here and on the road.  Time in which
+  nobody waited is not made up for.
+* A refusal spends nothing, so that it does no harm to ask and go away.
+* A throttle answer pauses everyone until a time, not until an event, so that
+  no lost wake-up can stop a client.  It also halves the rate, once for all
+  messages that were under way together; then the rate recovers in steps.
+* Without a rate nothing is held back before the first throttle answer; from
+  then on the full rate is what was started in the last second of sending,
+  until it has recovered and nothing is held back again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from ..errors import ConfigurationError
+
+CATCH_UP: Final = 0.02  # seconds of the schedule that a late start may make up for
+PAUSE: Final = 1.0  # seconds that a throttle answer without Retry-After stops everyone
+SLOWEST: Final = 1 / 32  # of the rate, however often it is halved
+RECOVERY_STEP: Final = 1 / 8  # of the rate, given back after every RECOVERY_TIME
+RECOVERY_TIME: Final = 1.0  # seconds
+
+_WINDOW: Final = 1.0  # seconds
+
+
+class RateLimiter:
+    """Let at most `rate` messages start per second, up to `burst` of them at once.
+
+    `rate` None lets everything start until the API throttles.  Any number of
+    tasks may wait; they go first come, first served.  `clock` gives seconds
+    that only grow, `sleep` waits for some.
+
+    Raises ConfigurationError for a rate that is not above 0 or a burst below 1.
+    """
+
+    def __init__(
+        self,
+        rate: float | None,
+        burst: int = 1,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        if rate is not None and not 0 < rate < math.inf:
+            raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
+        if burst < 1:
+            raise ConfigurationError(f"burst: {burst!r} is less than 1")
+        self._rate = rate
+        self._full = rate or 1.0  # what `_share` is a share of; learnt where there is no rate
+        self._share = 1.0
+        self._burst = burst
+        self._clock = clock
+        self._sleep = sleep
+        self._turn = anyio.Lock()
+        self._waiting = 0
+        self._waited_since = -math.inf
+        self._due = -math.inf
+        self._starts: deque[float] = deque()
+        self._slowed_at = -math.inf
+        self._paused_until = -math.inf
+
+    def start_now(self) -> float | None:
+        """Give the clock's time where a message may start at once and nobody waits before it."""
+        return None if self._waiting or self.reserve() > 0 else self._starts[-1]
+
+    async def wait(self) -> float:
+        """Wait for this message's turn, and give the clock's time at which it began."""
+        if not self._waiting:
+            self._waited_since = self._clock()
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while (pause := self.reserve()) > 0:
+                    await self._sleep(pause)
+                return self._starts[-1]
+        finally:
+            self._waiting -= 1
+
+    def reserve(self) -> float:
+        """Grant a start now and give 0, or give the seconds after which to ask again."""
+        now = self._clock()
+        if now < self._paused_until:
+            return self._paused_until - now
+        while self._starts and self._starts[0] + _WINDOW <= now:
+            self._starts.popleft()
+        rate = self._rate_at(now)
+        if rate is not None:
+            # What was due at a lower rate comes sooner once the rate has recovered, and
+            # nobody sleeps through the recovery.
+            self._due = min(self._due, now + self._burst / rate)
+            due = max(self._due, self._behind(now))
+            if (wait := due - (self._burst - 1) / rate - now) > 0:
+                return min(wait, RECOVERY_TIME)
+            most = math.ceil(rate * _WINDOW) + self._burst - 1
+            if len(self._starts) >= most:
+                return self._starts[-most] + _WINDOW - now
+            self._due = due + 1 / rate
+        self._starts.append(now)
+        return 0.0
+
+    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+        """Pause everyone, and halve the rate for a while.
+
+        `started` is what `wait` gave for the message that was throttled, and
+        `retry_after` the seconds that the server asked for.
+        """
+        now = self._clock()
+        if retry_after is None or not 0 <= retry_after < math.inf:
+            retry_after = PAUSE
+        share = self._share = self._share_at(now)  # it recovers from here, after the pause
+        self._paused_until = max(self._paused_until, now + retry_after)
+        if started <= self._slowed_at:
+            return  # the rate was halved already while this one was under way
+        if self._rate is None and share == 1.0:
+            self._full = max(1.0, len(self._starts) / _WINDOW)
+        self._share = max(SLOWEST, share / 2)
+        self._slowed_at = now
+
+    def _behind(self, now: float) -> float:
+        """Give the time since when the schedule may be made up for."""
+        if not self._waiting:
+            return now
+        return max(self._waited_since, self._paused_until, now - CATCH_UP)
+
+    def _rate_at(self, now: float) -> float | None:
+        share = self._share_at(now)
+        return self._rate if share == 1.0 else self._full * share
+
+    def _share_at(self, now: float) -> float:
+        if self._share == 1.0:
+            return 1.0
+        steps = min((now - self._paused_until) / RECOVERY_TIME, 1 / RECOVERY_STEP)
+        return min(1.0, self._share + RECOVERY_STEP * max(0, math.floor(steps)))

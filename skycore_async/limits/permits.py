@@ -1,0 +1,186 @@
+"""The turns that one process holds of a shared pace: which is due, and when to ask for more.
+
+Strategy: arithmetic on times that the caller passes, all of this process's own
+clock.  What is to be asked of the database is a `PermitRequest`, and what it answered a
+`PermitGrant`, whose moments are on its clock.
+
+Rules:
+
+* A turn is never earlier here than it is there.  The answer was made after it
+  was asked for and before it came, which bounds how far the clocks are apart;
+  a bound that was crossed means that one was set, and is drawn anew.  It may be
+  later here, by no more than the quickest answer took.
+* A turn is used within `LATE`, or what the answer gave in its place, or is lost;
+  the schedule is drawn for that.
+* Nobody hoards: as many turns are asked for as wait, and the next only shortly
+  before the last is due.
+* A throttle answer gives up every turn held, until its pause is over.  It
+  halves the rate unless that was halved, by anyone, since the message started.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+import attrs
+
+from .local import PAUSE
+
+LATE: Final = 0.01  # seconds after its moment in which a turn may still begin
+AHEAD: Final = 0.01  # seconds before the last turn, over what an answer takes, to ask for more
+
+_LONGEST: Final = 0.5  # seconds that an answer is thought to take
+_FORGET: Final = 0.9  # of a slow answer, with every quicker one
+_FIRST_RETRY: Final = 0.1  # seconds, doubled with every failure
+_LAST_RETRY: Final = 2.0
+
+
+@attrs.frozen(kw_only=True)
+class Throttle:
+    """A throttle answer to tell: nobody starts before `until`, and the rate may be halved.
+
+    It is halved if `halve`, and only if it was halved `halvings` times so far.
+    """
+
+    until: float
+    halve: bool
+    halvings: int
+
+
+@attrs.frozen(kw_only=True)
+class PermitRequest:
+    """What to ask for: so many turns, none before `delay` seconds from now; or tell a throttle."""
+
+    count: int = 0
+    delay: float = 0.0
+    throttle: Throttle | None = None
+
+
+@attrs.frozen(kw_only=True)
+class PermitGrant:
+    """What the database answered at `now` on its clock.
+
+    It grants `count` turns, one every `gap` seconds from `first` on, though none
+    before `soonest`; where it grants none, ask again after `wait` seconds.
+    A turn may begin `late` seconds after its moment.  Nobody starts for `pause`
+    seconds.  `halvings` is how often the rate was halved.  `sent` and `received`
+    are on the clock of who asked.
+    """
+
+    now: float
+    sent: float
+    received: float
+    halvings: int
+    pause: float
+    count: int = 0
+    first: float = 0.0
+    gap: float = 0.0
+    soonest: float = 0.0
+    wait: float = 0.0
+    late: float = LATE
+
+
+class Permits:
+    """The turns that were granted and not used."""
+
+    def __init__(self) -> None:
+        self._held: deque[float] = deque()
+        self._late = LATE
+        self._offset = math.inf  # what to add to the database's time
+        self._delay = 0.0
+        self._ask_not_before = -math.inf
+        self._retry = _FIRST_RETRY
+        self._paused_until = -math.inf
+        self._halvings = 0
+        self._heard = -math.inf  # when it was last heard that the rate was halved
+        self._throttle: Throttle | None = None
+
+    def start(self, now: float) -> bool:
+        """Use a turn, if one is due; those that nobody used in time are lost."""
+        while self._held and self._held[0] + self._late < now:
+            self._held.popleft()
+        if not self._held or self._held[0] > now:
+            return False
+        self._held.popleft()
+        return True
+
+    def is_to_ask(self, now: float, waiting: int) -> bool:
+        """Whether there is something to ask for now, where so many wait."""
+        if self._throttle is not None:
+            return now >= self._ask_not_before
+        return waiting > len(self._held) and now >= self._ask_at()
+
+    def ask(self, now: float, waiting: int) -> PermitRequest | None:
+        """Give what to ask for now, where so many wait; None for nothing."""
+        if not self.is_to_ask(now, waiting):
+            return None
+        told, self._throttle = self._throttle, None
+        if told is not None:
+            return PermitRequest(throttle=told)
+        return PermitRequest(count=waiting - len(self._held), delay=self._delay)
+
+    def pause(self, now: float, *, is_asking: bool) -> float | None:
+        """Give the seconds until a turn is due or more should be asked for.
+
+        None where only the answer to what was asked can help.
+        """
+        moments = [*list(self._held)[:1], *([] if is_asking else [self._ask_at()])]
+        return max(0.0, min(moments) - now) if moments else None
+
+    def granted(self, grant: PermitGrant, now: float) -> None:
+        """Take what was answered."""
+        took = now - grant.sent
+        self._delay = min(_LONGEST, max(took, self._delay * _FORGET))
+        self._retry = _FIRST_RETRY
+        self._late = grant.late
+        self._keep_time(grant)
+        if grant.halvings != self._halvings:
+            self._halvings = grant.halvings
+            self._heard = now
+        if grant.pause > 0:
+            self._stop_until(grant.received + grant.pause)
+        self._ask_not_before = now + grant.wait
+        if now < self._paused_until:
+            return  # they were granted before the pause was heard of
+        for number in range(grant.count):
+            moment = max(grant.soonest, grant.first + number * grant.gap)
+            self._held.append(moment + self._offset)
+
+    def failed(self, ask: PermitRequest, now: float) -> None:
+        """Hear that no answer came, and try again after a while."""
+        if ask.throttle is not None:
+            self._tell(ask.throttle)
+        self._ask_not_before = now + self._retry
+        self._retry = min(self._retry * 2, _LAST_RETRY)
+
+    def slow_down(self, now: float, *, started: float, retry_after: float | None) -> None:
+        """Hear that the API throttled a message whose turn began at `started`."""
+        if retry_after is None or not 0 <= retry_after < math.inf:
+            retry_after = PAUSE
+        halve = started > self._heard
+        if halve:
+            self._heard = now
+        self._stop_until(now + retry_after)
+        self._tell(Throttle(until=now + retry_after, halve=halve, halvings=self._halvings))
+
+    def _tell(self, throttle: Throttle) -> None:
+        other = self._throttle or throttle
+        self._throttle = attrs.evolve(
+            throttle,
+            until=max(throttle.until, other.until),
+            halve=throttle.halve or other.halve,
+        )
+
+    def _stop_until(self, until: float) -> None:
+        self._held.clear()
+        self._paused_until = max(self._paused_until, until)
+
+    def _ask_at(self) -> float:
+        last = self._held[-1] - AHEAD - self._delay if self._held else -math.inf
+        return max(last, self._ask_not_before, self._paused_until)
+
+    def _keep_time(self, grant: PermitGrant) -> None:
+        earliest, latest = grant.sent - grant.now, grant.received - grant.now
+        self._offset = latest if self._offset < earliest else min(self._offset, latest)

@@ -1,0 +1,214 @@
+"""One pace for many processes, on the clock of one PostgreSQL.
+
+Strategy: who waits first watches the clock for all who wait here, and has the
+database asked for as many turns as are wanted.  Asking is a task of an owner's,
+one at a time, in a worker thread; what to ask and which turn is due is decided
+in `turns`, and what is granted by the row, in `paces`.
+
+Rules:
+
+* Nobody starts without a turn from the database.  While it is away one waits,
+  and it is asked again after a pause that grows to two seconds.
+* A cancelled waiter takes no turn with it: turns belong to nobody until they
+  begin, and then in the order of coming.
+* No task sleeps: closing waits for one statement at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import anyio.to_thread
+
+from ..errors import ConfigurationError
+from ..postgres.connection import Database, in_words
+from ..runtime.background import BackgroundTasks
+from .permits import Permits
+from .shared_rate import SharedRate
+
+_log: Final = logging.getLogger("skycore_async")
+
+
+class PostgresLimiter:
+    """Let all processes that share `name` start at most `rate` messages per second together.
+
+    Up to `burst` of them start at once.  `dsn` is a PostgreSQL database with the
+    tables of `skycore cluster migrate`.  It stands where a `RateLimiter` does:
+
+        async with PostgresLimiter(dsn, "promo", 1000, burst=20) as limiter:
+            async with SkycoreClient(rate=limiter) as client:
+                ...
+
+    Processes are served in the order in which they ask, a few turns at a time, and
+    a throttle answer to one slows all.  The rate and burst of whoever opened it
+    last hold for all, so that a new rate can be rolled out.  The schedule runs 1 %
+    below the rate, so that a turn which begins a little late makes no second too
+    full; one that is missed by more than 10 ms, or half the time to the next where
+    that is more, is lost.  While the database cannot be reached nothing starts.
+
+    Open it with `async with`, or with `open` and `aclose`, around the clients that
+    use it; it belongs to one event loop.  `clock` gives seconds that only grow,
+    `sleep` waits for some.
+
+    Raises ConfigurationError for a DSN that is none, an empty name, a rate that is
+    not above 0 or a burst below 1.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        name: str,
+        rate: float,
+        burst: int = 1,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        if not name or "\0" in name:
+            raise ConfigurationError(f"name: {name!r} names no pace to share")
+        if not 0 < rate < math.inf:
+            raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
+        if burst < 1:
+            raise ConfigurationError(f"burst: {burst!r} is less than 1")
+        database = Database(dsn)
+        self._said = f"the pace {name!r} in {database.name}"
+        self._pace = SharedRate(database, name, rate=rate, burst=burst, clock=clock)
+        self._turns = Permits()
+        self._clock = clock
+        self._sleep = sleep
+        self._opening = anyio.Lock()
+        self._turn = anyio.Lock()
+        self._waiting = 0
+        self._is_asking = False
+        self._is_away = False
+        self._news: anyio.Event | None = None
+        self._owner: BackgroundTasks | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self._said}>"
+
+    async def open(self) -> None:
+        """Connect, and set the rate and burst for all who share this name.
+
+        Raises ConfigurationError where the database cannot be reached or lacks the tables.
+        """
+        async with self._opening:
+            if self._owner is not None:
+                self._owner.check()
+                return
+            grant = await anyio.to_thread.run_sync(self._pace.open)
+            self._turns.granted(grant, self._clock())
+            self._owner = BackgroundTasks(self._close, of="limiter")
+
+    async def aclose(self) -> None:
+        """Close the connection; who still waits is told that it is closed."""
+        if self._owner is not None:
+            await self._owner.close()
+            self._tell()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def start_now(self) -> float | None:
+        """Give the clock's time where a turn is held that is due, and nobody waits for it."""
+        now = self._clock()
+        return now if not self._waiting and self._turns.start(now) else None
+
+    async def wait(self) -> float:
+        """Wait for this message's turn, and give the clock's time at which it began.
+
+        Raises ConfigurationError where it is not open, and RuntimeError where it is
+        closed or belongs to another event loop.
+        """
+        owner = self._opened()
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while not self._turns.start(now := self._clock()):
+                    owner.check()
+                    await self._wait_for_more(owner, now)
+                return now
+        finally:
+            self._waiting -= 1
+
+    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+        """Pause everyone, in all processes, and halve the rate for a while.
+
+        `started` is what `wait` gave for the message that was throttled, and
+        `retry_after` the seconds that the server asked for.  Other processes hear
+        of it when they next ask for turns, within some hundredths of a second.
+        """
+        now = self._clock()
+        self._turns.slow_down(now, started=started, retry_after=retry_after)
+        if self._owner is not None and not self._owner.closed:
+            self._ask(self._owner, now)
+
+    def _opened(self) -> BackgroundTasks:
+        if self._owner is None:
+            raise ConfigurationError(
+                f"{self._said} is not open: use `async with`, or call `await limiter.open()`"
+            )
+        self._owner.check()
+        return self._owner
+
+    async def _wait_for_more(self, owner: BackgroundTasks, now: float) -> None:
+        self._ask(owner, now)
+        pause = self._turns.pause(now, is_asking=self._is_asking)
+        if pause is not None:
+            await self._sleep(pause)
+            return
+        self._news = self._news or anyio.Event()
+        await self._news.wait()
+
+    def _ask(self, owner: BackgroundTasks, now: float) -> None:
+        if not self._is_asking and self._turns.is_to_ask(now, self._waiting):
+            self._is_asking = True
+            owner.start(self._ask_all)
+
+    async def _ask_all(self) -> None:
+        """Ask for what is wanted, until nothing is."""
+        try:
+            while ask := self._turns.ask(self._clock(), self._waiting):
+                try:
+                    grant = await anyio.to_thread.run_sync(self._pace.ask, ask)
+                except Exception as error:  # noqa: BLE001 - without an answer nobody starts
+                    self._turns.failed(ask, self._clock())
+                    self._note(error)
+                else:
+                    self._turns.granted(grant, self._clock())
+                    self._note(None)
+                self._tell()
+        finally:
+            self._is_asking = False
+            self._tell()
+
+    def _note(self, error: Exception | None) -> None:
+        """Say once that the database went away, and once that it is back."""
+        if error is not None and not self._is_away:
+            _log.warning("%s: nothing starts until it answers again: %s", self, in_words(error))
+        elif error is None and self._is_away:
+            _log.warning("%s answers again", self)
+        self._is_away = error is not None
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    async def _close(self) -> None:
+        await anyio.to_thread.run_sync(self._pace.close)

@@ -1,0 +1,195 @@
+"""A shared pace, as a row in PostgreSQL: one statement reserves turns for a process.
+
+Strategy: the row holds when the next turn is due (GCRA, as `RateLimiter` has
+it), on the clock of the database.  A statement locks the row, reads the clock,
+takes turns off the schedule and gives them; so whoever asks first is served
+first.
+
+Rules:
+
+* The schedule runs `MARGIN` below the rate.  That is what lets each turn begin
+  as late as `LATE` after its moment, and no second still see more starts than
+  `rate + burst`.  At a low rate that leaves part of a place more; half of it is
+  given to those who are late, half kept for what happens on the road.
+* One who asks gets no more turns than fall into `HORIZON`, so that those who ask
+  by turns share alike.
+* No turn is given that is long ahead: who would wait longer is told to ask
+  again, so that nobody sleeps through the recovery after a throttle.
+* Nothing waits for the disk.  What a database forgets when it crashes is less
+  than a second of the schedule, and is over when it is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import psycopg
+
+from ..errors import ConfigurationError, LedgerError
+from ..postgres.connection import Database, in_words
+from ..postgres.schema import Connection, check
+from .local import RECOVERY_STEP, RECOVERY_TIME, SLOWEST
+from .permits import LATE, PermitGrant, PermitRequest, Throttle
+
+HORIZON: Final = 0.02  # seconds of the schedule that one statement takes, over its own time
+MARGIN: Final = LATE  # of the rate
+FARTHEST: Final = 1.0  # seconds ahead of the clock that a turn is given,
+PLACES: Final = 16  # or so many turns at the full rate, if that is more
+
+_CONSTANTS: Final = {
+    "horizon": HORIZON,
+    "kept": 1 - MARGIN,
+    "late": LATE,
+    "farthest": FARTHEST,
+    "places": float(PLACES),
+    "slowest": SLOWEST,
+    "step": RECOVERY_STEP,
+    "time": RECOVERY_TIME,
+}
+
+_MAKE: Final = """
+INSERT INTO skycore.paces (name, rate, burst) VALUES (%(name)s, %(rate)s, %(burst)s)
+ON CONFLICT (name) DO NOTHING
+"""
+
+_SET: Final = """
+UPDATE skycore.paces SET rate = %(rate)s, burst = %(burst)s WHERE name = %(name)s
+RETURNING extract(epoch FROM clock_timestamp())::float8,
+    greatest(0, paused_until - extract(epoch FROM clock_timestamp())::float8), halvings
+"""
+
+# The row, locked before the clock is read, and the share of the rate as it has recovered.
+_ROW: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT * FROM skycore.paces WHERE name = %(name)s FOR UPDATE
+), clock AS MATERIALIZED (
+    SELECT *, extract(epoch FROM clock_timestamp())::float8 AS now FROM locked
+), pace AS (
+    SELECT *, least(1, share + %(step)s * floor(greatest(0, least(
+        (now - paused_until) / %(time)s, 1 / %(step)s
+    )))) AS recovered
+    FROM clock
+)
+"""
+
+_RESERVE: Final = f"""{_ROW}, speed AS (
+    SELECT *, rate * %(kept)s * recovered AS speed, now + %(delay)s AS soonest,
+        %(horizon)s + %(delay)s AS horizon, now + greatest(%(farthest)s, %(places)s / rate) AS far
+    FROM pace
+), schedule AS (
+    SELECT *, greatest(soonest, least(due, far + horizon + burst / speed)) AS next FROM speed
+), turn AS (
+    SELECT *, next - (burst - 1) / speed AS first FROM schedule
+), plan AS (
+    SELECT *, CASE WHEN now < paused_until OR first > far THEN 0 ELSE least(%(count)s, greatest(1,
+        floor((horizon + greatest(0, soonest - first)) * speed)
+    )) END AS count
+    FROM turn
+)
+UPDATE skycore.paces AS kept
+SET due = next + count / speed FROM plan WHERE kept.name = plan.name
+RETURNING now, greatest(0, plan.paused_until - now), plan.halvings, count::int, first, 1 / speed,
+    soonest, CASE WHEN count = 0 THEN least(greatest(0, first - far), %(time)s) ELSE 0 END,
+    %(late)s + ((floor(plan.rate) + 1) / (plan.rate * %(kept)s) - 1 - %(late)s) / 2
+"""  # noqa: S608 - of our own words alone
+
+# What is used of the burst stays used: the schedule is as many turns ahead as it was.
+_THROTTLE: Final = f"""{_ROW}, halved AS (
+    SELECT *, CASE WHEN %(halve)s AND halvings = %(halvings)s
+        THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it
+    FROM pace
+)
+UPDATE skycore.paces AS kept
+SET share = left_of_it,
+    halvings = halved.halvings + (%(halve)s AND halved.halvings = %(halvings)s)::int,
+    due = now + greatest(0, halved.due - now) * recovered / left_of_it,
+    paused_until = greatest(halved.paused_until, now + %(pause)s)
+FROM halved WHERE kept.name = halved.name
+RETURNING now, greatest(0, kept.paused_until - now), kept.halvings
+"""  # noqa: S608 - the same
+
+
+class SharedRate:
+    """The row `name` in `database`, and a connection to it that is made anew where it is lost.
+
+    It is used by one thread at a time; `clock` is that of this process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        *,
+        rate: float,
+        burst: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._row: dict[str, Any] = {"name": name, "rate": rate, "burst": burst}
+        self._clock = clock
+        self._connection: Connection | None = None
+
+    def open(self) -> PermitGrant:
+        """Connect, and set the rate and burst for all who share the pace.
+
+        Raises ConfigurationError where the database cannot be reached or lacks the tables.
+        """
+        try:
+            check(self._connected())
+            return self._answer(_SET, {})
+        except LedgerError as error:
+            self.close()
+            raise ConfigurationError(str(error)) from error
+        except psycopg.Error as error:
+            self.close()
+            raise ConfigurationError(
+                f"{self._database.name} cannot be used: {in_words(error)}"
+            ) from error
+
+    def ask(self, ask: PermitRequest) -> PermitGrant:
+        """Ask, and give the answer.
+
+        Raises psycopg.Error where none came; the next time it connects anew.
+        """
+        try:
+            if ask.throttle is not None:
+                return self._answer(_THROTTLE, self._told(ask.throttle))
+            return self._answer(_RESERVE, {"count": ask.count, "delay": ask.delay})
+        except psycopg.Error:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _told(self, throttle: Throttle) -> dict[str, Any]:
+        pause = max(0.0, throttle.until - self._clock())
+        return {"pause": pause, "halve": throttle.halve, "halvings": throttle.halvings}
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = connection = self._database.connect()
+            connection.execute("SET synchronous_commit = off")
+            connection.execute("SET statement_timeout = '5s'")
+        return self._connection
+
+    def _answer(self, statement: str, given: dict[str, Any]) -> PermitGrant:
+        execute: Any = self._connected().execute
+        values = {**_CONSTANTS, **self._row, **given}
+        sent = self._clock()
+        row = execute(statement, values).fetchone()
+        if row is None:  # the first to come, or it was removed
+            execute(_MAKE, values)
+            sent = self._clock()
+            row = execute(statement, values).fetchone()
+        received = self._clock()
+        if row is None:
+            raise psycopg.OperationalError("its row is removed again and again")
+        names = ("now", "pause", "halvings", "count", "first", "gap", "soonest", "wait", "late")
+        return PermitGrant(sent=sent, received=received, **dict(zip(names, row, strict=False)))

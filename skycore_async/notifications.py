@@ -1,0 +1,117 @@
+"""The notifications that Skycore posts, as values; `postbacks` makes them.
+
+All are frozen attrs classes with keyword-only fields, named after the API's
+own fields in snake case (`from_` for FROM, a Python keyword).  A field that
+the wire left out is None.
+
+Times are aware where the wire gave an offset, and naive where it gave none:
+the provider does not say which zone it means then, so none is assumed.  A time
+that cannot be read is None; its text is still in `raw`.
+
+`raw` is the notification whole, as a dict by element name, with attributes
+after `@`: what this package has no field for is there.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from .codes import DeliveryState, FailureReason
+
+# A dict has no hash; values that hold one are still hashable by the rest.
+_raw: Any = attrs.field(repr=False, hash=False)
+
+
+# Without slots: a frozen class with them sets its fields by one call each,
+# which takes 1 µs more for every notification.
+@attrs.frozen(kw_only=True, slots=False)
+class _Notification:
+    code: str | None = None
+    origin: str | None = None
+    id: str | None = None
+    created: datetime | None = None
+    timestamp: datetime | None = None
+    raw: dict[str, Any] = _raw
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class SentNotification(_Notification):
+    """The message was handed to the carrier (N201)."""
+
+    tracking_id: str | None = None
+    to: str | None = None
+    from_: str | None = None
+    from_mask: str | None = None
+    history_id: str | None = None
+    spid: str | None = None
+    status: str | None = None
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class DeliveryReceipt(_Notification):
+    """What became of a message (N202, E201, E202, or N201 with a STATUS element).
+
+    `state` is `UNKNOWN` where the provider's status is in no table, and
+    `reason` is set where the state is `FAILED`.  `protocol` and `status` are
+    the aggregator's pair, or `status` alone is the text of the flat form, such
+    as `"Message Sent/Expired"`.  `detail` says it in words.
+    """
+
+    state: DeliveryState
+    reason: FailureReason | None = None
+    detail: str | None = None
+    tracking_id: str | None = None
+    to: str | None = None
+    from_: str | None = None
+    from_mask: str | None = None
+    history_id: str | None = None
+    spid: str | None = None
+    protocol: str | None = None
+    status: str | None = None
+    aggregator_id: str | None = None
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class InboundSMS(_Notification):
+    """A handset sent an SMS to one of the account's numbers (N211).
+
+    `text` is exactly as it came, and empty where none came; older notifications
+    carry it as KEYWORD, which is then also in `keyword`.  `timestamp` is
+    `received` where the notification has no TIMESTAMP of its own.
+    """
+
+    from_: str | None = None
+    to: str | None = None
+    text: str = ""
+    keyword: str | None = None
+    received: datetime | None = None
+    transaction_id: str | None = None
+    tracking_id: str | None = None
+    history_id: str | None = None
+    spid: str | None = None
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class SubscriptionChange(_Notification):
+    """A number was subscribed to a campaign (N301) or unsubscribed from it (N302)."""
+
+    subscribed: bool
+    mobile: str | None = None
+    campaign_id: str | None = None
+    campaign_title: str | None = None
+    brand_name: str | None = None
+    short_code: str | None = None
+    source: str | None = None
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class UnknownNotification(_Notification):
+    """A well-formed notification that this package has no class for; all of it is in `raw`."""
+
+
+Notification = (
+    SentNotification | DeliveryReceipt | InboundSMS | SubscriptionChange | UnknownNotification
+)

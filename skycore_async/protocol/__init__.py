@@ -1,0 +1,1 @@
+"""The wire format as bytes, text and values.  No I/O."""

@@ -1,0 +1,153 @@
+"""The sendSMS request, as values and bytes.  No I/O.
+
+Strategy: `resolve` turns what the caller gave into what the API takes, or
+refuses it; `post_body` and `query_string` write it.
+
+Rules:
+
+* What the API would refuse, or would change (it cuts FROM_MASK), is refused
+  here.  Text is never changed.
+* The API key is spliced in last, where nothing can raise any more.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, Final
+from urllib.parse import quote_plus, urlencode
+
+from ..errors import InvalidMessage
+from ..messages import SMS
+from . import safe_xml
+from .numbers import number
+from .segments import describe, first_forbidden, segments
+
+ENDPOINT: Final = "https://secure.skycore.com/API/wxml/1.3/index.php"
+FROM_MASK_LENGTH: Final = 11  # characters; the provider cuts what is longer
+
+
+# In the order of the provider's own examples.
+_FIELDS: Final = (
+    ("SPID", "spid"),
+    ("OPERATORID", "operator_id"),
+    ("TO", "to"),
+    ("FROM", "from_"),
+    ("FROM_MASK", "from_mask"),
+    ("CAMPAIGNREF", "campaign_ref"),
+    ("TEXT", "text"),
+)
+_ATTRIBUTES: Final = (*(attribute for _, attribute in _FIELDS), "key")
+_values_of: Final = attrgetter(*_ATTRIBUTES)
+
+
+_HEAD: Final = "xml=" + quote_plus("<REQUEST><ACTION>sendSMS</ACTION><API_KEY>")
+_AFTER_KEY: Final = quote_plus("</API_KEY>")
+_FORM_FIELDS: Final = tuple(
+    (quote_plus(f"<{name}>"), attribute, quote_plus(f"</{name}>")) for name, attribute in _FIELDS
+)
+_TAIL: Final = quote_plus("</REQUEST>")
+
+
+def resolve(
+    message: SMS,
+    *,
+    from_: str | None = None,
+    campaign_ref: str | None = None,
+    enforce_campaign_check: bool = False,
+    max_segments: int | None = None,
+) -> SMS:
+    """Make the message that is to be sent, with the defaults filled in.
+
+    The number is bare digits then.  Raises InvalidMessage, with the field at
+    fault, for what the API would refuse or change.
+    """
+    resolved = SMS(
+        to=number(message.to),
+        text=message.text,
+        from_=_named("from_", message.from_ or from_),
+        campaign_ref=message.campaign_ref or campaign_ref,
+        spid=message.spid,
+        operator_id=message.operator_id,
+        from_mask=message.from_mask,
+        key=message.key,
+    )
+    if enforce_campaign_check and not resolved.campaign_ref:
+        raise InvalidMessage(
+            "none given, and the account has Enforce Campaign Check on", field="campaign_ref"
+        )
+    for attribute, value in zip(_ATTRIBUTES, _values_of(resolved), strict=True):
+        if value is not None:
+            _check_characters(attribute, value)
+    if resolved.key == "":
+        raise InvalidMessage("empty", field="key")
+    if resolved.from_mask and len(resolved.from_mask) > FROM_MASK_LENGTH:
+        raise InvalidMessage(
+            f"longer than {FROM_MASK_LENGTH} characters; the API would cut it", field="from_mask"
+        )
+    _check_text(resolved.text, max_segments)
+    return resolved
+
+
+def _named(field: str, value: str | None) -> str:
+    if not value:
+        raise InvalidMessage("no short code given, by the message or the client", field=field)
+    return value
+
+
+def _check_characters(field: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InvalidMessage(f"a str is needed, not {type(value).__name__}", field=field)
+    if forbidden := first_forbidden(value):
+        position, character = forbidden
+        raise InvalidMessage(
+            f"{describe(character)} at position {position} cannot be sent: XML 1.0 has no such"
+            " character",
+            field=field,
+        )
+
+
+def _check_text(text: str, max_segments: int | None) -> None:
+    if not text:
+        raise InvalidMessage("empty", field="text")
+    if max_segments is None:
+        return
+    needed = segments(text)
+    if needed.count > max_segments:
+        raise InvalidMessage(
+            f"takes {needed.count} segments in {needed.encoding}, and max_segments is"
+            f" {max_segments}",
+            field="text",
+        )
+
+
+def post_body(message: SMS, *, api_key: str) -> bytes:
+    """Write a resolved message as the body of a POST: a form whose field `xml` is the REQUEST.
+
+    What is the same in every request is encoded once, beforehand.
+    """
+    parts = [_HEAD, _form_text(api_key), _AFTER_KEY]
+    for start, attribute, end in _FORM_FIELDS:
+        if value := getattr(message, attribute):
+            parts += start, _form_text(value), end
+    parts.append(_TAIL)
+    return "".join(parts).encode("ascii")
+
+
+def _form_text(text: str) -> str:
+    if text.isalnum() and text.isascii():
+        return text  # nothing to escape, as in most numbers and keys
+    return quote_plus(safe_xml.escape(text))
+
+
+def query_string(message: SMS, *, api_key: str) -> str:
+    """Write a resolved message as the query string of a GET.
+
+    The API key is in it, and URLs reach logs and proxies.
+    """
+    fields = [("action", "sendsms"), ("api_key", api_key)]
+    fields += [
+        (name.lower(), value)
+        for name, attribute in _FIELDS
+        if (value := getattr(message, attribute))
+    ]
+    return urlencode(fields)

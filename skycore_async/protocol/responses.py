@@ -1,0 +1,150 @@
+"""The answer to a sendSMS request: bytes in, an `Accepted` out or what it says instead.  No I/O.
+
+Rules:
+
+* The body of an answer decides; the HTTP status only speaks where there is no
+  RESPONSE in it, not even a part of one, because the API answers 200 either way.
+* An answer that names another number is to another message.
+* A Failure is a rejection, pace (E106, E113) or doubt (E503).  Whatever is no
+  clear answer is doubt: the request had left by then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from ..codes import API_ERRORS, Scope
+from ..errors import OutcomeUnknown, Rejected, Throttled
+from ..messages import SMS, Accepted
+from . import safe_xml
+
+_HTTP_TOO_MANY_REQUESTS: Final = 429
+_HTTP_NOT_HERE: Final = frozenset({404, 405})  # what another address than the API's answers
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+# An answer that says one of these twice says nothing.
+_DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE", "TO"})
+_HALF_SAID: Final = {
+    "success": "Success without a TRACKINGID",
+    "failure": "Failure with a TRACKINGID",
+}
+_PLAIN: Final = ("STATUS", "TRACKINGID", "TO")
+# The answer to nearly every message: what a parser makes of it can be read off.
+_PLAIN_SUCCESS: Final = re.compile(
+    rb"[ \t\r\n]*<RESPONSE>[ \t\r\n]*"
+    rb"<STATUS>(Success)</STATUS>[ \t\r\n]*"
+    rb"<TRACKINGID>([A-Za-z0-9_=+/.-]{1,200})</TRACKINGID>[ \t\r\n]*"
+    rb"<TO>([0-9]{1,20})</TO>[ \t\r\n]*"
+    rb"</RESPONSE>[ \t\r\n]*"
+)
+
+
+def parse_response(
+    message: SMS, *, to: str, status: int, headers: Mapping[str, str], body: bytes
+) -> Accepted:
+    """Read the answer to a sendSMS request.
+
+    `message` is what the caller gave and `to` the number it was sent to;
+    `headers` have lower-case names.
+
+    Raises Rejected, Throttled or OutcomeUnknown for every other answer than
+    a Success with a TRACKINGID.
+    """
+    try:
+        response = _response(body)
+    except safe_xml.XMLRefused as error:
+        if status == _HTTP_TOO_MANY_REQUESTS and b"<response" not in body.lower():
+            raise _throttled_by_http(headers) from error
+        advice = "; see that base_url is the API's" if status in _HTTP_NOT_HERE else ""
+        raise OutcomeUnknown(
+            f"HTTP {status} with an answer that is no RESPONSE: {error}{advice}",
+            http_status=status,
+        ) from error
+    if not _is_about(to, _text(response, "TO")):
+        raise OutcomeUnknown(
+            f"HTTP {status} with the answer to another number", http_status=status
+        )
+    verdict = _text(response, "STATUS").lower()
+    tracking_id = _text(response, "TRACKINGID")
+    if verdict == "success" and tracking_id:
+        return Accepted(
+            message=message,
+            to=_text(response, "TO") or to,
+            tracking_id=tracking_id,
+            raw=response,
+        )
+    if verdict == "failure" and not tracking_id:
+        raise _failure(response, status, headers)
+    if status == _HTTP_TOO_MANY_REQUESTS and not (verdict or tracking_id):
+        raise _throttled_by_http(headers)
+    said = _HALF_SAID.get(verdict) or f"STATUS {verdict[:40]!r}"
+    raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
+
+
+def _is_about(to: str, said: str) -> bool:
+    # An answer may leave the number out, or write it with or without its country code.
+    if said == to:
+        return True
+    digits = "".join(filter(str.isdecimal, said))
+    return digits.endswith(to) or to.endswith(digits)
+
+
+def _response(body: bytes) -> dict[str, Any]:
+    if plain := _PLAIN_SUCCESS.fullmatch(body):
+        return {name: text.decode() for name, text in zip(_PLAIN, plain.groups(), strict=True)}
+    root, tree = safe_xml.parse(body)
+    if root.upper() != "RESPONSE":
+        raise safe_xml.XMLRefused(f"its root is <{root[:40]}>")
+    response: dict[str, Any] = {}
+    for name, value in tree.items() if isinstance(tree, dict) else ():
+        field = name.upper()
+        if field in _DECIDING and (field in response or isinstance(value, list)):
+            raise safe_xml.XMLRefused(f"it has {field} more than once")
+        # Indentation is text of the root to a parser.
+        if name != "#text" or value.strip():
+            response[field] = value
+    return response
+
+
+def _text(response: dict[str, Any], name: str) -> str:
+    value = response.get(name)
+    if isinstance(value, dict):  # as one with attributes is
+        value = value.get("#text")
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _failure(
+    response: dict[str, Any], status: int, headers: Mapping[str, str]
+) -> Rejected | Throttled | OutcomeUnknown:
+    code = _text(response, "ERRORCODE").upper() or None
+    info = _text(response, "ERRORINFO") or None
+    known = API_ERRORS.get(code or "")
+    if known and known.scope is Scope.THROTTLE:
+        return Throttled(
+            f"{code}: {info or known.meaning}",
+            code=code,
+            info=info,
+            retry_after=_retry_after(headers),
+        )
+    if known and known.scope is Scope.UNKNOWN:
+        return OutcomeUnknown(f"{code}: {info or known.meaning}", http_status=status, code=code)
+    return Rejected.of(code=code, info=info)
+
+
+def _throttled_by_http(headers: Mapping[str, str]) -> Throttled:
+    return Throttled("HTTP 429", retry_after=_retry_after(headers))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Give the seconds that a Retry-After asks for (RFC 9110, section 10.2.3)."""
+    wish = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(wish):
+        return float(wish)
+    try:
+        # A date counts from the server's own clock, which Date shows.
+        pause = parsedate_to_datetime(wish) - parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, pause.total_seconds())

@@ -1,0 +1,146 @@
+"""Who may post a postback, and what the others are answered.  No I/O.
+
+Rules:
+
+* A wrong secret is answered as a wrong path is, and compared with all of them,
+  in a time that tells nothing.
+* What can be told without the body is told before it is read.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+from base64 import b64decode
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..runtime.secret import Secret
+
+Scope = MutableMapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class HTTPAnswer:
+    """What a request is answered with."""
+
+    status: int
+    text: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+NOT_FOUND: Final = HTTPAnswer(status=404, text="Not Found")
+TOO_LARGE: Final = HTTPAnswer(status=413, text="Too large for a postback")
+NOT_ALLOWED: Final = HTTPAnswer(
+    status=405, text="Postbacks are POSTs", headers=((b"allow", b"POST"),)
+)
+UNAUTHORIZED: Final = HTTPAnswer(
+    status=401,
+    text="Unauthorized",
+    headers=((b"www-authenticate", b'Basic realm="postbacks", charset="UTF-8"'),),
+)
+
+
+@attrs.frozen(kw_only=True)
+class RequestPolicy:
+    """What a request must have for its body to be read; None asks for nothing."""
+
+    path: str
+    secrets: tuple[Secret, ...] | None
+    credentials: tuple[Secret, ...] | None
+    max_body: int
+
+    def refusal(self, scope: Scope) -> HTTPAnswer | None:
+        """Give the answer to a request whose body need not be read."""
+        if not self._is_here(_path_below_mount(scope).rstrip("/")):
+            return NOT_FOUND
+        headers = dict(scope["headers"])
+        if not self._is_known(headers.get(b"authorization", b"")):
+            return UNAUTHORIZED
+        if scope["method"] != "POST":
+            return NOT_ALLOWED
+        length = headers.get(b"content-length", b"")
+        return TOO_LARGE if _number(length) > self.max_body else None
+
+    def _is_here(self, path: str) -> bool:
+        if self.secrets is None:
+            return path == self.path
+        before, given = path[: len(self.path) + 1], path[len(self.path) + 1 :]
+        return before == f"{self.path}/" and _is_one_of(
+            given.encode("utf-8", "replace"), self.secrets
+        )
+
+    def _is_known(self, authorization: bytes) -> bool:
+        if self.credentials is None:
+            return True
+        scheme, _, encoded = authorization.partition(b" ")
+        try:
+            given = b64decode(encoded.strip(), validate=True)
+        except binascii.Error:
+            given = b""
+        return _is_one_of(given, self.credentials) and scheme.lower() == b"basic"
+
+
+def _path_below_mount(scope: Scope) -> str:
+    # By the standard `path` has `root_path` in it; some servers and older
+    # frameworks leave it out.
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", "").rstrip("/"))
+    return below if below.startswith("/") or not below else path
+
+
+def _is_one_of(given: bytes, secrets: tuple[Secret, ...]) -> bool:
+    found = False
+    for secret in secrets:
+        found |= hmac.compare_digest(given, secret.reveal().encode())
+    return found
+
+
+def _number(digits: bytes) -> int:
+    # What is no number, or one of absurd length, is found out while reading.
+    try:
+        return int(digits)
+    except ValueError:
+        return 0
+
+
+_Read = tuple[Secret | None, ...] | None
+
+
+def secrets_of(given: str | Iterable[str] | None) -> _Read:
+    """Read one secret or several; what cannot be one is None."""
+    if given is None:
+        return None
+    values: Iterable[object] = (given,) if isinstance(given, str) else given
+    # A slash at the end of a URL means nothing here.
+    stripped = (value.rstrip("/") if isinstance(value, str) else "" for value in values)
+    return tuple(Secret(value) if value else None for value in stripped)
+
+
+def pairs_of(given: tuple[str, str] | Iterable[tuple[str, str]] | None) -> _Read:
+    """Read one pair or several, as HTTP Basic writes them; what cannot be one is None."""
+    if given is None:
+        return None
+    values: tuple[object, ...] = tuple(given)
+    is_one = any(isinstance(value, str) for value in values)
+    return tuple(map(_pair, (values,) if is_one else values))
+
+
+def _pair(given: object) -> Secret | None:
+    match given:
+        case [str(user), str(password)] if user and password and ":" not in user:
+            return Secret(f"{user}:{password}")
+    return None
+
+
+def checked(given: _Read, complaint: str) -> tuple[Secret, ...] | None:
+    """Give the secrets that were read; ConfigurationError where one cannot be one."""
+    if given is None:
+        return None
+    secrets = tuple(filter(None, given))
+    if not secrets or len(secrets) < len(given):
+        raise ConfigurationError(complaint)
+    return secrets

@@ -1,0 +1,245 @@
+"""The caller's postback URL as an ASGI application: store first, answer 200 after.
+
+Strategy: what can be told without the body (whose URL, who asks, how) is
+decided in `access`, in plain code; then the body is read, parsed, recorded and
+handed on, and only then answered.  No framework: it runs alone, or mounted.
+
+Rules:
+
+* HTTP 200 means that the ledger has it.  The provider repeats what is answered
+  otherwise, or not within 10 s, so whatever fails or takes too long is 500,
+  and a repetition changes nothing in the ledger.
+* What a handler or a ledger raises is logged by its type and place alone, since
+  its text may hold a number, and the log is nobody's secret.
+* What was opened here is closed here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ..errors import ConfigurationError, PostbackError
+from ..ledger.model import Ledger
+from ..notifications import Notification
+from ..postbacks import parse_postback
+from .authorization import (
+    TOO_LARGE,
+    HTTPAnswer,
+    RequestPolicy,
+    Scope,
+    checked,
+    pairs_of,
+    secrets_of,
+)
+
+if TYPE_CHECKING:
+    from ..telemetry import Telemetry
+
+_log: Final = logging.getLogger("skycore_async")
+
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_OK: Final = HTTPAnswer(status=200, text="OK")
+_FAILED: Final = HTTPAnswer(status=500, text="This could not be taken in; try again")
+
+
+class PostbackReceiver:
+    """Take postbacks in: an ASGI application, to be served alone or mounted in another.
+
+    * `ledger`: what every notification is recorded in, those of a bundle all or
+      none.  Served alone, it is opened at start-up and closed at shutdown,
+      unless it was open; mounted, it is for the application around to do so.
+    * `on_notification`: called with each notification of a postback, in order,
+      once they are recorded.  A coroutine function is awaited; any other is
+      called in the event loop, and should not block.  As the provider repeats
+      what was not answered with 200, it may see a notification more than once.
+    * `path`: the URL's path, below where this is mounted.
+    * `secret`: one that the URL must have behind the path, as in
+      `/postback/SECRET`; or several, any of which will do while one is replaced.
+      A server's access log shows it.
+    * `credentials`: a user and a password to ask for by HTTP Basic; or several
+      such pairs.
+    * `max_body`: the size of a body in bytes beyond which it is refused.  More
+      than 1 MiB is none that `parse_postback` takes.
+    * `timeout`: how long ledger and handler may take together, in seconds; the
+      provider waits 10.
+    * `telemetry`: tells OpenTelemetry of each postback; see `Telemetry`.
+
+    Answers 200, or 400 to what is no postback, 401, 404, 405, 413, and 500 where
+    the ledger or the handler failed or took too long.
+
+    Raises ConfigurationError for settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger | None = None,
+        on_notification: Callable[[Notification], object] | None = None,
+        path: str = "/postback",
+        secret: str | Iterable[str] | None = None,
+        credentials: tuple[str, str] | Iterable[tuple[str, str]] | None = None,
+        max_body: int = 1024 * 1024,
+        timeout: float = 8.0,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        # Read at once, so that no frame of a traceback holds them in the open.
+        secrets, secret = secrets_of(secret), None
+        pairs, credentials = pairs_of(credentials), None
+        if ledger is None and on_notification is None:
+            raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
+        if not path.startswith("/"):
+            raise ConfigurationError(f"path: {path!r} does not start with '/'")
+        if max_body < 1:
+            raise ConfigurationError(f"max_body: {max_body!r} is less than 1")
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout: {timeout!r} is not more than 0")
+        self._ledger = ledger
+        self._on_notification = on_notification
+        self._timeout = timeout
+        self._telemetry = telemetry
+        self._door = RequestPolicy(
+            path=path.rstrip("/"),
+            secrets=checked(secrets, "secret: an empty one would keep nobody out"),
+            credentials=checked(pairs, "credentials: give a user without ':' and a password"),
+            max_body=max_body,
+        )
+
+    def __repr__(self) -> str:
+        return f"PostbackReceiver(path={self._door.path or '/'!r})"
+
+    async def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> None:
+        """Answer a request, or follow the server's life, as ASGI has it."""
+        if scope["type"] == "http":
+            answer = await self._answer(scope, receive)
+            if answer is not None:
+                await _give(answer, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            raise ValueError(f"there is no {scope['type']!r} here")
+
+    async def _answer(self, scope: Scope, receive: _Receive) -> HTTPAnswer | None:
+        """Take a request in and give its answer; None where the client is gone."""
+        refused = self._door.refusal(scope)
+        if refused is not None:
+            return refused
+        body = await _read(receive, most=self._door.max_body)
+        if not isinstance(body, bytes):
+            return body
+        try:
+            notifications = parse_postback(body)
+        except PostbackError as error:
+            return HTTPAnswer(status=400, text=str(error))
+        if self._telemetry is None:
+            return await self._take_in(notifications)
+        with self._telemetry.receiving(notifications) as operation:
+            return await self._take_in(notifications, operation.failed)
+
+    async def _take_in(
+        self,
+        notifications: tuple[Notification, ...],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> HTTPAnswer:
+        deadline = anyio.current_time() + self._timeout
+        try:
+            with anyio.fail_after(self._timeout):
+                if self._ledger is not None:
+                    await self._ledger.record(*notifications)
+                if self._on_notification is not None:
+                    for notification in notifications:
+                        _check_time(deadline)
+                        handled = self._on_notification(notification)
+                        if inspect.isawaitable(handled):
+                            await handled
+            _check_time(deadline)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
+            _tell(error)
+            if failed is not None:
+                failed(error)
+            return _FAILED
+        return _OK
+
+    async def _live(self, receive: _Receive, send: _Send) -> None:
+        await receive()
+        try:
+            close = await _opened(self._ledger)
+        except Exception as error:  # noqa: BLE001 - the server tells it
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001 - the server tells it
+            await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+# Speaking ASGI.
+
+
+async def _read(receive: _Receive, *, most: int) -> bytes | HTTPAnswer | None:
+    """Give the body, or the answer to one that is too large; None where the client is gone."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > most:
+            return TOO_LARGE
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _give(answer: HTTPAnswer, send: _Send) -> None:
+    body = answer.text.encode("utf-8", "replace")
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _opened(ledger: Any) -> Callable[[], Awaitable[None]]:
+    """Open a ledger that can be opened and is not; give what closes it again."""
+    if not hasattr(ledger, "open") or getattr(ledger, "is_open", False):
+        return _nothing
+    await ledger.open()
+    return getattr(ledger, "aclose", _nothing)
+
+
+async def _nothing() -> None:
+    pass
+
+
+# What went wrong.
+
+
+def _check_time(deadline: float) -> None:
+    # A handler that blocks is not cancelled.
+    if anyio.current_time() > deadline:
+        raise TimeoutError
+
+
+def _tell(error: Exception) -> None:
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _log.error(
+        "a postback could not be taken in, and was answered with 500: %s\n%s",
+        type(error).__name__,
+        where,
+    )

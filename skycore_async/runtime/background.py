@@ -1,0 +1,156 @@
+"""Who owns a task that must outlive the call which began it.
+
+Strategy: one background task a client, begun at the first use.  It holds an
+ordinary task group and waits to be closed; what is started in it is cancelled
+by nobody but the event loop itself.  So a cancelled caller, by an anyio scope
+or a native `Task.cancel()`, never breaks off an HTTP exchange that it began,
+and the client may be opened in one task and closed in another, since no scope
+of a caller's stays open.
+
+Rules:
+
+* Closing lets everything finish and then runs the finalizer in the same
+  background task, so that a cancelled closer cannot break that off either.
+* One task never ends another: what it raises by accident is logged, by its
+  type and place alone, since its text and locals may hold a key or a number.
+* An owner belongs to the event loop that began it, and says so in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from .event_loop import elsewhere, event_loop
+
+_log: Final = logging.getLogger("skycore_async")
+
+# asyncio keeps no reference of its own to a task.
+_background: Final[set[asyncio.Task[None]]] = set()
+
+
+class BackgroundTasks:
+    """Run tasks until closed, whatever becomes of the tasks that asked for them.
+
+    `finalize` is awaited once, when closed and everything has finished, or when
+    the event loop ends before that.  `of` names in errors what it works for.
+    """
+
+    def __init__(self, finalize: Callable[[], Awaitable[None]], *, of: str = "client") -> None:
+        self._finalize = finalize
+        self._of = of
+        self._life: _Lifetime | None = None
+        self.at_closing: set[Callable[[], None]] = set()  # called where closing begins
+        self.closed = False
+
+    def start(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Start `run(*args)` as a task of its own; it should not raise.
+
+        Raises RuntimeError after closing, and in another event loop than before.
+        """
+        self.check()
+        life = self._life or self._begin()
+        life.start(run, *args)
+
+    def check(self) -> None:
+        """Raise RuntimeError after closing, and in another event loop than before."""
+        if self._life is not None and self._life.loop is not event_loop():
+            raise elsewhere(self._of)
+        if self.closed:
+            raise RuntimeError(f"this {self._of} is closed")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a background task was begun and not closed yet."""
+        return self._life is not None and not self.closed
+
+    async def close(self) -> None:
+        """Refuse new tasks, wait for those that run, and finalize; again, only wait.
+
+        Raises RuntimeError in another event loop than before, if that did not end.
+        """
+        life = self._life or self._begin()
+        if life.finished.is_set():
+            return
+        if life.loop is not event_loop():
+            raise elsewhere(self._of)
+        self.closed = True
+        for tell in tuple(self.at_closing):
+            tell()
+        life.closing.set()
+        await life.finished.wait()
+
+    def _begin(self) -> _Lifetime:
+        life = self._life = _Lifetime()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            import trio
+
+            trio.lowlevel.spawn_system_task(self._live, life)
+        else:
+            task = loop.create_task(self._live(life))
+            _background.add(task)
+            task.add_done_callback(lambda task: self._ended(task, life))
+        return life
+
+    def _ended(self, task: asyncio.Task[None], life: _Lifetime) -> None:
+        _background.discard(task)
+        # A task that is cancelled before it first runs never comes to its own end.
+        self.closed = True
+        life.finished.set()
+
+    async def _live(self, life: _Lifetime) -> None:
+        try:
+            await life.run()
+        finally:
+            self.closed = True
+            with anyio.CancelScope(shield=True):
+                await _guarded(self._finalize)
+            life.finished.set()
+
+
+class _Lifetime:
+    """From the first task to the last, in the event loop in which it is made."""
+
+    def __init__(self) -> None:
+        self.closing = anyio.Event()
+        self.finished = anyio.Event()
+        self.loop = event_loop()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[object, ...]]] = []
+
+    def start(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:
+        if self._group is None:
+            self._early.append((run, args))
+        else:
+            self._group.start_soon(_guarded, run, *args)
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as group:
+            self._group = group
+            for run, args in self._early:
+                group.start_soon(_guarded, run, *args)
+            self._early.clear()
+            await self.closing.wait()
+
+
+async def _guarded(run: Callable[..., Awaitable[Any]], *args: object) -> None:
+    try:
+        await run(*args)
+    except* asyncio.CancelledError:
+        pass  # raised any further, it would cancel all other tasks of the group
+    except* Exception as failed:  # noqa: BLE001 - it has nobody else to go to
+        _tell(failed.exceptions)
+
+
+def _tell(errors: Iterable[Exception]) -> None:
+    for error in errors:
+        where = "".join(traceback.format_tb(error.__traceback__))
+        _log.error("a background task raised %s\n%s", type(error).__name__, where)

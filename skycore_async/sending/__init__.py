@@ -1,0 +1,1 @@
+"""How a message is sent: one path, which `send_sms` and `send_many` share."""

@@ -1,0 +1,259 @@
+"""Many messages: read as fast as they can be sent, told of as they complete.
+
+Strategy: as many workers as may be in flight take messages from the source and
+put outcomes on a shelf, from which the caller's loop takes them.  The workers
+are the client's tasks and not the caller's, so that leaving early, an error in
+the caller's loop or its cancellation breaks off no exchange.
+
+Rules:
+
+* Look-ahead is bounded: a worker waits for room on the shelf before it takes a
+  message, and takes no other until it has sent that.  A caller who does not read
+  stops the sending.
+* A message is taken before its turn, since what the ledger knows already needs none.
+  Whatever was taken is yielded, or logged where the caller has left; what was not
+  begun by then, as not sent.
+* The first rejection of the whole account halts the sending, as do a ledger that
+  cannot be written, an error in the source and the closing of the client: nothing
+  more is started, what is in flight completes and is yielded, and then the error
+  is raised.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import anyio.lowlevel
+
+from ..codes import Scope
+from ..errors import LedgerError, NotSent, Rejected, SendingHalted, SkycoreError
+from ..messages import Accepted, Failed, Outcome
+from .dispatcher import Sender
+from .prepare import prepare
+from .settings import Settings
+from .sources import Source, made_source
+
+_BUFFER: Final = 2  # outcomes that may wait to be read, for each message in flight
+
+
+class BulkSend:
+    """The outcomes of many messages, as they complete; `send_many` makes one.
+
+    Enter it to start the sending, iterate over it for the outcomes, and leave
+    it when you like: leaving starts nothing more, not even another attempt, and
+    waits for what is in flight, unless it is cancelled.
+
+    Iterating raises SendingHalted after the last outcome where the account was
+    refused or the ledger could not be written, what the source raised where it
+    did, and RuntimeError where the client was closed meanwhile.
+    """
+
+    def __init__(
+        self, sender: Sender, settings: Settings, source: Source, *, in_flight: int
+    ) -> None:
+        self._sender = sender
+        self._settings = settings
+        self._source = made_source(source, ahead=in_flight)
+        self._in_flight = in_flight
+        self._shelf: deque[Outcome] = deque()
+        self._room = _Slots(_BUFFER * in_flight)
+        self._news = anyio.Event()
+        self._working = 0
+        self._is_entered = False
+        self._is_left = False
+        self._waiting: set[anyio.CancelScope] = set()
+        self._stopped = False
+        self._error: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        self._sender.owner.check()
+        if self._is_entered:
+            raise RuntimeError("these messages were sent already: call send_many again")
+        self._is_entered = True
+        self._source.open()
+        start = self._sender.owner.start
+        start(self._feed)
+        for _ in range(self._in_flight):
+            start(self._work)
+        self._working = 1 + self._in_flight
+        self._sender.owner.at_closing.add(self._client_closes)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._sender.owner.at_closing.discard(self._client_closes)
+        self._is_left = True
+        self._stop()
+        if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
+            return  # at once; the client waits for the rest when it closes
+        while self._working:
+            await self._hear()
+
+    def stop(self) -> None:
+        """Start nothing more, inside `async with`; what is in flight is still to be iterated."""
+        self._stop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        while not self._shelf:
+            if not self._working:
+                if self._error is not None:
+                    raise self._error
+                if not self._is_entered:
+                    raise RuntimeError("nothing is sent before `async with` enters send_many")
+                raise StopAsyncIteration
+            await self._hear()
+        self._room.give()
+        return self._shelf.popleft()
+
+    async def _feed(self) -> None:
+        try:
+            await self._source.feed()
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    async def _work(self) -> None:
+        try:
+            while self._room.take() or await self._room.wait():
+                outcome = await self._next()
+                if outcome is None:
+                    return
+                self._shelf.append(outcome)
+                self._news.set()
+                self._judge(outcome)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to have it
+            self._end(error)
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    async def _next(self) -> Outcome | None:
+        """Send the next message when its turn comes; None where there is no more to send."""
+        message = None if self._room.closed else await self._source.take()
+        if message is None:
+            self._room.close()  # while who has a message goes on
+            return None
+        job = prepare(message, self._settings)
+        if isinstance(job, Failed):
+            return job
+        if recorded := await self._sender.recorded(job):
+            return recorded
+        if (started := await self._turn()) is None:
+            return Failed(message=message, error=NotSent("the sending ended before its turn"))
+        return await self._sender.send_in_turn(job, started, self._has_left)
+
+    def _has_left(self) -> bool:
+        return self._is_left
+
+    async def _turn(self) -> float | None:
+        """Give the turn of a message; None where the sending was stopped before it came."""
+        admission = self._sender.admission
+        started = admission.acquire_now()
+        if started is None:
+            with anyio.CancelScope() as waiting:
+                self._waiting.add(waiting)
+                try:
+                    started = await admission.acquire()
+                finally:
+                    self._waiting.discard(waiting)
+        if started is not None and self._stopped:
+            admission.release()
+            return None
+        return started
+
+    def _judge(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Accepted) or (why := _concerns_all(outcome.error)) is None:
+            return
+        halted = SendingHalted(why)
+        halted.__cause__ = outcome.error
+        self._stop(halted)
+
+    def _client_closes(self) -> None:
+        if not self._room.closed:
+            self._stop(RuntimeError("this client is closed, and nothing more is sent"))
+
+    def _stop(self, error: Exception | None = None) -> None:
+        """Start nothing more."""
+        self._stopped = True
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
+        self._end(error)
+
+    def _end(self, error: Exception | None = None) -> None:
+        """Take nothing more from the source; what was taken is sent."""
+        self._error = self._error or error
+        self._room.close()
+        self._source.stop()
+
+    async def _hear(self) -> None:
+        """Wait until a worker has put something on the shelf, or has ended."""
+        # An event that is always set in time would let no cancellation through.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if self._news.is_set():
+            self._news = anyio.Event()
+        await self._news.wait()
+
+
+def _concerns_all(error: SkycoreError) -> str | None:
+    """Say why what befell one message would befall the others too, if it would."""
+    if isinstance(error, Rejected) and error.scope is Scope.ACCOUNT:
+        return f"the account was refused: {error}"
+    if isinstance(error.__cause__, LedgerError):
+        return f"the ledger cannot be written: {error.__cause__}"
+    return None
+
+
+class _Slots:
+    """Room on the shelf, as a number of places.
+
+    One who waits is woken at a time and wakes the next if there is more, so
+    that a worker who need not wait for the road takes many places in a row.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._waiting: deque[anyio.Event] = deque()
+        self._waking = False
+        self.closed = False
+
+    def take(self) -> bool:
+        if self.closed or not self._places:
+            return False
+        self._places -= 1
+        self._wake()
+        return True
+
+    async def wait(self) -> bool:
+        """Take a place when there is one; False when closed."""
+        while not self.closed:
+            place = anyio.Event()
+            self._waiting.append(place)
+            await place.wait()
+            self._waking = False
+            if self.take():
+                return True
+        return False
+
+    def give(self) -> None:
+        self._places += 1
+        self._wake()
+
+    def close(self) -> None:
+        self.closed = True
+        while self._waiting:
+            self._waiting.popleft().set()
+
+    def _wake(self) -> None:
+        if self._places and self._waiting and not self._waking:
+            self._waking = True
+            self._waiting.popleft().set()

@@ -1,0 +1,96 @@
+"""A message made ready to go, and what the log says of it.  No I/O.
+
+Rules:
+
+* What is the same in every attempt is made once, before the first.
+* A log record has no text and no key, and the last four digits of a number.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import attrs
+
+from ..errors import InvalidMessage, OutcomeUnknown, Rejected
+from ..messages import SMS, Accepted, Failed, Outcome, masked
+from ..protocol import requests
+from ..transports.base import Request
+from ..version import __version__
+from .settings import Settings
+
+_log: Final = logging.getLogger("skycore_async")
+_log.addHandler(logging.NullHandler())  # a program without logging stays quiet
+
+_HEADERS: Final = {
+    "Accept": "text/xml",
+    "Accept-Encoding": "identity",  # an answer is read as it comes
+    "User-Agent": f"skycore-async/{__version__}",
+}
+_POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@attrs.frozen(kw_only=True)
+class PreparedSend:
+    """A message ready to go: what the caller gave, and what is sent of it."""
+
+    message: SMS
+    resolved: SMS
+    settings: Settings
+    request: Request
+    trace: Any = None
+
+
+def prepare(message: SMS, settings: Settings) -> PreparedSend | Failed:
+    """Make ready what it takes to send a message, or say why it cannot be sent."""
+    try:
+        resolved = requests.resolve(
+            message,
+            from_=settings.from_,
+            campaign_ref=settings.campaign_ref,
+            enforce_campaign_check=settings.enforce_campaign_check,
+            max_segments=settings.max_segments,
+        )
+    except InvalidMessage as error:
+        # Its text may quote the number.
+        _log.info("an SMS was refused here: InvalidMessage: %s", error.field)
+        return Failed(message=message, error=error)
+    return PreparedSend(
+        message=message,
+        resolved=resolved,
+        settings=settings,
+        request=_request(resolved, settings),
+    )
+
+
+def _request(resolved: SMS, settings: Settings) -> Request:
+    if settings.method == "GET":
+        return Request(
+            method="GET",
+            url=settings.base_url,
+            query=requests.query_string(resolved, api_key=settings.api_key.reveal()),
+            headers=_HEADERS,
+        )
+    return Request(
+        method="POST",
+        url=settings.base_url,
+        body=requests.post_body(resolved, api_key=settings.api_key.reveal()),
+        headers=_POST_HEADERS,
+    )
+
+
+def log_outcome(job: PreparedSend, outcome: Outcome) -> None:
+    """Say in the log what came of a message, without its text and most of its number."""
+    if isinstance(outcome, Accepted):
+        if _log.isEnabledFor(logging.DEBUG):
+            to = masked(job.resolved.to)
+            _log.debug("SMS to %s accepted as %s", to, outcome.tracking_id)
+        return
+    to = masked(job.resolved.to)
+    error = outcome.error
+    level = logging.WARNING if isinstance(error, OutcomeUnknown) else logging.INFO
+    code = getattr(error, "code", None)
+    # The provider's own words may quote the number or the text: its code stands for them.
+    said = code or ("no error code" if isinstance(error, Rejected) else error)
+    _log.log(level, "SMS to %s: %s: %s", to, type(error).__name__, said)

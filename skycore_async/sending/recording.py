@@ -1,0 +1,121 @@
+"""How a client keeps a ledger: the intent before, the outcome after.
+
+Rules:
+
+* A message is under way in the ledger only while it is in flight, so that a crash
+  leaves no more than those in doubt.
+* An intent that cannot be made durable is not sent.  An outcome that cannot be
+  written is still the caller's: it is given, and logged, and written as soon as
+  the ledger can be written again.  If the program ends first, it is in doubt.
+* A message without a key is one of its own, under a key that is made up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Self
+
+import anyio
+
+from ..errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
+from ..ledger.commands import Postponed
+from ..ledger.model import Ledger, SendIntent, Submission
+from ..ledger.rules import content_of, outcome_of, submission_of
+from ..messages import SMS, Failed, Outcome, masked
+from ..runtime.event_loop import now
+from .settings import Settings
+
+_log: Final = logging.getLogger("skycore_async")
+
+
+class Recorder:
+    """Keep `ledger` of what a client sends; `clock` gives seconds since 1970."""
+
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.time) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._unwritten: deque[tuple[str, Submission]] = deque()
+        self._writing = anyio.Lock()
+        self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
+
+    def over(self, ledger: Ledger) -> Self:
+        """Give the same journal over another view of its ledger."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._ledger = ledger
+        return other
+
+    async def recorded(self, message: SMS, resolved: SMS, settings: Settings) -> Outcome | None:
+        """Give what came of a message before; None where it is to be sent, or is under way."""
+        try:
+            known = await self._ledger.lookup(
+                self._intent(resolved), resend_in_doubt=settings.resend_in_doubt
+            )
+        except SkycoreError as error:
+            return _not_begun(message, error)
+        return None if known is None else outcome_of(message, resolved.to, known)
+
+    async def begin(
+        self, message: SMS, resolved: SMS, settings: Settings, *, deadline: float
+    ) -> SendIntent | Outcome:
+        """Make the intent to send a message durable and give it, for `finish`.
+
+        Where the ledger knows the message already, gives what came of it instead.
+        """
+        intent = self._intent(resolved)
+        try:
+            if self._unwritten:
+                await self.write_what_is_left()
+            known = await self._ledger.begin(
+                intent,
+                resend_in_doubt=settings.resend_in_doubt,
+                ignore_opt_out=settings.ignore_opt_out,
+                timeout=deadline - now(),
+            )
+        except TimeoutError:
+            late = OutcomeUnknown("the same key is still under way, sent by another task")
+            return _not_begun(message, late)
+        except SkycoreError as error:
+            return _not_begun(message, error)
+        return intent if known is None else outcome_of(message, resolved.to, known)
+
+    async def finish(self, intent: SendIntent, outcome: Outcome) -> None:
+        """Make durable what came of a message, now or as soon as that can be."""
+        submission = submission_of(outcome)
+        try:
+            await self._ledger.finish(intent.key, submission)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
+            if not isinstance(error, Postponed):
+                self._unwritten.append((intent.key, submission))
+            key = intent.key.replace(intent.to, masked(intent.to))
+            _log.error("the outcome of the message %r was not recorded: %s", key, error)
+
+    async def write_what_is_left(self) -> None:
+        """Write the outcomes that could not be written before; LedgerError where they cannot."""
+        # Each of them once: its key may be begun anew as soon as it is written, and written
+        # again it would be taken for what came of that.
+        async with self._writing:
+            while self._unwritten:
+                await self._ledger.finish(*self._unwritten[0])
+                self._unwritten.popleft()
+
+    def _intent(self, resolved: SMS) -> SendIntent:
+        return SendIntent(
+            key=next(self._made_up) if resolved.key is None else resolved.key,
+            content=content_of(resolved),
+            to=resolved.to,
+            from_=resolved.from_,
+            started_at=self._clock(),
+        )
+
+
+def _not_begun(message: SMS, error: SkycoreError) -> Failed:
+    if isinstance(error, LedgerError):
+        cause, error = error, NotSent(f"its intent could not be recorded: {error}")
+        error.__cause__ = cause
+    return Failed(message=message, error=error)

@@ -1,0 +1,31 @@
+"""Whether to try again, and after how long.  Pure; the chance is injected.
+
+Only what is proven not sent is ever tried again: `NotSent`, and `Throttled`
+below it, but for `SendingHalted`, which another attempt would only repeat.
+Everything else is the caller's to decide, or nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..errors import NotSent, SendingHalted, SkycoreError
+
+FIRST_PAUSE: Final = 0.5  # seconds, doubled with every attempt
+DOUBLINGS: Final = 4  # and then no more: 8 seconds are the longest
+
+
+def pause_before_retry(
+    error: SkycoreError, *, attempt: int, max_attempts: int, chance: Callable[[], float]
+) -> float | None:
+    """Give the seconds to wait before the next attempt, or None for no other attempt.
+
+    `attempt` counts from 1.  The pause is exponential with full jitter, which
+    keeps many clients that failed together from coming back together.
+    """
+    if not isinstance(error, NotSent) or isinstance(error, SendingHalted):
+        return None
+    if attempt >= max_attempts:
+        return None
+    return FIRST_PAUSE * 2.0 ** min(attempt - 1, DOUBLINGS) * chance()

@@ -1,0 +1,89 @@
+"""What a client is set to, checked once, when it is given."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..runtime.secret import Secret
+
+Method = Literal["POST", "GET"]
+
+
+class Options(TypedDict, total=False):
+    """What `SkycoreClient.with_options` can change; see `SkycoreClient`."""
+
+    api_key: str
+    from_: str | None
+    campaign_ref: str | None
+    enforce_campaign_check: bool
+    base_url: str
+    timeout: float
+    max_attempts: int
+    max_segments: int | None
+    method: Method
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The settings of a client that apply to each message by itself.
+
+    Raises ConfigurationError where they cannot work.
+    """
+
+    api_key: Secret
+    from_: str | None
+    campaign_ref: str | None
+    enforce_campaign_check: bool
+    base_url: str
+    timeout: float
+    max_attempts: int
+    max_segments: int | None
+    method: Method
+    resend_in_doubt: bool = False
+    ignore_opt_out: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        _check_address(self.base_url)
+        if not self.timeout > 0:
+            raise ConfigurationError(f"timeout: {self.timeout!r} is not above 0 seconds")
+        if self.max_attempts < 1:
+            raise ConfigurationError(f"max_attempts: {self.max_attempts!r} is less than 1")
+        if self.max_segments is not None and self.max_segments < 1:
+            raise ConfigurationError(f"max_segments: {self.max_segments!r} is less than 1")
+        if self.method not in {"POST", "GET"}:
+            raise ConfigurationError(f"method: {self.method!r} is neither 'POST' nor 'GET'")
+
+    def changed(self, options: Options) -> Settings:
+        """Make the settings that differ from these in `options`; the key leaves the dict."""
+        key = checked_key(Secret(options.pop("api_key"))) if "api_key" in options else None
+        changed: dict[str, Any] = {**options, "api_key": key or self.api_key}
+        return attrs.evolve(self, **changed)
+
+
+def _check_address(base_url: str) -> None:
+    import httpx
+
+    try:
+        address = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ConfigurationError(f"base_url: {base_url!r} is no URL: {error}") from error
+    if address.scheme not in {"http", "https"} or not address.host:
+        raise ConfigurationError(f"base_url: {base_url!r} is no http or https URL")
+    if address.userinfo or address.query or address.fragment:
+        raise ConfigurationError("base_url: no user, no query and no fragment can be part of it")
+
+
+def checked_key(given: Secret) -> Secret:
+    """Give the key without the white space around it, or refuse what is none."""
+    if not isinstance(given.reveal(), str):
+        raise ConfigurationError("api_key: a str is needed")
+    # A key read from a file or the environment often ends in a line break.
+    key = Secret(given.reveal().strip())
+    if not key.reveal():
+        raise ConfigurationError("no API key: pass api_key=, or set SKYCORE_API_KEY")
+    if not (key.reveal().isascii() and key.reveal().isprintable()):
+        raise ConfigurationError("api_key: it has characters that no API key has")
+    return key

@@ -1,0 +1,108 @@
+"""Where the messages of a bulk send come from: any iterable, or any async iterable.
+
+Rules:
+
+* An async source is read by one task, as cancel scopes inside it demand, and
+  closed there.
+* What was not taken is still the caller's, but for the few that were read ahead
+  of an async source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+
+import anyio
+
+from ..messages import SMS
+
+Source = Iterable[SMS] | AsyncIterable[SMS]
+
+
+def made_source(source: Source, *, ahead: int) -> _SyncSource | _AsyncSource:
+    """Make what workers take messages from; of an async one, `ahead` may be read before."""
+    if isinstance(source, AsyncIterable):
+        return _AsyncSource(source, ahead)
+    return _SyncSource(source)
+
+
+def _checked(message: SMS) -> SMS:
+    if not isinstance(message, SMS):
+        raise TypeError(f"send_many takes SMS values, and got a {type(message).__name__}")
+    return message
+
+
+class _SyncSource:
+    def __init__(self, source: Iterable[SMS]) -> None:
+        self._messages = iter(source)
+
+    def open(self) -> None:
+        """Do nothing: there is nothing between the source and the workers."""
+
+    async def take(self) -> SMS | None:
+        for message in self._messages:
+            return _checked(message)
+        return None
+
+    async def feed(self) -> None:
+        """Do nothing: each worker takes for itself."""
+
+    def stop(self) -> None:
+        """Do nothing: what was not taken is still the caller's."""
+
+
+class _AsyncSource:
+    """Reads the source in one task, and hands its messages to the workers."""
+
+    def __init__(self, source: AsyncIterable[SMS], ahead: int) -> None:
+        self._messages = aiter(source)
+        self._ahead = ahead
+        self._is_reading = False
+        self._reading = anyio.CancelScope()
+        self._error: Exception | None = None
+
+    def open(self) -> None:
+        # Not before: who makes a stream has to close it.
+        self._give, self._taken = anyio.create_memory_object_stream[SMS](self._ahead)
+
+    async def take(self) -> SMS | None:
+        try:
+            return await self._taken.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            if self._error is not None:
+                raise self._error from None
+            return None
+
+    async def feed(self) -> None:
+        with self._give, self._reading:
+            try:
+                while (message := await self._read()) is not None:
+                    await self._give.send(message)
+            except anyio.BrokenResourceError:
+                pass  # stopped
+            except Exception as error:  # noqa: BLE001 - the caller is to have it
+                self._error = error
+            except BaseException:
+                # Where nobody stopped it, this is no end that a source comes to.
+                if not self._reading.cancel_called:
+                    self._error = RuntimeError("the source of the messages was cancelled")
+                raise
+            # Nobody else can close it in the task that its own scopes belong to.
+            if isinstance(self._messages, AsyncGenerator):
+                await self._messages.aclose()
+
+    async def _read(self) -> SMS | None:
+        self._is_reading = True
+        try:
+            return _checked(await anext(self._messages))
+        except StopAsyncIteration:
+            return None
+        finally:
+            self._is_reading = False
+
+    def stop(self) -> None:
+        self._taken.close()
+        # Only where the source itself waits: it unwinds by itself then, while a
+        # cancellation outside it would meet scopes of its own still open.
+        if self._is_reading:
+            self._reading.cancel()

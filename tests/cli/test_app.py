@@ -1,0 +1,254 @@
+"""`skycore`: the commands there are, their help, and what all of them have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from skycore_async.cli.app import COMMANDS, Commands, skycore
+from skycore_async.cli.ui.output import Exit
+
+ORDER = [
+    "demo",
+    "send",
+    "bulk",
+    "worker",
+    "cluster",
+    "status",
+    "report",
+    "listen",
+    "simulate",
+    "parse",
+    "segments",
+]
+MINE = ["send", "status", "listen", "simulate", "parse", "segments"]
+
+LOADED = """
+import sys
+from skycore_async.cli.app import skycore
+try:
+    skycore({arguments})
+except SystemExit:
+    pass
+print(sorted(sys.modules))
+"""
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a user does."""
+    return subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-W", "error", "-m", "skycore_async.cli", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=30,
+        env={**os.environ, **environment},
+    )
+
+
+def loaded(*arguments: str) -> str:
+    """Give the names of the modules that a command loads."""
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", LOADED.format(arguments=list(arguments))],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_help_lists_every_command_in_order() -> None:
+    """`skycore --help` names all commands, as people come to need them."""
+    done = CliRunner().invoke(skycore, ["--help"])
+    table = done.output.partition("Commands:")[2]
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in table.splitlines() if line[2:3].strip()] == ORDER
+
+
+def test_the_help_loads_no_command() -> None:
+    """`skycore --help` answers fast: it loads no command, no HTTP client and no tables."""
+    modules = loaded("--help")
+    commands = (f"skycore_async.cli.commands.{command}" for command in ORDER)
+    for name in (*commands, "httpx", "anyio", "rich"):
+        assert f"'{name}'" not in modules
+
+
+@pytest.mark.parametrize("command", ["send", "listen"])
+def test_the_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    """A command's own help, which completion asks for too, waits for no library."""
+    modules = loaded(command, "--help")
+    assert f"'skycore_async.cli.commands.{command}'" in modules
+    for name in ("httpx", "anyio", "rich", "uvicorn"):
+        assert f"'{name}'" not in modules
+
+
+@pytest.mark.parametrize("command", ORDER)
+def test_every_command_has_help(command: str) -> None:
+    """Each command says what it does and what its exit codes mean."""
+    done = CliRunner().invoke(skycore, [command, "--help"])
+    assert done.exit_code == 0
+    assert "Exit codes:" in done.output
+
+
+@pytest.mark.parametrize("command", MINE)
+def test_help_has_an_example_and_says_what_the_table_says(command: str) -> None:
+    """Help begins with the line of the table, and has examples as they are typed."""
+    done = CliRunner().invoke(skycore, [command, "--help"], env={"COLUMNS": "200"})
+    assert COMMANDS[command].removesuffix(".") in done.output
+    assert "\n  Examples:\n    " in done.output
+    assert f"skycore {command} " in done.output.partition("Examples:")[2]
+
+
+def test_help_fits_a_narrow_terminal() -> None:
+    """At 40 columns, help is wrapped; only what is to be copied is not."""
+    help_ = CliRunner().invoke(skycore, ["status", "--help"], env={"COLUMNS": "40"}).output
+    prose, _, rest = help_.partition("Examples:")
+    options = rest.partition("Exit codes:")[2]
+    too_long = [line for line in (prose + options).splitlines() if len(line) > 40]
+    assert not too_long
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sned"],
+        ["send"],
+        ["send", "--nope"],
+        ["status", "no-such-ledger.db"],
+        ["parse", "no-such-file.xml"],
+        ["listen"],
+        ["simulate", "--port", "70000"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2_in_words(arguments: list[str]) -> None:
+    """A user's mistake is told on standard error, and is no traceback."""
+    done = CliRunner().invoke(skycore, arguments)
+    assert done.exit_code == Exit.USAGE
+    assert done.stdout == ""
+    assert done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_is_there(shell: str) -> None:
+    """The line that the help gives for a shell makes its completion."""
+    environment = {"_SKYCORE_COMPLETE": f"{shell}_source"}
+    done = CliRunner().invoke(skycore, env=environment, prog_name="skycore")
+    assert "_SKYCORE_COMPLETE" in done.output
+
+
+def test_completion_knows_commands_and_options() -> None:
+    """What was begun is completed, for a command and for an option's values."""
+
+    def complete(*words: str) -> str:
+        environment = {
+            "_SKYCORE_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(("skycore", *words)),
+            "COMP_CWORD": str(len(words)),
+        }
+        return CliRunner().invoke(skycore, env=environment, prog_name="skycore").output
+
+    assert complete("se") == "plain,send\nplain,segments\n"
+    assert complete("status", "promo.db", "--state", "in") == "plain,in_doubt\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("simualte", "No such command 'simualte'. Did you mean 'simulate'?\n"),
+        ("xyz", "No such command 'xyz'.\n"),
+    ],
+)
+def test_a_command_that_is_none(typed: str, said: str) -> None:
+    """A slip of the finger is answered with the command that was meant, where one is near."""
+    done = CliRunner().invoke(skycore, [typed])
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.endswith(said)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command without its extra says what to install."""
+    monkeypatch.delitem(sys.modules, "skycore_async.simulator.asgi_thread", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    done = CliRunner().invoke(skycore, ["simulate"])
+    assert done.exit_code == Exit.NOT_ALL_WELL
+    assert done.stderr == (
+        "skycore: uvicorn is not installed: pip install 'skycore-async[server]'\n"
+    )
+
+
+def group_that(raises: BaseException) -> Commands:
+    """Make a group with one command that fails."""
+
+    @click.group(cls=Commands)
+    def group() -> None:
+        pass
+
+    @group.command()
+    def demo() -> None:
+        raise raises
+
+    return group
+
+
+def test_another_missing_module_is_a_defect_and_shows_itself() -> None:
+    """An import that is no extra's is not made to look like a user's mistake."""
+    done = CliRunner().invoke(group_that(ImportError("no module 'skycore_asink'")), ["demo"])
+    assert isinstance(done.exception, ImportError)
+
+
+def test_ctrl_c_is_exit_code_130() -> None:
+    """What is interrupted says so, and leaves with the code that shells give it."""
+    done = CliRunner().invoke(group_that(KeyboardInterrupt()), ["demo"])
+    assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize(
+    "arguments", [["segments", "x"], ["bulk", "promo.csv", "--text", "x", "--dry-run"]]
+)
+def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    """An answer that cannot be written is told of in words."""
+    (tmp_path / "promo.csv").write_text("to\n15551234888\n")
+    command = [sys.executable, "-m", "skycore_async.cli", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
+    assert done.returncode == Exit.NOT_ALL_WELL
+    assert done.stderr.startswith("skycore: a disk is full: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
+    """A stream that cannot hold a character gets its escape, and no traceback."""
+    done = run("segments", "☎", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "BLACK TELEPHONE" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_json_on_any_stream(encoding: str) -> None:
+    """Programs can read an answer whatever the stream it is written to can hold."""
+    done = run("segments", "é😀", "--json", PYTHONIOENCODING=encoding)
+    shown = json.loads(done.stdout)["forced_ucs2"][0]
+    assert (done.returncode, done.stderr, shown["character"]) == (0, "", "😀")
+
+
+def test_no_color_is_obeyed_and_so_is_a_pipe(tmp_path: Path) -> None:
+    """What is piped has no escape sequences."""
+    body = tmp_path / "postback.xml"
+    body.write_text("<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE></POSTBACK>")
+    done = run("parse", str(body), NO_COLOR="1", TERM="xterm-256color")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sent" in done.stdout
+    assert "\x1b" not in done.stdout

@@ -1,0 +1,685 @@
+"""`skycore bulk` from the command line, over real sockets: sent once, stopped, gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anyio
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async.cli.bulk.progress import Tally, account, show_plain
+from skycore_async.cli.commands.bulk import bulk
+from skycore_async.errors import LedgerError, NotSent, OutcomeUnknown, RecipientOptedOut, Rejected
+from skycore_async.ledger.commands import LedgerCommand
+from skycore_async.ledger.model import SendIntent, Submission
+from skycore_async.ledger.sqlite.ledger import SQLiteLedger
+from skycore_async.messages import SMS, Accepted, Failed
+from skycore_async.simulator import API_KEY, Account, Simulator
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+NOWHERE = "http://127.0.0.1:9/"
+COMMAND = "from skycore_async.cli.commands.bulk import bulk; bulk()"
+SAMPLE = "Name,Phone\nAnn,15551234888\nBo,+1 (555) 123-4889\nCo,555\nAnn,1 555 1234888\n"
+WORDS: tuple[tuple[str, ...], ...] = ((), ("--resend-in-doubt",))
+# What a key is typed at, on a terminal, where none was typed since: a question, or progress.
+CUE = re.compile(r"(\[y/N]: |accepted [1-9][0-9]*)(?!.*\x00)", re.DOTALL)
+LEFT_OUT = {"not valid": 1, "duplicate": 1, "incomplete": 0, "in doubt": 0}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own, with key, sender and an address where nobody is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    monkeypatch.setenv("SKYCORE_BASE_URL", NOWHERE)
+
+
+@pytest.fixture
+def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Put somebody at the address."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def recipients(content: str = SAMPLE, name: str = "promo.csv") -> str:
+    Path(name).write_text(content, "utf-8")
+    return name
+
+
+def run(*args: str, typed: str | bytes | None = None) -> Result:
+    done = CliRunner().invoke(bulk, args, input=typed)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def send(*args: str, text: str = "Hi {name}", name: str = "promo.csv") -> dict[str, Any]:
+    done = run(name, "--text", text, "--yes", "--json", *args)
+    (line,) = done.stdout.splitlines()
+    return {**json.loads(line), "exit": done.exit_code}
+
+
+def rejected(name: str = "promo.rejects.csv") -> list[dict[str, str]]:
+    with Path(name).open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(simulator: Simulator) -> list[str]:
+    return sorted(message.to for message in simulator.messages)
+
+
+def test_every_row_is_sent_once(simulator: Simulator) -> None:
+    """What is valid is sent with its text, and the rest is written down to be mended."""
+    recipients()
+    done = send()
+    assert (done["exit"], done["accepted"], done["left_out"]) == (1, 2, LEFT_OUT)
+    assert (done["refused"], done["in_doubt"], done["not_sent"]) == ({}, 0, 0)
+    assert (done["ledger"], done["campaign"]) == ("promo.db", "promo")
+    assert numbers(simulator) == ["15551234888", "15551234889"]
+    assert {message.text for message in simulator.messages} == {"Hi Ann", "Hi Bo"}
+    assert [(row["Phone"], row["line"]) for row in rejected()] == [
+        ("555", "4"),
+        ("1 555 1234888", "5"),
+    ]
+
+
+def test_all_is_well_with_exit_code_0(simulator: Simulator) -> None:
+    """A sheet whose every row is accepted, or has been before, ends with 0 and no rejects."""
+    recipients("to,from,key\n15551234888,60856,a\n")
+    first, again = send(text="Hello"), send(text="Hello")
+    assert (first["exit"], first["accepted"], first["rejects"]) == (0, 1, None)
+    assert (again["exit"], again["accepted"], again["already_done"]) == (0, 0, 1)
+    assert simulator.billed == 1
+    assert not list(Path.cwd().glob("*.rejects*"))
+
+
+def test_people_read_lines(simulator: Simulator) -> None:
+    """Without --json the account is in words, and so is what to do about it."""
+    recipients("to\n15551234888\n15550000110\n15550002002\n")
+    done = run("promo.csv", "--text", "Hello", "--yes")
+    assert done.exit_code == 5
+    after = done.stdout.partition("campaign 'promo'\n")[2]
+    assert after == (
+        "accepted      1\n"
+        "refused       1 (E110 1)\n"
+        "in doubt      1\n"
+        "to mend       2 rows in promo.rejects.csv\n"
+    )
+    assert "1 may have been sent. What is in doubt is never sent again on its own" in done.stderr
+
+
+def test_refused_and_doubtful_rows_are_written_down_to_be_mended(simulator: Simulator) -> None:
+    """They have the shape of the sheet; mended, refused ones are sent, doubtful ones are not."""
+    recipients("Name;Phone\nAnn;15551234888\nBo;15550000110\nCo;15550002002\n")
+    done = send()
+    assert (done["exit"], done["refused"], done["in_doubt"]) == (5, {"E110": 1}, 1)
+    path = Path("promo.rejects.csv")
+    content = path.read_text("utf-8-sig")
+    assert content.startswith("Name;Phone;reason;line\n")
+    assert "Bo;15550000110;E110: recipient number not valid;3\n" in content
+    assert re.search("Co;15550002002;in doubt: .*;4\n", content)
+    path.write_text(content.replace("15550000110", "15551234110"), "utf-8-sig")
+    mended = send(name="promo.rejects.csv")
+    assert (mended["accepted"], mended["left_out"]["in doubt"], mended["exit"]) == (1, 1, 5)
+    assert (mended["ledger"], mended["rejects"]) == ("promo.db", "promo.rejects-2.csv")
+    other = ("--campaign", "other", "--ledger", "other.db", "--text", "Hi {name}", "--yes")
+    assert "no row has a message to send" in run("promo.rejects-2.csv", *other).stderr
+    assert numbers(simulator).count("15550002002") == 1
+
+
+def test_a_refused_row_is_not_all_well(simulator: Simulator) -> None:
+    """A refusal is exit code 1, now and when it is remembered."""
+    recipients("to\n15550000110\n")
+    assert [send(text="x")["exit"] for _ in range(2)] == [1, 1]
+    assert simulator.requests == 1
+
+
+def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> None:
+    """Running again leaves them in doubt; --resend-in-doubt sends them."""
+    recipients("to\n15550002001\n")
+    assert send(text="x")["in_doubt"] == 1
+    again = send(text="x")
+    assert (again["in_doubt"], again["exit"], simulator.requests) == (1, 5, 1)
+    assert send("--resend-in-doubt", text="x")["exit"] == 5
+    assert simulator.requests == 2
+    told = [run("promo.csv", "--text", "x", "--yes", *word).stderr for word in WORDS]
+    assert ["what it knows is not sent again.\n" in said for said in told] == [True, False]
+    assert "not sent again, but for what is in doubt.\n" in told[1]
+
+
+def test_what_is_done_is_asked_for_many_rows_at_a_time(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run again, a long sheet is skipped in a few questions; only what is new is judged alone."""
+    sheet = "to\n" + "".join(f"1555123{number}\n" for number in range(5000, 6200))
+    recipients(sheet + "15550000110\n")
+    assert send(text="x")["accepted"] == 1200
+    recipients(f"{sheet}15550000110\n15551239000\n")
+    asked = list[str]()
+    ask, take = SQLiteLedger.begin, SQLiteLedger.take
+
+    async def begin(self: SQLiteLedger, intent: SendIntent, **word: Any) -> Submission | None:
+        asked.append(intent.key)
+        return await ask(self, intent, **word)
+
+    monkeypatch.setattr(SQLiteLedger, "begin", begin)
+    again = send(text="x")
+    assert (again["accepted"], again["already_done"], again["refused"]) == (1, 1200, {"E110": 1})
+    assert asked == ["promo:15551239000"]
+    steps = list[object]()
+
+    async def counted(self: SQLiteLedger, step: LedgerCommand) -> Any:
+        steps.append(step)
+        return await take(self, step)
+
+    monkeypatch.setattr(SQLiteLedger, "take", counted)
+    assert send(text="x")["already_done"] == 1201
+    assert len(steps) < 10
+
+
+def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then each message is asked for by itself, and nothing is sent twice."""
+    recipients()
+    send()
+
+    async def gone(*_asked: object, **_settings: object) -> NoReturn:
+        raise LedgerError("the disk is gone")
+
+    monkeypatch.setattr(SQLiteLedger, "lookup_many", gone)
+    assert send()["already_done"] == 2
+    assert simulator.requests == 2
+
+
+def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
+    """The rejects take a free name, and are refused that of the recipients."""
+    recipients()
+    Path("promo.rejects.csv").write_text("mended by hand")
+    assert send()["rejects"] == "promo.rejects-2.csv"
+    assert Path("promo.rejects.csv").read_text() == "mended by hand"
+    assert send("--rejects", "mine.csv")["rejects"] == "mine.csv"
+    done = run("promo.csv", "--text", "x", "--yes", "--rejects", "./promo.csv")
+    assert done.exit_code == 2
+    assert "is the file of the recipients" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rejects", "why"),
+    [
+        pytest.param("promo.db", "belongs to the ledger", id="the ledger"),
+        pytest.param("./promo.db-wal", "belongs to the ledger", id="a part of it"),
+        pytest.param("other.db", "something other than rejects", id="another ledger"),
+        pytest.param("customers.csv", "something other than rejects", id="another table"),
+    ],
+)
+def test_rejects_replace_nothing_but_rejects(rejects: str, why: str, simulator: Simulator) -> None:
+    """What was sent is not forgotten by a slip in --rejects, nor is anything else lost."""
+    recipients()
+    recipients(name="customers.csv")
+    send("--ledger", "other.db", "--rejects", "mine.csv")
+    before = Path("other.db").read_bytes()
+    done = run("promo.csv", "--text", "Hi {name}", "--yes", "--rejects", rejects)
+    assert (done.exit_code, why in done.stderr) == (2, True)
+    assert simulator.requests == 2
+    assert Path("other.db").read_bytes() == before
+    assert Path("customers.csv").read_text("utf-8") == SAMPLE
+    assert send("--ledger", "other.db", "--rejects", "mine.csv")["already_done"] == 2
+
+
+def test_another_text_is_another_campaign(simulator: Simulator) -> None:
+    """The same keys with another text send nothing, and it says how to."""
+    recipients()
+    send()
+    done = run("promo.csv", "--text", "Bye {name}", "--yes")
+    assert done.exit_code == 1
+    assert "refused       2 (KeyConflict 2)" in done.stdout
+    assert "--campaign NAME begins another one" in done.stderr
+    assert simulator.billed == 2
+    assert send("--campaign", "bye", text="Bye {name}")["accepted"] == 2
+
+
+def test_a_dry_run_sends_and_writes_nothing() -> None:
+    """It needs no key and no sender, and shows what a run would take."""
+    recipients()
+    env = {"SKYCORE_API_KEY": "", "SKYCORE_FROM": ""}
+    done = CliRunner().invoke(
+        bulk, ["promo.csv", "--text", "Hi {name}", "--dry-run", "--price", "0.01"], env=env
+    )
+    assert done.exit_code == 1
+    assert done.stdout.startswith(
+        "promo.csv: UTF-8, commas, numbers in 'Phone'\nrows          4\n  to send     2\n"
+    )
+    assert "estimate      0.02 at 0.01 a segment\n" in done.stdout
+    assert "nothing was sent" in done.stderr
+    assert [path.name for path in Path.cwd().iterdir()] == ["promo.csv"]
+
+
+def test_a_dry_run_answers_in_json() -> None:
+    """One object has the estimate, and what stands in the way."""
+    recipients()
+    done = run("promo.csv", "--text", "Hi {name}", "--dry-run", "--json", "--max-segments", "1")
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert (found["rows"], found["to_send"], found["segments"]) == (4, 2, 2)
+    assert found["encodings"]["GSM 03.38"]["messages"] == 2
+    assert found["refused"]["not valid"]["first"][0]["line"] == 4
+    assert "--max-segments is 1" in found["obstacle"]
+    assert done.exit_code == 2
+
+
+def test_a_dry_run_writes_the_rejects_that_are_asked_for() -> None:
+    """A file that is named is written, so that all of the rows can be mended first."""
+    recipients()
+    run("promo.csv", "--text", "Hi {name}", "--dry-run", "--rejects", "mend.csv")
+    assert [row["line"] for row in rejected("mend.csv")] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "said"),
+    [
+        (
+            "to,name\n15551234888,\n",
+            ("--text", "Hi {name}"),
+            "rows lack what the text names, 1 in all, on line 2",
+        ),
+        ("to\n15551234888\n", ("--text", "Hi {name}"), "promo.csv: the text names {name}, and"),
+        ("to\n15551234888\n", (), "promo.csv: there is no text: give --text"),
+        ("a\n1\n", ("--text", "x"), "promo.csv: no column is called to"),
+        ("", ("--text", "x"), "promo.csv: it is empty"),
+        ("to\n1\n", ("--text", "x"), "no row has a message to send"),
+        ("to\n15551234888\n", ("--text", "x", "--from-column", "f"), "no column 'f'"),
+        (
+            "to\n15551234888\n",
+            ("--text", "x", "--api-key-file", "no"),
+            "no cannot be read: No such file",
+        ),
+        ("to\n15551234888\n", ("--text", "x", "--api-key-file", "/"), "is a directory"),
+        ("to\n15551234888\n", ("--text", "x", "--max-segments", "0"), "0 is not in the range"),
+        ("to\n15551234888\n", ("--text", "x", "--price", "much"), "'much' is no amount"),
+        ("to\n15551234888\n", ("--text", "x", "--price", "-1"), "'-1' is no price"),
+        ("to\n15551234888\n", ("--text", "x", "--price", "9e999999"), "'9e999999' is no price"),
+        ("to\n15551234888\n", ("--text", "x", "--rate", "nan"), "'nan' is not a valid number"),
+        ("to\n15551234888\n", ("--text", "x", "--rate", "inf"), "'inf' is not a valid number"),
+        ("to\n15551234888\n", ("--text", "x", "--rate", "1e-320"), "is not in the range"),
+        ("to\n15551234888\n", ("--text", "x", "--in-flight", "100000"), "is not in the range"),
+        ("to\n15551234888\n", ("--text", "x", "--base-url", "nowhere"), "base_url: 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_line(content: str, args: tuple[str, ...], said: str) -> None:
+    """What cannot work ends with exit code 2 and what to do, before anything is sent."""
+    recipients(content)
+    done = run("promo.csv", "--yes", *args)
+    assert done.exit_code == 2
+    assert said in done.stderr.splitlines()[-1]
+    assert not Path("promo.db").exists() or "base_url" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SKYCORE_API_KEY", "", "no API key: set SKYCORE_API_KEY, or name a file"),
+        ("SKYCORE_FROM", "", "no short code to send from: give --from"),
+    ],
+)
+def test_what_the_environment_lacks_is_said(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """A missing key or sender is told before the file is read."""
+    recipients()
+    monkeypatch.setenv(name, value)
+    done = run("promo.csv", "--text", "x", "--yes")
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not done.stdout
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    """The name that was given is in the line."""
+    done = run("nobody.csv", "--text", "x", "--yes")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "skycore: nobody.csv: No such file or directory\n",
+    )
+
+
+def test_the_key_can_be_in_a_file(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line break at its end does no harm; a file that is no text is refused."""
+    monkeypatch.delenv("SKYCORE_API_KEY")
+    recipients()
+    Path("key").write_text(f"{API_KEY}\n")
+    assert send("--api-key-file", "key")["accepted"] == 2
+    Path("key").write_bytes(b"\xff\xfe\x00")
+    done = run("promo.csv", "--text", "x", "--yes", "--api-key-file", "key")
+    assert (done.exit_code, done.stderr) == (2, "skycore: key holds no API key: it is not text\n")
+
+
+def test_a_ledger_in_use_is_said() -> None:
+    """A second process is refused in words, and sends nothing."""
+    recipients()
+
+    async def hold() -> Result:
+        async with SQLiteLedger("promo.db"):
+            return await anyio.to_thread.run_sync(lambda: run("promo.csv", "--text", "x", "--yes"))
+
+    done = anyio.run(hold)
+    assert done.exit_code == 4
+    assert "promo.db is in use" in done.stderr
+
+
+def test_without_a_terminal_a_yes_is_needed() -> None:
+    """Nobody can be asked, so nothing is sent."""
+    recipients()
+    done = run("promo.csv", "--text", "x", typed="y\n")
+    assert done.exit_code == 2
+    assert "say --yes" in done.stderr
+    assert not Path("promo.db").exists()
+
+
+def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the recipients' own disk that is full, and it says what to do."""
+    recipients()
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    done = run("promo.csv", "--text", "x", "--dry-run")
+    where = tempfile.gettempdir()
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"skycore: {where} has no room for a copy of promo.csv: name another with TMPDIR\n",
+    )
+
+
+def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
+    """`-` needs a campaign, since it has no name of its own; bytes are as in a file."""
+    args = ("-", "--text", "Hi {name}", "--yes", "--json")
+    assert "--campaign NAME" in run(*args, typed=SAMPLE).stderr
+    done = run(*args, "--campaign", "promo", typed=SAMPLE.encode("utf-16"))
+    assert json.loads(done.stdout)["accepted"] == 2
+    assert (Path("promo.db").exists(), Path("promo.rejects.csv").exists()) == (True, True)
+
+
+def test_a_refused_account_halts_it(simulator: Simulator) -> None:
+    """The message says why, the exit code is that of a refusal, and the rest can go on later."""
+    recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(500)))
+    simulator.account = Account(billing_hold=True)
+    done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "5")
+    assert done.exit_code == 3
+    assert "Stopped: the account was refused: E713" in done.stderr
+    assert "not sent: run the same command to go on" in done.stderr
+    assert simulator.requests < 20
+
+
+def test_why_a_message_was_not_sent_is_said() -> None:
+    """A few that did not get through halt nothing, and it is told all the same what is wrong."""
+    recipients()
+    done = run("promo.csv", "--text", "Hi {name}", "--yes")
+    assert done.exit_code == 4
+    assert "Why the last was not sent: no connection" in done.stderr
+    assert "no connection" in send()["why_not_sent"]
+
+
+def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nobody listening it does not try every row."""
+    monkeypatch.setattr("skycore_async.cli.bulk.run._STUCK", 10)
+    recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(1000)))
+    done = send(text="x")
+    assert (done["exit"], done["accepted"], done["not_sent"]) == (4, 0, 1000)
+    assert "of 10 messages in a row none got through for certain" in done["halted"]
+
+
+def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer tells anything it stops, and names the address; the rest can go out."""
+    monkeypatch.setattr("skycore_async.cli.bulk.run._STUCK", 10)
+    recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3300)))
+    short = simulator.url.removesuffix("/API/wxml/1.3/index.php")
+    stopped = send("--base-url", short, "--in-flight", "5", text="x")
+    assert stopped["exit"] == 5
+    assert 10 <= stopped["in_doubt"] <= 20
+    assert "see that base_url is the API's" in stopped["halted"]
+    done = send(text="x")
+    assert (done["accepted"], done["in_doubt"]) == (300 - stopped["in_doubt"], stopped["in_doubt"])
+    assert done["halted"] is None
+
+
+def test_it_goes_out_over_aiohttp(simulator: Simulator) -> None:
+    """--fast is the same with another road."""
+    recipients()
+    assert send("--fast")["accepted"] == 2
+    assert simulator.billed == 2
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--fast without aiohttp says what to install."""
+    recipients()
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "skycore_async.transports.aiohttp", raising=False)
+    done = run("promo.csv", "--text", "x", "--yes", "--fast")
+    assert done.exit_code == 1
+    assert "pip install 'skycore-async[aiohttp]'" in done.stderr
+
+
+# What people see meanwhile.
+
+
+def test_the_tally_says_how_far_it_is() -> None:
+    """Counts, refusals by code, the rate over the last readings, and the time that is left."""
+    now = [0.0]
+    tally = Tally(total=100, clock=lambda: now[0])
+    message = SMS(to="1", text="x")
+    accepted = Accepted(message=message, to="1", tracking_id="t", raw={})
+
+    def failed(error: Any) -> Failed:
+        return Failed(message=message, error=error)
+
+    assert list(tally.parts()) == ["0/100", "0/s", "accepted 0"]
+    tally.read()
+    assert [tally.take(accepted, is_recalled=n < 3) for n in range(13)] == [None] * 13
+    assert tally.take(failed(Rejected.of(code="E110")), is_recalled=False) is not None
+    assert tally.take(failed(RecipientOptedOut("said STOP")), is_recalled=False) == "said STOP"
+    assert tally.take(failed(OutcomeUnknown("lost")), is_recalled=True) == "in doubt: lost"
+    assert tally.take(failed(NotSent("no road")), is_recalled=False) is None
+    assert tally.take(failed(Rejected.of(code="E713")), is_recalled=False) is None
+    now[0] = 4.0
+    tally.read()
+    assert list(tally.parts()) == [
+        "16/100",
+        "4/s",
+        "accepted 10",
+        "already done 3",
+        "refused 2 (E110 1, RecipientOptedOut 1)",
+        "in doubt 1",
+        "not sent 2",
+        "0:00:21 left",
+    ]
+    assert (tally.left, tally.stuck) == (84, 2)
+    assert list(account(tally))[-1] == "not sent      84"
+
+
+def test_where_nobody_looks_it_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Piped, the progress is plain lines on standard error."""
+    monkeypatch.setattr("skycore_async.cli.bulk.progress._EVERY", 0.01)
+
+    async def watch() -> None:
+        with anyio.move_on_after(0.2):
+            await show_plain(Tally(total=5, accepted=2))
+
+    anyio.run(watch)
+    printed = capsys.readouterr()
+    assert printed.err.startswith("2/5  0/s  accepted 2\n2/5")
+    assert not printed.out
+
+
+def started(*args: str, **given: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", COMMAND, "promo.csv", "--text", "x", *args]
+    pipe = subprocess.PIPE
+    given = {"stdout": pipe, "stderr": pipe, "text": True, **given}
+    return subprocess.Popen(command, **given)  # noqa: S603 - our own words
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@needs_signals
+def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
+    """Nothing more is started, what is in flight ends, and the same command goes on."""
+    everyone = [f"1555123{n:04}" for n in range(3000, 3300)]
+    recipients("to\n" + "\n".join(everyone))
+    sending = started("--yes", "--rate", "60", "--in-flight", "20", "--json")
+    wait_until(lambda: simulator.billed >= 20)
+    sending.send_signal(signal.SIGINT)
+    printed, said = sending.communicate(timeout=20)
+    assert sending.returncode == 130, said
+    assert "Stopping: waiting for what is in flight." in said
+    assert "not sent: run the same command to go on." in said
+    assert "Traceback" not in said
+    first = json.loads(printed)
+    assert first["accepted"] == simulator.billed < 300
+    assert (first["not_sent"], first["in_doubt"]) == (300 - simulator.billed, 0)
+    assert first["interrupted"]
+    done = send(text="x")
+    assert (done["exit"], done["already_done"]) == (0, first["accepted"])
+    assert simulator.billed == 300
+    assert numbers(simulator) == everyone
+
+
+@needs_signals
+def test_two_interruptions_leave_at_once_and_lose_nothing(simulator: Simulator) -> None:
+    """What hung in flight is in doubt, nobody is sent to twice, and the rest goes out later."""
+    hanging = [f"155512{n}2004" for n in range(4)]
+    everyone = [*(f"1555123{n}" for n in range(3000, 3100)), *hanging]
+    recipients("to\n" + "\n".join([*everyone[:20], *hanging, *everyone[20:100]]))
+    sending = started("--yes", "--rate", "60", "--in-flight", "20")
+    wait_until(lambda: set(hanging) <= set(numbers(simulator)))
+    sending.send_signal(signal.SIGINT)
+    assert sending.stderr is not None
+    for line in sending.stderr:
+        if "Stopping" in line:
+            break
+    with pytest.raises(subprocess.TimeoutExpired):
+        sending.wait(timeout=0.5)
+    sending.send_signal(signal.SIGINT)
+    _, said = sending.communicate(timeout=20)
+    assert sending.returncode == 130, said
+    assert "Left at once" in said
+    assert "Run the same command to go on" in said
+    done = send(text="x")
+    assert (done["exit"], done["in_doubt"], done["not_sent"]) == (5, 4, 0)
+    assert [row["to"] for row in rejected(done["rejects"])] == hanging
+    assert numbers(simulator) == sorted(everyone)
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("typed", "code", "billed"), [("y\n", 0, 30), ("n\n", 4, 0), ("\x03", 130, 0)]
+)
+def test_on_a_terminal_it_asks_and_shows_its_progress(
+    simulator: Simulator, typed: str, code: int, billed: int
+) -> None:
+    """Nothing is sent before a yes; then a bar and the counts are drawn."""
+    printed, exit_code = on_a_terminal("--rate", "60", typed=[typed], rows=30)
+    assert (exit_code, simulator.billed) == (code, billed), printed
+    assert "Send 30 messages? [y/N]" in printed
+    assert ("30/30" in printed) == (code == 0)
+    assert ("━" in printed) == (code == 0)
+    assert ("skycore: nothing was sent" in printed.splitlines()) == (code != 0)
+    assert "Traceback" not in printed
+
+
+@needs_signals
+def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
+    """The picture itself says that it stops, and nothing else paints over it or is lost in it."""
+    printed, exit_code = on_a_terminal("--rate", "20", typed=["y\n", "\x03"], rows=300)
+    assert exit_code == 130, printed
+    drawn = printed[printed.index("\x00", printed.index("━")) :]
+    assert "Stopping: waiting for what is in flight." in drawn
+    assert "\nStopping" not in printed
+    assert "Why the last was not sent" not in printed
+    assert "not sent: run the same command to go on." in printed
+
+
+@needs_signals
+def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
+    """A yes to the send is no yes to that."""
+    printed, exit_code = on_a_terminal("--resend-in-doubt", typed=["y\n", "n\n"], rows=1)
+    assert exit_code == 4, printed
+    assert not Path("promo.db").exists()
+    assert "would be billed and delivered twice" in printed
+
+
+def on_a_terminal(*args: str, typed: list[str], rows: int) -> tuple[str, int]:
+    """Run it on a terminal, answer each question, and give all that was printed."""
+    import pty
+
+    recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3000 + rows)))
+    ours, theirs = pty.openpty()
+    terminal: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    sending = started(*args, **terminal, env=env, start_new_session=True, preexec_fn=own_terminal)
+    os.close(theirs)
+    printed = ""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while select.select([ours], [], [], 20)[0] and (chunk := os.read(ours, 10_000)):
+            printed += chunk.decode()
+            if typed and (cue := CUE.search(printed)):
+                time.sleep(0.3)  # a Ctrl-C just before input() waits is only seen at the next key
+                os.write(ours, typed.pop(0).encode())
+                printed = f"{printed[: cue.end()]}\x00{printed[cue.end() :]}"
+    os.close(ours)  # which hangs up, so that nothing waits for a key any more
+    return printed, sending.wait(timeout=20)
+
+
+def own_terminal() -> None:
+    """Make standard input the terminal that Ctrl-C comes from."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_help_has_an_example_and_the_exit_codes() -> None:
+    """Everything needed to run it is in its help."""
+    done = run("--help")
+    assert done.exit_code == 0
+    assert (
+        '\n    skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20\n' in done.output
+    )
+    assert "130 interrupted" in " ".join(done.output.split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`skycore --help` imports the command, and not what it works with."""
+    code = (
+        "import sys; import skycore_async.cli.commands.bulk;"
+        "print({'anyio', 'httpx', 'rich', 'sqlite3', 'csv'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - our own words
+    assert done.stdout.strip() == b"set()"

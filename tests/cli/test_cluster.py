@@ -1,0 +1,296 @@
+"""The commands of scale-out, over a real PostgreSQL: load, work, tell, stop, go on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.postgres import Server
+from skycore_async.campaigns import queue
+from skycore_async.cli.app import skycore
+from skycore_async.simulator import API_KEY, Account, Simulator
+from tests.support.cli_program import program
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+NOWHERE = "http://127.0.0.1:9/"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    """Work in a directory of its own, with key and sender, and the tables empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    monkeypatch.setenv("SKYCORE_BASE_URL", NOWHERE)
+    monkeypatch.delenv("SKYCORE_DSN", raising=False)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        queue.migrate(connection)
+        connection.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+
+
+@pytest.fixture
+def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Put somebody at the address."""
+    with Simulator(behaviours={}) as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def run(*args: str, **environment: str) -> Result:
+    done = CliRunner(env=environment).invoke(skycore, args)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def answer(*args: str, **environment: str) -> dict[str, Any]:
+    """Run a command, and give what it answers programs."""
+    done = run(*args, "--json", **environment)
+    value = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(value, dict)
+    return {**value, "exit": done.exit_code}
+
+
+def recipients(count: int, *more: str, name: str = "promo.csv") -> str:
+    rows = [f"1555{n:07},{n}" for n in range(count)]
+    Path(name).write_text("\n".join(["to,name", *rows, *more]) + "\n", "utf-8")
+    return name
+
+
+def loaded(dsn: str, *args: str, count: int = 30, **environment: str) -> dict[str, Any]:
+    recipients(count)
+    return answer(
+        "bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes", *args, **environment
+    )
+
+
+def until(is_so: Callable[[], bool], within: float = 20) -> None:
+    end = time.monotonic() + within
+    while not is_so():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+
+def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
+    """The three commands of the main way: load, work, and see what became of it."""
+    done = loaded(dsn)
+    assert (done["campaign"], done["new"], done["known"]) == ("promo", 30, 0)
+    assert (done["exit"], done["rejects"], simulator.billed) == (0, None, 0)
+    before = answer("status", dsn)["campaigns"][0]
+    assert (before["state"], before["to_send"], before["waiting"]) == ("running", 30, 1)
+    worked = answer("worker", dsn, "--drain", SKYCORE_FROM="")  # it was loaded with the messages
+    assert (worked["exit"], worked["accepted"], worked["chunks"]) == (0, 30, 1)
+    after = answer("status", dsn)
+    assert (after["total"], after["states"]["accepted"]) == (30, 30)
+    assert after["campaigns"][0]["state"] == "done"
+    assert Counter(m.text for m in simulator.messages) == Counter(f"Hi {n}" for n in range(30))
+    assert {m.from_ for m in simulator.messages} == {"60856"}
+    story = answer("status", dsn, "--key", "promo:15550000007", "--show-numbers")
+    assert story["to"] == "15550000007"
+    by_id = answer("status", dsn, "--tracking-id", story["tracking_id"], "--show-numbers")
+    assert by_id["key"] == story["key"] == "promo:15550000007"
+    assert run("status", dsn, "--key", "nope").exit_code == 1
+
+
+def test_people_read_lines(simulator: Simulator, dsn: str) -> None:
+    """Without --json the same is in words, and the way to the database is not shown."""
+    recipients(30, "555,X")
+    done = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    assert done.exit_code == 1
+    assert "cluster       PostgreSQL database postgres at" in done.stdout
+    assert "loaded        30\nto mend       1 rows in promo.rejects.csv\n" in done.stdout
+    assert "`skycore worker DSN` sends them" in done.stderr
+    again = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    assert "loaded        0\nknown before  30\n" in again.stdout
+    assert "accepted      30\n" in run("worker", dsn, "--drain").stdout
+    (row,) = [line.split() for line in run("status", dsn).stdout.splitlines() if "promo" in line]
+    assert row == ["promo", "done", "30", "0", "0", "1/1", "0"]
+    assert "PostgreSQL database postgres" in run("status", dsn).stdout
+    assert dsn not in run("status", dsn).output
+
+
+def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -> None:
+    """SKYCORE_DSN stands in for the argument of each command, and for --cluster's value."""
+    recipients(3)
+    there = {"SKYCORE_DSN": dsn}
+    load = ("bulk", "promo.csv", "--text", "Hi", "--yes", "--cluster")
+    assert answer(*load, **there)["new"] == 3
+    assert answer("cluster", "pause", "promo", **there)["state"] == "paused"
+    assert answer("status", **there)["campaigns"][0]["state"] == "paused"
+    assert answer("cluster", "resume", dsn, "promo")["state"] == "running"
+    assert answer("worker", "--drain", **there)["accepted"] == 3
+    assert answer("cluster", "migrate", **there) == {
+        "before": 1,
+        "after": 1,
+        "queue_made": False,
+        "exit": 0,
+    }
+    assert not Path("promo.db").exists()
+
+
+def test_the_doubtful_messages_of_a_campaign_are_listed(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may have been sent is told by status, and its list has each, with numbers masked."""
+    Path("promo.csv").write_text("to\n15551232002\n15551234888\n15551242002\n", "utf-8")
+    answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    with Simulator() as skycore_:  # whose answers to 2002 are lost
+        monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
+        assert answer("worker", dsn, "--drain")["exit"] != 0
+    assert "skycore status DSN --state in_doubt\n" in run("status", dsn).stdout
+    listed = run("status", dsn, "--state", "in_doubt", "--json").stdout.splitlines()
+    assert [(row["key"], row["state"]) for row in map(json.loads, listed)] == [
+        ("promo:*******2002", "in_doubt")
+    ] * 2
+    lines = run("status", dsn, "--state", "in_doubt", "--show-numbers").stdout.splitlines()
+    assert sorted(line.split()[2] for line in lines) == ["promo:15551232002", "promo:15551242002"]
+
+
+def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: str) -> None:
+    """Each word says what the campaign was and is, and a paused one sends nothing."""
+    loaded(dsn)
+    assert run("cluster", "pause", dsn, "promo").stdout == "promo: was running, and is paused\n"
+    assert run("cluster", "pause", dsn, "promo").stdout == "promo: already paused\n"
+    assert answer("worker", dsn, "--drain")["accepted"] == simulator.billed == 0
+    assert (
+        "The campaign is paused"
+        in run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes").stderr
+    )
+    assert answer("cluster", "cancel", dsn, "promo")["before"] == "paused"
+    done = run("cluster", "resume", dsn, "promo")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "skycore: the campaign 'promo' is cancelled: it cannot resume\n",
+    )
+
+
+def test_a_refused_account_is_told_by_worker_and_status(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker ends with 3, and status says why and how to go on."""
+    loaded(dsn)
+    with Simulator(account=Account(billing_hold=True), behaviours={}) as skycore_:
+        monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
+        done = answer("worker", dsn, "--drain")
+    assert done["exit"] == 3
+    assert done["halted"]["promo"].startswith("E713")
+    told = run("status", dsn).stdout
+    assert "promo is halted: E713" in told
+    assert "skycore cluster resume DSN promo" in told
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["worker"], "name the database"),
+        (["worker", "nonsense"], "not a PostgreSQL connection string"),
+        (["cluster", "migrate"], "name the database"),
+        (["cluster", "pause", "postgresql:///x"], "name CAMPAIGN"),
+        (["cluster", "pause", "DSN", "nope"], "there is no campaign 'nope'"),
+        (["status", "postgresql:///x?nope=1"], "not a PostgreSQL connection string"),
+        (["bulk", "promo.csv", "--cluster", "DSN", "--ledger", "a.db"], "goes without --ledger"),
+        (
+            ["bulk", "promo.csv", "--cluster", "DSN", "--resend-in-doubt"],
+            "goes without --resend-in-doubt: workers never send again what may have been sent",
+        ),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(dsn: str, args: list[str], said: str) -> None:
+    """What is wrong with the arguments is said, with exit code 2 and no traceback."""
+    recipients(1)
+    done = run(*[dsn if word == "DSN" else word for word in args])
+    assert (done.exit_code, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+
+
+def test_another_text_for_a_loaded_key_is_said(dsn: str) -> None:
+    """A campaign that has a number with another text is not changed."""
+    loaded(dsn)
+    done = run("bulk", "promo.csv", "--text", "Bye", "--cluster", dsn, "--yes")
+    assert (done.exit_code, "was loaded with other content" in done.stderr) == (2, True)
+
+
+def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> None:
+    """In a new database each command names the one that makes the tables, and it does."""
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE young")
+    try:
+        dsn = postgres_server.dsn("young")
+        recipients(1)
+        load = ["bulk", "promo.csv", "--text", "Hi", "--cluster", dsn]
+        for args in (load, ["worker", dsn], ["status", dsn], ["cluster", "pause", dsn, "a"]):
+            assert "run `skycore cluster migrate DSN`" in run(*args).stderr
+        made = run("cluster", "migrate", dsn)
+        assert made.stdout == "The tables are made: schema 1, before none.\n"
+        assert "up to date" in run("cluster", "migrate", dsn).stdout
+        assert run("worker", dsn, "--drain").stdout == "accepted      0\n"
+    finally:
+        with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+            connection.execute("DROP DATABASE young WITH (FORCE)")
+
+
+def test_a_password_is_in_no_word(tmp_path: Path) -> None:
+    """Where the database cannot be reached, the DSN's password is not in what is said."""
+    dsn = f"postgresql://someone:s3cret@/orders?host={tmp_path}"
+    for args in (["worker", dsn], ["status", dsn], ["cluster", "migrate", dsn]):
+        done = run(*args)
+        assert done.exit_code != 0
+        assert "orders at" in done.stderr
+        assert "s3cret" not in done.output
+
+
+def test_workers_share_a_pace(simulator: Simulator, dsn: str) -> None:
+    """--rate is for all workers together: it is kept in the database, and held to."""
+    loaded(dsn, count=20)
+    began = time.monotonic()
+    assert answer("worker", dsn, "--drain", "--rate", "50")["accepted"] == 20
+    assert time.monotonic() - began > 19 / 50
+    with psycopg.connect(dsn) as connection:
+        paces = connection.execute("SELECT name, rate, burst FROM skycore.paces").fetchall()
+    assert paces == [("account", 50.0, 1)]
+
+
+@needs_signals
+def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
+    """The first signal waits for what is in flight, and the exit code is 130."""
+    loaded(dsn, count=3000)
+    with program("worker", dsn, "--in-flight", "5", "--json") as process:
+        until(lambda: simulator.billed > 20)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130
+    assert json.loads(out)["accepted"] == simulator.billed < 3000
+    assert "waiting for what is in flight" in err
+    assert answer("status", dsn)["campaigns"][0]["held"] == 0
+
+
+@needs_signals
+def test_ctrl_c_twice_leaves_at_once_without_loss(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second signal waits for nothing; what was in flight is doubt for the next worker."""
+    with Simulator() as skycore_:
+        monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
+        rows = "\n".join(f"1555{n:03}2004,{n}" for n in range(40))  # no answer, taken
+        Path("promo.csv").write_text(f"to,name\n{rows}\n", "utf-8")
+        answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+        lease = ("--in-flight", "4", "--lease", "1")
+        with program("worker", dsn, *lease) as process:
+            until(lambda: skycore_.billed == 2)
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr is not None
+            until(lambda: "waiting" in str(process.stderr and process.stderr.readline()))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 130
+        assert skycore_.billed == 2
+    states = answer("status", dsn)["states"]
+    assert states["sending"] + states["in_doubt"] == 2

@@ -1,0 +1,351 @@
+"""What rows say, and what they would take: templates, duplicates, segments, cost."""
+
+from __future__ import annotations
+
+import io
+import random
+import tracemalloc
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from skycore_async.cli.bulk.estimate import Estimate, Survey, duration, preview
+from skycore_async.cli.bulk.recipients import Header, Sheet, SheetError
+from skycore_async.cli.bulk.rows import (
+    FirstLines,
+    MessageRow,
+    RejectedRow,
+    RejectionKind,
+    RowOptions,
+    RowReader,
+    Template,
+)
+from skycore_async.protocol.segments import Encoding
+
+LACKING = "nothing was sent: rows lack what the text names"
+CURE = "fill them in, or take them out"
+HEADER = Header(("Name", "Code No."))
+
+
+def judged(content: str, **wishes: Any) -> list[MessageRow | RejectedRow]:
+    sheet = Sheet(io.BytesIO(content.encode()), "promo.csv")
+    given = {"campaign": "promo", "from_": "60856", "text": "Hello", **wishes}
+    drafter = RowReader(sheet.header, RowOptions(**given))
+    return [drafter.draft(row) for row in sheet.rows()]
+
+
+def reasons(content: str, **wishes: Any) -> list[tuple[int, RejectionKind, str]]:
+    return [
+        (one.row.line, one.kind, one.reason)
+        for one in judged(content, **wishes)
+        if isinstance(one, RejectedRow)
+    ]
+
+
+def drafts(content: str, **wishes: Any) -> list[MessageRow]:
+    return [one for one in judged(content, **wishes) if isinstance(one, MessageRow)]
+
+
+def surveyed(content: str, *, price: str | None = None, **wishes: Any) -> Estimate:
+    survey = Survey()
+    for one in judged(content, **wishes):
+        survey.see(one)
+    return survey.estimate(price=None if price is None else Decimal(price), rate=20)
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("Hello", "Hello"),
+        ("Hi {name}, {code no}!", "Hi Ann, 4711!"),
+        ("{Code_No.}{NAME}", "4711Ann"),
+        ("{{nmae}} {{ }} }", "{nmae} { } }"),
+        ("{{{name}}}", "{Ann}"),
+        ("Smile :}", "Smile :}"),
+    ],
+)
+def test_a_template_is_filled(text: str, filled: str) -> None:
+    """A column stands in braces, two make one, and nothing else is special."""
+    assert Template.parse(text, HEADER).fill(["Ann", "4711"]) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "Hi {nmae}",
+            r"the text names {nmae}, and there is no column 'nmae'; .* 'Name', 'Code No.'",
+        ),
+        ("Hi {name", "a { that is not closed"),
+        ("Hi {}", "the text names {}"),
+        ("Hi {{ name }}", "'name' in two braces, .* write {name} for the column"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(text: str, said: str) -> None:
+    """A wrong template is an error before a row is read."""
+    with pytest.raises(SheetError, match=said):
+        Template.parse(text, HEADER)
+
+
+def test_a_value_is_never_read_as_a_template() -> None:
+    """Braces in a cell are text."""
+    (draft,) = drafts("to,name\n15551234888,{to}\n", text="Hi {name}")
+    assert draft.sms.text == "Hi {to}"
+
+
+def test_a_row_is_a_message_under_the_key_of_its_campaign() -> None:
+    """The key is the campaign and the normalised number, so that running again goes on."""
+    (draft,) = drafts("Name;Mobile\nAnn;+1 (555) 123-4888\n", text="Hi {name}")
+    assert (draft.sms.to, draft.sms.text) == ("15551234888", "Hi Ann")
+    assert (draft.sms.key, draft.sms.from_) == ("promo:15551234888", None)
+
+
+def test_columns_of_their_own_give_key_text_and_sender() -> None:
+    """A sheet can name them; an empty key or sender is the default one."""
+    content = "to,text,key,from\n15551234888,A {x},k1,777\n15551234889,B, ,\n"
+    first, second = (draft.sms for draft in drafts(content, text=None))
+    assert (first.text, first.key, first.from_) == ("A {x}", "k1", "777")
+    assert (second.text, second.key, second.from_) == ("B", "promo:15551234889", None)
+
+
+def test_columns_can_be_named() -> None:
+    """The options name columns that would not be found, or choose among several."""
+    content = "phone,mobile,t,k,f\n1,15551234888,Hi,key,777\n"
+    (draft,) = drafts(
+        content,
+        text=None,
+        to_column="Mobile",
+        text_column="t",
+        key_column="k",
+        from_column="f",
+    )
+    assert (draft.sms.to, draft.sms.text) == ("15551234888", "Hi")
+    assert (draft.sms.key, draft.sms.from_) == ("key", "777")
+
+
+@pytest.mark.parametrize(
+    ("content", "wishes", "said"),
+    [
+        ("a,b\n", {}, "no column is called to, number, .* or recipient: .*--to-column"),
+        ("phone,mobile\n", {}, "--to-column"),
+        ("to\n", {"text": None}, "there is no text: give --text"),
+        ("to,t\n", {"text_column": "t"}, "give --text or --text-column, not both"),
+        ("to\n", {"key_column": "k"}, "there is no column 'k'"),
+    ],
+)
+def test_a_column_that_is_needed_and_missing_is_an_error(
+    content: str, wishes: dict[str, Any], said: str
+) -> None:
+    """What cannot work for any row is said before the first."""
+    with pytest.raises(SheetError, match=said):
+        judged(content, **wishes)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("555", "'555' is no phone number in international format"),
+        ("0044 20 7946 0018", "no phone number"),
+        (" ", "no number"),
+        ("1.55512E+10", "Excel rounded the number to 1.55512E+10"),
+        ("1,55512E+10", "Excel rounded the number"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_with_its_line(number: str, said: str) -> None:
+    """The reason is what a person can mend, with the line that it is on."""
+    ((line, kind, reason),) = reasons(f"x;to\nA;15551234888\nB;{number}\n")
+    assert (line, kind) == (3, RejectionKind.INVALID)
+    assert said in reason
+
+
+def test_of_rows_with_one_number_the_first_is_kept() -> None:
+    """Numbers are compared as they are sent, and both lines are told."""
+    content = "to\n15551234888\n15551234889\n+1 (555) 123-4888\n1 555 1234 888\n"
+    assert reasons(content) == [
+        (4, RejectionKind.DUPLICATE, "15551234888 is on line 2"),
+        (5, RejectionKind.DUPLICATE, "15551234888 is on line 2"),
+    ]
+
+
+def test_a_row_that_is_not_valid_does_not_shadow_the_next() -> None:
+    """The first that can be sent is kept, and not the first there is."""
+    content = "to,name\n15551234888,\x07\n15551234888,Ann\n"
+    assert [draft.row.line for draft in drafts(content, text="Hi {name}")] == [3]
+
+
+def test_a_key_is_used_once() -> None:
+    """Two rows with one key are a duplicate, also where one has it by default."""
+    content = "to,key\n15551234888,a\n15551234889,a\n15551234887,promo:15551234886\n15551234886,\n"
+    assert reasons(content) == [
+        (3, RejectionKind.DUPLICATE, "the key 'a' is on line 2"),
+        (5, RejectionKind.DUPLICATE, "the key 'promo:15551234886' is on line 4"),
+    ]
+
+
+def test_the_same_row_is_judged_alike_in_every_reading() -> None:
+    """What was counted in the first reading is what is sent in the second."""
+    content = b"to,key\n15551234888,a\n15551234888,b\n15551234889,a\n5,\n"
+    sheet = Sheet(io.BytesIO(content), "promo.csv")
+    drafter = RowReader(sheet.header, RowOptions(text="x", campaign="promo", from_="60856"))
+    first, second = ([drafter.draft(row) for row in sheet.rows()] for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("content", "wishes", "kind", "said"),
+    [
+        ("to,name\n15551234888, \n", {}, RejectionKind.INCOMPLETE, "no value for 'name'"),
+        ("to,name\n15551234888\n", {}, RejectionKind.INCOMPLETE, "no value for 'name'"),
+        (
+            "to,text\n15551234888,\n",
+            {"text": None},
+            RejectionKind.INCOMPLETE,
+            "no value for 'text'",
+        ),
+        ("to,name\n15551234888,a,b\n", {}, RejectionKind.INVALID, "it has 3 values for 2 columns"),
+        ("to,name\n15551234888,\x07\n", {}, RejectionKind.INVALID, "U+0007"),
+        ("to,name\n15551234888,a\n", {"from_": None}, RejectionKind.INVALID, "no short code"),
+        (
+            f"to,name\n15551234888,{'a' * 160}\n",
+            {"max_segments_each": 1},
+            RejectionKind.INVALID,
+            "it takes 2 segments, and --max-segments-each is 1",
+        ),
+    ],
+)
+def test_a_row_that_is_no_message_says_why(
+    content: str, wishes: dict[str, Any], kind: RejectionKind, said: str
+) -> None:
+    """Nothing that the API would refuse, or that says other than was meant, is a message."""
+    ((_, found, reason),) = reasons(content, **{"text": "Hi {name}", **wishes})
+    assert found is kind
+    assert said in reason
+
+
+def test_a_row_that_was_in_doubt_is_sent_again_on_a_word_alone() -> None:
+    """A file of rejects does not make a second message of what may have been sent."""
+    content = "to,reason,line\n15551234888,in doubt: no answer,7\n15551234889,E110: no,8\n"
+    assert reasons(content) == [(2, RejectionKind.IN_DOUBT, "in doubt: no answer")]
+    assert len(drafts(content, resend_in_doubt=True)) == 2
+
+
+def test_first_lines_agree_with_a_dict() -> None:
+    """Where each number stood first is right for many, whatever their order."""
+    chance = random.Random(7)
+    table, known = FirstLines(), dict[int, int]()
+    for line in range(1, 30_000):
+        name = chance.choice([chance.randrange(1, 9_000), 2**64 - chance.randrange(1, 9_000)])
+        assert table.first(name, line) == known.setdefault(name, line)
+
+
+def test_first_lines_of_many_numbers_are_small() -> None:
+    """Forty thousand numbers take under 2 MB, with the growing; a dict of them takes 4."""
+    tracemalloc.start()
+    try:
+        table = FirstLines()
+        for line in range(40_000):
+            table.first(115551000000 + line, line)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_estimate_counts_what_would_be_sent() -> None:
+    """Segments, encodings, characters and cost are of the rows to send alone."""
+    long = "a" * 161
+    content = (
+        f"to,name\n15551234881,{long}\n15551234882,Co\u2019s\u2019\n15551234883,☎\u2019\n"
+        "15551234884,Ann\n15551234881,☎☎\n5,☎\n"
+    )
+    estimate = surveyed(content, text="{name}", price="0.0075")
+    assert (estimate.rows, estimate.to_send, estimate.segments) == (6, 4, 5)
+    assert (estimate.count(RejectionKind.INVALID), estimate.count(RejectionKind.DUPLICATE)) == (
+        1,
+        1,
+    )
+    gsm, ucs2 = estimate.encodings[Encoding.GSM_7], estimate.encodings[Encoding.UCS_2]
+    assert (gsm.messages, gsm.segments, gsm.longest, gsm.longest_line) == (2, 3, 2, 2)
+    assert (ucs2.messages, ucs2.segments) == (2, 2)
+    assert [(one.character, one.messages, one.first_line) for one in estimate.forcing] == [
+        ("\u2019", 2, 3),
+        ("☎", 1, 4),
+    ]
+    assert estimate.cost == Decimal("0.0375")
+    assert estimate.seconds == 0.2
+
+
+def test_the_preview_says_it_in_lines() -> None:
+    """What a person decides by: rows, lines at fault, segments, characters, cost, time."""
+    content = (
+        "to,name\n15551234888,Ann\n15551234889,Co\u2019s\n" + "5,x\n" * 7 + "15551234888,Ed\n"
+    )
+    estimate = surveyed(content, text="Hi {name}", price="0.01")
+    printed = list(preview(estimate))
+    assert printed == [
+        "rows          10",
+        "  to send     2",
+        "  not valid   7",
+        *[
+            f"    line {line}: to: '5' is no phone number in international format: 5 to 15 digits,"
+            " with no 00 in front"
+            for line in range(4, 9)
+        ],
+        "    and 2 more",
+        "  duplicate   1",
+        "    line 11: 15551234888 is on line 2",
+        "first text    'Hi Ann' (line 2)",
+        "segments      2",
+        "  GSM 03.38   1 in 1 message",
+        "  UCS-2       1 in 1 message",
+        "UCS-2 takes more segments, and is needed for",
+        "    \u2019 U+2019 (RIGHT SINGLE QUOTATION MARK): 1 message, first on line 3",
+        "estimate      0.02 at 0.01 a segment",
+        "time          0:00:01 at 20 a second",
+    ]
+
+
+def test_the_preview_has_room_for_more_than_a_long_text() -> None:
+    """A text of a whole book is begun, and its length told: what else is said stays in view."""
+    printed = list(preview(surveyed(f"to,name\n15551234888,{'x' * 10_000}\n", text="Hi {name}")))
+    (line,) = (line for line in printed if line.startswith("first text"))
+    assert line.endswith("xxx' and 9,503 characters more (line 2)")
+    assert len(line) < 600
+
+
+def test_the_preview_cannot_steer_the_terminal() -> None:
+    """A text is shown as Python writes it."""
+    estimate = surveyed("to,name\n15551234888,\x9b31m\n", text="{name}")
+    assert not any("\x9b" in line for line in preview(estimate))
+
+
+@pytest.mark.parametrize(
+    ("content", "most", "said"),
+    [
+        ("to,name\n15551234888,Ann\n", None, None),
+        ("to,name\n15551234888,Ann\n", 1, None),
+        ("to,name\n", None, "nothing was sent: no row has a message to send"),
+        (
+            "to,name\n15551234888,Ann\n15551234889,Bo\n",
+            1,
+            "nothing was sent: it would take 2 segments, and --max-segments is 1",
+        ),
+        (
+            "to,name\n15551234888,Ann\n" + "15551234889,\n" * 6,
+            None,
+            f"{LACKING}, 6 in all, on line 3, 4, 5, 6, 7, ... (no value for 'name'): {CURE}",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_is_said(content: str, most: int | None, said: str | None) -> None:
+    """A row that lacks a value, a cap that is passed, and nothing to send stop the run."""
+    assert surveyed(content, text="Hi {name}").obstacle(most) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0:00:00"), (0.1, "0:00:01"), (59.5, "0:01:00"), (50_000, "13:53:20")],
+)
+def test_a_time_is_hours_minutes_and_seconds(seconds: float, said: str) -> None:
+    """A part of a second counts as one."""
+    assert duration(seconds) == said

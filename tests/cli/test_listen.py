@@ -1,0 +1,342 @@
+"""`skycore listen`: postbacks into a ledger, and a line for each."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import anyio
+import httpx
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import SMS, SkycoreClient, SQLiteLedger, Summary, parse_postback
+from skycore_async.cli.app import skycore
+from skycore_async.cli.commands.listen import _Telling
+from skycore_async.cli.commands.simulate import UntilSignal
+from skycore_async.cli.ui.output import Exit
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from tests.support.cli_program import program, told
+
+INBOUND = """<NOTIFICATION ID="7"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY>
+<FROM>15551234888</FROM><TO>60856</TO><TEXT>my secret words</TEXT></BODY></NOTIFICATION>"""
+RECEIPT = """<NOTIFICATION ID="8"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>
+<TO>15551234888</TO><TRACKINGID>SMS_1</TRACKINGID><STATUS PROTOCOL="2" STATUS="514"/></BODY>
+</NOTIFICATION>"""
+
+
+def listening(
+    *arguments: str, **environment: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Listen at any port."""
+    return program("listen", "--port", "0", *arguments, **environment)
+
+
+def post(url: str, body: str) -> int:
+    """Post a body, and give the status of the answer."""
+    return httpx.post(url, content=body.encode(), trust_env=False).status_code
+
+
+def opened(place: str) -> SQLiteLedger | PostgresLedger:
+    """Give the ledger in a file or a database, to be opened."""
+    return PostgresLedger(place) if "://" in place else SQLiteLedger(place)
+
+
+def summary(place: str) -> Summary:
+    """Ask a ledger that no other process has to itself."""
+
+    async def ask() -> Summary:
+        async with opened(place) as ledger:
+            return await ledger.summary()
+
+    return anyio.run(ask)
+
+
+def listen(*arguments: object) -> Result:
+    """Run the command here, for mistakes that end it."""
+    return CliRunner().invoke(skycore, ["listen", *map(str, arguments)])
+
+
+async def send_two(url: str, place: str) -> None:
+    """Send one message that is delivered, and one whose answer is lost, over a ledger."""
+    messages = [SMS(to=f"1555123{last}", text="Hello", key=last) for last in ("4888", "2002")]
+    async with (
+        opened(place) as ledger,
+        SkycoreClient(api_key=API_KEY, from_=SHORT_CODE, base_url=url, ledger=ledger) as client,
+        client.send_many(messages) as outcomes,
+    ):
+        async for _ in outcomes:
+            pass
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_what_comes_is_recorded_and_told(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Postbacks settle what a ledger has in doubt, and each is a line; SIGTERM ends it with 0."""
+    is_file = kind == "file"
+    place = str(tmp_path / "promo.db") if is_file else request.getfixturevalue("dsn")
+    with Simulator() as simulator:
+        # Sent while nobody listens; the postbacks wait for the address.
+        simulator.postback_url = "http://127.0.0.1:9/"
+        anyio.run(send_two, simulator.url, place)
+        with listening("--ledger", place, "--json") as process:
+            simulator.postback_url = told(process)["url"]
+            lines = [told(process) for _ in range(4)]
+            simulator.wait_for_postbacks()
+            process.send_signal(signal.SIGTERM)
+            rest, err = process.communicate(timeout=10)
+    assert (process.returncode, rest, err) == (0, "", "")
+    assert sorted((line["kind"], line["number"], line["state"]) for line in lines) == [
+        ("receipt", "*******2002", "delivered"),
+        ("receipt", "*******4888", "delivered"),
+        ("sent", "*******2002", "sent"),
+        ("sent", "*******4888", "sent"),
+    ]
+    assert summary(place).states == {"delivered": 2}
+
+
+def test_people_read_a_line_for_each(tmp_path: Path) -> None:
+    """Kind, number and state in a line; what people wrote is not in it; Ctrl-C ends it with 0."""
+    path = tmp_path / "promo.db"
+    with listening("--ledger", str(path), NO_COLOR="1") as process:
+        assert process.stderr is not None
+        introduction = process.stderr.readline()
+        url = introduction.split()[2]
+        assert [post(url, INBOUND), post(url, "junk")] == [200, 400]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert introduction == f"Postbacks to {url} go to {path}. Ctrl-C ends it.\n"
+    assert out.split() == ["inbound", "*******4888"]
+    assert err == "\nNotifications: 1.\n"
+
+
+def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path) -> None:
+    """With a secret, the address without it is not found, and nobody reads it from the screen."""
+    path = tmp_path / "promo.db"
+    environment = {"SKYCORE_POSTBACK_SECRET": "a-long-word"}
+    with program(
+        "listen", "--port", "0", "--ledger", str(path), "--json", **environment
+    ) as process:
+        url = told(process)["url"]
+        assert url.endswith("/postback/$SKYCORE_POSTBACK_SECRET")
+        base = url.rpartition("/")[0]
+        assert [post(base, INBOUND), post(f"{base}/a-long-word", INBOUND)] == [404, 200]
+        assert told(process)["kind"] == "inbound"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert "a-long-word" not in out + err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_line_says_why_a_message_failed(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receipt's line has its tracking id, the masked number, the state and the reason."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+    def looks(_: UntilSignal) -> Iterator[None]:
+        assert post(f"http://127.0.0.1:{port}/postback", RECEIPT) == 200
+        yield
+
+    monkeypatch.setattr(UntilSignal, "looks", looks)
+    options = ["--json"] if as_json else []
+    done = listen("--ledger", tmp_path / "promo.db", "--port", port, *options)
+    assert done.exit_code == 0
+    if as_json:
+        told = json.loads(done.stdout.splitlines()[1])
+        assert (told["reason"], told["detail"]) == ("recipient", "number is not a subscriber")
+        return
+    assert done.stdout.split() == [
+        *("receipt", "SMS_1", "*******4888", "failed", "recipient:"),
+        *("number", "is", "not", "a", "subscriber"),
+    ]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), SystemExit(1)])
+def test_nobody_reading_is_no_reason_to_post_again(error: BaseException) -> None:
+    """Where the pipe is closed the notification is taken in all the same, and it ends."""
+
+    def show(_: object) -> None:
+        raise error
+
+    ending = UntilSignal()
+    telling = _Telling(ending, show)
+    (notification,) = parse_postback(INBOUND)
+    telling(notification)
+    assert (telling.count, ending.told) == (1, True)
+
+
+# Into a database.
+
+
+def bundle(name: str, count: int = 20, *, backwards: bool = False) -> str:
+    """Write receipts of many messages together."""
+    receipts = [
+        RECEIPT.replace("SMS_1", f"{name}_{n}").replace('"8"', f'"{n}"') for n in range(count)
+    ]
+    return f"<POSTBACK>{''.join(reversed(receipts) if backwards else receipts)}</POSTBACK>"
+
+
+def test_any_number_may_listen_into_a_database(dsn: str) -> None:
+    """What two are posted at the same time is 200 from both, shown by both, and there once."""
+    with (
+        listening("--ledger", dsn, "--json") as one,
+        listening("--ledger", dsn, "--json") as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        both = one, other
+        urls = [told(process)["url"] for process in both]
+        for name in "abcde":
+            assert list(pool.map(post, urls, [bundle(name)] * 2)) == [200, 200]
+        # Here each may have what the other waits for, and the database has to choose.
+        crossed = [bundle("f"), bundle("f", backwards=True)]
+        assert list(pool.map(post, urls, crossed)) == [200, 200]
+        shown = [{told(process)["tracking_id"] for _ in range(6 * 20)} for process in both]
+        for process in both:
+            process.send_signal(signal.SIGTERM)
+        ends = [process.communicate(timeout=10) for process in both]
+    assert ([process.returncode for process in both], ends) == ([0, 0], [("", "")] * 2)
+    assert shown == [{f"{name}_{n}" for name in "abcdef" for n in range(20)}] * 2
+    assert summary(dsn).unplaced == 6 * 20
+
+
+def test_a_200_is_in_the_database_whatever_becomes_of_who_gave_it(dsn: str) -> None:
+    """Who listens is killed as soon as it has answered: the other finds all of it there."""
+    with listening("--ledger", dsn, "--json") as one, listening("--ledger", dsn) as other:
+        url = told(one)["url"]
+        assert other.stderr is not None
+        second_url = other.stderr.readline().split()[2]
+        assert post(url, bundle("a")) == 200
+        one.kill()
+        assert summary(dsn).unplaced == 20
+        assert post(second_url, bundle("a")) == 200
+        assert summary(dsn).unplaced == 20
+
+
+def test_it_outlives_its_connection(dsn: str) -> None:
+    """Where the database lets go of it, the next postback is taken in all the same."""
+    with (
+        listening("--ledger", dsn, "--json") as process,
+        psycopg.connect(dsn, autocommit=True) as connection,
+    ):
+        url = told(process)["url"]
+        cut = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'skycore-async'"
+        ).fetchall()
+        assert [bool(is_cut) for (is_cut,) in cut] == [True]
+        assert post(url, bundle("a")) == 200
+    assert summary(dsn).unplaced == 20
+
+
+def test_a_database_is_named_without_its_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the postbacks go is said, and the way there, which may have a password, is not."""
+    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    done = listen("--ledger", dsn, "--port", 0)
+    assert done.exit_code == 0
+    assert " go to PostgreSQL database postgres at " in done.stderr
+    assert dsn not in done.output
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("postgresql://me:s3cret@/orders?host=NOWHERE", "PostgreSQL database orders at "),
+        ("host=NOWHERE dbname=orders password=s3cret", "PostgreSQL database orders at "),
+        ("postgresql://me:s3cret@/orders?nope=1", "not a PostgreSQL connection string"),
+        ("postgress://me:s3cret@db/orders", "not a PostgreSQL connection string"),
+        (f"host={300 * 'x'} password=s3cret nope=1", "not a PostgreSQL connection string"),
+        ("", "name the ledger"),
+        ("NOWHERE", "is a directory, and no ledger"),
+    ],
+)
+def test_a_ledger_that_is_not_to_be_had_is_told(named: str, said: str, tmp_path: Path) -> None:
+    """What is wrong is one line, with the exit code for it, and without the password."""
+    done = listen("--ledger", named.replace("NOWHERE", str(tmp_path)), "--port", 0)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("skycore: ")
+    assert said in line
+    assert "s3cret" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_to_record_is_never_taken_from_elsewhere(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SKYCORE_DSN is for those who share campaigns: a listener is told its ledger."""
+    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    monkeypatch.setenv("SKYCORE_DSN", dsn)
+    done = listen("--port", 0)
+    assert (done.exit_code, "--ledger" in done.stderr) == (Exit.USAGE, True)
+
+
+def test_its_help_has_an_example_with_a_database() -> None:
+    """Whoever asks for help can copy a line for each kind of ledger."""
+    help_ = listen("--help").output
+    assert "skycore listen --ledger promo.db\n" in help_
+    assert "skycore listen --ledger postgresql://" in help_
+
+
+# What ends it at once.
+
+
+def test_an_address_that_others_reach_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a secret, anyone could post: it says so, but not for this machine alone."""
+    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    path = tmp_path / "promo.db"
+    assert "Anyone" in listen("--ledger", path, "--host", "0.0.0.0", "--port", 0).stderr  # noqa: S104
+    assert "Anyone" not in listen("--ledger", path, "--port", 0).stderr
+
+
+def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    """What is no ledger is left as it is."""
+    file = tmp_path / "recipients.csv"
+    file.write_text("to;name\n" * 100)
+    done = listen("--ledger", file, "--port", 0)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert f"skycore: {file} is no ledger" in done.stderr
+    assert file.read_text() == "to;name\n" * 100
+
+
+def test_a_ledger_that_is_taken_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong as the server opens the ledger is no traceback either."""
+    monkeypatch.setattr("skycore_async.cli.commands.listen._try", lambda _: None)
+    file = tmp_path / "recipients.csv"
+    file.write_text("to;name\n" * 100)
+    done = listen("--ledger", file, "--port", 0)
+    assert done.exit_code == Exit.USAGE
+    assert f"skycore: {file}: the application failed to start" in done.stderr
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    """The address that is taken is named."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = listen("--ledger", tmp_path / "promo.db", "--port", port)
+    assert done.exit_code == Exit.USAGE
+    assert f"cannot listen on 127.0.0.1, port {port}" in done.stderr
+    assert done.stderr.endswith("; choose another with --port\n")
+
+
+def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that would keep nobody out is named by its variable."""
+    monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", "/")
+    done = listen("--ledger", tmp_path / "promo.db", "--port", 0)
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.startswith("skycore: SKYCORE_POSTBACK_SECRET: ")

@@ -1,0 +1,174 @@
+"""A CSV of recipients: read as Excel writes it, refused in words, and written to be mended."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from skycore_async.cli.bulk.recipients import Header, Rejects, Row, Sheet, SheetError
+
+PEOPLE = "Name;Phone\r\nÄnne;15551234888\r\nBo;15551234889\r\n"
+ROWS = [["Änne", "15551234888"], ["Bo", "15551234889"]]
+
+
+def sheet(content: bytes) -> Sheet:
+    return Sheet(io.BytesIO(content), "people.csv")
+
+
+def lines(content: str) -> list[tuple[int, list[str]]]:
+    return [(row.line, list(row.values)) for row in sheet(content.encode()).rows()]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (PEOPLE.encode(), "UTF-8, semicolons"),
+        (codecs.BOM_UTF8 + PEOPLE.encode(), "UTF-8 with a byte order mark, semicolons"),
+        (codecs.BOM_UTF16_LE + PEOPLE.encode("utf-16-le"), "UTF-16, semicolons"),
+        (codecs.BOM_UTF16_BE + PEOPLE.encode("utf-16-be"), "UTF-16, semicolons"),
+        (PEOPLE.encode("cp1252"), "Windows-1252, as line 2 is not UTF-8, semicolons"),
+        (PEOPLE.replace(";", ",").encode(), "UTF-8, commas"),
+        (
+            codecs.BOM_UTF16_LE + PEOPLE.replace(";", "\t").encode("utf-16-le"),
+            "UTF-16, tabs",
+        ),
+        (
+            b"sep=;\r\n" + PEOPLE.encode("cp1252"),
+            "Windows-1252, as line 3 is not UTF-8, semicolons",
+        ),
+        (PEOPLE.replace("\r\n", "\n").encode(), "UTF-8, semicolons"),
+        (PEOPLE.replace("\r\n", "\r").encode(), "UTF-8, semicolons"),
+        (PEOPLE.rstrip().encode(), "UTF-8, semicolons"),
+        (PEOPLE.replace("Name", '"Name"').encode(), "UTF-8, semicolons"),
+    ],
+)
+def test_it_reads_what_excel_writes(content: bytes, said: str) -> None:
+    """Whatever the encoding, delimiter and line ends, the rows are the same, and it says which."""
+    read = sheet(content)
+    assert read.form == said
+    assert read.header.names == ("Name", "Phone")
+    assert [list(row.values) for row in read.rows()] == ROWS
+
+
+def test_it_can_be_read_again_and_again() -> None:
+    """The second reading gives what the first gave, even where the first was broken off."""
+    read = sheet(PEOPLE.encode())
+    next(read.rows())
+    assert [list(row.values) for row in read.rows()] == ROWS
+    assert [list(row.values) for row in read.rows()] == ROWS
+
+
+def test_a_delimiter_inside_a_quoted_name_counts_for_nothing() -> None:
+    """The delimiter is what stands between the names, not within one."""
+    assert sheet(b'"a,b,c";to\r\n').header.names == ("a,b,c", "to")
+
+
+def test_a_line_is_where_a_row_begins() -> None:
+    """Blank lines and line breaks in cells are counted, as an editor counts them."""
+    content = 'to,text\r\n1,"a\r\nb"\r\n\r\n,\r\n2,c\r\n'
+    assert lines(content) == [(2, ["1", "a\r\nb"]), (6, ["2", "c"])]
+    assert lines("sep=,\n" + content)[-1] == (7, ["2", "c"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\r\n\r\n", "it is empty"),
+        (b"PK\x03\x04rest", "it is an Excel workbook: save it as `CSV UTF-8`"),
+        (b"\xd0\xcf\x11\xe0rest", "it is an Excel workbook"),
+        (b"to\r\n1\r\n\x81\x8d\r\n", "line 3 is not UTF-8: save the file as `CSV UTF-8`"),
+        (codecs.BOM_UTF8 + b"to\r\n\xff\r\n", "line 2 is not UTF-8 with a byte order mark"),
+        (codecs.BOM_UTF16_LE + b"t\x00o", "line 1 is not UTF-16"),
+        ("to\n1\n".encode("utf-16-le"), "it is UTF-16 without a byte order mark: save the file"),
+        ("to\n1\n".encode("utf-16-be"), "it is UTF-16 without a byte order mark: save the file"),
+        (b'to,text\r\n1,a\r\n2,"b\r\n3,c\r\n', "line 3 cannot be read"),
+        (b'to,text\r\n1,a\r\n2,"b"c\r\n3,c\r\n', "line 3 cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_its_line(content: bytes, said: str) -> None:
+    """Nothing is guessed of a broken file: the error is one line, and says where."""
+    with pytest.raises(SheetError) as error:
+        list(sheet(content).rows())
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["Phone No.", "phone_no", "PHONENO", "phone-no"])
+def test_a_column_is_found_without_case_and_punctuation(name: str) -> None:
+    """A name in the template need not be typed as it stands in the sheet."""
+    assert Header(("Name", "Phone No.")).index(name) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("code", "there is no column 'code'; the columns are 'Name', 'name', ''"),
+        ("name", "2 columns have the name 'name'"),
+        ("", "there is no column ''"),
+    ],
+)
+def test_a_column_that_is_missing_or_there_twice_is_refused(name: str, said: str) -> None:
+    """No column is chosen of two, and none stands in for one that is not there."""
+    with pytest.raises(SheetError, match=said):
+        Header(("Name", "name", "")).index(name)
+
+
+def test_one_of_several_columns_is_not_guessed() -> None:
+    """Where two columns could hold the numbers, the option that decides is named."""
+    header = Header(("Mobile", "x", "Phone"))
+    with pytest.raises(SheetError, match=r"'Mobile', 'Phone' could all be meant.*--to-column"):
+        header.find(("to", "phone", "mobile"), "--to-column")
+    assert header.find(("to", "x"), "--to-column") == 1
+    assert header.find(("to",), "--to-column") is None
+
+
+def test_rejects_have_the_shape_of_the_sheet(tmp_path: Path) -> None:
+    """What is written reads back as the same rows, with a reason and a line."""
+    read = sheet(codecs.BOM_UTF16_LE + 'Näme;to\r\n"a;""b\n";1\r\n'.encode("utf-16-le"))
+    path = tmp_path / "people.rejects.csv"
+    with Rejects(path, read) as rejects:
+        assert not path.exists()
+        for row in read.rows():
+            rejects.write(row, "no; good")
+        rejects.write(Row(line=9, values=["short"]), "r")
+        rejects.write(Row(line=10, values=["a", "b", "c"]), "r")
+        assert rejects.count == 3
+    assert path.read_bytes().startswith(codecs.BOM_UTF8)
+    again = sheet(path.read_bytes())
+    assert again.header.names == ("Näme", "to", "reason", "line")
+    assert [list(row.values) for row in again.rows()] == [
+        ['a;"b\n', "1", "no; good", "2"],
+        ["short", "", "r", "9"],
+        ["a", "b;c", "r", "10"],
+    ]
+
+
+def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
+    """The columns of an earlier run are written anew, and not added once more."""
+    read = sheet(b"to,reason,line\r\n1,old,7\r\n")
+    with Rejects(tmp_path / "r.csv", read) as rejects:
+        rejects.write(next(read.rows()), "new")
+    assert (tmp_path / "r.csv").read_text("utf-8-sig") == "to,reason,line\n1,new,2\n"
+
+
+def test_reading_takes_no_memory_for_rows_that_were_read(tmp_path: Path) -> None:
+    """Five times the rows peak at the same memory."""
+
+    def peak(rows: int) -> int:
+        path = tmp_path / "many.csv"
+        path.write_text("to;name\n" + "15551234888;Somebody\n" * rows)
+        with path.open("rb") as file:
+            tracemalloc.start()
+            try:
+                assert sum(1 for _ in Sheet(file, "many.csv").rows()) == rows
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    peak(10)
+    assert peak(50_000) < peak(10_000) * 1.2

@@ -1,0 +1,779 @@
+"""`skycore report`: the figures of a ledger, the page they make, and the command."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
+
+from benchmarks.postgres import Server
+from skycore_async import FailureReason, SQLiteLedger, Summary, parse_postback
+from skycore_async.cli.commands.report import report
+from skycore_async.cli.report.counters import MOST, OTHERS, SLOTS, Timeline, Times
+from skycore_async.cli.report.data import Figures, Gathering
+from skycore_async.cli.report.page import page
+from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submission
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.notifications import Notification
+from skycore_async.postgres.schema import migrate
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+NUMBER = "15551234888"
+EVIL = "<script>alert('1')</script>&\x07\u202e\ud800"
+
+
+def delivery(state: str, **about: Any) -> Delivery:
+    """Make a message in some state, begun at noon."""
+    values: dict[str, Any] = {
+        "key": "order-17",
+        "tracking_id": None,
+        "to": NUMBER,
+        "from_": "60856",
+        "state": MessageState(state),
+        "reason": None,
+        "events": (),
+        "settled_by": None,
+        "began": NOON,
+        "code": None,
+        "info": None,
+    }
+    return Delivery(**values | about)
+
+
+def sent(spid: str) -> Notification:
+    """Make the notification that a message was handed to a carrier."""
+    (found,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><SPID>{spid}</SPID></POSTBACK>"
+    )
+    return found
+
+
+def receipt(
+    at: datetime | str | None, *, protocol: str = "4", status: str = "0", spid: str = ""
+) -> Notification:
+    """Make a receipt with an aggregator's pair: delivered, unless told otherwise."""
+    time = at.isoformat() if isinstance(at, datetime) else at
+    (found,) = parse_postback(
+        "<NOTIFICATION><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>"
+        f'<SPID>{spid}</SPID><STATUS PROTOCOL="{protocol}" STATUS="{status}"/>'
+        f"<TIMESTAMP>{time or ''}</TIMESTAMP></BODY></NOTIFICATION>"
+    )
+    return found
+
+
+def delivered(seconds: float, **about: Any) -> Delivery:
+    """Make a message whose receipt came that long after it was begun."""
+    at = NOON + timedelta(seconds=seconds)
+    return delivery("delivered", events=(receipt(at, spid="383"),), **about)
+
+
+def failed(*events: Notification, reason: str = "recipient") -> Delivery:
+    """Make a message that failed."""
+    return delivery("failed", reason=FailureReason(reason), events=events)
+
+
+def figures(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) -> Figures:
+    """Gather the figures of messages."""
+    gathering = Gathering()
+    for each in deliveries:
+        gathering.add(each)
+    summary = Summary(
+        states={}, codes={}, reasons={}, **({"unplaced": 0, "opted_out": 0} | counts)
+    )
+    return gathering.figures(summary, ledger=ledger, made=NOON + timedelta(hours=1))
+
+
+# The figures.
+
+
+def test_every_message_is_counted_in_its_state() -> None:
+    """The states add up to all messages."""
+    found = figures(*map(delivery, ["accepted", "sent", "in_doubt", "sending", "not_sent"]))
+    assert found.messages == 5
+    assert found.states[MessageState.IN_DOUBT] == 1
+    assert found.states[MessageState.SENDING] == 1
+    assert found.states[MessageState.DELIVERED] == 0
+    assert sum(found.states.values()) == 5
+
+
+def test_what_the_ledger_counts_besides_is_passed_on() -> None:
+    """Notifications without a message and numbers that opted out come from the summary."""
+    found = figures(unplaced=3, opted_out=7)
+    assert (found.unplaced, found.opted_out) == (3, 7)
+
+
+def test_time_to_delivery_is_from_the_intent_to_the_receipt() -> None:
+    """Each delivery is in the class of how long it took; quantiles are 5 % off at most."""
+    found = figures(*(delivered(second) for second in range(1, 101))).delivery_time
+    assert (found.told, found.untold) == (100, 0)
+    assert {took.up_to: took.messages for took in found.distribution} == {
+        1: 1,
+        2: 1,
+        5: 3,
+        10: 5,
+        30: 20,
+        60: 30,
+        120: 40,
+    }
+    assert found.median == pytest.approx(50, rel=0.05)
+    assert found.p90 == pytest.approx(90, rel=0.05)
+    assert found.p99 == pytest.approx(99, rel=0.05)
+
+
+def test_a_receipt_that_tells_no_time_zone_tells_no_duration() -> None:
+    """A time that could be of any zone, and none at all, are counted and not guessed."""
+    times = ["2026-11-20T12:00:05", None]
+    found = figures(*(delivery("delivered", events=(receipt(at),)) for at in times))
+    assert (found.delivery_time.told, found.delivery_time.untold) == (0, 2)
+    assert found.delivery_time.median is None
+
+
+def test_a_delivery_without_a_receipt_tells_no_duration() -> None:
+    """A ledger of another make may have a state and no notification for it."""
+    assert figures(delivery("delivered")).delivery_time.untold == 1
+
+
+def test_a_clock_that_is_behind_makes_no_negative_duration() -> None:
+    """A receipt that is older than its message took no time."""
+    found = figures(delivered(-30)).delivery_time
+    assert [(took.up_to, took.messages) for took in found.distribution] == [(1, 1)]
+
+
+def test_the_first_final_receipt_decides() -> None:
+    """What comes after the message is delivered does not make it slow."""
+    late = tuple(receipt(NOON + timedelta(seconds=after)) for after in (2, 5000))
+    assert figures(delivery("delivered", events=late)).delivery_time.median == pytest.approx(
+        2, rel=0.05
+    )
+
+
+def test_failures_are_counted_by_reason_and_carrier() -> None:
+    """Reason, SPID and the aggregator's pair, with its meaning where it is documented."""
+    gone = receipt(NOON, protocol="2", status="514", spid="383")
+    odd = receipt(NOON, protocol="2", status="99999")
+    found = figures(failed(gone), failed(gone), failed(odd, reason="unknown"), failed())
+    assert found.failures_by_reason == {"recipient": 3, "unknown": 1}
+    first = found.failures[0]
+    assert (first.reason, first.spid, first.protocol, first.status, first.messages) == (
+        "recipient",
+        "383",
+        "2",
+        "514",
+        2,
+    )
+    assert "not a subscriber" in str(first.meaning)
+    assert [each.meaning for each in found.failures[1:]] == [None, None]
+
+
+def test_the_carrier_may_be_told_by_the_sent_notification() -> None:
+    """A receipt that names no carrier belongs to the one that the message was handed to."""
+    gone = receipt(NOON, protocol="2", status="514")
+    found = figures(failed(sent("77"), gone), delivered(1), delivered(2))
+    assert found.failures[0].spid == "77"
+    assert [(each.spid, each.delivered, each.failed) for each in found.carriers] == [
+        ("383", 2, 0),
+        ("77", 0, 1),
+    ]
+
+
+def test_a_carrier_that_nobody_names_is_told_by_its_protocol() -> None:
+    """Without a SPID the receipt's protocol stands for the carrier."""
+    found = figures(failed(receipt(NOON, protocol="2", status="514")))
+    assert [(each.spid, each.protocol) for each in found.carriers] == [(None, "2")]
+
+
+def test_refusals_have_the_meaning_of_their_code() -> None:
+    """Refused by code, those of the whole account too; one that was not even asked is none."""
+    found = figures(
+        delivery("rejected", code="E110"),
+        delivery("rejected", code="E110"),
+        delivery("rejected", code="E999"),
+        delivery("rejected"),
+        delivery("not_sent", code="E713"),
+        delivery("not_sent"),
+    )
+    told = {each.code: (each.messages, each.scope, each.meaning) for each in found.refusals}
+    assert told == {
+        "E110": (2, "message", "recipient number not valid"),
+        "E999": (1, "unknown", None),
+        "none": (1, "unknown", None),
+        "E713": (1, "account", "billing problem on the account"),
+    }
+
+
+def test_what_is_in_doubt_is_listed_and_masked() -> None:
+    """Key and time are told; of the number four digits, also where the key is the number."""
+    found = figures(delivery("in_doubt"), delivery("in_doubt", key=f"to-{NUMBER}"))
+    assert [(each.to, each.key, each.since) for each in found.in_doubt] == [
+        ("*******4888", "order-17", NOON),
+        ("*******4888", "to-*******4888", NOON),
+    ]
+
+
+def test_what_postbacks_settled_is_counted() -> None:
+    """A message that was in doubt once and is no more is told apart."""
+    settled = delivery("sent", settled_by="postback")
+    assert figures(settled, settled, delivery("sent")).settled_by_postback == 2
+
+
+@pytest.mark.parametrize("apart", [0.01, 1, 7, 3600, 100_000, 10_000_000])
+def test_time_is_cut_into_as_many_columns_as_fit(apart: float) -> None:
+    """However long the time is: no message is lost, columns are in order and without a gap."""
+    timeline = Timeline()
+    for index in range(300):
+        timeline.add(NOON.timestamp() + apart * index, MessageState.SENT)
+    slots = list(timeline.slots())
+    assert len(slots) <= SLOTS
+    assert apart < 7 or len(slots) > SLOTS / 8
+    assert sum(sum(slot.states.values()) for slot in slots) == 300
+    starts = [slot.start for slot in slots]
+    assert {later - sooner for sooner, later in pairwise(starts)} <= {
+        timedelta(seconds=timeline.step)
+    }
+    assert starts[0] <= NOON < starts[0] + timedelta(seconds=timeline.step)
+
+
+def test_columns_do_not_depend_on_the_order_of_messages() -> None:
+    """Messages that are begun again are not in order of time; the picture is the same."""
+    forth, back = Timeline(), Timeline()
+    times = range(0, 100_000, 97)
+    for sooner, later in zip(times, reversed(times), strict=True):
+        forth.add(sooner, MessageState.SENT)
+        back.add(later, MessageState.SENT)
+    assert list(forth.slots()) == list(back.slots())
+    assert (forth.first, forth.last) == (back.first, back.last)
+
+
+def test_a_quantile_of_nothing_is_none() -> None:
+    """No delivery, no median."""
+    assert Times().figures().p99 is None
+
+
+def test_no_table_grows_with_the_ledger() -> None:
+    """A thousand carriers, codes and doubts are counted whole, in tables that do not grow."""
+    found = figures(
+        *(failed(receipt(NOON, protocol="2", status=str(n), spid=str(n))) for n in range(1000)),
+        *(delivery("rejected", code=f"X{n}") for n in range(1000)),
+        *(delivery("in_doubt", key=str(n)) for n in range(1000)),
+    )
+    tables: list[list[Any]] = [found.failures, found.carriers, found.refusals]
+    assert [len(table) for table in tables] == [MOST + 1] * 3
+    assert sum(each.messages for each in found.failures) == 1000
+    assert (found.refusals[-1].code, found.refusals[-1].messages) == (OTHERS, 1000 - MOST)
+    assert (found.failures[-1].reason, found.carriers[-1].spid) == (OTHERS, OTHERS)
+    assert len(found.in_doubt) == MOST
+    assert found.states[MessageState.IN_DOUBT] == 1000
+
+
+def test_a_carrier_keeps_its_failures_where_carriers_are_many() -> None:
+    """A carrier that has a row of its own has its deliveries and its failures there."""
+    names = [str(n) for n in range(2 * MOST)]
+    found = figures(
+        *(delivery("delivered", events=(receipt(NOON, spid=spid),)) for spid in names),
+        *(failed(receipt(NOON, status="514", spid=spid)) for spid in reversed(names)),
+    )
+    told = {each.spid: (each.delivered, each.failed) for each in found.carriers}
+    assert told.pop(OTHERS) == (MOST, MOST)
+    assert told == dict.fromkeys(names[:MOST], (1, 1))
+
+
+# The page.
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page as it was parsed, which must be well formed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+FULL = figures(
+    *(delivered(second) for second in range(40)),
+    failed(receipt(NOON, protocol="2", status="514", spid="383")),
+    delivery("rejected", code="E110"),
+    delivery("rejected", code="E999"),
+    delivery("not_sent", code="E713"),
+    delivery("accepted", settled_by="postback"),
+    delivery("in_doubt", began=NOON + timedelta(minutes=90)),
+    delivery("delivered"),
+    unplaced=1234,
+    opted_out=5,
+)
+PAGES = {
+    "full": FULL,
+    "empty": figures(),
+    "one": figures(delivered(3)),
+    "evil": figures(
+        delivery("in_doubt", key=EVIL),
+        delivery("rejected", code=EVIL),
+        failed(receipt(NOON, protocol="2", status="514", spid="&lt;script&gt;&amp;")),
+        ledger=EVIL,
+    ),
+    "many": figures(*(delivery("in_doubt", key=str(n)) for n in range(1200))),
+    "days": figures(*(delivered(n, began=NOON + timedelta(days=n)) for n in range(90))),
+}
+each_page = pytest.mark.parametrize("name", PAGES)
+
+
+@each_page
+def test_the_page_is_well_formed(name: str) -> None:
+    """Every element is closed where it should be, and no id is there twice."""
+    parsed = Page(page(PAGES[name]))
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert [len(parsed.all(tag)) for tag in ("html", "main", "h1")] == [1, 1, 1]
+
+
+@each_page
+def test_the_page_needs_nothing_from_outside(name: str) -> None:
+    """No script, no address of anything, and a policy that would refuse them."""
+    text = page(PAGES[name])
+    parsed = Page(text)
+    assert not {"script", "img", "iframe", "object", "a"} & {tag for tag, _ in parsed.tags}
+    assert [link["href"] for link in parsed.all("link")] == ["data:,"]
+    assert not re.search(r"https?:|//|url\(|@import|\bsrc=|\bon\w+=", text)
+    (policy,) = (each["content"] for each in parsed.all("meta") if "http-equiv" in each)
+    assert str(policy).startswith("default-src 'none'")
+
+
+@each_page
+def test_every_drawing_can_be_read_aloud(name: str) -> None:
+    """An SVG has a title of its own or is hidden from who cannot see; headers have a scope."""
+    text = page(PAGES[name])
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        assert 'aria-hidden="true"' in drawing or re.match(
+            r'<svg[^>]* role="img"[^>]*><title[^>]*>[^<]+</title>', drawing
+        )
+    parsed = Page(text)
+    assert all(header.get("scope") in {"row", "col"} for header in parsed.all("th"))
+    assert parsed.all("html")[0]["lang"] == "en"
+
+
+def test_what_a_ledger_holds_is_only_words() -> None:
+    """Keys, codes, carriers and file names are shown as they are, and are no part of the page."""
+    text = page(PAGES["evil"])
+    assert "<script" not in text
+    parsed = Page(text)
+    assert parsed.text.count("<script>alert('1')</script>&\ufffd\ufffd\ufffd") >= 3
+    assert "carrier <script>&" in parsed.text
+    text.encode()
+
+
+def test_the_page_tells_the_figures() -> None:
+    """Totals, times, failures, refusals, doubts and the rest are there in words."""
+    told = Page(page(FULL)).text
+    for words in (
+        "Report on promo.db",
+        "47 messages, begun 20 Nov 2026 12:00 to 20 Nov 2026 13:30 UTC",
+        "Delivered 41 87.2 %, a receipt says so",
+        "On the way 1 2.1 %",
+        "Half were delivered within about 19 s, 90 % within",
+        "up to 1 min",
+        "Of 1 message the receipt does not tell",
+        "number is not a subscriber recipient, carrier 383, protocol 2, status 514",
+        "carrier 383 1 of 41 failed",
+        "E110 recipient number not valid",
+        "E713 billing problem on the account, for the whole account",
+        "E999 not documented",
+        "*******4888 order-17 20 Nov 2026 13:30",
+        "1 message once in doubt turned out to be sent",
+        "Unplaced postbacks 1,234",
+        "Opted out 5",
+        "Made 20 Nov 2026 13:00",
+    ):
+        assert words in told
+    assert NUMBER not in page(FULL)
+
+
+def test_a_delivery_that_took_days_is_told() -> None:
+    """What is beyond the last class has a row of its own, and nothing is said to be within it."""
+    told = Page(page(figures(delivered(1), delivered(100_000)))).text
+    assert "some took over a day." in told
+    assert "longer: 1" in told
+
+
+def test_an_empty_ledger_makes_a_page_that_says_so() -> None:
+    """No chart is drawn of nothing, and no number is divided by none."""
+    told = Page(page(PAGES["empty"])).text
+    for words in (
+        "No message yet.",
+        "No receipt tells yet.",
+        "No message failed.",
+        "No final receipt yet.",
+        "No message was refused.",
+        "No message is in doubt.",
+    ):
+        assert words in told
+
+
+def test_a_long_list_of_doubts_says_how_many_are_left_out() -> None:
+    """The page lists some, and counts the rest."""
+    parsed = Page(page(PAGES["many"]))
+    assert "And 1,000 more." in parsed.text
+    assert parsed.text.count("*******4888") == MOST
+
+
+def test_the_chart_has_a_table_of_the_same() -> None:
+    """Who cannot see the columns, or wants the numbers, finds them in a table."""
+    text = page(FULL)
+    (table,) = re.findall(r"<details>.*?</details>", text, re.DOTALL)
+    parsed = Page(table)
+    rows = [row.split() for row in re.split(r"20 Nov", parsed.text)[1:]]
+    assert rows[0] == ["12:00", "41", "1", "1", "2", "0", "1"]
+    assert sum(int(number) for row in rows for number in row[1:]) == 47
+
+
+def test_what_is_little_is_still_seen() -> None:
+    """One failure among a hundred thousand has a bar, and is neither none nor rounded away."""
+    many = [delivered(1)] * 20_000
+    text = page(figures(*many, failed()))
+    assert "&lt; 0.1 %, a receipt says so" in text
+    assert "&gt; 99.9 %, a receipt says so" in text
+    heights = re.findall(
+        r'<rect class="failed" x="\d+" y="[\d.]+" width="8" height="([\d.]+)"', text
+    )
+    assert [float(height) > 0.9 for height in heights] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [("one", ["12:00:00"]), ("days", ["19 Nov 2026", "31 Dec 2026", "11 Feb 2027"])],
+)
+def test_the_axis_names_its_times(name: str, axis: list[str]) -> None:
+    """Times are told as finely as the columns are wide."""
+    (labels,) = re.findall(r'<div class="x" aria-hidden="true">(.*?)</div>', page(PAGES[name]))
+    assert re.findall("<span>(.*?)</span>", labels) == axis
+
+
+# The command.
+
+
+def run(*arguments: object) -> Result:
+    """Run `skycore report` with arguments."""
+    return CliRunner().invoke(report, list(map(str, arguments)))
+
+
+async def fill(ledger: SQLiteLedger | PostgresLedger) -> None:
+    """Put in one message delivered, one refused and one in doubt."""
+    async with ledger:
+        for key in ("a", "b", "c"):
+            await ledger.begin(
+                SendIntent(
+                    key=key, content=b"", to=NUMBER, from_="60856", started_at=NOON.timestamp()
+                )
+            )
+        await ledger.finish(
+            "a", Submission(state=MessageState.ACCEPTED, tracking_id="SMS_1", raw={})
+        )
+        await ledger.finish("b", Submission(state=MessageState.REJECTED, code="E110"))
+        await ledger.finish("c", Submission(state=MessageState.IN_DOUBT))
+        await ledger.record(
+            *parse_postback(
+                "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
+                f"<TO>{NUMBER}</TO><TRACKINGID>SMS_1</TRACKINGID></POSTBACK>"
+            )
+        )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """Make a ledger of one message delivered, one refused and one in doubt."""
+    path = tmp_path / "promo.db"
+    anyio.run(fill, SQLiteLedger(path, clock=NOON.timestamp))
+    return path
+
+
+def test_the_page_is_written(ledger: Path, tmp_path: Path) -> None:
+    """`--html` writes a page that tells of the ledger, and says where it is."""
+    done = run(ledger, "--html", tmp_path / "report.html")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "The report is in" in done.stderr
+    parsed = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert "3 messages, begun 20 Nov 2026 12:00 UTC" in parsed.text
+    assert sorted(path.name for path in tmp_path.glob("report*")) == ["report.html"]
+
+
+def test_a_page_is_written_over_an_older_one(ledger: Path, tmp_path: Path) -> None:
+    """The same command again brings the page up to date."""
+    for _ in range(2):
+        assert run(ledger, "--html", tmp_path / "report.html").exit_code == 0
+
+
+def test_the_page_can_go_to_standard_output(ledger: Path) -> None:
+    """`--html -` is for pipes."""
+    done = run(ledger, "--html", "-")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("<!doctype html>")
+
+
+def test_the_figures_are_one_object(ledger: Path, tmp_path: Path) -> None:
+    """`--json` gives one object on one line, with times in ISO 8601; a page may come with it."""
+    done = run(ledger, "--json", "--html", tmp_path / "report.html")
+    assert done.stdout.count("\n") == 1
+    told = json.loads(done.stdout)
+    assert told["states"]["delivered"] == 1
+    assert told["refusals"] == [
+        {
+            "code": "E110",
+            "meaning": "recipient number not valid",
+            "scope": "message",
+            "messages": 1,
+        }
+    ]
+    assert told["in_doubt"] == [
+        {"key": "c", "to": "*******4888", "since": "2026-11-20T12:00:00+00:00"}
+    ]
+    assert (tmp_path / "report.html").exists()
+
+
+def wrong(done: Result) -> str:
+    """Give the one line that says what is wrong; the exit code is that of wrong usage."""
+    assert (done.exit_code, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("skycore: ")
+    return line
+
+
+def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A misspelt name is an error, and leaves no file behind."""
+    line = wrong(run(tmp_path / "prom.db", "--html", tmp_path / "report.html"))
+    assert "there is no such file" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_in_use_is_reported_on(ledger: Path, tmp_path: Path) -> None:
+    """While another has the ledger open there is a page, and what is being sent is no doubt."""
+
+    async def meanwhile() -> Result:
+        async with SQLiteLedger(ledger) as owner:
+            await owner.begin(
+                SendIntent(
+                    key="now", content=b"", to=NUMBER, from_="60856", started_at=NOON.timestamp()
+                )
+            )
+            args = (ledger, "--html", tmp_path / "report.html", "--json")
+            return await anyio.to_thread.run_sync(lambda: run(*args))
+
+    done = anyio.run(meanwhile)
+    assert (done.exit_code, json.loads(done.stdout)["states"]["sending"]) == (0, 1)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "name;number\n"])
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, content: str) -> None:
+    """What is no ledger does not become one."""
+    path = tmp_path / "promo.db"
+    path.write_text(content)
+    assert "no ledger" in wrong(run(path, "--json"))
+    assert path.read_text() == content
+
+
+def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+    """A directory is refused in words."""
+    assert "no ledger" in wrong(run(tmp_path, "--json"))
+
+
+def test_without_a_destination_it_says_what_to_give(ledger: Path) -> None:
+    """The error names the option with a file that suits."""
+    assert "--html promo.html" in wrong(run(ledger))
+
+
+def test_two_answers_do_not_go_to_one_place(ledger: Path) -> None:
+    """A page and an object on standard output would be neither."""
+    assert "only one" in wrong(run(ledger, "--json", "--html", "-"))
+
+
+@pytest.mark.parametrize("ending", ["", "-lock", "-wal"])
+def test_the_ledger_is_not_written_over(ledger: Path, ending: str) -> None:
+    """A page over the ledger, or over what belongs to it, is refused, and the ledger is whole."""
+    assert "belongs to the ledger" in wrong(run(ledger, "--html", f"{ledger}{ending}"))
+    assert run(ledger, "--json").exit_code == 0
+
+
+def test_nothing_but_a_report_is_written_over(ledger: Path, tmp_path: Path) -> None:
+    """A file that is something else stays what it is."""
+    other = tmp_path / "recipients.csv"
+    other.write_text("number\n")
+    assert "something other than a report" in wrong(run(ledger, "--html", other))
+    assert other.read_text() == "number\n"
+
+
+def test_a_directory_that_is_not_there_is_named(ledger: Path, tmp_path: Path) -> None:
+    """The error comes before the ledger is read."""
+    assert "no directory" in wrong(run(ledger, "--html", tmp_path / "away" / "report.html"))
+
+
+def test_a_page_that_cannot_be_written_is_told(
+    ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is one line, and no half of a page is left, by this name or another."""
+
+    def full(path: Path, *_: object) -> None:
+        path.write_bytes(b"<!doctype html><p>half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert "No space left" in wrong(run(ledger, "--html", tmp_path / "report.html"))
+    assert not list(tmp_path.glob("report.html*"))
+
+
+def test_a_file_that_cannot_be_looked_into_is_not_written_over(
+    ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cannot be told what a file is, it is left alone."""
+    other = tmp_path / "report.html"
+    other.write_text("<!doctype html>")
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", closed)
+    assert "something other" in wrong(run(ledger, "--html", other))
+
+
+def test_a_long_ledger_is_told_of_while_it_is_read(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks on sees how far it is; the answer is the same."""
+    monkeypatch.setattr("skycore_async.cli.commands.report._TELL_EVERY", 1)
+    assert json.loads(run(ledger, "--json").stdout)["messages"] == 3
+
+
+def test_help_loads_neither_ledger_nor_tables() -> None:
+    """`skycore report --help` is quick: what reads and draws is loaded when it is used."""
+    loaded = (
+        "import sys, skycore_async.cli.commands.report;"
+        "print({'anyio', 'rich', 'sqlite3', 'skycore_async.cli.report.page'} & sys.modules.keys())"
+    )
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_help_has_an_example_and_the_exit_codes() -> None:
+    """Whoever asks for help can copy a line."""
+    told = run("--help").output
+    assert "\n    skycore report promo.db --html report.html\n" in told
+    assert "\n    skycore report postgresql://me@db/sms --html report.html\n" in told
+    assert "Exit codes" in told
+
+
+# Of a database.
+
+
+def test_a_database_is_reported_on_as_a_file_is(
+    ledger: Path, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same messages make the same figures, page by page; the page names the database."""
+    monkeypatch.setattr("skycore_async.ledger.postgres.reading.PAGE", 2)
+    anyio.run(fill, PostgresLedger(dsn, clock=NOON.timestamp))
+    of_file = json.loads(run(ledger, "--json").stdout)
+    done = run(dsn, "--json", "--html", tmp_path / "report.html")
+    of_database = json.loads(done.stdout)
+    assert of_database.pop("ledger").startswith("PostgreSQL database postgres at ")
+    assert of_file.pop("ledger") == "promo.db"
+    assert of_database.pop("made") > of_file.pop("made")
+    assert of_database == of_file
+    text = Page((tmp_path / "report.html").read_text("utf-8")).text
+    assert "Report on PostgreSQL database postgres at" in text
+    assert dsn not in text + done.output
+
+
+def test_a_database_that_workers_send_from_is_reported_on(dsn: str) -> None:
+    """What somebody alive is sending is no doubt, and goes on."""
+
+    async def meanwhile() -> Result:
+        async with PostgresLedger(dsn) as owner:
+            await owner.begin(
+                SendIntent(
+                    key="now", content=b"", to=NUMBER, from_="60856", started_at=NOON.timestamp()
+                )
+            )
+            done = await anyio.to_thread.run_sync(lambda: run(dsn, "--json"))
+            await owner.finish("now", Submission(state=MessageState.REJECTED, code="E110"))
+        return done
+
+    assert json.loads(anyio.run(meanwhile).stdout)["states"]["sending"] == 1
+    assert json.loads(run(dsn, "--json").stdout)["states"]["rejected"] == 1
+
+
+def test_the_database_may_come_from_the_environment(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SKYCORE_DSN stands in for the argument, where nobody else on the machine sees it."""
+    monkeypatch.setenv("SKYCORE_DSN", dsn)
+    assert json.loads(run("--json").stdout)["messages"] == 0
+    assert "--html report.html" in wrong(run())
+
+
+def test_the_name_of_a_database_is_only_words(postgres_server: Server) -> None:
+    """What a database is called is no markup, whatever it looks like."""
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute('CREATE DATABASE "[/x]"')
+        try:
+            dsn = make_conninfo(postgres_server.dsn(), dbname="[/x]")
+            with psycopg.connect(dsn, autocommit=True) as made:
+                migrate(made)
+            assert " [/x] " in json.loads(run(dsn, "--json").stdout)["ledger"]
+        finally:
+            connection.execute('DROP DATABASE "[/x]" WITH (FORCE)')
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("postgresql://me:s3cret@/orders?host=NOWHERE", "database orders at"),
+        ("postgress://me:s3cret@db/orders", "not a PostgreSQL connection string"),
+    ],
+)
+def test_a_database_that_cannot_be_read_is_told(dsn: str, said: str, tmp_path: Path) -> None:
+    """What is wrong is one line, without the password, and no page is written."""
+    args = (dsn.replace("NOWHERE", str(tmp_path)), "--html", tmp_path / "report.html")
+    line = wrong(run(*args))
+    assert said in line
+    assert "s3cret" not in line
+    assert list(tmp_path.iterdir()) == []

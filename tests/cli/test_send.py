@@ -1,0 +1,270 @@
+"""`skycore send`: one message to a simulator, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import SkycoreError, SQLiteLedger, errors
+from skycore_async.cli.app import skycore
+from skycore_async.cli.commands.send import VERDICTS, verdict_of
+from skycore_async.cli.ui.output import Exit
+from skycore_async.simulator import API_KEY, SHORT_CODE, Account, Simulator
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    """Point the command at a simulator, as a shell does."""
+    monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", SHORT_CODE)
+    return running
+
+
+def send(*arguments: str, stdin: str | None = None) -> Result:
+    """Send a message, with 2 seconds for it."""
+    done = CliRunner().invoke(skycore, ["send", "--timeout", "2", *arguments], input=stdin)
+    assert API_KEY not in done.output
+    return done
+
+
+def answer(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Give the exit code, and what a program is answered."""
+    done = send(*arguments, "--json")
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_a_message_is_sent_and_named(simulator: Simulator) -> None:
+    """The number and the tracking id are printed, and nothing else."""
+    done = send("+1 (555) 123-4888", "Hello", "--campaign-ref", "77676", "--from", "60856")
+    message = simulator.messages[-1]
+    assert done.exit_code == 0
+    assert (done.stdout, done.stderr) == (f"15551234888  {message.tracking_id}\n", "")
+    assert (message.text, message.campaign_ref, message.from_) == ("Hello", "77676", "60856")
+
+
+def test_an_accepted_message_for_programs(simulator: Simulator) -> None:
+    """`--json` is one object."""
+    code, told = answer("15551234888", "Hello")
+    tracking_id = simulator.messages[-1].tracking_id
+    assert code == 0
+    assert told == {"outcome": "accepted", "to": "15551234888", "tracking_id": tracking_id}
+
+
+def test_the_text_of_standard_input_is_sent(simulator: Simulator) -> None:
+    """TEXT `-` is what is piped in, without its last line break."""
+    assert send("15551234888", "-", stdin="Hello\nJerry\n").exit_code == 0
+    assert simulator.messages[-1].text == "Hello\nJerry"
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "outcome", "words"),
+    [
+        ("15551230110", Exit.REFUSED, "refused", "not sent: Skycore refused it with E110"),
+        ("15551230713", Exit.REFUSED, "refused", "E713"),
+        ("15551232007", Exit.NOT_SENT, "not_sent", "not sent, and safe to send again"),
+        ("15551232002", Exit.IN_DOUBT, "in_doubt", "may have been sent, so do not send it again"),
+        ("15551232006", Exit.IN_DOUBT, "in_doubt", "may have been sent"),
+        ("0015551234", Exit.USAGE, "invalid", "not sent, as it is not valid: to: '0015551234'"),
+    ],
+)
+def test_a_failure_says_whether_it_was_sent(
+    simulator: Simulator, to: str, code: Exit, outcome: str, words: str
+) -> None:
+    """In words, in the exit code and in JSON."""
+    done = send(to, "Hello", "--json", "--timeout", "1")
+    assert done.exit_code == code
+    assert json.loads(done.stdout)["outcome"] == outcome
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_connection_is_not_sent(simulator: Simulator) -> None:
+    """Where nobody listens, nothing can have been sent."""
+    done = send("15551234888", "Hello", "--base-url", "http://127.0.0.1:1/")
+    assert done.exit_code == Exit.NOT_SENT
+    assert (done.stdout, "no connection" in done.stderr) == ("", True)
+
+
+def test_every_error_of_the_sdk_has_a_verdict() -> None:
+    """No error of the SDK is a traceback; what may have been sent is never called unsent."""
+
+    def below(kind: type[SkycoreError]) -> Iterator[type[SkycoreError]]:
+        yield kind
+        for inner in kind.__subclasses__():
+            yield from below(inner)
+
+    kinds = {kind for kind in below(SkycoreError) if kind.__module__ == errors.__name__}
+    for kind in kinds - {SkycoreError, errors.CampaignError, errors.PostbackError}:
+        verdict = verdict_of(kind.__new__(kind))
+        assert kind.may_have_been_sent == (verdict.code is Exit.IN_DOUBT)
+        assert kind.may_have_been_sent == (not verdict.words.startswith("not sent"))
+    assert {verdict.words.count("{}") for verdict in VERDICTS.values()} == {1}
+
+
+# What is given.
+
+
+def test_the_key_is_in_a_file(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that is named is read, and not the environment."""
+    monkeypatch.setenv("SKYCORE_API_KEY", "another key")
+    file = tmp_path / "key"
+    file.write_text(f"{API_KEY}\n")
+    assert send("15551234888", "Hello", "--api-key-file", str(file)).exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"])
+def test_a_key_file_without_a_key(simulator: Simulator, tmp_path: Path, content: bytes) -> None:
+    """A file that holds no key is named."""
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    done = send("15551234888", "Hello", "--api-key-file", str(file))
+    assert done.exit_code == Exit.USAGE
+    assert str(file) in done.stderr
+
+
+def test_without_a_key_it_says_where_to_put_one(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key is wrong usage, with both cures."""
+    monkeypatch.delenv("SKYCORE_API_KEY")
+    done = send("15551234888", "Hello")
+    assert done.exit_code == Exit.USAGE
+    assert "set SKYCORE_API_KEY, or name a file that holds it with --api-key-file" in done.stderr
+
+
+def test_a_wrong_key_is_refused_and_not_shown(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API's word for a wrong key does not repeat the key."""
+    monkeypatch.setenv("SKYCORE_API_KEY", "wrong-but-secret")
+    done = send("15551234888", "Hello")
+    assert done.exit_code == Exit.REFUSED
+    assert "E104" in done.stderr
+    assert "wrong-but-secret" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--key", "k"], "--key needs a --ledger"),
+        (["--max-segments", "1", "--from", "1"], "takes 2 segments"),
+        (["--base-url", "ftp://example.com"], "no http or https URL"),
+        (["--ledger", "no/such/place.db"], "there is no directory"),
+        (["--timeout", "0"], "--timeout"),
+    ],
+)
+def test_settings_that_cannot_work(simulator: Simulator, arguments: list[str], words: str) -> None:
+    """They are wrong usage, and nothing is sent."""
+    asked = simulator.requests
+    done = send("15551234888", "x" * 161, *arguments)
+    assert (done.exit_code, simulator.requests) == (Exit.USAGE, asked)
+    assert words in done.stderr
+
+
+def test_without_a_short_code_it_says_where_to_put_one(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short code has an option and a variable."""
+    monkeypatch.delenv("SKYCORE_FROM")
+    done = send("15551234888", "Hello")
+    assert done.exit_code == Exit.USAGE
+    assert "--from" in done.stderr
+    assert "SKYCORE_FROM" in done.stderr
+
+
+# With a ledger.
+
+
+def test_the_same_key_sends_once(simulator: Simulator, tmp_path: Path) -> None:
+    """Running the command again sends nothing, and answers the same."""
+    arguments = ["15551234888", "Hello", "--ledger", str(tmp_path / "sent.db"), "--key", "k"]
+    billed = simulator.billed
+    first, second = send(*arguments), send(*arguments)
+    assert first.exit_code == second.exit_code == 0
+    assert first.stdout == second.stdout
+    assert simulator.billed == billed + 1
+
+
+def test_a_key_with_other_content_is_refused(simulator: Simulator, tmp_path: Path) -> None:
+    """The same key with another text is a mistake, and not a second message."""
+    with_key = ["--ledger", str(tmp_path / "sent.db"), "--key", "k"]
+    assert send("15551234888", "Hello", *with_key).exit_code == 0
+    billed = simulator.billed
+    done = send("15551234888", "Another", *with_key)
+    assert (done.exit_code, simulator.billed) == (Exit.USAGE, billed)
+    assert "other content" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "command"), [(["--key", "a b"], "--key 'a b'"), ([], "--state in_doubt")]
+)
+def test_doubt_says_where_it_will_be_settled(
+    simulator: Simulator, tmp_path: Path, key: list[str], command: str
+) -> None:
+    """With a ledger, the command that tells what became of it can be copied."""
+    path = tmp_path / "sent.db"
+    done = send("15551232002", "Hello", "--ledger", str(path), *key)
+    assert done.exit_code == Exit.IN_DOUBT
+    assert f"`skycore status {path} {command}`" in done.stderr
+
+
+def test_a_number_that_opted_out_is_not_sent_to(simulator: Simulator, tmp_path: Path) -> None:
+    """STOP holds here too, and the message does not say that sending again helps."""
+    path = tmp_path / "sent.db"
+
+    async def stop() -> None:
+        async with SQLiteLedger(path) as ledger:
+            await ledger.opt_out("15551234888")
+
+    anyio.run(stop)
+    done = send("15551234888", "Hello", "--ledger", str(path))
+    assert done.exit_code == Exit.NOT_SENT
+    assert done.stderr == "skycore: not sent: the number has opted out\n"
+
+
+def test_ctrl_c_says_that_it_may_have_been_sent(simulator: Simulator, tmp_path: Path) -> None:
+    """An interrupted message is waited for, kept as in doubt, and called so."""
+    path = tmp_path / "sent.db"
+    arguments = ["15551232003", "Hello", "--ledger", str(path), "--key", "k", "--timeout", "2"]
+    asked = simulator.requests
+    with subprocess.Popen(  # noqa: S603 - our own interpreter
+        [sys.executable, "-W", "error", "-m", "skycore_async.cli", "send", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        deadline = time.monotonic() + 20
+        while simulator.requests == asked and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (Exit.INTERRUPTED, "")
+    assert "interrupted: it may have been sent" in err
+    assert f"skycore status {path} --key k" in err
+    assert "Traceback" not in err
+
+
+def test_the_account_of_the_simulator_is_the_one_of_its_defaults() -> None:
+    """What the tests point at is what `skycore simulate` runs."""
+    assert {API_KEY} == Account().api_keys

@@ -1,0 +1,178 @@
+"""`skycore simulate`: a pretend Skycore as a program, from its first line to its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async.cli.app import skycore
+from skycore_async.cli.commands.simulate import UntilSignal
+from skycore_async.cli.ui.output import Exit
+from skycore_async.messages import SMS
+from skycore_async.protocol import requests
+from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from tests.support.cli_program import program, told
+
+
+def send(url: str, to: str) -> bytes:
+    """Ask for one message, and give the answer."""
+    body = requests.post_body(SMS(to=to, text="Hello", from_=SHORT_CODE), api_key=API_KEY)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return httpx.post(url, content=body, headers=headers, trust_env=False).content
+
+
+def simulate(*arguments: str) -> Result:
+    """Run the command here, for mistakes that end it."""
+    return CliRunner().invoke(skycore, ["simulate", *arguments])
+
+
+def test_it_answers_until_it_is_told_to_end() -> None:
+    """Its first line says where it is, each message is a line, and SIGTERM ends it with 0."""
+    arguments = ["--json", "--rate", "1"]
+    with program("simulate", "--port", "0", *arguments) as process:
+        listening = told(process)
+        assert (listening["api_key"], listening["short_code"]) == (API_KEY, SHORT_CODE)
+        answers = [send(listening["url"], f"1555123{last}") for last in ("4888", "4889")]
+        messages = [told(process), told(process)]
+        process.send_signal(signal.SIGTERM)
+        rest, err = process.communicate(timeout=10)
+    assert (process.returncode, rest, err) == (0, "", "")
+    assert messages[0]["tracking_id"].encode() in answers[0]
+    assert [(one["to"], one["taken"], one["code"]) for one in messages] == [
+        ("*******4888", True, None),
+        ("*******4889", False, "E113"),
+    ]
+    assert not [one for one in messages if "text" in one or "Hello" in str(one)]
+
+
+def test_people_are_told_how_to_point_a_client_at_it() -> None:
+    """What is printed first can be pasted; then each message has its line."""
+    with program("simulate", "--port", "0") as process:
+        assert process.stdout is not None
+        introduction = [process.stdout.readline() for _ in range(14)]
+        exports = dict(
+            line.strip().removeprefix("export ").split("=")
+            for line in introduction
+            if "export " in line
+        )
+        send(exports["SKYCORE_BASE_URL"], "15551232006")
+        send(exports["SKYCORE_BASE_URL"], "15551230110")
+        lines = [process.stdout.readline().split(maxsplit=3) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert (exports["SKYCORE_API_KEY"], exports["SKYCORE_FROM"]) == (API_KEY, SHORT_CODE)
+    assert lines[0][1:3] == ["*******2006", "taken"]
+    assert lines[0][3].endswith("  HTTP 502, taken\n")
+    assert lines[1][1:3] == ["*******0110", "refused"]
+    assert lines[1][3].endswith("recipient number not valid\n")
+    assert err == "\nMessages: 2, billed: 1.\n"
+
+
+def test_without_faults_every_number_is_delivered() -> None:
+    """A file of all numbers can be tried: no last four digits halt it, or are said to."""
+    with program("simulate", "--port", "0", "--no-faults") as process:
+        assert process.stdout is not None
+        introduction = "".join(process.stdout.readline() for _ in range(12))
+        url = introduction.partition("SKYCORE_BASE_URL=")[2].partition("\n")[0]
+        for last in ("0102", "2002"):
+            send(url, f"1555123{last}")
+        lines = [process.stdout.readline().split() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert "Every valid message is taken and delivered" in introduction
+    assert "four digits" not in introduction
+    assert [line[1:3] for line in lines] == [["*******0102", "taken"], ["*******2002", "taken"]]
+    assert [len(line) for line in lines] == [4, 4]
+    assert err == "\nMessages: 2, billed: 2.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (["--form", "postback"], {"postback_form": "FLAT", "bundle_postbacks": False}),
+        (["--bundle"], {"postback_form": "NOTIFICATION", "bundle_postbacks": True}),
+    ],
+)
+def test_options_set_the_simulator(
+    options: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for is what the simulator is made with."""
+    made: dict[str, Any] = {}
+
+    class Noted(Simulator):
+        def __init__(self, **given: Any) -> None:
+            made.update(given)
+            super().__init__(**given)
+
+    monkeypatch.setattr("skycore_async.simulator.Simulator", Noted)
+    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    url = "http://127.0.0.1:9/postback"
+    done = simulate("--port", "0", "--postback-url", url, *options)
+    assert (done.exit_code, f"Postbacks go to {url}." in done.stdout) == (0, True)
+    made["postback_form"] = made["postback_form"].name
+    assert made.items() >= {**settings, "postback_url": url}.items()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_each_message_is_told_once(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it looks, and whether or not something came meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+    def looks(_: UntilSignal) -> Iterator[None]:
+        for last in ("4888", "2006", "1001"):
+            send(f"http://127.0.0.1:{port}/API/wxml/1.3/index.php", f"1555123{last}")
+            yield
+            yield
+
+    monkeypatch.setattr(UntilSignal, "looks", looks)
+    done = simulate("--port", str(port), *(["--json"] if as_json else []))
+    assert done.exit_code == 0
+    lines = [line for line in done.stdout.splitlines() if "*******" in line]
+    assert ["4888" in lines[0], "2006" in lines[1], "1001" in lines[2]] == [True] * 3
+    assert len(lines) == 3
+    assert "No postbacks: give --postback-url" in done.stdout or as_json
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--postback-url", "localhost"], "no HTTP address: 'localhost'"),
+        (["--bundle", "--form", "postback"], "--bundle needs --form notification"),
+        (["--rate", "0"], "--rate"),
+        (["--rate", "off"], "'off' is not a valid number."),
+        (["--port", "x"], "'x' is not a valid whole number."),
+    ],
+)
+def test_settings_that_cannot_work(options: list[str], words: str) -> None:
+    """They are wrong usage, in words."""
+    done = simulate("--port", "0", *options)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert words in done.stderr
+
+
+def test_a_port_in_use_is_told() -> None:
+    """Another can be chosen, and the message says how."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = simulate("--port", str(port))
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert f"cannot listen on port {port}" in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_signals_are_given_back() -> None:
+    """After a command, Ctrl-C is what it was before."""
+    before = signal.getsignal(signal.SIGINT)
+    with UntilSignal() as ending:
+        signal.raise_signal(signal.SIGINT)
+        assert ending.told
+        assert list(ending.looks()) == []
+    assert signal.getsignal(signal.SIGINT) is before

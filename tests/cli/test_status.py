@@ -1,0 +1,276 @@
+"""`skycore status`: what it tells of a ledger, to people and to programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import MessageState, Notification, SQLiteLedger, parse_postback
+from skycore_async.cli.app import skycore
+from skycore_async.cli.commands.status import STATES
+from skycore_async.cli.ui.output import Exit
+from skycore_async.ledger.model import SendIntent, Submission
+from tests.support.cli_program import program, told
+
+NUMBER = "1555123"
+NOTIFICATION = """<NOTIFICATION ID="{id}" CREATED="2026-11-22 10:00:0{id}+00:00">
+<ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY><TO>{to}</TO><FROM>60856</FROM>
+<TRACKINGID>{tracking_id}</TRACKINGID>{status}</BODY></NOTIFICATION>"""
+
+
+def notification(id_: int, to: str, tracking_id: str, carrier: str = "") -> Notification:
+    """Make a sent notification, or the receipt with that status of the carrier's."""
+    status = f'<STATUS PROTOCOL="2" STATUS="{carrier}"/>' if carrier else ""
+    text = NOTIFICATION.format(id=id_, to=to, tracking_id=tracking_id, status=status)
+    (made,) = parse_postback(text)
+    return made
+
+
+# The key, the last digits of the number, and what came of it.
+SENT = [
+    ("order-1", "0001", Submission(state=MessageState.ACCEPTED, tracking_id="T1")),
+    ("order-2", "0002", Submission(state=MessageState.IN_DOUBT, info="no answer")),
+    (
+        f"row {NUMBER}0003",
+        "0003",
+        Submission(state=MessageState.REJECTED, code="E110", info=f"bad number {NUMBER}0003"),
+    ),
+    ("order-4", "0004", Submission(state=MessageState.NOT_SENT, info="no connection")),
+]
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make a ledger with a message that failed, and one in most other states."""
+    path = tmp_path_factory.mktemp("ledger") / "promo.db"
+
+    async def fill() -> None:
+        async with SQLiteLedger(path) as made:
+            for key, digits, submission in SENT:
+                intent = SendIntent(
+                    key=key,
+                    content=b"",
+                    to=NUMBER + digits,
+                    from_="60856",
+                    started_at=1_790_000_000,
+                )
+                await made.begin(intent)
+                await made.finish(key, submission)
+            await made.record(
+                notification(2, f"{NUMBER}0001", "T1", "514"),
+                notification(1, f"{NUMBER}0001", "T1"),
+                notification(3, "15557654321", "T9"),
+            )
+            await made.opt_out("15557654321")
+
+    anyio.run(fill)
+    yield path
+    assert path.exists()
+
+
+def status(*arguments: object) -> Result:
+    """Ask a ledger."""
+    return CliRunner().invoke(skycore, ["status", *map(str, arguments)])
+
+
+def answer(*arguments: object) -> Any:
+    """Give what a program is answered: its one line."""
+    (line,) = status(*arguments, "--json").stdout.splitlines()
+    return json.loads(line)
+
+
+def test_the_summary_counts_what_there_is(ledger: Path) -> None:
+    """States, refusals with their meaning, failures, and what else there is."""
+    done = status(ledger)
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == f"{ledger}: 4 messages"
+    for line in (
+        "failed 1",
+        "in_doubt 1",
+        "E110 1 recipient number not valid",
+        "recipient 1",
+        "unplaced 1 notifications of messages it does not know",
+        "opted out 1 numbers that may not be sent to",
+        f"skycore status {ledger} --state in_doubt",
+    ):
+        assert line in lines
+    assert "delivered 0" not in lines
+    assert max(map(len, done.stdout.splitlines()[1:-1])) <= 80
+
+
+def test_the_summary_for_programs(ledger: Path) -> None:
+    """`--json` is one object, with every state, in their order."""
+    told = answer(ledger)
+    assert list(told["states"]) == list(STATES)
+    assert told.pop("states")["failed"] == 1
+    assert told == {
+        "total": 4,
+        "codes": {"E110": 1},
+        "reasons": {"recipient": 1},
+        "unplaced": 1,
+        "opted_out": 1,
+    }
+
+
+def test_the_states_are_those_of_a_ledger() -> None:
+    """What --state takes is what a ledger has."""
+    assert list(STATES) == list(MessageState)
+
+
+@pytest.mark.parametrize("name", [("--key", "order-1"), ("--tracking-id", "T1")])
+def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
+    """What is known of it, and its events in order of time."""
+    done = status(ledger, *name)
+    assert done.exit_code == 0
+    facts, _, events = done.stdout.partition("\n\n")
+    assert {line.split()[0]: line.split()[-1] for line in facts.splitlines()} == {
+        "key": "order-1",
+        "tracking": "T1",
+        "to": "*******0001",
+        "from": "60856",
+        "state": "failed",
+        "reason": "recipient",
+        "began": "14:13:20+00:00",
+    }
+    rows = [line.split()[0] for line in events.splitlines()]
+    assert rows[0] == "kind"
+    assert rows[2:] == ["sent", "receipt"]
+    assert "number is not a subscriber" in events
+
+
+def test_a_story_without_events_says_so(ledger: Path) -> None:
+    """A message that no notification came for is not shown with an empty table."""
+    assert "No notification has come for it." in status(ledger, "--key", "order-2").stdout
+
+
+def test_a_story_for_programs_has_no_number(ledger: Path) -> None:
+    """`--json` is one object with the events; the number is masked in all of it."""
+    told = answer(ledger, "--key", "order-1")
+    assert [event["kind"] for event in told["events"]] == ["sent", "receipt"]
+    assert told["events"][1]["reason"] == "recipient"
+    assert told["events"][1]["number"] == told["to"] == "*******0001"
+    assert NUMBER not in json.dumps(told)
+
+
+def test_numbers_are_shown_where_they_are_asked_for(ledger: Path) -> None:
+    """With --show-numbers, nothing is masked and the events are whole."""
+    told = answer(ledger, "--key", "order-1", "--show-numbers")
+    assert told["to"] == told["events"][0]["to"] == f"{NUMBER}0001"
+    assert told["events"][0]["raw"]["ORIGIN"] == "SMS_MT"
+
+
+def test_a_list_has_the_messages_of_a_state(ledger: Path) -> None:
+    """One line for each message: its number, its key, and why."""
+    done = status(ledger, "--state", "rejected")
+    assert " ".join(done.stdout.split()) == (
+        "*******0003 - row *******0003 E110 bad number *******0003"
+    )
+    assert status(ledger, "--state", "delivered").stdout == ""
+
+
+def test_a_list_for_programs(ledger: Path) -> None:
+    """`--json` is a line for each message."""
+    told = answer(ledger, "--state", "rejected", "--show-numbers")
+    assert (told["key"], told["code"], told["events"]) == (f"row {NUMBER}0003", "E110", 0)
+    assert NUMBER not in json.dumps(answer(ledger, "--state", "rejected"))
+
+
+@pytest.mark.parametrize("name", ["--key", "--tracking-id"])
+def test_a_message_that_is_not_there(ledger: Path, name: str) -> None:
+    """It is exit code 1, in words, and no answer."""
+    done = status(ledger, name, "nope")
+    assert (done.exit_code, done.stdout) == (Exit.NOT_ALL_WELL, "")
+    assert "has no message with the" in done.stderr
+    assert "'nope'" in done.stderr
+
+
+def test_one_question_at_a_time(ledger: Path) -> None:
+    """A key and a state together are wrong usage."""
+    assert status(ledger, "--key", "a", "--state", "sent").exit_code == Exit.USAGE
+
+
+def test_a_doubt_from_a_crash_says_where_it_comes_from(tmp_path: Path) -> None:
+    """A message whose program ended while it was being sent is in doubt for that reason."""
+    path = tmp_path / "promo.db"
+
+    async def begin() -> None:
+        async with SQLiteLedger(path) as made:
+            intent = SendIntent(
+                key="a", content=b"", to=f"{NUMBER}0001", from_="60856", started_at=1
+            )
+            await made.begin(intent)
+
+    anyio.run(begin)
+    listed = status(path, "--state", "in_doubt")
+    assert listed.stdout.endswith("  a  the program ended while it was being sent\n")
+    facts = json.loads(status(path, "--key", "a", "--json").stdout)
+    assert facts["info"] == "the program ended while it was being sent"
+
+
+# What is no ledger.
+
+
+def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A misspelt name leaves nothing behind."""
+    done = status(tmp_path / "promo.db")
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr == f"skycore: {tmp_path / 'promo.db'}: there is no such file\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
+    """What is there, and is no file, is called so."""
+    done = status(tmp_path)
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr == f"skycore: {tmp_path} is no file, and no ledger\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"to;name\n15551234888;Jerry\n" * 50])
+def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    """Neither an empty file nor another is made a ledger."""
+    file = tmp_path / "recipients.csv"
+    file.write_bytes(content)
+    done = status(file)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert "no ledger" in done.stderr
+    assert file.read_bytes() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
+    """While `listen` has it, the counts are told, and `listen` goes on to its end."""
+    path = tmp_path / "promo.db"
+    with program("listen", "--ledger", str(path), "--port", "0", "--json") as listening:
+        url = told(listening)["url"]
+        assert "0 messages" in status(path).stdout
+        text = NOTIFICATION.format(id=1, to="15551234888", tracking_id="T9", status="")
+        assert httpx.post(url, content=text, trust_env=False).status_code == 200
+        assert "unplaced" in status(path).stdout
+        done = CliRunner().invoke(skycore, ["report", str(path), "--json"])
+        assert (done.exit_code, json.loads(done.stdout)["unplaced"]) == (0, 1)
+        listening.send_signal(signal.SIGTERM)
+        assert listening.wait(20) == 0
+
+
+def test_a_ledger_in_use_that_is_none_is_told_plainly(tmp_path: Path) -> None:
+    """While another process has it, what is wrong with it is one line, and exit code 2."""
+    path = tmp_path / "promo.db"
+    path.write_text("name;number\n" * 100)
+    with closing(sqlite3.connect(f"{path}-lock", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = status(path)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert f"{path} is no ledger" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,175 @@
+"""`skycore segments` and `skycore parse`: what a text costs, and what a postback says."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from skycore_async import parse_postback
+from skycore_async.cli.app import skycore
+from skycore_async.cli.commands.parse import row_of
+from skycore_async.cli.ui.output import Exit
+from skycore_async.cli.ui.tables import printable, show_table
+
+BUNDLE = """<POSTBACK>
+<NOTIFICATION ID="1" CREATED="2026-11-22 10:00:00"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE>
+<BODY><TO>15551234888</TO><TRACKINGID>SMS_12345</TRACKINGID></BODY></NOTIFICATION>
+<NOTIFICATION ID="2"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY><TO>15551234888</TO>
+<TRACKINGID>SMS_12345</TRACKINGID><STATUS PROTOCOL="2" STATUS="514"/></BODY></NOTIFICATION>
+<NOTIFICATION ID="3"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE>
+<BODY><FROM>15551234889</FROM><TEXT>STOP &#x9b;31m</TEXT></BODY></NOTIFICATION>
+<NOTIFICATION ID="4"><ORIGIN>SUB</ORIGIN><CODE>N302</CODE>
+<BODY><MOBILE>15551234890</MOBILE><CAMPAIGNTITLE>Promo</CAMPAIGNTITLE></BODY></NOTIFICATION>
+<NOTIFICATION ID="5"><ORIGIN>PASS</ORIGIN><CODE>N900</CODE></NOTIFICATION>
+</POSTBACK>"""
+
+
+def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+    """Run a command over what stands in standard input."""
+    return CliRunner().invoke(skycore, arguments, input=stdin)
+
+
+def answer(*arguments: str, stdin: str | bytes | None = None) -> Any:
+    """Give what a command answers a program."""
+    done = run(*arguments, "--json", stdin=stdin)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# segments
+
+
+def test_a_plain_text_is_one_segment() -> None:
+    """A text in the alphabet says its count, its encoding and what is left."""
+    assert run("segments", "Hello").stdout == (
+        "segments         1\nencoding         GSM 03.38\ncharacters left  155\n"
+    )
+
+
+def test_what_forces_ucs2_is_listed_by_character() -> None:
+    """Each character that the alphabet lacks has one row: its name, and where it stands."""
+    done = run("segments", "Ça ☎ coûte ☎")
+    assert "UCS-2" in done.stdout
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert rows["☎"].split(")")[1].split() == ["3,", "11"]
+    assert "LATIN SMALL LETTER U WITH CIRCUMFLEX" in rows["û"]
+    assert "Ç" not in rows
+
+
+def test_many_positions_are_counted() -> None:
+    """A character that stands everywhere does not fill the screen."""
+    assert "0, 1, 2, 3, 4, 5, 6, 7 and 92 more" in run("segments", "ж" * 100).stdout
+
+
+def test_segments_for_programs() -> None:
+    """`--json` is one object, with every position."""
+    assert answer("segments", "a☎") == {
+        "segments": 1,
+        "encoding": "UCS-2",
+        "units": 2,
+        "characters_left": 68,
+        "forced_ucs2": [{"position": 1, "character": "☎", "name": "U+260E (BLACK TELEPHONE)"}],
+    }
+
+
+@pytest.mark.parametrize("arguments", [["-"], []])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_standard_input_is_read_without_its_last_line_break(
+    arguments: list[str], end: str
+) -> None:
+    """`echo Hello | skycore segments` counts what was meant, and other line breaks."""
+    assert answer("segments", *arguments, stdin=f" one\ntwo {end}".encode())["units"] == 9
+
+
+def test_standard_input_that_is_no_text() -> None:
+    """What is not UTF-8 is refused, with the place."""
+    done = run("segments", "-", stdin=b"caf\xe9")
+    assert done.exit_code == Exit.USAGE
+    assert "no UTF-8" in done.stderr
+    assert "byte 3" in done.stderr
+
+
+def test_an_argument_that_is_no_text() -> None:
+    """Bytes of an argument that are no text are counted as what they are, and shown."""
+    done = run("segments", "a\udcff")
+    assert done.exit_code == 0
+    assert "lone surrogate" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["segments", "parse"])
+def test_a_terminal_is_told_what_is_missing(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument on a terminal, a command does not wait in silence."""
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    done = run(command)
+    assert done.exit_code == Exit.USAGE
+    assert "pipe" in done.stderr
+
+
+# parse
+
+
+def test_a_bundle_is_a_table() -> None:
+    """Each notification has a row that says its kind, its number and what it tells."""
+    lines = [line.split() for line in run("parse", "-", stdin=BUNDLE).stdout.splitlines()]
+    assert lines[0] == ["kind", "tracking", "id", "number", "state", "reason", "time"]
+    assert lines[2] == ["sent", "SMS_12345", "15551234888", "sent", "2026-11-22", "10:00:00"]
+    assert lines[3][:5] == ["receipt", "SMS_12345", "15551234888", "failed", "recipient:"]
+    assert lines[4] == ["inbound", "15551234889", "STOP", "\ufffd31m"]
+    assert lines[5] == ["subscription", "15551234890", "unsubscribed", "Promo"]
+    assert lines[6] == ["unknown", "PASS", "N900"]
+
+
+def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
+    """Where nobody looks, a row is a line: nothing is folded, cut or padded."""
+    file = tmp_path / "postback.xml"
+    file.write_text(BUNDLE.replace("Promo", "A campaign with a title " * 8))
+    printed = run("parse", str(file)).stdout
+    assert ("A campaign with a title " * 8).strip() in printed
+    assert len(printed.splitlines()) == 7
+    assert not [line for line in printed.splitlines() if line != line.rstrip()]
+
+
+@pytest.mark.parametrize(
+    ("width", "first"), [(140, "kind          tracking id"), (40, "kind sent")]
+)
+def test_a_terminal_too_narrow_gets_blocks(width: int, first: str) -> None:
+    """A row that does not fit is a block of lines, one for each thing it says."""
+    printed = io.StringIO()
+    out = Console(file=printed, width=width, force_terminal=True, color_system=None)
+    rows = [row_of(one) for one in parse_postback(BUNDLE)]
+    show_table(out, type(rows[0]).headings(), [row.cells() for row in rows])
+    lines = printed.getvalue().splitlines()
+    assert lines[0].startswith(first)
+    assert max(map(len, lines)) <= (width if width > 100 else 55)
+    assert any("unsubscribed" in line for line in lines)
+
+
+def test_notifications_for_programs() -> None:
+    """`--json` is a line for each notification, whole."""
+    done = run("parse", "--json", stdin=BUNDLE)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = ["sent", "receipt", "inbound", "subscription", "unknown"]
+    assert [one["kind"] for one in told] == kinds
+    assert told[1]["reason"] == "recipient"
+    assert told[2]["from"] == "15551234889"
+    assert told[4]["raw"]["ORIGIN"] == "PASS"
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", b"<RESPONSE/>", b"<" * (2 * 1024 * 1024)])
+def test_what_is_no_postback_is_refused_in_words(body: bytes) -> None:
+    """A body that is none is one line on standard error."""
+    done = run("parse", stdin=body)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr.startswith("skycore: this body is no postback: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_moves_the_cursor_is_not_shown() -> None:
+    """Nobody who can post to us can write on the terminal."""
+    assert printable("a\x1b[31m\nb\u202e ☎") == "a\ufffd[31m b\ufffd ☎"

@@ -1,0 +1,667 @@
+"""The fault matrix: what becomes of a message, whatever the network does to it.
+
+Strategy: one table.  A row is what happens on the wire and the class of what
+`send_sms` then gives or raises; every row holds on asyncio and trio, over every
+road.  The server is the judge: it counts the requests that it read whole, and
+one call of `send_sms`, with the attempts that it has by default, is never more
+than one of them, unless the first was refused for pace.
+
+What is particular to a road is in the tests of that road.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import attrs
+import pytest
+
+from skycore_async import (
+    Accepted,
+    AuthenticationFailed,
+    InvalidRecipient,
+    NotSent,
+    OutcomeUnknown,
+    RateLimiter,
+    Rejected,
+    Request,
+    Response,
+    SkycoreClient,
+    SkycoreError,
+    Throttled,
+)
+from tests import conftest
+from tests.support.fault_server import (
+    FAULTS,
+    GOOD,
+    SLOW_FAULTS,
+    SUCCESS,
+    Arrive,
+    Drip,
+    FaultServer,
+    Finish,
+    Hang,
+    Hold,
+    Read,
+    Reset,
+    Script,
+    Secure,
+    Send,
+    Step,
+    answer,
+    chunked,
+    html,
+    known_client_context,
+    refused,
+    unreachable,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import OpenClient
+
+pytestmark = pytest.mark.anyio
+
+SHORT = 0.3  # seconds, where waiting for a timeout is the subject
+ANSWERED: Script = (Read(), Send(answer()))
+KEPT_ALIVE: Script = (*ANSWERED * 20, Hang())
+ONE_ATTEMPT = {"max_attempts": 1}
+DEFAULT_ATTEMPTS = {
+    "max_attempts": inspect.signature(SkycoreClient).parameters["max_attempts"].default
+}
+
+
+@attrs.frozen
+class Row:
+    script: Script
+    outcome: type[Accepted | SkycoreError]
+    slow: bool = False  # it takes the client's whole timeout
+
+
+def failure(code: str) -> bytes:
+    return (
+        b"<RESPONSE><STATUS>Failure</STATUS><ERRORCODE>%s</ERRORCODE></RESPONSE>" % code.encode()
+    )
+
+
+# An answer that comes whole, and what it says of the message.
+ANSWERS: dict[str, tuple[bytes, type[Accepted | SkycoreError]]] = {
+    "401": (html("401 Unauthorized"), OutcomeUnknown),
+    "408": (html("408 Request Timeout"), OutcomeUnknown),
+    "413": (html("413 Content Too Large"), OutcomeUnknown),
+    "429": (html("429 Too Many Requests"), Throttled),
+    "429 with Retry-After": (html("429 Too Many Requests", **{"Retry-After": "1"}), Throttled),
+    "503": (html("503 Service Unavailable"), OutcomeUnknown),
+    "504": (html("504 Gateway Timeout"), OutcomeUnknown),
+    "200 with HTML": (html("200 OK"), OutcomeUnknown),
+    "200, empty": (answer(b""), OutcomeUnknown),
+    "truncated XML": (answer(SUCCESS[:-15]), OutcomeUnknown),
+    "a length too small": (answer(headers={"Content-Length": "40"}), OutcomeUnknown),
+    "a length too large": (answer(headers={"Content-Length": "4000"}), OutcomeUnknown),
+    "a length that is no number": (answer(headers={"Content-Length": "all"}), OutcomeUnknown),
+    "another root": (answer(SUCCESS.replace(b"RESPONSE", b"ANSWER")), OutcomeUnknown),
+    "two roots": (answer(SUCCESS * 2), OutcomeUnknown),
+    "Success without TRACKINGID": (
+        answer(b"<RESPONSE><STATUS>Success</STATUS></RESPONSE>"),
+        OutcomeUnknown,
+    ),
+    "E503": (answer(failure("E503")), OutcomeUnknown),
+    "E104": (answer(failure("E104")), AuthenticationFailed),
+    "E110, with status 400": (answer(failure("E110"), status="400 Bad"), InvalidRecipient),
+    "a code in no table": (answer(failure("E999")), Rejected),
+    "E106": (answer(failure("E106")), Throttled),
+    "E113": (answer(failure("E113")), Throttled),
+}
+
+MATRIX: dict[str, Row] = {
+    **{name: Row(script, OutcomeUnknown) for name, script in FAULTS.items()},
+    **{name: Row(script, OutcomeUnknown, slow=True) for name, script in SLOW_FAULTS.items()},
+    **{name: Row((Read(), Send(sent)), outcome) for name, (sent, outcome) in ANSWERS.items()},
+    **{name: Row(script, Accepted) for name, script in GOOD.items()},
+}
+
+
+Run = Callable[[], Coroutine[Any, Any, Any]]
+
+
+async def send(client: SkycoreClient) -> Accepted:
+    return await client.send_sms(to="15551234888", text="Hello Jerry, Greetings from Marc")
+
+
+async def outcome(client: SkycoreClient) -> Accepted | SkycoreError:
+    try:
+        return await send(client)
+    except SkycoreError as error:
+        return error
+
+
+@pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
+async def test_a_fault_has_one_outcome_and_one_request(open_client: OpenClient, row: Row) -> None:
+    """The outcome is the one in the table, in time, and the request goes out once at most.
+
+    Of a message that was refused for pace more attempts are the subject below.
+    """
+    attempts = ONE_ATTEMPT if row.outcome is Throttled else DEFAULT_ATTEMPTS
+    with FaultServer(row.script, ANSWERED) as server:
+        timeout = SHORT if row.slow else 5
+        async with open_client(server.url, timeout=timeout, **attempts) as client:
+            began = time.monotonic()
+            given = await outcome(client)
+            took = time.monotonic() - began
+        assert type(given) is row.outcome
+        if row.slow:
+            assert "no answer" in str(given)
+            assert SHORT * 0.9 < took < SHORT + 5
+        assert server.hung_up()
+        assert server.connections == 1
+        assert len(server.requests) == row.script.count(Read())
+
+
+class Clock:
+    """A clock that stands still, but for sleepers, and notes what had arrived before each."""
+
+    def __init__(self, server: FaultServer) -> None:
+        self.now = 100.0
+        self.slept: list[tuple[float, int]] = []
+        self._server = server
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append((seconds, len(self._server.requests)))
+        await anyio.lowlevel.checkpoint()
+        self.now += seconds
+
+    def limiter(self) -> RateLimiter:
+        return RateLimiter(None, clock=lambda: self.now, sleep=self.sleep)
+
+
+# An answer that refuses a message for pace, and the pause that the client then makes.
+PACED: dict[str, tuple[bytes, float]] = {
+    "429": (html("429 Too Many Requests", Connection="close"), 1),
+    "429 with Retry-After": (
+        html("429 Too Many Requests", Connection="close", **{"Retry-After": "7"}),
+        7,
+    ),
+    "429 until a date": (
+        html(
+            "429 Too Many Requests",
+            Connection="close",
+            Date="Sun, 06 Nov 1994 08:49:37 GMT",
+            **{"Retry-After": "Sun, 06 Nov 1994 08:49:40 GMT"},
+        ),
+        3,
+    ),
+    "E106": (answer(failure("E106"), headers={"Connection": "close"}), 1),
+    "E113": (answer(failure("E113"), headers={"Connection": "close"}), 1),
+}
+
+
+@pytest.mark.parametrize(("refusal", "pause"), PACED.values(), ids=PACED)
+async def test_a_message_refused_for_pace_goes_out_again_after_the_pause(
+    open_client: OpenClient, refusal: bytes, pause: float
+) -> None:
+    """With attempts left it is sent a second time, which counts, and no sooner than asked."""
+    with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
+        clock = Clock(server)
+        async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
+            client._sender._chance = lambda: 0.0
+            assert type(await outcome(client)) is Accepted
+        assert len(server.requests) == 2
+    assert clock.slept == [(pause, 1)]
+
+
+@pytest.mark.parametrize(("refusal", "pause"), PACED.values(), ids=PACED)
+async def test_after_a_refusal_for_pace_every_message_waits(
+    open_client: OpenClient, refusal: bytes, pause: float
+) -> None:
+    """No other message of the client, nor of a view of it, starts before the pause is over."""
+    with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
+        clock = Clock(server)
+        async with open_client(server.url, rate=clock.limiter(), **ONE_ATTEMPT) as client:
+            assert type(await outcome(client)) is Throttled
+            assert not clock.slept
+            await send(client.with_options(campaign_ref="1"))
+        assert len(server.requests) == 2
+    assert clock.slept == [(pause, 1)]
+
+
+@contextmanager
+def served(*script: Any, secure: bool = False, host: str = "127.0.0.1") -> Iterator[str]:
+    with FaultServer(script, host=host) as server:
+        yield server.secure_url if secure else server.url
+        assert not server.requests
+
+
+@contextmanager
+def unresolvable() -> Iterator[str]:
+    yield "http://nonexistent.invalid/"
+
+
+@contextmanager
+def wrongly_named() -> Iterator[str]:
+    # The certificate is for localhost and 127.0.0.1, and this is the same loopback.
+    with FaultServer((Secure(), Read()), host="127.0.0.2") as server:
+        yield server.secure_url.replace("localhost", "127.0.0.2")
+        assert server.connections
+        assert not server.requests
+
+
+Place = Callable[[], AbstractContextManager[str]]
+BEFORE_THE_REQUEST: dict[str, Place] = {
+    "connect refused": refused,
+    "connect timeout": unreachable,
+    "no such host": unresolvable,
+    "no TLS": lambda: served(Send(b"220 smtp.example ESMTP\r\n"), secure=True),
+    "TLS handshake closed": lambda: served(secure=True),
+    "TLS handshake timeout": lambda: served(Hang(), secure=True),
+    "a certificate for another name": wrongly_named,
+    "a certificate of nobody known": lambda: served(Secure(trusted=False), Read(), secure=True),
+}
+
+
+@pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
+async def test_without_a_connection_the_message_is_not_sent(
+    open_client: OpenClient, place: Place
+) -> None:
+    """What fails before the request is NotSent, with a cause that has no frames."""
+    with place() as url:
+        async with open_client(url, timeout=0.5, **ONE_ATTEMPT) as client:
+            with pytest.raises(NotSent, match="no connection") as caught:
+                await send(client)
+    assert type(caught.value) is NotSent
+    assert not caught.value.may_have_been_sent
+    assert getattr(caught.value.__cause__, "__traceback__", None) is None
+    assert caught.value.__context__ is None
+
+
+async def test_without_a_connection_attempts_are_no_requests(open_client: OpenClient) -> None:
+    """A connection that fails before the request costs an attempt, and the next one sends once."""
+    with FaultServer((), (Secure(trusted=False),), (Secure(), *ANSWERED)) as server:
+        async with open_client(server.secure_url, **DEFAULT_ATTEMPTS) as client:
+            client._sender._chance = lambda: 0.0
+            await send(client)
+        assert (server.connections, len(server.requests)) == (3, 1)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["shown", "not shown"])
+async def test_a_certificate_of_the_clients_is_shown(
+    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, *, shown: bool
+) -> None:
+    """A server may demand a certificate; without one TLS 1.3 refuses after the request left."""
+    if shown:
+        monkeypatch.setattr(conftest, "client_context", known_client_context)
+    with FaultServer((Secure(demanding=True), *ANSWERED)) as server:
+        async with open_client(server.secure_url, **DEFAULT_ATTEMPTS) as client:
+            assert type(await outcome(client)) is (Accepted if shown else OutcomeUnknown)
+        assert (server.connections, len(server.requests)) == (1, int(shown))
+
+
+async def test_a_trusted_certificate_is_taken(open_client: OpenClient) -> None:
+    """TLS works, so that the tests of its failures mean something."""
+    with FaultServer((Secure(), *ANSWERED)) as server:
+        async with open_client(server.secure_url) as client:
+            assert (await send(client)).tracking_id == "SMS_12345"
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("end", [(), (Reset(),)], ids=["FIN", "RST"])
+async def test_an_idle_connection_that_ended_costs_no_message(
+    open_client: OpenClient, end: Script, method: str
+) -> None:
+    """An end that came while the connection was idle is seen: the next message takes a new one."""
+    with FaultServer((*ANSWERED, *end)) as server:
+        async with open_client(server.url, method=method, **ONE_ATTEMPT) as client:
+            for _ in range(3):
+                await send(client)
+                server.hung_up()
+        assert (server.connections, len(server.requests)) == (3, 3)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("end", [(), (Reset(),)], ids=["FIN", "RST"])
+async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
+    open_client: OpenClient, end: Script, method: str
+) -> None:
+    """Where the second request was read, it is in doubt, and no other one is sent for it."""
+    with FaultServer((*ANSWERED, Read(), *end), ANSWERED) as server:
+        async with open_client(server.url, method=method, **ONE_ATTEMPT) as client:
+            await send(client)
+            assert type(await outcome(client)) is OutcomeUnknown
+            assert len(server.requests) == 2
+            await send(client)
+        assert (server.connections, len(server.requests)) == (2, 3)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("end", [(Finish(), Hang()), (Reset(),)], ids=["FIN", "RST"])
+async def test_a_connection_that_ends_as_it_is_used_again_leaves_doubt(
+    open_client: OpenClient, end: Script, method: str
+) -> None:
+    """An end that crosses the request on its way is in doubt too, and nothing else is sent."""
+    with FaultServer((*ANSWERED, Arrive(), *end), ANSWERED) as server:
+        async with open_client(server.url, method=method, **DEFAULT_ATTEMPTS) as client:
+            await send(client)
+            assert type(await outcome(client)) is OutcomeUnknown
+            assert (server.connections, len(server.requests)) == (1, 1)
+            await send(client)
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def tracked(number: int) -> bytes:
+    return SUCCESS.replace(b"12345", b"%d" % number)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        answer(tracked(1)) + answer(tracked(3)),
+        answer(tracked(1), headers={"Content-Length": "40"}),
+    ],
+    ids=["a second answer", "the rest of an answer that is longer than it said"],
+)
+async def test_what_follows_an_answer_is_no_part_of_the_next(
+    open_client: OpenClient, first: bytes, request: pytest.FixtureRequest
+) -> None:
+    """Bytes that came with one answer are never read as the answer to the next message."""
+    if open_client is conftest.over_http_client:
+        broken = "the connections of the caller's own client cannot be looked into"
+        request.applymarker(pytest.mark.xfail(reason=broken, strict=True))
+    second = (Read(), Send(answer(tracked(2))), Hang())
+    with FaultServer((Read(), Send(first), *second), second) as server:
+        async with open_client(server.url, **DEFAULT_ATTEMPTS) as client:
+            await outcome(client)
+            assert (await send(client)).tracking_id == "SMS_2"
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+# --- Cancellation: of a caller, whose exchange runs on. -----------------------
+
+
+async def cancel_by_scope(run: Run, when: Callable[[], bool]) -> None:
+    """Begin `run()` and cancel it by the scope around it, when it is time."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await until(when)
+        tasks.cancel_scope.cancel()
+
+
+async def cancel_natively(run: Run, when: Callable[[], bool]) -> None:
+    """Begin `run()` and cancel its task, when it is time."""
+    task = asyncio.ensure_future(run())
+    await until(when)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+Cancel = Callable[[Run, Callable[[], bool]], Awaitable[None]]
+
+
+# trio has cancel scopes alone.
+BOTH_CANCELS = pytest.mark.parametrize(
+    ("anyio_backend", "cancel"),
+    [("asyncio", cancel_by_scope), ("asyncio", cancel_natively), ("trio", cancel_by_scope)],
+    ids=["asyncio-scope", "asyncio-native", "trio-scope"],
+)
+
+
+async def until(when: Callable[[], bool]) -> None:
+    with anyio.fail_after(5):
+        await anyio.lowlevel.checkpoint()
+        while not when():  # noqa: ASYNC110 - the server is a thread
+            await anyio.sleep(0.001)
+
+
+def held(script: Script) -> Script:
+    """Stop in the middle: where the request was read and nothing done, or else at the start."""
+    read = int(script[:1] == (Read(),))
+    return (*script[:read], Hold(), *script[read:])
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "skycore_async"]
+
+
+def name_in_log(outcome: type[Accepted | SkycoreError]) -> str:
+    return " accepted as SMS_12345" if outcome is Accepted else f": {outcome.__name__}: "
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
+async def test_a_caller_cancelled_at_a_fault_costs_nothing(
+    open_client: OpenClient, row: Row, cancel: Cancel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outcome is logged as the table has it, and the only connection serves the next."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    with FaultServer(held(row.script), ANSWERED) as server:
+        async with open_client(
+            server.url,
+            timeout=SHORT if row.slow else 5,
+            max_in_flight=1,
+            rate=Clock(server).limiter(),
+            **DEFAULT_ATTEMPTS,
+        ) as client:
+            await cancel(lambda: outcome(client), lambda: server.is_holding)
+            assert row.slow or not logged(caplog)
+            server.let_go()
+            await until(lambda: bool(logged(caplog)))
+            assert await anyio.to_thread.run_sync(server.hung_up)
+            assert (await send(client.with_options(timeout=5))).tracking_id == "SMS_12345"
+        first, second = logged(caplog)
+        assert name_in_log(row.outcome) in first
+        assert name_in_log(Accepted) in second
+        assert server.connections == 2
+        assert len(server.requests) == row.script.count(Read()) + 1
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize("reached", [Arrive(), Read()], ids=["on its way", "read"])
+@pytest.mark.parametrize("end", [(Finish(), Hang()), (Reset(),)], ids=["FIN", "RST"])
+async def test_a_caller_cancelled_at_the_end_of_a_connection_in_use_again_costs_nothing(
+    open_client: OpenClient,
+    end: Script,
+    reached: Step,
+    cancel: Cancel,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The doubt is logged, nothing is sent for it again, and the next has another connection."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    with FaultServer((*ANSWERED, reached, Hold(), *end), ANSWERED) as server:
+        async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+            await send(client)
+            await cancel(lambda: outcome(client), lambda: server.is_holding)
+            assert len(logged(caplog)) == 1
+            server.let_go()
+            await until(lambda: len(logged(caplog)) > 1)
+            await send(client)
+        names = [Accepted, OutcomeUnknown, Accepted]
+        said = zip(logged(caplog), map(name_in_log, names), strict=True)
+        assert all(name in line for line, name in said)
+        assert server.connections == 2
+        assert len(server.requests) == 2 + isinstance(reached, Read)
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
+async def test_a_caller_cancelled_without_a_connection_costs_nothing(
+    open_client: OpenClient,
+    place: Place,
+    cancel: Cancel,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What never got a connection is logged as NotSent, and is not tried for nobody."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    begun: list[Request] = []
+    with FaultServer(ANSWERED) as server, place() as url:
+        async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+            road = client._sender._transport
+            over_road = road.send
+
+            async def noted(request: Request, *, timeout: float) -> Response:
+                begun.append(request)
+                return await over_road(request, timeout=timeout)
+
+            monkeypatch.setattr(road, "send", noted)
+            elsewhere = client.with_options(base_url=url, timeout=0.2)
+            await cancel(lambda: outcome(elsewhere), lambda: bool(begun))
+            await send(client)
+        first, second = logged(caplog)
+        assert name_in_log(NotSent) + "no connection" in first
+        assert name_in_log(Accepted) in second
+        assert len(server.requests) == 1
+
+
+@BOTH_CANCELS
+async def test_a_cancelled_caller_is_refused_for_pace_like_any(
+    open_client: OpenClient, cancel: Cancel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The refusal of a message that nobody waits for pauses the client all the same."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    refusal, pause = PACED["429 with Retry-After"]
+    with FaultServer((Read(), Hold(), Send(refusal)), ANSWERED) as server:
+        clock = Clock(server)
+        async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
+            await cancel(lambda: send(client), lambda: server.is_holding)
+            server.let_go()
+            await until(lambda: bool(logged(caplog)))
+            await send(client)
+        assert len(server.requests) == 2
+    assert clock.slept == [(pause, 1)]
+
+
+# --- Life cycle ---------------------------------------------------------------
+
+
+async def in_a_task(run: Run) -> None:
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+
+
+async def test_a_client_is_opened_used_and_closed_in_tasks_of_their_own(
+    open_client: OpenClient,
+) -> None:
+    """Neither the client nor any road ties itself to the task that it was opened in."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url) as client:
+            for step in (client.__aenter__, lambda: send(client), lambda: send(client)):
+                await in_a_task(step)
+            await in_a_task(client.aclose)
+            with pytest.raises(RuntimeError, match="this client is closed"):
+                await send(client)
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+
+async def test_a_second_event_loop_is_refused_while_the_first_runs(
+    open_client: OpenClient, anyio_backend: str
+) -> None:
+    """A client in use elsewhere is a clear error, sends nothing, and goes on where it belongs."""
+
+    async def send_many(client: SkycoreClient) -> None:
+        async with client.send_many([]):
+            pass
+
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url) as client:
+            await send(client)
+            for use in (send, send_many):
+                elsewhere = partial(anyio.run, backend=anyio_backend)
+                with pytest.raises(RuntimeError, match="make one for each event loop"):
+                    await anyio.to_thread.run_sync(elsewhere, use, client)
+            await send(client)
+        assert (server.connections, len(server.requests)) == (1, 2)
+
+
+# --- Cancellation: of the exchange itself, whoever waits for its outcome. -----
+
+STANDSTILLS: dict[str, tuple[Script, Callable[[FaultServer], bool]]] = {
+    "connecting": ((), lambda server: True),
+    "sent, and nothing answered": ((Read(), Hang()), lambda server: bool(server.requests)),
+    "half an answer": (
+        (Read(), Send(answer()[:-40]), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "half a status line": (
+        (Read(), Send(b"HTTP/1.1 2"), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "half a chunk": (
+        (Read(), Send(chunked(SUCCESS)[:-60]), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "100 Continue, and no more": (
+        (Read(), Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Hang()),
+        lambda server: bool(server.requests),
+    ),
+    "a slow drip": (
+        (Read(), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"), Drip(b" ")),
+        lambda server: bool(server.requests),
+    ),
+}
+STANDSTILL_TABLE = pytest.mark.parametrize(
+    ("script", "reached"), STANDSTILLS.values(), ids=STANDSTILLS
+)
+
+
+async def reaches(reached: Callable[[FaultServer], bool], server: FaultServer) -> None:
+    while not reached(server):  # noqa: ASYNC110 - the server is a thread
+        await anyio.sleep(0.001)
+    await anyio.sleep(0.02)  # for what was sent to arrive
+
+
+@contextmanager
+def standing(script: Script) -> Iterator[tuple[FaultServer, Request]]:
+    """Give a server and a request that comes to stand still, at another one while it connects."""
+    scripts = (script, ANSWERED) if script else (ANSWERED,)
+    with unreachable() as nowhere, FaultServer(*scripts) as server:
+        url = server.url if script else nowhere
+        yield server, Request(method="POST", url=url, body=b"xml=")
+
+
+@STANDSTILL_TABLE
+async def test_a_cancelled_exchange_costs_its_connection_and_no_other(
+    open_client: OpenClient, script: Script, reached: Callable[[FaultServer], bool]
+) -> None:
+    """Where a scope is cancelled, the connection is closed, and its place is free again."""
+    with standing(script) as (server, request):
+        async with open_client(server.url, max_in_flight=1) as client:
+            transport = client._sender._transport
+            async with anyio.create_task_group() as tasks:
+
+                async def exchange() -> None:
+                    await transport.send(request, timeout=60)
+
+                tasks.start_soon(exchange)
+                await reaches(reached, server)
+                tasks.cancel_scope.cancel()
+            await anyio.sleep(0.01)
+            assert server.hung_up()
+            assert (await send(client)).tracking_id == "SMS_12345"
+        assert server.connections == len(server.requests) == script.count(Read()) + 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@STANDSTILL_TABLE
+async def test_a_task_cancelled_by_asyncio_itself_costs_no_more(
+    open_client: OpenClient, script: Script, reached: Callable[[FaultServer], bool]
+) -> None:
+    """`Task.cancel()` does what the cancelling of a scope does."""
+    with standing(script) as (server, request):
+        async with open_client(server.url, max_in_flight=1) as client:
+            transport = client._sender._transport
+            task = asyncio.ensure_future(transport.send(request, timeout=60))
+            await reaches(reached, server)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await anyio.sleep(0.01)
+            assert server.hung_up()
+            assert (await send(client)).tracking_id == "SMS_12345"
+        assert server.connections == len(server.requests) == script.count(Read()) + 1

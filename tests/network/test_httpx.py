@@ -1,0 +1,699 @@
+"""What a transport on httpx makes of the faults of real sockets.
+
+The outcomes of faults are in `test_fault_matrix.py`; here is what connections
+are to the pools, on asyncio and on trio, and what is particular to httpx.  What
+counts is told by the server: how many requests it read whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from skycore_async import (
+    Accepted,
+    HttpxTransport,
+    NotSent,
+    OutcomeUnknown,
+    Request,
+    Response,
+    SkycoreClient,
+    SkycoreError,
+    Transport,
+)
+from skycore_async.transports import httpx as road
+from skycore_async.transports.base import KEEPALIVE_EXPIRY
+from skycore_async.transports.httpx import HttpxClientTransport
+from skycore_async.transports.network_backend import write_at_once
+from tests.conftest import ROADS
+from tests.support.fault_server import (
+    SUCCESS,
+    Drip,
+    FaultServer,
+    Hang,
+    Read,
+    Script,
+    Secure,
+    Send,
+    Wait,
+    answer,
+    client_context,
+    html,
+    refused,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import OpenClient
+
+pytestmark = pytest.mark.anyio
+
+SHORT = 0.3  # seconds, where waiting for a timeout is the subject
+ANSWERED = (Read(), Send(answer()))
+KEPT_ALIVE = (*ANSWERED * 20, Hang())
+SLOWLY_ANSWERED = (Read(), Wait(0.05), Send(answer()), Hang())
+
+
+async def send(client: SkycoreClient) -> Accepted:
+    return await client.send_sms(to="15551234888", text="Hello Jerry, Greetings from Marc")
+
+
+async def post(transport: Transport, url: str, timeout: float = 5) -> Response:
+    request = Request(method="POST", url=url, body=b"xml=")
+    return await transport.send(request, timeout=timeout)
+
+
+# --- Faults -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lanes", "http_client"])
+async def test_the_cause_is_httpxs(name: str) -> None:
+    """What fails is told with a copy of httpx's exception, without its frames."""
+    with refused() as url:
+        async with ROADS[name](url, max_attempts=1) as client:
+            with pytest.raises(NotSent) as caught:
+                await send(client)
+    assert type(caught.value.__cause__) is httpx.ConnectError
+    assert caught.value.__cause__.__traceback__ is None
+
+
+async def test_a_certificate_of_nobody_known_is_not_taken() -> None:
+    """A self-signed certificate is NotSent, with the client as it comes."""
+    with FaultServer((Secure(), Read())) as server:
+        async with SkycoreClient(
+            api_key="a key", from_="60856", base_url=server.secure_url, max_attempts=1
+        ) as client:
+            with pytest.raises(NotSent):
+                await send(client)
+        assert not server.requests
+
+
+CONNECTED = Send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
+    "tunnel refused": ("https", (Read(), Send(html("403 Forbidden"))), NotSent),
+    "tunnel never opened": ("https", (Read(), Hang()), NotSent),
+    "tunnel closed at once": ("https", (Read(), CONNECTED), NotSent),
+    "no TLS in the tunnel": ("https", (Read(), CONNECTED, Send(b"220 smtp\r\n")), NotSent),
+    "silence in the tunnel": ("https", (Read(), CONNECTED, Secure(), Read()), OutcomeUnknown),
+    "forwarded, no answer": ("http", (Read(), Hang()), OutcomeUnknown),
+    "forwarded, closed": ("http", (Read(),), OutcomeUnknown),
+}
+
+
+@pytest.mark.parametrize(("scheme", "script", "error"), PROXIES.values(), ids=PROXIES)
+async def test_a_proxy_is_told_from_what_is_behind_it(
+    scheme: str, script: Script, error: type[SkycoreError]
+) -> None:
+    """A CONNECT is not the request: until the tunnel has TLS, the message is NotSent."""
+    with FaultServer(script) as proxy:
+        transport = HttpxTransport(proxy=f"http://127.0.0.1:{proxy.port}", verify=client_context())
+        async with SkycoreClient(
+            api_key="a key",
+            from_="60856",
+            base_url=f"{scheme}://localhost/",
+            transport=transport,
+            timeout=SHORT,
+            max_attempts=1,
+        ) as client:
+            with pytest.raises(error) as caught:
+                await send(client)
+        assert type(caught.value) is error
+
+
+async def test_no_time_left_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that comes free at the last moment sends nothing, and says so."""
+    clock = iter([0.0, 6.0])
+    monkeypatch.setattr(anyio, "current_time", lambda: next(clock))
+    with FaultServer(ANSWERED) as server:
+        transport = HttpxTransport(max_in_flight=1, verify=client_context())
+        request = Request(method="POST", url=server.url, body=b"xml=")
+
+        async def send() -> None:
+            with pytest.raises(NotSent):
+                await transport.send(request, timeout=5)
+
+        transport._slots.acquire_nowait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            transport._slots.release()
+        await transport.aclose()
+        assert not server.requests
+
+
+class OtherLane(httpx.AsyncHTTPTransport):
+    """A lane as another httpx may have: with none of the insides that are known."""
+
+    def __init__(self) -> None:
+        """Have nothing."""
+
+
+def test_a_lane_that_cannot_be_looked_into_is_not_clean() -> None:
+    """Where it cannot be seen that nothing came after an answer, the lane is not used again."""
+    assert not road._is_clean(OtherLane())
+
+
+def test_a_lane_of_other_insides_writes_as_it_does() -> None:
+    """Where the stream is not found, nothing is changed."""
+    write_at_once(lane := OtherLane())
+    assert not vars(lane)
+
+
+async def test_a_request_leaves_in_one_piece() -> None:
+    """The server's first read has the whole request, its head and its body."""
+    read: list[bytes] = []
+    body = b"xml=" + b"x" * 400
+
+    async def answered(stream: SocketStream) -> None:
+        async with stream:
+            read.append(await stream.receive(65536))
+            await stream.send(answer())
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(listener.serve, answered)
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610
+        transport = HttpxTransport(verify=client_context())
+        request = Request(method="POST", url=f"http://127.0.0.1:{port}/", body=body)
+        await transport.send(request, timeout=5)
+        await transport.aclose()
+        group.cancel_scope.cancel()
+    assert read[0].endswith(body)
+
+
+async def test_a_proxy_that_cannot_be_is_an_error_at_once() -> None:
+    """A wrong proxy fails where it is given, not at the first message."""
+    with pytest.raises(ValueError, match="proxy"):
+        HttpxTransport(proxy="gopher://proxy.example")
+
+
+async def test_a_request_that_nobody_reads_is_in_doubt(open_client: OpenClient) -> None:
+    """A write that gets stuck half way is OutcomeUnknown, and leaves nothing half run."""
+    with FaultServer((Wait(60),)) as server:
+        request = Request(method="POST", url=server.url, body=bytes(16_000_000))
+        async with open_client(server.url) as client:
+            with pytest.raises(OutcomeUnknown):
+                await client._sender._transport.send(request, timeout=SHORT)
+        gc.collect()  # where trio finds what was left
+
+
+async def test_a_long_answer_is_not_read_to_its_end(open_client: OpenClient) -> None:
+    """Reading stops after 1 MiB, without waiting for the timeout."""
+    script = (Read(), Send(b"HTTP/1.1 200 OK\r\n\r\n"), Drip(b"x" * 65536, pause=0))
+    with FaultServer(script) as server:
+        async with open_client(server.url, timeout=60) as client:
+            with pytest.raises(OutcomeUnknown, match="larger than") as caught:
+                await send(client)
+            assert caught.value.http_status == 200
+            assert server.hung_up()
+
+
+async def test_a_get_too_long_for_a_url_is_not_sent(open_client: OpenClient) -> None:
+    """A request that cannot even be written is NotSent."""
+    with FaultServer(ANSWERED) as server:
+        async with open_client(server.url, method="GET", max_attempts=1) as client:
+            with pytest.raises(NotSent, match="URL too long"):
+                await client.send_sms(to="15551234888", text="x" * 70_000)
+        assert server.connections == 0
+
+
+# --- Connections --------------------------------------------------------------
+
+
+async def test_connections_are_used_again(open_client: OpenClient) -> None:
+    """One message after the other goes over one connection."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url) as client:
+            for _ in range(3):
+                await send(client)
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+
+async def test_a_connection_closed_while_idle_costs_no_message(open_client: OpenClient) -> None:
+    """A server may close an idle connection; the next message takes a new one, once."""
+    with FaultServer(ANSWERED) as server:
+        async with open_client(server.url) as client:
+            for _ in range(3):
+                await send(client)
+                server.hung_up()
+        assert (server.connections, len(server.requests)) == (3, 3)
+
+
+async def test_a_connection_that_dies_at_its_second_use_is_not_tried_again(
+    open_client: OpenClient,
+) -> None:
+    """A request on an old connection may have arrived, so its loss is in doubt, like any."""
+    with FaultServer((*ANSWERED, Read()), ANSWERED) as server:
+        async with open_client(server.url) as client:
+            await send(client)
+            with pytest.raises(OutcomeUnknown):
+                await send(client)
+            assert len(server.requests) == 2
+            await send(client)
+        assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is not used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds."""
+    assert KEEPALIVE_EXPIRY < 5
+    monkeypatch.setattr(road, "KEEPALIVE_EXPIRY", 0.01)
+    with FaultServer(KEPT_ALIVE) as server:
+        async with SkycoreClient(api_key="a key", from_="60856", base_url=server.url) as client:
+            await send(client)
+            await anyio.sleep(0.02)
+            await send(client)
+        assert server.connections == 2
+
+
+async def test_at_most_max_in_flight_at_once(open_client: OpenClient) -> None:
+    """More messages than connections wait for one, and all go out."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with (
+            open_client(server.url, max_in_flight=2) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(10):
+                tasks.start_soon(send, client)
+        assert len(server.requests) == 10
+        assert server.connections <= 2
+
+
+async def has_read(server: FaultServer) -> None:
+    while not server.requests:  # noqa: ASYNC110 - the server is a thread
+        await anyio.sleep(0.001)
+
+
+@asynccontextmanager
+async def hanging(client: SkycoreClient, server: FaultServer) -> AsyncIterator[None]:
+    """Hold a connection with an exchange that gets no answer."""
+    transport = client._sender._transport
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(post, transport, server.url, 60)
+        await has_read(server)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def test_no_free_connection_in_time_is_not_sent(open_client: OpenClient) -> None:
+    """The wait for a connection counts, and ends in NotSent."""
+    with FaultServer((Read(), Hang()), ANSWERED) as server:
+        async with (
+            open_client(server.url, max_in_flight=1, timeout=SHORT, max_attempts=1) as client,
+            hanging(client, server),
+        ):
+            with pytest.raises(NotSent):
+                await send(client)
+        assert len(server.requests) == 1
+
+
+# --- Cancellation and closing: of the exchange, whoever waits for its outcome. ---
+
+
+@asynccontextmanager
+async def single_lane() -> AsyncIterator[HttpxTransport]:
+    transport = HttpxTransport(max_in_flight=1, verify=client_context())
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("steps", range(40))
+async def test_cancelling_at_any_point_loses_no_lane(steps: int) -> None:
+    """Wherever the exchange stands when it is cancelled, its place is free again."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with single_lane() as transport:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(post, transport, server.url)
+                tasks.start_soon(post, transport, server.url)  # which waits for the only lane
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            assert (await post(transport, server.url)).body == SUCCESS
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("steps", range(40))
+async def test_cancelling_a_task_at_any_point_loses_no_lane(steps: int) -> None:
+    """The same for `Task.cancel()`, twice, so that it also meets the closing of the lane."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with single_lane() as transport:
+            sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for _ in range(2):
+                for task in sends:
+                    task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.gather(*sends, return_exceptions=True)
+            assert (await post(transport, server.url)).body == SUCCESS
+
+
+async def test_closing_within_a_cancelled_scope_closes(open_client: OpenClient) -> None:
+    """A client closes its idle connections even where it is cancelled, and raises nothing."""
+    with FaultServer(KEPT_ALIVE) as server:
+        with anyio.CancelScope() as scope:
+            async with open_client(server.url) as client:
+                await send(client)
+                scope.cancel()
+        # In the background, so the event loop must go on.
+        assert await anyio.to_thread.run_sync(server.hung_up)
+
+
+async def test_closing_lets_an_exchange_end(open_client: OpenClient) -> None:
+    """A transport's `aclose` breaks no exchange off: its answer still counts."""
+    bodies = []
+    with FaultServer(SLOWLY_ANSWERED) as server:
+        async with open_client(server.url) as client, anyio.create_task_group() as tasks:
+            transport = client._sender._transport
+
+            async def exchange() -> None:
+                bodies.append((await post(transport, server.url)).body)
+
+            tasks.start_soon(exchange)
+            await has_read(server)
+            await transport.aclose()
+            assert not bodies
+    assert bodies == [SUCCESS]
+
+
+async def test_closing_a_client_waits_for_its_exchanges(open_client: OpenClient) -> None:
+    """A client's `aclose` returns when the answer under way has come, and it counts."""
+    outcomes: list[Accepted] = []
+
+    async def outcome(client: SkycoreClient) -> None:
+        outcomes.append(await send(client))
+
+    with FaultServer(SLOWLY_ANSWERED) as server:
+        async with open_client(server.url) as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(outcome, client)
+            await has_read(server)
+            assert not outcomes
+            await client.aclose()
+            await anyio.wait_all_tasks_blocked()
+    assert [accepted.tracking_id for accepted in outcomes] == ["SMS_12345"]
+
+
+async def test_a_lane_in_use_is_closed_after_its_answer() -> None:
+    """An exchange that ends after `aclose` leaves no connection open."""
+    with FaultServer(SLOWLY_ANSWERED) as server:
+        transport = HttpxTransport(verify=client_context())
+        request = Request(method="GET", url=server.url)
+
+        async def exchange() -> None:
+            assert (await transport.send(request, timeout=5)).status == 200
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(exchange)
+            await has_read(server)
+            await transport.aclose()
+        assert server.hung_up()
+
+
+@pytest.mark.parametrize("ending", ["cleanly", "never", "with an error"])
+async def test_a_lane_is_closed_without_fail(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """Closing a lane is not cancelled with its caller, ends in time, and raises nothing."""
+    closed = []
+    close = httpx.AsyncHTTPTransport.aclose
+
+    async def closing(lane: httpx.AsyncHTTPTransport) -> None:
+        await close(lane)
+        await anyio.lowlevel.checkpoint()
+        closed.append(lane)
+        if ending == "never":
+            await anyio.sleep_forever()
+        if ending == "with an error":
+            raise OSError("not connected")
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "aclose", closing)
+    monkeypatch.setattr(road, "_CLOSING_TIME", 0.05)
+    with FaultServer(KEPT_ALIVE) as server, anyio.fail_after(5):
+        transport = HttpxTransport(verify=client_context())
+        await transport.send(Request(method="GET", url=server.url), timeout=5)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await transport.aclose()
+        assert len(closed) == 1
+
+
+async def test_a_closed_client_says_so(open_client: OpenClient) -> None:
+    """Sending after `aclose` is a RuntimeError and no doubtful message; closing twice is fine."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url) as client:
+            await send(client)
+            await client.aclose()
+            await client.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                await send(client)
+            with pytest.raises(RuntimeError, match="closed"):
+                await send(client.with_options(timeout=1))
+        assert len(server.requests) == 1
+
+
+# --- The caller's own client --------------------------------------------------
+
+
+@asynccontextmanager
+async def sending_over(
+    http_client: httpx.AsyncClient, base_url: str = "http://skycore.example/", **settings: Any
+) -> AsyncIterator[SkycoreClient]:
+    settings = {"api_key": "a key", "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
+    async with (
+        http_client,
+        SkycoreClient(http_client=http_client, base_url=base_url, **settings) as client,
+    ):
+        yield client
+
+
+async def test_the_callers_client_stays_open() -> None:
+    """Closing ours closes neither the caller's client nor its connections."""
+    with FaultServer(KEPT_ALIVE) as server:
+        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+        async with sending_over(http_client, server.url) as client:
+            async with client:
+                await send(client)
+            assert not http_client.is_closed
+            await http_client.post(server.url)
+        assert server.connections == 1
+
+
+async def test_the_callers_closed_client_is_a_clear_error() -> None:
+    """A client that its owner closed is a RuntimeError and no doubtful message."""
+    http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+    async with sending_over(http_client) as client:
+        await http_client.aclose()
+        with pytest.raises(RuntimeError, match="transport is closed"):
+            await send(client)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 T", "308 P"])
+async def test_a_redirect_is_never_followed(status: str) -> None:
+    """A redirect could be a second SMS: not followed, whatever the caller's client does."""
+    with FaultServer((Read(), Send(html(status, Location="/"))), ANSWERED) as server:
+        http_client = httpx.AsyncClient(
+            verify=client_context(), trust_env=False, follow_redirects=True
+        )
+        async with sending_over(http_client, server.url) as client:
+            with pytest.raises(OutcomeUnknown) as caught:
+                await send(client)
+        assert caught.value.http_status == int(status[:3])
+        assert len(server.requests) == 1
+
+
+async def test_the_callers_headers_and_cookies_apply() -> None:
+    """What the caller's client adds to every request is added to ours, and changes none of it."""
+    with FaultServer(ANSWERED) as server:
+        http_client = httpx.AsyncClient(
+            verify=client_context(),
+            trust_env=False,
+            headers={"X-Tenant": "7", "Content-Type": "application/json"},
+            cookies={"session": "abc"},
+            auth=("gate", "way"),
+        )
+        async with sending_over(http_client, server.url) as client:
+            await send(client)
+    (request,) = server.requests
+    headers = request.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")[1:]
+    assert {
+        b"x-tenant: 7",
+        b"cookie: session=abc",
+        b"content-type: application/x-www-form-urlencoded",
+    } <= set(headers)
+    assert any(header.startswith(b"authorization: basic ") for header in headers)
+    assert len({header.partition(b":")[0] for header in headers}) == len(headers)
+
+
+class Retrying(httpx.AsyncBaseTransport):
+    """Try a lost request again, somewhere where nobody listens, as a careless one may."""
+
+    def __init__(self) -> None:
+        self.wrapped = httpx.AsyncHTTPTransport(verify=client_context())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self.wrapped.handle_async_request(request)
+        except httpx.TransportError:
+            with refused() as url:
+                request.url = httpx.URL(url)
+                return await self.wrapped.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.wrapped.aclose()
+
+
+async def test_a_refused_connection_proves_nothing_after_a_request() -> None:
+    """A ConnectError of a second try does not make the first one unsent."""
+    with FaultServer((Read(),)) as server:
+        http_client = httpx.AsyncClient(transport=Retrying())
+        async with sending_over(http_client, server.url) as client:
+            with pytest.raises(OutcomeUnknown, match="ConnectError"):
+                await send(client)
+        assert len(server.requests) == 1
+
+
+class Persistent(Retrying):
+    """Try a lost request again where it was lost."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self.wrapped.handle_async_request(request)
+        except httpx.TransportError:
+            return await self.wrapped.handle_async_request(request)
+
+
+CHALLENGED = html("401 Unauthorized", **{"WWW-Authenticate": 'Digest realm="way", nonce="1"'})
+REPEATING: dict[str, tuple[Callable[[], httpx.AsyncClient], Script]] = {
+    "a retry": (lambda: httpx.AsyncClient(transport=Persistent()), (Read(),)),
+    "digest auth": (
+        lambda: httpx.AsyncClient(auth=httpx.DigestAuth("gate", "way"), verify=client_context()),
+        (Read(), Send(CHALLENGED)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "first"), REPEATING.values(), ids=REPEATING)
+async def test_a_request_that_is_to_be_repeated_is_in_doubt(
+    make: Callable[[], httpx.AsyncClient], first: Script
+) -> None:
+    """What the caller's client would send again by itself is stopped, and the next goes out."""
+    with FaultServer(first, ANSWERED) as server:
+        async with sending_over(make(), server.url) as client:
+            with pytest.raises(OutcomeUnknown, match="about to be sent a second time"):
+                await send(client)
+            assert len(server.requests) == 1
+            await send(client)
+        assert len(server.requests) == 2
+
+
+def raising(fault: Exception) -> httpx.AsyncClient:
+    def handle(request: httpx.Request) -> httpx.Response:
+        raise fault
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(handle))
+
+
+class Demanding(Exception):
+    """An exception that cannot be made from its own `args`."""
+
+    def __init__(self, *, url: str) -> None:
+        super().__init__(f"failed for {url}")
+
+
+class Exploding(Exception):
+    """An exception that can be made only once."""
+
+    made = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        type(self).made += 1
+        if self.made > 1:
+            raise OSError("once is enough")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "cause"),
+    [
+        # Where the name is all there is, it is no proof: some transports call a
+        # connection that broke after the request a ConnectError.
+        pytest.param(
+            httpx.ConnectError("reset"), OutcomeUnknown, httpx.ConnectError, id="ConnectError"
+        ),
+        pytest.param(httpx.ReadError(""), OutcomeUnknown, httpx.ReadError, id="no text"),
+        pytest.param(httpx.PoolTimeout("full"), NotSent, httpx.PoolTimeout, id="PoolTimeout"),
+        pytest.param(OSError(104, "reset"), OutcomeUnknown, RuntimeError, id="OSError"),
+        pytest.param(Demanding(url="x"), OutcomeUnknown, RuntimeError, id="keyword only"),
+        pytest.param(Exploding("x"), OutcomeUnknown, RuntimeError, id="cannot be copied"),
+    ],
+)
+async def test_an_exception_of_a_foreign_transport_is_no_proof(
+    fault: Exception, error: type[SkycoreError], cause: type[Exception]
+) -> None:
+    """Without httpcore's trace a message is in doubt, whatever the exception is called."""
+    async with sending_over(raising(fault)) as client:
+        with pytest.raises(error, match=type(fault).__name__) as caught:
+            await send(client)
+    assert type(caught.value) is error
+    assert type(caught.value.__cause__) is cause
+
+
+async def test_silence_of_a_foreign_transport_is_no_proof() -> None:
+    """A timeout without a trace leaves the message in doubt."""
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    async with sending_over(http_client, timeout=0.05) as client:
+        with pytest.raises(OutcomeUnknown, match=r"no answer within 0\.0\d+ seconds"):
+            await send(client)
+
+
+async def test_a_hook_may_read_the_answer() -> None:
+    """A response hook of the caller's that reads the body takes it from nobody."""
+
+    async def read(response: httpx.Response) -> None:
+        await response.aread()
+
+    with FaultServer(ANSWERED) as server:
+        http_client = httpx.AsyncClient(
+            verify=client_context(), trust_env=False, event_hooks={"response": [read]}
+        )
+        async with sending_over(http_client, server.url) as client:
+            assert (await send(client)).tracking_id == "SMS_12345"
+
+
+async def test_a_transport_gives_the_answer_as_it_came() -> None:
+    """Status, headers by their lower-case names, and the body: nothing is read into them."""
+    script = (Read(), Send(answer(b"any", status="418 Teapot", headers={"X-Other": "1"})))
+    http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+    lanes = HttpxTransport(verify=client_context())
+    async with http_client:
+        for transport in (lanes, HttpxClientTransport(http_client)):
+            with FaultServer(script) as server:
+                request = Request(method="GET", url=server.url, query="a=b")
+                response = await transport.send(request, timeout=5)
+                await transport.aclose()
+            assert (response.status, response.body) == (418, b"any")
+            assert response.headers["x-other"] == "1"
+            assert server.requests[0].startswith(b"GET /API/wxml/1.3/index.php?a=b HTTP/1.1\r\n")
+
+
+async def test_a_closed_transport_is_a_clear_error() -> None:
+    """Using a transport by itself after closing it says so, and sends nothing."""
+    transport = HttpxTransport()
+    await transport.aclose()
+    with pytest.raises(RuntimeError, match="this transport is closed"):
+        await transport.send(Request(method="POST", url="http://127.0.0.1:9/"), timeout=1)

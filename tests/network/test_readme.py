@@ -1,0 +1,289 @@
+"""Every snippet in the README runs, and does what the text beside it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from skycore_async import RateLimiter, SkycoreClient
+from skycore_async.sending import retry
+from skycore_async.simulator import Answer, Behaviour, Simulator, refusal
+from skycore_async.simulator.asgi_thread import ServerThread
+from skycore_async.version import __version__
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def snippet(about: str) -> str:
+    """Give the one snippet that contains these words."""
+    (found,) = (text for text in SNIPPETS if about in text)
+    return str(found)
+
+
+def run(text: str) -> dict[str, Any]:
+    """Run a snippet as a program of its own."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "README.md", "exec"), names)  # noqa: S102 - it is what is tested
+    return names
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stand a simulator in for Skycore, through the environment."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_API_KEY", "simulator-key")
+        monkeypatch.setenv("SKYCORE_FROM", "60856")
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+@pytest.fixture
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pause neither between attempts nor when throttled."""
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(RateLimiter, "slow_down", lambda *_pace, **_wish: None)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[httpx.Client]:
+    """Serve an application over HTTP, and give a client of it."""
+    with ServerThread(app) as server, httpx.Client(base_url=server.url, trust_env=False) as web:
+        yield web
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Work in a directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_snippet_has_a_test() -> None:
+    """There are as many snippets as tests of one below."""
+    assert len(SNIPPETS) == 14
+
+
+def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first snippet sends one message and prints its number and tracking id."""
+    run(snippet('text="Hello Jerry"'))
+    (message,) = simulator.messages
+    assert capsys.readouterr().out.split() == ["15551234888", message.tracking_id]
+
+
+def test_send_many(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on bulk sending sends each message once, and prints each outcome."""
+    run(snippet("rate=200"))
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert printed == {message.to: message.tracking_id for message in simulator.messages}
+    assert simulator.billed == 10
+
+
+def test_segments(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on cost names the encoding and the character that forced it."""
+    run(snippet("segments("))
+    assert capsys.readouterr().out == "1 UCS-2 52\n[(5, 'û')]\n"
+
+
+def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on failures meets the rejection that its comment names."""
+    run(snippet("safe to send again"))
+    assert capsys.readouterr().out == "E713 account\n"
+    assert simulator.billed == 0
+
+
+RECEIPT = (
+    "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
+    "<TRACKINGID>SMS_12345</TRACKINGID></POSTBACK>"
+)
+
+
+def test_postbacks() -> None:
+    """The snippet on postbacks tells what a receipt says."""
+    assert run(snippet("def told"))["handle"](RECEIPT) == ["SMS_12345 is delivered, None"]
+
+
+INBOUND = (
+    "<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>15551234888</FROM>"
+    "<TEXT>yes please</TEXT></POSTBACK>"
+)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_receiver(capsys: pytest.CaptureFixture[str]) -> None:
+    """Run alone, the receiver opens its ledger and answers at the URL that the comment names."""
+    with served(run(snippet("app = PostbackReceiver("))["app"]) as web:
+        url = "/postback/a-long-secret"
+        assert web.post(url, content=INBOUND).status_code == 200
+        assert web.post(url, content="hello").status_code == 400
+        assert web.post(url + "er", content=INBOUND).status_code == 404
+    assert capsys.readouterr().out == "15551234888 says yes please\n"
+
+
+def test_more_than_one_machine(
+    simulator: Simulator, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snippet over PostgreSQL sends its key once, also when it is run again."""
+    monkeypatch.setenv("SKYCORE_DSN", dsn)
+    run(snippet("PostgresLedger(DSN)"))
+    run(snippet("PostgresLedger(DSN)"))
+    assert simulator.billed == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on the ledger sends its key once, also when it is run again."""
+    run(snippet('key="welcome-4711"'))
+    run(snippet('key="welcome-4711"'))
+    assert simulator.billed == 1
+    out = capsys.readouterr().out
+    assert out.count("True\nDelivery(key='welcome-4711'") == 2
+
+
+def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on testing meets the lost answer, and sees that one message was billed."""
+    run(snippet("print(skycore.billed)"))
+    assert capsys.readouterr().out.splitlines()[-1] == "1"
+
+
+def test_with_pytest(tmp_path: Path) -> None:
+    """The example test passes, as a test of a user's own."""
+    example = tmp_path / "test_reminders.py"
+    example.write_text(snippet("def test_a_reminder"), "utf-8")
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert "2 passed" in done.stdout, done.stdout
+
+
+# The recipes.
+
+
+@pytest.mark.usefixtures("here", "in_haste")
+def test_fastapi(simulator: Simulator) -> None:
+    """The service sends an order's notice once, tells its state, and answers each failure."""
+    with served(run(snippet("FastAPI(lifespan"))["app"]) as web:
+
+        def notify(order: str, to: str) -> tuple[int, object]:
+            answer = web.put(f"/orders/{order}/notice", params={"to": to})
+            return answer.status_code, answer.json().get("state", answer.json().get("detail"))
+
+        assert web.get("/orders/17/notice").status_code == 404
+        assert notify("17", "15551234888") == notify("17", "15551234888") == (200, "accepted")
+        (message,) = simulator.messages
+        receipt = RECEIPT.replace("SMS_12345", str(message.tracking_id))
+        assert web.post("/skycore/postback/a-long-secret", content=receipt).status_code == 200
+        assert web.get("/orders/17/notice").json() == {"state": "delivered"}
+
+        assert notify("17", "15551234889")[0] == 422  # the key has another number
+        assert notify("18", "15551230110") == (502, "refused: E110")
+        assert notify("19", "15551232002") == (200, "in_doubt")
+        assert notify("20", "15551230114") == (502, "refused: E114")
+        assert notify("21", "15551230114") == (409, "the number said STOP")
+        simulator.script(*[refusal("E106")] * 3)
+        assert notify("22", "15551234888") == (503, "not sent; try again")
+        assert notify("22", "15551234888") == (200, "accepted")
+
+
+def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
+    """Killed in the middle and run again, the script sends to everybody once."""
+    numbers = [f"1555123{n}" for n in range(4800, 4815)]
+    rows = "".join(f"{number},Jerry\n" for number in [*numbers, "15551230110"])
+    (here / "promo.csv").write_text(f"number,name\n{rows}", "utf-8")
+    (here / "bulk.py").write_text(snippet("promo.csv"), "utf-8")
+    command = [sys.executable, "bulk.py"]
+    simulator.script(Behaviour(answer=Answer.HANG))  # so that it is not at its end when killed
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:  # noqa: S603 - our own
+        deadline = time.monotonic() + 30
+        while simulator.billed < 3 and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode != 0
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        command, capture_output=True, text=True, check=True, timeout=60
+    )
+    sent_to = [message.to for message in simulator.messages if message.taken]
+    assert len(sent_to) == len(set(sent_to))
+    in_doubt = re.findall(r"^may have been sent: (\d+)$", done.stdout, re.MULTILINE)
+    assert sent_to[0] in in_doubt
+    assert {*sent_to, *in_doubt} == set(numbers)
+    assert f"{len(numbers) - len(in_doubt)} accepted\n" in done.stdout
+    assert "15551230110 E110: " in done.stdout
+    assert "1 rejected\n" in done.stdout
+
+
+@pytest.mark.usefixtures("here", "in_haste")
+def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The worker sends a job that comes twice once, and knows what to do with each failure."""
+    names = run(snippet("create_memory_object_stream"))
+    assert sorted(message.text for message in simulator.messages) == [
+        "order-1 is ready",
+        "order-2 is ready",
+    ]
+
+    async def is_done(*numbers: str) -> list[bool]:
+        async with (
+            names["SQLiteLedger"]("worker.db") as ledger,
+            SkycoreClient(ledger=ledger) as client,
+        ):
+            await ledger.opt_out("15551234777")
+            return [
+                await names["is_done"](names["Job"](f"to {number}", number, "Hello"), client)
+                for number in numbers
+            ]
+
+    capsys.readouterr()
+    assert all(anyio.run(is_done, "15551232002", "15551234777", "15551230110", "none"))
+    said = [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "to 15551232002 in doubt",
+        "to 15551234777 dropped",
+        "to 15551230110 refused for good",
+        "to none to be mended",
+    ]
+    with pytest.raises(names["Rejected"], match="E713"):
+        anyio.run(is_done, "15551230713")
+    simulator.script(*[refusal("E106")] * 3)
+    assert anyio.run(is_done, "15551234888") == [False]
+    assert anyio.run(is_done, "15551234888") == [True]
+
+
+def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on trio sends both messages."""
+    run(snippet("trio.run(main)"))
+    sent = sorted(str(message.tracking_id) for message in simulator.messages)
+    assert sorted(capsys.readouterr().out.split()) == sent
+    assert len(sent) == 2
+
+
+# What is named.
+
+NAMED = re.findall(r"^skycore (\w+)(?: .*)?$", README, re.MULTILINE)
+
+
+def test_every_command_is_named_and_there() -> None:
+    """The README lists the commands that there are."""
+    from skycore_async.cli.app import COMMANDS
+
+    assert set(NAMED) == set(COMMANDS)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """The package and its metadata name the same version."""
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")

@@ -1,0 +1,940 @@
+"""The postback receiver: who is let in, what is stored before 200, and what is tried again."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from skycore_async.codes import DeliveryState
+from skycore_async.errors import ConfigurationError, LedgerError
+from skycore_async.ledger.commands import LedgerCommand
+from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submission
+from skycore_async.ledger.sqlite.ledger import SQLiteLedger
+from skycore_async.ledger.sqlite.memory import MemoryLedger
+from skycore_async.notifications import (
+    DeliveryReceipt,
+    Notification,
+    SentNotification,
+    UnknownNotification,
+)
+from skycore_async.postbacks import parse_postback
+from skycore_async.receiving.receiver import PostbackReceiver
+from skycore_async.simulator import PostbackForm, Simulator
+from skycore_async.simulator.asgi_thread import ServerThread
+
+NUMBER = "15551234888"
+SECRET = "pHq7-a-long-enough-secret"
+BASE = "http://receiver"
+
+
+def notification(n: int = 1, *, tracking_id: str = "SMS_1", text: str | None = None) -> str:
+    """Write a notification: a receipt that says delivered, or an inbound SMS of that text."""
+    if text is not None:
+        kind, body = "SMS_MO</ORIGIN><CODE>N211", f"<FROM>{NUMBER}</FROM><TEXT>{text}</TEXT>"
+    else:
+        kind = "SMS_MT</ORIGIN><CODE>N202"
+        body = (
+            f"<TO>{NUMBER}</TO><TRACKINGID>{tracking_id}</TRACKINGID>"
+            "<STATUS>Message Sent/Delivered</STATUS>"
+        )
+    return (
+        f'<NOTIFICATION ID="{n}" CREATED="2026-01-02 03:04:05-05">'
+        f"<ORIGIN>{kind}</CODE><BODY>{body}</BODY></NOTIFICATION>"
+    )
+
+
+def bundle(count: int) -> str:
+    many = (notification(n, tracking_id=f"SMS_{n}") for n in range(1, count + 1))
+    return f"<POSTBACK>{''.join(many)}</POSTBACK>"
+
+
+@asynccontextmanager
+async def calling(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Call an application without a server, in this event loop."""
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+        yield client
+
+
+async def status(app: Any, path: str = "/postback", **request: Any) -> int:
+    async with calling(app) as client:
+        request = {"method": "POST", "content": notification(), **request}
+        return (await client.request(url=path, **request)).status_code
+
+
+async def told(ledger: MemoryLedger | SQLiteLedger) -> list[Notification]:
+    return [one async for one in ledger.unplaced()]
+
+
+def kept() -> tuple[list[Notification], PostbackReceiver]:
+    """Give a receiver that hands on to a list, and the list."""
+    seen: list[Notification] = []
+    return seen, PostbackReceiver(on_notification=seen.append)
+
+
+# What a postback is worth.
+
+
+class Journal(MemoryLedger):
+    """A ledger that writes into a list when it has recorded."""
+
+    def __init__(self, steps: list[str]) -> None:
+        super().__init__()
+        self.steps = steps
+
+    async def record(self, *notifications: Notification) -> None:
+        await super().record(*notifications)
+        self.steps.append("recorded")
+
+
+@pytest.mark.anyio
+async def test_it_stores_then_hands_on_then_answers() -> None:
+    """A postback is in the ledger before the handler sees it, and 200 comes after both."""
+    steps: list[str] = []
+
+    async def handle(one: Notification) -> None:
+        await anyio.lowlevel.checkpoint()
+        steps.append(f"handled {one.id}")
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": bundle(2).encode()}
+
+    async def send(message: Any) -> None:
+        steps.append(str(message.get("status", message["type"])))
+
+    scope = {"type": "http", "method": "POST", "path": "/postback", "headers": []}
+    async with Journal(steps) as ledger:
+        await PostbackReceiver(ledger=ledger, on_notification=handle)(scope, receive, send)
+    assert steps == ["recorded", "handled 1", "handled 2", "200", "http.response.body"]
+
+
+@pytest.mark.anyio
+async def test_a_plain_function_is_called_where_it_is() -> None:
+    """A handler that is no coroutine function runs in the event loop's own thread."""
+    threads: list[int] = []
+    receiver = PostbackReceiver(on_notification=lambda _: threads.append(threading.get_ident()))
+    assert await status(receiver) == 200
+    assert threads == [threading.get_ident()]
+
+
+@pytest.mark.anyio
+async def test_a_ledger_alone_is_enough() -> None:
+    """Without a handler, what comes is recorded."""
+    async with MemoryLedger() as ledger:
+        assert await status(PostbackReceiver(ledger=ledger), content=bundle(300)) == 200
+        assert len(await told(ledger)) == 300
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("body", [b"", b"hello", b"<REPLY/>", b"<POSTBACK/>", b"\xff\xfe<"])
+async def test_what_is_no_postback_is_400_with_the_reason(body: bytes) -> None:
+    """A body that is no postback is answered with the reason as plain text."""
+    seen, receiver = kept()
+    async with calling(receiver) as client:
+        answer = await client.post("/postback", content=body)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "this body is no postback" in answer.text
+    assert seen == []
+
+
+@pytest.mark.anyio
+async def test_a_form_field_is_taken_too() -> None:
+    """The provider's form-encoded variant is as good as a bare document."""
+    seen, receiver = kept()
+    assert await status(receiver, content=None, data={"xml": notification()}) == 200
+    assert [one.id for one in seen] == ["1"]
+
+
+# How much.
+
+
+@pytest.mark.anyio
+async def test_a_body_beyond_the_limit_is_413() -> None:
+    """The declared length is enough to refuse a body, and a byte less is taken."""
+    seen: list[Notification] = []
+    size = len(notification())
+    tight = PostbackReceiver(on_notification=seen.append, max_body=size - 1)
+    assert await status(tight) == 413
+    assert seen == []
+    assert await status(PostbackReceiver(on_notification=seen.append, max_body=size)) == 200
+
+
+@pytest.mark.anyio
+async def test_a_declared_length_beyond_the_limit_is_refused_unread() -> None:
+    """Nothing is read of a body that says itself to be too large."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("it was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/postback",
+        "headers": [(b"content-length", b"1048577")],
+    }
+    await PostbackReceiver(on_notification=print)(scope, receive, send)
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("declared", [None, b"12", b"-5", b"many", b"9" * 5000])
+async def test_a_body_that_grows_beyond_the_limit_is_413(declared: bytes | None) -> None:
+    """A body of no declared length, or of a false one, is read no further than the limit."""
+    reads, sent = [], []
+
+    async def receive() -> dict[str, Any]:
+        reads.append(1)
+        return {"type": "http.request", "body": b" " * 1000, "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", declared)] if declared else []
+    scope = {"type": "http", "method": "POST", "path": "/postback", "headers": headers}
+    await PostbackReceiver(on_notification=print, max_body=5000)(scope, receive, send)
+    assert (sent[0]["status"], len(reads)) == (413, 6)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_goes_while_sending_leaves_nothing() -> None:
+    """Half a postback is neither recorded nor answered, and is no error."""
+    messages: Iterator[dict[str, Any]] = iter(
+        [
+            {"type": "http.request", "body": notification().encode(), "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    seen, receiver = kept()
+    scope = {"type": "http", "method": "POST", "path": "/postback", "headers": []}
+    await receiver(scope, receive, send)
+    assert seen == []
+
+
+# Who is let in.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_are_405(method: str) -> None:
+    """Only POST is taken, and the answer says so."""
+    seen, receiver = kept()
+    async with calling(receiver) as client:
+        answer = await client.request(method, "/postback", content=notification())
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert seen == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/", "/postbacks", "/postback/x", "/x/postback", "/Postback"])
+async def test_another_path_is_404(path: str) -> None:
+    """Postbacks are taken at one path."""
+    seen, receiver = kept()
+    assert await status(receiver, path) == 404
+    assert seen == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "asked"), [("/postback", "/postback/"), ("/in/", "/in"), ("/", "/"), ("/", "")]
+)
+async def test_a_slash_at_the_end_is_no_matter(path: str, asked: str) -> None:
+    """The URL may have a slash at its end, whether or not the setting has."""
+    receiver = PostbackReceiver(on_notification=print, path=path)
+    assert await status(receiver, asked) == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/postback", "/"])
+async def test_the_url_must_have_the_secret(path: str) -> None:
+    """With a secret, what lacks it is answered as any wrong path is, whatever the method."""
+    seen: list[Notification] = []
+    receiver = PostbackReceiver(on_notification=seen.append, path=path, secret=SECRET)
+    base = path.rstrip("/")
+    async with calling(receiver) as client:
+        answers = [
+            await client.request(method, asked, content=notification())
+            for method in ("POST", "GET")
+            for asked in (
+                "/elsewhere",
+                f"{base}/",
+                f"{base}/wrong",
+                f"{base}/{SECRET}x",
+                f"{base}/{SECRET[:-1]}",
+                f"{base}/{SECRET}/x",
+                f"{base}-{SECRET}",
+                f"{base}/\N{SNOWMAN}",
+            )
+        ]
+        assert {(answer.status_code, answer.text) for answer in answers} == {(404, "Not Found")}
+        assert seen == []
+        for asked in (f"{base}/{SECRET}", f"{base}/{SECRET}/"):
+            assert (await client.post(asked, content=notification())).status_code == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("secret", ["a/b+c=/", "ключ", "100% sure?"])
+async def test_a_secret_may_have_any_character(secret: str) -> None:
+    """A secret stands in the URL as URLs write it."""
+    receiver = PostbackReceiver(on_notification=print, secret=secret)
+    assert await status(receiver, f"/postback/{quote(secret)}") == 200
+
+
+@pytest.mark.anyio
+async def test_several_secrets_are_good_while_one_is_replaced() -> None:
+    """Each of several secrets opens, and each of several credentials."""
+    receiver = PostbackReceiver(
+        on_notification=print,
+        secret=["old", "new"],
+        credentials=[("sky", "old word"), ("core", "new:word")],
+    )
+    for secret in ("old", "new"):
+        for auth in (("sky", "old word"), ("core", "new:word")):
+            assert await status(receiver, f"/postback/{secret}", auth=auth) == 200
+    assert await status(receiver, "/postback/old", auth=("sky", "new:word")) == 401
+
+
+@pytest.mark.anyio
+async def test_every_secret_is_compared_and_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which of the secrets it was does not show in what was compared, nor how."""
+    compared: list[bytes] = []
+
+    def compare(given: bytes, secret: bytes) -> bool:
+        compared.append(secret)
+        return given == secret
+
+    monkeypatch.setattr("skycore_async.receiving.authorization.hmac.compare_digest", compare)
+    receiver = PostbackReceiver(
+        on_notification=print, secret=("a", "b"), credentials=(("u", "p"), ("v", "q"))
+    )
+    assert await status(receiver, "/postback/a", auth=("u", "p")) == 200
+    assert compared == [b"a", b"b", b"u:p", b"v:q"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic !!!",
+        "Basic c2t5Ondyb25n",
+        "Basic c2t5OndvcmQ= x",
+        "Basic c2t5OndvcmQ",
+        "Bearer c2t5OndvcmQ=",
+        "c2t5OndvcmQ=",
+    ],
+)
+async def test_wrong_credentials_are_401(authorization: str | None) -> None:
+    """What is not the user and the password by HTTP Basic is asked for them, and nothing else."""
+    seen: list[Notification] = []
+    receiver = PostbackReceiver(on_notification=seen.append, credentials=("sky", "word"))
+    headers = {} if authorization is None else {"authorization": authorization}
+    async with calling(receiver) as client:
+        answer = await client.post("/postback", content=notification(), headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic realm=")
+    assert seen == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("authorization", ["Basic c2t5OndvcmQ=", "basic  c2t5OndvcmQ="])
+async def test_right_credentials_are_let_in(authorization: str) -> None:
+    """The user and the password by HTTP Basic open, in whichever letters the scheme is."""
+    receiver = PostbackReceiver(on_notification=print, credentials=("sky", "word"))
+    assert await status(receiver, headers={"authorization": authorization}) == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_fault"),
+    [
+        ({"on_notification": None}, "ledger or on_notification"),
+        ({"path": "postback"}, "path"),
+        ({"path": ""}, "path"),
+        ({"secret": ""}, "secret"),
+        ({"secret": "/"}, "secret"),
+        ({"secret": []}, "secret"),
+        ({"secret": [SECRET, ""]}, "secret"),
+        ({"secret": [SECRET, None]}, "secret"),
+        ({"credentials": ()}, "credentials"),
+        ({"credentials": ("sky", "")}, "credentials"),
+        ({"credentials": ("", SECRET)}, "credentials"),
+        ({"credentials": ("sk:y", SECRET)}, "credentials"),
+        ({"credentials": ("sky", SECRET, "x")}, "credentials"),
+        ({"credentials": ("sky", None)}, "credentials"),
+        ({"credentials": f"sky:{SECRET}"}, "credentials"),
+        ({"credentials": [("sky", SECRET), ("core", None)]}, "credentials"),
+        ({"max_body": 0}, "max_body"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], at_fault: str) -> None:
+    """The error names the setting, and no frame of it shows a secret."""
+    with pytest.raises(ConfigurationError, match=at_fault) as caught:
+        PostbackReceiver(**{"on_notification": print, **settings})
+    frames, shown = caught.value.__traceback__, str(caught.value)
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename != __file__:
+            named = {**frames.tb_frame.f_locals, "self": None}
+            shown += repr(named)
+        frames = frames.tb_next
+    assert SECRET not in shown
+
+
+def test_its_repr_shows_no_secret() -> None:
+    """What is printed of a receiver has neither its secret nor its credentials."""
+    receiver = PostbackReceiver(
+        on_notification=print, secret=SECRET, credentials=("sky", "word-of-mouth")
+    )
+    shown = f"{receiver!r} {vars(receiver)!r}"
+    assert "/postback" in shown
+    assert SECRET not in shown
+    assert "word-of-mouth" not in shown
+
+
+# What is tried again.
+
+
+class Breaking(LedgerCommand):
+    """A step that fails when it has written."""
+
+    def take(self, store: object) -> Any:
+        super().take(store)
+        raise OSError(f"no space left for {NUMBER}")
+
+
+class Broken(MemoryLedger):
+    """A ledger that fails at the third notification of a call."""
+
+    async def record(self, *notifications: Notification) -> None:
+        await self.take(Breaking("record", (notifications[:2],)))
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(
+        logging.Formatter().format(record)
+        for record in caplog.records
+        if record.name == "skycore_async"
+    )
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_fails_is_500_and_nothing_is_handed_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What could not be stored is neither answered with 200 nor given to the handler."""
+    seen: list[Notification] = []
+    async with Broken() as ledger:
+        receiver = PostbackReceiver(ledger=ledger, on_notification=seen.append)
+        assert await status(receiver, content=bundle(300)) == 500
+        assert await told(ledger) == []
+    assert seen == []
+    assert "OSError" in errors(caplog)
+
+
+@pytest.mark.anyio
+async def test_what_a_handler_raises_is_500_and_logged_by_type_and_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says what was raised and where, and no number, text or secret."""
+
+    async def handle(one: Notification) -> None:
+        raise LookupError(f"nobody has {NUMBER}: {one!r}")
+
+    receiver = PostbackReceiver(
+        on_notification=handle, secret=SECRET, credentials=("sky", "word-of-mouth")
+    )
+    async with calling(receiver) as client:
+        answer = await client.post(
+            f"/postback/{SECRET}",
+            content=notification(text="see you at eight"),
+            auth=("sky", "word-of-mouth"),
+        )
+    assert answer.status_code == 500
+    for private in (NUMBER, "eight", SECRET, "word-of-mouth"):
+        assert private not in errors(caplog) + answer.text
+    assert "LookupError" in errors(caplog)
+    assert "in handle" in errors(caplog)
+
+
+@pytest.mark.anyio
+async def test_one_that_fails_in_a_bundle_has_it_all_tried_again() -> None:
+    """The rest of a bundle waits for the repetition; the ledger has each of it once."""
+    handled: list[str | None] = []
+
+    def handle(one: Notification) -> None:
+        handled.append(one.id)
+        if handled == ["1", "2"]:
+            raise OSError
+
+    async with MemoryLedger() as ledger:
+        receiver = PostbackReceiver(ledger=ledger, on_notification=handle)
+        assert await status(receiver, content=bundle(3)) == 500
+        assert len(await told(ledger)) == 3
+        assert await status(receiver, content=bundle(3)) == 200
+        assert len(await told(ledger)) == 3
+    assert handled == ["1", "2", "1", "2", "3"]
+
+
+@pytest.mark.anyio
+async def test_a_handler_that_stalls_is_500_after_the_timeout(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A handler past its limit is cancelled, and what was recorded stays."""
+    ended: list[str] = []
+
+    async def stall(_: Notification) -> None:
+        try:
+            await anyio.sleep(60)
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            raise
+
+    async with MemoryLedger() as ledger:
+        receiver = PostbackReceiver(ledger=ledger, on_notification=stall, timeout=0.05)
+        with anyio.fail_after(5):
+            assert await status(receiver) == 500
+        assert len(await told(ledger)) == 1
+    assert len(ended) == 1
+    assert "TimeoutError" in errors(caplog)
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_stalls_is_500_after_the_timeout() -> None:
+    """The limit is on the ledger and the handler together."""
+
+    class Slow(MemoryLedger):
+        async def record(self, *notifications: Notification) -> None:
+            await anyio.sleep(60)
+
+    async with Slow() as ledger:
+        with anyio.fail_after(5):
+            assert await status(PostbackReceiver(ledger=ledger, timeout=0.05)) == 500
+
+
+@pytest.mark.anyio
+async def test_a_handler_that_blocks_past_the_limit_is_500() -> None:
+    """What cannot be cancelled is 500 once it ends, and the rest waits for the repetition."""
+    seen: list[Notification] = []
+
+    def block(one: Notification) -> None:
+        seen.append(one)
+        time.sleep(0.06)
+
+    receiver = PostbackReceiver(on_notification=block, timeout=0.05)
+    assert await status(receiver, content=bundle(3)) == 500
+    assert len(seen) == 1
+    assert await status(receiver) == 500
+
+
+@pytest.mark.anyio
+async def test_the_same_postback_twice_at_once_is_stored_once(tmp_path: Path) -> None:
+    """Two requests with one postback are both answered with 200, and it is there once."""
+    answers: list[int] = []
+
+    async def post(receiver: PostbackReceiver) -> None:
+        answers.append(await status(receiver))
+
+    async with SQLiteLedger(tmp_path / "promo.db") as ledger:
+        receiver = PostbackReceiver(ledger=ledger)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(post, receiver)
+        assert len(await told(ledger)) == 1
+    assert answers == [200, 200]
+
+
+@pytest.mark.anyio
+async def test_a_bundle_on_a_full_disk_is_there_after_the_repetition(tmp_path: Path) -> None:
+    """A bundle of 300 that does not fit is 500 and not there at all; with room again, it is."""
+    connections: list[Any] = []
+
+    def connect(path: str) -> Any:
+        connections.append(
+            sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        )
+        return connections[-1]
+
+    async with SQLiteLedger(tmp_path / "promo.db", connect=connect) as ledger:
+        receiver = PostbackReceiver(ledger=ledger)
+        (pages,) = connections[-1].execute("PRAGMA page_count").fetchone()
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 4}")
+        assert await status(receiver, content=bundle(300)) == 500
+        assert await told(ledger) == []
+        connections[-1].execute("PRAGMA max_page_count = 1000000")
+        assert await status(receiver, content=bundle(300)) == 200
+        assert len(await told(ledger)) == 300
+
+
+# Mounted in another application.
+
+
+def in_starlette(receiver: PostbackReceiver, below: str) -> Any:
+    return Starlette(routes=[Mount(below, app=receiver)])
+
+
+def in_fastapi(receiver: PostbackReceiver, below: str) -> Any:
+    application = FastAPI()
+    application.mount(below, receiver)
+    return application
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mount", [in_starlette, in_fastapi])
+@pytest.mark.parametrize("below", ["/hooks", "/postback", "/"])
+@pytest.mark.parametrize("secret", [None, SECRET])
+async def test_it_is_mounted(
+    mount: Callable[[PostbackReceiver, str], Any], below: str, secret: str | None
+) -> None:
+    """Mounted in Starlette or FastAPI, the path counts from there."""
+    seen: list[Notification] = []
+    receiver = PostbackReceiver(on_notification=seen.append, secret=secret)
+    behind = f"/{secret}" if secret else ""
+    application, base = mount(receiver, below), below.rstrip("/")
+    assert await status(application, f"{base}/postback{behind}") == 200
+    assert await status(application, f"{base}/elsewhere{behind}") == 404
+    assert len(seen) == 1
+
+
+@pytest.mark.anyio
+async def test_it_is_a_route() -> None:
+    """It can be a Starlette route as well, with its whole path."""
+    receiver = PostbackReceiver(on_notification=print, path="/a/b")
+    application = Starlette(routes=[Route("/a/b", receiver)])
+    assert await status(application, "/a/b") == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("root_path", "path"),
+    [
+        ("/hooks", "/hooks/postback"),
+        ("/hooks", "/postback"),
+        ("/hooks/", "/hooks/postback"),
+        ("/post", "/postback"),
+        ("", "/postback"),
+    ],
+)
+async def test_the_mount_is_in_the_path_or_not(root_path: str, path: str) -> None:
+    """Frameworks differ in whether a mounted application sees the whole path."""
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        scope = {**scope, "root_path": root_path, "path": path}
+        await PostbackReceiver(on_notification=print)(scope, receive, send)
+
+    assert await status(mounted) == 200
+
+
+def test_a_served_application_opens_the_ledger_that_it_mounts(tmp_path: Path) -> None:
+    """Under FastAPI with a lifespan of its own, over real sockets, postbacks are stored."""
+    ledger = SQLiteLedger(tmp_path / "promo.db")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with ledger:
+            yield
+
+    application = FastAPI(lifespan=lifespan)
+    application.mount("/hooks", PostbackReceiver(ledger=ledger, secret=SECRET))
+    with ServerThread(application) as server:
+        url = f"{server.url}/hooks/postback/{SECRET}"
+        assert httpx.post(url, content=bundle(300), trust_env=False).status_code == 200
+    assert len(anyio.run(reopened, tmp_path / "promo.db")) == 300
+
+
+async def reopened(path: Path) -> list[Notification]:
+    async with SQLiteLedger(path) as ledger:
+        return await told(ledger)
+
+
+# Served alone.
+
+
+@asynccontextmanager
+async def living(receiver: PostbackReceiver) -> AsyncIterator[list[Any]]:
+    """Start a receiver up and shut it down as a server does; give what it sends."""
+    sent: list[Any] = []
+    started, turn = anyio.Event(), anyio.Event()
+    messages = ["lifespan.shutdown", "lifespan.startup"]
+
+    async def receive() -> dict[str, Any]:
+        if len(messages) == 1:
+            await turn.wait()
+        return {"type": messages.pop()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        started.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receiver, {"type": "lifespan"}, receive, send)
+        with anyio.fail_after(5):
+            await started.wait()
+        yield sent
+        turn.set()
+
+
+@pytest.mark.anyio
+async def test_it_opens_its_ledger_and_closes_it(tmp_path: Path) -> None:
+    """At start-up the ledger is opened, and at shutdown it is closed, so that another can."""
+    ledger = SQLiteLedger(tmp_path / "promo.db")
+    receiver = PostbackReceiver(ledger=ledger)
+    async with living(receiver) as sent:
+        assert sent == [{"type": "lifespan.startup.complete"}]
+        assert await status(receiver) == 200
+        assert len(await told(ledger)) == 1
+    assert sent[1:] == [{"type": "lifespan.shutdown.complete"}]
+    assert len(await reopened(tmp_path / "promo.db")) == 1
+
+
+@pytest.mark.anyio
+async def test_it_leaves_a_ledger_open_that_it_did_not_open(tmp_path: Path) -> None:
+    """A ledger that was open before is its owner's to close."""
+    async with SQLiteLedger(tmp_path / "promo.db") as ledger:
+        async with living(PostbackReceiver(ledger=ledger)) as sent:
+            pass
+        assert [message["type"] for message in sent] == [
+            "lifespan.startup.complete",
+            "lifespan.shutdown.complete",
+        ]
+        assert await told(ledger) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("has_ledger", [True, False])
+async def test_without_a_ledger_to_open_it_starts_as_well(has_ledger: bool) -> None:
+    """A ledger that is never opened, or none, starts and stops, and stays as it is."""
+    ledger = MemoryLedger()
+    receiver = PostbackReceiver(ledger=ledger if has_ledger else None, on_notification=print)
+    async with living(receiver) as sent:
+        pass
+    assert [message["type"] for message in sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert await told(ledger) == []
+    await ledger.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
+    """The server is told why, in the ledger's own words."""
+    receiver = PostbackReceiver(ledger=SQLiteLedger(tmp_path / "nowhere" / "promo.db"))
+    async with living(receiver) as sent:
+        pass
+    (failed,) = sent
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "there is no directory" in failed["message"]
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_cannot_be_closed_fails_the_shutdown() -> None:
+    """The server is told that, too."""
+
+    class Stuck(MemoryLedger):
+        @property
+        def is_open(self) -> bool:
+            return False
+
+        async def aclose(self) -> None:
+            await super().aclose()
+            raise LedgerError("it is stuck")
+
+    async with living(PostbackReceiver(ledger=Stuck())) as sent:
+        pass
+    assert sent[1:] == [{"type": "lifespan.shutdown.failed", "message": "it is stuck"}]
+
+
+@pytest.mark.anyio
+async def test_websockets_are_closed_and_others_refused() -> None:
+    """A websocket is closed before it is accepted; what is no ASGI is an error."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    _, receiver = kept()
+    await receiver({"type": "websocket", "path": "/postback"}, receive, send)
+    assert sent == [{"type": "websocket.close"}]
+    with pytest.raises(ValueError, match="'mqtt'"):
+        await receiver({"type": "mqtt"}, receive, send)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `uvicorn module:receiver` with a ledger of its own, and give its URL."""
+    (tmp_path / "hooks.py").write_text(
+        "from skycore_async.ledger.sqlite.ledger import SQLiteLedger\n"
+        "from skycore_async.receiving.receiver import PostbackReceiver\n"
+        f"receiver = PostbackReceiver(ledger=SQLiteLedger('promo.db'), secret='{SECRET}')\n"
+    )
+    command = ["-W", "error", "-m", "uvicorn", "hooks:receiver", "--port", "0", "--ws", "none"]
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+        [sys.executable, *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        for line in process.stderr:
+            lines.append(line)
+            if "running on" in line:
+                break
+        else:
+            pytest.fail("".join(lines))
+        yield process, lines[-1].split("running on ")[1].split()[0]
+        process.kill()
+
+
+def test_what_was_answered_with_200_survives_a_kill(
+    program: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    """Alone under uvicorn, all of a bundle is in the file when its 200 comes."""
+    process, url = program
+    answer = httpx.post(f"{url}/postback/{SECRET}", content=bundle(300), trust_env=False)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert answer.status_code == 200
+    assert len(anyio.run(reopened, tmp_path / "promo.db")) == 300
+
+
+def test_a_connection_that_breaks_while_sending_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over real sockets, half a postback is not recorded, and the server goes on."""
+    with ServerThread(PostbackReceiver(ledger=SQLiteLedger(tmp_path / "promo.db"))) as server:
+        port = httpx.URL(server.url).port
+        body = notification().encode()
+        head = f"POST /postback HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 1}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port or 0)) as connection:
+            connection.sendall(head.encode() + body)
+        large = httpx.post(f"{server.url}/postback", content=b" " * 5_000_000, trust_env=False)
+        assert large.status_code == 413
+    assert anyio.run(reopened, tmp_path / "promo.db") == []
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_ledger_in_use_stops_the_server_from_starting(tmp_path: Path) -> None:
+    """A second process on one ledger does not start to answer postbacks."""
+
+    async def start() -> None:
+        async with SQLiteLedger(tmp_path / "promo.db"):
+            receiver = PostbackReceiver(ledger=SQLiteLedger(tmp_path / "promo.db"))
+            with pytest.raises(RuntimeError, match="failed to start"):
+                await anyio.to_thread.run_sync(ServerThread(receiver).start)
+
+    anyio.run(start)
+
+
+# With the provider's retry.
+
+
+async def placed(path: Path, tracking_id: str) -> Delivery | None:
+    """Let the ledger know the message, as an answer would, and give what it has of it."""
+    async with SQLiteLedger(path) as ledger:
+        intent = SendIntent(key="k", content=b"", to=NUMBER, from_="60856", started_at=time.time())
+        assert await ledger.begin(intent) is None
+        accepted = Submission(state=MessageState.ACCEPTED, tracking_id=tracking_id)
+        await ledger.finish("k", accepted)
+        return await ledger.delivery(tracking_id)
+
+
+def failing(handled: list[Notification]) -> Awaitable[None] | None:
+    if len(handled) <= 2:
+        raise OSError("the shop's database is down")
+    return None
+
+
+def stalling(handled: list[Notification]) -> Awaitable[None] | None:
+    return anyio.sleep(60) if len(handled) <= 2 else None
+
+
+@pytest.mark.parametrize(("mishap", "timeout"), [(failing, 10), (stalling, 0.2)])
+@pytest.mark.parametrize("form", [PostbackForm.NOTIFICATION, PostbackForm.FLAT])
+def test_the_providers_retry_changes_nothing_twice(
+    tmp_path: Path,
+    mishap: Callable[[list[Notification]], Awaitable[None] | None],
+    timeout: float,
+    form: PostbackForm,
+) -> None:
+    """A handler that fails or stalls gets the postback again; the ledger has it once."""
+    handled: list[Notification] = []
+
+    def handle(one: Notification) -> Awaitable[None] | None:
+        handled.append(one)
+        return mishap(handled)
+
+    receiver = PostbackReceiver(
+        ledger=SQLiteLedger(tmp_path / "promo.db"), on_notification=handle, timeout=timeout
+    )
+    with (
+        ServerThread(receiver) as server,
+        Simulator(
+            postback_url=f"{server.url}/postback", postback_form=form, time_scale=0.0001
+        ) as simulator,
+    ):
+        request = (
+            "<REQUEST><ACTION>sendSMS</ACTION><API_KEY>simulator-key</API_KEY>"
+            f"<TO>{NUMBER}</TO><FROM>60856</FROM><TEXT>Hello</TEXT></REQUEST>"
+        )
+        httpx.post(simulator.url, data={"xml": request}, trust_env=False)
+        simulator.wait_for_postbacks(timeout=10)
+        statuses = [attempt.status for attempt in simulator.postbacks]
+        (message,) = simulator.messages
+    assert (statuses.count(200), set(statuses)) == (2, {200, 500})
+    assert len(handled) >= 4
+    delivery = anyio.run(placed, tmp_path / "promo.db", str(message.tracking_id))
+    assert delivery is not None
+    assert delivery.state is MessageState.DELIVERED
+    assert len(delivery.events) == 2
+    assert {type(event) for event in delivery.events} == {SentNotification, DeliveryReceipt}
+
+
+def test_a_notification_of_no_known_kind_is_kept_with_its_neighbours() -> None:
+    """What this package has no class for is handed on like any other."""
+    odd = '<NOTIFICATION ID="9"><ORIGIN>FAX</ORIGIN><CODE>N999</CODE></NOTIFICATION>'
+    seen, receiver = kept()
+    body = f"<POSTBACK>{notification()}{odd}</POSTBACK>"
+    assert anyio.run(lambda: status(receiver, content=body)) == 200
+    assert [type(one) for one in seen] == [DeliveryReceipt, UnknownNotification]
+    assert seen == list(parse_postback(body))
+    assert getattr(seen[0], "state", None) is DeliveryState.DELIVERED

@@ -1,0 +1,395 @@
+"""Campaigns and chunks as rows: loaded once, handed from one to the next, never to two."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from benchmarks.postgres import Server
+from skycore_async import SMS
+from skycore_async.campaigns import queue
+from skycore_async.campaigns.campaigns import Loaded, change, halt, load
+from skycore_async.campaigns.chunks import Chunk, are_left, due, finish, renew, take
+from skycore_async.campaigns.engine import EngineError
+from skycore_async.campaigns.progress import CampaignProgress, progress
+from skycore_async.campaigns.queue import Procrastinate
+from skycore_async.errors import CampaignError, LedgerError
+from skycore_async.postgres.connection import Database
+from skycore_async.postgres.schema import Connection
+
+LEASE = 30.0
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[Connection]:
+    """Connect as a worker does, to tables that are empty."""
+    with psycopg.connect(dsn, autocommit=True) as opened:
+        opened.execute("SET lock_timeout = '100ms'")
+        yield opened
+
+
+@pytest.fixture
+def other(dsn: str) -> Iterator[Connection]:
+    """Connect as another worker."""
+    with psycopg.connect(dsn, autocommit=True) as opened:
+        yield opened
+
+
+def some(count: int, *, first: int = 0, text: str = "Hello") -> Iterator[SMS]:
+    return (
+        SMS(to=f"1555{n:07}", text=text, from_="60856", key=f"promo:{n}")
+        for n in range(first, first + count)
+    )
+
+
+def wrote(connection: Connection, state: str, *keys: str) -> None:
+    """Write messages into the ledger as far as chunks are concerned."""
+    for key in keys:
+        connection.execute(
+            "INSERT INTO skycore.messages (key, content, recipient, state, began, holder, attempt)"
+            " VALUES (%s, '', '1', %s, 0, 1, 1) ON CONFLICT (key) DO UPDATE SET state = %s",
+            (key, state, state),
+        )
+
+
+def states(connection: Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT key, state FROM skycore.messages").fetchall())
+
+
+def only(connection: Connection) -> CampaignProgress:
+    (found,) = progress(connection)
+    return found
+
+
+def taken(connection: Connection, holder: str = "one", **how: Any) -> Chunk:
+    """Take the chunk that is due first."""
+    chunk = take(connection, due(connection, 1)[0], holder=holder, **{"lease": LEASE, **how})
+    assert chunk is not None
+    return chunk
+
+
+# Loading.
+
+
+def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
+    """Chunks hold the messages in order, each with its key, and as many as they should."""
+    assert load(connection, "promo", some(7), size=3) == Loaded(new=7, known=0, state="running")
+    chunks = [take(connection, id_, holder="one", lease=LEASE) for id_ in due(connection, 9)]
+    assert [len(chunk.keys) for chunk in chunks if chunk] == [3, 3, 1]
+    assert [sms for chunk in chunks if chunk for sms in chunk.messages()] == list(some(7))
+
+
+def test_loading_again_adds_only_what_is_new(connection: Connection) -> None:
+    """The same file changes nothing, and a longer one adds its new rows."""
+    load(connection, "promo", some(7), size=3)
+    assert load(connection, "promo", some(7), size=3) == Loaded(new=0, known=7, state="running")
+    assert load(connection, "promo", some(9), size=3) == Loaded(new=2, known=7, state="running")
+    assert only(connection).messages == 9
+
+
+def test_another_text_for_a_loaded_key_is_refused(connection: Connection) -> None:
+    """Other content under a key loads nothing at all."""
+    load(connection, "promo", some(3))
+    with pytest.raises(CampaignError, match="'promo:2' was loaded"):
+        load(connection, "promo", some(9, first=2, text="Goodbye"))
+    assert only(connection).messages == 3
+
+
+def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:
+    """An error in the rows, as a crash would, leaves no campaign that is half there."""
+
+    def broken() -> Iterator[SMS]:
+        yield from some(5)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk"):
+        load(connection, "promo", broken(), size=2)
+    assert progress(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "messages", "said"),
+    [
+        (" ", [], "needs a name"),
+        ("promo", [SMS(to="15551234888", text="Hello")], "it has no key"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(
+    connection: Connection, name: str, messages: list[SMS], said: str
+) -> None:
+    """A campaign without a name and a message without a key are errors in words."""
+    with pytest.raises(CampaignError, match=said):
+        load(connection, name, messages)
+
+
+# Started and stopped.
+
+
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [
+        (["pause"], "paused"),
+        (["pause", "pause", "resume"], "running"),
+        (["halt"], "halted"),
+        (["halt", "resume"], "running"),
+        (["pause", "cancel", "cancel"], "cancelled"),
+    ],
+)
+def test_a_campaign_is_stopped_and_started(
+    connection: Connection, words: list[str], state: str
+) -> None:
+    """Each word leads to its state, and said twice is no error; only what runs is due."""
+    load(connection, "promo", some(3))
+    for word in words:
+        change(connection, word, "promo", reason="E713" if word == "halt" else None)
+    found = only(connection)
+    assert (found.state, found.reason) == (state, "E713" if words == ["halt"] else None)
+    assert bool(due(connection, 9)) == are_left(connection) == (state == "running")
+
+
+def test_what_was_cancelled_stays_so(connection: Connection) -> None:
+    """A cancelled campaign is neither resumed nor loaded again, and no other is invented."""
+    load(connection, "promo", some(3))
+    change(connection, "cancel", "promo")
+    with pytest.raises(CampaignError, match="'promo' is cancelled: it cannot resume"):
+        change(connection, "resume", "promo")
+    with pytest.raises(CampaignError, match="was cancelled: load under another name"):
+        load(connection, "promo", some(5))
+    with pytest.raises(CampaignError, match="no campaign 'pormo'"):
+        change(connection, "pause", "pormo")
+
+
+def test_a_halt_is_for_what_runs(connection: Connection) -> None:
+    """The first reason stays, and a campaign that was paused stays paused."""
+    load(connection, "promo", some(3))
+    halt(connection, "promo", "E713: billing")
+    halt(connection, "promo", "E120: quota")
+    assert (only(connection).state, only(connection).reason) == ("halted", "E713: billing")
+
+
+# In hand.
+
+
+def test_a_chunk_is_in_one_hand(connection: Connection) -> None:
+    """Who has a chunk has it alone until the lease runs out, by the database's clock."""
+    load(connection, "promo", some(3))
+    chunk = taken(connection)
+    assert take(connection, chunk.id, holder="two", lease=LEASE) is None
+    assert due(connection, 9) == []
+    connection.execute("UPDATE skycore.chunks SET held_until = now() - interval '1 second'")
+    after = taken(connection, "two")
+    assert (after.id, after.epoch) == (chunk.id, chunk.epoch + 1)
+    assert not renew(connection, chunk, lease=LEASE)
+    assert renew(connection, after, lease=LEASE)
+
+
+def test_who_comes_second_waits_and_sees_the_first(connection: Connection, dsn: str) -> None:
+    """Two who take one chunk at the same moment do not both get it."""
+    load(connection, "promo", some(3))
+    (id_,) = due(connection, 9)
+    got: list[Chunk | None] = []
+    with ExitStack() as stack:
+        open_ = [stack.enter_context(psycopg.connect(dsn, autocommit=True)) for _ in range(6)]
+        threads = [
+            threading.Thread(target=lambda c=c: got.append(take(c, id_, holder="x", lease=LEASE)))
+            for c in open_
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len([chunk for chunk in got if chunk is not None]) == 1
+    assert len(got) == 6
+
+
+def test_taking_over_leaves_doubt(connection: Connection) -> None:
+    """What was being sent is in doubt when the chunk changes hands; nothing else is touched."""
+    load(connection, "promo", some(3))
+    taken(connection, lease=0)
+    wrote(connection, "sending", "promo:0", "other:0")
+    wrote(connection, "accepted", "promo:1")
+    taken(connection, "two")
+    assert states(connection) == {
+        "promo:0": "in_doubt",
+        "promo:1": "accepted",
+        "other:0": "sending",
+    }
+
+
+def test_a_lock_in_a_stopped_hand_stops_nobody(connection: Connection, other: Connection) -> None:
+    """Where another holds the row's lock, the chunk is left for later."""
+    load(connection, "promo", some(3))
+    (id_,) = due(connection, 9)
+    with other.transaction():
+        other.execute("SELECT FROM skycore.chunks FOR SHARE")
+        assert take(connection, id_, holder="one", lease=LEASE) is None
+    assert take(connection, id_, holder="one", lease=LEASE) is not None
+
+
+def test_a_stopped_transaction_ends_by_itself(dsn: str, connection: Connection) -> None:
+    """The server ends a transaction that nobody goes on with, and its locks with it."""
+    with Database(dsn).connect() as stopped:
+        (after,) = stopped.execute("SHOW idle_in_transaction_session_timeout").fetchone() or ("",)
+    assert after == "10s"
+
+
+# Done, or not.
+
+
+def test_a_chunk_is_done_when_each_message_has_an_outcome(connection: Connection) -> None:
+    """What is not sent, or never begun, keeps a chunk open, and due after a pause."""
+    load(connection, "promo", some(3))
+    chunk = taken(connection)
+    wrote(connection, "accepted", "promo:0")
+    wrote(connection, "not_sent", "promo:1")
+    assert finish(connection, chunk, left_out={}, pause=60) == 2
+    assert (only(connection).waiting, only(connection).to_send) == (1, 2)
+    assert due(connection, 9) == []
+    connection.execute("UPDATE skycore.chunks SET due = now()")
+    chunk = taken(connection)
+    wrote(connection, "in_doubt", "promo:1")
+    assert finish(connection, chunk, left_out={"promo:2": "RecipientOptedOut"}, pause=60) == 0
+    found = only(connection)
+    assert (found.state, found.done, found.to_send) == ("done", 1, 0)
+    assert found.states == {"accepted": 1, "in_doubt": 1}
+    assert found.left_out == {"RecipientOptedOut": 1}
+    assert not are_left(connection)
+    assert finish(connection, chunk, left_out={}, pause=60) == 0
+
+
+def test_who_is_late_finishes_nothing(connection: Connection) -> None:
+    """A chunk that was taken over is not finished by who had it before."""
+    load(connection, "promo", some(1))
+    late = taken(connection, lease=0)
+    taken(connection, "two")
+    wrote(connection, "accepted", "promo:0")
+    assert finish(connection, late, left_out={}, pause=0) == 0
+    assert (only(connection).held, only(connection).workers) == (1, 1)
+
+
+def test_campaigns_take_turns(connection: Connection) -> None:
+    """A small campaign does not wait for the end of a large one."""
+    load(connection, "large", some(9), size=1)
+    load(connection, "small", some(1, first=50), size=1)
+    names = [
+        chunk.campaign
+        for id_ in due(connection, 3)
+        if (chunk := take(connection, id_, holder="one", lease=LEASE))
+    ]
+    assert names == ["large", "small", "large"]
+
+
+# The queue.
+
+
+@pytest.fixture
+def queued(connection: Connection, dsn: str) -> Database:
+    """Give a database with the tables of the queue, empty."""
+    queue.migrate(connection)
+    connection.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+    return Database(dsn)
+
+
+def jobs(connection: Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT queueing_lock, status FROM skycore_queue.procrastinate_jobs ORDER BY id"
+    ).fetchall()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Stay on asyncio, which is all that the engine runs on."""
+    return "asyncio"
+
+
+def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> None:
+    """The queue's tables are made on the operator's word, and again where they are others."""
+    connection.execute("DROP SCHEMA IF EXISTS skycore_queue CASCADE")
+    with pytest.raises(LedgerError, match="not in this database: run `skycore cluster migrate"):
+        queue.check(connection)
+    assert queue.migrate(connection)
+    assert not queue.migrate(connection)
+    queue.check(connection)
+    connection.execute("COMMENT ON SCHEMA skycore_queue IS 'of another version'")
+    with pytest.raises(LedgerError, match="another procrastinate: run `skycore cluster migrate"):
+        queue.check(connection)
+    assert queue.migrate(connection)
+
+
+@pytest.mark.anyio
+async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Connection) -> None:
+    """Offered by two at once, a chunk is fetched by one; released, it is gone."""
+    async with Procrastinate(queued) as one, Procrastinate(queued) as two:
+        await one.offer([])
+        await one.offer([7, 8])
+        await two.offer([7, 8, 9])
+        assert [lock for lock, _ in jobs(connection)] == ["chunk-7", "chunk-8", "chunk-9"]
+        tickets = [await one.fetch(), await two.fetch(), await one.fetch(), await two.fetch()]
+        assert [ticket and ticket.chunk for ticket in tickets] == [7, 8, 9, None]
+        for ticket in tickets[:3]:
+            assert ticket is not None
+            await two.release(ticket)
+    assert jobs(connection) == []
+
+
+@pytest.mark.anyio
+async def test_two_who_look_at_the_same_moment_offer_once(
+    queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has not seen what another offered meanwhile adds only what is missing."""
+
+    async def nothing(**_: object) -> list[object]:
+        return []
+
+    async with Procrastinate(queued) as engine:
+        await engine.offer([7, 8])
+        monkeypatch.setattr(engine._jobs, "list_jobs_async", nothing)
+        await engine.offer([7, 8, 9])
+    assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8, 9)]
+
+
+@pytest.mark.anyio
+async def test_what_a_dead_worker_had_is_cleared_away(
+    queued: Database, connection: Connection
+) -> None:
+    """A job whose worker's heart stopped is removed, and its chunk can be offered again."""
+    async with Procrastinate(queued) as dead, Procrastinate(queued) as alive:
+        await dead.offer([7])
+        ticket = await dead.fetch()
+        assert ticket is not None
+        assert await alive.fetch() is None
+        connection.execute(
+            "UPDATE skycore_queue.procrastinate_workers"
+            " SET last_heartbeat = now() - interval '1 hour' WHERE id = 1 OR true"
+        )
+        await alive.tend()
+        assert jobs(connection) == []
+        await alive.offer([7])
+        again = await alive.fetch()
+        assert again is not None
+        assert again.chunk == 7
+        with pytest.raises(EngineError):
+            await dead.release(ticket)
+        assert await dead.fetch() is None  # registered anew
+
+
+@pytest.mark.anyio
+async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: Server) -> None:
+    """A server that was stopped is an EngineError, and the queue is there again after it."""
+    async with Procrastinate(queued) as engine:
+        assert await engine.fetch() is None
+        postgres_server.restart()
+        began = time.monotonic()
+        while time.monotonic() - began < 10:
+            try:
+                await engine.offer([7])
+                break
+            except EngineError:
+                continue
+        assert (await engine.fetch()) is not None

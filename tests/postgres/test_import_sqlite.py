@@ -1,0 +1,163 @@
+"""An SQLite ledger copied into PostgreSQL: all of it, once, or not at all."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import MessageState, SQLiteLedger
+from skycore_async.cli.app import skycore
+from skycore_async.ledger.model import Delivery, Ledger, Submission, Summary
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from tests.postgres.test_ledger_contract import (
+    DELIVERED,
+    DOUBT,
+    NOT_SENT,
+    REJECTED,
+    Clock,
+    accepted,
+    intent,
+    notice,
+)
+
+T = TypeVar("T")
+S = MessageState
+CAME = [accepted("T0"), accepted("T1"), DOUBT, NOT_SENT, REJECTED, None]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Make a ledger with a message in each state, and postbacks with and without a message."""
+    path = tmp_path / "promo.db"
+
+    async def fill() -> None:
+        async with SQLiteLedger(path, clock=Clock()) as ledger:
+            for n, came in enumerate(CAME):
+                await sent(ledger, n, came)
+            await ledger.record(notice(DELIVERED, "T0", to="15550000000"))
+            await ledger.record(notice(DELIVERED, "stray", to="15559999999"))
+            await ledger.opt_out("15557777777")
+
+    anyio.run(fill)
+    return path
+
+
+async def sent(ledger: Ledger, n: int, came: Submission | None) -> None:
+    given = intent(f"k{n}", to=f"1555000000{n}")
+    assert await ledger.begin(given) is None
+    if came is not None:
+        await ledger.finish(given.key, came)
+
+
+def copy(file: Path, dsn: str, *args: str) -> Result:
+    done = CliRunner().invoke(skycore, ["cluster", "copy", str(file), dsn, *args])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def asked(ledger: SQLiteLedger | PostgresLedger, ask: Callable[[Any], Awaitable[T]]) -> T:
+    async def opened() -> T:
+        async with ledger:
+            return await ask(ledger)
+
+    return anyio.run(opened)
+
+
+async def everything(ledger: Ledger) -> tuple[list[Delivery], Summary, bool]:
+    deliveries = [delivery async for delivery in ledger.deliveries()]
+    return deliveries, await ledger.summary(), await ledger.is_opted_out("15557777777")
+
+
+def test_a_copy_knows_all_that_the_file_does(file: Path, dsn: str) -> None:
+    """Messages with their states, ids and events, strays and opt-outs are the same in both."""
+    done = copy(file, dsn, "--json")
+    assert json.loads(done.stdout) == {"messages": 6, "new": 6, "events": 2}
+    there = asked(PostgresLedger(dsn), everything)
+    assert there == asked(SQLiteLedger(file), everything)
+    states = {delivery.key: delivery.state for delivery in there[0]}
+    assert states == {
+        "k0": S.DELIVERED,
+        "k1": S.ACCEPTED,
+        "k2": S.IN_DOUBT,
+        "k3": S.NOT_SENT,
+        "k4": S.REJECTED,
+        "k5": S.IN_DOUBT,  # it was being sent
+    }
+
+
+def test_copied_again_it_adds_what_is_new(file: Path, dsn: str) -> None:
+    """A second copy changes nothing, and what the database knows better stays."""
+    copy(file, dsn)
+    asked(
+        PostgresLedger(dsn, clock=Clock()),
+        lambda ledger: ledger.record(notice(DELIVERED, "T1", to="15550000001")),
+    )
+    asked(SQLiteLedger(file, clock=Clock()), lambda ledger: sent(ledger, 6, accepted("T6")))
+    assert copy(file, dsn).stdout == f"{file}: 7 messages, 1 of them new here\n"
+    deliveries, _, _ = asked(PostgresLedger(dsn), everything)
+    assert [(d.key, d.state) for d in deliveries if d.tracking_id] == [
+        ("k0", S.DELIVERED),
+        ("k1", S.DELIVERED),
+        ("k6", S.ACCEPTED),
+    ]
+
+
+def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) -> None:
+    """Postbacks that the database took in before the copy count for the messages in it."""
+    asked(
+        PostgresLedger(dsn, clock=Clock()),
+        lambda ledger: ledger.record(notice(DELIVERED, "T1", to="15550000001")),
+    )
+    copy(file, dsn)
+    found = asked(PostgresLedger(dsn), lambda ledger: ledger.delivery("T1"))
+    assert found is not None
+    assert (found.key, found.state) == ("k1", S.DELIVERED)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("content = 'other'::bytea WHERE key = 'k1'", "the key 'k1' has other content"),
+        ("tracking_id = 'U' WHERE key = 'k1'", "the key 'k1' has another tracking id"),
+        ("state = 'not_sent' WHERE key = 'k2'", "'k2' is in_doubt in the file, and not_sent"),
+    ],
+)
+def test_what_does_not_agree_is_not_copied(file: Path, dsn: str, change: str, said: str) -> None:
+    """Where the two contradict each other, it is said of which key, and nothing is copied."""
+    copy(file, dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"UPDATE skycore.messages SET {change}")  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue] # noqa: S608
+        asked(SQLiteLedger(file, clock=Clock()), lambda ledger: sent(ledger, 6, None))
+        done = copy(file, dsn)
+        assert (done.exit_code, said in done.stderr) == (2, True)
+        assert connection.execute("SELECT count(*) FROM skycore.messages").fetchone() == (6,)
+
+
+def test_only_a_ledger_is_copied(tmp_path: Path, dsn: str) -> None:
+    """A file that is missing, or of something else, is refused and not made."""
+    other = tmp_path / "other.db"
+    assert "there is no such ledger" in copy(other, dsn).stderr
+    assert not other.exists()
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE a (b)")
+    assert "database of something else" in copy(other, dsn).stderr
+
+
+def test_a_ledger_in_use_is_not_copied(file: Path, dsn: str) -> None:
+    """Who still sends from the file keeps it."""
+
+    async def meanwhile(_ledger: Ledger) -> Result:
+        return await anyio.to_thread.run_sync(copy, file, dsn)
+
+    done = asked(SQLiteLedger(file), meanwhile)
+    assert (done.exit_code, "is in use" in done.stderr) == (2, True)

@@ -1,0 +1,827 @@
+"""A ledger that many processes keep in one PostgreSQL: what each does to the others.
+
+What it has in common with every ledger is in the contract suite.  Here two
+ledgers share a database, holders die and come back, and connections are cut by
+the server.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import attrs
+import psycopg
+import pytest
+from anyio.to_thread import run_sync
+
+from benchmarks.postgres import running
+from skycore_async import (
+    KeyConflict,
+    LedgerError,
+    MessageState,
+    NotSent,
+    PostgresLedger,
+    RecipientOptedOut,
+    SkycoreClient,
+)
+from skycore_async.campaigns.chunks import finish, take
+from skycore_async.ledger.commands import LedgerCommand, attempt_of
+from skycore_async.ledger.group_commit import PendingCommand
+from skycore_async.ledger.postgres.store import PostgresStore, Superseded
+from tests.postgres.test_ledger_contract import (
+    DELIVERED,
+    DOUBT,
+    NOT_SENT,
+    OTHER,
+    SENT,
+    TO,
+    Clock,
+    accepted,
+    intent,
+    notice,
+    said,
+    sent,
+    settle,
+    state_of,
+)
+from tests.support.stub_transport import StubTransport
+from tests.support.stub_transport import accepted as answer_to
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+async def opened(dsn: str) -> AsyncGenerator[Open]:
+    """Open ledgers over one database, as so many processes would."""
+    async with AsyncExitStack() as stack:
+
+        async def opening(**settings: Any) -> PostgresLedger:
+            ledger = PostgresLedger(dsn, **{"clock": Clock(), **settings})
+            return await stack.enter_async_context(ledger)
+
+        yield opening
+
+
+@pytest.fixture
+def sql(dsn: str) -> Iterator[Callable[..., list[Any]]]:
+    """Run a statement beside the ledgers."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+
+        def run(statement: Any, *values: Any) -> list[Any]:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+LATE = "UPDATE skycore.holders SET alive_until = clock_timestamp() - interval '1 second'"
+CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = 'skycore-async' AND pid <> pg_backend_pid()"
+)
+
+
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
+
+
+def begin(key: str = "k", *, attempt: int, to: str = TO) -> LedgerCommand:
+    settings = {"resend_in_doubt": False, "ignore_opt_out": False, "attempt": attempt}
+    return LedgerCommand("begin", (intent(key, to=to),), settings)
+
+
+async def until_one_waits(sql: Any) -> None:
+    """Wait until a transaction waits for another."""
+    for _ in range(1000):
+        if sql(WAITING):
+            return
+        await anyio.sleep(0.002)
+
+
+# Several at once.
+
+
+async def test_a_key_is_begun_by_one_of_many(opened: Open) -> None:
+    """Of many that begin a key at once in two processes one does; all get its outcome."""
+    ledgers = [await opened(), await opened()]
+    answers: list[Any] = []
+
+    async def send(ledger: PostgresLedger) -> None:
+        known = await ledger.begin(intent())
+        if known is None:
+            answers.append(None)
+            await ledger.finish("k", accepted())
+        else:
+            answers.append(known)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(send, ledgers[number % 2])
+    assert sorted(answers, key=bool) == [None, *[accepted()] * 19]
+
+
+async def test_what_another_process_knows_is_known_here(opened: Open) -> None:
+    """Outcomes, receipts, conflicts and opted-out numbers are everybody's."""
+    here, there = await opened(), await opened()
+    await sent(here, "k", accepted())
+    assert await there.lookup(intent()) == accepted()
+    with pytest.raises(KeyConflict):
+        await there.begin(intent(content=b"two"))
+    await there.record(notice(DELIVERED), said("STOP"))
+    assert await state_of(here, "k") is S.DELIVERED
+    assert await here.is_opted_out(TO)
+
+
+async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
+    """A receipt that another process takes in ends the waiting here."""
+    here, there = await opened(), await opened()
+    await sent(here, "k", accepted())
+    arrived: list[MessageState] = []
+
+    async def wait() -> None:
+        arrived.append((await here.wait_for("T", timeout=10)).state)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await there.record(notice(DELIVERED))
+    assert arrived == [S.DELIVERED]
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_who_waits_for_another_process_looks_from_time_to_time(
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, fenced: bool
+) -> None:
+    """A key that is under way elsewhere is no news here: it is asked for, but not all the time."""
+    here, there = await opened(), await opened()
+    view = here.fenced(chunk=chunk(sql), epoch=1) if fenced else here
+    await there.begin(intent())
+    hear, heard = view._hear, list[bool]()
+
+    async def hear_and_finish(news: anyio.Event) -> None:
+        heard.append(news.is_set())
+        await hear(news)
+        await there.finish("k", accepted())
+
+    monkeypatch.setattr(view, "_hear", hear_and_finish)
+    assert await view.begin(intent(), timeout=10) == accepted()
+    assert heard == [False]
+
+
+async def test_a_postback_that_two_receive_at_once_is_stored_once(opened: Open) -> None:
+    """The same bundle taken in many times over at once leaves each notification once."""
+    ledgers = [await opened() for _ in range(4)]
+    await sent(ledgers[0], "k", accepted())
+    bundle = [notice(SENT), notice(DELIVERED, after=5), notice(DELIVERED, "U", to=OTHER)]
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            some = bundle if number % 2 else bundle[::-1]
+            group.start_soon(ledgers[number % 4].record, *some)
+    delivery = await ledgers[0].delivery("T")
+    assert delivery is not None
+    assert (delivery.state, delivery.events) == (S.DELIVERED, (bundle[0], bundle[1]))
+    assert [each async for each in ledgers[0].unplaced()] == [bundle[2]]
+
+
+async def test_a_receipt_and_its_answer_at_once_find_each_other(opened: Open) -> None:
+    """Whichever of two processes writes first, the receipt is in its place in the end."""
+    here, there = await opened(), await opened()
+    keys = [f"k{number}" for number in range(40)]
+    for key in keys:
+        await here.begin(intent(key))
+    async with anyio.create_task_group() as group:
+        for key in keys:
+            group.start_soon(here.finish, key, accepted(f"T-{key}"))
+            group.start_soon(there.record, notice(DELIVERED, f"T-{key}"))
+    assert {delivery.state async for delivery in here.deliveries()} == {S.DELIVERED}
+    assert (await here.summary()).unplaced == 0
+
+
+async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
+    """Whichever of two processes writes first, the doubt is settled in the end."""
+    here, there = await opened(), await opened()
+    numbers = [f"1555000{number:04}" for number in range(40)]
+    for number in numbers:
+        await here.begin(intent(number, to=number))
+    async with anyio.create_task_group() as group:
+        for number in numbers:
+            group.start_soon(here.finish, number, DOUBT)
+            group.start_soon(there.record, notice(DELIVERED, f"T{number}", to=number))
+    assert {delivery.state async for delivery in here.deliveries()} == {S.DELIVERED}
+
+
+async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -> None:
+    """A doubt that is written while its receipt is not committed yet waits for it, and settles."""
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        first, second = (
+            PostgresStore(connection, holder=1, clock=Clock()) for connection in (one, two)
+        )
+        first.take([PendingCommand(begin(attempt=1))])
+        one.commit()
+        first.take([PendingCommand(LedgerCommand("record", ((notice(DELIVERED),),)))])
+
+        def finish() -> None:
+            second.take([PendingCommand(LedgerCommand("finish", ("k", DOUBT), {"attempt": 1}))])
+            two.commit()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, finish)
+            await until_one_waits(sql)
+            one.commit()
+    assert sql("SELECT state, settled_by FROM skycore.messages") == [("delivered", "postback")]
+
+
+async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one(
+    dsn: str, sql: Any
+) -> None:
+    """An intent that was refused for its number stays refused: only a row that is there counts."""
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        first, second = (
+            PostgresStore(connection, holder=1, clock=Clock()) for connection in (one, two)
+        )
+        second.mark(TO, out=True)
+        two.commit()
+        second.take([PendingCommand(begin("other", attempt=1, to=OTHER))])
+        refused = PendingCommand(begin(attempt=2))
+
+        def write() -> None:
+            # It has seen that the number is out when it waits for the other's intent.
+            first.take([refused, PendingCommand(begin("other", attempt=3, to=OTHER))])
+            one.commit()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, write)
+            await until_one_waits(sql)
+            sql("UPDATE skycore.opt_outs SET out = false")
+            two.commit()
+    assert isinstance(refused.error, RecipientOptedOut)
+    assert sql("SELECT key FROM skycore.messages") == [("other",)]
+
+
+async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
+    opened: Open, sql: Any
+) -> None:
+    """A doubt and its receipt that are there side by side meet when a ledger is opened."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    await ledger.record(notice(DELIVERED))
+    sql("UPDATE skycore.messages SET state = 'in_doubt'")
+    await opened()
+    assert await state_of(ledger, "k") is S.DELIVERED
+
+
+async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
+    """One that names another attempt of the same holder changes nothing."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        store = PostgresStore(connection, holder=1, clock=Clock())
+        store.take([PendingCommand(begin(attempt=2))])
+        store.take([PendingCommand(LedgerCommand("finish", ("k", accepted()), {"attempt": 1}))])
+        assert sql("SELECT state FROM skycore.messages") == [("sending",)]
+        store.take([PendingCommand(LedgerCommand("finish", ("k", accepted()), {"attempt": 2}))])
+        assert sql("SELECT state FROM skycore.messages") == [("accepted",)]
+
+
+async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
+    opened: Open, sql: Any
+) -> None:
+    """Taken for in doubt by others, a message under way is not resent by its own process."""
+    late = await opened()
+    await late.begin(intent())
+    sql(LATE)
+    assert await state_of(await opened(), "k") is S.IN_DOUBT
+    answers: list[Any] = []
+
+    async def resend() -> None:
+        answers.append(await late.begin(intent(), resend_in_doubt=True))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(resend)
+        await settle()
+        assert answers == []
+        await late.finish("k", accepted())
+    assert answers == [accepted()]
+
+
+# Holders that die, and that are late.
+
+
+async def test_what_a_dead_holder_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
+    """Whoever opens the ledger next finds it out, and a postback that came settles it."""
+    dead = await opened()
+    await dead.begin(intent())
+    await dead.begin(intent("other", to=OTHER))
+    await (await opened()).record(notice(DELIVERED, to=OTHER))
+    assert await state_of(dead, "k") is S.SENDING
+    sql(LATE)
+    heir = await opened()
+    assert await state_of(heir, "k") is S.IN_DOUBT
+    assert await state_of(heir, "other") is S.DELIVERED
+
+
+async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) -> None:
+    """They see to it while they live, not only when one is opened."""
+    dead = await opened()
+    await dead.begin(intent())
+    alive = await opened(lease=0.05)
+    sql(LATE + " WHERE id = (SELECT holder FROM skycore.messages)")  # noqa: S608 - our own
+    with anyio.fail_after(10):
+        while await state_of(alive, "k") is not S.IN_DOUBT:  # noqa: ASYNC110 - nothing tells of it
+            await anyio.sleep(0.005)
+
+
+async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
+    """What a holder sends for longer than its lease is not taken for in doubt."""
+    ledger = await opened(lease=0.5)
+    await ledger.begin(intent())
+    (first,) = sql("SELECT alive_until FROM skycore.holders")
+    with anyio.fail_after(10):
+        while sql("SELECT alive_until FROM skycore.holders") == [first]:  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.01)
+    await opened()
+    assert await state_of(ledger, "k") is S.SENDING
+
+
+async def test_who_leaves_leaves_nothing_under_way(opened: Open, sql: Any) -> None:
+    """What was begun and not finished when a ledger was closed is in doubt at once."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    await ledger.aclose()
+    assert sql("SELECT * FROM skycore.holders") == []
+    assert await state_of(await opened(), "k") is S.IN_DOUBT
+
+
+async def test_the_outcome_of_one_taken_for_dead_counts(opened: Open, sql: Any) -> None:
+    """It was only late: what it learnt ends the doubt."""
+    late = await opened()
+    await late.begin(intent())
+    sql(LATE)
+    heir = await opened()
+    assert await state_of(heir, "k") is S.IN_DOUBT
+    await late.finish("k", accepted())
+    assert await heir.lookup(intent()) == accepted()
+
+
+async def test_the_outcome_of_an_attempt_is_not_that_of_the_next(opened: Open, sql: Any) -> None:
+    """Sent again on somebody's word, a message has that attempt's outcome and no other's."""
+    late = await opened()
+    await late.begin(intent())
+    sql(LATE)
+    heir = await opened()
+    assert await heir.begin(intent(), resend_in_doubt=True) is None
+    await late.finish("k", attrs.evolve(DOUBT, info="the late one"))
+    assert await state_of(heir, "k") is S.SENDING
+    await heir.finish("k", NOT_SENT)
+    assert await state_of(heir, "k") is S.IN_DOUBT
+
+
+# Fences.
+
+
+def chunk(sql: Any, *keys: str) -> int:
+    """Make a campaign of one chunk, and give the chunk's id."""
+    ((campaign,),) = sql(
+        "INSERT INTO skycore.campaigns (name, state) VALUES ('c', 'running') RETURNING id"
+    )
+    ((id_,),) = sql(
+        "INSERT INTO skycore.chunks (campaign, number, keys, messages, epoch)"
+        " VALUES (%s, 1, %s, %s, 1) RETURNING id",
+        campaign,
+        list(keys),
+        ["{}" for _ in keys],
+    )
+    return int(id_)
+
+
+async def test_within_its_fence_a_message_is_begun(opened: Open, sql: Any) -> None:
+    """A view with the right epoch of a running campaign is a ledger like any other."""
+    ledger = await opened()
+    view = ledger.fenced(chunk=chunk(sql), epoch=1)
+    assert view.is_open
+    await sent(view, "k", accepted())
+    assert await ledger.lookup(intent()) == accepted()
+    await view.aclose()
+    assert ledger.is_open
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE skycore.chunks SET epoch = 2", "it was taken over"),
+        ("UPDATE skycore.campaigns SET state = 'paused'", "its campaign is paused"),
+        ("DELETE FROM skycore.chunks", "it was taken over"),
+    ],
+)
+async def test_outside_its_fence_nothing_is_begun(
+    opened: Open, sql: Any, change: str, why: str
+) -> None:
+    """A zombie's intent is refused and leaves no trace; its neighbour without a fence goes on."""
+    ledger = await opened()
+    view = ledger.fenced(chunk=chunk(sql), epoch=1)
+    await sent(view, "k", accepted())
+    sql(change)
+    refused: list[str] = []
+
+    async def begin() -> None:
+        try:
+            await view.begin(intent("zombie"))
+        except Superseded as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(begin)
+        group.start_soon(ledger.begin, intent("other"))
+    assert [why in said for said in refused] == [True]
+    assert await ledger.delivery(key="zombie") is None
+    assert await state_of(ledger, "other") is S.SENDING
+
+
+async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any) -> None:
+    """It waits for one that is just being written, and has it in doubt with the others."""
+    id_ = chunk(sql, "k")
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
+        step = begin(attempt=1)
+        step.settings["fence"] = (id_, 1)
+        PostgresStore(one, holder=1, clock=Clock()).take([PendingCommand(step)])
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, functools.partial(take, two, id_, holder="h", lease=9))
+            await until_one_waits(sql)
+            one.commit()
+    assert sql("SELECT state FROM skycore.messages") == [("in_doubt",)]
+    assert sql("SELECT epoch FROM skycore.chunks") == [(2,)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
+    dsn: str, sql: Any, *, is_first: bool
+) -> None:
+    """Whichever of the two writes first, the chunk is to be looked at again in the end."""
+    id_ = chunk(sql, "k")
+    step = begin(attempt=1)
+    step.settings["fence"] = (id_, 1)
+    late = PendingCommand(LedgerCommand("finish", ("k", NOT_SENT), attempt_of(step)))
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        store = PostgresStore(one, holder=1, clock=Clock())
+        store.take([PendingCommand(step)])
+        one.commit()
+        heir = take(two, id_, holder="h", lease=9)
+        two.commit()
+        assert heir is not None
+
+        def write() -> None:
+            store.take([late])
+            one.commit()
+
+        def done() -> None:
+            finish(two, heir, left_out={}, pause=0)
+            two.commit()
+
+        async with anyio.create_task_group() as group:
+            if is_first:
+                store.take([late])
+                group.start_soon(run_sync, done)
+                await until_one_waits(sql)
+                one.commit()
+            else:
+                finish(two, heir, left_out={}, pause=0)
+                group.start_soon(run_sync, write)
+                await until_one_waits(sql)
+                two.commit()
+    assert sql("SELECT state FROM skycore.messages") == [("not_sent",)]
+    assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
+
+
+async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(opened: Open, sql: Any) -> None:
+    """What comes of a message that was begun under a fence is told to the chunk it is of."""
+    ledger = await opened()
+    id_ = chunk(sql, "k")
+    await ledger.fenced(chunk=id_, epoch=1).begin(intent())
+    sql("UPDATE skycore.chunks SET state = 'done'")
+    await ledger.finish("k", NOT_SENT)
+    assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
+
+
+# Lost connections.
+
+
+async def test_a_lost_connection_is_made_again(opened: Open, sql: Any) -> None:
+    """What is written when the server has cut the connection is written all the same."""
+    ledger = await opened()
+    for number in range(5):
+        sql(CUT)
+        await sent(ledger, f"k{number}", accepted(f"T{number}"))
+        sql(CUT)
+        await ledger.record(notice(DELIVERED, f"T{number}"))
+    assert (await ledger.summary()).states == {S.DELIVERED: 5}
+
+
+async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that were written before the connection broke are told as written."""
+    ledger = await opened()
+    transact = ledger._transact
+    cuts: list[str] = []
+
+    def written_and_cut(connection: Any, group: Any) -> set[str]:
+        touched: set[str] = transact(connection, group)
+        if len(cuts) < 1:
+            cuts.append("cut")
+            connection.close()
+            raise psycopg.OperationalError("the connection was lost")
+        return touched
+
+    steps: list[Callable[[], Awaitable[None]]] = [
+        lambda: ledger.begin(intent()),
+        lambda: ledger.finish("k", accepted()),
+        lambda: ledger.record(notice(DELIVERED)),
+        lambda: ledger.record(notice(DELIVERED)),
+    ]
+    for step in steps:
+        cuts.clear()
+        monkeypatch.setattr(ledger, "_transact", written_and_cut)
+        await step()
+        assert cuts == ["cut"]
+    delivery = await ledger.delivery("T")
+    assert delivery is not None
+    assert (delivery.state, len(delivery.events)) == (S.DELIVERED, 1)
+
+
+async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was told that it is not sent, and may send it as soon as that is written."""
+    ledger = await opened(patience=0, lease=0.1)
+    transact, connect = ledger._transact, ledger._database.connect
+
+    def gone() -> Any:
+        raise psycopg.OperationalError("the server is gone")
+
+    def written_and_gone(connection: Any, group: Any) -> set[str]:
+        touched: set[str] = transact(connection, group)
+        if all(waiting.step.name != "begin" for waiting in group):
+            return touched
+        monkeypatch.setattr(ledger._database, "connect", gone)
+        connection.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(ledger, "_transact", written_and_gone)
+    with pytest.raises(LedgerError, match="was lost"):
+        await ledger.begin(intent())
+    monkeypatch.setattr(ledger, "_transact", transact)
+    monkeypatch.setattr(ledger._database, "connect", connect)
+    assert await ledger.begin(intent(), timeout=10) is None
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_what_a_lost_transaction_found_is_forgotten(
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is what the last try found: a message that it began is to be sent."""
+    here, there = await opened(), await opened()
+    await there.begin(intent())
+    await there.finish("k", DOUBT)
+    transact, tries = here._transact, iter(["lost"])
+
+    def losing(connection: Any, group: Any) -> set[str]:
+        touched: set[str] = transact(connection, group)
+        for waiting in group:
+            if waiting.step.name == "begin" and next(tries, None):
+                sql("UPDATE skycore.messages SET state = 'not_sent'")
+                raise psycopg.errors.DeadlockDetected("deadlock detected")
+        return touched
+
+    monkeypatch.setattr(here, "_transact", losing)
+    assert await here.begin(intent()) is None
+    await here.finish("k", accepted())
+    assert await state_of(there, "k") is S.ACCEPTED
+
+
+async def test_collisions_are_tried_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadlock that the database found costs a repetition; one without an end is an error."""
+    ledger = await opened()
+    transact, left = ledger._transact, [3]
+
+    def colliding(connection: Any, group: Any) -> set[str]:
+        if left[0]:
+            left[0] -= 1
+            raise psycopg.errors.DeadlockDetected("deadlock detected")
+        touched: set[str] = transact(connection, group)
+        return touched
+
+    monkeypatch.setattr(ledger, "_transact", colliding)
+    await ledger.begin(intent())
+    assert left == [0]
+    left[0] = 1000
+    with pytest.raises(LedgerError, match="could not be written: deadlock detected"):
+        await ledger.finish("k", accepted())
+    left[0] = 0
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> None:
+    """While it is down nothing is begun, and what was being written is written when it is up."""
+    with running() as server:
+        async with PostgresLedger(server.dsn(), clock=Clock(), patience=0) as ledger:
+            await ledger.begin(intent())
+            gone = PostgresLedger(server.dsn(), clock=Clock(), patience=0)
+            await gone.open()
+            await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost"):
+                await gone.summary()
+            await gone.aclose()
+            with pytest.raises(LedgerError, match="was lost, and cannot be reached again"):
+                await ledger.finish("k", accepted())
+            with pytest.raises(LedgerError, match="cannot be reached"):
+                await ledger.begin(intent("other"))
+            await run_sync(server.start)
+            await ledger.finish("k", accepted())
+            assert await state_of(ledger, "k") is S.ACCEPTED
+            assert await ledger.delivery(key="other") is None
+
+
+async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> None:
+    """Its caller is told, and need do nothing: it is there once the server is."""
+    with running() as server:
+        dsn = server.dsn()
+        async with PostgresLedger(dsn, clock=Clock(), patience=0, lease=0.1) as ledger:
+            await ledger.begin(intent())
+            await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost"):
+                await ledger.finish("k", accepted())
+            await run_sync(server.start)
+            with anyio.fail_after(10):
+                while await state_of(ledger, "k") is not S.ACCEPTED:  # noqa: ASYNC110 - as above
+                    await anyio.sleep(0.01)
+
+
+async def test_closing_writes_what_was_not_written_before() -> None:
+    """An outcome that waits for the server is not left for those that come later."""
+    with running() as server:
+        dsn = server.dsn()
+        async with PostgresLedger(dsn, clock=Clock(), patience=0) as ledger:
+            await ledger.begin(intent())
+            await run_sync(server.stop, "immediate")
+            with pytest.raises(LedgerError, match="was lost"):
+                await ledger.finish("k", accepted())
+            await run_sync(server.start)
+        async with PostgresLedger(dsn, clock=Clock()) as ledger:
+            assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_an_outcome_that_the_ledger_keeps_is_not_written_by_its_client_too(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by both, it would be taken for that of an attempt that another client began."""
+    ledger = await opened()
+    transport = StubTransport()
+    settings: dict[str, Any] = {
+        "api_key": "a key",
+        "from_": "60856",
+        "max_attempts": 1,
+        "transport": transport,
+    }
+
+    def lost(*_: object) -> set[str]:
+        raise LedgerError("the database was lost")
+
+    def unreachable(_to: str) -> NotSent:
+        monkeypatch.setattr(ledger, "_transact", lost)
+        return NotSent("no connection")
+
+    async def are_sent(count: int) -> None:
+        while len(transport.sent) < count:  # noqa: ASYNC110 - no event says so
+            await anyio.sleep(0.01)
+
+    async with (
+        SkycoreClient(ledger=ledger, **settings) as first,
+        SkycoreClient(ledger=ledger, **settings) as second,
+        anyio.create_task_group() as group,
+    ):
+        transport.answer = unreachable
+        with pytest.raises(NotSent):
+            await first.send_sms(to=TO, text="Hello", key="k")
+        monkeypatch.undo()
+        (late,) = ledger._unwritten.values()
+        await ledger.take(late)
+        transport.answer, transport.held = answer_to, anyio.Event()
+        with anyio.fail_after(10):
+            group.start_soon(lambda: second.send_sms(to=TO, text="Hello", key="k"))
+            await are_sent(2)
+            group.start_soon(lambda: first.send_sms(to=OTHER, text="Hello"))
+            await are_sent(3)
+        transport.held.set()
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by another task first, and its key begun again, it changes nothing any more."""
+    ledger = await opened()
+    transact = ledger._transact
+
+    def broken(*_: object) -> set[str]:
+        raise LedgerError("the database was lost")
+
+    await ledger.begin(intent())
+    monkeypatch.setattr(ledger, "_transact", broken)
+    with pytest.raises(LedgerError, match="was lost"):
+        await ledger.finish("k", NOT_SENT)
+    (late,) = ledger._unwritten.values()
+    monkeypatch.setattr(ledger, "_transact", transact)
+    await ledger.finish("k", NOT_SENT)
+    assert await ledger.begin(intent()) is None
+    await ledger.take(late)
+    assert await state_of(ledger, "k") is S.SENDING
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_who_writes_while_the_server_restarts_waits() -> None:
+    """Within its patience a ledger goes on as if nothing had been."""
+    with running() as server:
+        waits: list[float] = []
+
+        def start(seconds: float) -> None:
+            waits.append(seconds)
+            server.start()
+
+        dsn = server.dsn()
+        async with PostgresLedger(dsn, clock=Clock(), patience=30, sleep=start) as ledger:
+            await run_sync(server.stop, "immediate")
+            await sent(ledger, "k", accepted())
+            assert waits
+            assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_a_step_that_the_server_breaks_off_is_its_callers_error(dsn: str, sql: Any) -> None:
+    """The connection is as good as before, and the error says what it was."""
+    impatient = f"{dsn}&options=-c%20statement_timeout%3D50"
+    async with PostgresLedger(impatient, clock=Clock()) as ledger:
+        await sent(ledger, "k", accepted())
+        with psycopg.connect(dsn) as locking:
+            locking.execute("LOCK TABLE skycore.opt_outs")
+            with pytest.raises(LedgerError, match="canceling statement due to statement timeout"):
+                await ledger.opt_out(TO)
+        await ledger.opt_out(TO)
+    assert sql("SELECT out FROM skycore.opt_outs") == [(True,)]
+
+
+# What is said where it cannot be used.
+
+
+async def test_it_must_be_open(dsn: str) -> None:
+    """Before and after, a call says what to do; opening again does nothing."""
+    ledger = PostgresLedger(dsn)
+    with pytest.raises(LedgerError, match=r"is not open: use `async with`"):
+        await ledger.summary()
+    await ledger.aclose()
+    assert not ledger.is_open
+    async with ledger:
+        await ledger.open()
+        assert ledger.is_open
+    with pytest.raises(RuntimeError, match="closed"):
+        await ledger.summary()
+    with pytest.raises(RuntimeError, match="closed"):
+        await ledger.open()
+
+
+async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) -> None:
+    """A key with a NUL is refused in words, and costs its neighbours nothing."""
+    ledger = await opened()
+    refused: list[str] = []
+
+    async def begin() -> None:
+        try:
+            await ledger.begin(intent("\0"))
+        except LedgerError as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ledger.begin, intent())
+        group.start_soon(begin)
+    assert len(refused) == 1
+    assert "could not be written: invalid byte sequence" in refused[0]
+    assert await state_of(ledger, "k") is S.SENDING
+
+
+async def test_no_holder_without_the_right_to_write(dsn: str, sql: Any) -> None:
+    """A user who may not write is told so when the ledger is opened."""
+    sql("CREATE ROLE reader LOGIN")
+    try:
+        sql("GRANT USAGE ON SCHEMA skycore TO reader")
+        sql("GRANT SELECT ON ALL TABLES IN SCHEMA skycore TO reader")
+        ledger = PostgresLedger(dsn.replace("postgres:", "reader:"))
+        with pytest.raises(LedgerError, match="permission denied for table holders"):
+            await ledger.open()
+    finally:
+        sql("DROP OWNED BY reader")
+        sql("DROP ROLE reader")

@@ -1,0 +1,1001 @@
+"""What every ledger does, whatever it keeps things in: one suite over all of them.
+
+Strategy: a clock that stands still, answers and postbacks made by hand, and no
+client.  Examples first; then a state machine that does anything in any order
+and compares with a few dicts, and a property over every order of one message's
+notifications.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count, permutations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import attrs
+import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from benchmarks import postgres
+from skycore_async import MemoryLedger, PostgresLedger, SQLiteLedger
+from skycore_async.codes import FailureReason
+from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
+from skycore_async.ledger.commands import BaseLedger
+from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
+from skycore_async.notifications import DeliveryReceipt, Notification, SentNotification
+from skycore_async.postbacks import parse_postback
+from tests.support.wire_cases import CASES
+
+pytestmark = pytest.mark.anyio
+
+TO, OTHER = "15551234888", "15559876543"
+NOON = 1_700_000_000.0
+
+S = MessageState
+
+
+class Clock:
+    """Seconds since 1970, which pass where a test lets them."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# Each makes a ledger; `ends` says whether one opened later at the same place knows what it knew.
+class Kind(NamedTuple):
+    make: Callable[[Path, Clock], Any]
+    is_durable: bool
+
+
+LEDGERS = {
+    "memory": Kind(lambda _place, clock: MemoryLedger(clock=clock), is_durable=False),
+    "sqlite": Kind(
+        lambda place, clock: SQLiteLedger(place / "ledger.db", clock=clock), is_durable=True
+    ),
+    "postgres": Kind(
+        lambda place, clock: PostgresLedger(postgres.at(place), clock=clock), is_durable=True
+    ),
+}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=LEDGERS)
+async def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> AsyncGenerator[Ledger]:
+    async with LEDGERS[request.param].make(tmp_path, clock) as opened:
+        yield opened
+
+
+def intent(
+    key: str = "k", content: bytes = b"one", to: str = TO, from_: str | None = "60856"
+) -> SendIntent:
+    return SendIntent(key=key, content=content, to=to, from_=from_, started_at=NOON)
+
+
+def accepted(tracking_id: str = "T") -> Submission:
+    return Submission(
+        state=S.ACCEPTED, tracking_id=tracking_id, raw={"TRACKINGID": tracking_id, "N": {"#": "1"}}
+    )
+
+
+NOT_SENT = Submission(state=S.NOT_SENT, info="refused")
+REJECTED = Submission(state=S.REJECTED, code="E621", info="no such number")
+BLOCKED = Submission(state=S.REJECTED, code="E114", info="blocked")
+DOUBT = Submission(state=S.IN_DOUBT, code="E503", info="read timeout", http_status=200)
+
+SENT = ("N201", "Message Sent")
+DELIVERED = ("N202", "Message Sent/Delivered")
+EXPIRED = ("E202", "Message Sent/Expired")
+ODD = ("N202", "Message Sent/Whatever")
+
+
+def notice(
+    what: tuple[str, str] = SENT,
+    tracking_id: str = "T",
+    *,
+    to: str = TO,
+    from_: str | None = "60856",
+    after: float = 1,
+) -> Notification:
+    """Make the notification that says so, `after` seconds after noon."""
+    code, status = what
+    sender = f"<FROM>{from_}</FROM>" if from_ else ""
+    (made,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>{code}</CODE>{sender}<TO>{to}</TO>"
+        f"<TRACKINGID>{tracking_id}</TRACKINGID><STATUS>{status}</STATUS>"
+        f"<TIMESTAMP>{_iso(after)}</TIMESTAMP></POSTBACK>"
+    )
+    return made
+
+
+def said(text: str, *, after: float = 1, from_: str = TO) -> Notification:
+    """Make the notification of an SMS from a handset."""
+    (made,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{from_}</FROM><TO>60856</TO>"
+        f"<TEXT>{text}</TEXT><RECEIVED>{_iso(after)}</RECEIVED></POSTBACK>"
+    )
+    return made
+
+
+def _iso(after: float) -> str:
+    return (datetime.fromtimestamp(NOON, UTC) + timedelta(seconds=after)).isoformat()
+
+
+async def sent(ledger: Ledger, key: str, submission: Submission, **fields: Any) -> None:
+    """Begin and finish a message."""
+    assert await ledger.begin(intent(key, **fields)) is None
+    await ledger.finish(key, submission)
+
+
+async def state_of(ledger: Ledger, key: str) -> MessageState | None:
+    delivery = await ledger.delivery(key=key)
+    return None if delivery is None else delivery.state
+
+
+async def until(so: Callable[[], bool]) -> None:
+    while not so():  # noqa: ASYNC110 - nothing tells of it
+        await anyio.sleep(0.001)
+
+
+async def settle() -> None:
+    """Let every task come as far as it can, also those whose step is in a thread."""
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+
+
+# Sending.
+
+
+async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) -> None:
+    """Nothing came of it before; while it is under way, nothing is known of it either."""
+    assert await ledger.lookup(intent()) is None
+    assert await ledger.delivery(key="k") is None
+    assert await ledger.begin(intent()) is None
+    assert await ledger.lookup(intent()) is None
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert attrs.asdict(delivery, recurse=False) == {
+        "key": "k",
+        "tracking_id": None,
+        "to": TO,
+        "from_": "60856",
+        "state": S.SENDING,
+        "reason": None,
+        "events": (),
+        "settled_by": None,
+        "began": datetime.fromtimestamp(NOON, UTC),
+        "code": None,
+        "info": None,
+    }
+
+
+@pytest.mark.parametrize("submission", [accepted(), REJECTED, DOUBT], ids=lambda s: s.state)
+async def test_what_came_of_a_message_is_given_instead_of_beginning_it(
+    ledger: Ledger, submission: Submission
+) -> None:
+    """The whole of it comes back, as often as it is asked for."""
+    await sent(ledger, "k", submission)
+    for _ in range(2):
+        assert await ledger.lookup(intent()) == submission
+        assert await ledger.begin(intent()) == submission
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.state, delivery.tracking_id, delivery.code, delivery.info) == (
+        submission.state,
+        submission.tracking_id,
+        submission.code,
+        submission.info,
+    )
+
+
+async def test_what_was_not_sent_is_begun_again(ledger: Ledger) -> None:
+    """It may be as often as it takes, and the last time it was begun is the one that counts."""
+    await sent(ledger, "k", NOT_SENT)
+    assert await ledger.lookup(intent()) is None
+    assert await ledger.begin(attrs.evolve(intent(), started_at=NOON + 60)) is None
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.state, delivery.info) == (S.SENDING, None)
+    assert delivery.began == datetime.fromtimestamp(NOON + 60, UTC)
+    await ledger.finish("k", accepted())
+    assert await ledger.begin(intent()) == accepted()
+
+
+USUAL = {"STATUS": "Success", "TRACKINGID": "T", "TO": TO}
+ANSWERS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "empty": {},
+    "usual": USUAL,
+    "another number": {**USUAL, "TO": "5551234888"},
+    "no digits": {**USUAL, "TO": '"'},
+    "no number": {**USUAL, "TO": {"@x": "1", "#text": TO}},
+    "half a number": {"STATUS": "Success", "TRACKINGID": "T"},
+    "more": {**USUAL, "NOTE": "x"},
+    "another word": {**USUAL, "STATUS": "SUCCESS"},
+    "another tracking id": {**USUAL, "TRACKINGID": " T "},
+}
+
+
+@pytest.mark.parametrize("raw", ANSWERS.values(), ids=ANSWERS)
+async def test_an_answer_is_given_again_as_it_came(
+    ledger: Ledger, raw: dict[str, Any] | None
+) -> None:
+    """Whether the answer is the usual one, of which less is kept, or any other."""
+    submission = Submission(state=S.ACCEPTED, tracking_id="T", raw=raw)
+    await sent(ledger, "k", submission)
+    known = await ledger.lookup(intent())
+    assert known == submission
+    assert known is not None
+    assert known.raw == raw
+
+
+@pytest.mark.parametrize("submission", [None, NOT_SENT, accepted(), REJECTED, DOUBT])
+async def test_a_key_with_other_content_is_refused(
+    ledger: Ledger, submission: Submission | None
+) -> None:
+    """In whatever state it is, also while it is under way, and nothing changes."""
+    await ledger.begin(intent())
+    if submission is not None:
+        await ledger.finish("k", submission)
+    before = await ledger.delivery(key="k")
+    for ask in (ledger.lookup, ledger.begin):
+        with pytest.raises(KeyConflict, match="'k'"):
+            await ask(intent(content=b"two"), resend_in_doubt=True)
+    assert await ledger.delivery(key="k") == before
+
+
+async def test_many_are_recalled_at_once(ledger: BaseLedger) -> None:
+    """What is done comes back by its key; what is to be judged by itself does not."""
+    await sent(ledger, "done", accepted("T"))
+    await sent(ledger, "doubt", DOUBT)
+    await sent(ledger, "free", NOT_SENT)
+    await ledger.begin(intent("under way"))
+    asked = [intent(key) for key in ("done", "doubt", "free", "under way", "new")]
+    asked.append(intent("other", content=b"two"))
+    await sent(ledger, "other", accepted("U"))
+    assert await ledger.lookup_many(asked) == {"done": accepted("T"), "doubt": DOUBT}
+    assert await ledger.lookup_many(asked, resend_in_doubt=True) == {"done": accepted("T")}
+    assert await ledger.lookup_many([]) == {}
+
+
+async def test_a_doubt_is_not_ended_by_finishing_again(ledger: Ledger) -> None:
+    """An outcome that nobody waited for is not that of a later attempt."""
+    await sent(ledger, "k", DOUBT)
+    await ledger.finish("k", accepted("U"))
+    assert await state_of(ledger, "k") is S.IN_DOUBT
+
+
+async def test_finishing_again_changes_nothing(ledger: Ledger) -> None:
+    """The first outcome of a submission is the outcome, and takes no receipts of another."""
+    await sent(ledger, "k", accepted("T"))
+    await ledger.record(notice(DELIVERED, "U"))
+    await ledger.finish("k", accepted("U"))
+    await ledger.finish("k", DOUBT)
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.state, delivery.tracking_id) == (S.ACCEPTED, "T")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(accepted(), accepted()), (REJECTED, REJECTED), (DOUBT, DOUBT), (NOT_SENT, None)],
+    ids=["accepted", "rejected", "in doubt", "not sent"],
+)
+async def test_one_of_two_tasks_begins_and_the_other_gets_its_outcome(
+    ledger: Ledger, first: Submission, second: Submission | None
+) -> None:
+    """The second waits; where the first was not sent, it begins."""
+    answers: list[Submission | None] = []
+
+    async def begin() -> None:
+        answers.append(await ledger.begin(intent()))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(begin)
+            group.start_soon(begin)
+            await until(lambda: bool(answers))
+            await settle()
+            assert answers == [None]
+            await ledger.finish("k", first)
+    assert answers == [None, second]
+    assert await state_of(ledger, "k") is (S.SENDING if second is None else second.state)
+
+
+async def test_a_key_that_stays_under_way_is_waited_for_only_so_long(ledger: Ledger) -> None:
+    """Then it is a TimeoutError, and nothing has changed; a key that is free needs no time."""
+    assert await ledger.begin(intent(), timeout=0) is None
+    with pytest.raises(TimeoutError):
+        await ledger.begin(intent(), timeout=0.01)
+    assert await state_of(ledger, "k") is S.SENDING
+    await ledger.finish("k", accepted())
+    assert await ledger.begin(intent(), timeout=0) == accepted()
+
+
+@pytest.mark.parametrize("checkpoints", range(8))
+async def test_who_is_cancelled_has_begun_nothing(ledger: Ledger, checkpoints: int) -> None:
+    """At whatever moment that is, another can begin the message, and need not wait for long."""
+    given: list[Submission | None] = []
+
+    async def begin() -> None:
+        given.append(await ledger.begin(intent()))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(begin)
+        for _ in range(checkpoints):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    with anyio.fail_after(5):
+        if not given:
+            await begin()
+    assert given == [None]
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_doubt_is_resent_on_the_word_and_never_twice_at_once(ledger: Ledger) -> None:
+    """Of two with the word one begins; the other gets what came of it, be it doubt again."""
+    await sent(ledger, "k", DOUBT)
+    assert await ledger.lookup(intent(), resend_in_doubt=True) is None
+    again = attrs.evolve(DOUBT, info="once more")
+    answers: list[Submission | None] = []
+
+    async def begin() -> None:
+        answers.append(await ledger.begin(intent(), resend_in_doubt=True))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(begin)
+            await until(lambda: bool(answers))
+            await settle()
+            assert answers == [None]
+            await ledger.finish("k", again)
+    assert answers == [None, again, again]
+
+
+@pytest.mark.parametrize("second", [NOT_SENT, BLOCKED, DOUBT], ids=lambda s: s.state)
+async def test_a_second_attempt_that_was_not_accepted_leaves_the_first_in_doubt(
+    ledger: Ledger, second: Submission
+) -> None:
+    """It proves nothing of the first, whose answer STOP may be; a postback may settle it."""
+    await sent(ledger, "k", DOUBT)
+    assert await ledger.begin(intent(), resend_in_doubt=True) is None
+    await ledger.finish("k", second)
+    assert await begun(ledger, "k") == attrs.evolve(second, state=S.IN_DOUBT)
+    await ledger.record(notice(DELIVERED))
+    assert await state_of(ledger, "k") is S.DELIVERED
+
+
+async def begun(ledger: Ledger, key: str) -> Submission:
+    """Give what came of a message that must not be begun."""
+    known = await ledger.begin(intent(key))
+    assert known is not None
+    return known
+
+
+# Postbacks.
+
+
+@pytest.mark.parametrize("early", range(4))
+async def test_notifications_early_late_and_repeated(ledger: Ledger, early: int) -> None:
+    """What comes before the response waits for it; the end is the same, and in order of time."""
+    notices = [notice(DELIVERED, after=9), notice(SENT, after=2), notice(DELIVERED, after=9)]
+    await ledger.begin(intent())
+    await ledger.record(*notices[:early])
+    assert await state_of(ledger, "k") is S.SENDING
+    await ledger.finish("k", accepted())
+    for late in notices[early:]:
+        await ledger.record(late)
+    await ledger.record(*notices, *notices)
+    for delivery in (await ledger.delivery("T"), await ledger.delivery(key="k")):
+        assert delivery is not None
+        assert (delivery.key, delivery.state, delivery.settled_by) == ("k", S.DELIVERED, None)
+        assert delivery.events == (notices[1], notices[0])
+    assert [each async for each in ledger.unplaced()] == []
+    assert await begun(ledger, "k") == attrs.evolve(accepted(), state=S.DELIVERED)
+
+
+async def test_states_go_on_from_accepted(ledger: Ledger) -> None:
+    """Sent, then failed with its reason; what comes after that changes no state."""
+    await sent(ledger, "k", accepted())
+    for what, after, state, reason in (
+        (ODD, 1, S.ACCEPTED, None),
+        (SENT, 2, S.SENT, None),
+        (EXPIRED, 3, S.FAILED, FailureReason.EXPIRED),
+        (DELIVERED, 4, S.FAILED, FailureReason.EXPIRED),
+    ):
+        await ledger.record(notice(what, after=after))
+        delivery = await ledger.delivery("T")
+        assert delivery is not None
+        assert (delivery.state, delivery.reason) == (state, reason)
+        assert len(delivery.events) == after
+
+
+async def test_a_bundle_is_all_or_nothing(ledger: Ledger) -> None:
+    """One that cannot be kept leaves none of its neighbours."""
+    await sent(ledger, "k", accepted())
+    cannot_be_kept = SentNotification(tracking_id="T", to=TO, raw={"x": object()})
+    with pytest.raises(TypeError):
+        await ledger.record(notice(DELIVERED), said("STOP"), cannot_be_kept)
+    delivery = await ledger.delivery("T")
+    assert delivery is not None
+    assert (delivery.state, delivery.events) == (S.ACCEPTED, ())
+    assert not await ledger.is_opted_out(TO)
+    await ledger.record(*(notice(DELIVERED, f"U{number}") for number in range(299)), notice())
+    assert (await ledger.summary()).unplaced == 299
+    assert await state_of(ledger, "k") is S.SENT
+    await ledger.record()
+
+
+async def test_what_is_about_no_message_is_kept_and_listed(ledger: Ledger) -> None:
+    """Every notification of the wire comes back as it was, once, and never costs a message."""
+    kept: dict[Any, Notification] = {}
+    for case in CASES:
+        notifications = parse_postback(case.document)
+        await ledger.record(*notifications)
+        for each in notifications:
+            if isinstance(each, SentNotification | DeliveryReceipt):
+                kept.setdefault((each.id, each.code) if each.id else repr(each.raw), each)
+    assert [each async for each in ledger.unplaced()] == [*kept.values()]
+    assert (await ledger.summary()).unplaced == len(kept)
+    assert (await ledger.summary()).total == 0
+
+
+async def test_more_than_a_page_is_listed_whole(ledger: Ledger) -> None:
+    """Messages in the order of their intents, by state or all; notifications as they came."""
+    keys = [f"k{number}" for number in range(501)]
+    async with anyio.create_task_group() as group:
+        for key in keys:
+            group.start_soon(ledger.begin, intent(key))
+    order = [delivery.key async for delivery in ledger.deliveries()]
+    assert sorted(order) == sorted(keys)
+    async with anyio.create_task_group() as group:
+        for number, key in enumerate(keys[:-1]):
+            group.start_soon(ledger.finish, key, accepted(f"T{number}"))
+    assert [delivery.key async for delivery in ledger.deliveries()] == order
+    accepted_ones = [delivery.key async for delivery in ledger.deliveries(S.ACCEPTED)]
+    assert accepted_ones == [key for key in order if key != keys[-1]]
+    assert [delivery.key async for delivery in ledger.deliveries(S.SENDING)] == keys[-1:]
+    assert [delivery.key async for delivery in ledger.deliveries(S.FAILED)] == []
+    strays = [notice(SENT, f"U{number}", to=OTHER) for number in range(1001)]
+    await ledger.record(*strays)
+    assert [each async for each in ledger.unplaced()] == strays
+
+
+@pytest.mark.parametrize("name", ["tracking id", "key"])
+@pytest.mark.parametrize("when", ["before", "while waiting", "before the response"])
+async def test_waiting_ends_with_the_last_word(ledger: Ledger, name: str, when: str) -> None:
+    """Whenever it comes, and by either name; one that is not final does not end it."""
+    await ledger.begin(intent())
+    arrived: list[MessageState] = []
+
+    async def wait() -> None:
+        by = {"tracking id": {"tracking_id": "T"}, "key": {"key": "k"}}[name]
+        arrived.append((await ledger.wait_for(**by, timeout=5)).state)
+
+    if when == "before":
+        await ledger.finish("k", accepted())
+        await ledger.record(notice(DELIVERED))
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        if when == "while waiting":
+            await ledger.finish("k", accepted())
+            await ledger.record(notice(SENT))
+            await settle()
+            assert arrived == []
+            await ledger.record(notice(DELIVERED))
+        elif when == "before the response":
+            await ledger.record(notice(DELIVERED))
+            await settle()
+            assert arrived == []
+            await ledger.finish("k", accepted())
+    assert arrived == [S.DELIVERED]
+
+
+async def test_waiting_ends_with_its_time(ledger: Ledger) -> None:
+    """No last word by then is a TimeoutError, of a message and of what is unknown."""
+    await sent(ledger, "k", accepted())
+    for by in ({"tracking_id": "T"}, {"key": "k"}, {"key": "unknown"}):
+        with pytest.raises(TimeoutError):
+            await ledger.wait_for(**by, timeout=0.001)
+
+
+@pytest.mark.parametrize("names", [{}, {"tracking_id": "T", "key": "k"}])
+async def test_one_name_is_asked_for(ledger: Ledger, names: dict[str, str]) -> None:
+    """Neither a tracking id nor a key, or both, is a mistake."""
+    with pytest.raises(TypeError, match="not both"):
+        await ledger.delivery(**names)
+    with pytest.raises(TypeError, match="not both"):
+        await ledger.wait_for(**names, timeout=1)
+    assert await ledger.delivery("unknown") is None
+
+
+async def test_the_summary_counts_what_there_is(ledger: Ledger) -> None:
+    """By state, by error code, by reason, and what is beside the messages."""
+    assert (await ledger.summary()).total == 0
+    for number, submission in enumerate([accepted(), REJECTED, REJECTED, DOUBT, NOT_SENT]):
+        await sent(ledger, f"k{number}", submission, to=f"1555000000{number}")
+    await sent(ledger, "no code", Submission(state=S.REJECTED))
+    await ledger.begin(intent("k9", to=OTHER))
+    await ledger.record(notice(EXPIRED), notice(SENT, "U", to="15550009999"), said("STOP"))
+    summary = await ledger.summary()
+    assert summary.states == {
+        S.FAILED: 1,
+        S.REJECTED: 3,
+        S.IN_DOUBT: 1,
+        S.NOT_SENT: 1,
+        S.SENDING: 1,
+    }
+    assert summary.total == 7
+    assert summary.codes == {"E621": 2, "": 1}
+    assert summary.reasons == {FailureReason.EXPIRED: 1}
+    assert (summary.unplaced, summary.opted_out) == (1, 1)
+
+
+# Doubt.
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_postback_settles_a_doubt_and_says_so(ledger: Ledger, early: bool) -> None:
+    """The message was sent: it gets its tracking id, and is never sent again."""
+    await ledger.begin(intent())
+    if early:
+        await ledger.record(notice(DELIVERED))
+    assert await state_of(ledger, "k") is S.SENDING
+    await ledger.finish("k", DOUBT)
+    await ledger.record(notice(DELIVERED), notice(SENT, after=0))
+    delivery = await ledger.delivery("T")
+    assert delivery is not None
+    assert (delivery.key, delivery.state, delivery.settled_by) == ("k", S.DELIVERED, "postback")
+    assert (delivery.code, delivery.info, len(delivery.events)) == (None, None, 2)
+    known = await ledger.begin(intent(), resend_in_doubt=True)
+    assert known == Submission(state=S.DELIVERED, tracking_id="T")
+
+
+AMBIGUOUS: dict[str, tuple[list[SendIntent], list[Notification]]] = {
+    "two messages": ([intent("a"), intent("b")], [notice()]),
+    "another number": ([intent("a", to=OTHER)], [notice()]),
+    "another sender": ([intent("a", from_="12345")], [notice()]),
+    "too late": ([intent("a")], [notice(after=3601)]),
+    "too early": ([intent("a")], [notice(after=-301)]),
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+async def test_nobody_guesses(ledger: Ledger, case: str) -> None:
+    """What fits two, or does not fit, leaves the doubt and is kept."""
+    intents, notices = AMBIGUOUS[case]
+    for each in intents:
+        await ledger.begin(each)
+    for each in intents:
+        await ledger.finish(each.key, DOUBT)
+    await ledger.record(*notices)
+    assert [await state_of(ledger, each.key) for each in intents] == [S.IN_DOUBT] * len(intents)
+    assert [each async for each in ledger.unplaced()] == notices
+
+
+@pytest.mark.parametrize("order", [*permutations(["lost", SENT, DELIVERED])])
+async def test_a_receipt_long_after_settles_in_every_order(
+    ledger: Ledger, order: tuple[Any, ...]
+) -> None:
+    """The handset was off for a day: the response was lost, when it was sent tells whose it is."""
+    await ledger.begin(intent())
+    for each in order:
+        if isinstance(each, str):
+            await ledger.finish("k", DOUBT)
+        else:
+            await ledger.record(notice(each, after=1 if each is SENT else 86_400))
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.state, delivery.settled_by) == (S.DELIVERED, "postback")
+    assert len(delivery.events) == 2
+
+
+async def test_two_submissions_before_the_doubt(ledger: Ledger) -> None:
+    """Two that came while it was under way: either could be it, so that neither is."""
+    await ledger.begin(intent())
+    await ledger.record(notice(), notice(SENT, "U"))
+    await ledger.finish("k", DOUBT)
+    assert await state_of(ledger, "k") is S.IN_DOUBT
+    assert (await ledger.summary()).unplaced == 2
+
+
+async def test_a_doubt_is_settled_when_the_other_candidate_is_gone(ledger: Ledger) -> None:
+    """What was ambiguous while another was under way is not, once that has its own answer."""
+    await sent(ledger, "a", DOUBT)
+    await ledger.begin(intent("b"))
+    await ledger.record(notice(DELIVERED, "T"), notice(SENT, "U"))
+    assert await state_of(ledger, "a") is S.IN_DOUBT
+    await ledger.finish("b", accepted("U"))
+    assert [await state_of(ledger, key) for key in "ab"] == [S.DELIVERED, S.SENT]
+    assert (await ledger.summary()).unplaced == 0
+
+
+async def test_a_message_that_was_refused_is_no_candidate_any_more(ledger: Ledger) -> None:
+    """The refusal of one settles the doubt of the other."""
+    await sent(ledger, "a", DOUBT)
+    await ledger.begin(intent("b"))
+    await ledger.record(notice(DELIVERED))
+    await ledger.finish("b", REJECTED)
+    assert [await state_of(ledger, key) for key in "ab"] == [S.DELIVERED, S.REJECTED]
+
+
+async def test_a_submission_of_another_time_is_no_candidate(ledger: Ledger) -> None:
+    """Two doubts of one number are told apart by when they were begun."""
+    await sent(ledger, "a", DOUBT)
+    assert await ledger.begin(attrs.evolve(intent("b"), started_at=NOON + 3000)) is None
+    await ledger.finish("b", DOUBT)
+    await ledger.record(notice(DELIVERED, "U", after=3601))
+    assert [await state_of(ledger, key) for key in "ab"] == [S.IN_DOUBT, S.DELIVERED]
+    await ledger.record(notice(SENT, "T", after=1))
+    assert [await state_of(ledger, key) for key in "ab"] == [S.SENT, S.DELIVERED]
+
+
+# Opting out.
+
+
+async def test_a_receipt_without_a_tracking_id_is_kept_and_listed(ledger: Ledger) -> None:
+    """It can be placed nowhere, and is lost nowhere."""
+    (receipt,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><TO>{TO}</TO></POSTBACK>"
+    )
+    await ledger.record(receipt, receipt)
+    assert [each async for each in ledger.unplaced()] == [receipt]
+    assert (await ledger.summary()).unplaced == 1
+
+
+async def test_closing_wakes_who_waits(ledger: Any) -> None:
+    """Who waits for a key under way, or for a postback, hears that the ledger is closed."""
+    await ledger.begin(intent())
+    heard: list[str] = []
+
+    async def wait(call: Callable[[], Any]) -> None:
+        with pytest.raises(RuntimeError, match="this ledger is closed"):
+            await call()
+        heard.append("closed")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, lambda: ledger.begin(intent()))
+        group.start_soon(wait, lambda: ledger.wait_for("T", timeout=60))
+        await settle()
+        await ledger.aclose()
+    assert heard == ["closed", "closed"]
+
+
+async def refused(ledger: Ledger, key: str = "refused") -> bool:
+    """Tell whether a message to the number is refused, and that it has left no trace then."""
+    try:
+        await ledger.begin(intent(key))
+    except RecipientOptedOut:
+        assert await ledger.delivery(key=key) is None
+        return True
+    await ledger.finish(key, NOT_SENT)
+    return False
+
+
+async def test_stop_refuses_and_start_allows(ledger: Ledger, clock: Clock) -> None:
+    """By the handset's word, one number at a time; an intent that is refused is not written."""
+    clock.now += 60
+    await ledger.record(said("STOP", after=1))
+    assert await ledger.is_opted_out(TO)
+    assert await refused(ledger)
+    assert not await ledger.is_opted_out(OTHER)
+    assert await ledger.begin(intent("ignored"), ignore_opt_out=True) is None
+    await ledger.record(said("Start", after=2))
+    assert not await refused(ledger)
+    await ledger.record(said("stop", after=1), said("STOP", after=1))
+    assert not await ledger.is_opted_out(TO)
+
+
+async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger: Ledger) -> None:
+    """It is a new submission that is refused, not the answer to an old one."""
+    await sent(ledger, "k", accepted())
+    await sent(ledger, "again", NOT_SENT)
+    await ledger.opt_out(TO)
+    assert await ledger.begin(intent("k")) == accepted()
+    with pytest.raises(RecipientOptedOut):
+        await ledger.begin(intent("again"))
+    assert await state_of(ledger, "again") is S.NOT_SENT
+
+
+async def test_a_number_is_marked_by_hand_however_it_is_written(ledger: Ledger) -> None:
+    """Its formatting is no matter; what is no number is refused."""
+    await ledger.opt_out("+1 (555) 123-4888")
+    assert await ledger.is_opted_out("1-555-123-4888")
+    assert await refused(ledger)
+    await ledger.opt_in("+" + TO)
+    assert not await refused(ledger)
+    for ask in (ledger.opt_out, ledger.opt_in, ledger.is_opted_out):
+        with pytest.raises(InvalidMessage, match="phone number"):
+            await ask("Jerry")
+
+
+async def test_no_word_comes_from_the_future(ledger: Ledger, clock: Clock) -> None:
+    """However wrong the time of a notification is, it stands in the way of no later word."""
+    await ledger.record(said("STOP", after=86_400))
+    assert await ledger.is_opted_out(TO)
+    await ledger.opt_in(TO)
+    assert not await ledger.is_opted_out(TO)
+    await ledger.record(said("START", after=86_400))
+    clock.now += 60
+    await ledger.record(said("STOP", after=60))
+    assert await ledger.is_opted_out(TO)
+
+
+async def test_the_block_list_marks_the_number(ledger: Ledger, clock: Clock) -> None:
+    """E114 is the provider's word, as good as a STOP; a later START has the last."""
+    await sent(ledger, "k", BLOCKED)
+    assert await refused(ledger)
+    clock.now += 60
+    await ledger.record(said("UNSTOP", after=-1))
+    assert await ledger.is_opted_out(TO)
+    await ledger.record(said("UNSTOP", after=1))
+    assert not await refused(ledger)
+
+
+@pytest.mark.parametrize("words", [["STOP", "START"], ["START", "STOP"]])
+async def test_the_last_word_in_time_counts_in_whichever_order_they_come(
+    ledger: Ledger, clock: Clock, words: list[str]
+) -> None:
+    """A STOP that is older than the START and comes after it opts nobody out."""
+    clock.now += 60
+    said_last = words[-1] == "STOP"
+    notices = [said(word, after=after) for after, word in enumerate(words)]
+    await ledger.record(notices[1])
+    await ledger.record(notices[0])
+    assert await ledger.is_opted_out(TO) is said_last
+
+
+async def test_a_campaign_unsubscribed_from_marks_the_number(ledger: Ledger) -> None:
+    """N302 marks it and N301 unmarks it."""
+    for code, out in (("N302", True), ("N301", False)):
+        case = next(case for case in CASES if case.name == f"flat {code}")
+        later = case.document.replace("05:41:08", "05:41:09" if code == "N301" else "05:41:08")
+        await ledger.record(*parse_postback(later))
+        assert await ledger.is_opted_out(TO) is out
+
+
+# Anything in any order.
+
+KEYS = {"a": TO, "b": TO, "c": OTHER}
+TRACKING_IDS = {"T0": TO, "T1": TO, "T2": TO, "T3": OTHER, "T4": OTHER}
+SAID = {"sent": (SENT, 1), "delivered": (DELIVERED, 3), "failed": (EXPIRED, 2), "odd": (ODD, 4)}
+
+
+@attrs.define
+class Told:
+    """What the model knows of a message."""
+
+    state: str
+    tracking_id: str | None = None
+    settled_by: str | None = None
+    doubted: bool = False
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A ledger against a few dicts, in which every step is spelled out without an index.
+
+    All times fit, so that a doubt is settled where the number has one message
+    undecided and one submission unplaced.
+    """
+
+    kind: Kind
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, Told] = {}
+        self.said: dict[str, set[str]] = {}
+        self._place = tempfile.TemporaryDirectory()
+        self._running = start_blocking_portal("asyncio")
+        self._portal = self._running.__enter__()
+        self.open()
+
+    def open(self) -> None:
+        self.ledger = self.kind.make(Path(self._place.name), Clock())
+        self._portal.call(self.ledger.__aenter__)
+
+    def close(self) -> None:
+        self._portal.call(self.ledger.aclose)
+
+    def teardown(self) -> None:
+        self.close()
+        self._running.__exit__(None, None, None)
+        self._place.cleanup()
+
+    def _under_way(self) -> list[str]:
+        return [key for key, told in self.known.items() if told.state == "sending"]
+
+    @precondition(lambda self: len(self._under_way()) < len(KEYS))
+    @rule(pick=st.integers(0, 5), resend=st.booleans())
+    def begin(self, pick: int, resend: bool) -> None:
+        keys = [key for key in KEYS if key not in self._under_way()]
+        key = keys[pick % len(keys)]
+        told = self.known.setdefault(key, Told("not_sent"))
+        answer = self._portal.call(self._begin, key, resend)
+        begins = told.state == "not_sent" or (told.state == "in_doubt" and resend)
+        if begins:
+            assert answer is None
+            self.known[key] = Told("sending", doubted=told.state == "in_doubt")
+        else:
+            assert answer is not None
+            assert (answer.state, answer.tracking_id) == (self._state(told), told.tracking_id)
+
+    async def _begin(self, key: str, resend: bool) -> Submission | None:
+        answer: Submission | None = await self.ledger.begin(
+            intent(key, to=KEYS[key]), resend_in_doubt=resend
+        )
+        return answer
+
+    @precondition(lambda self: self._under_way())
+    @rule(
+        which=st.integers(0, 5),
+        state=st.sampled_from([S.ACCEPTED, S.IN_DOUBT, S.IN_DOUBT, S.NOT_SENT, S.REJECTED]),
+        pick=st.integers(0, 2),
+    )
+    def finish(self, which: int, state: MessageState, pick: int) -> None:
+        keys = self._under_way()
+        key = keys[which % len(keys)]
+        told = self.known[key]
+        submission = Submission(state=state)
+        if state is S.ACCEPTED:
+            taken = {other.tracking_id for other in self.known.values()}
+            free = [id_ for id_, to in TRACKING_IDS.items() if to == KEYS[key]]
+            free = [id_ for id_ in free if id_ not in taken]
+            if not free:
+                return
+            submission = accepted(free[pick % len(free)])
+        self._portal.call(self.ledger.finish, key, submission)
+        told.tracking_id = submission.tracking_id
+        told.state = "in_doubt" if told.doubted and state is not S.ACCEPTED else state.value
+        self._settle()
+
+    @rule(
+        about=st.lists(
+            st.tuples(st.sampled_from([*TRACKING_IDS]), st.sampled_from([*SAID])),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    def record(self, about: list[tuple[str, str]]) -> None:
+        self._portal.call(self.ledger.record, *(_about(id_, word) for id_, word in about))
+        for id_, word in about:
+            self.said.setdefault(id_, set()).add(word)
+        self._settle()
+
+    @precondition(lambda self: self.kind.is_durable)
+    @rule()
+    def reopen(self) -> None:
+        self.close()
+        self.open()
+        for told in self.known.values():
+            if told.state == "sending":
+                told.state = "in_doubt"
+        self._settle()
+
+    def _settle(self) -> None:
+        taken = {told.tracking_id for told in self.known.values()}
+        for number in (TO, OTHER):
+            undecided = [
+                told
+                for key, told in self.known.items()
+                if KEYS[key] == number and told.state in {"sending", "in_doubt"}
+            ]
+            strays = [id_ for id_ in self.said if TRACKING_IDS[id_] == number and id_ not in taken]
+            if len(undecided) == len(strays) == 1 and undecided[0].state == "in_doubt":
+                undecided[0].state, undecided[0].settled_by = "accepted", "postback"
+                undecided[0].tracking_id = strays[0]
+
+    def _state(self, told: Told) -> str:
+        words = self.said.get(told.tracking_id or "", set())
+        if told.state != "accepted":
+            return told.state
+        return next(
+            (word for word in ("failed", "delivered", "sent") if word in words), "accepted"
+        )
+
+    @invariant()
+    def it_is_as_the_model_says(self) -> None:
+        """Every message is there, as far as it got, with all that was said of it."""
+        found, unplaced = self._portal.call(self._all)
+        assert found == {
+            key: (
+                self._state(told),
+                told.tracking_id,
+                told.settled_by,
+                sorted(SAID[word][1] for word in self.said.get(told.tracking_id or "", ())),
+            )
+            for key, told in self.known.items()
+            if told.state != "not_sent" or key in found
+        }
+        taken = {told.tracking_id for told in self.known.values()}
+        assert unplaced == sorted(
+            (id_, SAID[word][1])
+            for id_, words in self.said.items()
+            if id_ not in taken
+            for word in words
+        )
+
+    async def _all(self) -> tuple[dict[str, Any], list[Any]]:
+        found = {
+            each.key: (each.state, each.tracking_id, each.settled_by, [*map(_when, each.events)])
+            async for each in self.ledger.deliveries()
+        }
+        unplaced = [(each.tracking_id, _when(each)) async for each in self.ledger.unplaced()]
+        return found, sorted(unplaced)
+
+
+def _about(tracking_id: str, word: str) -> Notification:
+    what, after = SAID[word]
+    return notice(what, tracking_id, to=TRACKING_IDS[tracking_id], after=after)
+
+
+def _when(notification: Notification) -> int:
+    assert notification.timestamp is not None
+    return int(notification.timestamp.timestamp() - NOON)
+
+
+@pytest.mark.parametrize("name", LEDGERS)
+def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
+    """No key is begun twice while in doubt, nothing is lost, and every receipt is in its place."""
+    machine = type("AnyOrderOf", (AnyOrder,), {"kind": LEDGERS[name]})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=20, stateful_step_count=25, deadline=None)
+    )
+
+
+@pytest.mark.parametrize("name", LEDGERS)
+def test_every_order_and_repetition_ends_in_the_same_delivery(name: str) -> None:
+    """The response is one of those that come in any order, and may be lost as well."""
+    numbers = count()
+
+    async def delivery_after(order: list[str], response: Submission, place: Path) -> Any:
+        async with LEDGERS[name].make(place, Clock()) as ledger:
+            await ledger.begin(intent())
+            for each in order:
+                if each == "response":
+                    await ledger.finish("k", response)
+                else:
+                    await ledger.record(_about("T0", each))
+            return await ledger.delivery(key="k")
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def after(order: list[str], response: Submission) -> Any:
+            place = Path(folder) / str(next(numbers))
+            place.mkdir()
+            return anyio.run(delivery_after, order, response, place)
+
+        @settings(max_examples=30)
+        @given(
+            st.lists(st.sampled_from([*SAID]), max_size=6),
+            st.integers(0, 6),
+            st.sampled_from([accepted("T0"), DOUBT]),
+        )
+        def same(words: list[str], position: int, response: Submission) -> None:
+            order = [*words[:position], "response", *words[position:]]
+            ordered = [word for word in SAID if word in words]
+            assert after(order, response) == after(["response", *ordered], response)
+
+        same()

@@ -1,0 +1,369 @@
+"""A pace shared through PostgreSQL: in order, for all, and nothing without the database.
+
+Strategy: where order and turns are held, the database's clock and ours are one
+that stands still (`frozen_paces`), and a sleeper lets it pass.  What two
+limiters, or a database that goes away, do to each other is seen in real time,
+by what must come or must not, never by how long it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import psycopg
+import pytest
+
+from benchmarks import postgres
+from benchmarks.pace import most_in_a_second
+from skycore_async import (
+    SMS,
+    Accepted,
+    ConfigurationError,
+    Limiter,
+    PostgresLimiter,
+    SkycoreClient,
+    Throttled,
+)
+from skycore_async.limits.shared_rate import SharedRate
+from tests.support.frozen_paces import FrozenDatabase, Paces, Time, full
+from tests.support.stub_transport import Answer, StubTransport, accepted
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def paces(dsn: str) -> Iterator[Paces]:
+    """Share paces in a database whose clock stands still."""
+    shared = Paces(dsn)
+    yield shared
+    shared.close()
+
+
+class Sleepers:
+    """Let time pass where somebody sleeps, unless it is held."""
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+        self.held = False
+        self.is_asleep = False
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        while self.held:
+            self.is_asleep = True
+            await anyio.lowlevel.checkpoint()
+        self._time.now += seconds + 1e-5  # the database's clock has microseconds
+
+
+@asynccontextmanager
+async def standing_still(
+    dsn: str, paces: Paces, rate: float, burst: int = 1
+) -> AsyncIterator[tuple[PostgresLimiter, Sleepers]]:
+    """Open a limiter whose time, here and there, is that of `paces`."""
+    sleepers = Sleepers(paces.time)
+    limiter = PostgresLimiter(dsn, "promo", rate, burst, clock=paces.time, sleep=sleepers.sleep)
+    database = FrozenDatabase(dsn, paces.time)
+    limiter._pace = SharedRate(database, "promo", rate=rate, burst=burst, clock=paces.time)
+    async with limiter:
+        yield limiter, sleepers
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the others run until it holds."""
+    with anyio.fail_after(20):
+        while not holds():  # noqa: ASYNC110 - what holds has no event
+            await anyio.sleep(0.001)
+
+
+async def come(limiter: PostgresLimiter, count: int) -> None:
+    """Let so many come to wait."""
+    await until(lambda: limiter._waiting >= count)
+
+
+async def test_it_stands_where_a_rate_does(dsn: str) -> None:
+    """A client takes it as its rate, and what it sends takes turns."""
+    transport = StubTransport(accepted)
+    messages = [SMS(to=f"1555123488{n}", text="Hello") for n in range(10)]
+    async with PostgresLimiter(dsn, "promo", 1000, burst=3) as limiter:
+        same: Limiter = limiter
+        client = SkycoreClient(api_key="a key", from_="60856", transport=transport, rate=same)
+        async with client, client.send_many(messages) as outcomes:
+            assert all([isinstance(outcome, Accepted) async for outcome in outcomes])
+    assert len(transport.sent) == 10
+
+
+async def test_a_throttled_message_is_told_by_the_client(dsn: str) -> None:
+    """E113 pauses and halves the pace of all; the message goes out in a later turn."""
+    script: list[Answer] = [Throttled("too fast", retry_after=0.01), accepted("15551234888")]
+    transport = StubTransport(lambda _to: script.pop(0))
+    async with PostgresLimiter(dsn, "promo", 1000) as limiter:
+        client = SkycoreClient(api_key="a key", from_="60856", transport=transport, rate=limiter)
+        async with client:
+            await client.send_sms(to="15551234888", text="Hello")
+    assert halvings(dsn) == 1
+
+
+def halvings(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT halvings FROM skycore.paces").fetchone()
+    return -1 if row is None else int(row[0])
+
+
+async def test_two_that_share_a_name_keep_one_pace(dsn: str) -> None:
+    """Together they start no more than the rate and burst in any second, and each has a share."""
+    starts: list[tuple[float, PostgresLimiter]] = []
+
+    async def send(limiter: PostgresLimiter) -> None:
+        while len(starts) < 400:
+            starts.append((await limiter.wait(), limiter))
+
+    async with (
+        PostgresLimiter(dsn, "promo", 300, 5) as one,
+        PostgresLimiter(dsn, "promo", 300, 5) as two,
+        anyio.create_task_group() as group,
+    ):
+        for limiter in (one, two):
+            for _ in range(10):
+                group.start_soon(send, limiter)
+    assert most_in_a_second(sorted(start for start, _ in starts)) <= 300 + 5
+    assert {limiter for _, limiter in starts} == {one, two}
+
+
+async def test_waiters_start_in_the_order_of_their_coming(dsn: str, paces: Paces) -> None:
+    """One every 1 / rate seconds, first come first served, and nobody passes them."""
+    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+        first = await limiter.wait()
+        sleepers.held = True
+        starts: dict[int, float] = {}
+
+        async def send(number: int) -> None:
+            starts[number] = await limiter.wait()
+
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(send, number)
+                await come(limiter, number + 1)
+            assert limiter.start_now() is None
+            sleepers.held = False
+        assert list(starts) == [0, 1, 2, 3, 4]
+        due = [first + number * full(10) for number in range(1, 6)]
+        assert list(starts.values()) == pytest.approx(due, abs=0.002)
+
+
+async def test_a_turn_that_is_due_and_nobody_waits_for_is_given_at_once(
+    dsn: str, paces: Paces
+) -> None:
+    """`start_now` takes what a cancelled waiter left, once, and when it is due."""
+    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+        assert limiter.start_now() is None
+        await limiter.wait()
+        sleepers.held = True
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(limiter.wait)
+                await until(lambda: bool(limiter._turns._held) and sleepers.is_asleep)
+                assert limiter.start_now() is None
+                paces.time.now += full(10) + 1e-3
+                assert limiter.start_now() is None
+                scope.cancel()
+        paces.time.now -= 0.05
+        assert limiter.start_now() is None
+        paces.time.now += 0.05
+        assert limiter.start_now() == paces.time.now
+        assert limiter.start_now() is None
+
+
+@pytest.mark.parametrize("victim", [0, 1], ids=["at the head", "in the queue"])
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+async def test_a_cancelled_waiter_leaves_its_turn_to_the_next(
+    victim: int, native: bool, anyio_backend: str, dsn: str, paces: Paces
+) -> None:
+    """No turn goes away with who is cancelled, and nobody else is held up."""
+    if native and anyio_backend != "asyncio":
+        pytest.skip("trio has cancel scopes alone")
+    starts: dict[int, float] = {}
+    tasks: list[asyncio.Task[None]] = []
+    scope = anyio.CancelScope()
+    first = math.nan
+
+    async def wait(number: int) -> None:
+        starts[number] = await limiter.wait()
+
+    async def send(number: int) -> None:
+        if number != victim:
+            await wait(number)
+        elif native:
+            tasks.append(asyncio.create_task(wait(number)))
+        else:
+            with scope:
+                await wait(number)
+
+    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+        await limiter.wait()
+        sleepers.held = True
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(send, number)
+                await come(limiter, number + 1)
+            await until(lambda: bool(limiter._turns._held))
+            first = limiter._turns._held[0]
+            scope.cancel()
+            for task in tasks:
+                task.cancel()
+            await until(lambda: limiter._waiting < 3)
+            sleepers.held = False
+        assert list(starts) == [number for number in range(3) if number != victim]
+        assert min(starts.values()) == pytest.approx(first, abs=0.002)
+
+
+async def test_who_is_cancelled_while_the_database_is_asked_breaks_nothing_off(dsn: str) -> None:
+    """The answer comes all the same, and its turn is there for the next."""
+    async with PostgresLimiter(dsn, "promo", 1) as limiter:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(limiter.wait)
+                await until(lambda: limiter._is_asking or bool(limiter._turns._held))
+                scope.cancel()
+        with anyio.fail_after(20):
+            await limiter.wait()
+
+
+async def test_a_throttle_answer_to_one_is_heard_by_the_other(dsn: str) -> None:
+    """Who shares the name starts nothing while the pause lasts."""
+    async with PostgresLimiter(dsn, "promo", 1000) as other:
+        async with PostgresLimiter(dsn, "promo", 1000) as limiter:
+            limiter.slow_down(started=await limiter.wait(), retry_after=600)
+            await until(lambda: not limiter._is_asking)
+            assert halvings(dsn) == 1
+            with anyio.move_on_after(0.05):
+                await limiter.wait()
+                pytest.fail("it started while it was paused")
+        with anyio.move_on_after(0.05):
+            await other.wait()
+            pytest.fail("the other started while it was paused")
+        other.slow_down(started=-math.inf, retry_after=1)
+    assert halvings(dsn) == 1
+
+
+async def test_who_is_closed_hears_of_a_throttle_answer_without_harm(dsn: str) -> None:
+    """A late answer to a message may come after closing, or before opening."""
+    limiter = PostgresLimiter(dsn, "promo", 1000)
+    limiter.slow_down(started=0.0)
+    async with limiter:
+        pass
+    limiter.slow_down(started=0.0)
+
+
+async def test_nothing_starts_while_the_database_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Waiters wait, and go on when it is back; both are said once."""
+    with postgres.running() as server:
+        async with PostgresLimiter(server.dsn(), "promo", 1000) as limiter:
+            await limiter.wait()
+            await anyio.to_thread.run_sync(server.stop, "immediate")
+            with anyio.move_on_after(0.5):
+                while True:
+                    await limiter.wait()
+                    assert not caplog.messages, "it started after the database was gone"
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(limiter.wait)
+                    await anyio.to_thread.run_sync(server.start)
+    levels = [record.levelno for record in caplog.records if record.name == "skycore_async"]
+    assert levels == [logging.WARNING, logging.WARNING]
+    assert "nothing starts until it answers again" in caplog.messages[0]
+    assert caplog.messages[1].endswith("answers again")
+
+
+async def test_it_is_opened_and_closed_in_order(dsn: str) -> None:
+    """Before and after, it says so; opening or closing twice is as good as once."""
+    limiter = PostgresLimiter(dsn, "promo", 1000)
+    with pytest.raises(ConfigurationError, match="is not open: use `async with`"):
+        await limiter.wait()
+    await limiter.aclose()
+    await limiter.open()
+    await limiter.open()
+    await limiter.wait()
+    await limiter.aclose()
+    await limiter.aclose()
+    with pytest.raises(RuntimeError, match="this limiter is closed"):
+        await limiter.wait()
+    with pytest.raises(RuntimeError, match="this limiter is closed"):
+        await limiter.open()
+
+
+async def test_who_waits_when_it_is_closed_is_told(dsn: str, paces: Paces) -> None:
+    """Nobody waits for a turn that can no longer come."""
+    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+        limiter.slow_down(started=0.0, retry_after=60)
+        sleepers.held = True
+
+        async def send() -> None:
+            with pytest.raises(RuntimeError, match="closed"), anyio.fail_after(20):
+                await limiter.wait()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            group.start_soon(send)
+            await until(lambda: limiter._waiting == 2 and not limiter._is_asking)
+            await limiter.aclose()
+            sleepers.held = False
+
+
+def test_it_belongs_to_one_event_loop(dsn: str) -> None:
+    """Used in another while the first has not ended, it says so."""
+    limiter = PostgresLimiter(dsn, "promo", 1000)
+
+    async def wait() -> None:
+        await limiter.wait()
+
+    async def run() -> None:
+        async with limiter:
+            await limiter.wait()
+            with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                await anyio.to_thread.run_sync(anyio.run, wait)
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "burst", "wrong"),
+    [
+        ("", 1, 1, "name: '' names no pace"),
+        ("a\0b", 1, 1, "name: "),
+        ("promo", 0, 1, "rate: 0 is not above 0"),
+        ("promo", math.inf, 1, "rate: inf"),
+        ("promo", math.nan, 1, "rate: nan"),
+        ("promo", 1, 0, "burst: 0 is less than 1"),
+    ],
+)
+def test_what_paces_nothing_is_refused(name: str, rate: float, burst: int, wrong: str) -> None:
+    """A pace that stops everything, or nothing, is an error at once."""
+    with pytest.raises(ConfigurationError, match=wrong):
+        PostgresLimiter("postgresql:///orders", name, rate, burst)
+
+
+async def test_where_the_database_cannot_be_reached_opening_says_so(tmp_path: object) -> None:
+    """The error names the database, and not the password."""
+    limiter = PostgresLimiter(f"postgresql://me:s3cret@/orders?host={tmp_path}", "promo", 10)
+    with pytest.raises(ConfigurationError, match=r"database orders at .* cannot be") as caught:
+        await limiter.open()
+    assert "s3cret" not in f"{caught.value} {limiter!r}"
+    assert "'promo'" in repr(limiter)
+
+
+async def test_without_the_tables_opening_says_how_to_make_them(
+    postgres_server: postgres.Server,
+) -> None:
+    """As a ledger does."""
+    limiter = PostgresLimiter(postgres_server.dsn("template1"), "promo", 10)
+    with pytest.raises(ConfigurationError, match="skycore cluster migrate"):
+        await limiter.open()

@@ -1,0 +1,408 @@
+"""Workers that share a campaign, with the simulator's bill as the oracle.
+
+Some run in this process and some in their own, where they are killed and stopped.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import anyio
+import attrs
+import psycopg
+import pytest
+
+from benchmarks.postgres import Server
+from skycore_async import SMS, LedgerError, NotSent, RateLimiter
+from skycore_async.campaigns import queue
+from skycore_async.campaigns.campaigns import change, load
+from skycore_async.campaigns.chunks import are_left
+from skycore_async.campaigns.progress import CampaignProgress, progress
+from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.postgres.connection import Database
+from skycore_async.postgres.schema import Connection
+from skycore_async.simulator import Simulator
+from tests.support.cluster_worker import IN_FLIGHT, TERMS, work, workers
+from tests.support.stub_transport import StubTransport, accepted, refused
+
+pytestmark = pytest.mark.anyio
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+NOWHERE = "http://127.0.0.1:9/"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Stay on asyncio, which is all that the engine runs on."""
+    return "asyncio"
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[Connection]:
+    """Connect to tables that are empty, the queue's among them."""
+    with psycopg.connect(dsn, autocommit=True) as opened:
+        queue.migrate(opened)
+        opened.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+        yield opened
+
+
+class Counted(RateLimiter):
+    """Counts the turns that were taken and whose answer has not come."""
+
+    def __init__(self, road: StubTransport) -> None:
+        super().__init__(None)
+        self.taken = self.most = 0
+        self._road = road
+
+    def start_now(self) -> float | None:
+        self.taken += 1
+        self.most = max(self.most, self.taken - len(self._road.sent) + self._road.under_way)
+        return super().start_now()
+
+
+class Slow(StubTransport):
+    """Takes a while for each answer, as a road does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = _Moment()
+
+
+class _Moment(anyio.Event):
+    """What a moment is enough to wait for."""
+
+    def __new__(cls) -> _Moment:
+        return object.__new__(cls)
+
+    async def wait(self) -> None:
+        await anyio.sleep(0.02)
+
+
+def some(count: int, *, first: int = 0, name: str = "promo") -> Iterator[SMS]:
+    return (
+        SMS(to=f"1555{n:07}", text=f"Hello {n}", from_="60856", key=f"{name}:{n}")
+        for n in range(first, first + count)
+    )
+
+
+def only(connection: Connection) -> CampaignProgress:
+    (found,) = progress(connection)
+    return found
+
+
+def until(is_so: Callable[[], bool], within: float = 30) -> None:
+    """Wait for what is to come by itself."""
+    end = time.monotonic() + within
+    while not is_so():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+
+async def soon(is_so: Callable[[], bool], within: float = 30) -> None:
+    """Wait for what is to come by itself, while others go on."""
+    with anyio.fail_after(within):
+        while not is_so():  # noqa: ASYNC110 - it is about another process, or the clock
+            await anyio.sleep(0.01)
+
+
+async def test_a_worker_drains_a_campaign(connection: Connection, dsn: str) -> None:
+    """Every message is sent once, with what it was loaded with, and the campaign is done."""
+    load(connection, "promo", some(120), size=25)
+    with Simulator(behaviours={}) as skycore:
+        worker = await work(dsn, skycore.url)
+        assert Counter(m.text for m in skycore.messages) == Counter(m.text for m in some(120))
+    assert (worker.tally.accepted, worker.tally.chunks) == (120, 5)
+    found = only(connection)
+    assert (found.state, found.states, found.done) == ("done", {"accepted": 120}, 5)
+
+
+async def test_both_hands_have_no_more_in_flight_than_one(
+    connection: Connection, dsn: str
+) -> None:
+    """Two chunks at once share the messages in flight, and use them all."""
+    load(connection, "promo", some(200), size=50)
+    road = Slow()
+    limiter = Counted(road)
+    await work(dsn, NOWHERE, transport=road, rate=limiter)
+    assert limiter.most <= IN_FLIGHT  # no turn is kept for later
+    assert len(set(road.sent)) == len(road.sent) == 200
+    assert IN_FLIGHT // 2 < road.most <= IN_FLIGHT
+
+
+async def test_a_refused_account_halts_the_campaign_for_all(
+    connection: Connection, dsn: str
+) -> None:
+    """One worker meets E713: the others stop, the reason is kept, and after resume it goes on."""
+    load(connection, "promo", some(400), size=20)
+    account = {"code": ""}
+    road = StubTransport(lambda to: refused(account["code"]) if account["code"] else accepted(to))
+    other = StubTransport(road.answer)
+
+    async def refuse_soon() -> None:
+        await soon(lambda: len(road.sent) > 30)
+        account["code"] = "E713"
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(refuse_soon)
+        group.start_soon(partial(work, dsn, NOWHERE, transport=road))
+        group.start_soon(partial(work, dsn, NOWHERE, transport=other))
+    found = only(connection)
+    assert (found.state, found.held) == ("halted", 0)
+    assert found.reason is not None
+    assert found.reason.startswith("E713")
+    assert found.states["accepted"] + found.to_send == 400
+    assert found.to_send > 0
+    account["code"] = ""
+    change(connection, "resume", "promo")
+    await work(dsn, NOWHERE, transport=road)
+    assert only(connection).states == {"accepted": 400}
+
+
+@pytest.mark.parametrize("word", ["pause", "cancel"])
+async def test_a_word_of_the_operator_stops_all_workers(
+    connection: Connection, dsn: str, word: str
+) -> None:
+    """A paused or cancelled campaign sends nothing more but what was in flight."""
+    load(connection, "promo", some(400), size=200)
+    road = StubTransport()
+
+    def answer(to: str) -> bytes:
+        if len(road.sent) == 40:
+            change(connection, word, "promo")
+        return accepted(to)
+
+    road.answer = answer
+    await work(dsn, NOWHERE, transport=road)
+    found = only(connection)
+    assert (len(road.sent), found.held) == (found.states["accepted"], 0)
+    # Those whose intents were being written, and those written with them.
+    assert len(road.sent) <= 40 + 2 * IN_FLIGHT
+    if word == "pause":
+        change(connection, "resume", "promo")
+        await work(dsn, NOWHERE, transport=road)
+        assert only(connection).states == {"accepted": 400}
+        assert len(road.sent) == 400
+
+
+async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: str) -> None:
+    """Who has lost a chunk begins no message of it, before it hears of it in any other way."""
+    load(connection, "promo", some(400), size=400)
+    road = StubTransport()
+
+    def answer(to: str) -> bytes:
+        if len(road.sent) == 40:
+            connection.execute("UPDATE skycore.chunks SET epoch = epoch + 1, state = 'done'")
+        return accepted(to)
+
+    road.answer = answer
+    worker = await work(dsn, NOWHERE, transport=road)
+    assert 40 <= len(road.sent) <= 40 + 2 * IN_FLIGHT
+    assert worker.tally.chunks == 0
+
+
+async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str) -> None:
+    """Where there is no way, messages wait; when there is one again, each goes out once."""
+    load(connection, "promo", some(60), size=20)
+    lost = StubTransport(lambda _: NotSent("no way"))
+
+    async def come_back() -> None:
+        await soon(lambda: len(lost.sent) > 100)
+        lost.answer = accepted
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(come_back)
+        await work(dsn, NOWHERE, transport=lost, max_attempts=1)
+    assert only(connection).states == {"accepted": 60}
+    assert Counter(lost.sent).keys() == {m.to for m in some(60)}
+
+
+async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn: str) -> None:
+    """Where there is no way, a large chunk goes back early instead of failing to its end."""
+    load(connection, "promo", some(400), size=400)
+    lost = StubTransport(lambda _: NotSent("no way"))
+
+    async def come_back() -> None:
+        await soon(lambda: bool(lost.sent) and only(connection).waiting == 1)
+        assert 100 <= len(lost.sent) <= 100 + 2 * IN_FLIGHT
+        lost.answer = accepted
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(come_back)
+        await work(dsn, NOWHERE, transport=lost, max_attempts=1)
+    assert only(connection).states == {"accepted": 400}
+
+
+async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str) -> None:
+    """A lease is renewed while its chunk is worked on: nobody takes it over meanwhile."""
+    load(connection, "promo", some(300), size=150)
+    terms = attrs.evolve(TERMS, lease=0.4)
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(partial(work, dsn, NOWHERE, transport=Slow(), terms=terms))
+    assert connection.execute("SELECT DISTINCT epoch FROM skycore.chunks").fetchall() == [(1,)]
+    assert only(connection).states == {"accepted": 300}
+
+
+async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) -> None:
+    """Refusals of one message, opt-outs and doubt are outcomes: the chunk is done."""
+    load(connection, "promo", some(10))
+    connection.execute("INSERT INTO skycore.opt_outs VALUES ('15550000003', true, 1)")
+    answers = {"15550000001": refused("E110"), "15550000002": b"<html>"}
+    road = StubTransport(lambda to: answers.get(to, accepted(to)))
+    worker = await work(dsn, NOWHERE, transport=road)
+    found = only(connection)
+    assert (found.state, found.to_send) == ("done", 0)
+    assert found.states == {"accepted": 7, "rejected": 1, "in_doubt": 1}
+    assert (
+        found.left_out == worker.tally.refused - Counter({"E110": 1}) == {"RecipientOptedOut": 1}
+    )
+
+
+async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, dsn: str) -> None:
+    """A restart in the middle costs nobody: every message goes out once."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        queue.migrate(connection)
+        load(connection, "promo", some(400), size=40)
+    with Simulator(behaviours={}) as skycore:
+
+        async def restart() -> None:
+            await soon(lambda: skycore.billed > 100)
+            await anyio.to_thread.run_sync(postgres_server.restart)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(restart)
+            await work(dsn, skycore.url)
+        billed = Counter(m.to for m in skycore.messages)
+    assert max(billed.values()) == 1
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        found = only(connection)
+    assert found.state == "done"
+    assert sum(found.states.values()) == 400
+    assert found.states["accepted"] <= len(billed)
+    assert len(billed) + found.states.get("in_doubt", 0) >= 400
+
+
+async def test_a_desk_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
+    """A step is taken again when the database is back, and what happened is told once."""
+    told: list[str | None] = []
+    session = DatabaseSession(Database(dsn), on_trouble=told.append)
+    assert not await session.run(are_left)
+    await anyio.to_thread.run_sync(postgres_server.stop)
+
+    async def come_back() -> None:
+        await soon(lambda: bool(told))
+        await anyio.to_thread.run_sync(postgres_server.start)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(come_back)
+        assert not await session.run(are_left)
+    assert [told[0] is not None and "PostgreSQL database" in told[0], *told[1:]] == [True, None]
+    await session.aclose()
+
+
+async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str) -> None:
+    """A worker that was stopped in the middle of one goes on when it wakes."""
+    session, waits = DatabaseSession(Database(dsn)), iter([0.2, 0])
+
+    def step(connection: Connection) -> str:
+        with connection.transaction():
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 10")
+            time.sleep(next(waits))
+            connection.execute("SELECT 1")
+        return "done"
+
+    assert await session.run(step) == "done"
+    await session.aclose()
+
+
+async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server, dsn: str) -> None:
+    """In a hurry, a database that is lost is an error at once."""
+    session = DatabaseSession(Database(dsn))
+    await anyio.to_thread.run_sync(postgres_server.stop)
+
+    async def ask() -> None:
+        with pytest.raises(LedgerError, match="PostgreSQL database postgres"):
+            await session.run(are_left)
+
+    try:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                session.stop_retrying()
+    finally:
+        await anyio.to_thread.run_sync(postgres_server.start)
+        await session.aclose()
+
+
+# Processes of their own.
+
+
+@needs_signals
+def test_killed_workers_lose_nobody_and_send_nobody_twice(
+    connection: Connection, dsn: str
+) -> None:
+    """After kill -9 another takes the chunk over: no duplicate, none lost, doubt bounded."""
+    load(connection, "promo", some(600), size=30)
+    with Simulator(behaviours={}) as skycore, workers(2, dsn, skycore.url) as (one, two):
+        until(lambda: skycore.billed >= 100)
+        one.kill()
+        until(lambda: skycore.billed >= 200)
+        two.kill()
+        with workers(1, dsn, skycore.url) as (last,):
+            assert last.wait() == 0
+        billed = Counter(m.to for m in skycore.messages)
+    _check(connection, billed, kills=2)
+
+
+def _check(connection: Connection, billed: Counter[str], *, kills: int) -> None:
+    found = only(connection)
+    doubtful = {
+        to
+        for (to,) in connection.execute(
+            "SELECT recipient FROM skycore.messages WHERE state = 'in_doubt'"
+        )
+    }
+    assert (found.state, sum(found.states.values())) == ("done", 600)
+    assert max(billed.values()) == 1
+    assert {m.to for m in some(600)} <= billed.keys() | doubtful
+    assert len(doubtful) <= kills * IN_FLIGHT
+
+
+@needs_signals
+def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str) -> None:
+    """A worker that was stopped beyond its lease has lost its chunk, and begins no message."""
+    load(connection, "promo", some(600), size=100)
+    with Simulator(behaviours={}) as skycore, workers(1, dsn, skycore.url) as (zombie,):
+        until(lambda: skycore.billed >= 50)
+        zombie.send(signal.SIGSTOP)
+        with workers(1, dsn, skycore.url) as (other,):
+            assert other.wait() == 0
+        before = skycore.billed
+        zombie.send(signal.SIGCONT)
+        assert zombie.wait() == 0
+        billed = Counter(m.to for m in skycore.messages)
+        assert billed.total() - before <= IN_FLIGHT
+    _check(connection, billed, kills=1)
+
+
+@needs_signals
+def test_a_worker_that_is_asked_to_end_gives_its_chunks_back(
+    connection: Connection, dsn: str
+) -> None:
+    """SIGTERM leaves no doubt and no lease behind: another goes on at once."""
+    load(connection, "promo", some(600), size=300)
+    with Simulator(behaviours={}) as skycore, workers(1, dsn, skycore.url) as (first,):
+        until(lambda: skycore.billed >= 50)
+        first.send(signal.SIGTERM)
+        assert first.wait() == 0
+        found = only(connection)
+        assert (found.held, found.states) == (0, {"accepted": skycore.billed})
+        assert skycore.billed < 600
+        with workers(1, dsn, skycore.url) as (second,):
+            assert second.wait() == 0
+        assert Counter(m.to for m in skycore.messages) == Counter(m.to for m in some(600))

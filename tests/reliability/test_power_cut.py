@@ -1,0 +1,141 @@
+"""A ledger on a disk whose power is cut: what was acknowledged is there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import anyio
+import attrs
+import pytest
+
+from skycore_async import MessageState, SQLiteLedger, parse_postback
+from skycore_async.ledger.model import SendIntent, Submission
+
+pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
+
+from tests.support.power_cut import Careless, Disk, write_out
+
+pytestmark = pytest.mark.anyio
+
+CALLERS: Final = 12
+MOST_CALLS: Final = 1200  # writes and syncs before the cut
+CUTS: Final = {"asyncio": range(15), "trio": range(15, 30)}
+
+S = MessageState
+OUTCOMES: Final = (S.ACCEPTED, S.ACCEPTED, S.ACCEPTED, S.REJECTED, S.IN_DOUBT, S.NOT_SENT)
+# What a message may be found in after a state of it was acknowledged: that, or a later one.
+OR_LATER: Final = {
+    S.SENDING: set(S),
+    S.ACCEPTED: {S.ACCEPTED, S.DELIVERED},
+    S.DELIVERED: {S.DELIVERED},
+    S.REJECTED: {S.REJECTED},
+    S.IN_DOUBT: {S.IN_DOUBT},
+    S.NOT_SENT: {S.NOT_SENT},
+}
+
+
+@attrs.define
+class Cut:
+    """What had been acknowledged when the power was cut, and what that left on the disk."""
+
+    acknowledged: dict[str, MessageState]
+    image: dict[str, bytes]
+
+    def lost(self, directory: Path) -> list[str]:
+        """Give the keys that are not found as acknowledged, or the damage to the file."""
+        directory.mkdir()
+        write_out(self.image, directory)
+        connection = sqlite3.connect(directory / "ledger.db")
+        try:
+            (damage,) = connection.execute("PRAGMA integrity_check").fetchone()
+            found = dict(connection.execute("SELECT key, state FROM messages"))
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        finally:
+            connection.close()
+        lost = [
+            key
+            for key, state in self.acknowledged.items()
+            if found.get(key) not in OR_LATER[state]
+        ]
+        return lost if damage == "ok" else [damage]
+
+
+def a_receipt(tracking_id: str, to: str) -> Any:
+    return parse_postback(
+        "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><STATUS>Message Sent/Delivered</STATUS>"
+        f"<TO>{to}</TO><TRACKINGID>{tracking_id}</TRACKINGID></POSTBACK>"
+    )
+
+
+async def cut_while_busy(
+    disk: Disk, directory: Path, connect: Callable[[str], Any], random: Random
+) -> Cut:
+    """Have many callers use a ledger until the power is cut."""
+    acknowledged: dict[str, MessageState] = {}
+    cuts: list[Cut] = []
+
+    def cut() -> None:
+        cuts.append(Cut(dict(acknowledged), disk.image(random)))
+
+    async def caller(ledger: SQLiteLedger, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            if cuts:
+                return
+            key, to = f"order-{number}", f"1555{number:07}"
+            intent = SendIntent(
+                key=key, content=b"x" * 16, to=to, from_="60856", started_at=number
+            )
+            await ledger.begin(intent)
+            acknowledged[key] = S.SENDING
+            state = random.choice(OUTCOMES)
+            tracking_id = f"SMS_{number}" if state is S.ACCEPTED else None
+            await ledger.finish(key, Submission(state=state, tracking_id=tracking_id))
+            acknowledged[key] = state
+            if tracking_id is not None:
+                await ledger.record(*a_receipt(tracking_id, to))
+                acknowledged[key] = S.DELIVERED
+
+    async with SQLiteLedger(directory / "ledger.db", connect=connect) as ledger:
+        disk.cut_after(random.randint(1, MOST_CALLS), cut)
+        numbers = iter(range(1_000_000))
+        async with anyio.create_task_group() as group:
+            for _ in range(CALLERS):
+                group.start_soon(caller, ledger, numbers)
+    return cuts[0]
+
+
+async def lost_by_cuts(
+    seeds: range, directory: Path, *, synchronous: str | None = None
+) -> dict[int, list[str]]:
+    """Cut the power once for each seed, and give what was lost by those that lost something."""
+    lost = {}
+    for seed in seeds:
+        disk = Disk(f"power cut {seed}")
+
+        def connect(path: str, disk: Disk = disk) -> Any:
+            connection = disk.connect(path)
+            return connection if synchronous is None else Careless(connection, synchronous)
+
+        cut = await cut_while_busy(disk, directory, connect, Random(seed))
+        if gone := cut.lost(directory / str(seed)):
+            lost[seed] = gone
+        disk.unregister()
+    return lost
+
+
+async def test_no_power_cut_loses_what_was_acknowledged(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    """Of 30 cuts at random moments, none loses an intent, an outcome or a receipt."""
+    assert await lost_by_cuts(CUTS[anyio_backend], tmp_path) == {}
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
+async def test_the_disk_does_forget_what_is_not_synced(tmp_path: Path, synchronous: str) -> None:
+    """With less than FULL, such cuts do lose what was acknowledged."""
+    assert await lost_by_cuts(range(10), tmp_path, synchronous=synchronous)

@@ -1,0 +1,101 @@
+"""A worker as a process of its own, with short leases, for tests that kill and stop it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import anyio
+
+from skycore_async import SkycoreClient
+from skycore_async.campaigns.queue import Procrastinate
+from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.campaigns.worker import Worker, WorkerTiming
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.postgres.connection import Database
+from skycore_async.simulator import API_KEY
+
+IN_FLIGHT = 10
+TERMS = WorkerTiming(lease=1.5, sweep=0.3, poll=0.05, retry=0.3, longest=1.0)
+
+_LONGEST = 45  # seconds, after which it hangs
+
+
+async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Worker:
+    """Work until nothing is left, or until stopped by SIGTERM."""
+    database = Database(dsn)
+    session = DatabaseSession(database)
+    in_flight = settings.pop("max_in_flight", IN_FLIGHT)
+    terms = settings.pop("terms", TERMS)
+    given = {"api_key": API_KEY, "base_url": url, "max_in_flight": in_flight, "timeout": 5}
+    async with (
+        PostgresLedger(dsn, lease=terms.lease) as ledger,
+        Procrastinate(database, stalled=2 * terms.lease) as engine,
+        SkycoreClient(ledger=ledger, **{**given, **settings}) as client,
+    ):
+        worker = Worker(
+            session=session,
+            engine=engine,
+            ledger=ledger,
+            client=client,
+            max_in_flight=in_flight,
+            terms=terms,
+            drain=drain,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(_hear, worker)
+            with anyio.fail_after(_LONGEST):
+                await worker.run()
+            group.cancel_scope.cancel()
+        await session.aclose()
+    return worker
+
+
+async def _hear(worker: Worker) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            worker.stop()
+
+
+class Process:
+    """A worker in a process of its own."""
+
+    def __init__(self, dsn: str, url: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+            [sys.executable, "-W", "error", __file__, dsn, url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+
+    def send(self, what: signal.Signals) -> None:
+        os.kill(self._process.pid, what)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self, timeout: float = 60) -> int:
+        return self._process.wait(timeout)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+
+@contextmanager
+def workers(count: int, dsn: str, url: str) -> Iterator[list[Process]]:
+    """Run workers, and end them whatever happens."""
+    with ExitStack() as stack:
+        started = []
+        for _ in range(count):
+            started.append(Process(dsn, url))
+            stack.callback(started[-1].kill)
+        yield started
+
+
+if __name__ == "__main__":
+    anyio.run(work, sys.argv[1], sys.argv[2])

@@ -1,0 +1,552 @@
+"""A ledger in a file: what is durable, whom it refuses, and what can be wrong with a file.
+
+Strategy: the end of a process is the end of a real one.  Between the ledger and
+SQLite stands a connection of the test's own, which counts commits and takes
+the disk away.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from skycore_async import SQLiteLedger
+from skycore_async.errors import KeyConflict, LedgerError
+from skycore_async.ledger.model import MessageState, Submission
+from skycore_async.ledger.sqlite import ledger as module
+from skycore_async.ledger.sqlite import ledger as sqlite_module
+from skycore_async.ledger.sqlite.store import VERSION
+from skycore_async.notifications import SentNotification
+from tests.postgres.test_ledger_contract import (
+    DELIVERED,
+    REJECTED,
+    Clock,
+    accepted,
+    intent,
+    notice,
+    settle,
+)
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+class Between:
+    """A connection that notes its statements, and has as many pages as it is told."""
+
+    def __init__(self, path: str) -> None:
+        self.statements: list[str] = []
+        self._inner = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def execute(self, statement: str, values: Any = (), /) -> Any:
+        self.statements.append(statement)
+        return self._inner.execute(statement, values)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def take_the_disk_away(self) -> None:
+        (pages,) = self._inner.execute("PRAGMA page_count").fetchone()
+        self._inner.execute(f"PRAGMA max_page_count = {pages}")
+
+    def give_it_back(self) -> None:
+        self._inner.execute("PRAGMA max_page_count = 1000000")
+
+
+@pytest.fixture
+def connections() -> list[Between]:
+    return []
+
+
+@pytest.fixture
+def connect(connections: list[Between]) -> Callable[[str], Between]:
+    def make(path: str) -> Between:
+        connections.append(Between(path))
+        return connections[-1]
+
+    return make
+
+
+async def states(path: Path) -> dict[str, MessageState]:
+    """Open the file again, and give each key's state."""
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        return {each.key: each.state async for each in ledger.deliveries()}
+
+
+def raw(path: Path, statement: str) -> Any:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchone()
+
+
+# What is durable.
+
+
+async def test_everything_is_there_again(path: Path) -> None:
+    """Messages, outcomes, notifications and marks outlast closing."""
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        for key, submission in (("a", accepted("T")), ("b", REJECTED)):
+            await ledger.begin(intent(key))
+            await ledger.finish(key, submission)
+        await ledger.record(notice(DELIVERED), notice(DELIVERED, "U", to="15550000000"))
+        await ledger.opt_out("15550000000")
+        before = [await ledger.summary(), [each async for each in ledger.deliveries()]]
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        assert [await ledger.summary(), [each async for each in ledger.deliveries()]] == before
+        assert await ledger.begin(intent("b")) == REJECTED
+        assert await ledger.is_opted_out("15550000000")
+        await ledger.record(notice(DELIVERED))
+        assert await ledger.summary() == before[0]
+
+
+CHILD = """
+import os, anyio
+from skycore_async import SQLiteLedger
+from skycore_async.ledger.model import MessageState, SendIntent, Submission
+from skycore_async.postbacks import parse_postback
+
+DELIVERED = (
+    "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><TRACKINGID>T</TRACKINGID></POSTBACK>"
+)
+
+async def main():
+    async with SQLiteLedger({path!r}) as ledger:
+        for key in "abc":
+            to = "15551234888"
+            await ledger.begin(
+                SendIntent(key=key, content=b"one", to=to, from_=None, started_at=0.0)
+            )
+        await ledger.finish("a", Submission(state=MessageState.ACCEPTED, tracking_id="T"))
+        await ledger.finish("b", Submission(state=MessageState.NOT_SENT))
+        await ledger.record(*parse_postback(DELIVERED))
+        print("ready", flush=True)
+        {then}
+
+anyio.run(main)
+"""
+
+
+@contextmanager
+def child(path: Path, then: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that has used the ledger and then does something."""
+    code = CHILD.format(path=str(path), then=then)
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_what_was_acknowledged_outlasts_the_process(path: Path) -> None:
+    """A process that just ends leaves all of it, and what was under way in doubt."""
+    with child(path, "os._exit(9)") as process:
+        assert process.wait() == 9
+    assert await states(path) == {"a": S.DELIVERED, "b": S.NOT_SENT, "c": S.IN_DOUBT}
+
+
+async def test_a_second_process_is_refused_until_the_first_is_killed(path: Path) -> None:
+    """At once and in words; a lock that outlives its process would need a hand."""
+    with child(path, "await anyio.sleep_forever()") as process:
+        with pytest.raises(LedgerError, match=r"ledger\.db is in use: one process at a time"):
+            await states(path)
+        process.kill()
+        process.wait()
+        assert (await states(path))["c"] is S.IN_DOUBT
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "link.db"])
+async def test_a_second_ledger_in_one_process_is_refused(path: Path, name: str) -> None:
+    """By any name of the file, and it costs the first nothing; closing makes it free."""
+    (path.parent / "link.db").symlink_to(path)
+    async with SQLiteLedger(path, clock=Clock()) as first:
+        second = SQLiteLedger(path.parent / name, clock=Clock())
+        with pytest.raises(LedgerError, match="is in use"):
+            await second.open()
+        assert await first.begin(intent()) is None
+    async with second:
+        assert (await second.summary()).states == {S.IN_DOUBT: 1}
+
+
+async def test_what_was_under_way_is_in_doubt_on_opening_and_may_be_settled(path: Path) -> None:
+    """A notification that came while it was under way settles it then; others stay in doubt."""
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await ledger.begin(intent("a"))
+        await ledger.begin(intent("b", to="15550000000"))
+        await ledger.record(notice(DELIVERED))
+        assert (await ledger.summary()).states == {S.SENDING: 2}
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        delivery = await ledger.delivery("T")
+        assert delivery is not None
+        assert (delivery.key, delivery.state) == ("a", S.DELIVERED)
+        assert delivery.settled_by == "postback"
+        assert await ledger.begin(intent("b", to="15550000000")) == Submission(state=S.IN_DOUBT)
+
+
+async def test_the_file_is_as_durable_as_it_says(
+    path: Path, connect: Callable[[str], Between], connections: list[Between]
+) -> None:
+    """Its journal and its synchronous mode are read back, and the file says what it is."""
+    async with SQLiteLedger(path, connect=connect):
+        (connection,) = connections
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert raw(path, "PRAGMA application_id") == (module.APPLICATION_ID,)
+    assert raw(path, "PRAGMA user_version") == (VERSION,)
+    assert raw(path, "PRAGMA integrity_check") == ("ok",)
+
+
+class Careless(Between):
+    """A connection that does not sync, whatever it is told."""
+
+    def execute(self, statement: str, values: Any = (), /) -> Any:
+        return super().execute(statement.replace("synchronous = FULL", "synchronous = 1"), values)
+
+
+@pytest.mark.parametrize(
+    "careless", [Careless, lambda _path: Between(":memory:")], ids=["no sync", "no journal"]
+)
+async def test_a_place_that_cannot_be_made_durable_is_refused(
+    path: Path, careless: Callable[[str], Between]
+) -> None:
+    """What is set is read back, and a ledger that could lose what it acknowledged is none."""
+    with pytest.raises(LedgerError, match="cannot be made durable") as caught:
+        await SQLiteLedger(path, connect=careless).open()
+    assert "disk of this machine" in str(caught.value)
+    assert await states(path) == {}  # and it is free again
+
+
+# What can be wrong with a file.
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def random_bytes(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 64)
+
+
+def another_database(path: Path) -> None:
+    raw(path, "CREATE TABLE mine (x)")
+
+
+def another_kind(path: Path) -> None:
+    raw(path, "PRAGMA application_id = 7")
+
+
+def a_newer_one(path: Path) -> None:
+    raw(path, f"PRAGMA application_id = {module.APPLICATION_ID}")
+    raw(path, "PRAGMA user_version = 99")
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "random bytes": (random_bytes, "is no ledger, or is damaged"),
+    "another database": (another_database, "is a database of something else, and no ledger"),
+    "another kind of database": (another_kind, "is a database of something else"),
+    "a newer one": (a_newer_one, r"schema 99, this one knows 1\): upgrade with pip install -U"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(
+    path: Path, case: str
+) -> None:
+    """The error says what it is, and not a byte of it changes."""
+    make, said = WRONG[case]
+    make(path)
+    before = content(path)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=said) as caught:
+            await SQLiteLedger(path).open()
+        assert str(path) in str(caught.value)
+    assert content(path) == before
+
+
+def only_to_read(path: str) -> Any:
+    return sqlite3.connect(
+        f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+
+
+async def test_a_place_that_cannot_be_written_is_refused(path: Path) -> None:
+    """No directory, a file in its place, a directory in the file's, a file that is read only."""
+    empty(path)
+    for place, said in (
+        (path.parent / "missing" / "ledger.db", "there is no directory .*missing"),
+        (path / "ledger.db", r"there is no directory .*ledger\.db"),
+        (path.parent, r"cannot be written: .* must be writable"),
+    ):
+        with pytest.raises(LedgerError, match=said):
+            await SQLiteLedger(place).open()
+    assert await states(path) == {}
+    with pytest.raises(LedgerError, match=r"cannot be written: .*readonly.* must be writable"):
+        await SQLiteLedger(path, connect=only_to_read).open()
+
+
+async def test_a_lock_that_cannot_be_written_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens it to be read, and would let two processes in."""
+    empty(path)
+    path.with_name(f"{path.name}-lock").touch()
+    monkeypatch.setattr(sqlite_module, "_connect", only_to_read)
+    with pytest.raises(LedgerError, match=r"cannot be written: .*readonly.* must be writable"):
+        await SQLiteLedger(path).open()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+async def test_a_directory_that_is_read_only_is_refused(path: Path) -> None:
+    """The lock and the journal stand beside the file, which alone would not do."""
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(LedgerError, match="Its directory and the file must be writable"):
+            await SQLiteLedger(path).open()
+    finally:
+        path.parent.chmod(0o700)
+
+
+async def test_a_full_disk_costs_nothing_recorded_and_it_goes_on_with_room(
+    path: Path, connect: Callable[[str], Between], connections: list[Between]
+) -> None:
+    """What cannot be written is an error of who asked; what was acknowledged stays."""
+    async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
+        await ledger.begin(intent("first"))
+        connections[0].take_the_disk_away()
+        written = ["first"]
+
+        async def fill_up() -> None:
+            for number in range(10_000):
+                await ledger.begin(intent(f"k{number}", content=bytes(500)))
+                written.append(f"k{number}")
+
+        with pytest.raises(LedgerError, match=r"could not be written: .*full.* it goes on when"):
+            await fill_up()
+        assert [each.key async for each in ledger.deliveries()] == written
+        assert (await ledger.delivery(key="first")) is not None
+        connections[0].give_it_back()
+        await ledger.begin(intent("last", content=bytes(5000)))
+        await ledger.finish("first", accepted())
+    assert (await states(path)).keys() == {*written, "last"}
+    assert (await states(path))["first"] is S.ACCEPTED
+
+
+async def test_a_disk_that_is_full_on_opening_is_refused(path: Path) -> None:
+    """Nothing is half made: with room it is opened as a new one."""
+
+    def full(path: str) -> Between:
+        connection = Between(path)
+        connection.execute("PRAGMA max_page_count = 3")
+        return connection
+
+    with pytest.raises(LedgerError, match=r"cannot be opened: .*full"):
+        await SQLiteLedger(path, connect=full).open()
+    assert await states(path) == {}
+
+
+# Open and closed.
+
+
+async def test_it_is_used_while_it_is_open(path: Path) -> None:
+    """Before, the error says how to open it; after, that it is closed; opening twice is once."""
+    ledger = SQLiteLedger(path)
+    await ledger.aclose()
+    with pytest.raises(LedgerError, match="is not open: use `async with`"):
+        await ledger.summary()
+    async with ledger:
+        await ledger.open()
+        assert await ledger.begin(intent()) is None
+    await ledger.aclose()
+    for use in (ledger.summary, ledger.open):
+        with pytest.raises(RuntimeError, match="this ledger is closed"):
+            await use()
+
+
+# Many in one transaction.
+
+
+async def test_many_callers_share_a_commit(
+    path: Path, connect: Callable[[str], Between], connections: list[Between]
+) -> None:
+    """Who waits together is written together, and one alone is not made to wait for others."""
+    async with SQLiteLedger(path, connect=connect) as ledger:
+        statements = connections[0].statements
+        statements.clear()
+        await ledger.begin(intent("alone"))
+        assert statements.count("COMMIT") == 1
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(ledger.begin, intent(f"k{number}"))
+        assert statements.count("COMMIT") <= 5
+    assert len(await states(path)) == 201
+
+
+async def test_a_step_that_fails_costs_its_neighbours_nothing(
+    path: Path, connect: Callable[[str], Between], connections: list[Between]
+) -> None:
+    """Each hears of its own: what is refused, what cannot be written, and what is durable."""
+    errors: dict[str, Exception] = {}
+    bad = SentNotification(tracking_id="T", raw={"x": object()})
+
+    async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
+        await ledger.begin(intent("known"))
+
+        async def attempt(name: str, run: Callable[..., Any], *args: object) -> None:
+            try:
+                await run(*args)
+            except Exception as error:  # noqa: BLE001 - it is what the test is about
+                errors[name] = error
+
+        connections[0].statements.clear()
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(attempt, f"{number}", ledger.begin, intent(f"k{number}"))
+            group.start_soon(attempt, "conflict", ledger.begin, intent("known", content=b"two"))
+            group.start_soon(attempt, "unwritable", ledger.begin, intent("\ud800"))
+            group.start_soon(attempt, "bundle", ledger.record, notice(DELIVERED), bad)
+            for number in range(20, 40):
+                group.start_soon(attempt, f"{number}", ledger.begin, intent(f"k{number}"))
+        assert {name: type(error) for name, error in errors.items()} == {
+            "conflict": KeyConflict,
+            "unwritable": UnicodeEncodeError,
+            "bundle": TypeError,
+        }
+        assert (await ledger.summary()).unplaced == 0
+        assert "ROLLBACK" in connections[0].statements
+    assert (await states(path)).keys() == {"known", *(f"k{number}" for number in range(40))}
+
+
+async def test_another_program_that_holds_the_file_is_waited_for_once(
+    path: Path, connect: Callable[[str], Between], connections: list[Between]
+) -> None:
+    """And not once for every caller; all are told, and when it is gone the ledger goes on."""
+    told: list[str] = []
+    async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
+        connections[0].execute("PRAGMA busy_timeout = 0")
+        connections[0].statements.clear()
+
+        async def begin(number: int) -> None:
+            with pytest.raises(LedgerError, match="is locked") as caught:
+                await ledger.begin(intent(f"k{number}"))
+            told.append(str(caught.value))
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as group:
+                for number in range(50):
+                    group.start_soon(begin, number)
+        assert len(told) == 50
+        assert len(connections[0].statements) <= 5
+        assert await ledger.begin(intent("k0")) is None
+    assert await states(path) == {"k0": S.IN_DOUBT}
+
+
+async def test_a_cancelled_callers_step_is_written_all_the_same(path: Path) -> None:
+    """What came of a message, as what else was to be remembered; an intent is taken back."""
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await ledger.begin(intent("sent"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(ledger.finish, "sent", accepted())
+            group.start_soon(ledger.opt_out, "15550000000")
+            group.start_soon(ledger.begin, intent("begun"))
+            await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        assert await ledger.is_opted_out("15550000000")
+    assert await states(path) == {"sent": S.ACCEPTED, "begun": S.NOT_SENT}
+
+
+async def test_closing_writes_what_waits(path: Path) -> None:
+    """Who waits in line when it is closed is written first."""
+    ledger = SQLiteLedger(path)
+    await ledger.open()
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(ledger.begin, intent(f"k{number}"))
+        await settle()
+        await ledger.aclose()
+    assert len(await states(path)) == 50
+
+
+# From one version to the next.
+
+
+async def test_an_older_ledger_is_brought_up_to_date(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step by step in one transaction, and nothing that it held is lost."""
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await ledger.begin(intent())
+        await ledger.finish("k", accepted())
+    monkeypatch.setattr(module, "VERSION", VERSION + 2)
+    steps = {
+        1: "ALTER TABLE messages ADD COLUMN extra TEXT; UPDATE messages SET extra = key;\n",
+        2: "ALTER TABLE messages RENAME COLUMN extra TO more",
+    }
+    monkeypatch.setattr(module, "MIGRATIONS", steps)
+    assert await states(path) == {"k": S.ACCEPTED}
+    assert raw(path, "SELECT more FROM messages") == ("k",)
+    assert raw(path, "PRAGMA user_version") == (3,)
+
+
+async def test_a_failed_migration_leaves_the_old_ledger(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it did until then is undone, and the version before opens the file as it was."""
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await ledger.begin(intent())
+    with monkeypatch.context() as newer:
+        newer.setattr(module, "VERSION", 2)
+        newer.setattr(
+            module, "MIGRATIONS", {1: "ALTER TABLE messages ADD COLUMN extra; SELECT nonsense"}
+        )
+        with pytest.raises(LedgerError, match="cannot be opened: no such column: nonsense"):
+            await SQLiteLedger(path).open()
+    assert raw(path, "PRAGMA user_version") == (1,)
+    assert await states(path) == {"k": S.IN_DOUBT}
+
+
+async def test_it_is_opened_once_however_often_it_is_asked_to(path: Path) -> None:
+    """Two tasks may open the same ledger at once, and one more later."""
+    ledger = SQLiteLedger(path)
+    assert not ledger.is_open
+    async with anyio.create_task_group() as group:
+        group.start_soon(ledger.open)
+        group.start_soon(ledger.open)
+    await ledger.open()
+    assert ledger.is_open
+    assert (await ledger.summary()).total == 0
+    await ledger.aclose()
+    assert not ledger.is_open
+
+
+async def test_the_window_for_settling_is_the_callers(path: Path) -> None:
+    """A postback settles a doubt within `settle_within` seconds of its intent, and not after."""
+    async with SQLiteLedger(path, clock=Clock(), settle_within=10) as ledger:
+        for key, to in (("a", "15550000001"), ("b", "15550000002")):
+            await ledger.begin(intent(key, to=to))
+            await ledger.finish(key, Submission(state=S.IN_DOUBT))
+        await ledger.record(notice(DELIVERED, "T", to="15550000001", after=10))
+        await ledger.record(notice(DELIVERED, "U", to="15550000002", after=11))
+        found = {each.key: each.state async for each in ledger.deliveries()}
+        assert found == {"a": S.DELIVERED, "b": S.IN_DOUBT}

@@ -1,0 +1,148 @@
+"""A ledger in memory: it holds so much at most, and forgets what can be forgotten."""
+
+from __future__ import annotations
+
+import gc
+
+import anyio
+import pytest
+
+from skycore_async import ConfigurationError, MemoryLedger
+from skycore_async.errors import LedgerError
+from skycore_async.ledger.model import MessageState, Submission
+from tests.postgres.test_ledger_contract import (
+    DELIVERED,
+    DOUBT,
+    REJECTED,
+    SENT,
+    Clock,
+    accepted,
+    intent,
+    notice,
+)
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+
+
+async def keys(ledger: MemoryLedger) -> list[str]:
+    return [each.key async for each in ledger.deliveries()]
+
+
+async def send(ledger: MemoryLedger, key: str, submission: Submission | None) -> None:
+    assert await ledger.begin(intent(key)) is None
+    if submission is not None:
+        await ledger.finish(key, submission)
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 10, 250])
+async def test_it_never_holds_more_than_its_capacity(capacity: int) -> None:
+    """The oldest are forgotten, no more of them than need be, and the last are all there."""
+    async with MemoryLedger(capacity=capacity, clock=Clock()) as ledger:
+        held = 0
+        for number in range(3 * capacity):
+            await send(ledger, f"k{number}", REJECTED)
+            held = (await ledger.summary()).total
+            assert min(number + 1, capacity - capacity // 100) <= held <= capacity
+        assert await keys(ledger) == [f"k{n}" for n in range(3 * capacity - held, 3 * capacity)]
+
+
+async def test_what_is_under_way_or_in_doubt_is_never_forgotten() -> None:
+    """However old it is; what was accepted, refused or not sent goes in its place."""
+    async with MemoryLedger(capacity=10, clock=Clock()) as ledger:
+        await send(ledger, "under way", None)
+        await send(ledger, "in doubt", DOUBT)
+        for number in range(30):
+            await send(ledger, f"k{number}", accepted(f"T{number}"))
+        assert await keys(ledger) == ["under way", "in doubt", *(f"k{n}" for n in range(22, 30))]
+        assert await ledger.delivery("T0") is None
+        assert await ledger.begin(intent("in doubt")) == DOUBT
+
+
+async def test_full_of_doubt_is_an_error_until_something_is_settled() -> None:
+    """It sends nothing that it could not remember; what it knows it still tells."""
+    async with MemoryLedger(capacity=3, clock=Clock()) as ledger:
+        for key in "abc":
+            await send(ledger, key, DOUBT)
+        for _ in range(5):
+            with pytest.raises(LedgerError, match=r"holds 3 messages .* use SQLiteLedger"):
+                await ledger.begin(intent("d"))
+        assert await keys(ledger) == ["a", "b", "c"]
+        assert await ledger.begin(intent("a")) == DOUBT
+        assert await ledger.begin(intent("a"), resend_in_doubt=True) is None
+        await ledger.finish("a", accepted())
+        assert await ledger.begin(intent("d")) is None
+        assert await keys(ledger) == ["b", "c", "d"]
+
+
+async def test_beginning_many_at_once_does_not_overfill_it() -> None:
+    """Tasks that begin together count as those that begin one by one."""
+    async with MemoryLedger(capacity=5, clock=Clock()) as ledger:
+        refused: list[str] = []
+
+        async def begin(key: str) -> None:
+            try:
+                await ledger.begin(intent(key))
+            except LedgerError:
+                refused.append(key)
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(begin, f"k{number}")
+        assert len(refused) == 15
+        assert (await ledger.summary()).states == {S.SENDING: 5}
+
+
+async def test_notifications_are_bounded_too() -> None:
+    """Four for each message; those without a message go first, the oldest before the others."""
+    async with MemoryLedger(capacity=5, clock=Clock()) as ledger:
+        await send(ledger, "k", accepted())
+        await ledger.record(notice(DELIVERED, after=1))
+        for number in range(30):
+            await ledger.record(*(notice(SENT, f"U{number}-{part}") for part in range(3)))
+            assert (await ledger.summary()).unplaced <= 19
+        last = [each async for each in ledger.unplaced()][-1]
+        assert last == notice(SENT, "U29-2")
+        await ledger.record(notice(SENT, after=2))
+        delivery = await ledger.delivery("T")
+        assert delivery is not None
+        assert (delivery.state, len(delivery.events)) == (S.DELIVERED, 2)
+
+
+async def test_notifications_are_bounded_also_when_it_is_full_of_doubt() -> None:
+    """Having no room for messages makes none for strays."""
+    async with MemoryLedger(capacity=1, clock=Clock()) as ledger:
+        await send(ledger, "k", DOUBT)
+        for number in range(20):
+            await ledger.record(notice(SENT, f"U{number}", to="15550000000"))
+        assert (await ledger.summary()).unplaced == 4
+
+
+async def test_a_message_that_is_forgotten_takes_its_notifications_with_it() -> None:
+    """What comes for it later is about no message that is known."""
+    async with MemoryLedger(capacity=1, clock=Clock()) as ledger:
+        await send(ledger, "a", accepted())
+        await ledger.record(notice(DELIVERED))
+        await send(ledger, "b", REJECTED)
+        assert (await ledger.summary()).unplaced == 0
+        await ledger.record(notice(DELIVERED))
+        assert (await ledger.summary()).unplaced == 1
+
+
+def test_a_capacity_of_nothing_is_refused() -> None:
+    """A ledger that could hold no message could send none."""
+    with pytest.raises(ConfigurationError, match="capacity"):
+        MemoryLedger(capacity=0)
+
+
+async def test_it_is_used_while_it_is_open() -> None:
+    """After closing the error says so; one that nobody closes is no leak."""
+    ledger = MemoryLedger()
+    await send(ledger, "k", accepted())
+    await ledger.aclose()
+    await ledger.aclose()
+    with pytest.raises(RuntimeError, match="this ledger is closed"):
+        await ledger.summary()
+    MemoryLedger()
+    gc.collect()

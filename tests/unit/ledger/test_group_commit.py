@@ -1,0 +1,117 @@
+"""Group commit, where the thread that writes cannot run, or callers do not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from skycore_async import LedgerError, MessageState, SQLiteLedger
+from skycore_async.ledger.model import SendIntent
+
+pytestmark = pytest.mark.anyio
+
+NUMBER = "15551234888"
+
+
+async def _no_thread(*_arguments: object) -> NoReturn:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_the_end_of_waiting_is_not_taken_for_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be begun, every caller gets an error; later ones are written."""
+    refused = []
+    async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+
+        async def caller() -> None:
+            try:
+                await ledger.opt_out(NUMBER)
+            except LedgerError as error:
+                refused.append(error)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(anyio.to_thread, "run_sync", _no_thread)
+            with anyio.fail_after(5):
+                async with anyio.create_task_group() as group:
+                    for _ in range(1500):
+                        group.start_soon(caller)
+        assert len(refused) == 1500
+        assert not await ledger.is_opted_out(NUMBER)
+        await ledger.opt_out(NUMBER)
+        assert await ledger.is_opted_out(NUMBER)
+
+
+INTENT = SendIntent(key="k", content=b"one", to=NUMBER, from_="60856", started_at=0.0)
+
+
+async def _state(ledger: SQLiteLedger) -> MessageState | None:
+    delivery = await ledger.delivery(key="k")
+    return None if delivery is None else delivery.state
+
+
+async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller was cancelled while the thread wrote: nobody would send the message."""
+    written, go_on = anyio.Event(), anyio.Event()
+    run_sync = anyio.to_thread.run_sync
+
+    async def held(write: Callable[..., Any], *arguments: Any) -> Any:
+        done = await run_sync(write, *arguments)
+        written.set()
+        await go_on.wait()
+        return done
+
+    async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+        with monkeypatch.context() as patch:
+            patch.setattr(anyio.to_thread, "run_sync", held)
+            async with anyio.create_task_group() as group:
+                group.start_soon(ledger.begin, INTENT)
+                await written.wait()
+                group.cancel_scope.cancel()
+            go_on.set()
+            assert await ledger.begin(INTENT, timeout=5) is None
+        assert await _state(ledger) is MessageState.SENDING
+
+
+def _leave_when_told(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> None:
+    commits = ledger._commits
+    assert commits is not None
+    tell = commits._tell
+
+    def cancel(touched: set[str]) -> None:
+        task.cancel()
+        tell(touched)
+
+    commits._tell = cancel
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_so_is_what_was_begun_for_a_caller_who_leaves_when_told(tmp_path: Path) -> None:
+    """`Task.cancel()` can come between the end of the transaction and the caller's turn."""
+    async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+        _leave_when_told(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await ledger.begin(INTENT, timeout=5) is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_cannot_be_taken_back_any_more_is_in_doubt(tmp_path: Path) -> None:
+    """The same, where the ledger is closing."""
+    path = tmp_path / "ledger.db"
+    async with SQLiteLedger(path) as ledger:
+        _leave_when_told(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
+        await anyio.lowlevel.checkpoint()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with SQLiteLedger(path) as ledger:
+        assert await _state(ledger) is MessageState.IN_DOUBT

@@ -1,0 +1,361 @@
+"""A task's owner: no caller breaks a task off, and closing leaves nothing behind.
+
+Strategy: tasks are held and let go by events, never by time.  What becomes of
+an owner whose event loop ends is seen from outside, by running one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from skycore_async.runtime.background import BackgroundTasks
+
+both_backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+class Work:
+    """Tasks that run until let go, and a finalizer that notes what ran before it."""
+
+    def __init__(self) -> None:
+        self.go = anyio.Event()
+        self.log: list[str] = []
+        self.owner = BackgroundTasks(self.finalize)
+
+    async def task(self, name: str) -> None:
+        try:
+            self.log.append(f"{name} began")
+            await self.go.wait()
+            self.log.append(f"{name} ended")
+        except BaseException:
+            self.log.append(f"{name} broken off")
+            raise
+
+    async def finalize(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        self.log.append("finalized")
+
+
+async def settle() -> None:
+    """Let every task come as far as it can."""
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+
+
+async def cancel_by_scope(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin `run()` and cancel it by the scope around it."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await settle()
+        group.cancel_scope.cancel()
+
+
+async def cancel_natively(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin `run()` and cancel its task."""
+    task = asyncio.create_task(run())
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture(params=["scope", "native"])
+def cancelled(
+    request: pytest.FixtureRequest, anyio_backend: str
+) -> Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]:
+    """Begin something and cancel it, in either way."""
+    if request.param == "scope":
+        return cancel_by_scope
+    if anyio_backend != "asyncio":
+        pytest.skip("trio has cancel scopes alone")
+    return cancel_natively
+
+
+@pytest.mark.anyio
+async def test_a_task_survives_the_cancellation_of_its_starter(
+    cancelled: Callable[..., Coroutine[Any, Any, None]],
+) -> None:
+    """Who started a task may be cancelled; the task runs to its own end."""
+    work = Work()
+
+    async def caller() -> None:
+        work.owner.start(work.task, "first")
+        await anyio.lowlevel.checkpoint()
+        work.owner.start(work.task, "second")
+        await anyio.sleep_forever()
+
+    await cancelled(caller)
+    assert sorted(work.log) == ["first began", "second began"]
+    work.go.set()
+    await work.owner.close()
+    assert sorted(work.log[2:4]) == ["first ended", "second ended"]
+    assert work.log[4:] == ["finalized"]
+
+
+@pytest.mark.anyio
+async def test_closing_waits_then_finalizes_once_however_often() -> None:
+    """Every closer waits for what runs and for the finalizer; a later one waits for nothing."""
+    work = Work()
+    work.owner.start(work.task, "one")
+
+    async def close() -> None:
+        await work.owner.close()
+        work.log.append("closed")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(close)
+        group.start_soon(close)
+        await settle()
+        assert work.owner.closed
+        assert work.log == ["one began"]
+        work.go.set()
+    await close()
+    assert work.log == ["one began", "one ended", "finalized", "closed", "closed", "closed"]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_closer_breaks_nothing_off(
+    cancelled: Callable[..., Coroutine[Any, Any, None]],
+) -> None:
+    """The closer may go; the tasks end, the finalizer runs, and another may wait for it."""
+    work = Work()
+    work.owner.start(work.task, "one")
+    await cancelled(work.owner.close)
+    assert work.log == ["one began"]
+    work.go.set()
+    await work.owner.close()
+    assert work.log == ["one began", "one ended", "finalized"]
+
+
+@pytest.mark.anyio
+async def test_a_closer_cancelled_at_the_finalizer_does_not_break_it_off(
+    cancelled: Callable[..., Coroutine[Any, Any, None]],
+) -> None:
+    """What finalizes is no more the closer's than the tasks are, even if nothing ever ran."""
+    begun, go, log = anyio.Event(), anyio.Event(), list[str]()
+
+    async def finalize() -> None:
+        begun.set()
+        await go.wait()
+        log.append("finalized")
+
+    owner = BackgroundTasks(finalize)
+    await cancelled(owner.close)
+    assert begun.is_set()
+    go.set()
+    await owner.close()
+    assert log == ["finalized"]
+
+
+@pytest.mark.anyio
+async def test_closing_finalizes_what_was_never_used() -> None:
+    """An owner that started nothing is finalized all the same, and only once."""
+    work = Work()
+    await work.owner.close()
+    await work.owner.close()
+    assert work.log == ["finalized"]
+
+
+@pytest.mark.anyio
+async def test_it_is_opened_in_one_task_and_closed_in_another() -> None:
+    """No scope of the task that began it stays open."""
+    work = Work()
+
+    async def use() -> None:
+        work.owner.start(work.task, "one")
+
+    for step in (use, work.owner.close):
+        async with anyio.create_task_group() as group:
+            group.start_soon(step)
+            await settle()
+            work.go.set()
+    assert work.log == ["one began", "one ended", "finalized"]
+
+
+@pytest.mark.anyio
+async def test_nothing_starts_after_closing() -> None:
+    """After closing, and while it still waits, starting is a clear error."""
+    work = Work()
+    work.owner.check()
+    work.owner.start(work.task, "one")
+    async with anyio.create_task_group() as group:
+        group.start_soon(work.owner.close)
+        await settle()
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            work.owner.start(work.task, "two")
+        work.go.set()
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        work.owner.check()
+
+
+@both_backends
+def test_a_second_event_loop_is_refused_even_after_the_first_has_ended(backend: str) -> None:
+    """Another event loop is named as the reason; closing what has ended there is no error."""
+    work = Work()
+
+    async def use() -> None:
+        work.owner.start(work.task, "one")
+        await settle()
+
+    anyio.run(use, backend=backend)
+    with pytest.raises(RuntimeError, match="belongs to another event loop"):
+        anyio.run(use, backend=backend)
+    anyio.run(work.owner.close, backend=backend)
+    assert work.log == ["one began", "one broken off", "finalized"]
+
+
+@pytest.mark.anyio
+async def test_closing_from_another_event_loop_is_refused_while_the_first_runs(
+    anyio_backend: str,
+) -> None:
+    """It could only hang there, and it leaves the client open where it belongs."""
+    work = Work()
+    work.owner.start(work.task, "one")
+
+    def elsewhere() -> None:
+        anyio.run(work.owner.close, backend=anyio_backend)
+
+    with pytest.raises(RuntimeError, match="belongs to another event loop"):
+        await anyio.to_thread.run_sync(elsewhere)
+    work.owner.check()
+    work.go.set()
+    await work.owner.close()
+
+
+@both_backends
+def test_the_end_of_the_event_loop_cancels_and_finalizes(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who forgets to close hangs nothing, and hears of no destroyed task nor lost error."""
+    caplog.set_level(logging.ERROR, "asyncio")  # a slow machine is warned of there
+    work = Work()
+
+    async def forget() -> None:
+        work.owner.start(work.task, "one")
+        await settle()
+        work.owner.start(work.task, "two")
+        await settle()
+
+    anyio.run(forget, backend=backend, backend_options=debugging(backend))
+    gc.collect()
+    assert work.log[:2] == ["one began", "two began"]
+    assert sorted(work.log[2:4]) == ["one broken off", "two broken off"]
+    assert work.log[4:] == ["finalized"]
+    assert work.owner.closed
+    assert not caplog.records
+
+
+@both_backends
+def test_an_owner_that_is_dropped_lives_until_the_event_loop_ends(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody need keep it for its tasks to be kept."""
+    caplog.set_level(logging.ERROR, "asyncio")  # a slow machine is warned of there
+    log: list[str] = []
+
+    async def finalize() -> None:
+        log.append("finalized")
+
+    async def drop() -> None:
+        BackgroundTasks(finalize).start(anyio.lowlevel.checkpoint)
+        await settle()
+        gc.collect()
+        await settle()
+        assert not log
+
+    anyio.run(drop, backend=backend, backend_options=debugging(backend))
+    gc.collect()
+    assert log == ["finalized"]
+    assert not caplog.records
+
+
+def debugging(backend: str) -> dict[str, Any]:
+    return {"debug": True} if backend == "asyncio" else {}
+
+
+@pytest.mark.anyio
+async def test_a_task_that_raises_ends_no_other_and_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log has the type and the place, and neither the text nor any local."""
+    work = Work()
+
+    async def fail(to: str) -> None:
+        raise ValueError(to)
+
+    work.owner.start(work.task, "one")
+    work.owner.start(fail, "15551234888")
+    await settle()
+    work.owner.start(fail, "15551234888")
+    work.owner.start(work.task, "two")
+    await settle()
+    work.go.set()
+    await work.owner.close()
+    assert [line for line in work.log if "broken" in line] == []
+    assert work.log[-1] == "finalized"
+    assert len(caplog.records) == 2
+    for record in caplog.records:
+        assert (record.name, record.levelno) == ("skycore_async", logging.ERROR)
+        assert record.exc_info is None
+        assert "a background task raised ValueError" in record.getMessage()
+        assert "in fail" in record.getMessage()
+        assert "15551234888" not in caplog.text + repr(record.args)
+
+
+@pytest.mark.anyio
+async def test_a_finalizer_that_raises_hangs_no_closer(caplog: pytest.LogCaptureFixture) -> None:
+    """Closing comes to its end, and the log has why it was not a clean one."""
+
+    async def finalize() -> None:
+        raise OSError
+
+    owner = BackgroundTasks(finalize)
+    await owner.close()
+    assert "a background task raised OSError" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_cancellation_inside_one_task_ends_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A future that is cancelled under one task leaves the others running."""
+    work = Work()
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await future
+
+    work.owner.start(work.task, "one")
+    work.owner.start(wait)
+    await settle()
+    future.cancel()
+    await settle()
+    work.go.set()
+    await work.owner.close()
+    assert work.log == ["one began", "one ended", "finalized"]
+    assert not caplog.records
+
+
+def test_an_owner_that_is_cancelled_before_it_ran_hangs_no_closer() -> None:
+    """Who cancels every task, and then closes, waits for nothing that will never run."""
+    work = Work()
+
+    async def cancel_all() -> None:
+        work.owner.start(work.task, "one")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with anyio.fail_after(5):
+            await work.owner.close()
+
+    asyncio.run(cancel_all())
+    assert work.owner.closed
+    assert not work.log

@@ -1,0 +1,29 @@
+"""The event loop and its time, on either backend."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from skycore_async.runtime.event_loop import event_loop, now
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_time_is_the_event_loops() -> None:
+    """It is what anyio gives, whose deadlines go by it."""
+    before = anyio.current_time()
+    assert before <= now() <= anyio.current_time()
+
+
+async def test_the_event_loop_is_the_same_in_each_of_its_tasks() -> None:
+    """And it has an identity of its own."""
+    found = []
+
+    async def look() -> None:
+        found.append(event_loop())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look)
+        group.start_soon(look)
+    assert found[0] is found[1] is event_loop()

@@ -1,0 +1,87 @@
+"""A place among those in flight, and then a turn: in that order, and both or neither."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from skycore_async.sending.admission import Admission
+
+pytestmark = pytest.mark.anyio
+
+
+class Turns:
+    """A limiter that gives turns while `free`, and numbers them; the number is the time."""
+
+    def __init__(self) -> None:
+        self.free = anyio.Event()
+        self.free.set()
+        self.given = 0
+
+    def start_now(self) -> float | None:
+        return self._give() if self.free.is_set() else None
+
+    async def wait(self) -> float:
+        await self.free.wait()
+        return self._give()
+
+    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+        """Nothing here is slow."""
+
+    def _give(self) -> float:
+        self.given += 1
+        return float(self.given)
+
+
+async def test_no_turn_is_taken_before_there_is_a_place() -> None:
+    """Turns that were kept for a place would all be used when places come free together."""
+    turns = Turns()
+    admission = Admission(turns, places=2)
+    assert [admission.acquire_now() for _ in range(4)] == [1.0, 2.0, None, None]
+    entered: list[float] = []
+
+    async def acquire() -> None:
+        entered.append(await admission.acquire())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(acquire)
+        await anyio.wait_all_tasks_blocked()
+        assert turns.given == 2
+        admission.release()
+        await anyio.wait_all_tasks_blocked()
+        assert entered == [3.0]
+        admission.release()
+    assert entered == [3.0, 4.0]
+
+
+async def test_without_a_turn_at_once_no_place_is_kept() -> None:
+    """Who may not begin yet keeps nobody out."""
+    turns = Turns()
+    admission = Admission(turns, places=1)
+    turns.free = anyio.Event()
+    assert admission.acquire_now() is None
+    turns.free.set()
+    assert admission.acquire_now() == 1.0
+
+
+@pytest.mark.parametrize("waits_for", ["a place", "a turn"])
+async def test_who_is_cancelled_while_waiting_holds_nothing(waits_for: str) -> None:
+    """Neither a place nor a turn is lost with a caller who goes."""
+    turns = Turns()
+    admission = Admission(turns, places=1)
+    if waits_for == "a place":
+        assert admission.acquire_now() == 1.0
+    else:
+        turns.free = anyio.Event()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(admission.acquire)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    turns.free.set()
+    if waits_for == "a place":
+        admission.release()
+    given = turns.given
+    assert admission.acquire_now() == given + 1
+    assert admission.acquire_now() is None

@@ -1,0 +1,541 @@
+"""Sending many: bounded look-ahead, outcomes as they complete, and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, suppress
+
+import anyio
+import pytest
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    BillingProblem,
+    Failed,
+    InvalidMessage,
+    InvalidRecipient,
+    NotSent,
+    Outcome,
+    OutcomeUnknown,
+    Request,
+    Response,
+    SendingHalted,
+    SkycoreClient,
+)
+from skycore_async.sending.bulk import BulkSend
+from tests.support.stub_transport import Answer, StubTransport, accepted, refused
+
+pytestmark = pytest.mark.anyio
+
+
+MakeSource = Callable[[int], Iterable[SMS] | AsyncIterable[SMS]]
+
+
+def numbers(count: int) -> list[str]:
+    return [message.to for message in messages(count)]
+
+
+def messages(count: int) -> Iterator[SMS]:
+    return (SMS(to=str(15550000000 + index), text="Hello") for index in range(count))
+
+
+async def messages_async(count: int) -> AsyncIterator[SMS]:
+    for message in messages(count):
+        await anyio.lowlevel.checkpoint()
+        yield message
+
+
+def client(transport: StubTransport, *, in_flight: int = 4) -> SkycoreClient:
+    return SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, max_in_flight=in_flight
+    )
+
+
+def begun(outcomes: list[Outcome]) -> list[str]:
+    """Give the numbers that were sent to; of any other message it is said that it was not."""
+    for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            assert "ended before its turn" in str(outcome.error)
+    return sorted(each.message.to for each in outcomes if isinstance(each, Accepted))
+
+
+async def read(outcomes: BulkSend, *, into: list[Outcome]) -> None:
+    async for outcome in outcomes:
+        into.append(outcome)  # noqa: PERF401 - those before an error are wanted
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+@pytest.mark.parametrize("count", [0, 1, 100])
+async def test_every_message_has_one_outcome(source: MakeSource, count: int) -> None:
+    """Each message of either kind of source is sent once, and has one outcome."""
+    transport = StubTransport()
+    async with client(transport) as skycore, skycore.send_many(source(count)) as outcomes:
+        taken = [outcome async for outcome in outcomes]
+    assert sorted(transport.sent) == numbers(count)
+    assert all(isinstance(outcome, Accepted) for outcome in taken)
+    assert sorted(outcome.message.to for outcome in taken) == numbers(count)
+
+
+async def test_a_bad_message_stops_nothing() -> None:
+    """What is refused, here or by the API, and what is in doubt, are outcomes among the others."""
+    bad: dict[str, Answer] = {
+        "15550000001": refused("E110"),
+        "15550000002": OutcomeUnknown("no answer"),
+    }
+    transport = StubTransport(lambda to: bad.get(to) or accepted(to))
+    source = [SMS(to="nobody", text="Hello"), *messages(10)]
+    async with client(transport) as skycore, skycore.send_many(source) as outcomes:
+        failed = {o.message.to: o.error async for o in outcomes if isinstance(o, Failed)}
+    assert {to: type(error) for to, error in failed.items()} == {
+        "nobody": InvalidMessage,
+        "15550000001": InvalidRecipient,
+        "15550000002": OutcomeUnknown,
+    }
+
+
+async def test_no_more_than_max_in_flight_are_under_way() -> None:
+    """`max_in_flight` bounds what is under way, and all of it is used."""
+    transport = StubTransport()
+    skycore = client(transport, in_flight=7)
+    async with skycore, skycore.send_many(messages(100)) as outcomes:
+        assert len([outcome async for outcome in outcomes]) == 100
+    assert transport.most == 7
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+async def test_the_source_is_read_only_as_outcomes_are(source: MakeSource) -> None:
+    """A caller who does not read stops the sending, so that ten million rows are fine."""
+    transport = StubTransport()
+    skycore = client(transport, in_flight=4)
+    async with skycore, skycore.send_many(source(10_000_000)) as outcomes:
+        await anyio.wait_all_tasks_blocked()
+        assert len(transport.sent) == 8
+        await anext(outcomes)
+        await anyio.wait_all_tasks_blocked()
+        assert len(transport.sent) == 9
+
+
+async def test_the_account_refused_halts_the_sending() -> None:
+    """Once the account is refused nothing starts, and the halt follows what had started."""
+    transport = StubTransport(lambda to: refused("E713") if to.endswith("5") else accepted(to))
+    taken: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(messages(1000)) as outcomes:
+        with pytest.raises(SendingHalted) as halted:
+            await read(outcomes, into=taken)
+    assert isinstance(halted.value.__cause__, BillingProblem)
+    assert len(taken) == len(transport.sent) < 20
+    assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent)
+
+
+@pytest.mark.parametrize("kind", ["iterable", "async iterable"])
+async def test_an_error_in_the_source_loses_no_outcome(kind: str) -> None:
+    """The source's own error is raised after the outcomes of all it gave before."""
+
+    def broken() -> Iterator[SMS]:
+        yield from messages(5)
+        raise KeyError("a column")
+
+    async def broken_async() -> AsyncIterator[SMS]:
+        for message in broken():
+            yield message
+
+    transport = StubTransport()
+    source = broken() if kind == "iterable" else broken_async()
+    taken: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(KeyError, match="a column"):
+            await read(outcomes, into=taken)
+    assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent) == numbers(5)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_source_that_is_cancelled_does_not_seem_to_have_ended() -> None:
+    """A source under which something is cancelled is an error, after the outcomes before it."""
+
+    async def source() -> AsyncIterator[SMS]:
+        for message in messages(5):
+            yield message
+        rows = asyncio.ensure_future(anyio.sleep_forever())
+        rows.cancel()
+        await rows
+
+    taken: list[Outcome] = []
+    async with client(StubTransport()) as skycore, skycore.send_many(source()) as outcomes:
+        with pytest.raises(RuntimeError, match="the source of the messages was cancelled"):
+            await read(outcomes, into=taken)
+    assert sorted(outcome.message.to for outcome in taken) == numbers(5)
+
+
+@pytest.mark.parametrize("source", [[{"to": "15551234888"}], [None]], ids=["dict", "None"])
+async def test_what_is_no_sms_is_named(source: list[SMS]) -> None:
+    """Something else than SMS in the source is an error that says what came."""
+    async with client(StubTransport()) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(TypeError, match="send_many takes SMS values"):
+            await anext(outcomes)
+
+
+async def test_leaving_early_finishes_what_had_started(caplog: pytest.LogCaptureFixture) -> None:
+    """Leaving starts nothing more and waits; the outcomes nobody read are in the log."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with client(transport) as skycore, anyio.create_task_group() as group:
+        async with skycore.send_many(messages(1000)):
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(_release_when_left, transport.held)
+        assert transport.under_way == 0
+    assert len(transport.sent) == 4
+    assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+async def test_leaving_makes_no_further_attempts() -> None:
+    """A message that was not sent is tried again for a caller who is there, and for no other."""
+    turn = anyio.Event()
+
+    class OneTurnEach:
+        turns = 0
+
+        def start_now(self) -> float | None:
+            self.turns += 1
+            return None if self.turns > 4 else 0.0
+
+        async def wait(self) -> float:
+            await turn.wait()
+            return 0.0
+
+        def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+            raise AssertionError("nothing is throttled here")
+
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    skycore = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, rate=OneTurnEach(), max_in_flight=4
+    )
+    skycore._sender._chance = lambda: 0.0
+    async with skycore, anyio.create_task_group() as group, skycore.send_many(messages(4)):
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(_release_when_left, turn)
+    assert len(transport.sent) == 4
+
+
+async def _release_when_left(held: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    held.set()
+
+
+async def test_leaving_early_closes_the_async_source() -> None:
+    """A source that is left half read is closed, in the task that read it."""
+    closed = []
+
+    async def source() -> AsyncGenerator[SMS, None]:
+        try:
+            with anyio.CancelScope():
+                for message in messages(1000):
+                    yield message
+        finally:
+            closed.append(True)
+
+    async with client(StubTransport()) as skycore, aclosing(source()) as given:
+        async with skycore.send_many(given) as outcomes:
+            await anext(outcomes)
+        assert closed == [True]
+
+
+async def test_leaving_early_ends_a_source_that_waits() -> None:
+    """A source that waits for its next message when the caller leaves is ended there."""
+    ended = []
+
+    async def source() -> AsyncGenerator[SMS, None]:
+        try:
+            yield SMS(to="15551234888", text="Hello")
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with client(StubTransport()) as skycore, skycore.send_many(source()) as outcomes:
+        await anext(outcomes)
+        await anyio.wait_all_tasks_blocked()
+    assert ended == [True]
+
+
+async def test_a_cancelled_caller_loses_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelling the loop over the outcomes breaks off no exchange; the log has them."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with client(transport) as skycore:
+        with anyio.CancelScope() as scope:
+            async with skycore.send_many(messages(1000)) as outcomes:
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+                await anext(outcomes)
+        assert transport.under_way == 4
+        transport.held.set()
+    assert len(transport.sent) == 4
+    assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_natively_cancelled_caller_loses_no_outcome(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`Task.cancel()` on the loop over the outcomes breaks off no exchange either."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport()
+    transport.held = anyio.Event()
+
+    async def send_all(skycore: SkycoreClient) -> None:
+        async with skycore.send_many(messages(1000)) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    async with client(transport) as skycore:
+        sending = asyncio.create_task(send_all(skycore))
+        await anyio.wait_all_tasks_blocked()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert transport.under_way == 4
+        transport.held.set()
+    assert len(transport.sent) == 4
+    assert sum("accepted as" in record.message for record in caplog.records) == 4
+
+
+class Left(Exception):
+    """What the caller's own loop raises."""
+
+
+def mixed(to: str) -> Answer:
+    """Accept one, refuse one, and leave one in doubt."""
+    return (accepted(to), refused("E110"), OutcomeUnknown("no answer"))[int(to) % 3]
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+@pytest.mark.parametrize("by", ["break", "error", "scope", "scope while leaving"])
+async def test_however_it_is_left_each_outcome_is_yielded_or_logged(
+    source: MakeSource, by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What began has an outcome that was read or is in the log, and nothing begins afterwards."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    transport = StubTransport(mixed)
+    yielded: list[Outcome] = []
+    async with client(transport) as skycore:
+        with anyio.CancelScope() as scope, suppress(Left):
+            async with skycore.send_many(source(1000)) as outcomes:
+                async for outcome in outcomes:
+                    yielded.append(outcome)
+                    if len(yielded) < 10:
+                        continue
+                    if by == "error":
+                        raise Left
+                    if by == "break":
+                        break
+                    scope.cancel()
+                    if by == "scope while leaving":
+                        break
+                    await anyio.lowlevel.checkpoint()
+        begun = len(transport.sent)
+        assert 10 <= begun < 30
+        await anyio.wait_all_tasks_blocked()
+        # Who is cancelled does not wait for those that had their turn already.
+        assert begun <= len(transport.sent) <= begun + (4 if "scope" in by else 0)
+        assert [outcome async for outcome in rest(skycore)] == []  # the client goes on
+    logged = {line.split()[2].rstrip(":")[-4:] for line in caplog.messages}
+    assert logged == {to[-4:] for to in transport.sent}
+    assert {outcome.message.to for outcome in yielded} <= set(transport.sent)
+
+
+async def test_a_cancelled_caller_reads_no_further() -> None:
+    """The loop over the outcomes sees its cancellation, however fast they come."""
+    transport = StubTransport()
+    async with client(transport) as skycore:
+        with anyio.CancelScope() as scope:
+            async with skycore.send_many(messages(1000)) as outcomes:
+                async for _ in outcomes:
+                    scope.cancel()
+    assert len(transport.sent) < 100
+
+
+async def rest(skycore: SkycoreClient) -> AsyncIterator[Outcome]:
+    """Send nothing more, with the same client."""
+    async with skycore.send_many([]) as outcomes:
+        async for outcome in outcomes:
+            yield outcome
+
+
+async def test_a_refused_message_nobody_read_of_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A message that is no good, whose outcome nobody read, is in the log like any other."""
+    caplog.set_level(logging.DEBUG, "skycore_async")
+    source = [SMS(to="nobody", text="Hello")]
+    async with client(StubTransport()) as skycore, skycore.send_many(source):
+        await anyio.wait_all_tasks_blocked()
+    assert "InvalidMessage" in caplog.text
+
+
+async def test_outcomes_come_as_they_complete() -> None:
+    """A message that takes long holds no other one's outcome back."""
+    transport = Slow()
+    quick: list[str] = []
+    async with client(transport) as skycore, skycore.send_many(messages(20)) as outcomes:
+        with anyio.move_on_after(5):
+            while len(quick) < 8:
+                quick.append((await anext(outcomes)).message.to)
+        transport.slow.set()
+        left = [outcome.message.to async for outcome in outcomes]
+    assert len(quick) == 8
+    assert "15550000000" in left
+
+
+class Slow(StubTransport):
+    """Holds back the first message alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = anyio.Event()
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        response = await super().send(request, timeout=timeout)
+        if b"15550000000" in request.body:
+            await self.slow.wait()
+        return response
+
+
+async def test_a_closed_client_sends_not_many() -> None:
+    """After closing, entering is a clear error, and the source is not read."""
+    skycore = client(StubTransport())
+    await skycore.aclose()
+    source = messages(1)
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        async with skycore.send_many(source):
+            pass
+    assert len(list(source)) == 1
+
+
+async def test_a_message_that_comes_as_the_bulk_is_stopped_is_not_sent() -> None:
+    """What a worker was handed and has not looked at is not started any more."""
+
+    async def source() -> AsyncIterator[SMS]:
+        for message in messages(1):
+            yield message
+            outcomes.stop()  # before the worker that has it comes to run
+
+    transport = StubTransport()
+    async with client(transport) as skycore, skycore.send_many(source()) as outcomes:
+        await anyio.wait_all_tasks_blocked()  # so that a worker waits for it
+        taken = [outcome async for outcome in outcomes]
+    assert begun(taken) == transport.sent == []
+
+
+async def test_a_bulk_that_is_not_entered_says_so() -> None:
+    """Iterating without `async with`, which would send nothing, is a clear error."""
+    async with client(StubTransport()) as skycore:
+        source = messages(3)
+        with pytest.raises(RuntimeError, match="nothing is sent before `async with`"):
+            await anext(skycore.send_many(source))
+        assert len(list(source)) == 3
+
+
+async def test_a_bulk_is_entered_once() -> None:
+    """Entering it again, which would send nothing, is a clear error."""
+    transport = StubTransport()
+    async with client(transport) as skycore:
+        bulk = skycore.send_many(list(messages(3)))
+        async with bulk:
+            assert len([outcome async for outcome in bulk]) == 3
+        with pytest.raises(RuntimeError, match="call send_many again"):
+            await bulk.__aenter__()
+    assert len(transport.sent) == 3
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+async def test_closing_the_client_ends_its_bulks(source: MakeSource) -> None:
+    """Closing waits for what is in flight and not for the source; the loop hears of it then."""
+    transport = StubTransport()
+    taken: list[Outcome] = []
+    skycore = client(transport)
+    async with skycore.send_many(source(10_000_000)) as outcomes:
+        await anext(outcomes)
+        with anyio.fail_after(5):
+            await skycore.aclose()
+        assert transport.closed
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await read(outcomes, into=taken)
+    assert 1 + len(begun(taken)) == len(transport.sent) < 20
+
+
+async def test_closing_the_client_is_no_error_where_all_is_sent() -> None:
+    """Outcomes that were not read when the client closed can be read still."""
+    skycore = client(StubTransport())
+    async with skycore.send_many(messages(3)) as outcomes:
+        await anyio.wait_all_tasks_blocked()
+        await skycore.aclose()
+        assert len([outcome async for outcome in outcomes]) == 3
+
+
+async def test_the_pace_is_kept() -> None:
+    """Messages start no faster than the client's rate, and waiting ones are called back."""
+    transport = StubTransport()
+    skycore = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, rate=0.001, burst=3
+    )
+    async with skycore, skycore.send_many(messages(100)) as outcomes:
+        for _ in range(3):
+            await anext(outcomes)
+        await anyio.wait_all_tasks_blocked()
+    assert len(transport.sent) == 3
+
+
+async def test_a_source_that_is_no_generator_is_read() -> None:
+    """An async iterator without `aclose`, such as a queue's, is read to its end."""
+
+    class Queue:
+        def __init__(self) -> None:
+            self._messages = messages(3)
+
+        def __aiter__(self) -> Queue:
+            return self
+
+        async def __anext__(self) -> SMS:
+            for message in self._messages:
+                return message
+            raise StopAsyncIteration
+
+    async with client(StubTransport()) as skycore, skycore.send_many(Queue()) as outcomes:
+        assert len([outcome async for outcome in outcomes]) == 3
+
+
+@pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
+async def test_a_stopped_bulk_yields_what_was_in_flight(source: MakeSource) -> None:
+    """`stop` starts nothing more, and the loop ends with what was in flight."""
+    transport = StubTransport()
+    found: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(source(1000)) as outcomes:
+        async for outcome in outcomes:
+            found.append(outcome)
+            if len(found) == 10:
+                outcomes.stop()
+    assert len(begun(found)) == len(transport.sent)
+    assert 10 <= len(transport.sent) < 30
+
+
+async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
+    """Entering on a closed client, or never entering, opens no stream that nobody closes."""
+    skycore = client(StubTransport())
+    never = skycore.send_many(messages_async(3))
+    await skycore.aclose()
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        await skycore.send_many(messages_async(3)).__aenter__()
+    del never
+    gc.collect()

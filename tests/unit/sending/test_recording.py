@@ -1,0 +1,541 @@
+"""A client that keeps a ledger: keys, doubt, halts and restarts, with the stub for a road."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    Failed,
+    InvalidMessage,
+    KeyConflict,
+    LedgerError,
+    MemoryLedger,
+    MessageState,
+    NotSent,
+    Outcome,
+    OutcomeUnknown,
+    QuotaExhausted,
+    RecipientOptedOut,
+    Rejected,
+    SendingHalted,
+    SkycoreClient,
+    SQLiteLedger,
+    Summary,
+)
+from skycore_async.ledger.model import Ledger, SendIntent, Submission
+from skycore_async.messages import masked
+from tests.support.stub_transport import Answer, StubTransport, accepted, refused
+
+pytestmark = pytest.mark.anyio
+
+TO = "15551234888"
+KEYED: dict[str, Any] = {"to": TO, "text": "Hello", "key": "order-17"}
+
+
+@asynccontextmanager
+async def journalling(
+    transport: StubTransport, ledger: Ledger | None = None, **settings: Any
+) -> AsyncIterator[tuple[SkycoreClient, Ledger]]:
+    """Open a client that keeps a ledger."""
+    settings = {"max_in_flight": 4, "max_attempts": 1, **settings}
+    async with MemoryLedger() as memory:
+        kept = ledger or memory
+        async with SkycoreClient(
+            api_key="a key", from_="60856", transport=transport, ledger=kept, **settings
+        ) as client:
+            yield client, kept
+
+
+def messages(count: int) -> list[SMS]:
+    """Make messages with keys."""
+    return [SMS(to=f"1555000{n:04}", text="Hello", key=f"k{n}") for n in range(count)]
+
+
+async def sent_all(client: SkycoreClient, source: list[SMS], **word: bool) -> list[Outcome]:
+    """Send them, and give every outcome."""
+    async with client.send_many(source, **word) as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+async def states(ledger: Ledger) -> dict[str, str]:
+    """Give the state of each message by its key."""
+    return {delivery.key: str(delivery.state) async for delivery in ledger.deliveries()}
+
+
+async def test_a_key_is_sent_once() -> None:
+    """The second call with a key sends nothing, and gives the same Accepted."""
+    transport = StubTransport()
+    async with journalling(transport) as (client, _):
+        first = await client.send_sms(**KEYED)
+        assert await client.send_sms(**KEYED) == first
+        (outcome,) = await sent_all(client, [SMS(**KEYED)])
+        assert outcome == first
+    assert transport.sent == [TO]
+
+
+async def test_a_key_used_by_two_at_once_is_sent_once() -> None:
+    """Who comes while a key is under way gets its outcome."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    found: list[Accepted] = []
+    async with journalling(transport) as (client, _):
+
+        async def send() -> None:
+            found.append(await client.send_sms(**KEYED))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            group.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            transport.held.set()
+    assert found[0] == found[1]
+    assert transport.sent == [TO]
+
+
+@pytest.mark.parametrize("rate", [None, 1000])
+async def test_a_key_with_other_content_is_a_conflict(rate: float | None) -> None:
+    """A key stands for one number, text and sender; how the number is written is no matter."""
+    transport = StubTransport()
+    async with journalling(transport, rate=rate) as (client, _):
+        await client.send_sms(**KEYED)
+        await client.send_sms(to="+1 (555) 123-4888", text="Hello", key="order-17")
+        with pytest.raises(KeyConflict, match="order-17"):
+            await client.send_sms(to=TO, text="Bye", key="order-17")
+        (outcome,) = await sent_all(client, [SMS(**KEYED | {"text": "Bye"})])
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, KeyConflict)
+    assert transport.sent == [TO]
+
+
+@pytest.mark.parametrize("key", ["", "\0", 17])
+async def test_a_key_that_is_none_is_refused(key: Any) -> None:
+    """An empty key would make one message of many."""
+    async with journalling(StubTransport()) as (client, ledger):
+        with pytest.raises(InvalidMessage, match="key:"):
+            await client.send_sms(**KEYED | {"key": key})
+        bad = SMS(to=TO, text="Hello", key=key)
+        (outcome,) = await sent_all(client, [bad])
+        assert isinstance(outcome, Failed)
+        assert not await states(ledger)
+
+
+async def test_messages_without_a_key_are_each_their_own() -> None:
+    """Without a key every call is a message, and the ledger has them all."""
+    transport = StubTransport()
+    async with journalling(transport) as (client, ledger):
+        for _ in range(3):
+            await client.send_sms(to=TO, text="Hello")
+        await sent_all(client, [SMS(to=TO, text="Hello")] * 2)
+        assert list((await states(ledger)).values()) == ["accepted"] * 5
+    assert transport.sent == [TO] * 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "again"),
+    [
+        (OutcomeUnknown("no answer"), "in_doubt", 0),
+        (refused("E503"), "in_doubt", 0),
+        (refused("E110"), "rejected", 0),
+        (refused("E120"), "not_sent", 1),
+        (refused("E113"), "not_sent", 1),
+        (NotSent("no connection"), "not_sent", 1),
+    ],
+)
+async def test_what_is_not_sent_may_start_again_and_nothing_else(
+    answer: Answer, state: str, again: int
+) -> None:
+    """A key whose message may have been sent, or was refused for itself, sends no second time."""
+    transport = StubTransport(lambda _to: answer)
+    async with journalling(transport, rate=1000, burst=10) as (client, ledger):
+        (first,) = await failures(client)
+        assert await states(ledger) == {"order-17": state}
+        transport.answer = accepted
+        client._sender._limiter._paused_until = 0.0  # type: ignore[attr-defined]
+        if again:
+            await client.send_sms(**KEYED)
+        else:
+            (second,) = await failures(client)
+            assert type(second) is type(first)
+            assert str(second) == str(first)
+    assert len(transport.sent) == 1 + again
+
+
+async def failures(client: SkycoreClient) -> list[Exception]:
+    with pytest.raises((Rejected, NotSent, OutcomeUnknown)) as caught:
+        await client.send_sms(**KEYED)
+    return [caught.value]
+
+
+async def test_doubt_is_sent_again_on_the_callers_word() -> None:
+    """`resend_in_doubt` is the only way, for one message and for many."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with journalling(transport) as (client, ledger):
+        await failures(client)
+        transport.answer = accepted
+        await client.send_sms(**KEYED, resend_in_doubt=True)
+        transport.answer = lambda _to: OutcomeUnknown("no answer")
+        await sent_all(client, messages(2))
+        transport.answer = accepted
+        assert all(isinstance(each, Failed) for each in await sent_all(client, messages(2)))
+        again = await sent_all(client, messages(2), resend_in_doubt=True)
+        assert all(isinstance(each, Accepted) for each in again)
+        assert set((await states(ledger)).values()) == {"accepted"}
+    assert len(transport.sent) == 2 + 4
+
+
+async def test_a_number_that_opted_out_is_not_sent_to() -> None:
+    """RecipientOptedOut, and nothing is sent, unless the caller says otherwise."""
+    transport = StubTransport()
+    async with journalling(transport) as (client, ledger):
+        await ledger.opt_out(TO)
+        with pytest.raises(RecipientOptedOut):
+            await client.send_sms(to=TO, text="Hello")
+        assert not transport.sent
+        await client.send_sms(to=TO, text="Hello", ignore_opt_out=True)
+        await ledger.opt_in(TO)
+        await client.send_sms(to=TO, text="Hello")
+    assert len(transport.sent) == 2
+
+
+async def test_a_bulk_run_again_sends_only_what_was_not() -> None:
+    """The same messages again give every outcome, and send what was left."""
+    source = messages(40)
+    transport = StubTransport()
+    async with journalling(transport) as (client, ledger):
+        async with client.send_many(source) as outcomes:
+            async for _ in outcomes:
+                if len(transport.sent) > 15:
+                    break
+        begun = len(transport.sent)
+        assert begun < 40
+        outcomes_again = await sent_all(client, source)
+        assert {outcome.message.key for outcome in outcomes_again} == {m.key for m in source}
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes_again)
+        assert set((await states(ledger)).values()) == {"accepted"}
+    assert sorted(transport.sent) == sorted(message.to for message in source)
+
+
+async def test_what_is_recorded_takes_no_turn() -> None:
+    """Going on with a bulk that was nearly done is not paced by what is done."""
+    source = messages(30)
+    transport = StubTransport()
+    async with journalling(transport, rate=0.001, burst=32) as (client, _):
+        await sent_all(client, source)
+        await sent_all(client, source)
+        await client.send_sms(to=TO, text="Hello")
+    assert len(transport.sent) == 31
+
+
+async def test_a_halt_gives_back_what_was_taken() -> None:
+    """What waits for its turn when the account is refused is NotSent, and can be given again."""
+    source = messages(10)
+    transport = StubTransport(lambda _to: refused("E120"))
+    async with journalling(transport, rate=0.001, burst=2) as (client, ledger):
+        found: list[Outcome] = []
+        with pytest.raises(SendingHalted) as halted:  # noqa: PT012 - the loop is what raises
+            async with client.send_many(source) as outcomes:
+                async for outcome in outcomes:
+                    found.append(outcome)  # noqa: PERF401 - kept when the loop raises
+        assert isinstance(halted.value.__cause__, QuotaExhausted)
+        assert all(isinstance(each, Failed) for each in found)
+        assert set((await states(ledger)).values()) == {"not_sent"}
+        assert len(transport.sent) <= 2 < len(found)
+
+
+async def test_a_cancelled_callers_outcome_is_kept() -> None:
+    """The ledger has what came of a message whose caller is gone."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with journalling(transport) as (client, ledger):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: client.send_sms(**KEYED))
+            await anyio.wait_all_tasks_blocked()
+            assert await states(ledger) == {"order-17": "sending"}
+            group.cancel_scope.cancel()
+        transport.held.set()
+        delivery = await until_decided(ledger)
+        assert delivery == {"order-17": "accepted"}
+
+
+async def test_a_caller_cancelled_while_waiting_for_a_slot_sends_nothing() -> None:
+    """A message that only waits for others to end is called back, and may be sent again."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with journalling(transport, max_in_flight=1) as (client, ledger):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: client.send_sms(to="15551234889", text="Hello", key="first"))
+            await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as second:
+                second.start_soon(lambda: client.send_sms(**KEYED))
+                await anyio.wait_all_tasks_blocked()
+                second.cancel_scope.cancel()
+            transport.held.set()
+        await client.aclose()
+        assert transport.sent == ["15551234889"]
+        assert await states(ledger) == {"first": "accepted"}
+
+
+async def until_decided(ledger: Ledger) -> dict[str, str]:
+    with anyio.fail_after(5):
+        # The ledger tells of final states alone.
+        while "sending" in (found := await states(ledger)).values():  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+    return found
+
+
+async def test_no_more_are_under_way_than_are_in_flight() -> None:
+    """However many call at once, a crash would leave only so many in doubt."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with (
+        journalling(transport, max_in_flight=3) as (client, ledger),
+        anyio.create_task_group() as group,
+    ):
+        for _ in range(20):
+            group.start_soon(lambda: client.send_sms(to=TO, text="Hello"))
+        await anyio.wait_all_tasks_blocked()
+        assert (await ledger.summary()).states == {MessageState.SENDING: 3}
+        transport.held.set()
+    assert transport.most == 3
+
+
+@pytest.mark.parametrize(("rate", "asked"), [(None, 0), (1000, 3)])
+async def test_only_where_turns_are_scarce_is_the_ledger_asked_before(
+    rate: float | None, asked: int
+) -> None:
+    """What is recorded takes no turn where turns are few, and no step more where they are not."""
+
+    class Asked(MemoryLedger):
+        times = 0
+
+        async def lookup(self, intent: SendIntent, **word: Any) -> Submission | None:
+            self.times += 1
+            return await super().lookup(intent, **word)
+
+    transport = StubTransport()
+    async with Asked() as ledger, journalling(transport, ledger, rate=rate) as (client, _):
+        first = await client.send_sms(**KEYED)
+        assert await client.send_sms(**KEYED) == first
+        (again,) = await sent_all(client, [SMS(**KEYED)])
+        assert again == first
+        assert ledger.times == asked
+    assert transport.sent == [TO]
+
+
+async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
+    """The timeout bounds the wait for what is in flight too."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with (
+        journalling(transport, max_in_flight=1, timeout=0.05) as (client, ledger),
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(lambda: client.send_sms(to=TO, text="Hello"))
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(NotSent, match=r"its turn did not come within 0\.05 seconds"):
+            await client.send_sms(to=TO, text="Hello")
+        assert len(await states(ledger)) == 1
+        transport.held.set()
+
+
+async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
+    """Where no time is left for the exchange none begins, and so there is no doubt."""
+
+    class Slow(MemoryLedger):
+        async def begin(self, intent: SendIntent, **word: Any) -> Submission | None:
+            known = await super().begin(intent, **word)
+            await anyio.sleep(0.05)
+            return known
+
+    transport = StubTransport()
+    async with Slow() as ledger, journalling(transport, ledger, timeout=0.04) as (client, _):
+        with pytest.raises(NotSent, match=r"did not come within 0\.04 seconds"):
+            await client.send_sms(**KEYED)
+        assert await states(ledger) == {"order-17": "not_sent"}
+    assert not transport.sent
+
+
+async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Path) -> None:
+    """An intent that cannot be made durable is not sent, and halts a bulk."""
+    transport = StubTransport()
+    closed = SQLiteLedger(tmp_path / "never opened.db")
+    async with journalling(transport, closed) as (client, _):
+        with pytest.raises(NotSent, match="its intent could not be recorded") as caught:
+            await client.send_sms(to=TO, text="Hello")
+        assert isinstance(caught.value.__cause__, LedgerError)
+        with pytest.raises(SendingHalted, match="the ledger cannot be written"):
+            await sent_all(client, messages(10))
+    assert not transport.sent
+
+
+class Full(MemoryLedger):
+    """A ledger that takes intents, and has no room for outcomes while it is `full`."""
+
+    full = True
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        if self.full:
+            raise LedgerError("no room")
+        await super().finish(key, submission)
+
+
+async def test_an_outcome_that_cannot_be_written_is_still_given(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The caller has the tracking id, the log says so, and nothing else is sent meanwhile."""
+    transport = StubTransport()
+    async with Full() as ledger, journalling(transport, ledger) as (client, _):
+        assert (await client.send_sms(**KEYED)).tracking_id
+        assert await states(ledger) == {"order-17": "sending"}
+        with pytest.raises(NotSent, match="its intent could not be recorded: no room"):
+            await client.send_sms(to=TO, text="Hello")
+        ledger.full = False
+    assert "the outcome of the message 'order-17' was not recorded: no room" in caplog.text
+    assert transport.sent == [TO]
+
+
+async def test_a_ledger_that_stays_full_is_told_of_once_and_without_the_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A key may hold the number, which is masked; closing the client has nothing to add."""
+    async with Full() as ledger, journalling(StubTransport(), ledger) as (client, _):
+        await client.send_sms(to=TO, text="Hello", key=f"promo:{TO}")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"the outcome of the message 'promo:{masked(TO)}' was not recorded: no room"
+    )
+
+
+async def test_what_is_in_flight_when_the_ledger_is_closed_is_still_given(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Closed before the client, the ledger costs no caller an outcome; nothing more is sent."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    ledger = MemoryLedger()
+    found: list[Outcome] = []
+    async with journalling(transport, ledger) as (client, _):
+
+        async def send_many() -> None:
+            with pytest.raises(RuntimeError, match="is closed"):  # noqa: PT012 - the loop raises
+                async with client.send_many(messages(9)) as outcomes:
+                    async for outcome in outcomes:
+                        found.append(outcome)  # noqa: PERF401 - kept when the loop raises
+
+        async def send() -> None:
+            found.append(await client.send_sms(**KEYED))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(send_many)
+            await anyio.wait_all_tasks_blocked()
+            await ledger.aclose()
+            transport.held.set()
+    given = [each.to for each in found if isinstance(each, Accepted)]
+    assert sorted(given) == sorted(transport.sent)
+    assert len(transport.sent) == 4
+    assert "the outcome of the message 'order-17' was not recorded" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["with the next message", "on closing"])
+async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None:
+    """What could not be written is not forgotten: the same key is not sent again."""
+    transport = StubTransport()
+    async with Full() as ledger:
+        async with journalling(transport, ledger) as (client, _):
+            first = await client.send_sms(**KEYED)
+            ledger.full = False
+            if when == "with the next message":
+                await client.send_sms(to="15551234889", text="Hello")
+                assert await client.send_sms(**KEYED) == first
+        assert (await states(ledger))["order-17"] == "accepted"
+    assert transport.sent.count(TO) == 1
+
+
+async def test_an_outcome_that_was_late_is_written_once() -> None:
+    """Two messages that find it unwritten do not write it over what its key became since."""
+    hold = anyio.Event()
+
+    class Slow(Full):
+        """Makes the second who writes of the key `k0` wait."""
+
+        writes = 0
+
+        async def finish(self, key: str, submission: Submission) -> None:
+            if key == "k0" and not self.full:
+                self.writes += 1
+                if self.writes > 1:
+                    await hold.wait()
+            await super().finish(key, submission)
+
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    async with Slow() as ledger, journalling(transport, ledger) as (client, _):
+        first, second = messages(2)
+        await sent_all(client, [first, second])
+        transport.answer = accepted
+        transport.held = anyio.Event()
+        ledger.full = False
+        async with anyio.create_task_group() as group:
+            group.start_soon(sent_all, client, [second])
+            group.start_soon(lambda: client.send_sms(**KEYED))
+            await anyio.wait_all_tasks_blocked()
+            hold.set()
+            await anyio.wait_all_tasks_blocked()
+            transport.held.set()
+        assert (await states(ledger))["k1"] == "accepted"
+
+
+async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
+    """Who waits for another task's sending is in doubt when the timeout is over."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    async with (
+        journalling(transport) as (client, ledger),
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(lambda: client.send_sms(**KEYED))
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(OutcomeUnknown, match="the same key is still under way"):
+            await client.with_options(timeout=0.05).send_sms(**KEYED)
+        assert await states(ledger) == {"order-17": "sending"}
+        transport.held.set()
+    assert transport.sent == [TO]
+
+
+async def test_an_accident_in_the_transport_leaves_doubt() -> None:
+    """What a transport raises against its contract proves nothing."""
+
+    def accident(_to: str) -> Answer:
+        raise ZeroDivisionError
+
+    async with journalling(StubTransport(accident)) as (client, ledger):
+        with pytest.raises(ZeroDivisionError):
+            await client.send_sms(**KEYED)
+        assert await states(ledger) == {"order-17": "in_doubt"}
+
+
+async def test_the_summary_counts_what_came_of_them() -> None:
+    """A client's messages are counted by their states and codes."""
+
+    def mixed(to: str) -> Answer:
+        made: list[Callable[[], Answer]] = [lambda: accepted(to), lambda: refused("E110")]
+        return made[int(to) % 2]()
+
+    async with journalling(StubTransport(mixed)) as (client, ledger):
+        await sent_all(client, messages(10))
+        assert await ledger.summary() == Summary(
+            states={MessageState.ACCEPTED: 5, MessageState.REJECTED: 5},
+            codes={"E110": 5},
+            reasons={},
+            unplaced=0,
+            opted_out=0,
+        )

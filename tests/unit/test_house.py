@@ -1,0 +1,239 @@
+"""The house: what may import what, and what the package gives away at its door.
+
+Imports go one way down.  Every module, function bodies and annotations'
+imports included, is read as a syntax tree, so that a room breaks the rule even
+where nothing runs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import skycore_async
+from skycore_async import errors, messages, notifications
+
+PACKAGE = "skycore_async"
+ROOT = Path(skycore_async.__file__).parent
+
+# From the ground up: a room imports from the floors below its own, and from `runtime`.
+FLOORS: list[set[str]] = [
+    {"version"},
+    {"codes"},
+    {"errors"},
+    {"messages", "notifications"},
+    {"protocol"},
+    {"postbacks"},
+    {"postgres", "telemetry", "transports"},
+    {"ledger", "limits"},
+    {"sending"},
+    {"client", "receiving", "simulator"},
+    {"campaigns"},
+    {"cli", "pytest_plugin"},
+]
+LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+GROUND = set().union(*FLOORS[:6])
+INPUT_AND_OUTPUT = {
+    "aiohttp",
+    "anyio",
+    "asyncio",
+    "concurrent",
+    "ftplib",
+    "http",
+    "httpcore",
+    "httpx",
+    "multiprocessing",
+    "psycopg",
+    "requests",
+    "selectors",
+    "smtplib",
+    "socket",
+    "socketserver",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "trio",
+    "urllib.request",
+    "xmlrpc",
+}
+
+
+def module_name(path: Path) -> str:
+    """Give the name of a module below the package, such as `transports.base`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+MODULES = {name: path for name, path in PATHS.items() if name}
+each_module = pytest.mark.parametrize("module", MODULES)
+
+
+def imported(module: str) -> Iterator[str]:
+    """Give the absolute names of what a module imports, wherever in it."""
+    path = PATHS[module]
+    package = [PACKAGE, *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def modules_used(module: str) -> set[str]:
+    """Give the modules of the package that a module imports."""
+    found: set[str] = set()
+    for name in imported(module):
+        if name.partition(".")[0] == PACKAGE:
+            inside = name.removeprefix(f"{PACKAGE}.")
+            found.add(inside if inside in MODULES else inside.rpartition(".")[0])
+    return found - {module}
+
+
+def room(module: str) -> str:
+    """Give the room that a module is in: a module at the top, or a folder."""
+    return module.partition(".")[0]
+
+
+@each_module
+def test_every_module_is_in_a_room_of_the_plan(module: str) -> None:
+    """No room stands outside the floors."""
+    assert room(module) in {*LEVELS, "runtime"}
+
+
+@each_module
+def test_a_room_imports_from_its_own_and_from_below(module: str) -> None:
+    """One way down: what is below never knows of what is above, nor of the front door."""
+    used = modules_used(module)
+    assert used <= MODULES.keys()
+    rooms = {room(other) for other in used} - {room(module), "runtime"}
+    level = LEVELS.get(room(module), -1)
+    assert {other for other in rooms if LEVELS[other] >= level} == set()
+
+
+def test_a_class_name_stands_once() -> None:
+    """A class is found by its name alone."""
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """On one floor, too, imports go one way; a circle raises CycleError."""
+    TopologicalSorter({module: modules_used(module) for module in MODULES}).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in GROUND])
+def test_ground_and_core_know_no_input_or_output(module: str) -> None:
+    """What decides is apart from what acts: no network, file, thread or event loop below."""
+    names = {
+        ".".join(parts[:length])
+        for parts in (name.split(".") for name in imported(module))
+        for length in range(1, len(parts) + 1)
+    }
+    assert not names & INPUT_AND_OUTPUT
+
+
+@each_module
+def test_a_room_has_one_job(module: str) -> None:
+    """No module is over 350 lines."""
+    assert len(MODULES[module].read_text("utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import skycore_async",
+        "import skycore_async.postbacks",
+        "from skycore_async import parse_postback; parse_postback('<NOTIFICATION/>')",
+        "from skycore_async import SMS, PostbackError, segments; dir()",
+    ],
+)
+def test_parsing_postbacks_loads_no_http_client(statement: str) -> None:
+    """A web handler that only parses pays for neither httpx nor anyio."""
+    loaded = "import sys; print(sorted({'anyio', 'asyncio', 'httpx'} & set(sys.modules)))"
+    shown = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", f"{statement}; {loaded}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+# The front door.
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """Give the names that the package imports for type checkers, with their modules."""
+    tree = ast.parse(PATHS[""].read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    return {
+        alias.asname or alias.name: node.module or ""
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def rank(name: str) -> tuple[int, str]:
+    """Sort constants first, then classes, then the rest."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_the_public_names_are_sorted_and_there_once() -> None:
+    """`__all__` is in one order, which a reader can search."""
+    assert skycore_async.__all__ == sorted(set(skycore_async.__all__), key=rank)
+
+
+@pytest.mark.parametrize("name", skycore_async.__all__)
+def test_a_public_name_is_there(name: str) -> None:
+    """Every public name resolves, is listed by `dir`, and is the one that type checkers see."""
+    home = import_module(f"{PACKAGE}.{names_for_type_checkers()[name]}")
+    assert getattr(skycore_async, name) is getattr(home, name)
+    assert name in dir(skycore_async)
+
+
+def test_the_lazy_table_and_the_type_checkers_agree() -> None:
+    """What type checkers see is what is public, from the same modules."""
+    seen = names_for_type_checkers()
+    assert seen.keys() == set(skycore_async.__all__)
+    assert {name: seen[name] for name in skycore_async._HOMES} == skycore_async._HOMES
+    assert {seen[name] for name in seen.keys() - skycore_async._HOMES.keys()} == {"errors"}
+
+
+@pytest.mark.parametrize(
+    "module", [errors, messages, notifications], ids=lambda module: module.__name__
+)
+def test_every_error_and_every_value_is_public(module: ModuleType) -> None:
+    """What a caller can catch or receive can be imported from the package."""
+    defined = {
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and name[0] != "_"
+    }
+    assert defined <= set(skycore_async.__all__)
+
+
+def test_a_name_that_is_not_public_is_not_there() -> None:
+    """A misspelt name is an AttributeError that says so."""
+    with pytest.raises(AttributeError, match="no attribute 'SkycoreClint'"):
+        skycore_async.SkycoreClint  # noqa: B018

@@ -1,0 +1,58 @@
+"""What an installation has: the command, the plugin, the data files and the types.
+
+Against the checkout this holds what the project file says; where the tests run
+against an installed wheel, what is in the wheel.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import EntryPoint, distribution
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from skycore_async import pytest_plugin
+from skycore_async.cli import main
+
+NAME = "skycore-async"
+METADATA = distribution(NAME).metadata
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("group", "object_"), [("console_scripts", main), ("pytest11", pytest_plugin)]
+)
+def test_the_command_and_the_plugin_are_announced(group: str, object_: object) -> None:
+    """An installation has the command `skycore`, and the plugin of that name for pytest."""
+    (entry,) = (each for each in distribution(NAME).entry_points if each.group == group)
+    assert isinstance(entry, EntryPoint)
+    assert entry.name == "skycore"
+    assert entry.load() is object_
+
+
+@pytest.mark.parametrize("path", ["py.typed", "carrier_status.csv", "cli/report/report.html"])
+def test_a_file_that_is_no_module_is_there(path: str) -> None:
+    """The marker of a typed package, and what is read at run time, come with the modules."""
+    assert files("skycore_async").joinpath(path).is_file()
+
+
+def test_the_extras_that_the_readme_names_are_there() -> None:
+    """No `pip install` and no word of the README names an extra that there is none of."""
+    groups = re.findall(rf"(?:{NAME}|\.)\[([a-z,]+)\]", README)
+    named = {extra for group in groups for extra in group.split(",")}
+    named |= set(re.findall(r"extra `(\w+)`", README))
+    assert {"cli", "server", "dev", "testing", "otel", "aiohttp", "bench"} <= named
+    assert named <= set(METADATA.get_all("Provides-Extra", []))
+
+
+def test_the_versions_of_python_are_the_same_everywhere() -> None:
+    """What pip allows, what the index lists and what the README says are one."""
+    listed = [
+        words[-1]
+        for words in (each.split(" :: ") for each in METADATA.get_all("Classifier", []))
+        if words[:2] == ["Programming Language", "Python"] and "." in words[-1]
+    ]
+    assert METADATA["Requires-Python"] == f">={listed[0]}"
+    assert f"Python {', '.join(listed[:-1])} and {listed[-1]};" in README
