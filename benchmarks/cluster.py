@@ -265,7 +265,7 @@ async def _drain(dsn: str) -> None:
 
 
 def rate(server: postgres.Server, *, workers: int, count: int = FAST_COUNT) -> float:
-    """Give how many journalled messages a second so many workers send together."""
+    """Return how many journalled messages a second so many workers send together."""
     dsn, name = server.dsn(), f"fast-{workers}"
     renamed = (attrs.evolve(sms, key=f"{name}-{sms.key}") for sms in messages(count))
     with psycopg.connect(dsn, autocommit=True) as connection:

@@ -33,7 +33,7 @@ class Figure:
 def medians(
     ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int = ROUNDS
 ) -> tuple[float, float]:
-    """Measure both sides by turns, after a round to warm up, and give their medians."""
+    """Measure both sides by turns, after a round to warm up, and return their medians."""
     _warm_up = ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs)

@@ -59,7 +59,7 @@ async def fill(ledger: SQLiteLedger, count: int) -> None:
 
 
 def _in_a_new_ledger(steps: Callable[[SQLiteLedger], Awaitable[None]], count: int) -> float:
-    """Give how many of `count` a second are done by `steps`, the ledger being open already."""
+    """Return how many of `count` a second are done by `steps`, the ledger being open already."""
 
     async def run() -> float:
         with tempfile.TemporaryDirectory() as directory:
@@ -98,14 +98,14 @@ async def _record(path: Path, count: int) -> None:
 
 
 def _megabytes(path: Path, count: int) -> float:
-    """Record so many in a process of its own, and give its peak."""
+    """Record so many in a process of its own, and return its peak."""
     command = [sys.executable, "-m", "benchmarks.ledger", str(path), str(count)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own
     return int(run.stdout) / 1e6
 
 
 def _opened(path: Path, under_way: int) -> float:
-    """Give the milliseconds that opening takes where so many were under way."""
+    """Return the milliseconds that opening takes where so many were under way."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE messages SET state = 'sending' WHERE id <= ?", (under_way,))
 

@@ -41,7 +41,7 @@ async def _send(count: int) -> None:
 
 
 def peak() -> int:
-    """Give the most bytes that were resident in this process so far."""
+    """Return the most bytes that were resident in this process so far."""
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
@@ -51,7 +51,7 @@ def peak() -> int:
 
 
 def _megabytes(count: int) -> float:
-    """Send so many in a process of its own, and give its peak."""
+    """Send so many in a process of its own, and return its peak."""
     command = [sys.executable, "-m", "benchmarks.memory", str(count)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own
     return int(run.stdout) / 1e6

@@ -44,7 +44,7 @@ class _Noting:
 
 
 def most_in_a_second(starts: Sequence[float]) -> int:
-    """Give the most of these growing times that any [t, t + 1) holds."""
+    """Return the most of these growing times that any [t, t + 1) holds."""
     most = first = 0
     for last, start in enumerate(starts):
         while starts[first] + 1 <= start:
@@ -54,7 +54,7 @@ def most_in_a_second(starts: Sequence[float]) -> int:
 
 
 async def _send(url: str) -> tuple[float, list[float]]:
-    """Send them all, and give the seconds that took and when each started."""
+    """Send them all, and return the seconds that took and when each started."""
     road = _Noting()
     client = SkycoreClient(
         api_key=KEY,

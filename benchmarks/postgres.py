@@ -58,7 +58,7 @@ class Server:
         self._connects()
 
     def dsn(self, database: str = "postgres") -> str:
-        """Give the way to a database of it."""
+        """Return the way to a database of it."""
         return str(self._server.get_uri(database))
 
     def restart(self) -> None:
@@ -94,7 +94,7 @@ class Server:
 
 
 def _patiently(call: Callable[[], T], *, after: tuple[type[Exception], ...]) -> T:
-    """Give what a call gives, and call again for a minute after such errors."""
+    """Return what a call gives, and call again for a minute after such errors."""
     until = time.monotonic() + 60
     while True:
         try:
@@ -133,7 +133,7 @@ def end() -> None:
 
 
 def at(place: Path) -> str:
-    """Give the shared server's DSN, with the tables empty for a place that is new."""
+    """Return the shared server's DSN, with the tables empty for a place that is new."""
     mark = place / "in-postgres"
     if not mark.exists():
         emptied(shared().dsn())
@@ -142,7 +142,7 @@ def at(place: Path) -> str:
 
 
 def emptied(dsn: str) -> str:
-    """Empty the tables, and give the DSN again."""
+    """Empty the tables, and return the DSN again."""
     with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
         for table in TABLES:
             connection.execute(sql.SQL("DELETE FROM skycore.{}").format(sql.Identifier(table)))

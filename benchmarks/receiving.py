@@ -73,7 +73,7 @@ def _serve(path: str) -> None:
 
 @contextmanager
 def _served(path: Path) -> Iterator[int]:
-    """Serve the ledger in a process of its own, and give the port."""
+    """Serve the ledger in a process of its own, and return the port."""
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
         [sys.executable, "-m", "benchmarks.receiving", str(path)],
         stdin=subprocess.PIPE,
@@ -104,7 +104,7 @@ class _Connection:
         return connection
 
     async def post(self, body: str) -> int:
-        """Post, and give the status of the answer."""
+        """Post, and return the status of the answer."""
         self._writer.write((_HEAD.format(length=len(body)) + body).encode())
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"content-length:")[2].split()[0]

@@ -138,7 +138,7 @@ class AtOnce:
 
 
 def _own_cpu() -> float:
-    """Give the microseconds of CPU that a message costs us in `send_many`."""
+    """Return the microseconds of CPU that a message costs us in `send_many`."""
     count = 20_000
     began = time.process_time()
     ours("http://127.0.0.1/", count=count, in_flight=100, transport=AtOnce)

@@ -64,7 +64,7 @@ async def _serve(delay: float, body: str) -> None:
 
 @contextmanager
 def running(*, delay: float = 0.0, body: str = SUCCESS) -> Iterator[str]:
-    """Run the server in a process of its own, and give its URL; `delay` is in seconds."""
+    """Run the server in a process of its own, and return its URL; `delay` is in seconds."""
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
         [sys.executable, "-m", "benchmarks.server", str(delay), body],
         stdin=subprocess.PIPE,

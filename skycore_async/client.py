@@ -124,7 +124,7 @@ class SkycoreClient:
         self._is_view = False
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Give a view of this client with other settings over the same connections and pace.
+        """Return a view of this client with other settings over the same connections and pace.
 
         Closing the view closes nothing: the connections are this client's.
         Raises ConfigurationError where the settings cannot work.
@@ -137,7 +137,7 @@ class SkycoreClient:
         return view
 
     def over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
-        """Give a view of this client, which has a ledger, over another view of that ledger.
+        """Return a view of this client, which has a ledger, over another view of that ledger.
 
         It sends over the same connections, at the same pace, and as `with_options`
         does closes nothing; of the messages in flight, so many may be its own.
@@ -165,7 +165,7 @@ class SkycoreClient:
         resend_in_doubt: bool = False,
         ignore_opt_out: bool = False,
     ) -> Accepted:
-        """Send one SMS and give what the provider answered; for the fields see `SMS`.
+        """Send one SMS and return what the provider answered; for the fields see `SMS`.
 
         With a ledger, a `key` that was sent before sends nothing: what came of it
         is given again.  Only on your word, `resend_in_doubt`, is a message sent
@@ -198,7 +198,7 @@ class SkycoreClient:
     def send_many(
         self, messages: Source, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
     ) -> BulkSend:
-        """Send many messages, and give their outcomes as they complete.
+        """Send many messages, and return their outcomes as they complete.
 
             async with client.send_many(messages) as outcomes:
                 async for outcome in outcomes:

@@ -110,7 +110,7 @@ _ROOTS: Final[dict[str, Callable[[Any], list[_Fields]]]] = {
 
 
 def _node(element: Any) -> _Fields:
-    """Give xmltodict's value of an element as a dict, without the indentation in it."""
+    """Return xmltodict's value of an element as a dict, without the indentation in it."""
     node: _Fields = element if type(element) is dict else {"#text": element or ""}
     if "#text" in node and not node["#text"].strip(safe_xml.WHITE_SPACE):
         del node["#text"]
@@ -260,7 +260,7 @@ _UNKNOWN: Final[_Verdict] = (DeliveryState.UNKNOWN, None)
 
 
 def _told(values: _Fields) -> _Verdict | None:
-    """Give what the STATUS says, in words in `detail` too; None where there is no STATUS."""
+    """Return what the STATUS says, in words in `detail` too; None where there is no STATUS."""
     status = values.get("status")
     if "protocol" in values:
         carrier = carrier_status(values["protocol"] or "", status or "")

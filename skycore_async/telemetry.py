@@ -110,7 +110,7 @@ class Telemetry:
         )
 
     def here(self) -> context.Context:
-        """Give the trace that the caller is in, for an operation in another task."""
+        """Return the trace that the caller is in, for an operation in another task."""
         return context.get_current()
 
     @contextmanager
@@ -173,7 +173,7 @@ def _seconds(meter: metrics.Meter, name: str, description: str) -> metrics.Histo
 
 @functools.lru_cache(maxsize=8)
 def _server(base_url: str) -> tuple[Attributes, str]:
-    """Give what is told of the API's address, and the name of a span about it."""
+    """Return what is told of the API's address, and the name of a span about it."""
     address = urlsplit(base_url)
     host = address.hostname or ""
     port = address.port or {"https": 443, "http": 80}.get(address.scheme, 0)

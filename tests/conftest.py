@@ -102,11 +102,11 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture
 def postgres_server() -> postgres.Server:
-    """Give the PostgreSQL that all tests share."""
+    """Return the PostgreSQL that all tests share."""
     return postgres.shared()
 
 
 @pytest.fixture
 def dsn(postgres_server: postgres.Server) -> str:
-    """Give the way to a PostgreSQL with the tables in it, all empty."""
+    """Return the way to a PostgreSQL with the tables in it, all empty."""
     return postgres.emptied(postgres_server.dsn())

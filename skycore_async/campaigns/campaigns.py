@@ -78,7 +78,7 @@ def load(
 
 
 def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
-    """Give a campaign's id, its state, and the number of its last chunk."""
+    """Return a campaign's id, its state, and the number of its last chunk."""
     if not name.strip():
         raise CampaignError("a campaign needs a name")
     connection.execute(
@@ -111,7 +111,7 @@ class _Counted:
 
 
 def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
-    """Give messages as they are kept: the key, and the other fields as JSON."""
+    """Return messages as they are kept: the key, and the other fields as JSON."""
     for message in messages:
         if not message.key:
             raise CampaignError(f"message to {message.to[:20]!r}: it has no key")
@@ -122,7 +122,7 @@ def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
 def _fresh(
     connection: Connection, campaign: int, messages: Iterable[SMS], size: int
 ) -> Iterator[tuple[str, str]]:
-    """Give the messages that the campaign has not yet."""
+    """Return the messages that the campaign has not yet."""
     connection.execute(
         "CREATE TEMP TABLE skycore_loaded ON COMMIT DROP AS"
         " SELECT key, message FROM skycore.chunks, unnest(keys, messages) AS row (key, message)"

@@ -77,18 +77,18 @@ class Chunk:
     rows: tuple[str, ...] = attrs.field(repr=False)
 
     def messages(self) -> Iterator[SMS]:
-        """Give the messages."""
+        """Return the messages."""
         for key, row in zip(self.keys, self.rows, strict=True):
             yield SMS(key=key, **json.loads(row))
 
 
 def due(connection: Connection, most: int) -> list[int]:
-    """Give chunks that nobody has in hand and somebody should, those of all campaigns by turns."""
+    """Return chunks to send that no worker holds, those of all campaigns by turns."""
     return [chunk for (chunk,) in connection.execute(_DUE, (most,))]
 
 
 def are_left(connection: Connection) -> bool:
-    """Tell whether a running campaign has a chunk that is not done."""
+    """Return whether a running campaign has a chunk that is not done."""
     return bool(
         connection.execute(
             "SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign"

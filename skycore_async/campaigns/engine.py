@@ -34,7 +34,7 @@ class Engine(Protocol):
         ...
 
     async def fetch(self) -> Ticket | None:
-        """Give the next chunk, None where there is none now."""
+        """Return the next chunk, None where there is none now."""
         ...
 
     async def release(self, ticket: Ticket) -> None:

@@ -60,7 +60,7 @@ class CampaignProgress:
 
 
 def progress(connection: Connection) -> list[CampaignProgress]:
-    """Give how far each campaign is, the oldest first."""
+    """Return how far each campaign is, the oldest first."""
     with connection.transaction():
         # One picture: what is counted twice is counted at one moment.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

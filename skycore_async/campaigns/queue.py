@@ -54,7 +54,7 @@ def _digest() -> str:
 
 
 def _found(connection: Connection) -> str | None:
-    """Give the digest of the tables that are there, None where there are none."""
+    """Return the digest of the tables that are there, None where there are none."""
     row = connection.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s",
         (_SCHEMA,),
@@ -150,7 +150,7 @@ class Procrastinate:
                         await self._jobs.defer_job_async(job)
 
     async def fetch(self) -> Ticket | None:
-        """Give the next chunk, None where there is none now."""
+        """Return the next chunk, None where there is none now."""
         async with self._guarded():
             if self._worker is None:
                 self._worker = await self._jobs.register_worker()

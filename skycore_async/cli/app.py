@@ -50,11 +50,11 @@ class Commands(click.Group):
     """A group that imports a command when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names in the order in which people need them."""
+        """Return the names in the order in which people need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Give a command, from its module where it is not at hand."""
+        """Return a command, from its module where it is not at hand."""
         if cmd_name in self.commands or cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         module = import_module(f".commands.{cmd_name}", __package__)

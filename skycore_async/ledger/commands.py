@@ -42,19 +42,19 @@ class LedgerStore(Protocol):
     """What a store can be asked and told, each in one transaction; see `Ledger`."""
 
     def lookup(self, intent: SendIntent, *, resend_in_doubt: bool) -> Submission | None:
-        """Give what came of a message before; None where it may be begun or is under way."""
+        """Return what came of a message before; None where it may be begun or is under way."""
         ...
 
     def lookup_many(
         self, intents: Sequence[SendIntent], *, resend_in_doubt: bool
     ) -> dict[str, Submission]:
-        """Give what came of many messages before, by their keys; no conflict is raised."""
+        """Return what came of many messages before, by their keys; no conflict is raised."""
         ...
 
     def begin(
         self, intent: SendIntent, *, resend_in_doubt: bool, ignore_opt_out: bool
     ) -> Submission | None:
-        """Write an intent and give None, or give what came of it before.
+        """Write an intent and return None, or give what came of it before.
 
         Raises UnderWay, KeyConflict and RecipientOptedOut, and has written nothing then.
         """
@@ -69,15 +69,15 @@ class LedgerStore(Protocol):
         ...
 
     def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
-        """Give what is known of one message."""
+        """Return what is known of one message."""
         ...
 
     def page(self, state: MessageState | None, after: int) -> tuple[list[Delivery], int | None]:
-        """Give some messages beyond the id `after`, and the last one's id if there may be more."""
+        """Return a page of messages after that id, and the last id if there may be more."""
         ...
 
     def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
-        """Give some notifications without a message, as `page` does messages."""
+        """Return some notifications without a message, as `page` does messages."""
         ...
 
     def summary(self) -> Summary:
@@ -89,7 +89,7 @@ class LedgerStore(Protocol):
         ...
 
     def is_opted_out(self, number: str) -> bool:
-        """Tell whether a number may not be sent to."""
+        """Return whether a number may not be sent to."""
         ...
 
 
@@ -106,19 +106,19 @@ class LedgerCommand:
         self.settings = settings or {}
 
     def take(self, store: object) -> Any:
-        """Take it over a store, which has a method for it, and give what comes of it."""
+        """Take it over a store, which has a method for it, and return what comes of it."""
         return getattr(store, self.name)(*self.arguments, **self.settings)
 
 
 def withdrawal(step: LedgerCommand, result: Any) -> LedgerCommand | None:
-    """Give the step that takes back what a step began, if it did, for a caller who is gone."""
+    """Return the step that takes back what a step began, if it did, for a caller who is gone."""
     if step.name != "begin" or result is not None:
         return None
     return LedgerCommand("finish", (step.arguments[0].key, _WITHDRAWN), attempt_of(step))
 
 
 def attempt_of(step: LedgerCommand) -> dict[str, Any]:
-    """Give what tells an attempt from others, as it was begun: nothing where there is but one."""
+    """Return what tells an attempt from others; nothing where there is only one."""
     return {name: step.settings[name] for name in ("attempt", "fence") if name in step.settings}
 
 
@@ -162,13 +162,13 @@ class BaseLedger(ABC):
     async def lookup(
         self, intent: SendIntent, *, resend_in_doubt: bool = False
     ) -> Submission | None:
-        """Give what came of a message before; None where it may be begun or is under way."""
+        """Return what came of a message before; None where it may be begun or is under way."""
         return await self._run(LedgerStore.lookup, intent, resend_in_doubt=resend_in_doubt)
 
     async def lookup_many(
         self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
     ) -> dict[str, Submission]:
-        """Give what came of many messages before, by their keys, in one step.
+        """Return what came of many messages before, by their keys, in one step.
 
         Those that may be begun, are under way or have other content are not in it:
         each of them is for `known` or `begin` to judge.
@@ -183,7 +183,7 @@ class BaseLedger(ABC):
         ignore_opt_out: bool = False,
         timeout: float = math.inf,
     ) -> Submission | None:
-        """Make an intent durable, and give None; or give what came of it before."""
+        """Make an intent durable, and return None; or give what came of it before."""
         try:
             # Nearly no key is under way: to listen for news would be for nothing.
             return await self._run(
@@ -227,7 +227,7 @@ class BaseLedger(ABC):
     async def delivery(
         self, tracking_id: str | None = None, *, key: str | None = None
     ) -> Delivery | None:
-        """Give what is known of a message, by its tracking id or its key."""
+        """Return what is known of a message, by its tracking id or its key."""
         _one_name(tracking_id, key)
         return await self._run(LedgerStore.delivery, tracking_id=tracking_id, key=key)
 
@@ -252,7 +252,7 @@ class BaseLedger(ABC):
         return await self._run(LedgerStore.summary)
 
     async def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
-        """Give every message in that state, or every message, in the order of their intents."""
+        """Return every message in that state, or every message, in the order of their intents."""
         after: int | None = 0
         while after is not None:
             found, after = await self._run(LedgerStore.page, state, after)
@@ -260,7 +260,7 @@ class BaseLedger(ABC):
                 yield delivery
 
     async def unplaced(self) -> AsyncIterator[Notification]:
-        """Give the notifications for messages that this ledger does not know."""
+        """Return the notifications for messages that this ledger does not know."""
         after: int | None = 0
         while after is not None:
             found, after = await self._run(LedgerStore.unplaced, after)
@@ -276,7 +276,7 @@ class BaseLedger(ABC):
         await self._run(LedgerStore.mark, numbers.number(number), out=False)
 
     async def is_opted_out(self, number: str) -> bool:
-        """Tell whether a number may not be sent to."""
+        """Return whether a number may not be sent to."""
         return await self._run(LedgerStore.is_opted_out, numbers.number(number))
 
 

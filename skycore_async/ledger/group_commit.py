@@ -119,7 +119,7 @@ class GroupCommit:
         return waiting.result
 
     def _put(self, waiting: PendingCommand) -> _Group:
-        """Put a step in line, and give the group that it is in."""
+        """Put a step in line, and return the group that it is in."""
         if not self._line or len(self._line[-1].steps) >= _MOST:
             self._line.append(_Group())
         group = self._line[-1]

@@ -124,7 +124,7 @@ class Ledger(Protocol):
     async def lookup(
         self, intent: SendIntent, *, resend_in_doubt: bool = False
     ) -> Submission | None:
-        """Give what came of a message before; None where it is to be begun, or is under way.
+        """Return what came of a message before; None where it is to be begun, or is under way.
 
         Raises KeyConflict where the key has other content.
         """
@@ -138,7 +138,7 @@ class Ledger(Protocol):
         ignore_opt_out: bool = False,
         timeout: float = math.inf,
     ) -> Submission | None:
-        """Make an intent durable, and give None; or give what came of it before.
+        """Make an intent durable, and return None; or give what came of it before.
 
         Waits while the same key is under way, `timeout` seconds at most, and raises
         TimeoutError where it still is then.  Raises KeyConflict where the key has
@@ -159,7 +159,7 @@ class Ledger(Protocol):
     async def delivery(
         self, tracking_id: str | None = None, *, key: str | None = None
     ) -> Delivery | None:
-        """Give what is known of a message, by its tracking id or its key."""
+        """Return what is known of a message, by its tracking id or its key."""
         ...
 
     async def wait_for(
@@ -176,11 +176,11 @@ class Ledger(Protocol):
         ...
 
     def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
-        """Give every message in that state, or every message, in the order of their intents."""
+        """Return every message in that state, or every message, in the order of their intents."""
         ...
 
     def unplaced(self) -> AsyncIterator[Notification]:
-        """Give the notifications for messages that this ledger does not know."""
+        """Return the notifications for messages that this ledger does not know."""
         ...
 
     async def opt_out(self, number: str) -> None:
@@ -192,5 +192,5 @@ class Ledger(Protocol):
         ...
 
     async def is_opted_out(self, number: str) -> bool:
-        """Tell whether a number may not be sent to."""
+        """Return whether a number may not be sent to."""
         ...

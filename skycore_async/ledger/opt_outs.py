@@ -32,7 +32,7 @@ class OptOut:
 
 
 def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
-    """Give what a notification says of being sent to; None where it is about something else."""
+    """Return what a notification says of being sent to; None where it is about something else."""
     if isinstance(notification, SubscriptionChange):
         number, out = notification.mobile, not notification.subscribed
     elif isinstance(notification, InboundSMS):

@@ -27,14 +27,14 @@ _content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if fiel
 
 
 def content_of(resolved: SMS) -> bytes:
-    """Give the digest by which the same key with other content is told."""
+    """Return the digest by which the same key with other content is told."""
     return blake2b(repr(_content(resolved)).encode(), digest_size=16).digest()
 
 
 def known_or_conflict(
     intent: SendIntent, content: bytes, submission: Submission, *, resend_in_doubt: bool
 ) -> Submission | None:
-    """Give what came of a message before; None where it may be begun.
+    """Return what came of a message before; None where it may be begun.
 
     Raises KeyConflict where its recorded `content` is other than that of the intent.
     """

@@ -118,7 +118,7 @@ _FINAL: Final[dict[DeliveryState | None, MessageState]] = {
 def derive_state(
     events: Iterable[StoredNotification],
 ) -> tuple[MessageState, FailureReason | None]:
-    """Give how far an accepted message got, by all its notifications."""
+    """Return how far an accepted message got, by all its notifications."""
     state = MessageState.ACCEPTED
     for event in in_order(events):
         if event.state in _FINAL:

@@ -10,11 +10,11 @@ class Limiter(Protocol):
     """What gives messages their turn; `RateLimiter` is one."""
 
     def start_now(self) -> float | None:
-        """Give the time of a turn that comes at once, or None where one must wait."""
+        """Return the time of a turn that comes at once, or None where one must wait."""
         ...
 
     async def wait(self) -> float:
-        """Wait for this message's turn, and give the time at which it began."""
+        """Wait for this message's turn, and return the time at which it began."""
         ...
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:

@@ -81,11 +81,11 @@ class RateLimiter:
         self._paused_until = -math.inf
 
     def start_now(self) -> float | None:
-        """Give the clock's time where a message may start at once and nobody waits before it."""
+        """Return the clock's time where a message may start at once and nobody waits before it."""
         return None if self._waiting or self.reserve() > 0 else self._starts[-1]
 
     async def wait(self) -> float:
-        """Wait for this message's turn, and give the clock's time at which it began."""
+        """Wait for this message's turn, and return the clock's time at which it began."""
         if not self._waiting:
             self._waited_since = self._clock()
         self._waiting += 1
@@ -138,7 +138,7 @@ class RateLimiter:
         self._slowed_at = now
 
     def _behind(self, now: float) -> float:
-        """Give the time since when the schedule may be made up for."""
+        """Return the time since when the schedule may be made up for."""
         if not self._waiting:
             return now
         return max(self._waited_since, self._paused_until, now - CATCH_UP)

@@ -113,7 +113,7 @@ class Permits:
         return waiting > len(self._held) and now >= self._ask_at()
 
     def ask(self, now: float, waiting: int) -> PermitRequest | None:
-        """Give what to ask for now, where so many wait; None for nothing."""
+        """Return what to ask for now, where so many wait; None for nothing."""
         if not self.is_to_ask(now, waiting):
             return None
         told, self._throttle = self._throttle, None
@@ -122,7 +122,7 @@ class Permits:
         return PermitRequest(count=waiting - len(self._held), delay=self._delay)
 
     def pause(self, now: float, *, is_asking: bool) -> float | None:
-        """Give the seconds until a turn is due or more should be asked for.
+        """Return the seconds until a turn is due or more should be asked for.
 
         None where only the answer to what was asked can help.
         """

@@ -125,12 +125,12 @@ class PostgresLimiter:
         await self.aclose()
 
     def start_now(self) -> float | None:
-        """Give the clock's time where a turn is held that is due, and nobody waits for it."""
+        """Return the clock's time where a turn is held that is due, and nobody waits for it."""
         now = self._clock()
         return now if not self._waiting and self._turns.start(now) else None
 
     async def wait(self) -> float:
-        """Wait for this message's turn, and give the clock's time at which it began.
+        """Wait for this message's turn, and return the clock's time at which it began.
 
         Raises ConfigurationError where it is not open, and RuntimeError where it is
         closed or belongs to another event loop.

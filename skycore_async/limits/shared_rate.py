@@ -149,7 +149,7 @@ class SharedRate:
             ) from error
 
     def ask(self, ask: PermitRequest) -> PermitGrant:
-        """Ask, and give the answer.
+        """Ask, and return the answer.
 
         Raises psycopg.Error where none came; the next time it connects anew.
         """

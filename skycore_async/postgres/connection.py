@@ -107,11 +107,11 @@ class Database:
 
 
 def _is_torn(dsn: str) -> bool:
-    """Tell whether a part of a password would be read as the host, the port or the database."""
+    """Return whether a part of a password would be read as the host, the port or the database."""
     authority, _, path = dsn.partition("://")[2].partition("/")
     return authority.count("@") > 1 or "@" in path.partition("?")[0]
 
 
 def in_words(error: Exception) -> str:
-    """Give the first line of what the server or its library said."""
+    """Return the first line of what the server or its library said."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

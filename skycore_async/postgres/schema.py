@@ -112,7 +112,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def version_of(connection: Connection) -> int:
-    """Give the version of the schema, 0 where there is none."""
+    """Return the version of the schema, 0 where there is none."""
     row = connection.execute("SELECT to_regclass('skycore.version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return 0

@@ -18,7 +18,7 @@ _AMOUNT: Final = re.compile(r"\s*\+?[0-9]+\.00?\s*", re.ASCII)
 
 
 def number(to: str) -> str:
-    """Strip the formatting from a phone number and give its digits.
+    """Strip the formatting from a phone number and return its digits.
 
     Raises InvalidMessage unless 5 to 15 digits without a `00` prefix are left,
     which is what the API takes, and for a decimal number: without its point
@@ -45,5 +45,5 @@ def number(to: str) -> str:
 
 
 def digits(number: str | None) -> str | None:
-    """Give a number as the ledger keeps it."""
+    """Return a number as the ledger keeps it."""
     return None if number is None else "".join(filter(str.isdecimal, number))

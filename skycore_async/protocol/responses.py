@@ -138,7 +138,7 @@ def _throttled_by_http(headers: Mapping[str, str]) -> Throttled:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Give the seconds that a Retry-After asks for (RFC 9110, section 10.2.3)."""
+    """Return the seconds that a Retry-After asks for (RFC 9110, section 10.2.3)."""
     wish = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(wish):
         return float(wish)

@@ -54,7 +54,7 @@ class RequestPolicy:
     max_body: int
 
     def refusal(self, scope: Scope) -> HTTPAnswer | None:
-        """Give the answer to a request whose body need not be read."""
+        """Return the answer to a request whose body need not be read."""
         if not self._is_here(_path_below_mount(scope).rstrip("/")):
             return NOT_FOUND
         headers = dict(scope["headers"])
@@ -137,7 +137,7 @@ def _pair(given: object) -> Secret | None:
 
 
 def checked(given: _Read, complaint: str) -> tuple[Secret, ...] | None:
-    """Give the secrets that were read; ConfigurationError where one cannot be one."""
+    """Return the secrets that were read; ConfigurationError where one cannot be one."""
     if given is None:
         return None
     secrets = tuple(filter(None, given))

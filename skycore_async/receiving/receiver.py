@@ -130,7 +130,7 @@ class PostbackReceiver:
             raise ValueError(f"there is no {scope['type']!r} here")
 
     async def _answer(self, scope: Scope, receive: _Receive) -> HTTPAnswer | None:
-        """Take a request in and give its answer; None where the client is gone."""
+        """Take a request in and return its answer; None where the client is gone."""
         refused = self._door.refusal(scope)
         if refused is not None:
             return refused
@@ -191,7 +191,7 @@ class PostbackReceiver:
 
 
 async def _read(receive: _Receive, *, most: int) -> bytes | HTTPAnswer | None:
-    """Give the body, or the answer to one that is too large; None where the client is gone."""
+    """Return the body, or the answer to one that is too large; None where the client is gone."""
     body = bytearray()
     while True:
         message = await receive()

@@ -11,7 +11,7 @@ import anyio
 
 
 def event_loop() -> object:
-    """Give what is one with the running event loop, of asyncio or trio."""
+    """Return what is one with the running event loop, of asyncio or trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -21,7 +21,7 @@ def event_loop() -> object:
 
 
 def now() -> float:
-    """Give the time by the running event loop's clock, in seconds."""
+    """Return the time by the running event loop's clock, in seconds."""
     try:
         return asyncio.get_running_loop().time()
     except RuntimeError:

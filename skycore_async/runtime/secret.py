@@ -24,7 +24,7 @@ class Secret:
         self._written: frozenset[bytes] | None = None
 
     def reveal(self) -> str:
-        """Give the secret itself."""
+        """Return the secret itself."""
         return self._value
 
     def hide_in(self, document: bytes) -> bytes:
@@ -47,7 +47,7 @@ class Secret:
 
 
 def _forms(value: str) -> frozenset[bytes]:
-    """Give each way in which a secret may be written in an answer."""
+    """Return each way in which a secret may be written in an answer."""
     if len(value) < _SHORTEST_TO_HIDE:
         return frozenset()
     written = (value, escape(value, quote=False), escape(value), quote_plus(value))

@@ -22,7 +22,7 @@ class Admission:
         self._places = anyio.Semaphore(places, fast_acquire=True)
 
     def acquire_now(self) -> float | None:
-        """Give the time of a turn that comes at once, or None where one must wait."""
+        """Return the time of a turn that comes at once, or None where one must wait."""
         try:
             self._places.acquire_nowait()
         except anyio.WouldBlock:
@@ -32,7 +32,7 @@ class Admission:
         return started
 
     async def acquire(self) -> float:
-        """Wait for a place and a turn, and give the time at which that began."""
+        """Wait for a place and a turn, and return the time at which that began."""
         await self._places.acquire()
         try:
             started = self._limiter.start_now()
@@ -42,5 +42,5 @@ class Admission:
             raise
 
     def release(self) -> None:
-        """Give back the place of a message that has ended, or was not begun after all."""
+        """Return the place of a message that has ended, or was not begun after all."""
         self._places.release()

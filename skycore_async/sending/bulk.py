@@ -156,7 +156,7 @@ class BulkSend:
         return self._is_left
 
     async def _turn(self) -> float | None:
-        """Give the turn of a message; None where the sending was stopped before it came."""
+        """Return the turn of a message; None where the sending was stopped before it came."""
         admission = self._sender.admission
         started = admission.acquire_now()
         if started is None:

@@ -79,7 +79,7 @@ class Sender:
         self._telemetry = telemetry
 
     def over(self, ledger: Ledger) -> Self:
-        """Give the same sender over another view of its ledger."""
+        """Return the same sender over another view of its ledger."""
         if self.journal is None:
             raise ConfigurationError("ledger: there is nothing to view, as the client has none")
         other = copy.copy(self)
@@ -109,7 +109,7 @@ class Sender:
         return await errand.outcome()
 
     async def recorded(self, job: PreparedSend) -> Outcome | None:
-        """Give what came of a message that need not take a turn, as the ledger knows it."""
+        """Return what came of a message that need not take a turn, as the ledger knows it."""
         if self.journal is None or job.message.key is None or not self._paced:
             return None
         return await self.journal.recorded(job.message, job.resolved, job.settings)
@@ -274,7 +274,7 @@ class DetachedSend:
 async def _by(
     deadline: float, at_once: Callable[[], float | None], wait: Callable[[], Awaitable[float]]
 ) -> float | None:
-    """Give a turn that comes now or can be waited for, or None where it is not there in time."""
+    """Return a turn that comes now or can be waited for, or None where it is not there in time."""
     if (started := at_once()) is not None:
         return started
     with anyio.move_on_after(deadline - now()):

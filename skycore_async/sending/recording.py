@@ -44,14 +44,14 @@ class Recorder:
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
 
     def over(self, ledger: Ledger) -> Self:
-        """Give the same journal over another view of its ledger."""
+        """Return the same journal over another view of its ledger."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._ledger = ledger
         return other
 
     async def recorded(self, message: SMS, resolved: SMS, settings: Settings) -> Outcome | None:
-        """Give what came of a message before; None where it is to be sent, or is under way."""
+        """Return what came of a message before; None where it is to be sent, or is under way."""
         try:
             known = await self._ledger.lookup(
                 self._intent(resolved), resend_in_doubt=settings.resend_in_doubt
@@ -63,7 +63,7 @@ class Recorder:
     async def begin(
         self, message: SMS, resolved: SMS, settings: Settings, *, deadline: float
     ) -> SendIntent | Outcome:
-        """Make the intent to send a message durable and give it, for `finish`.
+        """Make the intent to send a message durable and return it, for `finish`.
 
         Where the ledger knows the message already, gives what came of it instead.
         """

@@ -19,7 +19,7 @@ DOUBLINGS: Final = 4  # and then no more: 8 seconds are the longest
 def pause_before_retry(
     error: SkycoreError, *, attempt: int, max_attempts: int, chance: Callable[[], float]
 ) -> float | None:
-    """Give the seconds to wait before the next attempt, or None for no other attempt.
+    """Return the seconds to wait before the next attempt, or None for no other attempt.
 
     `attempt` counts from 1.  The pause is exponential with full jitter, which
     keeps many clients that failed together from coming back together.

@@ -77,7 +77,7 @@ def _check_address(base_url: str) -> None:
 
 
 def checked_key(given: Secret) -> Secret:
-    """Give the key without the white space around it, or refuse what is none."""
+    """Return the key without the white space around it, or refuse what is none."""
     if not isinstance(given.reveal(), str):
         raise ConfigurationError("api_key: a str is needed")
     # A key read from a file or the environment often ends in a line break.

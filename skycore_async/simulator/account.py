@@ -161,7 +161,7 @@ def _request(fields: Mapping[str, Any]) -> SubmitRequest:
 
 
 def code_against(request: SubmitRequest, account: Account) -> str | None:
-    """Give the ERRORCODE that `account` refuses `request` with, None where it does not."""
+    """Return the ERRORCODE that `account` refuses `request` with, None where it does not."""
     return next((code for code, fails in _CHECKS if fails(request, account)), None)
 
 
@@ -216,7 +216,7 @@ class Pace:
         self._free_at: dict[str, float] = {}
 
     def code_against(self, account: Account, now: float) -> str | None:
-        """Give E106 or E113 where a call at `now` (seconds) is too early, else count it."""
+        """Return E106 or E113 where a call at `now` (seconds) is too early, else count it."""
         limits = _limits(account)
         for limit in limits:
             if now < self._free_at.get(limit.code, now) - limit.tolerance:

@@ -47,7 +47,7 @@ _App = Callable[..., Awaitable[None]]
 
 
 def transport_of(scope: MutableMapping[str, Any]) -> asyncio.Transport:
-    """Give the transport of the connection that a request came on.
+    """Return the transport of the connection that a request came on.
 
     `scope` is the ASGI scope of a request to a `ServerThread`; any other
     raises KeyError.

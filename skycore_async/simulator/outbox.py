@@ -76,14 +76,14 @@ class Outbox:
         self._unbundled.extend(_one_by_one(whole))
 
     def take(self, now: float) -> Parcel | None:
-        """Give what is to be posted at `now`, None where nothing is due."""
+        """Return what is to be posted at `now`, None where nothing is due."""
         if not self._due or self._due[0][0] > now:
             return None
         _, _, parcel = heapq.heappop(self._due)
         return parcel or self._bundle(now)
 
     def wait(self, now: float) -> float:
-        """Give the seconds until something is due, infinity where nothing is."""
+        """Return the seconds until something is due, infinity where nothing is."""
         return max(self._due[0][0] - now, 0.0) if self._due else math.inf
 
     def settle(self, parcel: Parcel, status: int | None, now: float) -> None:

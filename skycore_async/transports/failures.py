@@ -50,7 +50,7 @@ _PASSWORD: Final = re.compile(r"(://)[^/@\s'\"]*@")
 
 
 def masked(text: str) -> str:
-    """Give `text` with asterisks for every API key and every user and password in a URL."""
+    """Return `text` with asterisks for every API key and every user and password in a URL."""
     return _PASSWORD.sub(r"\1***@", _KEY.sub(r"\1\2***", text))
 
 

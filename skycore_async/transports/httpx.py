@@ -100,7 +100,7 @@ class HttpxTransport:
             await _close(self._free.pop())
 
     async def _slot(self, timeout: float) -> float:
-        """Take a slot, and give the seconds that are left."""
+        """Take a slot, and return the seconds that are left."""
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
@@ -177,7 +177,7 @@ def _target(request: Request) -> httpx.URL:
 
 
 def environment_proxy(base_url: str) -> str | None:
-    """Give the proxy that the environment names for an address.
+    """Return the proxy that the environment names for an address.
 
     HTTPS_PROXY, HTTP_PROXY and ALL_PROXY name one, NO_PROXY makes exceptions, and
     what is on this machine needs none.
@@ -314,7 +314,7 @@ async def _break_off(chunks: AsyncIterator[bytes]) -> None:
 
 
 def _is_clean(lane: httpx.AsyncHTTPTransport) -> bool:
-    """Tell whether nothing came after the answer.
+    """Return whether nothing came after the answer.
 
     What did is kept by h11, which would take it for the answer to the next request;
     nothing public shows it.  Where it cannot be seen, a lane is not used again.

@@ -19,7 +19,7 @@ class Readiness:
         self._poll: Callable[[float], Sequence[object]] | None = None
 
     def is_readable(self) -> bool:
-        """Tell whether a read would return at once, whether or not the event loop knows of it.
+        """Return whether a read would return at once, whether or not the event loop knows of it.
 
         A closed socket reads as one at its end.
         """

@@ -43,7 +43,7 @@ class WitnessedExchange:
         self.answered = False
 
     def proves_not_sent(self, fault: Exception | None = None) -> bool:
-        """Tell whether no byte can have left, where it ended by `fault` or by its deadline."""
+        """Return whether no byte can have left, where it ended by `fault` or by its deadline."""
         if self.connected:
             return False
         return self.connecting or isinstance(fault, _BEFORE_ANY_CONNECTION)
@@ -72,7 +72,7 @@ class WitnessConnector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """Give a connection that nothing came over, for the one time that this exchange asks."""
+        """Return a connection that nothing came over, for the one time that this exchange asks."""
         progress = progress_here.get()
         if progress.connected:
             raise aiohttp.ServerDisconnectedError

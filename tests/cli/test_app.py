@@ -55,7 +55,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def loaded(*arguments: str) -> str:
-    """Give the names of the modules that a command loads."""
+    """Return the names of the modules that a command loads."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", LOADED.format(arguments=list(arguments))],
         capture_output=True,

@@ -54,7 +54,7 @@ def run(*args: str, **environment: str) -> Result:
 
 
 def answer(*args: str, **environment: str) -> dict[str, Any]:
-    """Run a command, and give what it answers programs."""
+    """Run a command, and return what it answers programs."""
     done = run(*args, "--json", **environment)
     value = json.loads(done.stdout.splitlines()[-1])
     assert isinstance(value, dict)

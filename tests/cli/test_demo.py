@@ -31,7 +31,7 @@ COUNT = 5 * len(FAULTS)  # so that each fault comes once
 
 
 def cases(*given: Case, width: int = 140, is_terminal: bool = False) -> tuple[Played, str]:
-    """Send these cases' messages, and give what came of them and what was printed."""
+    """Send these cases' messages, and return what came of them and what was printed."""
     printed = io.StringIO()
     out = Console(file=printed, width=width, force_terminal=is_terminal, no_color=True)
     played = play(out, given)
@@ -171,7 +171,7 @@ def test_the_bill_is_what_a_ledger_is_held_against(
 
 
 def told(verdict: DemoVerdict) -> str:
-    """Give what people read of a verdict."""
+    """Return what people read of a verdict."""
     printed = io.StringIO()
     show_verdict(Console(file=printed, width=60), verdict)
     return " ".join(printed.getvalue().split())

@@ -41,12 +41,12 @@ def listening(
 
 
 def post(url: str, body: str) -> int:
-    """Post a body, and give the status of the answer."""
+    """Post a body, and return the status of the answer."""
     return httpx.post(url, content=body.encode(), trust_env=False).status_code
 
 
 def opened(place: str) -> SQLiteLedger | PostgresLedger:
-    """Give the ledger in a file or a database, to be opened."""
+    """Return the ledger in a file or a database, to be opened."""
     return PostgresLedger(place) if "://" in place else SQLiteLedger(place)
 
 

@@ -570,7 +570,7 @@ def test_the_figures_are_one_object(ledger: Path, tmp_path: Path) -> None:
 
 
 def wrong(done: Result) -> str:
-    """Give the one line that says what is wrong; the exit code is that of wrong usage."""
+    """Return the one line that says what is wrong; the exit code is that of wrong usage."""
     assert (done.exit_code, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("skycore: ")

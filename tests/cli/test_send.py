@@ -46,7 +46,7 @@ def send(*arguments: str, stdin: str | None = None) -> Result:
 
 
 def answer(*arguments: str) -> tuple[int, dict[str, Any]]:
-    """Give the exit code, and what a program is answered."""
+    """Return the exit code, and what a program is answered."""
     done = send(*arguments, "--json")
     return done.exit_code, json.loads(done.stdout)
 

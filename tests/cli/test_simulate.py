@@ -21,7 +21,7 @@ from tests.support.cli_program import program, told
 
 
 def send(url: str, to: str) -> bytes:
-    """Ask for one message, and give the answer."""
+    """Ask for one message, and return the answer."""
     body = requests.post_body(SMS(to=to, text="Hello", from_=SHORT_CODE), api_key=API_KEY)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     return httpx.post(url, content=body, headers=headers, trust_env=False).content

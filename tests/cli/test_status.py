@@ -85,7 +85,7 @@ def status(*arguments: object) -> Result:
 
 
 def answer(*arguments: object) -> Any:
-    """Give what a program is answered: its one line."""
+    """Return what a program is answered: its one line."""
     (line,) = status(*arguments, "--json").stdout.splitlines()
     return json.loads(line)
 

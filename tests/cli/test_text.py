@@ -36,7 +36,7 @@ def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
 
 
 def answer(*arguments: str, stdin: str | bytes | None = None) -> Any:
-    """Give what a command answers a program."""
+    """Return what a command answers a program."""
     done = run(*arguments, "--json", stdin=stdin)
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)

@@ -618,7 +618,7 @@ async def reaches(reached: Callable[[FaultServer], bool], server: FaultServer) -
 
 @contextmanager
 def standing(script: Script) -> Iterator[tuple[FaultServer, Request]]:
-    """Give a server and a request that comes to stand still, at another one while it connects."""
+    """Return a server and a request that stands still, at another one while it connects."""
     scripts = (script, ANSWERED) if script else (ANSWERED,)
     with unreachable() as nowhere, FaultServer(*scripts) as server:
         url = server.url if script else nowhere

@@ -43,7 +43,7 @@ def test_a_lost_answer_leaves_doubt(skycore):
 
 
 def run_pytest(folder: Path, text: str, *options: str, **environment: str) -> str:
-    """Run a test file in a pytest of its own, all of it passing, and give what it printed."""
+    """Run a test file in a pytest of its own, all of it passing, and return what it printed."""
     (folder / "test_own.py").write_text(text)
     done = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options],
@@ -59,7 +59,7 @@ def run_pytest(folder: Path, text: str, *options: str, **environment: str) -> st
 
 
 async def send(text: str = "Hello") -> str:
-    """Send one message with what the environment says, and give its tracking id."""
+    """Send one message with what the environment says, and return its tracking id."""
     async with SkycoreClient(max_attempts=1) as client:
         return (await client.send_sms(to="15551234888", text=text)).tracking_id
 

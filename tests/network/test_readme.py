@@ -27,7 +27,7 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILIN
 
 
 def snippet(about: str) -> str:
-    """Give the one snippet that contains these words."""
+    """Return the one snippet that contains these words."""
     (found,) = (text for text in SNIPPETS if about in text)
     return str(found)
 

@@ -86,7 +86,7 @@ async def told(ledger: MemoryLedger | SQLiteLedger) -> list[Notification]:
 
 
 def kept() -> tuple[list[Notification], PostbackReceiver]:
-    """Give a receiver that hands on to a list, and the list."""
+    """Return a receiver that hands on to a list, and the list."""
     seen: list[Notification] = []
     return seen, PostbackReceiver(on_notification=seen.append)
 
@@ -799,7 +799,7 @@ async def test_websockets_are_closed_and_others_refused() -> None:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `uvicorn module:receiver` with a ledger of its own, and give its URL."""
+    """Run `uvicorn module:receiver` with a ledger of its own, and return its URL."""
     (tmp_path / "hooks.py").write_text(
         "from skycore_async.ledger.sqlite.ledger import SQLiteLedger\n"
         "from skycore_async.receiving.receiver import PostbackReceiver\n"
@@ -869,7 +869,7 @@ def test_a_ledger_in_use_stops_the_server_from_starting(tmp_path: Path) -> None:
 
 
 async def placed(path: Path, tracking_id: str) -> Delivery | None:
-    """Let the ledger know the message, as an answer would, and give what it has of it."""
+    """Let the ledger know the message, as an answer would, and return what it has of it."""
     async with SQLiteLedger(path) as ledger:
         intent = SendIntent(key="k", content=b"", to=NUMBER, from_="60856", started_at=time.time())
         assert await ledger.begin(intent) is None

@@ -290,7 +290,7 @@ def test_campaigns_take_turns(connection: Connection) -> None:
 
 @pytest.fixture
 def queued(connection: Connection, dsn: str) -> Database:
-    """Give a database with the tables of the queue, empty."""
+    """Return a database with the tables of the queue, empty."""
     queue.migrate(connection)
     connection.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
     return Database(dsn)

@@ -384,7 +384,7 @@ async def test_the_outcome_of_an_attempt_is_not_that_of_the_next(opened: Open, s
 
 
 def chunk(sql: Any, *keys: str) -> int:
-    """Make a campaign of one chunk, and give the chunk's id."""
+    """Make a campaign of one chunk, and return the chunk's id."""
     ((campaign,),) = sql(
         "INSERT INTO skycore.campaigns (name, state) VALUES ('c', 'running') RETURNING id"
     )

@@ -389,7 +389,7 @@ async def test_a_second_attempt_that_was_not_accepted_leaves_the_first_in_doubt(
 
 
 async def begun(ledger: Ledger, key: str) -> Submission:
-    """Give what came of a message that must not be begun."""
+    """Return what came of a message that must not be begun."""
     known = await ledger.begin(intent(key))
     assert known is not None
     return known
@@ -685,7 +685,7 @@ async def test_closing_wakes_who_waits(ledger: Any) -> None:
 
 
 async def refused(ledger: Ledger, key: str = "refused") -> bool:
-    """Tell whether a message to the number is refused, and that it has left no trace then."""
+    """Return whether a message to the number is refused, and that it has left no trace then."""
     try:
         await ledger.begin(intent(key))
     except RecipientOptedOut:

@@ -15,7 +15,7 @@ from skycore_async.postgres.schema import VERSION, check, migrate
 
 @pytest.fixture
 def new_dsn(postgres_server: Server) -> Iterator[str]:
-    """Give the way to a database with nothing in it."""
+    """Return the way to a database with nothing in it."""
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE fresh")
         yield postgres_server.dsn("fresh")

@@ -46,7 +46,7 @@ class Cut:
     image: dict[str, bytes]
 
     def lost(self, directory: Path) -> list[str]:
-        """Give the keys that are not found as acknowledged, or the damage to the file."""
+        """Return the keys that are not found as acknowledged, or the damage to the file."""
         directory.mkdir()
         write_out(self.image, directory)
         connection = sqlite3.connect(directory / "ledger.db")
@@ -112,7 +112,7 @@ async def cut_while_busy(
 async def lost_by_cuts(
     seeds: range, directory: Path, *, synchronous: str | None = None
 ) -> dict[int, list[str]]:
-    """Cut the power once for each seed, and give what was lost by those that lost something."""
+    """Cut the power once for each seed, and return what was lost by those that lost something."""
     lost = {}
     for seed in seeds:
         disk = Disk(f"power cut {seed}")

@@ -33,7 +33,7 @@ def program(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Give the next line of JSON."""
+    """Return the next line of JSON."""
     assert process.stdout is not None
     value = json.loads(process.stdout.readline())
     assert isinstance(value, dict)

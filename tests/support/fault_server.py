@@ -439,7 +439,7 @@ def known_client_context() -> ssl.SSLContext:
 
 @contextmanager
 def unreachable() -> Iterator[str]:
-    """Give the URL of a server whose queue is full: connecting to it takes for ever."""
+    """Return the URL of a server whose queue is full: connecting to it takes for ever."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -457,7 +457,7 @@ def unreachable() -> Iterator[str]:
 
 @contextmanager
 def refused() -> Iterator[str]:
-    """Give the URL of a port where nothing listens, and nothing will."""
+    """Return the URL of a port where nothing listens, and nothing will."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/"

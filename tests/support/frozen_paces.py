@@ -81,7 +81,7 @@ class Paces:
         return pace
 
     def moments(self, pace: SharedRate, count: int = 1, delay: float = 0.0) -> list[float]:
-        """Reserve turns, and give the seconds until each."""
+        """Reserve turns, and return the seconds until each."""
         grant = pace.ask(PermitRequest(count=count, delay=delay))
         return [moment - self.time.now for moment in moments_of(grant)]
 
@@ -102,5 +102,5 @@ def moments_of(grant: PermitGrant) -> list[float]:
 
 
 def full(rate: float) -> float:
-    """Give the seconds between two turns of the schedule."""
+    """Return the seconds between two turns of the schedule."""
     return 1 / (rate * (1 - MARGIN))

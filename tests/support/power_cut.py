@@ -50,7 +50,7 @@ class _Content:
         self.unsynced.clear()
 
     def left_by_a_cut(self, random: Random) -> bytes:
-        """Give the platter with any of the sectors written since, in any order."""
+        """Return the platter with any of the sectors written since, in any order."""
         left = bytearray(self.platter)
         arriving = random.random()  # from nearly nothing to nearly all
         sectors = [piece for write in self.unsynced for piece in _sectors(*write)]
@@ -90,7 +90,7 @@ class Disk(apsw.VFS):
         self._left, self._cut = calls, cut
 
     def image(self, random: Random) -> dict[str, bytes]:
-        """Give what a cut at this moment leaves."""
+        """Return what a cut at this moment leaves."""
         return {name: content.left_by_a_cut(random) for name, content in self.files.items()}
 
     def tick(self) -> None:

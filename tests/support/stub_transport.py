@@ -17,7 +17,7 @@ Answer = bytes | SkycoreError
 
 
 def accepted(to: str) -> bytes:
-    """Give the answer to a message that was taken; its tracking id names the number."""
+    """Return the answer to a message that was taken; its tracking id names the number."""
     return (
         f"<RESPONSE><STATUS>Success</STATUS><TRACKINGID>SMS_{to}</TRACKINGID>"
         f"<TO>{to}</TO></RESPONSE>"
@@ -25,7 +25,7 @@ def accepted(to: str) -> bytes:
 
 
 def refused(code: str) -> bytes:
-    """Give the answer to a message that was refused."""
+    """Return the answer to a message that was refused."""
     return f"<RESPONSE><STATUS>Failure</STATUS><ERRORCODE>{code}</ERRORCODE></RESPONSE>".encode()
 
 

@@ -47,7 +47,7 @@ class WireCase:
 
 
 def without_raw(notification: _N) -> _N:
-    """Give the notification's own fields alone, to compare with an expected value."""
+    """Return the notification's own fields alone, to compare with an expected value."""
     return attrs.evolve(notification, raw={})
 
 

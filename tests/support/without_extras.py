@@ -44,7 +44,7 @@ class Skycore(http.server.BaseHTTPRequestHandler):
 
 
 async def send(base_url: str) -> str:
-    """Send one message and give its tracking id."""
+    """Send one message and return its tracking id."""
     async with skycore_async.SkycoreClient(
         api_key="a key", from_="60856", base_url=base_url
     ) as client:

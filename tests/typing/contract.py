@@ -53,7 +53,7 @@ from skycore_async import (
 
 
 async def send(client: SkycoreClient) -> None:
-    """Give `send_sms` what SMS has, by name, and get an Accepted."""
+    """Return `send_sms` what SMS has, by name, and get an Accepted."""
     accepted = await client.send_sms(to="15551234888", text="Hello", key="order-17")
     assert_type(accepted, Accepted)
     assert_type(accepted.message, SMS)
@@ -114,7 +114,7 @@ def give_transports() -> None:
 
 
 async def share_a_pace(own: Limiter) -> None:
-    """Give limiters in place of a rate."""
+    """Return limiters in place of a rate."""
     async with PostgresLimiter("postgresql:///orders", "promo", 1000, burst=20) as limiter:
         assert_type(limiter, PostgresLimiter)
         limiters: list[Limiter] = [limiter, RateLimiter(200), own]

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def parameters(function: object) -> dict[str, object]:
-    """Give the parameters of a function by name, with their defaults."""
+    """Return the parameters of a function by name, with their defaults."""
     assert callable(function)
     return {
         name: parameter.default

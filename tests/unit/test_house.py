@@ -70,7 +70,7 @@ INPUT_AND_OUTPUT = {
 
 
 def module_name(path: Path) -> str:
-    """Give the name of a module below the package, such as `transports.base`."""
+    """Return the name of a module below the package, such as `transports.base`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -81,7 +81,7 @@ each_module = pytest.mark.parametrize("module", MODULES)
 
 
 def imported(module: str) -> Iterator[str]:
-    """Give the absolute names of what a module imports, wherever in it."""
+    """Return the absolute names of what a module imports, wherever in it."""
     path = PATHS[module]
     package = [PACKAGE, *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -94,7 +94,7 @@ def imported(module: str) -> Iterator[str]:
 
 
 def modules_used(module: str) -> set[str]:
-    """Give the modules of the package that a module imports."""
+    """Return the modules of the package that a module imports."""
     found: set[str] = set()
     for name in imported(module):
         if name.partition(".")[0] == PACKAGE:
@@ -104,7 +104,7 @@ def modules_used(module: str) -> set[str]:
 
 
 def room(module: str) -> str:
-    """Give the room that a module is in: a module at the top, or a folder."""
+    """Return the room that a module is in: a module at the top, or a folder."""
     return module.partition(".")[0]
 
 
@@ -182,7 +182,7 @@ def test_parsing_postbacks_loads_no_http_client(statement: str) -> None:
 
 
 def names_for_type_checkers() -> dict[str, str]:
-    """Give the names that the package imports for type checkers, with their modules."""
+    """Return the names that the package imports for type checkers, with their modules."""
     tree = ast.parse(PATHS[""].read_text("utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"

@@ -792,7 +792,7 @@ def test_every_field_and_everything_else_comes_back(drawn: Drawn) -> None:
 
 
 def quoted_form(document: str) -> bytes:
-    """Give the document as a form has it."""
+    """Return the document as a form has it."""
     return f"xml={quote_plus(document)}".encode()
 
 

@@ -53,12 +53,12 @@ class Told:
     reader: InMemoryMetricReader
 
     def span(self) -> ReadableSpan:
-        """Give the one span that ended."""
+        """Return the one span that ended."""
         (span,) = self.exporter.get_finished_spans()
         return span
 
     def points(self) -> dict[str, Any]:
-        """Give the one data point of each metric, by its name."""
+        """Return the one data point of each metric, by its name."""
         data = self.reader.get_metrics_data()
         assert data is not None
         found: dict[str, Any] = {}
@@ -67,7 +67,7 @@ class Told:
         return found
 
     def everything(self) -> str:
-        """Give all that was told, as text."""
+        """Return all that was told, as text."""
         spans = [span.to_json() for span in self.exporter.get_finished_spans()]
         data = self.reader.get_metrics_data()
         return "".join(spans) + ("" if data is None else data.to_json())
@@ -260,7 +260,7 @@ async def test_a_client_tells_of_what_it_sends(told: Told) -> None:
 
 
 async def post(receiver: PostbackReceiver) -> int:
-    """Post the receipt to a receiver, and give the status."""
+    """Post the receipt to a receiver, and return the status."""
     transport = httpx.ASGITransport(receiver)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as web:
         return (await web.post("/postback", content=RECEIPT)).status_code

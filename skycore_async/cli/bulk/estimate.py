@@ -101,7 +101,7 @@ class Estimate:
         return None if self.rate is None else self.to_send / self.rate
 
     def count(self, kind: RejectionKind) -> int:
-        """Give how many rows are refused for that kind of reason."""
+        """Return how many rows are refused for that kind of reason."""
         return self.refused[kind].count if kind in self.refused else 0
 
     def obstacle(self, max_segments: int | None) -> str | None:
@@ -164,7 +164,7 @@ class Survey:
             self._first.setdefault(character, line)
 
     def estimate(self, *, price: Decimal | None = None, rate: float | None = None) -> Estimate:
-        """Give what was seen, at `price` a segment and `rate` messages a second."""
+        """Return what was seen, at `price` a segment and `rate` messages a second."""
         total = sum(share.segments for share in self._shares.values())
         to_send = sum(share.messages for share in self._shares.values())
         return Estimate(
@@ -229,7 +229,7 @@ def _share(share: Share) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Give a time as hours, minutes and seconds."""
+    """Return a time as hours, minutes and seconds."""
     minutes, second = divmod(math.ceil(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}"

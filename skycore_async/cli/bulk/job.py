@@ -93,14 +93,14 @@ class BulkJob:
         return self.campaign or self.stem.name
 
     def wishes(self) -> RowOptions:
-        """Give what concerns the rows."""
+        """Return what concerns the rows."""
         given = {field.name for field in attrs.fields(RowOptions)} - {"campaign"}
         return RowOptions(
             campaign=self.campaign_name, **{name: getattr(self, name) for name in given}
         )
 
     def free_rejects(self) -> Path:
-        """Give where the rejects go: never over a file of the user's."""
+        """Return where the rejects go: never over a file of the user's."""
         if self.rejects is not None:
             if self.csv != _STANDARD_INPUT and self.rejects.resolve() == Path(self.csv).resolve():
                 leave(f"--rejects {self.rejects} is the file of the recipients: name another")
@@ -116,7 +116,7 @@ class BulkJob:
         return path
 
     def run(self) -> int:
-        """Look, show, ask, send and account, and give the exit code."""
+        """Look, show, ask, send and account, and return the exit code."""
         return _run(self)
 
 
@@ -151,7 +151,7 @@ def _run(job: BulkJob) -> int:
 
 
 def name_of(csv: str) -> str:
-    """Give what messages call the recipients' file."""
+    """Return what messages call the recipients' file."""
     return "standard input" if csv == _STANDARD_INPUT else csv
 
 
@@ -290,7 +290,7 @@ def _send(job: BulkJob, api_key: str | None, run: Run) -> End:
 
 
 def _account(job: BulkJob, estimate: Estimate, tally: Tally, end: End, rejects: Rejects) -> int:
-    """Say what came of it all, and give the exit code."""
+    """Say what came of it all, and return the exit code."""
     path = str(rejects.path) if rejects.count else None
     if job.as_json:
         where = {"rejects": path, "ledger": str(job.ledger_path), "campaign": job.campaign_name}

@@ -35,7 +35,7 @@ class Into:
 def load_campaign(
     into: Into, sheet: Sheet, drafter: RowReader, rejects: Rejects, *, as_json: bool
 ) -> int:
-    """Load the rows that are messages, write the others to `rejects`, and give the exit code."""
+    """Load the rows that are messages, write the others to `rejects`, and return the exit code."""
 
     def messages() -> Iterator[SMS]:
         for row in sheet.rows():

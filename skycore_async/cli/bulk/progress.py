@@ -73,7 +73,7 @@ class Tally:
         return self.total - self.done
 
     def take(self, outcome: Outcome, *, is_recalled: bool) -> str | None:
-        """Count an outcome, and give the reason if its row is one to mend."""
+        """Count an outcome, and return the reason if its row is one to mend."""
         if isinstance(outcome, Accepted):
             self.already_done += is_recalled
             self.accepted += not is_recalled
@@ -167,7 +167,7 @@ async def show_live(tally: Tally) -> None:
 
 
 def exit_code(tally: Tally, end: End, estimate: Estimate) -> Exit:
-    """Give the exit code for the worst that there is."""
+    """Return the exit code for the worst that there is."""
     table = (
         (end.interrupted, Exit.INTERRUPTED),
         (end.is_refused, Exit.REFUSED),
@@ -181,7 +181,7 @@ def exit_code(tally: Tally, end: End, estimate: Estimate) -> Exit:
 
 
 def summary(tally: Tally, end: End, estimate: Estimate) -> dict[str, Any]:
-    """Give what came of it as names and values, for programs."""
+    """Return what came of it as names and values, for programs."""
     return {
         "rows": estimate.rows,
         "to_send": estimate.to_send,

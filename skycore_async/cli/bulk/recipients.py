@@ -65,7 +65,7 @@ class Row:
 
 
 def plain_name(name: str) -> str:
-    """Give the name of a column without case and punctuation."""
+    """Return the name of a column without case and punctuation."""
     return "".join(filter(str.isalnum, name.casefold()))
 
 
@@ -76,7 +76,7 @@ class Header:
     names: tuple[str, ...]
 
     def index(self, name: str) -> int:
-        """Give the place of the column with that name.
+        """Return the place of the column with that name.
 
         Raises SheetError where there is none, or more than one.
         """
@@ -88,11 +88,11 @@ class Header:
         return found[0]
 
     def has(self, name: str) -> bool:
-        """Tell whether a column has that name."""
+        """Return whether a column has that name."""
         return bool(self._all(name))
 
     def find(self, names: Iterable[str], option: str) -> int | None:
-        """Give the place of the one column that has one of these names, None where none has.
+        """Return the place of the one column that has one of these names, None where none has.
 
         Raises SheetError where several have: `option` is what tells which is meant.
         """
@@ -158,7 +158,7 @@ def _first_wrong_line(file: BinaryIO, codec: str) -> int | None:
 
 
 def delimiter_of(line: str) -> str:
-    """Give the delimiter that the names of the columns stand between."""
+    """Return the delimiter that the names of the columns stand between."""
     outside = _QUOTED.sub("", line)
     return max(_DELIMITERS, key=outside.count)
 
@@ -235,7 +235,7 @@ class _text:  # noqa: N801 - it reads as the function it is
 
 
 def is_replaceable(path: Path) -> bool:
-    """Tell whether rejects may be written to `path`: nothing is there, or rejects are."""
+    """Return whether rejects may be written to `path`: nothing is there, or rejects are."""
     if not path.is_file() or not path.stat().st_size:
         return True
     try:

@@ -113,11 +113,11 @@ class Template:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """Give the places of the columns that are named."""
+        """Return the places of the columns that are named."""
         return tuple(part for part in self.parts if isinstance(part, int))
 
     def fill(self, values: Sequence[str]) -> str:
-        """Give the text with the values of a row in it."""
+        """Return the text with the values of a row in it."""
         return "".join([part if isinstance(part, str) else values[part] for part in self.parts])
 
 
@@ -152,7 +152,7 @@ class FirstLines:
         self._free = (2 << bits) // 3
 
     def first(self, name: int, line: int) -> int:
-        """Give the line where `name`, from 1 to 2**64 - 1, stood first: this one if it is new."""
+        """Return the line where `name`, from 1 to 2**64 - 1, was first: this one if it is new."""
         slot = self._slot(name)
         if self._names[slot]:
             return self._lines[slot]

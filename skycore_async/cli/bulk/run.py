@@ -81,7 +81,7 @@ class _Recalling(SQLiteLedger):
     async def drafted(
         self, drafts: Sequence[MessageRow], *, resend_in_doubt: bool
     ) -> dict[str, Submission]:
-        """Give what came of drafts before, by their keys; those to be judged are not in it."""
+        """Return what came of drafts before, by their keys; those to be judged are not in it."""
         intents = [_intent(draft) for draft in drafts]
         try:
             return await self.lookup_many(intents, resend_in_doubt=resend_in_doubt)
@@ -106,7 +106,7 @@ def _intent(draft: MessageRow) -> SendIntent:
 
 
 async def held(path: Path) -> tuple[int, int]:
-    """Give how many messages a ledger has, and how many of them are in doubt."""
+    """Return how many messages a ledger has, and how many of them are in doubt."""
     async with SQLiteLedger(path) as ledger:
         summary = await ledger.summary()
     return summary.total, summary.states.get(MessageState.IN_DOUBT, 0)

@@ -78,7 +78,7 @@ def run(
     cases: Sequence[Case] | None = None,
     count: int = COUNT,
 ) -> Exit:
-    """Run the demo with these cases and so many messages, and give the exit code."""
+    """Run the demo with these cases and so many messages, and return the exit code."""
     from ..demo.bulk import send_and_settle
     from ..demo.cases import CASES, play, show
 
@@ -101,7 +101,7 @@ def run(
 
 @contextmanager
 def _kept(directory: Path | None) -> Iterator[Path]:
-    """Give where files go; a directory that was made here is kept only where all went through."""
+    """Return where files go; a directory made here is kept only where all went through."""
     if directory is not None:
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -192,7 +192,7 @@ def _as_line() -> Callable[[Notification], None]:
 
 
 def masked_facts(notification: Notification) -> dict[str, Any]:
-    """Give what a notification says for a program, without numbers and texts."""
+    """Return what a notification says for a program, without numbers and texts."""
     from ...messages import masked
     from .parse import row_of
 

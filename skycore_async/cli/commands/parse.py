@@ -76,11 +76,11 @@ class NotificationRow:
 
     @classmethod
     def headings(cls) -> tuple[str, ...]:
-        """Give the names of the columns."""
+        """Return the names of the columns."""
         return tuple(field.name.replace("_", " ") for field in attrs.fields(cls))
 
     def cells(self) -> tuple[str, ...]:
-        """Give the row as it is shown."""
+        """Return the row as it is shown."""
         return tuple(map(printable, attrs.astuple(self)))
 
 
@@ -120,12 +120,12 @@ _KINDS: Final = {
 
 
 def kind_of(notification: Notification) -> str:
-    """Give the name of a notification's kind."""
+    """Return the name of a notification's kind."""
     return _KINDS[type(notification).__name__].name
 
 
 def row_of(notification: Notification) -> NotificationRow:
-    """Give what is shown of a notification."""
+    """Return what is shown of a notification."""
     kind = _KINDS[type(notification).__name__]
     return NotificationRow(
         kind=kind.name,

@@ -45,7 +45,7 @@ def segments(text: str | None, *, as_json: bool) -> None:
 
 
 def text_of(argument: str) -> str:
-    """Give the text that an argument means: itself, or for `-` what standard input has."""
+    """Return the text that an argument means: itself, or for `-` what standard input has."""
     if argument != "-":
         return argument
     given = sys.stdin.buffer.read()

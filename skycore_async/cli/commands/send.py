@@ -168,7 +168,7 @@ VERDICTS: Final[Mapping[str, FailureVerdict]] = {
 
 
 def verdict_of(error: SkycoreError) -> FailureVerdict:
-    """Give what an error says of the message."""
+    """Return what an error says of the message."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
     return next(VERDICTS[kind] for kind in kinds if kind in VERDICTS)
 

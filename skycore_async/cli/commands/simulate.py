@@ -68,7 +68,7 @@ class UntilSignal:
         self.told = True
 
     def looks(self) -> Iterator[None]:
-        """Give a turn every tenth of a second, and one more after being told to end."""
+        """Return a turn every tenth of a second, and one more after being told to end."""
         while not self.told:
             time.sleep(_LOOK_EVERY)
             yield

@@ -211,7 +211,7 @@ class _Shown:
 
 
 def tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
-    """Give the counts as tables: a name, how many, and what the name means."""
+    """Return the counts as tables: a name, how many, and what the name means."""
     from ...codes import API_ERRORS
 
     meanings = {code: error.meaning for code, error in API_ERRORS.items()}

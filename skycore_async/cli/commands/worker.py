@@ -197,7 +197,7 @@ def _parts(tally: WorkerTally) -> list[tuple[str, int]]:
 
 
 def _account(tally: WorkerTally, *, as_json: bool, is_interrupted: bool) -> Exit:
-    """Say what was done, and give the exit code for the worst of it."""
+    """Say what was done, and return the exit code for the worst of it."""
     if as_json:
         emit(tally)
     else:

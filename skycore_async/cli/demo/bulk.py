@@ -107,7 +107,7 @@ class _Served:
         yield
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run work to its end, and give its result; an interruption cancels it first."""
+        """Run work to its end, and return its result; an interruption cancels it first."""
         assert self._loop is not None, "it is served"  # noqa: S101 - for the type checkers
         ended = threading.Event()
 

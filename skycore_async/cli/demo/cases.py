@@ -122,7 +122,7 @@ class Story:
         return right_end and (self.state, reason) == (self.case.state, self.case.reason)
 
     def facts(self) -> dict[str, Any]:
-        """Give it as names and values, for programs."""
+        """Return it as names and values, for programs."""
         return {
             "to": number(self.case.sms.to),
             "outcome": _kind(self.outcome),

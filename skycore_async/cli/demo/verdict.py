@@ -105,7 +105,7 @@ def show_verdict(out: Console, verdict: DemoVerdict) -> None:
 
 
 def _lines(verdict: DemoVerdict) -> Iterator[tuple[str, int, str, bool]]:
-    """Give each line as its name, its number, what it means, and whether it must be 0."""
+    """Return each line as its name, its number, what it means, and whether it must be 0."""
     settled = verdict.in_doubt_before - verdict.in_doubt_after
     yield "billed", verdict.billed, f"of {verdict.messages:,} messages", False
     yield "duplicates", verdict.duplicates, "billed more than once", True

@@ -165,7 +165,7 @@ def columns(
 
 
 def _round_up(most: int) -> int:
-    """Give the next number that is good to read at the top of an axis, and to halve."""
+    """Return the next number that is good to read at the top of an axis, and to halve."""
     size: int = 10 ** (len(str(most)) - 1)
     tops = (size * tenths // 10 for tenths in (10, 20, 40, 60, 80, 100))
     return next(top for top in tops if top >= most and top % 2 == 0)

@@ -37,13 +37,13 @@ class Counts(Counter[K], Generic[K]):
         self._others = others
 
     def add(self, key: K) -> K:
-        """Count one, and give the key that it is counted under."""
+        """Count one, and return the key that it is counted under."""
         counted = key if key in self or len(self) < MOST else self._others
         self[counted] += 1
         return counted
 
     def ranked(self) -> list[tuple[K, int]]:
-        """Give the keys and how often each is there, most first, and the others at the end."""
+        """Return the keys and how often each is there, most first, and the others at the end."""
         return sorted(self.most_common(), key=lambda pair: pair[0] == self._others)
 
 
@@ -109,7 +109,7 @@ class Timeline:
         self.step, self._slots = wider, joined
 
     def slots(self) -> Iterator[Slot]:
-        """Give the columns in order, the empty ones among them too."""
+        """Return the columns in order, the empty ones among them too."""
         for index in range(min(self._slots, default=0), max(self._slots, default=-1) + 1):
             start = datetime.fromtimestamp(index * self.step, UTC)
             yield Slot(start=start, states=dict(self._slots.get(index, {})))
@@ -132,7 +132,7 @@ class Times:
         self._fine[math.ceil(math.log10(max(seconds, 0.001)) * _FINENESS)] += 1
 
     def figures(self) -> DeliveryTime:
-        """Give what came of it all."""
+        """Return what came of it all."""
         last = max(self._coarse, default=-1)
         return DeliveryTime(
             told=self._coarse.total(),

@@ -91,7 +91,7 @@ class Figures:
 
 
 class Gathering:
-    """Take deliveries in, one after the other, and give the figures at the end."""
+    """Take deliveries in, one after the other, and return the figures at the end."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -137,7 +137,7 @@ class Gathering:
             self._failures.add((reason, spid, protocol, status))
 
     def figures(self, summary: Summary, *, ledger: str, made: datetime) -> Figures:
-        """Give what came of it all."""
+        """Return what came of it all."""
         slots = list(self._timeline.slots())
         return Figures(
             ledger=ledger,
@@ -166,7 +166,7 @@ def _in_doubt(delivery: Delivery) -> InDoubt:
 
 
 def _final(events: tuple[Notification, ...]) -> DeliveryReceipt | None:
-    """Give the receipt that decided, by the rule of the ledger: the first final one."""
+    """Return the receipt that decided, by the rule of the ledger: the first final one."""
     return next(
         (
             event

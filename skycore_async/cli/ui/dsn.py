@@ -27,7 +27,7 @@ _SIGNS: Final = re.compile("=|://")
 
 
 def is_dsn(text: str) -> bool:
-    """Tell whether a text names a database and no file.
+    """Return whether a text names a database and no file.
 
     What has a scheme that is misspelt does, too: it may hold a password.
     """
@@ -42,7 +42,7 @@ def _is_there(path: str) -> bool:
 
 
 def dsn_of(given: str | None) -> str:
-    """Give the DSN that was given, or the one of the environment, or leave."""
+    """Return the DSN that was given, or the one of the environment, or leave."""
     dsn = given or os.environ.get(ENVIRONMENT, "")
     if not dsn:
         leave(f"name the database, as postgresql://user@host/database, or set {ENVIRONMENT}")
@@ -62,7 +62,7 @@ def dsn_and_words(words: Sequence[str], *, names: str) -> tuple[str, list[str]]:
 
 
 def name_of_database(dsn: str) -> str:
-    """Give what the database is called without its password, or leave where the DSN is none."""
+    """Return what the database is called without its password, or leave where the DSN is none."""
     from ...errors import ConfigurationError
     from ...postgres.connection import Database
 

@@ -33,7 +33,7 @@ class LedgerFile:
         self.page = path.with_suffix(".html").name if path.name else "report.html"
 
     def ledger(self) -> SQLiteLedger:
-        """Give the ledger to open and write, made where there is none, or leave."""
+        """Return the ledger to open and write, made where there is none, or leave."""
         from ...ledger.sqlite.ledger import SQLiteLedger
 
         if self._path.is_dir():
@@ -41,7 +41,7 @@ class LedgerFile:
         return SQLiteLedger(self._path)
 
     def looked_at(self) -> AbstractAsyncContextManager[BaseLedger]:
-        """Give the ledger to read, or leave where there is none."""
+        """Return the ledger to read, or leave where there is none."""
         from ...ledger.sqlite.read_only import looked_at
 
         self.check()
@@ -58,12 +58,12 @@ class LedgerFile:
             leave(f"{self.name} is empty, and no ledger")
 
     def holds(self, path: Path) -> bool:
-        """Tell whether a file is the ledger's own."""
+        """Return whether a file is the ledger's own."""
         own = {f"{self._path.resolve()}{ending}" for ending in ("", "-lock", "-wal", "-shm")}
         return str(path.resolve()) in own
 
     def campaigns(self) -> list[CampaignProgress] | None:
-        """Give None: a file has no campaigns."""
+        """Return None: a file has no campaigns."""
         return None
 
 
@@ -78,13 +78,13 @@ class LedgerDatabase:
         self.name = self.title = name_of_database(dsn)
 
     def ledger(self) -> PostgresLedger:
-        """Give the ledger to open and write."""
+        """Return the ledger to open and write."""
         from ...ledger.postgres.ledger import PostgresLedger
 
         return PostgresLedger(self._dsn)
 
     def looked_at(self) -> PostgresLedger:
-        """Give the ledger to read."""
+        """Return the ledger to read."""
         return self.ledger()
 
     def check(self) -> None:
@@ -95,7 +95,7 @@ class LedgerDatabase:
         return False
 
     def campaigns(self) -> list[CampaignProgress]:
-        """Give how far campaigns are, or leave where the database cannot be asked."""
+        """Return how far campaigns are, or leave where the database cannot be asked."""
         from ...campaigns.progress import progress
 
         return within(self._dsn, progress)
@@ -105,7 +105,7 @@ Place = LedgerFile | LedgerDatabase
 
 
 def place_of(named: str) -> Place:
-    """Give the place that a path or a DSN names, or leave where it can be neither."""
+    """Return the place that a path or a DSN names, or leave where it can be neither."""
     if not named:
         leave("name the ledger: a file, or a database as postgresql://user@host/database")
     return LedgerDatabase(named) if is_dsn(named) else LedgerFile(Path(named))

@@ -24,7 +24,7 @@ def time_of(time: datetime | None) -> str:
 
 
 def printable(text: str) -> str:
-    """Give a text without what would move a terminal's cursor, or end the line."""
+    """Return a text without what would move a terminal's cursor, or end the line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)

@@ -143,7 +143,7 @@ class PostgresLedger(_Shared):
         return self._owner is not None and not self._owner.closed
 
     def fenced(self, *, chunk: int, epoch: int) -> BaseLedger:
-        """Give a view that begins messages while a chunk is of this epoch, and its campaign runs.
+        """Return a view that begins messages while a chunk has this epoch and its campaign runs.
 
         It raises Superseded where that is not so.
         """
@@ -270,7 +270,7 @@ class PostgresLedger(_Shared):
         return store.touched
 
     def _connected(self, until: float) -> Connection:
-        """Give the connection, made again where it was lost; LedgerError where it cannot be."""
+        """Return the connection, made again where it was lost; LedgerError where it cannot be."""
         while self._connection is None or self._connection.closed:
             try:
                 self._connection = self._database.connect()

@@ -34,7 +34,7 @@ class PostgresReading:
         self._execute = connection.execute
 
     def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
-        """Give what is known of one message."""
+        """Return what is known of one message."""
         if key is not None:
             where = "key = %s"
         else:
@@ -45,7 +45,7 @@ class PostgresReading:
         return next(iter(self._deliveries(rows)), None)
 
     def page(self, state: MessageState | None, after: int) -> tuple[list[Delivery], int | None]:
-        """Give some messages beyond the id `after`, and the last one's id if there may be more."""
+        """Return a page of messages after that id, and the last id if there may be more."""
         only = "" if state is None else " AND state = %s"
         rows = self._execute(
             f"SELECT {MESSAGE} FROM skycore.messages WHERE id > %s{only} ORDER BY id LIMIT %s",
@@ -54,7 +54,7 @@ class PostgresReading:
         return self._deliveries(rows), rows[-1][0] if len(rows) == PAGE else None
 
     def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
-        """Give some notifications without a message, as `page` does messages."""
+        """Return some notifications without a message, as `page` does messages."""
         rows = self._execute(
             f"SELECT id, raw {_UNPLACED} AND id > %s ORDER BY id LIMIT %s", (after, PAGE)
         ).fetchall()
@@ -85,7 +85,7 @@ class PostgresReading:
         )
 
     def is_opted_out(self, number: str) -> bool:
-        """Tell whether a number may not be sent to."""
+        """Return whether a number may not be sent to."""
         found = self._execute(
             "SELECT 1 FROM skycore.opt_outs WHERE number = %s AND out", (number,)
         )
@@ -96,7 +96,7 @@ class PostgresReading:
         return [delivery_in(row, events.get(row[0], [])) for row in rows]
 
     def _events(self, messages: Iterable[int]) -> dict[int, list[StoredNotification]]:
-        """Give the notifications of messages by their ids, in order of time."""
+        """Return the notifications of messages by their ids, in order of time."""
         rows = self._execute(
             f"SELECT message, {_OF_EVENT} FROM skycore.messages"
             " JOIN skycore.submissions ON message = messages.id"

@@ -150,7 +150,7 @@ class PostgresStore(Receipts):
     def lookup_many(
         self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
     ) -> dict[str, Submission]:
-        """Give what came of many messages before, by their keys; no conflict is raised."""
+        """Return what came of many messages before, by their keys; no conflict is raised."""
         settings = {"resend_in_doubt": resend_in_doubt}
         asked = [
             PendingCommand(LedgerCommand("lookup", (intent,), settings)) for intent in intents
@@ -181,7 +181,7 @@ class PostgresStore(Receipts):
             self._begin_again(there)
 
     def _unfenced(self, together: Sequence[PendingCommand]) -> Iterator[PendingCommand]:
-        """Give those whose fence holds, or that have none; the others are told."""
+        """Return those whose fence holds, or that have none; the others are told."""
         fences = [waiting.step.settings.get("fence") for waiting in together]
         chunks = sorted({fence[0] for fence in fences if fence is not None})
         rows = self._execute(_HOLDS, (chunks,)) if chunks else ()
@@ -258,7 +258,7 @@ class PostgresStore(Receipts):
             self._execute(_REOPEN, (chunks,))
 
     def _rows(self, keys: list[str], how: LiteralString = "") -> dict[str, Sequence[Any]]:
-        """Give what is known of keys: holder, attempt, content, and the submission."""
+        """Return what is known of keys: holder, attempt, content, and the submission."""
         rows = self._execute(
             "SELECT key, holder, attempt, content, state, tracking_id, code, info, http_status,"
             f" raw FROM skycore.messages WHERE key = ANY(%s) {how}",

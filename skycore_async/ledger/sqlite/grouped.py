@@ -51,7 +51,7 @@ class GroupedStore(SQLiteStore):
             waiting.take(self)
 
     def _left_of(self, group: Sequence[PendingCommand]) -> list[PendingCommand]:
-        """Take what goes together, and give what does not."""
+        """Take what goes together, and return what does not."""
         ends: dict[str, PendingCommand] = {}
         begins: dict[str, PendingCommand] = {}
         others: list[PendingCommand] = []
@@ -71,7 +71,7 @@ class GroupedStore(SQLiteStore):
         return left + others
 
     def _not_begun(self, together: Sequence[PendingCommand]) -> list[PendingCommand]:
-        """Write the intents that are new and may be begun, and give the others."""
+        """Write the intents that are new and may be begun, and return the others."""
         (last,) = self._one("SELECT coalesce(max(id), 0) FROM messages")
         rows = []
         for waiting in together:
@@ -105,7 +105,7 @@ class GroupedStore(SQLiteStore):
 
 
 def _in_parts(steps: Sequence[PendingCommand]) -> Iterator[Sequence[PendingCommand]]:
-    """Give steps in parts of few sizes, powers of two, so that few statements are made."""
+    """Return steps in parts of few sizes, powers of two, so that few statements are made."""
     while steps:
         size = min(_MOST, 1 << len(steps).bit_length() - 1)
         yield steps[:size]

@@ -116,7 +116,7 @@ class SQLiteLedger(BaseLedger):
         return self._commits.take(step)
 
     def _commit(self, store: GroupedStore, group: Sequence[PendingCommand]) -> set[str]:
-        """Take steps in one transaction, and give what they touched; all of them or none."""
+        """Take steps in one transaction, and return what they touched; all of them or none."""
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
@@ -207,7 +207,7 @@ class SQLiteLedger(BaseLedger):
 
 
 def version_of(connection: Any, path: Path) -> int:
-    """Give the version of a file's schema, 0 for a new file.
+    """Return the version of a file's schema, 0 for a new file.
 
     Raises LedgerError where it is something else, or a newer ledger.
     """

@@ -46,13 +46,13 @@ class SQLiteReading:
         return self._execute(statement, values).fetchone()
 
     def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
-        """Give what is known of one message."""
+        """Return what is known of one message."""
         where = "key = ?" if key is not None else "tracking_id = ? ORDER BY id DESC LIMIT 1"
         row = self._one(f"SELECT {MESSAGE} FROM messages WHERE {where}", key or tracking_id)
         return None if row is None else self._delivery(row)
 
     def page(self, state: MessageState | None, after: int) -> tuple[list[Delivery], int | None]:
-        """Give some messages beyond the id `after`, and the last one's id if there may be more."""
+        """Return a page of messages after that id, and the last id if there may be more."""
         only = "" if state is None else " AND state = ?"
         if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
             only += " AND " + UNDECIDED
@@ -63,7 +63,7 @@ class SQLiteReading:
         return [self._delivery(row) for row in rows], rows[-1][0] if len(rows) == PAGE else None
 
     def unplaced(self, after: int) -> tuple[list[Notification], int | None]:
-        """Give some notifications without a message, as `page` does messages."""
+        """Return some notifications without a message, as `page` does messages."""
         rows = self._execute(
             f"SELECT id, raw FROM events WHERE id > ? AND {_UNPLACED} ORDER BY id LIMIT {PAGE}",
             (after,),
@@ -116,7 +116,7 @@ def event_in(row: Sequence[Any]) -> StoredNotification:
 
 
 def columns_of(event: StoredNotification) -> tuple[Any, ...]:
-    """Give the columns that EVENT names."""
+    """Return the columns that EVENT names."""
     return (
         event.identity,
         event.tracking_id,
@@ -162,7 +162,7 @@ def submission_in(row: Sequence[Any]) -> Submission:
 
 
 def submission_columns(submission: Submission) -> tuple[Any, ...]:
-    """Give the columns that SUBMISSION names."""
+    """Return the columns that SUBMISSION names."""
     return (
         str(submission.state),
         submission.tracking_id,

@@ -133,7 +133,7 @@ class SQLiteStore(SQLiteReading):
     # Sending.
 
     def lookup(self, intent: SendIntent, *, resend_in_doubt: bool = False) -> Submission | None:
-        """Give what came of a message before; None where it may be begun or is under way."""
+        """Return what came of a message before; None where it may be begun or is under way."""
         row = self._submitted(intent.key)
         if row is None:
             return None
@@ -145,7 +145,7 @@ class SQLiteStore(SQLiteReading):
     def lookup_many(
         self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
     ) -> dict[str, Submission]:
-        """Give what came of many messages before, by their keys; no conflict is raised."""
+        """Return what came of many messages before, by their keys; no conflict is raised."""
         found = {}
         for intent in intents:
             with suppress(KeyConflict):
@@ -156,7 +156,7 @@ class SQLiteStore(SQLiteReading):
     def begin(
         self, intent: SendIntent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
     ) -> Submission | None:
-        """Write an intent and give None, or give what came of it before.
+        """Write an intent and return None, or give what came of it before.
 
         Raises UnderWay, KeyConflict and RecipientOptedOut, and has written nothing then.
         """
@@ -305,7 +305,7 @@ class SQLiteStore(SQLiteReading):
     # Opting out.
 
     def is_opted_out(self, number: str) -> bool:
-        """Tell whether a number may not be sent to."""
+        """Return whether a number may not be sent to."""
         return bool(self._one("SELECT 1 FROM opt_outs WHERE number = ? AND out", number))
 
     def mark(self, number: str, *, out: bool) -> None:

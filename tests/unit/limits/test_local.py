@@ -64,7 +64,7 @@ def starts_within(limiter: RateLimiter, time: Time, seconds: float) -> int:
 
 
 def most_in_a_second(starts: list[float]) -> int:
-    """Give the most starts in any window of one second."""
+    """Return the most starts in any window of one second."""
     most = first = 0
     for last, start in enumerate(starts):
         while starts[first] + 1.0 <= start:

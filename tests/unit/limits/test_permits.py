@@ -16,7 +16,7 @@ THERE = 5000.0
 
 
 def answer(at: float, *, took: float = 0.0, halvings: int = 0, pause: float = 0.0) -> PermitGrant:
-    """Give an answer without turns, made as soon as it was asked for."""
+    """Return an answer without turns, made as soon as it was asked for."""
     return PermitGrant(now=THERE + at, sent=at, received=at + took, halvings=halvings, pause=pause)
 
 

@@ -54,7 +54,7 @@ TEST_FILES = (__file__, conftest.__file__)
 
 
 def shown(key: str) -> set[str]:
-    """Give the forms in which a key could show."""
+    """Return the forms in which a key could show."""
     return {
         *(key, repr(key)[1:-1], escape(key), xml_escape(key), escape(key, quote=False)),
         *(quote(key), quote(key, safe=""), quote_plus(key)),
@@ -63,7 +63,7 @@ def shown(key: str) -> set[str]:
 
 
 def looked_at(error: BaseException | None) -> Iterator[str]:
-    """Give all that a traceback with locals would print of an error and its chain."""
+    """Return all that a traceback with locals would print of an error and its chain."""
     if error is None:
         return
     yield str(error)

@@ -63,7 +63,7 @@ def client(transport: StubTransport, *, in_flight: int = 4) -> SkycoreClient:
 
 
 def begun(outcomes: list[Outcome]) -> list[str]:
-    """Give the numbers that were sent to; of any other message it is said that it was not."""
+    """Return the numbers that were sent to; of any other message it is said that it was not."""
     for outcome in outcomes:
         if isinstance(outcome, Failed):
             assert "ended before its turn" in str(outcome.error)

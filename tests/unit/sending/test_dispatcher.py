@@ -67,7 +67,7 @@ class FreeLimiter:
 
 
 def answers(*given: Answer) -> Callable[[str], Answer]:
-    """Give these answers, one after the other."""
+    """Return these answers, one after the other."""
     left = list(given)
     return lambda _to: left.pop(0)
 

@@ -66,7 +66,7 @@ async def sent_all(client: SkycoreClient, source: list[SMS], **word: bool) -> li
 
 
 async def states(ledger: Ledger) -> dict[str, str]:
-    """Give the state of each message by its key."""
+    """Return the state of each message by its key."""
     return {delivery.key: str(delivery.state) async for delivery in ledger.deliveries()}
 
 

@@ -28,7 +28,7 @@ async def forever() -> None:
 async def inside(
     deadlines: Deadlines, timeout: float, work: Callable[[], Awaitable[None]] = forever
 ) -> Deadline:
-    """Work inside a deadline and give it; what is left of its cancelling is an error."""
+    """Work inside a deadline and return it; what is left of its cancelling is an error."""
     with Deadline(deadlines, timeout) as deadline:
         await work()
     task = asyncio.current_task()

@@ -83,7 +83,7 @@ async def seen(path: Path) -> dict[str, MessageState]:
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Give all that is written of a ledger; the shared memory beside it has locks and marks."""
+    """Return all that is written of a ledger; the shared memory beside it has locks and marks."""
     return {
         one.name: one.read_bytes()
         for one in path.parent.iterdir()
