@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .client import SkycoreClient
-    from .codes import DeliveryState, FailureReason, Scope
+    from .codes import DeliveryState, FailureReason, Scope, Verdict
     from .errors import (
         AuthenticationFailed,
         BillingProblem,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         KeyConflict,
         LedgerError,
         LedgerInUse,
+        NotRecorded,
         NotSent,
         NotSubscribed,
         OperatorNotSupported,
@@ -100,6 +101,7 @@ __all__ = [
     "MessageState",
     "Method",
     "NonGSMCharacter",
+    "NotRecorded",
     "NotSent",
     "NotSubscribed",
     "Notification",
@@ -135,6 +137,7 @@ __all__ = [
     "Throttled",
     "Transport",
     "UnknownNotification",
+    "Verdict",
     "__version__",
     "parse_postback",
     "segments",
@@ -144,7 +147,7 @@ _ROOMS: Final = {
     "client": ("SkycoreClient",),
     "ledger.postgres.ledger": ("PostgresLedger",),
     "limits.postgres": ("PostgresLimiter",),
-    "codes": ("DeliveryState", "FailureReason", "Scope"),
+    "codes": ("DeliveryState", "FailureReason", "Scope", "Verdict"),
     "ledger.model": (
         "Delivery",
         "Ledger",

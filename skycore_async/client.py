@@ -175,9 +175,10 @@ class SkycoreClient:
         A cancelled caller does not break off an exchange that has begun: it runs
         on to its own timeout, and the ledger and the log have its outcome.
 
-        Raises InvalidMessage where it was refused here, NotSent where it cannot
-        have been sent, Rejected where the API refused it, and OutcomeUnknown
-        where it may have been sent.  Only NotSent is safe to try again.
+        Raises InvalidMessage where it was refused here, RecipientOptedOut where the
+        number may not be sent to, NotSent where it cannot have been sent, Rejected
+        where the API refused it, and OutcomeUnknown where it may have been sent.
+        Only NotSent is safe to try again.
         """
         message = SMS(
             to=to,

@@ -4,7 +4,9 @@ Every table is total over what the provider documents; what is in no table is
 unknown, and is never guessed to be good or bad news.  The tables are facts of
 the provider's 1.3 documentation (2011 to 2015 editions).
 
-* `API_ERRORS`: an ERRORCODE of a RESPONSE, and what else would fail with it.
+* `API_ERRORS`: an ERRORCODE of a RESPONSE: its meaning, what else would fail with
+  it, what it says of the message, and the class of the error that it raises.  A new
+  code is a new row here, and nothing else.
 * `CODE_STATES`: what the CODE of a notification about a sent SMS says by itself.
 * `STATUS_TEXTS`: the STATUS element of the flat POSTBACK form.
 * `carrier_status`: the (PROTOCOL, STATUS) pair of an aggregator, from the 254
@@ -31,6 +33,27 @@ class Scope(enum.StrEnum):
     REQUEST = "request"
     THROTTLE = "throttle"
     UNKNOWN = "unknown"
+
+
+class Verdict(enum.StrEnum):
+    """What an outcome says of its message; `sending.outcomes` has what follows from each.
+
+    * `ACCEPTED`: the provider took it.
+    * `REJECTED`: the API refused this message, and would refuse it again.
+    * `ACCOUNT_REFUSED`: the API refused the account, and would refuse every message.
+    * `REFUSED_HERE`: it was refused before anything was sent.
+    * `NOT_SENT`: it is proven not sent, and is safe to send again.
+    * `HALTED`: it was not sent, and no message can be until the cause is mended.
+    * `IN_DOUBT`: it may have been sent, and must not be sent again blindly.
+    """
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    ACCOUNT_REFUSED = "account_refused"
+    REFUSED_HERE = "refused_here"
+    NOT_SENT = "not_sent"
+    HALTED = "halted"
+    IN_DOUBT = "in_doubt"
 
 
 class DeliveryState(enum.StrEnum):
@@ -62,10 +85,13 @@ class FailureReason(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class ApiError:
-    """A documented ERRORCODE: its scope and its meaning in words."""
+    """A documented ERRORCODE; `error` is the name of its class in `errors`."""
 
-    scope: Scope
+    code: str
     meaning: str
+    scope: Scope
+    verdict: Verdict
+    error: str
 
 
 @attrs.frozen(kw_only=True)
@@ -77,40 +103,52 @@ class CarrierStatus:
     meaning: str
 
 
-def _api_error(scope: Scope, meaning: str) -> ApiError:
-    return ApiError(scope=scope, meaning=meaning)
+_S: Final = Scope
+_V: Final = Verdict
 
+# fmt: off
+_API_ERROR_ROWS: Final[tuple[tuple[str, Scope, Verdict, str, str], ...]] = (
+    ("E100", _S.REQUEST, _V.REJECTED, "InvalidRequest", "request incomplete or not understood"),
+    ("E101", _S.REQUEST, _V.REJECTED, "InvalidRequest", "action missing or unknown"),
+    ("E102", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "AuthenticationFailed", "user or API key missing"),
+    ("E103", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "AuthenticationFailed", "password digest missing"),
+    ("E104", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "AuthenticationFailed", "authentication failed"),
+    ("E105", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied", "account has no API rights"),
+    ("E106", _S.THROTTLE, _V.NOT_SENT, "Throttled", "calls are allowed only every X seconds"),
+    ("E107", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied",
+     "account may not use this action"),
+    ("E108", _S.REQUEST, _V.REJECTED, "InvalidRequest", "request XML could not be parsed"),
+    ("E109", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied",
+     "API not activated for the account"),
+    ("E110", _S.MESSAGE, _V.REJECTED, "InvalidRecipient", "recipient number not valid"),
+    ("E111", _S.SENDER, _V.REJECTED, "InvalidSender",
+     "short code (FROM) not valid for the account"),
+    ("E112", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied",
+     "caller's IP address not allow-listed"),
+    ("E113", _S.THROTTLE, _V.NOT_SENT, "Throttled", "throughput set for this action exceeded"),
+    ("E114", _S.MESSAGE, _V.REJECTED, "RecipientBlocked", "recipient is on the block list"),
+    ("E120", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "QuotaExhausted",
+     "account reached its API request limit"),
+    ("E201", _S.MESSAGE, _V.REJECTED, "InvalidRecipient", "recipient number missing"),
+    ("E503", _S.UNKNOWN, _V.IN_DOUBT, "OutcomeUnknown",
+     "internal error at Skycore; whether the message was taken is not said"),
+    ("E621", _S.MESSAGE, _V.REJECTED, "InvalidRecipient", "TO missing"),
+    ("E623", _S.MESSAGE, _V.REJECTED, "Rejected", "too many numbers in TO"),
+    ("E628", _S.MESSAGE, _V.REJECTED, "OperatorNotSupported",
+     "recipient's operator not supported"),
+    ("E650", _S.MESSAGE, _V.REJECTED, "OperatorNotSupported", "operator id missing"),
+    ("E651", _S.MESSAGE, _V.REJECTED, "OperatorNotSupported", "operator id (SPID) not known"),
+    ("E712", _S.MESSAGE, _V.REJECTED, "InvalidText", "TEXT missing"),
+    ("E713", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "BillingProblem", "billing problem on the account"),
+    ("E714", _S.CAMPAIGN, _V.REJECTED, "InvalidCampaign", "campaign id missing or not valid"),
+    ("E715", _S.MESSAGE, _V.REJECTED, "NotSubscribed",
+     "recipient is not subscribed to the campaign"),
+)
+# fmt: on
 
 API_ERRORS: Final[dict[str, ApiError]] = {
-    "E100": _api_error(Scope.REQUEST, "request incomplete or not understood"),
-    "E101": _api_error(Scope.REQUEST, "action missing or unknown"),
-    "E102": _api_error(Scope.ACCOUNT, "user or API key missing"),
-    "E103": _api_error(Scope.ACCOUNT, "password digest missing"),
-    "E104": _api_error(Scope.ACCOUNT, "authentication failed"),
-    "E105": _api_error(Scope.ACCOUNT, "account has no API rights"),
-    "E106": _api_error(Scope.THROTTLE, "calls are allowed only every X seconds"),
-    "E107": _api_error(Scope.ACCOUNT, "account may not use this action"),
-    "E108": _api_error(Scope.REQUEST, "request XML could not be parsed"),
-    "E109": _api_error(Scope.ACCOUNT, "API not activated for the account"),
-    "E110": _api_error(Scope.MESSAGE, "recipient number not valid"),
-    "E111": _api_error(Scope.SENDER, "short code (FROM) not valid for the account"),
-    "E112": _api_error(Scope.ACCOUNT, "caller's IP address not allow-listed"),
-    "E113": _api_error(Scope.THROTTLE, "throughput set for this action exceeded"),
-    "E114": _api_error(Scope.MESSAGE, "recipient is on the block list"),
-    "E120": _api_error(Scope.ACCOUNT, "account reached its API request limit"),
-    "E201": _api_error(Scope.MESSAGE, "recipient number missing"),
-    "E503": _api_error(
-        Scope.UNKNOWN, "internal error at Skycore; whether the message was taken is not said"
-    ),
-    "E621": _api_error(Scope.MESSAGE, "TO missing"),
-    "E623": _api_error(Scope.MESSAGE, "too many numbers in TO"),
-    "E628": _api_error(Scope.MESSAGE, "recipient's operator not supported"),
-    "E650": _api_error(Scope.MESSAGE, "operator id missing"),
-    "E651": _api_error(Scope.MESSAGE, "operator id (SPID) not known"),
-    "E712": _api_error(Scope.MESSAGE, "TEXT missing"),
-    "E713": _api_error(Scope.ACCOUNT, "billing problem on the account"),
-    "E714": _api_error(Scope.CAMPAIGN, "campaign id missing or not valid"),
-    "E715": _api_error(Scope.MESSAGE, "recipient is not subscribed to the campaign"),
+    code: ApiError(code=code, meaning=meaning, scope=scope, verdict=verdict, error=error)
+    for code, scope, verdict, error, meaning in _API_ERROR_ROWS
 }
 
 CODE_STATES: Final[dict[str, DeliveryState]] = {

@@ -8,35 +8,37 @@
     ├── LedgerError                        the ledger cannot be opened, read or written
     │   └── LedgerInUse                    another process has it open
     ├── NotSent                            proven not sent; safe to send again
-    │   ├── RecipientOptedOut              the number may not be sent to
+    │   ├── NotRecorded                    the ledger could not take its intent
     │   ├── SendingHalted                  the account was refused; nothing more is sent
-    │   └── Throttled                      refused for pace: E106, E113, HTTP 429
+    │   └── Throttled                      refused for pace
+    ├── RecipientOptedOut                  the number said STOP; nothing was sent
     ├── Rejected                           the API answered Failure
-    │   ├── AuthenticationFailed           E102 E103 E104
-    │   ├── BillingProblem                 E713
-    │   ├── InvalidCampaign                E714
-    │   ├── InvalidRecipient               E110 E201 E621
-    │   ├── InvalidRequest                 E100 E101 E108
-    │   ├── InvalidSender                  E111
-    │   ├── InvalidText                    E712
-    │   ├── NotSubscribed                  E715
-    │   ├── OperatorNotSupported           E628 E650 E651
-    │   ├── PermissionDenied               E105 E107 E109 E112
-    │   ├── QuotaExhausted                 E120
-    │   └── RecipientBlocked               E114
+    │   ├── AuthenticationFailed           the API key
+    │   ├── BillingProblem                 the account, for its billing
+    │   ├── InvalidCampaign                the campaign reference
+    │   ├── InvalidRecipient               the recipient's number
+    │   ├── InvalidRequest                 the request itself
+    │   ├── InvalidSender                  the short code
+    │   ├── InvalidText                    the text
+    │   ├── NotSubscribed                  the recipient, who is not subscribed
+    │   ├── OperatorNotSupported           the recipient's operator
+    │   ├── PermissionDenied               the account, or this address, for its rights
+    │   ├── QuotaExhausted                 the account, for its API request limit
+    │   └── RecipientBlocked               the recipient, who is on the block list
     ├── OutcomeUnknown                     it may have been sent: never send again blindly
     └── PostbackError (ValueError)         what came to the postback URL is no postback
 
 Rules: `NotSent` needs proof; what is unclear is `OutcomeUnknown`.  An error
-never holds the API key, and survives pickling with its cause.
+never holds the API key, and survives pickling with its cause.  Which ERRORCODE
+makes which class is in `codes.API_ERRORS` alone.
 """
 
 from __future__ import annotations
 
 import pickle
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from .codes import API_ERRORS, Scope
+from .codes import API_ERRORS, Scope, Verdict
 
 
 class SkycoreError(Exception):
@@ -47,6 +49,11 @@ class SkycoreError(Exception):
     """
 
     may_have_been_sent: ClassVar[bool] = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says of the message that it befell."""
+        return Verdict.IN_DOUBT if self.may_have_been_sent else Verdict.HALTED
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own way would call the class with `args` alone, which a
@@ -98,6 +105,11 @@ class InvalidMessage(SkycoreError, ValueError):
         super().__init__(f"{field}: {reason}")
         self.field = field
 
+    @property
+    def verdict(self) -> Verdict:
+        """Refused here: the next message may well be valid."""
+        return Verdict.REFUSED_HERE
+
 
 class KeyConflict(InvalidMessage):
     """The ledger knows this key with another number, text or sender; nothing was sent."""
@@ -117,9 +129,19 @@ class LedgerInUse(LedgerError):
 class NotSent(SkycoreError):
     """No byte of the request can have been acted on; sending again is safe."""
 
+    @property
+    def verdict(self) -> Verdict:
+        """Not sent, for a reason that passes."""
+        return Verdict.NOT_SENT
 
-class RecipientOptedOut(NotSent):
-    """The number said STOP, or is blocked: it may not be sent to until it says START."""
+
+class NotRecorded(NotSent):
+    """The ledger could not record the intent, so that nothing was sent; its cause says why."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Halted: without a ledger no other message can be sent either."""
+        return Verdict.HALTED
 
 
 class SendingHalted(NotSent):
@@ -129,11 +151,16 @@ class SendingHalted(NotSent):
     what had been started was given before.
     """
 
+    @property
+    def verdict(self) -> Verdict:
+        """Halted: another attempt would only repeat it."""
+        return Verdict.HALTED
+
 
 class Throttled(NotSent):
     """The API refused the message for pace; it may be sent again later.
 
-    `retry_after` is the server's wish in seconds, None where it gave none.
+    `retry_after` is how many seconds the server asks to wait, None where it does not.
     `code` and `info` are the ERRORCODE and ERRORINFO of the answer, None where
     HTTP 429 came without them.
     """
@@ -150,6 +177,18 @@ class Throttled(NotSent):
         self.code = code
         self.info = info
         self.retry_after = retry_after
+
+
+class RecipientOptedOut(SkycoreError):
+    """The number said STOP, or is blocked: nothing was sent, and nothing may be until START.
+
+    It is no `NotSent`: to try again is not safe but forbidden.
+    """
+
+    @property
+    def verdict(self) -> Verdict:
+        """Refused here: other numbers may be sent to."""
+        return Verdict.REFUSED_HERE
 
 
 class Rejected(SkycoreError):
@@ -170,82 +209,63 @@ class Rejected(SkycoreError):
     @classmethod
     def of(cls, *, code: str | None, info: str | None = None) -> Rejected:
         """Make the rejection of the class that `code` calls for."""
-        return _REJECTIONS.get(code or "", Rejected)(code=code, info=info)
+        known = API_ERRORS.get(code or "")
+        made = globals()[known.error] if known else Rejected
+        return (made if issubclass(made, Rejected) else Rejected)(code=code, info=info)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What its code says; a code in no table refuses this message alone."""
+        known = API_ERRORS.get(self.code or "")
+        return known.verdict if known else Verdict.REJECTED
 
 
 class AuthenticationFailed(Rejected):
-    """The API key is missing or wrong (E102, E103, E104)."""
+    """The API key is missing or wrong."""
 
 
 class BillingProblem(Rejected):
-    """There is a billing problem on the account (E713)."""
+    """There is a billing problem on the account."""
 
 
 class InvalidCampaign(Rejected):
-    """The campaign reference is missing or not valid (E714)."""
+    """The campaign reference is missing or not valid."""
 
 
 class InvalidRecipient(Rejected):
-    """The recipient's number is missing or not valid (E110, E201, E621)."""
+    """The recipient's number is missing or not valid."""
 
 
 class InvalidRequest(Rejected):
-    """The API did not understand the request (E100, E101, E108)."""
+    """The API did not understand the request."""
 
 
 class InvalidSender(Rejected):
-    """The short code is not valid for the account (E111)."""
+    """The short code is not valid for the account."""
 
 
 class InvalidText(Rejected):
-    """The text is missing (E712)."""
+    """The text is missing."""
 
 
 class NotSubscribed(Rejected):
-    """The recipient is not subscribed to the campaign (E715)."""
+    """The recipient is not subscribed to the campaign."""
 
 
 class OperatorNotSupported(Rejected):
-    """The recipient's operator is not supported or not known (E628, E650, E651)."""
+    """The recipient's operator is not supported or not known."""
 
 
 class PermissionDenied(Rejected):
-    """The account, or this address, may not do this (E105, E107, E109, E112)."""
+    """The account, or this address, may not do this."""
 
 
 class QuotaExhausted(Rejected):
-    """The account reached its API request limit (E120)."""
+    """The account reached its API request limit."""
 
 
 class RecipientBlocked(Rejected):
-    """The recipient is on the block list (E114)."""
-
-
-_REJECTIONS: Final[dict[str, type[Rejected]]] = {
-    "E100": InvalidRequest,
-    "E101": InvalidRequest,
-    "E102": AuthenticationFailed,
-    "E103": AuthenticationFailed,
-    "E104": AuthenticationFailed,
-    "E105": PermissionDenied,
-    "E107": PermissionDenied,
-    "E108": InvalidRequest,
-    "E109": PermissionDenied,
-    "E110": InvalidRecipient,
-    "E111": InvalidSender,
-    "E112": PermissionDenied,
-    "E114": RecipientBlocked,
-    "E120": QuotaExhausted,
-    "E201": InvalidRecipient,
-    "E621": InvalidRecipient,
-    "E628": OperatorNotSupported,
-    "E650": OperatorNotSupported,
-    "E651": OperatorNotSupported,
-    "E712": InvalidText,
-    "E713": BillingProblem,
-    "E714": InvalidCampaign,
-    "E715": NotSubscribed,
-}
+    """The recipient is on the block list."""
 
 
 class OutcomeUnknown(SkycoreError):

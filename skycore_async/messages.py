@@ -6,14 +6,17 @@ own fields in snake case (`from_` for FROM, a Python keyword).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
+from .codes import Verdict
 from .errors import SkycoreError
 
 # A dict has no hash; values that hold one are still hashable by the rest.
 _raw: Any = attrs.field(repr=False, hash=False)
+# Given again from the ledger, an outcome equals the first.
+_recorded: Any = attrs.field(default=False, eq=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -40,20 +43,35 @@ class SMS:
 
 @attrs.frozen(kw_only=True)
 class Accepted:
-    """The provider took the message, and names it by `tracking_id` from now on."""
+    """The provider took the message, and names it by `tracking_id` from now on.
+
+    `recorded` is True where the ledger knew it already, so that nothing was sent now.
+    """
+
+    verdict: ClassVar[Verdict] = Verdict.ACCEPTED
 
     message: SMS
     to: str
     tracking_id: str
     raw: dict[str, Any] = _raw
+    recorded: bool = _recorded
 
 
 @attrs.frozen(kw_only=True)
 class Failed:
-    """The message was not accepted; `error.may_have_been_sent` tells doubt from certainty."""
+    """The message was not accepted; `error.may_have_been_sent` tells doubt from certainty.
+
+    `recorded` is True where the ledger knew it already, so that nothing was tried now.
+    """
 
     message: SMS
     error: SkycoreError
+    recorded: bool = _recorded
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says of the message."""
+        return self.error.verdict
 
 
 Outcome = Accepted | Failed

@@ -31,10 +31,12 @@ import anyio
 import attrs
 
 from ..client import SkycoreClient
-from ..errors import InvalidMessage, LedgerError, RecipientOptedOut, Rejected, SendingHalted
+from ..codes import Verdict
+from ..errors import LedgerError, SendingHalted, SkycoreError
 from ..ledger.postgres.ledger import PostgresLedger
 from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
+from ..sending.outcomes import StuckCounter, meaning_of
 from .campaigns import halt
 from .chunks import Chunk, are_left, due, finish, renew, take
 from .engine import Engine, EngineError, Ticket
@@ -45,7 +47,7 @@ _log: Final = logging.getLogger("skycore_async")
 _HANDS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
 _AHEAD: Final = 200  # chunks that are put into the queue at once
-_STUCK: Final = 100  # messages not sent, one after another, that mean there is no way
+_STUCK: Final = 100  # messages in a row that do not get through, and mean that none would
 
 
 @attrs.frozen(kw_only=True)
@@ -83,35 +85,31 @@ class _Work:
     chunk: Chunk
     bulk: BulkSend
     left_out: dict[str, str] = attrs.field(factory=dict)
-    stuck: int = 0
+    stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     got_through: bool = False
     is_lost: bool = False
     error: Exception | None = None
 
     def hear(self, outcome: Outcome, tally: WorkerTally) -> None:
         """Take an outcome into account."""
+        meaning = meaning_of(outcome)
+        self.got_through = self.got_through or bool(meaning.gets_through)
+        self.stuck.add(outcome)
+        if self.stuck.is_stuck:
+            self.bulk.stop()
         if isinstance(outcome, Accepted):
             tally.accepted += 1
-            self._well()
             return
         error = outcome.error
-        if isinstance(error, InvalidMessage | RecipientOptedOut):
+        if error.verdict is Verdict.REFUSED_HERE:
             self.left_out[outcome.message.key or ""] = type(error).__name__
             tally.refused[type(error).__name__] += 1
-        elif error.may_have_been_sent:
+        elif meaning.in_doubt:
             tally.in_doubt += 1
-        elif isinstance(error, Rejected):
-            tally.refused[error.code or "no code"] += 1
-            self._well()
+        elif meaning.is_final or error.verdict is Verdict.ACCOUNT_REFUSED:
+            tally.refused[getattr(error, "code", None) or "no code"] += 1
         else:
             tally.not_sent += 1
-            self.stuck += 1
-            if self.stuck >= _STUCK:
-                self.bulk.stop()
-
-    def _well(self) -> None:
-        self.stuck = 0
-        self.got_through = True
 
 
 class Worker:
@@ -260,7 +258,7 @@ class Worker:
     async def _close(self, work: _Work) -> None:
         """Say what is left of a chunk, and what that means for the campaign and the worker."""
         chunk = work.chunk
-        if isinstance(work.error, Rejected):
+        if _is_account_refused(work.error):
             reason = str(work.error)
             await self._session.run(halt, chunk.campaign, reason)
             self.tally.halted[chunk.campaign] = reason
@@ -270,7 +268,11 @@ class Worker:
         left = await self._session.run(finish, chunk, left_out=work.left_out, pause=pause)
         if not left and not work.is_lost and work.error is None:
             self.tally.chunks += 1
-        self._misses = self._misses + 1 if work.stuck and not work.got_through else 0
+        self._misses = self._misses + 1 if work.stuck.in_a_row and not work.got_through else 0
         if self._misses and not is_given_back:
             self._tell("nothing gets through: waiting")
             await self._rest(min(self._terms.longest, self._terms.retry * 2 ** (self._misses - 1)))
+
+
+def _is_account_refused(error: Exception | None) -> bool:
+    return isinstance(error, SkycoreError) and error.verdict is Verdict.ACCOUNT_REFUSED

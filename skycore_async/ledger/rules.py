@@ -11,17 +11,30 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Final
 
 import attrs
 
-from ..codes import Scope
-from ..errors import KeyConflict, OutcomeUnknown, Rejected, Throttled
+from ..codes import Verdict
+from ..errors import KeyConflict, OutcomeUnknown, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
 from .model import ENDED_MEANWHILE, MessageState, SendIntent, Submission
 
 _S: Final = MessageState
 
+# What is kept of a message, by what its outcome says of it.
+STATES: Final = MappingProxyType(
+    {
+        Verdict.ACCEPTED: _S.ACCEPTED,
+        Verdict.REJECTED: _S.REJECTED,
+        Verdict.ACCOUNT_REFUSED: _S.NOT_SENT,
+        Verdict.REFUSED_HERE: _S.NOT_SENT,
+        Verdict.NOT_SENT: _S.NOT_SENT,
+        Verdict.HALTED: _S.NOT_SENT,
+        Verdict.IN_DOUBT: _S.IN_DOUBT,
+    }
+)
 STARTABLE: Final = frozenset({_S.NOT_SENT})
 _content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if field.name != "key"))
 
@@ -49,21 +62,17 @@ def known_or_conflict(
 
 def submission_of(outcome: Outcome) -> Submission:
     """Make what is kept of an outcome."""
+    state = STATES[outcome.verdict]
     if isinstance(outcome, Accepted):
-        return Submission(
-            state=_S.ACCEPTED, tracking_id=outcome.tracking_id, raw=dict(outcome.raw)
-        )
+        return Submission(state=state, tracking_id=outcome.tracking_id, raw=dict(outcome.raw))
     error = outcome.error
-    if isinstance(error, Rejected):
-        refused = _S.NOT_SENT if error.scope is Scope.ACCOUNT else _S.REJECTED
-        return Submission(state=refused, code=error.code, info=error.info)
-    if isinstance(error, OutcomeUnknown):
-        return Submission(
-            state=_S.IN_DOUBT, code=error.code, info=str(error), http_status=error.http_status
-        )
-    state = _S.IN_DOUBT if error.may_have_been_sent else _S.NOT_SENT
-    code = error.code if isinstance(error, Throttled) else None
-    return Submission(state=state, code=code, info=str(error))
+    return Submission(
+        state=state,
+        code=getattr(error, "code", None),
+        # Made again, a rejection puts its code before the provider's words by itself.
+        info=error.info if isinstance(error, Rejected) else str(error),
+        http_status=getattr(error, "http_status", None),
+    )
 
 
 def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
@@ -74,13 +83,14 @@ def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
             to=to,
             tracking_id=submission.tracking_id,
             raw=dict(submission.raw or {}),
+            recorded=True,
         )
     if submission.state is _S.REJECTED:
         error = Rejected.of(code=submission.code, info=submission.info)
-        return Failed(message=message, error=error)
+        return Failed(message=message, error=error, recorded=True)
     doubt = OutcomeUnknown(
         submission.info or ENDED_MEANWHILE,
         http_status=submission.http_status,
         code=submission.code,
     )
-    return Failed(message=message, error=doubt)
+    return Failed(message=message, error=doubt, recorded=True)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from ..codes import API_ERRORS, Scope
+from ..codes import API_ERRORS, Verdict
 from ..errors import OutcomeUnknown, Rejected, Throttled
 from ..messages import SMS, Accepted
 from . import safe_xml
@@ -121,14 +121,14 @@ def _failure(
     code = _text(response, "ERRORCODE").upper() or None
     info = _text(response, "ERRORINFO") or None
     known = API_ERRORS.get(code or "")
-    if known and known.scope is Scope.THROTTLE:
+    if known and known.verdict is Verdict.NOT_SENT:
         return Throttled(
             f"{code}: {info or known.meaning}",
             code=code,
             info=info,
             retry_after=_retry_after(headers),
         )
-    if known and known.scope is Scope.UNKNOWN:
+    if known and known.verdict is Verdict.IN_DOUBT:
         return OutcomeUnknown(f"{code}: {info or known.meaning}", http_status=status, code=code)
     return Rejected.of(code=code, info=info)
 

@@ -28,10 +28,11 @@ from typing import Final, Self
 import anyio
 import anyio.lowlevel
 
-from ..codes import Scope
-from ..errors import LedgerError, NotSent, Rejected, SendingHalted, SkycoreError
+from ..codes import Verdict
+from ..errors import NotSent, SendingHalted
 from ..messages import Accepted, Failed, Outcome
 from .dispatcher import Sender
+from .outcomes import meaning_of
 from .prepare import prepare
 from .settings import Settings
 from .sources import Source, made_source
@@ -172,10 +173,12 @@ class BulkSend:
         return started
 
     def _judge(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Accepted) or (why := _concerns_all(outcome.error)) is None:
+        if isinstance(outcome, Accepted) or not meaning_of(outcome).halts:
             return
-        halted = SendingHalted(why)
-        halted.__cause__ = outcome.error
+        error = outcome.error
+        refused = "the account was refused: " if error.verdict is Verdict.ACCOUNT_REFUSED else ""
+        halted = SendingHalted(f"{refused}{error}")
+        halted.__cause__ = error
         self._stop(halted)
 
     def _client_closes(self) -> None:
@@ -202,15 +205,6 @@ class BulkSend:
         if self._news.is_set():
             self._news = anyio.Event()
         await self._news.wait()
-
-
-def _concerns_all(error: SkycoreError) -> str | None:
-    """Say why what befell one message would befall the others too, if it would."""
-    if isinstance(error, Rejected) and error.scope is Scope.ACCOUNT:
-        return f"the account was refused: {error}"
-    if isinstance(error.__cause__, LedgerError):
-        return f"the ledger cannot be written: {error.__cause__}"
-    return None
 
 
 class _Slots:

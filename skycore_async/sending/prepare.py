@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import attrs
 
-from ..errors import InvalidMessage, OutcomeUnknown, Rejected
+from ..errors import InvalidMessage, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome, masked
 from ..protocol import requests
 from ..transports.base import Request
 from ..version import __version__
+from .outcomes import meaning_of
 from .settings import Settings
 
 _log: Final = logging.getLogger("skycore_async")
@@ -89,7 +90,7 @@ def log_outcome(job: PreparedSend, outcome: Outcome) -> None:
         return
     to = masked(job.resolved.to)
     error = outcome.error
-    level = logging.WARNING if isinstance(error, OutcomeUnknown) else logging.INFO
+    level = logging.WARNING if meaning_of(error).in_doubt else logging.INFO
     code = getattr(error, "code", None)
     # The provider's own words may quote the number or the text: its code stands for them.
     said = code or ("no error code" if isinstance(error, Rejected) else error)

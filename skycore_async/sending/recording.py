@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import anyio
 
-from ..errors import LedgerError, NotSent, OutcomeUnknown, SkycoreError
+from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError
 from ..ledger.commands import Postponed
 from ..ledger.model import Ledger, SendIntent, Submission
 from ..ledger.rules import content_of, outcome_of, submission_of
@@ -116,6 +116,11 @@ class Recorder:
 
 def _not_begun(message: SMS, error: SkycoreError) -> Failed:
     if isinstance(error, LedgerError):
-        cause, error = error, NotSent(f"its intent could not be recorded: {error}")
+        cause, error = (
+            error,
+            NotRecorded(
+                f"the ledger cannot be written, so that its intent could not be recorded: {error}"
+            ),
+        )
         error.__cause__ = cause
     return Failed(message=message, error=error)

@@ -1,7 +1,6 @@
 """Whether to try again, and after how long.  Pure; the chance is injected.
 
-Only what is proven not sent is ever tried again: `NotSent`, and `Throttled`
-below it, but for `SendingHalted`, which another attempt would only repeat.
+Only what is safe to send again, as `outcomes` has it, is ever tried again.
 Everything else is the caller's to decide, or nobody's.
 """
 
@@ -10,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import NotSent, SendingHalted, SkycoreError
+from ..errors import SkycoreError
+from .outcomes import meaning_of
 
 FIRST_PAUSE: Final = 0.5  # seconds, doubled with every attempt
 DOUBLINGS: Final = 4  # and then no more: 8 seconds are the longest
@@ -24,8 +24,6 @@ def pause_before_retry(
     `attempt` counts from 1.  The pause is exponential with full jitter, which
     keeps many clients that failed together from coming back together.
     """
-    if not isinstance(error, NotSent) or isinstance(error, SendingHalted):
-        return None
-    if attempt >= max_attempts:
+    if attempt >= max_attempts or not meaning_of(error).safe_to_resend:
         return None
     return FIRST_PAUSE * 2.0 ** min(attempt - 1, DOUBLINGS) * chance()

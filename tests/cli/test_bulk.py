@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
+import attrs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -440,7 +441,7 @@ def test_why_a_message_was_not_sent_is_said() -> None:
 
 def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """With nobody listening it does not try every row."""
-    monkeypatch.setattr("skycore_async.cli.bulk.run._STUCK", 10)
+    monkeypatch.setattr("skycore_async.cli.bulk.progress._STUCK", 10)
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(1000)))
     done = send(text="x")
     assert (done["exit"], done["accepted"], done["not_sent"]) == (4, 0, 1000)
@@ -451,7 +452,7 @@ def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no answer tells anything it stops, and names the address; the rest can go out."""
-    monkeypatch.setattr("skycore_async.cli.bulk.run._STUCK", 10)
+    monkeypatch.setattr("skycore_async.cli.bulk.progress._STUCK", 10)
     recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3300)))
     short = simulator.url.removesuffix("/API/wxml/1.3/index.php")
     stopped = send("--base-url", short, "--in-flight", "5", text="x")
@@ -495,12 +496,16 @@ def test_the_tally_says_how_far_it_is() -> None:
 
     assert list(tally.parts()) == ["0/100", "0/s", "accepted 0"]
     tally.read()
-    assert [tally.take(accepted, is_recalled=n < 3) for n in range(13)] == [None] * 13
-    assert tally.take(failed(Rejected.of(code="E110")), is_recalled=False) is not None
-    assert tally.take(failed(RecipientOptedOut("said STOP")), is_recalled=False) == "said STOP"
-    assert tally.take(failed(OutcomeUnknown("lost")), is_recalled=True) == "in doubt: lost"
-    assert tally.take(failed(NotSent("no road")), is_recalled=False) is None
-    assert tally.take(failed(Rejected.of(code="E713")), is_recalled=False) is None
+    recorded = attrs.evolve(accepted, recorded=True)
+    took = [tally.take(recorded if n < 3 else accepted) for n in range(13)]
+    assert took == [None] * 13
+    assert tally.take(failed(NotSent("no route"))) is None
+    assert tally.take(failed(Rejected.of(code="E110"))) is not None
+    assert tally.take(failed(RecipientOptedOut("said STOP"))) == "said STOP"
+    doubt = attrs.evolve(failed(OutcomeUnknown("lost")), recorded=True)
+    assert tally.take(doubt) == "in doubt: lost"
+    assert tally.take(failed(NotSent("no route"))) is None
+    assert tally.take(failed(Rejected.of(code="E713"))) is None
     now[0] = 4.0
     tally.read()
     assert list(tally.parts()) == [
@@ -510,10 +515,10 @@ def test_the_tally_says_how_far_it_is() -> None:
         "already done 3",
         "refused 2 (E110 1, RecipientOptedOut 1)",
         "in doubt 1",
-        "not sent 2",
+        "not sent 3",
         "0:00:21 left",
     ]
-    assert (tally.left, tally.stuck) == (84, 2)
+    assert (tally.left, tally.stuck.in_a_row) == (84, 2)
     assert list(account(tally))[-1] == "not sent      84"
 
 

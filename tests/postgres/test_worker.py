@@ -237,6 +237,26 @@ async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn
     assert only(connection).states == {"accepted": 400}
 
 
+async def test_a_worker_whose_messages_all_end_in_doubt_stops_trying(
+    connection: Connection, dsn: str
+) -> None:
+    """An address that answers everything with an error page gets no more than it must."""
+    load(connection, "promo", some(400), size=400)
+    lost = StubTransport(lambda _: b"<html>")
+
+    async def come_back() -> None:
+        await soon(lambda: bool(lost.sent) and only(connection).waiting == 1)
+        assert 100 <= len(lost.sent) <= 100 + 2 * IN_FLIGHT
+        lost.answer = accepted
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(come_back)
+        await work(dsn, NOWHERE, transport=lost)
+    states = only(connection).states
+    assert states["in_doubt"] + states["accepted"] == len(lost.sent) == len(set(lost.sent)) == 400
+    assert 100 <= states["in_doubt"] <= 100 + 2 * IN_FLIGHT
+
+
 async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str) -> None:
     """A lease is renewed while its chunk is worked on: nobody takes it over meanwhile."""
     load(connection, "promo", some(300), size=150)

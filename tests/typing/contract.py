@@ -48,6 +48,7 @@ from skycore_async import (
     Throttled,
     Transport,
     UnknownNotification,
+    Verdict,
     parse_postback,
 )
 
@@ -60,6 +61,7 @@ async def send(client: SkycoreClient) -> None:
     assert_type(accepted.to, str)
     assert_type(accepted.tracking_id, str)
     assert_type(accepted.raw, dict[str, Any])
+    assert_type(accepted.recorded, bool)
 
     await client.send_sms("15551234888", "Hello")  # type: ignore[call-arg]
     await client.send_sms(to="15551234888")  # type: ignore[call-arg]
@@ -149,6 +151,8 @@ async def keep_a_ledger(own: Ledger) -> None:
 
 def match_outcome(outcome: Outcome) -> str:
     """Match an outcome: it is Accepted or Failed, and nothing else."""
+    assert_type(outcome.verdict, Verdict)
+    assert_type(outcome.recorded, bool)
     match outcome:
         case Accepted(tracking_id=tracking_id, to=to):
             return tracking_id + to
@@ -163,6 +167,7 @@ def match_outcome(outcome: Outcome) -> str:
 def match_error(error: SkycoreError) -> None:
     """Tell the errors apart by class, with the fields of their class."""
     assert_type(error.may_have_been_sent, bool)
+    assert_type(error.verdict, Verdict)
     match error:
         case InvalidMessage(field=field):
             assert_type(field, str)

@@ -15,6 +15,7 @@ from skycore_async.codes import (
     DeliveryState,
     FailureReason,
     Scope,
+    Verdict,
     carrier_status,
 )
 
@@ -43,6 +44,18 @@ def test_every_documented_api_error_has_its_scope() -> None:
     assert {code: error.scope for code, error in API_ERRORS.items()} == {
         code: scope for scope, codes in SCOPES.items() for code in codes.split()
     }
+
+
+def test_a_scope_and_a_verdict_agree() -> None:
+    """A whole account is refused, pace is no refusal, and E503 alone leaves doubt."""
+    of_the_scope = {
+        Scope.ACCOUNT: Verdict.ACCOUNT_REFUSED,
+        Scope.THROTTLE: Verdict.NOT_SENT,
+        Scope.UNKNOWN: Verdict.IN_DOUBT,
+    }
+    for code, error in API_ERRORS.items():
+        assert error.code == code
+        assert error.verdict is of_the_scope.get(error.scope, Verdict.REJECTED)
 
 
 def test_every_api_error_says_what_it_means() -> None:

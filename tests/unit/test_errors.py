@@ -22,6 +22,8 @@ from skycore_async import (
     InvalidRequest,
     InvalidSender,
     InvalidText,
+    LedgerError,
+    NotRecorded,
     NotSent,
     NotSubscribed,
     OperatorNotSupported,
@@ -30,10 +32,13 @@ from skycore_async import (
     PostbackError,
     QuotaExhausted,
     RecipientBlocked,
+    RecipientOptedOut,
     Rejected,
     Scope,
+    SendingHalted,
     SkycoreError,
     Throttled,
+    Verdict,
     errors,
 )
 from skycore_async.codes import API_ERRORS
@@ -86,6 +91,22 @@ def test_every_documented_code_is_in_the_table() -> None:
     assert {*REJECTIONS, *THROTTLES, *DOUBTS} == API_ERRORS.keys()
 
 
+def test_the_table_names_the_class_of_every_code() -> None:
+    """The name of a class in the table is that of the class which the code is to make."""
+    expected: dict[str, type[SkycoreError]]
+    expected = {code: kind for code, (kind, _) in REJECTIONS.items()}
+    expected |= dict.fromkeys(THROTTLES, Throttled) | dict.fromkeys(DOUBTS, OutcomeUnknown)
+    named = {code: getattr(errors, known.error) for code, known in API_ERRORS.items()}
+    assert named == expected
+
+
+@pytest.mark.parametrize("code", [*THROTTLES, *DOUBTS])
+def test_a_code_of_no_rejection_makes_a_plain_one(code: str) -> None:
+    """Asked for as a rejection, it is still one, and says of the message what its code says."""
+    error = Rejected.of(code=code)
+    assert (type(error), error.verdict) == (Rejected, API_ERRORS[code].verdict)
+
+
 @pytest.mark.parametrize(
     ("code", "info", "text"),
     [
@@ -108,18 +129,17 @@ def test_a_code_in_no_table_is_a_plain_rejection(code: str | None) -> None:
     assert (type(error), error.scope) == (Rejected, Scope.UNKNOWN)
 
 
-def drawn_tree() -> dict[str, tuple[str, bool, set[str]]]:
-    """Read the tree in the docstring: for each class its parent, if a ValueError, its codes."""
-    tree: dict[str, tuple[str, bool, set[str]]] = {}
+def drawn_tree() -> dict[str, tuple[str, bool]]:
+    """Read the tree in the docstring: for each class its parent, and if it is a ValueError."""
+    tree: dict[str, tuple[str, bool]] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        drawn = re.match(r"    ([│ ├└─]*)(\w+)( \(ValueError\))?(?: {2,}(.*))?$", line)
+        drawn = re.match(r"    ([│ ├└─]*)(\w+)( \(ValueError\))?(?: {2,}.*)?$", line)
         if drawn:
-            branch, name, value_error, remark = drawn.groups()
+            branch, name, value_error = drawn.groups()
             above[len(branch) // 4 :] = [name]
             parent = above[-2] if len(above) > 1 else "Exception"
-            codes = set(re.findall(r"E\d{3}", remark or ""))
-            tree[name] = (parent, bool(value_error), codes)
+            tree[name] = (parent, bool(value_error))
     return tree
 
 
@@ -128,14 +148,12 @@ def classes_below(base: type[Exception]) -> list[type[Exception]]:
 
 
 def test_the_drawn_tree_is_the_real_one() -> None:
-    """The tree at the head of the module has every class, its parent and its codes."""
-    real = {}
-    for each in classes_below(SkycoreError):
-        if each.__module__ != errors.__name__:
-            continue  # one of a test
-        made_by = {code for code, (kind, _) in REJECTIONS.items() if kind is each is not Rejected}
-        codes = {*THROTTLES} if each is Throttled else made_by
-        real[each.__name__] = (each.__bases__[0].__name__, issubclass(each, ValueError), codes)
+    """The tree at the head of the module has every class and its parent."""
+    real = {
+        each.__name__: (each.__bases__[0].__name__, issubclass(each, ValueError))
+        for each in classes_below(SkycoreError)
+        if each.__module__ == errors.__name__  # and is none of a test
+    }
     assert drawn_tree() == real
 
 
@@ -243,7 +261,45 @@ def test_only_doubt_may_have_been_sent() -> None:
     doubtful = {
         each for each in classes_below(SkycoreError) if vars(each).get("may_have_been_sent")
     }
-    assert doubtful == {OutcomeUnknown}
+    assert doubtful - {Lost} == {OutcomeUnknown}
+
+
+class Lost(SkycoreError):
+    """An error of somebody's own transport."""
+
+    may_have_been_sent = True
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (InvalidMessage("empty", field="text"), Verdict.REFUSED_HERE),
+        (RecipientOptedOut("said STOP"), Verdict.REFUSED_HERE),
+        (NotSent("refused"), Verdict.NOT_SENT),
+        (Throttled("slow down"), Verdict.NOT_SENT),
+        (NotRecorded("full"), Verdict.HALTED),
+        (SendingHalted("the account"), Verdict.HALTED),
+        (LedgerError("full"), Verdict.HALTED),
+        (ConfigurationError("no key"), Verdict.HALTED),
+        (Rejected.of(code="E104"), Verdict.ACCOUNT_REFUSED),
+        (Rejected.of(code="E110"), Verdict.REJECTED),
+        (Rejected.of(code="E999"), Verdict.REJECTED),
+        (Rejected.of(code=None), Verdict.REJECTED),
+        (OutcomeUnknown("lost"), Verdict.IN_DOUBT),
+        (Lost("lost"), Verdict.IN_DOUBT),
+    ],
+    ids=repr,
+)
+def test_an_error_says_what_became_of_the_message(error: SkycoreError, verdict: Verdict) -> None:
+    """Each error has one verdict, and only doubt may have been sent."""
+    assert error.verdict is verdict
+    assert error.may_have_been_sent == (verdict is Verdict.IN_DOUBT)
+
+
+def test_who_opted_out_is_not_safe_to_send_to_again() -> None:
+    """`except NotSent`, which means to try again, does not catch it."""
+    assert not isinstance(RecipientOptedOut("said STOP"), NotSent)
+    assert not RecipientOptedOut.may_have_been_sent
 
 
 def test_an_invalid_message_names_its_field() -> None:

@@ -24,9 +24,9 @@ import anyio
 import attrs
 import click
 
-from ...codes import Scope
-from ...errors import InvalidMessage, KeyConflict, RecipientOptedOut, Rejected, SkycoreError
+from ...errors import KeyConflict
 from ...messages import Accepted, Outcome
+from ...sending.outcomes import StuckCounter, meaning_of
 from ..ui.output import Exit, console
 from ..ui.signals import STOPPING
 from .estimate import Estimate, duration
@@ -35,6 +35,7 @@ from .rows import IN_DOUBT, RejectionKind
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
 _REFRESH: Final = 0.25  # seconds between pictures where there is one
 _WINDOW: Final = 20  # readings that the rate is taken from
+_STUCK: Final = 200  # messages in a row that do not get through, and mean that none would
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +58,7 @@ class Tally:
     in_doubt: int = 0
     turned_back: int = 0
     why_not_sent: str | None = None  # of the last one
-    stuck: int = 0
+    stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     is_stopping: bool = False
     clock: Callable[[], float] = time.monotonic
     _readings: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_WINDOW))
@@ -72,25 +73,22 @@ class Tally:
         """How many the same command would still send."""
         return self.total - self.done
 
-    def take(self, outcome: Outcome, *, is_recalled: bool) -> str | None:
+    def take(self, outcome: Outcome) -> str | None:
         """Count an outcome, and return the reason if its row is one to mend."""
+        self.stuck.add(outcome)
         if isinstance(outcome, Accepted):
-            self.already_done += is_recalled
-            self.accepted += not is_recalled
-            self.stuck = 0
+            self.already_done += outcome.recorded
+            self.accepted += not outcome.recorded
             return None
-        error = outcome.error
-        if error.may_have_been_sent:
+        error, meaning = outcome.error, meaning_of(outcome)
+        if meaning.in_doubt:
             self.in_doubt += 1
-            self.stuck += not is_recalled
             return f"{IN_DOUBT}{error}"
-        if _is_about_the_row(error):
+        if meaning.is_final:
             self.refused[getattr(error, "code", None) or type(error).__name__] += 1
-            self.stuck = 0
             return str(error)
         self.turned_back += 1
         self.why_not_sent = str(error)
-        self.stuck += 1
         return None
 
     def read(self) -> None:
@@ -123,12 +121,6 @@ class Tally:
             yield STOPPING
         elif self.rate:
             yield f"{duration(self.left / self.rate)} left"
-
-
-def _is_about_the_row(error: SkycoreError) -> bool:
-    if isinstance(error, Rejected):
-        return error.scope is not Scope.ACCOUNT
-    return isinstance(error, InvalidMessage | RecipientOptedOut)
 
 
 async def show_plain(tally: Tally) -> None:

@@ -32,7 +32,8 @@ import attrs
 import click
 
 from ...client import SkycoreClient
-from ...errors import LedgerError, Rejected, SendingHalted
+from ...codes import Verdict
+from ...errors import LedgerError, SendingHalted, SkycoreError
 from ...ledger.model import MessageState, SendIntent, Submission
 from ...ledger.rules import content_of, outcome_of
 from ...ledger.sqlite.ledger import SQLiteLedger
@@ -44,7 +45,6 @@ from .recipients import Rejects, Row, Sheet
 from .rows import MessageRow, RejectedRow, RowReader
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
-_STUCK: Final = 200  # messages not sent or in doubt, one after another: there is no way
 
 
 @attrs.frozen(kw_only=True)
@@ -58,40 +58,15 @@ class SendOptions:
     live: bool = False
 
 
-class _Recalling(SQLiteLedger):
-    """A ledger that notes which outcomes it gave from memory, until they are asked for."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.recalled: set[str] = set()
-
-    async def lookup(
-        self, intent: SendIntent, *, resend_in_doubt: bool = False
-    ) -> Submission | None:
-        return self._note(intent, await super().lookup(intent, resend_in_doubt=resend_in_doubt))
-
-    async def begin(self, intent: SendIntent, **settings: Any) -> Submission | None:
-        return self._note(intent, await super().begin(intent, **settings))
-
-    def _note(self, intent: SendIntent, submission: Submission | None) -> Submission | None:
-        if submission is not None:
-            self.recalled.add(intent.key)
-        return submission
-
-    async def drafted(
-        self, drafts: Sequence[MessageRow], *, resend_in_doubt: bool
-    ) -> dict[str, Submission]:
-        """Return what came of drafts before, by their keys; those to be judged are not in it."""
-        intents = [_intent(draft) for draft in drafts]
-        try:
-            return await self.lookup_many(intents, resend_in_doubt=resend_in_doubt)
-        except LedgerError:
-            return {}  # each message is asked for by itself then, and tells of it
-
-    def has_recalled(self, key: str) -> bool:
-        was_there = key in self.recalled
-        self.recalled.discard(key)
-        return was_there
+async def _known(
+    ledger: SQLiteLedger, drafts: Sequence[MessageRow], *, resend_in_doubt: bool
+) -> dict[str, Submission]:
+    """Return what came of drafts before, by their keys; those to be judged are not in it."""
+    intents = [_intent(draft) for draft in drafts]
+    try:
+        return await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
+    except LedgerError:
+        return {}  # each message is looked up by itself then, and fails by itself
 
 
 def _intent(draft: MessageRow) -> SendIntent:
@@ -143,32 +118,32 @@ class Run:
         show = show_live if settings.live else show_plain
         word = settings.resend_in_doubt
         async with (
-            _Recalling(ledger) as recalling,
-            _client(recalling, settings) as client,
+            SQLiteLedger(ledger) as opened,
+            _client(opened, settings) as client,
             anyio.create_task_group() as beside,
         ):
-            messages = self._messages(recalling, resend_in_doubt=word)
+            messages = self._messages(opened, resend_in_doubt=word)
             async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
                 stop = functools.partial(self._stop, is_shown=settings.live)
                 beside.start_soon(
                     functools.partial(self._signals.hear, stop=stop, leave=self._say_what_is_left)
                 )
                 beside.start_soon(show, self._tally)
-                await self._take_all(recalling)
+                await self._take_all()
             beside.cancel_scope.cancel()
         return self._end()
 
     async def _messages(
-        self, ledger: _Recalling, *, resend_in_doubt: bool
+        self, ledger: SQLiteLedger, *, resend_in_doubt: bool
     ) -> AsyncGenerator[SMS, None]:
         with closing(self._drafts()) as drafts:
             while some := list(itertools.islice(drafts, _AT_A_TIME)):
-                known = await ledger.drafted(some, resend_in_doubt=resend_in_doubt)
+                known = await _known(ledger, some, resend_in_doubt=resend_in_doubt)
                 for draft in some:
                     key = draft.sms.key or ""
                     if submission := known.get(key):
                         outcome = outcome_of(draft.sms, draft.resolved.to, submission)
-                        self._count(draft.row, outcome, is_recalled=True)
+                        self._count(draft.row, outcome)
                     else:
                         self._rows[key] = draft.row
                         yield draft.sms
@@ -181,24 +156,24 @@ class Run:
             else:
                 yield judged
 
-    async def _take_all(self, ledger: _Recalling) -> None:
+    async def _take_all(self) -> None:
         try:
             async for outcome in self._outcomes:
-                self._take(outcome, ledger)
+                self._take(outcome)
         except Exception as error:  # noqa: BLE001 - it is told once all is counted
             self._error = error
 
-    def _take(self, outcome: Outcome, ledger: _Recalling) -> None:
-        key = outcome.message.key or ""
-        self._count(self._rows.pop(key), outcome, is_recalled=ledger.has_recalled(key))
-        if self._tally.stuck >= _STUCK and isinstance(outcome, Failed) and not self._halted:
+    def _take(self, outcome: Outcome) -> None:
+        self._count(self._rows.pop(outcome.message.key or ""), outcome)
+        stuck = self._tally.stuck
+        if stuck.is_stuck and isinstance(outcome, Failed) and not self._halted:
             self._halted = (
-                f"of {_STUCK} messages in a row none got through for certain: {outcome.error}"
+                f"of {stuck.limit} messages in a row none got through for certain: {outcome.error}"
             )
             self._outcomes.stop()
 
-    def _count(self, row: Row, outcome: Outcome, *, is_recalled: bool) -> None:
-        reason = self._tally.take(outcome, is_recalled=is_recalled)
+    def _count(self, row: Row, outcome: Outcome) -> None:
+        reason = self._tally.take(outcome)
         if reason is not None:
             self._rejects.write(row, reason)
 
@@ -222,7 +197,8 @@ class Run:
         error = self._error
         if error is not None and not isinstance(error, SendingHalted):
             raise error
-        is_refused = error is not None and isinstance(error.__cause__, Rejected)
+        cause = None if error is None else error.__cause__
+        is_refused = isinstance(cause, SkycoreError) and cause.verdict is Verdict.ACCOUNT_REFUSED
         return End(
             interrupted=self._signals.count > 0 and self._tally.left > 0,
             halted=self._halted if error is None else str(error),

@@ -197,7 +197,7 @@ class _DemoBulk:
             client.send_many(messages(self._progress.total)) as outcomes,
         ):
             async for outcome in outcomes:
-                self._progress.take(outcome, is_recalled=False)
+                self._progress.take(outcome)
                 if isinstance(outcome, Failed) and outcome.error.may_have_been_sent:
                     self._in_doubt += 1
                 if self._progress.done == throttled_at:

@@ -530,6 +530,7 @@ OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
             MessageState.NOT_SENT if known.scope is Scope.ACCOUNT else MessageState.REJECTED,
         )
         for code, known in API_ERRORS.items()
+        if known.scope not in {Scope.THROTTLE, Scope.UNKNOWN}
     },
 }
 
@@ -547,6 +548,7 @@ def test_a_failure_is_kept_as_what_it_says_of_the_message(case: str) -> None:
     again = outcome_of(MESSAGE, TO, kept)
     assert isinstance(again, Failed)
     assert again.message is MESSAGE
+    assert again.recorded
     assert type(again.error) is type(error)
     assert str(again.error) == str(error)
     assert vars(again.error) == vars(error)
@@ -558,7 +560,9 @@ def test_accepted_comes_back_equal() -> None:
     accepted = Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw=raw)
     kept = submission_of(accepted)
     assert kept.state is MessageState.ACCEPTED
-    assert outcome_of(MESSAGE, TO, kept) == accepted
+    again = outcome_of(MESSAGE, TO, kept)
+    assert again == accepted
+    assert (again.recorded, accepted.recorded) == (True, False)
 
 
 @pytest.mark.parametrize("state", [MessageState.SENT, MessageState.DELIVERED, MessageState.FAILED])

@@ -1,0 +1,103 @@
+"""What an outcome means: the table is total, and what it says is held against plain words."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    Failed,
+    InvalidMessage,
+    NotRecorded,
+    NotSent,
+    Outcome,
+    OutcomeUnknown,
+    RecipientOptedOut,
+    Rejected,
+    SkycoreError,
+    Throttled,
+    Verdict,
+)
+from skycore_async.ledger.rules import STATES
+from skycore_async.sending.outcomes import MEANINGS, Meaning, StuckCounter, meaning_of
+
+MESSAGE = SMS(to="15551234888", text="Hello")
+ACCEPTED = Accepted(message=MESSAGE, to=MESSAGE.to, tracking_id="SMS_1", raw={})
+
+
+def failed(error: SkycoreError) -> Failed:
+    return Failed(message=MESSAGE, error=error)
+
+
+REJECTED = failed(Rejected.of(code="E110"))
+ACCOUNT_REFUSED = failed(Rejected.of(code="E104"))
+INVALID = failed(InvalidMessage("empty", field="text"))
+OPTED_OUT = failed(RecipientOptedOut("said STOP"))
+NOT_SENT = failed(NotSent("refused"))
+THROTTLED = failed(Throttled("slow down"))
+NOT_RECORDED = failed(NotRecorded("disk full"))
+IN_DOUBT = failed(OutcomeUnknown("HTTP 502"))
+
+
+def test_every_verdict_has_a_meaning_and_a_state() -> None:
+    """Neither table leaves a verdict to chance."""
+    assert MEANINGS.keys() == STATES.keys() == set(Verdict)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (ACCEPTED, Meaning(is_final=True, gets_through=True)),
+        (REJECTED, Meaning(is_final=True, gets_through=True)),
+        (ACCOUNT_REFUSED, Meaning(halts=True, gets_through=False)),
+        (INVALID, Meaning(is_final=True)),
+        (OPTED_OUT, Meaning(is_final=True)),
+        (NOT_SENT, Meaning(safe_to_resend=True, gets_through=False)),
+        (THROTTLED, Meaning(safe_to_resend=True, gets_through=False)),
+        (NOT_RECORDED, Meaning(halts=True, gets_through=False)),
+        (IN_DOUBT, Meaning(in_doubt=True, gets_through=False)),
+    ],
+)
+def test_what_follows_from_an_outcome(outcome: Outcome, says: Meaning) -> None:
+    """Each kind of outcome has its meaning, the error in it the same."""
+    assert meaning_of(outcome) == says
+    if isinstance(outcome, Failed):
+        assert meaning_of(outcome.error) == says
+
+
+@pytest.mark.parametrize("outcome", [NOT_SENT, THROTTLED, IN_DOUBT, NOT_RECORDED])
+def test_so_many_in_a_row_mean_that_none_gets_through(outcome: Outcome) -> None:
+    """Doubt counts as what was not sent does, and one fewer than the limit is not enough."""
+    counter = StuckCounter(limit=3)
+    for _ in range(2):
+        counter.add(outcome)
+    assert not counter.is_stuck
+    counter.add(outcome)
+    assert counter.is_stuck
+
+
+@pytest.mark.parametrize("outcome", [ACCEPTED, REJECTED])
+def test_a_clear_answer_starts_the_count_anew(outcome: Outcome) -> None:
+    """What was accepted, or refused for itself, got through."""
+    counter = StuckCounter(limit=2, in_a_row=1)
+    counter.add(outcome)
+    assert counter.in_a_row == 0
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        INVALID,
+        OPTED_OUT,
+        attrs.evolve(ACCEPTED, recorded=True),
+        attrs.evolve(REJECTED, recorded=True),
+        attrs.evolve(IN_DOUBT, recorded=True),
+    ],
+)
+def test_what_was_not_tried_says_nothing(outcome: Outcome) -> None:
+    """Refused here or known from before, a message neither counts nor starts the count anew."""
+    counter = StuckCounter(limit=2, in_a_row=1)
+    counter.add(outcome)
+    assert counter.in_a_row == 1
