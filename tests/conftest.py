@@ -82,6 +82,13 @@ def open_client(request: pytest.FixtureRequest) -> OpenClient:
     return ROADS[request.param]
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Accept the project's options for pytest-xdist where that is left out; all is one process."""
+    if not pluginmanager.hasplugin("xdist"):
+        parser.addoption("--numprocesses")
+        parser.addoption("--dist")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot be: aiohttp on trio."""
 
