@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 
 from benchmarks import postgres
 from skycore_async import AiohttpTransport, HttpxTransport, SkycoreClient
-from tests.support.fault_server import client_context
+from tests.support.fault_server import CERTIFICATE, client_context
 
 # How long a case takes says more of the machine than of the code; and a gate
 # that judges a change tries the same cases each time, and fewer of them.
@@ -87,6 +90,24 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if not pluginmanager.hasplugin("xdist"):
         parser.addoption("--numprocesses")
         parser.addoption("--dist")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have every client of the tests trust one certificate, those of programs they start too.
+
+    To load all that the machine trusts takes 20 ms for each client.
+    """
+    if "SSL_CERT_FILE" not in os.environ:  # which the processes of pytest-xdist inherit
+        folder = Path(tempfile.mkdtemp(prefix="skycore-tests-"))
+        trusted = folder / "localhost.pem"
+        trusted.write_text(CERTIFICATE, "ascii")
+        os.environ["SSL_CERT_FILE"] = str(trusted)
+
+        def restore() -> None:
+            del os.environ["SSL_CERT_FILE"]
+            shutil.rmtree(folder)
+
+        config.add_cleanup(restore)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

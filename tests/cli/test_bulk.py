@@ -165,6 +165,7 @@ def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> N
     assert "not sent again, but for what is in doubt.\n" in told[1]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_asked_for_many_rows_at_a_time(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +223,7 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     assert "is the file of the recipients" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rejects", "why"),
     [
@@ -430,6 +432,7 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     assert simulator.requests < 20
 
 
+@pytest.mark.slow
 def test_why_a_message_was_not_sent_is_said() -> None:
     """A few that did not get through halt nothing, and it is told all the same what is wrong."""
     recipients()
@@ -439,6 +442,7 @@ def test_why_a_message_was_not_sent_is_said() -> None:
     assert "no connection" in send()["why_not_sent"]
 
 
+@pytest.mark.slow
 def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """With nobody listening it does not try every row."""
     monkeypatch.setattr("skycore_async.cli.bulk.progress._STUCK", 10)
@@ -552,6 +556,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @needs_signals
 def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
     """Nothing more is started, what is in flight ends, and the same command goes on."""
@@ -575,6 +580,7 @@ def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
     assert numbers(simulator) == everyone
 
 
+@pytest.mark.slow
 @needs_signals
 def test_two_interruptions_leave_at_once_and_lose_nothing(simulator: Simulator) -> None:
     """What hung in flight is in doubt, nobody is sent to twice, and the rest goes out later."""
@@ -601,6 +607,7 @@ def test_two_interruptions_leave_at_once_and_lose_nothing(simulator: Simulator) 
     assert numbers(simulator) == sorted(everyone)
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize(
     ("typed", "code", "billed"), [("y\n", 0, 30), ("n\n", 4, 0), ("\x03", 130, 0)]
@@ -618,6 +625,7 @@ def test_on_a_terminal_it_asks_and_shows_its_progress(
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 @needs_signals
 def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
     """The picture itself says that it stops, and nothing else paints over it or is lost in it."""
@@ -682,8 +690,8 @@ def test_help_has_an_example_and_the_exit_codes() -> None:
 def test_help_loads_nothing_heavy() -> None:
     """`skycore --help` imports the command, and not what it works with."""
     code = (
-        "import sys; import skycore_async.cli.commands.bulk;"
-        "print({'anyio', 'httpx', 'rich', 'sqlite3', 'csv'} & set(sys.modules))"
+        "import sys; before = set(sys.modules); import skycore_async.cli.commands.bulk;"
+        "print({'anyio', 'httpx', 'rich', 'sqlite3', 'csv'} & (set(sys.modules) - before))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - our own words

@@ -81,6 +81,7 @@ def until(is_so: Callable[[], bool], within: float = 20) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
     """The three commands of the main way: load, work, and see what became of it."""
     done = loaded(dsn)
@@ -259,6 +260,7 @@ def test_workers_share_a_pace(simulator: Simulator, dsn: str) -> None:
     assert paces == [("account", 50.0, 1)]
 
 
+@pytest.mark.slow
 @needs_signals
 def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
     """The first signal waits for what is in flight, and the exit code is 130."""
@@ -273,6 +275,7 @@ def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
     assert answer("status", dsn)["campaigns"][0]["held"] == 0
 
 
+@pytest.mark.slow
 @needs_signals
 def test_ctrl_c_twice_leaves_at_once_without_loss(
     dsn: str, monkeypatch: pytest.MonkeyPatch

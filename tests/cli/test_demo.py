@@ -206,6 +206,7 @@ def test_the_messages_have_numbers_and_faults_of_their_own() -> None:
     assert {sms.to[-4:] for sms in sent} & BY_LAST_DIGITS.keys() == set(FAULTS)
 
 
+@pytest.mark.slow
 def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --json, one object has the cases, the verdict and the files; the numbers add up."""
     monkeypatch.setattr(demo, "COUNT", COUNT)
@@ -225,6 +226,7 @@ def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Path(told["report"]).read_text("utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_people_read_the_summary_the_verdict_and_where_the_report_is(tmp_path: Path) -> None:
     """The command shows all of it on standard output, and nothing else where it is piped."""
@@ -252,6 +254,7 @@ def test_the_verdict_is_whole_where_there_is_little_room() -> None:
     assert not [line for line in told.splitlines() if line != line.rstrip()]
 
 
+@pytest.mark.slow
 def test_a_second_run_takes_other_names(tmp_path: Path) -> None:
     """What is in the directory already is left as it is; a bad case makes the demo fail."""
     (tmp_path / "demo.html").write_text("mine")
@@ -264,6 +267,7 @@ def test_a_second_run_takes_other_names(tmp_path: Path) -> None:
 TWICE: dict[str, Any] = {"to": next(messages(1)).to, "text": "Hello again", "key": "again"}
 
 
+@pytest.mark.slow
 def test_a_bad_verdict_makes_the_demo_fail_and_what_it_has_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +299,7 @@ def test_progress_is_drawn_on_a_terminal(
 # What can go wrong.
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ async def send_two(url: str, place: str) -> None:
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "database"])
 def test_what_comes_is_recorded_and_told(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -188,6 +189,7 @@ def bundle(name: str, count: int = 20, *, backwards: bool = False) -> str:
     return f"<POSTBACK>{''.join(reversed(receipts) if backwards else receipts)}</POSTBACK>"
 
 
+@pytest.mark.slow
 def test_any_number_may_listen_into_a_database(dsn: str) -> None:
     """What two are posted at the same time is 200 from both, shown by both, and there once."""
     with (
@@ -211,6 +213,7 @@ def test_any_number_may_listen_into_a_database(dsn: str) -> None:
     assert summary(dsn).unplaced == 6 * 20
 
 
+@pytest.mark.slow
 def test_a_200_is_in_the_database_whatever_becomes_of_who_gave_it(dsn: str) -> None:
     """Who listens is killed as soon as it has answered: the other finds all of it there."""
     with listening("--ledger", dsn, "--json") as one, listening("--ledger", dsn) as other:

@@ -156,6 +156,7 @@ def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
     assert (tmp_path / "r.csv").read_text("utf-8-sig") == "to,reason,line\n1,new,2\n"
 
 
+@pytest.mark.slow
 def test_reading_takes_no_memory_for_rows_that_were_read(tmp_path: Path) -> None:
     """Five times the rows peak at the same memory."""
 

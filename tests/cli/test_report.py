@@ -685,8 +685,9 @@ def test_a_long_ledger_is_told_of_while_it_is_read(
 def test_help_loads_neither_ledger_nor_tables() -> None:
     """`skycore report --help` is quick: what reads and draws is loaded when it is used."""
     loaded = (
-        "import sys, skycore_async.cli.commands.report;"
-        "print({'anyio', 'rich', 'sqlite3', 'skycore_async.cli.report.page'} & sys.modules.keys())"
+        "import sys; before = set(sys.modules); import skycore_async.cli.commands.report;"
+        "print({'anyio', 'rich', 'sqlite3', 'skycore_async.cli.report.page'}"
+        " & (set(sys.modules) - before))"
     )
     done = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-c", loaded], capture_output=True, text=True, check=True

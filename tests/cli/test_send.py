@@ -74,6 +74,7 @@ def test_the_text_of_standard_input_is_sent(simulator: Simulator) -> None:
     assert simulator.messages[-1].text == "Hello\nJerry"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "code", "outcome", "words"),
     [
@@ -242,6 +243,7 @@ def test_a_number_that_opted_out_is_not_sent_to(simulator: Simulator, tmp_path: 
     assert done.stderr == "skycore: not sent: the number has opted out\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_it_may_have_been_sent(simulator: Simulator, tmp_path: Path) -> None:
     """An interrupted message is waited for, kept as in doubt, and called so."""
     path = tmp_path / "sent.db"

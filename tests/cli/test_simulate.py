@@ -51,6 +51,7 @@ def test_it_answers_until_it_is_told_to_end() -> None:
     assert not [one for one in messages if "text" in one or "Hello" in str(one)]
 
 
+@pytest.mark.slow
 def test_people_are_told_how_to_point_a_client_at_it() -> None:
     """What is printed first can be pasted; then each message has its line."""
     with program("simulate", "--port", "0") as process:
@@ -75,6 +76,7 @@ def test_people_are_told_how_to_point_a_client_at_it() -> None:
     assert err == "\nMessages: 2, billed: 1.\n"
 
 
+@pytest.mark.slow
 def test_without_faults_every_number_is_delivered() -> None:
     """A file of all numbers can be tried: no last four digits halt it, or are said to."""
     with program("simulate", "--port", "0", "--no-faults") as process:

@@ -248,6 +248,7 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: byte
     assert file.read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
     """While `listen` has it, the counts are told, and `listen` goes on to its end."""

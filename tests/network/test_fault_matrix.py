@@ -266,6 +266,7 @@ BEFORE_THE_REQUEST: dict[str, Place] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
 async def test_without_a_connection_the_message_is_not_sent(
     open_client: OpenClient, place: Place
@@ -432,6 +433,7 @@ def name_in_log(outcome: type[Accepted | SkycoreError]) -> str:
     return " accepted as SMS_12345" if outcome is Accepted else f": {outcome.__name__}: "
 
 
+@pytest.mark.slow
 @BOTH_CANCELS
 @pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
 async def test_a_caller_cancelled_at_a_fault_costs_nothing(
@@ -487,6 +489,7 @@ async def test_a_caller_cancelled_at_the_end_of_a_connection_in_use_again_costs_
         assert len(server.requests) == 2 + isinstance(reached, Read)
 
 
+@pytest.mark.slow
 @BOTH_CANCELS
 @pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
 async def test_a_caller_cancelled_without_a_connection_costs_nothing(
@@ -518,6 +521,7 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
         assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 @BOTH_CANCELS
 async def test_a_cancelled_caller_is_refused_for_pace_like_any(
     open_client: OpenClient, cancel: Cancel, caplog: pytest.LogCaptureFixture
@@ -625,6 +629,7 @@ def standing(script: Script) -> Iterator[tuple[FaultServer, Request]]:
         yield server, Request(method="POST", url=url, body=b"xml=")
 
 
+@pytest.mark.slow
 @STANDSTILL_TABLE
 async def test_a_cancelled_exchange_costs_its_connection_and_no_other(
     open_client: OpenClient, script: Script, reached: Callable[[FaultServer], bool]

@@ -108,6 +108,7 @@ PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "script", "error"), PROXIES.values(), ids=PROXIES)
 async def test_a_proxy_is_told_from_what_is_behind_it(
     scheme: str, script: Script, error: type[SkycoreError]
@@ -197,6 +198,7 @@ async def test_a_proxy_that_cannot_be_is_an_error_at_once() -> None:
         HttpxTransport(proxy="gopher://proxy.example")
 
 
+@pytest.mark.slow
 async def test_a_request_that_nobody_reads_is_in_doubt(open_client: OpenClient) -> None:
     """A write that gets stuck half way is OutcomeUnknown, and leaves nothing half run."""
     with FaultServer((Wait(60),)) as server:
@@ -304,6 +306,7 @@ async def hanging(client: SkycoreClient, server: FaultServer) -> AsyncIterator[N
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_no_free_connection_in_time_is_not_sent(open_client: OpenClient) -> None:
     """The wait for a connection counts, and ends in NotSent."""
     with FaultServer((Read(), Hang()), ANSWERED) as server:

@@ -64,6 +64,7 @@ async def send(text: str = "Hello") -> str:
         return (await client.send_sms(to="15551234888", text=text)).tracking_id
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_passes(tmp_path: Path) -> None:
     """The example runs by the entry point alone, in a project that knows nothing of this one."""
     assert "2 passed" in run_pytest(tmp_path, EXAMPLE, "--strict-markers", "--strict-config")
@@ -122,6 +123,7 @@ def test_an_account_of_any_short_code_has_the_usual_one(skycore: Simulator) -> N
     assert skycore.messages[0].from_ == "60856"
 
 
+@pytest.mark.slow
 def test_the_environment_is_as_before_afterwards(tmp_path: Path) -> None:
     """After the test the simulator is gone, and with it what led to it."""
     text = """

@@ -131,6 +131,7 @@ def test_the_receiver(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "15551234888 says yes please\n"
 
 
+@pytest.mark.slow
 def test_more_than_one_machine(
     simulator: Simulator, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[-1] == "1"
 
 
+@pytest.mark.slow
 def test_with_pytest(tmp_path: Path) -> None:
     """The example test passes, as a test of a user's own."""
     example = tmp_path / "test_reminders.py"
@@ -201,6 +203,7 @@ def test_fastapi(simulator: Simulator) -> None:
         assert notify("22", "15551234888") == (200, "accepted")
 
 
+@pytest.mark.slow
 def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
     """Killed in the middle and run again, the script sends to everybody once."""
     numbers = [f"1555123{n}" for n in range(4800, 4815)]

@@ -888,6 +888,7 @@ def stalling(handled: list[Notification]) -> Awaitable[None] | None:
     return anyio.sleep(60) if len(handled) <= 2 else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mishap", "timeout"), [(failing, 10), (stalling, 0.2)])
 @pytest.mark.parametrize("form", [PostbackForm.NOTIFICATION, PostbackForm.FLAT])
 def test_the_providers_retry_changes_nothing_twice(

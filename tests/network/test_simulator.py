@@ -159,6 +159,7 @@ def test_other_methods_send_nothing(shared: Simulator, client: httpx.Client) -> 
     assert shared.billed == billed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", API_ERRORS)
 def test_every_documented_code_comes_for_its_number(
     shared: Simulator, client: httpx.Client, code: str
@@ -341,7 +342,7 @@ def test_it_stops_while_requests_hang_and_postbacks_are_pending(
         eventually(lambda: simulator.billed == 3)
         with pytest.raises(TimeoutError, match="pending"):
             simulator.wait_for_postbacks(timeout=0)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # one of another test may have ended
     assert errors_of_the_server(caplog) == []
     simulator.wait_for_postbacks(timeout=0)
 
@@ -412,6 +413,7 @@ def test_a_script_is_followed_over_http(shared: Simulator, client: httpx.Client)
     assert answered(responses[0])["ERRORCODE"] == "E120"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("digits", "codes"),
     [

@@ -154,6 +154,7 @@ async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
     assert arrived == [S.DELIVERED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fenced", [True, False])
 async def test_who_waits_for_another_process_looks_from_time_to_time(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, fenced: bool
@@ -456,6 +457,7 @@ async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any
     assert sql("SELECT epoch FROM skycore.chunks") == [(2,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
     dsn: str, sql: Any, *, is_first: bool
@@ -626,6 +628,7 @@ async def test_collisions_are_tried_again(opened: Open, monkeypatch: pytest.Monk
     assert await state_of(ledger, "k") is S.ACCEPTED
 
 
+@pytest.mark.slow
 async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> None:
     """While it is down nothing is begun, and what was being written is written when it is up."""
     with running() as server:
@@ -647,6 +650,7 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
             assert await ledger.delivery(key="other") is None
 
 
+@pytest.mark.slow
 async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> None:
     """Its caller is told, and need do nothing: it is there once the server is."""
     with running() as server:
@@ -662,6 +666,7 @@ async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> N
                     await anyio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_closing_writes_what_was_not_written_before() -> None:
     """An outcome that waits for the server is not left for those that come later."""
     with running() as server:
@@ -745,6 +750,7 @@ async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
     assert await state_of(ledger, "k") is S.ACCEPTED
 
 
+@pytest.mark.slow
 async def test_who_writes_while_the_server_restarts_waits() -> None:
     """Within its patience a ledger goes on as if nothing had been."""
     with running() as server:

@@ -237,6 +237,7 @@ ANSWERS: dict[str, dict[str, Any] | None] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", ANSWERS.values(), ids=ANSWERS)
 async def test_an_answer_is_given_again_as_it_came(
     ledger: Ledger, raw: dict[str, Any] | None
@@ -279,6 +280,7 @@ async def test_many_are_recalled_at_once(ledger: BaseLedger) -> None:
     assert await ledger.lookup_many([]) == {}
 
 
+@pytest.mark.slow
 async def test_a_doubt_is_not_ended_by_finishing_again(ledger: Ledger) -> None:
     """An outcome that nobody waited for is not that of a later attempt."""
     await sent(ledger, "k", DOUBT)
@@ -297,6 +299,7 @@ async def test_finishing_again_changes_nothing(ledger: Ledger) -> None:
     assert (delivery.state, delivery.tracking_id) == (S.ACCEPTED, "T")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [(accepted(), accepted()), (REJECTED, REJECTED), (DOUBT, DOUBT), (NOT_SENT, None)],
@@ -333,6 +336,7 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long(ledger: Led
     assert await ledger.begin(intent(), timeout=0) == accepted()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", range(8))
 async def test_who_is_cancelled_has_begun_nothing(ledger: Ledger, checkpoints: int) -> None:
     """At whatever moment that is, another can begin the message, and need not wait for long."""
@@ -398,6 +402,7 @@ async def begun(ledger: Ledger, key: str) -> Submission:
 # Postbacks.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", range(4))
 async def test_notifications_early_late_and_repeated(ledger: Ledger, early: int) -> None:
     """What comes before the response waits for it; the end is the same, and in order of time."""
@@ -463,6 +468,7 @@ async def test_what_is_about_no_message_is_kept_and_listed(ledger: Ledger) -> No
     assert (await ledger.summary()).total == 0
 
 
+@pytest.mark.slow
 async def test_more_than_a_page_is_listed_whole(ledger: Ledger) -> None:
     """Messages in the order of their intents, by state or all; notifications as they came."""
     keys = [f"k{number}" for number in range(501)]
@@ -956,6 +962,7 @@ def _when(notification: Notification) -> int:
     return int(notification.timestamp.timestamp() - NOON)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEDGERS)
 def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
     """No key is begun twice while in doubt, nothing is lost, and every receipt is in its place."""
@@ -965,6 +972,7 @@ def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEDGERS)
 def test_every_order_and_repetition_ends_in_the_same_delivery(name: str) -> None:
     """The response is one of those that come in any order, and may be lost as well."""

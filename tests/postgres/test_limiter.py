@@ -116,6 +116,7 @@ def halvings(dsn: str) -> int:
     return -1 if row is None else int(row[0])
 
 
+@pytest.mark.slow
 async def test_two_that_share_a_name_keep_one_pace(dsn: str) -> None:
     """Together they start no more than the rate and burst in any second, and each has a share."""
     starts: list[tuple[float, PostgresLimiter]] = []
@@ -261,6 +262,7 @@ async def test_who_is_closed_hears_of_a_throttle_answer_without_harm(dsn: str) -
     limiter.slow_down(started=0.0)
 
 
+@pytest.mark.slow
 async def test_nothing_starts_while_the_database_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

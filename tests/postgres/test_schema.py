@@ -74,6 +74,7 @@ def test_whatever_the_server_is_set_to_a_step_sees_what_it_waited_for(dsn: str) 
         assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
 
 
+@pytest.mark.slow
 def test_a_server_that_would_forget_is_refused() -> None:
     """With fsync off, what was acknowledged could be gone after a power cut."""
     with running() as server:

@@ -234,6 +234,7 @@ def test_connections_that_ask_at_once_get_different_turns(dsn: str) -> None:
     assert min(gaps) > full(10_000) * 0.9
 
 
+@pytest.mark.slow
 @given(
     rate=st.floats(0.5, 500),
     burst=st.integers(1, 10),

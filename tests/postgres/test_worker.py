@@ -163,6 +163,7 @@ async def test_a_refused_account_halts_the_campaign_for_all(
     assert only(connection).states == {"accepted": 400}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["pause", "cancel"])
 async def test_a_word_of_the_operator_stops_all_workers(
     connection: Connection, dsn: str, word: str
@@ -205,6 +206,7 @@ async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: 
     assert worker.tally.chunks == 0
 
 
+@pytest.mark.slow
 async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str) -> None:
     """Where there is no way, messages wait; when there is one again, each goes out once."""
     load(connection, "promo", some(60), size=20)
@@ -221,6 +223,7 @@ async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str)
     assert Counter(lost.sent).keys() == {m.to for m in some(60)}
 
 
+@pytest.mark.slow
 async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn: str) -> None:
     """Where there is no way, a large chunk goes back early instead of failing to its end."""
     load(connection, "promo", some(400), size=400)
@@ -283,6 +286,7 @@ async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) ->
     )
 
 
+@pytest.mark.slow
 async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, dsn: str) -> None:
     """A restart in the middle costs nobody: every message goes out once."""
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -362,6 +366,7 @@ async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server,
 # Processes of their own.
 
 
+@pytest.mark.slow
 @needs_signals
 def test_killed_workers_lose_nobody_and_send_nobody_twice(
     connection: Connection, dsn: str
@@ -393,6 +398,7 @@ def _check(connection: Connection, billed: Counter[str], *, kills: int) -> None:
     assert len(doubtful) <= kills * IN_FLIGHT
 
 
+@pytest.mark.slow
 @needs_signals
 def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str) -> None:
     """A worker that was stopped beyond its lease has lost its chunk, and begins no message."""
@@ -410,6 +416,7 @@ def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str
     _check(connection, billed, kills=1)
 
 
+@pytest.mark.slow
 @needs_signals
 def test_a_worker_that_is_asked_to_end_gives_its_chunks_back(
     connection: Connection, dsn: str

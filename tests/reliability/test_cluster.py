@@ -13,6 +13,7 @@ from benchmarks.cluster import verdict
 from benchmarks.postgres import Server
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 def test_workers_in_all_kinds_of_trouble_lose_nobody(postgres_server: Server, dsn: str) -> None:
     """Workers are killed and stopped, and PostgreSQL crashes: none lost, none billed twice."""

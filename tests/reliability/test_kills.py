@@ -12,6 +12,7 @@ import pytest
 from benchmarks.reliability import IN_FLIGHT, verdict
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_killed_bulk_send_loses_nobody_and_sends_nobody_twice(backend: str) -> None:

@@ -128,6 +128,7 @@ async def lost_by_cuts(
     return lost
 
 
+@pytest.mark.slow
 async def test_no_power_cut_loses_what_was_acknowledged(
     tmp_path: Path, anyio_backend: str
 ) -> None:
@@ -135,6 +136,7 @@ async def test_no_power_cut_loses_what_was_acknowledged(
     assert await lost_by_cuts(CUTS[anyio_backend], tmp_path) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
 async def test_the_disk_does_forget_what_is_not_synced(tmp_path: Path, synchronous: str) -> None:
     """With less than FULL, such cuts do lose what was acknowledged."""

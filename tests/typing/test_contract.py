@@ -135,6 +135,7 @@ def test_the_version_is_that_of_the_project() -> None:
     assert skycore_async.__version__ == project["version"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

@@ -784,6 +784,7 @@ def check(found: Notification, drawn: Drawn) -> None:
     assert contents(found.raw) == contents_of(drawn.document)
 
 
+@pytest.mark.slow
 @given(notifications(Form.FLAT) | notifications(Form.NOTIFICATION))
 def test_every_field_and_everything_else_comes_back(drawn: Drawn) -> None:
     """Whatever a notification holds is in its fields, and all of it is in `raw`."""
@@ -796,6 +797,7 @@ def quoted_form(document: str) -> bytes:
     return f"xml={quote_plus(document)}".encode()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(notifications(Form.NOTIFICATION), min_size=1, max_size=4))
 def test_every_notification_of_a_bundle_comes_back(drawn: list[Drawn]) -> None:
@@ -948,6 +950,7 @@ def work(call: Callable[[], object]) -> int:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_body_is_refused_at_little_cost(body: bytes | str) -> None:
     """Memory stays within some tens of MB, work within the body's size, and the text is short."""
@@ -968,6 +971,7 @@ def test_a_hostile_body_is_refused_at_little_cost(body: bytes | str) -> None:
     assert work(refuse) < 3 * min(len(body), MEBIBYTE) + 1000
 
 
+@pytest.mark.slow
 def test_a_full_body_is_read_at_little_cost() -> None:
     """As many notifications as a body can hold are read within the same bounds."""
     body = b"<POSTBACK>" + b"<NOTIFICATION/>" * 49_000 + b"</POSTBACK>"

@@ -176,6 +176,7 @@ def test_no_second_sees_more_than_rate_and_burst(
     assert most_in_a_second(starts) <= rate + burst
 
 
+@pytest.mark.slow
 @given(
     rate=st.floats(0.5, 100),
     burst=st.integers(1, 20),

@@ -246,6 +246,7 @@ def carried(text: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_forbidden_is_what_expat_refuses() -> None:
     """Of all Unicode exactly the characters that an XML parser refuses are forbidden."""
     forbidden = {each for each in BMP if first_forbidden(each) is not None}

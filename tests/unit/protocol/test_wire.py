@@ -278,6 +278,7 @@ def test_a_decimal_number_is_refused(to: str) -> None:
     assert caught.value.field == "to"
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_a_number_is_digits_or_refused(to: str) -> None:
     """No str is anything but 5 to 15 digits afterwards, or an InvalidMessage."""

@@ -253,6 +253,7 @@ def test_the_end_of_the_event_loop_cancels_and_finalizes(
     assert not caplog.records
 
 
+@pytest.mark.slow
 @both_backends
 def test_an_owner_that_is_dropped_lives_until_the_event_loop_ends(
     backend: str, caplog: pytest.LogCaptureFixture

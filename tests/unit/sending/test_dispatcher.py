@@ -353,6 +353,7 @@ anyio.run(main, backend={backend!r})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [False, True], ids=["idle", "in flight"])
 async def test_a_program_that_closes_nothing_still_ends(
     anyio_backend_name: str, *, held: bool

@@ -162,6 +162,7 @@ async def test_what_was_acknowledged_outlasts_the_process(path: Path) -> None:
     assert await states(path) == {"a": S.DELIVERED, "b": S.NOT_SENT, "c": S.IN_DOUBT}
 
 
+@pytest.mark.slow
 async def test_a_second_process_is_refused_until_the_first_is_killed(path: Path) -> None:
     """At once and in words; a lock that outlives its process would need a hand."""
     with child(path, "await anyio.sleep_forever()") as process:

@@ -91,6 +91,7 @@ def files(path: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 async def test_it_shows_what_the_owner_has_committed(path: Path) -> None:
     """What is being sent is being sent; nothing on the disk is changed by looking."""
     with owner(path) as process:
@@ -126,6 +127,7 @@ async def test_the_owner_goes_on_and_ends_in_order_while_it_is_looked_at(path: P
     assert sorted(files(path)) == [path.name, f"{path.name}-lock"]
 
 
+@pytest.mark.slow
 async def test_where_the_owner_was_killed_it_is_in_doubt(path: Path) -> None:
     """Nobody is sending any more: it is opened in order."""
     with owner(path) as process:
@@ -136,6 +138,7 @@ async def test_where_the_owner_was_killed_it_is_in_doubt(path: Path) -> None:
         assert await seen(path) == {"a": S.IN_DOUBT}
 
 
+@pytest.mark.slow
 async def test_nothing_can_be_changed_through_it(path: Path) -> None:
     """What would write is an error, and the owner's ledger is as it was."""
     with owner(path) as process:
@@ -176,6 +179,7 @@ def make(path: Path, kind: int | None, version: int) -> None:
         file.execute(f"PRAGMA user_version = {version}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "version", "said"),
     [
