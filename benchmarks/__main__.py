@@ -6,6 +6,7 @@ import sys
 
 from . import (
     cluster,
+    handovers,
     imports,
     ledger,
     memory,
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "imports": imports.measure,
     "parsing": parsing.measure,
     "sending": sending.measure,
+    "handovers": handovers.measure,
     "peers": peers.measure,
     "memory": memory.measure,
     "pace": pace.measure,

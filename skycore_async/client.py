@@ -1,8 +1,8 @@
 """The client: a message in, an outcome out.
 
 Strategy: settings are checked once; `send_sms` hands one message to the
-`Sender`, `send_many` hands it many.  What a client owns, its connections, its
-pace and its background task, is in that one `Sender`, which its views share.
+`Dispatcher`, `send_many` hands it many.  What a client owns, its connections, its
+pace and its background task, is in that one `Dispatcher`, which its views share.
 
 Rules:
 
@@ -29,7 +29,7 @@ from .messages import SMS, Accepted
 from .protocol import requests
 from .runtime.secret import Secret
 from .sending.bulk import BulkSend
-from .sending.dispatcher import Sender
+from .sending.dispatcher import Dispatcher
 from .sending.settings import Method, Options, Settings, checked_key
 from .sending.sources import Source
 from .transports.base import Transport
@@ -66,7 +66,7 @@ class SkycoreClient:
     puts the API key into the URL, where proxies and logs see it.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.
-    `telemetry` tells OpenTelemetry of each: see `Telemetry`.
+    `telemetry` reports each to OpenTelemetry: see `Telemetry`.
 
     Use it as an async context manager, or call `aclose` at the end: either waits
     for what is in flight.  A client belongs to the event loop it first sent in.
@@ -113,12 +113,12 @@ class SkycoreClient:
             )
         self._max_in_flight = max_in_flight
         chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
-        self._sender = Sender(
+        self._dispatcher = Dispatcher(
             chosen,
             limiter,
             places=max_in_flight,
             paced=rate is not None,
-            journal=_journal(ledger),
+            recorder=_recorder(ledger),
             telemetry=telemetry,
         )
         self._is_view = False
@@ -132,11 +132,11 @@ class SkycoreClient:
         view = object.__new__(type(self))
         view._settings = self._settings.changed(options)
         view._max_in_flight = self._max_in_flight
-        view._sender = self._sender
+        view._dispatcher = self._dispatcher
         view._is_view = True
         return view
 
-    def over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
+    def _over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
         """Return a view of this client, which has a ledger, over another view of that ledger.
 
         It sends over the same connections, at the same pace, and as `with_options`
@@ -146,7 +146,7 @@ class SkycoreClient:
         """
         view = object.__new__(type(self))
         view._settings = self._settings
-        view._sender = self._sender.over(ledger)
+        view._dispatcher = self._dispatcher.over(ledger)
         view._max_in_flight = max_in_flight
         view._is_view = True
         return view
@@ -191,7 +191,7 @@ class SkycoreClient:
             key=key,
         )
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
-        outcome = await self._sender.send(message, settings)
+        outcome = await self._dispatcher.send(message, settings)
         if isinstance(outcome, Accepted):
             return outcome
         raise outcome.error
@@ -214,7 +214,7 @@ class SkycoreClient:
         given again.  For the other arguments see `send_sms`.
         """
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
-        return BulkSend(self._sender, settings, messages, in_flight=self._max_in_flight)
+        return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
 
     def _with_word(self, resend_in_doubt: bool, ignore_opt_out: bool) -> Settings:
         if not (resend_in_doubt or ignore_opt_out):
@@ -226,10 +226,10 @@ class SkycoreClient:
     async def aclose(self) -> None:
         """Wait for what is in flight, then close the connections."""
         if not self._is_view:
-            await self._sender.owner.close()
+            await self._dispatcher.owner.close()
 
     async def __aenter__(self) -> Self:
-        self._sender.owner.check()
+        self._dispatcher.owner.check()
         return self
 
     async def __aexit__(
@@ -246,12 +246,12 @@ class SkycoreClient:
         )
 
     def __del__(self) -> None:
-        # A client that failed to be made has no sender.
-        if not getattr(self, "_is_view", True) and self._sender.owner.is_open:
+        # A client that failed to be made has no dispatcher.
+        if not getattr(self, "_is_view", True) and self._dispatcher.owner.is_open:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 
-def _journal(ledger: Ledger | None) -> Recorder | None:
+def _recorder(ledger: Ledger | None) -> Recorder | None:
     if ledger is None:
         return None
     from .sending.recording import Recorder

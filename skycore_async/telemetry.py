@@ -1,6 +1,6 @@
 """Spans and metrics for OpenTelemetry, one span a message and one a postback.
 
-Strategy: `Sender` and `PostbackReceiver` work inside an operation and tell it how it
+Strategy: `Dispatcher` and `PostbackReceiver` work inside an operation and tell it how it
 ended; what is said of it is decided here.  Only OpenTelemetry's API is used, so
 that the program chooses where it goes, and nothing goes anywhere until it does.
 

@@ -228,7 +228,7 @@ class Worker:
     @asynccontextmanager
     async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[_Work]:
         fenced = self._ledger.fenced(chunk=chunk.id, epoch=chunk.epoch)
-        view = self._client.over(fenced, max_in_flight=share)
+        view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - no caller's
         async with view.send_many(chunk.messages()) as bulk:
             work = _Work(chunk, bulk)
             self._at_work.add(bulk)

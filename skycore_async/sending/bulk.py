@@ -1,16 +1,16 @@
-"""Many messages: read as fast as they can be sent, told of as they complete.
+"""Many messages: read as fast as they can be sent, their outcomes given as they complete.
 
 Strategy: as many workers as may be in flight take messages from the source and
-put outcomes on a shelf, from which the caller's loop takes them.  The workers
+put outcomes into a buffer, from which the caller's loop takes them.  The workers
 are the client's tasks and not the caller's, so that leaving early, an error in
 the caller's loop or its cancellation breaks off no exchange.
 
 Rules:
 
-* Look-ahead is bounded: a worker waits for room on the shelf before it takes a
+* Look-ahead is bounded: a worker waits for room in the buffer before it takes a
   message, and takes no other until it has sent that.  A caller who does not read
   stops the sending.
-* A message is taken before its turn, since what the ledger knows already needs none.
+* A message is taken before it is admitted: what the ledger knows already need not be.
   Whatever was taken is yielded, or logged where the caller has left; what was not
   begun by then, as not sent.
 * The first rejection of the whole account halts the sending, as do a ledger that
@@ -30,10 +30,9 @@ import anyio.lowlevel
 
 from ..codes import Verdict
 from ..errors import NotSent, SendingHalted
-from ..messages import Accepted, Failed, Outcome
-from .dispatcher import Sender
+from ..messages import Accepted, Outcome
+from .dispatcher import Dispatcher
 from .outcomes import meaning_of
-from .prepare import prepare
 from .settings import Settings
 from .sources import Source, made_source
 
@@ -53,15 +52,15 @@ class BulkSend:
     """
 
     def __init__(
-        self, sender: Sender, settings: Settings, source: Source, *, in_flight: int
+        self, dispatcher: Dispatcher, settings: Settings, source: Source, *, in_flight: int
     ) -> None:
-        self._sender = sender
+        self._dispatcher = dispatcher
         self._settings = settings
         self._source = made_source(source, ahead=in_flight)
         self._in_flight = in_flight
-        self._shelf: deque[Outcome] = deque()
-        self._room = _Slots(_BUFFER * in_flight)
-        self._news = anyio.Event()
+        self._buffer: deque[Outcome] = deque()
+        self._slots = _Slots(_BUFFER * in_flight)
+        self._changed = anyio.Event()
         self._working = 0
         self._is_entered = False
         self._is_left = False
@@ -70,17 +69,17 @@ class BulkSend:
         self._error: Exception | None = None
 
     async def __aenter__(self) -> Self:
-        self._sender.owner.check()
+        self._dispatcher.owner.check()
         if self._is_entered:
             raise RuntimeError("these messages were sent already: call send_many again")
         self._is_entered = True
         self._source.open()
-        start = self._sender.owner.start
+        start = self._dispatcher.owner.start
         start(self._feed)
         for _ in range(self._in_flight):
             start(self._work)
         self._working = 1 + self._in_flight
-        self._sender.owner.at_closing.add(self._client_closes)
+        self._dispatcher.owner.at_closing.add(self._client_closes)
         return self
 
     async def __aexit__(
@@ -89,13 +88,13 @@ class BulkSend:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._sender.owner.at_closing.discard(self._client_closes)
+        self._dispatcher.owner.at_closing.discard(self._client_closes)
         self._is_left = True
         self._stop()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
             return  # at once; the client waits for the rest when it closes
         while self._working:
-            await self._hear()
+            await self._wait()
 
     def stop(self) -> None:
         """Start nothing more, inside `async with`; what is in flight is still to be iterated."""
@@ -105,60 +104,55 @@ class BulkSend:
         return self
 
     async def __anext__(self) -> Outcome:
-        while not self._shelf:
+        while not self._buffer:
             if not self._working:
                 if self._error is not None:
                     raise self._error
                 if not self._is_entered:
                     raise RuntimeError("nothing is sent before `async with` enters send_many")
                 raise StopAsyncIteration
-            await self._hear()
-        self._room.give()
-        return self._shelf.popleft()
+            await self._wait()
+        self._slots.give()
+        return self._buffer.popleft()
 
     async def _feed(self) -> None:
         try:
             await self._source.feed()
         finally:
             self._working -= 1
-            self._news.set()
+            self._changed.set()
 
     async def _work(self) -> None:
         try:
-            while self._room.take() or await self._room.wait():
+            while self._slots.take() or await self._slots.wait():
                 outcome = await self._next()
                 if outcome is None:
                     return
-                self._shelf.append(outcome)
-                self._news.set()
+                self._buffer.append(outcome)
+                self._changed.set()
                 self._judge(outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to have it
             self._end(error)
         finally:
             self._working -= 1
-            self._news.set()
+            self._changed.set()
 
     async def _next(self) -> Outcome | None:
-        """Send the next message when its turn comes; None where there is no more to send."""
-        message = None if self._room.closed else await self._source.take()
+        """Send the next message once it is admitted; None where there is no more to send."""
+        message = None if self._slots.closed else await self._source.take()
         if message is None:
-            self._room.close()  # while who has a message goes on
+            self._slots.close()  # while a message that was taken goes on
             return None
-        job = prepare(message, self._settings)
-        if isinstance(job, Failed):
-            return job
-        if recorded := await self._sender.recorded(job):
-            return recorded
-        if (started := await self._turn()) is None:
-            return Failed(message=message, error=NotSent("the sending ended before its turn"))
-        return await self._sender.send_in_turn(job, started, self._has_left)
+        return await self._dispatcher.send_here(
+            message, self._settings, acquire=self._acquire, is_abandoned=self._has_left
+        )
 
     def _has_left(self) -> bool:
         return self._is_left
 
-    async def _turn(self) -> float | None:
-        """Return the turn of a message; None where the sending was stopped before it came."""
-        admission = self._sender.admission
+    async def _acquire(self) -> float:
+        """Wait until a message is admitted; NotSent where the sending was stopped before."""
+        admission = self._dispatcher.admission
         started = admission.acquire_now()
         if started is None:
             with anyio.CancelScope() as waiting:
@@ -167,10 +161,11 @@ class BulkSend:
                     started = await admission.acquire()
                 finally:
                     self._waiting.discard(waiting)
-        if started is not None and self._stopped:
+        if started is not None and not self._stopped:
+            return started
+        if started is not None:
             admission.release()
-            return None
-        return started
+        raise NotSent("the sending ended before its turn")
 
     def _judge(self, outcome: Outcome) -> None:
         if isinstance(outcome, Accepted) or not meaning_of(outcome).halts:
@@ -182,7 +177,7 @@ class BulkSend:
         self._stop(halted)
 
     def _client_closes(self) -> None:
-        if not self._room.closed:
+        if not self._slots.closed:
             self._stop(RuntimeError("this client is closed, and nothing more is sent"))
 
     def _stop(self, error: Exception | None = None) -> None:
@@ -195,23 +190,23 @@ class BulkSend:
     def _end(self, error: Exception | None = None) -> None:
         """Take nothing more from the source; what was taken is sent."""
         self._error = self._error or error
-        self._room.close()
+        self._slots.close()
         self._source.stop()
 
-    async def _hear(self) -> None:
-        """Wait until a worker has put something on the shelf, or has ended."""
+    async def _wait(self) -> None:
+        """Wait until a worker has put something into the buffer, or has ended."""
         # An event that is always set in time would let no cancellation through.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if self._news.is_set():
-            self._news = anyio.Event()
-        await self._news.wait()
+        if self._changed.is_set():
+            self._changed = anyio.Event()
+        await self._changed.wait()
 
 
 class _Slots:
-    """Room on the shelf, as a number of places.
+    """Room in the buffer, as a number of places.
 
     One who waits is woken at a time and wakes the next if there is more, so
-    that a worker who need not wait for the road takes many places in a row.
+    that a worker whose transport answers at once takes many places in a row.
     """
 
     def __init__(self, places: int) -> None:

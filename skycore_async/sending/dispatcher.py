@@ -1,18 +1,18 @@
-"""One message down the road: its turn, its attempts, its outcome.
+"""How one message is sent: prepared, looked up, admitted, submitted, tried again.
 
-Strategy: `Sender` is what `send_sms` and `send_many` share.  It waits for the
-message's turn, lets the transport carry one exchange, reads the answer, and
-tries again where that is proven safe.  What can be decided without waiting is
-decided in `protocol` and `retry`.
+Strategy: `Dispatcher` has the one path of a message.  `send_sms` takes it
+with a caller who may be cancelled, `send_many` many times from tasks of its own; they
+differ in how they wait to be admitted and in which task they submit, and give both.
+What can be decided without waiting is decided in `protocol`, `outcomes` and `retry`.
 
 Rules:
 
-* The timeout bounds all of it: places, turns, attempts and pauses.
-* Until an exchange begins, a cancelled caller calls the message back.  From
+* The timeout bounds all of it: a place in flight, the limiter, attempts and pauses.
+* Until an exchange begins, cancelling the caller withdraws the message.  From
   then on the exchange is the client's: it runs to its own end, and where
   nobody waits for the outcome any more, the ledger and the log have it.  No
   further attempt is made for nobody.
-* A throttled message concerns the whole client: the limiter hears of it.
+* A throttled message concerns the whole client: the limiter slows down for all.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from ..runtime.background import BackgroundTasks
 from ..runtime.event_loop import now
 from ..transports.base import Transport
 from .admission import Admission
+from .detached import DetachedSend
 from .prepare import PreparedSend, log_outcome, prepare
 from .retry import pause_before_retry
 from .settings import Settings
@@ -46,16 +47,19 @@ if TYPE_CHECKING:
     from .recording import Recorder
 
 _log: Final = logging.getLogger("skycore_async")
-# Seconds for which a Retry-After stops everyone; a longer one is likelier a slip than a wish.
-_LONGEST_WISH: Final = 3600.0
+# Seconds for which a Retry-After stops everyone; a longer one is likelier a mistake.
+_LONGEST_RETRY_AFTER: Final = 3600.0
+
+Acquire = Callable[[], Awaitable[float]]
 
 
-class Sender:
-    """Send messages over `transport`, at the pace of `limiter`, and keep them in `journal`.
+class Dispatcher:
+    """Send messages over `transport`, at the pace of `limiter`, and record them by `recorder`.
 
-    At most `places` of them are in flight.  Where they are `paced`, the ledger is asked
-    what came of one before it takes a turn; else to begin it tells that, too, and is one
-    step less.  `chance` gives a random number from 0 to 1, for the pauses between attempts.
+    At most `places` of them are in flight.  Where they are `paced`, a message is looked
+    up in the ledger before it is admitted, so that one which is known costs no pace; else
+    beginning it there looks it up as well, and is one step less.  `chance` returns a
+    random number from 0 to 1, for the pauses between attempts.
     """
 
     def __init__(
@@ -65,13 +69,13 @@ class Sender:
         *,
         places: int = 50,
         paced: bool = True,
-        journal: Recorder | None = None,
+        recorder: Recorder | None = None,
         telemetry: Telemetry | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.owner = BackgroundTasks(self._finalize)
         self._paced = paced
-        self.journal = journal
+        self.recorder = recorder
         self._transport = transport
         self._limiter = limiter
         self.admission = Admission(limiter, places=places)
@@ -79,96 +83,132 @@ class Sender:
         self._telemetry = telemetry
 
     def over(self, ledger: Ledger) -> Self:
-        """Return the same sender over another view of its ledger."""
-        if self.journal is None:
+        """Return the same dispatcher over another view of its ledger."""
+        if self.recorder is None:
             raise ConfigurationError("ledger: there is nothing to view, as the client has none")
         other = copy.copy(self)
-        other.journal = self.journal.over(ledger)
+        other.recorder = self.recorder.over(ledger)
         return other
 
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
         self.owner.check()
         deadline = now() + settings.timeout
-        job = prepare(message, settings)
-        if isinstance(job, Failed):
-            return job
-        if recorded := await self.recorded(job):
-            return recorded
-        started = await _by(deadline, self.admission.acquire_now, self.admission.acquire)
-        if started is None:
-            return _late(job)
-        if self._telemetry is not None:
-            job = attrs.evolve(job, trace=self._telemetry.here())
-        errand = DetachedSend(self._submit, job, started, deadline)
+
+        async def acquire() -> float:
+            started = await _within(deadline, self.admission.acquire_now, self.admission.acquire)
+            if started is None:
+                raise _too_late(settings)
+            return started
+
+        async def submit(prepared: PreparedSend, started: float) -> Outcome:
+            if self._telemetry is not None:
+                prepared = attrs.evolve(prepared, trace=self._telemetry.here())
+            detached = DetachedSend(self._submit, prepared, started, deadline)
+            try:
+                self.owner.start(detached.run)
+            except BaseException:  # it was closed meanwhile
+                self.admission.release()
+                raise
+            return await detached.outcome()
+
+        return await self._dispatch(message, settings, acquire, submit)
+
+    async def send_here(
+        self,
+        message: SMS,
+        settings: Settings,
+        *,
+        acquire: Acquire,
+        is_abandoned: Callable[[], bool],
+    ) -> Outcome:
+        """Send one message from a task of `owner`'s; `acquire` waits until it is admitted.
+
+        A NotSent that `acquire` raises is the outcome.
+        """
+
+        def submit(prepared: PreparedSend, started: float) -> Awaitable[Outcome]:
+            return self._submit(prepared, started, now() + settings.timeout, is_abandoned)
+
+        return await self._dispatch(message, settings, acquire, submit)
+
+    async def _dispatch(
+        self,
+        message: SMS,
+        settings: Settings,
+        acquire: Acquire,
+        submit: Callable[[PreparedSend, float], Awaitable[Outcome]],
+    ) -> Outcome:
+        """Prepare, look up, admit and submit one message."""
+        prepared = prepare(message, settings)
+        if isinstance(prepared, Failed):
+            return prepared
+        if self.recorder is not None and self._paced and message.key is not None:
+            recorded = await self.recorder.recorded(message, prepared.resolved, settings)
+            if recorded is not None:
+                return recorded
         try:
-            self.owner.start(errand.run)
-        except BaseException:  # it was closed meanwhile
-            self.admission.release()
-            raise
-        return await errand.outcome()
-
-    async def recorded(self, job: PreparedSend) -> Outcome | None:
-        """Return what came of a message that need not take a turn, as the ledger knows it."""
-        if self.journal is None or job.message.key is None or not self._paced:
-            return None
-        return await self.journal.recorded(job.message, job.resolved, job.settings)
-
-    def send_in_turn(
-        self, job: PreparedSend, started: float, abandoned: Callable[[], bool]
-    ) -> Awaitable[Outcome]:
-        """Send one message that `admission` let in, from a task of `owner`'s."""
-        deadline = now() + job.settings.timeout
-        return self._submit(job, started, deadline, abandoned)
+            started = await acquire()
+        except NotSent as error:
+            return Failed(message=message, error=error)
+        return await submit(prepared, started)
 
     async def _finalize(self) -> None:
         try:
-            if self.journal is not None:
-                with suppress(Exception):  # it was told of each when it was not written
-                    await self.journal.write_what_is_left()
+            if self.recorder is not None:
+                with suppress(Exception):  # each was logged when it was not written
+                    await self.recorder.write_what_is_left()
         finally:
             await self._transport.aclose()
 
     async def _submit(
-        self, job: PreparedSend, started: float, deadline: float, abandoned: Callable[[], bool]
+        self,
+        prepared: PreparedSend,
+        started: float,
+        deadline: float,
+        abandoned: Callable[[], bool],
     ) -> Outcome:
         try:
-            if self.journal is None:
-                return await self._observed(job, started, deadline, abandoned)
-            begun = await self.journal.begin(
-                job.message, job.resolved, job.settings, deadline=deadline
+            if self.recorder is None:
+                return await self._observed(prepared, started, deadline, abandoned)
+            begun = await self.recorder.begin(
+                prepared.message, prepared.resolved, prepared.settings, deadline=deadline
             )
             if isinstance(begun, Accepted | Failed):
                 return begun
             try:
-                outcome = await self._observed(job, started, deadline, abandoned)
+                outcome = await self._observed(prepared, started, deadline, abandoned)
             except Exception:
-                await self.journal.finish(begun, _broken_off(job))
+                await self.recorder.finish(begun, _broken_off(prepared))
                 raise
-            await self.journal.finish(begun, outcome)
+            await self.recorder.finish(begun, outcome)
             return outcome
         finally:
             self.admission.release()
 
     def _observed(
-        self, job: PreparedSend, started: float, deadline: float, abandoned: Callable[[], bool]
+        self,
+        prepared: PreparedSend,
+        started: float,
+        deadline: float,
+        abandoned: Callable[[], bool],
     ) -> Awaitable[Outcome]:
         if self._telemetry is None:
-            return self._attempts(job, started, deadline, abandoned)
-        return self._traced(self._telemetry, job, started, deadline, abandoned)
+            return self._attempts(prepared, started, deadline, abandoned)
+        return self._traced(self._telemetry, prepared, started, deadline, abandoned)
 
     async def _traced(
         self,
         telemetry: Telemetry,
-        job: PreparedSend,
+        prepared: PreparedSend,
         started: float,
         deadline: float,
         abandoned: Callable[[], bool],
     ) -> Outcome:
         outcome: Outcome | None = None
         try:
-            with telemetry.sending(job.settings.base_url, parent=job.trace) as operation:
-                outcome = await self._attempts(job, started, deadline, abandoned)
+            with telemetry.sending(prepared.settings.base_url, parent=prepared.trace) as operation:
+                outcome = await self._attempts(prepared, started, deadline, abandoned)
                 operation.ended(outcome)
         except Exception as error:
             if outcome is None:
@@ -177,20 +217,24 @@ class Sender:
         return outcome
 
     async def _attempts(
-        self, job: PreparedSend, started: float, deadline: float, abandoned: Callable[[], bool]
+        self,
+        prepared: PreparedSend,
+        started: float,
+        deadline: float,
+        abandoned: Callable[[], bool],
     ) -> Outcome:
-        settings = job.settings
+        settings = prepared.settings
         if abandoned():
-            return _called_back(job)
+            return _withdrawn(prepared)
         for attempt in itertools.count(1):
             left = deadline - now()
             if left <= 0:
-                return _late(job)
-            outcome = await self._exchange(job, left)
+                return Failed(message=prepared.message, error=_too_late(settings))
+            outcome = await self._exchange(prepared, left)
             if isinstance(outcome, Accepted):
                 return outcome
             if isinstance(outcome.error, Throttled):
-                self._limiter.slow_down(started=started, retry_after=_wish(outcome.error))
+                self._limiter.slow_down(started=started, retry_after=_retry_after(outcome.error))
             pause = pause_before_retry(
                 outcome.error,
                 attempt=attempt,
@@ -202,79 +246,37 @@ class Sender:
             await anyio.sleep(pause)
             if self.owner.closed or abandoned():
                 return outcome
-            turn = await _by(deadline, self._limiter.start_now, self._limiter.wait)
-            if turn is None or abandoned():
+            again = await _within(deadline, self._limiter.start_now, self._limiter.wait)
+            if again is None or abandoned():
                 return outcome
-            started = turn
+            started = again
         raise AssertionError  # pragma: no cover - the loop has no end
 
-    async def _exchange(self, job: PreparedSend, timeout: float) -> Outcome:
+    async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome
         try:
-            response = await self._transport.send(job.request, timeout=timeout)
+            response = await self._transport.send(prepared.request, timeout=timeout)
             outcome = responses.parse_response(
-                job.message,
-                to=job.resolved.to,
+                prepared.message,
+                to=prepared.resolved.to,
                 status=response.status,
-                headers=_about_pace(response.headers),
-                body=job.settings.api_key.hide_in(response.body),
+                headers=_pace_headers(response.headers),
+                body=prepared.settings.api_key.hide_in(response.body),
             )
         except SkycoreError as error:
-            outcome = Failed(message=job.message, error=error)
+            outcome = Failed(message=prepared.message, error=error)
         except BaseException:
             # Only the end of the event loop cancels an exchange.
-            log_outcome(job, _broken_off(job))
+            log_outcome(prepared, _broken_off(prepared))
             raise
-        log_outcome(job, outcome)
+        log_outcome(prepared, outcome)
         return outcome
 
 
-class DetachedSend:
-    """A message that is sent in a task which is not its caller's, and what came of it."""
-
-    def __init__(
-        self,
-        submit: Callable[[PreparedSend, float, float, Callable[[], bool]], Awaitable[Outcome]],
-        job: PreparedSend,
-        started: float,
-        deadline: float,
-    ) -> None:
-        self._submit = submit
-        self._job = job
-        self._started = started
-        self._deadline = deadline
-        self._abandoned = False
-        self._outcome: Outcome | None = None
-        self._error: Exception | None = None
-        self._done = anyio.Event()
-
-    async def run(self) -> None:
-        """Send it, and keep what came of it."""
-        try:
-            self._outcome = await self._submit(
-                self._job, self._started, self._deadline, lambda: self._abandoned
-            )
-        except Exception as error:  # noqa: BLE001 - it belongs to who waits for the outcome
-            self._error = error
-        finally:
-            self._done.set()
-
-    async def outcome(self) -> Outcome:
-        """Wait for what came of it; a caller who is cancelled here has left."""
-        try:
-            await self._done.wait()
-        except BaseException:
-            self._abandoned = True
-            raise
-        if self._outcome is not None:
-            return self._outcome
-        raise self._error or RuntimeError("the event loop ended before the exchange did")
-
-
-async def _by(
-    deadline: float, at_once: Callable[[], float | None], wait: Callable[[], Awaitable[float]]
+async def _within(
+    deadline: float, at_once: Callable[[], float | None], wait: Acquire
 ) -> float | None:
-    """Return a turn that comes now or can be waited for, or None where it is not there in time."""
+    """Return the start that is granted at once or by the deadline; None where none is."""
     if (started := at_once()) is not None:
         return started
     with anyio.move_on_after(deadline - now()):
@@ -282,27 +284,28 @@ async def _by(
     return None
 
 
-def _wish(error: Throttled) -> float | None:
-    wish = error.retry_after
-    return None if wish is None else min(wish, _LONGEST_WISH)
+def _retry_after(error: Throttled) -> float | None:
+    asked = error.retry_after
+    return None if asked is None else min(asked, _LONGEST_RETRY_AFTER)
 
 
-def _broken_off(job: PreparedSend) -> Failed:
+def _broken_off(prepared: PreparedSend) -> Failed:
     broken = OutcomeUnknown("the exchange was broken off")
-    return Failed(message=job.message, error=broken)
+    return Failed(message=prepared.message, error=broken)
 
 
-def _late(job: PreparedSend) -> Failed:
-    late = NotSent(f"its turn did not come within {job.settings.timeout:g} seconds")
-    return Failed(message=job.message, error=late)
+def _too_late(settings: Settings) -> NotSent:
+    return NotSent(f"its turn did not come within {settings.timeout:g} seconds")
 
 
-def _called_back(job: PreparedSend) -> Failed:
-    back = Failed(message=job.message, error=NotSent("its caller left before it was sent"))
-    log_outcome(job, back)
-    return back
+def _withdrawn(prepared: PreparedSend) -> Failed:
+    withdrawn = Failed(
+        message=prepared.message, error=NotSent("its caller left before it was sent")
+    )
+    log_outcome(prepared, withdrawn)
+    return withdrawn
 
 
-def _about_pace(headers: Mapping[str, str]) -> dict[str, str]:
+def _pace_headers(headers: Mapping[str, str]) -> dict[str, str]:
     # No other is read, and another may repeat the API key, as a Location does.
     return {name: headers[name] for name in ("date", "retry-after") if name in headers}

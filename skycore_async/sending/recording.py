@@ -44,7 +44,7 @@ class Recorder:
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
 
     def over(self, ledger: Ledger) -> Self:
-        """Return the same journal over another view of its ledger."""
+        """Return the same recorder over another view of its ledger."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._ledger = ledger

@@ -328,7 +328,7 @@ def test_there_is_no_view_over_a_ledger_for_a_client_without_one() -> None:
     """It would seem to keep what it sends, and not keep it."""
     client = SkycoreClient(api_key=KEY, from_="60856")
     with pytest.raises(ConfigurationError, match="ledger: there is nothing to view"):
-        client.over(MemoryLedger(), max_in_flight=1)
+        client._over(MemoryLedger(), max_in_flight=1)
 
 
 def test_a_client_can_be_made_outside_an_event_loop() -> None:

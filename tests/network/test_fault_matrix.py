@@ -211,7 +211,7 @@ async def test_a_message_refused_for_pace_goes_out_again_after_the_pause(
     with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
         clock = Clock(server)
         async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
-            client._sender._chance = lambda: 0.0
+            client._dispatcher._chance = lambda: 0.0
             assert type(await outcome(client)) is Accepted
         assert len(server.requests) == 2
     assert clock.slept == [(pause, 1)]
@@ -286,7 +286,7 @@ async def test_without_a_connection_attempts_are_no_requests(open_client: OpenCl
     """A connection that fails before the request costs an attempt, and the next one sends once."""
     with FaultServer((), (Secure(trusted=False),), (Secure(), *ANSWERED)) as server:
         async with open_client(server.secure_url, **DEFAULT_ATTEMPTS) as client:
-            client._sender._chance = lambda: 0.0
+            client._dispatcher._chance = lambda: 0.0
             await send(client)
         assert (server.connections, len(server.requests)) == (3, 1)
 
@@ -504,7 +504,7 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
     begun: list[Request] = []
     with FaultServer(ANSWERED) as server, place() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
-            road = client._sender._transport
+            road = client._dispatcher._transport
             over_road = road.send
 
             async def noted(request: Request, *, timeout: float) -> Response:
@@ -637,7 +637,7 @@ async def test_a_cancelled_exchange_costs_its_connection_and_no_other(
     """Where a scope is cancelled, the connection is closed, and its place is free again."""
     with standing(script) as (server, request):
         async with open_client(server.url, max_in_flight=1) as client:
-            transport = client._sender._transport
+            transport = client._dispatcher._transport
             async with anyio.create_task_group() as tasks:
 
                 async def exchange() -> None:
@@ -660,7 +660,7 @@ async def test_a_task_cancelled_by_asyncio_itself_costs_no_more(
     """`Task.cancel()` does what the cancelling of a scope does."""
     with standing(script) as (server, request):
         async with open_client(server.url, max_in_flight=1) as client:
-            transport = client._sender._transport
+            transport = client._dispatcher._transport
             task = asyncio.ensure_future(transport.send(request, timeout=60))
             await reaches(reached, server)
             task.cancel()

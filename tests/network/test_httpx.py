@@ -205,7 +205,7 @@ async def test_a_request_that_nobody_reads_is_in_doubt(open_client: OpenClient) 
         request = Request(method="POST", url=server.url, body=bytes(16_000_000))
         async with open_client(server.url) as client:
             with pytest.raises(OutcomeUnknown):
-                await client._sender._transport.send(request, timeout=SHORT)
+                await client._dispatcher._transport.send(request, timeout=SHORT)
         gc.collect()  # where trio finds what was left
 
 
@@ -298,7 +298,7 @@ async def has_read(server: FaultServer) -> None:
 @asynccontextmanager
 async def hanging(client: SkycoreClient, server: FaultServer) -> AsyncIterator[None]:
     """Hold a connection with an exchange that gets no answer."""
-    transport = client._sender._transport
+    transport = client._dispatcher._transport
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(post, transport, server.url, 60)
         await has_read(server)
@@ -379,7 +379,7 @@ async def test_closing_lets_an_exchange_end(open_client: OpenClient) -> None:
     bodies = []
     with FaultServer(SLOWLY_ANSWERED) as server:
         async with open_client(server.url) as client, anyio.create_task_group() as tasks:
-            transport = client._sender._transport
+            transport = client._dispatcher._transport
 
             async def exchange() -> None:
                 bodies.append((await post(transport, server.url)).body)

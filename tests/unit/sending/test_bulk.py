@@ -221,7 +221,7 @@ async def test_leaving_makes_no_further_attempts() -> None:
     skycore = SkycoreClient(
         api_key="a key", from_="60856", transport=transport, rate=OneTurnEach(), max_in_flight=4
     )
-    skycore._sender._chance = lambda: 0.0
+    skycore._dispatcher._chance = lambda: 0.0
     async with skycore, anyio.create_task_group() as group, skycore.send_many(messages(4)):
         await anyio.wait_all_tasks_blocked()
         group.start_soon(_release_when_left, turn)

@@ -27,7 +27,7 @@ from skycore_async import (
 )
 from skycore_async.limits.local import RateLimiter
 from skycore_async.runtime.secret import Secret
-from skycore_async.sending.dispatcher import Sender
+from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.settings import Settings
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 
@@ -75,7 +75,7 @@ def answers(*given: Answer) -> Callable[[str], Answer]:
 async def send(
     transport: StubTransport, limiter: FreeLimiter | None = None, settings: Settings = SETTINGS
 ) -> Outcome:
-    sender = Sender(transport, limiter or FreeLimiter(), chance=lambda: 0.0)
+    sender = Dispatcher(transport, limiter or FreeLimiter(), chance=lambda: 0.0)
     outcome = await sender.send(MESSAGE, settings)
     await sender.owner.close()
     return outcome
@@ -133,7 +133,7 @@ async def test_each_attempt_takes_a_turn_and_throttling_is_passed_on() -> None:
 async def test_no_attempt_begins_beyond_the_timeout() -> None:
     """A pause that would outlast the timeout ends the message instead."""
     transport = StubTransport(lambda _to: NotSent("no connection"))
-    sender = Sender(transport, FreeLimiter(), chance=lambda: 1000.0)
+    sender = Dispatcher(transport, FreeLimiter(), chance=lambda: 1000.0)
     outcome = await sender.send(MESSAGE, SETTINGS)
     await sender.owner.close()
     assert isinstance(outcome, Failed)
@@ -266,7 +266,7 @@ async def test_no_turn_is_used_for_a_caller_who_left() -> None:
             return 2.0
 
     transport = StubTransport(lambda _to: NotSent("no connection"))
-    sender = Sender(transport, Later(), chance=lambda: 0.0)
+    sender = Dispatcher(transport, Later(), chance=lambda: 0.0)
     async with anyio.create_task_group() as group:
         group.start_soon(sender.send, MESSAGE, SETTINGS)
         await anyio.wait_all_tasks_blocked()
@@ -296,7 +296,7 @@ async def test_closing_waits_for_what_is_in_flight() -> None:
 async def test_closing_ends_the_attempts() -> None:
     """A message between two attempts ends with its last failure when the client closes."""
     transport = StubTransport(lambda _to: NotSent("no connection"))
-    sender = Sender(transport, FreeLimiter(), chance=lambda: 0.2)
+    sender = Dispatcher(transport, FreeLimiter(), chance=lambda: 0.2)
     outcomes: list[Outcome] = []
 
     async def run() -> None:
@@ -318,7 +318,7 @@ async def test_an_accident_in_the_transport_is_the_callers_to_see() -> None:
     def accident(_to: str) -> Answer:
         raise ZeroDivisionError
 
-    sender = Sender(StubTransport(accident), FreeLimiter())
+    sender = Dispatcher(StubTransport(accident), FreeLimiter())
     with pytest.raises(ZeroDivisionError):
         await sender.send(MESSAGE, SETTINGS)
     await sender.owner.close()
@@ -345,7 +345,7 @@ async def main():
     client = SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())
     await client.send_sms(to="15551234888", text="Hello")
     if {held}:
-        client._sender._transport.held = anyio.Event()
+        client._dispatcher._transport.held = anyio.Event()
         with anyio.move_on_after(0.05):
             await client.send_sms(to="15551234888", text="Hello")
 
@@ -383,7 +383,7 @@ async def test_a_client_that_is_forgotten_open_says_so() -> None:
     """A client that has sent and was never closed warns when it goes."""
     clients = [SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())]
     await clients[0].send_sms(to="15551234888", text="Hello")
-    owner = clients[0]._sender.owner
+    owner = clients[0]._dispatcher.owner
     with pytest.warns(ResourceWarning, match="was never closed"):
         clients.clear()
     await owner.close()
@@ -402,7 +402,7 @@ async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> No
     """A caller who is cancelled before there is a place for the message has sent nothing."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    sender = Sender(transport, FreeLimiter(), places=1)
+    sender = Dispatcher(transport, FreeLimiter(), places=1)
     async with anyio.create_task_group() as group:
         group.start_soon(sender.send, MESSAGE, SETTINGS)
         await anyio.wait_all_tasks_blocked()
@@ -421,7 +421,7 @@ async def test_a_message_that_waits_while_the_client_is_closed_is_not_sent() -> 
     """Closing waits for what is in flight, and nobody who waits for a place begins after it."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    sender = Sender(transport, FreeLimiter(), places=1)
+    sender = Dispatcher(transport, FreeLimiter(), places=1)
     refused: list[str] = []
 
     async def late() -> None:

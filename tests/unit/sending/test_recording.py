@@ -158,7 +158,7 @@ async def test_what_is_not_sent_may_start_again_and_nothing_else(
         (first,) = await failures(client)
         assert await states(ledger) == {"order-17": state}
         transport.answer = accepted
-        client._sender._limiter._paused_until = 0.0  # type: ignore[attr-defined]
+        client._dispatcher._limiter._paused_until = 0.0  # type: ignore[attr-defined]
         if again:
             await client.send_sms(**KEYED)
         else:

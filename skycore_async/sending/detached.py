@@ -1,0 +1,59 @@
+"""A message that is sent in a task of the client's, so that no caller can break it off.
+
+Rules:
+
+* The caller waits for the outcome, and may be cancelled there: the sending learns that
+  its caller has left, and goes on or not as it decides.
+* What the sending raises is raised to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from ..messages import Outcome
+from .prepare import PreparedSend
+
+
+class DetachedSend:
+    """A message that is sent in a task which is not its caller's, and what came of it."""
+
+    def __init__(
+        self,
+        submit: Callable[[PreparedSend, float, float, Callable[[], bool]], Awaitable[Outcome]],
+        prepared: PreparedSend,
+        started: float,
+        deadline: float,
+    ) -> None:
+        self._submit = submit
+        self._job = prepared
+        self._started = started
+        self._deadline = deadline
+        self._abandoned = False
+        self._outcome: Outcome | None = None
+        self._error: Exception | None = None
+        self._done = anyio.Event()
+
+    async def run(self) -> None:
+        """Send it, and keep what came of it."""
+        try:
+            self._outcome = await self._submit(
+                self._job, self._started, self._deadline, lambda: self._abandoned
+            )
+        except Exception as error:  # noqa: BLE001 - it belongs to who waits for the outcome
+            self._error = error
+        finally:
+            self._done.set()
+
+    async def outcome(self) -> Outcome:
+        """Wait for what came of it; a caller who is cancelled here has left."""
+        try:
+            await self._done.wait()
+        except BaseException:
+            self._abandoned = True
+            raise
+        if self._outcome is not None:
+            return self._outcome
+        raise self._error or RuntimeError("the event loop ended before the exchange did")
