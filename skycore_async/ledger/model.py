@@ -1,4 +1,4 @@
-"""What a ledger is, and what it decides.  No I/O, no storage.
+"""What a ledger is, and the values that it keeps.  No I/O, no storage.
 
 A ledger knows each message by its key and each submission by its tracking id.
 
@@ -11,9 +11,9 @@ A ledger knows each message by its key and each submission by its tracking id.
 Rules:
 
 * The intent is durable before the first byte may leave, the outcome after.
-* Only what was never begun or is proven not sent is begun; what is in doubt
-  is begun again on the caller's word alone.
-* A rejection of the whole account says nothing of the message: it was not sent.
+* What is decided of these values is in `rules`, `settlement` and `opt_outs`.
+* A field of `MessageRecord` or `StoredNotification` is a column of the tables,
+  under the name that it has here or that its metadata gives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from ..codes import FailureReason
+from ..codes import DeliveryState, FailureReason
+from ..messages import SMS
 from ..notifications import Notification
 
 
@@ -53,13 +54,18 @@ ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # a doubt 
 
 @attrs.frozen(kw_only=True)
 class SendIntent:
-    """A message that is about to be submitted; `started_at` is in seconds since 1970."""
+    """A message that is about to be submitted; `started_at` is in seconds since 1970.
+
+    `content` is the digest by which other content under the same key is told, and
+    `message` what it was made of: rows of the first version have another digest of it.
+    """
 
     key: str
     content: bytes
     to: str
     from_: str | None
     started_at: float
+    message: SMS | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +78,60 @@ class Submission:
     info: str | None = None
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
+
+
+def _column(name: str, **settings: Any) -> Any:
+    return attrs.field(metadata={"column": name}, **settings)
+
+
+@attrs.frozen(kw_only=True)
+class MessageRecord:
+    """A message as a ledger keeps it: one row of the table `messages`.
+
+    Times are in seconds since 1970.  `doubted` is set while it is sent again after
+    it was in doubt.  `raw` is the API's answer as JSON, see `rules.answer_as_text`.
+    `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
+    """
+
+    id: int
+    key: str
+    content: bytes
+    to: str = _column("recipient")
+    from_: str | None = _column("sender")
+    state: MessageState
+    started_at: float
+    ended_at: float | None = None
+    tracking_id: str | None = None
+    code: str | None = None
+    info: str | None = None
+    http_status: int | None = None
+    raw: str | None = attrs.field(default=None, repr=False)
+    reason: FailureReason | None = None
+    settled_by: str | None = None
+    doubted: bool = False
+    session: int | None = None
+    attempt: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StoredNotification:
+    """A notification as a ledger keeps it: one row of the table `events`.
+
+    `identity` tells it from every other, `at` is its place in time (seconds
+    since 1970, a time without an offset taken as UTC; None where it has none),
+    and `happened` the time by which it may settle a doubt: its own where that
+    is certain, else the one at which it was received.
+    """
+
+    identity: bytes
+    tracking_id: str | None
+    to: str | None = _column("recipient")
+    from_: str | None = _column("sender")
+    at: float | None
+    happened: float
+    state: DeliveryState | None
+    reason: FailureReason | None
+    raw: str = attrs.field(repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -17,6 +17,7 @@ _STOP: Final = frozenset(
     {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"}
     | {"REVOKE", "OPTOUT", "OPT OUT", "OPT-OUT"}
 )
+_BLOCKED: Final = "E114"  # the recipient is on the block list
 _START: Final = frozenset({"START", "UNSTOP"})
 # Phones make quotes curly by themselves.
 _AROUND: Final = " \t\r\n\u00a0.,!\"'\u201c\u201d\u2018\u2019"
@@ -49,3 +50,8 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
     at = received if time is None or time.tzinfo is None else time.timestamp()
     # A time that is yet to come would have the last word until then, whatever is said meanwhile.
     return OptOut(number=known, out=out, at=min(at, received))
+
+
+def opt_out_told_by(code: str | None, *, number: str, at: float) -> OptOut | None:
+    """Return what the API's refusal of a message says of its number, if anything."""
+    return OptOut(number=number, out=True, at=at) if code == _BLOCKED else None

@@ -1,16 +1,25 @@
 """What a ledger decides of sending.  No I/O, no storage.
 
+Strategy: each function takes the record of a message, as a store has read it, and
+what happened, and returns the record as it is from now on.  A store reads, asks here,
+and writes.
+
 Rules:
 
 * Only what was never begun or is proven not sent is begun; what is in doubt
   is begun again on the caller's word alone.
+* That a second attempt was not accepted says nothing of the first: what was in
+  doubt when it was sent again is in doubt still, unless the second was accepted.
 * A rejection of the whole account says nothing of the message: it was not sent.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from hashlib import blake2b
 from operator import attrgetter
+<<<<<<< HEAD
 from types import MappingProxyType
 from typing import Final
 
@@ -18,11 +27,22 @@ import attrs
 
 from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, Rejected
+=======
+from typing import Any, Final
+
+import attrs
+
+from ..codes import Scope
+from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected, Throttled
+>>>>>>> 01213ff (Decide what a ledger means once, over records, and give commands types)
 from ..messages import SMS, Accepted, Failed, Outcome
-from .model import ENDED_MEANWHILE, MessageState, SendIntent, Submission
+from .commands import Attempt, Begin, Finish, UnderWay
+from .model import ENDED_MEANWHILE, MessageRecord, MessageState, SendIntent, Submission
 
 _S: Final = MessageState
+_OPTED_OUT: Final = "the number has opted out"
 
+<<<<<<< HEAD
 # What is kept of a message, by what its outcome says of it.
 STATES: Final = MappingProxyType(
     {
@@ -37,27 +57,150 @@ STATES: Final = MappingProxyType(
 )
 STARTABLE: Final = frozenset({_S.NOT_SENT})
 _content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if field.name != "key"))
+=======
+
+# Before it is sent.
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(SMS) if field.name != "key")
+_values: Final = attrgetter(*_FIELDS)
+_SIZE: Final = 16  # bytes
+_VERSION: Final = b"\x02"  # in front of a digest; those of version 1 have nothing there
+>>>>>>> 01213ff (Decide what a ledger means once, over records, and give commands types)
 
 
 def content_of(resolved: SMS) -> bytes:
-    """Return the digest by which the same key with other content is told."""
-    return blake2b(repr(_content(resolved)).encode(), digest_size=16).digest()
+    """Return the digest by which the same key with other content is told.
 
-
-def known_or_conflict(
-    intent: SendIntent, content: bytes, submission: Submission, *, resend_in_doubt: bool
-) -> Submission | None:
-    """Return what came of a message before; None where it may be begun.
-
-    Raises KeyConflict where its recorded `content` is other than that of the intent.
+    It is of the bytes of the fields that were given, and so the same in every
+    version of Python, and where SMS gets a field that is not given.
     """
-    if content != intent.content:
+    digest = blake2b(digest_size=_SIZE)
+    for name, value in zip(_FIELDS, _values(resolved), strict=True):
+        if value is not None:
+            written = value.encode()
+            digest.update(f"{name}={len(written)}:".encode() + written)
+    return _VERSION + digest.digest()
+
+
+def _is_the_same(content: bytes, intent: SendIntent) -> bool:
+    if len(content) == _SIZE and intent.message is not None:
+        # Of a row of version 1, which took the digest of the fields as Python shows them.
+        shown = repr(_values(intent.message)).encode()
+        return content == blake2b(shown, digest_size=_SIZE).digest()
+    return content == intent.content
+
+
+def look_up(
+    record: MessageRecord, intent: SendIntent, *, resend_in_doubt: bool
+) -> Submission | None:
+    """Return what came of a message; None where it may be begun.
+
+    Raises KeyConflict where its content is other than that of the intent.
+    """
+    if not _is_the_same(record.content, intent):
         raise KeyConflict(intent.key)
-    if submission.state in STARTABLE:
+    if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and resend_in_doubt):
         return None
-    if submission.state is _S.IN_DOUBT and resend_in_doubt:
+    return submission_in(record)
+
+
+def begin(
+    record: MessageRecord | None, command: Begin, *, is_opted_out: bool
+) -> MessageRecord | Submission | None:
+    """Return the record of a message that is begun again, or what came of it before.
+
+    None where this very attempt has begun it.  `record` is None where the message is
+    new and was refused.  Raises UnderWay, KeyConflict and RecipientOptedOut.
+    """
+    if record is None:
+        raise RecipientOptedOut(_OPTED_OUT)
+    if _is_by(record, command.attempt) and command.attempt is not None:
         return None
-    return submission
+    known = look_up(record, command.intent, resend_in_doubt=command.resend_in_doubt)
+    if known is not None and known.state is _S.SENDING:
+        raise UnderWay
+    if known is not None:
+        return known
+    if is_opted_out and not command.ignore_opt_out:
+        raise RecipientOptedOut(_OPTED_OUT)
+    attempt = command.attempt
+    return attrs.evolve(
+        record,
+        doubted=record.state is _S.IN_DOUBT,
+        state=_S.SENDING,
+        started_at=command.intent.started_at,
+        ended_at=None,
+        code=None,
+        info=None,
+        http_status=None,
+        session=None if attempt is None else attempt.session,
+        attempt=None if attempt is None else attempt.number,
+    )
+
+
+def _is_by(record: MessageRecord, attempt: Attempt | None) -> bool:
+    if attempt is None:
+        return record.attempt is None
+    return (record.session, record.attempt) == (attempt.session, attempt.number)
+
+
+# After it was sent.
+
+
+def finish(record: MessageRecord, command: Finish, *, ended_at: float) -> MessageRecord | None:
+    """Return the record of a message whose attempt has ended; None where another one counts."""
+    if not _is_by(record, command.attempt):
+        return None
+    # An attempt that is known by its number may have been taken for dead meanwhile.
+    is_known = command.attempt is not None and record.state is _S.IN_DOUBT
+    if record.state is not _S.SENDING and not is_known:
+        return None
+    submission = command.submission
+    is_in_doubt = record.doubted and submission.state is not _S.ACCEPTED
+    return attrs.evolve(
+        record,
+        state=_S.IN_DOUBT if is_in_doubt else submission.state,
+        ended_at=ended_at,
+        tracking_id=submission.tracking_id,
+        code=submission.code,
+        info=submission.info,
+        http_status=submission.http_status,
+        raw=answer_as_text(submission),
+    )
+
+
+def submission_in(record: MessageRecord) -> Submission:
+    """Return what came of submitting a message, as its record has it."""
+    return Submission(
+        state=record.state,
+        tracking_id=record.tracking_id,
+        code=record.code,
+        info=record.info,
+        http_status=record.http_status,
+        raw=None if record.raw is None else _answer(json.loads(record.raw), record.tracking_id),
+    )
+
+
+def answer_as_text(submission: Submission) -> str | None:
+    """Return the API's answer as JSON; of the usual one, which can be made again, its number."""
+    raw = submission.raw
+    if raw is None:
+        return None
+    to = raw.get("TO")
+    if isinstance(to, str) and to.isdecimal() and raw == _usual(submission.tracking_id, to):
+        return f'"{to}"'
+    return json.dumps(raw)
+
+
+def _answer(raw: Any, tracking_id: str | None) -> Mapping[str, Any]:
+    return _usual(tracking_id, raw) if isinstance(raw, str) else dict(raw)
+
+
+def _usual(tracking_id: str | None, to: str) -> dict[str, Any]:
+    return {"STATUS": "Success", "TRACKINGID": tracking_id, "TO": to}
+
+
+# Outcomes, as they are kept and made again.
 
 
 def submission_of(outcome: Outcome) -> Submission:

@@ -22,35 +22,15 @@ import attrs
 
 from ..codes import DeliveryState, FailureReason
 from ..notifications import DeliveryReceipt, Notification, SentNotification
+from ..postbacks import notification
 from ..protocol.numbers import digits
-from .model import MessageState
+from .model import Delivery, MessageRecord, MessageState, StoredNotification
 
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
 CLOCKS_APART: Final = 300.0  # seconds by which the provider's clock may be behind ours
 
 
-@attrs.frozen(kw_only=True)
-class StoredNotification:
-    """A notification as it is kept.
-
-    `identity` tells it from every other, `at` is its place in time (seconds
-    since 1970, a time without an offset taken as UTC; None where it has none),
-    and `happened` the time by which it may settle a doubt: its own where that
-    is certain, else the one at which it was received.
-    """
-
-    identity: bytes
-    tracking_id: str | None
-    to: str | None
-    from_: str | None
-    at: float | None
-    happened: float
-    state: DeliveryState | None
-    reason: FailureReason | None
-    raw: str = attrs.field(repr=False)
-
-
-def event_of(notification: Notification, *, received: float) -> StoredNotification:
+def stored(notification: Notification, *, received: float) -> StoredNotification:
     """Make what is kept of a notification; `received` is in seconds since 1970."""
     tracking_id, to, from_ = None, None, None
     if isinstance(notification, SentNotification | DeliveryReceipt):
@@ -116,29 +96,47 @@ _FINAL: Final[dict[DeliveryState | None, MessageState]] = {
 
 
 def derive_state(
-    events: Iterable[StoredNotification],
+    notifications: Iterable[StoredNotification],
 ) -> tuple[MessageState, FailureReason | None]:
     """Return how far an accepted message got, by all its notifications."""
     state = MessageState.ACCEPTED
-    for event in in_order(events):
-        if event.state in _FINAL:
-            return _FINAL[event.state], event.reason
-        if event.state is DeliveryState.SENT:
+    for each in in_order(notifications):
+        if each.state in _FINAL:
+            return _FINAL[each.state], each.reason
+        if each.state is DeliveryState.SENT:
             state = MessageState.SENT
     return state, None
 
 
+def derive(record: MessageRecord, notifications: Iterable[StoredNotification]) -> MessageRecord:
+    """Return the record of a message, brought up to its notifications."""
+    state, reason = derive_state(notifications)
+    return attrs.evolve(record, state=state, reason=reason)
+
+
+def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotification]) -> Delivery:
+    """Make what users see of a message and its notifications."""
+    return Delivery(
+        key=record.key,
+        tracking_id=record.tracking_id,
+        to=record.to,
+        from_=record.from_,
+        state=record.state,
+        reason=record.reason,
+        events=tuple(map(rebuilt, in_order(notifications))),
+        settled_by=record.settled_by,
+        began=datetime.fromtimestamp(record.started_at, UTC),
+        code=record.code,
+        info=record.info,
+    )
+
+
+def rebuilt(stored: StoredNotification) -> Notification:
+    """Make a notification again of what is kept of it."""
+    return notification(json.loads(stored.raw))
+
+
 # What settles a doubt.
-
-
-@attrs.frozen(kw_only=True)
-class Doubt:
-    """A message whose tracking id is not known, or not yet where it is `under_way`."""
-
-    id: int
-    from_: str | None
-    began: float
-    under_way: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -149,21 +147,32 @@ class UnmatchedSubmission:
     events: Sequence[StoredNotification]
 
 
+def unmatched_in(notifications: Iterable[StoredNotification]) -> list[UnmatchedSubmission]:
+    """Group notifications, each of which has a tracking id, by their submissions."""
+    grouped: dict[str, list[StoredNotification]] = {}
+    for each in notifications:
+        grouped.setdefault(str(each.tracking_id), []).append(each)
+    return [UnmatchedSubmission(tracking_id=id_, events=of) for id_, of in grouped.items()]
+
+
 def match_doubts(
-    doubts: Sequence[Doubt], strays: Sequence[UnmatchedSubmission], *, within: float
+    undecided: Sequence[MessageRecord],
+    unmatched: Sequence[UnmatchedSubmission],
+    *,
+    within: float,
 ) -> list[tuple[int, str]]:
     """Match messages and submissions to one number that can only mean each other.
 
-    Gives pairs of a message's id and a tracking id.  A message that is still
+    Returns pairs of a message's id and a tracking id.  A message that is still
     under way is never settled, and its being possible leaves others in doubt.
     """
     fits = {
-        (doubt.id, stray.tracking_id)
-        for doubt in doubts
-        for stray in strays
-        if _fits(doubt, stray, within)
+        (record.id, submission.tracking_id)
+        for record in undecided
+        for submission in unmatched
+        if _fits(record, submission, within)
     }
-    under_way = {doubt.id for doubt in doubts if doubt.under_way}
+    under_way = {record.id for record in undecided if record.state is MessageState.SENDING}
     return [pair for pair in sorted(fits) if pair[0] not in under_way and _is_alone(pair, fits)]
 
 
@@ -171,7 +180,19 @@ def _is_alone(pair: tuple[int, str], fits: set[tuple[int, str]]) -> bool:
     return all(pair == other or not set(pair) & set(other) for other in fits)
 
 
-def _fits(doubt: Doubt, stray: UnmatchedSubmission, within: float) -> bool:
-    senders = {doubt.from_, *(event.from_ for event in stray.events)} - {None}
-    submitted = min(event.happened for event in stray.events)
-    return len(senders) <= 1 and -CLOCKS_APART <= submitted - doubt.began <= within
+def _fits(record: MessageRecord, submission: UnmatchedSubmission, within: float) -> bool:
+    senders = {record.from_, *(event.from_ for event in submission.events)} - {None}
+    submitted = min(event.happened for event in submission.events)
+    return len(senders) <= 1 and -CLOCKS_APART <= submitted - record.started_at <= within
+
+
+def settle(record: MessageRecord, tracking_id: str) -> MessageRecord:
+    """Return the record of a message in doubt of which a postback told that it was sent."""
+    return attrs.evolve(
+        record,
+        tracking_id=tracking_id,
+        settled_by="postback",
+        code=None,
+        info=None,
+        http_status=None,
+    )

@@ -18,7 +18,7 @@ from .output import leave
 
 if TYPE_CHECKING:
     from ...campaigns.progress import CampaignProgress
-    from ...ledger.commands import BaseLedger
+    from ...ledger.base import BaseLedger
     from ...ledger.postgres.ledger import PostgresLedger
     from ...ledger.sqlite.ledger import SQLiteLedger
 

@@ -1,0 +1,201 @@
+"""What all ledgers share: the calls of `Ledger`, each of them a command.
+
+Strategy: a subclass says how a command is run: `MemoryLedger` at once, `SQLiteLedger`
+in a thread and many in one transaction, `PostgresLedger` many in one statement.  Who
+waits, for a key that is under way or for a postback, waits for an event that is set
+when a command has changed what it waits for.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+
+from ..notifications import Notification
+from ..protocol import numbers
+from .commands import (
+    Begin,
+    Finish,
+    GetDelivery,
+    IsOptedOut,
+    LedgerCommand,
+    ListDeliveries,
+    ListUnplaced,
+    Lookup,
+    LookupMany,
+    Record,
+    SetOptOut,
+    Summarize,
+    UnderWay,
+)
+from .model import Delivery, MessageState, SendIntent, Submission, Summary
+from .waiters import Waiters
+
+T = TypeVar("T")
+
+
+class BaseLedger(ABC):
+    """What all ledgers share; see `Ledger` for what each call does."""
+
+    def __init__(self, waiters: Waiters | None = None) -> None:
+        self._waiters = waiters or Waiters()
+
+    @abstractmethod
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Run a command, and return when it is as durable as this ledger makes it."""
+
+    async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
+        """Open what it is kept in; again does nothing."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close what it is kept in."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # Sending.
+
+    async def lookup(
+        self, intent: SendIntent, *, resend_in_doubt: bool = False
+    ) -> Submission | None:
+        """Return what came of a message before; None where it may be begun or is under way."""
+        return await self.run(Lookup(intent=intent, resend_in_doubt=resend_in_doubt))
+
+    async def lookup_many(
+        self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
+    ) -> dict[str, Submission]:
+        """Return what came of many messages before, by their keys, at once.
+
+        Those that may be begun, are under way or have other content are not in it:
+        each of them is for `lookup` or `begin` to judge.
+        """
+        return await self.run(LookupMany(intents=tuple(intents), resend_in_doubt=resend_in_doubt))
+
+    async def begin(
+        self,
+        intent: SendIntent,
+        *,
+        resend_in_doubt: bool = False,
+        ignore_opt_out: bool = False,
+        timeout: float = math.inf,
+    ) -> Submission | None:
+        """Make an intent durable, and return None; or return what came of it before."""
+        try:
+            # Nearly no key is under way: an event to wait for would be made for nothing.
+            return await self.run(
+                Begin(
+                    intent=intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
+                )
+            )
+        except UnderWay:
+            pass  # and what is raised from here on has nothing to do with it
+        with anyio.fail_after(timeout):
+            return await self._begin_later(Begin(intent=intent, ignore_opt_out=ignore_opt_out))
+
+    async def _begin_later(self, command: Begin) -> Submission | None:
+        """Begin a message once its key is not under way any more, or return what came of it.
+
+        The leave to send again was for an earlier doubt, not for what comes of this.
+        """
+        while True:
+            with self._waiters.wait(command.intent.key) as changed:
+                try:
+                    return await self.run(command)
+                except UnderWay:
+                    await self._wait(changed)
+
+    async def _wait(self, changed: anyio.Event) -> None:
+        """Wait until there may be a change."""
+        await changed.wait()
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        """Make durable what came of a message that was begun."""
+        await self.run(Finish(key=key, submission=submission))
+
+    # Postbacks.
+
+    async def record(self, *notifications: Notification) -> None:
+        """Take notifications in, all or none of them; one that came before changes nothing."""
+        await self.run(Record(notifications=notifications))
+
+    async def delivery(
+        self, tracking_id: str | None = None, *, key: str | None = None
+    ) -> Delivery | None:
+        """Return what is known of a message, by its tracking id or its key."""
+        _one_name(tracking_id, key)
+        return await self.run(GetDelivery(tracking_id=tracking_id, key=key))
+
+    async def wait_for(
+        self, tracking_id: str | None = None, *, key: str | None = None, timeout: float
+    ) -> Delivery:
+        """Wait until a message is delivered or failed, `timeout` seconds at most.
+
+        Raises TimeoutError where it is neither by then.
+        """
+        name = _one_name(tracking_id, key)
+        with anyio.fail_after(timeout):
+            while True:
+                with self._waiters.wait(name) as changed:
+                    delivery = await self.delivery(tracking_id, key=key)
+                    if delivery is not None and delivery.state.is_final:
+                        return delivery
+                    await self._wait(changed)
+
+    # Looking.
+
+    async def summary(self) -> Summary:
+        """Count what there is."""
+        return await self.run(Summarize())
+
+    async def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
+        """Yield every message in that state, or every message, in the order of their intents."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.run(ListDeliveries(state=state, after=after))
+            for delivery in page.rows:
+                yield delivery
+            after = page.last
+
+    async def unplaced(self) -> AsyncIterator[Notification]:
+        """Yield the notifications for messages that this ledger does not know."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.run(ListUnplaced(after=after))
+            for notification in page.rows:
+                yield notification
+            after = page.last
+
+    # Opting out.
+
+    async def opt_out(self, number: str) -> None:
+        """Mark a number as one that may not be sent to."""
+        await self.run(SetOptOut(number=numbers.number(number), out=True))
+
+    async def opt_in(self, number: str) -> None:
+        """Unmark a number."""
+        await self.run(SetOptOut(number=numbers.number(number), out=False))
+
+    async def is_opted_out(self, number: str) -> bool:
+        """Return whether a number may not be sent to."""
+        return await self.run(IsOptedOut(number=numbers.number(number)))
+
+
+def _one_name(tracking_id: str | None, key: str | None) -> str:
+    if (tracking_id is None) == (key is None):
+        raise TypeError("give a tracking id or a key, and not both")
+    return tracking_id or key or ""

@@ -1,0 +1,121 @@
+"""What the tables of a ledger can be told, whatever database they are in.
+
+Strategy: a store reads and writes sets of rows, each set in a statement or two, within
+the transaction that whoever holds its connection has begun.  It decides nothing: what
+the rows mean is decided in `rules`, `settlement` and `opt_outs`, which `execution` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from .commands import Begin, Finish
+from .model import MessageRecord, MessageState, StoredNotification
+from .opt_outs import OptOut
+from .reader import LedgerReader
+from .settlement import UnmatchedSubmission
+
+
+@attrs.frozen(kw_only=True)
+class FinishedMessage:
+    """A message whose outcome was just written.
+
+    `has_notifications` is set where some came for its tracking id before, and
+    `has_unmatched` where some for its number have no message yet.
+    """
+
+    id: int
+    key: str
+    to: str
+    state: MessageState
+    has_notifications: bool
+    has_unmatched: bool
+
+
+class LedgerStore(LedgerReader, Protocol):
+    """What the tables can be asked and told; what is read to be changed is locked first."""
+
+    # Messages.
+
+    def insert_new(self, begins: Sequence[Begin]) -> set[str]:
+        """Insert those that are new, and return their keys.
+
+        A number that has opted out is left out, unless the command ignores that.
+        """
+        ...
+
+    def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
+        """Return the messages that are there, by their keys, locked."""
+        ...
+
+    def update(self, records: Sequence[MessageRecord]) -> None:
+        """Write these records in place of those with their ids."""
+        ...
+
+    def finish_usual(
+        self, finishes: Sequence[Finish], *, ended_at: float
+    ) -> Sequence[FinishedMessage]:
+        """Write the outcomes of attempts that are under way and were never in doubt.
+
+        For these there is nothing to decide.  The others are not among what is returned.
+        """
+        ...
+
+    def submit(self, records: Sequence[MessageRecord]) -> Sequence[FinishedMessage]:
+        """Write the submissions of messages whose outcome was just decided."""
+        ...
+
+    # Notifications, and the submissions that they are of.
+
+    def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
+        """Insert those that are new, and return their identities."""
+        ...
+
+    def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
+        """Return the ids of messages by their tracking ids, which are noted where they are new.
+
+        `recipients` has for each tracking id the number that it is about.
+        """
+        ...
+
+    def messages_by_id(self, ids: Collection[int]) -> list[MessageRecord]:
+        """Return messages by their ids."""
+        ...
+
+    def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
+        """Return the notifications of messages, by the messages' ids."""
+        ...
+
+    # Doubt.
+
+    def undecided(self, recipient: str) -> list[MessageRecord]:
+        """Return the messages to a number that are under way or in doubt, locked."""
+        ...
+
+    def unmatched(self, recipient: str) -> list[UnmatchedSubmission]:
+        """Return the submissions to a number that have no message."""
+        ...
+
+    def match(self, pairs: Mapping[str, int]) -> None:
+        """Write that these tracking ids are those of these messages."""
+        ...
+
+    def interrupt(self) -> Sequence[tuple[str, str]]:
+        """Write `in_doubt` for what is under way and nobody alive is sending.
+
+        Returns the keys and numbers of these.
+        """
+        ...
+
+    def unsettled_numbers(self) -> set[str]:
+        """Return the numbers that have undecided messages and unmatched submissions."""
+        ...
+
+    # Opting out.
+
+    def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Write these, each where nothing later is known of its number."""
+        ...

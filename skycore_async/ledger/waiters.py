@@ -1,0 +1,46 @@
+"""Who waits for a change of a key or a tracking id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import anyio
+
+
+class Waiters:
+    """Events that are set when what they wait for has changed, by its name."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, list[anyio.Event]] = {}
+
+    def wait(self, name: str) -> _Wait:
+        """Return a context manager whose event is set when `name` changes while it is open."""
+        return _Wait(self._events, name)
+
+    def notify(self, names: Iterable[str]) -> None:
+        """Wake who waits for one of these names."""
+        if self._events:
+            for name in names:
+                for event in self._events.get(name, ()):
+                    event.set()
+
+    def close(self) -> None:
+        """Wake everyone: the ledger is closed, and their next call says so."""
+        self.notify(tuple(self._events))
+
+
+class _Wait:
+    def __init__(self, events: dict[str, list[anyio.Event]], name: str) -> None:
+        self._events = events
+        self._name = name
+        self._event = anyio.Event()
+
+    def __enter__(self) -> anyio.Event:
+        self._events.setdefault(self._name, []).append(self._event)
+        return self._event
+
+    def __exit__(self, *_error: object) -> None:
+        waiting = self._events[self._name]
+        waiting.remove(self._event)
+        if not waiting:
+            del self._events[self._name]
