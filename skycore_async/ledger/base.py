@@ -31,9 +31,9 @@ from .commands import (
     Record,
     SetOptOut,
     Summarize,
-    UnderWay,
 )
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
+from .rules import UnderWay
 from .waiters import Waiters
 
 T = TypeVar("T")

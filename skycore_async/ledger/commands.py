@@ -8,24 +8,23 @@ A `Query` changes nothing, and is answered by the store alone.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final, Generic, TypeVar
+from contextlib import suppress
+from typing import Final, Generic, TypeVar, cast
 
 import attrs
 
-from ..errors import LedgerError, SkycoreError
+from ..errors import KeyConflict, LedgerError, SkycoreError
 from ..notifications import Notification
-from .model import Delivery, MessageState, SendIntent, Submission, Summary
+from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
 from .reader import LedgerReader, Page
+from .rules import UnderWay, known
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 WITHDRAWN: Final = Submission(
     state=MessageState.NOT_SENT, info="its sending was cancelled before it began"
 )
-
-
-class UnderWay(Exception):
-    """The key is being sent: no error, but one must wait."""
 
 
 class Postponed(LedgerError):
@@ -39,14 +38,6 @@ class LedgerCommand(Generic[T_co]):
 
 
 # Sending.
-
-
-@attrs.frozen(kw_only=True)
-class Attempt:
-    """By what an attempt is known in PostgreSQL: the session that makes it, and its number there."""
-
-    session: int
-    number: int
 
 
 @attrs.frozen(kw_only=True)
@@ -79,25 +70,6 @@ class Finish(LedgerCommand[None]):
     submission: Submission
     attempt: Attempt | None = None
     fence: Fence | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Lookup(LedgerCommand[Submission | None]):
-    """Return what came of a message; None where it may be begun or is under way.
-
-    Raises KeyConflict where the key has other content.
-    """
-
-    intent: SendIntent
-    resend_in_doubt: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class LookupMany(LedgerCommand[dict[str, Submission]]):
-    """Return what came of many messages, by their keys; no conflict is raised."""
-
-    intents: tuple[SendIntent, ...]
-    resend_in_doubt: bool = False
 
 
 # Postbacks and opting out.
@@ -134,6 +106,41 @@ class Query(LedgerCommand[T_co]):
     @abstractmethod
     def answer(self, store: LedgerReader) -> T_co:
         """Return the answer of a store."""
+
+
+@attrs.frozen(kw_only=True)
+class Lookup(Query[Submission | None]):
+    """What came of a message; None where it may be begun or is under way.
+
+    Raises KeyConflict where the key has other content.
+    """
+
+    intent: SendIntent
+    resend_in_doubt: bool = False
+
+    def answer(self, store: LedgerReader) -> Submission | None:
+        """Return the answer of a store."""
+        record = store.messages([self.intent.key]).get(self.intent.key)
+        return known(record, self.intent, resend_in_doubt=self.resend_in_doubt)
+
+
+@attrs.frozen(kw_only=True)
+class LookupMany(Query[dict[str, Submission]]):
+    """What came of many messages, by their keys; no conflict is raised."""
+
+    intents: tuple[SendIntent, ...]
+    resend_in_doubt: bool = False
+
+    def answer(self, store: LedgerReader) -> dict[str, Submission]:
+        """Return the answer of a store."""
+        records = store.messages([intent.key for intent in self.intents])
+        found: dict[str, Submission] = {}
+        for intent in self.intents:
+            with suppress(KeyConflict):  # which is for `begin` to raise
+                record = records.get(intent.key)
+                if before := known(record, intent, resend_in_doubt=self.resend_in_doubt):
+                    found[intent.key] = before
+        return found
 
 
 @attrs.frozen(kw_only=True)
@@ -208,6 +215,12 @@ class PendingCommand:
     def reset(self) -> None:
         """Forget what came of it in a transaction that was not committed."""
         self.result = self.error = None
+
+    def outcome(self, command: LedgerCommand[T]) -> T:
+        """Return what came of `command`, which is the one that this was made of, or raise it."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.result)
 
     def __enter__(self) -> None:
         """Keep for the caller what the command is meant to raise inside."""

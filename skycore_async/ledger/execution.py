@@ -27,14 +27,12 @@ from .commands import (
     Finish,
     KeepAlive,
     LedgerCommand,
-    Lookup,
-    LookupMany,
     PendingCommand,
     Query,
     Record,
     SetOptOut,
 )
-from .model import MessageRecord, MessageState, SendIntent, StoredNotification, Submission
+from .model import MessageRecord, MessageState, StoredNotification
 from .opt_outs import OptOut, opt_out_of, opt_out_told_by
 from .store import FinishedMessage, LedgerStore
 
@@ -63,6 +61,12 @@ class CommandExecutor:
             left = self._run_some(left)
         self._settle()
 
+    def forget(self) -> set[str]:
+        """Return what was touched, and be ready for another transaction."""
+        touched, self.touched = self.touched, set()
+        self._unsettled.clear()
+        return touched
+
     def interrupt(self) -> None:
         """Bring into doubt what is under way and nobody alive is sending."""
         for key, number in self._store.interrupt():
@@ -73,66 +77,32 @@ class CommandExecutor:
 
     def _run_some(self, group: Sequence[PendingCommand]) -> list[PendingCommand]:
         """Run the first command about each key, and return the others."""
-        finishes: dict[str, tuple[PendingCommand, Finish]] = {}
-        begins: dict[str, tuple[PendingCommand, Begin]] = {}
-        lookups: list[tuple[PendingCommand, Lookup | LookupMany]] = []
-        records: list[Record] = []
-        later: list[PendingCommand] = []
-        for pending in group:
-            command = pending.command
-            if isinstance(command, Finish):
-                if command.key in finishes or command.key in begins:
-                    later.append(pending)
-                else:
-                    finishes[command.key] = pending, command
-            elif isinstance(command, Begin):
-                if command.intent.key in finishes or command.intent.key in begins:
-                    later.append(pending)
-                else:
-                    begins[command.intent.key] = pending, command
-            elif isinstance(command, Lookup | LookupMany):
-                lookups.append((pending, command))
-            elif isinstance(command, Record):
-                records.append(command)
-            else:
-                self._run_one(pending, command)
-        if finishes:
-            self._finish([command for _, command in finishes.values()])
+        first, later = _first_of_each_key(group)
+        if finishes := [each.command for each in first if isinstance(each.command, Finish)]:
+            self._finish(finishes)
+        begins = [(each, each.command) for each in first if isinstance(each.command, Begin)]
         if begins:
-            self._begin(list(begins.values()))
-        if records:
+            self._begin(begins)
+        if records := [each.command for each in first if isinstance(each.command, Record)]:
             self._record([each for command in records for each in command.notifications])
-        if lookups:
-            self._look_up(lookups)
+        for pending in first:
+            if not isinstance(pending.command, Finish | Begin | Record):
+                self._run_one(pending, pending.command)
         return later
 
     def _run_one(self, pending: PendingCommand, command: LedgerCommand[object]) -> None:
-        if isinstance(command, SetOptOut):
-            said = OptOut(number=command.number, out=command.out, at=self._clock())
-            self._store.write_opt_outs([said])
-        elif isinstance(command, KeepAlive):
-            self.interrupt()
-        elif isinstance(command, Query):
-            pending.result = command.answer(self._store)
-        else:
-            raise TypeError(f"a ledger has no command {type(command).__name__}")
+        with pending:
+            if isinstance(command, Query):
+                pending.result = command.answer(self._store)
+            elif isinstance(command, SetOptOut):
+                said = OptOut(number=command.number, out=command.out, at=self._clock())
+                self._store.write_opt_outs([said])
+            elif isinstance(command, KeepAlive):
+                self.interrupt()
+            else:
+                raise TypeError(f"a ledger has no command {type(command).__name__}")
 
     # Sending.
-
-    def _look_up(self, lookups: Sequence[tuple[PendingCommand, Lookup | LookupMany]]) -> None:
-        keys = {intent.key for _, command in lookups for intent in _intents(command)}
-        records = self._store.messages(keys)
-        for pending, command in lookups:
-            if isinstance(command, Lookup):
-                with pending:
-                    pending.result = _known(records, command.intent, command.resend_in_doubt)
-            else:
-                pending.result = found = {}
-                for intent in command.intents:
-                    with PendingCommand(command):  # a conflict is for `begin` to raise
-                        known = _known(records, intent, command.resend_in_doubt)
-                        if known is not None:
-                            found[intent.key] = known
 
     def _begin(self, begins: Sequence[tuple[PendingCommand, Begin]]) -> None:
         inserted = self._store.insert_new([command for _, command in begins])
@@ -146,8 +116,14 @@ class CommandExecutor:
         for pending, command in begins:
             with pending:
                 record = records.get(command.intent.key)
-                is_opted_out = command.intent.to in opted_out
-                decided = rules.begin(record, command, is_opted_out=is_opted_out)
+                decided = rules.begin(
+                    record,
+                    command.intent,
+                    resend_in_doubt=command.resend_in_doubt,
+                    ignore_opt_out=command.ignore_opt_out,
+                    is_opted_out=command.intent.to in opted_out,
+                    attempt=command.attempt,
+                )
                 if isinstance(decided, MessageRecord):
                     begun.append(decided)
                 else:
@@ -176,7 +152,12 @@ class CommandExecutor:
     ) -> Sequence[FinishedMessage]:
         records = self._store.messages_to_change([command.key for command in finishes])
         decided = [
-            rules.finish(records[command.key], command, ended_at=ended_at)
+            rules.finish(
+                records[command.key],
+                command.submission,
+                ended_at=ended_at,
+                attempt=command.attempt,
+            )
             for command in finishes
             if command.key in records
         ]
@@ -244,15 +225,24 @@ class CommandExecutor:
                 self._update_states([id_ for id_, _ in pairs])
 
 
-def _intents(command: Lookup | LookupMany) -> Sequence[SendIntent]:
-    return [command.intent] if isinstance(command, Lookup) else command.intents
-
-
-def _known(
-    records: dict[str, MessageRecord], intent: SendIntent, resend_in_doubt: bool
-) -> Submission | None:
-    record = records.get(intent.key)
-    if record is None:
-        return None
-    known = rules.look_up(record, intent, resend_in_doubt=resend_in_doubt)
-    return None if known is None or known.state is MessageState.SENDING else known
+def _first_of_each_key(
+    group: Sequence[PendingCommand],
+) -> tuple[list[PendingCommand], list[PendingCommand]]:
+    """Part a group into the first command about each key, and the rest."""
+    first: list[PendingCommand] = []
+    later: list[PendingCommand] = []
+    seen: set[str] = set()
+    for pending in group:
+        key = None
+        if isinstance(pending.command, Finish):
+            key = pending.command.key
+        elif isinstance(pending.command, Begin):
+            key = pending.command.intent.key
+        if key is None:
+            first.append(pending)
+        elif key in seen:
+            later.append(pending)
+        else:
+            seen.add(key)
+            first.append(pending)
+    return first, later

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -98,9 +98,7 @@ class GroupCommit:
             raise LedgerError(
                 f"{self._name}: its thread did not end in order, and may not have written"
             )
-        if pending.error is not None:
-            raise pending.error
-        return cast("T", pending.result)
+        return pending.outcome(command)
 
     def _put(self, pending: PendingCommand) -> _Group:
         """Put a command in line, and return the group that it is in."""

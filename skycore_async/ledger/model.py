@@ -80,6 +80,14 @@ class Submission:
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
 
 
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """The name of an attempt in PostgreSQL: the session that makes it, and its number there."""
+
+    session: int
+    number: int
+
+
 def _column(name: str, **settings: Any) -> Any:
     return attrs.field(metadata={"column": name}, **settings)
 

@@ -36,8 +36,7 @@ from ..codes import Scope
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected, Throttled
 >>>>>>> 01213ff (Decide what a ledger means once, over records, and give commands types)
 from ..messages import SMS, Accepted, Failed, Outcome
-from .commands import Attempt, Begin, Finish, UnderWay
-from .model import ENDED_MEANWHILE, MessageRecord, MessageState, SendIntent, Submission
+from .model import ENDED_MEANWHILE, Attempt, MessageRecord, MessageState, SendIntent, Submission
 
 _S: Final = MessageState
 _OPTED_OUT: Final = "the number has opted out"
@@ -58,6 +57,10 @@ STATES: Final = MappingProxyType(
 STARTABLE: Final = frozenset({_S.NOT_SENT})
 _content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if field.name != "key"))
 =======
+
+class UnderWay(Exception):
+    """The key is being sent: no error, but one must wait."""
+
 
 # Before it is sent.
 
@@ -104,8 +107,27 @@ def look_up(
     return submission_in(record)
 
 
+def known(
+    record: MessageRecord | None, intent: SendIntent, *, resend_in_doubt: bool
+) -> Submission | None:
+    """Return what came of a message; None where it may be begun or is under way.
+
+    Raises KeyConflict as `look_up` does.
+    """
+    if record is None:
+        return None
+    found = look_up(record, intent, resend_in_doubt=resend_in_doubt)
+    return None if found is None or found.state is _S.SENDING else found
+
+
 def begin(
-    record: MessageRecord | None, command: Begin, *, is_opted_out: bool
+    record: MessageRecord | None,
+    intent: SendIntent,
+    *,
+    resend_in_doubt: bool,
+    ignore_opt_out: bool,
+    is_opted_out: bool,
+    attempt: Attempt | None,
 ) -> MessageRecord | Submission | None:
     """Return the record of a message that is begun again, or what came of it before.
 
@@ -114,21 +136,20 @@ def begin(
     """
     if record is None:
         raise RecipientOptedOut(_OPTED_OUT)
-    if _is_by(record, command.attempt) and command.attempt is not None:
+    if attempt is not None and _is_by(record, attempt):
         return None
-    known = look_up(record, command.intent, resend_in_doubt=command.resend_in_doubt)
-    if known is not None and known.state is _S.SENDING:
+    found = look_up(record, intent, resend_in_doubt=resend_in_doubt)
+    if found is not None and found.state is _S.SENDING:
         raise UnderWay
-    if known is not None:
-        return known
-    if is_opted_out and not command.ignore_opt_out:
+    if found is not None:
+        return found
+    if is_opted_out and not ignore_opt_out:
         raise RecipientOptedOut(_OPTED_OUT)
-    attempt = command.attempt
     return attrs.evolve(
         record,
         doubted=record.state is _S.IN_DOUBT,
         state=_S.SENDING,
-        started_at=command.intent.started_at,
+        started_at=intent.started_at,
         ended_at=None,
         code=None,
         info=None,
@@ -147,15 +168,20 @@ def _is_by(record: MessageRecord, attempt: Attempt | None) -> bool:
 # After it was sent.
 
 
-def finish(record: MessageRecord, command: Finish, *, ended_at: float) -> MessageRecord | None:
+def finish(
+    record: MessageRecord,
+    submission: Submission,
+    *,
+    ended_at: float,
+    attempt: Attempt | None,
+) -> MessageRecord | None:
     """Return the record of a message whose attempt has ended; None where another one counts."""
-    if not _is_by(record, command.attempt):
+    if not _is_by(record, attempt):
         return None
     # An attempt that is known by its number may have been taken for dead meanwhile.
-    is_known = command.attempt is not None and record.state is _S.IN_DOUBT
-    if record.state is not _S.SENDING and not is_known:
+    is_late = attempt is not None and record.state is _S.IN_DOUBT
+    if record.state is not _S.SENDING and not is_late:
         return None
-    submission = command.submission
     is_in_doubt = record.doubted and submission.state is not _S.ACCEPTED
     return attrs.evolve(
         record,

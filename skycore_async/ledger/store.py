@@ -96,7 +96,10 @@ class LedgerStore(LedgerReader, Protocol):
         ...
 
     def unmatched(self, recipient: str) -> list[UnmatchedSubmission]:
-        """Return the submissions to a number that have no message."""
+        """Return the submissions that were noted for a number and have no message.
+
+        Each has all its notifications, whatever number they name.
+        """
         ...
 
     def match(self, pairs: Mapping[str, int]) -> None:

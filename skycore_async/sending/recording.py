@@ -111,6 +111,7 @@ class Recorder:
             to=resolved.to,
             from_=resolved.from_,
             started_at=self._clock(),
+            message=resolved,
         )
 
 

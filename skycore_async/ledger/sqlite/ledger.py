@@ -12,7 +12,6 @@ Rules:
 * One connection that writes or checkpoints, and no other: `view` only reads.  So
   the WAL-reset defect of SQLite before 3.51.3, where two connections write or
   checkpoint at once, cannot touch it.
-* Nothing is ever written to a file that is not a ledger, or is a newer one.
 """
 
 from __future__ import annotations
@@ -21,29 +20,29 @@ import functools
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ...errors import LedgerError, LedgerInUse
 from ...runtime.background import BackgroundTasks
-from ..commands import BaseLedger, LedgerCommand
-from ..group_commit import GroupCommit, PendingCommand
+from ..base import BaseLedger
+from ..commands import LedgerCommand, PendingCommand
+from ..execution import CommandExecutor
+from ..group_commit import GroupCommit
 from ..settlement import SETTLE_WITHIN
-from .grouped import GroupedStore
-from .reading import Connection
-from .store import SCHEMA, VERSION
+from .reader import Connection
+from .schema import VERSION, migrate, version_of
+from .store import SQLiteStore
 
-APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
+T = TypeVar("T")
+
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
 _PATIENCE: Final = 0.25  # seconds: who only looks may have it open for a moment
-
-# What leads from one version of the schema to the next, by the one it leads from.
-MIGRATIONS: Final[dict[int, str]] = {}
 
 
 def _connect(path: str) -> Any:
@@ -86,12 +85,12 @@ class SQLiteLedger(BaseLedger):
             if self._owner is not None:
                 self._owner.check()
                 return
-            store = await anyio.to_thread.run_sync(self._open)
+            executor = await anyio.to_thread.run_sync(self._open)
             self._owner = BackgroundTasks(self._close_files, of="ledger")
             self._commits = GroupCommit(
-                functools.partial(self._commit, store),
+                functools.partial(self._commit, executor),
                 self._owner,
-                tell=self._news.tell,
+                notify=self._waiters.notify,
                 explain=self._explain,
                 name=str(self.path),
             )
@@ -100,38 +99,37 @@ class SQLiteLedger(BaseLedger):
         """Write what waits to be written, and close the file."""
         if self._owner is not None:
             await self._owner.close()
-            self._news.end()
+            self._waiters.close()
 
     @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed yet."""
         return self._owner is not None and not self._owner.closed
 
-    def take(self, step: LedgerCommand) -> Awaitable[Any]:
-        """Take a step, and return when it is on the disk."""
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Run a command, and return when what it wrote is on the disk."""
         if self._commits is None:
             raise LedgerError(
                 f"{self.path} is not open: use `async with`, or call `await ledger.open()`"
             )
-        return self._commits.take(step)
+        return await self._commits.run(command)
 
-    def _commit(self, store: GroupedStore, group: Sequence[PendingCommand]) -> set[str]:
-        """Take steps in one transaction, and return what they touched; all of them or none."""
+    def _commit(self, executor: CommandExecutor, group: Sequence[PendingCommand]) -> set[str]:
+        """Run commands in one transaction, and return what they touched; all or nothing."""
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:  # as it would be for any other: once is enough to wait
             raise self._explain(error) from error
         try:
-            store.take(group)
+            executor.run(group)
             execute("COMMIT")
         except BaseException:
-            store.touched.clear()
+            executor.forget()
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
             raise
-        touched, store.touched = store.touched, set()
-        return touched
+        return executor.forget()
 
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error):
@@ -141,7 +139,7 @@ class SQLiteLedger(BaseLedger):
             " when its disk has room and can be written to, and no other program holds it"
         )
 
-    def _open(self) -> GroupedStore:
+    def _open(self) -> CommandExecutor:
         try:
             self._take_lock()
             self._connection = self._connect(str(self.path))
@@ -170,31 +168,19 @@ class SQLiteLedger(BaseLedger):
                 f" first, or wait for it ({error})"
             ) from error
 
-    def _opened(self) -> GroupedStore:
+    def _opened(self) -> CommandExecutor:
         version = version_of(self._connection, self.path)
         _check(self._connection, self.path)
-        if version != VERSION:
-            self._migrate(version)
-        store = GroupedStore(
-            self._connection, clock=self._clock, settle_within=self._settle_within
+        executor = CommandExecutor(
+            SQLiteStore(self._connection), clock=self._clock, settle_within=self._settle_within
         )
         self._connection.execute("BEGIN IMMEDIATE")
-        store.doubt_what_was_under_way()
+        if version != VERSION:
+            migrate(self._connection, version)
+        executor.interrupt()
         self._connection.execute("COMMIT")
-        store.touched.clear()
-        return store
-
-    def _migrate(self, version: int) -> None:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        while version < VERSION:
-            script = MIGRATIONS[version] if version else SCHEMA
-            for statement in filter(str.strip, script.split(";")):
-                execute(statement)
-            version = version + 1 if version else VERSION
-        execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        execute(f"PRAGMA user_version = {VERSION}")
-        execute("COMMIT")
+        executor.forget()
+        return executor
 
     async def _close_files(self) -> None:
         await anyio.to_thread.run_sync(self._close)
@@ -204,24 +190,6 @@ class SQLiteLedger(BaseLedger):
             if connection is not None:
                 with suppress(sqlite3.Error):
                     connection.close()
-
-
-def version_of(connection: Any, path: Path) -> int:
-    """Return the version of a file's schema, 0 for a new file.
-
-    Raises LedgerError where it is something else, or a newer ledger.
-    """
-    (kind,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if kind != APPLICATION_ID and (kind or version or tables):
-        raise LedgerError(f"{path} is a database of something else, and no ledger")
-    if version > VERSION:
-        raise LedgerError(
-            f"{path} was made by a newer skycore-async (schema {version}, this one knows"
-            f" {VERSION}): upgrade with pip install -U skycore-async"
-        )
-    return int(version)
 
 
 def _check(connection: Any, path: Path) -> None:

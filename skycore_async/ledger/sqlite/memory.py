@@ -8,21 +8,46 @@ from __future__ import annotations
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import anyio.lowlevel
 
 from ...errors import ConfigurationError, LedgerError
-from ...notifications import Notification
-from ..commands import BaseLedger, LedgerCommand
-from ..model import SendIntent, Submission
+from ..base import BaseLedger
+from ..commands import Begin, LedgerCommand, PendingCommand
+from ..execution import CommandExecutor
+from ..model import StoredNotification
 from ..settlement import SETTLE_WITHIN
-from .reading import UNDECIDED, Connection
-from .store import SCHEMA, SQLiteStore
+from .reader import UNDECIDED, Connection
+from .schema import migrate
+from .store import SQLiteStore
+
+T = TypeVar("T")
 
 _EVENTS: Final = 4  # notifications for a message, on average
 _PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one by one costs more
+
+
+# Of the notifications those without a message go first: the others tell its state.
+_OLDEST: Final = {
+    "messages": f"SELECT id FROM messages WHERE NOT ({UNDECIDED}) ORDER BY id LIMIT ?",
+    "events": "SELECT id FROM events LEFT JOIN submissions USING (tracking_id)"
+    " ORDER BY message IS NOT NULL, id LIMIT ?",
+}
+_OF_MESSAGE: Final = "tracking_id = (SELECT tracking_id FROM messages WHERE id = ?)"
+_FORGET: Final = {
+    "messages": (
+        f"DELETE FROM events WHERE {_OF_MESSAGE}",
+        f"DELETE FROM submissions WHERE {_OF_MESSAGE}",
+        "DELETE FROM messages WHERE id = ?",
+    ),
+    "events": ("DELETE FROM events WHERE id = ?",),
+}
+_FORGET_UNMATCHED: Final = (
+    "DELETE FROM submissions WHERE message IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM events WHERE events.tracking_id = submissions.tracking_id)"
+)
 
 
 class MemoryLedger(BaseLedger):
@@ -50,28 +75,30 @@ class MemoryLedger(BaseLedger):
             ":memory:", isolation_level=None, check_same_thread=False
         )
         weakref.finalize(self, self._connection.close)
-        self._connection.executescript(SCHEMA)
-        self._store = _Bounded(
-            self._connection, capacity=capacity, clock=clock, settle_within=settle_within
+        migrate(self._connection, 0)
+        self._executor = CommandExecutor(
+            _BoundedStore(self._connection, capacity=capacity),
+            clock=clock,
+            settle_within=settle_within,
         )
         self._closed = False
 
-    async def take(self, step: LedgerCommand) -> Any:
-        """Take a step, and return when it is in memory."""
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Run a command, and return when what it wrote is in memory."""
         await anyio.lowlevel.checkpoint()
         if self._closed:
             raise RuntimeError("this ledger is closed")
+        pending = PendingCommand(command)
         self._connection.execute("BEGIN")
         try:
-            done = step.take(self._store)
+            self._executor.run([pending])
+            self._connection.execute("COMMIT")
         except BaseException:
             self._connection.execute("ROLLBACK")
-            self._store.touched.clear()
+            self._executor.forget()
             raise
-        self._connection.execute("COMMIT")
-        self._news.tell(self._store.touched)
-        self._store.touched.clear()
-        return done
+        self._waiters.notify(self._executor.forget())
+        return pending.outcome(command)
 
     @property
     def is_open(self) -> bool:
@@ -82,39 +109,38 @@ class MemoryLedger(BaseLedger):
         """Forget everything."""
         self._closed = True
         self._connection.close()
-        self._news.end()
+        self._waiters.close()
 
 
-class _Bounded(SQLiteStore):
+class _BoundedStore(SQLiteStore):
     """A store that forgets what is oldest; none that is under way or in doubt.
 
     It counts down to when it may be full, and counts what there is only then.
     """
 
-    def __init__(self, connection: Connection, *, capacity: int, **settings: Any) -> None:
-        super().__init__(connection, **settings)
+    def __init__(self, connection: Connection, *, capacity: int) -> None:
+        super().__init__(connection)
         self._capacity = capacity
         self._room = {"messages": capacity, "events": _EVENTS * capacity}
 
-    def begin(
-        self, intent: SendIntent, *, resend_in_doubt: bool = False, ignore_opt_out: bool = False
-    ) -> Submission | None:
-        known = super().begin(
-            intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
-        )
-        if known is None and not self._took(1, "messages", self._capacity):
+    def insert_new(self, begins: Sequence[Begin]) -> set[str]:
+        """Insert those that are new, and return their keys; LedgerError where it is full."""
+        inserted = super().insert_new(begins)
+        if not self._has_room(len(inserted), "messages", self._capacity):
             raise LedgerError(
                 f"the ledger holds {self._capacity:,} messages that are under way or in doubt,"
                 " and has no room for another: make it larger, or use SQLiteLedger"
             )
-        return known
+        return inserted
 
-    def record(self, notifications: Collection[Notification]) -> None:
-        super().record(notifications)
-        self._took(len(notifications), "events", _EVENTS * self._capacity)
+    def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
+        """Insert those that are new, and return their identities."""
+        inserted = super().insert_notifications(notifications)
+        self._has_room(len(inserted), "events", _EVENTS * self._capacity)
+        return inserted
 
-    def _took(self, count: int, table: str, most: int) -> bool:
-        """Forget what is too much after so many were added; tell whether that could be."""
+    def _has_room(self, count: int, table: str, most: int) -> bool:
+        """Forget what is too much after so many were added, and return whether that could be."""
         self._room[table] -= count
         if self._room[table] >= 0:
             return True
@@ -125,15 +151,9 @@ class _Bounded(SQLiteStore):
         return bool(held <= most)
 
     def _forget(self, table: str, count: int) -> int:
-        # Of the notifications those without a message go first: the others tell its state.
-        which = (
-            f"NOT ({UNDECIDED}) ORDER BY id"
-            if table == "messages"
-            else "1 ORDER BY message IS NOT NULL, id"
-        )
-        ids = self._execute(f"SELECT id FROM {table} WHERE {which} LIMIT ?", (count,)).fetchall()
+        ids = self._execute(_OLDEST[table], (count,)).fetchall()
         for (id_,) in ids:
-            if table == "messages":
-                self._execute("DELETE FROM events WHERE message = ?", (id_,))
-            self._execute(f"DELETE FROM {table} WHERE id = ?", (id_,))
+            for statement in _FORGET[table]:
+                self._execute(statement, (id_,))
+        self._execute(_FORGET_UNMATCHED)
         return len(ids)

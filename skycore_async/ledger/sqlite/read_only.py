@@ -27,9 +27,13 @@ import anyio
 import anyio.to_thread
 
 from ...errors import LedgerError, LedgerInUse
-from ..commands import BaseLedger, LedgerCommand
-from .ledger import SQLiteLedger, in_words, version_of
-from .store import VERSION, SQLiteStore
+from ..base import BaseLedger
+from ..commands import LedgerCommand, PendingCommand
+from ..execution import CommandExecutor
+from ..settlement import SETTLE_WITHIN
+from .ledger import SQLiteLedger, in_words
+from .schema import VERSION, version_of
+from .store import SQLiteStore
 
 T = TypeVar("T")
 
@@ -57,9 +61,9 @@ class LedgerView(BaseLedger):
         if self._connection is not None:
             await self._in_turn(self._connection.close)
 
-    async def take(self, step: LedgerCommand) -> Any:
-        """Take a step that only reads."""
-        return await self._in_turn(lambda: self._asked(step))
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Run a command that changes nothing."""
+        return await self._in_turn(lambda: self._answered(command))
 
     async def _in_turn(self, do: Callable[[], T]) -> T:
         async with self._turn:
@@ -79,18 +83,23 @@ class LedgerView(BaseLedger):
         try:
             if version_of(self._connection, self._path) != VERSION:
                 raise LedgerError(f"{self._path} is of an older version, or is being made")
+            self._executor = CommandExecutor(
+                SQLiteStore(self._connection), clock=time.time, settle_within=SETTLE_WITHIN
+            )
         except BaseException:
             self._connection.close()
             raise
 
-    def _asked(self, step: LedgerCommand) -> Any:
+    def _answered(self, command: LedgerCommand[T]) -> T:
         execute = self._connection.execute
+        pending = PendingCommand(command)
         execute("BEGIN")  # what one question asks is of one moment
         try:
-            return step.take(SQLiteStore(self._connection, clock=time.time))
+            self._executor.run([pending])
         finally:
             with suppress(sqlite3.Error):
                 execute("ROLLBACK")
+        return pending.outcome(command)
 
 
 def _in_words(path: Path, error: sqlite3.Error) -> str:

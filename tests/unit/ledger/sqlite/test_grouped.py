@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from skycore_async.ledger.sqlite.grouped import GroupedStore
 
 from skycore_async.ledger.commands import LedgerCommand
 from skycore_async.ledger.group_commit import PendingCommand
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite import grouped
-from skycore_async.ledger.sqlite.grouped import GroupedStore
 from skycore_async.ledger.sqlite.store import SCHEMA, SQLiteStore
 from tests.postgres.test_ledger_contract import (
     BLOCKED,

@@ -1,0 +1,151 @@
+"""What the tables in SQLite can be asked; what changes them is in `store`.
+
+Strategy: many rows are asked for in one statement over VALUES, in parts of few sizes,
+since SQLite keeps each statement that it has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from ...codes import FailureReason
+from ...notifications import Notification
+from ..columns import NOTIFICATION, Columns
+from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from ..reader import Page
+from ..settlement import delivery_of, rebuilt
+
+MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
+UNDECIDED: Final = "state IN ('sending', 'in_doubt')"
+
+_PAGE: Final = 500  # rows that an iteration reads at a time
+_MOST: Final = 128  # rows in a statement; SQLite before 3.32 takes 999 values in all
+_NOTIFICATIONS: Final = (
+    f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
+    " JOIN messages ON id = column1"
+    " JOIN submissions ON message = messages.id"
+    "  AND submissions.tracking_id = messages.tracking_id"
+    " JOIN events ON events.tracking_id = messages.tracking_id"
+)
+# A receipt without a tracking id can be placed nowhere, and is listed all the same.
+_UNPLACED: Final = (
+    "FROM events LEFT JOIN submissions USING (tracking_id)"
+    " WHERE message IS NULL AND state IS NOT NULL"
+)
+
+
+class Connection(Protocol):
+    """What is used of a connection: no more than SQLite's bindings have in common."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
+        """Run one statement, and return a cursor over its rows."""
+        ...
+
+
+class SQLiteReader:
+    """The questions to a ledger over `connection`; see `LedgerReader`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._execute = connection.execute
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        return self._execute(statement, values).fetchone()
+
+    def _over(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run a statement over rows, in parts, and return what it finds."""
+        found: list[Any] = []
+        for part in _parts(rows):
+            row = f"({', '.join('?' * len(part[0]))})"
+            values = [value for columns in part for value in columns]
+            cursor = self._execute(statement.format(", ".join([row] * len(part))), values)
+            found += cursor.fetchall()
+        return found
+
+    def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
+        """Return the messages that are there, by their keys."""
+        found = self._over(
+            f"SELECT {MESSAGE.of('messages')} FROM (VALUES {{}}) JOIN messages ON key = column1",
+            [(key,) for key in keys],
+        )
+        return {record.key: record for record in map(MESSAGE.value, found)}
+
+    def opted_out(self, numbers: Collection[str]) -> set[str]:
+        """Return which of these numbers may not be sent to."""
+        found = self._over(
+            "SELECT number FROM (VALUES {}) JOIN opt_outs ON number = column1 WHERE out",
+            [(number,) for number in numbers],
+        )
+        return {number for (number,) in found}
+
+    def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
+        """Return the notifications of messages, by the messages' ids."""
+        found: dict[int, list[StoredNotification]] = {}
+        for id_, *columns in self._over(_NOTIFICATIONS, [(id_,) for id_ in ids]):
+            found.setdefault(id_, []).append(NOTIFICATION.value(columns))
+        return found
+
+    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
+        """Return what is known of one message."""
+        if key is not None:
+            where = "key = ?"
+        else:
+            where = "id = (SELECT message FROM submissions WHERE tracking_id = ?)"
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM messages WHERE {where}", (key or tracking_id,)
+        ).fetchall()
+        return next(iter(self._deliveries(rows)), None)
+
+    def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
+        """Return a page of messages beyond the id `after`, in the order of their ids."""
+        only = "" if state is None else " AND state = ?"
+        if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
+            only += " AND " + UNDECIDED  # which there is an index for
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {_PAGE}",
+            (after,) if state is None else (after, state.value),
+        ).fetchall()
+        return Page(self._deliveries(rows), rows[-1][0] if len(rows) == _PAGE else None)
+
+    def unplaced(self, after: int) -> Page[Notification]:
+        """Return a page of notifications that say what became of a message, and have none."""
+        rows = self._execute(
+            f"SELECT id, {NOTIFICATION.of('events')} {_UNPLACED} AND id > ?"
+            f" ORDER BY id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
+        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def summary(self) -> Summary:
+        """Count what there is."""
+
+        def counted(column: str, where: str = "1") -> dict[str, int]:
+            rows = self._execute(
+                f"SELECT {column}, count(*) FROM messages WHERE {where} GROUP BY 1"
+            )
+            return dict(rows.fetchall())
+
+        return Summary(
+            states={MessageState(state): count for state, count in counted("state").items()},
+            codes=counted("coalesce(code, '')", "state = 'rejected'"),
+            reasons={
+                FailureReason(reason): count
+                for reason, count in counted("reason", "reason IS NOT NULL").items()
+            },
+            unplaced=self._one(f"SELECT count(*) {_UNPLACED}")[0],
+            opted_out=self._one("SELECT count(*) FROM opt_outs WHERE out")[0],
+        )
+
+    def _deliveries(self, rows: Sequence[Any]) -> list[Delivery]:
+        records = [MESSAGE.value(row) for row in rows]
+        notifications = self.notifications_of([record.id for record in records])
+        return [delivery_of(record, notifications.get(record.id, ())) for record in records]
+
+
+def _parts(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+    """Return rows in parts of few sizes, powers of two, so that few statements are made."""
+    while rows:
+        size = min(_MOST, 1 << len(rows).bit_length() - 1)
+        yield rows[:size]
+        rows = rows[size:]

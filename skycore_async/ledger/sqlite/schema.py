@@ -1,0 +1,55 @@
+"""The tables in a file: made and migrated by numbered files, and checked before use.
+
+Rules:
+
+* A new file is made by every migration in order, so that what a migration leads to is
+  what a new file has.
+* Nothing is ever written to a file that is not a ledger, or is a newer one.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from ...errors import LedgerError
+
+APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
+VERSION: Final = 2
+
+
+@cache
+def migrations() -> tuple[str, ...]:
+    """Return the scripts that lead from one version to the next, the first from none to 1."""
+    files = resources.files(__package__).joinpath("migrations").iterdir()
+    scripts = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
+    return tuple(file.read_text("utf-8") for _, file in scripts)
+
+
+def migrate(connection: Any, version: int) -> None:
+    """Bring the tables from `version`, 0 for none, up to date; within a transaction."""
+    for script in migrations()[version:]:
+        for statement in filter(str.strip, script.split(";")):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version_of(connection: Any, path: Path) -> int:
+    """Return the version of a file's tables, 0 for a new file.
+
+    Raises LedgerError where it is something else, or a newer ledger.
+    """
+    (kind,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if kind != APPLICATION_ID and (kind or version or tables):
+        raise LedgerError(f"{path} is a database of something else, and no ledger")
+    if version > VERSION:
+        raise LedgerError(
+            f"{path} was made by a newer skycore-async (schema {version}, this one knows"
+            f" {VERSION}): upgrade with pip install -U skycore-async"
+        )
+    return int(version)
