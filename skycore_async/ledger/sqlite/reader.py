@@ -23,7 +23,7 @@ _PAGE: Final = 500  # rows that an iteration reads at a time
 _MOST: Final = 128  # rows in a statement; SQLite before 3.32 takes 999 values in all
 _NOTIFICATIONS: Final = (
     f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
-    " JOIN messages ON id = column1"
+    " JOIN messages ON messages.id = column1"
     " JOIN submissions ON message = messages.id"
     "  AND submissions.tracking_id = messages.tracking_id"
     " JOIN events ON events.tracking_id = messages.tracking_id"
