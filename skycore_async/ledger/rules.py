@@ -19,44 +19,19 @@ import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from operator import attrgetter
-<<<<<<< HEAD
 from types import MappingProxyType
-from typing import Final
-
-import attrs
-
-from ..codes import Verdict
-from ..errors import KeyConflict, OutcomeUnknown, Rejected
-=======
 from typing import Any, Final
 
 import attrs
 
-from ..codes import Scope
-from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected, Throttled
->>>>>>> 01213ff (Decide what a ledger means once, over records, and give commands types)
+from ..codes import Verdict
+from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
 from .model import ENDED_MEANWHILE, Attempt, MessageRecord, MessageState, SendIntent, Submission
 
 _S: Final = MessageState
 _OPTED_OUT: Final = "the number has opted out"
 
-<<<<<<< HEAD
-# What is kept of a message, by what its outcome says of it.
-STATES: Final = MappingProxyType(
-    {
-        Verdict.ACCEPTED: _S.ACCEPTED,
-        Verdict.REJECTED: _S.REJECTED,
-        Verdict.ACCOUNT_REFUSED: _S.NOT_SENT,
-        Verdict.REFUSED_HERE: _S.NOT_SENT,
-        Verdict.NOT_SENT: _S.NOT_SENT,
-        Verdict.HALTED: _S.NOT_SENT,
-        Verdict.IN_DOUBT: _S.IN_DOUBT,
-    }
-)
-STARTABLE: Final = frozenset({_S.NOT_SENT})
-_content: Final = attrgetter(*(field.name for field in attrs.fields(SMS) if field.name != "key"))
-=======
 
 class UnderWay(Exception):
     """The key is being sent: no error, but one must wait."""
@@ -68,7 +43,6 @@ _FIELDS: Final = tuple(field.name for field in attrs.fields(SMS) if field.name !
 _values: Final = attrgetter(*_FIELDS)
 _SIZE: Final = 16  # bytes
 _VERSION: Final = b"\x02"  # in front of a digest; those of version 1 have nothing there
->>>>>>> 01213ff (Decide what a ledger means once, over records, and give commands types)
 
 
 def content_of(resolved: SMS) -> bytes:
@@ -227,6 +201,19 @@ def _usual(tracking_id: str | None, to: str) -> dict[str, Any]:
 
 
 # Outcomes, as they are kept and made again.
+
+# What is kept of a message, by what its outcome says of it.
+STATES: Final = MappingProxyType(
+    {
+        Verdict.ACCEPTED: _S.ACCEPTED,
+        Verdict.REJECTED: _S.REJECTED,
+        Verdict.ACCOUNT_REFUSED: _S.NOT_SENT,
+        Verdict.REFUSED_HERE: _S.NOT_SENT,
+        Verdict.NOT_SENT: _S.NOT_SENT,
+        Verdict.HALTED: _S.NOT_SENT,
+        Verdict.IN_DOUBT: _S.IN_DOUBT,
+    }
+)
 
 
 def submission_of(outcome: Outcome) -> Submission:
