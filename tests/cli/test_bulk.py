@@ -175,7 +175,7 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
     assert send(text="x")["accepted"] == 1200
     recipients(f"{sheet}15550000110\n15551239000\n")
     asked = list[str]()
-    ask, take = SQLiteLedger.begin, SQLiteLedger.take
+    ask, run = SQLiteLedger.begin, SQLiteLedger.run
 
     async def begin(self: SQLiteLedger, intent: SendIntent, **word: Any) -> Submission | None:
         asked.append(intent.key)
@@ -187,11 +187,11 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
     assert asked == ["promo:15551239000"]
     steps = list[object]()
 
-    async def counted(self: SQLiteLedger, step: LedgerCommand) -> Any:
-        steps.append(step)
-        return await take(self, step)
+    async def counted(self: SQLiteLedger, command: LedgerCommand[Any]) -> Any:
+        steps.append(command)
+        return await run(self, command)
 
-    monkeypatch.setattr(SQLiteLedger, "take", counted)
+    monkeypatch.setattr(SQLiteLedger, "run", counted)
     assert send(text="x")["already_done"] == 1201
     assert len(steps) < 10
 

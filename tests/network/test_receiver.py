@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route
 
 from skycore_async.codes import DeliveryState
 from skycore_async.errors import ConfigurationError, LedgerError
-from skycore_async.ledger.commands import LedgerCommand
+from skycore_async.ledger.commands import PendingCommand, Record
 from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submission
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.ledger.sqlite.memory import MemoryLedger
@@ -429,19 +429,14 @@ def test_its_repr_shows_no_secret() -> None:
 # What is tried again.
 
 
-class Breaking(LedgerCommand):
-    """A step that fails when it has written."""
-
-    def take(self, store: object) -> Any:
-        super().take(store)
-        raise OSError(f"no space left for {NUMBER}")
-
-
 class Broken(MemoryLedger):
-    """A ledger that fails at the third notification of a call."""
+    """A ledger that fails once it has written two notifications of a call."""
 
     async def record(self, *notifications: Notification) -> None:
-        await self.take(Breaking("record", (notifications[:2],)))
+        self._connection.execute("BEGIN")
+        self._executor.run([PendingCommand(Record(notifications=notifications[:2]))])
+        self._connection.execute("ROLLBACK")
+        raise OSError(f"no space left for {NUMBER}")
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> str:

@@ -18,7 +18,7 @@ from skycore_async import MessageState, SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.ledger.model import Delivery, Ledger, Submission, Summary
 from skycore_async.ledger.postgres.ledger import PostgresLedger
-from tests.postgres.test_ledger_contract import (
+from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
     NOT_SENT,

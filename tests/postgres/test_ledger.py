@@ -32,7 +32,7 @@ from skycore_async.campaigns.chunks import finish, take
 from skycore_async.ledger.commands import LedgerCommand, attempt_of
 from skycore_async.ledger.group_commit import PendingCommand
 from skycore_async.ledger.postgres.store import PostgresStore, Superseded
-from tests.postgres.test_ledger_contract import (
+from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
     NOT_SENT,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncGenerator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,28 +33,34 @@ from benchmarks import postgres
 from skycore_async import MemoryLedger, PostgresLedger, SQLiteLedger
 from skycore_async.codes import FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
-from skycore_async.ledger.commands import BaseLedger
+from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
 from skycore_async.notifications import DeliveryReceipt, Notification, SentNotification
 from skycore_async.postbacks import parse_postback
+from tests.support.ledger_cases import (
+    BLOCKED,
+    DELIVERED,
+    DOUBT,
+    EXPIRED,
+    NOON,
+    NOT_SENT,
+    ODD,
+    OTHER,
+    REJECTED,
+    SENT,
+    TO,
+    Clock,
+    accepted,
+    intent,
+    notice,
+    said,
+    settle,
+)
 from tests.support.wire_cases import CASES
 
 pytestmark = pytest.mark.anyio
 
-TO, OTHER = "15551234888", "15559876543"
-NOON = 1_700_000_000.0
-
 S = MessageState
-
-
-class Clock:
-    """Seconds since 1970, which pass where a test lets them."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # Each makes a ledger; `ends` says whether one opened later at the same place knows what it knew.
@@ -87,61 +93,6 @@ async def ledger(
         yield opened
 
 
-def intent(
-    key: str = "k", content: bytes = b"one", to: str = TO, from_: str | None = "60856"
-) -> SendIntent:
-    return SendIntent(key=key, content=content, to=to, from_=from_, started_at=NOON)
-
-
-def accepted(tracking_id: str = "T") -> Submission:
-    return Submission(
-        state=S.ACCEPTED, tracking_id=tracking_id, raw={"TRACKINGID": tracking_id, "N": {"#": "1"}}
-    )
-
-
-NOT_SENT = Submission(state=S.NOT_SENT, info="refused")
-REJECTED = Submission(state=S.REJECTED, code="E621", info="no such number")
-BLOCKED = Submission(state=S.REJECTED, code="E114", info="blocked")
-DOUBT = Submission(state=S.IN_DOUBT, code="E503", info="read timeout", http_status=200)
-
-SENT = ("N201", "Message Sent")
-DELIVERED = ("N202", "Message Sent/Delivered")
-EXPIRED = ("E202", "Message Sent/Expired")
-ODD = ("N202", "Message Sent/Whatever")
-
-
-def notice(
-    what: tuple[str, str] = SENT,
-    tracking_id: str = "T",
-    *,
-    to: str = TO,
-    from_: str | None = "60856",
-    after: float = 1,
-) -> Notification:
-    """Make the notification that says so, `after` seconds after noon."""
-    code, status = what
-    sender = f"<FROM>{from_}</FROM>" if from_ else ""
-    (made,) = parse_postback(
-        f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>{code}</CODE>{sender}<TO>{to}</TO>"
-        f"<TRACKINGID>{tracking_id}</TRACKINGID><STATUS>{status}</STATUS>"
-        f"<TIMESTAMP>{_iso(after)}</TIMESTAMP></POSTBACK>"
-    )
-    return made
-
-
-def said(text: str, *, after: float = 1, from_: str = TO) -> Notification:
-    """Make the notification of an SMS from a handset."""
-    (made,) = parse_postback(
-        f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{from_}</FROM><TO>60856</TO>"
-        f"<TEXT>{text}</TEXT><RECEIVED>{_iso(after)}</RECEIVED></POSTBACK>"
-    )
-    return made
-
-
-def _iso(after: float) -> str:
-    return (datetime.fromtimestamp(NOON, UTC) + timedelta(seconds=after)).isoformat()
-
-
 async def sent(ledger: Ledger, key: str, submission: Submission, **fields: Any) -> None:
     """Begin and finish a message."""
     assert await ledger.begin(intent(key, **fields)) is None
@@ -156,12 +107,6 @@ async def state_of(ledger: Ledger, key: str) -> MessageState | None:
 async def until(so: Callable[[], bool]) -> None:
     while not so():  # noqa: ASYNC110 - nothing tells of it
         await anyio.sleep(0.001)
-
-
-async def settle() -> None:
-    """Let every task come as far as it can, also those whose step is in a thread."""
-    for _ in range(10):
-        await anyio.lowlevel.checkpoint()
 
 
 # Sending.

@@ -85,13 +85,13 @@ async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
 def _leave_when_told(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> None:
     commits = ledger._commits
     assert commits is not None
-    tell = commits._tell
+    notify = commits._notify
 
     def cancel(touched: set[str]) -> None:
         task.cancel()
-        tell(touched)
+        notify(touched)
 
-    commits._tell = cancel
+    commits._notify = cancel
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -18,17 +18,21 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import attrs
 import pytest
 
-from skycore_async import SQLiteLedger
+from skycore_async import SMS, SQLiteLedger
+from skycore_async.codes import FailureReason
 from skycore_async.errors import KeyConflict, LedgerError
-from skycore_async.ledger.model import MessageState, Submission
-from skycore_async.ledger.sqlite import ledger as module
+from skycore_async.ledger.model import MessageState, SendIntent, Submission
+from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.sqlite import ledger as sqlite_module
-from skycore_async.ledger.sqlite.store import VERSION
+from skycore_async.ledger.sqlite import schema
+from skycore_async.ledger.sqlite.schema import VERSION
 from skycore_async.notifications import SentNotification
-from tests.postgres.test_ledger_contract import (
+from tests.support.ledger_cases import (
     DELIVERED,
+    NOON,
     REJECTED,
     Clock,
     accepted,
@@ -116,7 +120,8 @@ async def test_everything_is_there_again(path: Path) -> None:
 
 CHILD = """
 import os, anyio
-from skycore_async import SQLiteLedger
+from skycore_async import SMS, SQLiteLedger
+from skycore_async.codes import FailureReason
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.postbacks import parse_postback
 
@@ -209,7 +214,7 @@ async def test_the_file_is_as_durable_as_it_says(
         (connection,) = connections
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert raw(path, "PRAGMA application_id") == (module.APPLICATION_ID,)
+    assert raw(path, "PRAGMA application_id") == (schema.APPLICATION_ID,)
     assert raw(path, "PRAGMA user_version") == (VERSION,)
     assert raw(path, "PRAGMA integrity_check") == ("ok",)
 
@@ -254,7 +259,7 @@ def another_kind(path: Path) -> None:
 
 
 def a_newer_one(path: Path) -> None:
-    raw(path, f"PRAGMA application_id = {module.APPLICATION_ID}")
+    raw(path, f"PRAGMA application_id = {schema.APPLICATION_ID}")
     raw(path, "PRAGMA user_version = 99")
 
 
@@ -266,7 +271,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "random bytes": (random_bytes, "is no ledger, or is damaged"),
     "another database": (another_database, "is a database of something else, and no ledger"),
     "another kind of database": (another_kind, "is a database of something else"),
-    "a newer one": (a_newer_one, r"schema 99, this one knows 1\): upgrade with pip install -U"),
+    "a newer one": (a_newer_one, r"schema 99, this one knows 2\): upgrade with pip install -U"),
 }
 
 
@@ -492,22 +497,119 @@ async def test_closing_writes_what_waits(path: Path) -> None:
 # From one version to the next.
 
 
-async def test_an_older_ledger_is_brought_up_to_date(
+FIRST = (Path(__file__).parents[3] / "support" / "ledger_of_version_1.sql").read_text("utf-8")
+
+
+def make_first(path: Path) -> None:
+    """Make the file that the first version left, killed with two messages under way."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST)
+
+
+FIRST_STATES = {
+    "accepted": S.ACCEPTED,
+    "odd answer": S.ACCEPTED,
+    "sent": S.SENT,
+    "delivered": S.DELIVERED,
+    "failed": S.FAILED,
+    "rejected": S.REJECTED,
+    "not sent": S.NOT_SENT,
+    "in doubt": S.IN_DOUBT,
+    "settled": S.DELIVERED,
+    "two doubts a": S.IN_DOUBT,
+    "two doubts b": S.IN_DOUBT,
+    "sent again": S.IN_DOUBT,
+    "under way": S.IN_DOUBT,
+    "blocked": S.REJECTED,
+}
+
+
+async def test_a_ledger_of_the_first_version_keeps_all_that_it_knew(path: Path) -> None:
+    """Every message, its notifications, what has no message, and who opted out."""
+    make_first(path)
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        found = {each.key: each async for each in ledger.deliveries()}
+        assert {key: each.state for key, each in found.items()} == FIRST_STATES
+        events = {key: len(each.events) for key, each in found.items() if each.events}
+        assert events == {"sent": 1, "delivered": 2, "failed": 1, "settled": 1}
+        assert found["settled"].settled_by == "postback"
+        assert found["in doubt"].code == "E503"
+        delivery = await ledger.delivery("T5")
+        assert delivery is not None
+        assert (delivery.key, delivery.reason) == ("failed", FailureReason.EXPIRED)
+        assert {each.tracking_id async for each in ledger.unplaced()} == {"T10", "T99"}  # type: ignore[union-attr]
+        assert (await ledger.summary()).opted_out == 2
+        assert await ledger.is_opted_out("15550000013")  # the API said that it is blocked
+        assert await ledger.is_opted_out("15550000020")  # it said STOP
+        assert not await ledger.is_opted_out("15550000021")
+
+
+async def test_what_the_first_version_wrote_is_sent_no_second_time(path: Path) -> None:
+    """A key with the same content has its outcome, with other content it is in conflict."""
+    make_first(path)
+    numbers = {"accepted": 1, "odd answer": 2, "rejected": 6, "in doubt": 8}
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        for key, number in numbers.items():
+            message = SMS(to=f"1555000{number:04d}", text=f"Hello {key}", from_="60856", key=key)
+            intended = SendIntent(
+                key=key,
+                content=content_of(message),
+                to=message.to,
+                from_="60856",
+                started_at=NOON,
+                message=message,
+            )
+            known = await ledger.begin(intended)
+            assert known is not None
+            assert known.state is FIRST_STATES[key]
+            other = attrs.evolve(message, text="Hello!")
+            with pytest.raises(KeyConflict):
+                await ledger.begin(attrs.evolve(intended, message=other))
+        usual = await ledger.lookup(attrs.evolve(intended, key="unknown"))
+        assert usual is None
+        answer = await ledger.lookup(
+            attrs.evolve(
+                intended,
+                key="accepted",
+                message=SMS(to="15550000001", text="Hello accepted", from_="60856"),
+            )
+        )
+        assert answer is not None
+        assert answer.raw == {"STATUS": "Success", "TRACKINGID": "T1", "TO": "15550000001"}
+
+
+async def test_what_the_first_version_left_goes_on(path: Path) -> None:
+    """Doubts settle, late receipts find their messages, and what comes again is known."""
+    make_first(path)
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await ledger.record(notice(DELIVERED, "T1", to="15550000001"))
+        await ledger.record(notice(DELIVERED, "T12", to="15550000012", after=20))
+        again = [each async for each in ledger.deliveries(S.DELIVERED)]
+        assert {each.key for each in again} == {"accepted", "delivered", "settled", "under way"}
+        known = await ledger.delivery("T4")
+        assert known is not None
+        await ledger.record(*known.events)
+        assert await ledger.delivery("T4") == known
+
+
+async def test_migrations_run_one_after_the_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Step by step in one transaction, and nothing that it held is lost."""
+    """In one transaction, and nothing that the file held is lost."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent())
         await ledger.finish("k", accepted())
-    monkeypatch.setattr(module, "VERSION", VERSION + 2)
-    steps = {
-        1: "ALTER TABLE messages ADD COLUMN extra TEXT; UPDATE messages SET extra = key;\n",
-        2: "ALTER TABLE messages RENAME COLUMN extra TO more",
-    }
-    monkeypatch.setattr(module, "MIGRATIONS", steps)
+    later = (
+        "ALTER TABLE messages ADD COLUMN extra TEXT; UPDATE messages SET extra = key;\n",
+        "ALTER TABLE messages RENAME COLUMN extra TO more",
+    )
+    scripts = (*schema.migrations(), *later)
+    for module in (schema, sqlite_module):
+        monkeypatch.setattr(module, "VERSION", VERSION + 2)
+    monkeypatch.setattr(schema, "migrations", lambda: scripts)
     assert await states(path) == {"k": S.ACCEPTED}
     assert raw(path, "SELECT more FROM messages") == ("k",)
-    assert raw(path, "PRAGMA user_version") == (3,)
+    assert raw(path, "PRAGMA user_version") == (VERSION + 2,)
 
 
 async def test_a_failed_migration_leaves_the_old_ledger(
@@ -516,15 +618,20 @@ async def test_a_failed_migration_leaves_the_old_ledger(
     """What it did until then is undone, and the version before opens the file as it was."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent())
+    scripts = (*schema.migrations(), "ALTER TABLE messages ADD COLUMN extra; SELECT nonsense")
     with monkeypatch.context() as newer:
-        newer.setattr(module, "VERSION", 2)
-        newer.setattr(
-            module, "MIGRATIONS", {1: "ALTER TABLE messages ADD COLUMN extra; SELECT nonsense"}
-        )
+        for module in (schema, sqlite_module):
+            newer.setattr(module, "VERSION", VERSION + 1)
+        newer.setattr(schema, "migrations", lambda: scripts)
         with pytest.raises(LedgerError, match="cannot be opened: no such column: nonsense"):
             await SQLiteLedger(path).open()
-    assert raw(path, "PRAGMA user_version") == (1,)
+    assert raw(path, "PRAGMA user_version") == (VERSION,)
     assert await states(path) == {"k": S.IN_DOUBT}
+
+
+def test_there_is_a_migration_for_every_version() -> None:
+    """The files are numbered from 1 to the version that this package knows."""
+    assert len(schema.migrations()) == VERSION
 
 
 async def test_it_is_opened_once_however_often_it_is_asked_to(path: Path) -> None:

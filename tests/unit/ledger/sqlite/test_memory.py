@@ -10,7 +10,7 @@ import pytest
 from skycore_async import ConfigurationError, MemoryLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState, Submission
-from tests.postgres.test_ledger_contract import (
+from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
     REJECTED,

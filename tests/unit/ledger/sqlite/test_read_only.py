@@ -13,11 +13,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState, SendIntent
-from skycore_async.ledger.sqlite.ledger import APPLICATION_ID, SQLiteLedger
 from skycore_async.ledger.sqlite.read_only import LedgerView, looked_at
-from skycore_async.ledger.sqlite.store import VERSION
+from skycore_async.ledger.sqlite.schema import APPLICATION_ID, VERSION
 
 pytestmark = pytest.mark.anyio
 

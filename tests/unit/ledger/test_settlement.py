@@ -1,4 +1,4 @@
-"""What a ledger decides: by values alone, with no ledger at all."""
+"""What notifications tell of messages: by values alone, with no ledger at all."""
 
 from __future__ import annotations
 
@@ -7,38 +7,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skycore_async.codes import API_ERRORS, DeliveryState, FailureReason, Scope
-from skycore_async.errors import (
-    InvalidMessage,
-    KeyConflict,
-    LedgerError,
-    NotSent,
-    OutcomeUnknown,
-    RecipientOptedOut,
-    Rejected,
-    SendingHalted,
-    SkycoreError,
-    Throttled,
+from skycore_async.codes import DeliveryState, FailureReason
+from skycore_async.ledger.model import (
+    MessageRecord,
+    MessageState,
+    StoredNotification,
 )
-from skycore_async.ledger.model import MessageState, SendIntent, Submission
-from skycore_async.ledger.opt_outs import opt_out_of
-from skycore_async.ledger.rules import content_of, known_or_conflict, outcome_of, submission_of
 from skycore_async.ledger.settlement import (
     CLOCKS_APART,
-    Doubt,
-    StoredNotification,
     UnmatchedSubmission,
     derive_state,
-    event_of,
     in_order,
     match_doubts,
+    stored,
 )
-from skycore_async.messages import SMS, Accepted, Failed
+from skycore_async.messages import SMS
 from skycore_async.notifications import (
     DeliveryReceipt,
     InboundSMS,
@@ -169,8 +156,17 @@ def test_no_order_and_no_repetition_changes_what_is_told(
 # What settles a doubt.
 
 
-def doubt(id_: int = 1, **fields: Any) -> Doubt:
-    return Doubt(**{"id": id_, "from_": "60856", "began": NOON, "under_way": False, **fields})
+def doubt(
+    id_: int = 1,
+    *,
+    from_: str | None = "60856",
+    began: float = NOON,
+    state: MessageState = MessageState.IN_DOUBT,
+) -> MessageRecord:
+    """Make the record of a message in doubt."""
+    return MessageRecord(
+        id=id_, key=f"k{id_}", content=b"", to=TO, from_=from_, state=state, started_at=began
+    )
 
 
 def stray(
@@ -187,7 +183,7 @@ def stray(
 
 WITHIN = 3600.0
 SETTLED: dict[
-    str, tuple[Sequence[Doubt], Sequence[UnmatchedSubmission], list[tuple[int, str]]]
+    str, tuple[Sequence[MessageRecord], Sequence[UnmatchedSubmission], list[tuple[int, str]]]
 ] = {
     "one message and one submission": ([doubt()], [stray()], [(1, "T")]),
     "nothing": ([], [], []),
@@ -211,10 +207,10 @@ SETTLED: dict[
         [stray("T"), stray("U", NOON + 3000)],
         [],
     ),
-    "a message that is under way": ([doubt(under_way=True)], [stray()], []),
-    "another that is under way": ([doubt(1), doubt(2, under_way=True)], [stray()], []),
+    "a message that is under way": ([doubt(state=MessageState.SENDING)], [stray()], []),
+    "another that is under way": ([doubt(1), doubt(2, state=MessageState.SENDING)], [stray()], []),
     "another that is under way, and too late for it": (
-        [doubt(1), doubt(2, under_way=True, began=NOON + CLOCKS_APART + 1)],
+        [doubt(1), doubt(2, state=MessageState.SENDING, began=NOON + CLOCKS_APART + 1)],
         [stray()],
         [(1, "T")],
     ),
@@ -302,7 +298,7 @@ def test_a_repetition_is_known_by_its_id_or_else_by_all_of_it(case: str) -> None
     """Form A has an id, which tells within one origin, code and message; form B has none."""
     one, other, are_same = IDENTITIES[case]
     first, second = (
-        event_of(parse_postback(document)[0], received=received)
+        stored(parse_postback(document)[0], received=received)
         for document, received in ((one, NOON), (other, NOON + 5))
     )
     assert (first.identity == second.identity) is are_same
@@ -312,7 +308,7 @@ def test_the_order_of_elements_tells_no_notification_from_another() -> None:
     """Form B written in another order is the same notification."""
     document = "<POSTBACK><TO>15551234888</TO><CODE>N201</CODE><ORIGIN>SMS_MT</ORIGIN></POSTBACK>"
     mixed = "<POSTBACK><CODE>N201</CODE><ORIGIN>SMS_MT</ORIGIN><TO>15551234888</TO></POSTBACK>"
-    one, other = (event_of(parse_postback(each)[0], received=NOON) for each in (document, mixed))
+    one, other = (stored(parse_postback(each)[0], received=NOON) for each in (document, mixed))
     assert one.identity == other.identity
 
 
@@ -353,7 +349,7 @@ def test_the_place_in_time_is_not_the_time_that_settles(case: str) -> None:
     """Order needs some time, settling a certain one: else that of receiving it."""
     timestamp, created, at, happened = TIMES[case]
     notification = SentNotification(timestamp=timestamp, created=created, raw={})
-    kept = event_of(notification, received=RECEIVED)
+    kept = stored(notification, received=RECEIVED)
     assert (kept.at, kept.happened) == (at, happened)
 
 
@@ -389,192 +385,5 @@ KEPT: dict[str, tuple[Notification, dict[str, Any]]] = {
 def test_an_event_says_which_message_it_is_about(case: str) -> None:
     """Receipts name a message by its tracking id and number; nothing else does."""
     notification, expected = KEPT[case]
-    kept = event_of(notification, received=NOON)
+    kept = stored(notification, received=NOON)
     assert {name: getattr(kept, name) for name in expected} == expected
-
-
-# Who may not be sent to.
-
-WORDS = {
-    **dict.fromkeys(
-        ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "stop", "Stop", " stop\r\n"],
-        True,
-    ),
-    **dict.fromkeys(["REVOKE", "OPTOUT", "opt out", "Opt-Out", "Stop all", "Revoke."], True),
-    **dict.fromkeys(["\u201cSTOP\u201d", "\u2018stop\u2019", "Stop,", "\u00a0stop"], True),
-    **dict.fromkeys(['"STOP"', "'stop'", "Stop.", "STOP!", "stop!!", "\tQuit. "], True),
-    **dict.fromkeys(["START", "UNSTOP", "start", "Start!", "unstop."], False),
-    **dict.fromkeys(
-        ["", " ", "stop it", "don't stop", "STOPP", "STO P", "ST.OP", "restart", "end?", "yes"],
-        None,
-    ),
-}
-
-
-@pytest.mark.parametrize("text", WORDS)
-def test_a_message_that_is_nothing_but_the_word_opts_out_or_in(text: str) -> None:
-    """Case, quotes and closing marks are no matter; another word beside it is."""
-    said = opt_out_of(InboundSMS(from_="+1 555 123 4888", text=text, raw={}), received=NOON)
-    assert (None if said is None else (said.number, said.out)) == (
-        None if WORDS[text] is None else (TO, WORDS[text])
-    )
-
-
-OTHERS: dict[str, tuple[Notification, tuple[str, bool] | None]] = {
-    "unsubscribed": (SubscriptionChange(subscribed=False, mobile=TO, raw={}), (TO, True)),
-    "subscribed": (SubscriptionChange(subscribed=True, mobile="+" + TO, raw={}), (TO, False)),
-    "unsubscribed, of no number": (SubscriptionChange(subscribed=False, raw={}), None),
-    "unsubscribed, of what is no number": (
-        SubscriptionChange(subscribed=False, mobile="unknown", raw={}),
-        None,
-    ),
-    "STOP from nobody": (InboundSMS(text="STOP", raw={}), None),
-    "a receipt": (DeliveryReceipt(state=FAILED, to=TO, raw={}), None),
-    "what is unknown": (UnknownNotification(raw={}), None),
-}
-
-
-@pytest.mark.parametrize("case", OTHERS)
-def test_a_change_of_subscription_opts_out_or_in(case: str) -> None:
-    """N302 opts out and N301 in; what names no number, or is something else, does neither."""
-    notification, expected = OTHERS[case]
-    said = opt_out_of(notification, received=NOON)
-    assert (None if said is None else (said.number, said.out)) == expected
-
-
-@pytest.mark.parametrize(
-    ("timestamp", "at"),
-    [
-        (datetime.fromtimestamp(NOON - 9, UTC), NOON - 9),
-        (datetime.fromtimestamp(NOON + 9, UTC), NOON),
-        (datetime.fromtimestamp(NOON - 9, UTC).replace(tzinfo=None), NOON),
-        (None, NOON),
-    ],
-)
-def test_a_word_is_from_when_it_was_said(timestamp: datetime | None, at: float) -> None:
-    """Or from when it was received: where its time has no offset, or is yet to come."""
-    said = opt_out_of(
-        InboundSMS(from_=TO, text="STOP", timestamp=timestamp, raw={}), received=NOON
-    )
-    assert said is not None
-    assert said.at == at
-
-
-# What was intended.
-
-CHANGES: dict[str, Any] = {
-    "to": "15551234889",
-    "text": "Hello!",
-    "from_": "12345",
-    "campaign_ref": "77676",
-    "spid": "1",
-    "operator_id": "2",
-    "from_mask": "SKYCORE",
-}
-
-
-def test_every_field_but_the_key_is_content() -> None:
-    """Two messages with one key are the same where all that is sent is the same."""
-    assert CHANGES.keys() | {"key"} == attrs.fields_dict(SMS).keys()
-    assert content_of(MESSAGE) == content_of(attrs.evolve(MESSAGE, key="another"))
-    changed = [attrs.evolve(MESSAGE, **{name: value}) for name, value in CHANGES.items()]
-    assert len({*map(content_of, changed), content_of(MESSAGE)}) == len(changed) + 1
-
-
-def test_content_does_not_run_from_one_field_into_the_next() -> None:
-    """What moves from one field into another is other content; nothing is not an empty text."""
-    one = SMS(to=TO, text="Hello", spid="1", operator_id="2")
-    others = [
-        attrs.evolve(one, spid="12", operator_id=""),
-        attrs.evolve(one, spid="12", operator_id=None),
-        attrs.evolve(one, spid="2", operator_id="1"),
-    ]
-    assert len(set(map(content_of, [one, *others]))) == 4
-
-
-INTENT = SendIntent(key="k", content=b"one", to=TO, from_=None, started_at=NOON)
-
-
-@pytest.mark.parametrize("state", MessageState)
-def test_only_what_is_proven_not_sent_is_begun_again(state: MessageState) -> None:
-    """What is in doubt is begun on the word alone, and the word changes nothing else."""
-    known = Submission(state=state)
-    startable = state is MessageState.NOT_SENT
-    on_the_word = startable or state is MessageState.IN_DOUBT
-    for resend, begins in ((False, startable), (True, on_the_word)):
-        assert known_or_conflict(INTENT, b"one", known, resend_in_doubt=resend) == (
-            None if begins else known
-        )
-        with pytest.raises(KeyConflict):
-            known_or_conflict(INTENT, b"two", known, resend_in_doubt=resend)
-
-
-# What came of it.
-
-OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
-    "the connection was refused": (NotSent("refused"), MessageState.NOT_SENT),
-    "the number opted out": (RecipientOptedOut("opted out"), MessageState.NOT_SENT),
-    "sending was halted": (SendingHalted("halted"), MessageState.NOT_SENT),
-    "too fast": (Throttled("slow down", code="E106", retry_after=1.0), MessageState.NOT_SENT),
-    "too fast, by HTTP": (Throttled("slow down"), MessageState.NOT_SENT),
-    "not valid": (InvalidMessage("empty", field="text"), MessageState.NOT_SENT),
-    "the ledger failed": (LedgerError("full"), MessageState.NOT_SENT),
-    "no answer": (OutcomeUnknown("read timeout"), MessageState.IN_DOUBT),
-    "a bad gateway": (OutcomeUnknown("HTTP 502", http_status=502), MessageState.IN_DOUBT),
-    "E503": (OutcomeUnknown("busy", http_status=200, code="E503"), MessageState.IN_DOUBT),
-    "a code in no table": (Rejected.of(code="E999", info="?"), MessageState.REJECTED),
-    "no code": (Rejected.of(code=None), MessageState.REJECTED),
-    **{
-        code: (
-            Rejected.of(code=code, info="as the provider says"),
-            MessageState.NOT_SENT if known.scope is Scope.ACCOUNT else MessageState.REJECTED,
-        )
-        for code, known in API_ERRORS.items()
-        if known.scope not in {Scope.THROTTLE, Scope.UNKNOWN}
-    },
-}
-
-
-@pytest.mark.parametrize("case", OUTCOMES)
-def test_a_failure_is_kept_as_what_it_says_of_the_message(case: str) -> None:
-    """A refusal of the whole account leaves the message unsent; doubt is kept whole."""
-    error, state = OUTCOMES[case]
-    kept = submission_of(Failed(message=MESSAGE, error=error))
-    assert kept.state is state
-    assert kept.tracking_id is None
-    assert kept.code == getattr(error, "code", None)
-    if kept.state is MessageState.NOT_SENT:
-        return  # it is begun again, and never given back
-    again = outcome_of(MESSAGE, TO, kept)
-    assert isinstance(again, Failed)
-    assert again.message is MESSAGE
-    assert again.recorded
-    assert type(again.error) is type(error)
-    assert str(again.error) == str(error)
-    assert vars(again.error) == vars(error)
-
-
-def test_accepted_comes_back_equal() -> None:
-    """The recorded outcome is the outcome, its raw answer too."""
-    raw = {"STATUS": "Success", "TRACKINGID": "SMS_1", "TO": {"#text": TO}}
-    accepted = Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw=raw)
-    kept = submission_of(accepted)
-    assert kept.state is MessageState.ACCEPTED
-    again = outcome_of(MESSAGE, TO, kept)
-    assert again == accepted
-    assert (again.recorded, accepted.recorded) == (True, False)
-
-
-@pytest.mark.parametrize("state", [MessageState.SENT, MessageState.DELIVERED, MessageState.FAILED])
-def test_what_a_postback_told_is_accepted(state: MessageState) -> None:
-    """Whatever became of it later, the submission was accepted; settled, it has no answer."""
-    again = outcome_of(MESSAGE, TO, Submission(state=state, tracking_id="SMS_1"))
-    assert again == Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw={})
-
-
-def test_what_the_end_of_the_program_left_is_in_doubt() -> None:
-    """A message that was under way has no reason recorded; one is given."""
-    again = outcome_of(MESSAGE, TO, Submission(state=MessageState.IN_DOUBT))
-    assert isinstance(again, Failed)
-    assert isinstance(again.error, OutcomeUnknown)
-    assert "the program ended" in str(again.error)

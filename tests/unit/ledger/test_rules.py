@@ -1,0 +1,289 @@
+"""What a ledger decides of sending: by values alone, with no ledger at all."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import attrs
+import pytest
+
+from skycore_async.codes import API_ERRORS, DeliveryState, FailureReason, Scope
+from skycore_async.errors import (
+    InvalidMessage,
+    KeyConflict,
+    LedgerError,
+    NotSent,
+    OutcomeUnknown,
+    RecipientOptedOut,
+    Rejected,
+    SendingHalted,
+    SkycoreError,
+    Throttled,
+)
+from skycore_async.ledger import rules
+from skycore_async.ledger.model import (
+    Attempt,
+    MessageRecord,
+    MessageState,
+    SendIntent,
+    StoredNotification,
+    Submission,
+)
+from skycore_async.ledger.rules import UnderWay, content_of, look_up, outcome_of, submission_of
+from skycore_async.messages import SMS, Accepted, Failed
+
+TO = "15551234888"
+NOON = 1_700_000_000.0
+MESSAGE = SMS(to="+1 (555) 123-4888", text="Hello", from_="60856", key="order-17")
+
+SENT, DELIVERED = DeliveryState.SENT, DeliveryState.DELIVERED
+FAILED, UNKNOWN = DeliveryState.FAILED, DeliveryState.UNKNOWN
+
+
+def event(
+    name: str,
+    state: DeliveryState | None = SENT,
+    at: float | None = NOON,
+    reason: FailureReason | None = None,
+    **fields: Any,
+) -> StoredNotification:
+    """Make an event that its name tells from every other."""
+    fields = {"tracking_id": "T", "to": TO, "from_": None, "happened": NOON, **fields}
+    return StoredNotification(
+        identity=name.encode(), at=at, state=state, reason=reason, raw=f'"{name}"', **fields
+    )
+
+
+# What was intended.
+
+CHANGES: dict[str, Any] = {
+    "to": "15551234889",
+    "text": "Hello!",
+    "from_": "12345",
+    "campaign_ref": "77676",
+    "spid": "1",
+    "operator_id": "2",
+    "from_mask": "SKYCORE",
+}
+
+
+def test_every_field_but_the_key_is_content() -> None:
+    """Two messages with one key are the same where all that is sent is the same."""
+    assert CHANGES.keys() | {"key"} == attrs.fields_dict(SMS).keys()
+    assert content_of(MESSAGE) == content_of(attrs.evolve(MESSAGE, key="another"))
+    changed = [attrs.evolve(MESSAGE, **{name: value}) for name, value in CHANGES.items()]
+    assert len({*map(content_of, changed), content_of(MESSAGE)}) == len(changed) + 1
+
+
+def test_content_does_not_run_from_one_field_into_the_next() -> None:
+    """What moves from one field into another is other content; nothing is not an empty text."""
+    one = SMS(to=TO, text="Hello", spid="1", operator_id="2")
+    others = [
+        attrs.evolve(one, spid="12", operator_id=""),
+        attrs.evolve(one, spid="12", operator_id=None),
+        attrs.evolve(one, spid="2", operator_id="1"),
+    ]
+    assert len(set(map(content_of, [one, *others]))) == 4
+
+
+INTENT = SendIntent(key="k", content=b"one", to=TO, from_=None, started_at=NOON)
+
+
+def record(state: MessageState, content: bytes = b"one", **fields: Any) -> MessageRecord:
+    return MessageRecord(
+        id=1, key="k", content=content, to=TO, from_=None, state=state, started_at=NOON, **fields
+    )
+
+
+@pytest.mark.parametrize("state", MessageState)
+def test_only_what_is_proven_not_sent_is_begun_again(state: MessageState) -> None:
+    """What is in doubt is begun where the caller says so, which changes nothing else."""
+    startable = state is MessageState.NOT_SENT
+    if_told = startable or state is MessageState.IN_DOUBT
+    for resend, begins in ((False, startable), (True, if_told)):
+        known = look_up(record(state), INTENT, resend_in_doubt=resend)
+        assert known == (None if begins else Submission(state=state))
+        with pytest.raises(KeyConflict):
+            look_up(record(state, b"two"), INTENT, resend_in_doubt=resend)
+
+
+def begun(
+    known: MessageRecord | None,
+    *,
+    resend: bool = False,
+    ignore: bool = False,
+    out: bool = False,
+    attempt: Attempt | None = None,
+) -> MessageRecord | Submission | None:
+    return rules.begin(
+        known,
+        INTENT,
+        resend_in_doubt=resend,
+        ignore_opt_out=ignore,
+        is_opted_out=out,
+        attempt=attempt,
+    )
+
+
+@pytest.mark.parametrize("state", [MessageState.NOT_SENT, MessageState.IN_DOUBT])
+def test_what_is_begun_again_has_nothing_of_the_attempt_before(state: MessageState) -> None:
+    """But that it was in doubt, which the next outcome must not hide."""
+    before = record(
+        state, ended_at=NOON + 1, code="E503", info="busy", http_status=200, session=1, attempt=1
+    )
+    after = begun(before, resend=True, attempt=Attempt(session=2, number=7))
+    assert after == record(
+        MessageState.SENDING,
+        doubted=state is MessageState.IN_DOUBT,
+        session=2,
+        attempt=7,
+    )
+
+
+def test_what_may_not_be_begun_says_why() -> None:
+    """A key under way is waited for; a number that opted out is refused, or let through."""
+    sending = record(MessageState.SENDING)
+    with pytest.raises(UnderWay):
+        begun(sending)
+    for known in (None, record(MessageState.NOT_SENT)):
+        with pytest.raises(RecipientOptedOut):
+            begun(known, out=True)
+    assert isinstance(begun(record(MessageState.NOT_SENT), out=True, ignore=True), MessageRecord)
+    assert begun(record(MessageState.REJECTED), out=True) == Submission(
+        state=MessageState.REJECTED
+    )
+
+
+def test_an_attempt_knows_its_own_again() -> None:
+    """Begun by a transaction whose end was not heard of, it is begun; another's is under way."""
+    own = Attempt(session=2, number=7)
+    assert begun(record(MessageState.SENDING, session=2, attempt=7), attempt=own) is None
+    with pytest.raises(UnderWay):
+        begun(record(MessageState.SENDING, session=2, attempt=6), attempt=own)
+
+
+ACCEPTED = Submission(state=MessageState.ACCEPTED, tracking_id="T", raw={"TO": TO})
+
+
+@pytest.mark.parametrize("state", MessageState)
+def test_only_what_is_under_way_is_finished(state: MessageState) -> None:
+    """An outcome that is written twice changes nothing the second time."""
+    after = rules.finish(record(state), ACCEPTED, ended_at=NOON + 1, attempt=None)
+    if state is MessageState.SENDING:
+        assert after is not None
+        assert (after.state, after.tracking_id) == (MessageState.ACCEPTED, "T")
+        assert after.ended_at == NOON + 1
+    else:
+        assert after is None
+
+
+@pytest.mark.parametrize("state", [MessageState.SENDING, MessageState.IN_DOUBT])
+def test_who_was_taken_for_dead_still_has_its_outcome(state: MessageState) -> None:
+    """An attempt that is known by its number counts where it was only late; no other does."""
+    known = record(state, session=2, attempt=7)
+    own, other = Attempt(session=2, number=7), Attempt(session=3, number=7)
+    after = rules.finish(known, ACCEPTED, ended_at=NOON, attempt=own)
+    assert after is not None
+    assert after.state is MessageState.ACCEPTED
+    for wrong in (other, None):
+        assert rules.finish(known, ACCEPTED, ended_at=NOON, attempt=wrong) is None
+
+
+@pytest.mark.parametrize("state", MessageState)
+def test_a_second_attempt_says_nothing_of_the_first(state: MessageState) -> None:
+    """What was in doubt when it was sent again is in doubt unless the second was accepted."""
+    doubted = record(MessageState.SENDING, doubted=True)
+    after = rules.finish(doubted, Submission(state=state), ended_at=NOON, attempt=None)
+    assert after is not None
+    is_accepted = state is MessageState.ACCEPTED
+    assert after.state is (MessageState.ACCEPTED if is_accepted else MessageState.IN_DOUBT)
+
+
+def test_the_digest_of_content_is_the_same_in_every_version() -> None:
+    """It is of bytes, whatever Python shows of a text: these digests stand in files."""
+    assert content_of(MESSAGE).hex() == "02fff15fb0360beb0a7355013ae3ddb994"
+    odd = SMS(to=TO, text="caf\u00e9 \U0001fa77 \n", from_="60856")
+    assert content_of(odd).hex() == "028cea69909eb9ec56f09b8b0cb56b051f"
+
+
+def test_a_row_of_the_first_version_has_a_digest_of_its_own() -> None:
+    """It was taken of the fields as Python shows them, and still tells other content."""
+    shown = blake2b(repr(tuple(attrs.asdict(MESSAGE).values())[:-1]).encode(), digest_size=16)
+    known = record(MessageState.ACCEPTED, shown.digest())
+    intended = attrs.evolve(INTENT, content=content_of(MESSAGE), message=MESSAGE)
+    assert look_up(known, intended, resend_in_doubt=False) is not None
+    other = attrs.evolve(MESSAGE, text="Hello!")
+    with pytest.raises(KeyConflict):
+        look_up(known, attrs.evolve(intended, message=other), resend_in_doubt=False)
+
+
+# What came of it.
+
+OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
+    "the connection was refused": (NotSent("refused"), MessageState.NOT_SENT),
+    "the number opted out": (RecipientOptedOut("opted out"), MessageState.NOT_SENT),
+    "sending was halted": (SendingHalted("halted"), MessageState.NOT_SENT),
+    "too fast": (Throttled("slow down", code="E106", retry_after=1.0), MessageState.NOT_SENT),
+    "too fast, by HTTP": (Throttled("slow down"), MessageState.NOT_SENT),
+    "not valid": (InvalidMessage("empty", field="text"), MessageState.NOT_SENT),
+    "the ledger failed": (LedgerError("full"), MessageState.NOT_SENT),
+    "no answer": (OutcomeUnknown("read timeout"), MessageState.IN_DOUBT),
+    "a bad gateway": (OutcomeUnknown("HTTP 502", http_status=502), MessageState.IN_DOUBT),
+    "E503": (OutcomeUnknown("busy", http_status=200, code="E503"), MessageState.IN_DOUBT),
+    "a code in no table": (Rejected.of(code="E999", info="?"), MessageState.REJECTED),
+    "no code": (Rejected.of(code=None), MessageState.REJECTED),
+    **{
+        code: (
+            Rejected.of(code=code, info="as the provider says"),
+            MessageState.NOT_SENT if known.scope is Scope.ACCOUNT else MessageState.REJECTED,
+        )
+        for code, known in API_ERRORS.items()
+        if known.scope not in {Scope.THROTTLE, Scope.UNKNOWN}
+    },
+}
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+def test_a_failure_is_kept_as_what_it_says_of_the_message(case: str) -> None:
+    """A refusal of the whole account leaves the message unsent; doubt is kept whole."""
+    error, state = OUTCOMES[case]
+    kept = submission_of(Failed(message=MESSAGE, error=error))
+    assert kept.state is state
+    assert kept.tracking_id is None
+    assert kept.code == getattr(error, "code", None)
+    if kept.state is MessageState.NOT_SENT:
+        return  # it is begun again, and never given back
+    again = outcome_of(MESSAGE, TO, kept)
+    assert isinstance(again, Failed)
+    assert again.message is MESSAGE
+    assert again.recorded
+    assert type(again.error) is type(error)
+    assert str(again.error) == str(error)
+    assert vars(again.error) == vars(error)
+
+
+def test_accepted_comes_back_equal() -> None:
+    """The recorded outcome is the outcome, its raw answer too."""
+    raw = {"STATUS": "Success", "TRACKINGID": "SMS_1", "TO": {"#text": TO}}
+    accepted = Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw=raw)
+    kept = submission_of(accepted)
+    assert kept.state is MessageState.ACCEPTED
+    again = outcome_of(MESSAGE, TO, kept)
+    assert again == accepted
+    assert (again.recorded, accepted.recorded) == (True, False)
+
+
+@pytest.mark.parametrize("state", [MessageState.SENT, MessageState.DELIVERED, MessageState.FAILED])
+def test_what_a_postback_told_is_accepted(state: MessageState) -> None:
+    """Whatever became of it later, the submission was accepted; settled, it has no answer."""
+    again = outcome_of(MESSAGE, TO, Submission(state=state, tracking_id="SMS_1"))
+    assert again == Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw={})
+
+
+def test_what_the_end_of_the_program_left_is_in_doubt() -> None:
+    """A message that was under way has no reason recorded; one is given."""
+    again = outcome_of(MESSAGE, TO, Submission(state=MessageState.IN_DOUBT))
+    assert isinstance(again, Failed)
+    assert isinstance(again.error, OutcomeUnknown)
+    assert "the program ended" in str(again.error)
