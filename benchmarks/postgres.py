@@ -39,8 +39,8 @@ TABLES = (
     "submissions",
     "events",
     "opt_outs",
-    "holders",
-    "paces",
+    "sessions",
+    "shared_rates",
     "chunks",
     "campaigns",
 )

@@ -41,7 +41,7 @@ FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = %s AND {_FREE} FOR UPDATE OF chunks
 """  # noqa: S608 - a condition of our own
 _TAKE: Final = """
-UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', holder = %s,
+UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s,
     held_until = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s RETURNING epoch
 """
@@ -59,7 +59,7 @@ SELECT count(*) FROM unnest(%s::text[]) AS given (key) LEFT JOIN skycore.message
 WHERE given.key <> ALL(%s) AND coalesce(state, 'not_sent') IN ('not_sent', 'sending')
 """
 _CLOSE: Final = """
-UPDATE skycore.chunks SET state = %s, holder = NULL, held_until = NULL, tally = %s,
+UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,
     due = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s
 """

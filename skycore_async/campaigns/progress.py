@@ -23,7 +23,7 @@ SELECT campaigns.id, name, campaigns.state, reason, created,
     count(*) FILTER (WHERE chunks.state = 'waiting'),
     count(*) FILTER (WHERE chunks.state = 'held'),
     count(*) FILTER (WHERE chunks.state = 'done'),
-    count(DISTINCT holder) FILTER (WHERE chunks.state = 'held' AND held_until > now())
+    count(DISTINCT worker) FILTER (WHERE chunks.state = 'held' AND held_until > now())
 FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
 GROUP BY campaigns.id ORDER BY campaigns.id
 """

@@ -33,7 +33,8 @@ import attrs
 from ..client import SkycoreClient
 from ..codes import Verdict
 from ..errors import LedgerError, SendingHalted, SkycoreError
-from ..ledger.postgres.ledger import PostgresLedger
+from ..ledger.commands import Fence
+from ..ledger.postgres.ledger import FencedLedger, PostgresLedger
 from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
 from ..sending.outcomes import StuckCounter, meaning_of
@@ -227,7 +228,7 @@ class Worker:
 
     @asynccontextmanager
     async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[_Work]:
-        fenced = self._ledger.fenced(chunk=chunk.id, epoch=chunk.epoch)
+        fenced = FencedLedger(self._ledger, Fence(chunk=chunk.id, epoch=chunk.epoch))
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - no caller's
         async with view.send_many(chunk.messages()) as bulk:
             work = _Work(chunk, bulk)

@@ -43,7 +43,7 @@ class BaseLedger(ABC):
     """What all ledgers share; see `Ledger` for what each call does."""
 
     def __init__(self, waiters: Waiters | None = None) -> None:
-        self._waiters = waiters or Waiters()
+        self.waiters = waiters or Waiters()
 
     @abstractmethod
     async def run(self, command: LedgerCommand[T]) -> T:
@@ -113,7 +113,7 @@ class BaseLedger(ABC):
         The leave to send again was for an earlier doubt, not for what comes of this.
         """
         while True:
-            with self._waiters.wait(command.intent.key) as changed:
+            with self.waiters.wait(command.intent.key) as changed:
                 try:
                     return await self.run(command)
                 except UnderWay:
@@ -150,7 +150,7 @@ class BaseLedger(ABC):
         name = _one_name(tracking_id, key)
         with anyio.fail_after(timeout):
             while True:
-                with self._waiters.wait(name) as changed:
+                with self.waiters.wait(name) as changed:
                     delivery = await self.delivery(tracking_id, key=key)
                     if delivery is not None and delivery.state.is_final:
                         return delivery

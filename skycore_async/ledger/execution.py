@@ -145,7 +145,7 @@ class CommandExecutor:
                 self._unsettled.add(each.to)
             if opt_out := opt_out_told_by(codes[each.key], number=each.to, at=now):
                 self._store.write_opt_outs([opt_out])
-        self._update_states([each.id for each in finished if each.has_notifications])
+        self.update_states([each.id for each in finished if each.has_notifications])
 
     def _finish_again(
         self, finishes: Sequence[Finish], *, ended_at: float
@@ -191,12 +191,12 @@ class CommandExecutor:
         if not recipients:
             return
         messages = self._store.submissions(recipients)
-        self._update_states([id_ for id_ in messages.values() if id_ is not None])
+        self.update_states([id_ for id_ in messages.values() if id_ is not None])
         for stored in notifications:
             if stored.tracking_id is not None and messages[stored.tracking_id] is None:
                 self._unsettled.update({stored.to} - {None})  # type: ignore[arg-type]
 
-    def _update_states(self, ids: Collection[int]) -> None:
+    def update_states(self, ids: Collection[int]) -> None:
         """Bring the states of messages up to their notifications."""
         if not ids:
             return
@@ -222,7 +222,7 @@ class CommandExecutor:
                 self._store.update(
                     [settlement.settle(by_id[id_], tracking_id) for id_, tracking_id in pairs]
                 )
-                self._update_states([id_ for id_, _ in pairs])
+                self.update_states([id_ for id_, _ in pairs])
 
 
 def _first_of_each_key(

@@ -50,12 +50,12 @@ _CONSTANTS: Final = {
 }
 
 _MAKE: Final = """
-INSERT INTO skycore.paces (name, rate, burst) VALUES (%(name)s, %(rate)s, %(burst)s)
+INSERT INTO skycore.shared_rates (name, rate, burst) VALUES (%(name)s, %(rate)s, %(burst)s)
 ON CONFLICT (name) DO NOTHING
 """
 
 _SET: Final = """
-UPDATE skycore.paces SET rate = %(rate)s, burst = %(burst)s WHERE name = %(name)s
+UPDATE skycore.shared_rates SET rate = %(rate)s, burst = %(burst)s WHERE name = %(name)s
 RETURNING extract(epoch FROM clock_timestamp())::float8,
     greatest(0, paused_until - extract(epoch FROM clock_timestamp())::float8), halvings
 """
@@ -63,7 +63,7 @@ RETURNING extract(epoch FROM clock_timestamp())::float8,
 # The row, locked before the clock is read, and the share of the rate as it has recovered.
 _ROW: Final = """
 WITH locked AS MATERIALIZED (
-    SELECT * FROM skycore.paces WHERE name = %(name)s FOR UPDATE
+    SELECT * FROM skycore.shared_rates WHERE name = %(name)s FOR UPDATE
 ), clock AS MATERIALIZED (
     SELECT *, extract(epoch FROM clock_timestamp())::float8 AS now FROM locked
 ), pace AS (
@@ -88,7 +88,7 @@ _RESERVE: Final = f"""{_ROW}, speed AS (
     )) END AS count
     FROM turn
 )
-UPDATE skycore.paces AS kept
+UPDATE skycore.shared_rates AS kept
 SET due = next + count / speed FROM plan WHERE kept.name = plan.name
 RETURNING now, greatest(0, plan.paused_until - now), plan.halvings, count::int, first, 1 / speed,
     soonest, CASE WHEN count = 0 THEN least(greatest(0, first - far), %(time)s) ELSE 0 END,
@@ -101,7 +101,7 @@ _THROTTLE: Final = f"""{_ROW}, halved AS (
         THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it
     FROM pace
 )
-UPDATE skycore.paces AS kept
+UPDATE skycore.shared_rates AS kept
 SET share = left_of_it,
     halvings = halved.halvings + (%(halve)s AND halved.halvings = %(halvings)s)::int,
     due = now + greatest(0, halved.due - now) * recovered / left_of_it,

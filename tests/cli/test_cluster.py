@@ -131,8 +131,8 @@ def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -
     assert answer("cluster", "resume", dsn, "promo")["state"] == "running"
     assert answer("worker", "--drain", **there)["accepted"] == 3
     assert answer("cluster", "migrate", **there) == {
-        "before": 1,
-        "after": 1,
+        "before": 2,
+        "after": 2,
         "queue_made": False,
         "exit": 0,
     }
@@ -231,7 +231,7 @@ def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> N
         for args in (load, ["worker", dsn], ["status", dsn], ["cluster", "pause", dsn, "a"]):
             assert "run `skycore cluster migrate DSN`" in run(*args).stderr
         made = run("cluster", "migrate", dsn)
-        assert made.stdout == "The tables are made: schema 1, before none.\n"
+        assert made.stdout == "The tables are made: schema 2, before none.\n"
         assert "up to date" in run("cluster", "migrate", dsn).stdout
         assert run("worker", dsn, "--drain").stdout == "accepted      0\n"
     finally:
@@ -256,7 +256,7 @@ def test_workers_share_a_pace(simulator: Simulator, dsn: str) -> None:
     assert answer("worker", dsn, "--drain", "--rate", "50")["accepted"] == 20
     assert time.monotonic() - began > 19 / 50
     with psycopg.connect(dsn) as connection:
-        paces = connection.execute("SELECT name, rate, burst FROM skycore.paces").fetchall()
+        paces = connection.execute("SELECT name, rate, burst FROM skycore.shared_rates").fetchall()
     assert paces == [("account", 50.0, 1)]
 
 

@@ -710,7 +710,7 @@ def test_a_database_is_reported_on_as_a_file_is(
     ledger: Path, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same messages make the same figures, page by page; the page names the database."""
-    monkeypatch.setattr("skycore_async.ledger.postgres.reading.PAGE", 2)
+    monkeypatch.setattr("skycore_async.ledger.postgres.reader._PAGE", 2)
     anyio.run(fill, PostgresLedger(dsn, clock=NOON.timestamp))
     of_file = json.loads(run(ledger, "--json").stdout)
     done = run(dsn, "--json", "--html", tmp_path / "report.html")

@@ -52,7 +52,8 @@ def wrote(connection: Connection, state: str, *keys: str) -> None:
     """Write messages into the ledger as far as chunks are concerned."""
     for key in keys:
         connection.execute(
-            "INSERT INTO skycore.messages (key, content, recipient, state, began, holder, attempt)"
+            "INSERT INTO skycore.messages"
+            " (key, content, recipient, state, started_at, session, attempt)"
             " VALUES (%s, '', '1', %s, 0, 1, 1) ON CONFLICT (key) DO UPDATE SET state = %s",
             (key, state, state),
         )

@@ -1,7 +1,7 @@
 """A ledger that many processes keep in one PostgreSQL: what each does to the others.
 
 What it has in common with every ledger is in the contract suite.  Here two
-ledgers share a database, holders die and come back, and connections are cut by
+ledgers share a database, sessions die and come back, and connections are cut by
 the server.
 """
 
@@ -29,9 +29,11 @@ from skycore_async import (
     SkycoreClient,
 )
 from skycore_async.campaigns.chunks import finish, take
-from skycore_async.ledger.commands import LedgerCommand, attempt_of
-from skycore_async.ledger.group_commit import PendingCommand
-from skycore_async.ledger.postgres.store import PostgresStore, Superseded
+from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, Record, SetOptOut
+from skycore_async.ledger.model import Attempt, Submission
+from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
+from skycore_async.ledger.postgres.ledger import FencedLedger
+from skycore_async.ledger.settlement import SETTLE_WITHIN
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -81,7 +83,7 @@ def sql(dsn: str) -> Iterator[Callable[..., list[Any]]]:
         yield run
 
 
-LATE = "UPDATE skycore.holders SET alive_until = clock_timestamp() - interval '1 second'"
+LATE = "UPDATE skycore.sessions SET alive_until = clock_timestamp() - interval '1 second'"
 CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE application_name = 'skycore-async' AND pid <> pg_backend_pid()"
@@ -91,9 +93,28 @@ CUT = (
 WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
 
 
-def begin(key: str = "k", *, attempt: int, to: str = TO) -> LedgerCommand:
-    settings = {"resend_in_doubt": False, "ignore_opt_out": False, "attempt": attempt}
-    return LedgerCommand("begin", (intent(key, to=to),), settings)
+def begin(
+    key: str = "k", *, attempt: int, to: str = TO, fence: Fence | None = None
+) -> PendingCommand:
+    """Make the command that begins a message in session 1."""
+    made = Attempt(session=1, number=attempt)
+    return PendingCommand(Begin(intent=intent(key, to=to), attempt=made, fence=fence))
+
+
+def finish_as(
+    submission: Submission, *, attempt: int, fence: Fence | None = None
+) -> PendingCommand:
+    """Make the command that ends an attempt of session 1."""
+    made = Attempt(session=1, number=attempt)
+    return PendingCommand(Finish(key="k", submission=submission, attempt=made, fence=fence))
+
+
+def executor(connection: Any) -> FencedExecutor:
+    return FencedExecutor(connection, clock=Clock(), settle_within=SETTLE_WITHIN)
+
+
+def fenced(ledger: PostgresLedger, chunk: int) -> FencedLedger:
+    return FencedLedger(ledger, Fence(chunk=chunk, epoch=1))
 
 
 async def until_one_waits(sql: Any) -> None:
@@ -155,22 +176,22 @@ async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("is_fenced", [True, False])
 async def test_who_waits_for_another_process_looks_from_time_to_time(
-    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, fenced: bool
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, is_fenced: bool
 ) -> None:
     """A key that is under way elsewhere is no news here: it is asked for, but not all the time."""
     here, there = await opened(), await opened()
-    view = here.fenced(chunk=chunk(sql), epoch=1) if fenced else here
+    view = fenced(here, chunk(sql)) if is_fenced else here
     await there.begin(intent())
-    hear, heard = view._hear, list[bool]()
+    hear, heard = view._wait, list[bool]()
 
     async def hear_and_finish(news: anyio.Event) -> None:
         heard.append(news.is_set())
         await hear(news)
         await there.finish("k", accepted())
 
-    monkeypatch.setattr(view, "_hear", hear_and_finish)
+    monkeypatch.setattr(view, "_wait", hear_and_finish)
     assert await view.begin(intent(), timeout=10) == accepted()
     assert heard == [False]
 
@@ -220,15 +241,13 @@ async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
 async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -> None:
     """A doubt that is written while its receipt is not committed yet waits for it, and settles."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
-        first, second = (
-            PostgresStore(connection, holder=1, clock=Clock()) for connection in (one, two)
-        )
-        first.take([PendingCommand(begin(attempt=1))])
+        first, second = executor(one), executor(two)
+        first.run([begin(attempt=1)])
         one.commit()
-        first.take([PendingCommand(LedgerCommand("record", ((notice(DELIVERED),),)))])
+        first.run([PendingCommand(Record(notifications=(notice(DELIVERED),)))])
 
         def finish() -> None:
-            second.take([PendingCommand(LedgerCommand("finish", ("k", DOUBT), {"attempt": 1}))])
+            second.run([finish_as(DOUBT, attempt=1)])
             two.commit()
 
         async with anyio.create_task_group() as group:
@@ -243,17 +262,15 @@ async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one
 ) -> None:
     """An intent that was refused for its number stays refused: only a row that is there counts."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
-        first, second = (
-            PostgresStore(connection, holder=1, clock=Clock()) for connection in (one, two)
-        )
-        second.mark(TO, out=True)
+        first, second = executor(one), executor(two)
+        second.run([PendingCommand(SetOptOut(number=TO, out=True))])
         two.commit()
-        second.take([PendingCommand(begin("other", attempt=1, to=OTHER))])
-        refused = PendingCommand(begin(attempt=2))
+        second.run([begin("other", attempt=1, to=OTHER)])
+        refused = begin(attempt=2)
 
         def write() -> None:
             # It has seen that the number is out when it waits for the other's intent.
-            first.take([refused, PendingCommand(begin("other", attempt=3, to=OTHER))])
+            first.run([refused, begin("other", attempt=3, to=OTHER)])
             one.commit()
 
         async with anyio.create_task_group() as group:
@@ -278,13 +295,13 @@ async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
 
 
 async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
-    """One that names another attempt of the same holder changes nothing."""
+    """One that names another attempt of the same session changes nothing."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        store = PostgresStore(connection, holder=1, clock=Clock())
-        store.take([PendingCommand(begin(attempt=2))])
-        store.take([PendingCommand(LedgerCommand("finish", ("k", accepted()), {"attempt": 1}))])
+        store = executor(connection)
+        store.run([begin(attempt=2)])
+        store.run([finish_as(accepted(), attempt=1)])
         assert sql("SELECT state FROM skycore.messages") == [("sending",)]
-        store.take([PendingCommand(LedgerCommand("finish", ("k", accepted()), {"attempt": 2}))])
+        store.run([finish_as(accepted(), attempt=2)])
         assert sql("SELECT state FROM skycore.messages") == [("accepted",)]
 
 
@@ -312,7 +329,7 @@ async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
 # Holders that die, and that are late.
 
 
-async def test_what_a_dead_holder_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
+async def test_what_a_dead_session_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
     """Whoever opens the ledger next finds it out, and a postback that came settles it."""
     dead = await opened()
     await dead.begin(intent())
@@ -330,19 +347,19 @@ async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) 
     dead = await opened()
     await dead.begin(intent())
     alive = await opened(lease=0.05)
-    sql(LATE + " WHERE id = (SELECT holder FROM skycore.messages)")  # noqa: S608 - our own
+    sql(LATE + " WHERE id = (SELECT session FROM skycore.messages)")  # noqa: S608 - our own
     with anyio.fail_after(10):
         while await state_of(alive, "k") is not S.IN_DOUBT:  # noqa: ASYNC110 - nothing tells of it
             await anyio.sleep(0.005)
 
 
 async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
-    """What a holder sends for longer than its lease is not taken for in doubt."""
+    """What a session sends for longer than its lease is not taken for in doubt."""
     ledger = await opened(lease=0.5)
     await ledger.begin(intent())
-    (first,) = sql("SELECT alive_until FROM skycore.holders")
+    (first,) = sql("SELECT alive_until FROM skycore.sessions")
     with anyio.fail_after(10):
-        while sql("SELECT alive_until FROM skycore.holders") == [first]:  # noqa: ASYNC110 - as above
+        while sql("SELECT alive_until FROM skycore.sessions") == [first]:  # noqa: ASYNC110 - as above
             await anyio.sleep(0.01)
     await opened()
     assert await state_of(ledger, "k") is S.SENDING
@@ -353,7 +370,7 @@ async def test_who_leaves_leaves_nothing_under_way(opened: Open, sql: Any) -> No
     ledger = await opened()
     await ledger.begin(intent())
     await ledger.aclose()
-    assert sql("SELECT * FROM skycore.holders") == []
+    assert sql("SELECT * FROM skycore.sessions") == []
     assert await state_of(await opened(), "k") is S.IN_DOUBT
 
 
@@ -402,7 +419,7 @@ def chunk(sql: Any, *keys: str) -> int:
 async def test_within_its_fence_a_message_is_begun(opened: Open, sql: Any) -> None:
     """A view with the right epoch of a running campaign is a ledger like any other."""
     ledger = await opened()
-    view = ledger.fenced(chunk=chunk(sql), epoch=1)
+    view = fenced(ledger, chunk(sql))
     assert view.is_open
     await sent(view, "k", accepted())
     assert await ledger.lookup(intent()) == accepted()
@@ -423,7 +440,7 @@ async def test_outside_its_fence_nothing_is_begun(
 ) -> None:
     """A zombie's intent is refused and leaves no trace; its neighbour without a fence goes on."""
     ledger = await opened()
-    view = ledger.fenced(chunk=chunk(sql), epoch=1)
+    view = fenced(ledger, chunk(sql))
     await sent(view, "k", accepted())
     sql(change)
     refused: list[str] = []
@@ -446,9 +463,7 @@ async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any
     """It waits for one that is just being written, and has it in doubt with the others."""
     id_ = chunk(sql, "k")
     with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
-        step = begin(attempt=1)
-        step.settings["fence"] = (id_, 1)
-        PostgresStore(one, holder=1, clock=Clock()).take([PendingCommand(step)])
+        executor(one).run([begin(attempt=1, fence=Fence(chunk=id_, epoch=1))])
         async with anyio.create_task_group() as group:
             group.start_soon(run_sync, functools.partial(take, two, id_, holder="h", lease=9))
             await until_one_waits(sql)
@@ -464,19 +479,18 @@ async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
 ) -> None:
     """Whichever of the two writes first, the chunk is to be looked at again in the end."""
     id_ = chunk(sql, "k")
-    step = begin(attempt=1)
-    step.settings["fence"] = (id_, 1)
-    late = PendingCommand(LedgerCommand("finish", ("k", NOT_SENT), attempt_of(step)))
+    fence = Fence(chunk=id_, epoch=1)
+    late = finish_as(NOT_SENT, attempt=1, fence=fence)
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
-        store = PostgresStore(one, holder=1, clock=Clock())
-        store.take([PendingCommand(step)])
+        store = executor(one)
+        store.run([begin(attempt=1, fence=fence)])
         one.commit()
         heir = take(two, id_, holder="h", lease=9)
         two.commit()
         assert heir is not None
 
         def write() -> None:
-            store.take([late])
+            store.run([late])
             one.commit()
 
         def done() -> None:
@@ -485,7 +499,7 @@ async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
 
         async with anyio.create_task_group() as group:
             if is_first:
-                store.take([late])
+                store.run([late])
                 group.start_soon(run_sync, done)
                 await until_one_waits(sql)
                 one.commit()
@@ -502,7 +516,7 @@ async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(opened: Open, sql: 
     """What comes of a message that was begun under a fence is told to the chunk it is of."""
     ledger = await opened()
     id_ = chunk(sql, "k")
-    await ledger.fenced(chunk=id_, epoch=1).begin(intent())
+    await fenced(ledger, id_).begin(intent())
     sql("UPDATE skycore.chunks SET state = 'done'")
     await ledger.finish("k", NOT_SENT)
     assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
@@ -566,7 +580,7 @@ async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
 
     def written_and_gone(connection: Any, group: Any) -> set[str]:
         touched: set[str] = transact(connection, group)
-        if all(waiting.step.name != "begin" for waiting in group):
+        if not any(isinstance(pending.command, Begin) for pending in group):
             return touched
         monkeypatch.setattr(ledger._database, "connect", gone)
         connection.close()
@@ -593,8 +607,8 @@ async def test_what_a_lost_transaction_found_is_forgotten(
 
     def losing(connection: Any, group: Any) -> set[str]:
         touched: set[str] = transact(connection, group)
-        for waiting in group:
-            if waiting.step.name == "begin" and next(tries, None):
+        for pending in group:
+            if isinstance(pending.command, Begin) and next(tries, None):
                 sql("UPDATE skycore.messages SET state = 'not_sent'")
                 raise psycopg.errors.DeadlockDetected("deadlock detected")
         return touched
@@ -715,7 +729,7 @@ async def test_an_outcome_that_the_ledger_keeps_is_not_written_by_its_client_too
             await first.send_sms(to=TO, text="Hello", key="k")
         monkeypatch.undo()
         (late,) = ledger._unwritten.values()
-        await ledger.take(late)
+        await ledger.run(late)
         transport.answer, transport.held = answer_to, anyio.Event()
         with anyio.fail_after(10):
             group.start_soon(lambda: second.send_sms(to=TO, text="Hello", key="k"))
@@ -744,7 +758,7 @@ async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
     monkeypatch.setattr(ledger, "_transact", transact)
     await ledger.finish("k", NOT_SENT)
     assert await ledger.begin(intent()) is None
-    await ledger.take(late)
+    await ledger.run(late)
     assert await state_of(ledger, "k") is S.SENDING
     await ledger.finish("k", accepted())
     assert await state_of(ledger, "k") is S.ACCEPTED
@@ -819,14 +833,14 @@ async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) 
     assert await state_of(ledger, "k") is S.SENDING
 
 
-async def test_no_holder_without_the_right_to_write(dsn: str, sql: Any) -> None:
+async def test_no_session_without_the_right_to_write(dsn: str, sql: Any) -> None:
     """A user who may not write is told so when the ledger is opened."""
     sql("CREATE ROLE reader LOGIN")
     try:
         sql("GRANT USAGE ON SCHEMA skycore TO reader")
         sql("GRANT SELECT ON ALL TABLES IN SCHEMA skycore TO reader")
         ledger = PostgresLedger(dsn.replace("postgres:", "reader:"))
-        with pytest.raises(LedgerError, match="permission denied for table holders"):
+        with pytest.raises(LedgerError, match="permission denied for table sessions"):
             await ledger.open()
     finally:
         sql("DROP OWNED BY reader")

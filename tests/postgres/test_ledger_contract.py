@@ -54,7 +54,9 @@ from tests.support.ledger_cases import (
     intent,
     notice,
     said,
+    sent,
     settle,
+    state_of,
 )
 from tests.support.wire_cases import CASES
 
@@ -91,17 +93,6 @@ async def ledger(
 ) -> AsyncGenerator[Ledger]:
     async with LEDGERS[request.param].make(tmp_path, clock) as opened:
         yield opened
-
-
-async def sent(ledger: Ledger, key: str, submission: Submission, **fields: Any) -> None:
-    """Begin and finish a message."""
-    assert await ledger.begin(intent(key, **fields)) is None
-    await ledger.finish(key, submission)
-
-
-async def state_of(ledger: Ledger, key: str) -> MessageState | None:
-    delivery = await ledger.delivery(key=key)
-    return None if delivery is None else delivery.state
 
 
 async def until(so: Callable[[], bool]) -> None:

@@ -112,7 +112,7 @@ async def test_a_throttled_message_is_told_by_the_client(dsn: str) -> None:
 
 def halvings(dsn: str) -> int:
     with psycopg.connect(dsn) as connection:
-        row = connection.execute("SELECT halvings FROM skycore.paces").fetchone()
+        row = connection.execute("SELECT halvings FROM skycore.shared_rates").fetchone()
     return -1 if row is None else int(row[0])
 
 

@@ -8,9 +8,11 @@ import psycopg
 import pytest
 
 from benchmarks.postgres import Server, running
+from skycore_async import PostgresLedger
 from skycore_async.errors import ConfigurationError, LedgerError
+from skycore_async.ledger.model import SendIntent
 from skycore_async.postgres.connection import Database
-from skycore_async.postgres.schema import VERSION, check, migrate
+from skycore_async.postgres.schema import VERSION, Connection, check, migrate, migrations
 
 
 @pytest.fixture
@@ -28,6 +30,85 @@ def test_the_tables_are_made_once(new_dsn: str) -> None:
         assert migrate(connection) == (0, VERSION)
         assert migrate(connection) == (VERSION, VERSION)
         check(connection)
+
+
+FIRST = """
+INSERT INTO skycore.holders (id, alive_until) VALUES (7, clock_timestamp() - interval '1 hour');
+INSERT INTO skycore.messages (key, content, recipient, sender, state, began, ended, tracking_id,
+    code, info, http_status, raw, reason, settled_by, doubted, holder, attempt)
+VALUES
+    ('accepted', '\\x01', '15550000001', '60856', 'accepted', 1, 2, 'T1', NULL, NULL, NULL,
+        '"15550000001"', NULL, NULL, false, 7, 1),
+    ('failed', '\\x01', '15550000002', NULL, 'failed', 1, 2, 'T2', NULL, NULL, NULL,
+        '"15550000002"', 'expired', 'postback', false, 7, 2),
+    ('in doubt', '\\x01', '15550000003', NULL, 'in_doubt', 1, 2, NULL, 'E503', 'busy', 200,
+        NULL, NULL, NULL, false, 7, 3),
+    ('again', '\\x01', '15550000004', NULL, 'sending', 1, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL, true, 7, 4),
+    ('rejected', '\\x01', '15550000005', NULL, 'rejected', 1, 2, NULL, 'E621', 'no', NULL,
+        NULL, NULL, NULL, false, 7, 5);
+INSERT INTO skycore.submissions (tracking_id, message, recipient)
+SELECT tracking_id, id, recipient FROM skycore.messages WHERE tracking_id IS NOT NULL;
+INSERT INTO skycore.submissions (tracking_id, recipient) VALUES ('T9', '15550000009');
+INSERT INTO skycore.events (identity, tracking_id, recipient, happened, state, reason, raw)
+VALUES
+    ('\\x01', 'T2', '15550000002', 5, 'failed', 'expired',
+        '{"ORIGIN": "SMS_MT", "CODE": "E202", "TRACKINGID": "T2"}'),
+    ('\\x02', 'T9', '15550000009', 5, 'delivered', NULL,
+        '{"ORIGIN": "SMS_MT", "CODE": "N202", "TRACKINGID": "T9"}');
+INSERT INTO skycore.opt_outs VALUES ('15550000007', true, 1);
+INSERT INTO skycore.paces (name, rate, burst) VALUES ('account', 20, 1);
+INSERT INTO skycore.campaigns (name, state) VALUES ('promo', 'running');
+INSERT INTO skycore.chunks (campaign, number, keys, messages, holder)
+VALUES (1, 1, '{k}', '{"{}"}', 'one');
+"""
+
+
+def make_first(connection: Connection) -> None:
+    """Make the tables as the first version made them, with rows of every kind."""
+    connection.execute("CREATE SCHEMA skycore")
+    connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
+    connection.execute("INSERT INTO skycore.version VALUES (1)")
+    connection.execute(migrations()[0].encode())
+    connection.execute(FIRST.encode())
+
+
+@pytest.mark.anyio
+async def test_tables_of_the_first_version_keep_all_that_they_had(new_dsn: str) -> None:
+    """Every message, its notifications, what has no message, who opted out, and campaigns."""
+    with Database(new_dsn).connect() as connection:
+        make_first(connection)
+        with pytest.raises(LedgerError, match="are of schema 1, and this one needs 2: run"):
+            check(connection)
+        assert migrate(connection) == (1, VERSION)
+        check(connection)
+    async with PostgresLedger(new_dsn) as ledger:
+        found = {each.key: each async for each in ledger.deliveries()}
+        assert {key: each.state for key, each in found.items()} == {
+            "accepted": "accepted",
+            "failed": "failed",
+            "in doubt": "in_doubt",
+            "again": "in_doubt",
+            "rejected": "rejected",
+        }
+        assert (found["in doubt"].code, found["failed"].settled_by) == ("E503", "postback")
+        assert len(found["failed"].events) == 1
+        assert [each.raw["TRACKINGID"] async for each in ledger.unplaced()] == ["T9"]
+        assert await ledger.is_opted_out("15550000007")
+        known = await ledger.lookup(
+            SendIntent(key="accepted", content=b"\x01", to="1", from_=None, started_at=0)
+        )
+        assert known is not None
+        assert known.raw == {"STATUS": "Success", "TRACKINGID": "T1", "TO": "15550000001"}
+    with Database(new_dsn).connect() as connection:
+        chunk = connection.execute("SELECT worker, keys FROM skycore.chunks").fetchone()
+        assert chunk == ("one", ["k"])
+        assert connection.execute("SELECT rate FROM skycore.shared_rates").fetchone() == (20,)
+
+
+def test_there_is_a_migration_for_every_version() -> None:
+    """The files are numbered from 1 to the version that this package knows."""
+    assert len(migrations()) == VERSION
 
 
 def test_without_the_tables_it_is_said_how_to_make_them(new_dsn: str) -> None:

@@ -190,7 +190,7 @@ def test_a_row_that_was_removed_is_made_again(paces: Paces, dsn: str) -> None:
     """Removing the row of a pace in use stops nobody."""
     pace = paces.pace(10)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("DELETE FROM skycore.paces")
+        connection.execute("DELETE FROM skycore.shared_rates")
     assert paces.moments(pace) == pytest.approx([0.0], abs=1e-5)
 
 
@@ -200,7 +200,7 @@ def test_a_row_that_cannot_be_made_is_no_turn(
     """Where somebody removes it as fast as it is made, nothing is granted."""
     pace = paces.pace(10)
     with psycopg.connect(dsn) as connection:
-        connection.execute("DELETE FROM skycore.paces")
+        connection.execute("DELETE FROM skycore.shared_rates")
     monkeypatch.setattr(paces_module, "_MAKE", "SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="again and again"):
         pace.ask(PermitRequest(count=1))

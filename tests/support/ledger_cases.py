@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio.lowlevel
 
-from skycore_async.ledger.model import MessageState, SendIntent, Submission
+from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
 from skycore_async.notifications import Notification
 from skycore_async.postbacks import parse_postback
 
@@ -79,6 +80,17 @@ def said(text: str, *, after: float = 1, from_: str = TO) -> Notification:
 
 def _iso(after: float) -> str:
     return (datetime.fromtimestamp(NOON, UTC) + timedelta(seconds=after)).isoformat()
+
+
+async def sent(ledger: Ledger, key: str, submission: Submission, **fields: Any) -> None:
+    """Begin and finish a message."""
+    assert await ledger.begin(intent(key, **fields)) is None
+    await ledger.finish(key, submission)
+
+
+async def state_of(ledger: Ledger, key: str) -> MessageState | None:
+    delivery = await ledger.delivery(key=key)
+    return None if delivery is None else delivery.state
 
 
 async def settle() -> None:

@@ -26,26 +26,27 @@ import attrs
 
 from ...errors import LedgerError
 from ...postgres.schema import Connection
+from ..columns import NOTIFICATION, Columns
+from ..execution import CommandExecutor
+from ..model import MessageRecord
 from ..settlement import SETTLE_WITHIN
-from ..sqlite.reading import EVENT
-from .receipts import Receipts
+from .store import PostgresStore
 
-_MESSAGE: Final = (
-    "key, content, recipient, sender, state, began, ended, tracking_id, code, info, http_status,"
-    " raw, reason, settled_by, doubted"
-)
+_COLUMNS: Final = Columns(MessageRecord, without=("id", "session", "attempt"))
+_MESSAGE: Final = _COLUMNS.listed
+_EVENT: Final = NOTIFICATION.listed
 
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
-    "events": f"SELECT {EVENT} FROM events ORDER BY id",
+    "events": f"SELECT {_EVENT} FROM events ORDER BY id",
     "opt_outs": "SELECT number, out, at FROM opt_outs",
 }
-_TEMPORARY: Final = """
-CREATE TEMP TABLE copied_messages (LIKE skycore.messages) ON COMMIT DROP;
-ALTER TABLE copied_messages DROP COLUMN id, DROP COLUMN holder, DROP COLUMN attempt;
-CREATE TEMP TABLE copied_events (LIKE skycore.events) ON COMMIT DROP;
-ALTER TABLE copied_events DROP COLUMN id;
+_TEMPORARY: Final = f"""
+CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
+    SELECT {_MESSAGE} FROM skycore.messages WITH NO DATA;
+CREATE TEMP TABLE copied_events ON COMMIT DROP AS
+    SELECT {_EVENT} FROM skycore.events WITH NO DATA;
 CREATE TEMP TABLE copied_opt_outs (LIKE skycore.opt_outs) ON COMMIT DROP;
 """
 _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
@@ -59,12 +60,12 @@ WHERE copy.content <> known.content OR copy.tracking_id <> known.tracking_id
 ORDER BY key LIMIT 1
 """
 _MESSAGES: Final = f"""
-INSERT INTO skycore.messages ({_MESSAGE}, holder, attempt)
+INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
 SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
 ON CONFLICT (key) DO NOTHING
 """
 _EVENTS: Final = f"""
-INSERT INTO skycore.events ({EVENT}) SELECT {EVENT} FROM copied_events WHERE true
+INSERT INTO skycore.events ({_EVENT}) SELECT {_EVENT} FROM copied_events WHERE true
 ON CONFLICT (identity) DO NOTHING
 """
 _SUBMISSIONS: Final = """
@@ -95,14 +96,6 @@ class Copied:
     events: int
 
 
-class _Placing(Receipts):
-    """The steps of a ledger, of which one is needed."""
-
-    def place(self, messages: list[int]) -> None:
-        """Bring messages' states up to what is known of them."""
-        self._tell(messages)
-
-
 def copy(connection: Connection, path: Path) -> Copied:
     """Copy the ledger at `path`, which is open as such, into the database.
 
@@ -127,7 +120,10 @@ def copy(connection: Connection, path: Path) -> Copied:
 
 
 def _fill(connection: Connection, table: str, rows: Iterator[Any]) -> None:
-    flags = {"messages": 14, "opt_outs": 1}  # the places of what SQLite has as a number
+    flags = {
+        "messages": _COLUMNS.names.index("doubted"),
+        "opt_outs": 1,
+    }  # the places of what SQLite has as a number
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY copied_{table} FROM STDIN") as into,  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -151,7 +147,9 @@ def _check(connection: Connection, path: Path) -> None:
 
 
 def _place(connection: Connection, messages: list[int]) -> None:
-    placing = _Placing(connection, clock=time.time, settle_within=SETTLE_WITHIN)
+    executor = CommandExecutor(
+        PostgresStore(connection), clock=time.time, settle_within=SETTLE_WITHIN
+    )
     with_events = connection.execute(
         "SELECT DISTINCT message FROM skycore.submissions JOIN skycore.events USING (tracking_id)"
         " WHERE message = ANY(%s)",
@@ -159,4 +157,4 @@ def _place(connection: Connection, messages: list[int]) -> None:
     )
     ids = [id_ for (id_,) in with_events]
     for first in range(0, len(ids), 1000):
-        placing.place(ids[first : first + 1000])
+        executor.update_states(ids[first : first + 1000])

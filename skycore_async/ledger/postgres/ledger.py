@@ -2,14 +2,14 @@
 
 Strategy: each process has one connection, used by one worker thread at a time,
 through `GroupCommit`: who waits together is written together.  While it is open it
-is a holder, which says every few seconds that it is alive.
+has a session, which says every few seconds that it is alive.
 
 Rules:
 
-* What was being sent by a holder that let its time run out is in doubt, which any
+* What was being sent by a session that let its time run out is in doubt, which any
   other finds out.  If it was only late, its outcomes count all the same.
 * A lost connection is made again, and what was being written is written again:
-  every step can be repeated.  Where that takes too long, it is a LedgerError,
+  every command can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
   So is taking back an intent, which may have been written all the same.
 * Whatever is waited for may be changed by another process, so that who waits also
@@ -24,55 +24,61 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final, TypeVar, cast
 
 import anyio
 import anyio.to_thread
+import attrs
 import psycopg
 
 from ...errors import KeyConflict, LedgerError
 from ...postgres.connection import Database, in_words
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
+from ..base import BaseLedger
 from ..commands import (
-    BaseLedger,
+    Begin,
+    Fence,
+    Finish,
+    KeepAlive,
     LedgerCommand,
+    PendingCommand,
     Postponed,
-    UnderWay,
-    Waiters,
-    attempt_of,
     withdrawal,
 )
-from ..group_commit import GroupCommit, PendingCommand
-from ..model import SendIntent
+from ..group_commit import GroupCommit
+from ..model import Attempt, Submission
+from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
-from .store import PostgresStore
+from .fences import FencedExecutor
+
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("skycore_async")
 
-LEASE: Final = 30.0  # seconds for which a holder is alive after it said so
+LEASE: Final = 30.0  # seconds for which a session is alive after it said so
 PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a receiver waits 8
 POLL: Final = 0.25  # seconds after which who waits looks again
-_BEATS: Final = 3  # words of life in a lease
+_BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 _COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
 
 _ALIVE: Final = """
-INSERT INTO skycore.holders (id, alive_until)
+INSERT INTO skycore.sessions (id, alive_until)
 VALUES (%s, clock_timestamp() + %s * interval '1 second')
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
 """
 
 
-class _Shared(BaseLedger):
-    """One in which another process changes what is waited for, and gives no news of it."""
+class _SharedLedger(BaseLedger):
+    """One in which another process changes what is waited for, and notifies nobody."""
 
-    async def _hear(self, news: anyio.Event) -> None:
+    async def _wait(self, changed: anyio.Event) -> None:
         with anyio.move_on_after(POLL):
-            await news.wait()
+            await changed.wait()
 
 
-class PostgresLedger(_Shared):
+class PostgresLedger(_SharedLedger):
     """Remember every message and notification in the PostgreSQL database `dsn`.
 
     Open it with `async with`, or with `open` and `aclose`; any number of processes
@@ -102,14 +108,16 @@ class PostgresLedger(_Shared):
         self._database = Database(dsn)
         self._lease = lease
         self._patience = patience
-        self._store = functools.partial(PostgresStore, clock=clock, settle_within=settle_within)
+        self._executor = functools.partial(
+            FencedExecutor, clock=clock, settle_within=settle_within
+        )
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
         self._connection: Connection | None = None
-        self._holder = 0
-        self._attempt = itertools.count(1)
-        self._under_way: dict[str, LedgerCommand] = {}  # how each was begun, by its key
-        self._unwritten: dict[int, LedgerCommand] = {}  # outcomes, by their attempts
+        self._session = 0
+        self._numbers = itertools.count(1)
+        self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
+        self._unwritten: dict[Attempt | None, Finish] = {}  # outcomes, by their attempts
         self._owner: BackgroundTasks | None = None
         self._commits: GroupCommit | None = None
 
@@ -124,7 +132,7 @@ class PostgresLedger(_Shared):
             self._commits = GroupCommit(
                 self._commit,
                 self._owner,
-                tell=self._news.tell,
+                notify=self.waiters.notify,
                 explain=self._explain,
                 name=self._database.name,
             )
@@ -135,75 +143,69 @@ class PostgresLedger(_Shared):
         if self._owner is not None:
             self._closing.set()
             await self._owner.close()
-            self._news.end()
+            self.waiters.close()
 
     @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed yet."""
         return self._owner is not None and not self._owner.closed
 
-    def fenced(self, *, chunk: int, epoch: int) -> BaseLedger:
-        """Return a view that begins messages while a chunk has this epoch and its campaign runs.
-
-        It raises Superseded where that is not so.
-        """
-        return _Fenced(self, self._news, (chunk, epoch))
-
-    async def take(self, step: LedgerCommand) -> Any:
-        """Take a step, and return when what it wrote is on the disk of the server."""
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Run a command, and return when what it wrote is on the disk of the server."""
         if self._commits is None or self._owner is None:
             raise LedgerError(
                 f"{self._database.name} is not open: use `async with`, or call"
                 " `await ledger.open()`"
             )
         self._owner.check()
-        if step.name == "begin":
-            return await self._take_begin(self._commits, step)
-        if step.name == "finish":
-            return await self._take_finish(self._commits, step)
-        return await self._commits.take(step)
+        if isinstance(command, Begin):
+            return cast("T", await self._run_begin(self._commits, command))
+        if isinstance(command, Finish):
+            await self._run_finish(self._commits, command)
+            return cast("T", None)
+        return await self._commits.run(command)
 
-    async def _take_begin(self, commits: GroupCommit, step: LedgerCommand) -> Any:
-        intent: SendIntent = step.arguments[0]
+    async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
+        intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.
-            same = begun.arguments[0].content == intent.content
+            same = begun.intent.content == intent.content
             raise UnderWay if same else KeyConflict(intent.key)
         # An attempt is known by its number from the first word about it to the last.
-        step.settings["attempt"] = next(self._attempt)
-        self._under_way[intent.key] = step
+        attempt = Attempt(session=self._session, number=next(self._numbers))
+        command = attrs.evolve(command, attempt=attempt)
+        self._under_way[intent.key] = command
         try:
-            known = await commits.take(step)
+            known = await commits.run(command)
         except BaseException as error:
-            # That it is under way elsewhere is no news to who waits for it here.
-            self._not_begun(intent.key, is_news=not isinstance(error, UnderWay))
+            # That it is under way elsewhere changes nothing for who waits for it here.
+            self._not_begun(intent.key, is_change=not isinstance(error, UnderWay))
             raise
         if known is not None:
             self._not_begun(intent.key)
         return known
 
-    def _not_begun(self, key: str, *, is_news: bool = True) -> None:
+    def _not_begun(self, key: str, *, is_change: bool = True) -> None:
         del self._under_way[key]
-        if is_news:
-            self._news.tell({key})
+        if is_change:
+            self.waiters.notify({key})
 
-    async def _take_finish(self, commits: GroupCommit, step: LedgerCommand) -> None:
-        key: str = step.arguments[0]
-        if not step.settings:
-            if (begun := self._under_way.get(key)) is None:
+    async def _run_finish(self, commits: GroupCommit, command: Finish) -> None:
+        if command.attempt is None:
+            if (begun := self._under_way.get(command.key)) is None:
                 return  # it was written by now
-            step.settings = attempt_of(begun)
-        # From here on it is of that attempt, whenever it is written.
-        attempt = step.settings["attempt"]
+            # From here on it is of that attempt, whenever it is written.
+            command = attrs.evolve(command, attempt=begun.attempt, fence=begun.fence)
+        attempt = command.attempt
         try:
-            await commits.take(step)
+            await commits.run(command)
         except LedgerError as error:
-            self._unwritten[attempt] = step
+            self._unwritten[attempt] = command
             raise Postponed(*error.args) from error
         self._unwritten.pop(attempt, None)
-        begun = self._under_way.get(key)
-        if begun is not None and begun.settings["attempt"] == attempt:
-            del self._under_way[key]
+        begun = self._under_way.get(command.key)
+        if begun is not None and begun.attempt == attempt:
+            del self._under_way[command.key]
 
     async def _stay_alive(self) -> None:
         while not self._closing.is_set():
@@ -211,9 +213,9 @@ class PostgresLedger(_Shared):
                 await self._closing.wait()
                 return
             try:
-                await self.take(LedgerCommand("alive"))
-                for step in tuple(self._unwritten.values()):
-                    await self.take(step)
+                await self.run(KeepAlive())
+                for command in tuple(self._unwritten.values()):
+                    await self.run(command)
             except LedgerError as error:
                 _log.warning("%s", error)
 
@@ -222,22 +224,20 @@ class PostgresLedger(_Shared):
     def _open(self) -> None:
         connection = self._database.open()
         try:
-            (self._holder,) = connection.execute(
-                "INSERT INTO skycore.holders (alive_until) VALUES (clock_timestamp()"
+            (self._session,) = connection.execute(
+                "INSERT INTO skycore.sessions (alive_until) VALUES (clock_timestamp()"
                 " + %s * interval '1 second') RETURNING id",
                 (self._lease,),
             ).fetchone() or (0,)
             with connection.transaction():
-                store = self._store(connection, holder=self._holder)
-                store.doubt_the_forsaken()
-                store.settle_all()
+                self._executor(connection).interrupt()
         except psycopg.Error as error:
             connection.close()
             raise LedgerError(f"{self._database.name}: {in_words(error)}") from error
         self._connection = connection
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
-        """Take steps in one transaction, again until its end is known."""
+        """Run commands in one transaction, again until its end is known."""
         until, is_unclear = time.monotonic() + self._patience, False
         for collisions in itertools.count():
             try:
@@ -257,17 +257,17 @@ class PostgresLedger(_Shared):
 
     def _withdraw(self, group: Sequence[PendingCommand]) -> None:
         """Take back, once it can be, what callers are told was not begun, and may have been."""
-        for waiting in group:
-            if back := withdrawal(waiting.step, None):
-                self._unwritten[back.settings["attempt"]] = back
+        for pending in group:
+            if back := withdrawal(pending.command, None):
+                self._unwritten[back.attempt] = back
 
     def _transact(self, connection: Connection, group: Sequence[PendingCommand]) -> set[str]:
-        store = self._store(connection, holder=self._holder)
+        executor = self._executor(connection)
         with connection.transaction():
-            if any(waiting.step.name == "alive" for waiting in group):
-                connection.execute(_ALIVE, (self._holder, self._lease))
-            store.take(group)
-        return store.touched
+            if any(isinstance(pending.command, KeepAlive) for pending in group):
+                connection.execute(_ALIVE, (self._session, self._lease))
+            executor.run(group)
+        return executor.touched
 
     def _connected(self, until: float) -> Connection:
         """Return the connection, made again where it was lost; LedgerError where it cannot be."""
@@ -294,31 +294,36 @@ class PostgresLedger(_Shared):
     def _leave(self) -> None:
         if self._unwritten:
             with suppress(LedgerError, psycopg.Error):  # of each it was told before
-                self._commit([PendingCommand(step) for step in self._unwritten.values()])
+                self._commit([PendingCommand(command) for command in self._unwritten.values()])
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.execute(
-                    "DELETE FROM skycore.holders WHERE id = %s", (self._holder,)
+                    "DELETE FROM skycore.sessions WHERE id = %s", (self._session,)
                 )
             self._connection.close()
 
 
-class _Fenced(_Shared):
-    """The same ledger, for as long as a chunk is in one's hands."""
+class FencedLedger(_SharedLedger):
+    """The same ledger, for as long as a worker has a chunk.
 
-    def __init__(self, ledger: PostgresLedger, news: Waiters, fence: tuple[int, int]) -> None:
-        super().__init__(news)
+    It begins messages while the chunk has the fence's epoch and its campaign runs, and
+    raises Superseded where that is not so.
+    """
+
+    def __init__(self, ledger: PostgresLedger, fence: Fence) -> None:
+        super().__init__(ledger.waiters)
         self._ledger = ledger
         self._fence = fence
 
-    async def take(self, step: LedgerCommand) -> Any:
-        """Take a step; one that begins a message only within the fence."""
-        if step.name == "begin":
-            step.settings["fence"] = self._fence
-        return await self._ledger.take(step)
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Run a command; one that begins a message only within the fence."""
+        if isinstance(command, Begin):
+            return cast("T", await self._ledger.run(attrs.evolve(command, fence=self._fence)))
+        return await self._ledger.run(command)
 
     @property
     def is_open(self) -> bool:
+        """Whether the ledger was opened and not closed yet."""
         return self._ledger.is_open
 
     async def aclose(self) -> None:

@@ -1,93 +1,164 @@
-"""A ledger's steps as statements for many at once.
+"""The tables in PostgreSQL: sets of rows read and written, while other processes do the same.
 
-Strategy: the steps of a group are sorted by what they are, and each kind is a
-statement or two over arrays, however many there are.  What may be decided by
-arithmetic on rows is decided in `ledger.base` and `ledger.receipts`, as for every
-ledger; what must not happen twice is decided by the statement that changes it.
+Strategy: each set is a statement or two over arrays, however many rows it has.  What
+must not happen twice is decided by the statement that changes it.
 
 Rules:
 
-* An intent is an insert, or a compare-and-set on the row that is there.  It
-  bears a number, its attempt, by which its holder knows its own again after a
-  lost connection, and by which nobody else's outcome is taken for its own.
-* Under a fence, a chunk and an epoch, an intent is written only while they hold.
-  What was not sent is to be sent with its chunk: who was taken for dead can be the
-  one who learns it, of a doubt, after others were done with the chunk.
-* Where two meet at a row or a number, the second waits, looks again and sees the
-  first: what it goes by was read after it got its lock.
-* `touched` has the keys and tracking ids that were changed.
+* An intent is an insert, or an update of a row that was locked before it was read.  It
+  bears its session and its number there, by which its session knows its own again after
+  a lost connection, and by which nobody else's outcome is taken for its own.
+* Any two that are about one submission do it one after the other: each writes
+  its row, and what it goes by was read after that.
+* So do any two that change what settles a doubt at a number: each writes first,
+  then locks the number's undecided messages, and then looks.  What misses each
+  other all the same is found by whoever looks for expired sessions next.
+* Rows are written in the sorted order.  Where the database finds a deadlock all
+  the same, the transaction is begun anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, LiteralString
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
-from ...errors import LedgerError, RecipientOptedOut, SkycoreError
-from ...postgres.schema import Connection
-from ..commands import LedgerCommand, UnderWay
-from ..group_commit import PendingCommand
-from ..model import MessageState, SendIntent, Submission
+from ..columns import NOTIFICATION, Columns
+from ..commands import Begin, Finish
+from ..model import MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
-from ..rules import known_or_conflict
-from ..settlement import SETTLE_WITHIN
-from ..sqlite.reading import raw_column, submission_in
-from .receipts import Receipts
+from ..rules import answer_as_text
+from ..settlement import UnmatchedSubmission, unmatched_in
+from ..store import FinishedMessage
+from .reader import MESSAGE, PostgresReader
 
-_BEGIN: Final = """
+# The types of columns that are no text.
+_TYPES: Final = {
+    "id": "bigint",
+    "content": "bytea",
+    "identity": "bytea",
+    "started_at": "float8",
+    "ended_at": "float8",
+    "at": "float8",
+    "happened": "float8",
+    "http_status": "int",
+    "doubted": "boolean",
+    "session": "bigint",
+    "attempt": "bigint",
+}
+
+
+def _arrays(names: Sequence[str]) -> str:
+    """Return the places of so many arrays, one a column."""
+    return ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
+
+
+def _by_column(columns: Columns[Any], values: Sequence[Any]) -> tuple[list[Any], ...]:
+    """Return the columns of values, each as a list."""
+    rows = [columns.row(value) for value in values]
+    return tuple(map(list, zip(*rows, strict=True))) if rows else ([],) * len(columns.names)
+
+
+# The number is looked at where the row is written: nobody can opt out in between.
+_INSERT: Final = """
 INSERT INTO skycore.messages
-    (key, content, recipient, sender, state, began, holder, attempt)
-SELECT key, content, recipient, sender, 'sending', began, %s, attempt
+    (key, content, recipient, sender, state, started_at, session, attempt)
+SELECT key, content, recipient, sender, 'sending', started_at, session, attempt
 FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bigint[],
-    %b::boolean[]) AS given (key, content, recipient, sender, began, attempt, is_willing)
+    %b::bigint[], %b::boolean[])
+    AS given (key, content, recipient, sender, started_at, session, attempt, is_willing)
 WHERE is_willing
     OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs WHERE number = recipient AND out)
 ORDER BY key
 ON CONFLICT (key) DO NOTHING
-RETURNING attempt
+RETURNING key
 """
-_BEGIN_AGAIN: Final = """
+_FIXED: Final = frozenset({"id", "key", "content", "recipient", "sender"})
+_UPDATE: Final = f"""
 UPDATE skycore.messages
-SET doubted = state = 'in_doubt', state = 'sending', began = %s, ended = NULL, code = NULL,
-    info = NULL, http_status = NULL, holder = %s, attempt = %s
-WHERE key = %s
+SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names if name not in _FIXED)}
+FROM unnest({_arrays(MESSAGE.names)}) AS given ({MESSAGE.listed})
+WHERE messages.id = given.id
 """
-_FINISH: Final = """
+_CAME: Final = """
+EXISTS (SELECT 1 FROM skycore.submissions AS other
+    WHERE other.message IS NULL AND other.recipient = ended.recipient)
+"""
+# Who learns of a tracking id second, a postback or an answer, finds the row of the first.
+_SUBMIT: Final = """
+INSERT INTO skycore.submissions AS submission (tracking_id, message, recipient)
+SELECT tracking_id, id, recipient FROM ended WHERE tracking_id IS NOT NULL
+ORDER BY tracking_id
+ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
+RETURNING tracking_id, xmax <> 0 AS has_come
+"""
+# A compare-and-set: an outcome is written for the attempt that it is of, and no other.
+_FINISH: Final = f"""
 WITH given AS (
-    SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[],
-        %b::int[], %b::text[])
-    AS given (key, attempt, state, tracking_id, code, info, http_status, raw)
-), done AS (
+    SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
+        %b::text[], %b::text[], %b::int[], %b::text[])
+    AS given (key, session, attempt, state, tracking_id, code, info, http_status, raw)
+), ended AS (
     UPDATE skycore.messages AS message
-    SET ended = %s, tracking_id = given.tracking_id, code = given.code, info = given.info,
-        http_status = given.http_status, raw = given.raw,
-        -- That the second was not accepted says nothing of the first.
-        state = CASE WHEN doubted AND given.state <> 'accepted' THEN 'in_doubt'
-            ELSE given.state END
+    SET state = given.state, ended_at = %s, tracking_id = given.tracking_id, code = given.code,
+        info = given.info, http_status = given.http_status, raw = given.raw
     FROM given
-    WHERE message.key = given.key AND message.holder = %s AND message.attempt = given.attempt
-        AND message.state IN ('sending', 'in_doubt')
-    RETURNING message.id, message.key, recipient, message.state, message.tracking_id,
-        message.code
-), submitted AS (
-    INSERT INTO skycore.submissions AS submission (tracking_id, message, recipient)
-    SELECT tracking_id, id, recipient FROM done WHERE tracking_id IS NOT NULL
-    ORDER BY tracking_id
-    ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
-    RETURNING tracking_id, xmax <> 0 AS has_come
-)
-SELECT id, key, recipient, state, code, coalesce(has_come, false), EXISTS (
-    SELECT 1 FROM skycore.submissions AS stray
-    WHERE stray.message IS NULL AND stray.recipient = done.recipient)
-FROM done LEFT JOIN submitted USING (tracking_id)
+    WHERE message.key = given.key AND message.session = given.session
+        AND message.attempt = given.attempt AND message.state IN ('sending', 'in_doubt')
+        AND NOT message.doubted
+    RETURNING message.id, message.key, recipient, message.state, message.tracking_id
+), submitted AS ({_SUBMIT})
+SELECT id, key, recipient, state, coalesce(has_come, false), {_CAME}
+FROM ended LEFT JOIN submitted USING (tracking_id)
 """
-_HOLDS: Final = """
-SELECT chunks.id, epoch, campaigns.state
-FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-WHERE chunks.id = ANY(%s)
-ORDER BY chunks.id
-FOR KEY SHARE OF chunks
+_DECIDED: Final = f"""
+WITH ended AS (
+    SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
+    AS given (id, key, recipient, state, tracking_id)
+), submitted AS ({_SUBMIT})
+SELECT id, key, recipient, state, coalesce(has_come, false), {_CAME}
+FROM ended LEFT JOIN submitted USING (tracking_id)
+"""
+_RECORD: Final = f"""
+INSERT INTO skycore.events ({NOTIFICATION.listed})
+SELECT {NOTIFICATION.listed}
+FROM unnest({_arrays(NOTIFICATION.names)}) WITH ORDINALITY
+    AS given ({NOTIFICATION.listed}, place)
+ORDER BY place
+ON CONFLICT (identity) DO NOTHING
+RETURNING identity
+"""
+_NOTE: Final = """
+INSERT INTO skycore.submissions AS known (tracking_id, recipient)
+SELECT tracking_id, recipient
+FROM unnest(%b::text[], %b::text[]) AS given (tracking_id, recipient)
+ORDER BY tracking_id
+ON CONFLICT (tracking_id)
+    DO UPDATE SET recipient = coalesce(known.recipient, excluded.recipient)
+RETURNING tracking_id, message
+"""
+_UNMATCHED: Final = f"""
+SELECT {NOTIFICATION.of("events")}
+FROM skycore.submissions JOIN skycore.events USING (tracking_id)
+WHERE message IS NULL AND submissions.recipient = %s
+"""
+# What nobody alive is sending: its session has let its time run out, or has ended.
+_EXPIRED: Final = """
+UPDATE skycore.messages SET state = 'in_doubt'
+WHERE state = 'sending' AND NOT EXISTS (
+    SELECT 1 FROM skycore.sessions
+    WHERE sessions.id = session AND alive_until > clock_timestamp())
+RETURNING key, recipient
+"""
+_UNSETTLED: Final = """
+SELECT DISTINCT recipient
+FROM skycore.messages JOIN skycore.submissions AS other USING (recipient)
+WHERE state IN ('sending', 'in_doubt') AND other.message IS NULL
+"""
+# The last word counts, in whichever order they are written.
+_OPT_OUT: Final = """
+INSERT INTO skycore.opt_outs (number, out, at) VALUES (%s, %s, %s)
+ON CONFLICT (number) DO UPDATE SET out = excluded.out, at = excluded.at
+WHERE excluded.at >= opt_outs.at
 """
 # In two statements, so that the second sees a chunk as whoever finished it has left it.
 _KEEP: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
@@ -97,200 +168,164 @@ WHERE id = ANY(%s) AND state = 'done'
 """
 
 
-class Superseded(LedgerError):
-    """The chunk is another worker's by now, or its campaign is not running."""
+class PostgresStore(PostgresReader):
+    """The tables of a ledger over `connection`; see `LedgerStore`."""
 
+    # Messages.
 
-class PostgresStore(Receipts):
-    """The steps of a ledger over `connection`, taken for `holder`.
-
-    `clock` gives seconds since 1970.  A postback settles a doubt within
-    `settle_within` seconds of its intent.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        holder: int,
-        clock: Callable[[], float],
-        settle_within: float = SETTLE_WITHIN,
-    ) -> None:
-        super().__init__(connection, clock=clock, settle_within=settle_within)
-        self._holder = holder
-
-    def take(self, group: Iterable[PendingCommand]) -> None:
-        """Take the steps of a group, each kind of them together."""
-        kinds: dict[str, list[PendingCommand]] = {}
-        for waiting in group:
-            waiting.result = waiting.error = None
-            kinds.setdefault(waiting.step.name, []).append(waiting)
-        for name, together in kinds.items():
-            if at_once := _AT_ONCE.get(name):
-                at_once(self, together)
-            else:
-                for waiting in together:
-                    waiting.take(self)
-        self.settle_all()
-
-    def alive(self, _together: Sequence[PendingCommand]) -> None:
-        """See to what those have left who are not alive any more."""
-        self.doubt_the_forsaken()
-
-    def lookup(self, together: Sequence[PendingCommand]) -> None:
-        """Tell what came of messages before; None where they may be begun or are under way."""
-        rows = self._rows([waiting.step.arguments[0].key for waiting in together])
-        for waiting in together:
-            row = rows.get(waiting.step.arguments[0].key)
-            with _told(waiting):
-                known = None if row is None else _known(waiting, row)
-                is_under_way = known is not None and known.state is MessageState.SENDING
-                waiting.result = None if is_under_way else known
-
-    def lookup_many(
-        self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
-    ) -> dict[str, Submission]:
-        """Return what came of many messages before, by their keys; no conflict is raised."""
-        settings = {"resend_in_doubt": resend_in_doubt}
-        asked = [
-            PendingCommand(LedgerCommand("lookup", (intent,), settings)) for intent in intents
-        ]
-        self.lookup(asked)
-        return {each.step.arguments[0].key: each.result for each in asked if each.result}
-
-    def begin(self, together: Sequence[PendingCommand]) -> None:
-        """Write intents; or tell what came of them before, or why they may not be begun."""
-        free = list(self._unfenced(together))
-        intents: list[SendIntent] = [waiting.step.arguments[0] for waiting in free]
+    def insert_new(self, begins: Sequence[Begin]) -> set[str]:
+        """Insert those that are new, and return their keys."""
+        intents = [command.intent for command in begins]
+        attempts = [command.attempt for command in begins]
         rows = self._execute(
-            _BEGIN,
+            _INSERT,
             (
-                self._holder,
                 [intent.key for intent in intents],
                 [intent.content for intent in intents],
                 [intent.to for intent in intents],
                 [intent.from_ for intent in intents],
                 [intent.started_at for intent in intents],
-                [waiting.step.settings["attempt"] for waiting in free],
-                [waiting.step.settings["ignore_opt_out"] for waiting in free],
+                [attempt.session if attempt else None for attempt in attempts],
+                [attempt.number if attempt else None for attempt in attempts],
+                [command.ignore_opt_out for command in begins],
             ),
         )
-        begun = {attempt for (attempt,) in rows}
-        there = [each for each in free if each.step.settings["attempt"] not in begun]
-        if there:
-            self._begin_again(there)
+        return {key for (key,) in rows}
 
-    def _unfenced(self, together: Sequence[PendingCommand]) -> Iterator[PendingCommand]:
-        """Return those whose fence holds, or that have none; the others are told."""
-        fences = [waiting.step.settings.get("fence") for waiting in together]
-        chunks = sorted({fence[0] for fence in fences if fence is not None})
-        rows = self._execute(_HOLDS, (chunks,)) if chunks else ()
-        holds = {(chunk, epoch): state for chunk, epoch, state in rows}
-        for waiting, fence in zip(together, fences, strict=True):
-            if fence is None or holds.get(fence) == "running":
-                yield waiting
-            else:
-                said = f"its campaign is {holds[fence]}" if fence in holds else "it was taken over"
-                waiting.error = Superseded(f"chunk {fence[0]} is not to be sent from here: {said}")
+    def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
+        """Return the messages that are there, by their keys, locked."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE key = ANY(%s)"
+            " ORDER BY key FOR UPDATE",
+            (list(keys),),
+        )
+        return {record.key: record for record in map(MESSAGE.value, rows)}
 
-    def _begin_again(self, there: Sequence[PendingCommand]) -> None:
-        """Begin what is there already and may be begun, and tell of the rest."""
-        intents: dict[str, SendIntent] = {
-            waiting.step.arguments[0].key: waiting.step.arguments[0] for waiting in there
-        }
-        rows = self._rows(list(intents), "ORDER BY key FOR UPDATE")
-        opted_out = self._opted_out([intent.to for intent in intents.values()])
-        for waiting in there:
-            intent, settings = waiting.step.arguments[0], waiting.step.settings
-            with _told(waiting):
-                row = rows.get(intent.key)
-                if row is None:  # it was refused where it would have been inserted
-                    raise RecipientOptedOut("the number has opted out")
-                if tuple(row[:2]) == (self._holder, settings["attempt"]):
-                    continue  # it was begun by a transaction whose end was not heard of
-                if known := _known(waiting, row):
-                    if known.state is MessageState.SENDING:
-                        raise UnderWay
-                    waiting.result = known
-                    continue
-                if intent.to in opted_out and not settings["ignore_opt_out"]:
-                    raise RecipientOptedOut("the number has opted out")
-                attempt = settings["attempt"]
-                self._execute(_BEGIN_AGAIN, (intent.started_at, self._holder, attempt, intent.key))
-                rows[intent.key] = (None, None, intent.content, "sending", *[None] * 5)
+    def messages_by_id(self, ids: Collection[int]) -> list[MessageRecord]:
+        """Return messages by their ids, locked."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE id = ANY(%s)"
+            " ORDER BY id FOR UPDATE",
+            (list(ids),),
+        )
+        return list(map(MESSAGE.value, rows))
 
-    def finish(self, together: Sequence[PendingCommand]) -> None:
-        """Write what came of messages that were begun, and place what was waiting for them."""
-        given: list[Submission] = [waiting.step.arguments[1] for waiting in together]
-        self._reopen(together)
+    def update(self, records: Sequence[MessageRecord]) -> None:
+        """Write these records in place of those with their ids."""
+        self._execute(_UPDATE, _by_column(MESSAGE, records))
+
+    def finish_usual(
+        self, finishes: Sequence[Finish], *, ended_at: float
+    ) -> Sequence[FinishedMessage]:
+        """Write the outcomes of attempts that are under way and were never in doubt."""
+        self._reopen(finishes)
+        given = [command.submission for command in finishes]
+        attempts = [command.attempt for command in finishes]
         rows = self._execute(
             _FINISH,
             (
-                [waiting.step.arguments[0] for waiting in together],
-                [waiting.step.settings["attempt"] for waiting in together],
+                [command.key for command in finishes],
+                [attempt.session if attempt else None for attempt in attempts],
+                [attempt.number if attempt else None for attempt in attempts],
                 [submission.state.value for submission in given],
                 [submission.tracking_id for submission in given],
                 [submission.code for submission in given],
                 [submission.info for submission in given],
                 [submission.http_status for submission in given],
-                [raw_column(submission) for submission in given],
-                self._clock(),
-                self._holder,
+                [answer_as_text(submission) for submission in given],
+                ended_at,
             ),
-        ).fetchall()
-        self.touched.update(row[1] for row in rows)
-        self._tell([id_ for id_, *_, has_come, _ in rows if has_come])
-        for _, _, recipient, state, code, _, has_strays in rows:
-            if code == "E114":
-                self._mark(OptOut(number=recipient, out=True, at=self._clock()))
-            if has_strays or state == "in_doubt":
-                self._unsettled.add(recipient)
-
-    def _reopen(self, together: Sequence[PendingCommand]) -> None:
-        """Have chunks looked at again that were done before it was known what is not sent."""
-        fences = [
-            waiting.step.settings.get("fence")
-            for waiting in together
-            if waiting.step.arguments[1].state is MessageState.NOT_SENT
-        ]
-        if chunks := sorted({fence[0] for fence in fences if fence is not None}):
-            self._execute(_KEEP, (chunks,))
-            self._execute(_REOPEN, (chunks,))
-
-    def _rows(self, keys: list[str], how: LiteralString = "") -> dict[str, Sequence[Any]]:
-        """Return what is known of keys: holder, attempt, content, and the submission."""
-        rows = self._execute(
-            "SELECT key, holder, attempt, content, state, tracking_id, code, info, http_status,"
-            f" raw FROM skycore.messages WHERE key = ANY(%s) {how}",
-            (keys,),
         )
-        return {row[0]: row[1:] for row in rows}
+        return list(map(_finished, rows))
+
+    def submit(self, records: Sequence[MessageRecord]) -> Sequence[FinishedMessage]:
+        """Write the submissions of messages whose outcome was just decided."""
+        rows = self._execute(
+            _DECIDED,
+            (
+                [record.id for record in records],
+                [record.key for record in records],
+                [record.to for record in records],
+                [record.state.value for record in records],
+                [record.tracking_id for record in records],
+            ),
+        )
+        return list(map(_finished, rows))
+
+    def _reopen(self, finishes: Sequence[Finish]) -> None:
+        """Have chunks looked at again that were done before it was known what is not sent.
+
+        Who was taken for dead can be the one who learns it, after others were done
+        with the chunk.
+        """
+        chunks = {
+            command.fence.chunk
+            for command in finishes
+            if command.fence is not None and command.submission.state is MessageState.NOT_SENT
+        }
+        if chunks:
+            self._execute(_KEEP, (sorted(chunks),))
+            self._execute(_REOPEN, (sorted(chunks),))
+
+    # Notifications, and the submissions that they are of.
+
+    def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
+        """Insert those that are new, and return their identities."""
+        rows = self._execute(_RECORD, _by_column(NOTIFICATION, notifications))
+        return {bytes(identity) for (identity,) in rows}
+
+    def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
+        """Return the ids of messages by their tracking ids, which are noted where they are new."""
+        rows = self._execute(_NOTE, (list(recipients), list(recipients.values())))
+        return dict(rows.fetchall())
+
+    # Doubt.
+
+    def undecided(self, recipient: str) -> list[MessageRecord]:
+        """Return the messages to a number that are under way or in doubt, locked."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM skycore.messages"
+            " WHERE state IN ('sending', 'in_doubt') AND recipient = %s ORDER BY id FOR UPDATE",
+            (recipient,),
+        )
+        return list(map(MESSAGE.value, rows))
+
+    def unmatched(self, recipient: str) -> list[UnmatchedSubmission]:
+        """Return the submissions that were noted for a number and have no message."""
+        return unmatched_in(map(NOTIFICATION.value, self._execute(_UNMATCHED, (recipient,))))
+
+    def match(self, pairs: Mapping[str, int]) -> None:
+        """Write that these tracking ids are those of these messages."""
+        for tracking_id, message in sorted(pairs.items()):
+            self._execute(
+                "UPDATE skycore.submissions SET message = %s WHERE tracking_id = %s",
+                (message, tracking_id),
+            )
+
+    def interrupt(self) -> Sequence[tuple[str, str]]:
+        """Write `in_doubt` for what expired sessions were sending."""
+        found: list[tuple[str, str]] = self._execute(_EXPIRED).fetchall()
+        return found
+
+    def unsettled_numbers(self) -> set[str]:
+        """Return the numbers that have undecided messages and unmatched submissions."""
+        return {number for (number,) in self._execute(_UNSETTLED)}
+
+    # Opting out.
+
+    def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Write these, each where nothing later is known of its number."""
+        for each in opt_outs:
+            self._execute(_OPT_OUT, (each.number, each.out, each.at))
 
 
-def _known(waiting: PendingCommand, row: Sequence[Any]) -> Submission | None:
-    _holder, _attempt, content, *columns = row
-    return known_or_conflict(
-        waiting.step.arguments[0],
-        bytes(content),
-        submission_in(columns),
-        resend_in_doubt=waiting.step.settings["resend_in_doubt"],
+def _finished(row: Sequence[Any]) -> FinishedMessage:
+    id_, key, number, state, has_notifications, has_unmatched = row
+    return FinishedMessage(
+        id=id_,
+        key=key,
+        to=number,
+        state=MessageState(state),
+        has_notifications=has_notifications,
+        has_unmatched=has_unmatched,
     )
-
-
-@contextmanager
-def _told(waiting: PendingCommand) -> Iterator[None]:
-    """Keep for the caller what a step is meant to raise."""
-    try:
-        yield
-    except (SkycoreError, UnderWay) as error:
-        waiting.error = error
-
-
-# The kinds of step that are taken together, by what they are called.
-_AT_ONCE: Final[dict[str, Callable[[PostgresStore, Sequence[PendingCommand]], None]]] = {
-    "lookup": PostgresStore.lookup,
-    "begin": PostgresStore.begin,
-    "finish": PostgresStore.finish,
-    "record": PostgresStore.record,
-    "alive": PostgresStore.alive,
-}

@@ -90,7 +90,7 @@ class SQLiteLedger(BaseLedger):
             self._commits = GroupCommit(
                 functools.partial(self._commit, executor),
                 self._owner,
-                notify=self._waiters.notify,
+                notify=self.waiters.notify,
                 explain=self._explain,
                 name=str(self.path),
             )
@@ -99,7 +99,7 @@ class SQLiteLedger(BaseLedger):
         """Write what waits to be written, and close the file."""
         if self._owner is not None:
             await self._owner.close()
-            self._waiters.close()
+            self.waiters.close()
 
     @property
     def is_open(self) -> bool:

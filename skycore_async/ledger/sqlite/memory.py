@@ -77,7 +77,7 @@ class MemoryLedger(BaseLedger):
         weakref.finalize(self, self._connection.close)
         migrate(self._connection, 0)
         self._executor = CommandExecutor(
-            _BoundedStore(self._connection, capacity=capacity),
+            BoundedStore(self._connection, capacity=capacity),
             clock=clock,
             settle_within=settle_within,
         )
@@ -97,7 +97,7 @@ class MemoryLedger(BaseLedger):
             self._connection.execute("ROLLBACK")
             self._executor.forget()
             raise
-        self._waiters.notify(self._executor.forget())
+        self.waiters.notify(self._executor.forget())
         return pending.outcome(command)
 
     @property
@@ -109,10 +109,10 @@ class MemoryLedger(BaseLedger):
         """Forget everything."""
         self._closed = True
         self._connection.close()
-        self._waiters.close()
+        self.waiters.close()
 
 
-class _BoundedStore(SQLiteStore):
+class BoundedStore(SQLiteStore):
     """A store that forgets what is oldest; none that is under way or in doubt.
 
     It counts down to when it may be full, and counts what there is only then.

@@ -23,7 +23,7 @@ VERSION: Final = 2
 @cache
 def migrations() -> tuple[str, ...]:
     """Return the scripts that lead from one version to the next, the first from none to 1."""
-    files = resources.files(__package__).joinpath("migrations").iterdir()
+    files = resources.files("skycore_async.ledger.sqlite").joinpath("migrations").iterdir()
     scripts = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
     return tuple(file.read_text("utf-8") for _, file in scripts)
 

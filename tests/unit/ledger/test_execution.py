@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from skycore_async.ledger.columns import Columns
 from skycore_async.ledger.commands import (
     Begin,
     Finish,
@@ -20,10 +21,9 @@ from skycore_async.ledger.commands import (
     SetOptOut,
 )
 from skycore_async.ledger.execution import CommandExecutor
-from skycore_async.ledger.model import SendIntent, Submission
+from skycore_async.ledger.model import MessageRecord, SendIntent, Submission
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite import store as sqlite_store
-from skycore_async.ledger.sqlite.reader import MESSAGE
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 from tests.support.ledger_cases import (
@@ -41,9 +41,10 @@ from tests.support.ledger_cases import (
     notice,
 )
 
+MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
 TABLES = (
     f"SELECT {MESSAGE.listed} FROM messages ORDER BY key",  # noqa: S608 - columns of our own
-    "SELECT * FROM submissions ORDER BY tracking_id",
+    "SELECT other.tracking_id, key FROM submissions AS other LEFT JOIN messages ON id = message",
     "SELECT identity, tracking_id, recipient, at, state FROM events ORDER BY identity",
     "SELECT * FROM opt_outs ORDER BY number",
 )

@@ -1,0 +1,62 @@
+"""Intents within a fence: written only while a worker has the chunk, and its campaign runs.
+
+Rule: whoever takes a chunk over counts its epoch up under the row's lock.  An intent
+locks the row, too, so that one of the two is first: either the intent is seen by who
+takes over, or the intent sees the other epoch and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from ...errors import LedgerError
+from ...postgres.schema import Connection
+from ..commands import Begin, Fence, PendingCommand
+from ..execution import CommandExecutor
+from .store import PostgresStore
+
+_HOLDS: Final = """
+SELECT chunks.id, epoch, campaigns.state
+FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
+WHERE chunks.id = ANY(%s)
+ORDER BY chunks.id
+FOR KEY SHARE OF chunks
+"""
+
+
+class Superseded(LedgerError):
+    """The chunk is another worker's by now, or its campaign is not running."""
+
+
+class FencedExecutor(CommandExecutor):
+    """Run commands over `connection`; those that begin a message only within their fences."""
+
+    def __init__(
+        self, connection: Connection, *, clock: Callable[[], float], settle_within: float
+    ) -> None:
+        super().__init__(PostgresStore(connection), clock=clock, settle_within=settle_within)
+        self._connection = connection
+
+    def _begin(self, begins: Sequence[tuple[PendingCommand, Begin]]) -> None:
+        if within := list(self._within(begins)):
+            super()._begin(within)
+
+    def _within(
+        self, begins: Sequence[tuple[PendingCommand, Begin]]
+    ) -> Iterator[tuple[PendingCommand, Begin]]:
+        """Return those whose fence holds, or that have none; the others get their error."""
+        fences = {command.fence for _, command in begins if command.fence is not None}
+        chunks = sorted({fence.chunk for fence in fences})
+        rows = self._connection.execute(_HOLDS, (chunks,)) if chunks else ()
+        states = {Fence(chunk=chunk, epoch=epoch): state for chunk, epoch, state in rows}
+        for pending, command in begins:
+            fence = command.fence
+            if fence is None or states.get(fence) == "running":
+                yield pending, command
+            else:
+                is_ours = fence in states
+                said = f"its campaign is {states[fence]}" if is_ours else "it was taken over"
+                pending.error = Superseded(
+                    f"chunk {fence.chunk} is not to be sent from here: {said}"
+                )

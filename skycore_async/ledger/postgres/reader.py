@@ -1,0 +1,123 @@
+"""What the tables in PostgreSQL can be asked; what changes them is in `store`.
+
+Rules:
+
+* The notifications of a message are those of its tracking id.
+* What is asked of many messages is one statement, however many they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from ...codes import FailureReason
+from ...notifications import Notification
+from ...postgres.schema import Connection
+from ..columns import NOTIFICATION, Columns
+from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from ..reader import Page
+from ..settlement import delivery_of, rebuilt
+
+MESSAGE: Final = Columns(MessageRecord)
+
+_PAGE: Final = 500  # rows that an iteration reads at a time
+_NOTIFICATIONS: Final = f"""
+SELECT messages.id, {NOTIFICATION.of("events")} FROM skycore.messages
+    JOIN skycore.submissions ON message = messages.id
+        AND submissions.tracking_id = messages.tracking_id
+    JOIN skycore.events ON events.tracking_id = messages.tracking_id
+WHERE messages.id = ANY(%s)
+"""
+# A receipt without a tracking id can be placed nowhere, and is listed all the same.
+_UNPLACED: Final = (
+    "FROM skycore.events LEFT JOIN skycore.submissions USING (tracking_id)"
+    " WHERE message IS NULL AND state IS NOT NULL"
+)
+
+
+class PostgresReader:
+    """The questions to a ledger over `connection`; see `LedgerReader`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._execute: Any = connection.execute
+
+    def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
+        """Return the messages that are there, by their keys."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE key = ANY(%s)", (list(keys),)
+        )
+        return {record.key: record for record in map(MESSAGE.value, rows)}
+
+    def opted_out(self, numbers: Collection[str]) -> set[str]:
+        """Return which of these numbers may not be sent to."""
+        rows = self._execute(
+            "SELECT number FROM skycore.opt_outs WHERE out AND number = ANY(%s)", (list(numbers),)
+        )
+        return {number for (number,) in rows}
+
+    def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
+        """Return the notifications of messages, by the messages' ids."""
+        found: dict[int, list[StoredNotification]] = {}
+        for id_, *columns in self._execute(_NOTIFICATIONS, (list(ids),)):
+            found.setdefault(id_, []).append(NOTIFICATION.value(columns))
+        return found
+
+    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
+        """Return what is known of one message."""
+        if key is not None:
+            where = "key = %s"
+        else:
+            where = "id = (SELECT message FROM skycore.submissions WHERE tracking_id = %s)"
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE {where}", (key or tracking_id,)
+        ).fetchall()
+        return next(iter(self._deliveries(rows)), None)
+
+    def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
+        """Return a page of messages beyond the id `after`, in the order of their ids."""
+        only = "" if state is None else " AND state = %s"
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE id > %s{only}"
+            f" ORDER BY id LIMIT {_PAGE}",
+            (after,) if state is None else (after, state.value),
+        ).fetchall()
+        return Page(self._deliveries(rows), rows[-1][0] if len(rows) == _PAGE else None)
+
+    def unplaced(self, after: int) -> Page[Notification]:
+        """Return a page of notifications that say what became of a message, and have none."""
+        rows = self._execute(
+            f"SELECT id, {NOTIFICATION.of('events')} {_UNPLACED} AND id > %s"
+            f" ORDER BY id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
+        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def summary(self) -> Summary:
+        """Count what there is."""
+
+        def counted(column: str, where: str = "true") -> dict[str, int]:
+            rows = self._execute(
+                f"SELECT {column}, count(*) FROM skycore.messages WHERE {where} GROUP BY 1"
+            )
+            return dict(rows.fetchall())
+
+        def count(what: str) -> int:
+            return int(self._execute(f"SELECT count(*) {what}").fetchone()[0])
+
+        return Summary(
+            states={MessageState(state): found for state, found in counted("state").items()},
+            codes=counted("coalesce(code, '')", "state = 'rejected'"),
+            reasons={
+                FailureReason(reason): found
+                for reason, found in counted("reason", "reason IS NOT NULL").items()
+            },
+            unplaced=count(_UNPLACED),
+            opted_out=count("FROM skycore.opt_outs WHERE out"),
+        )
+
+    def _deliveries(self, rows: Sequence[Any]) -> list[Delivery]:
+        records = [MESSAGE.value(row) for row in rows]
+        notifications = self.notifications_of([record.id for record in records])
+        return [delivery_of(record, notifications.get(record.id, ())) for record in records]

@@ -1,0 +1,209 @@
+"""The same histories leave the same rows in memory, in SQLite and in PostgreSQL.
+
+Strategy: random commands in random groups, each run as one transaction over every
+store by the same executor.  Then the four tables are read, ids and what is
+PostgreSQL's alone left out, and compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skycore_async.ledger.columns import NOTIFICATION, Columns
+from skycore_async.ledger.commands import (
+    Begin,
+    Finish,
+    LedgerCommand,
+    LookupMany,
+    PendingCommand,
+    Record,
+    SetOptOut,
+    Summarize,
+)
+from skycore_async.ledger.execution import CommandExecutor
+from skycore_async.ledger.model import Attempt, MessageRecord
+from skycore_async.ledger.postgres.store import PostgresStore
+from skycore_async.ledger.settlement import SETTLE_WITHIN
+from skycore_async.ledger.sqlite.memory import BoundedStore
+from skycore_async.ledger.sqlite.schema import migrate
+from skycore_async.ledger.sqlite.store import SQLiteStore
+from tests.support.ledger_cases import (
+    BLOCKED,
+    DELIVERED,
+    DOUBT,
+    EXPIRED,
+    NOON,
+    NOT_SENT,
+    OTHER,
+    REJECTED,
+    SENT,
+    TO,
+    accepted,
+    intent,
+    notice,
+    said,
+)
+
+Command = LedgerCommand[Any]
+MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
+
+KEYS = st.sampled_from("abcd")
+NUMBERS = st.sampled_from((TO, OTHER))
+TRACKING_IDS = st.sampled_from(("T1", "T2", "T3"))
+COMMANDS = st.one_of(
+    st.builds(
+        lambda key, number, content, resend, ignore: Begin(
+            intent=intent(key, content, number), resend_in_doubt=resend, ignore_opt_out=ignore
+        ),
+        KEYS,
+        NUMBERS,
+        st.sampled_from((b"one", b"one", b"two")),
+        st.booleans(),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda key, submission: Finish(key=key, submission=submission),
+        KEYS,
+        st.sampled_from(
+            (accepted("T1"), accepted("T2"), DOUBT, DOUBT, NOT_SENT, REJECTED, BLOCKED)
+        ),
+    ),
+    st.builds(
+        lambda what, tracking_id, number, sender, after: Record(
+            notifications=(notice(what, tracking_id, to=number, from_=sender, after=after),)
+        ),
+        st.sampled_from((SENT, DELIVERED, EXPIRED)),
+        TRACKING_IDS,
+        NUMBERS,
+        st.sampled_from(("60856", None)),
+        st.sampled_from((1, 30, 5000)),
+    ),
+    st.builds(
+        lambda text, number: Record(notifications=(said(text, from_=number),)),
+        st.sampled_from(("STOP", "START", "Hello")),
+        NUMBERS,
+    ),
+    st.builds(SetOptOut, number=NUMBERS, out=st.booleans()),
+    st.builds(lambda key: LookupMany(intents=(intent(key),)), KEYS),
+    st.builds(Summarize),
+)
+
+
+@contextmanager
+def in_sqlite(make: Callable[[Any], SQLiteStore]) -> Iterator[tuple[SQLiteStore, Any, str]]:
+    """Open a store over tables of its own in SQLite."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, 0)
+        yield make(connection), connection, ""
+
+
+@contextmanager
+def in_postgres(dsn: str) -> Iterator[tuple[PostgresStore, Any, str]]:
+    """Open a store over the tables in PostgreSQL, emptied, and leave them empty."""
+    with psycopg.connect(dsn) as connection:
+        yield PostgresStore(connection), connection, "skycore."
+        connection.rollback()
+
+
+def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Read the four tables, with the keys of messages in place of their ids."""
+    columns = {
+        "messages": MESSAGE.listed.replace("doubted", "coalesce(doubted, false)"),
+        "submissions": "submissions.tracking_id, submissions.recipient, key",
+        "events": NOTIFICATION.listed,
+        "opt_outs": "number, out, at",
+    }
+    joined = {"submissions": f" LEFT JOIN {schema}messages ON messages.id = message"}
+    found = {}
+    for table, listed in columns.items():
+        cursor = connection.execute(f"SELECT {listed} FROM {schema}{table}{joined.get(table, '')}")  # noqa: S608
+        plain = [
+            tuple(int(value) if isinstance(value, bool) else value for value in row)
+            for row in cursor.fetchall()
+        ]
+        found[table] = sorted(plain, key=repr)
+    return found
+
+
+def with_attempts(
+    commands: Sequence[Command], connection: Any, count: Iterator[int]
+) -> list[Command]:
+    """Name the attempts as a ledger in PostgreSQL does: each begun one is new, and known by it."""
+    known = {
+        key: Attempt(session=session, number=number)
+        for key, session, number in connection.execute(
+            "SELECT key, session, attempt FROM skycore.messages"
+        )
+    }
+    named: list[Command] = []
+    for command in commands:
+        if isinstance(command, Begin):
+            made = Attempt(session=1, number=next(count))
+            named.append(attrs.evolve(command, attempt=made))
+        elif isinstance(command, Finish):
+            named.append(attrs.evolve(command, attempt=known.get(command.key)))
+        else:
+            named.append(command)
+    return named
+
+
+def one_a_key(commands: Sequence[Command]) -> list[Command]:
+    """Leave out what nobody can ask at once: to begin and end one message."""
+    kept: list[Command] = []
+    seen: set[str] = set()
+    for command in commands:
+        key = command.intent.key if isinstance(command, Begin) else None
+        key = command.key if isinstance(command, Finish) else key
+        if key is None or key not in seen:
+            kept.append(command)
+        seen |= {key} if key else set()
+    return kept
+
+
+@pytest.fixture(scope="module")
+def shared_dsn() -> str:
+    """Return the way to one empty database for all histories; each rolls back."""
+    from benchmarks import postgres
+
+    return postgres.emptied(postgres.shared().dsn())
+
+
+@pytest.mark.parametrize("size", [1, 6])
+@settings(max_examples=60)
+@given(commands=st.lists(COMMANDS, max_size=30))
+def test_the_same_history_leaves_the_same_rows(
+    shared_dsn: str, size: int, commands: Sequence[Command]
+) -> None:
+    """In memory, SQLite and PostgreSQL, whether commands come alone or in groups."""
+    with ExitStack() as opened:
+        stores: list[tuple[Any, Any, str]] = [
+            opened.enter_context(in_sqlite(SQLiteStore)),
+            opened.enter_context(in_sqlite(lambda each: BoundedStore(each, capacity=100))),
+            opened.enter_context(in_postgres(shared_dsn)),
+        ]
+        executors = [
+            CommandExecutor(store, clock=lambda: NOON + 60, settle_within=SETTLE_WITHIN)
+            for store, _, _ in stores
+        ]
+        numbers = itertools.count(1)
+        for first in range(0, len(commands), size):
+            some = one_a_key(commands[first : first + size])
+            answers = []
+            for executor, (_, connection, schema) in zip(executors, stores, strict=True):
+                named = with_attempts(some, connection, numbers) if schema else some
+                group = [PendingCommand(command) for command in named]
+                executor.run(group)
+                answers.append([(each.result, repr(each.error)) for each in group])
+            assert answers[0] == answers[1] == answers[2]
+        tables = [rows(connection, schema) for _, connection, schema in stores]
+        assert tables[0] == tables[1] == tables[2]
