@@ -101,21 +101,22 @@ def copy(connection: Connection, path: Path) -> Copied:
 
     Raises LedgerError where the two do not agree; nothing is copied then.
     """
+    execute: Any = connection.execute  # statements are made of the names of our own columns
     with (
         closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file,
         connection.transaction(),
     ):
-        connection.execute(_TEMPORARY)
+        execute(_TEMPORARY)
         for table, query in _READ.items():
             _fill(connection, table, file.execute(query))
-        connection.execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
+        execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
         _check(connection, path)
-        new = connection.execute(_MESSAGES).rowcount
-        events = connection.execute(_EVENTS).rowcount
-        told = [id_ for (id_,) in connection.execute(_SUBMISSIONS) if id_ is not None]
-        connection.execute(_OPT_OUTS)
+        new = execute(_MESSAGES).rowcount
+        events = execute(_EVENTS).rowcount
+        told = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
+        execute(_OPT_OUTS)
         _place(connection, told)
-        (count,) = connection.execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
+        (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
     return Copied(messages=count, new=new, events=events)
 
 
