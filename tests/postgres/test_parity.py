@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import postgres
 from skycore_async.ledger.columns import NOTIFICATION, Columns
 from skycore_async.ledger.commands import (
     Begin,
@@ -37,6 +38,7 @@ from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
+from skycore_async.postgres.schema import migrate as make_tables
 from tests.support.ledger_cases import (
     BLOCKED,
     DELIVERED,
@@ -171,11 +173,15 @@ def one_a_key(commands: Sequence[Command]) -> list[Command]:
 
 
 @pytest.fixture(scope="module")
-def shared_dsn() -> str:
-    """Return the way to one empty database for all histories; each rolls back."""
-    from benchmarks import postgres
-
-    return postgres.emptied(postgres.shared().dsn())
+def shared_dsn() -> Iterator[str]:
+    """Return the way to a database for all histories, each of which rolls back."""
+    server = postgres.shared()
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE parity")
+        with psycopg.connect(server.dsn("parity"), autocommit=True) as fresh:
+            make_tables(fresh)
+        yield server.dsn("parity")
+        connection.execute("DROP DATABASE parity WITH (FORCE)")
 
 
 @pytest.mark.parametrize("size", [1, 6])
