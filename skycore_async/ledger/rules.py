@@ -152,8 +152,9 @@ def finish(
     """Return the record of a message whose attempt has ended; None where another one counts."""
     if not _is_by(record, attempt):
         return None
-    # An attempt that is known by its number may have been taken for dead meanwhile.
-    is_late = attempt is not None and record.state is _S.IN_DOUBT
+    # An attempt that is known by its number may have been taken for dead meanwhile: it is
+    # in doubt without an outcome of its own.
+    is_late = attempt is not None and record.state is _S.IN_DOUBT and record.ended_at is None
     if record.state is not _S.SENDING and not is_late:
         return None
     is_in_doubt = record.doubted and submission.state is not _S.ACCEPTED

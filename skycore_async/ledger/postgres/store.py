@@ -104,7 +104,7 @@ WITH given AS (
     FROM given
     WHERE message.key = given.key AND message.session = given.session
         AND message.attempt = given.attempt AND message.state IN ('sending', 'in_doubt')
-        AND NOT message.doubted
+        AND message.ended_at IS NULL AND NOT message.doubted
     RETURNING message.id, message.key, recipient, message.state, message.tracking_id
 ), submitted AS ({_SUBMIT})
 SELECT id, key, recipient, state, coalesce(has_come, false), {_CAME}

@@ -190,6 +190,13 @@ def test_who_was_taken_for_dead_still_has_its_outcome(state: MessageState) -> No
         assert rules.finish(known, ACCEPTED, ended_at=NOON, attempt=wrong) is None
 
 
+def test_an_attempt_has_one_outcome() -> None:
+    """What ended in doubt by its own outcome is ended by no second one of the same attempt."""
+    own = Attempt(session=2, number=7)
+    ended = record(MessageState.IN_DOUBT, ended_at=NOON, session=2, attempt=7)
+    assert rules.finish(ended, ACCEPTED, ended_at=NOON, attempt=own) is None
+
+
 @pytest.mark.parametrize("state", MessageState)
 def test_a_second_attempt_says_nothing_of_the_first(state: MessageState) -> None:
     """What was in doubt when it was sent again is in doubt unless the second was accepted."""
