@@ -9,7 +9,8 @@ Rules:
 
 * A group is run within one transaction, which is not this module's: either all of
   it is written or nothing.
-* Two commands about one key are run one after the other.
+* Two commands about one key are run one after the other, and so are two outcomes with
+  one tracking id.
 * What a command is meant to raise is kept for its caller, and costs the others nothing.
 * Whatever a group was about leaves the doubts of its numbers settled, as far as they
   can be.  Of two that come together and could each be meant, neither is the first.
@@ -228,21 +229,23 @@ class CommandExecutor:
 def _first_of_each_key(
     group: Sequence[PendingCommand],
 ) -> tuple[list[PendingCommand], list[PendingCommand]]:
-    """Part a group into the first command about each key, and the rest."""
+    """Part a group into the first command about each key and tracking id, and the rest."""
     first: list[PendingCommand] = []
     later: list[PendingCommand] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, str | None]] = set()
     for pending in group:
-        key = None
-        if isinstance(pending.command, Finish):
-            key = pending.command.key
-        elif isinstance(pending.command, Begin):
-            key = pending.command.intent.key
-        if key is None:
-            first.append(pending)
-        elif key in seen:
-            later.append(pending)
-        else:
-            seen.add(key)
-            first.append(pending)
+        names = _names_of(pending.command)
+        (first if seen.isdisjoint(names) else later).append(pending)
+        seen.update(names)  # of those that come later, too: their order stays
     return first, later
+
+
+def _names_of(command: LedgerCommand[object]) -> Sequence[tuple[str, str | None]]:
+    if isinstance(command, Begin):
+        return [("key", command.intent.key)]
+    if not isinstance(command, Finish):
+        return ()
+    tracking_id = command.submission.tracking_id
+    if tracking_id is None:
+        return [("key", command.key)]
+    return [("key", command.key), ("tracking id", tracking_id)]
