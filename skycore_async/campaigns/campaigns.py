@@ -24,18 +24,33 @@ import attrs
 from ..errors import CampaignError
 from ..messages import SMS
 from ..postgres.schema import Connection
+from .outage import LIMIT, DoubtReport
 
 CHUNK: Final = 500  # messages
 
 _LOADING: Final = 0x534C  # two that load one campaign do it one after the other
 
-# What is asked for, the states in which it is heard, and the state it leads to.
-_STATES: Final = {
+# What an operator may do, the states in which it is possible, and the state it leads to.
+_ACTIONS: Final = {
     "pause": ({"running", "paused"}, "paused"),
     "resume": ({"running", "paused", "halted"}, "running"),
     "cancel": ({"running", "paused", "halted", "cancelled"}, "cancelled"),
-    "halt": ({"running"}, "halted"),
 }
+# Nothing is written while nothing is in doubt.
+_COUNT_DOUBTS: Final = """
+UPDATE skycore.campaigns SET in_doubt_in_a_row = CASE WHEN %(got_through)s THEN %(in_a_row)s
+    ELSE greatest(in_doubt_in_a_row + %(new)s, %(in_a_row)s) END
+WHERE name = %(name)s AND (in_doubt_in_a_row > 0 OR %(new)s > 0)
+RETURNING in_doubt_in_a_row
+"""
+
+
+@attrs.frozen(kw_only=True)
+class CampaignState:
+    """Whether a campaign is running, paused, halted (with the reason) or cancelled."""
+
+    state: str
+    reason: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -93,7 +108,10 @@ def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
         (name,),
     )
     if state == "cancelled":
-        raise CampaignError(f"the campaign {name!r} was cancelled: load under another name")
+        raise CampaignError(
+            f"the campaign {name!r} was cancelled, and stays so; what was sent of it would be"
+            " sent again under another name: see it with `skycore status`"
+        )
     return campaign, state, number
 
 
@@ -149,15 +167,15 @@ def _fresh(
                 )
 
 
-# What the operator asks for, and a worker that meets a refused account.
+# Started and stopped: by the operator, or by a worker that cannot go on.
 
 
-def change(connection: Connection, word: str, name: str, *, reason: str | None = None) -> str:
-    """Pause, resume, cancel or halt a campaign; give the state that it was in before.
+def change(connection: Connection, action: str, name: str) -> str:
+    """Pause, resume or cancel a campaign, and return the state that it was in before.
 
     Raises CampaignError where there is none, or it is in no state for that.
     """
-    heard_in, leads_to = _STATES[word]
+    possible_in, leads_to = _ACTIONS[action]
     with connection.transaction():
         row = connection.execute(
             "SELECT id, state FROM skycore.campaigns WHERE name = %s FOR NO KEY UPDATE", (name,)
@@ -165,11 +183,12 @@ def change(connection: Connection, word: str, name: str, *, reason: str | None =
         if row is None:
             raise CampaignError(f"there is no campaign {name!r}")
         campaign, state = row
-        if state not in heard_in:
-            raise CampaignError(f"the campaign {name!r} is {state}: it cannot {word}")
+        if state not in possible_in:
+            raise CampaignError(f"the campaign {name!r} is {state}: it cannot {action}")
         connection.execute(
-            "UPDATE skycore.campaigns SET state = %s, reason = %s WHERE id = %s",
-            (leads_to, reason, campaign),
+            "UPDATE skycore.campaigns SET state = %s, reason = NULL, in_doubt_in_a_row = 0"
+            " WHERE id = %s",
+            (leads_to, campaign),
         )
     return str(state)
 
@@ -181,6 +200,29 @@ def halt(connection: Connection, name: str, reason: str) -> None:
         " WHERE name = %s AND state = 'running'",
         (reason, name),
     )
+
+
+def report_doubts(connection: Connection, name: str, report: DoubtReport) -> CampaignState | None:
+    """Add what a worker met to the campaign's doubts in a row, and halt it where they are many.
+
+    Returns the state that the campaign is in then, None where it has no doubts to count.
+    """
+    with connection.transaction():
+        row = connection.execute(_COUNT_DOUBTS, {"name": name, **attrs.asdict(report)}).fetchone()
+        if row is None:
+            return None
+        (in_a_row,) = row
+        if in_a_row >= LIMIT:
+            halt(
+                connection,
+                name,
+                f"{in_a_row} messages in a row may have been sent or not, as none got a clear"
+                f" answer: {report.error}",
+            )
+        state, reason = _row(
+            connection, "SELECT state, reason FROM skycore.campaigns WHERE name = %s", (name,)
+        )
+    return CampaignState(state=state, reason=reason)
 
 
 def _row(connection: Connection, query: Any, arguments: Sequence[object]) -> Any:

@@ -1,18 +1,19 @@
 """A worker: takes chunks, sends their messages, and says what is left of them.  On asyncio.
 
-Strategy: a worker has two hands, each of which has a chunk, so that the road does
-not run dry between one chunk and the next; beside them it tends the queue.  Each
-chunk is a `send_many` over a view of the one client, whose ledger begins messages
-only while the chunk is in this hand and its campaign runs.
+Strategy: a worker has two slots, each with a chunk, so that something is in flight
+between one chunk and the next; beside them it tends the queue.  Each chunk is a
+`send_many` over a view of the one client, whose ledger begins messages only while
+this worker has the chunk and its campaign runs.
 
 Rules:
 
 * The fence in the ledger decides.  What the worker knows by itself, a lease that
-  was lost or a word to stop, only spares it trying.
-* A refusal of the whole account halts the campaign, with the reason.
-* What was not sent for want of a way goes back, to be due again after a pause;
+  was lost or a request to stop, only spares it trying.
+* A refusal of the whole account halts the campaign, with the reason.  So do many
+  messages in a row in doubt, counted over all workers: see `outage`.
+* What could not be sent goes back, to be due again after a pause;
   a worker that gets nothing through at all waits longer each time.
-* A database that is lost is waited for.  What was in flight is in the ledger's hands.
+* A database that is lost is waited for.  What was in flight is in the ledger's slots.
 * `stop` starts nothing more, waits for what is in flight, and gives chunks back.
 """
 
@@ -38,14 +39,15 @@ from ..ledger.postgres.ledger import FencedLedger, PostgresLedger
 from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
 from ..sending.outcomes import StuckCounter, meaning_of
-from .campaigns import halt
+from .campaigns import halt, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
 from .engine import Engine, EngineError, Ticket
+from .outage import DoubtStreak
 from .session import DatabaseSession
 
 _log: Final = logging.getLogger("skycore_async")
 
-_HANDS: Final = 2
+_SLOTS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
 _AHEAD: Final = 200  # chunks that are put into the queue at once
 _STUCK: Final = 100  # messages in a row that do not get through, and mean that none would
@@ -91,7 +93,7 @@ class _Work:
     is_lost: bool = False
     error: Exception | None = None
 
-    def hear(self, outcome: Outcome, tally: WorkerTally) -> None:
+    def record(self, outcome: Outcome, tally: WorkerTally) -> None:
         """Take an outcome into account."""
         meaning = meaning_of(outcome)
         self.got_through = self.got_through or bool(meaning.gets_through)
@@ -129,7 +131,7 @@ class Worker:
         ledger: PostgresLedger,
         client: SkycoreClient,
         max_in_flight: int = 50,
-        terms: WorkerTiming | None = None,
+        timing: WorkerTiming | None = None,
         drain: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -138,23 +140,24 @@ class Worker:
         self._engine = engine
         self._ledger = ledger
         self._client = client
-        self._terms = terms or WorkerTiming()
+        self._timing = timing or WorkerTiming()
         self._drain = drain
         self._tell = tell
-        hands = min(_HANDS, max_in_flight)
-        self._shares = [(max_in_flight + n) // hands for n in range(hands)]
+        slots = min(_SLOTS, max_in_flight)
+        self._shares = [(max_in_flight + n) // slots for n in range(slots)]
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = anyio.Event()
         self._at_work: set[BulkSend] = set()
         self._misses = 0
+        self._streaks: dict[str, DoubtStreak] = {}  # by campaign
 
     async def run(self) -> None:
         """Work until stopped, or until nothing is left."""
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._tend)
-            async with anyio.create_task_group() as hands:
+            async with anyio.create_task_group() as slots:
                 for share in self._shares:
-                    hands.start_soon(self._work, share)
+                    slots.start_soon(self._work, share)
             beside.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -173,7 +176,7 @@ class Worker:
                 await self._engine.offer(await self._session.run(due, _AHEAD))
             except (EngineError, LedgerError) as error:
                 _log.warning("%s", error)
-            await anyio.sleep(self._terms.sweep * random.uniform(0.5, 1))
+            await anyio.sleep(self._timing.sweep * random.uniform(0.5, 1))
 
     async def _next(self) -> Ticket | None:
         try:
@@ -183,13 +186,13 @@ class Worker:
             return None
 
     async def _work(self, share: int) -> None:
-        """Do what one hand does."""
+        """Do what one slot does."""
         while not self._stopping.is_set():
             ticket = await self._next()
             if ticket is None:
                 if self._drain and not await self._are_left():
                     return
-                await self._rest(self._terms.poll)
+                await self._rest(self._timing.poll)
                 continue
             try:
                 await self._look_at(ticket, share)
@@ -214,14 +217,15 @@ class Worker:
     # A chunk.
 
     async def _look_at(self, ticket: Ticket, share: int) -> None:
-        lease = self._terms.lease
+        lease = self._timing.lease
         chunk = await self._session.run(take, ticket.chunk, holder=self._name, lease=lease)
         if chunk is None:
             return
         async with self._sending(chunk, share) as work:
             try:
                 async for outcome in work.bulk:
-                    work.hear(outcome, self.tally)
+                    work.record(outcome, self.tally)
+                    await self._count_doubts(work, outcome)
             except SendingHalted as error:
                 work.error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         await self._close(work)
@@ -246,9 +250,9 @@ class Worker:
     async def _keep(self, work: _Work) -> None:
         """Renew the lease of a chunk while it is worked on."""
         while True:
-            await anyio.sleep(self._terms.lease / _BEATS)
+            await anyio.sleep(self._timing.lease / _BEATS)
             try:
-                kept = await self._session.run(renew, work.chunk, lease=self._terms.lease)
+                kept = await self._session.run(renew, work.chunk, lease=self._timing.lease)
             except LedgerError:
                 continue
             if not kept:
@@ -256,23 +260,50 @@ class Worker:
                 work.bulk.stop()
                 return
 
+    async def _count_doubts(self, work: _Work, outcome: Outcome) -> None:
+        """Tell the campaign how many of its messages in a row are in doubt."""
+        streak = self._streaks.setdefault(work.chunk.campaign, DoubtStreak())
+        streak.add(outcome)
+        if streak.is_due:
+            await self._report_doubts(work, streak)
+
+    async def _report_doubts(self, work: _Work, streak: DoubtStreak) -> None:
+        campaign = work.chunk.campaign
+        try:
+            found = await self._session.run(report_doubts, campaign, streak.report())
+        except LedgerError as error:
+            _log.warning("%s", error)
+            return
+        if found is not None and found.state != "running":
+            work.bulk.stop()
+            if found.state == "halted" and campaign not in self.tally.halted:
+                self._halted(campaign, found.reason or "")
+
+    def _halted(self, campaign: str, reason: str, *, said: str = "") -> None:
+        self.tally.halted[campaign] = reason
+        self._tell(f"campaign {campaign} is halted: {said}{reason}")
+
     async def _close(self, work: _Work) -> None:
         """Say what is left of a chunk, and what that means for the campaign and the worker."""
         chunk = work.chunk
         if _is_account_refused(work.error):
             reason = str(work.error)
             await self._session.run(halt, chunk.campaign, reason)
-            self.tally.halted[chunk.campaign] = reason
-            self._tell(f"campaign {chunk.campaign} is halted: the account was refused: {reason}")
+            self._halted(chunk.campaign, reason, said="the account was refused: ")
+        streak = self._streaks.get(chunk.campaign)
+        if streak is not None and streak.has_news:
+            await self._report_doubts(work, streak)
         is_given_back = work.error is not None or self._stopping.is_set()
-        pause = 0.0 if is_given_back else self._terms.retry
+        pause = 0.0 if is_given_back else self._timing.retry
         left = await self._session.run(finish, chunk, left_out=work.left_out, pause=pause)
         if not left and not work.is_lost and work.error is None:
             self.tally.chunks += 1
         self._misses = self._misses + 1 if work.stuck.in_a_row and not work.got_through else 0
         if self._misses and not is_given_back:
             self._tell("nothing gets through: waiting")
-            await self._rest(min(self._terms.longest, self._terms.retry * 2 ** (self._misses - 1)))
+            await self._rest(
+                min(self._timing.longest, self._timing.retry * 2 ** (self._misses - 1))
+            )
 
 
 def _is_account_refused(error: Exception | None) -> bool:

@@ -5,6 +5,7 @@ Some run in this process and some in their own, where they are killed and stoppe
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 import time
@@ -22,17 +23,19 @@ from skycore_async import SMS, LedgerError, NotSent, RateLimiter
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.chunks import are_left
+from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import CampaignProgress, progress
 from skycore_async.campaigns.session import DatabaseSession
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
-from skycore_async.simulator import Simulator
-from tests.support.cluster_worker import IN_FLIGHT, TERMS, work, workers
+from skycore_async.simulator import Answer, Behaviour, Simulator
+from tests.support.cluster_worker import IN_FLIGHT, TIMING, work, workers
 from tests.support.stub_transport import StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
+OUTAGE = Behaviour(answer=Answer.BAD_GATEWAY, postbacks=())
 NOWHERE = "http://127.0.0.1:9/"
 
 
@@ -163,6 +166,44 @@ async def test_a_refused_account_halts_the_campaign_for_all(
     assert only(connection).states == {"accepted": 400}
 
 
+async def test_an_outage_halts_the_campaign_over_all_workers(
+    connection: Connection, dsn: str
+) -> None:
+    """An address that answers all with an error page costs few doubts; after it all goes on."""
+    load(connection, "promo", some(3000), size=100)
+    with Simulator(behaviours={}) as skycore:
+        skycore.script(*[OUTAGE] * 3000)
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(work, dsn, skycore.url)
+        found = only(connection)
+        assert (found.state, found.held) == ("halted", 0)
+        assert found.reason is not None
+        assert found.reason.startswith("2")
+        assert "messages in a row may have been sent or not" in found.reason
+        in_doubt = found.states["in_doubt"]
+        # What each worker had in flight, and kept to itself, when the last of them was counted.
+        assert LIMIT <= in_doubt <= LIMIT + 2 * (IN_FLIGHT + REPORT_EVERY) + 2 * IN_FLIGHT
+        assert found.to_send == 3000 - in_doubt
+    with Simulator(behaviours={}) as skycore:
+        change(connection, "resume", "promo")
+        await work(dsn, skycore.url)
+        assert skycore.billed == 3000 - in_doubt
+    assert only(connection).states == {"accepted": 3000 - in_doubt, "in_doubt": in_doubt}
+
+
+async def test_doubts_with_answers_between_them_halt_nothing(
+    connection: Connection, dsn: str
+) -> None:
+    """Many doubts, but never many in a row, are what each of them is, and no outage."""
+    load(connection, "promo", some(900), size=100)
+    count = itertools.count()
+    transport = StubTransport(lambda to: accepted(to) if next(count) % 3 == 0 else b"<html>")
+    await work(dsn, NOWHERE, transport=transport)
+    assert only(connection).states == {"accepted": 300, "in_doubt": 600}
+    assert only(connection).state == "done"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["pause", "cancel"])
 async def test_a_word_of_the_operator_stops_all_workers(
@@ -263,10 +304,10 @@ async def test_a_worker_whose_messages_all_end_in_doubt_stops_trying(
 async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str) -> None:
     """A lease is renewed while its chunk is worked on: nobody takes it over meanwhile."""
     load(connection, "promo", some(300), size=150)
-    terms = attrs.evolve(TERMS, lease=0.4)
+    timing = attrs.evolve(TIMING, lease=0.4)
     async with anyio.create_task_group() as group:
         for _ in range(2):
-            group.start_soon(partial(work, dsn, NOWHERE, transport=Slow(), terms=terms))
+            group.start_soon(partial(work, dsn, NOWHERE, transport=Slow(), timing=timing))
     assert connection.execute("SELECT DISTINCT epoch FROM skycore.chunks").fetchall() == [(1,)]
     assert only(connection).states == {"accepted": 300}
 

@@ -21,7 +21,7 @@ from skycore_async.postgres.connection import Database
 from skycore_async.simulator import API_KEY
 
 IN_FLIGHT = 10
-TERMS = WorkerTiming(lease=1.5, sweep=0.3, poll=0.05, retry=0.3, longest=1.0)
+TIMING = WorkerTiming(lease=1.5, sweep=0.3, poll=0.05, retry=0.3, longest=1.0)
 
 _LONGEST = 45  # seconds, after which it hangs
 
@@ -31,11 +31,11 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     database = Database(dsn)
     session = DatabaseSession(database)
     in_flight = settings.pop("max_in_flight", IN_FLIGHT)
-    terms = settings.pop("terms", TERMS)
+    timing = settings.pop("timing", TIMING)
     given = {"api_key": API_KEY, "base_url": url, "max_in_flight": in_flight, "timeout": 5}
     async with (
-        PostgresLedger(dsn, lease=terms.lease) as ledger,
-        Procrastinate(database, stalled=2 * terms.lease) as engine,
+        PostgresLedger(dsn, lease=timing.lease) as ledger,
+        Procrastinate(database, stalled=2 * timing.lease) as engine,
         SkycoreClient(ledger=ledger, **{**given, **settings}) as client,
     ):
         worker = Worker(
@@ -44,7 +44,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
             ledger=ledger,
             client=client,
             max_in_flight=in_flight,
-            terms=terms,
+            timing=timing,
             drain=drain,
         )
         async with anyio.create_task_group() as group:

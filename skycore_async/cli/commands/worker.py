@@ -163,7 +163,7 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
             ledger=ledger,
             client=client,
             max_in_flight=in_flight,
-            terms=WorkerTiming(lease=lease),
+            timing=WorkerTiming(lease=lease),
             drain=given["drain"],
             tell=say,
         )

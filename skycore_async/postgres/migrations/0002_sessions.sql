@@ -6,7 +6,5 @@ ALTER INDEX skycore.strays RENAME TO unmatched;
 ALTER TABLE skycore.holders RENAME TO sessions;
 ALTER TABLE skycore.paces RENAME TO shared_rates;
 ALTER TABLE skycore.chunks RENAME COLUMN holder TO worker;
--- How many messages in a row got no clear answer, over all workers of a campaign.
-ALTER TABLE skycore.campaigns ADD COLUMN stuck integer NOT NULL DEFAULT 0;
--- Nothing of a campaign is sent before this time.
-ALTER TABLE skycore.campaigns ADD COLUMN starts_at timestamptz;
+-- How many of a campaign's messages in a row are in doubt, over all workers.
+ALTER TABLE skycore.campaigns ADD COLUMN in_doubt_in_a_row integer NOT NULL DEFAULT 0;

@@ -1,0 +1,60 @@
+"""When doubts in a row are reported, and what a report says: by values alone."""
+
+from __future__ import annotations
+
+from skycore_async.campaigns.outage import REPORT_EVERY, DoubtReport, DoubtStreak
+from skycore_async.errors import NotSent, OutcomeUnknown, Rejected, SkycoreError
+from skycore_async.messages import SMS, Accepted, Failed, Outcome
+
+MESSAGE = SMS(to="15551234888", text="Hello")
+ACCEPTED = Accepted(message=MESSAGE, to=MESSAGE.to, tracking_id="T", raw={})
+
+
+def failed(error: SkycoreError, *, recorded: bool = False) -> Outcome:
+    return Failed(message=MESSAGE, error=error, recorded=recorded)
+
+
+DOUBT = failed(OutcomeUnknown("HTTP 502"))
+
+
+def streak(*outcomes: Outcome) -> DoubtStreak:
+    made = DoubtStreak()
+    for outcome in outcomes:
+        made.add(outcome)
+    return made
+
+
+def test_where_messages_get_through_there_is_nothing_to_report() -> None:
+    """Answers, refusals of a message and what was not sent cost no statement."""
+    calm = streak(ACCEPTED, failed(Rejected.of(code="E110")), failed(NotSent("no route")))
+    assert not calm.is_due
+    assert not calm.has_news
+
+
+def test_doubts_are_reported_a_few_at_a_time() -> None:
+    """So that a campaign is halted a few doubts after its limit at most."""
+    many = streak(*[DOUBT] * (REPORT_EVERY - 1))
+    assert not many.is_due
+    assert many.has_news
+    many.add(DOUBT)
+    assert many.is_due
+    assert many.report() == DoubtReport(
+        new=REPORT_EVERY, in_a_row=REPORT_EVERY, got_through=False, error="HTTP 502"
+    )
+    assert not many.is_due
+    assert not many.has_news
+
+
+def test_a_clear_answer_ends_a_streak_that_was_reported() -> None:
+    """The campaign's count starts anew, from the doubts that came after the answer."""
+    many = streak(*[DOUBT] * REPORT_EVERY)
+    many.report()
+    many.add(ACCEPTED)
+    assert many.is_due
+    many.add(DOUBT)
+    assert many.report() == DoubtReport(new=1, in_a_row=1, got_through=True, error="HTTP 502")
+
+
+def test_what_was_recorded_before_is_no_news() -> None:
+    """An outcome from the ledger says nothing of the provider as it is now."""
+    assert not streak(failed(OutcomeUnknown("lost"), recorded=True)).has_news
