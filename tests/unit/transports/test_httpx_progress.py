@@ -1,0 +1,82 @@
+"""What httpcore's trace proves, and what it does not: by the events alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import httpcore
+import httpx
+import pytest
+
+from skycore_async.transports.httpx import _ExchangeProgress
+
+POST = {"request": httpcore.Request("POST", "http://127.0.0.1/")}
+CONNECT = {"request": httpcore.Request("CONNECT", "http://127.0.0.1/")}
+
+Events = list[tuple[str, dict[str, Any]]]
+NOT_SENT: dict[str, Events] = {
+    "the connection was refused": [("connection.connect_tcp.started", {})],
+    "the connection failed": [
+        ("connection.connect_tcp.started", {}),
+        ("connection.connect_tcp.failed", {"exception": OSError()}),
+        ("connection.retry.started", {}),
+    ],
+    "TLS failed": [
+        ("connection.connect_tcp.complete", {"return_value": None}),
+        ("connection.start_tls.started", {}),
+    ],
+    "the proxy refused": [
+        ("http11.send_request_headers.started", CONNECT),
+        ("http11.send_request_headers.complete", {"return_value": None}),
+        ("http11.receive_response_headers.started", CONNECT),
+        ("http11.response_closed.started", {}),
+        ("connection.close.started", {}),
+    ],
+    "the SOCKS proxy refused": [("socks.setup_socks5_connection.started", {})],
+}
+MAYBE_SENT: dict[str, Events] = {
+    "no event at all": [],
+    "the request began": [("http11.send_request_headers.started", POST)],
+    "it began behind a proxy": [
+        ("http11.send_request_headers.started", CONNECT),
+        ("http11.send_request_headers.started", POST),
+    ],
+    "its beginning has another name": [
+        ("connection.connect_tcp.started", {}),
+        ("http11.send_head.started", POST),
+    ],
+    "its beginning tells of no request": [("http11.send_request_headers.started", {})],
+    "the ending of the names is another": [("http11.send_request_headers.begin", POST)],
+    "an HTTP/2 connection was opened, in which bytes go out": [
+        ("http2.send_connection_init.started", POST)
+    ],
+}
+
+
+def progress_after(events: Events, *, over_lane: bool) -> _ExchangeProgress:
+    progress = _ExchangeProgress(over_lane=over_lane)
+
+    async def tell() -> None:
+        for event, info in events:
+            await progress.trace(event, info)
+
+    anyio.run(tell)
+    return progress
+
+
+@pytest.mark.parametrize("over_lane", [True, False])
+@pytest.mark.parametrize("case", NOT_SENT)
+def test_what_comes_before_the_request_proves_that_it_was_not_sent(
+    case: str, *, over_lane: bool
+) -> None:
+    """Connecting, TLS and a proxy's own exchange are no part of the request."""
+    assert progress_after(NOT_SENT[case], over_lane=over_lane).proves_not_sent(OSError())
+
+
+@pytest.mark.parametrize("over_lane", [True, False])
+@pytest.mark.parametrize("case", MAYBE_SENT)
+def test_what_is_not_known_proves_nothing(case: str, *, over_lane: bool) -> None:
+    """A release of httpcore that names its events otherwise makes doubt, and no second send."""
+    progress = progress_after(MAYBE_SENT[case], over_lane=over_lane)
+    assert not progress.proves_not_sent(httpx.ConnectError("refused"))
