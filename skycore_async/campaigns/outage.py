@@ -8,7 +8,8 @@ Rules:
 
 * A message that got a clear answer, accepted or refused, starts the count anew.
   One that was provably not sent costs nothing, and changes nothing.
-* Where messages get through, nothing is written but with the end of a chunk.
+* Where messages get through, nothing is written; that they do is said once a chunk, for
+  the doubts that others counted.
 * A worker that meets only doubt stops the campaign, however well others fare:
   it would put every message it takes in doubt.
 * A report that is repeated after a lost connection counts twice, and stops a
@@ -73,7 +74,7 @@ class DoubtStreak:
     @property
     def has_news(self) -> bool:
         """Whether there is anything to report at all, as at the end of a chunk."""
-        return self._new > 0 or (self._got_through and self._is_counted)
+        return self._new > 0 or self._got_through
 
     def report(self) -> DoubtReport:
         """Return what was met since the last report."""

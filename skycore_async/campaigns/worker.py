@@ -275,6 +275,7 @@ class Worker:
             _log.warning("%s", error)
             return
         if found is not None and found.state != "running":
+            self._streaks.pop(campaign, None)  # what comes after a resume counts anew
             work.bulk.stop()
             if found.state == "halted" and campaign not in self.tally.halted:
                 self._halted(campaign, found.reason or "")

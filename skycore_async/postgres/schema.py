@@ -22,8 +22,6 @@ import psycopg
 
 from ..errors import LedgerError
 
-VERSION: Final = 2
-
 _LOCK: Final = 0x534B59  # "SKY": two that migrate at once do it one after the other
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -35,6 +33,9 @@ def migrations() -> tuple[str, ...]:
     files = resources.files("skycore_async.postgres").joinpath("migrations").iterdir()
     scripts = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
     return tuple(file.read_text("utf-8") for _, file in scripts)
+
+
+VERSION: Final = len(migrations())
 
 
 def version_of(connection: Connection) -> int:

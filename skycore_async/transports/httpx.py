@@ -1,4 +1,4 @@
-"""The default road, on httpx, for asyncio and trio.
+"""The default transport, on httpx, for asyncio and trio.
 
 Strategy: one connection a lane.  A lane is an `httpx.AsyncHTTPTransport` of a
 single connection; free lanes are kept last in, first out, so that few stay
@@ -9,11 +9,11 @@ Rules:
 
 * A lane whose exchange broke, timed out or was cancelled, or on which more came
   than the answer, is closed and never used again.
-* A request leaves in one piece: see `at_once`.
+* A request leaves in one piece: see `network_backend`.
 * A request goes out once: httpcore's trace stops a second time before its first byte.
-* `NotSent` takes proof: httpcore's trace shows that the writing of the request
-  never began.  The class of an exception proves nothing by itself.
-* An error is made in `faults`, and raised outside the `except` block.
+* `NotSent` takes proof, which httpcore's trace gives: see `progress`.  The class of an
+  exception proves nothing by itself.
+* An error is made in `failures`, and raised outside the `except` block.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import functools
 import ipaddress
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from ..errors import NotSent, OutcomeUnknown
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .failures import failed, mask_keys_in_logs, timed_out
 from .network_backend import write_at_once
+from .progress import ExchangeProgress
 
 _Extensions = dict[str, Any]
 
@@ -44,9 +45,6 @@ _CONNECTING_SHARE: Final = 0.8
 
 # Who logs URLs or headers; hpack is HTTP/2's.
 _TALKATIVE: Final = ("httpx", "httpcore.http11", "httpcore.http2", "hpack.hpack", "hpack.table")
-
-# Where nothing was traced: what httpx raises before it has any connection.
-_BEFORE_ANY_CONNECTION: Final = (httpx.InvalidURL, httpx.PoolTimeout)
 
 
 class HttpxTransport:
@@ -79,7 +77,7 @@ class HttpxTransport:
         try:
             lane = self._free.pop() if self._free else self._new_lane()
             try:
-                progress = _ExchangeProgress(over_lane=True)
+                progress = ExchangeProgress(is_ours=True)
                 over_lane = functools.partial(_over_lane, lane)
                 response = await _exchange(over_lane, request, left, progress)
             except BaseException:
@@ -139,7 +137,7 @@ class HttpxClientTransport:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""
         if self._closed or self._http_client.is_closed:
             raise RuntimeError("this transport is closed")
-        return await _exchange(self._over_client, request, timeout, _ExchangeProgress())
+        return await _exchange(self._over_client, request, timeout, ExchangeProgress())
 
     async def aclose(self) -> None:
         """Send nothing more; the connections are the caller's to close."""
@@ -232,62 +230,11 @@ class _Body(httpx.AsyncByteStream):
         return self._left.pop()
 
 
-# What httpcore traces of a connection, and of the answer to a CONNECT.
-_BEFORE_THE_REQUEST: Final = frozenset(
-    {
-        "close",
-        "connect_tcp",
-        "connect_unix_socket",
-        "response_closed",
-        "retry",
-        "setup_socks5_connection",
-        "start_tls",
-    }
-)
-
-
-class _ExchangeProgress:
-    """What httpcore's trace tells of one exchange.
-
-    Proof takes a trace: where there was no event at all, or one that is not known to come
-    before the request, the request may be out.  So a release of httpcore that names its
-    events otherwise leaves messages in doubt, and never sends one twice.
-    """
-
-    def __init__(self, *, over_lane: bool = False) -> None:
-        self.over_lane = over_lane
-        self.traced = False
-        self.request_began = False
-
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        self.traced = True
-        if event.endswith((".complete", ".failed")):
-            return  # it has begun before
-        # A CONNECT goes to a proxy, before the request itself.
-        request = info.get("request")
-        step = event.split(".")[1]
-        if step in _BEFORE_THE_REQUEST or (request and request.method == b"CONNECT"):
-            return
-        if self.request_began and event.endswith(".send_request_headers.started"):
-            raise RuntimeError("the request was about to be sent a second time")
-        self.request_began = True
-        if self.over_lane and request:
-            # It is sent once: each further event would cost, and tell nothing.
-            request.extensions.pop("trace", None)
-
-    def proves_not_sent(self, fault: Exception | None = None) -> bool:
-        # Without a trace the connections are not httpcore's, and what is called
-        # a ConnectError there may be one that broke after the request.
-        if not self.traced:
-            return isinstance(fault, _BEFORE_ANY_CONNECTION)
-        return not self.request_began
-
-
 async def _exchange(
     send: Callable[[Request, _Extensions], Awaitable[httpx.Response]],
     request: Request,
     timeout: float,
-    progress: _ExchangeProgress,
+    progress: ExchangeProgress,
 ) -> Response:
     if timeout <= 0:
         raise timed_out(timeout, not_sent=True)
@@ -301,7 +248,7 @@ async def _exchange(
     raise failure or timed_out(timeout, not_sent=progress.proves_not_sent())
 
 
-def _extensions(timeout: float, progress: _ExchangeProgress) -> _Extensions:
+def _extensions(timeout: float, progress: ExchangeProgress) -> _Extensions:
     # Writing and reading have the whole of the time, which is kept around them.
     connecting = timeout * _CONNECTING_SHARE
     return {

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from skycore_async import parse_postback
 from skycore_async.cli.app import skycore
-from skycore_async.cli.commands.parse import row_of
+from skycore_async.cli.ui.notifications import row_of
 from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.tables import printable, show_table
 

@@ -261,7 +261,7 @@ async def test_a_body_that_nobody_reads_is_aborted() -> None:
     with FaultServer((Wait(0.4), Hang())) as server:
         async with opened() as transport:
             with pytest.raises(OutcomeUnknown):
-                await post(transport, server.url, timeout=0.1, body=bytes(16_000_000))
+                await post(transport, server.url, timeout=0.3, body=bytes(16_000_000))
             await anyio.sleep(0.01)
             assert server.hung_up()
 

@@ -212,9 +212,11 @@ async def test_a_word_of_the_operator_stops_all_workers(
     """A paused or cancelled campaign sends nothing more but what was in flight."""
     load(connection, "promo", some(400), size=200)
     road = StubTransport()
+    asked: list[int] = []
 
     def answer(to: str) -> bytes:
-        if len(road.sent) == 40:
+        if len(road.sent) >= 40 and not asked:
+            asked.append(len(road.sent))
             change(connection, word, "promo")
         return accepted(to)
 
@@ -223,7 +225,7 @@ async def test_a_word_of_the_operator_stops_all_workers(
     found = only(connection)
     assert (len(road.sent), found.held) == (found.states["accepted"], 0)
     # Those whose intents were being written, and those written with them.
-    assert len(road.sent) <= 40 + 2 * IN_FLIGHT
+    assert len(road.sent) <= asked[0] + 2 * IN_FLIGHT
     if word == "pause":
         change(connection, "resume", "promo")
         await work(dsn, NOWHERE, transport=road)
@@ -235,15 +237,17 @@ async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: 
     """Who has lost a chunk begins no message of it, before it hears of it in any other way."""
     load(connection, "promo", some(400), size=400)
     road = StubTransport()
+    taken: list[int] = []
 
     def answer(to: str) -> bytes:
-        if len(road.sent) == 40:
+        if len(road.sent) >= 40 and not taken:
+            taken.append(len(road.sent))
             connection.execute("UPDATE skycore.chunks SET epoch = epoch + 1, state = 'done'")
         return accepted(to)
 
     road.answer = answer
     worker = await work(dsn, NOWHERE, transport=road)
-    assert 40 <= len(road.sent) <= 40 + 2 * IN_FLIGHT
+    assert taken[0] <= len(road.sent) <= taken[0] + 2 * IN_FLIGHT
     assert worker.tally.chunks == 0
 
 

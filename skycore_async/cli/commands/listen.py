@@ -170,8 +170,8 @@ def _as_line() -> Callable[[Notification], None]:
     from rich.text import Text
 
     from ...messages import masked
+    from ..ui.notifications import row_of
     from ..ui.tables import printable
-    from .parse import row_of
 
     out = console()
     styles = {"delivered": "green", "failed": "red", "unsubscribed": "yellow"}
@@ -194,7 +194,7 @@ def _as_line() -> Callable[[Notification], None]:
 def masked_facts(notification: Notification) -> dict[str, Any]:
     """Return what a notification says for a program, without numbers and texts."""
     from ...messages import masked
-    from .parse import row_of
+    from ..ui.notifications import row_of
 
     row = row_of(notification)
     facts = {"kind": row.kind, "code": notification.code, "tracking_id": row.tracking_id or None}

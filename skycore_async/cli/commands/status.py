@@ -161,8 +161,8 @@ class _Shown:
 
     def story(self, delivery: Delivery) -> None:
         """Show all of one message."""
+        from ..ui.notifications import NotificationRow, row_of
         from ..ui.tables import show_table, time_of
-        from .parse import NotificationRow, row_of
 
         facts = self._facts(delivery)
         if self._as_json:
@@ -202,11 +202,11 @@ class _Shown:
         }
 
     def _event(self, event: Notification) -> dict[str, Any]:
+        from ..ui.notifications import row_of
         from .listen import masked_facts
-        from .parse import kind_of
 
         if self._show_numbers:
-            return {"kind": kind_of(event), **plain(event)}
+            return {"kind": row_of(event).kind, **plain(event)}
         return masked_facts(event)
 
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 from ...errors import LedgerError
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
-VERSION: Final = 2
 
 
 @cache
@@ -26,6 +25,9 @@ def migrations() -> tuple[str, ...]:
     files = resources.files("skycore_async.ledger.sqlite").joinpath("migrations").iterdir()
     scripts = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
     return tuple(file.read_text("utf-8") for _, file in scripts)
+
+
+VERSION: Final = len(migrations())
 
 
 def migrate(connection: Any, version: int) -> None:

@@ -24,11 +24,18 @@ def streak(*outcomes: Outcome) -> DoubtStreak:
     return made
 
 
-def test_where_messages_get_through_there_is_nothing_to_report() -> None:
-    """Answers, refusals of a message and what was not sent cost no statement."""
-    calm = streak(ACCEPTED, failed(Rejected.of(code="E110")), failed(NotSent("no route")))
+def test_where_messages_get_through_it_is_said_once_a_chunk() -> None:
+    """Answers and refusals of a message cost no statement of their own."""
+    calm = streak(ACCEPTED, failed(Rejected.of(code="E110")))
     assert not calm.is_due
+    assert calm.has_news
+    assert calm.report() == DoubtReport(new=0, in_a_row=0, got_through=True, error="")
     assert not calm.has_news
+
+
+def test_what_was_not_sent_says_nothing() -> None:
+    """It costs nothing, and is sent later: no outage stops a campaign for it."""
+    assert not streak(failed(NotSent("no route"))).has_news
 
 
 def test_doubts_are_reported_a_few_at_a_time() -> None:

@@ -9,7 +9,7 @@ import httpcore
 import httpx
 import pytest
 
-from skycore_async.transports.httpx import _ExchangeProgress
+from skycore_async.transports.progress import ExchangeProgress
 
 POST = {"request": httpcore.Request("POST", "http://127.0.0.1/")}
 CONNECT = {"request": httpcore.Request("CONNECT", "http://127.0.0.1/")}
@@ -54,8 +54,8 @@ MAYBE_SENT: dict[str, Events] = {
 }
 
 
-def progress_after(events: Events, *, over_lane: bool) -> _ExchangeProgress:
-    progress = _ExchangeProgress(over_lane=over_lane)
+def progress_after(events: Events, *, is_ours: bool) -> ExchangeProgress:
+    progress = ExchangeProgress(is_ours=is_ours)
 
     async def tell() -> None:
         for event, info in events:
@@ -65,18 +65,18 @@ def progress_after(events: Events, *, over_lane: bool) -> _ExchangeProgress:
     return progress
 
 
-@pytest.mark.parametrize("over_lane", [True, False])
+@pytest.mark.parametrize("is_ours", [True, False])
 @pytest.mark.parametrize("case", NOT_SENT)
 def test_what_comes_before_the_request_proves_that_it_was_not_sent(
-    case: str, *, over_lane: bool
+    case: str, *, is_ours: bool
 ) -> None:
     """Connecting, TLS and a proxy's own exchange are no part of the request."""
-    assert progress_after(NOT_SENT[case], over_lane=over_lane).proves_not_sent(OSError())
+    assert progress_after(NOT_SENT[case], is_ours=is_ours).proves_not_sent(OSError())
 
 
-@pytest.mark.parametrize("over_lane", [True, False])
+@pytest.mark.parametrize("is_ours", [True, False])
 @pytest.mark.parametrize("case", MAYBE_SENT)
-def test_what_is_not_known_proves_nothing(case: str, *, over_lane: bool) -> None:
+def test_what_is_not_known_proves_nothing(case: str, *, is_ours: bool) -> None:
     """A release of httpcore that names its events otherwise makes doubt, and no second send."""
-    progress = progress_after(MAYBE_SENT[case], over_lane=over_lane)
+    progress = progress_after(MAYBE_SENT[case], is_ours=is_ours)
     assert not progress.proves_not_sent(httpx.ConnectError("refused"))

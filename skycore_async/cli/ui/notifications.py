@@ -1,0 +1,86 @@
+"""A notification as people see it: its kind, the person's number, and what it tells.
+
+Rule: each kind is handled by name, so that one which is added and forgotten here fails
+the type check.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import attrs
+
+from ...notifications import (
+    DeliveryReceipt,
+    InboundSMS,
+    Notification,
+    SentNotification,
+    SubscriptionChange,
+    UnknownNotification,
+)
+from .tables import printable, time_of
+
+
+@attrs.frozen(kw_only=True)
+class NotificationRow:
+    """What is shown of a notification; what it does not have is empty."""
+
+    kind: str
+    tracking_id: str = ""
+    number: str = ""
+    state: str = ""
+    reason: str = ""
+    time: str = ""
+
+    @classmethod
+    def headings(cls) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        return tuple(field.name.replace("_", " ") for field in attrs.fields(cls))
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as it is shown."""
+        return tuple(map(printable, attrs.astuple(self)))
+
+
+def row_of(notification: Notification) -> NotificationRow:
+    """Return what is shown of a notification."""
+    time = time_of(notification.timestamp or notification.created)
+    match notification:
+        case SentNotification():
+            return NotificationRow(
+                kind="sent",
+                tracking_id=notification.tracking_id or "",
+                number=notification.to or "",
+                state="sent",
+                time=time,
+            )
+        case DeliveryReceipt():
+            return NotificationRow(
+                kind="receipt",
+                tracking_id=notification.tracking_id or "",
+                number=notification.to or "",
+                state=str(notification.state),
+                reason=": ".join(filter(None, (notification.reason, notification.detail))),
+                time=time,
+            )
+        case InboundSMS():
+            return NotificationRow(
+                kind="inbound",
+                tracking_id=notification.tracking_id or "",
+                number=notification.from_ or "",
+                reason=notification.text,
+                time=time,
+            )
+        case SubscriptionChange():
+            return NotificationRow(
+                kind="subscription",
+                number=notification.mobile or "",
+                state="subscribed" if notification.subscribed else "unsubscribed",
+                reason=notification.campaign_title or notification.campaign_id or "",
+                time=time,
+            )
+        case UnknownNotification():
+            said = filter(None, (notification.origin, notification.code))
+            return NotificationRow(kind="unknown", reason=" ".join(said), time=time)
+        case _:
+            assert_never(notification)

@@ -1,0 +1,62 @@
+"""What httpcore's trace proves of an exchange: whether the request can have begun.
+
+Rule: proof takes an event that is known.  Where there was none at all, or one that is not
+known to come before the request, the request may be out.  So a release of httpcore that
+names its events otherwise leaves messages in doubt, and never sends one twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+# Where nothing was traced: what httpx raises before it has any connection.
+_BEFORE_ANY_CONNECTION: Final = (httpx.InvalidURL, httpx.PoolTimeout)
+# What httpcore traces of a connection, and of the answer to a CONNECT.
+_BEFORE_THE_REQUEST: Final = frozenset(
+    {
+        "close",
+        "connect_tcp",
+        "connect_unix_socket",
+        "response_closed",
+        "retry",
+        "setup_socks5_connection",
+        "start_tls",
+    }
+)
+
+
+class ExchangeProgress:
+    """What was traced of one exchange; `is_ours` says that the connection is."""
+
+    def __init__(self, *, is_ours: bool = False) -> None:
+        self.is_ours = is_ours
+        self.traced = False
+        self.request_began = False
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take an event of httpcore's into account; it is what the extension `trace` calls."""
+        self.traced = True
+        if event.endswith((".complete", ".failed")):
+            return  # it has begun before
+        # A CONNECT goes to a proxy, before the request itself.
+        request = info.get("request")
+        step = event.split(".")[1]
+        if step in _BEFORE_THE_REQUEST or (request and request.method == b"CONNECT"):
+            return
+        if self.request_began and event.endswith(".send_request_headers.started"):
+            raise RuntimeError("the request was about to be sent a second time")
+        self.request_began = True
+        if self.is_ours and request:
+            # It is sent once: each further event would cost, and tell nothing.
+            request.extensions.pop("trace", None)
+
+    def proves_not_sent(self, fault: Exception | None = None) -> bool:
+        """Return whether the request is proven not to have begun, where `fault` ended it."""
+        # Without a trace the connections are not httpcore's, and what is called
+        # a ConnectError there may be one that broke after the request.
+        if not self.traced:
+            return isinstance(fault, _BEFORE_ANY_CONNECTION)
+        return not self.request_began

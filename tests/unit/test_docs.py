@@ -1,0 +1,39 @@
+"""The pages in docs/ name what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def test_there_are_pages() -> None:
+    """The pages that the others link to exist."""
+    assert {page.name for page in PAGES} >= {
+        "architecture.md",
+        "contributing.md",
+        "glossary.md",
+        "how-to-add.md",
+    }
+
+
+@each_page
+def test_a_link_leads_somewhere(page: Path) -> None:
+    """Every relative link is to a file that is there."""
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@each_page
+def test_a_file_that_is_named_is_there(page: Path) -> None:
+    """A path of a module, a test or a folder is one of the repository or the package."""
+    named = set(re.findall(r"`([a-z_./]+(?:\.py|\.sql|\.md|/))`", page.read_text("utf-8")))
+    roots = (ROOT, ROOT / "skycore_async", ROOT / "skycore_async" / "ledger")
+    missing = {name for name in named if not any((root / name).exists() for root in roots)}
+    assert missing == set()
