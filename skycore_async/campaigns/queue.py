@@ -97,7 +97,7 @@ def check(connection: Connection) -> None:
 class Procrastinate:
     """Hand out chunks through procrastinate's tables in `database`.
 
-    A worker that has not been heard of for `stalled` seconds is taken for dead.
+    A worker that gave no sign of life for `stalled` seconds is taken for dead.
     """
 
     def __init__(self, database: Database, *, stalled: float = 30.0) -> None:

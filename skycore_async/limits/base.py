@@ -18,5 +18,5 @@ class Limiter(Protocol):
         ...
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
-        """Hear that the API throttled a message whose turn began at `started`."""
+        """Take into account that the API throttled a message whose turn began at `started`."""
         ...

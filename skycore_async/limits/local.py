@@ -12,7 +12,7 @@ Rules:
 * Who waited for the schedule and is woken late catches up, but only a little
   (`CATCH_UP`), and never beyond `rate + burst` starts in any window of one
   second: the last starts are remembered to hold that, and one place is kept
-  free for what happens between a start here and on the road.  Time in which
+  free for what happens between a start here and on the way.  Time in which
   nobody waited is not made up for.
 * A refusal spends nothing, so that it does no harm to ask and go away.
 * A throttle answer pauses everyone until a time, not until an event, so that

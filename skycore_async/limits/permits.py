@@ -94,7 +94,7 @@ class Permits:
         self._retry = _FIRST_RETRY
         self._paused_until = -math.inf
         self._halvings = 0
-        self._heard = -math.inf  # when it was last heard that the rate was halved
+        self._halved_at = -math.inf  # when it was last heard that the rate was halved
         self._throttle: Throttle | None = None
 
     def start(self, now: float) -> bool:
@@ -138,30 +138,30 @@ class Permits:
         self._keep_time(grant)
         if grant.halvings != self._halvings:
             self._halvings = grant.halvings
-            self._heard = now
+            self._halved_at = now
         if grant.pause > 0:
             self._stop_until(grant.received + grant.pause)
         self._ask_not_before = now + grant.wait
         if now < self._paused_until:
-            return  # they were granted before the pause was heard of
+            return  # they were granted before the pause was known of
         for number in range(grant.count):
             moment = max(grant.soonest, grant.first + number * grant.gap)
             self._held.append(moment + self._offset)
 
     def failed(self, ask: PermitRequest, now: float) -> None:
-        """Hear that no answer came, and try again after a while."""
+        """Take into account that no answer came, and try again after a while."""
         if ask.throttle is not None:
             self._tell(ask.throttle)
         self._ask_not_before = now + self._retry
         self._retry = min(self._retry * 2, _LAST_RETRY)
 
     def slow_down(self, now: float, *, started: float, retry_after: float | None) -> None:
-        """Hear that the API throttled a message whose turn began at `started`."""
+        """Take into account that the API throttled a message whose turn began at `started`."""
         if retry_after is None or not 0 <= retry_after < math.inf:
             retry_after = PAUSE
-        halve = started > self._heard
+        halve = started > self._halved_at
         if halve:
-            self._heard = now
+            self._halved_at = now
         self._stop_until(now + retry_after)
         self._tell(Throttle(until=now + retry_after, halve=halve, halvings=self._halvings))
 

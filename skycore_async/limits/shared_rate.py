@@ -10,7 +10,7 @@ Rules:
 * The schedule runs `MARGIN` below the rate.  That is what lets each turn begin
   as late as `LATE` after its moment, and no second still see more starts than
   `rate + burst`.  At a low rate that leaves part of a place more; half of it is
-  given to those who are late, half kept for what happens on the road.
+  given to those who are late, half kept for what happens on the way.
 * One who asks gets no more turns than fall into `HORIZON`, so that those who ask
   by turns share alike.
 * No turn is given that is long ahead: who would wait longer is told to ask

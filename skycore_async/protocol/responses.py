@@ -139,12 +139,12 @@ def _throttled_by_http(headers: Mapping[str, str]) -> Throttled:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a Retry-After asks for (RFC 9110, section 10.2.3)."""
-    wish = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(wish):
-        return float(wish)
+    seconds = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(seconds):
+        return float(seconds)
     try:
         # A date counts from the server's own clock, which Date shows.
-        pause = parsedate_to_datetime(wish) - parsedate_to_datetime(headers.get("date", ""))
+        pause = parsedate_to_datetime(seconds) - parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, pause.total_seconds())

@@ -1,1 +1,1 @@
-"""The roads to the API, each of which knows whether a byte of a request can have left."""
+"""The ways to the API, each of which knows whether a byte of a request can have left."""

@@ -1,4 +1,4 @@
-"""The fast road, on aiohttp, for asyncio alone.
+"""The fast transport, on aiohttp, for asyncio alone.
 
 Strategy: one connector, made at the first message, in the event loop that runs
 then.  It is the pool and the limit of what is in flight, and, because every
@@ -73,7 +73,7 @@ class AiohttpTransport:
         if max_in_flight < 1:
             raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
         self._max_in_flight = max_in_flight
-        # One way to find certificates, whatever the road.
+        # One way to find certificates, whatever the transport.
         self._verify = httpx.create_ssl_context(verify=verify)
         self._proxy = None if proxy is None else _proxy(proxy)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,4 +1,4 @@
-"""What the roads say of an exchange that failed, without a word of the API key.
+"""What the transports say of an exchange that failed, without a word of the API key.
 
 Rules:
 

@@ -1,13 +1,12 @@
 """The default transport, on httpx, for asyncio and trio.
 
-Strategy: one connection a lane.  A lane is an `httpx.AsyncHTTPTransport` of a
-single connection; free lanes are kept last in, first out, so that few stay
-warm and the others expire.  The lanes are the pool and the limit of what is in
-flight in one.
+Strategy: a pool of our own.  Each connection is an `httpx.AsyncHTTPTransport` that
+has one; free ones are kept last in, first out, so that few stay warm and the others
+expire.  They are the pool and the limit of what is in flight in one.
 
 Rules:
 
-* A lane whose exchange broke, timed out or was cancelled, or on which more came
+* A connection whose exchange broke, timed out or was cancelled, or on which more came
   than the answer, is closed and never used again.
 * A request leaves in one piece: see `network_backend`.
 * A request goes out once: httpcore's trace stops a second time before its first byte.
@@ -32,7 +31,7 @@ import httpx
 from ..errors import NotSent, OutcomeUnknown
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .failures import failed, mask_keys_in_logs, timed_out
-from .network_backend import write_at_once
+from .network_backend import warn_of_other_insides, write_at_once
 from .progress import ExchangeProgress
 
 _Extensions = dict[str, Any]
@@ -64,29 +63,29 @@ class HttpxTransport:
         self._verify = httpx.create_ssl_context(verify=verify)
         self._proxy = proxy
         # One to begin with, so that a wrong proxy is an error here.
-        self._free = [self._new_lane()]
+        self._free = [self._new_connection()]
         self._slots = anyio.Semaphore(max_in_flight, fast_acquire=True)
         self._closed = False
         mask_keys_in_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` within `timeout` seconds, the wait for a free lane included."""
+        """Send `request` within `timeout` seconds, the wait for a free connection included."""
         if self._closed:
             raise RuntimeError("this transport is closed")
         left = await self._slot(timeout)
         try:
-            lane = self._free.pop() if self._free else self._new_lane()
+            connection = self._free.pop() if self._free else self._new_connection()
             try:
                 progress = ExchangeProgress(is_ours=True)
-                over_lane = functools.partial(_over_lane, lane)
-                response = await _exchange(over_lane, request, left, progress)
+                over_connection = functools.partial(_over_connection, connection)
+                response = await _exchange(over_connection, request, left, progress)
             except BaseException:
-                await _close(lane)
+                await _close(connection)
                 raise
-            if self._closed or not _is_clean(lane):
-                await _close(lane)
+            if self._closed or not _is_clean(connection):
+                await _close(connection)
             else:
-                self._free.append(lane)
+                self._free.append(connection)
             return response
         finally:
             self._slots.release()
@@ -109,14 +108,14 @@ class HttpxTransport:
             raise NotSent(f"no connection was free within {timeout:.2g} seconds") from None
         return timeout
 
-    def _new_lane(self) -> httpx.AsyncHTTPTransport:
-        lane = httpx.AsyncHTTPTransport(
+    def _new_connection(self) -> httpx.AsyncHTTPTransport:
+        connection = httpx.AsyncHTTPTransport(
             verify=self._verify,
             proxy=self._proxy,
             limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_EXPIRY),
         )
-        write_at_once(lane)
-        return lane
+        write_at_once(connection)
+        return connection
 
 
 class HttpxClientTransport:
@@ -155,8 +154,8 @@ class HttpxClientTransport:
         return await self._http_client.send(made, stream=True, follow_redirects=False)
 
 
-async def _over_lane(
-    lane: httpx.AsyncHTTPTransport, request: Request, extensions: _Extensions
+async def _over_connection(
+    connection: httpx.AsyncHTTPTransport, request: Request, extensions: _Extensions
 ) -> httpx.Response:
     url = _target(request)
     made = httpx.Request(
@@ -166,7 +165,7 @@ async def _over_lane(
         stream=_Body(request.body),
         extensions=extensions,
     )
-    return await lane.handle_async_request(made)
+    return await connection.handle_async_request(made)
 
 
 def _target(request: Request) -> httpx.URL:
@@ -279,24 +278,25 @@ async def _break_off(chunks: AsyncIterator[bytes]) -> None:
         _ = [chunk async for chunk in chunks]  # those that came already, and no more
 
 
-def _is_clean(lane: httpx.AsyncHTTPTransport) -> bool:
+def _is_clean(connection: httpx.AsyncHTTPTransport) -> bool:
     """Return whether nothing came after the answer.
 
     What did is kept by h11, which would take it for the answer to the next request;
-    nothing public shows it.  Where it cannot be seen, a lane is not used again.
+    nothing public shows it.  Where it cannot be seen, a connection is not used again.
     """
     try:
-        for connection in lane._pool.connections:  # noqa: SLF001 - as said above
-            inner: Any = connection
+        for held in connection._pool.connections:  # noqa: SLF001 - as said above
+            inner: Any = held
             while not hasattr(inner, "_h11_state"):
                 inner = inner._connection  # noqa: SLF001
             if inner._h11_state.trailing_data[0]:  # noqa: SLF001
                 return False
     except AttributeError:
+        warn_of_other_insides()
         return False
     return True
 
 
-async def _close(lane: httpx.AsyncHTTPTransport) -> None:
+async def _close(connection: httpx.AsyncHTTPTransport) -> None:
     with anyio.move_on_after(_CLOSING_TIME, shield=True), suppress(Exception):
-        await lane.aclose()
+        await connection.aclose()

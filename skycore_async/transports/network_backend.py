@@ -7,13 +7,15 @@ Here a stream keeps what is written until it is read from.
 Twice a message httpcore asks whether an idle connection was closed, and anyio looks
 up all that it knows of a socket to find the socket.  Here it is looked up once.
 
-httpx has no public way to a connection's stream.  Where it is not found, requests
-are written as httpcore writes them.
+httpx has no public way to a connection's stream.  Where it is not found, as in a release
+that keeps it elsewhere, requests are written as httpcore writes them, and one warning says
+so: what is sent, and what is said of it, stays right.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import functools
+import warnings
 from typing import Any
 
 import httpx
@@ -21,11 +23,25 @@ import httpx
 from .socket_probe import Readiness
 
 
-def write_at_once(lane: httpx.AsyncHTTPTransport) -> None:
-    """Let the connections that a lane will make write each request in one piece."""
-    with suppress(AttributeError):
-        pool: Any = lane._pool  # noqa: SLF001 - as said above
+def write_at_once(connection: httpx.AsyncHTTPTransport) -> None:
+    """Let a connection write each request in one piece."""
+    try:
+        pool: Any = connection._pool  # noqa: SLF001 - as said above
         pool._network_backend = _Backend(pool._network_backend)  # noqa: SLF001
+    except AttributeError:
+        warn_of_other_insides()
+
+
+@functools.cache
+def warn_of_other_insides() -> None:
+    """Warn, once in a process, that a release of httpx or httpcore is not known well enough."""
+    warnings.warn(
+        f"httpx {httpx.__version__} keeps its connections in a way that this version of"
+        " skycore-async does not know: messages are sent as they should be, but more slowly."
+        " Upgrade skycore-async, or install the httpx that it was made for",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 class _Backend:

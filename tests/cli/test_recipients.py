@@ -158,7 +158,7 @@ def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_reading_takes_no_memory_for_rows_that_were_read(tmp_path: Path) -> None:
-    """Five times the rows peak at the same memory."""
+    """Five times the rows peak at the same memory, where each kept would be megabytes more."""
 
     def peak(rows: int) -> int:
         path = tmp_path / "many.csv"
@@ -172,4 +172,4 @@ def test_reading_takes_no_memory_for_rows_that_were_read(tmp_path: Path) -> None
                 tracemalloc.stop()
 
     peak(10)
-    assert peak(50_000) < peak(10_000) * 1.2
+    assert peak(50_000) < peak(10_000) + 500_000

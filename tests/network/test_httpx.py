@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from skycore_async import (
 from skycore_async.transports import httpx as road
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
 from skycore_async.transports.httpx import HttpxClientTransport
-from skycore_async.transports.network_backend import write_at_once
+from skycore_async.transports.network_backend import warn_of_other_insides, write_at_once
 from tests.conftest import ROADS
 from tests.support.fault_server import (
     SUCCESS,
@@ -150,22 +150,66 @@ async def test_no_time_left_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None
         assert not server.requests
 
 
-class OtherLane(httpx.AsyncHTTPTransport):
-    """A lane as another httpx may have: with none of the insides that are known."""
+class OtherConnection(httpx.AsyncHTTPTransport):
+    """A connection as another httpx may have: with none of the insides that are known."""
 
     def __init__(self) -> None:
         """Have nothing."""
 
 
-def test_a_lane_that_cannot_be_looked_into_is_not_clean() -> None:
-    """Where it cannot be seen that nothing came after an answer, the lane is not used again."""
-    assert not road._is_clean(OtherLane())
+@pytest.fixture
+def not_warned() -> Iterator[None]:
+    """Let the warning come once more, and again after the test."""
+    warn_of_other_insides.cache_clear()
+    yield
+    warn_of_other_insides.cache_clear()
 
 
-def test_a_lane_of_other_insides_writes_as_it_does() -> None:
+@pytest.mark.usefixtures("not_warned")
+def test_a_connection_that_cannot_be_looked_into_is_not_clean() -> None:
+    """Where it cannot be seen that nothing came after an answer, it is not used again."""
+    with pytest.warns(RuntimeWarning, match="but more slowly"):
+        assert not road._is_clean(OtherConnection())
+    assert not road._is_clean(OtherConnection())  # and is warned of once
+
+
+@pytest.mark.usefixtures("not_warned")
+def test_a_connection_of_other_insides_writes_as_it_does() -> None:
     """Where the stream is not found, nothing is changed."""
-    write_at_once(lane := OtherLane())
-    assert not vars(lane)
+    with pytest.warns(RuntimeWarning, match=r"httpx .* keeps its connections in a way"):
+        write_at_once(connection := OtherConnection())
+    assert not vars(connection)
+
+
+@pytest.mark.usefixtures("not_warned")
+@pytest.mark.parametrize("gone", ["_pool", "_network_backend"])
+async def test_another_httpx_costs_speed_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Its insides gone, messages are sent, once each, and one warning says that it is slower."""
+    written = write_at_once
+
+    def hide(connection: Any) -> None:
+        pool = connection if gone == "_pool" else connection._pool
+        inner = getattr(pool, gone)
+        try:
+            delattr(pool, gone)
+            written(connection)
+        finally:
+            setattr(pool, gone, inner)
+
+    monkeypatch.setattr(road, "write_at_once", hide)
+
+    async def send_two(url: str) -> None:
+        async with ROADS["lanes"](url, max_in_flight=2) as client:
+            for _ in range(2):
+                await send(client)
+
+    with FaultServer(KEPT_ALIVE, KEPT_ALIVE) as server:
+        with pytest.warns(RuntimeWarning) as warned:
+            await send_two(server.url)
+        assert len(server.requests) == 2
+    assert len(warned) == 1
 
 
 async def test_a_request_leaves_in_one_piece() -> None:

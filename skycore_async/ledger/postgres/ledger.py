@@ -84,8 +84,8 @@ class PostgresLedger(_SharedLedger):
     Open it with `async with`, or with `open` and `aclose`; any number of processes
     can.  `skycore cluster migrate` makes its tables.  A call returns when what it
     wrote is on the disk of the server.  A postback settles a doubt within
-    `settle_within` seconds of its intent.  Messages of a process that has not been
-    heard of for `lease` seconds are in doubt.  A lost connection is tried again for
+    `settle_within` seconds of its intent.  Messages of a process that gave no
+    sign of life for `lease` seconds are in doubt.  A lost connection is tried again for
     `patience` seconds.  `clock` gives seconds since 1970, and `sleep` holds a worker
     thread for some seconds.
 
