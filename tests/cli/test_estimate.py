@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from skycore_async.cli.bulk.duplicates import FirstLines
 from skycore_async.cli.bulk.estimate import Estimate, Survey, duration, preview
 from skycore_async.cli.bulk.recipients import Header, Sheet, SheetError
 from skycore_async.cli.bulk.rows import (
-    FirstLines,
     MessageRow,
     RejectedRow,
     RejectionKind,
@@ -235,7 +235,7 @@ def test_first_lines_agree_with_a_dict() -> None:
     chance = random.Random(7)
     table, known = FirstLines(), dict[int, int]()
     for line in range(1, 30_000):
-        name = chance.choice([chance.randrange(1, 9_000), 2**64 - chance.randrange(1, 9_000)])
+        name = chance.choice([chance.randrange(1, 9_000), -(2**63) + chance.randrange(9_000)])
         assert table.first(name, line) == known.setdefault(name, line)
 
 

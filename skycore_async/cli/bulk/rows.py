@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import enum
 import re
-from array import array
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -29,6 +28,7 @@ from ...errors import InvalidMessage
 from ...messages import SMS
 from ...protocol.requests import resolve
 from ...protocol.segments import segments
+from .duplicates import FirstLines
 from .recipients import (
     FROM_COLUMNS,
     KEY_COLUMNS,
@@ -136,53 +136,6 @@ def _parts(text: str, header: Header) -> Iterator[str | int]:
             yield part
 
 
-class FirstLines:
-    """Where each name stood first; a million of them take 25 MB.
-
-    Open addressing over two arrays: a dict of ints would take four times as much.
-    """
-
-    def __init__(self) -> None:
-        self._make(12)
-
-    def _make(self, bits: int) -> None:
-        self._bits = bits
-        self._names = array("Q", [0]) * (1 << bits)
-        self._lines = array("I", [0]) * (1 << bits)
-        self._free = (2 << bits) // 3
-
-    def first(self, name: int, line: int) -> int:
-        """Return the line where `name`, from 1 to 2**64 - 1, was first: this one if it is new."""
-        slot = self._slot(name)
-        if self._names[slot]:
-            return self._lines[slot]
-        self._put(slot, name, line)
-        if not self._free:
-            self._grow()
-        return line
-
-    def _slot(self, name: int) -> int:
-        mask = (1 << self._bits) - 1
-        # Multiplying by the golden ratio spreads numbers that follow one another.
-        slot = (name * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> (64 - self._bits)
-        names = self._names
-        while names[slot] and names[slot] != name:
-            slot = (slot + 1) & mask
-        return slot
-
-    def _put(self, slot: int, name: int, line: int) -> None:
-        self._names[slot] = name
-        self._lines[slot] = line
-        self._free -= 1
-
-    def _grow(self) -> None:
-        names, lines = self._names, self._lines
-        self._make(self._bits + 1)
-        for name, line in zip(names, lines, strict=True):
-            if name:
-                self._put(self._slot(name), name, line)
-
-
 class RowReader:
     """Judge the rows below `header`.
 
@@ -283,7 +236,7 @@ def _column(header: Header, named: str | None, names: Sequence[str], option: str
 
 
 def _digest(key: str) -> int:
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest()) or 1
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), signed=True)
 
 
 def _in_words(error: InvalidMessage, to: str) -> str:
