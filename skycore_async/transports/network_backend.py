@@ -18,6 +18,7 @@ import functools
 import warnings
 from typing import Any
 
+import anyio
 import httpx
 
 from .socket_probe import Readiness
@@ -72,7 +73,13 @@ class _Stream:
         return bytes(await self._stream.read(max_bytes, timeout))
 
     async def start_tls(self, *context: Any, **how: Any) -> _Stream:
-        return _Stream(await self._stream.start_tls(*context, **how))
+        try:
+            return _Stream(await self._stream.start_tls(*context, **how))
+        except BaseException:
+            # Cancelled in a handshake, httpcore leaves the socket to the garbage collector.
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
 
     async def aclose(self) -> None:
         await self._stream.aclose()

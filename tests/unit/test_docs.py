@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import skycore_async
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -34,6 +36,7 @@ def test_a_link_leads_somewhere(page: Path) -> None:
 def test_a_file_that_is_named_is_there(page: Path) -> None:
     """A path of a module, a test or a folder is one of the repository or the package."""
     named = set(re.findall(r"`([a-z_./]+(?:\.py|\.sql|\.md|/))`", page.read_text("utf-8")))
-    roots = (ROOT, ROOT / "skycore_async", ROOT / "skycore_async" / "ledger")
+    package = Path(skycore_async.__file__).parent  # which may be an installed one
+    roots = (ROOT, package, package / "ledger")
     missing = {name for name in named if not any((root / name).exists() for root in roots)}
     assert missing == set()
