@@ -232,20 +232,22 @@ def _first_of_each_key(
     """Part a group into the first command about each key and tracking id, and the rest."""
     first: list[PendingCommand] = []
     later: list[PendingCommand] = []
-    seen: set[tuple[str, str | None]] = set()
+    keys: set[str] = set()
+    tracking_ids: set[str | None] = set()
     for pending in group:
-        names = _names_of(pending.command)
-        (first if seen.isdisjoint(names) else later).append(pending)
-        seen.update(names)  # of those that come later, too: their order stays
+        command = pending.command
+        tracking_id = None
+        if isinstance(command, Begin):
+            key = command.intent.key
+        elif isinstance(command, Finish):
+            key, tracking_id = command.key, command.submission.tracking_id
+        else:
+            first.append(pending)
+            continue
+        is_second = key in keys or tracking_id in tracking_ids
+        (later if is_second else first).append(pending)
+        # Of those that come later, too: their order stays.
+        keys.add(key)
+        if tracking_id is not None:
+            tracking_ids.add(tracking_id)
     return first, later
-
-
-def _names_of(command: LedgerCommand[object]) -> Sequence[tuple[str, str | None]]:
-    if isinstance(command, Begin):
-        return [("key", command.intent.key)]
-    if not isinstance(command, Finish):
-        return ()
-    tracking_id = command.submission.tracking_id
-    if tracking_id is None:
-        return [("key", command.key)]
-    return [("key", command.key), ("tracking id", tracking_id)]

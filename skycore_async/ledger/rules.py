@@ -51,12 +51,12 @@ def content_of(resolved: SMS) -> bytes:
     It is of the bytes of the fields that were given, and so the same in every
     version of Python, and where SMS gets a field that is not given.
     """
-    digest = blake2b(digest_size=_SIZE)
-    for name, value in zip(_FIELDS, _values(resolved), strict=True):
-        if value is not None:
-            written = value.encode()
-            digest.update(f"{name}={len(written)}:".encode() + written)
-    return _VERSION + digest.digest()
+    given = [
+        f"{name}={len(value)}:{value}"
+        for name, value in zip(_FIELDS, _values(resolved), strict=True)
+        if value is not None
+    ]
+    return _VERSION + blake2b("".join(given).encode(), digest_size=_SIZE).digest()
 
 
 def _is_the_same(content: bytes, intent: SendIntent) -> bool:

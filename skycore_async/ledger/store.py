@@ -8,9 +8,7 @@ the rows mean is decided in `rules`, `settlement` and `opt_outs`, which `executi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
-
-import attrs
+from typing import NamedTuple, Protocol
 
 from .commands import Begin, Finish
 from .model import MessageRecord, MessageState, StoredNotification
@@ -19,8 +17,7 @@ from .reader import LedgerReader
 from .settlement import UnmatchedSubmission
 
 
-@attrs.frozen(kw_only=True)
-class FinishedMessage:
+class FinishedMessage(NamedTuple):
     """A message whose outcome was just written.
 
     `has_notifications` is set where some came for its tracking id before, and

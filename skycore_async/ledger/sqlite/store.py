@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ..columns import NOTIFICATION
 from ..commands import Begin, Finish
@@ -92,7 +92,8 @@ class SQLiteStore(SQLiteReader):
             )
             for command in begins
         ]
-        self._over(_INSERT, rows)
+        if self._count(_INSERT, rows) == len(rows):
+            return {row[0] for row in rows}
         return {key for (key,) in self._execute("SELECT key FROM messages WHERE id > ?", (last,))}
 
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
@@ -264,3 +265,10 @@ class SQLiteStore(SQLiteReader):
         """Write these, each where nothing later is known of its number."""
         for each in opt_outs:
             self._execute(_OPT_OUT, (each.number, each.out, each.at))
+
+    def _count(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement over rows, and return how many it changed."""
+        (before,) = self._one("SELECT total_changes()")
+        self._over(statement, rows)
+        (after,) = self._one("SELECT total_changes()")
+        return int(after) - int(before)
