@@ -24,7 +24,8 @@ class FirstLines:
     """The line where each name stood first."""
 
     def __init__(self) -> None:
-        connection = sqlite3.connect("", isolation_level=None)
+        # Whichever thread collects it closes it.
+        connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, connection.close)
         for statement in _SETTINGS:
             connection.execute(statement)
