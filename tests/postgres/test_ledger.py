@@ -8,8 +8,10 @@ the server.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from itertools import count
 from typing import Any
 
 import anyio
@@ -33,6 +35,7 @@ from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, 
 from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
 from skycore_async.ledger.postgres.ledger import FencedLedger
+from skycore_async.ledger.postgres.store import FINISH
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from tests.support.ledger_cases import (
     DELIVERED,
@@ -303,6 +306,23 @@ async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
         assert sql("SELECT state FROM skycore.messages") == [("sending",)]
         store.run([finish_as(accepted(), attempt=2)])
         assert sql("SELECT state FROM skycore.messages") == [("accepted",)]
+
+
+def test_the_message_of_an_outcome_is_found_by_its_key(sql: Any) -> None:
+    """By the index of keys: it is not compared with everything that is undecided."""
+    sql(
+        "INSERT INTO skycore.messages"
+        " (key, content, recipient, state, started_at, session, attempt)"
+        " SELECT n::text, '', n::text,"
+        " CASE WHEN mod(n, 50) = 0 THEN 'in_doubt' ELSE 'accepted' END, 1, 1, n"
+        " FROM generate_series(1, 5000) AS given (n)"
+    )
+    sql("ANALYZE skycore.messages")
+    numbers = count(1)
+    statement = re.sub("%[bs]", lambda _: f"${next(numbers)}", FINISH)
+    plan = "\n".join(line for (line,) in sql(f"EXPLAIN (GENERIC_PLAN) {statement}"))
+    assert "Index Scan using messages_key_key on messages" in plan
+    assert "undecided" not in plan
 
 
 async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(

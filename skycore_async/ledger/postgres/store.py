@@ -79,9 +79,14 @@ SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names if name not in
 FROM unnest({_arrays(MESSAGE.names)}) AS given ({MESSAGE.listed})
 WHERE messages.id = given.id
 """
-_CAME: Final = """
-EXISTS (SELECT 1 FROM skycore.submissions AS other
-    WHERE other.message IS NULL AND other.recipient = ended.recipient)
+# What is returned of `ended`.  Those with notifications are looked up in an array, and not by a
+# join: the database expects few rows of a CTE, and would compare each of them with each other.
+_RETURNED: Final = """
+SELECT id, key, recipient, state,
+    coalesce(tracking_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
+    EXISTS (SELECT 1 FROM skycore.submissions AS other
+        WHERE other.message IS NULL AND other.recipient = ended.recipient)
+FROM ended
 """
 # Who learns of a tracking id second, a postback or an answer, finds the row of the first.
 _SUBMIT: Final = """
@@ -91,8 +96,10 @@ ORDER BY tracking_id
 ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
 RETURNING tracking_id, xmax <> 0 AS has_come
 """
-# A compare-and-set: an outcome is written for the attempt that it is of, and no other.
-_FINISH: Final = f"""
+# A compare-and-set: an outcome is written for the attempt that it is of, and no other.  What it
+# compares is in a CASE, so that rows are found by their keys: taken apart, it would be looked for
+# first, and each row that is under way or in doubt compared with each that is given.
+FINISH: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
         %b::text[], %b::text[], %b::int[], %b::text[])
@@ -102,21 +109,21 @@ WITH given AS (
     SET state = given.state, ended_at = %s, tracking_id = given.tracking_id, code = given.code,
         info = given.info, http_status = given.http_status, raw = given.raw
     FROM given
-    WHERE message.key = given.key AND message.session = given.session
-        AND message.attempt = given.attempt AND message.state IN ('sending', 'in_doubt')
-        AND message.ended_at IS NULL AND NOT message.doubted
+    WHERE message.key = given.key AND CASE
+        WHEN message.session = given.session AND message.attempt = given.attempt
+        THEN message.state IN ('sending', 'in_doubt') AND message.ended_at IS NULL
+            AND NOT message.doubted
+        END
     RETURNING message.id, message.key, recipient, message.state, message.tracking_id
 ), submitted AS ({_SUBMIT})
-SELECT id, key, recipient, state, coalesce(has_come, false), {_CAME}
-FROM ended LEFT JOIN submitted USING (tracking_id)
+{_RETURNED}
 """
 _DECIDED: Final = f"""
 WITH ended AS (
     SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
     AS given (id, key, recipient, state, tracking_id)
 ), submitted AS ({_SUBMIT})
-SELECT id, key, recipient, state, coalesce(has_come, false), {_CAME}
-FROM ended LEFT JOIN submitted USING (tracking_id)
+{_RETURNED}
 """
 _RECORD: Final = f"""
 INSERT INTO skycore.events ({NOTIFICATION.listed})
@@ -222,7 +229,7 @@ class PostgresStore(PostgresReader):
         given = [command.submission for command in finishes]
         attempts = [command.attempt for command in finishes]
         rows = self._execute(
-            _FINISH,
+            FINISH,
             (
                 [command.key for command in finishes],
                 [attempt.session if attempt else None for attempt in attempts],
