@@ -34,9 +34,17 @@ def test_a_link_leads_somewhere(page: Path) -> None:
 
 @each_page
 def test_a_file_that_is_named_is_there(page: Path) -> None:
-    """A path of a module, a test or a folder is one of the repository or the package."""
-    named = set(re.findall(r"`([a-z_./]+(?:\.py|\.sql|\.md|/))`", page.read_text("utf-8")))
+    """A path of a module, a test or a folder, in a picture too, is one that is there."""
+    text = page.read_text("utf-8")
+    named = set(re.findall(r"(?<![\w./-])[a-z_./-]+(?:\.(?:py|sql|md)\b|/(?![\w.]))", text))
     package = Path(skycore_async.__file__).parent  # which may be an installed one
-    roots = (ROOT, package, package / "ledger")
+    roots = (
+        ROOT,
+        ROOT / "docs",
+        package.parent,
+        package,
+        package / "ledger",
+        package / "cli/bulk",
+    )
     missing = {name for name in named if not any((root / name).exists() for root in roots)}
     assert missing == set()

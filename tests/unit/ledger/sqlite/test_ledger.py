@@ -271,7 +271,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "random bytes": (random_bytes, "is no ledger, or is damaged"),
     "another database": (another_database, "is a database of something else, and no ledger"),
     "another kind of database": (another_kind, "is a database of something else"),
-    "a newer one": (a_newer_one, r"schema 99, this one knows 2\): upgrade with pip install -U"),
+    "a newer one": (
+        a_newer_one,
+        rf"schema 99, this one knows {schema.VERSION}\): upgrade with pip install -U",
+    ),
 }
 
 
