@@ -291,8 +291,9 @@ def _is_clean(connection: httpx.AsyncHTTPTransport) -> bool:
                 inner = inner._connection  # noqa: SLF001
             if inner._h11_state.trailing_data[0]:  # noqa: SLF001
                 return False
-    except AttributeError:
-        warn_of_other_insides()
+    except Exception:  # noqa: BLE001 - whatever it is, the answer that came must not be lost
+        with suppress(RuntimeWarning):  # which a program may have made an error
+            warn_of_other_insides()
         return False
     return True
 
