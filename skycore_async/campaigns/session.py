@@ -22,7 +22,7 @@ import anyio.to_thread
 import psycopg
 
 from ..errors import LedgerError
-from ..postgres.connection import Database, in_words
+from ..postgres.connection import Database, describe_error
 from ..postgres.schema import Connection
 
 P = ParamSpec("P")
@@ -92,7 +92,7 @@ class DatabaseSession:
         return self._connection
 
     def _trouble(self, error: psycopg.Error) -> None:
-        said = f"{self._database.name}: {in_words(error)}"
+        said = f"{self._database.name}: {describe_error(error)}"
         if self._is_last_try.is_set():
             raise LedgerError(said) from error
         if not self._in_trouble:

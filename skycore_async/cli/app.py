@@ -1,15 +1,14 @@
-"""The commands of `skycore`: their names, in order, and how each is found.
+"""The commands of `skycore`: their names, in order, and how each is loaded.
 
-Strategy: the group knows each command by a name and a line of help; the module
-of that name is imported when the command is run, or its own help is asked for.
-So `skycore --help` loads no command.
+Strategy: the group has a table of names and lines of help.  The module of a
+command is imported when the command runs or its own help is printed, so that
+`skycore --help` loads none.
 
 Rules:
 
-* A command's module has the click command at its top, under the module's name,
-  and imports there what its help needs; the rest it imports where it is used.
-* Whatever a command runs into that all have in common ends here: an extra that
-  is not installed, Ctrl-C, a stream that cannot hold a character, a full disk.
+* A module in `commands/` has one click command, which is called as the module is.
+* Errors that any command can meet are handled here: an extra that is not
+  installed, Ctrl-C, a stream that cannot hold a character, a full disk.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ try:
 except ImportError as error:
     raise missing("cli", error) from error
 
-from .ui.output import Exit, leave
+from .ui.output import Exit, fail
 
 COMMANDS: Final = {
     "demo": "Run the main job against a simulator on this machine.",
     "send": "Send one message.",
     "bulk": "Send a message to every row of a CSV file.",
-    "worker": "Send what campaigns hold, together with other workers.",
-    "cluster": "Look after the database that workers share.",
-    "status": "Tell from a ledger what became of messages.",
+    "worker": "Send the messages of campaigns, together with other workers.",
+    "cluster": "Manage the database that workers share.",
+    "status": "Show what became of messages, from a ledger.",
     "report": "Make a web page of a ledger.",
-    "listen": "Take postbacks in, and show them as they come.",
+    "listen": "Receive postbacks, record them, and show them.",
     "simulate": "Run a pretend Skycore to send to.",
     "parse": "Show what the body of a postback says.",
-    "segments": "Tell how many segments a text takes, and why.",
+    "segments": "Show how many segments a text takes, and why.",
 }
 
 
@@ -50,11 +49,11 @@ class Commands(click.Group):
     """A group that imports a command when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which people need them."""
+        """Return the names in the order in which users need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, from its module where it is not at hand."""
+        """Return a command; its module is imported for it."""
         if cmd_name in self.commands or cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         module = import_module(f".commands.{cmd_name}", __package__)
@@ -63,7 +62,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was typed, or name the one that was likely meant."""
+        """Return the command that was typed, or fail with the name that was likely meant."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -75,7 +74,7 @@ class Commands(click.Group):
             raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table of commands, without loading any."""
+        """Write the table of commands without loading one."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -86,27 +85,27 @@ class Commands(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Make the context, with help as wide as the terminal: click's own stops at 50."""
+        """Return the context, with help up to 78 columns wide as the terminal allows."""
         extra.setdefault("terminal_width", min(shutil.get_terminal_size().columns, 80) - 2)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and end it in words where what all have in common went wrong."""
+        """Run a command; an error that any command can meet is one line and an exit code."""
         try:
             return super().invoke(ctx)
         except ImportError as error:
             if "pip install" not in str(error):
                 raise
-            leave(str(error), Exit.NOT_ALL_WELL)
+            fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            leave(
-                "a disk is full: the answer, or a file that goes with it, could not be written",
+            fail(
+                "a disk is full: the output, or a file that goes with it, could not be written",
                 Exit.NOT_ALL_WELL,
             )
         except KeyboardInterrupt:
-            leave("interrupted", Exit.INTERRUPTED)
+            fail("interrupted", Exit.INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,10 +127,10 @@ def skycore() -> None:
       eval "$(_SKYCORE_COMPLETE=zsh_source skycore)"
     ~/.config/fish/completions/skycore.fish:
       _SKYCORE_COMPLETE=fish_source skycore | source
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     import logging
 
-    # What the SDK warns of is what the commands say in their own words.
+    # The commands say themselves what the SDK warns of.
     logging.basicConfig(level=logging.ERROR, format="skycore: %(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -27,7 +27,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import ConfigurationError
-from ..postgres.connection import Database, in_words
+from ..postgres.connection import Database, describe_error
 from ..runtime.background import BackgroundTasks
 from .permits import Permits
 from .shared_rate import SharedRate
@@ -200,7 +200,9 @@ class PostgresLimiter:
     def _note(self, error: Exception | None) -> None:
         """Say once that the database went away, and once that it is back."""
         if error is not None and not self._is_away:
-            _log.warning("%s: nothing starts until it answers again: %s", self, in_words(error))
+            _log.warning(
+                "%s: nothing starts until it answers again: %s", self, describe_error(error)
+            )
         elif error is None and self._is_away:
             _log.warning("%s answers again", self)
         self._is_away = error is not None

@@ -28,7 +28,7 @@ from typing import Any, Final
 import psycopg
 
 from ..errors import ConfigurationError, LedgerError
-from ..postgres.connection import Database, in_words
+from ..postgres.connection import Database, describe_error
 from ..postgres.schema import Connection, check
 from .local import RECOVERY_STEP, RECOVERY_TIME, SLOWEST
 from .permits import LATE, PermitGrant, PermitRequest, Throttle
@@ -145,7 +145,7 @@ class SharedRate:
         except psycopg.Error as error:
             self.close()
             raise ConfigurationError(
-                f"{self._database.name} cannot be used: {in_words(error)}"
+                f"{self._database.name} cannot be used: {describe_error(error)}"
             ) from error
 
     def ask(self, ask: PermitRequest) -> PermitGrant:

@@ -89,13 +89,15 @@ class Database:
         try:
             connection = self.connect()
         except psycopg.Error as error:
-            raise LedgerError(f"{self.name} cannot be reached: {in_words(error)}") from error
+            raise LedgerError(f"{self.name} cannot be reached: {describe_error(error)}") from error
         with ExitStack() as unless_it_is_given:
             unless_it_is_given.callback(connection.close)
             try:
                 self._check(connection)
             except psycopg.Error as error:
-                raise LedgerError(f"{self.name} cannot be used: {in_words(error)}") from error
+                raise LedgerError(
+                    f"{self.name} cannot be used: {describe_error(error)}"
+                ) from error
             unless_it_is_given.pop_all()
         return connection
 
@@ -112,6 +114,6 @@ def _is_torn(dsn: str) -> bool:
     return authority.count("@") > 1 or "@" in path.partition("?")[0]
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the first line of what the server or its library said."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

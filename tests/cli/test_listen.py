@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from skycore_async import SMS, SkycoreClient, SQLiteLedger, Summary, parse_postback
 from skycore_async.cli.app import skycore
-from skycore_async.cli.commands.listen import _Telling
+from skycore_async.cli.commands.listen import _NotificationPrinter
 from skycore_async.cli.commands.simulate import UntilSignal
 from skycore_async.cli.ui.output import Exit
 from skycore_async.ledger.postgres.ledger import PostgresLedger
@@ -146,11 +146,11 @@ def test_a_line_says_why_a_message_failed(
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
-    def looks(_: UntilSignal) -> Iterator[None]:
+    def polls(_: UntilSignal) -> Iterator[None]:
         assert post(f"http://127.0.0.1:{port}/postback", RECEIPT) == 200
         yield
 
-    monkeypatch.setattr(UntilSignal, "looks", looks)
+    monkeypatch.setattr(UntilSignal, "polls", polls)
     options = ["--json"] if as_json else []
     done = listen("--ledger", tmp_path / "promo.db", "--port", port, *options)
     assert done.exit_code == 0
@@ -172,10 +172,10 @@ def test_nobody_reading_is_no_reason_to_post_again(error: BaseException) -> None
         raise error
 
     ending = UntilSignal()
-    telling = _Telling(ending, show)
+    telling = _NotificationPrinter(ending, show)
     (notification,) = parse_postback(INBOUND)
     telling(notification)
-    assert (telling.count, ending.told) == (1, True)
+    assert (telling.count, ending.is_set) == (1, True)
 
 
 # Into a database.
@@ -245,7 +245,7 @@ def test_it_outlives_its_connection(dsn: str) -> None:
 
 def test_a_database_is_named_without_its_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the postbacks go is said, and the way there, which may have a password, is not."""
-    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     done = listen("--ledger", dsn, "--port", 0)
     assert done.exit_code == 0
     assert " go to PostgreSQL database postgres at " in done.stderr
@@ -279,7 +279,7 @@ def test_where_to_record_is_never_taken_from_elsewhere(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SKYCORE_DSN is for those who share campaigns: a listener is told its ledger."""
-    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     monkeypatch.setenv("SKYCORE_DSN", dsn)
     done = listen("--port", 0)
     assert (done.exit_code, "--ledger" in done.stderr) == (Exit.USAGE, True)
@@ -299,7 +299,7 @@ def test_an_address_that_others_reach_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a secret, anyone could post: it says so, but not for this machine alone."""
-    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     path = tmp_path / "promo.db"
     assert "Anyone" in listen("--ledger", path, "--host", "0.0.0.0", "--port", 0).stderr  # noqa: S104
     assert "Anyone" not in listen("--ledger", path, "--port", 0).stderr
@@ -319,7 +319,7 @@ def test_a_ledger_that_is_taken_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes wrong as the server opens the ledger is no traceback either."""
-    monkeypatch.setattr("skycore_async.cli.commands.listen._try", lambda _: None)
+    monkeypatch.setattr("skycore_async.cli.commands.listen._check_ledger", lambda _: None)
     file = tmp_path / "recipients.csv"
     file.write_text("to;name\n" * 100)
     done = listen("--ledger", file, "--port", 0)

@@ -114,7 +114,7 @@ def test_options_set_the_simulator(
             super().__init__(**given)
 
     monkeypatch.setattr("skycore_async.simulator.Simulator", Noted)
-    monkeypatch.setattr(UntilSignal, "looks", lambda _: iter(()))
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     url = "http://127.0.0.1:9/postback"
     done = simulate("--port", "0", "--postback-url", url, *options)
     assert (done.exit_code, f"Postbacks go to {url}." in done.stdout) == (0, True)
@@ -124,17 +124,17 @@ def test_options_set_the_simulator(
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_each_message_is_told_once(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it looks, and whether or not something came meanwhile."""
+    """However often it polls, and whether or not something came meanwhile."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
-    def looks(_: UntilSignal) -> Iterator[None]:
+    def polls(_: UntilSignal) -> Iterator[None]:
         for last in ("4888", "2006", "1001"):
             send(f"http://127.0.0.1:{port}/API/wxml/1.3/index.php", f"1555123{last}")
             yield
             yield
 
-    monkeypatch.setattr(UntilSignal, "looks", looks)
+    monkeypatch.setattr(UntilSignal, "polls", polls)
     done = simulate("--port", str(port), *(["--json"] if as_json else []))
     assert done.exit_code == 0
     lines = [line for line in done.stdout.splitlines() if "*******" in line]
@@ -175,6 +175,6 @@ def test_signals_are_given_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with UntilSignal() as ending:
         signal.raise_signal(signal.SIGINT)
-        assert ending.told
-        assert list(ending.looks()) == []
+        assert ending.is_set
+        assert list(ending.polls()) == []
     assert signal.getsignal(signal.SIGINT) is before

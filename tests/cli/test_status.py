@@ -152,7 +152,7 @@ def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
 
 def test_a_story_without_events_says_so(ledger: Path) -> None:
     """A message that no notification came for is not shown with an empty table."""
-    assert "No notification has come for it." in status(ledger, "--key", "order-2").stdout
+    assert "No notification came for it." in status(ledger, "--key", "order-2").stdout
 
 
 def test_a_story_for_programs_has_no_number(ledger: Path) -> None:

@@ -1,4 +1,4 @@
-"""`skycore cluster`: what an operator does to the database that workers share."""
+"""`skycore cluster`: an operator's commands for the database that workers share."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..ui.dsn import dsn_and_words, dsn_of, within
-from ..ui.output import emit, json_option, leave
+from ..ui.output import emit, fail, json_option
 
 if TYPE_CHECKING:
     from ...ledger.postgres.import_sqlite import Copied
 
 _STOPS: Final = {
     "pause": "Stop sending for now: what is in flight ends, the rest waits.",
-    "resume": "Go on with a campaign that was paused, or halted and is mended.",
+    "resume": "Go on with a campaign that was paused, or that halted and is fixed.",
     "cancel": "Stop sending for good: what was not sent never will be.",
 }
 
 
 @click.group()
 def cluster() -> None:
-    """Look after the database that workers share.
+    """Manage the database that workers share.
 
     DSN is a PostgreSQL database, such as postgresql://user@host/database.
     SKYCORE_DSN stands in for it.  A password is better kept in ~/.pgpass.
@@ -35,16 +35,16 @@ def cluster() -> None:
 
     Exit codes: 0 done, 1 the database failed, 2 wrong usage, no such campaign,
     or the database cannot be reached.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
 
 
 @cluster.command()
 @click.argument("dsn", required=False)
 @json_option
 def migrate(*, dsn: str | None, as_json: bool) -> None:
-    """Make the tables, or bring them up to date.
+    """Create the tables, or bring them up to date.
 
-    Nothing else does: an older version of this program is stopped first.
+    Nothing else does so.  Stop older versions of this program first.
 
     \b
     Example:
@@ -70,10 +70,10 @@ def migrate(*, dsn: str | None, as_json: bool) -> None:
 def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
     """Copy the ledger FILE into the database.
 
-    Its messages, tracking ids, postbacks and opt-outs go over; what was being
-    sent is in doubt.  Copied again, it adds what is new.  Where the two do not
-    agree, nothing is copied.  The file stays as it is; send over the database
-    from then on.
+    Copies its messages, tracking ids, postbacks and opt-outs; what was being sent
+    is in doubt.  Run again, it adds what is new.  Where the two contradict each
+    other, nothing is copied.  The file stays as it is; use the database from then
+    on.
 
     \b
     Example:
@@ -86,24 +86,24 @@ def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
     from ...ledger.sqlite.ledger import SQLiteLedger
 
     if not (file.is_file() and file.stat().st_size):
-        leave(f"{file}: there is no such ledger")
+        fail(f"{file}: there is no such ledger")
 
     async def copied() -> Copied:
-        # Open, so that nobody sends from it meanwhile.
+        # Open, so that no other process sends from it meanwhile.
         async with SQLiteLedger(file):
             return within(dsn_of(dsn), lambda connection: copied_from(connection, file))
 
     try:
         done = anyio.run(copied)
     except LedgerError as error:
-        leave(str(error))
+        fail(str(error))
     if as_json:
         emit(done)
     else:
         click.echo(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
 
 
-def _made(word: str, meaning: str) -> click.Command:
+def _command(word: str, meaning: str) -> click.Command:
     @click.argument("words", nargs=-1, metavar="[DSN] CAMPAIGN")
     @json_option
     def stop(*, words: tuple[str, ...], as_json: bool) -> None:
@@ -123,4 +123,4 @@ def _made(word: str, meaning: str) -> click.Command:
 
 
 for _word, _meaning in _STOPS.items():
-    cluster.add_command(_made(_word, _meaning))
+    cluster.add_command(_command(_word, _meaning))

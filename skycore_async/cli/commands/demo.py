@@ -1,15 +1,14 @@
 """`skycore demo`: the main job, end to end, over real sockets on this machine.
 
-Strategy: first a few messages, each with a story of its own; then a few thousand
-into faults, over a ledger.  In the end the demo is not believed: the simulator's
-bill is held against the ledger.  What else it shows of the ledger is what
-`skycore status` and `skycore report` say.
+Strategy: first a few messages, one for each outcome; then a few thousand into
+faults, over a ledger.  In the end the simulator's bill is compared with the ledger,
+which is also shown as `skycore status` and `skycore report` show it.
 
 Rules:
 
-* The ledger and the report stay where they can be looked into, unless the demo
-  did not come to its end in a directory that it had made.
-* No file of the user's is written over: a run takes names that are free.
+* The ledger and the report are kept, unless the demo failed and had created a
+  temporary directory for them.
+* No file of the user's is overwritten: a run takes names that are free.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..ui.output import Exit, console, emit, json_option, leave, plain
+from ..ui.output import Exit, console, emit, fail, json_option, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,11 +45,11 @@ def demo(*, directory: Path | None, as_json: bool) -> None:
     """Run the main job against a simulator on this machine.
 
     Starts a pretend Skycore and a postback endpoint, sends a handful of
-    messages, takes their postbacks in, and shows what became of each.  Then it
+    messages, receives their postbacks, and shows what became of each.  Then it
     sends 3,000, a fifth of them into faults: answers that are lost,
     connections that break, refusals, failed deliveries.  Postbacks settle what
-    is in doubt, and what the ledger says is held against the bill.  In the end
-    there is a report to open.
+    is in doubt, and the ledger is compared with the bill.  In the end there is
+    a report to open.
 
     Needs no account, sends nothing outside this machine, and ends by itself in
     less than a minute.
@@ -62,13 +61,13 @@ def demo(*, directory: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 if everything came out as it should, 1 if not, 2 wrong usage,
     130 interrupted.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ...errors import SkycoreError
 
     try:
         sys.exit(run(directory, as_json=as_json, count=COUNT))
     except SkycoreError as error:
-        leave(str(error), Exit.NOT_ALL_WELL)
+        fail(str(error), Exit.NOT_ALL_WELL)
 
 
 def run(
@@ -101,12 +100,12 @@ def run(
 
 @contextmanager
 def _kept(directory: Path | None) -> Iterator[Path]:
-    """Return where files go; a directory made here is kept only where all went through."""
+    """Return where files go; a temporary directory is kept only where nothing was raised."""
     if directory is not None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            leave(f"--directory {directory}: {error.strerror}")
+            fail(f"--directory {directory}: {error.strerror}")
         yield directory
         return
     made = Path(tempfile.mkdtemp(prefix="skycore-demo-"))
@@ -139,7 +138,7 @@ def _write(html: Path, settled: Settled) -> None:
     try:
         html.write_text(page(settled.figures), "utf-8")
     except OSError as error:
-        leave(f"{html} cannot be written: {error.strerror}")
+        fail(f"{html} cannot be written: {error.strerror}")
 
 
 def _emit(played: Played, settled: Settled, ledger: Path, html: Path, *, is_well: bool) -> None:
@@ -159,7 +158,7 @@ def _tell(out: Console, settled: Settled, ledger: Path, html: Path, *, is_well: 
     from ..demo.verdict import show_verdict
     from .status import status
 
-    out.print("\n[bold]What the ledger says, as `skycore status` tells it:[/]\n")
+    out.print("\n[bold]What the ledger says, as `skycore status` shows it:[/]\n")
     status.main(["--", str(ledger)], standalone_mode=False)
     show_verdict(out, settled.verdict)
     out.print(f"\nThe report is in {html}", markup=False, soft_wrap=True)

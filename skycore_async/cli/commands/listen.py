@@ -1,14 +1,14 @@
-"""`skycore listen`: the postback URL of a ledger, and what comes in, line by line.
+"""`skycore listen`: the postback URL of a ledger, and a line for each notification.
 
-Strategy: `PostbackReceiver` takes in and stores, in the thread of its server,
-which is where the ledger is opened; the lines are a by-product of its handler.
+Strategy: `PostbackReceiver` receives and stores, in the thread of its server, in
+which the ledger is opened; its handler prints the lines.
 
 Rules:
 
-* The ledger is tried before the server starts, so that what is wrong with it
-  is said in words.
+* The ledger is opened once before the server starts, so that an error in it is
+  one line and no traceback of a thread.
 * The secret comes from the environment, and is not printed.
-* Numbers are masked, and what people wrote is not shown.
+* Numbers are masked, and texts from handsets are not shown.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..ui.ledger_target import Place, place_of
-from ..ui.output import WholeNumber, console, emit, json_option, leave
+from ..ui.ledger_target import LedgerTarget, ledger_target
+from ..ui.output import WholeNumber, console, emit, fail, json_option
 from .simulate import UntilSignal
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ...notifications import Notification
 
 _PATH: Final = "/postback"
-_SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what it is
+_SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - the name of the variable, not its value
 
 
 @click.command()
@@ -38,7 +38,7 @@ _SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what
     "named",
     metavar="FILE|DSN",
     required=True,
-    help="Where to record what comes; a file is made where there is none.",
+    help="Where to record them; a file is created where there is none.",
 )
 @click.option(
     "--host",
@@ -57,18 +57,19 @@ _SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - where it is, not what
 )
 @json_option
 def listen(*, named: str, host: str, port: int, as_json: bool) -> None:
-    """Take postbacks in, and show them as they come.
+    """Receive postbacks, record them, and show them.
 
     Each is recorded in the ledger, and shown after, until Ctrl-C.  The postback
-    URL is printed.  What is answered with 200 is on the disk;
-    anything else Skycore posts again.  With SKYCORE_POSTBACK_SECRET in the
+    URL is printed.  What is answered with 200 is on the disk; all else Skycore
+    posts again.  With SKYCORE_POSTBACK_SECRET in the
     environment, the URL must end in that secret.  With --json, the first line
     is the URL, and each other line a notification.
 
-    One process at a time can open a FILE: this one has it until it ends.  Into the
-    PostgreSQL database DSN any number can listen at once, as behind a load
-    balancer: what comes to several of them is recorded once, and shown by each.
-    A password in DSN can be seen on the machine; it is better kept in ~/.pgpass.
+    One process at a time can open a FILE: this one has it until it ends.  Any
+    number can use the PostgreSQL database DSN at once, as behind a load balancer:
+    a notification that comes to several of them is recorded once, and shown by
+    each.  Other users of the machine can see a password in DSN; keep it in
+    ~/.pgpass.
 
     \b
     Examples:
@@ -78,62 +79,62 @@ def listen(*, named: str, host: str, port: int, as_json: bool) -> None:
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage, or the ledger
     cannot be opened.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ...errors import ConfigurationError
     from ...receiving.receiver import PostbackReceiver
     from ...simulator.asgi_thread import ServerThread
 
     with UntilSignal() as ending:
-        place = place_of(named)
-        _try(place)
-        told = _Telling(ending, _as_json if as_json else _as_line())
+        target = ledger_target(named)
+        _check_ledger(target)
+        printer = _NotificationPrinter(ending, _as_json if as_json else _as_line())
         secret = os.environ.get(_SECRET) or None
         try:
             receiver = PostbackReceiver(
-                ledger=place.ledger(), on_notification=told, path=_PATH, secret=secret
+                ledger=target.to_write(), on_notification=printer, path=_PATH, secret=secret
             )
             server = ServerThread(receiver, host=host, port=port)
             server.start()
         except ConfigurationError as error:
-            leave(f"{_SECRET}: {error}")
+            fail(f"{_SECRET}: {error}")
         except OSError as error:
-            leave(
+            fail(
                 f"cannot listen on {host}, port {port}: {error.strerror};"
                 " choose another with --port"
             )
         except RuntimeError as error:
-            leave(f"{place.name}: {error}")
+            fail(f"{target.name}: {error}")
         try:
-            _introduce(server.url, place, is_secret=secret is not None, as_json=as_json)
-            for _ in ending.looks():
+            _introduce(server.url, target, is_secret=secret is not None, as_json=as_json)
+            for _ in ending.polls():
                 pass
         finally:
             server.stop()
     if not as_json:
-        click.echo(f"\nNotifications: {told.count}.", err=True)
+        click.echo(f"\nNotifications: {printer.count}.", err=True)
 
 
-def _try(place: Place) -> None:
+def _check_ledger(target: LedgerTarget) -> None:
     import anyio
 
     from ...errors import LedgerError
 
     async def open_and_close() -> None:
-        async with place.ledger():
+        async with target.to_write():
             pass
 
     try:
         anyio.run(open_and_close)
     except LedgerError as error:
-        leave(str(error))
+        fail(str(error))
 
 
-def _introduce(server_url: str, place: Place, *, is_secret: bool, as_json: bool) -> None:
+def _introduce(server_url: str, target: LedgerTarget, *, is_secret: bool, as_json: bool) -> None:
     url = f"{server_url}{_PATH}" + (f"/${_SECRET}" if is_secret else "")
     if as_json:
         emit({"kind": "listening", "url": url})
         return
-    click.echo(f"Postbacks to {url} go to {place.name}. Ctrl-C ends it.", err=True)
+    click.echo(f"Postbacks to {url} go to {target.name}. Ctrl-C ends it.", err=True)
     if not is_secret and not _is_loopback(server_url):
         click.echo(
             f"Anyone who can reach it can post: set {_SECRET} to keep others out.", err=True
@@ -145,8 +146,8 @@ def _is_loopback(server_url: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
-class _Telling:
-    """The handler of the receiver: counts notifications, and shows them while somebody reads."""
+class _NotificationPrinter:
+    """The handler of the receiver: counts notifications, and prints them while it can."""
 
     def __init__(self, ending: UntilSignal, show: Callable[[Notification], None]) -> None:
         self.count = 0
@@ -158,8 +159,8 @@ class _Telling:
         try:
             self._show(notification)
         except (BrokenPipeError, SystemExit):
-            # It is recorded: nobody there to read it is no reason to post it again.
-            self._ending.told = True
+            # It is recorded: that nobody reads the output is no reason to post it again.
+            self._ending.is_set = True
 
 
 def _as_json(notification: Notification) -> None:
@@ -192,7 +193,7 @@ def _as_line() -> Callable[[Notification], None]:
 
 
 def masked_facts(notification: Notification) -> dict[str, Any]:
-    """Return what a notification says for a program, without numbers and texts."""
+    """Return what a notification says, for programs, without numbers and texts."""
     from ...messages import masked
     from ..ui.notifications import row_of
 

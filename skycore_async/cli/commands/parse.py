@@ -10,7 +10,7 @@ import click
 from ...errors import PostbackError
 from ...postbacks import parse_postback
 from ..ui.notifications import NotificationRow, row_of
-from ..ui.output import console, emit, json_option, leave, plain
+from ..ui.output import console, emit, fail, json_option, plain
 from ..ui.tables import printable, show_table
 
 _MOST: Final = 1024 * 1024  # bytes in a postback; one more is what the parser refuses
@@ -32,16 +32,16 @@ def parse(file: BinaryIO | None, *, as_json: bool) -> None:
       skycore parse --json < postback.xml | jq .tracking_id
 
     Exit codes: 0 done, 2 wrong usage, or no postback.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     if file is None and sys.stdin.isatty():
         raise click.UsageError("Give a FILE, or pipe a postback in.")
     body: BinaryIO = file or sys.stdin.buffer
     try:
         notifications = parse_postback(body.read(_MOST + 1))
     except PostbackError as error:
-        leave(printable(str(error)))
+        fail(printable(str(error)))
     except OSError as error:
-        leave(f"{body.name} cannot be read: {error.strerror}")
+        fail(f"{body.name} cannot be read: {error.strerror}")
     if as_json:
         for notification in notifications:
             emit({"kind": row_of(notification).kind, **plain(notification)})

@@ -1,4 +1,4 @@
-"""`skycore segments`: how many segments a text takes, and which characters make it so many."""
+"""`skycore segments`: how many segments a text takes, and which characters force UCS-2."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..ui.output import Exit, console, emit, json_option, leave
+from ..ui.output import Exit, console, emit, fail, json_option
 
 if TYPE_CHECKING:
     from ...protocol.segments import Segments
 
-_SHOWN: Final = 8  # positions of one character; a Chinese text has hundreds
+_SHOWN: Final = 8  # positions of one character, which may stand a hundred times
 
 
 @click.command()
 @click.argument("text", required=False)
 @json_option
 def segments(text: str | None, *, as_json: bool) -> None:
-    """Tell how many segments a text takes, and why.
+    """Show how many segments a text takes, and why.
 
-    Each segment is sent and billed as one SMS.  A text goes out in GSM 03.38
+    Each segment is sent and billed as one SMS.  A text is sent in GSM 03.38
     (160 characters, or 153 in each of several segments) unless one character is
-    not in that alphabet: then all of it goes out in UCS-2 (70, or 67).  Those
+    not in that alphabet: then all of it is sent in UCS-2 (70, or 67).  Those
     characters are listed, with their positions, counted from 0.
 
     TEXT `-`, or none, reads standard input, without the line break at its end.
@@ -34,7 +34,7 @@ def segments(text: str | None, *, as_json: bool) -> None:
       skycore segments < message.txt
 
     Exit codes: 0 done, 2 wrong usage.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     if text is None and sys.stdin.isatty():
         raise click.UsageError("Give a TEXT, or pipe one in.")
     cost = _cost(text_of("-" if text is None else text))
@@ -45,14 +45,14 @@ def segments(text: str | None, *, as_json: bool) -> None:
 
 
 def text_of(argument: str) -> str:
-    """Return the text that an argument means: itself, or for `-` what standard input has."""
+    """Return the text that an argument stands for: itself, or standard input for `-`."""
     if argument != "-":
         return argument
     given = sys.stdin.buffer.read()
     try:
         text = given.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        leave(f"standard input is no UTF-8: {error.reason} at byte {error.start}", Exit.USAGE)
+        fail(f"standard input is no UTF-8: {error.reason} at byte {error.start}", Exit.USAGE)
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -91,7 +91,7 @@ def _show(cost: dict[str, Any]) -> None:
     for forced in cost["forced_ucs2"]:
         positions.setdefault((forced["character"], forced["name"]), []).append(forced["position"])
     if positions:
-        click.echo("\nNot in GSM 03.38, so that all of it goes out in UCS-2:\n")
+        click.echo("\nNot in GSM 03.38, so that all of it is sent in UCS-2:\n")
         rows = [(printable(c), name, _some(places)) for (c, name), places in positions.items()]
         show_table(console(), ("character", "name", "position"), rows)
 

@@ -1,9 +1,9 @@
-"""`skycore simulate`: a pretend Skycore in a terminal; and how a command runs until told to end.
+"""`skycore simulate`: a pretend Skycore in a terminal, and how a command runs until a signal.
 
 Rules:
 
 * Ctrl-C and SIGTERM are the ordinary end, and exit with 0.
-* A signal only leaves word; what it interrupts goes on to a place where it can end.
+* A signal only sets a flag; the command looks at it where it can end in order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..ui.output import RATE, WholeNumber, emit, json_option, leave, plain
+from ..ui.output import RATE, WholeNumber, emit, fail, json_option, plain
 
 if TYPE_CHECKING:
     from ...simulator import Behaviour, ReceivedMessage, Simulator
 
-_LOOK_EVERY: Final = 0.1  # seconds
+_POLL_EVERY: Final = 0.1  # seconds
 
 _INTRODUCTION: Final = """\
 A pretend Skycore listens. Its API key is {api_key} and its short code {short_code}:
@@ -44,15 +44,15 @@ _NO_FAULTS: Final = "Every valid message is taken and delivered, whatever its nu
 
 
 class UntilSignal:
-    """Whether the command was told to end: by Ctrl-C, by SIGTERM, or by setting `told`."""
+    """Whether the command is to end: by Ctrl-C, by SIGTERM, or by setting `is_set`."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.is_set = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> UntilSignal:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._tell)
+            self._before[number] = signal.signal(number, self._set)
         return self
 
     def __exit__(
@@ -64,13 +64,13 @@ class UntilSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _tell(self, _number: int, _frame: FrameType | None) -> None:
-        self.told = True
+    def _set(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_set = True
 
-    def looks(self) -> Iterator[None]:
-        """Return a turn every tenth of a second, and one more after being told to end."""
-        while not self.told:
-            time.sleep(_LOOK_EVERY)
+    def polls(self) -> Iterator[None]:
+        """Yield every tenth of a second, and once more after it is set."""
+        while not self.is_set:
+            time.sleep(_POLL_EVERY)
             yield
 
 
@@ -81,9 +81,9 @@ class UntilSignal:
     metavar="PORT",
     default=8025,
     show_default=True,
-    help="Where to listen on this machine; 0 for any.",
+    help="The port to listen on; 0 for any.",
 )
-@click.option("--postback-url", metavar="URL", help="Where to post what becomes of messages.")
+@click.option("--postback-url", metavar="URL", help="Where to post notifications.")
 @click.option(
     "--form",
     type=click.Choice(["notification", "postback"]),
@@ -115,9 +115,9 @@ def simulate(
 ) -> None:
     """Run a pretend Skycore to send to.
 
-    It runs until Ctrl-C.  Prints how to point a client at it, a line for each
-    message that it is asked to send, and in the end how many it billed.
-    Postbacks come a hundred times sooner than Skycore's.  The last four digits
+    Runs until Ctrl-C.  Prints the settings for a client, a line for each message
+    that it is asked to send, and in the end how many it billed.  Postbacks come a
+    hundred times sooner than Skycore's.  The last four digits
     of some numbers make it misbehave; --no-faults is for whole files of numbers.
     With --json, the first line is its address, each other line a message.
 
@@ -128,7 +128,7 @@ def simulate(
       skycore simulate --no-faults
 
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ...simulator import BY_LAST_DIGITS, Account, PostbackForm, Simulator
 
     behaviours = {} if no_faults else BY_LAST_DIGITS
@@ -147,9 +147,9 @@ def simulate(
             )
             simulator.start()
         except ValueError as error:
-            leave(f"--postback-url: {error}")
+            fail(f"--postback-url: {error}")
         except OSError as error:
-            leave(f"cannot listen on port {port}: {error.strerror}; choose another with --port")
+            fail(f"cannot listen on port {port}: {error.strerror}; choose another with --port")
         try:
             _introduce(simulator, _FAULTS if behaviours else _NO_FAULTS, as_json=as_json)
             _follow(simulator, ending, behaviours, as_json=as_json)
@@ -181,8 +181,8 @@ def _follow(
     as_json: bool,
 ) -> None:
     seen = requests = 0
-    for _ in ending.looks():
-        # The log is copied only where there is something new in it.
+    for _ in ending.polls():
+        # Copying the log of messages costs time, so only when there are new ones.
         if simulator.requests == requests:
             continue
         requests = simulator.requests
@@ -198,13 +198,13 @@ def _follow(
 
 
 def _outcome(message: ReceivedMessage) -> str:
-    """Say whether a message was taken, and the code of its answer where that was a failure."""
+    """Return whether a message was taken, and the code of its answer where it failed."""
     done = "taken" if message.taken else "refused" if message.code else "not taken"
     return f"{done} {message.code}" if message.code else done
 
 
 def _meaning(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
-    """Say why, where its code or its number has a meaning."""
+    """Return why, where its code or its number has a meaning."""
     from ...codes import API_ERRORS
 
     if message.code in API_ERRORS:

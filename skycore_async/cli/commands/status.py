@@ -2,11 +2,11 @@
 
 Rules:
 
-* A ledger that is not there is a mistake here, and is never made.  One that is in
-  use is looked at beside its owner.
-* A number is masked wherever it stands, in a key and in Skycore's words too,
-  unless it is asked for.
-* A list is written as it is read: a ledger may have a million messages.
+* A ledger that does not exist is an error, and is not created.  One that another
+  process has open is read all the same.
+* A number is masked wherever it stands, also in a key and in Skycore's ERRORINFO,
+  unless --show-numbers is given.
+* A list is printed as it is read: a ledger may have a million messages.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from ..ui.dsn import ENVIRONMENT
-from ..ui.ledger_target import Place, place_of
-from ..ui.output import Exit, console, emit, json_option, leave, number_of, plain
+from ..ui.ledger_target import LedgerTarget, ledger_target
+from ..ui.output import Exit, console, emit, fail, json_option, number_of, plain
 
 if TYPE_CHECKING:
     from ...ledger.model import Delivery, Ledger, Summary
@@ -42,8 +42,8 @@ STATES: Final = (
 
 @click.command()
 @click.argument("file", metavar="FILE|DSN", envvar=ENVIRONMENT)
-@click.option("--key", metavar="KEY", help="Tell the story of the message with this key.")
-@click.option("--tracking-id", metavar="ID", help="Tell the story of the message with this id.")
+@click.option("--key", metavar="KEY", help="Show all of the message with this key.")
+@click.option("--tracking-id", metavar="ID", help="Show all of the message with this tracking id.")
 @click.option(
     "--state",
     type=click.Choice(STATES),
@@ -61,14 +61,14 @@ def status(
     show_numbers: bool,
     as_json: bool,
 ) -> None:
-    """Tell from a ledger what became of messages.
+    """Show what became of messages, from a ledger.
 
     FILE is a ledger, as --ledger names it elsewhere, also while a `bulk` or a
     `listen` is using it, or DSN a PostgreSQL database that workers share, for
-    which SKYCORE_DSN stands in.  Without an option, counts what there is; of a
-    database, it tells how far its campaigns are, too.  Numbers are masked but
-    for their last four digits, unless --show-numbers is given.  With --json,
-    --state answers in lines of JSON.
+    which SKYCORE_DSN stands in.  Without an option, counts the messages; of a
+    database, it also shows how far campaigns are.  Numbers are masked but for
+    their last four digits, unless --show-numbers is given.  With --json, --state
+    prints a line of JSON for each message.
 
     \b
     Examples:
@@ -79,36 +79,36 @@ def status(
 
     Exit codes: 0 done, 1 no such message, 2 wrong usage, or the ledger cannot
     be opened.
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     if sum(name is not None for name in (key, tracking_id, state)) > 1:
         raise click.UsageError("Give one of --key, --tracking-id and --state.")
-    place = place_of(file)
+    target = ledger_target(file)
     show = _Shown(show_numbers=show_numbers, as_json=as_json)
     if state is not None:
-        _ask(place, lambda ledger: _list(ledger, state, show))
+        _ask(target, lambda ledger: _list(ledger, state, show))
     elif key is None and tracking_id is None:
-        show.summary(_ask(place, lambda ledger: ledger.summary()), place)
+        show.summary(_ask(target, lambda ledger: ledger.summary()), target)
     else:
-        delivery = _ask(place, lambda ledger: ledger.delivery(tracking_id, key=key))
+        delivery = _ask(target, lambda ledger: ledger.delivery(tracking_id, key=key))
         if delivery is None:
             named = f"key {key!r}" if tracking_id is None else f"tracking id {tracking_id!r}"
-            leave(f"{place.name} has no message with the {named}", Exit.NOT_ALL_WELL)
+            fail(f"{target.name} has no message with the {named}", Exit.NOT_ALL_WELL)
         show.story(delivery)
 
 
-def _ask(place: Place, question: Callable[[Ledger], Awaitable[T]]) -> T:
+def _ask(target: LedgerTarget, question: Callable[[Ledger], Awaitable[T]]) -> T:
     import anyio
 
     from ...errors import LedgerError
 
     async def ask() -> T:
-        async with place.looked_at() as ledger:
+        async with target.to_read() as ledger:
             return await question(ledger)
 
     try:
         return anyio.run(ask)
     except LedgerError as error:
-        leave(str(error))
+        fail(str(error))
 
 
 async def _list(ledger: Ledger, state: str, show: _Shown) -> None:
@@ -125,28 +125,28 @@ class _Shown:
         self._show_numbers = show_numbers
         self._as_json = as_json
 
-    def summary(self, summary: Summary, place: Place) -> None:
+    def summary(self, summary: Summary, target: LedgerTarget) -> None:
         """Show the counts, and how far campaigns are where there can be any."""
-        campaigns = place.campaigns()
-        told = {} if campaigns is None else {"campaigns": campaigns}
+        campaigns = target.campaigns()
+        further = {} if campaigns is None else {"campaigns": campaigns}
         if self._as_json:
             states = {state: summary.states.get(_state(state), 0) for state in STATES}
-            emit({"total": summary.total, **plain(summary), "states": states, **told})
+            emit({"total": summary.total, **plain(summary), "states": states, **further})
             return
         if campaigns is not None:
             from ..ui.campaigns import show_campaigns
 
             show_campaigns(campaigns)
             click.echo()
-        click.echo(f"{place.name}: {number_of(summary.total, 'message')}")
+        click.echo(f"{target.name}: {number_of(summary.total, 'message')}")
         for heading, rows in tables_of(summary).items():
             if rows:
                 click.echo(f"\n{heading}")
             for name, count, meaning in rows:
                 click.echo(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
         if summary.states.get(_state("in_doubt")):
-            click.echo("\nWhat may have been sent is never sent again on its own. To list it:")
-            command = ["skycore", "status", place.argument, "--state", "in_doubt"]
+            click.echo("\nWhat may have been sent is never sent again by itself. To list it:")
+            command = ["skycore", "status", target.argument, "--state", "in_doubt"]
             click.echo(f"  {shlex.join(command)}")
 
     def line(self, delivery: Delivery) -> None:
@@ -172,7 +172,7 @@ class _Shown:
             if value is not None:
                 click.echo(f"{name.replace('_', ' '):<13}{_printable(str(value))}")
         if not delivery.events:
-            click.echo("\nNo notification has come for it.")
+            click.echo("\nNo notification came for it.")
             return
         click.echo()
         # The message's own number and tracking id stand above.

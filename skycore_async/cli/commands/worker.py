@@ -1,11 +1,11 @@
-"""`skycore worker`: one of the processes that send what campaigns hold.
+"""`skycore worker`: one of the processes that send the messages of campaigns.
 
 Rules:
 
-* The first signal starts nothing more, waits for what is in flight, and gives the
-  chunks back.  The second ends the process where it stands: what was in flight is
-  in doubt for the others, who take the chunks over when the lease runs out.
-* What it did is told in the end, how far the campaigns are by `skycore status`.
+* After the first signal nothing more starts; what is in flight is waited for, and
+  the chunks are given back.  The second ends the process at once: what was in flight
+  is in doubt, and other workers take the chunks when the lease has run out.
+* In the end it prints what it did; `skycore status` shows how far campaigns are.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ..ui.output import (
     Number,
     WholeNumber,
     emit,
+    fail,
     in_flight_option,
     json_option,
-    leave,
     read_api_key,
 )
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ...campaigns.worker import Worker, WorkerTally
 
 _EVERY: Final = 5.0  # seconds between lines
-_PACE: Final = "account"  # what the workers of a database send at, together
+_PACE: Final = "account"  # the name of the rate that all workers of a database share
 
 
 @click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
@@ -46,7 +46,7 @@ _PACE: Final = "account"  # what the workers of a database send at, together
     "--rate",
     type=RATE,
     metavar="N",
-    help="Messages per second, of all workers together; the last one begun says how many.",
+    help="Messages per second of all workers together, as the last one started sets it.",
 )
 @click.option(
     "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."
@@ -60,7 +60,7 @@ _PACE: Final = "account"  # what the workers of a database send at, together
     metavar="SECONDS",
     default=30.0,
     show_default=True,
-    help="How long others wait for a worker that is not heard of.",
+    help="How long others wait for a worker that gives no sign of life.",
 )
 @click.option(
     "--base-url",
@@ -76,21 +76,21 @@ _PACE: Final = "account"  # what the workers of a database send at, together
 )
 @json_option
 def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given: Any) -> None:
-    """Send what campaigns hold, together with any number of other workers.
+    """Send the messages of campaigns, together with other workers.
 
     `skycore bulk --cluster` loads campaigns into the PostgreSQL database DSN, for
-    which SKYCORE_DSN stands in.  A worker that dies, hangs or is stopped for long
-    costs at most what it had in flight, which is in doubt: another takes its
-    messages over, and it can send nothing more.
+    which SKYCORE_DSN stands in.  When a worker dies, hangs or is stopped for
+    long, what it had in flight is in doubt; another takes over the rest of its
+    messages, and it can send nothing more itself.
 
-    It works until Ctrl-C or SIGTERM, which waits for what is in flight; twice, it
-    leaves at once.  With --drain it ends when nothing is left.
+    It works until Ctrl-C or SIGTERM, which waits for what is in flight; a
+    second one ends it at once.  With --drain it ends when nothing is left.
 
     \b
     Examples:
       skycore worker postgresql://me@db/sms --rate 100
       SKYCORE_DSN=postgresql://me@db/sms skycore worker --drain --json
-    """  # noqa: D301 - \b is click's word for lines to leave as they are
+    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     import anyio
 
     from ...errors import ConfigurationError, LedgerError
@@ -99,10 +99,10 @@ def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given
     try:
         tally, is_interrupted = anyio.run(_work, dsn_of(dsn), key, given)
     except LedgerError as error:
-        leave(str(error), Exit.NOT_SENT)
+        fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
-        leave(str(error))
-    sys.exit(_account(tally, as_json=as_json, is_interrupted=is_interrupted))
+        fail(str(error))
+    sys.exit(_print_result(tally, as_json=as_json, is_interrupted=is_interrupted))
 
 
 async def _work(dsn: str, api_key: str, given: dict[str, Any]) -> tuple[WorkerTally, bool]:
@@ -117,8 +117,8 @@ async def _work(dsn: str, api_key: str, given: dict[str, Any]) -> tuple[WorkerTa
             made.stop()
             click.echo(f"\n{STOPPING}", err=True)
 
-        beside.start_soon(functools.partial(signals.hear, stop=stop, leave=_say_what_is_left))
-        beside.start_soon(_show, made.tally)
+        beside.start_soon(functools.partial(signals.hear, stop=stop, leave=_print_doubt))
+        beside.start_soon(_print_progress, made.tally)
         await made.run()
         beside.cancel_scope.cancel()
     return made.tally, signals.count > 0
@@ -126,7 +126,7 @@ async def _work(dsn: str, api_key: str, given: dict[str, Any]) -> tuple[WorkerTa
 
 @asynccontextmanager
 async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterator[Worker]:
-    """Open all that a worker works with."""
+    """Open the connections, the ledger and the client of a worker."""
     from ...campaigns import queue
     from ...campaigns.session import DatabaseSession
     from ...campaigns.worker import Worker, WorkerTiming
@@ -142,10 +142,10 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
 
         settings["transport"] = AiohttpTransport(max_in_flight=in_flight)
 
-    def say(line: str | None) -> None:
+    def print_trouble(line: str | None) -> None:
         click.echo(line or f"{database.name}: here again", err=True)
 
-    session = DatabaseSession(database, on_trouble=say)
+    session = DatabaseSession(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(PostgresLedger(dsn, lease=lease))
         stack.push_async_callback(session.aclose)
@@ -165,16 +165,16 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
             max_in_flight=in_flight,
             timing=WorkerTiming(lease=lease),
             drain=given["drain"],
-            tell=say,
+            tell=print_trouble,
         )
 
 
-def _say_what_is_left() -> None:
-    click.echo("\nLeft at once: what was in flight is in doubt.", err=True)
+def _print_doubt() -> None:
+    click.echo("\nEnded at once: what was in flight is in doubt.", err=True)
 
 
-async def _show(tally: WorkerTally) -> None:
-    """Write a line now and then, where something was done since the last."""
+async def _print_progress(tally: WorkerTally) -> None:
+    """Print a line every few seconds, where something was done since the last."""
     import anyio
 
     before = ""
@@ -196,8 +196,8 @@ def _parts(tally: WorkerTally) -> list[tuple[str, int]]:
     return [part for part in parts if part[1] or part[0] == "accepted"]
 
 
-def _account(tally: WorkerTally, *, as_json: bool, is_interrupted: bool) -> Exit:
-    """Say what was done, and return the exit code for the worst of it."""
+def _print_result(tally: WorkerTally, *, as_json: bool, is_interrupted: bool) -> Exit:
+    """Print what was done, and return the exit code for the worst of it."""
     if as_json:
         emit(tally)
     else:

@@ -17,7 +17,7 @@ _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "w
 
 
 def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
-    """Print a table of campaigns, and why those stopped that did by themselves."""
+    """Print a table of campaigns, and why those that halted did so."""
     if not campaigns:
         click.echo("No campaign was loaded.")
         return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .output import Exit, leave
+from .output import Exit, fail
 
 if TYPE_CHECKING:
     from ...postgres.schema import Connection
@@ -29,7 +29,7 @@ _SIGNS: Final = re.compile("=|://")
 def is_dsn(text: str) -> bool:
     """Return whether a text names a database and no file.
 
-    What has a scheme that is misspelt does, too: it may hold a password.
+    A text with a misspelt scheme does, too: it may hold a password.
     """
     return text.startswith(_SCHEMES) or (bool(_SIGNS.search(text)) and not _is_there(text))
 
@@ -42,45 +42,45 @@ def _is_there(path: str) -> bool:
 
 
 def dsn_of(given: str | None) -> str:
-    """Return the DSN that was given, or the one of the environment, or leave."""
+    """Return the DSN that was given, or the one of the environment, or fail."""
     dsn = given or os.environ.get(ENVIRONMENT, "")
     if not dsn:
-        leave(f"name the database, as postgresql://user@host/database, or set {ENVIRONMENT}")
+        fail(f"name the database, as postgresql://user@host/database, or set {ENVIRONMENT}")
     return dsn
 
 
 def dsn_and_words(words: Sequence[str], *, names: str) -> tuple[str, list[str]]:
-    """Tell a DSN that stands first from the words after it, of which `names` says what they are.
+    """Return the DSN, given first or by the environment, and the words after it.
 
-    Leaves where there are more or fewer words than names.
+    `names` says what those words are; more or fewer of them end the program.
     """
     given = words[0] if words and is_dsn(words[0]) else None
     rest = list(words[1:] if given else words)
     if len(rest) != len(names.split()):
-        leave(f"name {names}, after the DSN if {ENVIRONMENT} is not set")
+        fail(f"name {names}, after the DSN if {ENVIRONMENT} is not set")
     return dsn_of(given), rest
 
 
 def name_of_database(dsn: str) -> str:
-    """Return what the database is called without its password, or leave where the DSN is none."""
+    """Return what the database is called without its password, or fail where the DSN is none."""
     from ...errors import ConfigurationError
     from ...postgres.connection import Database
 
     try:
         return Database(dsn).name
     except ConfigurationError as error:
-        leave(str(error))
+        fail(str(error))
 
 
 def within(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -> T:
-    """Take a step over a connection, and leave in words where that cannot be.
+    """Return what `step` does with a connection; end the program where the database fails.
 
     Where `is_new`, the tables may still be missing.
     """
     import psycopg
 
     from ...errors import CampaignError, ConfigurationError, LedgerError
-    from ...postgres.connection import Database, in_words
+    from ...postgres.connection import Database, describe_error
 
     database: Any = None
     try:
@@ -88,6 +88,6 @@ def within(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -
         with database.connect() if is_new else database.open() as connection:
             return step(connection)
     except (CampaignError, ConfigurationError, LedgerError) as error:
-        leave(str(error))
+        fail(str(error))
     except psycopg.Error as error:
-        leave(f"{database.name}: {in_words(error)}", Exit.NOT_ALL_WELL)
+        fail(f"{database.name}: {describe_error(error)}", Exit.NOT_ALL_WELL)

@@ -2,9 +2,9 @@
 
 Rules:
 
-* What is to be read must be there: a name that is misspelt makes nothing.
-* One that is in use is read beside its owner.
-* A DSN may hold a password, so that the database's own name is shown in its place.
+* A ledger to read must exist: a misspelt name creates nothing.
+* A file that another process has open is read all the same.
+* A DSN may hold a password: the name of the database is shown in its place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dsn import is_dsn, name_of_database, within
-from .output import leave
+from .output import fail
 
 if TYPE_CHECKING:
     from ...campaigns.progress import CampaignProgress
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LedgerFile:
-    """A ledger in a file, which one process at a time can write."""
+    """A ledger in a file, which one process at a time can write to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,30 +32,30 @@ class LedgerFile:
         self.title = path.name
         self.page = path.with_suffix(".html").name if path.name else "report.html"
 
-    def ledger(self) -> SQLiteLedger:
-        """Return the ledger to open and write, made where there is none, or leave."""
+    def to_write(self) -> SQLiteLedger:
+        """Return the ledger to open and write to; its file is created on opening."""
         from ...ledger.sqlite.ledger import SQLiteLedger
 
         if self._path.is_dir():
-            leave(f"{self.name} is a directory, and no ledger")
+            fail(f"{self.name} is a directory, and no ledger")
         return SQLiteLedger(self._path)
 
-    def looked_at(self) -> AbstractAsyncContextManager[BaseLedger]:
-        """Return the ledger to read, or leave where there is none."""
+    def to_read(self) -> AbstractAsyncContextManager[BaseLedger]:
+        """Return the ledger to open and read, or fail where there is none."""
         from ...ledger.sqlite.read_only import looked_at
 
         self.check()
         return looked_at(self._path)
 
     def check(self) -> None:
-        """Leave where there is nothing to read."""
+        """Fail where there is nothing to read."""
         if not self._path.exists():
-            leave(f"{self.name}: there is no such file")
+            fail(f"{self.name}: there is no such file")
         if not self._path.is_file():
-            leave(f"{self.name} is no file, and no ledger")
+            fail(f"{self.name} is no file, and no ledger")
         if not self._path.stat().st_size:
-            # Opening it would make a ledger of it.
-            leave(f"{self.name} is empty, and no ledger")
+            # Opening it would turn it into a ledger.
+            fail(f"{self.name} is empty, and no ledger")
 
     def holds(self, path: Path) -> bool:
         """Return whether a file is the ledger's own."""
@@ -68,7 +68,7 @@ class LedgerFile:
 
 
 class LedgerDatabase:
-    """A ledger in a database, which any number of processes can write."""
+    """A ledger in a database, which any number of processes can write to."""
 
     argument = "DSN"
     page = "report.html"
@@ -77,35 +77,37 @@ class LedgerDatabase:
         self._dsn = dsn
         self.name = self.title = name_of_database(dsn)
 
-    def ledger(self) -> PostgresLedger:
-        """Return the ledger to open and write."""
+    def to_write(self) -> PostgresLedger:
+        """Return the ledger to open and write to."""
         from ...ledger.postgres.ledger import PostgresLedger
 
         return PostgresLedger(self._dsn)
 
-    def looked_at(self) -> PostgresLedger:
-        """Return the ledger to read."""
-        return self.ledger()
+    def to_read(self) -> PostgresLedger:
+        """Return the ledger to open and read."""
+        return self.to_write()
 
     def check(self) -> None:
-        """Leave it to the opening to say what is wrong."""
+        """Do nothing: opening it says what is wrong."""
 
     def holds(self, _path: Path) -> bool:
-        """Tell that no file here is the ledger's own."""
+        """Return False: no file here is the ledger's own."""
         return False
 
     def campaigns(self) -> list[CampaignProgress]:
-        """Return how far campaigns are, or leave where the database cannot be asked."""
+        """Return how far campaigns are, or fail where the database cannot be asked."""
         from ...campaigns.progress import progress
 
         return within(self._dsn, progress)
 
 
-Place = LedgerFile | LedgerDatabase
+LedgerTarget = LedgerFile | LedgerDatabase
 
 
-def place_of(named: str) -> Place:
-    """Return the place that a path or a DSN names, or leave where it can be neither."""
-    if not named:
-        leave("name the ledger: a file, or a database as postgresql://user@host/database")
-    return LedgerDatabase(named) if is_dsn(named) else LedgerFile(Path(named))
+def ledger_target(path_or_dsn: str) -> LedgerTarget:
+    """Return the ledger that a path or a DSN names, or fail where it is neither."""
+    if not path_or_dsn:
+        fail("name the ledger: a file, or a database as postgresql://user@host/database")
+    if is_dsn(path_or_dsn):
+        return LedgerDatabase(path_or_dsn)
+    return LedgerFile(Path(path_or_dsn))

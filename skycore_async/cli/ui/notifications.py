@@ -1,6 +1,6 @@
-"""A notification as people see it: its kind, the person's number, and what it tells.
+"""A notification as people see it: its kind, the recipient's number, and what it says.
 
-Rule: each kind is handled by name, so that one which is added and forgotten here fails
+Rule: each kind is handled by name, so that a new kind which is forgotten here fails
 the type check.
 """
 
@@ -23,7 +23,7 @@ from .tables import printable, time_of
 
 @attrs.frozen(kw_only=True)
 class NotificationRow:
-    """What is shown of a notification; what it does not have is empty."""
+    """What is shown of a notification; a field that it lacks is empty."""
 
     kind: str
     tracking_id: str = ""
@@ -38,7 +38,7 @@ class NotificationRow:
         return tuple(field.name.replace("_", " ") for field in attrs.fields(cls))
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row as it is shown."""
+        """Return the cells as they are shown."""
         return tuple(map(printable, attrs.astuple(self)))
 
 

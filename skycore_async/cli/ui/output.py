@@ -1,8 +1,8 @@
-"""What every command shares: exit codes, errors in words, tables for people, JSON for programs.
+"""What all commands share: exit codes, option types, errors, and JSON for programs.
 
 Rules:
 
-* What a command answers goes to standard output, all else to standard error.
+* A command's result goes to standard output, everything else to standard error.
 * A user's mistake is one line that says what to do, and never a traceback.
 * Nothing is loaded here that `skycore --help` does not need.
 """
@@ -43,14 +43,14 @@ class Exit(enum.IntEnum):
 
 
 class Number(click.FloatRange):
-    """A finite number on the command line, called so where what was given is none."""
+    """A finite number on the command line; the name is for error messages."""
 
     name = "number"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read a number; of nan it cannot be said whether it is in a range."""
+        """Return the number; nan is in no range and outside none, and is refused."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a valid number.", param, ctx)
@@ -58,7 +58,7 @@ class Number(click.FloatRange):
 
 
 class WholeNumber(click.IntRange):
-    """A whole number on the command line, called so where what was given is none."""
+    """A whole number on the command line; the name is for error messages."""
 
     name = "whole number"
 
@@ -76,19 +76,22 @@ in_flight_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 
-def leave(message: str, code: Exit = Exit.USAGE) -> NoReturn:
-    """Say what is wrong, and what to do, in one line, and end the program."""
+def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
+    """Print what is wrong and what to do, in one line, and end the program."""
     click.echo(f"skycore: {message}", err=True)
     sys.exit(code)
 
 
+leave = fail  # the name in the modules that have yet to be renamed
+
+
 def emit(value: object) -> None:
-    """Write a value as one line of JSON, in ASCII: no stream can make it anything else."""
+    """Print a value as one line of JSON, in ASCII, which every stream can hold."""
     click.echo(json.dumps(plain(value)))
 
 
 def plain(value: object) -> Any:
-    """Make a value of what JSON has: attrs values and mappings are objects, times are ISO 8601."""
+    """Return a value as JSON has it: attrs values and mappings as objects, times in ISO 8601."""
     kind: Any = type(value)
     if attrs.has(kind):
         return {
@@ -107,28 +110,28 @@ def plain(value: object) -> Any:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Make the console to print tables and progress on; plain where nobody looks."""
+    """Return the console to print tables and progress on; plain text where it is no terminal."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
 
 
 def number_of(count: int, noun: str) -> str:
-    """Write how many there are of something that takes an s."""
+    """Return a count and its noun, with an s where it needs one."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def read_api_key(file: Path | None) -> str:
-    """Read the API key from a file, or from the environment where there is none."""
+    """Return the API key from a file, or from the environment where none is given."""
     try:
         key = os.environ.get("SKYCORE_API_KEY", "") if file is None else file.read_text("utf-8")
     except UnicodeDecodeError:
-        leave(f"{file} holds no API key: it is not text")
+        fail(f"{file} holds no API key: it is not text")
     except OSError as error:
-        leave(f"{file} cannot be read: {error.strerror}")
+        fail(f"{file} cannot be read: {error.strerror}")
     if not key.strip():
         empty = "" if file is None else f"{file} is empty: "
-        leave(
+        fail(
             f"{empty}no API key: set SKYCORE_API_KEY, or name a file that holds it with"
             " --api-key-file"
         )

@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM where messages are in flight: once to stop, twice to leave.
+"""Ctrl-C and SIGTERM where messages are in flight: once to stop, twice to exit.
 
 Rules:
 
-* The first starts nothing more, and waits for what is in flight.  Who stops says so:
-  one who does not see it waits for nothing, and presses again.
+* After the first, nothing more starts, and the program waits for what is in flight.
+  It says so, since a user who does not know what it waits for presses Ctrl-C again.
 * The second ends the process where it stands.  The intents are durable, and what
   was in flight is in doubt from then on.
 """
@@ -24,7 +24,7 @@ STOPPING: Final = "Stopping: waiting for what is in flight."
 
 
 class Signals:
-    """How often it was told to end."""
+    """How many signals came."""
 
     def __init__(self) -> None:
         self.count = 0

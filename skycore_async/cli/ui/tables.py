@@ -1,10 +1,10 @@
-"""Tables on a terminal, through a pipe, and where there is little room.
+"""Tables on a wide terminal, on a narrow one, and through a pipe.
 
 Rules:
 
 * What came over the wire is shown without the characters that move a cursor.
-* Where nobody looks, a table is as wide as it needs to be, so that no word of
-  it is broken; on a terminal too narrow for it, each row is a block of lines.
+* Through a pipe a table is as wide as it needs to be, so that no cell is
+  wrapped; on a terminal too narrow for it, each row is a block of lines.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def time_of(time: datetime | None) -> str:
-    """Write a time for people."""
+    """Return a time as people read it."""
     return "" if time is None else time.isoformat(sep=" ", timespec="seconds")
 
 
 def printable(text: str) -> str:
-    """Return a text without what would move a terminal's cursor, or end the line."""
+    """Return a text without the characters that move a terminal's cursor or end the line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
@@ -47,7 +47,7 @@ def show_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[st
         out.width = max(out.width, needed)
         with out.capture() as printed:
             out.print(table)
-        # A table is padded to its width, which programs have no use for.
+        # rich pads each line to the table's width.
         out.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
         return
     if needed <= out.width:

@@ -32,7 +32,7 @@ import attrs
 import psycopg
 
 from ...errors import KeyConflict, LedgerError
-from ...postgres.connection import Database, in_words
+from ...postgres.connection import Database, describe_error
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ..base import BaseLedger
@@ -233,7 +233,7 @@ class PostgresLedger(_SharedLedger):
                 self._executor(connection).interrupt()
         except psycopg.Error as error:
             connection.close()
-            raise LedgerError(f"{self._database.name}: {in_words(error)}") from error
+            raise LedgerError(f"{self._database.name}: {describe_error(error)}") from error
         self._connection = connection
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
@@ -278,7 +278,7 @@ class PostgresLedger(_SharedLedger):
                 if time.monotonic() >= until:
                     raise LedgerError(
                         f"{self._database.name} was lost, and cannot be reached again:"
-                        f" {in_words(error)}"
+                        f" {describe_error(error)}"
                     ) from error
                 self._sleep(_PAUSE)
         return self._connection
@@ -286,7 +286,7 @@ class PostgresLedger(_SharedLedger):
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, psycopg.Error):
             return error
-        return LedgerError(f"{self._database.name} could not be written: {in_words(error)}")
+        return LedgerError(f"{self._database.name} could not be written: {describe_error(error)}")
 
     async def _close(self) -> None:
         await anyio.to_thread.run_sync(self._leave)

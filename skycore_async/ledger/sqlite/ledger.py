@@ -147,7 +147,7 @@ class SQLiteLedger(BaseLedger):
         except BaseException as error:
             self._close()
             if isinstance(error, sqlite3.Error):
-                raise LedgerError(in_words(self.path, error)) from error
+                raise LedgerError(describe_error(self.path, error)) from error
             raise
 
     def _take_lock(self) -> None:
@@ -205,7 +205,7 @@ def _check(connection: Any, path: Path) -> None:
         )
 
 
-def in_words(path: Path, error: sqlite3.Error) -> str:
+def describe_error(path: Path, error: sqlite3.Error) -> str:
     """Say what is wrong with a file, and what to do."""
     said = str(error)
     if "not a database" in said or "malformed" in said:

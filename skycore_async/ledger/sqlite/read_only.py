@@ -31,7 +31,7 @@ from ..base import BaseLedger
 from ..commands import LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
 from ..settlement import SETTLE_WITHIN
-from .ledger import SQLiteLedger, in_words
+from .ledger import SQLiteLedger, describe_error
 from .schema import VERSION, version_of
 from .store import SQLiteStore
 
@@ -70,7 +70,7 @@ class LedgerView(BaseLedger):
             try:
                 return await anyio.to_thread.run_sync(do)
             except sqlite3.Error as error:
-                raise LedgerError(_in_words(self._path, error)) from error
+                raise LedgerError(_describe_error(self._path, error)) from error
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(
@@ -102,13 +102,13 @@ class LedgerView(BaseLedger):
         return pending.outcome(command)
 
 
-def _in_words(path: Path, error: sqlite3.Error) -> str:
+def _describe_error(path: Path, error: sqlite3.Error) -> str:
     said = str(error)
     if "readonly" in said:
         return f"{path} is in use: here it can be read, and not be written"
     if "unable to open" in said:
         return f"{path} cannot be read: {said}"
-    return in_words(path, error)
+    return describe_error(path, error)
 
 
 @asynccontextmanager
