@@ -276,7 +276,7 @@ def rate(server: postgres.Server, *, workers: int, count: int = FAST_COUNT) -> f
         assert all(worker.wait() == 0 for worker in crew), "a worker failed"
         # From the first intent to the last outcome, without the start of processes.
         (took,) = connection.execute(
-            "SELECT max(ended) - min(began) FROM skycore.messages WHERE key LIKE %s",
+            "SELECT max(ended_at) - min(started_at) FROM skycore.messages WHERE key LIKE %s",
             (f"{name}-%",),
         ).fetchone() or (0,)
     return float(count / took)

@@ -162,8 +162,9 @@ def _fresh(
                 yield key, row
             elif known[key] != row:
                 raise CampaignError(
-                    f"the key {key[:80]!r} was loaded with other content: nothing was loaded;"
-                    " another campaign takes it"
+                    f"the key {key[:80]!r} was loaded with other content: nothing was loaded now;"
+                    " put it back as it was, or leave it out. Under another key or in another"
+                    " campaign it would be sent once more, if it was sent"
                 )
 
 

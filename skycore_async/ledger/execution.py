@@ -12,6 +12,7 @@ Rules:
 * Two commands about one key are run one after the other, and so are two outcomes with
   one tracking id.
 * What a command is meant to raise is kept for its caller, and costs the others nothing.
+* Who opted out is written once a group, so that a store can write numbers in one order.
 * Whatever a group was about leaves the doubts of its numbers settled, as far as they
   can be.  Of two that come together and could each be meant, neither is the first.
 * `touched` has the keys and tracking ids that were changed, for those who wait for them.
@@ -51,6 +52,7 @@ class CommandExecutor:
         self._clock = clock
         self._settle_within = settle_within
         self._unsettled: set[str] = set()
+        self._opt_outs: list[OptOut] = []
         self.touched: set[str] = set()
 
     def run(self, group: Iterable[PendingCommand]) -> None:
@@ -60,12 +62,16 @@ class CommandExecutor:
             pending.reset()
         while left:
             left = self._run_some(left)
+        if self._opt_outs:
+            self._store.write_opt_outs(self._opt_outs)
+            self._opt_outs.clear()
         self._settle()
 
     def forget(self) -> set[str]:
         """Return what was touched, and be ready for another transaction."""
         touched, self.touched = self.touched, set()
         self._unsettled.clear()
+        self._opt_outs.clear()
         return touched
 
     def interrupt(self) -> None:
@@ -97,7 +103,7 @@ class CommandExecutor:
                 pending.result = command.answer(self._store)
             elif isinstance(command, SetOptOut):
                 said = OptOut(number=command.number, out=command.out, at=self._clock())
-                self._store.write_opt_outs([said])
+                self._opt_outs.append(said)
             elif isinstance(command, KeepAlive):
                 self.interrupt()
             else:
@@ -145,7 +151,7 @@ class CommandExecutor:
             if each.has_unmatched or each.state is MessageState.IN_DOUBT:
                 self._unsettled.add(each.to)
             if opt_out := opt_out_told_by(codes[each.key], number=each.to, at=now):
-                self._store.write_opt_outs([opt_out])
+                self._opt_outs.append(opt_out)
         self.update_states([each.id for each in finished if each.has_notifications])
 
     def _finish_again(
@@ -180,8 +186,7 @@ class CommandExecutor:
         added = [each for identity, each in kept.items() if identity in new]
         self._place([stored for stored, _ in added])
         told = [opt_out_of(notification, received=received) for _, notification in added]
-        if opt_outs := [each for each in told if each is not None]:
-            self._store.write_opt_outs(opt_outs)
+        self._opt_outs += [each for each in told if each is not None]
 
     def _place(self, notifications: Sequence[StoredNotification]) -> None:
         """Find the messages that new notifications are about."""

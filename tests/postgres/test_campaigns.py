@@ -95,9 +95,9 @@ def test_loading_again_adds_only_what_is_new(connection: Connection) -> None:
 
 
 def test_another_text_for_a_loaded_key_is_refused(connection: Connection) -> None:
-    """Other content under a key loads nothing at all."""
+    """Other content under a key loads nothing at all, and the advice leads to no second send."""
     load(connection, "promo", some(3))
-    with pytest.raises(CampaignError, match="'promo:2' was loaded"):
+    with pytest.raises(CampaignError, match=r"'promo:2' was loaded.*it would be sent once more"):
         load(connection, "promo", some(9, first=2, text="Goodbye"))
     assert only(connection).messages == 3
 

@@ -127,7 +127,15 @@ def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("content = 'other'::bytea WHERE key = 'k1'", "the key 'k1' has other content"),
+        ("content = 'two'::bytea WHERE key = 'k1'", "the key 'k1' has other content"),
+        (
+            "content = 'of version 1', recipient = '15559999999' WHERE key = 'k1'",
+            "the key 'k1' has other content",
+        ),
+        (
+            "content = 'of version 1', sender = NULL WHERE key = 'k1'",
+            "the key 'k1' has other content",
+        ),
         ("tracking_id = 'U' WHERE key = 'k1'", "the key 'k1' has another tracking id"),
         ("state = 'not_sent' WHERE key = 'k2'", "'k2' is in_doubt in the file, and not_sent"),
     ],
@@ -141,6 +149,19 @@ def test_what_does_not_agree_is_not_copied(file: Path, dsn: str, change: str, sa
         done = copy(file, dsn)
         assert (done.exit_code, said in done.stderr) == (2, True)
         assert connection.execute("SELECT count(*) FROM skycore.messages").fetchone() == (6,)
+
+
+def test_digests_of_two_versions_are_no_contradiction(file: Path, dsn: str) -> None:
+    """A key that each version began for one number and sender is one message, and is copied."""
+    copy(file, dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("UPDATE skycore.messages SET content = 'of version 1'::bytea")
+        asked(SQLiteLedger(file, clock=Clock()), lambda ledger: sent(ledger, 6, accepted("T6")))
+        assert copy(file, dsn).stdout == f"{file}: 7 messages, 1 of them new here\n"
+        kept = connection.execute(
+            "SELECT count(*) FROM skycore.messages WHERE length(content) > 3"
+        )
+        assert kept.fetchone() == (6,)
 
 
 def test_only_a_ledger_is_copied(tmp_path: Path, dsn: str) -> None:

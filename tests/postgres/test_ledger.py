@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 
@@ -22,6 +23,7 @@ from anyio.to_thread import run_sync
 
 from benchmarks.postgres import running
 from skycore_async import (
+    SMS,
     KeyConflict,
     LedgerError,
     MessageState,
@@ -36,6 +38,7 @@ from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
 from skycore_async.ledger.postgres.ledger import FencedLedger
 from skycore_async.ledger.postgres.store import FINISH
+from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from tests.support.ledger_cases import (
     DELIVERED,
@@ -283,6 +286,47 @@ async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one
             two.commit()
     assert isinstance(refused.error, RecipientOptedOut)
     assert sql("SELECT key FROM skycore.messages") == [("other",)]
+
+
+async def test_two_who_write_opt_outs_wait_for_each_other_in_one_order(dsn: str, sql: Any) -> None:
+    """Numbers are written in one order, however a group has them: nobody waits in a circle."""
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        first, second = executor(one), executor(two)
+        second.run([PendingCommand(SetOptOut(number="15550000001", out=True))])
+
+        def write() -> None:
+            numbers = ("15550000002", "15550000001")
+            first.run([PendingCommand(SetOptOut(number=number, out=True)) for number in numbers])
+            one.commit()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, write)
+            await until_one_waits(sql)
+            second.run([PendingCommand(SetOptOut(number="15550000002", out=False))])
+            two.commit()
+    assert sql("SELECT number, out FROM skycore.opt_outs ORDER BY number") == [
+        ("15550000001", True),
+        ("15550000002", True),
+    ]
+
+
+@pytest.mark.parametrize("key_state", ["accepted", "not_sent"])
+async def test_a_digest_of_the_first_version_still_tells_other_content(
+    opened: Open, sql: Any, key_state: str
+) -> None:
+    """A row of it is known again by what its message was, for looking up and for beginning."""
+    message = SMS(to=TO, text="Hello", from_="60856")
+    shown = blake2b(repr(tuple(attrs.asdict(message).values())[:-1]).encode(), digest_size=16)
+    given = attrs.evolve(intent(content=content_of(message)), message=message)
+    other = attrs.evolve(given, message=attrs.evolve(message, text="Goodbye"))
+    ledger = await opened()
+    assert await ledger.begin(given) is None
+    await ledger.finish("k", accepted() if key_state == "accepted" else NOT_SENT)
+    sql("UPDATE skycore.messages SET content = %s", shown.digest())
+    for ask in (ledger.lookup, ledger.begin):
+        with pytest.raises(KeyConflict):
+            await ask(other)
+        assert await ask(given) == (accepted() if key_state == "accepted" else None)
 
 
 async def test_what_missed_each_other_is_settled_by_whoever_looks_next(

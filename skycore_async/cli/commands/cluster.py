@@ -44,7 +44,9 @@ def cluster() -> None:
 def migrate(*, dsn: str | None, as_json: bool) -> None:
     """Create the tables, or bring them up to date.
 
-    Nothing else does so.  Stop older versions of this program first.
+    Nothing else does so.  Stop all workers, listeners and services of an older
+    version first: it does not know the new tables, so that what it has in
+    flight would end in doubt.
 
     \b
     Example:

@@ -10,6 +10,8 @@ Rules:
   told it more.
 * Where the file says what the database cannot agree with, nothing is copied: other
   content under a key, another tracking id, or an outcome of what has none there.
+* Digests of two versions differ for the same content, and nothing in a row tells what
+  they were made of: there the number and the sender tell.
 * A receipt that the database had before its message finds it now.
 """
 
@@ -50,12 +52,16 @@ CREATE TEMP TABLE copied_events ON COMMIT DROP AS
 CREATE TEMP TABLE copied_opt_outs (LIKE skycore.opt_outs) ON COMMIT DROP;
 """
 _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
+# A digest's version is told by its length.
+_OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
+    THEN copy.content <> known.content
+    ELSE copy.recipient <> known.recipient OR copy.sender IS DISTINCT FROM known.sender END"""
 _CONFLICTS: Final = f"""
-SELECT key, CASE WHEN copy.content <> known.content THEN 'has other content'
+SELECT key, CASE WHEN {_OTHER} THEN 'has other content'
     WHEN copy.tracking_id <> known.tracking_id THEN 'has another tracking id'
     ELSE 'is ' || copy.state || ' in the file, and ' || known.state || ' there' END
 FROM copied_messages AS copy JOIN skycore.messages AS known USING (key)
-WHERE copy.content <> known.content OR copy.tracking_id <> known.tracking_id
+WHERE {_OTHER} OR copy.tracking_id <> known.tracking_id
     OR {_RANK.format("copy")} > {_RANK.format("known")}
 ORDER BY key LIMIT 1
 """

@@ -20,6 +20,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from ..columns import NOTIFICATION, Columns
@@ -322,7 +323,7 @@ class PostgresStore(PostgresReader):
 
     def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Write these, each where nothing later is known of its number."""
-        for each in opt_outs:
+        for each in sorted(opt_outs, key=attrgetter("number")):
             self._execute(_OPT_OUT, (each.number, each.out, each.at))
 
 

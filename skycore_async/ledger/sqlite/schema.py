@@ -9,6 +9,8 @@ Rules:
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -33,10 +35,20 @@ VERSION: Final = len(migrations())
 def migrate(connection: Any, version: int) -> None:
     """Bring the tables from `version`, 0 for none, up to date; within a transaction."""
     for script in migrations()[version:]:
-        for statement in filter(str.strip, script.split(";")):
+        for statement in _statements(script):
             connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Return the statements of a script; to run it as a whole would commit first."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):  # and no text or comment goes on after it
+            yield statement
+            statement = ""
 
 
 def version_of(connection: Any, path: Path) -> int:
