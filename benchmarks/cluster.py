@@ -252,14 +252,7 @@ async def _drain(dsn: str) -> None:
             api_key=API_KEY, ledger=ledger, transport=_AtOnce(), max_in_flight=FAST_IN_FLIGHT
         ) as client,
     ):
-        worker = Worker(
-            session=session,
-            engine=engine,
-            ledger=ledger,
-            client=client,
-            max_in_flight=FAST_IN_FLIGHT,
-            drain=True,
-        )
+        worker = Worker(session=session, engine=engine, ledger=ledger, client=client, drain=True)
         await worker.run()
     await session.aclose()
 

@@ -30,7 +30,7 @@ class _Noting:
     """The default transport, and when each message was handed to it."""
 
     def __init__(self) -> None:
-        self._road = HttpxTransport(max_in_flight=IN_FLIGHT)
+        self._road = HttpxTransport()
         self.starts: list[float] = []
 
     async def send(self, request: Request, *, timeout: float) -> Response:

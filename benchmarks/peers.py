@@ -82,10 +82,9 @@ def telnyx(url: str, *, count: int, in_flight: int) -> float:
 
 def measure() -> Iterator[Figure]:
     """Send over the fast transport against twilio, over the default one against telnyx."""
-    fast = functools.partial(AiohttpTransport, max_in_flight=100)
     with running() as url, running(body=_TWILIO_ANSWER) as stub:
         mine, theirs = medians(
-            functools.partial(ours, url, count=5000, in_flight=100, transport=fast),
+            functools.partial(ours, url, count=5000, in_flight=100, transport=AiohttpTransport),
             functools.partial(twilio, stub, count=3000, in_flight=100),
             rounds=ROUNDS,
         )

@@ -163,10 +163,9 @@ def measure() -> Iterator[Figure]:
             )
         where = f"{in_flight} in flight" + (f", {delay * 1000:.0f} ms server" if delay else "")
         yield at_least(bound, where, ours=mine, theirs=plain, unit="msg/s", against="httpx")
-    fast = functools.partial(AiohttpTransport, max_in_flight=100)
     with running() as url:
         mine, plain = medians(
-            functools.partial(ours, url, count=5000, in_flight=100, transport=fast),
+            functools.partial(ours, url, count=5000, in_flight=100, transport=AiohttpTransport),
             functools.partial(hand_written_aiohttp, url, count=5000, in_flight=100),
             rounds=ROUNDS,
         )

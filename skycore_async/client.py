@@ -55,7 +55,8 @@ class SkycoreClient:
     `rate` is in messages per second, of which up to `burst` start at once; a
     `Limiter` of the caller's may stand in its place, shared with other clients.
     Without it nothing is held back until the API throttles.  `max_in_flight` is
-    the number of connections, and so of messages under way.  `timeout`, in
+    how many messages are under way at once, and so of connections, whatever the
+    transport.  `timeout`, in
     seconds, bounds everything that one message takes, and `max_attempts` how
     often one that was proven not sent is tried in it.
 
@@ -112,7 +113,9 @@ class SkycoreClient:
                 f"rate: {rate!r} is neither a number of messages per second nor a Limiter"
             )
         self._max_in_flight = max_in_flight
-        chosen = _choose(transport, http_client, max_in_flight, self._settings.base_url)
+        if max_in_flight < 1:
+            raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
+        chosen = _choose(transport, http_client, self._settings.base_url)
         self._dispatcher = Dispatcher(
             chosen,
             limiter,
@@ -122,6 +125,11 @@ class SkycoreClient:
             telemetry=telemetry,
         )
         self._is_view = False
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many messages are under way at once."""
+        return self._max_in_flight
 
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a view of this client with other settings over the same connections and pace.
@@ -262,7 +270,6 @@ def _recorder(ledger: Ledger | None) -> Recorder | None:
 def _choose(
     transport: Transport | None,
     http_client: httpx.AsyncClient | None,
-    max_in_flight: int,
     base_url: str,
 ) -> Transport:
     import httpx
@@ -271,12 +278,10 @@ def _choose(
 
     if transport is not None and http_client is not None:
         raise ConfigurationError("give transport or http_client, not both")
-    if max_in_flight < 1:
-        raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
     if http_client is not None:
         if not isinstance(http_client, httpx.AsyncClient):
             raise ConfigurationError("http_client: an httpx.AsyncClient is needed")
         return HttpxClientTransport(http_client)
     if transport is not None:
         return transport
-    return HttpxTransport(max_in_flight=max_in_flight, proxy=environment_proxy(base_url))
+    return HttpxTransport(proxy=environment_proxy(base_url))

@@ -42,9 +42,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def over_lanes(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
     """Open a client over connections of its own."""
     settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
-    transport = HttpxTransport(
-        max_in_flight=settings.pop("max_in_flight", 50), verify=client_context()
-    )
+    transport = HttpxTransport(verify=client_context())
     async with SkycoreClient(base_url=base_url, transport=transport, **settings) as client:
         yield client
 
@@ -53,7 +51,7 @@ async def over_lanes(base_url: str, **settings: Any) -> AsyncIterator[SkycoreCli
 async def over_http_client(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
     """Open a client over an `httpx.AsyncClient` that is not its own."""
     settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
-    limits = httpx.Limits(max_connections=settings.pop("max_in_flight", 50))
+    limits = httpx.Limits(max_connections=settings.get("max_in_flight", 50))
     async with (
         httpx.AsyncClient(verify=client_context(), limits=limits, trust_env=False) as http_client,
         SkycoreClient(base_url=base_url, http_client=http_client, **settings) as client,
@@ -65,9 +63,7 @@ async def over_http_client(base_url: str, **settings: Any) -> AsyncIterator[Skyc
 async def over_aiohttp(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
     """Open a client over connections of its own that aiohttp makes; asyncio alone."""
     settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
-    transport = AiohttpTransport(
-        max_in_flight=settings.pop("max_in_flight", 50), verify=client_context()
-    )
+    transport = AiohttpTransport(verify=client_context())
     async with SkycoreClient(base_url=base_url, transport=transport, **settings) as client:
         yield client
 

@@ -118,8 +118,8 @@ class _Work:
 class Worker:
     """Drain the campaigns of a database, with as many others as there are.
 
-    `client` keeps `ledger`, and has `max_in_flight` messages in flight.  With `drain`
-    it ends when no running campaign has anything left.  `tell` is given what people
+    `client` keeps `ledger`, and has as many messages in flight as it was made for.  With
+    `drain` it ends when no running campaign has anything left.  `tell` is given what people
     should know, in lines.
     """
 
@@ -130,7 +130,6 @@ class Worker:
         engine: Engine,
         ledger: PostgresLedger,
         client: SkycoreClient,
-        max_in_flight: int = 50,
         timing: WorkerTiming | None = None,
         drain: bool = False,
         tell: Callable[[str], None] = lambda _: None,
@@ -143,8 +142,8 @@ class Worker:
         self._timing = timing or WorkerTiming()
         self._drain = drain
         self._tell = tell
-        slots = min(_SLOTS, max_in_flight)
-        self._shares = [(max_in_flight + n) // slots for n in range(slots)]
+        slots = min(_SLOTS, client.max_in_flight)
+        self._shares = [(client.max_in_flight + n) // slots for n in range(slots)]
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = anyio.Event()
         self._at_work: set[BulkSend] = set()

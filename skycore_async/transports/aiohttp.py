@@ -53,7 +53,7 @@ _TALKATIVE: Final = ("aiohttp.client", "aiohttp.internal")
 
 
 class AiohttpTransport:
-    """Send over a pool of aiohttp connections, at most `max_in_flight` at once.
+    """Send over a pool of aiohttp connections, as many as the client has in flight.
 
     For asyncio alone, and there the fastest.  `verify` is True, False or an
     `ssl.SSLContext`, which can hold a client certificate, and means what it
@@ -65,14 +65,10 @@ class AiohttpTransport:
     def __init__(
         self,
         *,
-        max_in_flight: int = 50,
         verify: ssl.SSLContext | bool = True,
         proxy: str | None = None,
     ) -> None:
         self._sessions: _Sessions | None = None
-        if max_in_flight < 1:
-            raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
-        self._max_in_flight = max_in_flight
         # One way to find certificates, whatever the transport.
         self._verify = httpx.create_ssl_context(verify=verify)
         self._proxy = None if proxy is None else _proxy(proxy)
@@ -83,7 +79,7 @@ class AiohttpTransport:
         mask_keys_in_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` within `timeout` seconds, the wait for a free connection included."""
+        """Send `request` within `timeout` seconds, connecting included."""
         if self._closed:
             raise RuntimeError("this transport is closed")
         self._check_loop()
@@ -122,7 +118,9 @@ class AiohttpTransport:
 
     def _begin(self, headers: Mapping[str, str]) -> _Sessions:
         connector = WitnessConnector(
-            limit=self._max_in_flight, ssl=self._verify, keepalive_timeout=KEEPALIVE_EXPIRY
+            limit=0,  # which is none: it is for the client to bound what is in flight
+            ssl=self._verify,
+            keepalive_timeout=KEEPALIVE_EXPIRY,
         )
         self._sessions = _Sessions(connector, headers)
         return self._sessions

@@ -2,7 +2,7 @@
 
 Strategy: a pool of our own.  Each connection is an `httpx.AsyncHTTPTransport` that
 has one; free ones are kept last in, first out, so that few stay warm and the others
-expire.  They are the pool and the limit of what is in flight in one.
+expire.  There are as many as exchanges at once, which is for the client to bound.
 
 Rules:
 
@@ -47,7 +47,7 @@ _TALKATIVE: Final = ("httpx", "httpcore.http11", "httpcore.http2", "hpack.hpack"
 
 
 class HttpxTransport:
-    """Send over a pool of httpx connections, at most `max_in_flight` at once.
+    """Send over a pool of httpx connections, as many as the client has in flight.
 
     `verify` and `proxy` mean what they mean to httpx: certificate checks or an
     `ssl.SSLContext`, which can hold a client certificate, and a proxy's URL.
@@ -56,7 +56,6 @@ class HttpxTransport:
     def __init__(
         self,
         *,
-        max_in_flight: int = 50,
         verify: ssl.SSLContext | bool = True,
         proxy: str | httpx.Proxy | None = None,
     ) -> None:
@@ -64,49 +63,32 @@ class HttpxTransport:
         self._proxy = proxy
         # One to begin with, so that a wrong proxy is an error here.
         self._free = [self._new_connection()]
-        self._slots = anyio.Semaphore(max_in_flight, fast_acquire=True)
         self._closed = False
         mask_keys_in_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` within `timeout` seconds, the wait for a free connection included."""
+        """Send `request` within `timeout` seconds, connecting included."""
         if self._closed:
             raise RuntimeError("this transport is closed")
-        left = await self._slot(timeout)
+        connection = self._free.pop() if self._free else self._new_connection()
         try:
-            connection = self._free.pop() if self._free else self._new_connection()
-            try:
-                progress = ExchangeProgress(is_ours=True)
-                over_connection = functools.partial(_over_connection, connection)
-                response = await _exchange(over_connection, request, left, progress)
-            except BaseException:
-                await _close(connection)
-                raise
-            if self._closed or not _is_clean(connection):
-                await _close(connection)
-            else:
-                self._free.append(connection)
-            return response
-        finally:
-            self._slots.release()
+            progress = ExchangeProgress(is_ours=True)
+            over_connection = functools.partial(_over_connection, connection)
+            response = await _exchange(over_connection, request, timeout, progress)
+        except BaseException:
+            await _close(connection)
+            raise
+        if self._closed or not _is_clean(connection):
+            await _close(connection)
+        else:
+            self._free.append(connection)
+        return response
 
     async def aclose(self) -> None:
         """Close every idle connection; one in use is closed when its exchange ends."""
         self._closed = True
         while self._free:
             await _close(self._free.pop())
-
-    async def _slot(self, timeout: float) -> float:
-        """Take a slot, and return the seconds that are left."""
-        try:
-            self._slots.acquire_nowait()
-        except anyio.WouldBlock:
-            deadline = anyio.current_time() + timeout
-            with anyio.move_on_after(timeout):
-                await self._slots.acquire()
-                return max(0.0, deadline - anyio.current_time())
-            raise NotSent(f"no connection was free within {timeout:.2g} seconds") from None
-        return timeout
 
     def _new_connection(self) -> httpx.AsyncHTTPTransport:
         connection = httpx.AsyncHTTPTransport(

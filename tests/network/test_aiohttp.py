@@ -96,7 +96,6 @@ async def post_and_close_session(transport: AiohttpTransport, url: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"max_in_flight": 0},
         {"proxy": "gopher://user:secret@proxy.example"},
         {"proxy": "nowhere secret"},
         {"proxy": "http://[secret"},
@@ -172,7 +171,7 @@ async def test_an_answer_that_came_while_idle_is_nobodys() -> None:
     """A second answer to one request is never taken for that of the next request."""
     twice = (Read(), Send(answer(b"first")), Wait(0.05), Send(answer(b"stray")), Hang())
     with FaultServer(twice, (Read(), Send(answer(b"second")))) as server:
-        async with opened(max_in_flight=1) as transport:
+        async with opened() as transport:
             assert (await post(transport, server.url)).body == b"first"
             await anyio.sleep(0.1)
             assert (await post(transport, server.url)).body == b"second"
@@ -225,7 +224,7 @@ async def test_each_request_has_its_own_headers_alone() -> None:
     """What the first request named is in no other that does not name it."""
     first, other = {"Accept": "text/xml", "X-First": "1"}, {"X-Other": "2"}
     with FaultServer(KEPT_ALIVE) as server:
-        async with opened(max_in_flight=1) as transport:
+        async with opened() as transport:
             for headers in (first, other, first):
                 request = Request(method="POST", url=server.url, body=b"xml=", headers=headers)
                 await transport.send(request, timeout=5)
@@ -285,10 +284,10 @@ async def test_closing_waits_for_nobody_and_breaks_nothing_off() -> None:
 
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "task"])
 @pytest.mark.parametrize("steps", range(0, 24, 2))
-async def test_cancelling_at_any_point_loses_no_place(steps: int, native: bool) -> None:
-    """Wherever an exchange stands when it is cancelled, its place is free again."""
+async def test_cancelling_at_any_point_costs_no_other_message(steps: int, native: bool) -> None:
+    """Wherever an exchange stands when it is cancelled, the next one is answered."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with opened(max_in_flight=1) as transport, anyio.create_task_group() as tasks:
+        async with opened() as transport, anyio.create_task_group() as tasks:
             sends = []
             with anyio.CancelScope() as scope:
                 sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]

@@ -40,6 +40,7 @@ from tests.support.fault_server import (
     Drip,
     FaultServer,
     Hang,
+    Hold,
     Read,
     Script,
     Secure,
@@ -129,23 +130,12 @@ async def test_a_proxy_is_told_from_what_is_behind_it(
         assert type(caught.value) is error
 
 
-async def test_no_time_left_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane that comes free at the last moment sends nothing, and says so."""
-    clock = iter([0.0, 6.0])
-    monkeypatch.setattr(anyio, "current_time", lambda: next(clock))
+async def test_no_time_left_is_not_sent() -> None:
+    """A message whose turn comes at the last moment is not sent, and it says so."""
     with FaultServer(ANSWERED) as server:
-        transport = HttpxTransport(max_in_flight=1, verify=client_context())
-        request = Request(method="POST", url=server.url, body=b"xml=")
-
-        async def send() -> None:
-            with pytest.raises(NotSent):
-                await transport.send(request, timeout=5)
-
-        transport._slots.acquire_nowait()
-        async with anyio.create_task_group() as group:
-            group.start_soon(send)
-            await anyio.wait_all_tasks_blocked()
-            transport._slots.release()
+        transport = HttpxTransport(verify=client_context())
+        with pytest.raises(NotSent):
+            await post(transport, server.url, timeout=0)
         await transport.aclose()
         assert not server.requests
 
@@ -322,7 +312,7 @@ async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_at_most_max_in_flight_at_once(open_client: OpenClient) -> None:
-    """More messages than connections wait for one, and all go out."""
+    """The client bounds the connections too: what is beyond waits for one, and all goes out."""
     with FaultServer(KEPT_ALIVE) as server:
         async with (
             open_client(server.url, max_in_flight=2) as client,
@@ -339,27 +329,38 @@ async def has_read(server: FaultServer) -> None:
         await anyio.sleep(0.001)
 
 
-@asynccontextmanager
-async def hanging(client: SkycoreClient, server: FaultServer) -> AsyncIterator[None]:
-    """Hold a connection with an exchange that gets no answer."""
-    transport = client._dispatcher._transport
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(post, transport, server.url, 60)
-        await has_read(server)
-        yield
-        tasks.cancel_scope.cancel()
+async def test_there_are_as_many_connections_as_messages_under_way(
+    open_client: OpenClient,
+) -> None:
+    """A client's `max_in_flight` is said once: as many wait for an answer at the same time."""
+    many = 120  # and so more than there are by default, here and in aiohttp
+    with FaultServer(*[(Read(), Hold(), Send(answer()))] * many) as server:
+        async with (
+            open_client(server.url, max_in_flight=many, timeout=30) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(many):
+                tasks.start_soon(send, client)
+            while len(server.requests) < many:  # noqa: ASYNC110 - the server is a thread
+                await anyio.sleep(0.001)
+            server.let_go()
+        assert server.connections == many
 
 
 @pytest.mark.slow
-async def test_no_free_connection_in_time_is_not_sent(open_client: OpenClient) -> None:
-    """The wait for a connection counts, and ends in NotSent."""
+async def test_no_free_connection_of_the_callers_in_time_is_not_sent() -> None:
+    """The wait for a connection of the caller's own pool counts, and ends in NotSent."""
     with FaultServer((Read(), Hang()), ANSWERED) as server:
         async with (
-            open_client(server.url, max_in_flight=1, timeout=SHORT, max_attempts=1) as client,
-            hanging(client, server),
+            ROADS["http_client"](server.url, max_in_flight=1, timeout=1) as client,
+            anyio.create_task_group() as tasks,
         ):
+            # Beside the client, which has a place for another.
+            tasks.start_soon(post, client._dispatcher._transport, server.url, 60)
+            await has_read(server)
             with pytest.raises(NotSent):
                 await send(client)
+            tasks.cancel_scope.cancel()
         assert len(server.requests) == 1
 
 
@@ -367,8 +368,8 @@ async def test_no_free_connection_in_time_is_not_sent(open_client: OpenClient) -
 
 
 @asynccontextmanager
-async def single_lane() -> AsyncIterator[HttpxTransport]:
-    transport = HttpxTransport(max_in_flight=1, verify=client_context())
+async def lanes() -> AsyncIterator[HttpxTransport]:
+    transport = HttpxTransport(verify=client_context())
     try:
         yield transport
     finally:
@@ -376,13 +377,13 @@ async def single_lane() -> AsyncIterator[HttpxTransport]:
 
 
 @pytest.mark.parametrize("steps", range(40))
-async def test_cancelling_at_any_point_loses_no_lane(steps: int) -> None:
-    """Wherever the exchange stands when it is cancelled, its place is free again."""
+async def test_cancelling_at_any_point_costs_no_other_message(steps: int) -> None:
+    """Wherever the exchange stands when it is cancelled, the next one is answered."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with single_lane() as transport:
+        async with lanes() as transport:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(post, transport, server.url)
-                tasks.start_soon(post, transport, server.url)  # which waits for the only lane
+                tasks.start_soon(post, transport, server.url)
                 for _ in range(steps):
                     await anyio.lowlevel.checkpoint()
                     await anyio.lowlevel.checkpoint()
@@ -392,10 +393,10 @@ async def test_cancelling_at_any_point_loses_no_lane(steps: int) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("steps", range(40))
-async def test_cancelling_a_task_at_any_point_loses_no_lane(steps: int) -> None:
+async def test_cancelling_a_task_at_any_point_costs_no_other_message(steps: int) -> None:
     """The same for `Task.cancel()`, twice, so that it also meets the closing of the lane."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with single_lane() as transport:
+        async with lanes() as transport:
             sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
             for _ in range(steps):
                 await asyncio.sleep(0)

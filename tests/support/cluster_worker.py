@@ -30,9 +30,8 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     """Work until nothing is left, or until stopped by SIGTERM."""
     database = Database(dsn)
     session = DatabaseSession(database)
-    in_flight = settings.pop("max_in_flight", IN_FLIGHT)
     timing = settings.pop("timing", TIMING)
-    given = {"api_key": API_KEY, "base_url": url, "max_in_flight": in_flight, "timeout": 5}
+    given = {"api_key": API_KEY, "base_url": url, "max_in_flight": IN_FLIGHT, "timeout": 5}
     async with (
         PostgresLedger(dsn, lease=timing.lease) as ledger,
         Procrastinate(database, stalled=2 * timing.lease) as engine,
@@ -43,7 +42,6 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
             engine=engine,
             ledger=ledger,
             client=client,
-            max_in_flight=in_flight,
             timing=timing,
             drain=drain,
         )

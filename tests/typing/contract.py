@@ -110,7 +110,7 @@ class OwnTransport:
 
 def give_transports() -> None:
     """Tell a transport by its methods; an httpx client is none."""
-    transports: list[Transport] = [OwnTransport(), HttpxTransport(max_in_flight=5, proxy=None)]
+    transports: list[Transport] = [OwnTransport(), HttpxTransport(verify=True, proxy=None)]
     SkycoreClient(transport=transports[0])
     SkycoreClient(transport=httpx.AsyncClient())  # type: ignore[arg-type]
 

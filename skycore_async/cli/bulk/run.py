@@ -92,7 +92,7 @@ def _client(ledger: SQLiteLedger, settings: SendOptions) -> SkycoreClient:
     if settings.fast:
         from ...transports.aiohttp import AiohttpTransport
 
-        given["transport"] = AiohttpTransport(max_in_flight=settings.in_flight)
+        given["transport"] = AiohttpTransport()
     return SkycoreClient(**given)
 
 

@@ -135,12 +135,12 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
     from ...limits.postgres import PostgresLimiter
     from ...postgres.connection import Database
 
-    database, lease, in_flight = Database(dsn), given["lease"], given["in_flight"]
-    settings: dict[str, Any] = {"max_in_flight": in_flight, "base_url": given["base_url"]}
+    database, lease = Database(dsn), given["lease"]
+    settings: dict[str, Any] = {"max_in_flight": given["in_flight"], "base_url": given["base_url"]}
     if given["fast"]:
         from ...transports.aiohttp import AiohttpTransport
 
-        settings["transport"] = AiohttpTransport(max_in_flight=in_flight)
+        settings["transport"] = AiohttpTransport()
 
     def print_trouble(line: str | None) -> None:
         click.echo(line or f"{database.name}: here again", err=True)
@@ -162,7 +162,6 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
             engine=engine,
             ledger=ledger,
             client=client,
-            max_in_flight=in_flight,
             timing=WorkerTiming(lease=lease),
             drain=given["drain"],
             tell=print_trouble,
