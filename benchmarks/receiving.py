@@ -55,7 +55,7 @@ class _Run:
 
 
 def _serve(path: str) -> None:
-    import uvicorn
+    import uvicorn  # noqa: PLC0415 - only in the process that serves
 
     app = PostbackReceiver(ledger=SQLiteLedger(path))
     listener = socket.create_server(("127.0.0.1", 0))

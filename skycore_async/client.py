@@ -262,7 +262,7 @@ class SkycoreClient:
 def _recorder(ledger: Ledger | None) -> Recorder | None:
     if ledger is None:
         return None
-    from .sending.recording import Recorder
+    from .sending.recording import Recorder  # noqa: PLC0415 - not without a ledger
 
     return Recorder(ledger)
 
@@ -272,9 +272,14 @@ def _choose(
     http_client: httpx.AsyncClient | None,
     base_url: str,
 ) -> Transport:
-    import httpx
+    # Slow to load, which the import of this module does not wait for.
+    import httpx  # noqa: PLC0415
 
-    from .transports.httpx import HttpxClientTransport, HttpxTransport, environment_proxy
+    from .transports.httpx import (  # noqa: PLC0415
+        HttpxClientTransport,
+        HttpxTransport,
+        environment_proxy,
+    )
 
     if transport is not None and http_client is not None:
         raise ConfigurationError("give transport or http_client, not both")

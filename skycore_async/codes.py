@@ -182,7 +182,7 @@ def carrier_status(protocol: str, status: str) -> CarrierStatus | None:
 def _carrier_statuses() -> dict[tuple[str, str], CarrierStatus]:
     # Read at the first receipt and not at import: most programs that import
     # the package never parse one.
-    from importlib import resources
+    from importlib import resources  # noqa: PLC0415
 
     table = resources.files("skycore_async").joinpath("carrier_status.csv").read_text("utf-8")
     return {

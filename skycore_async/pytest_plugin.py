@@ -36,7 +36,8 @@ def skycore(
     The marker `@pytest.mark.skycore(...)` gives it other settings.
     """
     try:
-        from .simulator import API_KEY, SHORT_CODE, Simulator
+        # A test run without the fixture loads none of it.
+        from .simulator import API_KEY, SHORT_CODE, Simulator  # noqa: PLC0415
 
         marker = request.node.get_closest_marker("skycore")
         simulator = Simulator(**(marker.kwargs if marker else {}))

@@ -14,8 +14,10 @@ Rules:
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, Final, cast
@@ -66,8 +68,6 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches
-
             near = get_close_matches(args[0], COMMANDS, n=1)
             if not near:
                 raise
@@ -128,8 +128,6 @@ def skycore() -> None:
     ~/.config/fish/completions/skycore.fish:
       _SKYCORE_COMPLETE=fish_source skycore | source
     """  # noqa: D301 - \b is click's mark for lines that it does not wrap
-    import logging
-
     # The commands say themselves what the SDK warns of.
     logging.basicConfig(level=logging.ERROR, format="skycore: %(message)s")
     for stream in (sys.stdout, sys.stderr):

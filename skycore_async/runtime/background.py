@@ -91,7 +91,7 @@ class BackgroundTasks:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            import trio
+            import trio  # noqa: PLC0415 - not installed with asyncio alone
 
             trio.lowlevel.spawn_system_task(self._live, life)
         else:

@@ -15,7 +15,7 @@ def event_loop() -> object:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        import trio
+        import trio  # noqa: PLC0415 - not installed with asyncio alone
 
         return trio.lowlevel.current_trio_token()
 

@@ -64,7 +64,7 @@ class Settings:
 
 
 def _check_address(base_url: str) -> None:
-    import httpx
+    import httpx  # noqa: PLC0415 - slow to load, and not needed before
 
     try:
         address = httpx.URL(base_url)

@@ -72,8 +72,8 @@ class Simulator:
         port: int = 0,
         idle_timeout: float = 5.0,
     ) -> None:
-        from .app import PATH, make_app
-        from .asgi_thread import ServerThread
+        from .app import PATH, make_app  # noqa: PLC0415 - the extra `server`
+        from .asgi_thread import ServerThread  # noqa: PLC0415 - the extra `server`
 
         if time_scale < 0:
             raise ValueError("time_scale is negative")

@@ -82,12 +82,12 @@ def test_the_help_loads_no_command() -> None:
         assert f"'{name}'" not in modules
 
 
-@pytest.mark.parametrize("command", ["send", "listen"])
+@pytest.mark.parametrize("command", ORDER)
 def test_the_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     """A command's own help, which completion asks for too, waits for no library."""
     modules = loaded(command, "--help")
     assert f"'skycore_async.cli.commands.{command}'" in modules
-    for name in ("httpx", "anyio", "rich", "uvicorn"):
+    for name in ("httpx", "anyio", "rich", "uvicorn", "jinja2", "psycopg", "sqlite3"):
         assert f"'{name}'" not in modules
 
 
@@ -184,6 +184,19 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stderr == (
         "skycore: uvicorn is not installed: pip install 'skycore-async[server]'\n"
     )
+
+
+def test_a_missing_table_library_is_named() -> None:
+    """Where click is installed and rich is not, the extra of both is named."""
+    hidden = "import sys; sys.modules['rich'] = sys.modules['rich.box'] = None; "
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", hidden + LOADED.format(arguments=["segments", "x"])],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert "is not installed: pip install 'skycore-async[cli]'" in done.stderr
 
 
 def group_that(raises: BaseException) -> Commands:

@@ -18,10 +18,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import SMS, SkycoreClient, SQLiteLedger, Summary, parse_postback
+from skycore_async.cli.actions.listen import _NotificationPrinter
 from skycore_async.cli.app import skycore
-from skycore_async.cli.commands.listen import _NotificationPrinter
-from skycore_async.cli.commands.simulate import UntilSignal
 from skycore_async.cli.ui.output import Exit
+from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 from tests.support.cli_program import program, told
@@ -301,7 +301,9 @@ def test_an_address_that_others_reach_is_warned_of(
     """Without a secret, anyone could post: it says so, but not for this machine alone."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     path = tmp_path / "promo.db"
-    assert "Anyone" in listen("--ledger", path, "--host", "0.0.0.0", "--port", 0).stderr  # noqa: S104
+    open_to_all = ("--ledger", path, "--host", "0.0.0.0", "--port", 0)  # noqa: S104
+    assert "Anyone" in listen(*open_to_all).stderr
+    assert "Anyone" in listen(*open_to_all, "--json").stderr
     assert "Anyone" not in listen("--ledger", path, "--port", 0).stderr
 
 
@@ -319,7 +321,7 @@ def test_a_ledger_that_is_taken_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes wrong as the server opens the ledger is no traceback either."""
-    monkeypatch.setattr("skycore_async.cli.commands.listen._check_ledger", lambda _: None)
+    monkeypatch.setattr("skycore_async.cli.actions.listen._check_ledger", lambda _: None)
     file = tmp_path / "recipients.csv"
     file.write_text("to;name\n" * 100)
     done = listen("--ledger", file, "--port", 0)
@@ -343,3 +345,15 @@ def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     done = listen("--ledger", tmp_path / "promo.db", "--port", 0)
     assert done.exit_code == Exit.USAGE
     assert done.stderr.startswith("skycore: SKYCORE_POSTBACK_SECRET: ")
+
+
+@pytest.mark.parametrize("secret", ["", " "])
+def test_a_secret_that_is_empty_does_not_open_the_door(
+    secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that is set and empty is a mistake, and not a wish to do without a secret."""
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
+    monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", secret)
+    done = listen("--ledger", tmp_path / "promo.db", "--port", 0)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert "SKYCORE_POSTBACK_SECRET is empty" in done.stderr

@@ -678,7 +678,7 @@ def test_a_long_ledger_is_told_of_while_it_is_read(
     ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever looks on sees how far it is; the answer is the same."""
-    monkeypatch.setattr("skycore_async.cli.commands.report._UPDATE_EVERY", 1)
+    monkeypatch.setattr("skycore_async.cli.report.write._UPDATE_EVERY", 1)
     assert json.loads(run(ledger, "--json").stdout)["messages"] == 3
 
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
-from skycore_async.cli.commands.simulate import UntilSignal
 from skycore_async.cli.ui.output import Exit
+from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.messages import SMS
 from skycore_async.protocol import requests
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
@@ -113,7 +113,7 @@ def test_options_set_the_simulator(
             made.update(given)
             super().__init__(**given)
 
-    monkeypatch.setattr("skycore_async.simulator.Simulator", Noted)
+    monkeypatch.setattr("skycore_async.cli.actions.simulate.Simulator", Noted)
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     url = "http://127.0.0.1:9/postback"
     done = simulate("--port", "0", "--postback-url", url, *options)

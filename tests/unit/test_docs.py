@@ -44,6 +44,7 @@ def test_a_file_that_is_named_is_there(page: Path) -> None:
         package.parent,
         package,
         package / "ledger",
+        package / "cli",
         package / "cli/bulk",
     )
     missing = {name for name in named if not any((root / name).exists() for root in roots)}

@@ -21,6 +21,7 @@ import pytest
 
 import skycore_async
 from skycore_async import errors, messages, notifications
+from skycore_async.cli.app import COMMANDS
 
 PACKAGE = "skycore_async"
 ROOT = Path(skycore_async.__file__).parent
@@ -154,6 +155,14 @@ def test_ground_and_core_know_no_input_or_output(module: str) -> None:
 def test_a_room_has_one_job(module: str) -> None:
     """No module is over 350 lines."""
     assert len(MODULES[module].read_text("utf-8").splitlines()) <= 350
+
+
+def test_each_command_has_a_file_and_each_file_a_command() -> None:
+    """`cli/commands/` is the table of `cli/app.py`, and nothing else."""
+    assert {path.stem for path in ROOT.joinpath("cli", "commands").iterdir()} - {
+        "__init__",
+        "__pycache__",
+    } == set(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
-from ..ui.dsn import dsn_and_words, dsn_of, within
-from ..ui.output import emit, fail, json_option
+from ..ui.output import json_option
 
-if TYPE_CHECKING:
-    from ...ledger.postgres.import_sqlite import Copied
-
-_STOPS: Final = {
-    "pause": "Stop sending for now: what is in flight ends, the rest waits.",
-    "resume": "Go on with a campaign that was paused, or that halted and is fixed.",
-    "cancel": "Stop sending for good: what was not sent never will be.",
-}
+_campaign: Final = click.argument("words", nargs=-1, metavar="[DSN] CAMPAIGN")
 
 
 @click.group()
@@ -52,17 +44,9 @@ def migrate(*, dsn: str | None, as_json: bool) -> None:
     Example:
       skycore cluster migrate postgresql://me@db/sms
     """  # noqa: D301
-    from ...campaigns import queue
-    from ...postgres import schema
+    from ..actions.cluster import migrate_tables  # noqa: PLC0415 - not for help
 
-    before, after = within(dsn_of(dsn), schema.migrate, is_new=True)
-    is_new = within(dsn_of(dsn), queue.migrate)
-    if as_json:
-        emit({"before": before, "after": after, "queue_made": is_new})
-    elif before == after and not is_new:
-        click.echo(f"The tables are up to date: schema {after}.")
-    else:
-        click.echo(f"The tables are made: schema {after}, before {before or 'none'}.")
+    migrate_tables(dsn, as_json=as_json)
 
 
 @cluster.command()
@@ -81,48 +65,51 @@ def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
     Example:
       skycore cluster copy promo.db postgresql://me@db/sms
     """  # noqa: D301
-    import anyio
+    from ..actions.cluster import copy_ledger  # noqa: PLC0415 - not for help
 
-    from ...errors import LedgerError
-    from ...ledger.postgres.import_sqlite import copy as copied_from
-    from ...ledger.sqlite.ledger import SQLiteLedger
-
-    if not (file.is_file() and file.stat().st_size):
-        fail(f"{file}: there is no such ledger")
-
-    async def copied() -> Copied:
-        # Open, so that no other process sends from it meanwhile.
-        async with SQLiteLedger(file):
-            return within(dsn_of(dsn), lambda connection: copied_from(connection, file))
-
-    try:
-        done = anyio.run(copied)
-    except LedgerError as error:
-        fail(str(error))
-    if as_json:
-        emit(done)
-    else:
-        click.echo(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
+    copy_ledger(file, dsn, as_json=as_json)
 
 
-def _command(word: str, meaning: str) -> click.Command:
-    @click.argument("words", nargs=-1, metavar="[DSN] CAMPAIGN")
-    @json_option
-    def stop(*, words: tuple[str, ...], as_json: bool) -> None:
-        from ...campaigns.campaigns import change
+@cluster.command()
+@_campaign
+@json_option
+def pause(*, words: tuple[str, ...], as_json: bool) -> None:
+    """Stop sending for now: what is in flight ends, the rest waits.
 
-        dsn, (name,) = dsn_and_words(words, names="CAMPAIGN")
-        before = within(dsn, lambda connection: change(connection, word, name))
-        after = {"pause": "paused", "resume": "running", "cancel": "cancelled"}[word]
-        if as_json:
-            emit({"campaign": name, "before": before, "state": after})
-        else:
-            was = "already" if before == after else f"was {before}, and is"
-            click.echo(f"{name}: {was} {after}")
+    \b
+    Example:
+      skycore cluster pause postgresql://me@db/sms promo
+    """  # noqa: D301
+    from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
-    example = f"\n\n\b\nExample:\n  skycore cluster {word} postgresql://me@db/sms promo"
-    return click.command(name=word, help=meaning + example)(stop)
+    change_campaign(words, "pause", as_json=as_json)
 
 
-for _word, _meaning in _STOPS.items():
-    cluster.add_command(_command(_word, _meaning))
+@cluster.command()
+@_campaign
+@json_option
+def resume(*, words: tuple[str, ...], as_json: bool) -> None:
+    """Go on with a campaign that was paused, or that halted and is fixed.
+
+    \b
+    Example:
+      skycore cluster resume postgresql://me@db/sms promo
+    """  # noqa: D301
+    from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
+
+    change_campaign(words, "resume", as_json=as_json)
+
+
+@cluster.command()
+@_campaign
+@json_option
+def cancel(*, words: tuple[str, ...], as_json: bool) -> None:
+    """Stop sending for good: what was not sent never will be.
+
+    \b
+    Example:
+      skycore cluster cancel postgresql://me@db/sms promo
+    """  # noqa: D301
+    from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
+
+    change_campaign(words, "cancel", as_json=as_json)

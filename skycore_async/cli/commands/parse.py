@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import click
 
-from ...errors import PostbackError
-from ...postbacks import parse_postback
-from ..ui.notifications import NotificationRow, row_of
-from ..ui.output import console, emit, fail, json_option, plain
-from ..ui.tables import printable, show_table
-
-_MOST: Final = 1024 * 1024  # bytes in a postback; one more is what the parser refuses
+from ..ui.output import json_option
 
 
 @click.command()
@@ -33,19 +27,8 @@ def parse(file: BinaryIO | None, *, as_json: bool) -> None:
 
     Exit codes: 0 done, 2 wrong usage, or no postback.
     """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    from ..actions.parse import show_postback  # noqa: PLC0415 - not for help
+
     if file is None and sys.stdin.isatty():
         raise click.UsageError("Give a FILE, or pipe a postback in.")
-    body: BinaryIO = file or sys.stdin.buffer
-    try:
-        notifications = parse_postback(body.read(_MOST + 1))
-    except PostbackError as error:
-        fail(printable(str(error)))
-    except OSError as error:
-        fail(f"{body.name} cannot be read: {error.strerror}")
-    if as_json:
-        for notification in notifications:
-            emit({"kind": row_of(notification).kind, **plain(notification)})
-    else:
-        show_table(
-            console(), NotificationRow.headings(), [row_of(one).cells() for one in notifications]
-        )
+    show_postback(file or sys.stdin.buffer, as_json=as_json)

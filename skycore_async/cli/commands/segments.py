@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..ui.output import Exit, console, emit, fail, json_option
-
-if TYPE_CHECKING:
-    from ...protocol.segments import Segments
-
-_SHOWN: Final = 8  # positions of one character, which may stand a hundred times
+from ..ui.input import text_of
+from ..ui.output import json_option
 
 
 @click.command()
@@ -35,68 +30,8 @@ def segments(text: str | None, *, as_json: bool) -> None:
 
     Exit codes: 0 done, 2 wrong usage.
     """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    from ..actions.segments import show_segments  # noqa: PLC0415 - not for help
+
     if text is None and sys.stdin.isatty():
         raise click.UsageError("Give a TEXT, or pipe one in.")
-    cost = _cost(text_of("-" if text is None else text))
-    if as_json:
-        emit(cost)
-    else:
-        _show(cost)
-
-
-def text_of(argument: str) -> str:
-    """Return the text that an argument stands for: itself, or standard input for `-`."""
-    if argument != "-":
-        return argument
-    given = sys.stdin.buffer.read()
-    try:
-        text = given.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        fail(f"standard input is no UTF-8: {error.reason} at byte {error.start}", Exit.USAGE)
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _cost(text: str) -> dict[str, Any]:
-    from ...protocol.segments import describe
-    from ...protocol.segments import segments as cut
-
-    cost: Segments = cut(text)
-    return {
-        "segments": cost.count,
-        "encoding": cost.encoding,
-        "units": cost.units,
-        "characters_left": cost.characters_left,
-        "forced_ucs2": [
-            {
-                "position": forced.position,
-                "character": forced.character,
-                "name": describe(forced.character),
-            }
-            for forced in cost.forced_ucs2
-        ],
-    }
-
-
-def _show(cost: dict[str, Any]) -> None:
-    from ..ui.tables import printable, show_table
-
-    lines = {
-        "segments": cost["segments"],
-        "encoding": cost["encoding"],
-        "characters left": cost["characters_left"],
-    }
-    for name, value in lines.items():
-        click.echo(f"{name:<17}{value}")
-    positions: dict[tuple[str, str], list[int]] = {}
-    for forced in cost["forced_ucs2"]:
-        positions.setdefault((forced["character"], forced["name"]), []).append(forced["position"])
-    if positions:
-        click.echo("\nNot in GSM 03.38, so that all of it is sent in UCS-2:\n")
-        rows = [(printable(c), name, _some(places)) for (c, name), places in positions.items()]
-        show_table(console(), ("character", "name", "position"), rows)
-
-
-def _some(positions: list[int]) -> str:
-    shown = ", ".join(map(str, positions[:_SHOWN]))
-    more = len(positions) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+    show_segments(text_of("-" if text is None else text), as_json=as_json)

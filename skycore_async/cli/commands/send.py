@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import attrs
 import click
 
+from ..ui.input import text_of
 from ..ui.output import (
     EXIT_CODES,
     Exit,
@@ -24,7 +25,6 @@ from ..ui.output import (
     leave,
     read_api_key,
 )
-from .segments import text_of
 
 if TYPE_CHECKING:
     from ...errors import SkycoreError

@@ -19,6 +19,7 @@ from ...codes import API_ERRORS, Scope, carrier_status
 from ...ledger.model import Delivery, MessageState, Summary
 from ...messages import masked
 from ...notifications import DeliveryReceipt, Notification
+from ..ui.masking import mask_in
 from .counters import MOST, OTHERS, Counts, DeliveryTime, Slot, Timeline, Times
 
 _S: Final = MessageState
@@ -161,8 +162,8 @@ class Gathering:
 
 
 def _in_doubt(delivery: Delivery) -> InDoubt:
-    to = masked(delivery.to)
-    return InDoubt(key=delivery.key.replace(delivery.to, to), to=to, since=delivery.began)
+    key, to = mask_in(delivery.key, delivery.to), masked(delivery.to)
+    return InDoubt(key=key, to=to, since=delivery.began)
 
 
 def _final(events: tuple[Notification, ...]) -> DeliveryReceipt | None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
-from .output import console
-from .tables import printable, show_table
-
-if TYPE_CHECKING:
-    from ...campaigns.progress import CampaignProgress
+from ...campaigns.progress import CampaignProgress
+from .tables import console, printable, show_table
 
 _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "workers")
 

@@ -63,8 +63,8 @@ def dsn_and_words(words: Sequence[str], *, names: str) -> tuple[str, list[str]]:
 
 def name_of_database(dsn: str) -> str:
     """Return what the database is called without its password, or fail where the DSN is none."""
-    from ...errors import ConfigurationError
-    from ...postgres.connection import Database
+    from ...errors import ConfigurationError  # noqa: PLC0415 - the extra `postgres`
+    from ...postgres.connection import Database  # noqa: PLC0415 - the extra `postgres`
 
     try:
         return Database(dsn).name
@@ -77,10 +77,10 @@ def within(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -
 
     Where `is_new`, the tables may still be missing.
     """
-    import psycopg
+    import psycopg  # noqa: PLC0415 - the extra `postgres`
 
-    from ...errors import CampaignError, ConfigurationError, LedgerError
-    from ...postgres.connection import Database, describe_error
+    from ...errors import CampaignError, ConfigurationError, LedgerError  # noqa: PLC0415 - the extra `postgres`
+    from ...postgres.connection import Database, describe_error  # noqa: PLC0415 - the extra `postgres`
 
     database: Any = None
     try:

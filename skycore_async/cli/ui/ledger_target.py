@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from .dsn import is_dsn, name_of_database, within
+from ...ledger.base import BaseLedger
+from ...ledger.sqlite.ledger import SQLiteLedger
+from ...ledger.sqlite.read_only import looked_at
+from .dsn import is_dsn
 from .output import fail
 
 if TYPE_CHECKING:
     from ...campaigns.progress import CampaignProgress
-    from ...ledger.base import BaseLedger
-    from ...ledger.postgres.ledger import PostgresLedger
-    from ...ledger.sqlite.ledger import SQLiteLedger
+    from .database import LedgerDatabase
 
 
 class LedgerFile:
@@ -34,16 +35,12 @@ class LedgerFile:
 
     def to_write(self) -> SQLiteLedger:
         """Return the ledger to open and write to; its file is created on opening."""
-        from ...ledger.sqlite.ledger import SQLiteLedger
-
         if self._path.is_dir():
             fail(f"{self.name} is a directory, and no ledger")
         return SQLiteLedger(self._path)
 
     def to_read(self) -> AbstractAsyncContextManager[BaseLedger]:
         """Return the ledger to open and read, or fail where there is none."""
-        from ...ledger.sqlite.read_only import looked_at
-
         self.check()
         return looked_at(self._path)
 
@@ -67,41 +64,7 @@ class LedgerFile:
         return None
 
 
-class LedgerDatabase:
-    """A ledger in a database, which any number of processes can write to."""
-
-    argument = "DSN"
-    page = "report.html"
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self.name = self.title = name_of_database(dsn)
-
-    def to_write(self) -> PostgresLedger:
-        """Return the ledger to open and write to."""
-        from ...ledger.postgres.ledger import PostgresLedger
-
-        return PostgresLedger(self._dsn)
-
-    def to_read(self) -> PostgresLedger:
-        """Return the ledger to open and read."""
-        return self.to_write()
-
-    def check(self) -> None:
-        """Do nothing: opening it says what is wrong."""
-
-    def holds(self, _path: Path) -> bool:
-        """Return False: no file here is the ledger's own."""
-        return False
-
-    def campaigns(self) -> list[CampaignProgress]:
-        """Return how far campaigns are, or fail where the database cannot be asked."""
-        from ...campaigns.progress import progress
-
-        return within(self._dsn, progress)
-
-
-LedgerTarget = LedgerFile | LedgerDatabase
+LedgerTarget: TypeAlias = "LedgerFile | LedgerDatabase"
 
 
 def ledger_target(path_or_dsn: str) -> LedgerTarget:
@@ -109,5 +72,7 @@ def ledger_target(path_or_dsn: str) -> LedgerTarget:
     if not path_or_dsn:
         fail("name the ledger: a file, or a database as postgresql://user@host/database")
     if is_dsn(path_or_dsn):
+        from .database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
+
         return LedgerDatabase(path_or_dsn)
     return LedgerFile(Path(path_or_dsn))

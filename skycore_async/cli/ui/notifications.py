@@ -6,10 +6,11 @@ the type check.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Any, assert_never
 
 import attrs
 
+from ...messages import masked
 from ...notifications import (
     DeliveryReceipt,
     InboundSMS,
@@ -84,3 +85,18 @@ def row_of(notification: Notification) -> NotificationRow:
             return NotificationRow(kind="unknown", reason=" ".join(said), time=time)
         case _:
             assert_never(notification)
+
+
+def masked_facts(notification: Notification) -> dict[str, Any]:
+    """Return what a notification says, for programs, without numbers and texts."""
+    row = row_of(notification)
+    return {
+        "kind": row.kind,
+        "code": notification.code,
+        "tracking_id": row.tracking_id or None,
+        "number": masked(row.number) or None,
+        "state": row.state or None,
+        "reason": getattr(notification, "reason", None),
+        "detail": getattr(notification, "detail", None),
+        "time": notification.timestamp or notification.created,
+    }

@@ -111,7 +111,7 @@ def plain(value: object) -> Any:
 
 def console(*, stderr: bool = False) -> Console:
     """Return the console to print tables and progress on; plain text where it is no terminal."""
-    from rich.console import Console
+    from rich.console import Console  # noqa: PLC0415 - not for help
 
     return Console(stderr=stderr, highlight=False)
 

@@ -1,26 +1,34 @@
-"""Ctrl-C and SIGTERM where messages are in flight: once to stop, twice to exit.
+"""Ctrl-C and SIGTERM: for commands that send messages, and for those that serve.
 
-Rules:
+Rules for a command that sends, with `Signals`:
 
 * After the first, nothing more starts, and the program waits for what is in flight.
   It says so, since a user who does not know what it waits for presses Ctrl-C again.
 * The second ends the process where it stands.  The intents are durable, and what
   was in flight is in doubt from then on.
+
+Rules for a command that serves, with `UntilSignal`:
+
+* Ctrl-C and SIGTERM are its ordinary end, and the exit code is 0.
+* A signal only sets a flag; the command looks at it where it can end in order.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final
+from types import FrameType, TracebackType
+from typing import Any, Final
 
 import anyio
 
 from .output import Exit
 
 STOPPING: Final = "Stopping: waiting for what is in flight."
+_POLL_EVERY: Final = 0.1  # seconds
 
 
 class Signals:
@@ -42,3 +50,34 @@ class Signals:
                     # Every way that ends the loop in order waits for the exchanges in flight.
                     os._exit(Exit.INTERRUPTED)
                 stop()
+
+
+class UntilSignal:
+    """Whether the command is to end: by Ctrl-C, by SIGTERM, or by setting `is_set`."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> UntilSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._set)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _set(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_set = True
+
+    def polls(self) -> Iterator[None]:
+        """Yield every tenth of a second, and once more after it is set."""
+        while not self.is_set:
+            time.sleep(_POLL_EVERY)
+            yield

@@ -12,10 +12,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+from ...runtime.extras import missing
+
+try:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ImportError as error:
+    raise missing("cli", error) from error
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return the console to print tables and progress on; plain text where it is no terminal."""
+    return Console(stderr=stderr, highlight=False)
 
 
 def time_of(time: datetime | None) -> str:
@@ -32,10 +43,6 @@ def printable(text: str) -> str:
 
 def show_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows as a table, or one after another where a table does not fit."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in headings:
         table.add_column(heading, no_wrap=True)

@@ -1,0 +1,66 @@
+"""What `skycore cluster` does: make the tables, copy a ledger in, stop and resume campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import anyio
+import click
+
+from ...campaigns import queue
+from ...campaigns.campaigns import change
+from ...errors import LedgerError
+from ...ledger.postgres.import_sqlite import Copied, copy
+from ...ledger.sqlite.ledger import SQLiteLedger
+from ...postgres import schema
+from ..ui.database import with_connection
+from ..ui.dsn import dsn_and_words, dsn_of
+from ..ui.output import emit, fail
+
+_STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
+
+
+def migrate_tables(dsn: str | None, *, as_json: bool) -> None:
+    """Create the tables or bring them up to date, and print what was done."""
+    before, after = with_connection(dsn_of(dsn), schema.migrate, is_new=True)
+    is_new = with_connection(dsn_of(dsn), queue.migrate)
+    if as_json:
+        emit({"before": before, "after": after, "queue_made": is_new})
+    elif before == after and not is_new:
+        click.echo(f"The tables are up to date: schema {after}.")
+    else:
+        click.echo(f"The tables are made: schema {after}, before {before or 'none'}.")
+
+
+def copy_ledger(file: Path, dsn: str | None, *, as_json: bool) -> None:
+    """Copy the ledger in a file into the database, and print how much there was."""
+    if not (file.is_file() and file.stat().st_size):
+        fail(f"{file}: there is no such ledger")
+
+    async def copied() -> Copied:
+        # Open, so that no other process sends from it meanwhile.
+        async with SQLiteLedger(file):
+            return with_connection(dsn_of(dsn), lambda connection: copy(connection, file))
+
+    try:
+        done = anyio.run(copied)
+    except LedgerError as error:
+        fail(str(error))
+    if as_json:
+        emit(done)
+    else:
+        click.echo(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
+
+
+def change_campaign(words: Sequence[str], verb: str, *, as_json: bool) -> None:
+    """Pause, resume or cancel the campaign that stands in `words`, after the DSN or without."""
+    dsn, (name,) = dsn_and_words(words, names="CAMPAIGN")
+    before = with_connection(dsn, lambda connection: change(connection, verb, name))
+    after = _STATES[verb]
+    if as_json:
+        emit({"campaign": name, "before": before, "state": after})
+    else:
+        was = "already" if before == after else f"was {before}, and is"
+        click.echo(f"{name}: {was} {after}")

@@ -1,0 +1,173 @@
+"""What `skycore status` does: ask a ledger, and print what it knows.
+
+Rules:
+
+* A ledger that does not exist is an error, and is not created.  One that another
+  process has open is read all the same.
+* A number is masked wherever it stands, also in a key and in Skycore's ERRORINFO,
+  unless --show-numbers is given.
+* A list is printed as it is read: a ledger may have a million messages.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from ...codes import API_ERRORS
+from ...errors import LedgerError
+from ...ledger.model import ENDED_MEANWHILE, Delivery, Ledger, MessageState, Summary
+from ...messages import masked
+from ...notifications import Notification
+from ..ui.ledger_target import LedgerTarget, ledger_target
+from ..ui.masking import mask_in
+from ..ui.notifications import NotificationRow, masked_facts, row_of
+from ..ui.output import Exit, emit, fail, number_of, plain
+from ..ui.tables import console, printable, show_table, time_of
+
+T = TypeVar("T")
+
+
+def show_status(
+    named: str,
+    *,
+    key: str | None = None,
+    tracking_id: str | None = None,
+    state: str | None = None,
+    show_numbers: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print the counts of the ledger `named`, or the messages of a state, or one message."""
+    target = ledger_target(named)
+    printer = _Printer(show_numbers=show_numbers, as_json=as_json)
+
+    if state is not None:
+        _ask(target, lambda ledger: _list(ledger, MessageState(state), printer))
+    elif key is None and tracking_id is None:
+        printer.summary(_ask(target, lambda ledger: ledger.summary()), target)
+    else:
+        delivery = _ask(target, lambda ledger: ledger.delivery(tracking_id, key=key))
+        if delivery is None:
+            name = f"key {key!r}" if tracking_id is None else f"tracking id {tracking_id!r}"
+            fail(f"{target.name} has no message with the {name}", Exit.NOT_ALL_WELL)
+        printer.message(delivery)
+
+
+def _ask(target: LedgerTarget, question: Callable[[Ledger], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        async with target.to_read() as ledger:
+            return await question(ledger)
+
+    try:
+        return anyio.run(ask)
+    except LedgerError as error:
+        fail(str(error))
+
+
+async def _list(ledger: Ledger, state: MessageState, printer: _Printer) -> None:
+    async for delivery in ledger.deliveries(state):
+        printer.line(delivery)
+
+
+class _Printer:
+    """Prints for people or programs, with or without phone numbers."""
+
+    def __init__(self, *, show_numbers: bool, as_json: bool) -> None:
+        self._show_numbers = show_numbers
+        self._as_json = as_json
+
+    def summary(self, summary: Summary, target: LedgerTarget) -> None:
+        """Print the counts, and how far campaigns are where there can be any."""
+        campaigns = target.campaigns()
+        if self._as_json:
+            states = {state: summary.states.get(state, 0) for state in MessageState}
+            further = {} if campaigns is None else {"campaigns": campaigns}
+            emit({"total": summary.total, **plain(summary), "states": states, **further})
+            return
+        if campaigns is not None:
+            from ..ui.campaigns import show_campaigns  # noqa: PLC0415 - the extra `postgres`
+
+            show_campaigns(campaigns)
+            click.echo()
+        click.echo(f"{target.name}: {number_of(summary.total, 'message')}")
+        for heading, rows in _tables_of(summary).items():
+            if rows:
+                click.echo(f"\n{heading}")
+            for name, count, meaning in rows:
+                click.echo(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
+        if summary.states.get(MessageState.IN_DOUBT):
+            click.echo("\nWhat may have been sent is never sent again by itself. To list it:")
+            command = ["skycore", "status", target.argument, "--state", "in_doubt"]
+            click.echo(f"  {shlex.join(command)}")
+
+    def line(self, delivery: Delivery) -> None:
+        """Print one message of many."""
+        facts = self._facts(delivery)
+        if self._as_json:
+            emit({**facts, "events": len(delivery.events)})
+            return
+        why = " ".join(filter(None, (facts["reason"], facts["code"], facts["info"])))
+        line = f"{facts['to']:<15}  {facts['tracking_id'] or '-':<24}  {facts['key']}  {why}"
+        click.echo(printable(line).rstrip())
+
+    def message(self, delivery: Delivery) -> None:
+        """Print all of one message."""
+        facts = self._facts(delivery)
+        if self._as_json:
+            emit({**facts, "events": [self._event(event) for event in delivery.events]})
+            return
+        for name, value in {**facts, "began": time_of(delivery.began)}.items():
+            if value is not None:
+                click.echo(f"{name.replace('_', ' '):<13}{printable(str(value))}")
+        if delivery.events:
+            click.echo()
+            self._show_events(delivery.events)
+        else:
+            click.echo("\nNo notification came for it.")
+
+    def _show_events(self, events: tuple[Notification, ...]) -> None:
+        headings = NotificationRow.headings()
+        rows = [dict(zip(headings, row_of(event).cells(), strict=True)) for event in events]
+        # The message's own number and tracking id stand above.
+        columns = [name for name in headings if name not in {"number", "tracking id"}]
+        show_table(console(), columns, [[row[name] for name in columns] for row in rows])
+
+    def _facts(self, delivery: Delivery) -> dict[str, Any]:
+        facts: dict[str, Any] = plain(delivery)
+        del facts["events"]
+        if delivery.state == "in_doubt":
+            facts["info"] = facts["info"] or ENDED_MEANWHILE
+        if self._show_numbers:
+            return facts
+        for name in ("key", "info"):
+            facts[name] = facts[name] and mask_in(facts[name], delivery.to)
+        return {**facts, "to": masked(delivery.to)}
+
+    def _event(self, event: Notification) -> dict[str, Any]:
+        if self._show_numbers:
+            return {"kind": row_of(event).kind, **plain(event)}
+        return masked_facts(event)
+
+
+def _tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
+    """Return the counts as tables: a name, how many, and what the name means."""
+    meanings = {code: error.meaning for code, error in API_ERRORS.items()}
+    states = [(state.value, summary.states.get(state, 0), "") for state in MessageState]
+    most_first = sorted(summary.codes.items(), key=lambda pair: (-pair[1], pair[0]))
+    reasons = sorted(summary.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    others = [
+        ("unplaced", summary.unplaced, "notifications of messages it does not know"),
+        ("opted out", summary.opted_out, "numbers that may not be sent to"),
+    ]
+    return {
+        "state": [row for row in states if row[1]],
+        "refused, by code": [
+            (code or "no code", count, meanings.get(code, "")) for code, count in most_first
+        ],
+        "failed, by reason": [(str(reason), count, "") for reason, count in reasons],
+        "besides": [row for row in others if row[1]],
+    }

@@ -1,0 +1,104 @@
+"""What `skycore report` does: read a ledger, and write it as a web page or as JSON.
+
+Rules:
+
+* The ledger is read once, in order and in pages, whatever its size.  It is neither
+  created nor changed, but for what opening it means: messages that were being sent
+  by a process that has died are in doubt.  One that another process has open is
+  read all the same.
+* The page is written whole or not at all, and replaces only an older report.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import anyio
+import click
+
+from ...errors import LedgerError
+from ...runtime.extras import missing
+from ..ui.ledger_target import LedgerTarget, ledger_target
+from ..ui.output import emit, fail
+from ..ui.tables import console
+from .data import Figures, Gathering
+from .page import page
+
+try:
+    from rich.markup import escape
+except ImportError as error:
+    raise missing("cli", error) from error
+
+_START: Final = b"<!doctype html>"
+_UPDATE_EVERY: Final = 10_000  # messages
+
+
+def write_report(ledger: str, html: Path | None, *, as_json: bool) -> None:
+    """Write what a ledger says as a page to `html`, as JSON to standard output, or as both."""
+    target, to_stdout = ledger_target(ledger), html == Path("-")
+    if html is None and not as_json:
+        fail(f"say where the report goes: --html {target.page}, or --json")
+    if to_stdout and as_json:
+        fail("only one of --html - and --json can go to standard output")
+    target.check()
+    if html is not None and not to_stdout:
+        _check_page(html, target)
+    figures = _read(target)
+    if html is not None:
+        _write(page(figures), None if to_stdout else html)
+    if as_json:
+        emit(figures)
+
+
+def _check_page(html: Path, target: LedgerTarget) -> None:
+    if target.holds(html):
+        fail(f"{html} belongs to the ledger; give the page a name of its own")
+    if not html.parent.is_dir():
+        fail(f"{html}: there is no directory {html.parent}")
+    if html.exists() and html.stat().st_size and not _is_page(html):
+        fail(f"{html} is something other than a report; give the page another name")
+
+
+def _is_page(html: Path) -> bool:
+    try:
+        with html.open("rb") as file:
+            return file.read(len(_START)) == _START
+    except OSError:
+        return False
+
+
+def _read(target: LedgerTarget) -> Figures:
+    try:
+        return anyio.run(_gather, target)
+    except LedgerError as error:
+        fail(str(error))
+
+
+async def _gather(target: LedgerTarget) -> Figures:
+    gathering, err, name = Gathering(), console(stderr=True), escape(target.title)
+    async with target.to_read() as ledger:
+        with err.status(f"Reading {name}") as status:
+            async for delivery in ledger.deliveries():
+                gathering.add(delivery)
+                if gathering.messages % _UPDATE_EVERY == 0:
+                    status.update(f"Reading {name}: {gathering.messages:,} messages")
+        summary = await ledger.summary()
+    return gathering.figures(summary, ledger=target.title, made=datetime.now(UTC))
+
+
+def _write(page: str, html: Path | None) -> None:
+    if html is None:
+        click.echo(page)
+        return
+    draft = html.with_name(f"{html.name}.part")
+    try:
+        draft.write_text(page, "utf-8")
+        draft.replace(html)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        fail(f"{html} cannot be written: {error.strerror}")
+    click.echo(f"The report is in {html}", err=True)

@@ -1,0 +1,81 @@
+"""A PostgreSQL database, as the commands use it: its name, a connection, and its ledger.
+
+Needs the extra `postgres`.
+
+Rule: a DSN may hold a password, so that the database's own name is shown in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...campaigns.progress import CampaignProgress, progress
+from ...errors import CampaignError, ConfigurationError, LedgerError
+from ...ledger.postgres.ledger import PostgresLedger
+from ...postgres.connection import Database, describe_error
+from ...postgres.schema import Connection
+from ...runtime.extras import missing
+from .output import Exit, fail
+
+try:
+    import psycopg
+except ImportError as error:
+    raise missing("postgres", error) from error
+
+T = TypeVar("T")
+
+
+def name_of_database(dsn: str) -> str:
+    """Return what the database is called without its password, or fail where the DSN is none."""
+    try:
+        return Database(dsn).name
+    except ConfigurationError as error:
+        fail(str(error))
+
+
+def with_connection(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -> T:
+    """Return what `step` does with a connection; end the program where the database fails.
+
+    Where `is_new`, the tables may still be missing.
+    """
+    database: Any = None
+    try:
+        database = Database(dsn)
+        with database.connect() if is_new else database.open() as connection:
+            return step(connection)
+    except (CampaignError, ConfigurationError, LedgerError) as error:
+        fail(str(error))
+    except psycopg.Error as error:
+        fail(f"{database.name}: {describe_error(error)}", Exit.NOT_ALL_WELL)
+
+
+class LedgerDatabase:
+    """A ledger in a database, which any number of processes can write to."""
+
+    argument = "DSN"
+    page = "report.html"
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self.name = self.title = name_of_database(dsn)
+
+    def to_write(self) -> PostgresLedger:
+        """Return the ledger to open and write to."""
+        return PostgresLedger(self._dsn)
+
+    def to_read(self) -> PostgresLedger:
+        """Return the ledger to open and read."""
+        return self.to_write()
+
+    def check(self) -> None:
+        """Do nothing: opening it says what is wrong."""
+
+    def holds(self, _path: Path) -> bool:
+        """Return False: no file here is the ledger's own."""
+        return False
+
+    def campaigns(self) -> list[CampaignProgress]:
+        """Return how far campaigns are, or fail where the database cannot be asked."""
+        return with_connection(self._dsn, progress)

@@ -1,0 +1,30 @@
+"""Phone numbers in text that is shown.  No I/O.
+
+Rule: a number is found in whatever form people and the provider write it, with or without
+its country code, and with blanks or signs between its digits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SHOWN: Final = 4  # of the last digits
+_LEAST: Final = 7  # digits without a country or area code
+_BETWEEN: Final = r"[\s().+/-]*"
+
+
+def mask_in(text: str, number: str) -> str:
+    """Return a text in which a number is masked but for its last four digits."""
+    digits = [digit for digit in number if digit.isdigit()]
+    code, local = digits[:-_LEAST], digits[-_LEAST:]
+    if len(local) <= _SHOWN:
+        return text
+    prefix = "".join(f"(?:{digit}{_BETWEEN})?" for digit in code)
+    return re.sub(prefix + _BETWEEN.join(local), _masked, text, flags=re.ASCII)
+
+
+def _masked(found: re.Match[str]) -> str:
+    written = found[0]
+    hidden = sum(map(str.isdigit, written)) - _SHOWN
+    return re.sub(r"[0-9]", "*", written, count=hidden)
