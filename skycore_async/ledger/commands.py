@@ -212,10 +212,6 @@ class PendingCommand:
         self.error: Exception | None = None
         self.is_abandoned = False  # its caller was cancelled
 
-    def reset(self) -> None:
-        """Forget what came of it in a transaction that was not committed."""
-        self.result = self.error = None
-
     def outcome(self, command: LedgerCommand[T]) -> T:
         """Return what came of `command`, which is the one that this was made of, or raise it."""
         if self.error is not None:

@@ -36,7 +36,7 @@ from .commands import (
 )
 from .model import MessageRecord, MessageState, StoredNotification
 from .opt_outs import OptOut, opt_out_of, opt_out_told_by
-from .store import FinishedMessage, LedgerStore
+from .store import Finished, LedgerStore
 
 
 class CommandExecutor:
@@ -59,7 +59,7 @@ class CommandExecutor:
         """Run the commands of a group, and keep with each what comes of it."""
         left = list(group)
         for pending in left:
-            pending.reset()
+            pending.result = pending.error = None  # of a transaction that was not committed
         while left:
             left = self._run_some(left)
         if self._opt_outs:
@@ -84,18 +84,16 @@ class CommandExecutor:
 
     def _run_some(self, group: Sequence[PendingCommand]) -> list[PendingCommand]:
         """Run the first command about each key, and return the others."""
-        first, later = _first_of_each_key(group)
-        if finishes := [each.command for each in first if isinstance(each.command, Finish)]:
-            self._finish(finishes)
-        begins = [(each, each.command) for each in first if isinstance(each.command, Begin)]
-        if begins:
-            self._begin(begins)
-        if records := [each.command for each in first if isinstance(each.command, Record)]:
-            self._record([each for command in records for each in command.notifications])
-        for pending in first:
-            if not isinstance(pending.command, Finish | Begin | Record):
-                self._run_one(pending, pending.command)
-        return later
+        first = _FirstOfEachKey(group)
+        if first.finishes:
+            self._finish(first.finishes)
+        if first.begins:
+            self._begin(first.begins)
+        if first.records:
+            self._record([each for command in first.records for each in command.notifications])
+        for pending in first.others:
+            self._run_one(pending, pending.command)
+        return first.later
 
     def _run_one(self, pending: PendingCommand, command: LedgerCommand[object]) -> None:
         with pending:
@@ -140,23 +138,13 @@ class CommandExecutor:
 
     def _finish(self, finishes: Sequence[Finish]) -> None:
         now = self._clock()
-        finished = list(self._store.finish_usual(finishes, ended_at=now))
-        if len(finished) < len(finishes):
-            usual = {each.key for each in finished}
-            others = [command for command in finishes if command.key not in usual]
-            finished += self._finish_again(others, ended_at=now)
-        codes = {command.key: command.submission.code for command in finishes}
-        for each in finished:
-            self.touched.add(each.key)
-            if each.has_unmatched or each.state is MessageState.IN_DOUBT:
-                self._unsettled.add(each.to)
-            if opt_out := opt_out_told_by(codes[each.key], number=each.to, at=now):
-                self._opt_outs.append(opt_out)
-        self.update_states([each.id for each in finished if each.has_notifications])
+        usual = self._store.finish_usual(finishes, ended_at=now)
+        self._finished(finishes, usual, at=now)
+        if len(usual.numbers) < len(finishes):
+            others = [command for command in finishes if command.key not in usual.numbers]
+            self._finish_again(others, ended_at=now)
 
-    def _finish_again(
-        self, finishes: Sequence[Finish], *, ended_at: float
-    ) -> Sequence[FinishedMessage]:
+    def _finish_again(self, finishes: Sequence[Finish], *, ended_at: float) -> None:
         records = self._store.messages_to_change([command.key for command in finishes])
         decided = [
             rules.finish(
@@ -168,11 +156,20 @@ class CommandExecutor:
             for command in finishes
             if command.key in records
         ]
-        finished = [record for record in decided if record is not None]
-        if not finished:
-            return ()
-        self._store.update(finished)
-        return self._store.submit(finished)
+        ended = [record for record in decided if record is not None]
+        if ended:
+            self._store.update(ended)
+            self._finished(finishes, self._store.submit(ended), at=ended_at)
+
+    def _finished(self, finishes: Sequence[Finish], found: Finished, *, at: float) -> None:
+        """See to what follows from outcomes that were written."""
+        self.touched.update(found.numbers)
+        self._unsettled.update(found.unsettled)
+        for command in finishes:
+            number = found.numbers.get(command.key) if command.submission.code else None
+            if number and (said := opt_out_told_by(command.submission.code, number=number, at=at)):
+                self._opt_outs.append(said)
+        self.update_states(found.with_notifications)
 
     # Postbacks.
 
@@ -231,28 +228,40 @@ class CommandExecutor:
                 self.update_states([id_ for id_, _ in pairs])
 
 
-def _first_of_each_key(
-    group: Sequence[PendingCommand],
-) -> tuple[list[PendingCommand], list[PendingCommand]]:
-    """Part a group into the first command about each key and tracking id, and the rest."""
-    first: list[PendingCommand] = []
-    later: list[PendingCommand] = []
-    keys: set[str] = set()
-    tracking_ids: set[str | None] = set()
-    for pending in group:
-        command = pending.command
-        tracking_id = None
+class _FirstOfEachKey:
+    """The first command about each key and tracking id in a group, by kind; and the rest."""
+
+    def __init__(self, group: Sequence[PendingCommand]) -> None:
+        self.begins: list[tuple[PendingCommand, Begin]] = []
+        self.finishes: list[Finish] = []
+        self.records: list[Record] = []
+        self.others: list[PendingCommand] = []
+        self.later: list[PendingCommand] = []
+        self._keys: set[str] = set()
+        self._tracking_ids: set[str] = set()
+        for pending in group:
+            self._put(pending, pending.command)
+
+    def _put(self, pending: PendingCommand, command: LedgerCommand[object]) -> None:
         if isinstance(command, Begin):
-            key = command.intent.key
+            if self._is_first(command.intent.key, None):
+                self.begins.append((pending, command))
+            else:
+                self.later.append(pending)
         elif isinstance(command, Finish):
-            key, tracking_id = command.key, command.submission.tracking_id
+            if self._is_first(command.key, command.submission.tracking_id):
+                self.finishes.append(command)
+            else:
+                self.later.append(pending)
+        elif isinstance(command, Record):
+            self.records.append(command)
         else:
-            first.append(pending)
-            continue
-        is_second = key in keys or tracking_id in tracking_ids
-        (later if is_second else first).append(pending)
-        # Of those that come later, too: their order stays.
-        keys.add(key)
+            self.others.append(pending)
+
+    def _is_first(self, key: str, tracking_id: str | None) -> bool:
+        """Return whether neither was met; what comes later is met, too: its order stays."""
+        is_first = key not in self._keys and tracking_id not in self._tracking_ids
+        self._keys.add(key)
         if tracking_id is not None:
-            tracking_ids.add(tracking_id)
-    return first, later
+            self._tracking_ids.add(tracking_id)
+        return is_first

@@ -8,28 +8,38 @@ the rows mean is decided in `rules`, `settlement` and `opt_outs`, which `executi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol, Self
+
+import attrs
 
 from .commands import Begin, Finish
-from .model import MessageRecord, MessageState, StoredNotification
+from .model import MessageRecord, StoredNotification
 from .opt_outs import OptOut
 from .reader import LedgerReader
 from .settlement import UnmatchedSubmission
 
 
-class FinishedMessage(NamedTuple):
-    """A message whose outcome was just written.
+@attrs.frozen(kw_only=True)
+class Finished:
+    """What was found where outcomes were written.
 
-    `has_notifications` is set where some came for its tracking id before, and
-    `has_unmatched` where some for its number have no message yet.
+    `numbers` has the number of each message by its key, `with_notifications` the ids of
+    those for whose tracking ids some came before, and `unsettled` the numbers where a
+    doubt may be settled now: of what is in doubt, or where some came without a message.
     """
 
-    id: int
-    key: str
-    to: str
-    state: MessageState
-    has_notifications: bool
-    has_unmatched: bool
+    numbers: Mapping[str, str]
+    with_notifications: Collection[int]
+    unsettled: Collection[str]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[Any]]) -> Self:
+        """Make it of rows of an id, a key, a number, and whether the message is of either kind."""
+        return cls(
+            numbers={key: number for _, key, number, _, _ in rows},
+            with_notifications=[row[0] for row in rows if row[3]],
+            unsettled=[row[2] for row in rows if row[4]],
+        )
 
 
 class LedgerStore(LedgerReader, Protocol):
@@ -52,16 +62,14 @@ class LedgerStore(LedgerReader, Protocol):
         """Write these records in place of those with their ids."""
         ...
 
-    def finish_usual(
-        self, finishes: Sequence[Finish], *, ended_at: float
-    ) -> Sequence[FinishedMessage]:
+    def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt.
 
         For these there is nothing to decide.  The others are not among what is returned.
         """
         ...
 
-    def submit(self, records: Sequence[MessageRecord]) -> Sequence[FinishedMessage]:
+    def submit(self, records: Sequence[MessageRecord]) -> Finished:
         """Write the submissions of messages whose outcome was just decided."""
         ...
 

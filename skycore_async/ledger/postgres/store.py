@@ -29,7 +29,7 @@ from ..model import MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
 from ..rules import answer_as_text
 from ..settlement import UnmatchedSubmission, unmatched_in
-from ..store import FinishedMessage
+from ..store import Finished
 from .reader import MESSAGE, PostgresReader
 
 # The types of columns that are no text.
@@ -83,9 +83,9 @@ WHERE messages.id = given.id
 # What is returned of `ended`.  Those with notifications are looked up in an array, and not by a
 # join: the database expects few rows of a CTE, and would compare each of them with each other.
 _RETURNED: Final = """
-SELECT id, key, recipient, state,
+SELECT id, key, recipient,
     coalesce(tracking_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
-    EXISTS (SELECT 1 FROM skycore.submissions AS other
+    state = 'in_doubt' OR EXISTS (SELECT 1 FROM skycore.submissions AS other
         WHERE other.message IS NULL AND other.recipient = ended.recipient)
 FROM ended
 """
@@ -222,9 +222,7 @@ class PostgresStore(PostgresReader):
         """Write these records in place of those with their ids."""
         self._execute(_UPDATE, _by_column(MESSAGE, records))
 
-    def finish_usual(
-        self, finishes: Sequence[Finish], *, ended_at: float
-    ) -> Sequence[FinishedMessage]:
+    def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt."""
         self._reopen(finishes)
         given = [command.submission for command in finishes]
@@ -244,9 +242,9 @@ class PostgresStore(PostgresReader):
                 ended_at,
             ),
         )
-        return list(map(_finished, rows))
+        return Finished.of(rows.fetchall())
 
-    def submit(self, records: Sequence[MessageRecord]) -> Sequence[FinishedMessage]:
+    def submit(self, records: Sequence[MessageRecord]) -> Finished:
         """Write the submissions of messages whose outcome was just decided."""
         rows = self._execute(
             _DECIDED,
@@ -258,7 +256,7 @@ class PostgresStore(PostgresReader):
                 [record.tracking_id for record in records],
             ),
         )
-        return list(map(_finished, rows))
+        return Finished.of(rows.fetchall())
 
     def _reopen(self, finishes: Sequence[Finish]) -> None:
         """Have chunks looked at again that were done before it was known what is not sent.
@@ -325,15 +323,3 @@ class PostgresStore(PostgresReader):
         """Write these, each where nothing later is known of its number."""
         for each in sorted(opt_outs, key=attrgetter("number")):
             self._execute(_OPT_OUT, (each.number, each.out, each.at))
-
-
-def _finished(row: Sequence[Any]) -> FinishedMessage:
-    id_, key, number, state, has_notifications, has_unmatched = row
-    return FinishedMessage(
-        id=id_,
-        key=key,
-        to=number,
-        state=MessageState(state),
-        has_notifications=has_notifications,
-        has_unmatched=has_unmatched,
-    )

@@ -20,35 +20,42 @@ from ..model import MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
 from ..rules import answer_as_text
 from ..settlement import UnmatchedSubmission, unmatched_in
-from ..store import FinishedMessage
+from ..store import Finished
 from .reader import MESSAGE, UNDECIDED, SQLiteReader
 
-_UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
+_RETURNING_FROM: Final = (3, 35)  # the first SQLite that has it
 
-_INSERT: Final = (
-    "INSERT INTO messages (key, content, recipient, sender, state, started_at)"
-    " SELECT column1, column2, column3, column4, 'sending', column5 FROM (VALUES {})"
-    " WHERE column6 OR NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
-    " ON CONFLICT (key) DO NOTHING"
+_HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
+# To all numbers, or to those that have not opted out.
+_INSERT: Final = {
+    ignore_opt_outs: (
+        "INSERT INTO messages (key, content, recipient, sender, state, started_at)"
+        " SELECT column1, column2, column3, column4, 'sending', column5 FROM (VALUES {})"
+        f" WHERE {'true' if ignore_opt_outs else _HAS_NOT_OPTED_OUT}"
+        " ON CONFLICT (key) DO NOTHING"
+    )
+    for ignore_opt_outs in (True, False)
+}
+# What a `Finished` holds, asked before its own submission is written.  A column that is
+# returned has lost its type in SQLite 3.40, which then reads a table from end to end, and finds
+# by its index what is cast.
+_FINISHED: Final = (
+    "id, key, recipient, EXISTS (SELECT 1 FROM submissions AS own"
+    "  WHERE own.tracking_id = CAST(messages.tracking_id AS TEXT)),"
+    " state = 'in_doubt' OR EXISTS (SELECT 1 FROM submissions AS other"
+    "  WHERE other.message IS NULL AND other.recipient = CAST(messages.recipient AS TEXT))"
 )
-# Whether notifications came for a tracking id before, and whether some that came for the
-# number have no message.
-_CAME: Final = (
-    " EXISTS (SELECT 1 FROM submissions WHERE tracking_id = column2),"
-    " EXISTS (SELECT 1 FROM submissions AS other"
-    "  WHERE other.message IS NULL AND other.recipient = messages.recipient)"
-)
-_USUAL: Final = (
-    f"SELECT id, key, recipient, {_CAME} FROM (VALUES {{}}) JOIN messages ON key = column1"
-    " WHERE state = 'sending' AND doubted IS NOT TRUE"
-)
-_DECIDED: Final = f"SELECT id, {_CAME} FROM (VALUES {{}}) JOIN messages ON id = column1"
+_IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
 _ENDED: Final = ("state", "tracking_id", "code", "info", "http_status", "raw", "ended_at")
-_END_ONE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _ENDED)} WHERE id = ?"
+_KEY: Final = f"column{len(_ENDED) + 1}"
 _END: Final = (
     "UPDATE messages SET "
     + ", ".join(f"{name} = column{place}" for place, name in enumerate(_ENDED, 1))
-    + f" FROM (VALUES {{}}) WHERE id = column{len(_ENDED) + 1}"
+    + f" FROM (VALUES {{}}) WHERE key = {_KEY} AND {_IS_USUAL} RETURNING {_FINISHED}"
+)
+_END_ONE: Final = (
+    f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _ENDED)}"
+    f" WHERE key = ? AND {_IS_USUAL}"
 )
 _SUBMIT: Final = (
     "INSERT INTO submissions (tracking_id, message, recipient) VALUES {}"
@@ -81,19 +88,19 @@ class SQLiteStore(SQLiteReader):
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
         """Insert those that are new, and return their keys."""
         (last,) = self._one("SELECT coalesce(max(id), 0) FROM messages")
-        rows = [
-            (
-                command.intent.key,
-                command.intent.content,
-                command.intent.to,
-                command.intent.from_,
-                command.intent.started_at,
-                command.ignore_opt_out,
+        (before,) = self._one("SELECT total_changes()")
+        for ignore_opt_outs, statement in _INSERT.items():
+            intents = [each.intent for each in begins if each.ignore_opt_out is ignore_opt_outs]
+            self._over(
+                statement,
+                [
+                    (each.key, each.content, each.to, each.from_, each.started_at)
+                    for each in intents
+                ],
             )
-            for command in begins
-        ]
-        if self._count(_INSERT, rows) == len(rows):
-            return {row[0] for row in rows}
+        (after,) = self._one("SELECT total_changes()")
+        if after - before == len(begins):
+            return {each.intent.key for each in begins}
         return {key for (key,) in self._execute("SELECT key FROM messages WHERE id > ?", (last,))}
 
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
@@ -115,72 +122,53 @@ class SQLiteStore(SQLiteReader):
             values = [value for name, value in columns if name not in _FIXED]
             self._execute(_UPDATE, [*values, record.id])
 
-    def finish_usual(
-        self, finishes: Sequence[Finish], *, ended_at: float
-    ) -> Sequence[FinishedMessage]:
+    def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt."""
         given = {command.key: command.submission for command in finishes}
-        found = self._over(_USUAL, [(key, each.tracking_id) for key, each in given.items()])
-        ended, submitted, finished = [], [], []
-        for id_, key, number, has_notifications, has_unmatched in found:
-            submission = given[key]
-            raw = answer_as_text(submission)
-            state, tracking_id = submission.state, submission.tracking_id
-            ended.append(
-                (
-                    state.value,
-                    tracking_id,
-                    submission.code,
-                    submission.info,
-                    submission.http_status,
-                    raw,
-                    ended_at,
-                    id_,
-                )
+        ended = [
+            (
+                each.state.value,
+                each.tracking_id,
+                each.code,
+                each.info,
+                each.http_status,
+                answer_as_text(each),
+                ended_at,
+                key,
             )
-            if tracking_id is not None:
-                submitted.append((tracking_id, id_, number))
-            finished.append(
-                FinishedMessage(
-                    id=id_,
-                    key=key,
-                    to=number,
-                    state=state,
-                    has_notifications=bool(has_notifications),
-                    has_unmatched=bool(has_unmatched),
-                )
-            )
-        if sqlite3.sqlite_version_info >= _UPDATE_FROM:
-            self._over(_END, ended)
+            for key, each in given.items()
+        ]
+        if sqlite3.sqlite_version_info >= _RETURNING_FROM:
+            found = self._over(_END, ended)
         else:
-            for row in ended:
-                self._execute(_END_ONE, row)
-        self._over(_SUBMIT, submitted)
-        return finished
+            found = self._finished([row[-1] for row in ended if self._end_one(row)])
+        return self._submit(found, {key: each.tracking_id for key, each in given.items()})
 
-    def submit(self, records: Sequence[MessageRecord]) -> Sequence[FinishedMessage]:
+    def submit(self, records: Sequence[MessageRecord]) -> Finished:
         """Write the submissions of messages whose outcome was just decided."""
-        by_id = {record.id: record for record in records}
-        found = self._over(_DECIDED, [(record.id, record.tracking_id) for record in records])
+        tracking_ids = {record.key: record.tracking_id for record in records}
+        return self._submit(self._finished(list(tracking_ids)), tracking_ids)
+
+    def _end_one(self, row: Sequence[Any]) -> bool:
+        self._execute(_END_ONE, row)
+        return bool(self._one("SELECT changes()")[0])
+
+    def _finished(self, keys: Sequence[str]) -> list[Any]:
+        return self._over(
+            f"SELECT {_FINISHED} FROM (VALUES {{}}) JOIN messages ON key = column1",
+            [(key,) for key in keys],
+        )
+
+    def _submit(self, rows: Sequence[Any], tracking_ids: Mapping[str, str | None]) -> Finished:
         self._over(
             _SUBMIT,
             [
-                (record.tracking_id, record.id, record.to)
-                for record in records
-                if record.tracking_id is not None
+                (tracking_id, id_, number)
+                for id_, key, number, _, _ in rows
+                if (tracking_id := tracking_ids[key]) is not None
             ],
         )
-        return [
-            FinishedMessage(
-                id=id_,
-                key=by_id[id_].key,
-                to=by_id[id_].to,
-                state=by_id[id_].state,
-                has_notifications=bool(has_notifications),
-                has_unmatched=bool(has_unmatched),
-            )
-            for id_, has_notifications, has_unmatched in found
-        ]
+        return Finished.of(rows)
 
     # Notifications, and the submissions that they are of.
 
@@ -265,10 +253,3 @@ class SQLiteStore(SQLiteReader):
         """Write these, each where nothing later is known of its number."""
         for each in opt_outs:
             self._execute(_OPT_OUT, (each.number, each.out, each.at))
-
-    def _count(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement over rows, and return how many it changed."""
-        (before,) = self._one("SELECT total_changes()")
-        self._over(statement, rows)
-        (after,) = self._one("SELECT total_changes()")
-        return int(after) - int(before)

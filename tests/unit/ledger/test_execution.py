@@ -178,7 +178,7 @@ def test_an_older_sqlite_takes_them_one_by_one(monkeypatch: pytest.MonkeyPatch) 
         [finish("a", accepted()), finish("b", DOUBT)],
     ]
     at_once = ran(steps)
-    monkeypatch.setattr(sqlite_store, "_UPDATE_FROM", (99,))
+    monkeypatch.setattr(sqlite_store, "_RETURNING_FROM", (99,))
     assert ran(steps) == at_once
 
 
@@ -186,3 +186,14 @@ def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
     """What nothing knows how to run is not taken for done."""
     with pytest.raises(TypeError, match="no command LedgerCommand"):
         ran([[LedgerCommand()]])
+
+
+def test_what_is_returned_of_an_outcome_is_found_by_an_index() -> None:
+    """No table is read from end to end for the outcome of a message, as it would be by default."""
+    statement = sqlite_store._END.format(f"({', '.join('?' * 8)})")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        migrate(connection, 0)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * 8).fetchall()
+    steps = [step for *_, step in plan]
+    assert [step for step in steps if "SEARCH own" in step or "SEARCH other" in step]
+    assert not [step for step in steps if step.startswith(("SCAN own", "SCAN other"))]
