@@ -186,11 +186,17 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_missing_table_library_is_named() -> None:
-    """Where click is installed and rich is not, the extra of both is named."""
-    hidden = "import sys; sys.modules['rich'] = sys.modules['rich.box'] = None; "
+@pytest.mark.parametrize(
+    ("library", "arguments"),
+    [("rich.box", ["segments", "x"]), ("jinja2", ["report", "promo.db", "--json"])],
+)
+def test_a_library_of_the_extra_that_is_missing_is_named(
+    library: str, arguments: list[str]
+) -> None:
+    """Where click is installed and another of them is not, the extra of all is named."""
+    hidden = f"import sys; sys.modules[{library!r}] = None; "
     done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", hidden + LOADED.format(arguments=["segments", "x"])],
+        [sys.executable, "-c", hidden + LOADED.format(arguments=arguments)],
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""`skycore report`: the figures of a ledger, the page they make, and the command."""
+"""`skycore report`: the report data of a ledger, the page they make, and the command."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ import anyio.to_thread
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from jinja2 import UndefinedError
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.postgres import Server
 from skycore_async import FailureReason, SQLiteLedger, Summary, parse_postback
+from skycore_async.cli import report as report_files
 from skycore_async.cli.commands.report import report
-from skycore_async.cli.report.counters import MOST, OTHERS, SLOTS, Timeline, Times
-from skycore_async.cli.report.data import Figures, Gathering
-from skycore_async.cli.report.page import page
+from skycore_async.cli.report.counters import (
+    MAX_ROWS,
+    MAX_SLOTS,
+    OTHERS,
+    DurationCounter,
+    TimelineCounter,
+)
+from skycore_async.cli.report.data import ReportCounters, ReportData
+from skycore_async.cli.report.page import _environment, page
 from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submission
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.notifications import Notification
@@ -85,23 +93,23 @@ def failed(*events: Notification, reason: str = "recipient") -> Delivery:
     return delivery("failed", reason=FailureReason(reason), events=events)
 
 
-def figures(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) -> Figures:
-    """Gather the figures of messages."""
-    gathering = Gathering()
+def report_data(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) -> ReportData:
+    """Count messages."""
+    counters = ReportCounters()
     for each in deliveries:
-        gathering.add(each)
+        counters.add(each)
     summary = Summary(
         states={}, codes={}, reasons={}, **({"unplaced": 0, "opted_out": 0} | counts)
     )
-    return gathering.figures(summary, ledger=ledger, made=NOON + timedelta(hours=1))
+    return counters.report_data(summary, ledger=ledger, made=NOON + timedelta(hours=1))
 
 
-# The figures.
+# The report data.
 
 
 def test_every_message_is_counted_in_its_state() -> None:
     """The states add up to all messages."""
-    found = figures(*map(delivery, ["accepted", "sent", "in_doubt", "sending", "not_sent"]))
+    found = report_data(*map(delivery, ["accepted", "sent", "in_doubt", "sending", "not_sent"]))
     assert found.messages == 5
     assert found.states[MessageState.IN_DOUBT] == 1
     assert found.states[MessageState.SENDING] == 1
@@ -111,14 +119,14 @@ def test_every_message_is_counted_in_its_state() -> None:
 
 def test_what_the_ledger_counts_besides_is_passed_on() -> None:
     """Notifications without a message and numbers that opted out come from the summary."""
-    found = figures(unplaced=3, opted_out=7)
+    found = report_data(unplaced=3, opted_out=7)
     assert (found.unplaced, found.opted_out) == (3, 7)
 
 
 def test_time_to_delivery_is_from_the_intent_to_the_receipt() -> None:
     """Each delivery is in the class of how long it took; quantiles are 5 % off at most."""
-    found = figures(*(delivered(second) for second in range(1, 101))).delivery_time
-    assert (found.told, found.untold) == (100, 0)
+    found = report_data(*(delivered(second) for second in range(1, 101))).delivery_time
+    assert (found.known, found.unknown) == (100, 0)
     assert {took.up_to: took.messages for took in found.distribution} == {
         1: 1,
         2: 1,
@@ -136,26 +144,26 @@ def test_time_to_delivery_is_from_the_intent_to_the_receipt() -> None:
 def test_a_receipt_that_tells_no_time_zone_tells_no_duration() -> None:
     """A time that could be of any zone, and none at all, are counted and not guessed."""
     times = ["2026-11-20T12:00:05", None]
-    found = figures(*(delivery("delivered", events=(receipt(at),)) for at in times))
-    assert (found.delivery_time.told, found.delivery_time.untold) == (0, 2)
+    found = report_data(*(delivery("delivered", events=(receipt(at),)) for at in times))
+    assert (found.delivery_time.known, found.delivery_time.unknown) == (0, 2)
     assert found.delivery_time.median is None
 
 
 def test_a_delivery_without_a_receipt_tells_no_duration() -> None:
     """A ledger of another make may have a state and no notification for it."""
-    assert figures(delivery("delivered")).delivery_time.untold == 1
+    assert report_data(delivery("delivered")).delivery_time.unknown == 1
 
 
 def test_a_clock_that_is_behind_makes_no_negative_duration() -> None:
     """A receipt that is older than its message took no time."""
-    found = figures(delivered(-30)).delivery_time
+    found = report_data(delivered(-30)).delivery_time
     assert [(took.up_to, took.messages) for took in found.distribution] == [(1, 1)]
 
 
 def test_the_first_final_receipt_decides() -> None:
     """What comes after the message is delivered does not make it slow."""
     late = tuple(receipt(NOON + timedelta(seconds=after)) for after in (2, 5000))
-    assert figures(delivery("delivered", events=late)).delivery_time.median == pytest.approx(
+    assert report_data(delivery("delivered", events=late)).delivery_time.median == pytest.approx(
         2, rel=0.05
     )
 
@@ -164,7 +172,7 @@ def test_failures_are_counted_by_reason_and_carrier() -> None:
     """Reason, SPID and the aggregator's pair, with its meaning where it is documented."""
     gone = receipt(NOON, protocol="2", status="514", spid="383")
     odd = receipt(NOON, protocol="2", status="99999")
-    found = figures(failed(gone), failed(gone), failed(odd, reason="unknown"), failed())
+    found = report_data(failed(gone), failed(gone), failed(odd, reason="unknown"), failed())
     assert found.failures_by_reason == {"recipient": 3, "unknown": 1}
     first = found.failures[0]
     assert (first.reason, first.spid, first.protocol, first.status, first.messages) == (
@@ -181,7 +189,7 @@ def test_failures_are_counted_by_reason_and_carrier() -> None:
 def test_the_carrier_may_be_told_by_the_sent_notification() -> None:
     """A receipt that names no carrier belongs to the one that the message was handed to."""
     gone = receipt(NOON, protocol="2", status="514")
-    found = figures(failed(sent("77"), gone), delivered(1), delivered(2))
+    found = report_data(failed(sent("77"), gone), delivered(1), delivered(2))
     assert found.failures[0].spid == "77"
     assert [(each.spid, each.delivered, each.failed) for each in found.carriers] == [
         ("383", 2, 0),
@@ -191,13 +199,13 @@ def test_the_carrier_may_be_told_by_the_sent_notification() -> None:
 
 def test_a_carrier_that_nobody_names_is_told_by_its_protocol() -> None:
     """Without a SPID the receipt's protocol stands for the carrier."""
-    found = figures(failed(receipt(NOON, protocol="2", status="514")))
+    found = report_data(failed(receipt(NOON, protocol="2", status="514")))
     assert [(each.spid, each.protocol) for each in found.carriers] == [(None, "2")]
 
 
 def test_refusals_have_the_meaning_of_their_code() -> None:
     """Refused by code, those of the whole account too; one that was not even asked is none."""
-    found = figures(
+    found = report_data(
         delivery("rejected", code="E110"),
         delivery("rejected", code="E110"),
         delivery("rejected", code="E999"),
@@ -216,7 +224,7 @@ def test_refusals_have_the_meaning_of_their_code() -> None:
 
 def test_what_is_in_doubt_is_listed_and_masked() -> None:
     """Key and time are told; of the number four digits, also where the key is the number."""
-    found = figures(delivery("in_doubt"), delivery("in_doubt", key=f"to-{NUMBER}"))
+    found = report_data(delivery("in_doubt"), delivery("in_doubt", key=f"to-{NUMBER}"))
     assert [(each.to, each.key, each.since) for each in found.in_doubt] == [
         ("*******4888", "order-17", NOON),
         ("*******4888", "to-*******4888", NOON),
@@ -226,18 +234,18 @@ def test_what_is_in_doubt_is_listed_and_masked() -> None:
 def test_what_postbacks_settled_is_counted() -> None:
     """A message that was in doubt once and is no more is told apart."""
     settled = delivery("sent", settled_by="postback")
-    assert figures(settled, settled, delivery("sent")).settled_by_postback == 2
+    assert report_data(settled, settled, delivery("sent")).settled_by_postback == 2
 
 
 @pytest.mark.parametrize("apart", [0.01, 1, 7, 3600, 100_000, 10_000_000])
 def test_time_is_cut_into_as_many_columns_as_fit(apart: float) -> None:
     """However long the time is: no message is lost, columns are in order and without a gap."""
-    timeline = Timeline()
+    timeline = TimelineCounter()
     for index in range(300):
         timeline.add(NOON.timestamp() + apart * index, MessageState.SENT)
     slots = list(timeline.slots())
-    assert len(slots) <= SLOTS
-    assert apart < 7 or len(slots) > SLOTS / 8
+    assert len(slots) <= MAX_SLOTS
+    assert apart < 7 or len(slots) > MAX_SLOTS / 8
     assert sum(sum(slot.states.values()) for slot in slots) == 300
     starts = [slot.start for slot in slots]
     assert {later - sooner for sooner, later in pairwise(starts)} <= {
@@ -248,7 +256,7 @@ def test_time_is_cut_into_as_many_columns_as_fit(apart: float) -> None:
 
 def test_columns_do_not_depend_on_the_order_of_messages() -> None:
     """Messages that are begun again are not in order of time; the picture is the same."""
-    forth, back = Timeline(), Timeline()
+    forth, back = TimelineCounter(), TimelineCounter()
     times = range(0, 100_000, 97)
     for sooner, later in zip(times, reversed(times), strict=True):
         forth.add(sooner, MessageState.SENT)
@@ -259,35 +267,35 @@ def test_columns_do_not_depend_on_the_order_of_messages() -> None:
 
 def test_a_quantile_of_nothing_is_none() -> None:
     """No delivery, no median."""
-    assert Times().figures().p99 is None
+    assert DurationCounter().delivery_time().p99 is None
 
 
 def test_no_table_grows_with_the_ledger() -> None:
     """A thousand carriers, codes and doubts are counted whole, in tables that do not grow."""
-    found = figures(
+    found = report_data(
         *(failed(receipt(NOON, protocol="2", status=str(n), spid=str(n))) for n in range(1000)),
         *(delivery("rejected", code=f"X{n}") for n in range(1000)),
         *(delivery("in_doubt", key=str(n)) for n in range(1000)),
     )
     tables: list[list[Any]] = [found.failures, found.carriers, found.refusals]
-    assert [len(table) for table in tables] == [MOST + 1] * 3
+    assert [len(table) for table in tables] == [MAX_ROWS + 1] * 3
     assert sum(each.messages for each in found.failures) == 1000
-    assert (found.refusals[-1].code, found.refusals[-1].messages) == (OTHERS, 1000 - MOST)
+    assert (found.refusals[-1].code, found.refusals[-1].messages) == (OTHERS, 1000 - MAX_ROWS)
     assert (found.failures[-1].reason, found.carriers[-1].spid) == (OTHERS, OTHERS)
-    assert len(found.in_doubt) == MOST
+    assert len(found.in_doubt) == MAX_ROWS
     assert found.states[MessageState.IN_DOUBT] == 1000
 
 
 def test_a_carrier_keeps_its_failures_where_carriers_are_many() -> None:
     """A carrier that has a row of its own has its deliveries and its failures there."""
-    names = [str(n) for n in range(2 * MOST)]
-    found = figures(
+    names = [str(n) for n in range(2 * MAX_ROWS)]
+    found = report_data(
         *(delivery("delivered", events=(receipt(NOON, spid=spid),)) for spid in names),
         *(failed(receipt(NOON, status="514", spid=spid)) for spid in reversed(names)),
     )
     told = {each.spid: (each.delivered, each.failed) for each in found.carriers}
-    assert told.pop(OTHERS) == (MOST, MOST)
-    assert told == dict.fromkeys(names[:MOST], (1, 1))
+    assert told.pop(OTHERS) == (MAX_ROWS, MAX_ROWS)
+    assert told == dict.fromkeys(names[:MAX_ROWS], (1, 1))
 
 
 # The page.
@@ -330,7 +338,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-FULL = figures(
+FULL = report_data(
     *(delivered(second) for second in range(40)),
     failed(receipt(NOON, protocol="2", status="514", spid="383")),
     delivery("rejected", code="E110"),
@@ -344,17 +352,18 @@ FULL = figures(
 )
 PAGES = {
     "full": FULL,
-    "empty": figures(),
-    "one": figures(delivered(3)),
-    "evil": figures(
+    "empty": report_data(),
+    "one": report_data(delivered(3)),
+    "evil": report_data(
         delivery("in_doubt", key=EVIL),
         delivery("rejected", code=EVIL),
         failed(receipt(NOON, protocol="2", status="514", spid="&lt;script&gt;&amp;")),
         ledger=EVIL,
     ),
-    "many": figures(*(delivery("in_doubt", key=str(n)) for n in range(1200))),
-    "days": figures(*(delivered(n, began=NOON + timedelta(days=n)) for n in range(90))),
+    "many": report_data(*(delivery("in_doubt", key=str(n)) for n in range(1200))),
+    "days": report_data(*(delivered(n, began=NOON + timedelta(days=n)) for n in range(90))),
 }
+TEMPLATES = sorted(Path(report_files.__path__[0]).glob("templates/*"))
 each_page = pytest.mark.parametrize("name", PAGES)
 
 
@@ -402,7 +411,20 @@ def test_what_a_ledger_holds_is_only_words() -> None:
     text.encode()
 
 
-def test_the_page_tells_the_figures() -> None:
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_leaves_anything_unescaped(template: Path) -> None:
+    """Escaping is the environment's, and a template has no word to switch it off."""
+    text = template.read_text("utf-8")
+    assert not re.search(r"\bsafe\b|autoescape|Markup|xmlattr", text)
+
+
+def test_a_name_that_is_none_is_an_error() -> None:
+    """A template that asks for what the report data do not have makes no page."""
+    with pytest.raises(UndefinedError, match="has no attribute 'delivry_time'"):
+        _environment().from_string("{{ data.delivry_time }}").render(data=FULL)
+
+
+def test_the_page_has_the_report_data() -> None:
     """Totals, times, failures, refusals, doubts and the rest are there in words."""
     told = Page(page(FULL)).text
     for words in (
@@ -430,7 +452,7 @@ def test_the_page_tells_the_figures() -> None:
 
 def test_a_delivery_that_took_days_is_told() -> None:
     """What is beyond the last class has a row of its own, and nothing is said to be within it."""
-    told = Page(page(figures(delivered(1), delivered(100_000)))).text
+    told = Page(page(report_data(delivered(1), delivered(100_000)))).text
     assert "some took over a day." in told
     assert "longer: 1" in told
 
@@ -453,7 +475,7 @@ def test_a_long_list_of_doubts_says_how_many_are_left_out() -> None:
     """The page lists some, and counts the rest."""
     parsed = Page(page(PAGES["many"]))
     assert "And 1,000 more." in parsed.text
-    assert parsed.text.count("*******4888") == MOST
+    assert parsed.text.count("*******4888") == MAX_ROWS
 
 
 def test_the_chart_has_a_table_of_the_same() -> None:
@@ -469,7 +491,7 @@ def test_the_chart_has_a_table_of_the_same() -> None:
 def test_what_is_little_is_still_seen() -> None:
     """One failure among a hundred thousand has a bar, and is neither none nor rounded away."""
     many = [delivered(1)] * 20_000
-    text = page(figures(*many, failed()))
+    text = page(report_data(*many, failed()))
     assert "&lt; 0.1 %, a receipt says so" in text
     assert "&gt; 99.9 %, a receipt says so" in text
     heights = re.findall(
@@ -549,7 +571,7 @@ def test_the_page_can_go_to_standard_output(ledger: Path) -> None:
     assert done.stdout.startswith("<!doctype html>")
 
 
-def test_the_figures_are_one_object(ledger: Path, tmp_path: Path) -> None:
+def test_the_report_data_are_one_object(ledger: Path, tmp_path: Path) -> None:
     """`--json` gives one object on one line, with times in ISO 8601; a page may come with it."""
     done = run(ledger, "--json", "--html", tmp_path / "report.html")
     assert done.stdout.count("\n") == 1
@@ -686,7 +708,7 @@ def test_help_loads_neither_ledger_nor_tables() -> None:
     """`skycore report --help` is quick: what reads and draws is loaded when it is used."""
     loaded = (
         "import sys; before = set(sys.modules); import skycore_async.cli.commands.report;"
-        "print({'anyio', 'rich', 'sqlite3', 'skycore_async.cli.report.page'}"
+        "print({'anyio', 'jinja2', 'rich', 'sqlite3', 'skycore_async.cli.report.page'}"
         " & (set(sys.modules) - before))"
     )
     done = subprocess.run(  # noqa: S603 - our own words
@@ -709,7 +731,7 @@ def test_help_has_an_example_and_the_exit_codes() -> None:
 def test_a_database_is_reported_on_as_a_file_is(
     ledger: Path, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same messages make the same figures, page by page; the page names the database."""
+    """The same messages make the same report data, page by page; the page names the database."""
     monkeypatch.setattr("skycore_async.ledger.postgres.reader._PAGE", 2)
     anyio.run(fill, PostgresLedger(dsn, clock=NOON.timestamp))
     of_file = json.loads(run(ledger, "--json").stdout)

@@ -18,7 +18,9 @@ from skycore_async.cli import main
 
 NAME = "skycore-async"
 METADATA = distribution(NAME).metadata
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+DATA = ROOT.glob("skycore_async/**/templates/*")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,15 @@ def test_the_command_and_the_plugin_are_announced(group: str, object_: object) -
     assert entry.load() is object_
 
 
-@pytest.mark.parametrize("path", ["py.typed", "carrier_status.csv", "cli/report/report.html"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "py.typed",
+        "carrier_status.csv",
+        "cli/report/templates/page.html",
+        *sorted(str(path.relative_to(ROOT / "skycore_async")) for path in DATA),
+    ],
+)
 def test_a_file_that_is_no_module_is_there(path: str) -> None:
     """The marker of a typed package, and what is read at run time, come with the modules."""
     assert files("skycore_async").joinpath(path).is_file()

@@ -37,7 +37,7 @@ from ...runtime.extras import missing
 from ...simulator import API_KEY, BY_LAST_DIGITS, SHORT_CODE, Simulator
 from ...simulator.asgi_thread import ServerThread
 from ..bulk.progress import Tally, show_live
-from ..report.data import Figures, Gathering
+from ..report.data import ReportCounters, ReportData
 from .verdict import DemoVerdict, judge
 
 try:
@@ -76,7 +76,7 @@ class Settled:
     """What came of the messages: the verdict, and what a report says."""
 
     verdict: DemoVerdict
-    figures: Figures
+    report: ReportData
 
 
 def send_and_settle(path: Path, count: int, *, live: bool) -> Settled:
@@ -216,10 +216,10 @@ class _DemoBulk:
 
     async def _judged(self) -> Settled:
         known: dict[str, Delivery] = {}
-        gathering = Gathering()
+        counters = ReportCounters()
         async for delivery in self._ledger.deliveries():
             known[delivery.to] = delivery
-            gathering.add(delivery)
+            counters.add(delivery)
         received = self._skycore.messages
         verdict = judge(
             (message.to for message in messages(self._progress.total)),
@@ -229,5 +229,5 @@ class _DemoBulk:
             in_doubt_before=self._in_doubt,
         )
         summary, made = await self._ledger.summary(), datetime.now(UTC)
-        figures = gathering.figures(summary, ledger=self._ledger.path.name, made=made)
-        return Settled(verdict=verdict, figures=figures)
+        report = counters.report_data(summary, ledger=self._ledger.path.name, made=made)
+        return Settled(verdict=verdict, report=report)

@@ -103,7 +103,7 @@ def _introduce(out: Console, count: int) -> None:
 
 def _write(html: Path, settled: Settled) -> None:
     try:
-        html.write_text(page(settled.figures), "utf-8")
+        html.write_text(page(settled.report), "utf-8")
     except OSError as error:
         fail(f"{html} cannot be written: {error.strerror}")
 
@@ -114,7 +114,7 @@ def _emit(played: Played, settled: Settled, ledger: Path, html: Path, *, is_well
             "as_it_should": is_well,
             "cases": [story.facts() for story in played.stories],
             **plain(settled.verdict),
-            "states": settled.figures.states,
+            "states": settled.report.states,
             "ledger": ledger,
             "report": html,
         }

@@ -1,1 +1,1 @@
-"""`skycore report`: a ledger's counters gathered, drawn and put on a page."""
+"""`skycore report`: a ledger counted in one pass, and the page that its report data make."""

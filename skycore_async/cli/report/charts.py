@@ -1,166 +1,93 @@
-"""Figures as SVG and tables: whole pieces of a page, with nothing from outside it.
+"""Where the parts of a chart are: numbers in, positions out, which the templates draw.  No I/O.
 
-Strategy: text is HTML and only bars are SVG, stretched to the room there is, so
-that words keep their size on a phone.  A bar chart is a table that has bars in
-it; a chart that is none has its table beside it.
-
-Rules:
-
-* Whatever comes from a ledger goes through `words`.
-* A share is never rounded to all or nothing, and what there is is never too
-  small to be seen.
+Rule: whatever there is is large enough to be seen.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
 
-_LEAST: Final = 1.0  # the height of a part that would be too small to see, in percent
-_DAY: Final = 86400
+from .counters import Slot
+from .formats import column_name
+from .kinds import MessageKind, by_kind
 
-
-@attrs.frozen
-class ChartKind:
-    """A kind of message, as it is called and by the class that colours it."""
-
-    name: str
-    css: str
+_LEAST: Final = 1.0  # the size of a part that would be too small to see, in percent
+_PITCH: Final = 10  # from one column to the next, in the picture's own units
+_FEW: Final = 4  # columns that stand too close to be named apart
 
 
 @attrs.frozen(kw_only=True)
-class Bar:
-    """A row of a bar chart: its name, a line below, its parts, and what is said of it."""
+class ChartPart:
+    """A part of a bar or a column, in percent of all the room: where it begins, its size."""
+
+    kind: MessageKind
+    number: int
+    start: float
+    size: float
+
+
+@attrs.frozen(kw_only=True)
+class ChartColumn:
+    """A column: its name, where it stands, its parts, and how many there are of each kind."""
 
     name: str
-    note: str = ""
-    parts: Mapping[ChartKind, int]
-    said: str
-    share: str = ""
+    x: int
+    parts: list[ChartPart]
+    numbers: list[int]
 
 
-def words(text: object) -> str:
-    """Write text for HTML; what cannot be seen is shown as unreadable."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return html.escape(shown)
+@attrs.frozen(kw_only=True)
+class ColumnChart:
+    """Columns over time, the kinds that are in them, and what stands at the axes."""
+
+    columns: list[ChartColumn]
+    kinds: list[MessageKind]
+    scale: tuple[int, int, int]
+    ticks: list[str]
+
+    @property
+    def width(self) -> int:
+        """The width of the picture, in its own units."""
+        return _PITCH * len(self.columns)
+
+    @property
+    def width_in_rem(self) -> int:
+        """The width that is enough on a large screen."""
+        return 4 * len(self.columns)
 
 
-def counted(number: int) -> str:
-    """Write a number."""
-    return f"{number:,}"
-
-
-def share(part: int, whole: int) -> str:
-    """Write a share in percent."""
-    if not whole:
-        return "none"
-    percent = 100 * part / whole
-    if 0 < percent < 0.1:  # noqa: PLR2004 - what a decimal place can show
-        return "< 0.1 %"
-    if 99.9 < percent < 100:  # noqa: PLR2004
-        return "> 99.9 %"
-    return f"{percent:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """Write a time span in its greatest unit."""
-    units = ((_DAY, "days"), (3600, "h"), (60, "min"), (1, "s"))
-    size, unit = next((each for each in units if seconds >= each[0]), units[-1])
-    value = f"{seconds / size:.2g}" if seconds / size < 10 else f"{seconds / size:.0f}"  # noqa: PLR2004
-    return f"{value} day" if (value, unit) == ("1", "days") else f"{value} {unit}"
-
-
-def moment(at: datetime) -> str:
-    """Write a time to the minute."""
-    return f"{at:%d %b %Y %H:%M}"
-
-
-# Bars in a table.
-
-
-def bars(caption: str, heads: Sequence[str], rows: Iterable[Bar], *, of: int | None = None) -> str:
-    """Draw rows of bars; the longest has all the room, or one of the size `of` would."""
-    rows = list(rows)
-    most = of or max((sum(row.parts.values()) for row in rows), default=0) or 1
-    head = "".join(
-        f'<th scope="col"{_NUMBER if index == len(heads) - 1 else ""}>{words(name)}</th>'
-        for index, name in enumerate(heads)
-    )
-    body = "".join(_bar(row, most) for row in rows)
-    return (
-        f'<table class="bars"><caption>{words(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-_NUMBER: Final = ' class="number"'
-
-
-def _bar(row: Bar, most: int) -> str:
-    note = f"<small>{words(row.note)}</small>" if row.note else ""
-    share = f' <span class="share">({words(row.share)})</span>' if row.share else ""
-    return (
-        f'<tr><th scope="row">{words(row.name)}{note}</th>'
-        f"<td>{strip(row.parts, most, title=f'{row.name}: {row.said}')}</td>"
-        f"<td{_NUMBER}>{words(row.said)}{share}</td></tr>"
-    )
-
-
-def strip(parts: Mapping[ChartKind, int], most: int, *, title: str) -> str:
-    """Draw one bar of parts side by side."""
-    at, drawn = 0.0, []
+def bar_parts(parts: Mapping[MessageKind, int], most: int) -> list[ChartPart]:
+    """Return the parts of a bar from left to right, where `most` takes all the room."""
+    start, placed = 0.0, []
     for kind, number in parts.items():
         if number:
-            width = max(_LEAST, 100 * number / most)
-            drawn.append(
-                f'<rect class="{kind.css}" x="{at:.2f}%" y="0" width="{width:.2f}%" height="100%">'
-                f"<title>{words(kind.name)}: {counted(number)}</title></rect>"
+            size = max(_LEAST, 100 * number / most)
+            placed.append(ChartPart(kind=kind, number=number, start=start, size=size))
+            start += size
+    return placed
+
+
+def column_chart(slots: Sequence[Slot], step: int) -> ColumnChart:
+    """Return a chart of what was begun in each slot of `step` seconds; one slot at least."""
+    counts = [by_kind(slot.states) for slot in slots]
+    kinds = [kind for kind in counts[0] if any(each[kind] for each in counts)]
+    top = _round_up(max(sum(each.values()) for each in counts))
+    return ColumnChart(
+        columns=[
+            ChartColumn(
+                name=column_name(slot.start, step),
+                x=_PITCH * index + 1,
+                parts=_column_parts(each, top),
+                numbers=[each[kind] for kind in kinds],
             )
-            at += width
-    return (
-        f'<svg class="strip" role="img" aria-label="{words(title)}"><title>{words(title)}</title>'
-        f'<rect class="track" width="100%" height="100%"/>{"".join(drawn)}</svg>'
-    )
-
-
-# Columns over time.
-
-
-@attrs.frozen(kw_only=True)
-class Column:
-    """What there is of each kind from a time on."""
-
-    start: datetime
-    parts: Mapping[ChartKind, int]
-
-
-def columns(
-    columns: Sequence[Column], kinds: Sequence[ChartKind], *, step: int, title: str, said: str
-) -> str:
-    """Draw columns over time, with a legend and the table of their figures."""
-    shown = [kind for kind in kinds if any(column.parts.get(kind) for column in columns)]
-    top = _round_up(max(sum(column.parts.values()) for column in columns))
-    wide = 10 * len(columns)
-    lines = "".join(f'<line x1="0" x2="{wide}" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
-    stacks = "".join(
-        _stack(column, shown, x=10 * index, top=top, step=step)
-        for index, column in enumerate(columns)
-    )
-    y = "".join(f"<span>{counted(value)}</span>" for value in (top, top // 2, 0))
-    x = "".join(f"<span>{when}</span>" for when in _ticks(columns, step))
-    return (
-        f'<figure style="max-width: max(15rem, {4 * len(columns)}rem)">'
-        f'<div class="plot"><div class="y" aria-hidden="true">{y}</div>'
-        f'<svg role="img" viewBox="0 0 {wide} 100" preserveAspectRatio="none"'
-        f' aria-labelledby="over-time-title over-time-said">'
-        f'<title id="over-time-title">{words(title)}</title>'
-        f'<desc id="over-time-said">{words(said)}</desc>{lines}{stacks}</svg>'
-        f'<div class="x" aria-hidden="true">{x}</div></div></figure>'
-        f"{_legend(shown)}{_table_of(columns, shown, step, title)}"
+            for index, (slot, each) in enumerate(zip(slots, counts, strict=True))
+        ],
+        kinds=kinds,
+        scale=(top, top // 2, 0),
+        ticks=_ticks(slots, step),
     )
 
 
@@ -171,60 +98,20 @@ def _round_up(most: int) -> int:
     return next(top for top in tops if top >= most and top % 2 == 0)
 
 
-def _stack(column: Column, kinds: Sequence[ChartKind], *, x: int, top: int, step: int) -> str:
-    heights = [
-        (kind, number, max(_LEAST, 100 * number / top))
-        for kind in kinds
-        if (number := column.parts.get(kind, 0))
-    ]
+def _column_parts(counts: Mapping[MessageKind, int], top: int) -> list[ChartPart]:
+    heights = {kind: max(_LEAST, 100 * number / top) for kind, number in counts.items() if number}
     # Parts made larger to be seen may not push the others out of the picture.
-    shrink = min(1.0, 100 / (sum(height for *_, height in heights) or 1))
-    y, drawn = 100.0, []
-    for kind, number, height in heights:
+    shrink = min(1.0, 100 / (sum(heights.values()) or 1))
+    y, placed = 100.0, []
+    for kind, height in heights.items():
         y -= height * shrink
-        drawn.append(
-            f'<rect class="{kind.css}" x="{x + 1}" y="{y:.2f}" width="8"'
-            f' height="{height * shrink:.2f}"><title>{_tick(column.start, step)}:'
-            f" {counted(number)} {words(kind.name.lower())}</title></rect>"
-        )
-    return "".join(drawn)
+        placed.append(ChartPart(kind=kind, number=counts[kind], start=y, size=height * shrink))
+    return placed
 
 
-def _ticks(columns: Sequence[Column], step: int) -> list[str]:
-    chosen = sorted({0, (len(columns) - 1) // 2, len(columns) - 1})
-    if len(columns) <= 4:  # noqa: PLR2004 - so few stand too close to be named apart
+def _ticks(slots: Sequence[Slot], step: int) -> list[str]:
+    chosen = sorted({0, (len(slots) - 1) // 2, len(slots) - 1})
+    if len(slots) <= _FEW:
         chosen = chosen[:1]
-    short = columns[0].start.date() == columns[-1].start.date()
-    return [_tick(columns[index].start, step, short=short) for index in chosen]
-
-
-def _tick(start: datetime, step: int, *, short: bool = False) -> str:
-    if step >= _DAY:
-        return f"{start:%d %b %Y}"
-    clock = f"{start:%H:%M:%S}" if step < 60 else f"{start:%H:%M}"  # noqa: PLR2004
-    return clock if short else f"{start:%d %b} {clock}"
-
-
-def _legend(kinds: Sequence[ChartKind]) -> str:
-    entries = "".join(
-        f'<li><svg aria-hidden="true"><rect class="{kind.css}" width="100%" height="100%"/></svg>'
-        f"{words(kind.name)}</li>"
-        for kind in kinds
-    )
-    return f'<ul class="legend">{entries}</ul>'
-
-
-def _table_of(columns: Sequence[Column], kinds: Sequence[ChartKind], step: int, title: str) -> str:
-    head = "".join(f'<th scope="col">{words(kind.name)}</th>' for kind in kinds)
-    body = "".join(
-        f'<tr><th scope="row">{_tick(column.start, step)}</th>'
-        + "".join(f"<td>{counted(column.parts.get(kind, 0))}</td>" for kind in kinds)
-        + "</tr>"
-        for column in columns
-    )
-    return (
-        "<details><summary>The same as a table</summary>"
-        f'<div class="wide" role="region" aria-label="{words(title)}, as a table" tabindex="0">'
-        f'<table><thead><tr><th scope="col">From</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div></details>"
-    )
+    short = slots[0].start.date() == slots[-1].start.date()
+    return [column_name(slots[index].start, step, short=short) for index in chosen]

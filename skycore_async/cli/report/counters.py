@@ -17,20 +17,20 @@ import attrs
 
 from ...ledger.model import MessageState
 
-MOST: Final = 200  # rows of a table
+MAX_ROWS: Final = 200  # of a table
 OTHERS: Final = "others"
-SLOTS: Final = 60  # columns of the chart over time; they fit a phone
+MAX_SLOTS: Final = 60  # columns of the chart over time; they fit a phone
 
 # Each divides the next, so that columns can be joined.
 _STEPS: Final = (1, 5, 15, 60, 300, 900, 3600, 10800, 21600, 43200, 86400, 604800)
-TOOK: Final = (1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
+DURATIONS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
 _FINENESS: Final = 50  # classes for each power of ten: a quantile is 5 % off at most
 
 K = TypeVar("K")
 
 
-class Counts(Counter[K], Generic[K]):
-    """Count by key, those beyond `MOST` together under `others`."""
+class CappedCounter(Counter[K], Generic[K]):
+    """Counts by key, those beyond `MAX_ROWS` together under `others`."""
 
     def __init__(self, others: K) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Counts(Counter[K], Generic[K]):
 
     def add(self, key: K) -> K:
         """Count one, and return the key that it is counted under."""
-        counted = key if key in self or len(self) < MOST else self._others
+        counted = key if key in self or len(self) < MAX_ROWS else self._others
         self[counted] += 1
         return counted
 
@@ -56,7 +56,7 @@ class Slot:
 
 
 @attrs.frozen(kw_only=True)
-class Took:
+class DurationClass:
     """How many deliveries took up to so many seconds, and more than the one before."""
 
     up_to: int | None
@@ -65,18 +65,18 @@ class Took:
 
 @attrs.frozen(kw_only=True)
 class DeliveryTime:
-    """How long deliveries took, in seconds; `untold` of them do not say."""
+    """How long deliveries took, in seconds; of how many that is known, and of how many not."""
 
-    told: int
-    untold: int
+    known: int
+    unknown: int
     median: float | None
     p90: float | None
     p99: float | None
-    distribution: list[Took]
+    distribution: list[DurationClass]
 
 
-class Timeline:
-    """Count states over time in at most `SLOTS` columns, whatever the time they cover."""
+class TimelineCounter:
+    """Counts states over time in at most `MAX_SLOTS` columns, whatever the time they cover."""
 
     def __init__(self) -> None:
         self.step = _STEPS[0]
@@ -97,7 +97,7 @@ class Timeline:
     def add(self, at: float, state: MessageState) -> None:
         """Count one at a time in seconds since 1970."""
         self._least, self._most = min(self._least, at), max(self._most, at)
-        while self._most // self.step - self._least // self.step >= SLOTS:
+        while self._most // self.step - self._least // self.step >= MAX_SLOTS:
             self._coarsen()
         self._slots.setdefault(int(at // self.step), Counter())[state] += 1
 
@@ -115,34 +115,34 @@ class Timeline:
             yield Slot(start=start, states=dict(self._slots.get(index, {})))
 
 
-class Times:
-    """Count how long deliveries took, in classes fine enough for quantiles."""
+class DurationCounter:
+    """Counts how long deliveries took, in classes fine enough for quantiles."""
 
     def __init__(self) -> None:
-        self._untold = 0
+        self._unknown = 0
         self._coarse: Counter[int] = Counter()
         self._fine: Counter[int] = Counter()
 
     def add(self, seconds: float | None) -> None:
         """Count one; None where its receipt does not say."""
         if seconds is None:
-            self._untold += 1
+            self._unknown += 1
             return
-        self._coarse[bisect.bisect_left(TOOK, seconds)] += 1
+        self._coarse[bisect.bisect_left(DURATIONS, seconds)] += 1
         self._fine[math.ceil(math.log10(max(seconds, 0.001)) * _FINENESS)] += 1
 
-    def figures(self) -> DeliveryTime:
-        """Return what came of it all."""
+    def delivery_time(self) -> DeliveryTime:
+        """Return the quantiles and the distribution of what was counted."""
         last = max(self._coarse, default=-1)
         return DeliveryTime(
-            told=self._coarse.total(),
-            untold=self._untold,
+            known=self._coarse.total(),
+            unknown=self._unknown,
             median=self._quantile(0.5),
             p90=self._quantile(0.9),
             p99=self._quantile(0.99),
             distribution=[
-                Took(up_to=up_to, messages=self._coarse[index])
-                for index, up_to in enumerate((*TOOK, None))
+                DurationClass(up_to=up_to, messages=self._coarse[index])
+                for index, up_to in enumerate((*DURATIONS, None))
                 if index <= last
             ],
         )

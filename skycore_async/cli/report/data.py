@@ -1,9 +1,9 @@
-"""What a report says of a ledger, gathered in one pass.  No I/O.
+"""What a report says of a ledger, counted in one pass.  No I/O.
 
 Rules:
 
 * A message's place in time is when it was begun, by this side's clock.
-* How long a delivery took is told only where its receipt says its time zone.
+* How long a delivery took is known only where its receipt says its time zone.
 * A number is masked but for its last four digits, also within a key.
 """
 
@@ -20,7 +20,15 @@ from ...ledger.model import Delivery, MessageState, Summary
 from ...messages import masked
 from ...notifications import DeliveryReceipt, Notification
 from ..ui.masking import mask_in
-from .counters import MOST, OTHERS, Counts, DeliveryTime, Slot, Timeline, Times
+from .counters import (
+    MAX_ROWS,
+    OTHERS,
+    CappedCounter,
+    DeliveryTime,
+    DurationCounter,
+    Slot,
+    TimelineCounter,
+)
 
 _S: Final = MessageState
 _Carrier = tuple[str | None, str | None]
@@ -48,6 +56,11 @@ class Carrier:
     delivered: int
     failed: int
 
+    @property
+    def ended(self) -> int:
+        """How many came to an end."""
+        return self.delivered + self.failed
+
 
 @attrs.frozen(kw_only=True)
 class Refusal:
@@ -69,7 +82,7 @@ class InDoubt:
 
 
 @attrs.frozen(kw_only=True)
-class Figures:
+class ReportData:
     """What a report says."""
 
     ledger: str
@@ -91,24 +104,24 @@ class Figures:
     in_doubt: list[InDoubt]
 
 
-class Gathering:
-    """Take deliveries in, one after the other, and return the figures at the end."""
+class ReportCounters:
+    """Counts deliveries, one after the other, and returns the report data at the end."""
 
     def __init__(self) -> None:
         self.messages = 0
         self._states: Counter[MessageState] = Counter()
         self._settled = 0
-        self._timeline = Timeline()
-        self._times = Times()
+        self._timeline = TimelineCounter()
+        self._times = DurationCounter()
         self._reasons: Counter[str] = Counter()
-        self._failures = Counts[_Alike]((OTHERS, None, None, None))
-        self._ended = Counts[_Carrier]((OTHERS, None))
+        self._failures = CappedCounter[_Alike]((OTHERS, None, None, None))
+        self._ended = CappedCounter[_Carrier]((OTHERS, None))
         self._failed: Counter[_Carrier] = Counter()
-        self._refusals = Counts[str](OTHERS)
+        self._refusals = CappedCounter[str](OTHERS)
         self._in_doubt: list[InDoubt] = []
 
     def add(self, delivery: Delivery) -> None:
-        """Take one message in."""
+        """Count one message."""
         state = delivery.state
         self.messages += 1
         self._states[state] += 1
@@ -117,7 +130,7 @@ class Gathering:
         if state.is_final:
             self._add_final(delivery)
         elif state is _S.IN_DOUBT:
-            if len(self._in_doubt) < MOST:
+            if len(self._in_doubt) < MAX_ROWS:
                 self._in_doubt.append(_in_doubt(delivery))
         elif state is _S.REJECTED or (state is _S.NOT_SENT and delivery.code):
             self._refusals.add(delivery.code or "")
@@ -137,10 +150,10 @@ class Gathering:
             self._reasons[reason] += 1
             self._failures.add((reason, spid, protocol, status))
 
-    def figures(self, summary: Summary, *, ledger: str, made: datetime) -> Figures:
-        """Return what came of it all."""
+    def report_data(self, summary: Summary, *, ledger: str, made: datetime) -> ReportData:
+        """Return the report data of all messages that were counted."""
         slots = list(self._timeline.slots())
-        return Figures(
+        return ReportData(
             ledger=ledger,
             made=made,
             first=self._timeline.first,
@@ -152,7 +165,7 @@ class Gathering:
             opted_out=summary.opted_out,
             step=self._timeline.step,
             over_time=slots,
-            delivery_time=self._times.figures(),
+            delivery_time=self._times.delivery_time(),
             failures_by_reason=dict(self._reasons.most_common()),
             failures=[_failure(alike, n) for alike, n in self._failures.ranked()],
             carriers=[_carrier(one, n, self._failed[one]) for one, n in self._ended.ranked()],

@@ -24,7 +24,7 @@ from ...runtime.extras import missing
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import emit, fail
 from ..ui.tables import console
-from .data import Figures, Gathering
+from .data import ReportCounters, ReportData
 from .page import page
 
 try:
@@ -46,11 +46,11 @@ def write_report(ledger: str, html: Path | None, *, as_json: bool) -> None:
     target.check()
     if html is not None and not to_stdout:
         _check_page(html, target)
-    figures = _read(target)
+    data = _read(target)
     if html is not None:
-        _write(page(figures), None if to_stdout else html)
+        _write(page(data), None if to_stdout else html)
     if as_json:
-        emit(figures)
+        emit(data)
 
 
 def _check_page(html: Path, target: LedgerTarget) -> None:
@@ -70,23 +70,23 @@ def _is_page(html: Path) -> bool:
         return False
 
 
-def _read(target: LedgerTarget) -> Figures:
+def _read(target: LedgerTarget) -> ReportData:
     try:
-        return anyio.run(_gather, target)
+        return anyio.run(_count, target)
     except LedgerError as error:
         fail(str(error))
 
 
-async def _gather(target: LedgerTarget) -> Figures:
-    gathering, err, name = Gathering(), console(stderr=True), escape(target.title)
+async def _count(target: LedgerTarget) -> ReportData:
+    counters, err, name = ReportCounters(), console(stderr=True), escape(target.title)
     async with target.to_read() as ledger:
         with err.status(f"Reading {name}") as status:
             async for delivery in ledger.deliveries():
-                gathering.add(delivery)
-                if gathering.messages % _UPDATE_EVERY == 0:
-                    status.update(f"Reading {name}: {gathering.messages:,} messages")
+                counters.add(delivery)
+                if counters.messages % _UPDATE_EVERY == 0:
+                    status.update(f"Reading {name}: {counters.messages:,} messages")
         summary = await ledger.summary()
-    return gathering.figures(summary, ledger=target.title, made=datetime.now(UTC))
+    return counters.report_data(summary, ledger=target.title, made=datetime.now(UTC))
 
 
 def _write(page: str, html: Path | None) -> None:

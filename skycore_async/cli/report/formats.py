@@ -1,0 +1,68 @@
+"""Numbers, shares, durations and times as a report writes them.  No I/O.
+
+Rule: a share is never rounded to all or nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+_DAY: Final = 86400
+
+
+def counted(number: int) -> str:
+    """Return a number with its thousands apart."""
+    return f"{number:,}"
+
+
+def messages(number: int) -> str:
+    """Return how many messages there are."""
+    return f"{counted(number)} message{'' if number == 1 else 's'}"
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share in percent."""
+    if not whole:
+        return "none"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:  # noqa: PLR2004 - what a decimal place can show
+        return "< 0.1 %"
+    if 99.9 < percent < 100:  # noqa: PLR2004
+        return "> 99.9 %"
+    return f"{percent:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its greatest unit."""
+    units = ((_DAY, "days"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((each for each in units if seconds >= each[0]), units[-1])
+    value = f"{seconds / size:.2g}" if seconds / size < 10 else f"{seconds / size:.0f}"  # noqa: PLR2004
+    return f"{value} day" if (value, unit) == ("1", "days") else f"{value} {unit}"
+
+
+def moment(at: datetime) -> str:
+    """Return a time to the minute."""
+    return f"{at:%d %b %Y %H:%M}"
+
+
+def named(value: str | None, name: str) -> str | None:
+    """Return a value after its name, or None where there is none."""
+    return f"{name} {value}" if value else None
+
+
+def column_name(start: datetime, step: int, *, short: bool = False) -> str:
+    """Return when a column of `step` seconds begins; a short name leaves the day out."""
+    if step >= _DAY:
+        return f"{start:%d %b %Y}"
+    clock = f"{start:%H:%M:%S}" if step < 60 else f"{start:%H:%M}"  # noqa: PLR2004
+    return clock if short else f"{start:%d %b} {clock}"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text with a replacement for each character that cannot be seen, but for `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
