@@ -247,12 +247,12 @@ async def _drain(dsn: str) -> None:
     session = DatabaseSession(database)
     async with (
         PostgresLedger(dsn) as ledger,
-        queue.Procrastinate(database) as engine,
+        queue.Procrastinate(database) as chunks,
         SkycoreClient(
             api_key=API_KEY, ledger=ledger, transport=_AtOnce(), max_in_flight=FAST_IN_FLIGHT
         ) as client,
     ):
-        worker = Worker(session=session, engine=engine, ledger=ledger, client=client, drain=True)
+        worker = Worker(session=session, queue=chunks, ledger=ledger, client=client, drain=True)
         await worker.run()
     await session.aclose()
 

@@ -47,10 +47,11 @@ RETURNING in_doubt_in_a_row
 
 @attrs.frozen(kw_only=True)
 class CampaignState:
-    """Whether a campaign is running, paused, halted (with the reason) or cancelled."""
+    """Whether a campaign is running, paused, halted (and why, and whether now) or cancelled."""
 
     state: str
     reason: str | None
+    is_halted_now: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -194,13 +195,14 @@ def change(connection: Connection, action: str, name: str) -> str:
     return str(state)
 
 
-def halt(connection: Connection, name: str, reason: str) -> None:
-    """Stop a campaign for all workers, with the reason; one that is not running stays as it is."""
-    connection.execute(
+def halt(connection: Connection, name: str, reason: str) -> bool:
+    """Stop a campaign for all workers, with the reason; False where it was not running."""
+    halted = connection.execute(
         "UPDATE skycore.campaigns SET state = 'halted', reason = %s"
         " WHERE name = %s AND state = 'running'",
         (reason, name),
     )
+    return halted.rowcount > 0
 
 
 def report_doubts(connection: Connection, name: str, report: DoubtReport) -> CampaignState | None:
@@ -213,8 +215,9 @@ def report_doubts(connection: Connection, name: str, report: DoubtReport) -> Cam
         if row is None:
             return None
         (in_a_row,) = row
+        is_halted_now = False
         if in_a_row >= LIMIT:
-            halt(
+            is_halted_now = halt(
                 connection,
                 name,
                 f"{in_a_row} messages in a row may have been sent or not, as none got a clear"
@@ -223,7 +226,7 @@ def report_doubts(connection: Connection, name: str, report: DoubtReport) -> Cam
         state, reason = _row(
             connection, "SELECT state, reason FROM skycore.campaigns WHERE name = %s", (name,)
         )
-    return CampaignState(state=state, reason=reason)
+    return CampaignState(state=state, reason=reason, is_halted_now=is_halted_now)
 
 
 def _row(connection: Connection, query: Any, arguments: Sequence[object]) -> Any:

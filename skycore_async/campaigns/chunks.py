@@ -11,6 +11,8 @@ Rules:
   refused before it was begun.  What the database says counts, not what was heard.
 * A chunk that is left goes back at once.  One that is not sent for want of a way
   is due again after a pause.
+* When a chunk may be taken is one expression: its work is due, and nobody's lease is in
+  the way.  The queue hands it out then, and who takes it asks again under the lock.
 * Every step can be repeated, and one that is late changes nothing.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Final
 
 import attrs
@@ -27,19 +30,23 @@ import psycopg
 from ..messages import SMS
 from ..postgres.schema import Connection
 
-_FREE: Final = """
-chunks.state <> 'done' AND campaigns.state = 'running' AND due <= clock_timestamp()
-    AND (held_until IS NULL OR held_until < clock_timestamp())
-"""
+_TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
+_FREE_AT: Final = "greatest(due, held_until)"  # which passes over what is NULL
 _DUE: Final = f"""
-SELECT chunks.id FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-WHERE {_FREE} ORDER BY number, chunks.id LIMIT %s
+SELECT chunks.id, {_FREE_AT}
+FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
+WHERE {_TO_SEND} AND {_FREE_AT} <= clock_timestamp() + %s * interval '1 second'
+ORDER BY number, chunks.id LIMIT %s
+"""  # noqa: S608 - conditions of our own
+_LEFT: Final = f"""
+SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
+WHERE {_TO_SEND} LIMIT 1
 """  # noqa: S608 - a condition of our own
 _LOCK: Final = f"""
 SELECT campaigns.name, number, keys, messages
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-WHERE chunks.id = %s AND {_FREE} FOR UPDATE OF chunks
-"""  # noqa: S608 - a condition of our own
+WHERE chunks.id = %s AND {_TO_SEND} AND {_FREE_AT} <= clock_timestamp() FOR UPDATE OF chunks
+"""  # noqa: S608 - conditions of our own
 _TAKE: Final = """
 UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s,
     held_until = clock_timestamp() + %s * interval '1 second'
@@ -82,19 +89,18 @@ class Chunk:
             yield SMS(key=key, **json.loads(row))
 
 
-def due(connection: Connection, most: int) -> list[int]:
-    """Return chunks to send that no worker holds, those of all campaigns by turns."""
-    return [chunk for (chunk,) in connection.execute(_DUE, (most,))]
+def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, datetime]:
+    """Return chunks to send, and when each may be taken: now, or `within` seconds.
+
+    Those of all campaigns come by turns.  A chunk whose worker has stopped renewing its
+    lease is among them before the lease ends.
+    """
+    return dict(connection.execute(_DUE, (within, most)).fetchall())
 
 
 def are_left(connection: Connection) -> bool:
     """Return whether a running campaign has a chunk that is not done."""
-    return bool(
-        connection.execute(
-            "SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign"
-            " WHERE chunks.state <> 'done' AND campaigns.state = 'running' LIMIT 1"
-        ).fetchone()
-    )
+    return bool(connection.execute(_LEFT).fetchone())
 
 
 def take(connection: Connection, chunk: int, *, holder: str, lease: float) -> Chunk | None:

@@ -1,27 +1,35 @@
-"""procrastinate as the engine: a job is a chunk.  On asyncio alone.
+"""The queue that hands out chunks: the port, and procrastinate behind it.  On asyncio alone.
 
-Strategy: its tables are in a schema of their own, `skycore_queue`, made by `migrate`.
-Since nothing in them is the truth, another version of them is made anew instead of
-migrated, and the next look at what is due fills the queue again.
+Strategy: a job says that a chunk is to be looked at, no sooner than it may be taken; or
+that it is time for a sweep, which finds those chunks.  procrastinate keeps a job until its
+time, hands it to one worker, has one worker a period sweep, and knows what dead ones left.
 
 Rules:
 
+* What the queue says is a hint, never the truth.  It may lose a job or hand one out
+  twice: the row in `chunks` decides, under its lock, who has a chunk and until when.
+* So a job is removed as soon as it is handed out, and a dead worker's chunk comes back
+  when the lease in its row has ended, by a job that is made for that time.  Were its
+  job given again for want of heartbeats as well, two would decide who is dead, and the
+  other one is forgotten when the tables of the queue are made anew.
+* The tables are in a schema of their own, `skycore_queue`, made by `migrate`.  Another
+  version of them is made anew instead of migrated: the next sweep fills it again.
 * A chunk waits in the queue once: its id is the job's queueing lock.
-* A job has no lock: a dead worker's job stays "doing", and must not keep others
-  from its chunk.  It is removed once the worker's heartbeats have stopped.
-* A job that is done is removed.  Who finds its job gone, as one who was taken for
-  dead does, has nothing to do about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-from ..errors import LedgerError
+import attrs
+
+from ..errors import ConfigurationError, LedgerError
 from ..runtime.extras import missing
 
 try:
@@ -35,15 +43,62 @@ except ImportError as error:
 import psycopg
 from psycopg import sql
 
-from ..postgres.connection import Database
+from ..postgres.connection import Database, describe_error, refusal
 from ..postgres.schema import Connection
-from .engine import EngineError, Ticket
 
 _SCHEMA: Final = "skycore_queue"
 _QUEUE: Final = "skycore"
-_TASK: Final = "skycore.chunk"
+_CHUNK: Final = "skycore.chunk"
+_SWEEP: Final = "skycore.sweep"
 _LOCK: Final = 0x534B51  # "SKQ": two that migrate at once do it one after the other
 _WAIT: Final = 5.0  # seconds for a connection
+_STALLED: Final = 60.0  # seconds after which what a silent worker left is cleared away
+
+
+# The port.
+
+
+@attrs.frozen(kw_only=True)
+class Ticket:
+    """What a worker is to do: look at a chunk; or, at None, sweep: offer what is due soon."""
+
+    chunk: int | None
+
+
+class QueueError(LedgerError):
+    """The queue cannot be reached, or did not understand; another try may succeed."""
+
+
+class ChunkQueue(Protocol):
+    """Hands chunks to any number of workers.
+
+    All but closing raise QueueError, and ConfigurationError where no other try will do.
+    """
+
+    async def offer(self, chunks: Mapping[int, datetime]) -> None:
+        """Put chunks into the queue, each for its time; one that waits there already stays."""
+        ...
+
+    async def fetch(self) -> Ticket | None:
+        """Return what is to be done next, and forget it; None where there is nothing now."""
+        ...
+
+    async def tend(self, period: float) -> None:
+        """Say that this worker is alive, and have one worker every `period` seconds sweep."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Reach the queue."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the queue."""
+        ...
 
 
 # The tables.
@@ -91,26 +146,29 @@ def check(connection: Connection) -> None:
         )
 
 
-# The engine.
+# procrastinate.
 
 
 class Procrastinate:
     """Hand out chunks through procrastinate's tables in `database`.
 
-    A worker that gave no sign of life for `stalled` seconds is taken for dead.
+    `clock` gives seconds since 1970.  Where the clocks of two machines differ, there is
+    more than one sweep a period, which does no harm.
     """
 
-    def __init__(self, database: Database, *, stalled: float = 30.0) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._name = database.name
         self._connector = PsycopgConnector(
             conninfo=database.conninfo,
             configure=_configure,
             min_size=1,
             max_size=2,
             timeout=_WAIT,
-            kwargs={"autocommit": True},
+            # A prepared statement would outlive the tables that it was made for.
+            kwargs={"autocommit": True, "prepare_threshold": None},
         )
         self._jobs = JobManager(self._connector)
-        self._stalled = stalled
+        self._clock = clock
         self._worker: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -124,56 +182,56 @@ class Procrastinate:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with suppress(EngineError):
+        with suppress(LedgerError, ConfigurationError):
             async with self._guarded():
                 if self._worker is not None:
                     await self._jobs.unregister_worker(self._worker)
         await self._connector.close_async()
 
-    async def offer(self, chunks: Collection[int]) -> None:
-        """Put chunks into the queue; one that waits there already is no matter."""
-        if not chunks:
-            return
+    async def offer(self, chunks: Mapping[int, datetime]) -> None:
+        """Put chunks into the queue, each for its time; one that waits there already stays.
+
+        What dead workers had fetched and not removed yet is cleared away.
+        """
         async with self._guarded():
-            waiting = {
-                job.queueing_lock
-                for job in await self._jobs.list_jobs_async(queue=_QUEUE, status="todo")
-            }
-            new = [job for job in map(_job, chunks) if job.queueing_lock not in waiting]
-            try:
-                if new:
+            todo = await self._jobs.list_jobs_async(queue=_QUEUE, status="todo")
+            waiting = {job.queueing_lock for job in todo}
+            jobs = [_look_at(chunk, at) for chunk, at in chunks.items()]
+            if new := [job for job in jobs if job.queueing_lock not in waiting]:
+                # Where another sweeps at the same moment, what it left out is for the next one.
+                with suppress(exceptions.AlreadyEnqueued):
                     await self._jobs.batch_defer_jobs_async(new)
-            except exceptions.AlreadyEnqueued:
-                # Another worker looked at the same time: what it left out is put in one by one.
-                for job in new:
-                    with suppress(exceptions.AlreadyEnqueued):
-                        await self._jobs.defer_job_async(job)
+            left = await self._jobs.get_stalled_jobs(
+                queue=_QUEUE, seconds_since_heartbeat=_STALLED
+            )
+            for job in left:
+                with suppress(exceptions.ConnectorException):
+                    await self._remove(job)
+            await self._jobs.prune_stalled_workers(_STALLED)
 
     async def fetch(self) -> Ticket | None:
-        """Return the next chunk, None where there is none now."""
+        """Return what is to be done next, and forget it; None where there is nothing now."""
+        if self._worker is None:
+            return None
+        async with self._guarded():
+            job = await self._jobs.fetch_job([_QUEUE], self._worker)
+            if job is None:
+                return None
+            await self._remove(job)
+        chunk = job.task_kwargs.get("chunk")
+        return Ticket(chunk=chunk if isinstance(chunk, int) else None)
+
+    async def tend(self, period: float) -> None:
+        """Say that this worker is alive, and have one worker every `period` seconds sweep."""
         async with self._guarded():
             if self._worker is None:
                 self._worker = await self._jobs.register_worker()
-            job = await self._jobs.fetch_job([_QUEUE], self._worker)
-        return None if job is None else Ticket(int(str(job.task_kwargs["chunk"])), job)
-
-    async def release(self, ticket: Ticket) -> None:
-        """Be done with a ticket, whatever became of its chunk."""
-        async with self._guarded():
-            await self._remove(ticket.job)
-
-    async def tend(self) -> None:
-        """Say that this worker is alive, and clear away what dead ones had in hand."""
-        async with self._guarded():
-            if self._worker is not None:
-                await self._jobs.update_heartbeat(self._worker)
-            stalled = await self._jobs.get_stalled_jobs(
-                queue=_QUEUE, seconds_since_heartbeat=self._stalled
-            )
-            for job in stalled:
-                with suppress(exceptions.ConnectorException):
-                    await self._remove(job)
-            await self._jobs.prune_stalled_workers(self._stalled)
+            await self._jobs.update_heartbeat(self._worker)
+            number = int(self._clock() / period)
+            with suppress(exceptions.AlreadyEnqueued):  # as where the last one still waits
+                await self._jobs.defer_periodic_job(
+                    _sweep(number), periodic_id=f"every {period} s", defer_timestamp=number
+                )
 
     async def _remove(self, job: Job) -> None:
         await self._jobs.finish_job(job, Status.SUCCEEDED, delete_job=True)
@@ -185,16 +243,30 @@ class Procrastinate:
         except (exceptions.ProcrastinateException, psycopg.Error) as error:
             # A worker that slept too long is not known any more, and registers anew.
             self._worker = None
-            raise EngineError(f"the queue: {error.__cause__ or error}") from error
+            cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
+            refused = refusal(self._name, cause)
+            raise refused or QueueError(f"the queue: {describe_error(cause)}") from error
 
 
-def _job(chunk: int) -> Job:
+def _look_at(chunk: int, at: datetime) -> Job:
     return Job(
         queue=_QUEUE,
         lock=None,
         queueing_lock=f"chunk-{chunk}",
-        task_name=_TASK,
+        task_name=_CHUNK,
         task_kwargs={"chunk": chunk},
+        scheduled_at=at,
+    )
+
+
+def _sweep(number: int) -> Job:
+    return Job(
+        queue=_QUEUE,
+        lock=None,
+        queueing_lock="sweep",
+        task_name=_SWEEP,
+        task_kwargs={"timestamp": number},
+        priority=1,  # before what is in the queue already
     )
 
 

@@ -6,6 +6,8 @@ step of `chunks` and `campaigns` can be.
 
 Rules:
 
+* What the database refuses for want of rights, or of the tables of this version, it
+  would refuse again: that is told at once.
 * Who waits for a lock gives up after a moment, so that a process which was stopped
   with one in its hand does not stop the others.
 * Once `stop_retrying` was called, a database that is lost is not waited for any more.
@@ -22,7 +24,7 @@ import anyio.to_thread
 import psycopg
 
 from ..errors import LedgerError
-from ..postgres.connection import Database, describe_error
+from ..postgres.connection import Database, describe_error, refusal
 from ..postgres.schema import Connection
 
 P = ParamSpec("P")
@@ -58,7 +60,8 @@ class DatabaseSession:
     ) -> T:
         """Take a step, again until the database has answered.
 
-        Raises LedgerError where it is lost and there is no time to wait for it.
+        Raises LedgerError where it is lost and there is no time to wait for it, and
+        ConfigurationError where it will not take this step from this worker.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -69,6 +72,11 @@ class DatabaseSession:
                     )
                 except _LOST as error:
                     self._trouble(error)
+                except psycopg.Error as error:
+                    refused = refusal(self._database.name, error)
+                    if refused is None:
+                        raise
+                    raise refused from error
                 else:
                     self._well()
                     return answer

@@ -1,9 +1,10 @@
 """A worker: takes chunks, sends their messages, and says what is left of them.  On asyncio.
 
 Strategy: a worker has two slots, each with a chunk, so that something is in flight
-between one chunk and the next; beside them it tends the queue.  Each chunk is a
-`send_many` over a view of the one client, whose ledger begins messages only while
-this worker has the chunk and its campaign runs.
+between one chunk and the next; beside them it tends the queue, which has one worker a
+period sweep: offer the chunks that are due soon.  Each chunk is a `send_many` over a
+view of the one client, whose ledger begins messages only while this worker has the
+chunk and its campaign runs.
 
 Rules:
 
@@ -14,6 +15,7 @@ Rules:
 * What could not be sent goes back, to be due again after a pause;
   a worker that gets nothing through at all waits longer each time.
 * A database that is lost is waited for.  What was in flight is in the ledger's slots.
+  One that refuses this worker ends it, with `error`.
 * `stop` starts nothing more, waits for what is in flight, and gives chunks back.
 """
 
@@ -21,45 +23,47 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import anyio
 import attrs
 
 from ..client import SkycoreClient
-from ..codes import Verdict
-from ..errors import LedgerError, SendingHalted, SkycoreError
+from ..errors import ConfigurationError, LedgerError, SendingHalted
 from ..ledger.commands import Fence
 from ..ledger.postgres.ledger import FencedLedger, PostgresLedger
-from ..messages import Accepted, Outcome
+from ..messages import Outcome
+from ..postgres.schema import Connection
 from ..sending.bulk import BulkSend
-from ..sending.outcomes import StuckCounter, meaning_of
 from .campaigns import halt, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
-from .engine import Engine, EngineError, Ticket
 from .outage import DoubtStreak
+from .queue import ChunkQueue, Ticket
 from .session import DatabaseSession
+from .tally import ChunkWork, WorkerTally
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("skycore_async")
 
 _SLOTS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
-_AHEAD: Final = 200  # chunks that are put into the queue at once
-_STUCK: Final = 100  # messages in a row that do not get through, and mean that none would
+_MOST: Final = 200  # chunks that are put into the queue at once
+_AHEAD: Final = 2  # sweeps, so that what is due before the next one is in the queue
 
 
 @attrs.frozen(kw_only=True)
 class WorkerTiming:
     """How long things take, in seconds.
 
-    A chunk is its worker's for `lease`; every `sweep` what is due is put into the
-    queue, which is looked at every `poll`.  What was not sent is due again after
-    `retry`; a worker that gets nothing through waits up to `longest`.
+    A chunk is its worker's for `lease`; every `sweep` one of all workers puts into
+    the queue what is due soon, and each looks for its time there every `poll`.  What
+    was not sent is due again after `retry`; a worker that gets nothing through waits
+    up to `longest`.
     """
 
     lease: float = 30.0
@@ -69,65 +73,19 @@ class WorkerTiming:
     longest: float = 60.0
 
 
-@attrs.define(kw_only=True)
-class WorkerTally:
-    """What a worker did: messages by what came of them, chunks done, campaigns halted."""
-
-    accepted: int = 0
-    in_doubt: int = 0
-    not_sent: int = 0
-    refused: Counter[str] = attrs.field(factory=Counter)
-    chunks: int = 0
-    halted: dict[str, str] = attrs.field(factory=dict)
-
-
-@attrs.define
-class _Work:
-    """What is known of a chunk while its messages are sent."""
-
-    chunk: Chunk
-    bulk: BulkSend
-    left_out: dict[str, str] = attrs.field(factory=dict)
-    stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
-    got_through: bool = False
-    is_lost: bool = False
-    error: Exception | None = None
-
-    def record(self, outcome: Outcome, tally: WorkerTally) -> None:
-        """Take an outcome into account."""
-        meaning = meaning_of(outcome)
-        self.got_through = self.got_through or bool(meaning.gets_through)
-        self.stuck.add(outcome)
-        if self.stuck.is_stuck:
-            self.bulk.stop()
-        if isinstance(outcome, Accepted):
-            tally.accepted += 1
-            return
-        error = outcome.error
-        if error.verdict is Verdict.REFUSED_HERE:
-            self.left_out[outcome.message.key or ""] = type(error).__name__
-            tally.refused[type(error).__name__] += 1
-        elif meaning.in_doubt:
-            tally.in_doubt += 1
-        elif meaning.is_final or error.verdict is Verdict.ACCOUNT_REFUSED:
-            tally.refused[getattr(error, "code", None) or "no code"] += 1
-        else:
-            tally.not_sent += 1
-
-
 class Worker:
     """Drain the campaigns of a database, with as many others as there are.
 
     `client` keeps `ledger`, and has as many messages in flight as it was made for.  With
     `drain` it ends when no running campaign has anything left.  `tell` is given what people
-    should know, in lines.
+    should know, in lines.  `error` says what ended it, where the database refused it.
     """
 
     def __init__(
         self,
         *,
         session: DatabaseSession,
-        engine: Engine,
+        queue: ChunkQueue,
         ledger: PostgresLedger,
         client: SkycoreClient,
         timing: WorkerTiming | None = None,
@@ -135,8 +93,9 @@ class Worker:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.tally = WorkerTally()
+        self.error: ConfigurationError | None = None
         self._session = session
-        self._engine = engine
+        self._queue = queue
         self._ledger = ledger
         self._client = client
         self._timing = timing or WorkerTiming()
@@ -149,9 +108,10 @@ class Worker:
         self._at_work: set[BulkSend] = set()
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
+        self._halts_told: set[str] = set()
 
     async def run(self) -> None:
-        """Work until stopped, or until nothing is left."""
+        """Work until stopped or refused, or until nothing is left."""
         async with anyio.create_task_group() as beside:
             beside.start_soon(self._tend)
             async with anyio.create_task_group() as slots:
@@ -166,46 +126,63 @@ class Worker:
         for bulk in self._at_work:
             bulk.stop()
 
+    async def _run(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Take a step over the database, and end where it refuses this worker."""
+        try:
+            return await self._session.run(step, *args, **kwargs)
+        except ConfigurationError as error:
+            self._refused(error)
+            raise LedgerError(str(error)) from error
+
+    def _refused(self, error: ConfigurationError) -> None:
+        self.error = self.error or error
+        self.stop()
+
     # The queue.
 
     async def _tend(self) -> None:
         while True:
-            try:
-                await self._engine.tend()
-                await self._engine.offer(await self._session.run(due, _AHEAD))
-            except (EngineError, LedgerError) as error:
-                _log.warning("%s", error)
-            await anyio.sleep(self._timing.sweep * random.uniform(0.5, 1))
-
-    async def _next(self) -> Ticket | None:
-        try:
-            return await self._engine.fetch()
-        except EngineError as error:
-            _log.warning("%s", error)
-            return None
+            with self._survived():
+                await self._queue.tend(self._timing.sweep)
+            await anyio.sleep(self._timing.sweep)
 
     async def _work(self, share: int) -> None:
         """Do what one slot does."""
         while not self._stopping.is_set():
-            ticket = await self._next()
+            ticket: Ticket | None = None
+            with self._survived():
+                ticket = await self._queue.fetch()
             if ticket is None:
                 if self._drain and not await self._are_left():
                     return
                 await self._rest(self._timing.poll)
                 continue
-            try:
-                await self._look_at(ticket, share)
-            except LedgerError as error:
-                # The lease runs out by itself.
-                _log.warning("%s", error)
-            try:
-                await self._engine.release(ticket)
-            except EngineError as error:
-                _log.info("%s", error)
+            # What is not done is found by the next sweep, a chunk when its lease has run out.
+            with self._survived():
+                await self._do(ticket, share)
+
+    @contextmanager
+    def _survived(self) -> Iterator[None]:
+        """Go on after what the queue or the database could not do, unless they never will."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self._refused(error)
+        except LedgerError as error:
+            _log.warning("%s", error)
+
+    async def _do(self, ticket: Ticket, share: int) -> None:
+        if ticket.chunk is None:
+            ahead = _AHEAD * self._timing.sweep
+            await self._queue.offer(await self._run(due, _MOST, within=ahead))
+        else:
+            await self._look_at(ticket.chunk, share)
 
     async def _are_left(self) -> bool:
         try:
-            return await self._session.run(are_left)
+            return await self._run(are_left)
         except LedgerError:
             return True
 
@@ -215,11 +192,11 @@ class Worker:
 
     # A chunk.
 
-    async def _look_at(self, ticket: Ticket, share: int) -> None:
-        lease = self._timing.lease
-        chunk = await self._session.run(take, ticket.chunk, holder=self._name, lease=lease)
+    async def _look_at(self, id_: int, share: int) -> None:
+        chunk = await self._run(take, id_, holder=self._name, lease=self._timing.lease)
         if chunk is None:
             return
+        self._halts_told.discard(chunk.campaign)  # it runs, and a halt from now on is another
         async with self._sending(chunk, share) as work:
             try:
                 async for outcome in work.bulk:
@@ -230,11 +207,11 @@ class Worker:
         await self._close(work)
 
     @asynccontextmanager
-    async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[_Work]:
+    async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[ChunkWork]:
         fenced = FencedLedger(self._ledger, Fence(chunk=chunk.id, epoch=chunk.epoch))
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - no caller's
         async with view.send_many(chunk.messages()) as bulk:
-            work = _Work(chunk, bulk)
+            work = ChunkWork(chunk, bulk)
             self._at_work.add(bulk)
             if self._stopping.is_set():
                 bulk.stop()
@@ -246,12 +223,12 @@ class Worker:
             finally:
                 self._at_work.discard(bulk)
 
-    async def _keep(self, work: _Work) -> None:
+    async def _keep(self, work: ChunkWork) -> None:
         """Renew the lease of a chunk while it is worked on."""
         while True:
             await anyio.sleep(self._timing.lease / _BEATS)
             try:
-                kept = await self._session.run(renew, work.chunk, lease=self._timing.lease)
+                kept = await self._run(renew, work.chunk, lease=self._timing.lease)
             except LedgerError:
                 continue
             if not kept:
@@ -259,43 +236,47 @@ class Worker:
                 work.bulk.stop()
                 return
 
-    async def _count_doubts(self, work: _Work, outcome: Outcome) -> None:
+    async def _count_doubts(self, work: ChunkWork, outcome: Outcome) -> None:
         """Tell the campaign how many of its messages in a row are in doubt."""
         streak = self._streaks.setdefault(work.chunk.campaign, DoubtStreak())
         streak.add(outcome)
         if streak.is_due:
             await self._report_doubts(work, streak)
 
-    async def _report_doubts(self, work: _Work, streak: DoubtStreak) -> None:
+    async def _report_doubts(self, work: ChunkWork, streak: DoubtStreak) -> None:
         campaign = work.chunk.campaign
         try:
-            found = await self._session.run(report_doubts, campaign, streak.report())
+            found = await self._run(report_doubts, campaign, streak.report())
         except LedgerError as error:
             _log.warning("%s", error)
             return
         if found is not None and found.state != "running":
             self._streaks.pop(campaign, None)  # what comes after a resume counts anew
             work.bulk.stop()
-            if found.state == "halted" and campaign not in self.tally.halted:
-                self._halted(campaign, found.reason or "")
+            if found.state == "halted":
+                self._halted(campaign, found.reason or "", is_new=found.is_halted_now)
 
-    def _halted(self, campaign: str, reason: str, *, said: str = "") -> None:
+    def _halted(self, campaign: str, reason: str, *, is_new: bool, said: str = "") -> None:
         self.tally.halted[campaign] = reason
+        if campaign in self._halts_told and not is_new:
+            return  # told by the other slot
+        self._halts_told.add(campaign)
         self._tell(f"campaign {campaign} is halted: {said}{reason}")
 
-    async def _close(self, work: _Work) -> None:
+    async def _close(self, work: ChunkWork) -> None:
         """Say what is left of a chunk, and what that means for the campaign and the worker."""
         chunk = work.chunk
-        if _is_account_refused(work.error):
+        if work.is_account_refused:
             reason = str(work.error)
-            await self._session.run(halt, chunk.campaign, reason)
-            self._halted(chunk.campaign, reason, said="the account was refused: ")
+            is_new = await self._run(halt, chunk.campaign, reason)
+            said = "the account was refused: "
+            self._halted(chunk.campaign, reason, is_new=is_new, said=said)
         streak = self._streaks.get(chunk.campaign)
         if streak is not None and streak.has_news:
             await self._report_doubts(work, streak)
         is_given_back = work.error is not None or self._stopping.is_set()
         pause = 0.0 if is_given_back else self._timing.retry
-        left = await self._session.run(finish, chunk, left_out=work.left_out, pause=pause)
+        left = await self._run(finish, chunk, left_out=work.left_out, pause=pause)
         if not left and not work.is_lost and work.error is None:
             self.tally.chunks += 1
         self._misses = self._misses + 1 if work.stuck.in_a_row and not work.got_through else 0
@@ -304,7 +285,3 @@ class Worker:
             await self._rest(
                 min(self._timing.longest, self._timing.retry * 2 ** (self._misses - 1))
             )
-
-
-def _is_account_refused(error: Exception | None) -> bool:
-    return isinstance(error, SkycoreError) and error.verdict is Verdict.ACCOUNT_REFUSED

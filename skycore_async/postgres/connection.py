@@ -114,6 +114,22 @@ def _is_torn(dsn: str) -> bool:
     return authority.count("@") > 1 or "@" in path.partition("?")[0]
 
 
+def refusal(name: str, error: Exception) -> ConfigurationError | None:
+    """Return what to do where the database `name` will refuse the same again; None elsewhere."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        advice = (
+            "give this user the rights to the tables, as who ran `skycore cluster migrate` can"
+        )
+    elif isinstance(error, psycopg.ProgrammingError | psycopg.NotSupportedError):
+        advice = (
+            "the tables are of another version, or this user may not see them: run"
+            " `skycore cluster migrate DSN` as their owner"
+        )
+    else:
+        return None
+    return ConfigurationError(f"{name}: {describe_error(error)}; {advice}, and start it again")
+
+
 def describe_error(error: Exception) -> str:
     """Return the first line of what the server or its library said."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

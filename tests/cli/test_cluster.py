@@ -213,6 +213,27 @@ def test_a_mistake_is_said_in_one_line(dsn: str, args: list[str], said: str) -> 
     assert (done.exit_code, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
 
 
+def test_a_worker_without_its_rights_says_what_to_do(simulator: Simulator, dsn: str) -> None:
+    """One that the database refuses ends with 2 and words, and the campaign is as it was."""
+    loaded(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE clerk LOGIN")
+        connection.execute("GRANT USAGE ON SCHEMA skycore, skycore_queue TO clerk")
+        connection.execute(
+            "GRANT ALL ON ALL TABLES IN SCHEMA skycore, skycore_queue TO clerk;"
+            " GRANT ALL ON ALL SEQUENCES IN SCHEMA skycore, skycore_queue TO clerk;"
+            " REVOKE UPDATE ON skycore.chunks FROM clerk"
+        )
+        try:
+            done = run("worker", dsn.replace("postgres:", "clerk:"))
+        finally:
+            connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith("skycore: PostgreSQL database")
+    assert "permission denied for table chunks; give this user the rights" in done.stderr
+    assert (answer("worker", dsn, "--drain")["accepted"], simulator.billed) == (30, 30)
+
+
 def test_another_text_for_a_loaded_key_is_said(dsn: str) -> None:
     """A campaign that has a number with another text is not changed."""
     loaded(dsn)

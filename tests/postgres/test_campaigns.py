@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -16,10 +17,9 @@ from skycore_async import SMS
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import Loaded, change, halt, load
 from skycore_async.campaigns.chunks import Chunk, are_left, due, finish, renew, take
-from skycore_async.campaigns.engine import EngineError
 from skycore_async.campaigns.progress import CampaignProgress, progress
-from skycore_async.campaigns.queue import Procrastinate
-from skycore_async.errors import CampaignError, LedgerError
+from skycore_async.campaigns.queue import Procrastinate, QueueError, Ticket
+from skycore_async.errors import CampaignError, ConfigurationError, LedgerError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 
@@ -70,7 +70,8 @@ def only(connection: Connection) -> CampaignProgress:
 
 def taken(connection: Connection, holder: str = "one", **how: Any) -> Chunk:
     """Take the chunk that is due first."""
-    chunk = take(connection, due(connection, 1)[0], holder=holder, **{"lease": LEASE, **how})
+    (first,) = due(connection, 1)
+    chunk = take(connection, first, holder=holder, **{"lease": LEASE, **how})
     assert chunk is not None
     return chunk
 
@@ -185,12 +186,26 @@ def test_a_chunk_is_in_one_hand(connection: Connection) -> None:
     load(connection, "promo", some(3))
     chunk = taken(connection)
     assert take(connection, chunk.id, holder="two", lease=LEASE) is None
-    assert due(connection, 9) == []
+    assert due(connection, 9) == {}
     connection.execute("UPDATE skycore.chunks SET held_until = now() - interval '1 second'")
     after = taken(connection, "two")
     assert (after.id, after.epoch) == (chunk.id, chunk.epoch + 1)
     assert not renew(connection, chunk, lease=LEASE)
     assert renew(connection, after, lease=LEASE)
+
+
+def test_what_is_due_soon_comes_with_its_time(connection: Connection) -> None:
+    """A chunk that waits, or whose lease is about to end, is known before it can be taken."""
+    load(connection, "promo", some(3), size=1)
+    connection.execute("UPDATE skycore.chunks SET due = now() + number * interval '1 minute'")
+    one, two, three = due(connection, 9, within=1000)
+    ends = connection.execute("SELECT now() + interval '90 seconds'").fetchone()
+    assert ends is not None
+    connection.execute("UPDATE skycore.chunks SET held_until = %s WHERE number < 3", ends)
+    assert due(connection, 9, within=100) == {one: ends[0]}
+    assert due(connection, 2, within=1000).keys() == {one, two}
+    for id_ in (one, two, three):
+        assert take(connection, id_, holder="one", lease=LEASE) is None
 
 
 def test_who_comes_second_waits_and_sees_the_first(connection: Connection, dsn: str) -> None:
@@ -254,7 +269,7 @@ def test_a_chunk_is_done_when_each_message_has_an_outcome(connection: Connection
     wrote(connection, "not_sent", "promo:1")
     assert finish(connection, chunk, left_out={}, pause=60) == 2
     assert (only(connection).waiting, only(connection).to_send) == (1, 2)
-    assert due(connection, 9) == []
+    assert due(connection, 9) == {}
     connection.execute("UPDATE skycore.chunks SET due = now()")
     chunk = taken(connection)
     wrote(connection, "in_doubt", "promo:1")
@@ -308,7 +323,7 @@ def jobs(connection: Connection) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the engine runs on."""
+    """Stay on asyncio, which is all that the queue runs on."""
     return "asyncio"
 
 
@@ -326,35 +341,81 @@ def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> No
     assert queue.migrate(connection)
 
 
+def now(connection: Connection, *, hours: int = 0) -> datetime:
+    (time_,) = connection.execute(
+        "SELECT now() + %s * interval '1 hour'", (hours,)
+    ).fetchone() or (None,)
+    assert isinstance(time_, datetime)
+    return time_
+
+
+SWEEP = Ticket(chunk=None)
+
+
 @pytest.mark.anyio
 async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Connection) -> None:
-    """Offered by two at once, a chunk is fetched by one; released, it is gone."""
+    """Offered by two at once, a chunk is fetched by one, and forgotten by the queue."""
+    at = now(connection)
     async with Procrastinate(queued) as one, Procrastinate(queued) as two:
-        await one.offer([])
-        await one.offer([7, 8])
-        await two.offer([7, 8, 9])
-        assert [lock for lock, _ in jobs(connection)] == ["chunk-7", "chunk-8", "chunk-9"]
-        tickets = [await one.fetch(), await two.fetch(), await one.fetch(), await two.fetch()]
-        assert [ticket and ticket.chunk for ticket in tickets] == [7, 8, 9, None]
-        for ticket in tickets[:3]:
-            assert ticket is not None
-            await two.release(ticket)
+        assert await one.fetch() is None  # nobody knows of it yet
+        await one.tend(3600)
+        await two.tend(3600)
+        await one.offer({})
+        await one.offer({7: at, 8: at})
+        await two.offer({7: at, 8: at, 9: at})
+        tickets = [await each.fetch() for each in (one, two, one, two, one)]
+    assert tickets == [SWEEP, *(Ticket(chunk=n) for n in (7, 8, 9)), None]
     assert jobs(connection) == []
 
 
 @pytest.mark.anyio
-async def test_two_who_look_at_the_same_moment_offer_once(
+async def test_a_chunk_is_handed_out_at_its_time(queued: Database, connection: Connection) -> None:
+    """What is due later waits in the queue, and what comes after it does not wait for it."""
+    async with Procrastinate(queued) as queue_:
+        await queue_.tend(3600)
+        assert await queue_.fetch() == SWEEP
+        await queue_.offer({7: now(connection, hours=1), 8: now(connection)})
+        assert [await queue_.fetch() for _ in range(2)] == [Ticket(chunk=8), None]
+        connection.execute("SET search_path TO skycore_queue")
+        connection.execute("UPDATE procrastinate_jobs SET scheduled_at = now()")
+        assert await queue_.fetch() == Ticket(chunk=7)
+
+
+@pytest.mark.anyio
+async def test_one_worker_a_period_sweeps(queued: Database) -> None:
+    """Of all that ask for it one is told to sweep, and in the next period one again."""
+    clock = iter([100, 109, 112, 115, 121])
+    async with (
+        Procrastinate(queued, clock=lambda: next(clock)) as one,
+        Procrastinate(queued, clock=lambda: next(clock)) as two,
+    ):
+        await one.tend(10)
+        assert await one.fetch() == SWEEP
+        await two.tend(10)
+        assert await two.fetch() is None
+        await two.tend(10)
+        await one.tend(10)
+        await one.tend(10)  # of a period later, when nobody has swept yet
+        assert [await two.fetch(), await one.fetch()] == [SWEEP, None]
+
+
+@pytest.mark.anyio
+async def test_two_who_sweep_at_the_same_moment_offer_once(
     queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has not seen what another offered meanwhile adds only what is missing."""
+    """Who has not seen what another offered meanwhile leaves the rest to the next sweep."""
 
     async def nothing(**_: object) -> list[object]:
         return []
 
-    async with Procrastinate(queued) as engine:
-        await engine.offer([7, 8])
-        monkeypatch.setattr(engine._jobs, "list_jobs_async", nothing)
-        await engine.offer([7, 8, 9])
+    at = now(connection)
+    async with Procrastinate(queued) as queue_:
+        await queue_.offer({7: at, 8: at})
+        with monkeypatch.context() as patched:
+            patched.setattr(queue_._jobs, "list_jobs_async", nothing)
+            await queue_.offer({7: at, 8: at, 9: at})
+        assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8)]
+        await queue_.offer({7: at, 8: at, 9: at})
     assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8, 9)]
 
 
@@ -362,38 +423,92 @@ async def test_two_who_look_at_the_same_moment_offer_once(
 async def test_what_a_dead_worker_had_is_cleared_away(
     queued: Database, connection: Connection
 ) -> None:
-    """A job whose worker's heart stopped is removed, and its chunk can be offered again."""
-    async with Procrastinate(queued) as dead, Procrastinate(queued) as alive:
-        await dead.offer([7])
-        ticket = await dead.fetch()
-        assert ticket is not None
-        assert await alive.fetch() is None
+    """A job whose worker died with it is removed; if the worker was only late, it goes on."""
+    at = now(connection)
+    async with Procrastinate(queued) as late, Procrastinate(queued) as alive:
+        for each in (late, alive):
+            await each.tend(3600)
+        assert await alive.fetch() == SWEEP
+        await late.offer({7: at})
+        assert late._worker is not None
+        assert await late._jobs.fetch_job(["skycore"], late._worker) is not None
+        await alive.offer({})
+        assert jobs(connection) == [("chunk-7", "doing")]
         connection.execute(
             "UPDATE skycore_queue.procrastinate_workers"
-            " SET last_heartbeat = now() - interval '1 hour' WHERE id = 1 OR true"
+            " SET last_heartbeat = now() - interval '1 hour' WHERE id = %s",
+            (late._worker,),
         )
-        await alive.tend()
+        await alive.offer({})
         assert jobs(connection) == []
-        await alive.offer([7])
-        again = await alive.fetch()
-        assert again is not None
-        assert again.chunk == 7
-        with pytest.raises(EngineError):
-            await dead.release(ticket)
-        assert await dead.fetch() is None  # registered anew
+        await alive.offer({7: at})
+        with pytest.raises(QueueError):  # it is not known any more
+            await late.fetch()
+        await late.tend(3600)
+        assert await late.fetch() == Ticket(chunk=7)
+
+
+@pytest.mark.anyio
+async def test_a_queue_that_is_made_anew_goes_on(queued: Database, connection: Connection) -> None:
+    """Workers that run meanwhile lose what waited, register anew and fetch what is offered."""
+    async with Procrastinate(queued) as queue_:
+        for _ in range(10):  # by then a statement would be a prepared one
+            await queue_.tend(0.001)
+            assert await queue_.fetch() == SWEEP
+            await queue_.offer({7: now(connection)})
+            assert await queue_.fetch() == Ticket(chunk=7)
+        await queue_.offer({7: now(connection)})
+        connection.execute("COMMENT ON SCHEMA skycore_queue IS 'of another version'")
+        assert queue.migrate(connection)
+        assert await queue_.fetch() is None
+        await queue_.offer({7: now(connection), 8: now(connection)})
+        with pytest.raises(QueueError):
+            await queue_.fetch()
+        await queue_.tend(3600)
+        assert [await queue_.fetch() for _ in range(4)] == [
+            SWEEP,
+            Ticket(chunk=7),
+            Ticket(chunk=8),
+            None,
+        ]
 
 
 @pytest.mark.anyio
 async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: Server) -> None:
-    """A server that was stopped is an EngineError, and the queue is there again after it."""
-    async with Procrastinate(queued) as engine:
-        assert await engine.fetch() is None
+    """A server that was stopped is a QueueError, and the queue is there again after it."""
+    async with Procrastinate(queued) as queue_:
+        await queue_.tend(3600)
+        assert await queue_.fetch() == SWEEP
         postgres_server.restart()
         began = time.monotonic()
         while time.monotonic() - began < 10:
             try:
-                await engine.offer([7])
+                await queue_.offer({7: datetime.now(UTC) - timedelta(hours=1)})
                 break
-            except EngineError:
+            except QueueError:
                 continue
-        assert (await engine.fetch()) is not None
+        await queue_.tend(3600)
+        assert await queue_.fetch() == Ticket(chunk=7)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("granted", "said"),
+    [
+        ("REVOKE CREATE ON SCHEMA public FROM clerk", "may not see them: run"),
+        ("GRANT USAGE ON SCHEMA skycore_queue TO clerk", "permission denied.*give this user"),
+    ],
+)
+async def test_a_queue_that_may_not_be_used_says_what_to_do(
+    queued: Database, connection: Connection, granted: LiteralString, said: str
+) -> None:
+    """Rights that are missing will be missing the next time: no other try, but words."""
+    connection.execute("CREATE ROLE clerk LOGIN")
+    connection.execute(granted)
+    try:
+        clerk = Database(queued.conninfo + " user=clerk")
+        async with Procrastinate(clerk) as queue_:
+            with pytest.raises(ConfigurationError, match=said):
+                await queue_.tend(3600)
+    finally:
+        connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")

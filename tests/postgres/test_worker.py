@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from benchmarks.postgres import Server
-from skycore_async import SMS, LedgerError, NotSent, RateLimiter
+from skycore_async import SMS, ConfigurationError, LedgerError, NotSent, RateLimiter
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.chunks import are_left
@@ -41,7 +41,7 @@ NOWHERE = "http://127.0.0.1:9/"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the engine runs on."""
+    """Stay on asyncio, which is all that the queue runs on."""
     return "asyncio"
 
 
@@ -170,9 +170,9 @@ async def test_an_outage_halts_the_campaign_over_all_workers(
     connection: Connection, dsn: str
 ) -> None:
     """An address that answers all with an error page costs few doubts; after it all goes on."""
-    load(connection, "promo", some(3000), size=100)
+    load(connection, "promo", some(1000), size=100)
     with Simulator(behaviours={}) as skycore:
-        skycore.script(*[OUTAGE] * 3000)
+        skycore.script(*[OUTAGE] * 1000)
         async with anyio.create_task_group() as group:
             for _ in range(2):
                 group.start_soon(work, dsn, skycore.url)
@@ -184,12 +184,12 @@ async def test_an_outage_halts_the_campaign_over_all_workers(
         in_doubt = found.states["in_doubt"]
         # What each worker had in flight, and kept to itself, when the last of them was counted.
         assert LIMIT <= in_doubt <= LIMIT + 2 * (IN_FLIGHT + REPORT_EVERY) + 2 * IN_FLIGHT
-        assert found.to_send == 3000 - in_doubt
+        assert found.to_send == 1000 - in_doubt
     with Simulator(behaviours={}) as skycore:
         change(connection, "resume", "promo")
         await work(dsn, skycore.url)
-        assert skycore.billed == 3000 - in_doubt
-    assert only(connection).states == {"accepted": 3000 - in_doubt, "in_doubt": in_doubt}
+        assert skycore.billed == 1000 - in_doubt
+    assert only(connection).states == {"accepted": 1000 - in_doubt, "in_doubt": in_doubt}
 
 
 async def test_doubts_with_answers_between_them_halt_nothing(
@@ -202,6 +202,71 @@ async def test_doubts_with_answers_between_them_halt_nothing(
     await work(dsn, NOWHERE, transport=transport)
     assert only(connection).states == {"accepted": 300, "in_doubt": 600}
     assert only(connection).state == "done"
+
+
+@pytest.mark.parametrize("answer", [refused("E713"), b"<html>"])
+async def test_a_campaign_that_is_halted_again_is_told_of_again(
+    connection: Connection, dsn: str, answer: bytes
+) -> None:
+    """After a resume the next halt is another one, whether by a refusal or by doubts in a row."""
+    load(connection, "promo", some(500), size=50)
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        if "is halted" in line:
+            told.append(line)
+            if len(told) == 1:
+                change(connection, "resume", "promo")
+
+    transport = StubTransport(lambda _: answer)
+    timing = attrs.evolve(TIMING, retry=0.01, longest=0.01)
+    await work(dsn, NOWHERE, transport=transport, tell=tell, timing=timing)
+    assert len(told) == 2
+    assert only(connection).state == "halted"
+
+
+async def test_two_slots_tell_of_one_halt_once(connection: Connection, dsn: str) -> None:
+    """Both slots of a worker meet the refusal of the account, and people read of it once."""
+    load(connection, "promo", some(200), size=50)
+    told: list[str] = []
+    road = Slow()
+    road.answer = lambda _: refused("E713")
+    await work(dsn, NOWHERE, transport=road, tell=told.append)
+    assert len(told) == 1
+    assert len(road.sent) > 1
+
+
+@pytest.mark.parametrize("lost", ["chunks", "messages"])
+async def test_rights_that_are_revoked_end_a_worker_in_words(
+    connection: Connection, dsn: str, lost: str
+) -> None:
+    """A worker that may not go on says what to do, and what it had is left to the others."""
+    load(connection, "promo", some(300), size=100)
+    connection.execute("CREATE ROLE clerk LOGIN")
+    for schema in ("skycore", "skycore_queue"):
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO clerk".encode())
+        for kind in ("TABLES", "SEQUENCES"):
+            connection.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA {schema} TO clerk".encode())
+    road = StubTransport()
+
+    def answer(to: str) -> bytes:
+        if len(road.sent) == 40:
+            connection.execute(f"REVOKE ALL ON skycore.{lost} FROM clerk".encode())
+        return accepted(to)
+
+    road.answer = answer
+    try:
+        worker = await work(dsn.replace("postgres:", "clerk:"), NOWHERE, transport=road)
+    finally:
+        connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+    assert f"permission denied for table {lost}; give this user" in str(worker.error)
+    await work(dsn, NOWHERE, transport=road)
+    states = only(connection).states
+    assert sum(states.values()) == 300
+    assert states["accepted"] + states.get("in_doubt", 0) == 300
+    assert states.get("in_doubt", 0) <= 2 * IN_FLIGHT
+    assert len(road.sent) == len(set(road.sent))
+    assert len(road.sent) >= states["accepted"]
 
 
 @pytest.mark.slow
@@ -386,6 +451,16 @@ async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str
         return "done"
 
     assert await session.run(step) == "done"
+    await session.aclose()
+
+
+async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> None:
+    """What another try would not mend and no operator could is an error of the program."""
+    session = DatabaseSession(Database(dsn))
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await session.run(lambda connection: connection.execute("SELECT 1 / 0"))
+    with pytest.raises(ConfigurationError, match=r"of another version.*`skycore cluster migrate"):
+        await session.run(lambda connection: connection.execute("SELECT nothing FROM skycore.x"))
     await session.aclose()
 
 

@@ -31,19 +31,21 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     database = Database(dsn)
     session = DatabaseSession(database)
     timing = settings.pop("timing", TIMING)
+    tell = settings.pop("tell", lambda _: None)
     given = {"api_key": API_KEY, "base_url": url, "max_in_flight": IN_FLIGHT, "timeout": 5}
     async with (
         PostgresLedger(dsn, lease=timing.lease) as ledger,
-        Procrastinate(database, stalled=2 * timing.lease) as engine,
+        Procrastinate(database) as queue,
         SkycoreClient(ledger=ledger, **{**given, **settings}) as client,
     ):
         worker = Worker(
             session=session,
-            engine=engine,
+            queue=queue,
             ledger=ledger,
             client=client,
             timing=timing,
             drain=drain,
+            tell=tell,
         )
         async with anyio.create_task_group() as group:
             group.start_soon(_hear, worker)

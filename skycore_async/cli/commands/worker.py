@@ -34,7 +34,8 @@ from ..ui.output import (
 )
 
 if TYPE_CHECKING:
-    from ...campaigns.worker import Worker, WorkerTally
+    from ...campaigns.tally import WorkerTally
+    from ...campaigns.worker import Worker
 
 _EVERY: Final = 5.0  # seconds between lines
 _PACE: Final = "account"  # the name of the rate that all workers of a database share
@@ -121,6 +122,8 @@ async def _work(dsn: str, api_key: str, given: dict[str, Any]) -> tuple[WorkerTa
         beside.start_soon(_print_progress, made.tally)
         await made.run()
         beside.cancel_scope.cancel()
+    if made.error is not None:
+        raise made.error
     return made.tally, signals.count > 0
 
 
@@ -150,7 +153,7 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
         ledger = await stack.enter_async_context(PostgresLedger(dsn, lease=lease))
         stack.push_async_callback(session.aclose)
         await session.run(queue.check)
-        engine = await stack.enter_async_context(queue.Procrastinate(database, stalled=2 * lease))
+        chunks = await stack.enter_async_context(queue.Procrastinate(database))
         if given["rate"] is not None:
             pace = PostgresLimiter(dsn, _PACE, given["rate"], given["burst"])
             settings["rate"] = await stack.enter_async_context(pace)
@@ -159,7 +162,7 @@ async def _opened(dsn: str, api_key: str, given: dict[str, Any]) -> AsyncIterato
         )
         yield Worker(
             session=session,
-            engine=engine,
+            queue=chunks,
             ledger=ledger,
             client=client,
             timing=WorkerTiming(lease=lease),

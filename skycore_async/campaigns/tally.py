@@ -1,0 +1,75 @@
+"""What came of messages, as a worker counts it: of one chunk, and of all that it did.  No I/O.
+
+Rules:
+
+* What was refused before it was begun is in no ledger: its keys are kept for the chunk.
+* A chunk of which many messages in a row do not get through is stopped: none would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import attrs
+
+from ..codes import Verdict
+from ..errors import SkycoreError
+from ..messages import Accepted, Outcome
+from ..sending.bulk import BulkSend
+from ..sending.outcomes import StuckCounter, meaning_of
+from .chunks import Chunk
+
+_STUCK: Final = 100  # messages in a row that do not get through
+
+
+@attrs.define(kw_only=True)
+class WorkerTally:
+    """What a worker did: messages by what came of them, chunks done, campaigns halted."""
+
+    accepted: int = 0
+    in_doubt: int = 0
+    not_sent: int = 0
+    refused: Counter[str] = attrs.field(factory=Counter)
+    chunks: int = 0
+    halted: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.define
+class ChunkWork:
+    """What is known of a chunk while its messages are sent."""
+
+    chunk: Chunk
+    bulk: BulkSend
+    left_out: dict[str, str] = attrs.field(factory=dict)
+    stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
+    got_through: bool = False
+    is_lost: bool = False
+    error: Exception | None = None
+
+    def record(self, outcome: Outcome, tally: WorkerTally) -> None:
+        """Take an outcome into account."""
+        meaning = meaning_of(outcome)
+        self.got_through = self.got_through or bool(meaning.gets_through)
+        self.stuck.add(outcome)
+        if self.stuck.is_stuck:
+            self.bulk.stop()
+        if isinstance(outcome, Accepted):
+            tally.accepted += 1
+            return
+        error = outcome.error
+        if error.verdict is Verdict.REFUSED_HERE:
+            self.left_out[outcome.message.key or ""] = type(error).__name__
+            tally.refused[type(error).__name__] += 1
+        elif meaning.in_doubt:
+            tally.in_doubt += 1
+        elif meaning.is_final or error.verdict is Verdict.ACCOUNT_REFUSED:
+            tally.refused[getattr(error, "code", None) or "no code"] += 1
+        else:
+            tally.not_sent += 1
+
+    @property
+    def is_account_refused(self) -> bool:
+        """Whether the sending ended because the whole account was refused."""
+        error = self.error
+        return isinstance(error, SkycoreError) and error.verdict is Verdict.ACCOUNT_REFUSED
