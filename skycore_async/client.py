@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import AsyncIterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import httpx
 
     from .ledger.model import Ledger
+    from .sending.prepare import ResolvedMessage
     from .sending.recording import Recorder
     from .telemetry import Telemetry
 
@@ -222,6 +224,13 @@ class SkycoreClient:
         given again.  For the other arguments see `send_sms`.
         """
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
+        return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
+
+    def _send_resolved(
+        self, messages: AsyncIterable[ResolvedMessage], *, resend_in_doubt: bool
+    ) -> BulkSend:
+        """Send messages that the caller has resolved and looked up; else as `send_many`."""
+        settings = self._with_word(resend_in_doubt, ignore_opt_out=False)
         return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
 
     def _with_word(self, resend_in_doubt: bool, ignore_opt_out: bool) -> Settings:

@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 
 import anyio
 
+from ..errors import KeyConflict
 from ..notifications import Notification
 from ..protocol import numbers
 from .commands import (
@@ -78,11 +79,11 @@ class BaseLedger(ABC):
 
     async def lookup_many(
         self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
-    ) -> dict[str, Submission]:
+    ) -> dict[str, Submission | KeyConflict]:
         """Return what came of many messages before, by their keys, at once.
 
-        Those that may be begun, are under way or have other content are not in it:
-        each of them is for `lookup` or `begin` to judge.
+        A KeyConflict stands for a key that has other content.  Those that may be begun
+        or are under way are not in it: they are for `begin` to judge.
         """
         return await self.run(LookupMany(intents=tuple(intents), resend_in_doubt=resend_in_doubt))
 

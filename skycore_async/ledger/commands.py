@@ -8,7 +8,6 @@ A `Query` changes nothing, and is answered by the store alone.
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import suppress
 from typing import Final, Generic, TypeVar, cast
 
 import attrs
@@ -125,20 +124,24 @@ class Lookup(Query[Submission | None]):
 
 
 @attrs.frozen(kw_only=True)
-class LookupMany(Query[dict[str, Submission]]):
-    """What came of many messages, by their keys; no conflict is raised."""
+class LookupMany(Query[dict[str, Submission | KeyConflict]]):
+    """What came of many messages, by their keys, or that a key has other content."""
 
     intents: tuple[SendIntent, ...]
     resend_in_doubt: bool = False
 
-    def answer(self, store: LedgerReader) -> dict[str, Submission]:
+    def answer(self, store: LedgerReader) -> dict[str, Submission | KeyConflict]:
         """Return the answer of a store."""
         records = store.messages([intent.key for intent in self.intents])
-        found: dict[str, Submission] = {}
+        found: dict[str, Submission | KeyConflict] = {}
         for intent in self.intents:
-            with suppress(KeyConflict):  # which is for `begin` to raise
-                record = records.get(intent.key)
-                if before := known(record, intent, resend_in_doubt=self.resend_in_doubt):
+            record = records.get(intent.key)
+            try:
+                before = known(record, intent, resend_in_doubt=self.resend_in_doubt)
+            except KeyConflict as conflict:
+                found[intent.key] = conflict
+            else:
+                if before is not None:
                     found[intent.key] = before
         return found
 

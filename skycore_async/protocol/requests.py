@@ -64,13 +64,15 @@ def resolve(
     resolved = SMS(
         to=number(message.to),
         text=message.text,
-        from_=_named("from_", message.from_ or from_),
+        from_=message.from_ or from_,
         campaign_ref=message.campaign_ref or campaign_ref,
         spid=message.spid,
         operator_id=message.operator_id,
         from_mask=message.from_mask,
         key=message.key,
     )
+    if not resolved.from_:
+        raise InvalidMessage("no short code given, by the message or the client", field="from_")
     if enforce_campaign_check and not resolved.campaign_ref:
         raise InvalidMessage(
             "none given, and the account has Enforce Campaign Check on", field="campaign_ref"
@@ -86,12 +88,6 @@ def resolve(
         )
     _check_text(resolved.text, max_segments)
     return resolved
-
-
-def _named(field: str, value: str | None) -> str:
-    if not value:
-        raise InvalidMessage("no short code given, by the message or the client", field=field)
-    return value
 
 
 def _check_characters(field: str, value: Any) -> None:

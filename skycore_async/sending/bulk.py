@@ -34,7 +34,7 @@ from ..messages import Accepted, Outcome
 from .dispatcher import Dispatcher
 from .outcomes import meaning_of
 from .settings import Settings
-from .sources import Source, made_source
+from .sources import AnySource, made_source
 
 _BUFFER: Final = 2  # outcomes that may wait to be read, for each message in flight
 
@@ -52,7 +52,7 @@ class BulkSend:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, settings: Settings, source: Source, *, in_flight: int
+        self, dispatcher: Dispatcher, settings: Settings, source: AnySource, *, in_flight: int
     ) -> None:
         self._dispatcher = dispatcher
         self._settings = settings

@@ -37,7 +37,7 @@ from ..runtime.event_loop import now
 from ..transports.base import Transport
 from .admission import Admission
 from .detached import DetachedSend
-from .prepare import PreparedSend, log_outcome, prepare
+from .prepare import PreparedSend, ResolvedMessage, log_outcome, prepare
 from .retry import pause_before_retry
 from .settings import Settings
 
@@ -116,7 +116,7 @@ class Dispatcher:
 
     async def send_here(
         self,
-        message: SMS,
+        message: SMS | ResolvedMessage,
         settings: Settings,
         *,
         acquire: Acquire,
@@ -134,23 +134,23 @@ class Dispatcher:
 
     async def _dispatch(
         self,
-        message: SMS,
+        message: SMS | ResolvedMessage,
         settings: Settings,
         acquire: Acquire,
         submit: Callable[[PreparedSend, float], Awaitable[Outcome]],
     ) -> Outcome:
         """Prepare, look up, admit and submit one message."""
-        prepared = prepare(message, settings)
+        prepared = prepare(message, settings, is_recorded=self.recorder is not None)
         if isinstance(prepared, Failed):
             return prepared
-        if self.recorder is not None and self._paced and message.key is not None:
-            recorded = await self.recorder.recorded(message, prepared.resolved, settings)
+        if self.recorder is not None and self._paced and not prepared.is_looked_up:
+            recorded = await self.recorder.recorded(prepared)
             if recorded is not None:
                 return recorded
         try:
             started = await acquire()
         except NotSent as error:
-            return Failed(message=message, error=error)
+            return Failed(message=prepared.message, error=error)
         return await submit(prepared, started)
 
     async def _finalize(self) -> None:
@@ -171,9 +171,7 @@ class Dispatcher:
         try:
             if self.recorder is None:
                 return await self._observed(prepared, started, deadline, abandoned)
-            begun = await self.recorder.begin(
-                prepared.message, prepared.resolved, prepared.settings, deadline=deadline
-            )
+            begun = await self.recorder.begin(prepared, deadline=deadline)
             if isinstance(begun, Accepted | Failed):
                 return begun
             try:

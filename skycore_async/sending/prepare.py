@@ -2,7 +2,8 @@
 
 Rules:
 
-* What is the same in every attempt is made once, before the first.
+* What is the same in every attempt is made once, before the first; so is the digest,
+  which the ledger is asked by and told.
 * A log record has no text and no key, and the last four digits of a number.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from ..errors import InvalidMessage, Rejected
+from ..ledger.rules import content_of
 from ..messages import SMS, Accepted, Failed, Outcome, masked
 from ..protocol import requests
 from ..transports.base import Request
@@ -33,21 +35,49 @@ _POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlen
 
 
 @attrs.frozen(kw_only=True)
+class ResolvedMessage:
+    """A message as `resolve` made it, which its sender has looked up in the ledger.
+
+    `content` is its digest, by which it was looked up.
+    """
+
+    message: SMS
+    content: bytes
+
+
+@attrs.frozen(kw_only=True)
 class PreparedSend:
-    """A message ready to go: what the caller gave, and what is sent of it."""
+    """A message ready to go: what the caller gave, and what is sent of it.
+
+    `content` is its digest, None where no ledger is kept; where it `is_looked_up`,
+    nothing more can be known of it before it is begun.
+    """
 
     message: SMS
     resolved: SMS
+    content: bytes | None
+    is_looked_up: bool
     settings: Settings
     request: Request
     trace: Any = None
 
 
-def prepare(message: SMS, settings: Settings) -> PreparedSend | Failed:
+def prepare(
+    given: SMS | ResolvedMessage, settings: Settings, *, is_recorded: bool
+) -> PreparedSend | Failed:
     """Make ready what it takes to send a message, or say why it cannot be sent."""
+    if isinstance(given, ResolvedMessage):
+        return PreparedSend(
+            message=given.message,
+            resolved=given.message,
+            content=given.content,
+            is_looked_up=True,
+            settings=settings,
+            request=_request(given.message, settings),
+        )
     try:
         resolved = requests.resolve(
-            message,
+            given,
             from_=settings.from_,
             campaign_ref=settings.campaign_ref,
             enforce_campaign_check=settings.enforce_campaign_check,
@@ -56,10 +86,12 @@ def prepare(message: SMS, settings: Settings) -> PreparedSend | Failed:
     except InvalidMessage as error:
         # Its text may quote the number.
         _log.info("an SMS was refused here: InvalidMessage: %s", error.field)
-        return Failed(message=message, error=error)
+        return Failed(message=given, error=error)
     return PreparedSend(
-        message=message,
+        message=given,
         resolved=resolved,
+        content=content_of(resolved) if is_recorded else None,
+        is_looked_up=given.key is None,  # it will have a key that is made up, and so new
         settings=settings,
         request=_request(resolved, settings),
     )

@@ -25,10 +25,10 @@ import anyio
 from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError
 from ..ledger.commands import Postponed
 from ..ledger.model import Ledger, SendIntent, Submission
-from ..ledger.rules import content_of, outcome_of, submission_of
+from ..ledger.rules import outcome_of, submission_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..runtime.event_loop import now
-from .settings import Settings
+from .prepare import PreparedSend
 
 _log: Final = logging.getLogger("skycore_async")
 
@@ -50,24 +50,22 @@ class Recorder:
         other._ledger = ledger
         return other
 
-    async def recorded(self, message: SMS, resolved: SMS, settings: Settings) -> Outcome | None:
+    async def recorded(self, prepared: PreparedSend) -> Outcome | None:
         """Return what came of a message before; None where it is to be sent, or is under way."""
         try:
             known = await self._ledger.lookup(
-                self._intent(resolved), resend_in_doubt=settings.resend_in_doubt
+                self._intent(prepared), resend_in_doubt=prepared.settings.resend_in_doubt
             )
         except SkycoreError as error:
-            return _not_begun(message, error)
-        return None if known is None else outcome_of(message, resolved.to, known)
+            return _not_begun(prepared.message, error)
+        return None if known is None else outcome_of(prepared.message, prepared.resolved.to, known)
 
-    async def begin(
-        self, message: SMS, resolved: SMS, settings: Settings, *, deadline: float
-    ) -> SendIntent | Outcome:
+    async def begin(self, prepared: PreparedSend, *, deadline: float) -> SendIntent | Outcome:
         """Make the intent to send a message durable and return it, for `finish`.
 
         Where the ledger knows the message already, gives what came of it instead.
         """
-        intent = self._intent(resolved)
+        message, settings, intent = prepared.message, prepared.settings, self._intent(prepared)
         try:
             if self._unwritten:
                 await self.write_what_is_left()
@@ -82,7 +80,7 @@ class Recorder:
             return _not_begun(message, late)
         except SkycoreError as error:
             return _not_begun(message, error)
-        return intent if known is None else outcome_of(message, resolved.to, known)
+        return intent if known is None else outcome_of(message, intent.to, known)
 
     async def finish(self, intent: SendIntent, outcome: Outcome) -> None:
         """Make durable what came of a message, now or as soon as that can be."""
@@ -104,10 +102,11 @@ class Recorder:
                 await self._ledger.finish(*self._unwritten[0])
                 self._unwritten.popleft()
 
-    def _intent(self, resolved: SMS) -> SendIntent:
+    def _intent(self, prepared: PreparedSend) -> SendIntent:
+        resolved = prepared.resolved
         return SendIntent(
             key=next(self._made_up) if resolved.key is None else resolved.key,
-            content=content_of(resolved),
+            content=prepared.content or b"",
             to=resolved.to,
             from_=resolved.from_,
             started_at=self._clock(),

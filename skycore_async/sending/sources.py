@@ -15,31 +15,34 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 import anyio
 
 from ..messages import SMS
+from .prepare import ResolvedMessage
 
 Source = Iterable[SMS] | AsyncIterable[SMS]
+Sendable = SMS | ResolvedMessage
+AnySource = Iterable[Sendable] | AsyncIterable[Sendable]
 
 
-def made_source(source: Source, *, ahead: int) -> _SyncSource | _AsyncSource:
+def made_source(source: AnySource, *, ahead: int) -> _SyncSource | _AsyncSource:
     """Make what workers take messages from; of an async one, `ahead` may be read before."""
     if isinstance(source, AsyncIterable):
         return _AsyncSource(source, ahead)
     return _SyncSource(source)
 
 
-def _checked(message: SMS) -> SMS:
-    if not isinstance(message, SMS):
+def _checked(message: Sendable) -> Sendable:
+    if not isinstance(message, SMS | ResolvedMessage):
         raise TypeError(f"send_many takes SMS values, and got a {type(message).__name__}")
     return message
 
 
 class _SyncSource:
-    def __init__(self, source: Iterable[SMS]) -> None:
+    def __init__(self, source: Iterable[Sendable]) -> None:
         self._messages = iter(source)
 
     def open(self) -> None:
         """Do nothing: there is nothing between the source and the workers."""
 
-    async def take(self) -> SMS | None:
+    async def take(self) -> Sendable | None:
         for message in self._messages:
             return _checked(message)
         return None
@@ -54,7 +57,7 @@ class _SyncSource:
 class _AsyncSource:
     """Reads the source in one task, and hands its messages to the workers."""
 
-    def __init__(self, source: AsyncIterable[SMS], ahead: int) -> None:
+    def __init__(self, source: AsyncIterable[Sendable], ahead: int) -> None:
         self._messages = aiter(source)
         self._ahead = ahead
         self._is_reading = False
@@ -63,9 +66,9 @@ class _AsyncSource:
 
     def open(self) -> None:
         # Not before: who makes a stream has to close it.
-        self._give, self._taken = anyio.create_memory_object_stream[SMS](self._ahead)
+        self._give, self._taken = anyio.create_memory_object_stream[Sendable](self._ahead)
 
-    async def take(self) -> SMS | None:
+    async def take(self) -> Sendable | None:
         try:
             return await self._taken.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -91,7 +94,7 @@ class _AsyncSource:
             if isinstance(self._messages, AsyncGenerator):
                 await self._messages.aclose()
 
-    async def _read(self) -> SMS | None:
+    async def _read(self) -> Sendable | None:
         self._is_reading = True
         try:
             return _checked(await anext(self._messages))

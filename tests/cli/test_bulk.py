@@ -10,11 +10,14 @@ import os
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +26,8 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
+from skycore_async.cli.app import skycore
+from skycore_async.cli.bulk import job
 from skycore_async.cli.bulk.progress import Tally, account, show_plain
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.errors import LedgerError, NotSent, OutcomeUnknown, RecipientOptedOut, Rejected
@@ -254,9 +259,100 @@ def test_another_text_is_another_campaign(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "Bye {name}", "--yes")
     assert done.exit_code == 1
     assert "refused       2 (KeyConflict 2)" in done.stdout
-    assert "--campaign NAME begins another one" in done.stderr
+    assert "send promo.rejects-2.csv alone under another --campaign" in done.stderr
+    assert "would go out to everybody again" in done.stderr
     assert simulator.billed == 2
     assert send("--campaign", "bye", text="Bye {name}")["accepted"] == 2
+
+
+def test_a_conflict_costs_neither_pace_nor_a_second_look(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows whose key has other content are told as such at once, however slow the rate is."""
+    recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3010)))
+    send(text="x")
+
+    async def begin(*_asked: object, **_word: object) -> NoReturn:
+        raise AssertionError("it is known already")
+
+    monkeypatch.setattr(SQLiteLedger, "begin", begin)
+    assert send("--rate", "0.01", text="y")["refused"] == {"KeyConflict": 10}
+
+
+def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) -> None:
+    """A ledger of the first version has other digests of the same content, which count."""
+    recipients()
+    send()
+    with contextlib.closing(sqlite3.connect("promo.db")) as ledger:
+        for message in simulator.messages:
+            # The fields of SMS but for its key, as Python shows them.
+            fields = (message.to, message.text, "60856", None, None, None, None)
+            digest = blake2b(repr(fields).encode(), digest_size=16).digest()
+            ledger.execute(
+                "UPDATE messages SET content = ? WHERE recipient = ?", (digest, message.to)
+            )
+        ledger.commit()
+    assert send()["already_done"] == 2
+    assert simulator.requests == 2
+
+
+def test_a_file_that_is_changed_meanwhile_changes_nothing(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes out is what was counted and shown, whatever is in the file by now."""
+    recipients()
+    ask = job._ask
+
+    def changed(*asked: Any) -> None:
+        recipients("Name,Phone\nEve,15551230000\n" * 3)
+        ask(*asked)
+
+    monkeypatch.setattr(job, "_ask", changed)
+    assert send()["accepted"] == 2
+    assert numbers(simulator) == ["15551234888", "15551234889"]
+    assert [row["Phone"] for row in rejected()] == ["555", "1 555 1234888"]
+
+
+def test_a_key_that_is_twice_in_the_file_is_sent_once(simulator: Simulator) -> None:
+    """The second row with a key is no message, and is written down with the line of the first."""
+    recipients("to,key\n15551234888,a\n15551234889,a\n")
+    assert send(text="x")["left_out"] == {**LEFT_OUT, "not valid": 0}
+    assert numbers(simulator) == ["15551234888"]
+    assert [row["reason"] for row in rejected()] == ["the key 'a' is on line 2"]
+
+
+def test_rejects_sent_as_another_campaign_bill_nobody_twice(simulator: Simulator) -> None:
+    """Their duplicates and doubts stay what they are where no ledger knows them."""
+    recipients("to\n15551234888\n+1 555 1234888\n15550002002\n15550000110\n")
+    assert send(text="x")["exit"] == 5
+    done = send("--campaign", "b", "--ledger", "b.db", text="x", name="promo.rejects.csv")
+    assert (done["accepted"], done["refused"]) == (0, {"E110": 1})
+    assert (done["left_out"]["duplicate"], done["left_out"]["in doubt"]) == (1, 1)
+    assert numbers(simulator).count("15551234888") == 1
+    assert numbers(simulator).count("15550002002") == 1
+
+
+def test_the_way_to_go_on_resends_nothing_once_more() -> None:
+    """With --resend-in-doubt the same command would send again what is in doubt by now."""
+    recipients()
+    again = ("promo.csv", "--text", "x", "--yes", "--resend-in-doubt")
+    plain, resent = run(*again[:-1]), run(*again)
+    assert "2 not sent. Run the same command to go on.\n" in plain.stderr
+    assert "2 not sent. Run the same command without --resend-in-doubt to go on" in resent.stderr
+
+
+@pytest.mark.parametrize("where", ["kept", "duplicates"])
+def test_no_room_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A disk that fills up while the file is checked is no traceback, and nothing was sent."""
+    table = import_module(f"skycore_async.cli.bulk.{where}")
+    monkeypatch.setattr(table, "_SETTINGS", ("PRAGMA max_page_count = 2", *table._SETTINGS))
+    recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(2000)))
+    done = run("promo.csv", "--text", "x", "--yes")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "skycore: no room for temporary files (database or disk is full): name another directory"
+        " with TMPDIR\n"
+    )
 
 
 def test_a_dry_run_sends_and_writes_nothing() -> None:
@@ -428,7 +524,7 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "5")
     assert done.exit_code == 3
     assert "Stopped: the account was refused: E713" in done.stderr
-    assert "not sent: run the same command to go on" in done.stderr
+    assert "not sent. Run the same command to go on" in done.stderr
     assert simulator.requests < 20
 
 
@@ -480,7 +576,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     recipients()
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "skycore_async.transports.aiohttp", raising=False)
-    done = run("promo.csv", "--text", "x", "--yes", "--fast")
+    done = CliRunner().invoke(skycore, ["bulk", "promo.csv", "--text", "x", "--yes", "--fast"])
     assert done.exit_code == 1
     assert "pip install 'skycore-async[aiohttp]'" in done.stderr
 
@@ -568,7 +664,7 @@ def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
     printed, said = sending.communicate(timeout=20)
     assert sending.returncode == 130, said
     assert "Stopping: waiting for what is in flight." in said
-    assert "not sent: run the same command to go on." in said
+    assert "not sent. Run the same command to go on." in said
     assert "Traceback" not in said
     first = json.loads(printed)
     assert first["accepted"] == simulator.billed < 300
@@ -635,7 +731,7 @@ def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
     assert "Stopping: waiting for what is in flight." in drawn
     assert "\nStopping" not in printed
     assert "Why the last was not sent" not in printed
-    assert "not sent: run the same command to go on." in printed
+    assert "not sent. Run the same command to go on." in printed
 
 
 @needs_signals

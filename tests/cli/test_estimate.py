@@ -12,6 +12,7 @@ import pytest
 
 from skycore_async.cli.bulk.duplicates import FirstLines
 from skycore_async.cli.bulk.estimate import Estimate, Survey, duration, preview
+from skycore_async.cli.bulk.kept import KeptRows
 from skycore_async.cli.bulk.recipients import Header, Sheet, SheetError
 from skycore_async.cli.bulk.rows import (
     MessageRow,
@@ -28,28 +29,28 @@ CURE = "fill them in, or take them out"
 HEADER = Header(("Name", "Code No."))
 
 
-def judged(content: str, **wishes: Any) -> list[MessageRow | RejectedRow]:
+def judged(content: str, **options: Any) -> list[MessageRow | RejectedRow]:
     sheet = Sheet(io.BytesIO(content.encode()), "promo.csv")
-    given = {"campaign": "promo", "from_": "60856", "text": "Hello", **wishes}
-    drafter = RowReader(sheet.header, RowOptions(**given))
-    return [drafter.draft(row) for row in sheet.rows()]
+    given = {"campaign": "promo", "from_": "60856", "text": "Hello", **options}
+    reader = RowReader(sheet.header, RowOptions(**given))
+    return [reader.read(row) for row in sheet.rows()]
 
 
-def reasons(content: str, **wishes: Any) -> list[tuple[int, RejectionKind, str]]:
+def reasons(content: str, **options: Any) -> list[tuple[int, RejectionKind, str]]:
     return [
         (one.row.line, one.kind, one.reason)
-        for one in judged(content, **wishes)
+        for one in judged(content, **options)
         if isinstance(one, RejectedRow)
     ]
 
 
-def drafts(content: str, **wishes: Any) -> list[MessageRow]:
-    return [one for one in judged(content, **wishes) if isinstance(one, MessageRow)]
+def message_rows(content: str, **options: Any) -> list[MessageRow]:
+    return [one for one in judged(content, **options) if isinstance(one, MessageRow)]
 
 
-def surveyed(content: str, *, price: str | None = None, **wishes: Any) -> Estimate:
+def surveyed(content: str, *, price: str | None = None, **options: Any) -> Estimate:
     survey = Survey()
-    for one in judged(content, **wishes):
+    for one in judged(content, **options):
         survey.see(one)
     return survey.estimate(price=None if price is None else Decimal(price), rate=20)
 
@@ -90,29 +91,29 @@ def test_a_template_that_cannot_be_filled_is_refused(text: str, said: str) -> No
 
 def test_a_value_is_never_read_as_a_template() -> None:
     """Braces in a cell are text."""
-    (draft,) = drafts("to,name\n15551234888,{to}\n", text="Hi {name}")
-    assert draft.sms.text == "Hi {to}"
+    (row,) = message_rows("to,name\n15551234888,{to}\n", text="Hi {name}")
+    assert row.message.text == "Hi {to}"
 
 
 def test_a_row_is_a_message_under_the_key_of_its_campaign() -> None:
     """The key is the campaign and the normalised number, so that running again goes on."""
-    (draft,) = drafts("Name;Mobile\nAnn;+1 (555) 123-4888\n", text="Hi {name}")
-    assert (draft.sms.to, draft.sms.text) == ("15551234888", "Hi Ann")
-    assert (draft.sms.key, draft.sms.from_) == ("promo:15551234888", None)
+    (row,) = message_rows("Name;Mobile\nAnn;+1 (555) 123-4888\n", text="Hi {name}")
+    assert (row.message.to, row.message.text) == ("15551234888", "Hi Ann")
+    assert (row.message.key, row.message.from_) == ("promo:15551234888", "60856")
 
 
 def test_columns_of_their_own_give_key_text_and_sender() -> None:
     """A sheet can name them; an empty key or sender is the default one."""
     content = "to,text,key,from\n15551234888,A {x},k1,777\n15551234889,B, ,\n"
-    first, second = (draft.sms for draft in drafts(content, text=None))
+    first, second = (row.message for row in message_rows(content, text=None))
     assert (first.text, first.key, first.from_) == ("A {x}", "k1", "777")
-    assert (second.text, second.key, second.from_) == ("B", "promo:15551234889", None)
+    assert (second.text, second.key, second.from_) == ("B", "promo:15551234889", "60856")
 
 
 def test_columns_can_be_named() -> None:
     """The options name columns that would not be found, or choose among several."""
     content = "phone,mobile,t,k,f\n1,15551234888,Hi,key,777\n"
-    (draft,) = drafts(
+    (row,) = message_rows(
         content,
         text=None,
         to_column="Mobile",
@@ -120,12 +121,12 @@ def test_columns_can_be_named() -> None:
         key_column="k",
         from_column="f",
     )
-    assert (draft.sms.to, draft.sms.text) == ("15551234888", "Hi")
-    assert (draft.sms.key, draft.sms.from_) == ("key", "777")
+    assert (row.message.to, row.message.text) == ("15551234888", "Hi")
+    assert (row.message.key, row.message.from_) == ("key", "777")
 
 
 @pytest.mark.parametrize(
-    ("content", "wishes", "said"),
+    ("content", "options", "said"),
     [
         ("a,b\n", {}, "no column is called to, number, .* or recipient: .*--to-column"),
         ("phone,mobile\n", {}, "--to-column"),
@@ -135,11 +136,11 @@ def test_columns_can_be_named() -> None:
     ],
 )
 def test_a_column_that_is_needed_and_missing_is_an_error(
-    content: str, wishes: dict[str, Any], said: str
+    content: str, options: dict[str, Any], said: str
 ) -> None:
     """What cannot work for any row is said before the first."""
     with pytest.raises(SheetError, match=said):
-        judged(content, **wishes)
+        judged(content, **options)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_of_rows_with_one_number_the_first_is_kept() -> None:
 def test_a_row_that_is_not_valid_does_not_shadow_the_next() -> None:
     """The first that can be sent is kept, and not the first there is."""
     content = "to,name\n15551234888,\x07\n15551234888,Ann\n"
-    assert [draft.row.line for draft in drafts(content, text="Hi {name}")] == [3]
+    assert [row.row.line for row in message_rows(content, text="Hi {name}")] == [3]
 
 
 def test_a_key_is_used_once() -> None:
@@ -183,17 +184,65 @@ def test_a_key_is_used_once() -> None:
     ]
 
 
-def test_the_same_row_is_judged_alike_in_every_reading() -> None:
-    """What was counted in the first reading is what is sent in the second."""
-    content = b"to,key\n15551234888,a\n15551234888,b\n15551234889,a\n5,\n"
-    sheet = Sheet(io.BytesIO(content), "promo.csv")
-    drafter = RowReader(sheet.header, RowOptions(text="x", campaign="promo", from_="60856"))
-    first, second = ([drafter.draft(row) for row in sheet.rows()] for _ in range(2))
-    assert first == second
+def test_a_row_that_is_not_sent_takes_no_number_and_no_key() -> None:
+    """A duplicate claims nothing: what only it had is the next row's to send."""
+    content = "to,key\n15551234888,a\n15551234888,b\n15551234889,b\n15551234887,a\n15551234887,c\n"
+    assert [one.row.line for one in message_rows(content)] == [2, 4, 6]
+    assert reasons(content) == [
+        (3, RejectionKind.DUPLICATE, "15551234888 is on line 2"),
+        (5, RejectionKind.DUPLICATE, "the key 'a' is on line 2"),
+    ]
+
+
+def test_a_duplicate_that_was_written_down_stays_one() -> None:
+    """Its file of rejects, sent as another campaign, does not bill the number twice."""
+    reason = "15551234888 is on line 2"
+    content = f"to,reason,line\n1 555 1234888,{reason},5\n15551234889,{reason},5\n15551234888,,5\n"
+    assert reasons(content) == [(2, RejectionKind.DUPLICATE, reason)]
+    assert [one.row.line for one in message_rows(content)] == [3, 4]
+    content = "to,key,reason,line\n15551234888,a,the key 'a' is on line 2,5\n"
+    assert [line for line, *_ in reasons(content)] == [2]
+    assert not reasons(content.replace(",a,", ",b,"))
+
+
+def test_a_key_that_no_ledger_takes_is_refused_before_anything_is_sent() -> None:
+    """The name of a campaign is in each key, and is held to what a key may be."""
+    ((_, kind, reason),) = reasons("to\n15551234888\n", campaign="pro\udcffmo")
+    assert kind is RejectionKind.INVALID
+    assert reason.startswith("key: ")
+
+
+def test_what_is_kept_is_what_was_read() -> None:
+    """Messages and rows that are none come back as they were judged, in their order."""
+    content = (
+        'to,name,key,from\n15551234888,Ann,a,777\n15551234889\n5,"x\ny"\n15551234888,Bo\n'
+        "15551234887,\u00e4\u2019\0x,,\n" + "".join(f"1555124{n:04},Co,,\n" for n in range(1200))
+    )
+    found = judged(content, text="Hi {name}", campaign_ref="77")
+    with KeptRows() as kept:
+        for one in found:
+            kept.add(one)
+        assert list(kept) == found
+    assert {type(one) for one in found} == {MessageRow, RejectedRow}
+
+
+def test_what_is_kept_takes_little_memory() -> None:
+    """Forty thousand rows take under 2 MB; as values they would take twenty times that."""
+    content = "to,name\n15551234888,Somebody\n"
+    (row,) = message_rows(content, text="Hi {name}")
+    tracemalloc.start()
+    try:
+        with KeptRows() as kept:
+            for _ in range(40_000):
+                kept.add(row)
+            assert sum(1 for _ in kept) == 40_000
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
-    ("content", "wishes", "kind", "said"),
+    ("content", "options", "kind", "said"),
     [
         ("to,name\n15551234888, \n", {}, RejectionKind.INCOMPLETE, "no value for 'name'"),
         ("to,name\n15551234888\n", {}, RejectionKind.INCOMPLETE, "no value for 'name'"),
@@ -215,10 +264,10 @@ def test_the_same_row_is_judged_alike_in_every_reading() -> None:
     ],
 )
 def test_a_row_that_is_no_message_says_why(
-    content: str, wishes: dict[str, Any], kind: RejectionKind, said: str
+    content: str, options: dict[str, Any], kind: RejectionKind, said: str
 ) -> None:
     """Nothing that the API would refuse, or that says other than was meant, is a message."""
-    ((_, found, reason),) = reasons(content, **{"text": "Hi {name}", **wishes})
+    ((_, found, reason),) = reasons(content, **{"text": "Hi {name}", **options})
     assert found is kind
     assert said in reason
 
@@ -227,7 +276,7 @@ def test_a_row_that_was_in_doubt_is_sent_again_on_a_word_alone() -> None:
     """A file of rejects does not make a second message of what may have been sent."""
     content = "to,reason,line\n15551234888,in doubt: no answer,7\n15551234889,E110: no,8\n"
     assert reasons(content) == [(2, RejectionKind.IN_DOUBT, "in doubt: no answer")]
-    assert len(drafts(content, resend_in_doubt=True)) == 2
+    assert len(message_rows(content, resend_in_doubt=True)) == 2
 
 
 def test_first_lines_agree_with_a_dict() -> None:
@@ -236,7 +285,8 @@ def test_first_lines_agree_with_a_dict() -> None:
     table, known = FirstLines(), dict[int, int]()
     for line in range(1, 30_000):
         name = chance.choice([chance.randrange(1, 9_000), -(2**63) + chance.randrange(9_000)])
-        assert table.first(name, line) == known.setdefault(name, line)
+        assert table.before(name, line) == known.get(name)
+        known.setdefault(name, line)
 
 
 def test_first_lines_of_many_numbers_are_small() -> None:
@@ -245,7 +295,7 @@ def test_first_lines_of_many_numbers_are_small() -> None:
     try:
         table = FirstLines()
         for line in range(40_000):
-            table.first(115551000000 + line, line)
+            table.before(115551000000 + line, line)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()

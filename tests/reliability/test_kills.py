@@ -5,11 +5,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import subprocess
 import sys
+import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability import IN_FLIGHT, verdict
+from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 
 
 @pytest.mark.slow
@@ -22,3 +30,49 @@ def test_a_killed_bulk_send_loses_nobody_and_sends_nobody_twice(backend: str) ->
     assert found.most_doubt <= IN_FLIGHT
     assert found.doubt > 0
     assert found.unsettled < found.doubt
+
+
+def bulk(rows: Path, url: str) -> list[str]:
+    """Return the command that sends a file."""
+    options = f"--text Hello --from {SHORT_CODE} --rate 200 --in-flight {IN_FLIGHT} --yes --json"
+    command = [sys.executable, "-W", "error", "-m", "skycore_async.cli", "bulk", str(rows)]
+    return [*command, *options.split(), "--base-url", url]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
+def test_a_killed_skycore_bulk_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    """Of a file, after every kill -9: nobody twice, nobody lost, and the doubt is bounded."""
+    everyone = [f"1555123{n:04}" for n in range(3000, 3300)]
+    rows = tmp_path / "promo.csv"
+    rows.write_text("to\n" + "\n".join(everyone))
+    environment = {**os.environ, "SKYCORE_API_KEY": API_KEY}
+    with Simulator(behaviours={}) as simulator:
+        command = bulk(rows, simulator.url)
+        for kill in range(3):
+            with subprocess.Popen(  # noqa: S603 - our own interpreter
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as sending:
+                while simulator.billed < 70 * (kill + 1):
+                    assert sending.poll() is None
+                    time.sleep(0.002)
+                sending.kill()
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        told = json.loads(done.stdout)
+        sent = Counter(message.to for message in simulator.messages)
+    assert set(sent.values()) == {1}
+    in_doubt = {row["to"] for row in rejects_of(rows)}
+    assert len(in_doubt) == told["in_doubt"] <= 3 * IN_FLIGHT
+    assert sent.keys() | in_doubt == set(everyone)
+    assert told["accepted"] + told["already_done"] + told["in_doubt"] == len(everyone)
+
+
+def rejects_of(rows: Path) -> list[dict[str, str]]:
+    """Return the rows in doubt that the last run wrote down."""
+    written = sorted(rows.parent.glob("promo.rejects*.csv"), key=lambda path: path.stat().st_mtime)
+    if not written:
+        return []
+    with written[-1].open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))

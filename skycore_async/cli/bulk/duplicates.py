@@ -31,10 +31,14 @@ class FirstLines:
             connection.execute(statement)
         self._execute = connection.execute
 
-    def first(self, name: int, line: int) -> int:
-        """Return the line where `name`, of 64 bits, stood first: this one if it is new."""
+    def before(self, name: int, line: int) -> int | None:
+        """Return the line where `name`, of 64 bits, stood before; None where it is new."""
         added = self._execute("INSERT OR IGNORE INTO lines VALUES (?, ?)", (name, line))
         if added.rowcount:
-            return line
+            return None
         known = self._execute("SELECT line FROM lines WHERE name = ?", (name,)).fetchone()
         return int(known[0])
+
+    def forget(self, name: int) -> None:
+        """Take a name out, as the row that it stood in is not sent."""
+        self._execute("DELETE FROM lines WHERE name = ?", (name,))

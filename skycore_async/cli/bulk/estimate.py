@@ -25,7 +25,7 @@ import attrs
 
 from ...protocol.segments import Encoding, describe, segments
 from ..ui.output import number_of
-from .rows import MessageRow, RejectedRow, RejectionKind
+from .rows import JudgedRow, RejectedRow, RejectionKind
 
 _EXAMPLES: Final = 5
 _CHARACTERS: Final = 8
@@ -135,7 +135,7 @@ class Survey:
         self._first: dict[str, int] = {}
         self._sample: Example | None = None
 
-    def see(self, judged: MessageRow | RejectedRow) -> None:
+    def see(self, judged: JudgedRow) -> None:
         """Take one row into account."""
         self._rows += 1
         if isinstance(judged, RejectedRow):
@@ -144,7 +144,7 @@ class Survey:
             if len(examples) < _EXAMPLES:
                 examples.append(Example(line=judged.row.line, reason=judged.reason))
             return
-        self._see_text(judged.sms.text, judged.row.line)
+        self._see_text(judged.message.text, judged.row.line)
 
     def _see_text(self, text: str, line: int) -> None:
         self._sample = self._sample or Example(line=line, reason=text)

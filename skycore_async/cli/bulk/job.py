@@ -1,30 +1,24 @@
-"""What `skycore bulk` does: look at the recipients, show, ask, send, account for it.
+"""What `skycore bulk` does: check the recipients, show, ask, send, account for it.
 
-Strategy: the file is read twice.  The first reading makes the estimate, which is
-always shown; the second sends.  What was sent is in the ledger, so that the same
-command goes on where it stopped.
+Strategy: the file is read once, to its end, before anything is sent.  What its rows are
+is counted for the estimate, which is always shown, and kept for the sending, which
+takes it from there: no row is read, judged or resolved again.  What was sent is in the
+ledger, so that the same command goes on where it stopped.
 
 Rules:
 
-* Nothing is sent that was not shown, and on a terminal not without a yes: a copy
-  of the file is read, which nobody changes meanwhile.
-* No file of the user's is written over: the rejects take a free name where none
-  was given, and one that was given only where it is free or has rejects in it.
+* Nothing is sent that was not shown, and on a terminal not without a yes.
 * A dry run writes nothing, but for the rejects where they are asked for by name.
 """
 
 from __future__ import annotations
 
 import errno
-import re
-import shutil
+import sqlite3
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import anyio
 import attrs
@@ -32,17 +26,16 @@ import click
 
 from ...errors import ConfigurationError, LedgerError
 from ..ui.dsn import dsn_of, name_of_database, within
-from ..ui.ledger_target import LedgerFile
-from ..ui.output import Exit, emit, leave, number_of, read_api_key
+from ..ui.output import Exit, emit, fail, number_of, read_api_key
 from .estimate import Estimate, Survey, preview
-from .progress import End, Tally, account, advice, exit_code, summary
-from .recipients import FROM_COLUMNS, Rejects, Sheet, is_replaceable
+from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
+from .kept import KeptRows
+from .progress import End, Tally, account, advice, exit_code, how_to_go_on, summary
+from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .rows import RejectedRow, RowOptions, RowReader
 from .run import Run, SendOptions, held
 
-_STANDARD_INPUT: Final = "-"
-_REJECTS: Final = re.compile(r"\.rejects(-[0-9]+)?$")
-_EVERY: Final = 50_000  # rows between signs of life while the file is looked at
+_EVERY: Final = 50_000  # rows between signs of life while the file is checked
 
 
 @attrs.frozen(kw_only=True)
@@ -76,11 +69,10 @@ class BulkJob:
 
     @property
     def stem(self) -> Path:
-        """The path of the recipients without its suffix, also for a file of their rejects."""
-        if self.csv == _STANDARD_INPUT:
+        """The path that the names of the files beside the recipients begin with."""
+        if self.csv == STANDARD_INPUT:
             return Path(self.campaign or "stdin")
-        path = Path(self.csv)
-        return path.with_name(_REJECTS.sub("", path.stem))
+        return stem_of(self.csv)
 
     @property
     def ledger_path(self) -> Path:
@@ -92,113 +84,112 @@ class BulkJob:
         """What the keys of the messages begin with."""
         return self.campaign or self.stem.name
 
-    def wishes(self) -> RowOptions:
+    def row_options(self) -> RowOptions:
         """Return what concerns the rows."""
         given = {field.name for field in attrs.fields(RowOptions)} - {"campaign"}
         return RowOptions(
             campaign=self.campaign_name, **{name: getattr(self, name) for name in given}
         )
 
-    def free_rejects(self) -> Path:
-        """Return where the rejects go: never over a file of the user's."""
-        if self.rejects is not None:
-            if self.csv != _STANDARD_INPUT and self.rejects.resolve() == Path(self.csv).resolve():
-                leave(f"--rejects {self.rejects} is the file of the recipients: name another")
-            if LedgerFile(self.ledger_path).holds(self.rejects):
-                leave(f"--rejects {self.rejects} belongs to the ledger: name another")
-            if not is_replaceable(self.rejects):
-                leave(f"--rejects {self.rejects} is something other than rejects: name another")
-            return self.rejects
-        number, path = 1, self.stem.with_name(f"{self.stem.name}.rejects.csv")
-        while path.exists():
-            number += 1
-            path = self.stem.with_name(f"{self.stem.name}.rejects-{number}.csv")
-        return path
+    def send_options(self, api_key: str | None) -> SendOptions:
+        """Return what concerns the sending."""
+        client = {name: getattr(self, name) for name in ("base_url", "rate")}
+        return SendOptions(
+            client={**client, "api_key": api_key, "max_in_flight": self.in_flight},
+            fast=self.fast,
+            resend_in_doubt=self.resend_in_doubt,
+            live=sys.stderr.isatty(),
+        )
 
     def run(self) -> int:
-        """Look, show, ask, send and account, and return the exit code."""
-        return _run(self)
+        """Check, show, ask, send and account, and return the exit code.
+
+        Fails in words where that cannot be: what all commands have in common is not
+        among it.
+        """
+        try:
+            return _run(self)
+        except SheetError as error:
+            fail(f"{name_of(self.csv)}: {error}")
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise  # it is nothing that is wrong with the recipients
+            fail(f"{error.filename or name_of(self.csv)}: {error.strerror}")
+        except click.Abort:  # at a question, and so before anything was sent
+            click.echo(err=True)
+            fail("nothing was sent", Exit.INTERRUPTED)
+        except KeyboardInterrupt:
+            go_on = how_to_go_on(resend_in_doubt=self.resend_in_doubt)
+            fail(f"interrupted. {go_on}", Exit.INTERRUPTED)
 
 
 def _run(job: BulkJob) -> int:
-    if job.csv == _STANDARD_INPUT and not job.campaign and not job.dry_run:
-        leave("name what is read from standard input with --campaign NAME")
-    if job.cluster is not None and job.ledger is not None:
-        leave("--cluster goes without --ledger: the database has a ledger of its own")
-    if job.cluster is not None and job.resend_in_doubt:
-        leave(
-            "--cluster goes without --resend-in-doubt: workers never send again what may have"
-            " been sent; `skycore status DSN --state in_doubt` lists it"
-        )
+    _check(job)
     is_sending = not job.dry_run and job.cluster is None
     api_key = read_api_key(job.api_key_file) if is_sending else None
-    with _copied(job.csv) as file:
-        sheet = Sheet(file, name_of(job.csv))
-        drafter = RowReader(sheet.header, _with_sender(job, sheet))
-        with Rejects(job.free_rejects(), sheet) as rejects:
-            estimate = _survey(job, sheet, drafter, rejects)
-            _show(job, sheet, drafter, estimate)
+    with KeptRows() as kept:
+        estimate, rejects = _read(job, kept)
+        with rejects:
             if job.dry_run:
+                _write_rejects(kept, rejects)
                 return _end_of_dry_run(job, estimate)
             if (why := estimate.obstacle(job.max_segments)) is not None:
-                leave(why)
+                fail(why)
             _ask(job, estimate)
             if job.cluster is not None:
-                return _load(job, sheet, drafter, rejects)
+                return _load(job, job.cluster, kept, rejects)
             tally = Tally(total=estimate.to_send)
-            end = _send(job, api_key, Run(sheet, drafter, rejects, tally))
+            end = _send(job, api_key, Run(kept, rejects, tally))
         return _account(job, estimate, tally, end, rejects)
 
 
-def name_of(csv: str) -> str:
-    """Return what messages call the recipients' file."""
-    return "standard input" if csv == _STANDARD_INPUT else csv
+def _check(job: BulkJob) -> None:
+    """Fail where options do not go together."""
+    if job.csv == STANDARD_INPUT and not job.campaign and not job.dry_run:
+        fail("name what is read from standard input with --campaign NAME")
+    if job.cluster is not None and job.ledger is not None:
+        fail("--cluster goes without --ledger: the database has a ledger of its own")
+    if job.cluster is not None and job.resend_in_doubt:
+        fail(
+            "--cluster goes without --resend-in-doubt: workers never send again what may have"
+            " been sent; `skycore status DSN --state in_doubt` lists it"
+        )
 
 
-@contextmanager
-def _copied(csv: str) -> Iterator[BinaryIO]:
-    try:
-        copy = _copy_of(csv)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        where = tempfile.gettempdir()
-        leave(f"{where} has no room for a copy of {name_of(csv)}: name another with TMPDIR")
-    with copy:
-        yield copy
-
-
-def _copy_of(csv: str) -> BinaryIO:
-    is_given = csv == _STANDARD_INPUT
-    with (
-        nullcontext(sys.stdin.buffer) if is_given else Path(csv).open("rb") as source,
-        ExitStack() as unless_filled,
-    ):
-        copy = unless_filled.enter_context(tempfile.TemporaryFile())
-        shutil.copyfileobj(source, copy)
-        copy.flush()
-        unless_filled.pop_all()
-        return copy
+def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, Rejects]:
+    """Read the file to its end and show what it would take; keep the rows that are needed yet."""
+    with copied(job.csv) as file:
+        sheet = Sheet(file, name_of(job.csv))
+        reader = RowReader(sheet.header, _with_sender(job, sheet))
+        path = free_rejects(job.stem)
+        if job.rejects is not None:
+            path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
+        try:
+            estimate = _survey(job, sheet, reader, kept)
+        except sqlite3.OperationalError as error:
+            fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
+        _show(job, sheet, reader, estimate)
+        return estimate, Rejects(path, sheet)
 
 
 def _with_sender(job: BulkJob, sheet: Sheet) -> RowOptions:
-    wishes = job.wishes()
+    options = job.row_options()
     is_named = job.from_column or sheet.header.find(FROM_COLUMNS, "--from-column") is not None
     if not (job.from_ or is_named):
         if not job.dry_run:
-            leave("no short code to send from: give --from, or set SKYCORE_FROM")
-        wishes = attrs.evolve(wishes, from_="none yet")
-    return wishes
+            fail("no short code to send from: give --from, or set SKYCORE_FROM")
+        options = attrs.evolve(options, from_="none yet")
+    return options
 
 
-def _survey(job: BulkJob, sheet: Sheet, drafter: RowReader, rejects: Rejects) -> Estimate:
+def _survey(job: BulkJob, sheet: Sheet, reader: RowReader, kept: KeptRows) -> Estimate:
     survey = Survey()
     is_watched = sys.stderr.isatty()
     for number, row in enumerate(sheet.rows(), 1):
-        judged = drafter.draft(row)
+        judged = reader.read(row)
         survey.see(judged)
-        if job.dry_run and job.rejects is not None and isinstance(judged, RejectedRow):
-            rejects.write(row, judged.reason)
+        if not job.dry_run or (job.rejects is not None and isinstance(judged, RejectedRow)):
+            kept.add(judged)
         if is_watched and number % _EVERY == 0:
             click.echo(f"\rchecked {number:,} rows", err=True, nl=False)
     if is_watched:
@@ -206,8 +197,8 @@ def _survey(job: BulkJob, sheet: Sheet, drafter: RowReader, rejects: Rejects) ->
     return survey.estimate(price=job.price, rate=job.rate)
 
 
-def _show(job: BulkJob, sheet: Sheet, drafter: RowReader, estimate: Estimate) -> None:
-    column = sheet.header.names[drafter.to]
+def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
+    column = sheet.header.names[reader.to]
     click.echo(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
     for line in preview(estimate):
         click.echo(line, err=job.as_json)
@@ -217,6 +208,12 @@ def _show(job: BulkJob, sheet: Sheet, drafter: RowReader, estimate: Estimate) ->
     click.echo(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
+def _write_rejects(kept: KeptRows, rejects: Rejects) -> None:
+    for judged in kept:
+        if isinstance(judged, RejectedRow):
+            rejects.write(judged.row, judged.reason)
+
+
 def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
     why = estimate.obstacle(job.max_segments)
     if job.as_json:
@@ -224,20 +221,20 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
         figures = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
         emit({"dry_run": True, "obstacle": why, **found, **figures, "price": _plain(job.price)})
     if why is not None:
-        leave(why)
+        fail(why)
     click.echo("This was a dry run: nothing was sent.", err=True)
     return Exit.DONE if estimate.rows == estimate.to_send else Exit.NOT_ALL_WELL
 
 
 def _ask(job: BulkJob, estimate: Estimate) -> None:
-    """Ask for a yes, or leave."""
+    """Ask for a yes, or fail."""
     if job.cluster is not None:
         within(dsn_of(job.cluster), lambda _: None)  # what is wrong with it is said before
     try:
         is_there = job.cluster is None and job.ledger_path.exists()
         known, doubtful = anyio.run(held, job.ledger_path) if is_there else (0, 0)
     except LedgerError as error:
-        leave(str(error), Exit.NOT_SENT)
+        fail(str(error), Exit.NOT_SENT)
     if known:
         doubts = ", but for what is in doubt" if job.resend_in_doubt else ""
         click.echo(
@@ -248,45 +245,32 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
     if job.yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        leave("nothing was sent: say --yes, as there is no terminal to ask on")
+        fail("nothing was sent: say --yes, as there is no terminal to ask on")
     verb = "Send" if job.cluster is None else "Load"
     if not click.confirm(f"{verb} {number_of(estimate.to_send, 'message')}?", err=True):
-        leave("nothing was sent", Exit.NOT_SENT)
+        fail("nothing was sent", Exit.NOT_SENT)
     if job.resend_in_doubt and not click.confirm(
         "What is in doubt may have been sent already, and would be billed and delivered twice."
         " Send it again?",
         err=True,
     ):
-        leave("nothing was sent", Exit.NOT_SENT)
+        fail("nothing was sent", Exit.NOT_SENT)
 
 
-def _load(job: BulkJob, sheet: Sheet, drafter: RowReader, rejects: Rejects) -> int:
-    from .load import Into, load_campaign
+def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects) -> int:
+    # It loads psycopg, an extra, which is needed for nothing else.
+    from .load import load_campaign
 
-    into = Into(
-        dsn=dsn_of(job.cluster),
-        campaign=job.campaign_name,
-        from_=job.from_,
-        campaign_ref=job.campaign_ref,
-    )
-    return load_campaign(into, sheet, drafter, rejects, as_json=job.as_json)
+    return load_campaign(dsn_of(dsn), job.campaign_name, kept, rejects, as_json=job.as_json)
 
 
 def _send(job: BulkJob, api_key: str | None, run: Run) -> End:
-    client = {name: getattr(job, name) for name in ("from_", "campaign_ref", "base_url", "rate")}
-    settings = SendOptions(
-        client={**client, "api_key": api_key},
-        in_flight=job.in_flight,
-        fast=job.fast,
-        resend_in_doubt=job.resend_in_doubt,
-        live=sys.stderr.isatty(),
-    )
     try:
-        return anyio.run(run.send, job.ledger_path, settings)
+        return anyio.run(run.send, job.ledger_path, job.send_options(api_key))
     except LedgerError as error:
-        leave(str(error), Exit.NOT_SENT)
+        fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
-        leave(str(error))
+        fail(str(error))
 
 
 def _account(job: BulkJob, estimate: Estimate, tally: Tally, end: End, rejects: Rejects) -> int:
@@ -300,7 +284,7 @@ def _account(job: BulkJob, estimate: Estimate, tally: Tally, end: End, rejects: 
             click.echo(line)
         if path is not None:
             click.echo(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
-    for line in advice(tally, end):
+    for line in advice(tally, end, resend_in_doubt=job.resend_in_doubt, rejects=path):
         click.echo(line, err=True)
     return exit_code(tally, end, estimate)
 

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 import click
@@ -18,36 +18,23 @@ from ...campaigns.campaigns import load
 from ...messages import SMS
 from ..ui.dsn import within
 from ..ui.output import Exit, emit
-from .recipients import Rejects, Sheet
-from .rows import RejectedRow, RowReader
-
-
-@attrs.frozen(kw_only=True)
-class Into:
-    """Where to load, and what messages have that do not say it themselves."""
-
-    dsn: str
-    campaign: str
-    from_: str | None
-    campaign_ref: str | None
+from .recipients import Rejects
+from .rows import JudgedRow, RejectedRow
 
 
 def load_campaign(
-    into: Into, sheet: Sheet, drafter: RowReader, rejects: Rejects, *, as_json: bool
+    dsn: str, name: str, rows: Iterable[JudgedRow], rejects: Rejects, *, as_json: bool
 ) -> int:
     """Load the rows that are messages, write the others to `rejects`, and return the exit code."""
 
     def messages() -> Iterator[SMS]:
-        for row in sheet.rows():
-            judged = drafter.draft(row)
+        for judged in rows:
             if isinstance(judged, RejectedRow):
-                rejects.write(row, judged.reason)
+                rejects.write(judged.row, judged.reason)
             else:
-                from_ = judged.sms.from_ or into.from_
-                yield attrs.evolve(judged.sms, from_=from_, campaign_ref=into.campaign_ref)
+                yield judged.message
 
-    name = into.campaign
-    loaded = within(into.dsn, lambda connection: load(connection, name, messages()))
+    loaded = within(dsn, lambda connection: load(connection, name, messages()))
     path = str(rejects.path) if rejects.count else None
     if as_json:
         emit({"campaign": name, **attrs.asdict(loaded), "rejects": path})

@@ -11,6 +11,7 @@ Rules:
 * What has no outcome that stands is left, whatever was tried: the same command
   sends it.
 * The exit code tells the worst: in doubt before not sent before refused.
+* Who follows the advice to the letter sends nothing twice.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from typing import Any, Final
 import anyio
 import attrs
 import click
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from ...errors import KeyConflict
 from ...messages import Accepted, Outcome
@@ -134,10 +139,6 @@ async def show_plain(tally: Tally) -> None:
 
 async def show_live(tally: Tally) -> None:
     """Draw a bar with the tally under it, until cancelled."""
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
 
     def picture() -> Table:
         rows = Table.grid(expand=True)
@@ -205,21 +206,35 @@ def account(tally: Tally) -> Iterator[str]:
             yield f"{name:<13} {count:,}{detail}"
 
 
-def advice(tally: Tally, end: End) -> Iterator[str]:
-    """Say what to do about what did not come out well."""
+def how_to_go_on(*, resend_in_doubt: bool) -> str:
+    """Say how to send what is left, of a run that did or did not resend what was in doubt."""
+    if not resend_in_doubt:
+        return "Run the same command to go on."
+    # Some of it is in doubt once more, or was accepted by now.
+    return (
+        "Run the same command without --resend-in-doubt to go on: with it, what is in doubt"
+        " would be sent once more."
+    )
+
+
+def advice(tally: Tally, end: End, *, resend_in_doubt: bool, rejects: str | None) -> Iterator[str]:
+    """Say what to do about what did not come out well; `rejects` are the rows to mend."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
     elif tally.why_not_sent is not None and not end.interrupted:
         yield f"Why the last was not sent: {tally.why_not_sent}"
     if tally.left:
-        yield f"{tally.left:,} not sent: run the same command to go on."
+        yield f"{tally.left:,} not sent. {how_to_go_on(resend_in_doubt=resend_in_doubt)}"
     if tally.in_doubt:
         yield (
             f"{tally.in_doubt:,} may have been sent. What is in doubt is never sent again on its"
-            " own: postbacks taken into the ledger settle it, --resend-in-doubt is your word."
+            " own: postbacks taken into the ledger settle it. With --resend-in-doubt, whoever"
+            " has it already gets it twice, and you pay twice."
         )
     if tally.refused[KeyConflict.__name__]:
         yield (
-            "KeyConflict: this campaign has sent another text to that number. --campaign NAME"
-            " begins another one."
+            "KeyConflict: the key of that row, CAMPAIGN:NUMBER where it names none, stands for"
+            " another text or number already. To send this one as well, send"
+            f" {rejects} alone under another --campaign, or give the row another key; the whole"
+            " file under another name would go out to everybody again."
         )

@@ -1,15 +1,15 @@
 """What a row of recipients says: a message to send, or why it is none.
 
 Strategy: a `RowReader` is made once from the header and what the user asked for,
-and judges row after row.  The same row gets the same judgement however often it
-is read, so one reading can count and the next one send.
+and judges row after row, each once: it knows the numbers and the keys that came before.
 
 Rules:
 
 * What the API would refuse is refused by the package's own rules, `requests.resolve`.
 * Of rows with one number, the first that could be sent is the one that is.
 * A row that was written down as in doubt is sent again on the user's word alone,
-  wherever it is read from.
+  wherever it is read from.  One that was written down as a duplicate stays one until
+  its number or its key is another, also where the file that it is of is not at hand.
 * A message's key is the campaign and the number, so that the same campaign run
   again goes on, and another one begins anew.
 """
@@ -26,6 +26,7 @@ import attrs
 
 from ...errors import InvalidMessage
 from ...messages import SMS
+from ...protocol.numbers import number
 from ...protocol.requests import resolve
 from ...protocol.segments import segments
 from .duplicates import FirstLines
@@ -58,11 +59,10 @@ class RejectionKind(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class MessageRow:
-    """A row that is a message to send; `resolved` is what is sent of it."""
+    """A row that is a message to send, as it is to be sent."""
 
     row: Row
-    sms: SMS
-    resolved: SMS
+    message: SMS
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +72,9 @@ class RejectedRow:
     row: Row
     kind: RejectionKind
     reason: str
+
+
+JudgedRow = MessageRow | RejectedRow
 
 
 @attrs.frozen(kw_only=True)
@@ -142,10 +145,11 @@ class RowReader:
     Raises SheetError where a column is missing, or could be more than one.
     """
 
-    def __init__(self, header: Header, wishes: RowOptions) -> None:
+    def __init__(self, header: Header, options: RowOptions) -> None:
         self._header = header
-        self._wishes = wishes
-        to = _column(header, wishes.to_column, NUMBER_COLUMNS, "--to-column")
+        self._width = len(header.names)
+        self._options = options
+        to = _column(header, options.to_column, NUMBER_COLUMNS, "--to-column")
         if to is None:
             raise SheetError(
                 f"no column is called {', '.join(NUMBER_COLUMNS[:-1])} or {NUMBER_COLUMNS[-1]}:"
@@ -153,8 +157,8 @@ class RowReader:
                 f" columns, and is {', '.join(map(repr, header.names[:6]))})"
             )
         self.to: Final = to
-        self._key = _column(header, wishes.key_column, KEY_COLUMNS, "--key-column")
-        self._from = _column(header, wishes.from_column, FROM_COLUMNS, "--from-column")
+        self._key = _column(header, options.key_column, KEY_COLUMNS, "--key-column")
+        self._from = _column(header, options.from_column, FROM_COLUMNS, "--from-column")
         self._reason = header.names.index(REASON) if REASON in header.names else None
         self._template = self._made_template()
         self._needed = self._template.columns
@@ -167,79 +171,100 @@ class RowReader:
         return self._from is not None
 
     def _made_template(self) -> Template:
-        wishes = self._wishes
-        if wishes.text is not None and wishes.text_column is not None:
+        options = self._options
+        if options.text is not None and options.text_column is not None:
             raise SheetError("give --text or --text-column, not both")
-        if wishes.text is not None:
-            return Template.parse(wishes.text, self._header)
-        column = _column(self._header, wishes.text_column, TEXT_COLUMNS, "--text-column")
+        if options.text is not None:
+            return Template.parse(options.text, self._header)
+        column = _column(self._header, options.text_column, TEXT_COLUMNS, "--text-column")
         if column is None:
             raise SheetError(
                 "there is no text: give --text, or name its column with --text-column"
             )
         return Template((column,))
 
-    def draft(self, row: Row) -> MessageRow | RejectedRow:
-        """Judge a row."""
-        width = len(self._header.names)
-        if any(row.values[width:]):
-            many = f"{len(row.values)} values for {width} columns"
-            reason = f"it has {many}: quote a value that has the delimiter in it"
+    def read(self, row: Row) -> JudgedRow:
+        """Return the message that a row is, or why it is none."""
+        values = [*row.values, *[""] * (self._width - len(row.values))]
+        before = "" if self._reason is None else values[self._reason]
+        if unfit := self._unfit(values, before):
+            kind, reason = unfit
+            return RejectedRow(row=row, kind=kind, reason=reason)
+        try:
+            message = self._resolved(values)
+        except InvalidMessage as error:
+            reason = _reason_of(error, values[self.to])
             return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=reason)
-        values = [*row.values, *[""] * (width - len(row.values))]
+        if too_long := self._too_long(message.text):
+            return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=too_long)
+        if repeated := self._repeated(message, row.line, before):
+            return RejectedRow(row=row, kind=RejectionKind.DUPLICATE, reason=repeated)
+        return MessageRow(row=row, message=message)
+
+    def _unfit(self, values: Sequence[str], before: str) -> tuple[RejectionKind, str] | None:
+        """Say why no message is made of a row, if there is a reason."""
+        if any(values[self._width :]):
+            many = f"{len(values)} values for {self._width} columns"
+            reason = f"it has {many}: quote a value that has the delimiter in it"
+            return RejectionKind.INVALID, reason
         if lacking := [i for i in self._needed if not values[i].strip()]:
             reason = f"no value for {', '.join(repr(self._header.names[i]) for i in lacking)}"
-            return RejectedRow(row=row, kind=RejectionKind.INCOMPLETE, reason=reason)
-        before = "" if self._reason is None else values[self._reason]
-        if before.startswith(IN_DOUBT) and not self._wishes.resend_in_doubt:
-            return RejectedRow(row=row, kind=RejectionKind.IN_DOUBT, reason=before)
-        return self._checked(row, values)
+            return RejectionKind.INCOMPLETE, reason
+        if before.startswith(IN_DOUBT) and not self._options.resend_in_doubt:
+            return RejectionKind.IN_DOUBT, before
+        return None
 
-    def _checked(self, row: Row, values: Sequence[str]) -> MessageRow | RejectedRow:
-        wishes = self._wishes
+    def _resolved(self, values: Sequence[str]) -> SMS:
+        options = self._options
         own_key = values[self._key].strip() if self._key is not None else ""
         sender = values[self._from].strip() if self._from is not None else ""
-        text = self._template.fill(values)
-        sms = SMS(to=values[self.to], text=text, from_=sender or None, key=own_key or None)
-        try:
-            resolved = resolve(sms, from_=wishes.from_, campaign_ref=wishes.campaign_ref)
-        except InvalidMessage as error:
-            return RejectedRow(
-                row=row, kind=RejectionKind.INVALID, reason=_in_words(error, values[self.to])
-            )
-        if too_long := self._too_long(text):
-            return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=too_long)
-        to = resolved.to
-        key = own_key or f"{wishes.campaign}:{to}"
-        if (
-            self._key is not None
-            and (line := self._keys.first(_digest(key), row.line)) != row.line
-        ):
-            reason = f"the key {key[:40]!r} is on line {line}"
-            return RejectedRow(row=row, kind=RejectionKind.DUPLICATE, reason=reason)
-        if (line := self._numbers.first(int(f"1{to}"), row.line)) != row.line:
-            return RejectedRow(
-                row=row, kind=RejectionKind.DUPLICATE, reason=f"{to} is on line {line}"
-            )
-        sms = SMS(to=to, text=text, from_=sms.from_, key=key)
-        return MessageRow(row=row, sms=sms, resolved=resolved)
+        to = number(values[self.to])
+        message = SMS(
+            to=to,
+            text=self._template.fill(values),
+            from_=sender or None,
+            key=own_key or f"{options.campaign}:{to}",
+        )
+        return resolve(message, from_=options.from_, campaign_ref=options.campaign_ref)
 
     def _too_long(self, text: str) -> str | None:
-        most = self._wishes.max_segments_each
+        most = self._options.max_segments_each
         if most is None or (count := segments(text).count) <= most:
             return None
         return f"text: it takes {count} segments, and --max-segments-each is {most}"
+
+    def _repeated(self, message: SMS, line: int, before: str) -> str | None:
+        """Say which row has the number or the key already, in this file or one that it is of."""
+        to, key = message.to, message.key or ""
+        if before and before.startswith((_number_stands(to, ""), _key_stands(key, ""))):
+            return before
+        digits = int(f"1{to}")
+        if (first := self._numbers.before(digits, line)) is not None:
+            return _number_stands(to, first)
+        # Where no column has keys, a key is as new as its number.
+        if self._key is not None and (first := self._keys.before(_digest(key), line)) is not None:
+            self._numbers.forget(digits)
+            return _key_stands(key, first)
+        return None
 
 
 def _column(header: Header, named: str | None, names: Sequence[str], option: str) -> int | None:
     return header.index(named) if named is not None else header.find(names, option)
 
 
+def _number_stands(to: str, line: int | str) -> str:
+    return f"{to} is on line {line}"
+
+
+def _key_stands(key: str, line: int | str) -> str:
+    return f"the key {key[:40]!r} is on line {line}"
+
+
 def _digest(key: str) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), signed=True)
 
 
-def _in_words(error: InvalidMessage, to: str) -> str:
+def _reason_of(error: InvalidMessage, to: str) -> str:
     if error.field == "to" and not to.strip():
         return "no number"
     if error.field == "to" and _ROUNDED.fullmatch(to):

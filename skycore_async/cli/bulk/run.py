@@ -1,17 +1,16 @@
 """A bulk send while it runs: rows in, outcomes counted, signals heard.
 
-Strategy: one loop over `send_many` that counts in a `Tally`, and two tasks beside
-it, one that hears signals and one that shows how far it is.  What the ledger
-remembers is asked for many rows at a time, and goes past `send_many`: a run that
-goes on skips what is done as fast as the file can be read.
+Strategy: one loop over outcomes that counts in a `Tally`, and two tasks beside
+it, one that hears signals and one that shows how far it is.  The ledger is asked for
+many rows at a time, by the digests with which they are then begun, and what it has an
+outcome for is not sent: a run that goes on skips what is done as fast as it can be read.
 
 Rules:
 
 * The first signal starts nothing more, and waits for what is in flight.  The
   second ends the process where it stands: the intents are on the disk, and what
   was in flight is in doubt when the ledger is opened again.
-* What the ledger remembers is told apart from what is sent now.  A row that it
-  does not remember, or remembers otherwise, is `send_many`'s to judge.
+* What the ledger remembers is told apart from what is sent now.
 * When nothing gets through any more, it stops by itself: what was not sent is
   sent when the same command is run again.  An address that answers everything
   with what is no answer would otherwise bring the whole file into doubt.
@@ -22,7 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -33,16 +32,17 @@ import click
 
 from ...client import SkycoreClient
 from ...codes import Verdict
-from ...errors import LedgerError, SendingHalted, SkycoreError
+from ...errors import KeyConflict, LedgerError, SendingHalted, SkycoreError
 from ...ledger.model import MessageState, SendIntent, Submission
 from ...ledger.rules import content_of, outcome_of
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import SMS, Failed, Outcome
+from ...sending.prepare import ResolvedMessage
 from ..ui.output import console
 from ..ui.signals import STOPPING, Signals
-from .progress import End, Tally, show_live, show_plain
-from .recipients import Rejects, Row, Sheet
-from .rows import MessageRow, RejectedRow, RowReader
+from .progress import End, Tally, how_to_go_on, show_live, show_plain
+from .recipients import Rejects, Row
+from .rows import JudgedRow, MessageRow, RejectedRow
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
@@ -52,32 +52,9 @@ class SendOptions:
     """How to send: what the client takes, and how to tell of it."""
 
     client: dict[str, Any] = attrs.field(repr=False)
-    in_flight: int = 50
     fast: bool = False
     resend_in_doubt: bool = False
     live: bool = False
-
-
-async def _known(
-    ledger: SQLiteLedger, drafts: Sequence[MessageRow], *, resend_in_doubt: bool
-) -> dict[str, Submission]:
-    """Return what came of drafts before, by their keys; those to be judged are not in it."""
-    intents = [_intent(draft) for draft in drafts]
-    try:
-        return await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
-    except LedgerError:
-        return {}  # each message is looked up by itself then, and fails by itself
-
-
-def _intent(draft: MessageRow) -> SendIntent:
-    message = draft.resolved
-    return SendIntent(
-        key=draft.sms.key or "",
-        content=content_of(message),
-        to=message.to,
-        from_=message.from_,
-        started_at=0.0,  # it is asked for and not begun
-    )
 
 
 async def held(path: Path) -> tuple[int, int]:
@@ -87,72 +64,91 @@ async def held(path: Path) -> tuple[int, int]:
     return summary.total, summary.states.get(MessageState.IN_DOUBT, 0)
 
 
-def _client(ledger: SQLiteLedger, settings: SendOptions) -> SkycoreClient:
-    given = {**settings.client, "max_in_flight": settings.in_flight, "ledger": ledger}
-    if settings.fast:
+def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
+    transport = None
+    if options.fast:
+        # An extra, which is needed for nothing else.
         from ...transports.aiohttp import AiohttpTransport
 
-        given["transport"] = AiohttpTransport()
-    return SkycoreClient(**given)
+        transport = AiohttpTransport()
+    return SkycoreClient(**options.client, transport=transport, ledger=ledger)
+
+
+def _intent(message: SMS) -> SendIntent:
+    return SendIntent(
+        key=message.key or "",
+        content=content_of(message),
+        to=message.to,
+        from_=message.from_,
+        started_at=0.0,  # it is asked for and not begun
+        message=message,
+    )
+
+
+def _outcome(message: SMS, known: Submission | KeyConflict) -> Outcome:
+    if isinstance(known, KeyConflict):
+        return Failed(message=message, error=known)
+    return outcome_of(message, message.to, known)
 
 
 class Run:
-    """Send the rows of `sheet` that are messages, write the others to `rejects`, count in `tally`.
+    """Send the rows that are messages, write the others to `rejects`, count in `tally`.
 
-    Raises SheetError where the sheet cannot be read to its end, and LedgerError
-    where the ledger cannot be opened.
+    Raises LedgerError where the ledger cannot be opened.
     """
 
-    def __init__(self, sheet: Sheet, drafter: RowReader, rejects: Rejects, tally: Tally) -> None:
-        self._sheet = sheet
-        self._drafter = drafter
+    def __init__(self, rows: Iterable[JudgedRow], rejects: Rejects, tally: Tally) -> None:
+        self._rows = rows
         self._rejects = rejects
         self._tally = tally
-        self._rows: dict[str, Row] = {}  # of the messages that are under way
+        self._under_way: dict[str, Row] = {}  # by key
         self._error: Exception | None = None
         self._signals = Signals()
         self._halted: str | None = None
 
-    async def send(self, ledger: Path, settings: SendOptions) -> End:
+    async def send(self, path: Path, options: SendOptions) -> End:
         """Send until all is sent, or it is stopped."""
-        show = show_live if settings.live else show_plain
-        word = settings.resend_in_doubt
+        show = show_live if options.live else show_plain
+        word = options.resend_in_doubt
         async with (
-            SQLiteLedger(ledger) as opened,
-            _client(opened, settings) as client,
+            SQLiteLedger(path) as ledger,
+            _client(ledger, options) as client,
             anyio.create_task_group() as beside,
         ):
-            messages = self._messages(opened, resend_in_doubt=word)
-            async with client.send_many(messages, resend_in_doubt=word) as self._outcomes:
-                stop = functools.partial(self._stop, is_shown=settings.live)
-                beside.start_soon(
-                    functools.partial(self._signals.hear, stop=stop, leave=self._say_what_is_left)
-                )
+            unknown = self._unknown(ledger, resend_in_doubt=word)
+            async with client._send_resolved(  # noqa: SLF001 - no caller's
+                unknown, resend_in_doubt=word
+            ) as self._outcomes:
+                stop = functools.partial(self._stop, is_shown=options.live)
+                say = functools.partial(self._say_what_is_left, resend_in_doubt=word)
+                beside.start_soon(functools.partial(self._signals.hear, stop=stop, leave=say))
                 beside.start_soon(show, self._tally)
                 await self._take_all()
             beside.cancel_scope.cancel()
         return self._end()
 
-    async def _messages(
+    async def _unknown(
         self, ledger: SQLiteLedger, *, resend_in_doubt: bool
-    ) -> AsyncGenerator[SMS, None]:
-        with closing(self._drafts()) as drafts:
-            while some := list(itertools.islice(drafts, _AT_A_TIME)):
-                known = await _known(ledger, some, resend_in_doubt=resend_in_doubt)
-                for draft in some:
-                    key = draft.sms.key or ""
-                    if submission := known.get(key):
-                        outcome = outcome_of(draft.sms, draft.resolved.to, submission)
-                        self._count(draft.row, outcome)
+    ) -> AsyncGenerator[ResolvedMessage, None]:
+        """Yield the messages that the ledger has no outcome of, and count the others."""
+        with closing(self._messages()) as rows:
+            while some := list(itertools.islice(rows, _AT_A_TIME)):
+                intents = [_intent(row.message) for row in some]
+                try:
+                    known = await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
+                except LedgerError:
+                    known = {}  # each message is asked for as it is begun, and fails by itself
+                for row, intent in zip(some, intents, strict=True):
+                    if (found := known.get(intent.key)) is not None:
+                        self._count(row.row, _outcome(row.message, found))
                     else:
-                        self._rows[key] = draft.row
-                        yield draft.sms
+                        self._under_way[intent.key] = row.row
+                        yield ResolvedMessage(message=row.message, content=intent.content)
 
-    def _drafts(self) -> Generator[MessageRow, None, None]:
-        for row in self._sheet.rows():
-            judged = self._drafter.draft(row)
+    def _messages(self) -> Generator[MessageRow, None, None]:
+        for judged in self._rows:
             if isinstance(judged, RejectedRow):
-                self._rejects.write(row, judged.reason)
+                self._rejects.write(judged.row, judged.reason)
             else:
                 yield judged
 
@@ -164,7 +160,7 @@ class Run:
             self._error = error
 
     def _take(self, outcome: Outcome) -> None:
-        self._count(self._rows.pop(outcome.message.key or ""), outcome)
+        self._count(self._under_way.pop(outcome.message.key or ""), outcome)
         stuck = self._tally.stuck
         if stuck.is_stuck and isinstance(outcome, Failed) and not self._halted:
             self._halted = (
@@ -183,13 +179,13 @@ class Run:
         if not is_shown:  # the live picture says it, and would paint over any other line
             click.echo(f"\n{STOPPING}", err=True)
 
-    def _say_what_is_left(self) -> None:
+    def _say_what_is_left(self, *, resend_in_doubt: bool) -> None:
         self._rejects.close()
         if sys.stderr.isatty():
             console(stderr=True).show_cursor()
         click.echo(
-            f"\nLeft at once: of what was in flight, {len(self._rows):,} at most are in doubt. Run"
-            " the same command to go on.",
+            f"\nLeft at once: of what was in flight, {len(self._under_way):,} at most are in"
+            f" doubt. {how_to_go_on(resend_in_doubt=resend_in_doubt)}",
             err=True,
         )
 

@@ -1,38 +1,15 @@
-"""`skycore bulk`: its options, its help, and its way to end on a user's mistake.
-
-What it does is in `bulk_job`, which is loaded when it is done and not for help.
-"""
+"""`skycore bulk`: its options and its help.  What it does is in `cli/bulk/`."""
 
 from __future__ import annotations
 
-import errno
 import sys
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from ..ui.output import EXIT_CODES, RATE, Exit, WholeNumber, in_flight_option, json_option, leave
-
-_DEAREST: Final = 1_000_000  # in any currency; beyond it a sum is a slip of the keyboard
-
-
-class _Money(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
-    name = "amount"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Decimal:
-        """Read an amount, exactly as it is written."""
-        try:
-            amount = Decimal(value)
-        except InvalidOperation:
-            self.fail(f"{value!r} is no amount, as 0.0075 is one.", param, ctx)
-        if not amount.is_finite() or not 0 <= amount <= _DEAREST:
-            self.fail(f"{value!r} is no price.", param, ctx)
-        return amount
-
+from ..ui.money import Money
+from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option
 
 _file: Final = click.Path(dir_okay=False, path_type=Path)
 _count: Final = WholeNumber(min=1)
@@ -75,7 +52,7 @@ _count: Final = WholeNumber(min=1)
 )
 @in_flight_option
 @click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
-@click.option("--price", type=_Money(), help="The price of a segment, for the estimate.")
+@click.option("--price", type=Money(), help="The price of a segment, for the estimate.")
 @click.option(
     "--max-segments",
     type=_count,
@@ -110,7 +87,7 @@ def bulk(**given: Any) -> None:
     be sent, with their lines, segments, and the cost at --price.  Then it asks.
 
     What was sent is in the ledger.  Stopped by Ctrl-C or a crash, the same
-    command goes on; pressing Ctrl-C twice leaves at once.  A message's key is
+    command goes on; pressing Ctrl-C twice ends it at once.  A message's key is
     CAMPAIGN:NUMBER, unless a column names it; the campaign is the name of the
     file, and another one sends to the same numbers anew.
 
@@ -125,23 +102,7 @@ def bulk(**given: Any) -> None:
       skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
       skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
     """  # noqa: D301 - click knows a paragraph that it must not wrap by the character itself
-    from ..bulk.job import BulkJob, name_of
-    from ..bulk.recipients import SheetError
+    # So that its help loads neither an HTTP client nor a database.
+    from ..bulk.job import BulkJob
 
-    try:
-        sys.exit(BulkJob(**given).run())
-    except SheetError as error:
-        leave(f"{name_of(given['csv'])}: {error}")
-    except ImportError as error:
-        if "pip install" not in str(error):
-            raise
-        leave(str(error), Exit.NOT_ALL_WELL)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise  # it is nothing that is wrong with the recipients
-        leave(f"{error.filename or name_of(given['csv'])}: {error.strerror}")
-    except click.Abort:  # at a question, and so before anything was sent
-        click.echo(err=True)
-        leave("nothing was sent", Exit.INTERRUPTED)
-    except KeyboardInterrupt:
-        leave("interrupted: run the same command to go on", Exit.INTERRUPTED)
+    sys.exit(BulkJob(**given).run())

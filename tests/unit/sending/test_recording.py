@@ -30,8 +30,11 @@ from skycore_async import (
     SQLiteLedger,
     Summary,
 )
+from skycore_async.ledger.commands import Lookup
 from skycore_async.ledger.model import Ledger, SendIntent, Submission
+from skycore_async.ledger.rules import content_of
 from skycore_async.messages import masked
+from skycore_async.sending.prepare import ResolvedMessage
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +115,35 @@ async def test_a_key_with_other_content_is_a_conflict(rate: float | None) -> Non
         (outcome,) = await sent_all(client, [SMS(**KEYED | {"text": "Bye"})])
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, KeyConflict)
+    assert transport.sent == [TO]
+
+
+@pytest.mark.parametrize("rate", [None, 1000])
+async def test_what_was_looked_up_is_begun_with_its_digest_and_not_looked_up_again(
+    rate: float | None,
+) -> None:
+    """A message that its sender has resolved and looked up is neither once more."""
+    transport, ledger = StubTransport(), MemoryLedger()
+    looked_up: list[object] = []
+    run = ledger.run
+
+    async def noted(command: Any) -> Any:
+        looked_up.append(command) if isinstance(command, Lookup) else None
+        return await run(command)
+
+    ledger.run = noted  # type: ignore[method-assign]
+    message = SMS(to=TO, text="Hello", from_="60856", key="order-17")
+
+    async def once() -> AsyncIterator[ResolvedMessage]:
+        yield ResolvedMessage(message=message, content=content_of(message))
+
+    async with journalling(transport, ledger, rate=rate) as (client, _):
+        async with client._send_resolved(once(), resend_in_doubt=False) as outcomes:
+            found = [outcome async for outcome in outcomes]
+        assert not looked_up
+        again = await client.send_sms(**KEYED)  # whose digest is the same
+    assert [outcome.message for outcome in found] == [message]
+    assert again.recorded
     assert transport.sent == [TO]
 
 

@@ -1,0 +1,77 @@
+"""What the reading of a file found, kept until it is sent: a temporary table in SQLite.
+
+Strategy: a row is read, judged and resolved once, when the file is checked.  Sending
+takes it from here, so that what goes out is what was counted and shown, whatever
+becomes of the file meanwhile.  A private database in a temporary file takes as much
+memory as its cache, and is gone with its connection, also where the process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any, Final, Self
+
+import attrs
+
+from ...messages import SMS
+from .recipients import Row
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(SMS))
+_values: Final = attrgetter(*_FIELDS)
+_COLUMNS: Final = ("line", "cells", "kind", "reason", *_FIELDS)
+_SETTINGS: Final = (
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
+    "PRAGMA cache_size = -1024",  # in KiB: rows are written and read in order
+    "CREATE TABLE rows (" + ", ".join(f'"{name}"' for name in _COLUMNS) + ")",
+    "BEGIN",
+)
+_INSERT: Final = f"INSERT INTO rows VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_SELECT: Final = "SELECT * FROM rows ORDER BY rowid"
+_TOGETHER: Final = 500  # rows that are written in one step
+_NOTHING: Final = (None,) * len(_FIELDS)
+
+
+class KeptRows:
+    """Judged rows, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        for statement in _SETTINGS:
+            self._connection.execute(statement)
+        self._unwritten: list[tuple[Any, ...]] = []
+
+    def add(self, judged: JudgedRow) -> None:
+        """Keep a row."""
+        row = judged.row
+        place = (row.line, json.dumps(row.values))
+        if isinstance(judged, RejectedRow):
+            self._unwritten.append((*place, judged.kind, judged.reason, *_NOTHING))
+        else:
+            self._unwritten.append((*place, None, None, *_values(judged.message)))
+        if len(self._unwritten) == _TOGETHER:
+            self._write()
+
+    def _write(self) -> None:
+        self._connection.executemany(_INSERT, self._unwritten)
+        self._unwritten.clear()
+
+    def __iter__(self) -> Iterator[JudgedRow]:
+        self._write()
+        for line, cells, kind, reason, *values in self._connection.execute(_SELECT):
+            row = Row(line=line, values=json.loads(cells))
+            if kind is None:
+                message = SMS(**dict(zip(_FIELDS, values, strict=True)))
+                yield MessageRow(row=row, message=message)
+            else:
+                yield RejectedRow(row=row, kind=RejectionKind(kind), reason=reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._connection.close()

@@ -1,0 +1,38 @@
+"""How many of the package's own functions a message passes through, and none of them in vain."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from benchmarks.handovers import RUNS, Run, calls_per_message, send_rows
+
+# Those of the ledger alone are held to their bounds by `python -m benchmarks`.
+HELD = {measured: rest for measured, *rest in RUNS if "SQLiteLedger" not in measured}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "bound"), HELD.values(), ids=HELD)
+def test_no_more_hand_overs_than_it_takes(run: Run, bound: int) -> None:
+    """Whoever adds a call to the way of each message says so here."""
+    assert calls_per_message(run).total() <= bound
+
+
+@pytest.mark.parametrize("options", [(), ("--rate", "5000")], ids=["at once", "paced"])
+def test_nothing_is_done_twice_for_a_row(options: tuple[str, ...]) -> None:
+    """A row of a file is read, resolved and digested once in a run, and looked up twice."""
+    calls = calls_per_message(functools.partial(_with_options, options))
+    once = (
+        "cli/bulk/rows.py: RowReader.read",
+        "protocol/requests.py: resolve",
+        "ledger/rules.py: content_of",
+        "ledger/rules.py: known",  # for many rows at once, before any is begun
+        "ledger/base.py: BaseLedger.begin",
+    )
+    assert {name: calls[name] for name in once} == dict.fromkeys(once, 1)
+    assert calls["ledger/base.py: BaseLedger.lookup"] == 0
+
+
+def _with_options(options: tuple[str, ...], url: str, count: int) -> None:
+    send_rows(url, count, *options)
