@@ -16,9 +16,9 @@ import anyio
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async import SkycoreError, SQLiteLedger, errors
+from skycore_async import SkycoreClient, SkycoreError, SQLiteLedger, errors
+from skycore_async.cli.actions.send import VERDICTS, verdict_of
 from skycore_async.cli.app import skycore
-from skycore_async.cli.commands.send import VERDICTS, verdict_of
 from skycore_async.cli.ui.output import Exit
 from skycore_async.simulator import API_KEY, SHORT_CODE, Account, Simulator
 
@@ -118,6 +118,27 @@ def test_every_error_of_the_sdk_has_a_verdict() -> None:
         assert kind.may_have_been_sent == (verdict.code is Exit.IN_DOUBT)
         assert kind.may_have_been_sent == (not verdict.words.startswith("not sent"))
     assert {verdict.words.count("{}") for verdict in VERDICTS.values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "words"),
+    [("15551234888", Exit.DONE, ""), ("15551232002", Exit.IN_DOUBT, "may have been sent")],
+)
+def test_an_error_in_closing_does_not_change_what_came_of_it(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, to: str, code: Exit, words: str
+) -> None:
+    """An accepted message is said to be sent, and one in doubt to be so, whatever fails after."""
+
+    close = SkycoreClient.__aexit__
+
+    async def fail(client: SkycoreClient, *error: Any) -> None:
+        await close(client, *error)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(SkycoreClient, "__aexit__", fail)
+    done = send(to, "Hello", "--timeout", "1")
+    assert (done.exit_code, words in done.stderr) == (code, True)
+    assert (simulator.messages[-1].to in done.stdout) == (code is Exit.DONE)
 
 
 # What is given.

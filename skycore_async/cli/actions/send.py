@@ -1,0 +1,136 @@
+"""What `skycore send` does: send one message, and print what came of it.
+
+Strategy: a table by error class says what is known of the message; the first that
+fits is printed, and is the exit code.
+
+Rule: once there is an outcome, nothing that fails after it changes what is printed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import anyio
+import attrs
+import click
+
+from ...client import SkycoreClient
+from ...errors import (
+    ConfigurationError,
+    InvalidMessage,
+    LedgerError,
+    NotSent,
+    OutcomeUnknown,
+    RecipientOptedOut,
+    Rejected,
+    SkycoreError,
+)
+from ...ledger.sqlite.ledger import SQLiteLedger
+from ...messages import Accepted
+from ..ui.output import Exit, emit, fail
+
+
+@attrs.frozen(kw_only=True)
+class FailureVerdict:
+    """What an error says of the message; `words` has a place for the error's own."""
+
+    outcome: str
+    code: Exit
+    words: str
+
+
+VERDICTS: Final[Mapping[type[SkycoreError], FailureVerdict]] = {
+    InvalidMessage: FailureVerdict(
+        outcome="invalid", code=Exit.USAGE, words="not sent, as it is not valid: {}"
+    ),
+    ConfigurationError: FailureVerdict(outcome="not_sent", code=Exit.USAGE, words="not sent: {}"),
+    LedgerError: FailureVerdict(outcome="not_sent", code=Exit.USAGE, words="not sent: {}"),
+    Rejected: FailureVerdict(
+        outcome="refused", code=Exit.REFUSED, words="not sent: Skycore refused it with {}"
+    ),
+    RecipientOptedOut: FailureVerdict(
+        outcome="not_sent", code=Exit.NOT_SENT, words="not sent: {}"
+    ),
+    NotSent: FailureVerdict(
+        outcome="not_sent", code=Exit.NOT_SENT, words="not sent, and safe to send again: {}"
+    ),
+    OutcomeUnknown: FailureVerdict(
+        outcome="in_doubt",
+        code=Exit.IN_DOUBT,
+        words="it may have been sent, so do not send it again: {}",
+    ),
+}
+
+
+def send_message(
+    message: dict[str, Any], settings: dict[str, Any], ledger: Path | None, *, as_json: bool
+) -> None:
+    """Send a message, and print its number and tracking id; end the program where it failed."""
+    try:
+        sent = anyio.run(_send, message, settings, ledger)
+    except SkycoreError as error:
+        _fail(error, message, ledger, as_json=as_json)
+    except KeyboardInterrupt:
+        fail(f"interrupted: it may have been sent{_where(message, ledger)}", Exit.INTERRUPTED)
+    if as_json:
+        emit({"outcome": "accepted", "to": sent.to, "tracking_id": sent.tracking_id})
+    else:
+        click.echo(f"{sent.to}  {sent.tracking_id}")
+
+
+async def _send(message: dict[str, Any], settings: dict[str, Any], path: Path | None) -> Accepted:
+    outcome: Accepted | SkycoreError | None = None
+    try:
+        async with AsyncExitStack() as opened:
+            ledger = None
+            if path is not None:
+                ledger = await opened.enter_async_context(SQLiteLedger(path))
+            client = SkycoreClient(**settings, ledger=ledger)
+            await opened.enter_async_context(client)
+            try:
+                outcome = await client.send_sms(**message)
+            except SkycoreError as error:
+                outcome = error
+    except Exception:
+        # What fails in closing says nothing of the message.
+        if outcome is None:
+            raise
+    if isinstance(outcome, Accepted):
+        return outcome
+    raise outcome
+
+
+def verdict_of(error: SkycoreError) -> FailureVerdict:
+    """Return what an error says of the message."""
+    return next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
+
+
+def _fail(
+    error: SkycoreError, message: dict[str, Any], ledger: Path | None, *, as_json: bool
+) -> NoReturn:
+    verdict = verdict_of(error)
+    if as_json:
+        emit(
+            {
+                "outcome": verdict.outcome,
+                "to": message["to"],
+                "error": type(error).__name__,
+                "code": getattr(error, "code", None),
+                "message": str(error),
+            }
+        )
+    hint = _where(message, ledger) if error.may_have_been_sent else ""
+    fail(verdict.words.format(error) + hint, verdict.code)
+
+
+def _where(message: dict[str, Any], ledger: Path | None) -> str:
+    """Return how to see what becomes of a message in doubt."""
+    if ledger is None:
+        return ""
+    named = ["--key", message["key"]] if message["key"] else ["--state", "in_doubt"]
+    command = shlex.join(["skycore", "status", str(ledger), *named])
+    return f"; its postbacks tell, and then `{command}`"
