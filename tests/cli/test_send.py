@@ -128,7 +128,6 @@ def test_an_error_in_closing_does_not_change_what_came_of_it(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, to: str, code: Exit, words: str
 ) -> None:
     """An accepted message is said to be sent, and one in doubt to be so, whatever fails after."""
-
     close = SkycoreClient.__aexit__
 
     async def fail(client: SkycoreClient, *error: Any) -> None:

@@ -1,0 +1,168 @@
+"""What `skycore worker` does: send the messages of campaigns, until a signal or to their end.
+
+Rules:
+
+* After the first signal nothing more starts; what is in flight is waited for, and
+  the chunks are given back.  The second ends the process at once: what was in flight
+  is in doubt, and other workers take the chunks when the lease has run out.
+* In the end it prints what it did, also where the database refused it; `skycore
+  status` shows how far campaigns are.
+* Doubt is the worst that a worker can end with, and is its exit code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import anyio
+import attrs
+import click
+
+from ...campaigns import queue
+from ...campaigns.session import DatabaseSession
+from ...campaigns.tally import WorkerTally
+from ...campaigns.worker import Worker, WorkerTiming
+from ...client import SkycoreClient
+from ...errors import ConfigurationError, LedgerError
+from ...ledger.postgres.ledger import PostgresLedger
+from ...limits.postgres import PostgresLimiter
+from ...postgres.connection import Database
+from ..ui.output import Exit, emit, fail
+from ..ui.signals import STOPPING, Signals
+
+_EVERY: Final = 5.0  # seconds between lines
+_PACE: Final = "account"  # the name of the rate that all workers of a database share
+
+
+@attrs.frozen(kw_only=True)
+class WorkerOptions:
+    """What was asked for, by the names of the options."""
+
+    rate: float | None
+    burst: int
+    in_flight: int
+    fast: bool
+    drain: bool
+    lease: float
+    base_url: str | None
+
+
+@attrs.frozen(kw_only=True)
+class WorkerEnd:
+    """How a worker ended: what it did, and what ended it before its time."""
+
+    tally: WorkerTally
+    is_interrupted: bool
+    error: ConfigurationError | None
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code for the worst that there is."""
+        table = (
+            (self.is_interrupted, Exit.INTERRUPTED),
+            (self.tally.in_doubt > 0, Exit.IN_DOUBT),
+            (self.error is not None, Exit.USAGE),
+            (bool(self.tally.halted), Exit.REFUSED),
+            (self.tally.refused.total() > 0, Exit.NOT_ALL_WELL),
+        )
+        return next((code for is_so, code in table if is_so), Exit.DONE)
+
+
+def run_worker(dsn: str, api_key: str, options: WorkerOptions, *, as_json: bool) -> Exit:
+    """Run a worker, print what it did, and return the exit code."""
+    try:
+        end = anyio.run(_work, dsn, api_key, options)
+    except LedgerError as error:
+        fail(str(error), Exit.NOT_SENT)
+    except ConfigurationError as error:
+        fail(str(error))
+    if as_json:
+        emit(end.tally)
+    else:
+        for name, count in _parts(end.tally):
+            click.echo(f"{name:<13} {count:,}")
+    if end.error is not None:
+        fail(str(end.error), end.exit_code)
+    return end.exit_code
+
+
+async def _work(dsn: str, api_key: str, options: WorkerOptions) -> WorkerEnd:
+    signals = Signals()
+    async with _opened(dsn, api_key, options) as worker, anyio.create_task_group() as beside:
+
+        def stop() -> None:
+            worker.stop()
+            click.echo(f"\n{STOPPING}", err=True)
+
+        beside.start_soon(functools.partial(signals.hear, stop=stop, leave=_print_doubt))
+        beside.start_soon(_print_progress, worker.tally)
+        await worker.run()
+        beside.cancel_scope.cancel()
+    return WorkerEnd(tally=worker.tally, is_interrupted=signals.count > 0, error=worker.error)
+
+
+@asynccontextmanager
+async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterator[Worker]:
+    """Open the connections, the ledger and the client of a worker."""
+    database = Database(dsn)
+    settings: dict[str, Any] = {
+        "max_in_flight": options.in_flight,
+        "base_url": options.base_url,
+    }
+    if options.fast:
+        from ...transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - its extra
+
+        settings["transport"] = AiohttpTransport()
+
+    def print_trouble(line: str | None) -> None:
+        click.echo(line or f"{database.name}: here again", err=True)
+
+    session = DatabaseSession(database, on_trouble=print_trouble)
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(PostgresLedger(dsn, lease=options.lease))
+        stack.push_async_callback(session.aclose)
+        await session.run(queue.check)
+        chunks = await stack.enter_async_context(queue.Procrastinate(database))
+        if options.rate is not None:
+            pace = PostgresLimiter(dsn, _PACE, options.rate, options.burst)
+            settings["rate"] = await stack.enter_async_context(pace)
+        client = await stack.enter_async_context(
+            SkycoreClient(api_key=api_key, ledger=ledger, **settings)
+        )
+        yield Worker(
+            session=session,
+            queue=chunks,
+            ledger=ledger,
+            client=client,
+            timing=WorkerTiming(lease=options.lease),
+            drain=options.drain,
+            tell=print_trouble,
+        )
+
+
+def _print_doubt() -> None:
+    click.echo("\nEnded at once: what was in flight is in doubt.", err=True)
+
+
+async def _print_progress(tally: WorkerTally) -> None:
+    """Print a line every few seconds, where something was done since the last."""
+    before = ""
+    while True:
+        await anyio.sleep(_EVERY)
+        if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(tally))) != before:
+            click.echo(line, err=True)
+        before = line
+
+
+def _parts(tally: WorkerTally) -> list[tuple[str, int]]:
+    parts = [
+        ("accepted", tally.accepted),
+        ("refused", tally.refused.total()),
+        ("in doubt", tally.in_doubt),
+        ("not sent", tally.not_sent),
+        ("chunks", tally.chunks),
+    ]
+    return [part for part in parts if part[1] or part[0] == "accepted"]

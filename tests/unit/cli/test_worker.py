@@ -1,0 +1,66 @@
+"""How `skycore worker` ends: the exit code for the worst that came of its messages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from skycore_async import ConfigurationError
+from skycore_async.campaigns.tally import WorkerTally
+from skycore_async.cli.actions import worker
+from skycore_async.cli.actions.worker import WorkerEnd
+from skycore_async.cli.ui.output import Exit
+
+REFUSED = {"refused": Counter({"E110": 1})}
+HALTED = {"halted": {"promo": "of 200 messages in a row none got through"}}
+ERROR = ConfigurationError("no tables")
+
+
+@pytest.mark.parametrize(
+    ("tally", "further", "code"),
+    [
+        ({"accepted": 3}, {}, Exit.DONE),
+        (REFUSED, {}, Exit.NOT_ALL_WELL),
+        (REFUSED | HALTED, {}, Exit.REFUSED),
+        (REFUSED, {"error": ERROR}, Exit.USAGE),
+        (HALTED | {"in_doubt": 1}, {}, Exit.IN_DOUBT),
+        ({"in_doubt": 1}, {"error": ERROR}, Exit.IN_DOUBT),
+        ({"in_doubt": 1}, {"is_interrupted": True}, Exit.INTERRUPTED),
+    ],
+)
+def test_the_exit_code_is_for_the_worst(
+    tally: dict[str, Any], further: dict[str, Any], code: Exit
+) -> None:
+    """A halt with messages in doubt is not "refused", which would invite sending them again."""
+    end = WorkerEnd(
+        **{
+            "tally": WorkerTally(**tally),
+            "is_interrupted": False,
+            "error": None,
+            **further,
+        }
+    )
+    assert end.exit_code is code
+
+
+def test_what_was_done_is_printed_where_the_database_refused_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Messages that may have been sent are not hidden behind the error that ended the worker."""
+    end = WorkerEnd(tally=WorkerTally(in_doubt=2), is_interrupted=False, error=ERROR)
+
+    async def ended(*_: object) -> WorkerEnd:
+        return end
+
+    monkeypatch.setattr(worker, "_work", ended)
+    options = worker.WorkerOptions(
+        rate=None, burst=1, in_flight=1, fast=False, drain=True, lease=1, base_url=None
+    )
+    with pytest.raises(SystemExit) as left:
+        worker.run_worker("postgresql:///x", "a key", options, as_json=False)
+    printed = capsys.readouterr()
+    assert left.value.code == Exit.IN_DOUBT
+    assert "in doubt      2\n" in printed.out
+    assert printed.err == "skycore: no tables\n"
