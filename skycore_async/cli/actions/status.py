@@ -57,6 +57,11 @@ def show_status(
         printer.message(delivery)
 
 
+def show_summary(summary: Summary, target: LedgerTarget) -> None:
+    """Print the counts of a ledger, as they were read before."""
+    _Printer(show_numbers=False, as_json=False).summary(summary, target)
+
+
 def _ask(target: LedgerTarget, question: Callable[[Ledger], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with target.to_read() as ledger:

@@ -258,8 +258,7 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
 
 
 def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects) -> int:
-    # It loads psycopg, an extra, which is needed for nothing else.
-    from .load import load_campaign
+    from .load import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
     return load_campaign(dsn_of(dsn), job.campaign_name, kept, rejects, as_json=job.as_json)
 

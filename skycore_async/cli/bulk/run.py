@@ -67,8 +67,7 @@ async def held(path: Path) -> tuple[int, int]:
 def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
     transport = None
     if options.fast:
-        # An extra, which is needed for nothing else.
-        from ...transports.aiohttp import AiohttpTransport
+        from ...transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - the extra `aiohttp`
 
         transport = AiohttpTransport()
     return SkycoreClient(**options.client, transport=transport, ledger=ledger)

@@ -102,7 +102,6 @@ def bulk(**given: Any) -> None:
       skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
       skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
     """  # noqa: D301 - click knows a paragraph that it must not wrap by the character itself
-    # So that its help loads neither an HTTP client nor a database.
-    from ..bulk.job import BulkJob
+    from ..bulk.job import BulkJob  # noqa: PLC0415 - not for help
 
     sys.exit(BulkJob(**given).run())

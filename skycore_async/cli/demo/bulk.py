@@ -28,7 +28,7 @@ import attrs
 
 from ...client import SkycoreClient
 from ...errors import SkycoreError
-from ...ledger.model import Delivery, MessageState
+from ...ledger.model import Delivery, MessageState, Summary
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import SMS, Failed
 from ...notifications import Notification
@@ -77,6 +77,7 @@ class Settled:
 
     verdict: DemoVerdict
     report: ReportData
+    summary: Summary
 
 
 def send_and_settle(path: Path, count: int, *, live: bool) -> Settled:
@@ -230,4 +231,4 @@ class _DemoBulk:
         )
         summary, made = await self._ledger.summary(), datetime.now(UTC)
         report = counters.report_data(summary, ledger=self._ledger.path.name, made=made)
-        return Settled(verdict=verdict, report=report)
+        return Settled(verdict=verdict, report=report, summary=summary)

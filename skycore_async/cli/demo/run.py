@@ -24,8 +24,9 @@ from typing import Final
 from rich.console import Console
 
 from ...errors import SkycoreError
-from ..actions.status import show_status
+from ..actions.status import show_summary
 from ..report.page import page
+from ..ui.ledger_target import LedgerFile
 from ..ui.output import Exit, emit, fail, plain
 from ..ui.tables import console
 from .bulk import Settled, send_and_settle
@@ -123,7 +124,7 @@ def _emit(played: Played, settled: Settled, ledger: Path, html: Path, *, is_well
 
 def _print(out: Console, settled: Settled, ledger: Path, html: Path, *, is_well: bool) -> None:
     out.print("\n[bold]What the ledger says, as `skycore status` shows it:[/]\n")
-    show_status(str(ledger))
+    show_summary(settled.summary, LedgerFile(ledger))
     show_verdict(out, settled.verdict)
     out.print(f"\nThe report is in {html}", markup=False, soft_wrap=True)
     if is_well:

@@ -82,9 +82,6 @@ def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
     sys.exit(code)
 
 
-leave = fail  # the name in the modules that have yet to be renamed
-
-
 def emit(value: object) -> None:
     """Print a value as one line of JSON, in ASCII, which every stream can hold."""
     click.echo(json.dumps(plain(value)))
