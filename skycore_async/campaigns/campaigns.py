@@ -9,6 +9,8 @@ Rules:
   all, and a load that died has left nothing behind.
 * The same messages loaded again change nothing; more of them go to the end.  A
   key with other content is refused, since the ledger would refuse it later.
+* A load may say when the campaign starts, the first time or another; what was sent by
+  then was.
 * A state changes by the table below.  What is cancelled stays so.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -67,9 +70,16 @@ class Loaded:
 
 
 def load(
-    connection: Connection, name: str, messages: Iterable[SMS], *, size: int = CHUNK
+    connection: Connection,
+    name: str,
+    messages: Iterable[SMS],
+    *,
+    starts_at: datetime | None = None,
+    size: int = CHUNK,
 ) -> Loaded:
     """Load messages, each with its key, into a campaign, which is made where there is none.
+
+    None of it is sent before `starts_at`, which stays what it was where none is given.
 
     Raises CampaignError where the campaign is cancelled, or a key was loaded with
     other content; nothing is loaded then.
@@ -90,6 +100,10 @@ def load(
             )
             new += len(chunk)
         seen = counted.count
+        if starts_at is not None:  # last, so that a worker which halts it waits for no load
+            connection.execute(
+                "UPDATE skycore.campaigns SET starts_at = %s WHERE id = %s", (starts_at, campaign)
+            )
     return Loaded(new=new, known=seen - new, state=state)
 
 

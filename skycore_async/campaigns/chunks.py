@@ -11,8 +11,9 @@ Rules:
   refused before it was begun.  What the database says counts, not what was heard.
 * A chunk that is left goes back at once.  One that is not sent for want of a way
   is due again after a pause.
-* When a chunk may be taken is one expression: its work is due, and nobody's lease is in
-  the way.  The queue hands it out then, and who takes it asks again under the lock.
+* When a chunk may be taken is one expression: its campaign has started, it is due, and
+  nobody's lease is in the way.  The queue hands it out then, and who takes it asks again
+  under the lock.
 * Every step can be repeated, and one that is late changes nothing.
 """
 
@@ -31,7 +32,7 @@ from ..messages import SMS
 from ..postgres.schema import Connection
 
 _TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
-_FREE_AT: Final = "greatest(due, held_until)"  # which passes over what is NULL
+_FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over what is NULL
 _DUE: Final = f"""
 SELECT chunks.id, {_FREE_AT}
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign

@@ -18,7 +18,8 @@ import attrs
 from ..postgres.schema import Connection
 
 _CAMPAIGNS: Final = """
-SELECT campaigns.id, name, campaigns.state, reason, created,
+SELECT campaigns.id, name, campaigns.state, reason, created, starts_at,
+    coalesce(starts_at > now(), false),
     coalesce(sum(cardinality(keys)), 0)::bigint,
     count(*) FILTER (WHERE chunks.state = 'waiting'),
     count(*) FILTER (WHERE chunks.state = 'held'),
@@ -42,13 +43,15 @@ class CampaignProgress:
     `states` counts its messages by what the ledger says of them, and `left_out`
     those that were refused before they were begun, by why; `to_send` is how many
     have no outcome yet.  Of its chunks, some are waiting, held by `workers`, or
-    done.  `state` is running, paused, halted (with the `reason`), cancelled or done.
+    done.  `state` is scheduled (it starts at `starts_at`), running, paused, halted
+    (with the `reason`), cancelled or done.
     """
 
     name: str
     state: str
     reason: str | None
     created: datetime
+    starts_at: datetime | None
     messages: int
     to_send: int
     states: Mapping[str, int]
@@ -77,14 +80,18 @@ def progress(connection: Connection) -> list[CampaignProgress]:
 def _progress(
     row: Sequence[Any], states: Mapping[str, int], left_out: Mapping[str, int]
 ) -> CampaignProgress:
-    _id, name, state, reason, created, messages, waiting, held, done, workers = row
+    _id, name, state, reason, created, starts_at, is_ahead, messages, *chunks, workers = row
+    waiting, held, done = chunks
     has_ended = state == "running" and not (waiting or held)
+    if state == "running":
+        state = "done" if has_ended else "scheduled" if is_ahead else state
     begun = sum(states.values()) - states.get("not_sent", 0) + sum(left_out.values())
     return CampaignProgress(
         name=name,
-        state="done" if has_ended else state,
+        state=state,
         reason=reason,
         created=created,
+        starts_at=starts_at,
         messages=messages,
         to_send=0 if has_ended else max(0, messages - begun),
         states=states,

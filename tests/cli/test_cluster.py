@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 from benchmarks.postgres import Server
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
+from skycore_async.postgres.schema import VERSION
 from skycore_async.simulator import API_KEY, Account, Simulator
 from tests.support.cli_program import program
 
@@ -131,8 +133,8 @@ def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -
     assert answer("cluster", "resume", dsn, "promo")["state"] == "running"
     assert answer("worker", "--drain", **there)["accepted"] == 3
     assert answer("cluster", "migrate", **there) == {
-        "before": 2,
-        "after": 2,
+        "before": VERSION,
+        "after": VERSION,
         "queue_made": False,
         "exit": 0,
     }
@@ -175,6 +177,21 @@ def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: s
     )
 
 
+def test_a_campaign_is_loaded_to_start_later(simulator: Simulator, dsn: str) -> None:
+    """--start is said by load and status, in this machine's time where it has no offset."""
+    done = loaded(dsn, "--start", "2099-12-01T09:00")
+    assert done["starts_at"] == datetime(2099, 12, 1, 9).astimezone().isoformat()
+    told = run("status", dsn).stdout
+    assert "scheduled" in told
+    assert "promo starts at 2099-12-01 " in told
+    recipients(30)
+    again = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes", "--start")
+    assert "sends them from 2020-01-01" in run(*again, "2020-01-01T00:00+00:00").stderr
+    assert answer("worker", dsn, "--drain")["accepted"] == 30
+    wrong = run("bulk", "promo.csv", "--start", "tomorrow")
+    assert (wrong.exit_code, "is no time, as 2026-12-01T09:00 is one" in wrong.stderr) == (2, True)
+
+
 def test_a_refused_account_is_told_by_worker_and_status(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +213,7 @@ def test_a_refused_account_is_told_by_worker_and_status(
         (["worker"], "name the database"),
         (["worker", "nonsense"], "not a PostgreSQL connection string"),
         (["cluster", "migrate"], "name the database"),
+        (["bulk", "promo.csv", "--start", "2026-12-01T09:00"], "--start goes with --cluster"),
         (["cluster", "pause", "postgresql:///x"], "name CAMPAIGN"),
         (["cluster", "pause", "DSN", "nope"], "there is no campaign 'nope'"),
         (["status", "postgresql:///x?nope=1"], "not a PostgreSQL connection string"),
@@ -252,7 +270,7 @@ def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> N
         for args in (load, ["worker", dsn], ["status", dsn], ["cluster", "pause", dsn, "a"]):
             assert "run `skycore cluster migrate DSN`" in run(*args).stderr
         made = run("cluster", "migrate", dsn)
-        assert made.stdout == "The tables are made: schema 2, before none.\n"
+        assert made.stdout == f"The tables are made: schema {VERSION}, before none.\n"
         assert "up to date" in run("cluster", "migrate", dsn).stdout
         assert run("worker", dsn, "--drain").stdout == "accepted      0\n"
     finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any, LiteralString
 
 import psycopg
@@ -113,6 +115,24 @@ def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:
     with pytest.raises(OSError, match="disk"):
         load(connection, "promo", broken(), size=2)
     assert progress(connection) == []
+
+
+def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
+    """Nothing is taken before, and a load may change it; one that says nothing does not."""
+    later, soon = now(connection, hours=2), now(connection, hours=1)
+    load(connection, "promo", some(3), starts_at=later)
+    load(connection, "promo", some(4))
+    first, second = due(connection, 9, within=10_000)
+    assert due(connection, 9, within=10_000) == {first: later, second: later}
+    assert due(connection, 9) == {}
+    assert take(connection, first, holder="one", lease=LEASE) is None
+    assert (only(connection).state, only(connection).starts_at) == ("scheduled", later)
+    assert are_left(connection)
+    load(connection, "promo", [], starts_at=soon)
+    assert due(connection, 9, within=10_000) == {first: soon, second: soon}
+    load(connection, "promo", [], starts_at=now(connection))
+    assert only(connection).state == "running"
+    assert take(connection, first, holder="one", lease=LEASE) is not None
 
 
 @pytest.mark.parametrize(
@@ -339,6 +359,16 @@ def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> No
     with pytest.raises(LedgerError, match="another procrastinate: run `skycore cluster migrate"):
         queue.check(connection)
     assert queue.migrate(connection)
+
+
+def test_without_procrastinate_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the extra is installed in part, the import names the whole."""
+    monkeypatch.setitem(sys.modules, "procrastinate", None)
+    monkeypatch.delitem(sys.modules, queue.__name__)
+    with pytest.raises(
+        ImportError, match=r"procrastinate.* pip install 'skycore-async\[postgres\]'"
+    ):
+        import_module(queue.__name__)
 
 
 def now(connection: Connection, *, hours: int = 0) -> datetime:

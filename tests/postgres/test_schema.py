@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.postgres import Server, running
 from skycore_async import PostgresLedger
+from skycore_async.campaigns.chunks import due, take
+from skycore_async.campaigns.progress import progress
 from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.ledger.model import SendIntent
 from skycore_async.postgres.connection import Database
@@ -104,6 +106,20 @@ async def test_tables_of_the_first_version_keep_all_that_they_had(new_dsn: str) 
         chunk = connection.execute("SELECT worker, keys FROM skycore.chunks").fetchone()
         assert chunk == ("one", ["k"])
         assert connection.execute("SELECT rate FROM skycore.shared_rates").fetchone() == (20,)
+
+
+def test_tables_of_the_second_version_go_on_at_once(new_dsn: str) -> None:
+    """A campaign that was loaded before it could say when it starts has no start."""
+    with Database(new_dsn).connect() as connection:
+        make_first(connection)
+        connection.execute(migrations()[1].encode())
+        connection.execute("UPDATE skycore.version SET version = 2")
+        assert migrate(connection) == (2, VERSION)
+        check(connection)
+        (found,) = progress(connection)
+        assert (found.name, found.state, found.starts_at) == ("promo", "running", None)
+        (chunk,) = due(connection, 9)
+        assert take(connection, chunk, holder="two", lease=30) is not None
 
 
 def test_there_is_a_migration_for_every_version() -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import anyio
@@ -122,6 +123,18 @@ async def test_a_worker_drains_a_campaign(connection: Connection, dsn: str) -> N
     assert (worker.tally.accepted, worker.tally.chunks) == (120, 5)
     found = only(connection)
     assert (found.state, found.states, found.done) == ("done", {"accepted": 120}, 5)
+
+
+async def test_a_campaign_that_starts_later_is_sent_then(connection: Connection, dsn: str) -> None:
+    """Workers wait for its start and send nothing before, even one that ends when all is done."""
+    starts_at = datetime.now(UTC) + timedelta(seconds=0.7)
+    load(connection, "promo", some(20), starts_at=starts_at)
+    await work(dsn, NOWHERE, transport=StubTransport())
+    (first,) = connection.execute("SELECT min(started_at) FROM skycore.messages").fetchone() or (
+        0,
+    )
+    assert first >= starts_at.timestamp()
+    assert only(connection).states == {"accepted": 20}
 
 
 async def test_both_hands_have_no_more_in_flight_than_one(

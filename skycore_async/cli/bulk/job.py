@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,7 @@ class BulkJob:
     text: str | None
     ledger: Path | None
     cluster: str | None
+    start: datetime | None
     campaign: str | None
     to_column: str | None
     text_column: str | None
@@ -154,6 +156,8 @@ def _check(job: BulkJob) -> None:
             "--cluster goes without --resend-in-doubt: workers never send again what may have"
             " been sent; `skycore status DSN --state in_doubt` lists it"
         )
+    if job.cluster is None and job.start is not None:
+        fail("--start goes with --cluster: it is workers who wait for it")
 
 
 def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, Rejects]:
@@ -260,7 +264,9 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
 def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects) -> int:
     from .load import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
-    return load_campaign(dsn_of(dsn), job.campaign_name, kept, rejects, as_json=job.as_json)
+    return load_campaign(
+        dsn_of(dsn), job.campaign_name, kept, rejects, start=job.start, as_json=job.as_json
+    )
 
 
 def _send(job: BulkJob, api_key: str | None, run: Run) -> End:

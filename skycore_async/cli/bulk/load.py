@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 import attrs
 import click
@@ -23,7 +24,13 @@ from .rows import JudgedRow, RejectedRow
 
 
 def load_campaign(
-    dsn: str, name: str, rows: Iterable[JudgedRow], rejects: Rejects, *, as_json: bool
+    dsn: str,
+    name: str,
+    rows: Iterable[JudgedRow],
+    rejects: Rejects,
+    *,
+    start: datetime | None,
+    as_json: bool,
 ) -> int:
     """Load the rows that are messages, write the others to `rejects`, and return the exit code."""
 
@@ -34,10 +41,10 @@ def load_campaign(
             else:
                 yield judged.message
 
-    loaded = within(dsn, lambda connection: load(connection, name, messages()))
+    loaded = within(dsn, lambda connection: load(connection, name, messages(), starts_at=start))
     path = str(rejects.path) if rejects.count else None
     if as_json:
-        emit({"campaign": name, **attrs.asdict(loaded), "rejects": path})
+        emit({"campaign": name, **attrs.asdict(loaded), "starts_at": start, "rejects": path})
     else:
         click.echo(f"{'loaded':<13} {loaded.new:,}")
         if loaded.known:
@@ -45,7 +52,10 @@ def load_campaign(
         if path is not None:
             click.echo(f"{'to mend':<13} {rejects.count:,} rows in {path}")
     if loaded.state == "running":
-        click.echo("`skycore worker DSN` sends them, `skycore status DSN` tells of it.", err=True)
+        then = "" if start is None else f" from {start:%Y-%m-%d %H:%M %z} on"
+        click.echo(
+            f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True
+        )
     else:
         click.echo(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
     return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE

@@ -10,6 +10,7 @@ import click
 
 from ..ui.money import Money
 from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option
+from ..ui.start_time import StartTime
 
 _file: Final = click.Path(dir_okay=False, path_type=Path)
 _count: Final = WholeNumber(min=1)
@@ -29,6 +30,12 @@ _count: Final = WholeNumber(min=1)
     is_flag=False,
     flag_value="",
     help="Load them for `skycore worker` to send; without DSN, into that of SKYCORE_DSN.",
+)
+@click.option(
+    "--start",
+    type=StartTime(),
+    metavar="TIME",
+    help="With --cluster: send nothing before, as 2026-12-01T09:00 or with an offset, +01:00.",
 )
 @click.option("--campaign", metavar="NAME", help="What the keys begin with [RECIPIENTS].")
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")

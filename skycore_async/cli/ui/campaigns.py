@@ -22,6 +22,8 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
         if one.reason:
             click.echo(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
             click.echo(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
+        if one.state == "scheduled":
+            click.echo(f"\n{printable(one.name)} starts at {one.starts_at:%Y-%m-%d %H:%M:%S %z}")
         for reason, count in one.left_out.items():
             click.echo(f"\n{printable(one.name)}: {count:,} left out, {reason}")
 

@@ -1,0 +1,23 @@
+"""A time to start at, on the command line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+
+class StartTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
+    """A time in the form of ISO 8601; one without an offset is that of this machine's clock."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time, with an offset."""
+        try:
+            return datetime.fromisoformat(value).astimezone()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time, as 2026-12-01T09:00 is one.", param, ctx)
