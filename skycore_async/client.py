@@ -2,7 +2,7 @@
 
 Strategy: settings are checked once; `send_sms` hands one message to the
 `Dispatcher`, `send_many` hands it many.  What a client owns, its connections, its
-pace and its background task, is in that one `Dispatcher`, which its views share.
+rate limit and background task, is in that one `Dispatcher`, which its views share.
 
 Rules:
 
@@ -134,7 +134,7 @@ class SkycoreClient:
         return self._max_in_flight
 
     def with_options(self, **options: Unpack[Options]) -> Self:
-        """Return a view of this client with other settings over the same connections and pace.
+        """Return a view with other settings over the same connections and rate limit.
 
         Closing the view closes nothing: the connections are this client's.
         Raises ConfigurationError where the settings cannot work.
@@ -149,7 +149,7 @@ class SkycoreClient:
     def _over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
         """Return a view of this client, which has a ledger, over another view of that ledger.
 
-        It sends over the same connections, at the same pace, and as `with_options`
+        It sends over the same connections, at the same rate, and as `with_options`
         does closes nothing; of the messages in flight, so many may be its own.
 
         Raises ConfigurationError where the client has no ledger.

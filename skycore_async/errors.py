@@ -10,7 +10,7 @@
     ├── NotSent                            proven not sent; safe to send again
     │   ├── NotRecorded                    the ledger could not take its intent
     │   ├── SendingHalted                  the account was refused; nothing more is sent
-    │   └── Throttled                      refused for pace
+    │   └── Throttled                      refused for too high a rate
     ├── RecipientOptedOut                  the number said STOP; nothing was sent
     ├── Rejected                           the API answered Failure
     │   ├── AuthenticationFailed           the API key
@@ -158,7 +158,7 @@ class SendingHalted(NotSent):
 
 
 class Throttled(NotSent):
-    """The API refused the message for pace; it may be sent again later.
+    """The API refused the message for too high a rate; it may be sent again later.
 
     `retry_after` is how many seconds the server asks to wait, None where it does not.
     `code` and `info` are the ERRORCODE and ERRORINFO of the answer, None where

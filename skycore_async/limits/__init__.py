@@ -1,1 +1,1 @@
-"""Pace: who may send when, for one process or for many."""
+"""Rate limits: who may send when, for one process or for many."""

@@ -1,4 +1,4 @@
-"""Pace: at most `rate` messages a second, and slower for a while when told to.
+"""The rate limit of one process: `rate` messages a second, and fewer for a while when throttled.
 
 Strategy: deciding is synchronous arithmetic on an injected clock, waiting is
 separate.  `reserve` either grants a start now and notes it, or says how long

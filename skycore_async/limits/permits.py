@@ -1,4 +1,4 @@
-"""The turns that one process holds of a shared pace: which is due, and when to ask for more.
+"""The permits that one process holds of a shared rate: which is due, and when to ask for more.
 
 Strategy: arithmetic on times that the caller passes, all of this process's own
 clock.  What is to be asked of the database is a `PermitRequest`, and what it answered a
@@ -6,15 +6,15 @@ clock.  What is to be asked of the database is a `PermitRequest`, and what it an
 
 Rules:
 
-* A turn is never earlier here than it is there.  The answer was made after it
+* A permit is never earlier here than it is there.  The answer was made after it
   was asked for and before it came, which bounds how far the clocks are apart;
   a bound that was crossed means that one was set, and is drawn anew.  It may be
   later here, by no more than the quickest answer took.
-* A turn is used within `LATE`, or what the answer gave in its place, or is lost;
+* A permit is used within `LATE`, or what the answer gave in its place, or is lost;
   the schedule is drawn for that.
-* Nobody hoards: as many turns are asked for as wait, and the next only shortly
+* Nobody hoards: as many permits are asked for as wait, and the next only shortly
   before the last is due.
-* A throttle answer gives up every turn held, until its pause is over.  It
+* A throttle answer gives up every permit held, until its pause is over.  It
   halves the rate unless that was halved, by anyone, since the message started.
 """
 
@@ -28,8 +28,8 @@ import attrs
 
 from .local import PAUSE
 
-LATE: Final = 0.01  # seconds after its moment in which a turn may still begin
-AHEAD: Final = 0.01  # seconds before the last turn, over what an answer takes, to ask for more
+LATE: Final = 0.01  # seconds after its moment in which a permit may still begin
+AHEAD: Final = 0.01  # seconds before the last permit, over what an answer takes, to ask for more
 
 _LONGEST: Final = 0.5  # seconds that an answer is thought to take
 _FORGET: Final = 0.9  # of a slow answer, with every quicker one
@@ -39,7 +39,7 @@ _LAST_RETRY: Final = 2.0
 
 @attrs.frozen(kw_only=True)
 class Throttle:
-    """A throttle answer to tell: nobody starts before `until`, and the rate may be halved.
+    """A throttle answer to report: nobody starts before `until`, and the rate may be halved.
 
     It is halved if `halve`, and only if it was halved `halvings` times so far.
     """
@@ -51,7 +51,7 @@ class Throttle:
 
 @attrs.frozen(kw_only=True)
 class PermitRequest:
-    """What to ask for: so many turns, none before `delay` seconds from now; or tell a throttle."""
+    """So many permits, none before `delay` seconds from now; or a throttle to report."""
 
     count: int = 0
     delay: float = 0.0
@@ -62,9 +62,9 @@ class PermitRequest:
 class PermitGrant:
     """What the database answered at `now` on its clock.
 
-    It grants `count` turns, one every `gap` seconds from `first` on, though none
+    It grants `count` permits, one every `gap` seconds from `first` on, though none
     before `soonest`; where it grants none, ask again after `wait` seconds.
-    A turn may begin `late` seconds after its moment.  Nobody starts for `pause`
+    A permit may begin `late` seconds after its moment.  Nobody starts for `pause`
     seconds.  `halvings` is how often the rate was halved.  `sent` and `received`
     are on the clock of who asked.
     """
@@ -83,7 +83,7 @@ class PermitGrant:
 
 
 class Permits:
-    """The turns that were granted and not used."""
+    """The permits that were granted and not used."""
 
     def __init__(self) -> None:
         self._held: deque[float] = deque()
@@ -98,7 +98,7 @@ class Permits:
         self._throttle: Throttle | None = None
 
     def start(self, now: float) -> bool:
-        """Use a turn, if one is due; those that nobody used in time are lost."""
+        """Use a permit, if one is due; those that nobody used in time are lost."""
         while self._held and self._held[0] + self._late < now:
             self._held.popleft()
         if not self._held or self._held[0] > now:
@@ -116,13 +116,13 @@ class Permits:
         """Return what to ask for now, where so many wait; None for nothing."""
         if not self.is_to_ask(now, waiting):
             return None
-        told, self._throttle = self._throttle, None
-        if told is not None:
-            return PermitRequest(throttle=told)
+        throttle, self._throttle = self._throttle, None
+        if throttle is not None:
+            return PermitRequest(throttle=throttle)
         return PermitRequest(count=waiting - len(self._held), delay=self._delay)
 
     def pause(self, now: float, *, is_asking: bool) -> float | None:
-        """Return the seconds until a turn is due or more should be asked for.
+        """Return the seconds until a permit is due or more should be asked for.
 
         None where only the answer to what was asked can help.
         """
@@ -151,21 +151,21 @@ class Permits:
     def failed(self, ask: PermitRequest, now: float) -> None:
         """Take into account that no answer came, and try again after a while."""
         if ask.throttle is not None:
-            self._tell(ask.throttle)
+            self._report(ask.throttle)
         self._ask_not_before = now + self._retry
         self._retry = min(self._retry * 2, _LAST_RETRY)
 
     def slow_down(self, now: float, *, started: float, retry_after: float | None) -> None:
-        """Take into account that the API throttled a message whose turn began at `started`."""
+        """Take into account that the API throttled a message whose permit began at `started`."""
         if retry_after is None or not 0 <= retry_after < math.inf:
             retry_after = PAUSE
         halve = started > self._halved_at
         if halve:
             self._halved_at = now
         self._stop_until(now + retry_after)
-        self._tell(Throttle(until=now + retry_after, halve=halve, halvings=self._halvings))
+        self._report(Throttle(until=now + retry_after, halve=halve, halvings=self._halvings))
 
-    def _tell(self, throttle: Throttle) -> None:
+    def _report(self, throttle: Throttle) -> None:
         other = self._throttle or throttle
         self._throttle = attrs.evolve(
             throttle,

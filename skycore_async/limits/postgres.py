@@ -1,15 +1,15 @@
-"""One pace for many processes, on the clock of one PostgreSQL.
+"""One rate for many processes, on the clock of one PostgreSQL.
 
 Strategy: who waits first watches the clock for all who wait here, and has the
-database asked for as many turns as are wanted.  Asking is a task of an owner's,
-one at a time, in a worker thread; what to ask and which turn is due is decided
-in `turns`, and what is granted by the row, in `paces`.
+database asked for as many permits as are wanted.  Asking is a task of an owner's,
+one at a time, in a worker thread; what to ask and which permit is due is decided
+in `permits`, and what is granted by the row, in `shared_rate`.
 
 Rules:
 
-* Nobody starts without a turn from the database.  While it is away one waits,
+* Nobody starts without a permit from the database.  While it is away one waits,
   and it is asked again after a pause that grows to two seconds.
-* A cancelled waiter takes no turn with it: turns belong to nobody until they
+* A cancelled waiter takes no permit with it: permits belong to nobody until they
   begin, and then in the order of coming.
 * No task sleeps: closing waits for one statement at most.
 """
@@ -45,10 +45,10 @@ class PostgresLimiter:
             async with SkycoreClient(rate=limiter) as client:
                 ...
 
-    Processes are served in the order in which they ask, a few turns at a time, and
+    Processes are served in the order in which they ask, a few permits at a time, and
     a throttle answer to one slows all.  The rate and burst of whoever opened it
     last hold for all, so that a new rate can be rolled out.  The schedule runs 1 %
-    below the rate, so that a turn which begins a little late makes no second too
+    below the rate, so that a permit which begins a little late makes no second too
     full; one that is missed by more than 10 ms, or half the time to the next where
     that is more, is lost.  While the database cannot be reached nothing starts.
 
@@ -71,23 +71,23 @@ class PostgresLimiter:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         if not name or "\0" in name:
-            raise ConfigurationError(f"name: {name!r} names no pace to share")
+            raise ConfigurationError(f"name: {name!r} names no rate to share")
         if not 0 < rate < math.inf:
             raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
         if burst < 1:
             raise ConfigurationError(f"burst: {burst!r} is less than 1")
         database = Database(dsn)
-        self._said = f"the pace {name!r} in {database.name}"
-        self._pace = SharedRate(database, name, rate=rate, burst=burst, clock=clock)
-        self._turns = Permits()
+        self._said = f"the rate {name!r} in {database.name}"
+        self._shared_rate = SharedRate(database, name, rate=rate, burst=burst, clock=clock)
+        self._permits = Permits()
         self._clock = clock
         self._sleep = sleep
         self._opening = anyio.Lock()
-        self._turn = anyio.Lock()
+        self._line = anyio.Lock()
         self._waiting = 0
         self._is_asking = False
         self._is_away = False
-        self._news: anyio.Event | None = None
+        self._answered: anyio.Event | None = None
         self._owner: BackgroundTasks | None = None
 
     def __repr__(self) -> str:
@@ -102,15 +102,15 @@ class PostgresLimiter:
             if self._owner is not None:
                 self._owner.check()
                 return
-            grant = await anyio.to_thread.run_sync(self._pace.open)
-            self._turns.granted(grant, self._clock())
+            grant = await anyio.to_thread.run_sync(self._shared_rate.open)
+            self._permits.granted(grant, self._clock())
             self._owner = BackgroundTasks(self._close, of="limiter")
 
     async def aclose(self) -> None:
         """Close the connection; who still waits is told that it is closed."""
         if self._owner is not None:
             await self._owner.close()
-            self._tell()
+            self._notify()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -125,12 +125,12 @@ class PostgresLimiter:
         await self.aclose()
 
     def start_now(self) -> float | None:
-        """Return the clock's time where a turn is held that is due, and nobody waits for it."""
+        """Return the clock's time where a permit is held that is due, and nobody waits for it."""
         now = self._clock()
-        return now if not self._waiting and self._turns.start(now) else None
+        return now if not self._waiting and self._permits.start(now) else None
 
     async def wait(self) -> float:
-        """Wait for this message's turn, and return the clock's time at which it began.
+        """Wait for this message's permit, and return the clock's time at which it began.
 
         Raises ConfigurationError where it is not open, and RuntimeError where it is
         closed or belongs to another event loop.
@@ -138,8 +138,8 @@ class PostgresLimiter:
         owner = self._opened()
         self._waiting += 1
         try:
-            async with self._turn:
-                while not self._turns.start(now := self._clock()):
+            async with self._line:
+                while not self._permits.start(now := self._clock()):
                     owner.check()
                     await self._wait_for_more(owner, now)
                 return now
@@ -150,11 +150,11 @@ class PostgresLimiter:
         """Pause everyone, in all processes, and halve the rate for a while.
 
         `started` is what `wait` gave for the message that was throttled, and
-        `retry_after` the seconds that the server asked for.  Other processes hear
-        of it when they next ask for turns, within some hundredths of a second.
+        `retry_after` the seconds that the server asked for.  Other processes learn
+        of it when they next ask for permits, within some hundredths of a second.
         """
         now = self._clock()
-        self._turns.slow_down(now, started=started, retry_after=retry_after)
+        self._permits.slow_down(now, started=started, retry_after=retry_after)
         if self._owner is not None and not self._owner.closed:
             self._ask(self._owner, now)
 
@@ -168,34 +168,34 @@ class PostgresLimiter:
 
     async def _wait_for_more(self, owner: BackgroundTasks, now: float) -> None:
         self._ask(owner, now)
-        pause = self._turns.pause(now, is_asking=self._is_asking)
+        pause = self._permits.pause(now, is_asking=self._is_asking)
         if pause is not None:
             await self._sleep(pause)
             return
-        self._news = self._news or anyio.Event()
-        await self._news.wait()
+        self._answered = self._answered or anyio.Event()
+        await self._answered.wait()
 
     def _ask(self, owner: BackgroundTasks, now: float) -> None:
-        if not self._is_asking and self._turns.is_to_ask(now, self._waiting):
+        if not self._is_asking and self._permits.is_to_ask(now, self._waiting):
             self._is_asking = True
             owner.start(self._ask_all)
 
     async def _ask_all(self) -> None:
         """Ask for what is wanted, until nothing is."""
         try:
-            while ask := self._turns.ask(self._clock(), self._waiting):
+            while ask := self._permits.ask(self._clock(), self._waiting):
                 try:
-                    grant = await anyio.to_thread.run_sync(self._pace.ask, ask)
+                    grant = await anyio.to_thread.run_sync(self._shared_rate.ask, ask)
                 except Exception as error:  # noqa: BLE001 - without an answer nobody starts
-                    self._turns.failed(ask, self._clock())
+                    self._permits.failed(ask, self._clock())
                     self._note(error)
                 else:
-                    self._turns.granted(grant, self._clock())
+                    self._permits.granted(grant, self._clock())
                     self._note(None)
-                self._tell()
+                self._notify()
         finally:
             self._is_asking = False
-            self._tell()
+            self._notify()
 
     def _note(self, error: Exception | None) -> None:
         """Say once that the database went away, and once that it is back."""
@@ -207,10 +207,10 @@ class PostgresLimiter:
             _log.warning("%s answers again", self)
         self._is_away = error is not None
 
-    def _tell(self) -> None:
-        if self._news is not None:
-            self._news.set()
-            self._news = None
+    def _notify(self) -> None:
+        if self._answered is not None:
+            self._answered.set()
+            self._answered = None
 
     async def _close(self) -> None:
-        await anyio.to_thread.run_sync(self._pace.close)
+        await anyio.to_thread.run_sync(self._shared_rate.close)

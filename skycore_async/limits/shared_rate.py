@@ -1,19 +1,19 @@
-"""A shared pace, as a row in PostgreSQL: one statement reserves turns for a process.
+"""A shared rate, as a row in PostgreSQL: one statement reserves permits for a process.
 
-Strategy: the row holds when the next turn is due (GCRA, as `RateLimiter` has
+Strategy: the row holds when the next permit is due (GCRA, as `RateLimiter` has
 it), on the clock of the database.  A statement locks the row, reads the clock,
-takes turns off the schedule and gives them; so whoever asks first is served
+takes permits off the schedule and gives them; so whoever asks first is served
 first.
 
 Rules:
 
-* The schedule runs `MARGIN` below the rate.  That is what lets each turn begin
+* The schedule runs `MARGIN` below the rate.  That is what lets each permit begin
   as late as `LATE` after its moment, and no second still see more starts than
   `rate + burst`.  At a low rate that leaves part of a place more; half of it is
   given to those who are late, half kept for what happens on the way.
-* One who asks gets no more turns than fall into `HORIZON`, so that those who ask
-  by turns share alike.
-* No turn is given that is long ahead: who would wait longer is told to ask
+* One who asks gets no more permits than fall into `HORIZON`, so that those who ask
+  in turn share alike.
+* No permit is given that is long ahead: who would wait longer is told to ask
   again, so that nobody sleeps through the recovery after a throttle.
 * Nothing waits for the disk.  What a database forgets when it crashes is less
   than a second of the schedule, and is over when it is back.
@@ -35,8 +35,8 @@ from .permits import LATE, PermitGrant, PermitRequest, Throttle
 
 HORIZON: Final = 0.02  # seconds of the schedule that one statement takes, over its own time
 MARGIN: Final = LATE  # of the rate
-FARTHEST: Final = 1.0  # seconds ahead of the clock that a turn is given,
-PLACES: Final = 16  # or so many turns at the full rate, if that is more
+FARTHEST: Final = 1.0  # seconds ahead of the clock that a permit is given,
+PLACES: Final = 16  # or so many permits at the full rate, if that is more
 
 _CONSTANTS: Final = {
     "horizon": HORIZON,
@@ -66,7 +66,7 @@ WITH locked AS MATERIALIZED (
     SELECT * FROM skycore.shared_rates WHERE name = %(name)s FOR UPDATE
 ), clock AS MATERIALIZED (
     SELECT *, extract(epoch FROM clock_timestamp())::float8 AS now FROM locked
-), pace AS (
+), recovering AS (
     SELECT *, least(1, share + %(step)s * floor(greatest(0, least(
         (now - paused_until) / %(time)s, 1 / %(step)s
     )))) AS recovered
@@ -77,16 +77,16 @@ WITH locked AS MATERIALIZED (
 _RESERVE: Final = f"""{_ROW}, speed AS (
     SELECT *, rate * %(kept)s * recovered AS speed, now + %(delay)s AS soonest,
         %(horizon)s + %(delay)s AS horizon, now + greatest(%(farthest)s, %(places)s / rate) AS far
-    FROM pace
+    FROM recovering
 ), schedule AS (
     SELECT *, greatest(soonest, least(due, far + horizon + burst / speed)) AS next FROM speed
-), turn AS (
+), permit AS (
     SELECT *, next - (burst - 1) / speed AS first FROM schedule
 ), plan AS (
     SELECT *, CASE WHEN now < paused_until OR first > far THEN 0 ELSE least(%(count)s, greatest(1,
         floor((horizon + greatest(0, soonest - first)) * speed)
     )) END AS count
-    FROM turn
+    FROM permit
 )
 UPDATE skycore.shared_rates AS kept
 SET due = next + count / speed FROM plan WHERE kept.name = plan.name
@@ -95,11 +95,11 @@ RETURNING now, greatest(0, plan.paused_until - now), plan.halvings, count::int, 
     %(late)s + ((floor(plan.rate) + 1) / (plan.rate * %(kept)s) - 1 - %(late)s) / 2
 """  # noqa: S608 - of our own words alone
 
-# What is used of the burst stays used: the schedule is as many turns ahead as it was.
+# What is used of the burst stays used: the schedule is as many permits ahead as it was.
 _THROTTLE: Final = f"""{_ROW}, halved AS (
     SELECT *, CASE WHEN %(halve)s AND halvings = %(halvings)s
         THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it
-    FROM pace
+    FROM recovering
 )
 UPDATE skycore.shared_rates AS kept
 SET share = left_of_it,
@@ -132,7 +132,7 @@ class SharedRate:
         self._connection: Connection | None = None
 
     def open(self) -> PermitGrant:
-        """Connect, and set the rate and burst for all who share the pace.
+        """Connect, and set the rate and burst for all who share it.
 
         Raises ConfigurationError where the database cannot be reached or lacks the tables.
         """

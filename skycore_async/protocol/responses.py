@@ -5,7 +5,7 @@ Rules:
 * The body of an answer decides; the HTTP status only speaks where there is no
   RESPONSE in it, not even a part of one, because the API answers 200 either way.
 * An answer that names another number is to another message.
-* A Failure is a rejection, pace (E106, E113) or doubt (E503).  Whatever is no
+* A Failure is a rejection, a throttle (E106, E113) or doubt (E503).  Whatever is no
   clear answer is doubt: the request had left by then.
 """
 

@@ -54,10 +54,10 @@ Acquire = Callable[[], Awaitable[float]]
 
 
 class Dispatcher:
-    """Send messages over `transport`, at the pace of `limiter`, and record them by `recorder`.
+    """Send messages over `transport`, as fast as `limiter` allows, and record them by `recorder`.
 
     At most `places` of them are in flight.  Where they are `paced`, a message is looked
-    up in the ledger before it is admitted, so that one which is known costs no pace; else
+    up in the ledger before it is admitted, so that one which is known uses up no rate; else
     beginning it there looks it up as well, and is one step less.  `chance` returns a
     random number from 0 to 1, for the pauses between attempts.
     """

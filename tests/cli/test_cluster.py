@@ -288,15 +288,15 @@ def test_a_password_is_in_no_word(tmp_path: Path) -> None:
         assert "s3cret" not in done.output
 
 
-def test_workers_share_a_pace(simulator: Simulator, dsn: str) -> None:
+def test_workers_share_a_rate(simulator: Simulator, dsn: str) -> None:
     """--rate is for all workers together: it is kept in the database, and held to."""
     loaded(dsn, count=20)
     began = time.monotonic()
     assert answer("worker", dsn, "--drain", "--rate", "50")["accepted"] == 20
     assert time.monotonic() - began > 19 / 50
     with psycopg.connect(dsn) as connection:
-        paces = connection.execute("SELECT name, rate, burst FROM skycore.shared_rates").fetchall()
-    assert paces == [("account", 50.0, 1)]
+        rates = connection.execute("SELECT name, rate, burst FROM skycore.shared_rates").fetchall()
+    assert rates == [("account", 50.0, 1)]
 
 
 @pytest.mark.slow

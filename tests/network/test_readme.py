@@ -53,7 +53,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause neither between attempts nor when throttled."""
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
-    monkeypatch.setattr(RateLimiter, "slow_down", lambda *_pace, **_wish: None)
+    monkeypatch.setattr(RateLimiter, "slow_down", lambda *_args, **_given: None)
 
 
 @contextmanager

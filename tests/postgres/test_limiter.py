@@ -1,7 +1,7 @@
-"""A pace shared through PostgreSQL: in order, for all, and nothing without the database.
+"""A rate shared through PostgreSQL: in order, for all, and nothing without the database.
 
-Strategy: where order and turns are held, the database's clock and ours are one
-that stands still (`frozen_paces`), and a sleeper lets it pass.  What two
+Strategy: where order and permits are held, the database's clock and ours are one
+that stands still (`frozen_rates`), and a sleeper lets it pass.  What two
 limiters, or a database that goes away, do to each other is seen in real time,
 by what must come or must not, never by how long it takes.
 """
@@ -32,16 +32,16 @@ from skycore_async import (
     Throttled,
 )
 from skycore_async.limits.shared_rate import SharedRate
-from tests.support.frozen_paces import FrozenDatabase, Paces, Time, full
+from tests.support.frozen_rates import FrozenDatabase, FrozenRates, Time, full
 from tests.support.stub_transport import Answer, StubTransport, accepted
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def paces(dsn: str) -> Iterator[Paces]:
-    """Share paces in a database whose clock stands still."""
-    shared = Paces(dsn)
+def rates(dsn: str) -> Iterator[FrozenRates]:
+    """Share rates in a database whose clock stands still."""
+    shared = FrozenRates(dsn)
     yield shared
     shared.close()
 
@@ -64,13 +64,13 @@ class Sleepers:
 
 @asynccontextmanager
 async def standing_still(
-    dsn: str, paces: Paces, rate: float, burst: int = 1
+    dsn: str, rates: FrozenRates, rate: float, burst: int = 1
 ) -> AsyncIterator[tuple[PostgresLimiter, Sleepers]]:
-    """Open a limiter whose time, here and there, is that of `paces`."""
-    sleepers = Sleepers(paces.time)
-    limiter = PostgresLimiter(dsn, "promo", rate, burst, clock=paces.time, sleep=sleepers.sleep)
-    database = FrozenDatabase(dsn, paces.time)
-    limiter._pace = SharedRate(database, "promo", rate=rate, burst=burst, clock=paces.time)
+    """Open a limiter whose time, here and there, is that of `rates`."""
+    sleepers = Sleepers(rates.time)
+    limiter = PostgresLimiter(dsn, "promo", rate, burst, clock=rates.time, sleep=sleepers.sleep)
+    database = FrozenDatabase(dsn, rates.time)
+    limiter._shared_rate = SharedRate(database, "promo", rate=rate, burst=burst, clock=rates.time)
     async with limiter:
         yield limiter, sleepers
 
@@ -88,7 +88,7 @@ async def come(limiter: PostgresLimiter, count: int) -> None:
 
 
 async def test_it_stands_where_a_rate_does(dsn: str) -> None:
-    """A client takes it as its rate, and what it sends takes turns."""
+    """A client takes it as its rate, and what it sends takes permits."""
     transport = StubTransport(accepted)
     messages = [SMS(to=f"1555123488{n}", text="Hello") for n in range(10)]
     async with PostgresLimiter(dsn, "promo", 1000, burst=3) as limiter:
@@ -100,7 +100,7 @@ async def test_it_stands_where_a_rate_does(dsn: str) -> None:
 
 
 async def test_a_throttled_message_is_told_by_the_client(dsn: str) -> None:
-    """E113 pauses and halves the pace of all; the message goes out in a later turn."""
+    """E113 pauses and halves the rate of all; the message goes out in a later permit."""
     script: list[Answer] = [Throttled("too fast", retry_after=0.01), accepted("15551234888")]
     transport = StubTransport(lambda _to: script.pop(0))
     async with PostgresLimiter(dsn, "promo", 1000) as limiter:
@@ -117,7 +117,7 @@ def halvings(dsn: str) -> int:
 
 
 @pytest.mark.slow
-async def test_two_that_share_a_name_keep_one_pace(dsn: str) -> None:
+async def test_two_that_share_a_name_keep_one_rate(dsn: str) -> None:
     """Together they start no more than the rate and burst in any second, and each has a share."""
     starts: list[tuple[float, PostgresLimiter]] = []
 
@@ -137,9 +137,9 @@ async def test_two_that_share_a_name_keep_one_pace(dsn: str) -> None:
     assert {limiter for _, limiter in starts} == {one, two}
 
 
-async def test_waiters_start_in_the_order_of_their_coming(dsn: str, paces: Paces) -> None:
+async def test_waiters_start_in_the_order_of_their_coming(dsn: str, rates: FrozenRates) -> None:
     """One every 1 / rate seconds, first come first served, and nobody passes them."""
-    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+    async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         first = await limiter.wait()
         sleepers.held = True
         starts: dict[int, float] = {}
@@ -159,34 +159,34 @@ async def test_waiters_start_in_the_order_of_their_coming(dsn: str, paces: Paces
 
 
 async def test_a_turn_that_is_due_and_nobody_waits_for_is_given_at_once(
-    dsn: str, paces: Paces
+    dsn: str, rates: FrozenRates
 ) -> None:
     """`start_now` takes what a cancelled waiter left, once, and when it is due."""
-    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+    async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         assert limiter.start_now() is None
         await limiter.wait()
         sleepers.held = True
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(limiter.wait)
-                await until(lambda: bool(limiter._turns._held) and sleepers.is_asleep)
+                await until(lambda: bool(limiter._permits._held) and sleepers.is_asleep)
                 assert limiter.start_now() is None
-                paces.time.now += full(10) + 1e-3
+                rates.time.now += full(10) + 1e-3
                 assert limiter.start_now() is None
                 scope.cancel()
-        paces.time.now -= 0.05
+        rates.time.now -= 0.05
         assert limiter.start_now() is None
-        paces.time.now += 0.05
-        assert limiter.start_now() == paces.time.now
+        rates.time.now += 0.05
+        assert limiter.start_now() == rates.time.now
         assert limiter.start_now() is None
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["at the head", "in the queue"])
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
 async def test_a_cancelled_waiter_leaves_its_turn_to_the_next(
-    victim: int, native: bool, anyio_backend: str, dsn: str, paces: Paces
+    victim: int, native: bool, anyio_backend: str, dsn: str, rates: FrozenRates
 ) -> None:
-    """No turn goes away with who is cancelled, and nobody else is held up."""
+    """No permit goes away with who is cancelled, and nobody else is held up."""
     if native and anyio_backend != "asyncio":
         pytest.skip("trio has cancel scopes alone")
     starts: dict[int, float] = {}
@@ -206,15 +206,15 @@ async def test_a_cancelled_waiter_leaves_its_turn_to_the_next(
             with scope:
                 await wait(number)
 
-    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+    async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         await limiter.wait()
         sleepers.held = True
         async with anyio.create_task_group() as group:
             for number in range(3):
                 group.start_soon(send, number)
                 await come(limiter, number + 1)
-            await until(lambda: bool(limiter._turns._held))
-            first = limiter._turns._held[0]
+            await until(lambda: bool(limiter._permits._held))
+            first = limiter._permits._held[0]
             scope.cancel()
             for task in tasks:
                 task.cancel()
@@ -225,12 +225,12 @@ async def test_a_cancelled_waiter_leaves_its_turn_to_the_next(
 
 
 async def test_who_is_cancelled_while_the_database_is_asked_breaks_nothing_off(dsn: str) -> None:
-    """The answer comes all the same, and its turn is there for the next."""
+    """The answer comes all the same, and its permit is there for the next."""
     async with PostgresLimiter(dsn, "promo", 1) as limiter:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(limiter.wait)
-                await until(lambda: limiter._is_asking or bool(limiter._turns._held))
+                await until(lambda: limiter._is_asking or bool(limiter._permits._held))
                 scope.cancel()
         with anyio.fail_after(20):
             await limiter.wait()
@@ -302,9 +302,9 @@ async def test_it_is_opened_and_closed_in_order(dsn: str) -> None:
         await limiter.open()
 
 
-async def test_who_waits_when_it_is_closed_is_told(dsn: str, paces: Paces) -> None:
-    """Nobody waits for a turn that can no longer come."""
-    async with standing_still(dsn, paces, 10) as (limiter, sleepers):
+async def test_who_waits_when_it_is_closed_is_told(dsn: str, rates: FrozenRates) -> None:
+    """Nobody waits for a permit that can no longer come."""
+    async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         limiter.slow_down(started=0.0, retry_after=60)
         sleepers.held = True
 
@@ -339,7 +339,7 @@ def test_it_belongs_to_one_event_loop(dsn: str) -> None:
 @pytest.mark.parametrize(
     ("name", "rate", "burst", "wrong"),
     [
-        ("", 1, 1, "name: '' names no pace"),
+        ("", 1, 1, "name: '' names no rate"),
         ("a\0b", 1, 1, "name: "),
         ("promo", 0, 1, "rate: 0 is not above 0"),
         ("promo", math.inf, 1, "rate: inf"),
@@ -347,8 +347,8 @@ def test_it_belongs_to_one_event_loop(dsn: str) -> None:
         ("promo", 1, 0, "burst: 0 is less than 1"),
     ],
 )
-def test_what_paces_nothing_is_refused(name: str, rate: float, burst: int, wrong: str) -> None:
-    """A pace that stops everything, or nothing, is an error at once."""
+def test_what_limits_nothing_is_refused(name: str, rate: float, burst: int, wrong: str) -> None:
+    """A rate that stops everything, or nothing, is an error at once."""
     with pytest.raises(ConfigurationError, match=wrong):
         PostgresLimiter("postgresql:///orders", name, rate, burst)
 

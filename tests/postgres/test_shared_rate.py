@@ -1,6 +1,6 @@
-"""The row of a shared pace: a schedule that all keep together, on a clock that stands still.
+"""The row of a shared rate: a schedule that all keep together, on a clock that stands still.
 
-Strategy: `frozen_paces` has the statements run as they are, at a time that passes
+Strategy: `frozen_rates` has the statements run as they are, at a time that passes
 only where a test lets it.
 """
 
@@ -17,18 +17,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.pace import most_in_a_second
-from skycore_async.limits import shared_rate as paces_module
+from skycore_async.limits import shared_rate as shared_rate_module
 from skycore_async.limits.local import RECOVERY_TIME, SLOWEST
 from skycore_async.limits.permits import LATE, PermitRequest, Permits
 from skycore_async.limits.shared_rate import FARTHEST, HORIZON, MARGIN, PLACES, SharedRate
 from skycore_async.postgres.connection import Database
-from tests.support.frozen_paces import FrozenDatabase, Paces, full, moments_of
+from tests.support.frozen_rates import FrozenDatabase, FrozenRates, full, moments_of
 
 
 @pytest.fixture
-def paces(dsn: str) -> Iterator[Paces]:
-    """Share paces in a database whose clock stands still."""
-    shared = Paces(dsn)
+def rates(dsn: str) -> Iterator[FrozenRates]:
+    """Share rates in a database whose clock stands still."""
+    shared = FrozenRates(dsn)
     yield shared
     shared.close()
 
@@ -41,77 +41,83 @@ def test_the_margin_holds_the_lateness() -> None:
 @pytest.mark.parametrize(
     ("rate", "late"), [(1000, 0.0105), (100, 0.015), (1, 0.515), (1.99, 0.0126)]
 )
-def test_a_slow_pace_leaves_more_time_to_be_late(paces: Paces, rate: float, late: float) -> None:
+def test_a_slow_rate_leaves_more_time_to_be_late(
+    rates: FrozenRates, rate: float, late: float
+) -> None:
     """Where a second has part of a place left, half of that is for those who are late."""
-    given = paces.pace(rate).ask(PermitRequest(count=1)).late
+    given = rates.shared_rate(rate).ask(PermitRequest(count=1)).late
     assert given == pytest.approx(late, rel=0.01)
-    within = (rate * (1 - MARGIN)) * (1 + given)  # turns that can begin in one second
+    within = (rate * (1 - MARGIN)) * (1 + given)  # permits that can begin in one second
     assert within < int(rate) + 1
 
 
 @pytest.mark.parametrize("burst", [1, 3])
-def test_turns_follow_the_schedule_and_a_burst_comes_at_once(paces: Paces, burst: int) -> None:
+def test_permits_follow_the_schedule_and_a_burst_comes_at_once(
+    rates: FrozenRates, burst: int
+) -> None:
     """After idling `burst` are due at once, and then one every 1 / rate seconds, and 1 % more."""
-    pace = paces.pace(2, burst)
+    shared_rate = rates.shared_rate(2, burst)
     for _ in range(2):
-        seen = [moment for _ in range(burst + 2) for moment in paces.moments(pace)]
+        seen = [moment for _ in range(burst + 2) for moment in rates.moments(shared_rate)]
         assert seen == pytest.approx([0.0] * burst + [full(2), 2 * full(2)], abs=1e-5)
-        paces.time.now += 60
+        rates.time.now += 60
 
 
-def test_one_answer_gives_what_falls_into_a_short_time(paces: Paces) -> None:
+def test_one_answer_gives_what_falls_into_a_short_time(rates: FrozenRates) -> None:
     """Who wants many gets a few, and the burst with them; who wants few gets no more."""
-    pace = paces.pace(1000, 30)
-    assert len(paces.moments(pace, 500)) == 29 + int(HORIZON * 990)
-    assert len(paces.moments(pace, 500)) == int(HORIZON * 990)
-    assert len(paces.moments(pace, 7)) == 7
-    assert len(paces.moments(paces.pace(1000, name="far"), 500, delay=0.1)) == int(0.12 * 990)
-    assert len(paces.moments(paces.pace(1, name="slow"), 500)) == 1
+    shared_rate = rates.shared_rate(1000, 30)
+    assert len(rates.moments(shared_rate, 500)) == 29 + int(HORIZON * 990)
+    assert len(rates.moments(shared_rate, 500)) == int(HORIZON * 990)
+    assert len(rates.moments(shared_rate, 7)) == 7
+    assert len(rates.moments(rates.shared_rate(1000, name="far"), 500, delay=0.1)) == int(
+        0.12 * 990
+    )
+    assert len(rates.moments(rates.shared_rate(1, name="slow"), 500)) == 1
 
 
-def test_who_is_far_away_gets_turns_that_can_still_be_used(paces: Paces) -> None:
-    """No turn is due before the answer can have arrived."""
-    pace = paces.pace(1000)
-    assert paces.moments(pace, 3, delay=0.25) == pytest.approx(
+def test_who_is_far_away_gets_turns_that_can_still_be_used(rates: FrozenRates) -> None:
+    """No permit is due before the answer can have arrived."""
+    shared_rate = rates.shared_rate(1000)
+    assert rates.moments(shared_rate, 3, delay=0.25) == pytest.approx(
         [0.25 + n * full(1000) for n in range(3)], abs=1e-5
     )
 
 
-def test_nobody_reserves_far_ahead(paces: Paces) -> None:
-    """Beyond a time, or a number of turns where it is slow, one is told when to ask again."""
-    pace = paces.pace(1)
-    seen = [moment for _ in range(30) for moment in paces.moments(pace)]
+def test_nobody_reserves_far_ahead(rates: FrozenRates) -> None:
+    """Beyond a time, or a number of permits where it is slow, one is told when to ask again."""
+    shared_rate = rates.shared_rate(1)
+    seen = [moment for _ in range(30) for moment in rates.moments(shared_rate)]
     assert len(seen) == PLACES
-    refused = pace.ask(PermitRequest(count=1))
+    refused = shared_rate.ask(PermitRequest(count=1))
     assert refused.count == 0
     assert refused.wait == pytest.approx(PLACES * full(1) - PLACES, abs=1e-5)
-    paces.time.now += refused.wait + 1e-5
-    assert paces.moments(pace) == pytest.approx([PLACES])
+    rates.time.now += refused.wait + 1e-5
+    assert rates.moments(shared_rate) == pytest.approx([PLACES])
 
 
-def test_a_pause_stops_all_who_share_the_pace(paces: Paces) -> None:
-    """A throttle answer to one: nobody gets a turn until its pause is over."""
-    pace = paces.pace(100)
-    assert paces.throttle(pace, 7.0, 0).pause == pytest.approx(7.0)
-    other = paces.pace(100)
+def test_a_pause_stops_all_who_share_the_pace(rates: FrozenRates) -> None:
+    """A throttle answer to one: nobody gets a permit until its pause is over."""
+    shared_rate = rates.shared_rate(100)
+    assert rates.throttle(shared_rate, 7.0, 0).pause == pytest.approx(7.0)
+    other = rates.shared_rate(100)
     heard = other.ask(PermitRequest(count=5))
     assert (heard.count, heard.halvings) == (0, 1)
     assert heard.pause == pytest.approx(7.0)
-    assert paces.throttle(other, 2.0, 0).pause == pytest.approx(7.0)  # it is never cut short
-    paces.time.now += 7.0
+    assert rates.throttle(other, 2.0, 0).pause == pytest.approx(7.0)  # it is never cut short
+    rates.time.now += 7.0
     assert other.ask(PermitRequest(count=5)).count == 1
 
 
-def test_a_pause_that_is_told_late_is_over_by_then(paces: Paces) -> None:
+def test_a_pause_that_is_told_late_is_over_by_then(rates: FrozenRates) -> None:
     """It counts from when it was heard of; the rate is halved all the same."""
-    pace = paces.pace(100)
-    assert paces.throttle(pace, -5.0, 0).pause == 0
-    assert pace.ask(PermitRequest(count=1)).gap == pytest.approx(2 * full(100))
+    shared_rate = rates.shared_rate(100)
+    assert rates.throttle(shared_rate, -5.0, 0).pause == 0
+    assert shared_rate.ask(PermitRequest(count=1)).gap == pytest.approx(2 * full(100))
 
 
-def test_the_rate_is_halved_once_for_what_nobody_had_heard_of(paces: Paces) -> None:
+def test_the_rate_is_halved_once_for_what_nobody_had_heard_of(rates: FrozenRates) -> None:
     """Who tells of a message from before a halving, or was told not to halve, only pauses."""
-    pace = paces.pace(320)
+    shared_rate = rates.shared_rate(320)
     gaps: list[float] = []
     for known, halve in [
         (0, True),
@@ -120,108 +126,108 @@ def test_the_rate_is_halved_once_for_what_nobody_had_heard_of(paces: Paces) -> N
         (1, True),
         *[(n, True) for n in range(2, 8)],
     ]:
-        paces.throttle(pace, 1.0, known, halve=halve)
-        paces.time.now += 1.0
-        gaps.append(full(320) / pace.ask(PermitRequest(count=1)).gap)
+        rates.throttle(shared_rate, 1.0, known, halve=halve)
+        rates.time.now += 1.0
+        gaps.append(full(320) / shared_rate.ask(PermitRequest(count=1)).gap)
     # Each pause ends before the first step of the recovery.
     assert gaps == pytest.approx([1 / n for n in (2, 2, 2, 4, 8, 16)] + [SLOWEST] * 4)
 
 
-def test_the_rate_recovers_in_steps_and_fully(paces: Paces) -> None:
+def test_the_rate_recovers_in_steps_and_fully(rates: FrozenRates) -> None:
     """An eighth of the rate comes back with every quiet second, until it is whole."""
-    pace = paces.pace(64)
-    paces.throttle(pace, 1.0, 0)
-    paces.time.now += 1.0
+    shared_rate = rates.shared_rate(64)
+    rates.throttle(shared_rate, 1.0, 0)
+    rates.time.now += 1.0
     seen = []
     for _ in range(6):
-        seen.append(64 * full(64) / pace.ask(PermitRequest(count=1)).gap)
-        paces.time.now += RECOVERY_TIME
+        seen.append(64 * full(64) / shared_rate.ask(PermitRequest(count=1)).gap)
+        rates.time.now += RECOVERY_TIME
     assert seen == pytest.approx([32, 40, 48, 56, 64, 64])
 
 
-def test_an_answer_to_an_old_message_takes_back_no_recovery(paces: Paces) -> None:
+def test_an_answer_to_an_old_message_takes_back_no_recovery(rates: FrozenRates) -> None:
     """A late answer pauses, and the recovery goes on from where it was."""
-    pace = paces.pace(64)
-    paces.throttle(pace, 1.0, 0)
-    paces.time.now += 1.0 + 2 * RECOVERY_TIME
-    paces.throttle(pace, 1.0, 0)
-    paces.time.now += 1.0
-    assert full(64) / pace.ask(PermitRequest(count=1)).gap == pytest.approx(48 / 64)
+    shared_rate = rates.shared_rate(64)
+    rates.throttle(shared_rate, 1.0, 0)
+    rates.time.now += 1.0 + 2 * RECOVERY_TIME
+    rates.throttle(shared_rate, 1.0, 0)
+    rates.time.now += 1.0
+    assert full(64) / shared_rate.ask(PermitRequest(count=1)).gap == pytest.approx(48 / 64)
 
 
-def test_nobody_sleeps_through_the_recovery(paces: Paces) -> None:
+def test_nobody_sleeps_through_the_recovery(rates: FrozenRates) -> None:
     """What was due at a very low rate comes sooner once the rate is whole again."""
-    pace = paces.pace(4)
+    shared_rate = rates.shared_rate(4)
     for known in range(5):
-        paces.throttle(pace, 1.0, known)
-        paces.time.now += 1.0
-    asked, last = paces.time.now, 0.0
-    while paces.time.now < asked + 12:
-        grant = pace.ask(PermitRequest(count=1))
+        rates.throttle(shared_rate, 1.0, known)
+        rates.time.now += 1.0
+    asked, last = rates.time.now, 0.0
+    while rates.time.now < asked + 12:
+        grant = shared_rate.ask(PermitRequest(count=1))
         last = max([last, *moments_of(grant)])
-        paces.time.now += max(grant.wait, 0.001)
+        rates.time.now += max(grant.wait, 0.001)
     assert last - asked < 12 + PLACES / 4 + 1
-    paces.time.now = last
-    assert pace.ask(PermitRequest(count=1)).gap == pytest.approx(full(4))
-    assert paces.moments(pace)[0] <= 2 * full(4) + 1e-5
+    rates.time.now = last
+    assert shared_rate.ask(PermitRequest(count=1)).gap == pytest.approx(full(4))
+    assert rates.moments(shared_rate)[0] <= 2 * full(4) + 1e-5
 
 
-def test_a_clock_that_is_set_back_stops_nobody(paces: Paces) -> None:
-    """Where the clock of the database is set back by an hour, turns go on at once."""
-    pace = paces.pace(100)
-    paces.moments(pace)
-    paces.time.now -= 3600
-    grant = pace.ask(PermitRequest(count=1))
-    paces.time.now += grant.wait + 1e-5
-    assert paces.moments(pace)[0] < FARTHEST + 0.1
+def test_a_clock_that_is_set_back_stops_nobody(rates: FrozenRates) -> None:
+    """Where the clock of the database is set back by an hour, permits go on at once."""
+    shared_rate = rates.shared_rate(100)
+    rates.moments(shared_rate)
+    rates.time.now -= 3600
+    grant = shared_rate.ask(PermitRequest(count=1))
+    rates.time.now += grant.wait + 1e-5
+    assert rates.moments(shared_rate)[0] < FARTHEST + 0.1
 
 
-def test_the_rate_that_was_opened_last_holds_for_all(paces: Paces, dsn: str) -> None:
+def test_the_rate_that_was_opened_last_holds_for_all(rates: FrozenRates, dsn: str) -> None:
     """A new rate can be rolled out; who connects again brings back no old one."""
-    old = SharedRate(FrozenDatabase(dsn, paces.time), "promo", rate=10, burst=1, clock=paces.time)
+    old = SharedRate(FrozenDatabase(dsn, rates.time), "promo", rate=10, burst=1, clock=rates.time)
     old.open()
-    paces.pace(500)
+    rates.shared_rate(500)
     old.close()
     assert old.ask(PermitRequest(count=1)).gap == pytest.approx(full(500))
     old.close()
 
 
-def test_a_row_that_was_removed_is_made_again(paces: Paces, dsn: str) -> None:
-    """Removing the row of a pace in use stops nobody."""
-    pace = paces.pace(10)
+def test_a_row_that_was_removed_is_made_again(rates: FrozenRates, dsn: str) -> None:
+    """Removing the row of a rate in use stops nobody."""
+    shared_rate = rates.shared_rate(10)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DELETE FROM skycore.shared_rates")
-    assert paces.moments(pace) == pytest.approx([0.0], abs=1e-5)
+    assert rates.moments(shared_rate) == pytest.approx([0.0], abs=1e-5)
 
 
 def test_a_row_that_cannot_be_made_is_no_turn(
-    paces: Paces, dsn: str, monkeypatch: pytest.MonkeyPatch
+    rates: FrozenRates, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where somebody removes it as fast as it is made, nothing is granted."""
-    pace = paces.pace(10)
+    shared_rate = rates.shared_rate(10)
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM skycore.shared_rates")
-    monkeypatch.setattr(paces_module, "_MAKE", "SELECT 1")
+    monkeypatch.setattr(shared_rate_module, "_MAKE", "SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="again and again"):
-        pace.ask(PermitRequest(count=1))
+        shared_rate.ask(PermitRequest(count=1))
 
 
-def test_paces_of_other_names_are_apart(paces: Paces) -> None:
+def test_rates_of_other_names_are_apart(rates: FrozenRates) -> None:
     """One name is slowed, another is not."""
-    paces.throttle(paces.pace(10), 60.0, 0)
-    assert paces.moments(paces.pace(10, name="alerts")) == pytest.approx([0.0], abs=1e-5)
+    rates.throttle(rates.shared_rate(10), 60.0, 0)
+    assert rates.moments(rates.shared_rate(10, name="alerts")) == pytest.approx([0.0], abs=1e-5)
 
 
-def test_connections_that_ask_at_once_get_different_turns(dsn: str) -> None:
+def test_connections_that_ask_at_once_get_different_permits(dsn: str) -> None:
     """Each statement waits for the one before it, and goes on from where that ended."""
     given: list[float] = []
 
     def process() -> None:
-        pace = SharedRate(Database(dsn), "promo", rate=10_000, burst=1, clock=lambda: 0.0)
-        pace.open()
+        shared_rate = SharedRate(Database(dsn), "promo", rate=10_000, burst=1, clock=lambda: 0.0)
+        shared_rate.open()
         for _ in range(100):
-            given.extend(moments_of(pace.ask(PermitRequest(count=3))))
-        pace.close()
+            given.extend(moments_of(shared_rate.ask(PermitRequest(count=3))))
+        shared_rate.close()
 
     threads = [threading.Thread(target=process) for _ in range(4)]
     for thread in threads:
@@ -241,7 +247,7 @@ def test_connections_that_ask_at_once_get_different_turns(dsn: str) -> None:
     steps=st.lists(
         st.tuples(
             st.integers(0, 2),  # the process
-            # Seconds that pass before it looks at its turns, and that an answer takes.
+            # Seconds that pass before it looks at its permits, and that an answer takes.
             st.floats(0, LATE) | st.floats(0, 0.02) | st.sampled_from([0.0, 0.0, LATE, 0.5]),
             st.just(0.0) | st.floats(0, 0.02),
         ),
@@ -255,27 +261,27 @@ def test_connections_that_ask_at_once_get_different_turns(dsn: str) -> None:
 @example(rate=100, burst=1, steps=[(0, LATE * 0.99, 0.0)], throttled=None)  # none is lost
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_second_sees_more_than_rate_and_burst(
-    paces: Paces,
+    rates: FrozenRates,
     rate: float,
     burst: int,
     steps: list[tuple[int, float, float]],
     throttled: int | None,
 ) -> None:
-    """However processes come by turns, wake late, are slow or throttled, no second is too full."""
-    pace = paces.pace(rate, burst, name=f"{rate} {burst} {paces.time.now}")
+    """However processes get permits, wake late, are slow or throttled, no second is too full."""
+    shared_rate = rates.shared_rate(rate, burst, name=f"{rate} {burst} {rates.time.now}")
     processes = [Permits() for _ in range(3)]
     for each in processes:  # which know from the first how far the clocks are apart
-        each.granted(paces.throttle(pace, 0.0, 0, halve=False), paces.time.now)
+        each.granted(rates.throttle(shared_rate, 0.0, 0, halve=False), rates.time.now)
     starts: list[float] = []
     for number, (process, late, took) in enumerate(itertools.islice(itertools.cycle(steps), 150)):
-        turns = processes[process]
-        paces.time.now += late
-        while turns.start(paces.time.now):
-            starts.append(paces.time.now)
+        permits = processes[process]
+        rates.time.now += late
+        while permits.start(rates.time.now):
+            starts.append(rates.time.now)
         if number == throttled:
-            turns.slow_down(paces.time.now, started=paces.time.now, retry_after=0.05)
-        if asked := turns.ask(paces.time.now, 50):
-            grant = pace.ask(asked)
-            paces.time.now += took
-            turns.granted(attrs.evolve(grant, received=paces.time.now), paces.time.now)
+            permits.slow_down(rates.time.now, started=rates.time.now, retry_after=0.05)
+        if asked := permits.ask(rates.time.now, 50):
+            grant = shared_rate.ask(asked)
+            rates.time.now += took
+            permits.granted(attrs.evolve(grant, received=rates.time.now), rates.time.now)
     assert most_in_a_second(starts) <= rate + burst

@@ -179,6 +179,7 @@ async def test_a_refused_account_halts_the_campaign_for_all(
     assert only(connection).states == {"accepted": 400}
 
 
+@pytest.mark.slow
 async def test_an_outage_halts_the_campaign_over_all_workers(
     connection: Connection, dsn: str
 ) -> None:
@@ -205,6 +206,7 @@ async def test_an_outage_halts_the_campaign_over_all_workers(
     assert only(connection).states == {"accepted": 1000 - in_doubt, "in_doubt": in_doubt}
 
 
+@pytest.mark.slow
 async def test_doubts_with_answers_between_them_halt_nothing(
     connection: Connection, dsn: str
 ) -> None:
@@ -363,6 +365,7 @@ async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn
     assert only(connection).states == {"accepted": 400}
 
 
+@pytest.mark.slow
 async def test_a_worker_whose_messages_all_end_in_doubt_stops_trying(
     connection: Connection, dsn: str
 ) -> None:
@@ -383,6 +386,7 @@ async def test_a_worker_whose_messages_all_end_in_doubt_stops_trying(
     assert 100 <= states["in_doubt"] <= 100 + 2 * IN_FLIGHT
 
 
+@pytest.mark.slow
 async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str) -> None:
     """A lease is renewed while its chunk is worked on: nobody takes it over meanwhile."""
     load(connection, "promo", some(300), size=150)

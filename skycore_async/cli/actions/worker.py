@@ -127,8 +127,8 @@ async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterat
         await session.run(queue.check)
         chunks = await stack.enter_async_context(queue.Procrastinate(database))
         if options.rate is not None:
-            pace = PostgresLimiter(dsn, _PACE, options.rate, options.burst)
-            settings["rate"] = await stack.enter_async_context(pace)
+            limiter = PostgresLimiter(dsn, _PACE, options.rate, options.burst)
+            settings["rate"] = await stack.enter_async_context(limiter)
         client = await stack.enter_async_context(
             SkycoreClient(api_key=api_key, ledger=ledger, **settings)
         )

@@ -1,4 +1,4 @@
-"""Pace: never too fast in any second, never slower than it must be, and in order.
+"""Rate limits: never too fast in any second, never slower than it must be, and in order.
 
 Strategy: time is injected, and passes only where a test or a waiter's sleep
 lets it.  What must hold for every pattern of arrivals, late wake-ups, stalls
@@ -44,7 +44,7 @@ class Time:
         self.now += seconds + next(self._lateness)
 
 
-def paced(time: Time, rate: float | None, burst: int = 1) -> RateLimiter:
+def limited(time: Time, rate: float | None, burst: int = 1) -> RateLimiter:
     return RateLimiter(rate, burst, clock=time, sleep=time.sleep)
 
 
@@ -80,14 +80,14 @@ async def settle() -> None:
 
 
 def test_it_is_a_limiter() -> None:
-    """What gives turns to a sender may be any Limiter, and RateLimiter is one."""
+    """What gives permits to a sender may be any Limiter, and RateLimiter is one."""
     limiter: Limiter = RateLimiter(None)
     assert limiter.start_now() is not None
 
 
 @pytest.mark.parametrize("rate", [0, -1, math.inf, math.nan])
 def test_a_rate_must_be_a_number_above_0(rate: float) -> None:
-    """A rate that paces nothing, or stops everything, is refused at once."""
+    """A rate that rates nothing, or stops everything, is refused at once."""
     with pytest.raises(ConfigurationError, match="rate"):
         RateLimiter(rate)
 
@@ -110,7 +110,7 @@ def test_a_burst_must_let_something_start() -> None:
 def test_starts_follow_the_schedule(rate: float | None, burst: int, starts: list[float]) -> None:
     """One start every 1 / rate seconds, of which `burst` at once; without a rate all at once."""
     time = Time()
-    limiter = paced(time, rate, burst)
+    limiter = limited(time, rate, burst)
     seen: list[float] = []
     while len(seen) < len(starts):
         pause = limiter.reserve()
@@ -125,7 +125,7 @@ def test_starts_follow_the_schedule(rate: float | None, burst: int, starts: list
 async def test_idling_saves_no_more_than_the_burst(burst: int) -> None:
     """After idling, `burst` start at once, be they asked for at once or waited for."""
     time = Time()
-    limiter = paced(time, 500, burst)
+    limiter = limited(time, 500, burst)
     assert starts_within(limiter, time, 1) > 400
     time.now += 60
     assert at_once(limiter) == burst
@@ -144,7 +144,7 @@ async def test_idling_saves_no_more_than_the_burst(burst: int) -> None:
 def test_a_refusal_spends_nothing() -> None:
     """Asking in vain, however often, changes no later answer."""
     time = Time()
-    asked, left_alone = paced(time, 500, 2), paced(time, 500, 2)
+    asked, left_alone = limited(time, 500, 2), limited(time, 500, 2)
     for pause in [0.0, 0.0001, 0.0015, 0.0004, 60.0, 0.0, 0.001, 0.0005]:
         time.now += pause
         assert at_once(asked) == at_once(left_alone)
@@ -164,7 +164,7 @@ def test_no_second_sees_more_than_rate_and_burst(
 ) -> None:
     """However late who was told to ask again comes back, no window of a second is too full."""
     time = Time()
-    limiter = paced(time, rate, burst)
+    limiter = limited(time, rate, burst)
     starts: list[float] = []
     for late, times in asking:
         for _ in range(times):
@@ -205,7 +205,7 @@ def test_waiters_who_catch_up_fill_no_second_too_much(
         time.now += lateness[len(starts) % len(lateness)] / 10
 
     async def run() -> None:
-        limiter = paced(time, rate, burst)
+        limiter = limited(time, rate, burst)
         for idle, waiters in arrivals:
             time.now += idle
             async with anyio.create_task_group() as group:
@@ -221,7 +221,7 @@ def test_waiters_who_catch_up_fill_no_second_too_much(
 async def test_late_wake_ups_do_not_slow_the_whole() -> None:
     """With every wake-up 0 to 2 ms late, 500 a second are 5,000 in 10 seconds within 1 %."""
     time = Time(cycle([0.002, 0.0003, 0.0011, 0.0019, 0.0, 0.0007]))
-    limiter = paced(time, 500)
+    limiter = limited(time, 500)
     starts: list[float] = []
 
     async def send() -> None:
@@ -240,7 +240,7 @@ async def test_late_wake_ups_do_not_slow_the_whole() -> None:
 async def test_a_stall_is_made_up_for_only_a_little() -> None:
     """After a stall waiters catch up 20 ms of the schedule, and still fill no second too much."""
     time = Time(chain([10.0], repeat(0.0)))
-    limiter = paced(time, 500)
+    limiter = limited(time, 500)
     starts: list[float] = []
 
     async def send() -> None:
@@ -270,7 +270,7 @@ async def test_a_stall_is_made_up_for_only_a_little() -> None:
 def test_a_throttle_answer_pauses_everyone(retry_after: float | None, pause: float) -> None:
     """The server's wish is honoured where it is one; else the pause is a second."""
     time = Time()
-    limiter = paced(time, None)
+    limiter = limited(time, None)
     started = limiter.start_now() or 0.0
     limiter.slow_down(started=started, retry_after=retry_after)
     assert limiter.reserve() == pytest.approx(pause or 1.0)  # the one of this second was sent
@@ -281,7 +281,7 @@ def test_a_throttle_answer_pauses_everyone(retry_after: float | None, pause: flo
 def test_a_shorter_wish_does_not_end_a_longer_pause() -> None:
     """Of several throttle answers, the one that asks for the longest pause has it."""
     time = Time()
-    limiter = paced(time, 10)
+    limiter = limited(time, 10)
     limiter.slow_down(started=time.now, retry_after=5)
     limiter.slow_down(started=time.now, retry_after=1)
     assert limiter.reserve() == 5
@@ -291,7 +291,7 @@ def test_a_shorter_wish_does_not_end_a_longer_pause() -> None:
 async def test_a_pause_reaches_who_waits_already_and_ends_without_a_rush() -> None:
     """A waiter woken into a pause waits on, and the pause itself is not caught up."""
     time = Time()
-    limiter = paced(time, 100)
+    limiter = limited(time, 100)
     started = limiter.start_now() or 0.0
     time.held = True
     starts: list[float] = []
@@ -311,7 +311,7 @@ async def test_a_pause_reaches_who_waits_already_and_ends_without_a_rush() -> No
 def test_messages_under_way_together_halve_the_rate_once() -> None:
     """Of a hundred answers to messages that started before the first, only one halves."""
     time = Time()
-    limiter = paced(time, 16, 4)
+    limiter = limited(time, 16, 4)
     started = limiter.start_now() or 0.0
     time.now += 0.1
     for _ in range(100):
@@ -324,7 +324,7 @@ def test_messages_under_way_together_halve_the_rate_once() -> None:
 def test_the_rate_is_halved_again_for_a_later_message_but_never_below_the_slowest() -> None:
     """Each message that starts after a halving may halve again, down to a limit."""
     time = Time()
-    limiter = paced(time, 320)
+    limiter = limited(time, 320)
     shares = []
     for _ in range(8):
         limiter.slow_down(started=time.now)
@@ -337,7 +337,7 @@ def test_the_rate_is_halved_again_for_a_later_message_but_never_below_the_slowes
 def test_the_rate_recovers_in_steps_and_fully() -> None:
     """An eighth of the rate comes back with every quiet second, until it is whole."""
     time = Time()
-    limiter = paced(time, 64)
+    limiter = limited(time, 64)
     limiter.slow_down(started=time.now)
     time.now += PAUSE
     seen = []
@@ -351,7 +351,7 @@ def test_the_rate_recovers_in_steps_and_fully() -> None:
 def test_an_answer_to_an_old_message_takes_back_no_recovery() -> None:
     """A late answer pauses, and the recovery goes on from where it was."""
     time = Time()
-    limiter = paced(time, 64)
+    limiter = limited(time, 64)
     limiter.slow_down(started=time.now)
     time.now += PAUSE + 2 * RECOVERY_TIME
     limiter.slow_down(started=900)
@@ -363,7 +363,7 @@ def test_an_answer_to_an_old_message_takes_back_no_recovery() -> None:
 def test_nobody_sleeps_through_the_recovery() -> None:
     """What was due at a very low rate comes sooner once the rate is whole again."""
     time = Time()
-    limiter = paced(time, 0.5)
+    limiter = limited(time, 0.5)
     for _ in range(5):
         limiter.slow_down(started=time.now)
         time.now += PAUSE
@@ -377,7 +377,7 @@ def test_nobody_sleeps_through_the_recovery() -> None:
 def test_a_rate_is_learnt_where_there_is_none() -> None:
     """A throttle answer without a rate: half of what was started in a second, then all again."""
     time = Time()
-    limiter = paced(time, None)
+    limiter = limited(time, None)
     for _ in range(160):
         limiter.start_now()
         time.now += 0.01
@@ -398,7 +398,7 @@ def test_a_rate_is_learnt_where_there_is_none() -> None:
 async def test_first_come_first_served_and_start_now_never_overtakes() -> None:
     """Waiters start in the order of their coming, and nobody passes them."""
     time = Time()
-    limiter = paced(time, 10)
+    limiter = limited(time, 10)
     limiter.start_now()
     time.held = True
     order: list[int] = []
@@ -429,7 +429,7 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(
     if native and anyio_backend != "asyncio":
         pytest.skip("trio has cancel scopes alone")
     time = Time()
-    limiter = paced(time, 10)
+    limiter = limited(time, 10)
     limiter.start_now()
     time.held = True
     starts: dict[int, float] = {}
@@ -469,7 +469,7 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(
 async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
     """The schedule is not made up for over a time in which the last waiter had gone."""
     time = Time()
-    limiter = paced(time, 500)
+    limiter = limited(time, 500)
     limiter.start_now()
     time.held = True
     with anyio.move_on_after(0):
@@ -482,14 +482,14 @@ async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
 async def test_it_may_be_made_outside_and_shared_by_clients_of_one_event_loop(
     anyio_backend: str,
 ) -> None:
-    """Made where no event loop runs, it paces all who share it as one."""
+    """Made where no event loop runs, it rates all who share it as one."""
     time = Time()
-    limiter = await anyio.to_thread.run_sync(paced, time, 10)
+    limiter = await anyio.to_thread.run_sync(limited, time, 10)
     starts: list[float] = []
 
     async def client() -> None:
         for _ in range(5):
-            starts.append(await limiter.wait())  # noqa: PERF401 - the two take turns
+            starts.append(await limiter.wait())  # noqa: PERF401 - the two take permits
 
     async with anyio.create_task_group() as group:
         group.start_soon(client)

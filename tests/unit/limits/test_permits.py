@@ -1,4 +1,4 @@
-"""The turns that a process holds: used in time or lost, asked for late, translated safely.
+"""The permits that a process holds: used in time or lost, asked for late, translated safely.
 
 Strategy: all of it is arithmetic, so times are plain numbers.
 """
@@ -16,12 +16,12 @@ THERE = 5000.0
 
 
 def answer(at: float, *, took: float = 0.0, halvings: int = 0, pause: float = 0.0) -> PermitGrant:
-    """Return an answer without turns, made as soon as it was asked for."""
+    """Return an answer without permits, made as soon as it was asked for."""
     return PermitGrant(now=THERE + at, sent=at, received=at + took, halvings=halvings, pause=pause)
 
 
 def turns_at(*moments: float, asked: float = 0.0, took: float = 0.0) -> PermitGrant:
-    """Grant a turn at each of these moments of our clock, which are evenly apart."""
+    """Grant a permit at each of these moments of our clock, which are evenly apart."""
     return PermitGrant(
         now=THERE + asked,
         sent=asked,
@@ -36,15 +36,15 @@ def turns_at(*moments: float, asked: float = 0.0, took: float = 0.0) -> PermitGr
 
 
 def holding(*moments: float) -> Permits:
-    turns = Permits()
-    turns.granted(turns_at(*moments) if moments else answer(0.0), 0.0)
-    return turns
+    permits = Permits()
+    permits.granted(turns_at(*moments) if moments else answer(0.0), 0.0)
+    return permits
 
 
 def test_a_turn_begins_when_it_is_due_and_once() -> None:
-    """Each turn is given to one, and not before its moment."""
-    turns = holding(1.0, 2.0)
-    assert [turns.start(now) for now in (0.99, 1.0, 1.0, 1.99, 2.0, 2.0)] == [
+    """Each permit is given to one, and not before its moment."""
+    permits = holding(1.0, 2.0)
+    assert [permits.start(now) for now in (0.99, 1.0, 1.0, 1.99, 2.0, 2.0)] == [
         False,
         True,
         False,
@@ -55,7 +55,7 @@ def test_a_turn_begins_when_it_is_due_and_once() -> None:
 
 
 def test_a_turn_that_is_missed_is_lost() -> None:
-    """A turn begins up to LATE after its moment, or what the answer said, and no later."""
+    """A permit begins up to LATE after its moment, or what the answer said, and no later."""
     assert holding(1.0).start(1.0 + LATE)
     assert not holding(1.0).start(1.001 + LATE)
     late = holding(1.0, 2.0)
@@ -67,25 +67,25 @@ def test_a_turn_that_is_missed_is_lost() -> None:
 
 
 def test_as_many_are_asked_for_as_wait() -> None:
-    """Who holds a turn that waits for its moment needs no other."""
+    """Who holds a permit that waits for its moment needs no other."""
     assert Permits().ask(0.0, 0) is None
     assert Permits().ask(0.0, 7) == PermitRequest(count=7)
-    turns = holding(1.0, 2.0)
-    assert turns.ask(2.0, 2) is None
-    assert turns.ask(2.0, 5) == PermitRequest(count=3)
+    permits = holding(1.0, 2.0)
+    assert permits.ask(2.0, 2) is None
+    assert permits.ask(2.0, 5) == PermitRequest(count=3)
 
 
 def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
     """Nobody hoards, and nobody runs dry while an answer is on its way."""
-    turns = holding()
-    turns.granted(turns_at(1.0, 2.0, took=0.1), 0.1)
+    permits = holding()
+    permits.granted(turns_at(1.0, 2.0, took=0.1), 0.1)
     due = 2.0 - AHEAD - 0.1
-    assert turns.ask(due - 0.001, 5) is None
-    assert turns.pause(0.5, is_asking=False) == pytest.approx(0.5)
-    assert turns.start(1.0)
-    assert turns.pause(1.5, is_asking=False) == pytest.approx(due - 1.5)
-    assert turns.pause(1.5, is_asking=True) == pytest.approx(0.5)
-    assert turns.ask(due + 0.001, 5) == PermitRequest(
+    assert permits.ask(due - 0.001, 5) is None
+    assert permits.pause(0.5, is_asking=False) == pytest.approx(0.5)
+    assert permits.start(1.0)
+    assert permits.pause(1.5, is_asking=False) == pytest.approx(due - 1.5)
+    assert permits.pause(1.5, is_asking=True) == pytest.approx(0.5)
+    assert permits.ask(due + 0.001, 5) == PermitRequest(
         count=4, delay=0.1
     )  # as long as the answer took
     assert Permits().pause(0.0, is_asking=True) is None
@@ -93,11 +93,11 @@ def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
 
 def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
     """Turns are asked for no earlier than the answer can be here."""
-    turns = Permits()
+    permits = Permits()
     delays = []
     for took in (0.2, 0.0, 0.3, 60.0):
-        turns.granted(answer(0.0, took=took), took)
-        asked = turns.ask(100.0, 1)
+        permits.granted(answer(0.0, took=took), took)
+        asked = permits.ask(100.0, 1)
         assert asked is not None
         delays.append(asked.delay)
     assert delays == pytest.approx([0.2, 0.18, 0.3, 0.5])
@@ -105,54 +105,54 @@ def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
 
 def test_a_turn_is_never_earlier_here_than_there() -> None:
     """The clocks are no further apart than the quickest answer has shown."""
-    turns = Permits()
-    turns.granted(answer(0.0, took=0.02), 0.02)
-    turns.granted(turns_at(1.0, asked=0.5, took=0.3), 0.8)
-    assert not turns.start(1.019)
-    assert turns.start(1.0201)
+    permits = Permits()
+    permits.granted(answer(0.0, took=0.02), 0.02)
+    permits.granted(turns_at(1.0, asked=0.5, took=0.3), 0.8)
+    assert not permits.start(1.019)
+    assert permits.start(1.0201)
 
 
 def test_a_clock_that_was_set_is_noticed() -> None:
     """Where the clock of the database jumps either way, the distance is drawn anew."""
     for jump in (-100.0, 100.0):
-        turns = Permits()
-        turns.granted(answer(0.0), 0.0)
+        permits = Permits()
+        permits.granted(answer(0.0), 0.0)
         there = THERE + 1.0 + jump
         grant = PermitGrant(
             now=there, sent=1.0, received=1.01, halvings=0, pause=0.0, count=1, first=there + 1.0
         )
-        turns.granted(grant, 1.01)
-        assert not turns.start(1.99)
-        assert turns.start(2.015)
+        permits.granted(grant, 1.01)
+        assert not permits.start(1.99)
+        assert permits.start(2.015)
 
 
 def test_nothing_is_asked_for_before_one_is_told_to() -> None:
-    """An answer without turns says when to ask again."""
-    turns = Permits()
-    turns.granted(
+    """An answer without permits says when to ask again."""
+    permits = Permits()
+    permits.granted(
         PermitGrant(now=1.0, sent=0.0, received=0.0, halvings=0, pause=0.0, wait=3.0), 0.0
     )
-    assert turns.ask(2.9, 1) is None
-    assert turns.pause(1.0, is_asking=False) == pytest.approx(2.0)
-    assert turns.ask(3.0, 1) == PermitRequest(count=1)
+    assert permits.ask(2.9, 1) is None
+    assert permits.pause(1.0, is_asking=False) == pytest.approx(2.0)
+    assert permits.ask(3.0, 1) == PermitRequest(count=1)
 
 
 @pytest.mark.parametrize("heard", ["here", "there"])
 def test_a_pause_gives_up_what_was_granted_before_it(heard: str) -> None:
-    """Throttled here or elsewhere: turns held are gone, those on their way count for nothing."""
-    turns = holding(1.0, 2.0)
+    """Throttled here or elsewhere: permits held are gone, those on their way count for nothing."""
+    permits = holding(1.0, 2.0)
     if heard == "here":
-        turns.slow_down(0.5, started=0.0, retry_after=4.0)
-        assert turns.ask(0.5, 0) == PermitRequest(
+        permits.slow_down(0.5, started=0.0, retry_after=4.0)
+        assert permits.ask(0.5, 0) == PermitRequest(
             throttle=Throttle(until=4.5, halve=True, halvings=0)
         )
     else:
-        turns.granted(answer(0.5, pause=4.0), 0.5)
-    turns.granted(turns_at(1.0, 2.0, asked=0.6), 0.6)
-    assert not turns.start(1.0)
-    assert turns.ask(4.4, 3) is None
-    assert turns.pause(3.5, is_asking=False) == pytest.approx(1.0)
-    assert turns.ask(4.5, 3) == PermitRequest(count=3)
+        permits.granted(answer(0.5, pause=4.0), 0.5)
+    permits.granted(turns_at(1.0, 2.0, asked=0.6), 0.6)
+    assert not permits.start(1.0)
+    assert permits.ask(4.4, 3) is None
+    assert permits.pause(3.5, is_asking=False) == pytest.approx(1.0)
+    assert permits.ask(4.5, 3) == PermitRequest(count=3)
 
 
 @pytest.mark.parametrize("retry_after", [None, -1.0, float("inf"), float("nan")])
@@ -160,9 +160,9 @@ def test_without_a_usable_retry_after_a_pause_has_its_usual_length(
     retry_after: float | None,
 ) -> None:
     """As for any limiter."""
-    turns = Permits()
-    turns.slow_down(7.0, started=6.0, retry_after=retry_after)
-    asked = turns.ask(7.0, 0)
+    permits = Permits()
+    permits.slow_down(7.0, started=6.0, retry_after=retry_after)
+    asked = permits.ask(7.0, 0)
     assert asked is not None
     assert asked.throttle is not None
     assert asked.throttle.until == 7.0 + PAUSE
@@ -170,37 +170,37 @@ def test_without_a_usable_retry_after_a_pause_has_its_usual_length(
 
 def test_the_rate_is_halved_once_for_those_under_way_together() -> None:
     """Not again for a message that started before the halving was heard of, whoever halved."""
-    turns = Permits()
+    permits = Permits()
 
     def told(now: float, started: float) -> Throttle | None:
-        turns.slow_down(now, started=started, retry_after=0.0)
-        asked = turns.ask(now, 0)
+        permits.slow_down(now, started=started, retry_after=0.0)
+        asked = permits.ask(now, 0)
         return asked.throttle if asked else None
 
     assert told(2.0, started=1.0) == Throttle(until=2.0, halve=True, halvings=0)
     assert told(2.5, started=1.9) == Throttle(until=2.5, halve=False, halvings=0)
-    turns.granted(answer(3.0, halvings=1), 3.0)  # it was halved, by us or another
+    permits.granted(answer(3.0, halvings=1), 3.0)  # it was halved, by us or another
     assert told(3.5, started=2.9) == Throttle(until=3.5, halve=False, halvings=1)
     assert told(3.6, started=3.1) == Throttle(until=3.6, halve=True, halvings=1)
 
 
 def test_a_failure_is_followed_by_a_pause_that_grows_and_nothing_is_forgotten() -> None:
     """A throttle answer is told in the end, together with those that came since."""
-    turns = Permits()
-    turns.slow_down(0.0, started=-1.0, retry_after=30.0)
+    permits = Permits()
+    permits.slow_down(0.0, started=-1.0, retry_after=30.0)
     pauses, now = [], 0.0
     for _ in range(7):
-        asked = turns.ask(now, 1)
+        asked = permits.ask(now, 1)
         assert asked is not None
-        turns.failed(asked, now)
-        turns.slow_down(now, started=-1.0, retry_after=1.0)
-        pauses.append(turns._ask_not_before - now)
-        assert turns.ask(turns._ask_not_before - 0.001, 1) is None
-        now = turns._ask_not_before
+        permits.failed(asked, now)
+        permits.slow_down(now, started=-1.0, retry_after=1.0)
+        pauses.append(permits._ask_not_before - now)
+        assert permits.ask(permits._ask_not_before - 0.001, 1) is None
+        now = permits._ask_not_before
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
-    assert turns.ask(now, 1) == PermitRequest(
+    assert permits.ask(now, 1) == PermitRequest(
         throttle=Throttle(until=30.0, halve=True, halvings=0)
     )
-    turns.granted(answer(now), now)
-    turns.failed(PermitRequest(count=1), now)
-    assert turns._ask_not_before - now == pytest.approx(0.1)
+    permits.granted(answer(now), now)
+    permits.failed(PermitRequest(count=1), now)
+    assert permits._ask_not_before - now == pytest.approx(0.1)

@@ -1,4 +1,4 @@
-"""Shared paces on a clock that stands still, in a real PostgreSQL.
+"""Shared rates on a clock that stands still, in a real PostgreSQL.
 
 The statements run as they are.  A function in a schema before PostgreSQL's own
 gives them the time, so that time passes only where a test lets it, here and
@@ -62,39 +62,39 @@ class FrozenDatabase(Database):
         return cast("Connection", _Frozen(super().connect(), self._time))
 
 
-class Paces:
-    """Several processes that share a pace, as far as the row knows them."""
+class FrozenRates:
+    """Several processes that share a rate, as far as the row knows them."""
 
     def __init__(self, dsn: str) -> None:
         self.time = Time()
         self._database = FrozenDatabase(dsn, self.time)
-        self._pace: SharedRate | None = None
+        self._shared_rate: SharedRate | None = None
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(_FROZEN)
 
-    def pace(self, rate: float, burst: int = 1, name: str = "promo") -> SharedRate:
-        """Open a pace, in place of the one before."""
+    def shared_rate(self, rate: float, burst: int = 1, name: str = "promo") -> SharedRate:
+        """Open a rate, in place of the one before."""
         self.close()
-        pace = SharedRate(self._database, name, rate=rate, burst=burst, clock=self.time)
-        self._pace = pace
-        pace.open()
-        return pace
+        shared_rate = SharedRate(self._database, name, rate=rate, burst=burst, clock=self.time)
+        self._shared_rate = shared_rate
+        shared_rate.open()
+        return shared_rate
 
-    def moments(self, pace: SharedRate, count: int = 1, delay: float = 0.0) -> list[float]:
-        """Reserve turns, and return the seconds until each."""
-        grant = pace.ask(PermitRequest(count=count, delay=delay))
+    def moments(self, shared_rate: SharedRate, count: int = 1, delay: float = 0.0) -> list[float]:
+        """Reserve permits, and return the seconds until each."""
+        grant = shared_rate.ask(PermitRequest(count=count, delay=delay))
         return [moment - self.time.now for moment in moments_of(grant)]
 
     def throttle(
-        self, pace: SharedRate, pause: float, halvings: int, *, halve: bool = True
+        self, shared_rate: SharedRate, pause: float, halvings: int, *, halve: bool = True
     ) -> PermitGrant:
         """Tell a throttle answer."""
         throttle = Throttle(until=self.time.now + pause, halve=halve, halvings=halvings)
-        return pace.ask(PermitRequest(throttle=throttle))
+        return shared_rate.ask(PermitRequest(throttle=throttle))
 
     def close(self) -> None:
-        if self._pace is not None:
-            self._pace.close()
+        if self._shared_rate is not None:
+            self._shared_rate.close()
 
 
 def moments_of(grant: PermitGrant) -> list[float]:
@@ -102,5 +102,5 @@ def moments_of(grant: PermitGrant) -> list[float]:
 
 
 def full(rate: float) -> float:
-    """Return the seconds between two turns of the schedule."""
+    """Return the seconds between two permits of the schedule."""
     return 1 / (rate * (1 - MARGIN))
