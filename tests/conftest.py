@@ -1,4 +1,4 @@
-"""What every test module shares: both event loops, and the three roads."""
+"""What every test module shares: both event loops, and the three transports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def over_lanes(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
+async def over_httpx(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
     """Open a client over connections of its own."""
     settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
     transport = HttpxTransport(verify=client_context())
@@ -68,17 +68,17 @@ async def over_aiohttp(base_url: str, **settings: Any) -> AsyncIterator[SkycoreC
         yield client
 
 
-ROADS: dict[str, OpenClient] = {
-    "lanes": over_lanes,
+TRANSPORTS: dict[str, OpenClient] = {
+    "httpx": over_httpx,
     "http_client": over_http_client,
     "aiohttp": over_aiohttp,
 }
 
 
-@pytest.fixture(params=ROADS)
+@pytest.fixture(params=TRANSPORTS)
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
-    """Open a client over each of the roads."""
-    return ROADS[request.param]
+    """Open a client over each of the transports."""
+    return TRANSPORTS[request.param]
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

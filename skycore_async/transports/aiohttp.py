@@ -10,7 +10,7 @@ Rules:
   one, or the URL was refused before.  From the moment that it gave one, the
   message may be out.
 * A connection whose exchange broke, timed out or was cancelled is aborted.
-* An error is made in `faults`, and raised outside the `except` block.
+* An error is made in `failures`, and raised outside the `except` block.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class AiohttpTransport:
             with Deadline(self._deadlines, timeout):
                 try:
                     answer = await _answer(sessions.request(request, proxy=self._proxy))
-                except Exception as fault:  # noqa: BLE001 - whatever it is, it is in doubt
-                    failure = failed(fault, not_sent=progress.proves_not_sent(fault))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is in doubt
+                    failure = failed(error, not_sent=progress.proves_not_sent(error))
                 else:
                     progress.answered = True
                     return answer

@@ -18,11 +18,11 @@ from typing import Final
 from ..errors import NotSent, OutcomeUnknown
 
 
-def failed(fault: Exception, *, not_sent: bool) -> NotSent | OutcomeUnknown:
-    """Make the error for an exchange that `fault` ended; `not_sent` says it is proven so."""
-    what = masked(f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__)
+def failed(raised: Exception, *, not_sent: bool) -> NotSent | OutcomeUnknown:
+    """Make the error for an exchange that `raised` ended; `not_sent` says it is proven so."""
+    what = masked(f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__)
     error = NotSent(f"no connection: {what}") if not_sent else OutcomeUnknown(f"no answer: {what}")
-    error.__cause__ = _without_frames(fault, what)
+    error.__cause__ = _without_frames(raised, what)
     return error
 
 
@@ -33,11 +33,11 @@ def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
 
 
-def _without_frames(fault: Exception, what: str) -> Exception:
+def _without_frames(raised: Exception, what: str) -> Exception:
     # Arguments that are no text may be objects that hold a URL or a password.
-    if all(isinstance(arg, str) for arg in fault.args):
+    if all(isinstance(arg, str) for arg in raised.args):
         with suppress(Exception):
-            return type(fault)(*map(masked, fault.args))
+            return type(raised)(*map(masked, raised.args))
     return RuntimeError(what)
 
 

@@ -1,90 +1,156 @@
-"""A connection that costs less: a request in one write, and a look at the socket itself.
+"""The network as httpcore is given it: all that a connection writes and reads passes here.
 
-httpcore writes a request's head and its body each for itself, and each write is a
-system call and a wake-up of the server: together a fifth of what a message costs.
-Here a stream keeps what is written until it is read from.
+Strategy: httpcore asks a backend of ours for its streams.  They tell what httpcore does
+not: whether the request can have begun to leave, and every byte that came after it.
 
-Twice a message httpcore asks whether an idle connection was closed, and anyio looks
-up all that it knows of a socket to find the socket.  Here it is looked up once.
+A stream keeps what is written until it is read from.  httpcore writes a request's head and
+its body each for itself, and each write is a system call and a wake-up of the server:
+together a fifth of what a message costs.
 
-httpx has no public way to a connection's stream.  Where it is not found, as in a release
-that keeps it elsewhere, requests are written as httpcore writes them, and one warning says
-so: what is sent, and what is said of it, stays right.
+Rules:
+
+* The request can have left from just before its first byte is given to the socket on.  What
+  goes to a proxy before it is known by how it begins; everything else is the request.
+* A request leaves once: a second one of the same exchange is stopped before its first byte.
+* Anything that is left to be read makes a stream readable, so that httpcore closes it
+  instead of using it again: in the socket, or in what TLS has taken from there.
+* What fails is told by httpcore's exceptions, as it expects of a backend.
 """
 
 from __future__ import annotations
 
-import functools
-import warnings
-from typing import Any
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Never
 
 import anyio
-import httpx
+import httpcore
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .socket_probe import Readiness
 
-
-def write_at_once(connection: httpx.AsyncHTTPTransport) -> None:
-    """Let a connection write each request in one piece."""
-    try:
-        pool: Any = connection._pool  # noqa: SLF001 - as said above
-        pool._network_backend = _Backend(pool._network_backend)  # noqa: SLF001
-    except AttributeError:
-        warn_of_other_insides()
+# To an HTTP proxy; to a SOCKS proxy, and the password to it.
+_TO_A_PROXY: Final = (b"CONNECT ", b"\x05", b"\x01")
 
 
-@functools.cache
-def warn_of_other_insides() -> None:
-    """Warn, once in a process, that a release of httpx or httpcore is not known well enough."""
-    warnings.warn(
-        f"httpx {httpx.__version__} keeps its connections in a way that this version of"
-        " skycore-async does not know: messages are sent as they should be, but more slowly."
-        " Upgrade skycore-async, or install the httpx that it was made for",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+class Traffic:
+    """What went over a connection in one exchange."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin an exchange, of which nothing has left and nothing has come."""
+        self.request_left = False
+        self.came = bytearray()
+
+    def leaves(self, data: bytes) -> None:
+        """Take note that `data` is about to leave."""
+        if data.startswith(_TO_A_PROXY):
+            return
+        if self.request_left:
+            raise RuntimeError("the request was about to be sent a second time")
+        self.request_left = True
+        self.came.clear()
 
 
-class _Backend:
-    """What makes connections, and wraps them."""
+class NetworkBackend(httpcore.AsyncNetworkBackend):
+    """What makes the streams of one connection, one at a time."""
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self._socket: ByteStream | None = None
 
-    async def connect_tcp(self, *where: Any, **how: Any) -> _Stream:
-        return _Stream(await self._backend.connect_tcp(*where, **how))
+    async def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *_: object, **__: object
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to a host, whose socket has no settings but the usual ones."""
+        with _connecting(), anyio.fail_after(timeout):
+            self._socket = stream = await anyio.connect_tcp(host, port)
+        probe = Readiness(stream.extra(SocketAttribute.raw_socket))  # noqa: S610
+        return _Stream(stream, self._traffic, probe.is_readable)
+
+    async def connect_unix_socket(self, *_: object, **__: object) -> Never:
+        """Refuse: there is none to connect to."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Close the socket, which httpcore forgets where a handshake fails or is cancelled."""
+        if self._socket is not None:
+            await self._socket.aclose()
 
 
-class _Stream:
+class _Stream(httpcore.AsyncNetworkStream):
     """A connection that keeps what is written until it is read from."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(
+        self, stream: ByteStream, traffic: Traffic, is_readable: Callable[[], bool]
+    ) -> None:
         self._stream = stream
-        self._readiness = Readiness(stream.get_extra_info("socket"))
+        self._traffic = traffic
+        self._is_readable = is_readable
         self._kept = b""
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._kept += buffer
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._kept:
-            kept, self._kept = self._kept, b""
-            await self._stream.write(kept, timeout)
-        return bytes(await self._stream.read(max_bytes, timeout))
-
-    async def start_tls(self, *context: Any, **how: Any) -> _Stream:
         try:
-            return _Stream(await self._stream.start_tls(*context, **how))
-        except BaseException:
-            # Cancelled in a handshake, httpcore leaves the socket to the garbage collector.
-            with anyio.CancelScope(shield=True):
-                await self._stream.aclose()
-            raise
+            if self._kept:
+                kept, self._kept = self._kept, b""
+                self._traffic.leaves(kept)
+                await self._stream.send(kept)
+            data = await self._stream.receive(max_bytes)
+        except anyio.EndOfStream:
+            return b""
+        except anyio.BrokenResourceError as error:
+            raise httpcore.ReadError(str(error)) from None
+        self._traffic.came += data
+        return data
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        with _connecting(), anyio.fail_after(timeout):
+            stream = await TLSStream.wrap(
+                self._stream,
+                hostname=server_hostname,
+                ssl_context=ssl_context,
+                standard_compatible=False,
+            )
+        tls = stream.extra(TLSAttribute.ssl_object)  # noqa: S610
+        return _Stream(stream, self._traffic, lambda: _has_more(tls) or self._is_readable())
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return self._readiness.is_readable()
-        return self._stream.get_extra_info(info)
+            return self._is_readable()
+        if info == "ssl_object":
+            return self._stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610
+        return None
+
+
+def _has_more(tls: ssl.SSLObject) -> bool:
+    """Return whether TLS has an end, or more to be read, of what was taken from the socket."""
+    try:
+        tls.read(1)
+    except ssl.SSLError as error:
+        return not isinstance(error, ssl.SSLWantReadError)
+    return True
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise httpcore.ConnectTimeout from None
+    except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        raise httpcore.ConnectError(str(error)) from None

@@ -29,10 +29,9 @@ _BEFORE_THE_REQUEST: Final = frozenset(
 
 
 class ExchangeProgress:
-    """What was traced of one exchange; `is_ours` says that the connection is."""
+    """What was traced of one exchange."""
 
-    def __init__(self, *, is_ours: bool = False) -> None:
-        self.is_ours = is_ours
+    def __init__(self) -> None:
         self.traced = False
         self.request_began = False
 
@@ -49,14 +48,11 @@ class ExchangeProgress:
         if self.request_began and event.endswith(".send_request_headers.started"):
             raise RuntimeError("the request was about to be sent a second time")
         self.request_began = True
-        if self.is_ours and request:
-            # It is sent once: each further event would cost, and tell nothing.
-            request.extensions.pop("trace", None)
 
-    def proves_not_sent(self, fault: Exception | None = None) -> bool:
-        """Return whether the request is proven not to have begun, where `fault` ended it."""
+    def proves_not_sent(self, error: Exception | None = None) -> bool:
+        """Return whether the request is proven not to have begun, where `error` ended it."""
         # Without a trace the connections are not httpcore's, and what is called
         # a ConnectError there may be one that broke after the request.
         if not self.traced:
-            return isinstance(fault, _BEFORE_ANY_CONNECTION)
+            return isinstance(error, _BEFORE_ANY_CONNECTION)
         return not self.request_began

@@ -42,11 +42,11 @@ class WitnessedExchange:
         self.transport: asyncio.Transport | None = None
         self.answered = False
 
-    def proves_not_sent(self, fault: Exception | None = None) -> bool:
-        """Return whether no byte can have left, where it ended by `fault` or by its deadline."""
+    def proves_not_sent(self, error: Exception | None = None) -> bool:
+        """Return whether no byte can have left, where it ended by `error` or by its deadline."""
         if self.connected:
             return False
-        return self.connecting or isinstance(fault, _BEFORE_ANY_CONNECTION)
+        return self.connecting or isinstance(error, _BEFORE_ANY_CONNECTION)
 
     def end(self) -> None:
         """Drop the connection, unless the exchange was answered to its end."""

@@ -57,6 +57,7 @@ from tests.support.fault_server import (
     Secure,
     Send,
     Step,
+    Together,
     answer,
     chunked,
     html,
@@ -359,24 +360,33 @@ def tracked(number: int) -> bytes:
     return SUCCESS.replace(b"12345", b"%d" % number)
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        answer(tracked(1)) + answer(tracked(3)),
-        answer(tracked(1), headers={"Content-Length": "40"}),
-    ],
-    ids=["a second answer", "the rest of an answer that is longer than it said"],
-)
+MORE_THAN_AN_ANSWER: dict[str, Script] = {
+    "a second answer": (Read(), Send(answer(tracked(1)) + answer(tracked(3)))),
+    "the rest of an answer that is longer than it said": (
+        Read(),
+        Send(answer(tracked(1), headers={"Content-Length": "40"})),
+    ),
+    "a second answer, in a TLS record of its own": (
+        Secure(),
+        Read(),
+        Together((answer(tracked(1)), answer(tracked(3)))),
+    ),
+}
+
+
+@pytest.mark.parametrize("first", MORE_THAN_AN_ANSWER.values(), ids=MORE_THAN_AN_ANSWER)
 async def test_what_follows_an_answer_is_no_part_of_the_next(
-    open_client: OpenClient, first: bytes, request: pytest.FixtureRequest
+    open_client: OpenClient, first: Script, request: pytest.FixtureRequest
 ) -> None:
     """Bytes that came with one answer are never read as the answer to the next message."""
     if open_client is conftest.over_http_client:
         broken = "the connections of the caller's own client cannot be looked into"
         request.applymarker(pytest.mark.xfail(reason=broken, strict=True))
     second = (Read(), Send(answer(tracked(2))), Hang())
-    with FaultServer((Read(), Send(first), *second), second) as server:
-        async with open_client(server.url, **DEFAULT_ATTEMPTS) as client:
+    secure = (Secure(),) if Secure() in first else ()
+    with FaultServer((*first, *second), (*secure, *second)) as server:
+        url = server.secure_url if secure else server.url
+        async with open_client(url, **DEFAULT_ATTEMPTS) as client:
             await outcome(client)
             assert (await send(client)).tracking_id == "SMS_2"
         assert (server.connections, len(server.requests)) == (2, 2)

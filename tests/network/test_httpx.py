@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import httpcore
 import httpx
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
 
 from skycore_async import (
     Accepted,
@@ -30,11 +30,10 @@ from skycore_async import (
     SkycoreError,
     Transport,
 )
-from skycore_async.transports import httpx as road
+from skycore_async.transports import connection
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
 from skycore_async.transports.httpx import HttpxClientTransport
-from skycore_async.transports.network_backend import warn_of_other_insides, write_at_once
-from tests.conftest import ROADS
+from tests.conftest import TRANSPORTS
 from tests.support.fault_server import (
     SUCCESS,
     Drip,
@@ -72,14 +71,14 @@ async def post(transport: Transport, url: str, timeout: float = 5) -> Response:
     return await transport.send(request, timeout=timeout)
 
 
-# --- Faults -------------------------------------------------------------------
+# --- Failures -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lanes", "http_client"])
+@pytest.mark.parametrize("name", ["httpx", "http_client"])
 async def test_the_cause_is_httpxs(name: str) -> None:
     """What fails is told with a copy of httpx's exception, without its frames."""
     with refused() as url:
-        async with ROADS[name](url, max_attempts=1) as client:
+        async with TRANSPORTS[name](url, max_attempts=1) as client:
             with pytest.raises(NotSent) as caught:
                 await send(client)
     assert type(caught.value.__cause__) is httpx.ConnectError
@@ -138,92 +137,6 @@ async def test_no_time_left_is_not_sent() -> None:
             await post(transport, server.url, timeout=0)
         await transport.aclose()
         assert not server.requests
-
-
-class OtherConnection(httpx.AsyncHTTPTransport):
-    """A connection as another httpx may have: with none of the insides that are known."""
-
-    def __init__(self) -> None:
-        """Have nothing."""
-
-
-@pytest.fixture
-def not_warned() -> Iterator[None]:
-    """Let the warning come once more, and again after the test."""
-    warn_of_other_insides.cache_clear()
-    yield
-    warn_of_other_insides.cache_clear()
-
-
-@pytest.mark.usefixtures("not_warned")
-def test_a_connection_that_cannot_be_looked_into_is_not_clean() -> None:
-    """Where it cannot be seen that nothing came after an answer, it is not used again."""
-    with pytest.warns(RuntimeWarning, match="but more slowly"):
-        assert not road._is_clean(OtherConnection())
-    assert not road._is_clean(OtherConnection())  # and is warned of once
-
-
-@pytest.mark.usefixtures("not_warned")
-def test_a_connection_of_other_insides_writes_as_it_does() -> None:
-    """Where the stream is not found, nothing is changed."""
-    with pytest.warns(RuntimeWarning, match=r"httpx .* keeps its connections in a way"):
-        write_at_once(connection := OtherConnection())
-    assert not vars(connection)
-
-
-@pytest.mark.usefixtures("not_warned")
-@pytest.mark.parametrize("gone", ["_pool", "_network_backend"])
-async def test_another_httpx_costs_speed_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, gone: str
-) -> None:
-    """Its insides gone, messages are sent, once each, and one warning says that it is slower."""
-    written = write_at_once
-
-    def hide(connection: Any) -> None:
-        pool = connection if gone == "_pool" else connection._pool
-        inner = getattr(pool, gone)
-        try:
-            delattr(pool, gone)
-            written(connection)
-        finally:
-            setattr(pool, gone, inner)
-
-    monkeypatch.setattr(road, "write_at_once", hide)
-
-    async def send_two(url: str) -> None:
-        async with ROADS["lanes"](url, max_in_flight=2) as client:
-            for _ in range(2):
-                await send(client)
-
-    with FaultServer(KEPT_ALIVE, KEPT_ALIVE) as server:
-        with pytest.warns(RuntimeWarning) as warned:
-            await send_two(server.url)
-        assert len(server.requests) == 2
-    assert len(warned) == 1
-
-
-async def test_a_request_leaves_in_one_piece() -> None:
-    """The server's first read has the whole request, its head and its body."""
-    read: list[bytes] = []
-    body = b"xml=" + b"x" * 400
-
-    async def answered(stream: SocketStream) -> None:
-        async with stream:
-            read.append(await stream.receive(65536))
-            await stream.send(answer())
-
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-        anyio.create_task_group() as group,
-    ):
-        group.start_soon(listener.serve, answered)
-        port = listener.extra(SocketAttribute.local_port)  # noqa: S610
-        transport = HttpxTransport(verify=client_context())
-        request = Request(method="POST", url=f"http://127.0.0.1:{port}/", body=body)
-        await transport.send(request, timeout=5)
-        await transport.aclose()
-        group.cancel_scope.cancel()
-    assert read[0].endswith(body)
 
 
 async def test_a_proxy_that_cannot_be_is_an_error_at_once() -> None:
@@ -302,7 +215,7 @@ async def test_a_connection_that_dies_at_its_second_use_is_not_tried_again(
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is not used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds."""
     assert KEEPALIVE_EXPIRY < 5
-    monkeypatch.setattr(road, "KEEPALIVE_EXPIRY", 0.01)
+    monkeypatch.setattr(connection, "KEEPALIVE_EXPIRY", 0.01)
     with FaultServer(KEPT_ALIVE) as server:
         async with SkycoreClient(api_key="a key", from_="60856", base_url=server.url) as client:
             await send(client)
@@ -352,7 +265,7 @@ async def test_no_free_connection_of_the_callers_in_time_is_not_sent() -> None:
     """The wait for a connection of the caller's own pool counts, and ends in NotSent."""
     with FaultServer((Read(), Hang()), ANSWERED) as server:
         async with (
-            ROADS["http_client"](server.url, max_in_flight=1, timeout=1) as client,
+            TRANSPORTS["http_client"](server.url, max_in_flight=1, timeout=1) as client,
             anyio.create_task_group() as tasks,
         ):
             # Beside the client, which has a place for another.
@@ -368,7 +281,7 @@ async def test_no_free_connection_of_the_callers_in_time_is_not_sent() -> None:
 
 
 @asynccontextmanager
-async def lanes() -> AsyncIterator[HttpxTransport]:
+async def opened() -> AsyncIterator[HttpxTransport]:
     transport = HttpxTransport(verify=client_context())
     try:
         yield transport
@@ -380,7 +293,7 @@ async def lanes() -> AsyncIterator[HttpxTransport]:
 async def test_cancelling_at_any_point_costs_no_other_message(steps: int) -> None:
     """Wherever the exchange stands when it is cancelled, the next one is answered."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with lanes() as transport:
+        async with opened() as transport:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(post, transport, server.url)
                 tasks.start_soon(post, transport, server.url)
@@ -394,9 +307,9 @@ async def test_cancelling_at_any_point_costs_no_other_message(steps: int) -> Non
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("steps", range(40))
 async def test_cancelling_a_task_at_any_point_costs_no_other_message(steps: int) -> None:
-    """The same for `Task.cancel()`, twice, so that it also meets the closing of the lane."""
+    """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with lanes() as transport:
+        async with opened() as transport:
             sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
             for _ in range(steps):
                 await asyncio.sleep(0)
@@ -453,7 +366,7 @@ async def test_closing_a_client_waits_for_its_exchanges(open_client: OpenClient)
     assert [accepted.tracking_id for accepted in outcomes] == ["SMS_12345"]
 
 
-async def test_a_lane_in_use_is_closed_after_its_answer() -> None:
+async def test_a_connection_in_use_is_closed_after_its_answer() -> None:
     """An exchange that ends after `aclose` leaves no connection open."""
     with FaultServer(SLOWLY_ANSWERED) as server:
         transport = HttpxTransport(verify=client_context())
@@ -470,22 +383,24 @@ async def test_a_lane_in_use_is_closed_after_its_answer() -> None:
 
 
 @pytest.mark.parametrize("ending", ["cleanly", "never", "with an error"])
-async def test_a_lane_is_closed_without_fail(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    """Closing a lane is not cancelled with its caller, ends in time, and raises nothing."""
+async def test_a_connection_is_closed_without_fail(
+    monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Closing it is not cancelled with its caller, ends in time, and raises nothing."""
     closed = []
-    close = httpx.AsyncHTTPTransport.aclose
+    close = httpcore.AsyncConnectionPool.aclose
 
-    async def closing(lane: httpx.AsyncHTTPTransport) -> None:
-        await close(lane)
+    async def closing(pool: httpcore.AsyncConnectionPool) -> None:
+        await close(pool)
         await anyio.lowlevel.checkpoint()
-        closed.append(lane)
+        closed.append(pool)
         if ending == "never":
             await anyio.sleep_forever()
         if ending == "with an error":
             raise OSError("not connected")
 
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "aclose", closing)
-    monkeypatch.setattr(road, "_CLOSING_TIME", 0.05)
+    monkeypatch.setattr(httpcore.AsyncConnectionPool, "aclose", closing)
+    monkeypatch.setattr(connection, "_CLOSING_TIME", 0.05)
     with FaultServer(KEPT_ALIVE) as server, anyio.fail_after(5):
         transport = HttpxTransport(verify=client_context())
         await transport.send(Request(method="GET", url=server.url), timeout=5)
@@ -727,9 +642,9 @@ async def test_a_transport_gives_the_answer_as_it_came() -> None:
     """Status, headers by their lower-case names, and the body: nothing is read into them."""
     script = (Read(), Send(answer(b"any", status="418 Teapot", headers={"X-Other": "1"})))
     http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
-    lanes = HttpxTransport(verify=client_context())
+    ours = HttpxTransport(verify=client_context())
     async with http_client:
-        for transport in (lanes, HttpxClientTransport(http_client)):
+        for transport in (ours, HttpxClientTransport(http_client)):
             with FaultServer(script) as server:
                 request = Request(method="GET", url=server.url, query="a=b")
                 response = await transport.send(request, timeout=5)

@@ -23,6 +23,7 @@ import re
 import socket
 import ssl
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -59,6 +60,16 @@ class Send:
     """Send these bytes."""
 
     data: bytes
+
+
+@attrs.frozen
+class Together:
+    """Send each of these in a write of its own, and so in a TLS record; they arrive at once.
+
+    Where the kernel can hold them back until then, as on Linux; elsewhere soon after each other.
+    """
+
+    parts: tuple[bytes, ...]
 
 
 @attrs.frozen
@@ -103,7 +114,7 @@ class Secure:
 
 
 WaitingStep = Arrive | Hold | Wait | Hang
-PlainStep = Read | ReadHead | Send | Drip | Reset | Finish | WaitingStep
+PlainStep = Read | ReadHead | Send | Together | Drip | Reset | Finish | WaitingStep
 Step = PlainStep | Secure
 Script = tuple[Step, ...]
 
@@ -356,6 +367,11 @@ class FaultServer:
                 _read_head(connection)
             case Send(data):
                 connection.sendall(data)
+            case Together(parts):
+                _hold_back(connection, on=True)
+                for part in parts:
+                    connection.sendall(part)
+                _hold_back(connection, on=False)
             case Drip(data, pause):
                 while not self._stopped.wait(pause):
                     connection.sendall(data)
@@ -379,6 +395,11 @@ class FaultServer:
             case Hang():
                 while connection.recv(65536):
                     pass
+
+
+def _hold_back(connection: socket.socket, *, on: bool) -> None:
+    if sys.platform == "linux":
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
 
 def _read(connection: socket.socket) -> bytes:

@@ -54,8 +54,8 @@ MAYBE_SENT: dict[str, Events] = {
 }
 
 
-def progress_after(events: Events, *, is_ours: bool) -> ExchangeProgress:
-    progress = ExchangeProgress(is_ours=is_ours)
+def progress_after(events: Events) -> ExchangeProgress:
+    progress = ExchangeProgress()
 
     async def tell() -> None:
         for event, info in events:
@@ -65,18 +65,14 @@ def progress_after(events: Events, *, is_ours: bool) -> ExchangeProgress:
     return progress
 
 
-@pytest.mark.parametrize("is_ours", [True, False])
 @pytest.mark.parametrize("case", NOT_SENT)
-def test_what_comes_before_the_request_proves_that_it_was_not_sent(
-    case: str, *, is_ours: bool
-) -> None:
+def test_what_comes_before_the_request_proves_that_it_was_not_sent(case: str) -> None:
     """Connecting, TLS and a proxy's own exchange are no part of the request."""
-    assert progress_after(NOT_SENT[case], is_ours=is_ours).proves_not_sent(OSError())
+    assert progress_after(NOT_SENT[case]).proves_not_sent(OSError())
 
 
-@pytest.mark.parametrize("is_ours", [True, False])
 @pytest.mark.parametrize("case", MAYBE_SENT)
-def test_what_is_not_known_proves_nothing(case: str, *, is_ours: bool) -> None:
+def test_what_is_not_known_proves_nothing(case: str) -> None:
     """A release of httpcore that names its events otherwise makes doubt, and no second send."""
-    progress = progress_after(MAYBE_SENT[case], is_ours=is_ours)
+    progress = progress_after(MAYBE_SENT[case])
     assert not progress.proves_not_sent(httpx.ConnectError("refused"))

@@ -1,0 +1,176 @@
+"""One connection on httpcore, which carries one exchange after another.
+
+Strategy: a pool of httpcore's that may have one connection.  It connects, alone or through
+a proxy, speaks HTTP, and connects anew where the connection expired or ended while it was
+idle.  What it does not tell of an exchange our own streams do: see `network_backend`.
+
+Rule: a connection is clean, and may be used again, only where all that came is known to be
+the answer.  h11 keeps what came after it, and would take that for the next answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
+from typing import Any, Final, cast
+
+import anyio
+import httpcore
+import httpx
+
+from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
+from .network_backend import NetworkBackend, Traffic
+
+_CLOSING_TIME: Final = 1.0  # seconds for closing a connection before it is dropped
+
+# Bytes up to which all that came was seen: of more, an event loop may hold some back.
+_SEEN_WHOLE: Final = 16 * 1024
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+_SIZE_OF_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n")
+
+# What httpcore raises has httpx's names, which users know.
+_RAISED: Final = {
+    getattr(httpcore, name): getattr(httpx, name)
+    for name in (
+        "ConnectError",
+        "ConnectTimeout",
+        "LocalProtocolError",
+        "ProxyError",
+        "ReadError",
+        "RemoteProtocolError",
+        "UnsupportedProtocol",
+    )
+}
+
+
+class HTTPConnection:
+    """A connection; `proxy` is one of the schemes http, https, socks5 and socks5h."""
+
+    def __init__(self, *, ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
+        self._traffic = Traffic()
+        self._backend = NetworkBackend(self._traffic)
+        self._pool = _pool(self._backend, ssl_context, proxy)
+        self.is_clean = True
+
+    def proves_not_sent(self, _: Exception | None = None) -> bool:
+        """Return whether no byte of the last request can have left."""
+        return not self._traffic.request_left
+
+    async def exchange(self, request: Request, *, connecting: float) -> Response:
+        """Send a request and read the answer, with `connecting` seconds for each handshake."""
+        self._traffic.begin()
+        self.is_clean = False
+        url = parsed(request)
+        made = httpcore.Request(
+            request.method,
+            _of_httpcore(url),
+            headers=_headers(url.netloc, len(request.body), *request.headers.items()),
+            content=request.body,
+            extensions={"timeout": {"connect": connecting}},
+        )
+        try:
+            answer = await self._pool.handle_async_request(made)
+            try:
+                body = await read_body(aiter(cast("AsyncIterable[bytes]", answer.stream)))
+            finally:
+                await answer.aclose()
+        except Exception as error:  # noqa: BLE001 - it goes on, under the name that is known
+            raised = _RAISED.get(type(error))
+            raise (raised(str(error)) if raised else error) from None
+        headers = {
+            name.decode().lower(): value.decode("latin-1") for name, value in answer.headers
+        }
+        self.is_clean = _is_all(self._traffic.came, body, chunked="transfer-encoding" in headers)
+        return Response(status=answer.status, headers=headers, body=body)
+
+    async def aclose(self) -> None:
+        """Close it, even where the caller is cancelled, in time and without fail."""
+        with anyio.move_on_after(_CLOSING_TIME, shield=True):
+            for close in (self._pool.aclose, self._backend.aclose):
+                with suppress(Exception):
+                    await close()
+
+
+def _pool(
+    backend: NetworkBackend, ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None
+) -> httpcore.AsyncConnectionPool:
+    settings: dict[str, Any] = {
+        "ssl_context": ssl_context,
+        "max_connections": 1,
+        "keepalive_expiry": KEEPALIVE_EXPIRY,
+        "network_backend": backend,
+    }
+    if proxy is None:
+        return httpcore.AsyncConnectionPool(**settings)
+    settings |= {"proxy_url": _of_httpcore(proxy.url), "proxy_auth": proxy.raw_auth}
+    if proxy.url.scheme in {"http", "https"}:
+        return httpcore.AsyncHTTPProxy(
+            proxy_headers=proxy.headers.raw, proxy_ssl_context=proxy.ssl_context, **settings
+        )
+    if importlib.util.find_spec("socksio") is None:
+        raise ImportError("a SOCKS proxy needs socksio: pip install 'httpx[socks]'")
+    return httpcore.AsyncSOCKSProxy(**settings)
+
+
+def _of_httpcore(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def parsed(request: Request) -> httpx.URL:
+    """Return the URL of a request, with its query."""
+    # A URL with a query holds the key and a text: it is not kept.
+    return httpx.URL(request.target) if request.query else _url(request.url)
+
+
+@functools.lru_cache(maxsize=8)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+@functools.lru_cache(maxsize=1024)
+def _headers(host: bytes, length: int, *named: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+    """Make the headers of a request, which are those of most others of its length."""
+    headers = [(b"Host", host), *((name.encode(), value.encode()) for name, value in named)]
+    if length:
+        headers.append((b"Content-Length", b"%d" % length))
+    return headers
+
+
+async def read_body(chunks: AsyncIterator[bytes]) -> bytes:
+    """Read an answer to its end, or until it is too long for one."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_RESPONSE:
+            await _break_off(chunks)
+    return bytes(body)
+
+
+async def _break_off(chunks: AsyncIterator[bytes]) -> None:
+    # A `break` would end the outermost generator alone, and leave the rest half run, which
+    # trio does not forgive.
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        _ = [chunk async for chunk in chunks]  # those that came already, and no more
+
+
+def _is_all(came: bytearray, body: bytes, *, chunked: bool) -> bool:
+    """Return whether what came is a head and this body alone."""
+    head = _END_OF_HEAD.search(came)
+    if head is None or len(came) > _SEEN_WHOLE:
+        return False
+    at = head.end()
+    if not chunked:
+        return came[at:] == body
+    while chunk := _SIZE_OF_CHUNK.match(came, at):
+        size = int(chunk[1], 16)
+        at = chunk.end() + size + len(b"\r\n")
+        if not size:
+            return at == len(came)
+    return False

@@ -1,0 +1,102 @@
+"""What came over a connection: whether it is the answer alone, and what can have left."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from skycore_async.transports.connection import _is_all
+from skycore_async.transports.network_backend import Traffic, _has_more
+from tests.support.fault_server import client_context, server_context
+
+HEAD = b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n"
+BODY = b"<RESPONSE/>"
+CHUNKS = b"B;kind=xml\r\n<RESPONSE/>\r\n"
+
+# What came, whether it is in chunks, and whether it is a head and BODY alone.
+CAME: dict[str, tuple[bytes, bool, bool]] = {
+    "an answer": (HEAD + BODY, False, True),
+    "an answer whose lines end otherwise": (b"HTTP/1.1 200 OK\nServer: a\n\n" + BODY, False, True),
+    "nothing": (b"", False, False),
+    "a byte more": (HEAD + BODY + b"\n", False, False),
+    "a second answer": (HEAD + BODY + HEAD + BODY, False, False),
+    "an answer after an early one": (b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + BODY, False, False),
+    "more than is seen whole": (HEAD + b"\r\n\r\n" + bytes(20_000), False, False),
+    "an answer in chunks": (HEAD + CHUNKS + b"0\r\n\r\n", True, True),
+    "its end with zeros": (HEAD + b"0b\r\n<RESPONSE/>\r\n000\r\n\r\n", True, True),
+    "two chunks": (HEAD + b"1\r\n<\r\na\r\nRESPONSE/>\r\n0\r\n\r\n", True, True),
+    "a byte after the chunks": (HEAD + CHUNKS + b"0\r\n\r\nH", True, False),
+    "more chunks after the last": (HEAD + (CHUNKS + b"0\r\n\r\n") * 2, True, False),
+    "fields after the chunks": (HEAD + CHUNKS + b"0\r\nA: b\r\n\r\n", True, False),
+    "chunks after an early answer": (
+        b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + CHUNKS + b"0\r\n\r\n",
+        True,
+        False,
+    ),
+    "the last chunk is missing": (HEAD + CHUNKS, True, False),
+}
+
+
+@pytest.mark.parametrize(("came", "chunked", "is_all"), CAME.values(), ids=CAME)
+def test_a_connection_is_clean_where_the_answer_is_all_that_came(
+    came: bytes, *, chunked: bool, is_all: bool
+) -> None:
+    """What is not known to be the answer and nothing else is not clean."""
+    assert _is_all(bytearray(came), BODY, chunked=chunked) is is_all
+
+
+POST = b"POST / HTTP/1.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("first", [b"CONNECT host:443 HTTP/1.1\r\n\r\n", b"\x05\x01\x00", b"\x01"])
+def test_what_goes_to_a_proxy_before_is_not_the_request(first: bytes) -> None:
+    """A tunnel and the handshakes of SOCKS leave before the request, and prove nothing left."""
+    traffic = Traffic()
+    traffic.leaves(first)
+    assert not traffic.request_left
+    traffic.leaves(POST)
+    assert traffic.request_left
+
+
+@pytest.mark.parametrize("data", [POST, b"GET /", b"\x04", b"PRI * HTTP/2.0", b"CONNECTED", b"?"])
+def test_whatever_else_leaves_is_the_request(data: bytes) -> None:
+    """What is not known to come before the request leaves it in doubt."""
+    traffic = Traffic()
+    traffic.leaves(data)
+    assert traffic.request_left
+
+
+def test_what_came_before_the_request_is_no_part_of_the_answer() -> None:
+    """A proxy's answer to what went before is not counted to the answer."""
+    traffic = Traffic()
+    traffic.came += b"HTTP/1.1 200 Connection established\r\n\r\n"
+    traffic.leaves(POST)
+    assert not traffic.came
+
+
+def shaken_hands() -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Return both sides of a TLS connection in memory, which each write to the other."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context().wrap_bio(to_server, to_client, server_side=True)
+    client = client_context().wrap_bio(to_client, to_server, server_hostname="localhost")
+    for side in (client, server, client, server):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    return client, server
+
+
+def test_tls_may_have_more_than_was_read() -> None:
+    """Of what was taken from the socket, a record that nobody read is seen, and so is the end."""
+    client, server = shaken_hands()
+    server.write(b"one")
+    server.write(b"two")
+    assert client.read(100) == b"one"
+    assert _has_more(client)
+    assert client.read(100) == b"wo"
+    assert not _has_more(client)
+    with pytest.raises(ssl.SSLWantReadError):
+        server.unwrap()
+    assert _has_more(client)
