@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -550,12 +551,17 @@ def ledger(tmp_path: Path) -> Path:
 
 def test_the_page_is_written(ledger: Path, tmp_path: Path) -> None:
     """`--html` writes a page that tells of the ledger, and says where it is."""
+    (tmp_path / "report.html.part").write_text("mine")
     done = run(ledger, "--html", tmp_path / "report.html")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "The report is in" in done.stderr
     parsed = Page((tmp_path / "report.html").read_text("utf-8"))
     assert "3 messages, begun 20 Nov 2026 12:00 UTC" in parsed.text
-    assert sorted(path.name for path in tmp_path.glob("report*")) == ["report.html"]
+    assert sorted(path.name for path in tmp_path.glob("*report*")) == [
+        "report.html",
+        "report.html.part",
+    ]
+    assert (tmp_path / "report.html.part").read_text() == "mine"
 
 
 def test_a_page_is_written_over_an_older_one(ledger: Path, tmp_path: Path) -> None:
@@ -673,13 +679,21 @@ def test_a_page_that_cannot_be_written_is_told(
 ) -> None:
     """A full disk is one line, and no half of a page is left, by this name or another."""
 
-    def full(path: Path, *_: object) -> None:
-        path.write_bytes(b"<!doctype html><p>half of")
-        raise OSError(28, "No space left on device")
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    def full(path: Path, *how: Any, **further: Any) -> Any:
+        if not path.name.endswith(".part"):
+            return opened(path, *how, **further)
+        with opened(path, *how, **further) as file:
+            file.write("<!doctype html><p>half of")
+        return Full()
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", full)
     assert "No space left" in wrong(run(ledger, "--html", tmp_path / "report.html"))
-    assert not list(tmp_path.glob("report.html*"))
+    assert not list(tmp_path.glob("*report*"))
 
 
 def test_a_file_that_cannot_be_looked_into_is_not_written_over(
@@ -689,9 +703,12 @@ def test_a_file_that_cannot_be_looked_into_is_not_written_over(
     other = tmp_path / "report.html"
     other.write_text("<!doctype html>")
 
-    def closed(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    def closed(path: Path, *how: Any, **further: Any) -> Any:
+        if path == other:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *how, **further)
 
+    opened = Path.open
     monkeypatch.setattr(Path, "open", closed)
     assert "something other" in wrong(run(ledger, "--html", other))
 

@@ -165,6 +165,16 @@ def test_each_command_has_a_file_and_each_file_a_command() -> None:
     } == set(COMMANDS)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_file_of_a_command_declares_it_and_calls_what_does_it(command: str) -> None:
+    """Each function in it is a click command, and it has no class: the rest is elsewhere."""
+    tree = ast.parse(PATHS[f"cli.commands.{command}"].read_text("utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for node in (node for node in tree.body if isinstance(node, kinds)):
+        decorators = [ast.unparse(each).partition("(")[0] for each in node.decorator_list]
+        assert {"command", "group"} & {name.rpartition(".")[2] for name in decorators}, node.name
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -16,7 +16,7 @@ from ...ledger.postgres.import_sqlite import Copied, copy
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
 from ..ui.database import with_connection
-from ..ui.dsn import dsn_and_words, dsn_of
+from ..ui.dsn import dsn_and_names, dsn_of
 from ..ui.output import emit, fail
 
 _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
@@ -54,9 +54,9 @@ def copy_ledger(file: Path, dsn: str | None, *, as_json: bool) -> None:
         click.echo(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
 
 
-def change_campaign(words: Sequence[str], verb: str, *, as_json: bool) -> None:
-    """Pause, resume or cancel the campaign that stands in `words`, after the DSN or without."""
-    dsn, (name,) = dsn_and_words(words, names="CAMPAIGN")
+def change_campaign(arguments: Sequence[str], verb: str, *, as_json: bool) -> None:
+    """Pause, resume or cancel the campaign that `arguments` name, after the DSN or without."""
+    dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
     before = with_connection(dsn, lambda connection: change(connection, verb, name))
     after = _STATES[verb]
     if as_json:

@@ -97,7 +97,7 @@ async def _work(dsn: str, api_key: str, options: WorkerOptions) -> WorkerEnd:
             worker.stop()
             click.echo(f"\n{STOPPING}", err=True)
 
-        beside.start_soon(functools.partial(signals.hear, stop=stop, leave=_print_doubt))
+        beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
         beside.start_soon(_print_progress, worker.tally)
         await worker.run()
         beside.cancel_scope.cancel()

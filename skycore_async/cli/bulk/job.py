@@ -19,14 +19,14 @@ import sys
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ..ui.dsn import dsn_of, name_of_database, within
+from ..ui.dsn import dsn_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key
 from .estimate import Estimate, Survey, preview
 from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
@@ -35,6 +35,9 @@ from .progress import End, Tally, account, advice, exit_code, how_to_go_on, summ
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .rows import RejectedRow, RowOptions, RowReader
 from .run import Run, SendOptions, held
+
+if TYPE_CHECKING:
+    from ..ui.database import LedgerDatabase
 
 _EVERY: Final = 50_000  # rows between signs of life while the file is checked
 
@@ -208,7 +211,7 @@ def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> 
         click.echo(line, err=job.as_json)
     where = f"{'ledger':<13} {job.ledger_path}"
     if job.cluster is not None:
-        where = f"{'cluster':<13} {name_of_database(dsn_of(job.cluster))}"
+        where = f"{'cluster':<13} {_database(job.cluster).name}"
     click.echo(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
@@ -233,7 +236,7 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
 def _ask(job: BulkJob, estimate: Estimate) -> None:
     """Ask for a yes, or fail."""
     if job.cluster is not None:
-        within(dsn_of(job.cluster), lambda _: None)  # what is wrong with it is said before
+        _database(job.cluster).check()
     try:
         is_there = job.cluster is None and job.ledger_path.exists()
         known, doubtful = anyio.run(held, job.ledger_path) if is_there else (0, 0)
@@ -259,6 +262,12 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
         err=True,
     ):
         fail("nothing was sent", Exit.NOT_SENT)
+
+
+def _database(given: str) -> LedgerDatabase:
+    from ..ui.database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
+
+    return LedgerDatabase(dsn_of(given))
 
 
 def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects) -> int:

@@ -17,7 +17,7 @@ import click
 
 from ...campaigns.campaigns import load
 from ...messages import SMS
-from ..ui.dsn import within
+from ..ui.database import with_connection
 from ..ui.output import Exit, emit
 from .recipients import Rejects
 from .rows import JudgedRow, RejectedRow
@@ -41,7 +41,9 @@ def load_campaign(
             else:
                 yield judged.message
 
-    loaded = within(dsn, lambda connection: load(connection, name, messages(), starts_at=start))
+    loaded = with_connection(
+        dsn, lambda connection: load(connection, name, messages(), starts_at=start)
+    )
     path = str(rejects.path) if rejects.count else None
     if as_json:
         emit({"campaign": name, **attrs.asdict(loaded), "starts_at": start, "rejects": path})

@@ -32,8 +32,9 @@ from rich.text import Text
 from ...errors import KeyConflict
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter, meaning_of
-from ..ui.output import Exit, console
+from ..ui.output import Exit
 from ..ui.signals import STOPPING
+from ..ui.tables import console
 from .estimate import Estimate, duration
 from .rows import IN_DOUBT, RejectionKind
 

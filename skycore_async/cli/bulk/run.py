@@ -38,8 +38,8 @@ from ...ledger.rules import content_of, outcome_of
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import SMS, Failed, Outcome
 from ...sending.prepare import ResolvedMessage
-from ..ui.output import console
 from ..ui.signals import STOPPING, Signals
+from ..ui.tables import console
 from .progress import End, Tally, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
@@ -120,7 +120,7 @@ class Run:
             ) as self._outcomes:
                 stop = functools.partial(self._stop, is_shown=options.live)
                 say = functools.partial(self._say_what_is_left, resend_in_doubt=word)
-                beside.start_soon(functools.partial(self._signals.hear, stop=stop, leave=say))
+                beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
                 beside.start_soon(show, self._tally)
                 await self._take_all()
             beside.cancel_scope.cancel()

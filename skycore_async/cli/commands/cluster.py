@@ -9,7 +9,7 @@ import click
 
 from ..ui.output import json_option
 
-_campaign: Final = click.argument("words", nargs=-1, metavar="[DSN] CAMPAIGN")
+_campaign: Final = click.argument("arguments", nargs=-1, metavar="[DSN] CAMPAIGN")
 
 
 @click.group()
@@ -73,7 +73,7 @@ def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
 @cluster.command()
 @_campaign
 @json_option
-def pause(*, words: tuple[str, ...], as_json: bool) -> None:
+def pause(*, arguments: tuple[str, ...], as_json: bool) -> None:
     """Stop sending for now: what is in flight ends, the rest waits.
 
     \b
@@ -82,13 +82,13 @@ def pause(*, words: tuple[str, ...], as_json: bool) -> None:
     """  # noqa: D301
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
-    change_campaign(words, "pause", as_json=as_json)
+    change_campaign(arguments, "pause", as_json=as_json)
 
 
 @cluster.command()
 @_campaign
 @json_option
-def resume(*, words: tuple[str, ...], as_json: bool) -> None:
+def resume(*, arguments: tuple[str, ...], as_json: bool) -> None:
     """Go on with a campaign that was paused, or that halted and is fixed.
 
     \b
@@ -97,13 +97,13 @@ def resume(*, words: tuple[str, ...], as_json: bool) -> None:
     """  # noqa: D301
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
-    change_campaign(words, "resume", as_json=as_json)
+    change_campaign(arguments, "resume", as_json=as_json)
 
 
 @cluster.command()
 @_campaign
 @json_option
-def cancel(*, words: tuple[str, ...], as_json: bool) -> None:
+def cancel(*, arguments: tuple[str, ...], as_json: bool) -> None:
     """Stop sending for good: what was not sent never will be.
 
     \b
@@ -112,4 +112,4 @@ def cancel(*, words: tuple[str, ...], as_json: bool) -> None:
     """  # noqa: D301
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
-    change_campaign(words, "cancel", as_json=as_json)
+    change_campaign(arguments, "cancel", as_json=as_json)

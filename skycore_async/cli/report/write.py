@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,9 +94,10 @@ def _write(page: str, html: Path | None) -> None:
     if html is None:
         click.echo(page)
         return
-    draft = html.with_name(f"{html.name}.part")
+    draft = html.with_name(f".{html.name}.{os.getpid()}.part")  # no name of the user's
     try:
-        draft.write_text(page, "utf-8")
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(page)
         draft.replace(html)
     except OSError as error:
         with suppress(OSError):

@@ -70,7 +70,8 @@ class LedgerDatabase:
         return self.to_write()
 
     def check(self) -> None:
-        """Do nothing: opening it says what is wrong."""
+        """Fail where the database cannot be reached, or does not have the tables."""
+        with_connection(self._dsn, lambda _: None)
 
     def holds(self, _path: Path) -> bool:
         """Return False: no file here is the ledger's own."""

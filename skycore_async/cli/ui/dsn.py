@@ -1,4 +1,4 @@
-"""How the commands name a PostgreSQL database, and reach it.
+"""How a PostgreSQL database is named on the command line.
 
 Rules:
 
@@ -10,16 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Final
 
-from .output import Exit, fail
-
-if TYPE_CHECKING:
-    from ...postgres.schema import Connection
-
-T = TypeVar("T")
+from .output import fail
 
 ENVIRONMENT: Final = "SKYCORE_DSN"
 _SCHEMES: Final = ("postgresql://", "postgres://")
@@ -49,45 +44,13 @@ def dsn_of(given: str | None) -> str:
     return dsn
 
 
-def dsn_and_words(words: Sequence[str], *, names: str) -> tuple[str, list[str]]:
-    """Return the DSN, given first or by the environment, and the words after it.
+def dsn_and_names(arguments: Sequence[str], *, names: str) -> tuple[str, list[str]]:
+    """Return the DSN, given first or by the environment, and the arguments after it.
 
-    `names` says what those words are; more or fewer of them end the program.
+    `names` says what those arguments are; more or fewer of them end the program.
     """
-    given = words[0] if words and is_dsn(words[0]) else None
-    rest = list(words[1:] if given else words)
+    given = arguments[0] if arguments and is_dsn(arguments[0]) else None
+    rest = list(arguments[1:] if given else arguments)
     if len(rest) != len(names.split()):
         fail(f"name {names}, after the DSN if {ENVIRONMENT} is not set")
     return dsn_of(given), rest
-
-
-def name_of_database(dsn: str) -> str:
-    """Return what the database is called without its password, or fail where the DSN is none."""
-    from ...errors import ConfigurationError  # noqa: PLC0415 - the extra `postgres`
-    from ...postgres.connection import Database  # noqa: PLC0415 - the extra `postgres`
-
-    try:
-        return Database(dsn).name
-    except ConfigurationError as error:
-        fail(str(error))
-
-
-def within(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -> T:
-    """Return what `step` does with a connection; end the program where the database fails.
-
-    Where `is_new`, the tables may still be missing.
-    """
-    import psycopg  # noqa: PLC0415 - the extra `postgres`
-
-    from ...errors import CampaignError, ConfigurationError, LedgerError  # noqa: PLC0415 - the extra `postgres`
-    from ...postgres.connection import Database, describe_error  # noqa: PLC0415 - the extra `postgres`
-
-    database: Any = None
-    try:
-        database = Database(dsn)
-        with database.connect() if is_new else database.open() as connection:
-            return step(connection)
-    except (CampaignError, ConfigurationError, LedgerError) as error:
-        fail(str(error))
-    except psycopg.Error as error:
-        fail(f"{database.name}: {describe_error(error)}", Exit.NOT_ALL_WELL)

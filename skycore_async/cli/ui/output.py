@@ -17,13 +17,10 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 import click
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 not all came out well, 2 wrong usage, 3 refused by
@@ -104,13 +101,6 @@ def plain(value: object) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return value if isinstance(value, int | float | None) else str(value)
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Return the console to print tables and progress on; plain text where it is no terminal."""
-    from rich.console import Console  # noqa: PLC0415 - not for help
-
-    return Console(stderr=stderr, highlight=False)
 
 
 def number_of(count: int, noun: str) -> str:

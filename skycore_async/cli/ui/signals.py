@@ -4,8 +4,8 @@ Rules for a command that sends, with `Signals`:
 
 * After the first, nothing more starts, and the program waits for what is in flight.
   It says so, since a user who does not know what it waits for presses Ctrl-C again.
-* The second ends the process where it stands.  The intents are durable, and what
-  was in flight is in doubt from then on.
+* The second ends the process at once.  The intents are durable, and what was in
+  flight is in doubt from then on.
 
 Rules for a command that serves, with `UntilSignal`:
 
@@ -37,8 +37,8 @@ class Signals:
     def __init__(self) -> None:
         self.count = 0
 
-    async def hear(self, *, stop: Callable[[], None], leave: Callable[[], None]) -> None:
-        """Call `stop` at the first signal, and `leave` at the second, which ends the process."""
+    async def watch(self, *, first: Callable[[], None], second: Callable[[], None]) -> None:
+        """Call `first` at the first signal, and `second` at the next, which ends the process."""
         with (
             suppress(NotImplementedError),  # on Windows, where Ctrl-C ends the loop
             anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
@@ -46,10 +46,10 @@ class Signals:
             async for _ in signals:
                 self.count += 1
                 if self.count > 1:
-                    leave()
+                    second()
                     # Every way that ends the loop in order waits for the exchanges in flight.
                     os._exit(Exit.INTERRUPTED)
-                stop()
+                first()
 
 
 class UntilSignal:
