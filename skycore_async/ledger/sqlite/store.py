@@ -37,7 +37,7 @@ _INSERT: Final = {
     for ignore_opt_outs in (True, False)
 }
 # What a `Finished` holds, asked before its own submission is written.  A column that is
-# returned has lost its type in SQLite 3.40, which then reads a table from end to end, and finds
+# returned has lost its type before SQLite 3.41, which then reads a table from end to end, and finds
 # by its index what is cast.
 _FINISHED: Final = (
     "id, key, recipient, EXISTS (SELECT 1 FROM submissions AS own"
