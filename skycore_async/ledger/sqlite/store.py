@@ -37,8 +37,8 @@ _INSERT: Final = {
     for ignore_opt_outs in (True, False)
 }
 # What a `Finished` holds, asked before its own submission is written.  A column that is
-# returned has lost its type before SQLite 3.41, which then reads a table from end to end, and finds
-# by its index what is cast.
+# returned has lost its type before SQLite 3.41, which then reads the other table from end to
+# end; what is cast it finds by its index.
 _FINISHED: Final = (
     "id, key, recipient, EXISTS (SELECT 1 FROM submissions AS own"
     "  WHERE own.tracking_id = CAST(messages.tracking_id AS TEXT)),"
