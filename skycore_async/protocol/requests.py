@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
@@ -77,9 +78,7 @@ def resolve(
         raise InvalidMessage(
             "none given, and the account has Enforce Campaign Check on", field="campaign_ref"
         )
-    for attribute, value in zip(_ATTRIBUTES, _values_of(resolved), strict=True):
-        if value is not None:
-            _check_characters(attribute, value)
+    _check_characters(resolved)
     if resolved.key == "":
         raise InvalidMessage("empty", field="key")
     if resolved.from_mask and len(resolved.from_mask) > FROM_MASK_LENGTH:
@@ -90,16 +89,28 @@ def resolve(
     return resolved
 
 
-def _check_characters(field: str, value: Any) -> None:
+def _check_characters(resolved: SMS) -> None:
+    given = [value for value in _values_of(resolved) if value is not None]
+    with suppress(TypeError):  # one is no text
+        if first_forbidden("".join(given)) is None:
+            return
+    fields = zip(_ATTRIBUTES, _values_of(resolved), strict=True)
+    faults = [_fault(field, value) for field, value in fields if value is not None]
+    raise next(filter(None, faults))
+
+
+def _fault(field: str, value: Any) -> InvalidMessage | None:
     if not isinstance(value, str):
-        raise InvalidMessage(f"a str is needed, not {type(value).__name__}", field=field)
-    if forbidden := first_forbidden(value):
-        position, character = forbidden
-        raise InvalidMessage(
-            f"{describe(character)} at position {position} cannot be sent: XML 1.0 has no such"
-            " character",
-            field=field,
-        )
+        return InvalidMessage(f"a str is needed, not {type(value).__name__}", field=field)
+    forbidden = first_forbidden(value)
+    if forbidden is None:
+        return None
+    position, character = forbidden
+    return InvalidMessage(
+        f"{describe(character)} at position {position} cannot be sent: XML 1.0 has no such"
+        " character",
+        field=field,
+    )
 
 
 def _check_text(text: str, max_segments: int | None) -> None:

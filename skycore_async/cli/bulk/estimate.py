@@ -149,14 +149,15 @@ class Survey:
     def _see_text(self, text: str, line: int) -> None:
         self._sample = self._sample or Example(line=line, reason=text)
         cut = _segments(text)
+        count = cut.count
         share = self._shares.get(cut.encoding) or Share(
             messages=0, segments=0, longest=0, longest_line=line
         )
-        is_longest = cut.count > share.longest
+        is_longest = count > share.longest
         self._shares[cut.encoding] = Share(
             messages=share.messages + 1,
-            segments=share.segments + cut.count,
-            longest=cut.count if is_longest else share.longest,
+            segments=share.segments + count,
+            longest=count if is_longest else share.longest,
             longest_line=line if is_longest else share.longest_line,
         )
         for character in {one.character for one in cut.forced_ucs2}:
