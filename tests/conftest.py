@@ -106,17 +106,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(restore)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what cannot be: aiohttp on trio."""
+    """Leave out what cannot be, aiohttp on trio; and mark what needs a PostgreSQL as slow."""
+
+    def chosen(item: pytest.Item, name: str) -> object:
+        return getattr(getattr(item, "callspec", None), "params", {}).get(name)
 
     def cannot_be(item: pytest.Item) -> bool:
-        chosen = getattr(getattr(item, "callspec", None), "params", {})
-        return (chosen.get("open_client"), chosen.get("anyio_backend")) == ("aiohttp", "trio")
+        return (chosen(item, "open_client"), chosen(item, "anyio_backend")) == ("aiohttp", "trio")
 
     left_out = [item for item in items if cannot_be(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if "postgres_server" in names or chosen(item, "ledger") == "postgres":
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_sessionfinish() -> None:
