@@ -20,7 +20,6 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
@@ -603,6 +602,8 @@ def in_starlette(receiver: PostbackReceiver, below: str) -> Any:
 
 
 def in_fastapi(receiver: PostbackReceiver, below: str) -> Any:
+    from fastapi import FastAPI  # slow to load, and not needed by most
+
     application = FastAPI()
     application.mount(below, receiver)
     return application
@@ -656,6 +657,8 @@ async def test_the_mount_is_in_the_path_or_not(root_path: str, path: str) -> Non
 
 def test_a_served_application_opens_the_ledger_that_it_mounts(tmp_path: Path) -> None:
     """Under FastAPI with a lifespan of its own, over real sockets, postbacks are stored."""
+    from fastapi import FastAPI  # slow to load, and not needed by most
+
     ledger = SQLiteLedger(tmp_path / "promo.db")
 
     @asynccontextmanager
