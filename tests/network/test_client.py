@@ -31,7 +31,7 @@ from skycore_async import (
 from skycore_async.messages import masked
 from skycore_async.transports.httpx import environment_proxy
 from tests.support.fault_server import SUCCESS, FaultServer, Hang, Read, Send, answer, refused
-from tests.unit.protocol.test_wire import (
+from tests.support.sending_cases import (
     ANSWERS,
     KEY,
     PAGE_GET,

@@ -1,0 +1,223 @@
+"""The request, held to the provider's own page and to round trips.
+
+What is written is read back by expat and by `urllib`, which know nothing of this package.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from skycore_async import SMS, InvalidMessage
+from skycore_async.protocol import requests
+from tests.support.sending_cases import HELLO, KEY, PAGE_GET, PAGE_REQUEST, elements
+
+
+def posted(message: SMS, api_key: str = KEY) -> dict[str, str]:
+    """Write a message as a POST, and read the form and the document in it."""
+    ((name, (document,)),) = parse_qs(
+        requests.post_body(message, api_key=api_key).decode("ascii"), strict_parsing=True
+    ).items()
+    assert name == "xml"
+    return elements(document)
+
+
+def queried(message: SMS) -> dict[str, str]:
+    """Write a message as a GET, and read the query."""
+    query = requests.query_string(message, api_key=KEY)
+    assert query.isascii()
+    fields = parse_qs(query, strict_parsing=True)
+    return {name: value for name, (value,) in fields.items()}
+
+
+def test_our_request_has_the_fields_of_the_page() -> None:
+    """The POST for the page's example parses to the very fields of its REQUEST."""
+    assert posted(requests.resolve(HELLO)) == elements(PAGE_REQUEST)
+
+
+def test_our_get_is_the_page_word_for_word() -> None:
+    """The URL of a GET is the page's, character for character."""
+    message = requests.resolve(attrs.evolve(HELLO, campaign_ref=None))
+    assert f"{requests.ENDPOINT}?{requests.query_string(message, api_key=KEY)}" == PAGE_GET
+    assert urlsplit(PAGE_GET)._replace(query="").geturl() == requests.ENDPOINT
+
+
+EVERY_FIELD = SMS(
+    to="15551234888",
+    text="Hello",
+    from_="60856",
+    campaign_ref="77676",
+    spid="0001470",
+    operator_id="31",
+    from_mask="Jerry's Bar",
+    key="order-17",
+)
+
+
+def test_every_field_has_its_element() -> None:
+    """Each field of an SMS is sent under the API's name; the caller's own key stays here."""
+    assert posted(requests.resolve(EVERY_FIELD)) == {
+        "ACTION": "sendSMS",
+        "API_KEY": KEY,
+        "SPID": "0001470",
+        "OPERATORID": "31",
+        "TO": "15551234888",
+        "FROM": "60856",
+        "FROM_MASK": "Jerry's Bar",
+        "CAMPAIGNREF": "77676",
+        "TEXT": "Hello",
+    }
+
+
+def test_every_field_has_its_parameter() -> None:
+    """A GET has the same fields, in lower case."""
+    fields = {name.lower(): value for name, value in posted(requests.resolve(EVERY_FIELD)).items()}
+    assert queried(requests.resolve(EVERY_FIELD)) == fields | {"action": "sendsms"}
+
+
+def test_what_was_not_given_is_not_sent() -> None:
+    """A field without a value has no element, not an empty one."""
+    message = requests.resolve(SMS(to="15551234888", text="Hello", from_="60856", spid=""))
+    assert posted(message).keys() == {"ACTION", "API_KEY", "TO", "FROM", "TEXT"}
+
+
+# All that XML 1.0 can carry.  Whether that is what expat thinks is tested with
+# `first_forbidden`; here it is what must survive.
+carried = st.text(
+    st.characters(
+        exclude_categories=["Cs", "Cc"],
+        exclude_characters="\ufffe\uffff",
+        include_characters="\t\n\r\x7f\x85",
+    ),
+    min_size=1,
+)
+
+
+@given(text=carried, sender=carried, mask=carried.map(lambda text: text[:11]))
+@example(text="<TEXT>&amp;]]>\"'</TEXT>", sender="<!--", mask="%26+&=")
+@example(text="line\nline\r\nline\rline\tend", sender="\t", mask="\r")
+@example(text=" leading and trailing ", sender=" ", mask=" ")
+@example(text="\N{GRINNING FACE}\N{ZERO WIDTH JOINER}\U0010fffd", sender="\ue000", mask="\x7f")
+@example(
+    text="\u202e\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627\u202c",
+    sender="é",
+    mask="e\u0301",
+)
+def test_text_survives(text: str, sender: str, mask: str) -> None:
+    """Whatever XML can carry comes back unchanged, over POST and over GET."""
+    message = requests.resolve(
+        SMS(to="15551234888", text=text, from_=sender, from_mask=mask, campaign_ref=text)
+    )
+    for fields in (posted(message), {k.upper(): v for k, v in queried(message).items()}):
+        assert fields["TEXT"] == fields["CAMPAIGNREF"] == text
+        assert fields["FROM"] == sender
+        assert fields["FROM_MASK"] == mask
+
+
+def test_a_key_with_special_characters_survives() -> None:
+    """Nothing is assumed of the API key but that it is text."""
+    assert posted(requests.resolve(HELLO), api_key="a&b<c>+%d")["API_KEY"] == "a&b<c>+%d"
+
+
+@pytest.mark.parametrize(
+    "field", ["text", "from_", "campaign_ref", "spid", "operator_id", "from_mask"]
+)
+@pytest.mark.parametrize(
+    ("character", "named"),
+    [
+        pytest.param("\x07", "U+0007 (BEL control character)", id="BEL"),
+        pytest.param("\x00", "U+0000 (NUL control character)", id="NUL"),
+        pytest.param("\ud83d", "U+D83D (lone surrogate)", id="surrogate"),
+        pytest.param("\uffff", "U+FFFF (noncharacter)", id="noncharacter"),
+    ],
+)
+def test_what_xml_cannot_carry_is_refused(field: str, character: str, named: str) -> None:
+    """Such a character is refused in any field, named, and with its position."""
+    message = attrs.evolve(HELLO, **{field: f"ab{character}c"})
+    with pytest.raises(InvalidMessage) as caught:
+        requests.resolve(message)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: {named} at position 2 cannot be sent")
+
+
+@pytest.mark.parametrize(
+    "field", ["to", "text", "from_", "campaign_ref", "spid", "operator_id", "from_mask"]
+)
+@pytest.mark.parametrize("value", [60856, 1.5, b"60856", ["60856"], object], ids=repr)
+def test_what_is_not_a_str_is_refused(field: str, value: Any) -> None:
+    """A value of another type is an InvalidMessage that names the type, not a crash."""
+    message = attrs.evolve(HELLO, **{field: value})
+    with pytest.raises(
+        InvalidMessage, match=f"a str is needed, not {type(value).__name__}"
+    ) as caught:
+        requests.resolve(message)
+    assert caught.value.field == field
+
+
+# What else is refused, and defaults.
+
+
+def test_a_mask_that_the_api_would_cut_is_refused() -> None:
+    """FROM_MASK has at most 11 characters."""
+    assert requests.resolve(attrs.evolve(HELLO, from_mask="x" * 11)).from_mask == "x" * 11
+    with pytest.raises(InvalidMessage, match="longer than 11 characters") as caught:
+        requests.resolve(attrs.evolve(HELLO, from_mask="x" * 12))
+    assert caught.value.field == "from_mask"
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_a_message_without_text_is_refused(text: Any) -> None:
+    """The API wants a TEXT (E712), so an empty one stays here."""
+    with pytest.raises(InvalidMessage, match="text: empty") as caught:
+        requests.resolve(attrs.evolve(HELLO, text=text))
+    assert caught.value.field == "text"
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "encoding"),
+    [("x" * 161, 2, "GSM 03.38"), ("\N{GRINNING FACE}" * 36, 2, "UCS-2")],
+    ids=["GSM", "UCS-2"],
+)
+def test_a_text_of_too_many_segments_is_refused(text: str, count: int, encoding: str) -> None:
+    """With `max_segments` a longer text is refused, with what it takes and why; never cut."""
+    message = attrs.evolve(HELLO, text=text)
+    assert requests.resolve(message).text == text
+    assert requests.resolve(message, max_segments=count).text == text
+    with pytest.raises(InvalidMessage) as caught:
+        requests.resolve(message, max_segments=1)
+    assert caught.value.field == "text"
+    assert (
+        str(caught.value) == f"text: takes {count} segments in {encoding}, and max_segments is 1"
+    )
+
+
+def test_enforce_campaign_check_wants_a_campaign() -> None:
+    """With the account's Enforce Campaign Check, CAMPAIGNREF is not left to the API."""
+    without = attrs.evolve(HELLO, campaign_ref=None)
+    with pytest.raises(InvalidMessage, match="Enforce Campaign Check") as caught:
+        requests.resolve(without, enforce_campaign_check=True)
+    assert caught.value.field == "campaign_ref"
+    assert requests.resolve(HELLO, enforce_campaign_check=True) == HELLO
+    resolved = requests.resolve(without, campaign_ref="1", enforce_campaign_check=True)
+    assert resolved.campaign_ref == "1"
+
+
+def test_defaults_are_for_messages_that_name_none() -> None:
+    """The message's own sender and campaign win over the client's."""
+    bare = SMS(to="15551234888", text="Hello")
+    resolved = requests.resolve(bare, from_="1", campaign_ref="2")
+    assert (resolved.from_, resolved.campaign_ref) == ("1", "2")
+    resolved = requests.resolve(HELLO, from_="1", campaign_ref="2")
+    assert (resolved.from_, resolved.campaign_ref) == ("60856", "77676")
+
+
+def test_a_message_without_a_sender_is_refused() -> None:
+    """FROM is mandatory."""
+    with pytest.raises(InvalidMessage, match="no short code") as caught:
+        requests.resolve(SMS(to="15551234888", text="Hello"))
+    assert caught.value.field == "from_"
