@@ -29,8 +29,8 @@ from tests.support.cli_program import program, told
 INBOUND = """<NOTIFICATION ID="7"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY>
 <FROM>15551234888</FROM><TO>60856</TO><TEXT>my secret words</TEXT></BODY></NOTIFICATION>"""
 RECEIPT = """<NOTIFICATION ID="8"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>
-<TO>15551234888</TO><TRACKINGID>SMS_1</TRACKINGID><STATUS PROTOCOL="2" STATUS="514"/></BODY>
-</NOTIFICATION>"""
+<TO>15551234888</TO><TRACKINGID>SMS_1</TRACKINGID><STATUS PROTOCOL="2" STATUS="514"/>
+<STATUSDETAILS>5551234888 is not a subscriber</STATUSDETAILS></BODY></NOTIFICATION>"""
 
 
 def listening(
@@ -156,11 +156,11 @@ def test_a_line_says_why_a_message_failed(
     assert done.exit_code == 0
     if as_json:
         told = json.loads(done.stdout.splitlines()[1])
-        assert (told["reason"], told["detail"]) == ("recipient", "number is not a subscriber")
+        assert (told["reason"], told["detail"]) == ("recipient", "******4888 is not a subscriber")
         return
     assert done.stdout.split() == [
         *("receipt", "SMS_1", "*******4888", "failed", "recipient:"),
-        *("number", "is", "not", "a", "subscriber"),
+        *("******4888", "is", "not", "a", "subscriber"),
     ]
 
 

@@ -32,6 +32,8 @@ NOTIFICATION = """<NOTIFICATION ID="{id}" CREATED="2026-11-22 10:00:0{id}+00:00"
 def notification(id_: int, to: str, tracking_id: str, carrier: str = "") -> Notification:
     """Make a sent notification, or the receipt with that status of the carrier's."""
     status = f'<STATUS PROTOCOL="2" STATUS="{carrier}"/>' if carrier else ""
+    if carrier:
+        status += f"<STATUSDETAILS>number is not a subscriber: {to[1:]}</STATUSDETAILS>"
     text = NOTIFICATION.format(id=id_, to=to, tracking_id=tracking_id, status=status)
     (made,) = parse_postback(text)
     return made
@@ -147,7 +149,10 @@ def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
     rows = [line.split()[0] for line in events.splitlines()]
     assert rows[0] == "kind"
     assert rows[2:] == ["sent", "receipt"]
-    assert "number is not a subscriber" in events
+    assert "number is not a subscriber: ******0001" in events
+    assert NUMBER[1:] not in done.stdout
+    shown = status(ledger, *name, "--show-numbers").stdout
+    assert f"number is not a subscriber: {NUMBER[1:]}0001" in shown
 
 
 def test_a_story_without_events_says_so(ledger: Path) -> None:
@@ -161,7 +166,7 @@ def test_a_story_for_programs_has_no_number(ledger: Path) -> None:
     assert [event["kind"] for event in told["events"]] == ["sent", "receipt"]
     assert told["events"][1]["reason"] == "recipient"
     assert told["events"][1]["number"] == told["to"] == "*******0001"
-    assert NUMBER not in json.dumps(told)
+    assert NUMBER[1:] not in json.dumps(told)
 
 
 def test_numbers_are_shown_where_they_are_asked_for(ledger: Path) -> None:

@@ -22,13 +22,12 @@ import anyio
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...messages import masked
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...runtime.extras import missing
 from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.notifications import masked_facts, row_of
+from ..ui.notifications import masked_facts, masked_row
 from ..ui.output import emit, fail
 from ..ui.signals import UntilSignal
 from ..ui.tables import console, printable
@@ -136,13 +135,12 @@ def _as_line() -> Callable[[Notification], None]:
     styles = {"delivered": "green", "failed": "red", "unsubscribed": "yellow"}
 
     def show(notification: Notification) -> None:
-        row = row_of(notification)
-        reason = "" if row.kind == "inbound" else printable(row.reason)
+        row = masked_row(notification)
         line = Text.assemble(
             f"{printable(row.kind):<12}  {printable(row.tracking_id):<24}  ",
-            f"{printable(masked(row.number)):<15}  ",
+            f"{printable(row.number):<15}  ",
             (f"{row.state:<10}", styles.get(row.state, "")),
-            f"  {reason}",
+            f"  {printable(row.reason)}",
         )
         line.rstrip()
         out.print(line, soft_wrap=True)

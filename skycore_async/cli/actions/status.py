@@ -25,7 +25,7 @@ from ...messages import masked
 from ...notifications import Notification
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
-from ..ui.notifications import NotificationRow, masked_facts, row_of
+from ..ui.notifications import NotificationRow, masked_facts, masked_row, row_of
 from ..ui.output import Exit, emit, fail, number_of, plain
 from ..ui.tables import console, printable, show_table, time_of
 
@@ -135,8 +135,8 @@ class _Printer:
             click.echo("\nNo notification came for it.")
 
     def _show_events(self, events: tuple[Notification, ...]) -> None:
-        headings = NotificationRow.headings()
-        rows = [dict(zip(headings, row_of(event).cells(), strict=True)) for event in events]
+        headings, row = NotificationRow.headings(), row_of if self._show_numbers else masked_row
+        rows = [dict(zip(headings, row(event).cells(), strict=True)) for event in events]
         # The message's own number and tracking id stand above.
         columns = [name for name in headings if name not in {"number", "tracking id"}]
         show_table(console(), columns, [[row[name] for name in columns] for row in rows])

@@ -89,7 +89,7 @@ def pause(*, arguments: tuple[str, ...], as_json: bool) -> None:
 @_campaign
 @json_option
 def resume(*, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Go on with a campaign that was paused, or that halted and is fixed.
+    """Go on with a campaign that was paused or halted.
 
     \b
     Example:

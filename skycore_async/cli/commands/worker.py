@@ -26,7 +26,7 @@ from ..ui.output import (
     "--rate",
     type=RATE,
     metavar="N",
-    help="Messages per second of all workers together, as the last one started sets it.",
+    help="Messages per second, of all workers with this option together; the last one sets it.",
 )
 @click.option(
     "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."

@@ -1,7 +1,10 @@
 """A notification as people see it: its kind, the recipient's number, and what it says.
 
-Rule: each kind is handled by name, so that a new kind which is forgotten here fails
-the type check.
+Rules:
+
+* Each kind is handled by name, so that a new kind which is forgotten here fails the
+  type check.
+* A detail is a carrier's own text, and may have the number in it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from ...notifications import (
     SubscriptionChange,
     UnknownNotification,
 )
+from .masking import mask_in
 from .tables import printable, time_of
 
 
@@ -87,16 +91,26 @@ def row_of(notification: Notification) -> NotificationRow:
             assert_never(notification)
 
 
+def masked_row(notification: Notification) -> NotificationRow:
+    """Return what is shown of a notification without its number and the text of a person."""
+    row = row_of(notification)
+    is_personal = isinstance(notification, InboundSMS)
+    reason = "" if is_personal else mask_in(row.reason, row.number)
+    return attrs.evolve(row, number=masked(row.number), reason=reason)
+
+
 def masked_facts(notification: Notification) -> dict[str, Any]:
     """Return what a notification says, for programs, without numbers and texts."""
-    row = row_of(notification)
+    number = row_of(notification).number
+    row = masked_row(notification)
+    detail = getattr(notification, "detail", None)
     return {
         "kind": row.kind,
         "code": notification.code,
         "tracking_id": row.tracking_id or None,
-        "number": masked(row.number) or None,
+        "number": row.number or None,
         "state": row.state or None,
         "reason": getattr(notification, "reason", None),
-        "detail": getattr(notification, "detail", None),
+        "detail": detail and mask_in(detail, number),
         "time": notification.timestamp or notification.created,
     }
