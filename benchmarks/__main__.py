@@ -15,6 +15,7 @@ from . import (
     peers,
     receiving,
     reliability,
+    rows,
     sending,
     shared_pace,
 )
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "handovers": handovers.measure,
     "peers": peers.measure,
     "memory": memory.measure,
+    "rows": rows.measure,
     "pace": pace.measure,
     "shared_pace": shared_pace.measure,
     "ledger": ledger.measure,

@@ -26,8 +26,7 @@ import attrs
 from skycore_async import MessageState, SkycoreClient, SQLiteLedger
 from skycore_async.ledger.model import SendIntent, Submission
 
-from .harness import Figure, at_least, at_least_absolute, at_most_absolute, medians
-from .memory import peak
+from .harness import Figure, at_least, at_least_absolute, at_most_absolute, medians, peak
 from .sending import KEY, MESSAGE, ROUNDS, per_second, send_all
 from .server import running
 

@@ -12,14 +12,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import anyio
 
 from skycore_async import SMS, Accepted, SkycoreClient
 
-from .harness import Figure, at_most_absolute
+from .harness import Figure, at_most_absolute, peak
 from .sending import KEY, MESSAGE, AtOnce
 
 FEW: Final = 10_000
@@ -38,16 +37,6 @@ async def _send(count: int) -> None:
     async with client, client.send_many(_messages(count)) as outcomes:
         async for outcome in outcomes:
             assert isinstance(outcome, Accepted), outcome
-
-
-def peak() -> int:
-    """Return the most bytes that were resident in this process so far."""
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    import resource  # noqa: PLC0415 - not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _megabytes(count: int) -> float:

@@ -524,7 +524,7 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "5")
     assert done.exit_code == 3
     assert "Stopped: the account was refused: E713" in done.stderr
-    assert "not sent. Run the same command to go on" in done.stderr
+    assert "not sent. When the cause is mended: Run the same command to go on" in done.stderr
     assert simulator.requests < 20
 
 

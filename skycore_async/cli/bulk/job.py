@@ -120,6 +120,8 @@ class BulkJob:
             if error.errno == errno.ENOSPC:
                 raise  # it is nothing that is wrong with the recipients
             fail(f"{error.filename or name_of(self.csv)}: {error.strerror}")
+        except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
+            fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
         except click.Abort:  # at a question, and so before anything was sent
             click.echo(err=True)
             fail("nothing was sent", Exit.INTERRUPTED)
@@ -171,10 +173,7 @@ def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, Rejects]:
         path = free_rejects(job.stem)
         if job.rejects is not None:
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
-        try:
-            estimate = _survey(job, sheet, reader, kept)
-        except sqlite3.OperationalError as error:
-            fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
+        estimate = _survey(job, sheet, reader, kept)
         _show(job, sheet, reader, estimate)
         return estimate, Rejects(path, sheet)
 

@@ -225,7 +225,10 @@ def advice(tally: Tally, end: End, *, resend_in_doubt: bool, rejects: str | None
     elif tally.why_not_sent is not None and not end.interrupted:
         yield f"Why the last was not sent: {tally.why_not_sent}"
     if tally.left:
-        yield f"{tally.left:,} not sent. {how_to_go_on(resend_in_doubt=resend_in_doubt)}"
+        # Not before: each run into a wrong address brings some messages more into doubt.
+        mended = " When the cause is mended:" if end.halted else ""
+        go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
+        yield f"{tally.left:,} not sent.{mended} {go_on}"
     if tally.in_doubt:
         yield (
             f"{tally.in_doubt:,} may have been sent. What is in doubt is never sent again on its"
