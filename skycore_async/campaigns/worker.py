@@ -105,6 +105,7 @@ class Worker:
         self._shares = [(client.max_in_flight + n) // slots for n in range(slots)]
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = anyio.Event()
+        self._ended = anyio.Event()  # of all slots
         self._at_work: set[BulkSend] = set()
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
@@ -117,7 +118,7 @@ class Worker:
             async with anyio.create_task_group() as slots:
                 for share in self._shares:
                     slots.start_soon(self._work, share)
-            beside.cancel_scope.cancel()
+            self._ended.set()
 
     def stop(self) -> None:
         """Start nothing more; `run` ends when what is in flight has ended."""
@@ -143,10 +144,12 @@ class Worker:
     # The queue.
 
     async def _tend(self) -> None:
-        while True:
+        # Ended, and not cancelled: a query that is broken off costs a connection and a warning.
+        while not self._ended.is_set():
             with self._survived():
                 await self._queue.tend(self._timing.sweep)
-            await anyio.sleep(self._timing.sweep)
+            with anyio.move_on_after(self._timing.sweep):
+                await self._ended.wait()
 
     async def _work(self, share: int) -> None:
         """Do what one slot does."""

@@ -6,6 +6,7 @@ Some run in this process and some in their own, where they are killed and stoppe
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import anyio
 import attrs
@@ -23,7 +25,7 @@ from benchmarks.postgres import Server
 from skycore_async import SMS, ConfigurationError, LedgerError, NotSent, RateLimiter
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
-from skycore_async.campaigns.chunks import are_left
+from skycore_async.campaigns.chunks import are_left, take
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import CampaignProgress, progress
 from skycore_async.campaigns.session import DatabaseSession
@@ -37,6 +39,7 @@ pytestmark = pytest.mark.anyio
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 OUTAGE = Behaviour(answer=Answer.BAD_GATEWAY, postbacks=())
+QUICK = attrs.evolve(TIMING, lease=0.1, sweep=0.05)
 NOWHERE = "http://127.0.0.1:9/"
 
 
@@ -240,6 +243,23 @@ async def test_a_campaign_that_is_halted_again_is_told_of_again(
     assert only(connection).state == "halted"
 
 
+async def test_doubts_in_a_paused_campaign_are_no_halt(connection: Connection, dsn: str) -> None:
+    """Who reports doubts and finds the campaign paused stops, and tells nobody of a halt."""
+    load(connection, "promo", some(100))
+    told: list[str] = []
+    road = Slow()
+
+    def answer(to: str) -> bytes:
+        if len(road.sent) == IN_FLIGHT:
+            change(connection, "pause", "promo")
+        return b"<html>"
+
+    road.answer = answer
+    worker = await work(dsn, NOWHERE, transport=road, tell=told.append)
+    assert (only(connection).state, worker.tally.halted) == ("paused", {})
+    assert not [line for line in told if "halted" in line]
+
+
 async def test_two_slots_tell_of_one_halt_once(connection: Connection, dsn: str) -> None:
     """Both slots of a worker meet the refusal of the account, and people read of it once."""
     load(connection, "promo", some(200), size=50)
@@ -251,7 +271,9 @@ async def test_two_slots_tell_of_one_halt_once(connection: Connection, dsn: str)
     assert len(road.sent) > 1
 
 
-@pytest.mark.parametrize("lost", ["chunks", "messages"])
+@pytest.mark.parametrize(
+    "lost", ["skycore.chunks", "skycore.messages", "skycore_queue.procrastinate_jobs"]
+)
 async def test_rights_that_are_revoked_end_a_worker_in_words(
     connection: Connection, dsn: str, lost: str
 ) -> None:
@@ -266,7 +288,7 @@ async def test_rights_that_are_revoked_end_a_worker_in_words(
 
     def answer(to: str) -> bytes:
         if len(road.sent) == 40:
-            connection.execute(f"REVOKE ALL ON skycore.{lost} FROM clerk".encode())
+            connection.execute(f"REVOKE ALL ON {lost} FROM clerk".encode())
         return accepted(to)
 
     road.answer = answer
@@ -274,7 +296,8 @@ async def test_rights_that_are_revoked_end_a_worker_in_words(
         worker = await work(dsn.replace("postgres:", "clerk:"), NOWHERE, transport=road)
     finally:
         connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
-    assert f"permission denied for table {lost}; give this user" in str(worker.error)
+    table = lost.partition(".")[2]
+    assert f"permission denied for table {table}; give this user" in str(worker.error)
     await work(dsn, NOWHERE, transport=road)
     states = only(connection).states
     assert sum(states.values()) == 300
@@ -329,6 +352,79 @@ async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: 
     worker = await work(dsn, NOWHERE, transport=road)
     assert taken[0] <= len(road.sent) <= taken[0] + 2 * IN_FLIGHT
     assert worker.tally.chunks == 0
+
+
+async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
+    connection: Connection, dsn: str
+) -> None:
+    """At the next renewal it stops, and the ledger has no intent of it to refuse."""
+    load(connection, "promo", some(40))
+    road = StubTransport()
+    road.held = answers = anyio.Event()
+
+    async def take_over() -> None:
+        await soon(lambda: road.under_way > 0)
+        connection.execute("UPDATE skycore.chunks SET epoch = epoch + 1, state = 'done'")
+        await anyio.sleep(10 * QUICK.lease)
+        answers.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(take_over)
+        worker = await work(dsn, NOWHERE, transport=road, timing=QUICK)
+    assert 0 < len(road.sent) <= IN_FLIGHT
+    assert (worker.tally.chunks, worker.tally.not_sent) == (0, 0)
+
+
+class Faltering(DatabaseSession):
+    """Cannot take some steps the first time, as when the database is lost and one must end."""
+
+    def __init__(self, dsn: str, *names: str) -> None:
+        super().__init__(Database(dsn))
+        self._failing = set(names)
+
+    async def run(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if step.__name__ in self._failing:
+            self._failing.remove(step.__name__)
+            raise LedgerError(f"no {step.__name__} now")
+        return await super().run(step, *args, **kwargs)
+
+
+async def test_what_a_worker_cannot_do_now_it_does_later(
+    connection: Connection, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A step that failed costs nobody a message: it comes again, or the lease runs out."""
+    load(connection, "promo", some(60), size=20)
+    count = itertools.count()
+    road = Slow()
+    road.answer = lambda to: accepted(to) if next(count) % 3 else b"<html>"
+    session = Faltering(dsn, "due", "take", "renew", "report_doubts", "finish", "are_left")
+    await work(dsn, NOWHERE, transport=road, session=session, timing=QUICK)
+    states = only(connection).states
+    assert (only(connection).state, states["accepted"] + states["in_doubt"]) == ("done", 60)
+    assert len(road.sent) == len(set(road.sent)) == 60
+    for name in ("due", "take", "report_doubts", "finish"):
+        assert f"no {name} now" in caplog.text
+
+
+async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
+    connection: Connection, dsn: str
+) -> None:
+    """Nothing of it is begun, and another worker goes on with it at once."""
+    load(connection, "promo", some(20))
+
+    class Stopping(DatabaseSession):
+        async def run(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            found = await super().run(step, *args, **kwargs)
+            if step is take:
+                os.kill(os.getpid(), signal.SIGTERM)  # which the worker hears as a stop
+                await anyio.sleep(0.05)
+            return found
+
+    road = StubTransport()
+    await work(dsn, NOWHERE, transport=road, session=Stopping(Database(dsn)), drain=False)
+    assert (road.sent, only(connection).held, only(connection).waiting) == ([], 0, 1)
+    await work(dsn, NOWHERE, transport=road)
+    assert only(connection).states == {"accepted": 20}
 
 
 @pytest.mark.slow

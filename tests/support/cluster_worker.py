@@ -29,7 +29,7 @@ _LONGEST = 45  # seconds, after which it hangs
 async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Worker:
     """Work until nothing is left, or until stopped by SIGTERM."""
     database = Database(dsn)
-    session = DatabaseSession(database)
+    session = settings.pop("session", None) or DatabaseSession(database)
     timing = settings.pop("timing", TIMING)
     tell = settings.pop("tell", lambda _: None)
     given = {"api_key": API_KEY, "base_url": url, "max_in_flight": IN_FLIGHT, "timeout": 5}
