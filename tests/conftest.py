@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -91,19 +90,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     """Have every client of the tests trust one certificate, those of programs they start too.
 
-    To load all that the machine trusts takes 20 ms for each client.
+    To load all that the machine trusts takes some 20 ms for each program.
     """
-    if "SSL_CERT_FILE" not in os.environ:  # which the processes of pytest-xdist inherit
-        folder = Path(tempfile.mkdtemp(prefix="skycore-tests-"))
-        trusted = folder / "localhost.pem"
-        trusted.write_text(CERTIFICATE, "ascii")
-        os.environ["SSL_CERT_FILE"] = str(trusted)
-
-        def restore() -> None:
-            del os.environ["SSL_CERT_FILE"]
-            shutil.rmtree(folder)
-
-        config.add_cleanup(restore)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # which has it from the process that started it
+    folder = tempfile.TemporaryDirectory(prefix="skycore-tests-")
+    config.add_cleanup(folder.cleanup)
+    trusted = Path(folder.name, "localhost.pem")
+    trusted.write_text(CERTIFICATE, "ascii")
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setenv("SSL_CERT_FILE", str(trusted))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked

@@ -23,7 +23,6 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
-import httpx
 
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..runtime.event_loop import elsewhere
@@ -31,6 +30,7 @@ from ..runtime.extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .deadlines import Deadline, Deadlines
 from .failures import failed, mask_keys_in_logs, timed_out
+from .tls import ssl_context
 
 try:
     import aiohttp
@@ -70,7 +70,7 @@ class AiohttpTransport:
     ) -> None:
         self._sessions: _Sessions | None = None
         # One way to find certificates, whatever the transport.
-        self._verify = httpx.create_ssl_context(verify=verify)
+        self._verify = ssl_context(verify)
         self._proxy = None if proxy is None else _proxy(proxy)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadlines = Deadlines()

@@ -31,6 +31,7 @@ from .base import Request, Response
 from .connection import HTTPConnection, parsed, read_body
 from .failures import failed, mask_keys_in_logs, timed_out
 from .progress import ExchangeProgress
+from .tls import ssl_context
 
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
@@ -53,7 +54,7 @@ class HttpxTransport:
         verify: ssl.SSLContext | bool = True,
         proxy: str | httpx.Proxy | None = None,
     ) -> None:
-        self._verify = httpx.create_ssl_context(verify=verify)
+        self._verify = ssl_context(verify)
         self._proxy = httpx.Proxy(proxy) if isinstance(proxy, str) else proxy
         # One to begin with, so that a wrong proxy is an error here.
         self._free = [self._new_connection()]

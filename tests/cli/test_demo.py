@@ -249,7 +249,9 @@ def test_the_verdict_is_whole_where_there_is_little_room() -> None:
     verdict = judge(["1"], {}, billed={}, asked={}, in_doubt_before=0)
     show_verdict(Console(file=printed, width=40), verdict)
     told = printed.getvalue()
-    assert "denied                           0  billed, and told as refused or not sent\n" in told
+    assert (
+        "denied                           0  billed, and recorded as refused or not sent\n" in told
+    )
     assert "\N{HORIZONTAL ELLIPSIS}" not in told
     assert not [line for line in told.splitlines() if line != line.rstrip()]
 

@@ -176,9 +176,9 @@ class Sheet:
         file.seek(0)
         with _text(file, self.encoding) as lines:
             first = lines.readline()
-            told = _SEPARATOR_LINE.fullmatch(first)
-            self._begin = 1 if told else 0  # where Excel's `sep=;` stands before the header
-            self.delimiter = told[1] if told else delimiter_of(first)
+            named = _SEPARATOR_LINE.fullmatch(first)
+            self._begin = 1 if named else 0  # where Excel's `sep=;` stands before the header
+            self.delimiter = named[1] if named else delimiter_of(first)
         header = next(self._records(), None)
         if header is None:
             raise SheetError("it is empty: its first line is to name the columns")

@@ -49,7 +49,7 @@ _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
 @attrs.frozen(kw_only=True)
 class SendOptions:
-    """How to send: what the client takes, and how to tell of it."""
+    """How to send: what the client takes, and how to show it."""
 
     client: dict[str, Any] = attrs.field(repr=False)
     fast: bool = False
@@ -155,7 +155,7 @@ class Run:
         try:
             async for outcome in self._outcomes:
                 self._take(outcome)
-        except Exception as error:  # noqa: BLE001 - it is told once all is counted
+        except Exception as error:  # noqa: BLE001 - it is raised once all is counted
             self._error = error
 
     def _take(self, outcome: Outcome) -> None:

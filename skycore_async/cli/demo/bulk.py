@@ -7,7 +7,7 @@ what came of it.  The main thread only waits, which Ctrl-C ends.
 Rules:
 
 * Each message goes to a number of its own, so that the bill tells how often it was taken.
-* What is in doubt before settling is what was told so when its outcome came; many of
+* What is in doubt before settling is what was in doubt when its outcome came; many of
   these the postbacks have settled before the last message is sent.
 """
 
@@ -87,7 +87,7 @@ def send_and_settle(path: Path, count: int, *, live: bool) -> Settled:
     it cannot be written any more.
     """
     ledger, progress = SQLiteLedger(path), _DemoProgress(total=count)
-    served = _Served(PostbackReceiver(ledger=ledger, on_notification=progress.hear))
+    served = _Served(PostbackReceiver(ledger=ledger, on_notification=progress.count_postback))
     with (
         ServerThread(served.app) as server,
         Simulator(postback_url=f"{server.url}/postback", bundle_postbacks=True) as skycore,
@@ -134,7 +134,7 @@ class _DemoProgress(Tally):
     postbacks: int = 0
     settled: int = 0
 
-    def hear(self, _: Notification) -> None:
+    def count_postback(self, _: Notification) -> None:
         """Count a notification."""
         self.postbacks += 1
 
@@ -211,9 +211,9 @@ class _DemoBulk:
 
     async def _look(self) -> None:
         states = (await self._ledger.summary()).states
-        told, left = self._progress.in_doubt, states.get(MessageState.IN_DOUBT, 0)
-        # A doubt is in the ledger before it is told of, and a count that shrinks would alarm.
-        self._progress.settled = max(self._progress.settled, told - left)
+        found, left = self._progress.in_doubt, states.get(MessageState.IN_DOUBT, 0)
+        # A doubt is in the ledger before it is counted, and a count that shrinks would alarm.
+        self._progress.settled = max(self._progress.settled, found - left)
 
     async def _judged(self) -> Settled:
         known: dict[str, Delivery] = {}

@@ -47,7 +47,7 @@ class DemoVerdict:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing was billed twice, lost, or told otherwise than it was."""
+        """Whether nothing was billed twice, lost, or recorded otherwise than it was."""
         return not (self.duplicates or self.lost or self.denied or self.unsettled)
 
 
@@ -100,7 +100,7 @@ def show_verdict(out: Console, verdict: DemoVerdict) -> None:
         out.print(
             f"\n{verdict.in_doubt_after - verdict.unsettled:,} messages remain in doubt. The bill"
             " shows that they never reached Skycore, so no postback can come. Without a look at"
-            " the bill nobody can tell, so they are sent again on your word alone."
+            " the bill nobody can know, so they are sent again on your word alone."
         )
 
 
@@ -110,7 +110,7 @@ def _lines(verdict: DemoVerdict) -> Iterator[tuple[str, int, str, bool]]:
     yield "billed", verdict.billed, f"of {verdict.messages:,} messages", False
     yield "duplicates", verdict.duplicates, "billed more than once", True
     yield "lost", verdict.lost, "without an outcome, or never billed", True
-    yield "denied", verdict.denied, "billed, and told as refused or not sent", True
+    yield "denied", verdict.denied, "billed, and recorded as refused or not sent", True
     yield "in doubt before settling", verdict.in_doubt_before, "their answers were lost", False
     yield (
         "in doubt after settling",

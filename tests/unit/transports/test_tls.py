@@ -1,0 +1,37 @@
+"""Whom a transport trusts: loaded once, and again where the environment names another."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from skycore_async.transports.tls import ssl_context
+from tests.support.fault_server import CERTIFICATE, client_context
+
+
+def test_all_transports_share_what_is_trusted_by_default() -> None:
+    """It takes 20 ms to load, which a client for each request would pay each time."""
+    assert ssl_context(True) is ssl_context(True)
+    assert ssl_context(True).verify_mode is ssl.CERT_REQUIRED
+
+
+def test_another_file_in_the_environment_is_another_context(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who is trusted is what the environment names when a transport is made."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    world = ssl_context(True)
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_text(CERTIFICATE, "ascii")
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    assert ssl_context(True).cert_store_stats()["x509"] == 1 < world.cert_store_stats()["x509"]
+
+
+def test_what_was_asked_for_is_used() -> None:
+    """A context of the caller's is used as it is, and False checks nobody."""
+    context = client_context()
+    assert ssl_context(context) is context
+    assert ssl_context(False).verify_mode is ssl.CERT_NONE
