@@ -87,7 +87,7 @@ async def test_the_cause_is_httpxs(name: str) -> None:
 
 async def test_a_certificate_of_nobody_known_is_not_taken() -> None:
     """A self-signed certificate is NotSent, with the client as it comes."""
-    with FaultServer((Secure(), Read())) as server:
+    with FaultServer((Secure(trusted=False), Read())) as server:
         async with SkycoreClient(
             api_key="a key", from_="60856", base_url=server.secure_url, max_attempts=1
         ) as client:
