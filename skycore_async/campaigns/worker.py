@@ -52,7 +52,7 @@ _log: Final = logging.getLogger("skycore_async")
 
 _SLOTS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
-_MOST: Final = 200  # chunks that are put into the queue at once
+_MOST: Final = 1000  # chunks in the queue after a sweep, enough for many machines until the next
 _AHEAD: Final = 2  # sweeps, so that what is due before the next one is in the queue
 
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from importlib import import_module
-from typing import Any, LiteralString
+from datetime import datetime
+from typing import Any
 
 import psycopg
 import pytest
 
-from benchmarks.postgres import Server
 from skycore_async import SMS
-from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import Loaded, change, halt, load
 from skycore_async.campaigns.chunks import Chunk, are_left, due, finish, renew, take
 from skycore_async.campaigns.progress import CampaignProgress, progress
-from skycore_async.campaigns.queue import Procrastinate, QueueError, Ticket
-from skycore_async.errors import CampaignError, ConfigurationError, LedgerError
+from skycore_async.errors import CampaignError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 
@@ -68,6 +62,14 @@ def states(connection: Connection) -> dict[str, str]:
 def only(connection: Connection) -> CampaignProgress:
     (found,) = progress(connection)
     return found
+
+
+def now(connection: Connection, *, hours: int = 0) -> datetime:
+    (time_,) = connection.execute(
+        "SELECT now() + %s * interval '1 hour'", (hours,)
+    ).fetchone() or (None,)
+    assert isinstance(time_, datetime)
+    return time_
 
 
 def taken(connection: Connection, holder: str = "one", **how: Any) -> Chunk:
@@ -322,223 +324,3 @@ def test_campaigns_take_turns(connection: Connection) -> None:
         if (chunk := take(connection, id_, holder="one", lease=LEASE))
     ]
     assert names == ["large", "small", "large"]
-
-
-# The queue.
-
-
-@pytest.fixture
-def queued(connection: Connection, dsn: str) -> Database:
-    """Return a database with the tables of the queue, empty."""
-    queue.migrate(connection)
-    connection.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
-    return Database(dsn)
-
-
-def jobs(connection: Connection) -> list[tuple[Any, ...]]:
-    return connection.execute(
-        "SELECT queueing_lock, status FROM skycore_queue.procrastinate_jobs ORDER BY id"
-    ).fetchall()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the queue runs on."""
-    return "asyncio"
-
-
-def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> None:
-    """The queue's tables are made on the operator's word, and again where they are others."""
-    connection.execute("DROP SCHEMA IF EXISTS skycore_queue CASCADE")
-    with pytest.raises(LedgerError, match="not in this database: run `skycore cluster migrate"):
-        queue.check(connection)
-    assert queue.migrate(connection)
-    assert not queue.migrate(connection)
-    queue.check(connection)
-    connection.execute("COMMENT ON SCHEMA skycore_queue IS 'of another version'")
-    with pytest.raises(LedgerError, match="another procrastinate: run `skycore cluster migrate"):
-        queue.check(connection)
-    assert queue.migrate(connection)
-
-
-def test_without_procrastinate_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the extra is installed in part, the import names the whole."""
-    monkeypatch.setitem(sys.modules, "procrastinate", None)
-    monkeypatch.delitem(sys.modules, queue.__name__)
-    with pytest.raises(
-        ImportError, match=r"procrastinate.* pip install 'skycore-async\[postgres\]'"
-    ):
-        import_module(queue.__name__)
-
-
-def now(connection: Connection, *, hours: int = 0) -> datetime:
-    (time_,) = connection.execute(
-        "SELECT now() + %s * interval '1 hour'", (hours,)
-    ).fetchone() or (None,)
-    assert isinstance(time_, datetime)
-    return time_
-
-
-SWEEP = Ticket(chunk=None)
-
-
-@pytest.mark.anyio
-async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Connection) -> None:
-    """Offered by two at once, a chunk is fetched by one, and forgotten by the queue."""
-    at = now(connection)
-    async with Procrastinate(queued) as one, Procrastinate(queued) as two:
-        assert await one.fetch() is None  # nobody knows of it yet
-        await one.tend(3600)
-        await two.tend(3600)
-        await one.offer({})
-        await one.offer({7: at, 8: at})
-        await two.offer({7: at, 8: at, 9: at})
-        tickets = [await each.fetch() for each in (one, two, one, two, one)]
-    assert tickets == [SWEEP, *(Ticket(chunk=n) for n in (7, 8, 9)), None]
-    assert jobs(connection) == []
-
-
-@pytest.mark.anyio
-async def test_a_chunk_is_handed_out_at_its_time(queued: Database, connection: Connection) -> None:
-    """What is due later waits in the queue, and what comes after it does not wait for it."""
-    async with Procrastinate(queued) as queue_:
-        await queue_.tend(3600)
-        assert await queue_.fetch() == SWEEP
-        await queue_.offer({7: now(connection, hours=1), 8: now(connection)})
-        assert [await queue_.fetch() for _ in range(2)] == [Ticket(chunk=8), None]
-        connection.execute("SET search_path TO skycore_queue")
-        connection.execute("UPDATE procrastinate_jobs SET scheduled_at = now()")
-        assert await queue_.fetch() == Ticket(chunk=7)
-
-
-@pytest.mark.anyio
-async def test_one_worker_a_period_sweeps(queued: Database) -> None:
-    """Of all that ask for it one is told to sweep, and in the next period one again."""
-    clock = iter([100, 109, 112, 115, 121])
-    async with (
-        Procrastinate(queued, clock=lambda: next(clock)) as one,
-        Procrastinate(queued, clock=lambda: next(clock)) as two,
-    ):
-        await one.tend(10)
-        assert await one.fetch() == SWEEP
-        await two.tend(10)
-        assert await two.fetch() is None
-        await two.tend(10)
-        await one.tend(10)
-        await one.tend(10)  # of a period later, when nobody has swept yet
-        assert [await two.fetch(), await one.fetch()] == [SWEEP, None]
-
-
-@pytest.mark.anyio
-async def test_two_who_sweep_at_the_same_moment_offer_once(
-    queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who has not seen what another offered meanwhile leaves the rest to the next sweep."""
-
-    async def nothing(**_: object) -> list[object]:
-        return []
-
-    at = now(connection)
-    async with Procrastinate(queued) as queue_:
-        await queue_.offer({7: at, 8: at})
-        with monkeypatch.context() as patched:
-            patched.setattr(queue_._jobs, "list_jobs_async", nothing)
-            await queue_.offer({7: at, 8: at, 9: at})
-        assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8)]
-        await queue_.offer({7: at, 8: at, 9: at})
-    assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8, 9)]
-
-
-@pytest.mark.anyio
-async def test_what_a_dead_worker_had_is_cleared_away(
-    queued: Database, connection: Connection
-) -> None:
-    """A job whose worker died with it is removed; if the worker was only late, it goes on."""
-    at = now(connection)
-    async with Procrastinate(queued) as late, Procrastinate(queued) as alive:
-        for each in (late, alive):
-            await each.tend(3600)
-        assert await alive.fetch() == SWEEP
-        await late.offer({7: at})
-        assert late._worker is not None
-        assert await late._jobs.fetch_job(["skycore"], late._worker) is not None
-        await alive.offer({})
-        assert jobs(connection) == [("chunk-7", "doing")]
-        connection.execute(
-            "UPDATE skycore_queue.procrastinate_workers"
-            " SET last_heartbeat = now() - interval '1 hour' WHERE id = %s",
-            (late._worker,),
-        )
-        await alive.offer({})
-        assert jobs(connection) == []
-        await alive.offer({7: at})
-        with pytest.raises(QueueError):  # it is not known any more
-            await late.fetch()
-        await late.tend(3600)
-        assert await late.fetch() == Ticket(chunk=7)
-
-
-@pytest.mark.anyio
-async def test_a_queue_that_is_made_anew_goes_on(queued: Database, connection: Connection) -> None:
-    """Workers that run meanwhile lose what waited, register anew and fetch what is offered."""
-    async with Procrastinate(queued) as queue_:
-        for _ in range(10):  # by then a statement would be a prepared one
-            await queue_.tend(0.001)
-            assert await queue_.fetch() == SWEEP
-            await queue_.offer({7: now(connection)})
-            assert await queue_.fetch() == Ticket(chunk=7)
-        await queue_.offer({7: now(connection)})
-        connection.execute("COMMENT ON SCHEMA skycore_queue IS 'of another version'")
-        assert queue.migrate(connection)
-        assert await queue_.fetch() is None
-        await queue_.offer({7: now(connection), 8: now(connection)})
-        with pytest.raises(QueueError):
-            await queue_.fetch()
-        await queue_.tend(3600)
-        assert [await queue_.fetch() for _ in range(4)] == [
-            SWEEP,
-            Ticket(chunk=7),
-            Ticket(chunk=8),
-            None,
-        ]
-
-
-@pytest.mark.anyio
-async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: Server) -> None:
-    """A server that was stopped is a QueueError, and the queue is there again after it."""
-    async with Procrastinate(queued) as queue_:
-        await queue_.tend(3600)
-        assert await queue_.fetch() == SWEEP
-        postgres_server.restart()
-        began = time.monotonic()
-        while time.monotonic() - began < 10:
-            try:
-                await queue_.offer({7: datetime.now(UTC) - timedelta(hours=1)})
-                break
-            except QueueError:
-                continue
-        await queue_.tend(3600)
-        assert await queue_.fetch() == Ticket(chunk=7)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("granted", "said"),
-    [
-        ("REVOKE CREATE ON SCHEMA public FROM clerk", "may not see them: run"),
-        ("GRANT USAGE ON SCHEMA skycore_queue TO clerk", "permission denied.*give this user"),
-    ],
-)
-async def test_a_queue_that_may_not_be_used_says_what_to_do(
-    queued: Database, connection: Connection, granted: LiteralString, said: str
-) -> None:
-    """Rights that are missing will be missing the next time: no other try, but words."""
-    connection.execute("CREATE ROLE clerk LOGIN")
-    connection.execute(granted)
-    try:
-        clerk = Database(queued.conninfo + " user=clerk")
-        async with Procrastinate(clerk) as queue_:
-            with pytest.raises(ConfigurationError, match=said):
-                await queue_.tend(3600)
-    finally:
-        connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")

@@ -64,7 +64,8 @@ def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given
     messages, and it can send nothing more itself.
 
     It works until Ctrl-C or SIGTERM, which waits for what is in flight; a
-    second one ends it at once.  With --drain it ends when nothing is left.
+    second one ends it at once.  With --drain it ends when nothing is left,
+    also of campaigns that start later.
 
     \b
     Examples:
