@@ -3,7 +3,7 @@
 Rules:
 
 * What is the same in every attempt is made once, before the first; so is the digest,
-  which the ledger is asked by and told.
+  by which a ledger tells one message from another.
 * A log record has no text and no key, and the last four digits of a number.
 """
 

@@ -28,7 +28,7 @@ from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import job
-from skycore_async.cli.bulk.progress import Tally, account, show_plain
+from skycore_async.cli.bulk.progress import BulkCounters, account, show_plain
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.errors import LedgerError, NotSent, OutcomeUnknown, RecipientOptedOut, Rejected
 from skycore_async.ledger.commands import LedgerCommand
@@ -584,31 +584,31 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # What people see meanwhile.
 
 
-def test_the_tally_says_how_far_it_is() -> None:
+def test_the_counters_says_how_far_it_is() -> None:
     """Counts, refusals by code, the rate over the last readings, and the time that is left."""
     now = [0.0]
-    tally = Tally(total=100, clock=lambda: now[0])
+    counters = BulkCounters(total=100, clock=lambda: now[0])
     message = SMS(to="1", text="x")
     accepted = Accepted(message=message, to="1", tracking_id="t", raw={})
 
     def failed(error: Any) -> Failed:
         return Failed(message=message, error=error)
 
-    assert list(tally.parts()) == ["0/100", "0/s", "accepted 0"]
-    tally.read()
+    assert list(counters.parts()) == ["0/100", "0/s", "accepted 0"]
+    counters.read()
     recorded = attrs.evolve(accepted, recorded=True)
-    took = [tally.take(recorded if n < 3 else accepted) for n in range(13)]
+    took = [counters.take(recorded if n < 3 else accepted) for n in range(13)]
     assert took == [None] * 13
-    assert tally.take(failed(NotSent("no route"))) is None
-    assert tally.take(failed(Rejected.of(code="E110"))) is not None
-    assert tally.take(failed(RecipientOptedOut("said STOP"))) == "said STOP"
+    assert counters.take(failed(NotSent("no route"))) is None
+    assert counters.take(failed(Rejected.of(code="E110"))) is not None
+    assert counters.take(failed(RecipientOptedOut("said STOP"))) == "said STOP"
     doubt = attrs.evolve(failed(OutcomeUnknown("lost")), recorded=True)
-    assert tally.take(doubt) == "in doubt: lost"
-    assert tally.take(failed(NotSent("no route"))) is None
-    assert tally.take(failed(Rejected.of(code="E713"))) is None
+    assert counters.take(doubt) == "in doubt: lost"
+    assert counters.take(failed(NotSent("no route"))) is None
+    assert counters.take(failed(Rejected.of(code="E713"))) is None
     now[0] = 4.0
-    tally.read()
-    assert list(tally.parts()) == [
+    counters.read()
+    assert list(counters.parts()) == [
         "16/100",
         "4/s",
         "accepted 10",
@@ -618,8 +618,8 @@ def test_the_tally_says_how_far_it_is() -> None:
         "not sent 3",
         "0:00:21 left",
     ]
-    assert (tally.left, tally.stuck.in_a_row) == (84, 2)
-    assert list(account(tally))[-1] == "not sent      84"
+    assert (counters.left, counters.stuck.in_a_row) == (84, 2)
+    assert list(account(counters))[-1] == "not sent      84"
 
 
 def test_where_nobody_looks_it_is_a_line_now_and_then(
@@ -630,7 +630,7 @@ def test_where_nobody_looks_it_is_a_line_now_and_then(
 
     async def watch() -> None:
         with anyio.move_on_after(0.2):
-            await show_plain(Tally(total=5, accepted=2))
+            await show_plain(BulkCounters(total=5, accepted=2))
 
     anyio.run(watch)
     printed = capsys.readouterr()

@@ -31,10 +31,10 @@ from ..ui.output import Exit, emit, fail, number_of, read_api_key
 from .estimate import Estimate, Survey, preview
 from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
 from .kept import KeptRows
-from .progress import End, Tally, account, advice, exit_code, how_to_go_on, summary
+from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .rows import RejectedRow, RowOptions, RowReader
-from .run import Run, SendOptions, held
+from .run import Run, SendOptions, count_known
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -145,9 +145,9 @@ def _run(job: BulkJob) -> int:
             _ask(job, estimate)
             if job.cluster is not None:
                 return _load(job, job.cluster, kept, rejects)
-            tally = Tally(total=estimate.to_send)
-            end = _send(job, api_key, Run(kept, rejects, tally))
-        return _account(job, estimate, tally, end, rejects)
+            counters = BulkCounters(total=estimate.to_send)
+            end = _send(job, api_key, Run(kept, rejects, counters))
+        return _account(job, estimate, counters, end, rejects)
 
 
 def _check(job: BulkJob) -> None:
@@ -238,7 +238,7 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
         _database(job.cluster).check()
     try:
         is_there = job.cluster is None and job.ledger_path.exists()
-        known, doubtful = anyio.run(held, job.ledger_path) if is_there else (0, 0)
+        known, doubtful = anyio.run(count_known, job.ledger_path) if is_there else (0, 0)
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
     if known:
@@ -286,20 +286,22 @@ def _send(job: BulkJob, api_key: str | None, run: Run) -> End:
         fail(str(error))
 
 
-def _account(job: BulkJob, estimate: Estimate, tally: Tally, end: End, rejects: Rejects) -> int:
+def _account(
+    job: BulkJob, estimate: Estimate, counters: BulkCounters, end: End, rejects: Rejects
+) -> int:
     """Say what came of it all, and return the exit code."""
     path = str(rejects.path) if rejects.count else None
     if job.as_json:
         where = {"rejects": path, "ledger": str(job.ledger_path), "campaign": job.campaign_name}
-        emit({**summary(tally, end, estimate), "cost": _plain(estimate.cost), **where})
+        emit({**summary(counters, end, estimate), "cost": _plain(estimate.cost), **where})
     else:
-        for line in account(tally):
+        for line in account(counters):
             click.echo(line)
         if path is not None:
             click.echo(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
-    for line in advice(tally, end, resend_in_doubt=job.resend_in_doubt, rejects=path):
+    for line in advice(counters, end, resend_in_doubt=job.resend_in_doubt, rejects=path):
         click.echo(line, err=True)
-    return exit_code(tally, end, estimate)
+    return exit_code(counters, end, estimate)
 
 
 def _plain(amount: Decimal | None) -> float | None:

@@ -1,6 +1,6 @@
 """How far a bulk send is, and what came of it in the end: counted, and said.
 
-Strategy: a `Tally` counts outcomes in plain synchronous code, and says how far
+Strategy: a `BulkCounters` counts outcomes in plain synchronous code, and says how far
 it is in parts.  On a terminal they stand under a bar, elsewhere a line every few
 seconds has them.
 
@@ -54,7 +54,7 @@ class End:
 
 
 @attrs.define(kw_only=True)
-class Tally:
+class BulkCounters:
     """What came of the messages so far; `clock` gives seconds."""
 
     total: int
@@ -129,28 +129,28 @@ class Tally:
             yield f"{duration(self.left / self.rate)} left"
 
 
-async def show_plain(tally: Tally) -> None:
+async def show_plain(counters: BulkCounters) -> None:
     """Write a line every few seconds, until cancelled."""
-    tally.read()
+    counters.read()
     while True:
         await anyio.sleep(_EVERY)
-        tally.read()
-        click.echo("  ".join(tally.parts()), err=True)
+        counters.read()
+        click.echo("  ".join(counters.parts()), err=True)
 
 
-async def show_live(tally: Tally) -> None:
-    """Draw a bar with the tally under it, until cancelled."""
+async def show_live(counters: BulkCounters) -> None:
+    """Draw a bar with the counters under it, until cancelled."""
 
     def picture() -> Table:
         rows = Table.grid(expand=True)
-        rows.add_row(ProgressBar(total=max(1, tally.total), completed=tally.done))
-        rows.add_row(Text("  ".join(tally.parts())))
+        rows.add_row(ProgressBar(total=max(1, counters.total), completed=counters.done))
+        rows.add_row(Text("  ".join(counters.parts())))
         return rows
 
     with Live(picture(), console=console(stderr=True), auto_refresh=False) as live:
         try:
             while True:
-                tally.read()
+                counters.read()
                 live.update(picture(), refresh=True)
                 await anyio.sleep(_REFRESH)
         finally:
@@ -160,31 +160,31 @@ async def show_live(tally: Tally) -> None:
 # In the end.
 
 
-def exit_code(tally: Tally, end: End, estimate: Estimate) -> Exit:
+def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
     """Return the exit code for the worst that there is."""
     table = (
         (end.interrupted, Exit.INTERRUPTED),
         (end.is_refused, Exit.REFUSED),
-        (tally.in_doubt > 0, Exit.IN_DOUBT),
-        (tally.left > 0, Exit.NOT_SENT),
-        (tally.refused.total() > 0, Exit.NOT_ALL_WELL),
+        (counters.in_doubt > 0, Exit.IN_DOUBT),
+        (counters.left > 0, Exit.NOT_SENT),
+        (counters.refused.total() > 0, Exit.NOT_ALL_WELL),
         (estimate.count(RejectionKind.IN_DOUBT) > 0, Exit.IN_DOUBT),
         (estimate.count(RejectionKind.INVALID) > 0, Exit.NOT_ALL_WELL),
     )
     return next((code for is_so, code in table if is_so), Exit.DONE)
 
 
-def summary(tally: Tally, end: End, estimate: Estimate) -> dict[str, Any]:
+def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, Any]:
     """Return what came of it as names and values, for programs."""
     return {
         "rows": estimate.rows,
         "to_send": estimate.to_send,
-        "accepted": tally.accepted,
-        "already_done": tally.already_done,
-        "refused": dict(tally.refused),
-        "in_doubt": tally.in_doubt,
-        "not_sent": tally.left,
-        "why_not_sent": None if end.interrupted else tally.why_not_sent,
+        "accepted": counters.accepted,
+        "already_done": counters.already_done,
+        "refused": dict(counters.refused),
+        "in_doubt": counters.in_doubt,
+        "not_sent": counters.left,
+        "why_not_sent": None if end.interrupted else counters.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
         "segments": estimate.segments,
         "interrupted": end.interrupted,
@@ -192,15 +192,15 @@ def summary(tally: Tally, end: End, estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def account(tally: Tally) -> Iterator[str]:
+def account(counters: BulkCounters) -> Iterator[str]:
     """Say what came of it, in lines for people."""
-    refused = ", ".join(f"{code} {count:,}" for code, count in tally.refused.most_common())
+    refused = ", ".join(f"{code} {count:,}" for code, count in counters.refused.most_common())
     rows = (
-        ("accepted", tally.accepted, ""),
-        ("already done", tally.already_done, ""),
-        ("refused", tally.refused.total(), f" ({refused})"),
-        ("in doubt", tally.in_doubt, ""),
-        ("not sent", tally.left, ""),
+        ("accepted", counters.accepted, ""),
+        ("already done", counters.already_done, ""),
+        ("refused", counters.refused.total(), f" ({refused})"),
+        ("in doubt", counters.in_doubt, ""),
+        ("not sent", counters.left, ""),
     )
     for name, count, detail in rows:
         if count or name == "accepted":
@@ -218,24 +218,26 @@ def how_to_go_on(*, resend_in_doubt: bool) -> str:
     )
 
 
-def advice(tally: Tally, end: End, *, resend_in_doubt: bool, rejects: str | None) -> Iterator[str]:
+def advice(
+    counters: BulkCounters, end: End, *, resend_in_doubt: bool, rejects: str | None
+) -> Iterator[str]:
     """Say what to do about what did not come out well; `rejects` are the rows to mend."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
-    elif tally.why_not_sent is not None and not end.interrupted:
-        yield f"Why the last was not sent: {tally.why_not_sent}"
-    if tally.left:
+    elif counters.why_not_sent is not None and not end.interrupted:
+        yield f"Why the last was not sent: {counters.why_not_sent}"
+    if counters.left:
         # Not before: each run into a wrong address brings some messages more into doubt.
         mended = " When the cause is mended:" if end.halted else ""
         go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
-        yield f"{tally.left:,} not sent.{mended} {go_on}"
-    if tally.in_doubt:
+        yield f"{counters.left:,} not sent.{mended} {go_on}"
+    if counters.in_doubt:
         yield (
-            f"{tally.in_doubt:,} may have been sent. What is in doubt is never sent again on its"
-            " own: postbacks taken into the ledger settle it. With --resend-in-doubt, whoever"
+            f"{counters.in_doubt:,} may have been sent. What is in doubt is never sent again on"
+            " its own: postbacks taken into the ledger settle it. With --resend-in-doubt, whoever"
             " has it already gets it twice, and you pay twice."
         )
-    if tally.refused[KeyConflict.__name__]:
+    if counters.refused[KeyConflict.__name__]:
         yield (
             "KeyConflict: the key of that row, CAMPAIGN:NUMBER where it names none, stands for"
             " another text or number already. To send this one as well, send"

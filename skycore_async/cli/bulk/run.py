@@ -1,6 +1,6 @@
 """A bulk send while it runs: rows in, outcomes counted, signals heard.
 
-Strategy: one loop over outcomes that counts in a `Tally`, and two tasks beside
+Strategy: one loop over outcomes that counts in a `BulkCounters`, and two tasks beside
 it, one that hears signals and one that shows how far it is.  The ledger is asked for
 many rows at a time, by the digests with which they are then begun, and what it has an
 outcome for is not sent: a run that goes on skips what is done as fast as it can be read.
@@ -40,7 +40,7 @@ from ...messages import SMS, Failed, Outcome
 from ...sending.prepare import ResolvedMessage
 from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
-from .progress import End, Tally, how_to_go_on, show_live, show_plain
+from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
 
@@ -57,7 +57,7 @@ class SendOptions:
     live: bool = False
 
 
-async def held(path: Path) -> tuple[int, int]:
+async def count_known(path: Path) -> tuple[int, int]:
     """Return how many messages a ledger has, and how many of them are in doubt."""
     async with SQLiteLedger(path) as ledger:
         summary = await ledger.summary()
@@ -91,15 +91,17 @@ def _outcome(message: SMS, known: Submission | KeyConflict) -> Outcome:
 
 
 class Run:
-    """Send the rows that are messages, write the others to `rejects`, count in `tally`.
+    """Send the rows that are messages, write the others to `rejects`, count in `counters`.
 
     Raises LedgerError where the ledger cannot be opened.
     """
 
-    def __init__(self, rows: Iterable[JudgedRow], rejects: Rejects, tally: Tally) -> None:
+    def __init__(
+        self, rows: Iterable[JudgedRow], rejects: Rejects, counters: BulkCounters
+    ) -> None:
         self._rows = rows
         self._rejects = rejects
-        self._tally = tally
+        self._counters = counters
         self._under_way: dict[str, Row] = {}  # by key
         self._error: Exception | None = None
         self._signals = Signals()
@@ -108,29 +110,29 @@ class Run:
     async def send(self, path: Path, options: SendOptions) -> End:
         """Send until all is sent, or it is stopped."""
         show = show_live if options.live else show_plain
-        word = options.resend_in_doubt
+        resend = options.resend_in_doubt
         async with (
             SQLiteLedger(path) as ledger,
             _client(ledger, options) as client,
             anyio.create_task_group() as beside,
         ):
-            unknown = self._unknown(ledger, resend_in_doubt=word)
+            messages = self._new_messages(ledger, resend_in_doubt=resend)
             async with client._send_resolved(  # noqa: SLF001 - no caller's
-                unknown, resend_in_doubt=word
+                messages, resend_in_doubt=resend
             ) as self._outcomes:
                 stop = functools.partial(self._stop, is_shown=options.live)
-                say = functools.partial(self._say_what_is_left, resend_in_doubt=word)
+                say = functools.partial(self._say_what_is_left, resend_in_doubt=resend)
                 beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
-                beside.start_soon(show, self._tally)
+                beside.start_soon(show, self._counters)
                 await self._take_all()
             beside.cancel_scope.cancel()
         return self._end()
 
-    async def _unknown(
+    async def _new_messages(
         self, ledger: SQLiteLedger, *, resend_in_doubt: bool
     ) -> AsyncGenerator[ResolvedMessage, None]:
         """Yield the messages that the ledger has no outcome of, and count the others."""
-        with closing(self._messages()) as rows:
+        with closing(self._message_rows()) as rows:
             while some := list(itertools.islice(rows, _AT_A_TIME)):
                 intents = [_intent(row.message) for row in some]
                 try:
@@ -144,7 +146,7 @@ class Run:
                         self._under_way[intent.key] = row.row
                         yield ResolvedMessage(message=row.message, content=intent.content)
 
-    def _messages(self) -> Generator[MessageRow, None, None]:
+    def _message_rows(self) -> Generator[MessageRow, None, None]:
         for judged in self._rows:
             if isinstance(judged, RejectedRow):
                 self._rejects.write(judged.row, judged.reason)
@@ -160,7 +162,7 @@ class Run:
 
     def _take(self, outcome: Outcome) -> None:
         self._count(self._under_way.pop(outcome.message.key or ""), outcome)
-        stuck = self._tally.stuck
+        stuck = self._counters.stuck
         if stuck.is_stuck and isinstance(outcome, Failed) and not self._halted:
             self._halted = (
                 f"of {stuck.limit} messages in a row none got through for certain: {outcome.error}"
@@ -168,13 +170,13 @@ class Run:
             self._outcomes.stop()
 
     def _count(self, row: Row, outcome: Outcome) -> None:
-        reason = self._tally.take(outcome)
+        reason = self._counters.take(outcome)
         if reason is not None:
             self._rejects.write(row, reason)
 
     def _stop(self, *, is_shown: bool) -> None:
         self._outcomes.stop()
-        self._tally.is_stopping = True
+        self._counters.is_stopping = True
         if not is_shown:  # the live picture says it, and would paint over any other line
             click.echo(f"\n{STOPPING}", err=True)
 
@@ -195,7 +197,7 @@ class Run:
         cause = None if error is None else error.__cause__
         is_refused = isinstance(cause, SkycoreError) and cause.verdict is Verdict.ACCOUNT_REFUSED
         return End(
-            interrupted=self._signals.count > 0 and self._tally.left > 0,
+            interrupted=self._signals.count > 0 and self._counters.left > 0,
             halted=self._halted if error is None else str(error),
             is_refused=is_refused,
         )

@@ -36,7 +36,7 @@ from ...receiving.receiver import PostbackReceiver
 from ...runtime.extras import missing
 from ...simulator import API_KEY, BY_LAST_DIGITS, SHORT_CODE, Simulator
 from ...simulator.asgi_thread import ServerThread
-from ..bulk.progress import Tally, show_live
+from ..bulk.progress import BulkCounters, show_live
 from ..report.data import ReportCounters, ReportData
 from .verdict import DemoVerdict, judge
 
@@ -128,7 +128,7 @@ class _Served:
 
 
 @attrs.define(kw_only=True)
-class _DemoProgress(Tally):
+class _DemoProgress(BulkCounters):
     """How far it is, with the postbacks that came and the doubts that they settled."""
 
     postbacks: int = 0
