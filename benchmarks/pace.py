@@ -2,7 +2,7 @@
 
 The default transport sends to a server on loopback, which runs in a process
 of its own.  A start is noted where a message is handed to that transport, so
-that what is counted is what is handed to the road.
+that what is counted is what is handed to the transport.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ def most_in_a_second(starts: Sequence[float]) -> int:
 
 async def _send(url: str) -> tuple[float, list[float]]:
     """Send them all, and return the seconds that took and when each started."""
-    road = _Noting()
+    transport = _Noting()
     client = SkycoreClient(
         api_key=KEY,
         base_url=url,
         rate=RATE,
         burst=BURST,
         max_in_flight=IN_FLIGHT,
-        transport=road,
+        transport=transport,
     )
     began = time.monotonic()
     async with client, client.send_many(MESSAGE for _ in range(COUNT)) as outcomes:
         async for outcome in outcomes:
             assert isinstance(outcome, Accepted), outcome
-        return time.monotonic() - began, road.starts
+        return time.monotonic() - began, transport.starts
 
 
 def measure() -> Iterator[Figure]:

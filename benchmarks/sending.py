@@ -48,13 +48,13 @@ async def many(send: Send, *, count: int, in_flight: int) -> None:
     """Call `send` so often, so many at a time, as a hand-written loop would."""
     left = iter(range(count))
 
-    async def lane() -> None:
+    async def worker() -> None:
         for _ in left:
             await send()
 
     async with anyio.create_task_group() as group:
         for _ in range(in_flight):
-            group.start_soon(lane)
+            group.start_soon(worker)
 
 
 async def per_second(sending: Awaitable[object], count: int) -> float:

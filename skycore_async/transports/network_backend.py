@@ -22,7 +22,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Never
+from typing import Any, Final
 
 import anyio
 import httpcore
@@ -71,10 +71,6 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
             self._socket = stream = await anyio.connect_tcp(host, port)
         probe = Readiness(stream.extra(SocketAttribute.raw_socket))  # noqa: S610
         return _Stream(stream, self._traffic, probe.is_readable)
-
-    async def connect_unix_socket(self, *_: object, **__: object) -> Never:
-        """Refuse: there is none to connect to."""
-        raise NotImplementedError
 
     async def aclose(self) -> None:
         """Close the socket, which httpcore forgets where a handshake fails or is cancelled."""

@@ -565,7 +565,7 @@ def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
 
 
 def test_it_goes_out_over_aiohttp(simulator: Simulator) -> None:
-    """--fast is the same with another road."""
+    """--fast is the same over another transport."""
     recipients()
     assert send("--fast")["accepted"] == 2
     assert simulator.billed == 2

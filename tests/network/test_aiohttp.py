@@ -1,4 +1,4 @@
-"""What is particular to the road on aiohttp; its faults are in the matrix."""
+"""What is particular to the transport on aiohttp; what it makes of faults is in the matrix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from skycore_async import (
     Response,
     SkycoreError,
 )
-from skycore_async.transports import aiohttp as road
+from skycore_async.transports import aiohttp as module
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
 from tests.support.fault_server import (
     FaultServer,
@@ -135,7 +135,7 @@ async def test_an_error_of_no_known_origin_is_in_doubt() -> None:
 def test_without_aiohttp_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the extra is not installed, the import says what to install."""
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    spec = spec_from_file_location("skycore_async.transports.again", road.__file__)
+    spec = spec_from_file_location("skycore_async.transports.again", module.__file__)
     assert spec
     assert spec.loader
     with pytest.raises(ImportError, match=r"pip install 'skycore-async\[aiohttp\]'"):
@@ -236,7 +236,7 @@ async def test_each_request_has_its_own_headers_alone() -> None:
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is not used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds."""
     assert KEEPALIVE_EXPIRY < 5
-    monkeypatch.setattr(road, "KEEPALIVE_EXPIRY", 0.01)
+    monkeypatch.setattr(module, "KEEPALIVE_EXPIRY", 0.01)
     with FaultServer(KEPT_ALIVE) as server:
         async with opened() as transport:
             await post(transport, server.url)

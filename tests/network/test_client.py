@@ -295,7 +295,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "user": ({"base_url": "https://user:word@skycore.example/"}, "no user"),
     "no connections": ({"max_in_flight": 0}, "max_in_flight: 0"),
     "rate of text": ({"rate": "20"}, "rate: '20' is neither a number"),
-    "two roads": (
+    "two transports": (
         {"transport": Recording(), "http_client": httpx.AsyncClient(verify=False)},  # noqa: S501
         "not both",
     ),

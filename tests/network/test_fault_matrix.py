@@ -2,11 +2,11 @@
 
 Strategy: one table.  A row is what happens on the wire and the class of what
 `send_sms` then gives or raises; every row holds on asyncio and trio, over every
-road.  The server is the judge: it counts the requests that it read whole, and
+transport.  The server is the judge: it counts the requests that it read whole, and
 one call of `send_sms`, with the attempts that it has by default, is never more
 than one of them, unless the first was refused for pace.
 
-What is particular to a road is in the tests of that road.
+What is particular to a transport is in its own tests.
 """
 
 from __future__ import annotations
@@ -514,14 +514,14 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
     begun: list[Request] = []
     with FaultServer(ANSWERED) as server, place() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
-            road = client._dispatcher._transport
-            over_road = road.send
+            transport = client._dispatcher._transport
+            send_over_it = transport.send
 
             async def noted(request: Request, *, timeout: float) -> Response:
                 begun.append(request)
-                return await over_road(request, timeout=timeout)
+                return await send_over_it(request, timeout=timeout)
 
-            monkeypatch.setattr(road, "send", noted)
+            monkeypatch.setattr(transport, "send", noted)
             # Long enough that the transport's own time for connecting ends first: cancelled in
             # a handshake, httpcore leaves a caller's socket to the garbage collector.
             elsewhere = client.with_options(base_url=url, timeout=1)
@@ -564,7 +564,7 @@ async def in_a_task(run: Run) -> None:
 async def test_a_client_is_opened_used_and_closed_in_tasks_of_their_own(
     open_client: OpenClient,
 ) -> None:
-    """Neither the client nor any road ties itself to the task that it was opened in."""
+    """Neither the client nor any transport ties itself to the task that it was opened in."""
     with FaultServer(KEPT_ALIVE) as server:
         async with open_client(server.url) as client:
             for step in (client.__aenter__, lambda: send(client), lambda: send(client)):

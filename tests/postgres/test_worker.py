@@ -61,19 +61,19 @@ def connection(dsn: str) -> Iterator[Connection]:
 class Counted(RateLimiter):
     """Counts the turns that were taken and whose answer has not come."""
 
-    def __init__(self, road: StubTransport) -> None:
+    def __init__(self, stub: StubTransport) -> None:
         super().__init__(None)
         self.taken = self.most = 0
-        self._road = road
+        self._stub = stub
 
     def start_now(self) -> float | None:
         self.taken += 1
-        self.most = max(self.most, self.taken - len(self._road.sent) + self._road.under_way)
+        self.most = max(self.most, self.taken - len(self._stub.sent) + self._stub.under_way)
         return super().start_now()
 
 
 class Slow(StubTransport):
-    """Takes a while for each answer, as a road does."""
+    """Takes a while for each answer, as a transport does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,12 +145,12 @@ async def test_both_hands_have_no_more_in_flight_than_one(
 ) -> None:
     """Two chunks at once share the messages in flight, and use them all."""
     load(connection, "promo", some(200), size=50)
-    road = Slow()
-    limiter = Counted(road)
-    await work(dsn, NOWHERE, transport=road, rate=limiter)
+    stub = Slow()
+    limiter = Counted(stub)
+    await work(dsn, NOWHERE, transport=stub, rate=limiter)
     assert limiter.most <= IN_FLIGHT  # no turn is kept for later
-    assert len(set(road.sent)) == len(road.sent) == 200
-    assert IN_FLIGHT // 2 < road.most <= IN_FLIGHT
+    assert len(set(stub.sent)) == len(stub.sent) == 200
+    assert IN_FLIGHT // 2 < stub.most <= IN_FLIGHT
 
 
 async def test_a_refused_account_halts_the_campaign_for_all(
@@ -159,16 +159,16 @@ async def test_a_refused_account_halts_the_campaign_for_all(
     """One worker meets E713: the others stop, the reason is kept, and after resume it goes on."""
     load(connection, "promo", some(400), size=20)
     account = {"code": ""}
-    road = StubTransport(lambda to: refused(account["code"]) if account["code"] else accepted(to))
-    other = StubTransport(road.answer)
+    stub = StubTransport(lambda to: refused(account["code"]) if account["code"] else accepted(to))
+    other = StubTransport(stub.answer)
 
     async def refuse_soon() -> None:
-        await soon(lambda: len(road.sent) > 30)
+        await soon(lambda: len(stub.sent) > 30)
         account["code"] = "E713"
 
     async with anyio.create_task_group() as group:
         group.start_soon(refuse_soon)
-        group.start_soon(partial(work, dsn, NOWHERE, transport=road))
+        group.start_soon(partial(work, dsn, NOWHERE, transport=stub))
         group.start_soon(partial(work, dsn, NOWHERE, transport=other))
     found = only(connection)
     assert (found.state, found.held) == ("halted", 0)
@@ -178,7 +178,7 @@ async def test_a_refused_account_halts_the_campaign_for_all(
     assert found.to_send > 0
     account["code"] = ""
     change(connection, "resume", "promo")
-    await work(dsn, NOWHERE, transport=road)
+    await work(dsn, NOWHERE, transport=stub)
     assert only(connection).states == {"accepted": 400}
 
 
@@ -247,15 +247,15 @@ async def test_doubts_in_a_paused_campaign_are_no_halt(connection: Connection, d
     """Who reports doubts and finds the campaign paused stops, and tells nobody of a halt."""
     load(connection, "promo", some(100))
     told: list[str] = []
-    road = Slow()
+    stub = Slow()
 
     def answer(to: str) -> bytes:
-        if len(road.sent) == IN_FLIGHT:
+        if len(stub.sent) == IN_FLIGHT:
             change(connection, "pause", "promo")
         return b"<html>"
 
-    road.answer = answer
-    worker = await work(dsn, NOWHERE, transport=road, tell=told.append)
+    stub.answer = answer
+    worker = await work(dsn, NOWHERE, transport=stub, tell=told.append)
     assert (only(connection).state, worker.tally.halted) == ("paused", {})
     assert not [line for line in told if "halted" in line]
 
@@ -264,11 +264,11 @@ async def test_two_slots_tell_of_one_halt_once(connection: Connection, dsn: str)
     """Both slots of a worker meet the refusal of the account, and people read of it once."""
     load(connection, "promo", some(200), size=50)
     told: list[str] = []
-    road = Slow()
-    road.answer = lambda _: refused("E713")
-    await work(dsn, NOWHERE, transport=road, tell=told.append)
+    stub = Slow()
+    stub.answer = lambda _: refused("E713")
+    await work(dsn, NOWHERE, transport=stub, tell=told.append)
     assert len(told) == 1
-    assert len(road.sent) > 1
+    assert len(stub.sent) > 1
 
 
 @pytest.mark.parametrize(
@@ -284,27 +284,27 @@ async def test_rights_that_are_revoked_end_a_worker_in_words(
         connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO clerk".encode())
         for kind in ("TABLES", "SEQUENCES"):
             connection.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA {schema} TO clerk".encode())
-    road = StubTransport()
+    stub = StubTransport()
 
     def answer(to: str) -> bytes:
-        if len(road.sent) == 40:
+        if len(stub.sent) == 40:
             connection.execute(f"REVOKE ALL ON {lost} FROM clerk".encode())
         return accepted(to)
 
-    road.answer = answer
+    stub.answer = answer
     try:
-        worker = await work(dsn.replace("postgres:", "clerk:"), NOWHERE, transport=road)
+        worker = await work(dsn.replace("postgres:", "clerk:"), NOWHERE, transport=stub)
     finally:
         connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
     table = lost.partition(".")[2]
     assert f"permission denied for table {table}; give this user" in str(worker.error)
-    await work(dsn, NOWHERE, transport=road)
+    await work(dsn, NOWHERE, transport=stub)
     states = only(connection).states
     assert sum(states.values()) == 300
     assert states["accepted"] + states.get("in_doubt", 0) == 300
     assert states.get("in_doubt", 0) <= 2 * IN_FLIGHT
-    assert len(road.sent) == len(set(road.sent))
-    assert len(road.sent) >= states["accepted"]
+    assert len(stub.sent) == len(set(stub.sent))
+    assert len(stub.sent) >= states["accepted"]
 
 
 @pytest.mark.slow
@@ -314,43 +314,43 @@ async def test_a_word_of_the_operator_stops_all_workers(
 ) -> None:
     """A paused or cancelled campaign sends nothing more but what was in flight."""
     load(connection, "promo", some(400), size=200)
-    road = StubTransport()
+    stub = StubTransport()
     asked: list[int] = []
 
     def answer(to: str) -> bytes:
-        if len(road.sent) >= 40 and not asked:
-            asked.append(len(road.sent))
+        if len(stub.sent) >= 40 and not asked:
+            asked.append(len(stub.sent))
             change(connection, word, "promo")
         return accepted(to)
 
-    road.answer = answer
-    await work(dsn, NOWHERE, transport=road)
+    stub.answer = answer
+    await work(dsn, NOWHERE, transport=stub)
     found = only(connection)
-    assert (len(road.sent), found.held) == (found.states["accepted"], 0)
+    assert (len(stub.sent), found.held) == (found.states["accepted"], 0)
     # Those whose intents were being written, and those written with them.
-    assert len(road.sent) <= asked[0] + 2 * IN_FLIGHT
+    assert len(stub.sent) <= asked[0] + 2 * IN_FLIGHT
     if word == "pause":
         change(connection, "resume", "promo")
-        await work(dsn, NOWHERE, transport=road)
+        await work(dsn, NOWHERE, transport=stub)
         assert only(connection).states == {"accepted": 400}
-        assert len(road.sent) == 400
+        assert len(stub.sent) == 400
 
 
 async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: str) -> None:
     """Who has lost a chunk begins no message of it, before it hears of it in any other way."""
     load(connection, "promo", some(400), size=400)
-    road = StubTransport()
+    stub = StubTransport()
     taken: list[int] = []
 
     def answer(to: str) -> bytes:
-        if len(road.sent) >= 40 and not taken:
-            taken.append(len(road.sent))
+        if len(stub.sent) >= 40 and not taken:
+            taken.append(len(stub.sent))
             connection.execute("UPDATE skycore.chunks SET epoch = epoch + 1, state = 'done'")
         return accepted(to)
 
-    road.answer = answer
-    worker = await work(dsn, NOWHERE, transport=road)
-    assert taken[0] <= len(road.sent) <= taken[0] + 2 * IN_FLIGHT
+    stub.answer = answer
+    worker = await work(dsn, NOWHERE, transport=stub)
+    assert taken[0] <= len(stub.sent) <= taken[0] + 2 * IN_FLIGHT
     assert worker.tally.chunks == 0
 
 
@@ -359,19 +359,19 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
 ) -> None:
     """At the next renewal it stops, and the ledger has no intent of it to refuse."""
     load(connection, "promo", some(40))
-    road = StubTransport()
-    road.held = answers = anyio.Event()
+    stub = StubTransport()
+    stub.held = answers = anyio.Event()
 
     async def take_over() -> None:
-        await soon(lambda: road.under_way > 0)
+        await soon(lambda: stub.under_way > 0)
         connection.execute("UPDATE skycore.chunks SET epoch = epoch + 1, state = 'done'")
         await anyio.sleep(10 * QUICK.lease)
         answers.set()
 
     async with anyio.create_task_group() as group:
         group.start_soon(take_over)
-        worker = await work(dsn, NOWHERE, transport=road, timing=QUICK)
-    assert 0 < len(road.sent) <= IN_FLIGHT
+        worker = await work(dsn, NOWHERE, transport=stub, timing=QUICK)
+    assert 0 < len(stub.sent) <= IN_FLIGHT
     assert (worker.tally.chunks, worker.tally.not_sent) == (0, 0)
 
 
@@ -395,13 +395,13 @@ async def test_what_a_worker_cannot_do_now_it_does_later(
     """A step that failed costs nobody a message: it comes again, or the lease runs out."""
     load(connection, "promo", some(60), size=20)
     count = itertools.count()
-    road = Slow()
-    road.answer = lambda to: accepted(to) if next(count) % 3 else b"<html>"
+    stub = Slow()
+    stub.answer = lambda to: accepted(to) if next(count) % 3 else b"<html>"
     session = Faltering(dsn, "due", "take", "renew", "report_doubts", "finish", "are_left")
-    await work(dsn, NOWHERE, transport=road, session=session, timing=QUICK)
+    await work(dsn, NOWHERE, transport=stub, session=session, timing=QUICK)
     states = only(connection).states
     assert (only(connection).state, states["accepted"] + states["in_doubt"]) == ("done", 60)
-    assert len(road.sent) == len(set(road.sent)) == 60
+    assert len(stub.sent) == len(set(stub.sent)) == 60
     for name in ("due", "take", "report_doubts", "finish"):
         assert f"no {name} now" in caplog.text
 
@@ -420,10 +420,10 @@ async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
                 await anyio.sleep(0.05)
             return found
 
-    road = StubTransport()
-    await work(dsn, NOWHERE, transport=road, session=Stopping(Database(dsn)), drain=False)
-    assert (road.sent, only(connection).held, only(connection).waiting) == ([], 0, 1)
-    await work(dsn, NOWHERE, transport=road)
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub, session=Stopping(Database(dsn)), drain=False)
+    assert (stub.sent, only(connection).held, only(connection).waiting) == ([], 0, 1)
+    await work(dsn, NOWHERE, transport=stub)
     assert only(connection).states == {"accepted": 20}
 
 
@@ -499,8 +499,8 @@ async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) ->
     load(connection, "promo", some(10))
     connection.execute("INSERT INTO skycore.opt_outs VALUES ('15550000003', true, 1)")
     answers = {"15550000001": refused("E110"), "15550000002": b"<html>"}
-    road = StubTransport(lambda to: answers.get(to, accepted(to)))
-    worker = await work(dsn, NOWHERE, transport=road)
+    stub = StubTransport(lambda to: answers.get(to, accepted(to)))
+    worker = await work(dsn, NOWHERE, transport=stub)
     found = only(connection)
     assert (found.state, found.to_send) == ("done", 0)
     assert found.states == {"accepted": 7, "rejected": 1, "in_doubt": 1}

@@ -1,6 +1,6 @@
 """The API key shows nowhere: no repr, no log record, no text, no frame, no pickle.
 
-Strategy: play every kind of failure, over both roads and both methods, with a
+Strategy: play every kind of failure, over both transports and both methods, with a
 server that repeats the key wherever a server may.  Then look everywhere that a
 log, a traceback or a debugger would: all records of all loggers at DEBUG, and
 the locals of every frame of every error in the chain.

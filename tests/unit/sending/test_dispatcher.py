@@ -1,4 +1,4 @@
-"""One message down the road: attempts, pace, cancellation, and the end of the client."""
+"""The path of one message: attempts, pace, cancellation, and the end of the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that keeps a ledger: keys, doubt, halts and restarts, with the stub for a road."""
+"""A client that keeps a ledger: keys, doubt, halts and restarts, with the stub for a transport."""
 
 from __future__ import annotations
 
