@@ -23,12 +23,10 @@ import httpcore
 import httpx
 
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
-from .network_backend import NetworkBackend, Traffic
+from .network_backend import SEEN_WHOLE, NetworkBackend, Traffic
 
 _CLOSING_TIME: Final = 1.0  # seconds for closing a connection before it is dropped
 
-# Bytes up to which all that came was seen: of more, an event loop may hold some back.
-_SEEN_WHOLE: Final = 16 * 1024
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _SIZE_OF_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n")
 
@@ -163,7 +161,7 @@ async def _break_off(chunks: AsyncIterator[bytes]) -> None:
 def _is_all(came: bytearray, body: bytes, *, chunked: bool) -> bool:
     """Return whether what came is a head and this body alone."""
     head = _END_OF_HEAD.search(came)
-    if head is None or len(came) > _SEEN_WHOLE:
+    if head is None or len(came) > SEEN_WHOLE:
         return False
     at = head.end()
     if not chunked:

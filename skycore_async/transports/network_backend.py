@@ -1,7 +1,7 @@
 """The network as httpcore is given it: all that a connection writes and reads passes here.
 
 Strategy: httpcore asks a backend of ours for its streams.  They tell what httpcore does
-not: whether the request can have begun to leave, and every byte that came after it.
+not: whether the request can have begun to leave, and what came after it.
 
 A stream keeps what is written until it is read from.  httpcore writes a request's head and
 its body each for itself, and each write is a system call and a wake-up of the server:
@@ -34,6 +34,10 @@ from .socket_probe import Readiness
 # To an HTTP proxy; to a SOCKS proxy, and the password to it.
 _TO_A_PROXY: Final = (b"CONNECT ", b"\x05", b"\x01")
 
+# Bytes up to which all that came was seen: of more, an event loop may hold some back.  Nor is
+# more kept: what frames an answer, as early ones do, can be longer than any answer may be.
+SEEN_WHOLE: Final = 16 * 1024
+
 
 class Traffic:
     """What went over a connection in one exchange."""
@@ -54,6 +58,11 @@ class Traffic:
             raise RuntimeError("the request was about to be sent a second time")
         self.request_left = True
         self.came.clear()
+
+    def comes(self, data: bytes) -> None:
+        """Keep what came, until it is more than was seen whole."""
+        if len(self.came) <= SEEN_WHOLE:
+            self.came += data
 
 
 class NetworkBackend(httpcore.AsyncNetworkBackend):
@@ -103,7 +112,7 @@ class _Stream(httpcore.AsyncNetworkStream):
             return b""
         except anyio.BrokenResourceError as error:
             raise httpcore.ReadError(str(error)) from None
-        self._traffic.came += data
+        self._traffic.comes(data)
         return data
 
     async def start_tls(

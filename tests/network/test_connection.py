@@ -17,6 +17,7 @@ from skycore_async import HttpxTransport, NotSent, OutcomeUnknown, Request, Resp
 from skycore_async.transports.network_backend import NetworkBackend, Traffic
 from tests.support.fault_server import (
     SUCCESS,
+    Drip,
     FaultServer,
     Hang,
     Read,
@@ -88,6 +89,26 @@ async def test_a_stream_says_what_httpcore_asks() -> None:
         assert told == [False, None, None]
         await backend.aclose()
         assert stream.get_extra_info("is_readable")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        Drip(b"HTTP/1.1 100 Continue\r\nX: " + b"x" * 50_000 + b"\r\n\r\n", pause=0),
+        Drip(b"1;" + b"x" * 50_000 + b"\r\n.\r\n", pause=0),
+    ],
+    ids=["early answers", "what chunks say beside their sizes"],
+)
+async def test_what_frames_an_answer_fills_no_memory(endless: Drip) -> None:
+    """However much comes of it, no more is kept than two reads take."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    first = () if endless.data.startswith(b"HTTP") else (Send(head),)
+    with FaultServer((Read(), *first, endless)) as server:
+        async with opened() as transport:
+            (connection,) = transport._free  # what it keeps shows nowhere else
+            with pytest.raises(OutcomeUnknown, match="within"):
+                await post(transport, server.url, timeout=0.5)
+    assert 0 < len(connection._traffic.came) <= 2 * 65536
 
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
