@@ -29,6 +29,7 @@ from skycore_async.campaigns.chunks import are_left, take
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import CampaignProgress, progress
 from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.campaigns.tally import WorkerTally
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from skycore_async.simulator import Answer, Behaviour, Simulator
@@ -361,6 +362,7 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
     load(connection, "promo", some(40))
     stub = StubTransport()
     stub.held = answers = anyio.Event()
+    tallies: list[WorkerTally] = []
 
     async def take_over() -> None:
         await soon(lambda: stub.under_way > 0)
@@ -370,9 +372,11 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
 
     async with anyio.create_task_group() as group:
         group.start_soon(take_over)
-        worker = await work(dsn, NOWHERE, transport=stub, timing=QUICK)
+        done = await work(dsn, NOWHERE, transport=stub, timing=QUICK)
+        tallies.append(done.tally)
+    (tally,) = tallies
     assert 0 < len(stub.sent) <= IN_FLIGHT
-    assert (worker.tally.chunks, worker.tally.not_sent) == (0, 0)
+    assert (tally.chunks, tally.not_sent) == (0, 0)
 
 
 class Faltering(DatabaseSession):
