@@ -205,6 +205,15 @@ def test_a_duplicate_that_was_written_down_stays_one() -> None:
     assert not reasons(content.replace(",a,", ",b,"))
 
 
+@pytest.mark.parametrize("name", ["reason", "line"])
+@pytest.mark.parametrize("option", ["text", "text_column", "key_column", "from_column"])
+def test_no_message_is_made_of_what_rejects_say(name: str, option: str) -> None:
+    """Of a row that was mended, the reason why it was not sent would go out as its text."""
+    asked = {"text": f"Cancelled: {{{name}}}"} if option == "text" else {option: name}
+    with pytest.raises(SheetError, match=f"need the column '{name}', .* rename it"):
+        message_rows(f"to,text,{name}\n15551234888,Hi,snow\n", **{"text": None, **asked})
+
+
 def test_a_key_that_no_ledger_takes_is_refused_before_anything_is_sent() -> None:
     """The name of a campaign is in each key, and is held to what a key may be."""
     ((_, kind, reason),) = reasons("to\n15551234888\n", campaign="pro\udcffmo")

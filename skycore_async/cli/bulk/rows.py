@@ -33,6 +33,7 @@ from .duplicates import FirstLines
 from .recipients import (
     FROM_COLUMNS,
     KEY_COLUMNS,
+    LINE,
     NUMBER_COLUMNS,
     REASON,
     TEXT_COLUMNS,
@@ -162,8 +163,18 @@ class RowReader:
         self._reason = header.names.index(REASON) if REASON in header.names else None
         self._template = self._made_template()
         self._needed = self._template.columns
+        self._check_names()
         self._numbers = FirstLines()
         self._keys = FirstLines()
+
+    def _check_names(self) -> None:
+        """Refuse a message that is made of what a file of rejects says of it instead."""
+        for place in (self.to, self._key, self._from, *self._needed):
+            if place is not None and (name := self._header.names[place]) in {REASON, LINE}:
+                raise SheetError(
+                    f"the messages need the column {name!r}, and a file of rejects has its own"
+                    " under that name: rename it"
+                )
 
     @property
     def has_senders(self) -> bool:
