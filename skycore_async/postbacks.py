@@ -98,7 +98,7 @@ def _of_postback(tree: Any) -> list[_Fields]:
         value = flat.pop(name)
         elements: list[Any] = value if type(value) is list else [value]
         nodes += map(_node, elements)
-    if any(name[0] != "@" for name in flat):
+    if {name[0] for name in flat} - {"@"}:
         nodes.append(flat)
     return nodes
 

@@ -25,12 +25,8 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "FailureReason | None": lambda value: None if value is None else FailureReason(value),
     "bool": bool,
 }
-# And what a database is given of it; the members of enumerations are no plain strings.
-_WRITTEN: Final[dict[str, Callable[[Any], Any]]] = {
-    "MessageState": lambda value: value.value,
-    "DeliveryState | None": lambda value: None if value is None else value.value,
-    "FailureReason | None": lambda value: None if value is None else value.value,
-}
+# Whose members are no plain strings, and are written as such.
+_ENUMERATIONS: Final = {"MessageState", "DeliveryState | None", "FailureReason | None"}
 
 
 class Columns(Generic[T]):
@@ -41,8 +37,10 @@ class Columns(Generic[T]):
         self._kind = kind
         self._fields = tuple(each.name for each in fields)
         self._get = attrgetter(*self._fields)
-        self._read = _by_place(fields, _READ)
-        self._written = _by_place(fields, _WRITTEN)
+        self._read = {
+            each.name: _READ[str(each.type)] for each in fields if str(each.type) in _READ
+        }
+        self._enumerations = [each.name for each in fields if str(each.type) in _ENUMERATIONS]
         self.names = tuple(each.metadata.get("column", each.name) for each in fields)
         self.listed = ", ".join(self.names)
 
@@ -60,17 +58,10 @@ class Columns(Generic[T]):
     def row(self, value: T) -> tuple[Any, ...]:
         """Return the columns of a value, in order."""
         values = dict(zip(self._fields, self._get(value), strict=True))
-        for field, convert in self._written.items():
-            values[field] = convert(values[field])
+        for field in self._enumerations:
+            if (member := values[field]) is not None:
+                values[field] = member.value
         return tuple(values.values())
-
-
-def _by_place(
-    fields: Sequence[attrs.Attribute[Any]], conversions: dict[str, Callable[[Any], Any]]
-) -> dict[str, Callable[[Any], Any]]:
-    return {
-        each.name: conversions[str(each.type)] for each in fields if str(each.type) in conversions
-    }
 
 
 NOTIFICATION: Final = Columns(StoredNotification)

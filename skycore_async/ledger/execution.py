@@ -215,7 +215,7 @@ class CommandExecutor:
         numbers, self._unsettled = sorted(self._unsettled), set()
         for number in numbers:
             undecided = self._store.undecided(number)
-            if all(record.state is MessageState.SENDING for record in undecided):
+            if {record.state for record in undecided} <= {MessageState.SENDING}:
                 continue
             unmatched = self._store.unmatched(number)
             pairs = settlement.match_doubts(undecided, unmatched, within=self._settle_within)

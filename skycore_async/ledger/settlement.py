@@ -38,12 +38,13 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         to = digits(notification.to)
     raw = json.dumps(notification.raw, ensure_ascii=False, separators=(",", ":"))
     time = notification.timestamp or notification.created
+    aware = time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
     return StoredNotification(
         identity=_identity(notification),
         tracking_id=tracking_id,
         to=to,
         from_=from_,
-        at=None if time is None else _seconds(time),
+        at=None if aware is None else aware.timestamp(),
         happened=received if time is None or time.tzinfo is None else time.timestamp(),
         state=_state(notification),
         reason=notification.reason if isinstance(notification, DeliveryReceipt) else None,
@@ -59,10 +60,6 @@ def _identity(notification: Notification) -> bytes:
     else:
         named = notification.raw
     return blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=16).digest()
-
-
-def _seconds(time: datetime) -> float:
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _state(notification: Notification) -> DeliveryState | None:

@@ -8,12 +8,11 @@ import pytest
 
 from benchmarks.handovers import RUNS, Run, calls_per_message, send_rows
 
-# Those of the ledger alone are held to their bounds by `python -m benchmarks`.
-HELD = {measured: rest for measured, *rest in RUNS if "SQLiteLedger" not in measured}
+BOUNDS = {measured: rest for measured, *rest in RUNS}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("run", "bound"), HELD.values(), ids=HELD)
+@pytest.mark.parametrize(("run", "bound"), BOUNDS.values(), ids=BOUNDS)
 def test_no_more_hand_overs_than_it_takes(run: Run, bound: int) -> None:
     """Whoever adds a call to the way of each message says so here."""
     assert calls_per_message(run).total() <= bound

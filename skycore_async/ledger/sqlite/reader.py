@@ -6,7 +6,7 @@ since SQLite keeps each statement that it has read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol
 
 from ...codes import FailureReason
@@ -55,7 +55,10 @@ class SQLiteReader:
     def _over(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a statement over rows, in parts, and return what it finds."""
         found: list[Any] = []
-        for part in _parts(rows):
+        while rows:
+            # Of few sizes, powers of two, so that few statements are made.
+            part = rows[: min(_MOST, 1 << len(rows).bit_length() - 1)]
+            rows = rows[len(part) :]
             row = f"({', '.join('?' * len(part[0]))})"
             values = [value for columns in part for value in columns]
             cursor = self._execute(statement.format(", ".join([row] * len(part))), values)
@@ -141,11 +144,3 @@ class SQLiteReader:
         records = [MESSAGE.value(row) for row in rows]
         notifications = self.notifications_of([record.id for record in records])
         return [delivery_of(record, notifications.get(record.id, ())) for record in records]
-
-
-def _parts(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
-    """Return rows in parts of few sizes, powers of two, so that few statements are made."""
-    while rows:
-        size = min(_MOST, 1 << len(rows).bit_length() - 1)
-        yield rows[:size]
-        rows = rows[size:]
