@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import postgres
-from skycore_async.errors import KeyConflict
 from skycore_async.ledger.columns import NOTIFICATION, Columns
 from skycore_async.ledger.commands import (
     Begin,
@@ -158,13 +157,6 @@ def with_attempts(
         else:
             named.append(command)
     return named
-
-
-def comparable(result: object) -> object:
-    """Return a result with the words of its errors, as two errors are never equal."""
-    if not isinstance(result, dict):
-        return result
-    return {key: repr(v) if isinstance(v, KeyConflict) else v for key, v in result.items()}
 
 
 def one_a_key(commands: Sequence[Command]) -> list[Command]:
