@@ -15,6 +15,7 @@ import anyio
 import attrs
 import httpx
 
+from ..transports.tls import ssl_context
 from .outbox import Outbox, Parcel
 from .postbacks import Postback, PostbackForm, bundle, form_field, render
 
@@ -97,7 +98,9 @@ class PostbackDelivery:
         try:
             # A proxy from the environment has no way to a loopback address.
             async with (
-                httpx.AsyncClient(timeout=self._timeout, trust_env=False) as client,
+                httpx.AsyncClient(
+                    timeout=self._timeout, trust_env=False, verify=ssl_context(True)
+                ) as client,
                 anyio.create_task_group() as posts,
             ):
                 while True:

@@ -25,6 +25,7 @@ from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 from tests.support.cli_program import program, told
+from tests.support.fault_server import client_context
 
 INBOUND = """<NOTIFICATION ID="7"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY>
 <FROM>15551234888</FROM><TO>60856</TO><TEXT>my secret words</TEXT></BODY></NOTIFICATION>"""
@@ -42,7 +43,9 @@ def listening(
 
 def post(url: str, body: str) -> int:
     """Post a body, and return the status of the answer."""
-    return httpx.post(url, content=body.encode(), trust_env=False).status_code
+    return httpx.post(
+        url, content=body.encode(), verify=client_context(), trust_env=False
+    ).status_code
 
 
 def opened(place: str) -> SQLiteLedger | PostgresLedger:

@@ -18,13 +18,16 @@ from skycore_async.messages import SMS
 from skycore_async.protocol import requests
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 from tests.support.cli_program import program, told
+from tests.support.fault_server import client_context
 
 
 def send(url: str, to: str) -> bytes:
     """Ask for one message, and return the answer."""
     body = requests.post_body(SMS(to=to, text="Hello", from_=SHORT_CODE), api_key=API_KEY)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return httpx.post(url, content=body, headers=headers, trust_env=False).content
+    return httpx.post(
+        url, content=body, headers=headers, verify=client_context(), trust_env=False
+    ).content
 
 
 def simulate(*arguments: str) -> Result:

@@ -22,6 +22,7 @@ from skycore_async.cli.commands.status import STATES
 from skycore_async.cli.ui.output import Exit
 from skycore_async.ledger.model import SendIntent, Submission
 from tests.support.cli_program import program, told
+from tests.support.fault_server import client_context
 
 NUMBER = "1555123"
 NOTIFICATION = """<NOTIFICATION ID="{id}" CREATED="2026-11-22 10:00:0{id}+00:00">
@@ -262,7 +263,10 @@ def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
         url = told(listening)["url"]
         assert "0 messages" in status(path).stdout
         text = NOTIFICATION.format(id=1, to="15551234888", tracking_id="T9", status="")
-        assert httpx.post(url, content=text, trust_env=False).status_code == 200
+        assert (
+            httpx.post(url, content=text, verify=client_context(), trust_env=False).status_code
+            == 200
+        )
         assert "unplaced" in status(path).stdout
         done = CliRunner().invoke(skycore, ["report", str(path), "--json"])
         assert (done.exit_code, json.loads(done.stdout)["unplaced"]) == (0, 1)

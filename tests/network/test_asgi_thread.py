@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from skycore_async.runtime.extras import missing
 from skycore_async.simulator.asgi_thread import ServerThread, transport_of
+from tests.support.fault_server import client_context
 
 
 async def hello(_: Request) -> Response:
@@ -33,7 +34,7 @@ def serving_threads() -> list[threading.Thread]:
 
 
 def get(url: str) -> str:
-    return httpx.get(url, trust_env=False).text
+    return httpx.get(url, verify=client_context(), trust_env=False).text
 
 
 def test_it_serves_while_the_context_is_open() -> None:

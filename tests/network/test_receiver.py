@@ -39,6 +39,7 @@ from skycore_async.postbacks import parse_postback
 from skycore_async.receiving.receiver import PostbackReceiver
 from skycore_async.simulator import PostbackForm, Simulator
 from skycore_async.simulator.asgi_thread import ServerThread
+from tests.support.fault_server import client_context
 
 NUMBER = "15551234888"
 SECRET = "pHq7-a-long-enough-secret"
@@ -670,7 +671,12 @@ def test_a_served_application_opens_the_ledger_that_it_mounts(tmp_path: Path) ->
     application.mount("/hooks", PostbackReceiver(ledger=ledger, secret=SECRET))
     with ServerThread(application) as server:
         url = f"{server.url}/hooks/postback/{SECRET}"
-        assert httpx.post(url, content=bundle(300), trust_env=False).status_code == 200
+        assert (
+            httpx.post(
+                url, content=bundle(300), verify=client_context(), trust_env=False
+            ).status_code
+            == 200
+        )
     assert len(anyio.run(reopened, tmp_path / "promo.db")) == 300
 
 
@@ -828,7 +834,9 @@ def test_what_was_answered_with_200_survives_a_kill(
 ) -> None:
     """Alone under uvicorn, all of a bundle is in the file when its 200 comes."""
     process, url = program
-    answer = httpx.post(f"{url}/postback/{SECRET}", content=bundle(300), trust_env=False)
+    answer = httpx.post(
+        f"{url}/postback/{SECRET}", content=bundle(300), verify=client_context(), trust_env=False
+    )
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     assert answer.status_code == 200
@@ -845,7 +853,12 @@ def test_a_connection_that_breaks_while_sending_leaves_nothing(
         head = f"POST /postback HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 1}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port or 0)) as connection:
             connection.sendall(head.encode() + body)
-        large = httpx.post(f"{server.url}/postback", content=b" " * 5_000_000, trust_env=False)
+        large = httpx.post(
+            f"{server.url}/postback",
+            content=b" " * 5_000_000,
+            verify=client_context(),
+            trust_env=False,
+        )
         assert large.status_code == 413
     assert anyio.run(reopened, tmp_path / "promo.db") == []
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
@@ -915,7 +928,7 @@ def test_the_providers_retry_changes_nothing_twice(
             "<REQUEST><ACTION>sendSMS</ACTION><API_KEY>simulator-key</API_KEY>"
             f"<TO>{NUMBER}</TO><FROM>60856</FROM><TEXT>Hello</TEXT></REQUEST>"
         )
-        httpx.post(simulator.url, data={"xml": request}, trust_env=False)
+        httpx.post(simulator.url, data={"xml": request}, verify=client_context(), trust_env=False)
         simulator.wait_for_postbacks(timeout=10)
         statuses = [attempt.status for attempt in simulator.postbacks]
         (message,) = simulator.messages

@@ -28,6 +28,7 @@ from skycore_async.simulator import (
     refusal,
 )
 from skycore_async.simulator.asgi_thread import ServerThread
+from tests.support.fault_server import client_context
 
 SCALE = 0.0001
 
@@ -92,7 +93,7 @@ def shared() -> Iterator[Simulator]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=5, trust_env=False) as client:
+    with httpx.Client(timeout=5, verify=client_context(), trust_env=False) as client:
         yield client
 
 
@@ -238,7 +239,7 @@ def test_an_answer_cut_short_promises_more_than_it_gives(shared: Simulator) -> N
     """Content-Length is that of the whole body; half of it comes."""
     received = list[bytes]()
     with (
-        httpx.Client(trust_env=False) as client,
+        httpx.Client(verify=client_context(), trust_env=False) as client,
         client.stream("POST", shared.url, data=document("15551232016")) as response,
     ):
         with pytest.raises(httpx.RemoteProtocolError):
@@ -278,7 +279,7 @@ def test_a_request_that_does_not_come_whole_is_none(
             await stream.send(head.encode())
 
     anyio.run(half_a_request)
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(verify=client_context(), trust_env=False) as client:
         client.post(shared.url, data=document())
     assert shared.requests == requests + 1
     assert errors_of_the_server(caplog) == []
@@ -296,7 +297,9 @@ def test_concurrent_messages_are_counted_exactly() -> None:
 
         limits = httpx.Limits(max_connections=None)
         async with (
-            httpx.AsyncClient(limits=limits, timeout=30, trust_env=False) as client,
+            httpx.AsyncClient(
+                limits=limits, timeout=30, verify=client_context(), trust_env=False
+            ) as client,
             anyio.create_task_group() as posts,
         ):
             for to in numbers:
@@ -318,7 +321,7 @@ def test_it_serves_either_event_loop(endpoint: Endpoint, backend: str) -> None:
         receiver = endpoint.receiver()
         async with (
             Simulator(postback_url=receiver.url, time_scale=SCALE) as simulator,
-            httpx.AsyncClient(trust_env=False) as client,
+            httpx.AsyncClient(verify=client_context(), trust_env=False) as client,
         ):
             response = await client.post(simulator.url, data=document())
             await anyio.to_thread.run_sync(simulator.wait_for_postbacks)
@@ -356,7 +359,13 @@ def test_a_hanging_client_sees_the_simulator_stop() -> None:
 
     def hang() -> None:
         try:
-            httpx.post(url, data=document("15551232004"), timeout=30, trust_env=False)
+            httpx.post(
+                url,
+                data=document("15551232004"),
+                timeout=30,
+                verify=client_context(),
+                trust_env=False,
+            )
         except httpx.ReadError as error:
             errors.append(type(error).__name__)
 
