@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SHORT = 0.3  # seconds, where waiting for a timeout is the subject
+SHORT = 0.5  # seconds, where waiting for a timeout is the subject
 ANSWERED = (Read(), Send(answer()))
 KEPT_ALIVE = (*ANSWERED * 20, Hang())
 SLOWLY_ANSWERED = (Read(), Wait(0.05), Send(answer()), Hang())
