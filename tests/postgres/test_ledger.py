@@ -16,6 +16,8 @@ from itertools import count
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import attrs
 import psycopg
 import pytest
@@ -660,6 +662,45 @@ async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
     assert await state_of(ledger, "k") is S.ACCEPTED
 
 
+@pytest.mark.parametrize("lost", ["connection", "right to write"])
+async def test_an_intent_that_cannot_be_taken_back_at_once_is_later(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Its caller had left: nothing stays under way that nobody sends, and nobody will end."""
+    ledger = await opened(patience=0, lease=0.1)
+    transact, connect = ledger._transact, ledger._database.connect
+    failed: list[Any] = []
+
+    def gone() -> Any:
+        monkeypatch.setattr(ledger._database, "connect", connect)
+        raise psycopg.OperationalError("the server is gone")
+
+    def not_taken_back(connection: Any, group: Any) -> set[str]:
+        commands = [pending.command for pending in group]
+        if len(failed) < 2 and any(isinstance(each, Finish) for each in commands):
+            failed.append(group)  # twice: it is tried alone
+            if lost == "right to write":
+                raise psycopg.errors.InsufficientPrivilege
+            monkeypatch.setattr(ledger._database, "connect", gone)
+            connection.close()
+            raise psycopg.OperationalError("the connection was lost")
+        touched: set[str] = transact(connection, group)
+        if not failed and any(isinstance(each, Begin) for each in commands):
+            anyio.from_thread.run_sync(caller.cancel)
+        return touched
+
+    monkeypatch.setattr(ledger, "_transact", not_taken_back)
+    with anyio.CancelScope() as caller:
+        await ledger.begin(intent())
+    assert caller.cancelled_caught
+    with anyio.fail_after(10):
+        while not failed:  # noqa: ASYNC110 - a thread sets nothing that could be waited for
+            await anyio.sleep(0.01)
+    assert await ledger.begin(intent(), timeout=10) is None
+    await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
 async def test_what_a_lost_transaction_found_is_forgotten(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -742,6 +783,32 @@ async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> N
             with anyio.fail_after(10):
                 while await state_of(ledger, "k") is not S.ACCEPTED:  # noqa: ASYNC110 - as above
                     await anyio.sleep(0.01)
+
+
+async def test_who_closes_it_between_two_steps_hears_of_no_error(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was to be written after a sign of life is written by the closing."""
+    ledger = PostgresLedger(dsn, clock=Clock(), lease=0.1)
+    await ledger.open()
+    await ledger.begin(intent())
+    attempt = ledger._under_way["k"].attempt
+    ledger._unwritten[attempt] = Finish(key="k", submission=accepted(), attempt=attempt)
+    run = ledger.run
+    async with anyio.create_task_group() as group:
+
+        async def closed_meanwhile(command: Any) -> Any:
+            answer = await run(command)
+            group.start_soon(ledger.aclose)
+            while ledger.is_open:
+                await anyio.lowlevel.checkpoint()
+            return answer
+
+        monkeypatch.setattr(ledger, "run", closed_meanwhile)
+        await ledger._closing.wait()
+    assert not caplog.records
+    async with PostgresLedger(dsn, clock=Clock()) as ledger:
+        assert await state_of(ledger, "k") is S.ACCEPTED
 
 
 @pytest.mark.slow

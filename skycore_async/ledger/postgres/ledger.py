@@ -37,6 +37,7 @@ from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ..base import BaseLedger
 from ..commands import (
+    WITHDRAWN,
     Begin,
     Fence,
     Finish,
@@ -213,8 +214,9 @@ class PostgresLedger(_SharedLedger):
                 await self._closing.wait()
                 return
             try:
-                await self.run(KeepAlive())
-                for command in tuple(self._unwritten.values()):
+                for command in (KeepAlive(), *self._unwritten.values()):
+                    if self._closing.is_set():
+                        return  # which writes what is left
                     await self.run(command)
             except LedgerError as error:
                 _log.warning("%s", error)
@@ -237,6 +239,17 @@ class PostgresLedger(_SharedLedger):
         self._connection = connection
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
+        """Run commands in one transaction, and keep what takes an intent back if they fail."""
+        try:
+            return self._commit_in_time(group)
+        except Exception:
+            # Whoever began it has left, and hears of no error.
+            for pending in group:
+                if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
+                    self._unwritten[back.attempt] = back
+            raise
+
+    def _commit_in_time(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, again until its end is known."""
         until, is_unclear = time.monotonic() + self._patience, False
         for collisions in itertools.count():
