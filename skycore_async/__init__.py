@@ -143,7 +143,7 @@ __all__ = [
     "segments",
 ]
 
-_ROOMS: Final = {
+_MODULES: Final = {
     "client": ("SkycoreClient",),
     "ledger.postgres.ledger": ("PostgresLedger",),
     "limits.postgres": ("PostgresLimiter",),
@@ -181,13 +181,13 @@ _ROOMS: Final = {
     "transports.httpx": ("HttpxTransport",),
     "version": ("__version__",),
 }
-_HOMES: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    value = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 

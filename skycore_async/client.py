@@ -121,7 +121,7 @@ class SkycoreClient:
         self._dispatcher = Dispatcher(
             chosen,
             limiter,
-            places=max_in_flight,
+            slots=max_in_flight,
             paced=rate is not None,
             recorder=_recorder(ledger),
             telemetry=telemetry,

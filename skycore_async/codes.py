@@ -1,7 +1,7 @@
 """The codes Skycore speaks in: API errors, notifications, carrier status.
 
-Every table is total over what the provider documents; what is in no table is
-unknown, and is never guessed to be good or bad news.  The tables are facts of
+Every table has all that the provider documents; what is in no table is unknown, and
+is never guessed to be good or bad news.  The tables are facts of
 the provider's 1.3 documentation (2011 to 2015 editions).
 
 * `API_ERRORS`: an ERRORCODE of a RESPONSE: its meaning, what else would fail with

@@ -243,14 +243,14 @@ def _unknown(values: _Fields) -> UnknownNotification:
 def _sent(values: _Fields) -> SentNotification | DeliveryReceipt:
     # The NOTIFICATION form has receipts with the code of a sent notification;
     # only the STATUS element tells them apart.
-    if "protocol" not in values and _told(values) in (None, _SENT):
+    if "protocol" not in values and _by_status(values) in (None, _SENT):
         return _make(SentNotification, values)
     return _receipt(values)
 
 
 def _receipt(values: _Fields) -> DeliveryReceipt:
-    told = _told(values)
-    values["state"], values["reason"] = _reconciled(CODE_STATES[values["code"]], told)
+    by_status = _by_status(values)
+    values["state"], values["reason"] = _reconciled(CODE_STATES[values["code"]], by_status)
     return _make(DeliveryReceipt, values)
 
 
@@ -259,7 +259,7 @@ _SENT: Final[_Verdict] = (DeliveryState.SENT, None)
 _UNKNOWN: Final[_Verdict] = (DeliveryState.UNKNOWN, None)
 
 
-def _told(values: _Fields) -> _Verdict | None:
+def _by_status(values: _Fields) -> _Verdict | None:
     """Return what the STATUS says, in words in `detail` too; None where there is no STATUS."""
     status = values.get("status")
     if "protocol" in values:
@@ -271,14 +271,14 @@ def _told(values: _Fields) -> _Verdict | None:
     return None if status is None else STATUS_TEXTS.get(status.lower(), _UNKNOWN)
 
 
-def _reconciled(by_code: DeliveryState, told: _Verdict | None) -> _Verdict:
+def _reconciled(by_code: DeliveryState, by_status: _Verdict | None) -> _Verdict:
     """Hold what the CODE says against what the STATUS says, which is the more exact."""
     if by_code is not DeliveryState.FAILED:
-        return told or (by_code, None)
-    if told is None or told == _UNKNOWN:
+        return by_status or (by_code, None)
+    if by_status is None or by_status == _UNKNOWN:
         return by_code, FailureReason.UNKNOWN
     # Where the code says failed and the status says not, believe neither.
-    return told if told[0] is DeliveryState.FAILED else _UNKNOWN
+    return by_status if by_status[0] is DeliveryState.FAILED else _UNKNOWN
 
 
 def _inbound(values: _Fields) -> InboundSMS:

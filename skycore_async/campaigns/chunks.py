@@ -8,8 +8,8 @@ Rules:
 
 * What was being sent when a chunk changes hands is in doubt, from the same moment.
 * A chunk is done when every message in it has an outcome in the ledger, or was
-  refused before it was begun.  What the database says counts, not what was heard.
-* A chunk that is left goes back at once.  One that is not sent for want of a way
+  refused before it was begun.  What the database says counts, not what a worker saw.
+* A chunk that is left goes back at once.  One whose messages do not get through
   is due again after a pause.
 * When a chunk may be taken is one expression: its campaign has started, it is due, and
   nobody's lease is in the way.  The queue hands it out then, and who takes it asks again
@@ -75,7 +75,7 @@ WHERE id = %s AND epoch = %s
 
 @attrs.frozen(kw_only=True)
 class Chunk:
-    """Messages to send, in one's hands as long as nobody has counted the epoch up."""
+    """Messages to send: the worker's that took them, until the epoch is counted up."""
 
     id: int
     epoch: int
@@ -93,7 +93,7 @@ class Chunk:
 def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, datetime]:
     """Return chunks to send, and when each may be taken: now, or `within` seconds.
 
-    Those of all campaigns come by turns.  A chunk whose worker has stopped renewing its
+    Those of all campaigns take turns.  A chunk whose worker has stopped renewing its
     lease is among them before the lease ends.
     """
     return dict(connection.execute(_DUE, (within, most)).fetchall())
@@ -104,7 +104,7 @@ def are_left(connection: Connection) -> bool:
     return bool(connection.execute(_LEFT).fetchone())
 
 
-def take(connection: Connection, chunk: int, *, holder: str, lease: float) -> Chunk | None:
+def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Chunk | None:
     """Take a chunk for `lease` seconds; None where it is not to be had, or not now."""
     try:
         with connection.transaction():
@@ -112,7 +112,7 @@ def take(connection: Connection, chunk: int, *, holder: str, lease: float) -> Ch
             if row is None:
                 return None
             campaign, number, keys, rows = row
-            (epoch,) = connection.execute(_TAKE, (holder, lease, chunk)).fetchone() or (0,)
+            (epoch,) = connection.execute(_TAKE, (worker, lease, chunk)).fetchone() or (0,)
             connection.execute(_DOUBT, (keys,))
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         return None

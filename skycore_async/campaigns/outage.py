@@ -1,8 +1,8 @@
 """When an outage stops a campaign: many messages in a row in doubt, over all workers.
 
 Strategy: each worker counts the doubts in a row that it meets, and adds them to the
-campaign's row in the database a few at a time.  Who brings that row to `LIMIT`
-halts the campaign for all.  What to report is decided here, without I/O.
+campaign's row in the database a few at a time.  The worker that brings that row to
+`LIMIT` halts the campaign for all.  What to report is decided here, without I/O.
 
 Rules:
 
@@ -72,7 +72,7 @@ class DoubtStreak:
         return self._new >= REPORT_EVERY or (self._got_through and self._is_counted)
 
     @property
-    def has_news(self) -> bool:
+    def has_report(self) -> bool:
         """Whether there is anything to report at all, as at the end of a chunk."""
         return self._new > 0 or self._got_through
 

@@ -9,9 +9,9 @@ Rules:
 * What the queue says is a hint, never the truth.  It may lose a job or hand one out
   twice: the row in `chunks` decides, under its lock, who has a chunk and until when.
 * So a job is removed as soon as it is handed out, and a dead worker's chunk comes back
-  when the lease in its row has ended, by a job that is made for that time.  Were its
-  job given again for want of heartbeats as well, two would decide who is dead, and the
-  other one is forgotten when the tables of the queue are made anew.
+  when the lease in its row has ended, by a job that is made for that time.  The queue's
+  own heartbeats, which would hand its job out again, are not used: two clocks would decide
+  who is dead, and one of them is lost whenever the tables of the queue are made anew.
 * The tables are in a schema of their own, `skycore_queue`, made by `migrate`.  Another
   version of them is made anew instead of migrated: the next sweep fills it again.
 * A chunk waits in the queue once: its id is the job's queueing lock.

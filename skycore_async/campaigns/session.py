@@ -7,9 +7,9 @@ step of `chunks` and `campaigns` can be.
 Rules:
 
 * What the database refuses for want of rights, or of the tables of this version, it
-  would refuse again: that is told at once.
-* Who waits for a lock gives up after a moment, so that a process which was stopped
-  with one in its hand does not stop the others.
+  would refuse again: that is an error at once.
+* Waiting for a lock ends after a moment, so that a process which was stopped while it
+  held one does not stop the others.
 * Once `stop_retrying` was called, a database that is lost is not waited for any more.
 """
 
@@ -42,7 +42,8 @@ _LONGEST_PAUSE: Final = 5.0
 class DatabaseSession:
     """Take steps on a connection of one's own to `database`.
 
-    `on_trouble` is told in words when the database is lost, and None when it is back.
+    `on_trouble` is called with what is wrong when the database is lost, and with None when
+    it is back.
     """
 
     def __init__(

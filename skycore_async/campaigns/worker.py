@@ -1,10 +1,10 @@
 """A worker: takes chunks, sends their messages, and says what is left of them.  On asyncio.
 
 Strategy: a worker has two slots, each with a chunk, so that something is in flight
-between one chunk and the next; beside them it tends the queue, which has one worker a
-period sweep: offer the chunks that are due soon.  Each chunk is a `send_many` over a
-view of the one client, whose ledger begins messages only while this worker has the
-chunk and its campaign runs.
+between one chunk and the next.  Beside them it runs the queue's periodic job, the sweep,
+which one worker a period does: put the chunks that are due soon into the queue.  Each
+chunk is a `send_many` over a view of the one client, whose ledger begins messages only
+while this worker has the chunk and its campaign runs.
 
 Rules:
 
@@ -14,8 +14,8 @@ Rules:
   messages in a row in doubt, counted over all workers: see `outage`.
 * What could not be sent goes back, to be due again after a pause;
   a worker that gets nothing through at all waits longer each time.
-* A database that is lost is waited for.  What was in flight is in the ledger's slots.
-  One that refuses this worker ends it, with `error`.
+* A database that is lost is waited for.  What came of messages meanwhile is written by
+  the ledger once it is back.  A database that refuses this worker ends it, with `error`.
 * `stop` starts nothing more, waits for what is in flight, and gives chunks back.
 """
 
@@ -40,10 +40,10 @@ from ..postgres.schema import Connection
 from ..sending.bulk import BulkSend
 from .campaigns import halt, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
+from .counters import ChunkWork, WorkerCounters
 from .outage import DoubtStreak
 from .queue import ChunkQueue, Ticket
 from .session import DatabaseSession
-from .tally import ChunkWork, WorkerTally
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,8 +77,9 @@ class Worker:
     """Drain the campaigns of a database, with as many others as there are.
 
     `client` keeps `ledger`, and has as many messages in flight as it was made for.  With
-    `drain` it ends when no running campaign has anything left.  `tell` is given what people
-    should know, in lines.  `error` says what ended it, where the database refused it.
+    `drain` it ends when no running campaign has anything left.  `announce` is called with
+    what people should know, a line at a time.  `error` says what ended it, where the
+    database refused it.
     """
 
     def __init__(
@@ -90,9 +91,9 @@ class Worker:
         client: SkycoreClient,
         timing: WorkerTiming | None = None,
         drain: bool = False,
-        tell: Callable[[str], None] = lambda _: None,
+        announce: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.tally = WorkerTally()
+        self.counters = WorkerCounters()
         self.error: ConfigurationError | None = None
         self._session = session
         self._queue = queue
@@ -100,7 +101,7 @@ class Worker:
         self._client = client
         self._timing = timing or WorkerTiming()
         self._drain = drain
-        self._tell = tell
+        self._announce = announce
         slots = min(_SLOTS, client.max_in_flight)
         self._shares = [(client.max_in_flight + n) // slots for n in range(slots)]
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -109,7 +110,7 @@ class Worker:
         self._at_work: set[BulkSend] = set()
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
-        self._halts_told: set[str] = set()
+        self._announced_halts: set[str] = set()
 
     async def run(self) -> None:
         """Work until stopped or refused, or until nothing is left."""
@@ -196,14 +197,14 @@ class Worker:
     # A chunk.
 
     async def _look_at(self, id_: int, share: int) -> None:
-        chunk = await self._run(take, id_, holder=self._name, lease=self._timing.lease)
+        chunk = await self._run(take, id_, worker=self._name, lease=self._timing.lease)
         if chunk is None:
             return
-        self._halts_told.discard(chunk.campaign)  # it runs, and a halt from now on is another
+        self._announced_halts.discard(chunk.campaign)  # it runs, and a halt now is another
         async with self._sending(chunk, share) as work:
             try:
                 async for outcome in work.bulk:
-                    work.record(outcome, self.tally)
+                    work.record(outcome, self.counters)
                     await self._count_doubts(work, outcome)
             except SendingHalted as error:
                 work.error = error.__cause__ if isinstance(error.__cause__, Exception) else error
@@ -260,11 +261,11 @@ class Worker:
                 self._halted(campaign, found.reason or "", is_new=found.is_halted_now)
 
     def _halted(self, campaign: str, reason: str, *, is_new: bool, said: str = "") -> None:
-        self.tally.halted[campaign] = reason
-        if campaign in self._halts_told and not is_new:
-            return  # told by the other slot
-        self._halts_told.add(campaign)
-        self._tell(f"campaign {campaign} is halted: {said}{reason}")
+        self.counters.halted[campaign] = reason
+        if campaign in self._announced_halts and not is_new:
+            return  # announced by the other slot
+        self._announced_halts.add(campaign)
+        self._announce(f"campaign {campaign} is halted: {said}{reason}")
 
     async def _close(self, work: ChunkWork) -> None:
         """Say what is left of a chunk, and what that means for the campaign and the worker."""
@@ -275,16 +276,16 @@ class Worker:
             said = "the account was refused: "
             self._halted(chunk.campaign, reason, is_new=is_new, said=said)
         streak = self._streaks.get(chunk.campaign)
-        if streak is not None and streak.has_news:
+        if streak is not None and streak.has_report:
             await self._report_doubts(work, streak)
         is_given_back = work.error is not None or self._stopping.is_set()
         pause = 0.0 if is_given_back else self._timing.retry
         left = await self._run(finish, chunk, left_out=work.left_out, pause=pause)
         if not left and not work.is_lost and work.error is None:
-            self.tally.chunks += 1
+            self.counters.chunks += 1
         self._misses = self._misses + 1 if work.stuck.in_a_row and not work.got_through else 0
         if self._misses and not is_given_back:
-            self._tell("nothing gets through: waiting")
+            self._announce("nothing gets through: waiting")
             await self._rest(
                 min(self._timing.longest, self._timing.retry * 2 ** (self._misses - 1))
             )

@@ -1,4 +1,4 @@
-"""What gives messages their turn."""
+"""What a rate limit is: something that says when each message may start."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Limiter(Protocol):
-    """What gives messages their turn; `RateLimiter` is one."""
+    """Says when each message may start; `RateLimiter` and `PostgresLimiter` are two."""
 
     def start_now(self) -> float | None:
-        """Return the time of a turn that comes at once, or None where one must wait."""
+        """Return the time of a start that is granted at once, or None where one must wait."""
         ...
 
     async def wait(self) -> float:
-        """Wait for this message's turn, and return the time at which it began."""
+        """Wait until this message may start, and return the time at which it did."""
         ...
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
-        """Take into account that the API throttled a message whose turn began at `started`."""
+        """Take into account that the API throttled a message that started at `started`."""
         ...

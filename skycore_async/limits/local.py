@@ -85,7 +85,7 @@ class RateLimiter:
         return None if self._waiting or self.reserve() > 0 else self._starts[-1]
 
     async def wait(self) -> float:
-        """Wait for this message's turn, and return the clock's time at which it began."""
+        """Wait until this message may start, and return the clock's time at which it did."""
         if not self._waiting:
             self._waited_since = self._clock()
         self._waiting += 1
@@ -98,7 +98,7 @@ class RateLimiter:
             self._waiting -= 1
 
     def reserve(self) -> float:
-        """Grant a start now and give 0, or give the seconds after which to ask again."""
+        """Grant a start now and return 0, or return the seconds after which to ask again."""
         now = self._clock()
         if now < self._paused_until:
             return self._paused_until - now

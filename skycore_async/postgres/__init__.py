@@ -1,8 +1,6 @@
-"""Many machines, one PostgreSQL: they share a ledger, a rate and the work.
+"""What ledger, rate limit and campaigns share in PostgreSQL: the connection and the tables.
 
-It takes the extra `postgres`.  What must never happen twice is decided by a row
-in the database: every intent is a compare-and-set, and who was taken for dead
-is refused when it wakes.
+Needs the extra `postgres`.
 """
 
 from __future__ import annotations
@@ -10,6 +8,6 @@ from __future__ import annotations
 from ..runtime.extras import missing
 
 try:
-    import psycopg as _psycopg  # noqa: F401 - every room of this one needs it
+    import psycopg as _psycopg  # noqa: F401 - whatever imports this folder needs it
 except ImportError as error:
     raise missing("postgres", error) from error

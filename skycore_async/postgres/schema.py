@@ -48,7 +48,7 @@ def version_of(connection: Connection) -> int:
 
 
 def migrate(connection: Connection) -> tuple[int, int]:
-    """Make the tables, or bring them up to date; give the versions before and after.
+    """Make the tables, or bring them up to date; return the versions before and after.
 
     Raises LedgerError where they are of a newer version than this one knows.
     """

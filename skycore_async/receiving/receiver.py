@@ -1,7 +1,7 @@
 """The caller's postback URL as an ASGI application: store first, answer 200 after.
 
 Strategy: what can be told without the body (whose URL, who asks, how) is
-decided in `access`, in plain code; then the body is read, parsed, recorded and
+decided in `authorization`, in plain code; then the body is read, parsed, recorded and
 handed on, and only then answered.  No framework: it runs alone, or mounted.
 
 Rules:
@@ -164,7 +164,7 @@ class PostbackReceiver:
                             await handled
             _check_time(deadline)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
-            _tell(error)
+            _log_failure(error)
             if failed is not None:
                 failed(error)
             return _FAILED
@@ -236,7 +236,7 @@ def _check_time(deadline: float) -> None:
         raise TimeoutError
 
 
-def _tell(error: Exception) -> None:
+def _log_failure(error: Exception) -> None:
     where = "".join(traceback.format_tb(error.__traceback__))
     _log.error(
         "a postback could not be taken in, and was answered with 500: %s\n%s",

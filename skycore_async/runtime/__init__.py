@@ -1,1 +1,1 @@
-"""Small pieces that every room may use, and that use none."""
+"""Small pieces that every other folder may use, and that use none of them."""

@@ -1,4 +1,4 @@
-"""Who owns a task that must outlive the call which began it.
+"""Background tasks: those that must outlive the call which began them.
 
 Strategy: one background task a client, begun at the first use.  It holds an
 ordinary task group and waits to be closed; what is started in it is cancelled
@@ -13,7 +13,7 @@ Rules:
   background task, so that a cancelled closer cannot break that off either.
 * One task never ends another: what it raises by accident is logged, by its
   type and place alone, since its text and locals may hold a key or a number.
-* An owner belongs to the event loop that began it, and says so in another.
+* They belong to the event loop that began it, and says so in another.
 """
 
 from __future__ import annotations
@@ -147,10 +147,10 @@ async def _guarded(run: Callable[..., Awaitable[Any]], *args: object) -> None:
     except* asyncio.CancelledError:
         pass  # raised any further, it would cancel all other tasks of the group
     except* Exception as failed:  # noqa: BLE001 - it has nobody else to go to
-        _tell(failed.exceptions)
+        _log_errors(failed.exceptions)
 
 
-def _tell(errors: Iterable[Exception]) -> None:
+def _log_errors(errors: Iterable[Exception]) -> None:
     for error in errors:
         where = "".join(traceback.format_tb(error.__traceback__))
         _log.error("a background task raised %s\n%s", type(error).__name__, where)

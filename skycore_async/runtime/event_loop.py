@@ -1,4 +1,4 @@
-"""The event loop that runs and its time, by the short way, and what is said in another.
+"""The running event loop and its time, the quick way, and the error for another one.
 
 anyio's own way to either costs many times as much, and every message asks.
 """

@@ -1,9 +1,9 @@
-"""What lets a message begin: a place among those in flight, and then its turn.
+"""What lets a message begin: a slot among those in flight, and then a start within the rate.
 
 Rules:
 
-* The place comes first: a turn is a moment, and one that were kept until a place
-  is free would be used together with all the others that were.
+* The slot comes first.  A start is granted for now: were those kept that wait for a slot,
+  all of them would be used as soon as slots are free, and too many would start at once.
 * Who waits here has begun nothing, and whoever is cancelled here holds nothing.
 """
 
@@ -15,32 +15,32 @@ from ..limits.base import Limiter
 
 
 class Admission:
-    """Let at most `places` messages be in flight, each beginning in its turn by `limiter`."""
+    """Let at most `slots` messages be in flight, each of which begins when `limiter` lets it."""
 
-    def __init__(self, limiter: Limiter, *, places: int) -> None:
+    def __init__(self, limiter: Limiter, *, slots: int) -> None:
         self._limiter = limiter
-        self._places = anyio.Semaphore(places, fast_acquire=True)
+        self._slots = anyio.Semaphore(slots, fast_acquire=True)
 
     def acquire_now(self) -> float | None:
-        """Return the time of a turn that comes at once, or None where one must wait."""
+        """Return the time of a start that is granted at once, or None where one must wait."""
         try:
-            self._places.acquire_nowait()
+            self._slots.acquire_nowait()
         except anyio.WouldBlock:
             return None
         if (started := self._limiter.start_now()) is None:
-            self._places.release()
+            self._slots.release()
         return started
 
     async def acquire(self) -> float:
-        """Wait for a place and a turn, and return the time at which that began."""
-        await self._places.acquire()
+        """Wait for a slot and for the rate limit, and return the time of the start."""
+        await self._slots.acquire()
         try:
             started = self._limiter.start_now()
             return await self._limiter.wait() if started is None else started
         except BaseException:
-            self._places.release()
+            self._slots.release()
             raise
 
     def release(self) -> None:
-        """Return the place of a message that has ended, or was not begun after all."""
-        self._places.release()
+        """Give back the slot of a message that has ended, or was not begun after all."""
+        self._slots.release()

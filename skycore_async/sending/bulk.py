@@ -7,7 +7,7 @@ the caller's loop or its cancellation breaks off no exchange.
 
 Rules:
 
-* Look-ahead is bounded: a worker waits for room in the buffer before it takes a
+* Look-ahead is bounded: a worker waits for a free slot in the buffer before it takes a
   message, and takes no other until it has sent that.  A caller who does not read
   stops the sending.
 * A message is taken before it is admitted: what the ledger knows already need not be.
@@ -203,38 +203,38 @@ class BulkSend:
 
 
 class _Slots:
-    """Room in the buffer, as a number of places.
+    """The free slots of the buffer: a worker takes one for each outcome, the caller gives it back.
 
     One who waits is woken at a time and wakes the next if there is more, so
-    that a worker whose transport answers at once takes many places in a row.
+    that a worker whose transport answers at once takes many slots in a row.
     """
 
-    def __init__(self, places: int) -> None:
-        self._places = places
+    def __init__(self, free: int) -> None:
+        self._free = free
         self._waiting: deque[anyio.Event] = deque()
         self._waking = False
         self.closed = False
 
     def take(self) -> bool:
-        if self.closed or not self._places:
+        if self.closed or not self._free:
             return False
-        self._places -= 1
+        self._free -= 1
         self._wake()
         return True
 
     async def wait(self) -> bool:
-        """Take a place when there is one; False when closed."""
+        """Take a slot when there is one; False when closed."""
         while not self.closed:
-            place = anyio.Event()
-            self._waiting.append(place)
-            await place.wait()
+            woken = anyio.Event()
+            self._waiting.append(woken)
+            await woken.wait()
             self._waking = False
             if self.take():
                 return True
         return False
 
     def give(self) -> None:
-        self._places += 1
+        self._free += 1
         self._wake()
 
     def close(self) -> None:
@@ -243,6 +243,6 @@ class _Slots:
             self._waiting.popleft().set()
 
     def _wake(self) -> None:
-        if self._places and self._waiting and not self._waking:
+        if self._free and self._waiting and not self._waking:
             self._waking = True
             self._waiting.popleft().set()

@@ -7,7 +7,7 @@ What can be decided without waiting is decided in `protocol`, `outcomes` and `re
 
 Rules:
 
-* The timeout bounds all of it: a place in flight, the limiter, attempts and pauses.
+* The timeout bounds all of it: a slot in flight, the limiter, attempts and pauses.
 * Until an exchange begins, cancelling the caller withdraws the message.  From
   then on the exchange is the client's: it runs to its own end, and where
   nobody waits for the outcome any more, the ledger and the log have it.  No
@@ -56,7 +56,7 @@ Acquire = Callable[[], Awaitable[float]]
 class Dispatcher:
     """Send messages over `transport`, as fast as `limiter` allows, and record them by `recorder`.
 
-    At most `places` of them are in flight.  Where they are `paced`, a message is looked
+    At most `slots` of them are in flight.  Where they are `paced`, a message is looked
     up in the ledger before it is admitted, so that one which is known uses up no rate; else
     beginning it there looks it up as well, and is one step less.  `chance` returns a
     random number from 0 to 1, for the pauses between attempts.
@@ -67,7 +67,7 @@ class Dispatcher:
         transport: Transport,
         limiter: Limiter,
         *,
-        places: int = 50,
+        slots: int = 50,
         paced: bool = True,
         recorder: Recorder | None = None,
         telemetry: Telemetry | None = None,
@@ -78,7 +78,7 @@ class Dispatcher:
         self.recorder = recorder
         self._transport = transport
         self._limiter = limiter
-        self.admission = Admission(limiter, places=places)
+        self.admission = Admission(limiter, slots=slots)
         self._chance = chance
         self._telemetry = telemetry
 
@@ -258,7 +258,7 @@ class Dispatcher:
                 prepared.message,
                 to=prepared.resolved.to,
                 status=response.status,
-                headers=_pace_headers(response.headers),
+                headers=_throttle_headers(response.headers),
                 body=prepared.settings.api_key.hide_in(response.body),
             )
         except SkycoreError as error:
@@ -272,10 +272,10 @@ class Dispatcher:
 
 
 async def _within(
-    deadline: float, at_once: Callable[[], float | None], wait: Acquire
+    deadline: float, acquire_now: Callable[[], float | None], wait: Acquire
 ) -> float | None:
     """Return the start that is granted at once or by the deadline; None where none is."""
-    if (started := at_once()) is not None:
+    if (started := acquire_now()) is not None:
         return started
     with anyio.move_on_after(deadline - now()):
         return await wait()
@@ -304,6 +304,6 @@ def _withdrawn(prepared: PreparedSend) -> Failed:
     return withdrawn
 
 
-def _pace_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _throttle_headers(headers: Mapping[str, str]) -> dict[str, str]:
     # No other is read, and another may repeat the API key, as a Location does.
     return {name: headers[name] for name in ("date", "retry-after") if name in headers}

@@ -1,8 +1,8 @@
 """What an outcome means: one table, which everything above asks.  No I/O.
 
 An outcome's verdict says what is known of its message; `meaning_of` says what
-follows from that: whether to try again, to stop a bulk send, to call the route to
-the provider broken.  What a ledger records of it is in `ledger.rules`, by the same
+follows from that: whether to try again, to stop a bulk send, to say that nothing
+gets through.  What a ledger records of it is in `ledger.rules`, by the same
 verdict.
 
 Rules:
@@ -10,7 +10,8 @@ Rules:
 * Only what is proven not sent is safe to send again.
 * Doubt is no sign that messages get through: an address that answers everything
   with an error page puts every message in doubt.
-* What was refused here, or was in the ledger already, says nothing of the route.
+* What was refused here, or was in the ledger already, does not show whether messages get
+  through.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether to try again, and after how long.  Pure; the chance is injected.
+"""Whether to try again, and after how long.  Pure; the random number is injected.
 
 Only what is safe to send again, as `outcomes` has it, is ever tried again.
 Everything else is the caller's to decide, or nobody's.

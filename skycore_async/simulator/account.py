@@ -2,8 +2,8 @@
 
 A request passes a table of checks in the provider's order, from what makes it a
 request at all to what is wrong with the account; the first one that fails gives
-the documented code.  Pace is checked last, by `Pace`: only calls that would
-have been taken count against it.
+the documented code.  How fast calls come is checked last, by `CallRate`: only calls
+that would have been taken count.
 
 Pure: requests are bytes and text, time is a number that the caller passes.
 """
@@ -206,7 +206,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[SubmitRequest, Account], bool]], ...]]
 )
 
 
-class Pace:
+class CallRate:
     """Whether calls come too fast for an account: a reservation clock for each limit.
 
     A call that is refused reserves nothing.

@@ -27,7 +27,7 @@ import attrs
 
 from .account import (
     Account,
-    Pace,
+    CallRate,
     RequestRefused,
     SubmitRequest,
     code_against,
@@ -110,7 +110,7 @@ class Skycore:
         self._behaviours = behaviours
         self._pause = timedelta(seconds=PAUSE * time_scale)
         self._script: deque[Behaviour] = deque()
-        self._pace = Pace()
+        self._call_rate = CallRate()
         self._ids = itertools.count(first_id)
         self._postback_ids = itertools.count(first_id)
 
@@ -140,7 +140,9 @@ class Skycore:
         )
 
     def _behaviour(self, request: SubmitRequest, now: float) -> Behaviour:
-        code = code_against(request, self.account) or self._pace.code_against(self.account, now)
+        code = code_against(request, self.account) or self._call_rate.code_against(
+            self.account, now
+        )
         if code is not None:
             return refusal(code)
         if self._script:

@@ -111,7 +111,7 @@ RECEIPT = (
 
 def test_postbacks() -> None:
     """The snippet on postbacks tells what a receipt says."""
-    assert run(snippet("def told"))["handle"](RECEIPT) == ["SMS_12345 is delivered, None"]
+    assert run(snippet("def describe"))["handle"](RECEIPT) == ["SMS_12345 is delivered, None"]
 
 
 INBOUND = (

@@ -94,7 +94,7 @@ def kept() -> tuple[list[Notification], PostbackReceiver]:
 # What a postback is worth.
 
 
-class Journal(MemoryLedger):
+class NotedLedger(MemoryLedger):
     """A ledger that writes into a list when it has recorded."""
 
     def __init__(self, steps: list[str]) -> None:
@@ -122,7 +122,7 @@ async def test_it_stores_then_hands_on_then_answers() -> None:
         steps.append(str(message.get("status", message["type"])))
 
     scope = {"type": "http", "method": "POST", "path": "/postback", "headers": []}
-    async with Journal(steps) as ledger:
+    async with NotedLedger(steps) as ledger:
         await PostbackReceiver(ledger=ledger, on_notification=handle)(scope, receive, send)
     assert steps == ["recorded", "handled 1", "handled 2", "200", "http.response.body"]
 

@@ -72,10 +72,10 @@ def now(connection: Connection, *, hours: int = 0) -> datetime:
     return time_
 
 
-def taken(connection: Connection, holder: str = "one", **how: Any) -> Chunk:
+def taken(connection: Connection, worker: str = "one", **how: Any) -> Chunk:
     """Take the chunk that is due first."""
     (first,) = due(connection, 1)
-    chunk = take(connection, first, holder=holder, **{"lease": LEASE, **how})
+    chunk = take(connection, first, worker=worker, **{"lease": LEASE, **how})
     assert chunk is not None
     return chunk
 
@@ -86,7 +86,7 @@ def taken(connection: Connection, holder: str = "one", **how: Any) -> Chunk:
 def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
     """Chunks hold the messages in order, each with its key, and as many as they should."""
     assert load(connection, "promo", some(7), size=3) == Loaded(new=7, known=0, state="running")
-    chunks = [take(connection, id_, holder="one", lease=LEASE) for id_ in due(connection, 9)]
+    chunks = [take(connection, id_, worker="one", lease=LEASE) for id_ in due(connection, 9)]
     assert [len(chunk.keys) for chunk in chunks if chunk] == [3, 3, 1]
     assert [sms for chunk in chunks if chunk for sms in chunk.messages()] == list(some(7))
 
@@ -127,14 +127,14 @@ def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
     first, second = due(connection, 9, within=10_000)
     assert due(connection, 9, within=10_000) == {first: later, second: later}
     assert due(connection, 9) == {}
-    assert take(connection, first, holder="one", lease=LEASE) is None
+    assert take(connection, first, worker="one", lease=LEASE) is None
     assert (only(connection).state, only(connection).starts_at) == ("scheduled", later)
     assert are_left(connection)
     load(connection, "promo", [], starts_at=soon)
     assert due(connection, 9, within=10_000) == {first: soon, second: soon}
     load(connection, "promo", [], starts_at=now(connection))
     assert only(connection).state == "running"
-    assert take(connection, first, holder="one", lease=LEASE) is not None
+    assert take(connection, first, worker="one", lease=LEASE) is not None
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_chunk_is_in_one_hand(connection: Connection) -> None:
     """Who has a chunk has it alone until the lease runs out, by the database's clock."""
     load(connection, "promo", some(3))
     chunk = taken(connection)
-    assert take(connection, chunk.id, holder="two", lease=LEASE) is None
+    assert take(connection, chunk.id, worker="two", lease=LEASE) is None
     assert due(connection, 9) == {}
     connection.execute("UPDATE skycore.chunks SET held_until = now() - interval '1 second'")
     after = taken(connection, "two")
@@ -227,7 +227,7 @@ def test_what_is_due_soon_comes_with_its_time(connection: Connection) -> None:
     assert due(connection, 9, within=100) == {one: ends[0]}
     assert due(connection, 2, within=1000).keys() == {one, two}
     for id_ in (one, two, three):
-        assert take(connection, id_, holder="one", lease=LEASE) is None
+        assert take(connection, id_, worker="one", lease=LEASE) is None
 
 
 def test_who_comes_second_waits_and_sees_the_first(connection: Connection, dsn: str) -> None:
@@ -238,7 +238,7 @@ def test_who_comes_second_waits_and_sees_the_first(connection: Connection, dsn: 
     with ExitStack() as stack:
         open_ = [stack.enter_context(psycopg.connect(dsn, autocommit=True)) for _ in range(6)]
         threads = [
-            threading.Thread(target=lambda c=c: got.append(take(c, id_, holder="x", lease=LEASE)))
+            threading.Thread(target=lambda c=c: got.append(take(c, id_, worker="x", lease=LEASE)))
             for c in open_
         ]
         for thread in threads:
@@ -269,8 +269,8 @@ def test_a_lock_in_a_stopped_hand_stops_nobody(connection: Connection, other: Co
     (id_,) = due(connection, 9)
     with other.transaction():
         other.execute("SELECT FROM skycore.chunks FOR SHARE")
-        assert take(connection, id_, holder="one", lease=LEASE) is None
-    assert take(connection, id_, holder="one", lease=LEASE) is not None
+        assert take(connection, id_, worker="one", lease=LEASE) is None
+    assert take(connection, id_, worker="one", lease=LEASE) is not None
 
 
 def test_a_stopped_transaction_ends_by_itself(dsn: str, connection: Connection) -> None:
@@ -321,6 +321,6 @@ def test_campaigns_take_turns(connection: Connection) -> None:
     names = [
         chunk.campaign
         for id_ in due(connection, 3)
-        if (chunk := take(connection, id_, holder="one", lease=LEASE))
+        if (chunk := take(connection, id_, worker="one", lease=LEASE))
     ]
     assert names == ["large", "small", "large"]

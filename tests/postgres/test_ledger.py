@@ -188,20 +188,20 @@ async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
 async def test_who_waits_for_another_process_looks_from_time_to_time(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, is_fenced: bool
 ) -> None:
-    """A key that is under way elsewhere is no news here: it is asked for, but not all the time."""
+    """A key that is under way elsewhere is asked for here, but not all the time."""
     here, there = await opened(), await opened()
     view = fenced(here, chunk(sql)) if is_fenced else here
     await there.begin(intent())
-    hear, heard = view._wait, list[bool]()
+    wait, found = view._wait, list[bool]()
 
-    async def hear_and_finish(news: anyio.Event) -> None:
-        heard.append(news.is_set())
-        await hear(news)
+    async def wait_and_finish(changed: anyio.Event) -> None:
+        found.append(changed.is_set())
+        await wait(changed)
         await there.finish("k", accepted())
 
-    monkeypatch.setattr(view, "_wait", hear_and_finish)
+    monkeypatch.setattr(view, "_wait", wait_and_finish)
     assert await view.begin(intent(), timeout=10) == accepted()
-    assert heard == [False]
+    assert found == [False]
 
 
 async def test_a_postback_that_two_receive_at_once_is_stored_once(opened: Open) -> None:
@@ -392,7 +392,7 @@ async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
     assert answers == [accepted()]
 
 
-# Holders that die, and that are late.
+# Sessions that die, and that are late.
 
 
 async def test_what_a_dead_session_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
@@ -531,7 +531,7 @@ async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any
     with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
         executor(one).run([begin(attempt=1, fence=Fence(chunk=id_, epoch=1))])
         async with anyio.create_task_group() as group:
-            group.start_soon(run_sync, functools.partial(take, two, id_, holder="h", lease=9))
+            group.start_soon(run_sync, functools.partial(take, two, id_, worker="h", lease=9))
             await until_one_waits(sql)
             one.commit()
     assert sql("SELECT state FROM skycore.messages") == [("in_doubt",)]
@@ -551,7 +551,7 @@ async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
         store = executor(one)
         store.run([begin(attempt=1, fence=fence)])
         one.commit()
-        heir = take(two, id_, holder="h", lease=9)
+        heir = take(two, id_, worker="h", lease=9)
         two.commit()
         assert heir is not None
 

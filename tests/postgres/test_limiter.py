@@ -158,7 +158,7 @@ async def test_waiters_start_in_the_order_of_their_coming(dsn: str, rates: Froze
         assert list(starts.values()) == pytest.approx(due, abs=0.002)
 
 
-async def test_a_turn_that_is_due_and_nobody_waits_for_is_given_at_once(
+async def test_a_permit_that_is_due_and_nobody_waits_for_is_given_at_once(
     dsn: str, rates: FrozenRates
 ) -> None:
     """`start_now` takes what a cancelled waiter left, once, and when it is due."""
@@ -183,7 +183,7 @@ async def test_a_turn_that_is_due_and_nobody_waits_for_is_given_at_once(
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["at the head", "in the queue"])
 @pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
-async def test_a_cancelled_waiter_leaves_its_turn_to_the_next(
+async def test_a_cancelled_waiter_leaves_its_permit_to_the_next(
     victim: int, native: bool, anyio_backend: str, dsn: str, rates: FrozenRates
 ) -> None:
     """No permit goes away with who is cancelled, and nobody else is held up."""

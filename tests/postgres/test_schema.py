@@ -119,7 +119,7 @@ def test_tables_of_the_second_version_go_on_at_once(new_dsn: str) -> None:
         (found,) = progress(connection)
         assert (found.name, found.state, found.starts_at) == ("promo", "running", None)
         (chunk,) = due(connection, 9)
-        assert take(connection, chunk, holder="two", lease=30) is not None
+        assert take(connection, chunk, worker="two", lease=30) is not None
 
 
 def test_there_is_a_migration_for_every_version() -> None:

@@ -75,7 +75,7 @@ def test_one_answer_gives_what_falls_into_a_short_time(rates: FrozenRates) -> No
     assert len(rates.moments(rates.shared_rate(1, name="slow"), 500)) == 1
 
 
-def test_who_is_far_away_gets_turns_that_can_still_be_used(rates: FrozenRates) -> None:
+def test_who_is_far_away_gets_permits_that_can_still_be_used(rates: FrozenRates) -> None:
     """No permit is due before the answer can have arrived."""
     shared_rate = rates.shared_rate(1000)
     assert rates.moments(shared_rate, 3, delay=0.25) == pytest.approx(
@@ -95,7 +95,7 @@ def test_nobody_reserves_far_ahead(rates: FrozenRates) -> None:
     assert rates.moments(shared_rate) == pytest.approx([PLACES])
 
 
-def test_a_pause_stops_all_who_share_the_pace(rates: FrozenRates) -> None:
+def test_a_pause_stops_all_who_share_the_rate(rates: FrozenRates) -> None:
     """A throttle answer to one: nobody gets a permit until its pause is over."""
     shared_rate = rates.shared_rate(100)
     assert rates.throttle(shared_rate, 7.0, 0).pause == pytest.approx(7.0)
@@ -200,7 +200,7 @@ def test_a_row_that_was_removed_is_made_again(rates: FrozenRates, dsn: str) -> N
     assert rates.moments(shared_rate) == pytest.approx([0.0], abs=1e-5)
 
 
-def test_a_row_that_cannot_be_made_is_no_turn(
+def test_a_row_that_cannot_be_made_is_no_permit(
     rates: FrozenRates, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where somebody removes it as fast as it is made, nothing is granted."""

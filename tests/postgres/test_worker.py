@@ -26,10 +26,10 @@ from skycore_async import SMS, ConfigurationError, LedgerError, NotSent, RateLim
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.chunks import are_left, take
+from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import CampaignProgress, progress
 from skycore_async.campaigns.session import DatabaseSession
-from skycore_async.campaigns.tally import WorkerTally
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from skycore_async.simulator import Answer, Behaviour, Simulator
@@ -60,7 +60,7 @@ def connection(dsn: str) -> Iterator[Connection]:
 
 
 class Counted(RateLimiter):
-    """Counts the turns that were taken and whose answer has not come."""
+    """Counts the starts that were granted and whose answer has not come."""
 
     def __init__(self, stub: StubTransport) -> None:
         super().__init__(None)
@@ -124,7 +124,7 @@ async def test_a_worker_drains_a_campaign(connection: Connection, dsn: str) -> N
     with Simulator(behaviours={}) as skycore:
         worker = await work(dsn, skycore.url)
         assert Counter(m.text for m in skycore.messages) == Counter(m.text for m in some(120))
-    assert (worker.tally.accepted, worker.tally.chunks) == (120, 5)
+    assert (worker.counters.accepted, worker.counters.chunks) == (120, 5)
     found = only(connection)
     assert (found.state, found.states, found.done) == ("done", {"accepted": 120}, 5)
 
@@ -141,7 +141,7 @@ async def test_a_campaign_that_starts_later_is_sent_then(connection: Connection,
     assert only(connection).states == {"accepted": 20}
 
 
-async def test_both_hands_have_no_more_in_flight_than_one(
+async def test_both_slots_have_no_more_in_flight_than_one(
     connection: Connection, dsn: str
 ) -> None:
     """Two chunks at once share the messages in flight, and use them all."""
@@ -149,7 +149,7 @@ async def test_both_hands_have_no_more_in_flight_than_one(
     stub = Slow()
     limiter = Counted(stub)
     await work(dsn, NOWHERE, transport=stub, rate=limiter)
-    assert limiter.most <= IN_FLIGHT  # no turn is kept for later
+    assert limiter.most <= IN_FLIGHT  # no start is kept for later
     assert len(set(stub.sent)) == len(stub.sent) == 200
     assert IN_FLIGHT // 2 < stub.most <= IN_FLIGHT
 
@@ -224,30 +224,30 @@ async def test_doubts_with_answers_between_them_halt_nothing(
 
 
 @pytest.mark.parametrize("answer", [refused("E713"), b"<html>"])
-async def test_a_campaign_that_is_halted_again_is_told_of_again(
+async def test_a_campaign_that_is_halted_again_is_announced_again(
     connection: Connection, dsn: str, answer: bytes
 ) -> None:
     """After a resume the next halt is another one, whether by a refusal or by doubts in a row."""
     load(connection, "promo", some(500), size=50)
-    told: list[str] = []
+    said: list[str] = []
 
-    def tell(line: str) -> None:
+    def announce(line: str) -> None:
         if "is halted" in line:
-            told.append(line)
-            if len(told) == 1:
+            said.append(line)
+            if len(said) == 1:
                 change(connection, "resume", "promo")
 
     transport = StubTransport(lambda _: answer)
     timing = attrs.evolve(TIMING, retry=0.01, longest=0.01)
-    await work(dsn, NOWHERE, transport=transport, tell=tell, timing=timing)
-    assert len(told) == 2
+    await work(dsn, NOWHERE, transport=transport, announce=announce, timing=timing)
+    assert len(said) == 2
     assert only(connection).state == "halted"
 
 
 async def test_doubts_in_a_paused_campaign_are_no_halt(connection: Connection, dsn: str) -> None:
     """Who reports doubts and finds the campaign paused stops, and tells nobody of a halt."""
     load(connection, "promo", some(100))
-    told: list[str] = []
+    said: list[str] = []
     stub = Slow()
 
     def answer(to: str) -> bytes:
@@ -256,19 +256,19 @@ async def test_doubts_in_a_paused_campaign_are_no_halt(connection: Connection, d
         return b"<html>"
 
     stub.answer = answer
-    worker = await work(dsn, NOWHERE, transport=stub, tell=told.append)
-    assert (only(connection).state, worker.tally.halted) == ("paused", {})
-    assert not [line for line in told if "halted" in line]
+    worker = await work(dsn, NOWHERE, transport=stub, announce=said.append)
+    assert (only(connection).state, worker.counters.halted) == ("paused", {})
+    assert not [line for line in said if "halted" in line]
 
 
-async def test_two_slots_tell_of_one_halt_once(connection: Connection, dsn: str) -> None:
+async def test_two_slots_announce_one_halt_once(connection: Connection, dsn: str) -> None:
     """Both slots of a worker meet the refusal of the account, and people read of it once."""
     load(connection, "promo", some(200), size=50)
-    told: list[str] = []
+    said: list[str] = []
     stub = Slow()
     stub.answer = lambda _: refused("E713")
-    await work(dsn, NOWHERE, transport=stub, tell=told.append)
-    assert len(told) == 1
+    await work(dsn, NOWHERE, transport=stub, announce=said.append)
+    assert len(said) == 1
     assert len(stub.sent) > 1
 
 
@@ -352,7 +352,7 @@ async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: 
     stub.answer = answer
     worker = await work(dsn, NOWHERE, transport=stub)
     assert taken[0] <= len(stub.sent) <= taken[0] + 2 * IN_FLIGHT
-    assert worker.tally.chunks == 0
+    assert worker.counters.chunks == 0
 
 
 async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
@@ -362,7 +362,7 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
     load(connection, "promo", some(40))
     stub = StubTransport()
     stub.held = answers = anyio.Event()
-    tallies: list[WorkerTally] = []
+    ended: list[WorkerCounters] = []
 
     async def take_over() -> None:
         await soon(lambda: stub.under_way > 0)
@@ -373,10 +373,10 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
     async with anyio.create_task_group() as group:
         group.start_soon(take_over)
         done = await work(dsn, NOWHERE, transport=stub, timing=QUICK)
-        tallies.append(done.tally)
-    (tally,) = tallies
+        ended.append(done.counters)
+    (counters,) = ended
     assert 0 < len(stub.sent) <= IN_FLIGHT
-    assert (tally.chunks, tally.not_sent) == (0, 0)
+    assert (counters.chunks, counters.not_sent) == (0, 0)
 
 
 class Faltering(DatabaseSession):
@@ -509,7 +509,9 @@ async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) ->
     assert (found.state, found.to_send) == ("done", 0)
     assert found.states == {"accepted": 7, "rejected": 1, "in_doubt": 1}
     assert (
-        found.left_out == worker.tally.refused - Counter({"E110": 1}) == {"RecipientOptedOut": 1}
+        found.left_out
+        == worker.counters.refused - Counter({"E110": 1})
+        == {"RecipientOptedOut": 1}
     )
 
 
@@ -538,7 +540,7 @@ async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, ds
     assert len(billed) + found.states.get("in_doubt", 0) >= 400
 
 
-async def test_a_desk_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
+async def test_a_session_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
     """A step is taken again when the database is back, and what happened is told once."""
     told: list[str | None] = []
     session = DatabaseSession(Database(dsn), on_trouble=told.append)
@@ -582,7 +584,7 @@ async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> N
 
 
 async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server, dsn: str) -> None:
-    """In a hurry, a database that is lost is an error at once."""
+    """Once it is to stop, a database that is lost is an error at once."""
     session = DatabaseSession(Database(dsn))
     await anyio.to_thread.run_sync(postgres_server.stop)
 

@@ -31,7 +31,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     database = Database(dsn)
     session = settings.pop("session", None) or DatabaseSession(database)
     timing = settings.pop("timing", TIMING)
-    tell = settings.pop("tell", lambda _: None)
+    announce = settings.pop("announce", lambda _: None)
     given = {"api_key": API_KEY, "base_url": url, "max_in_flight": IN_FLIGHT, "timeout": 5}
     async with (
         PostgresLedger(dsn, lease=timing.lease) as ledger,
@@ -45,10 +45,10 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
             client=client,
             timing=timing,
             drain=drain,
-            tell=tell,
+            announce=announce,
         )
         async with anyio.create_task_group() as group:
-            group.start_soon(_hear, worker)
+            group.start_soon(_stop_on_signal, worker)
             with anyio.fail_after(_LONGEST):
                 await worker.run()
             group.cancel_scope.cancel()
@@ -56,7 +56,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     return worker
 
 
-async def _hear(worker: Worker) -> None:
+async def _stop_on_signal(worker: Worker) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
             worker.stop()

@@ -1,8 +1,7 @@
-"""The house: what may import what, and what the package gives away at its door.
+"""The layout of the package: what may import what, how large a module is, what is public.
 
-Imports go one way down.  Every module, function bodies and annotations'
-imports included, is read as a syntax tree, so that a room breaks the rule even
-where nothing runs it.
+Imports go one way, down.  Every module is read as a syntax tree, the imports in function
+bodies and for annotations too, so that one breaks the rule even where nothing runs it.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ from skycore_async.cli.app import COMMANDS
 PACKAGE = "skycore_async"
 ROOT = Path(skycore_async.__file__).parent
 
-# From the ground up: a room imports from the floors below its own, and from `runtime`.
-FLOORS: list[set[str]] = [
+# From the bottom up: a folder, or a module at the top, imports from the layers before its
+# own, and from `runtime`.
+LAYERS: list[set[str]] = [
     {"version"},
     {"codes"},
     {"errors"},
@@ -41,8 +41,8 @@ FLOORS: list[set[str]] = [
     {"campaigns"},
     {"cli", "pytest_plugin"},
 ]
-LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-GROUND = set().union(*FLOORS[:6])
+LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+WITHOUT_IO = set().union(*LAYERS[:6])
 INPUT_AND_OUTPUT = {
     "aiohttp",
     "anyio",
@@ -104,25 +104,25 @@ def modules_used(module: str) -> set[str]:
     return found - {module}
 
 
-def room(module: str) -> str:
-    """Return the room that a module is in: a module at the top, or a folder."""
+def part_of(module: str) -> str:
+    """Return what a module is part of: a folder, or itself where it is at the top."""
     return module.partition(".")[0]
 
 
 @each_module
-def test_every_module_is_in_a_room_of_the_plan(module: str) -> None:
-    """No room stands outside the floors."""
-    assert room(module) in {*LEVELS, "runtime"}
+def test_every_module_has_a_layer(module: str) -> None:
+    """No folder is without a place in the order."""
+    assert part_of(module) in {*LEVELS, "runtime"}
 
 
 @each_module
-def test_a_room_imports_from_its_own_and_from_below(module: str) -> None:
-    """One way down: what is below never knows of what is above, nor of the front door."""
+def test_a_module_imports_from_its_own_folder_and_from_below(module: str) -> None:
+    """One way down: what is below never knows of what is above, nor of the public names."""
     used = modules_used(module)
     assert used <= MODULES.keys()
-    rooms = {room(other) for other in used} - {room(module), "runtime"}
-    level = LEVELS.get(room(module), -1)
-    assert {other for other in rooms if LEVELS[other] >= level} == set()
+    parts = {part_of(other) for other in used} - {part_of(module), "runtime"}
+    level = LEVELS.get(part_of(module), -1)
+    assert {other for other in parts if LEVELS[other] >= level} == set()
 
 
 def test_a_class_name_stands_once() -> None:
@@ -136,13 +136,13 @@ def test_a_class_name_stands_once() -> None:
 
 
 def test_no_two_modules_import_each_other() -> None:
-    """On one floor, too, imports go one way; a circle raises CycleError."""
+    """Within a layer, too, imports go one way; a circle raises CycleError."""
     TopologicalSorter({module: modules_used(module) for module in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in GROUND])
-def test_ground_and_core_know_no_input_or_output(module: str) -> None:
-    """What decides is apart from what acts: no network, file, thread or event loop below."""
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in WITHOUT_IO])
+def test_the_lowest_layers_do_no_input_or_output(module: str) -> None:
+    """What decides is apart from what acts: no network, database, thread or event loop."""
     names = {
         ".".join(parts[:length])
         for parts in (name.split(".") for name in imported(module))
@@ -152,7 +152,7 @@ def test_ground_and_core_know_no_input_or_output(module: str) -> None:
 
 
 @each_module
-def test_a_room_has_one_job(module: str) -> None:
+def test_a_module_is_short(module: str) -> None:
     """No module is over 350 lines."""
     assert len(MODULES[module].read_text("utf-8").splitlines()) <= 350
 
@@ -197,7 +197,7 @@ def test_parsing_postbacks_loads_no_http_client(statement: str) -> None:
     assert shown.stdout.strip() == "[]"
 
 
-# The front door.
+# The public names.
 
 
 def names_for_type_checkers() -> dict[str, str]:
@@ -235,8 +235,8 @@ def test_the_lazy_table_and_the_type_checkers_agree() -> None:
     """What type checkers see is what is public, from the same modules."""
     seen = names_for_type_checkers()
     assert seen.keys() == set(skycore_async.__all__)
-    assert {name: seen[name] for name in skycore_async._HOMES} == skycore_async._HOMES
-    assert {seen[name] for name in seen.keys() - skycore_async._HOMES.keys()} == {"errors"}
+    assert {name: seen[name] for name in skycore_async._MODULE_OF} == skycore_async._MODULE_OF
+    assert {seen[name] for name in seen.keys() - skycore_async._MODULE_OF.keys()} == {"errors"}
 
 
 @pytest.mark.parametrize(

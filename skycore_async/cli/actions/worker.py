@@ -22,8 +22,8 @@ import attrs
 import click
 
 from ...campaigns import queue
+from ...campaigns.counters import WorkerCounters
 from ...campaigns.session import DatabaseSession
-from ...campaigns.tally import WorkerTally
 from ...campaigns.worker import Worker, WorkerTiming
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, LedgerError
@@ -54,7 +54,7 @@ class WorkerOptions:
 class WorkerEnd:
     """How a worker ended: what it did, and what ended it before its time."""
 
-    tally: WorkerTally
+    counters: WorkerCounters
     is_interrupted: bool
     error: ConfigurationError | None
 
@@ -63,10 +63,10 @@ class WorkerEnd:
         """The exit code for the worst that there is."""
         table = (
             (self.is_interrupted, Exit.INTERRUPTED),
-            (self.tally.in_doubt > 0, Exit.IN_DOUBT),
+            (self.counters.in_doubt > 0, Exit.IN_DOUBT),
             (self.error is not None, Exit.USAGE),
-            (bool(self.tally.halted), Exit.REFUSED),
-            (self.tally.refused.total() > 0, Exit.NOT_ALL_WELL),
+            (bool(self.counters.halted), Exit.REFUSED),
+            (self.counters.refused.total() > 0, Exit.NOT_ALL_WELL),
         )
         return next((code for is_so, code in table if is_so), Exit.DONE)
 
@@ -80,9 +80,9 @@ def run_worker(dsn: str, api_key: str, options: WorkerOptions, *, as_json: bool)
     except ConfigurationError as error:
         fail(str(error))
     if as_json:
-        emit(end.tally)
+        emit(end.counters)
     else:
-        for name, count in _parts(end.tally):
+        for name, count in _parts(end.counters):
             click.echo(f"{name:<13} {count:,}")
     if end.error is not None:
         fail(str(end.error), end.exit_code)
@@ -98,10 +98,12 @@ async def _work(dsn: str, api_key: str, options: WorkerOptions) -> WorkerEnd:
             click.echo(f"\n{STOPPING}", err=True)
 
         beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
-        beside.start_soon(_print_progress, worker.tally)
+        beside.start_soon(_print_progress, worker.counters)
         await worker.run()
         beside.cancel_scope.cancel()
-    return WorkerEnd(tally=worker.tally, is_interrupted=signals.count > 0, error=worker.error)
+    return WorkerEnd(
+        counters=worker.counters, is_interrupted=signals.count > 0, error=worker.error
+    )
 
 
 @asynccontextmanager
@@ -139,7 +141,7 @@ async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterat
             client=client,
             timing=WorkerTiming(lease=options.lease),
             drain=options.drain,
-            tell=print_trouble,
+            announce=print_trouble,
         )
 
 
@@ -147,22 +149,22 @@ def _print_doubt() -> None:
     click.echo("\nEnded at once: what was in flight is in doubt.", err=True)
 
 
-async def _print_progress(tally: WorkerTally) -> None:
+async def _print_progress(counters: WorkerCounters) -> None:
     """Print a line every few seconds, where something was done since the last."""
     before = ""
     while True:
         await anyio.sleep(_EVERY)
-        if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(tally))) != before:
+        if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(counters))) != before:
             click.echo(line, err=True)
         before = line
 
 
-def _parts(tally: WorkerTally) -> list[tuple[str, int]]:
+def _parts(counters: WorkerCounters) -> list[tuple[str, int]]:
     parts = [
-        ("accepted", tally.accepted),
-        ("refused", tally.refused.total()),
-        ("in doubt", tally.in_doubt),
-        ("not sent", tally.not_sent),
-        ("chunks", tally.chunks),
+        ("accepted", counters.accepted),
+        ("refused", counters.refused.total()),
+        ("in doubt", counters.in_doubt),
+        ("not sent", counters.not_sent),
+        ("chunks", counters.chunks),
     ]
     return [part for part in parts if part[1] or part[0] == "accepted"]

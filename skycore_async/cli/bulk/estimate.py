@@ -1,7 +1,7 @@
 """What a bulk send would be: how many rows, how many segments, how much, how long.
 
-Strategy: a `Survey` sees every row's judgement once and keeps counts and the
-first few of each kind, so that it is as small for a million rows as for ten.
+Strategy: a `Survey` is given what was found of every row, once, and keeps counts and
+the first few of each kind, so that it is as small for a million rows as for ten.
 Its `Estimate` is a value, and `preview` says it in lines for people.
 
 Rules:

@@ -1,4 +1,4 @@
-"""What `skycore bulk` does: check the recipients, show, ask, send, account for it.
+"""What `skycore bulk` does: check the recipients, show, ask, send, and say what came of it.
 
 Strategy: the file is read once, to its end, before anything is sent.  What its rows are
 is counted for the estimate, which is always shown, and kept for the sending, which
@@ -224,8 +224,8 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
     why = estimate.obstacle(job.max_segments)
     if job.as_json:
         found = attrs.asdict(estimate, recurse=False)
-        figures = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
-        emit({"dry_run": True, "obstacle": why, **found, **figures, "price": _plain(job.price)})
+        costs = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
+        emit({"dry_run": True, "obstacle": why, **found, **costs, "price": _plain(job.price)})
     if why is not None:
         fail(why)
     click.echo("This was a dry run: nothing was sent.", err=True)

@@ -8,8 +8,7 @@ Rules:
 
 * A refusal counts whether it came now or is remembered: its row is still to be
   mended.  Only what was accepted before is "already done".
-* What has no outcome that stands is left, whatever was tried: the same command
-  sends it.
+* What was not sent is left, whatever was tried: the same command sends it.
 * The exit code tells the worst: in doubt before not sent before refused.
 * Who follows the advice to the letter sends nothing twice.
 """

@@ -28,28 +28,28 @@ def test_where_messages_get_through_it_is_said_once_a_chunk() -> None:
     """Answers and refusals of a message cost no statement of their own."""
     calm = streak(ACCEPTED, failed(Rejected.of(code="E110")))
     assert not calm.is_due
-    assert calm.has_news
+    assert calm.has_report
     assert calm.report() == DoubtReport(new=0, in_a_row=0, got_through=True, error="")
-    assert not calm.has_news
+    assert not calm.has_report
 
 
 def test_what_was_not_sent_says_nothing() -> None:
     """It costs nothing, and is sent later: no outage stops a campaign for it."""
-    assert not streak(failed(NotSent("no route"))).has_news
+    assert not streak(failed(NotSent("no route"))).has_report
 
 
 def test_doubts_are_reported_a_few_at_a_time() -> None:
     """So that a campaign is halted a few doubts after its limit at most."""
     many = streak(*[DOUBT] * (REPORT_EVERY - 1))
     assert not many.is_due
-    assert many.has_news
+    assert many.has_report
     many.add(DOUBT)
     assert many.is_due
     assert many.report() == DoubtReport(
         new=REPORT_EVERY, in_a_row=REPORT_EVERY, got_through=False, error="HTTP 502"
     )
     assert not many.is_due
-    assert not many.has_news
+    assert not many.has_report
 
 
 def test_a_clear_answer_ends_a_streak_that_was_reported() -> None:
@@ -62,6 +62,6 @@ def test_a_clear_answer_ends_a_streak_that_was_reported() -> None:
     assert many.report() == DoubtReport(new=1, in_a_row=1, got_through=True, error="HTTP 502")
 
 
-def test_what_was_recorded_before_is_no_news() -> None:
+def test_what_was_recorded_before_is_not_reported() -> None:
     """An outcome from the ledger says nothing of the provider as it is now."""
-    assert not streak(failed(OutcomeUnknown("lost"), recorded=True)).has_news
+    assert not streak(failed(OutcomeUnknown("lost"), recorded=True)).has_report

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skycore_async import ConfigurationError
-from skycore_async.campaigns.tally import WorkerTally
+from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.cli.actions import worker
 from skycore_async.cli.actions.worker import WorkerEnd
 from skycore_async.cli.ui.output import Exit
@@ -19,7 +19,7 @@ ERROR = ConfigurationError("no tables")
 
 
 @pytest.mark.parametrize(
-    ("tally", "further", "code"),
+    ("counters", "further", "code"),
     [
         ({"accepted": 3}, {}, Exit.DONE),
         (REFUSED, {}, Exit.NOT_ALL_WELL),
@@ -31,12 +31,12 @@ ERROR = ConfigurationError("no tables")
     ],
 )
 def test_the_exit_code_is_for_the_worst(
-    tally: dict[str, Any], further: dict[str, Any], code: Exit
+    counters: dict[str, Any], further: dict[str, Any], code: Exit
 ) -> None:
     """A halt with messages in doubt is not "refused", which would invite sending them again."""
     end = WorkerEnd(
         **{
-            "tally": WorkerTally(**tally),
+            "counters": WorkerCounters(**counters),
             "is_interrupted": False,
             "error": None,
             **further,
@@ -49,7 +49,7 @@ def test_what_was_done_is_printed_where_the_database_refused_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Messages that may have been sent are not hidden behind the error that ended the worker."""
-    end = WorkerEnd(tally=WorkerTally(in_doubt=2), is_interrupted=False, error=ERROR)
+    end = WorkerEnd(counters=WorkerCounters(in_doubt=2), is_interrupted=False, error=ERROR)
 
     async def ended(*_: object) -> WorkerEnd:
         return end

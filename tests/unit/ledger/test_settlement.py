@@ -169,7 +169,7 @@ def doubt(
     )
 
 
-def stray(
+def unmatched(
     tracking_id: str = "T", *happened: float, from_: str | None = "60856"
 ) -> UnmatchedSubmission:
     return UnmatchedSubmission(
@@ -185,69 +185,77 @@ WITHIN = 3600.0
 SETTLED: dict[
     str, tuple[Sequence[MessageRecord], Sequence[UnmatchedSubmission], list[tuple[int, str]]]
 ] = {
-    "one message and one submission": ([doubt()], [stray()], [(1, "T")]),
+    "one message and one submission": ([doubt()], [unmatched()], [(1, "T")]),
     "nothing": ([], [], []),
     "a message alone": ([doubt()], [], []),
-    "a submission alone": ([], [stray()], []),
-    "two messages and one submission": ([doubt(1), doubt(2)], [stray()], []),
-    "one message and two submissions": ([doubt()], [stray("T"), stray("U")], []),
-    "two messages and two submissions": ([doubt(1), doubt(2)], [stray("T"), stray("U")], []),
+    "a submission alone": ([], [unmatched()], []),
+    "two messages and one submission": ([doubt(1), doubt(2)], [unmatched()], []),
+    "one message and two submissions": ([doubt()], [unmatched("T"), unmatched("U")], []),
+    "two messages and two submissions": (
+        [doubt(1), doubt(2)],
+        [unmatched("T"), unmatched("U")],
+        [],
+    ),
     "two messages, told apart by FROM": (
         [doubt(1), doubt(2, from_="12345")],
-        [stray("T"), stray("U", from_="12345")],
+        [unmatched("T"), unmatched("U", from_="12345")],
         [(1, "T"), (2, "U")],
     ),
     "two messages, told apart by their times": (
         [doubt(1), doubt(2, began=NOON + 10_000)],
-        [stray("T"), stray("U", NOON + 10_001)],
+        [unmatched("T"), unmatched("U", NOON + 10_001)],
         [(1, "T"), (2, "U")],
     ),
     "a chain of what is possible": (
         [doubt(1), doubt(2, began=NOON + 3000)],
-        [stray("T"), stray("U", NOON + 3000)],
+        [unmatched("T"), unmatched("U", NOON + 3000)],
         [],
     ),
-    "a message that is under way": ([doubt(state=MessageState.SENDING)], [stray()], []),
-    "another that is under way": ([doubt(1), doubt(2, state=MessageState.SENDING)], [stray()], []),
+    "a message that is under way": ([doubt(state=MessageState.SENDING)], [unmatched()], []),
+    "another that is under way": (
+        [doubt(1), doubt(2, state=MessageState.SENDING)],
+        [unmatched()],
+        [],
+    ),
     "another that is under way, and too late for it": (
         [doubt(1), doubt(2, state=MessageState.SENDING, began=NOON + CLOCKS_APART + 1)],
-        [stray()],
+        [unmatched()],
         [(1, "T")],
     ),
-    "another FROM": ([doubt()], [stray(from_="12345")], []),
-    "no FROM on the notification": ([doubt()], [stray(from_=None)], [(1, "T")]),
-    "no FROM on the message": ([doubt(from_=None)], [stray()], [(1, "T")]),
-    "the first moment": ([doubt()], [stray("T", NOON - CLOCKS_APART)], [(1, "T")]),
-    "before the first moment": ([doubt()], [stray("T", NOON - CLOCKS_APART - 1)], []),
-    "the last moment": ([doubt()], [stray("T", NOON + WITHIN)], [(1, "T")]),
-    "after the last moment": ([doubt()], [stray("T", NOON + WITHIN + 1)], []),
+    "another FROM": ([doubt()], [unmatched(from_="12345")], []),
+    "no FROM on the notification": ([doubt()], [unmatched(from_=None)], [(1, "T")]),
+    "no FROM on the message": ([doubt(from_=None)], [unmatched()], [(1, "T")]),
+    "the first moment": ([doubt()], [unmatched("T", NOON - CLOCKS_APART)], [(1, "T")]),
+    "before the first moment": ([doubt()], [unmatched("T", NOON - CLOCKS_APART - 1)], []),
+    "the last moment": ([doubt()], [unmatched("T", NOON + WITHIN)], [(1, "T")]),
+    "after the last moment": ([doubt()], [unmatched("T", NOON + WITHIN + 1)], []),
     "several notifications of one submission": (
         [doubt()],
-        [stray("T", NOON, NOON + 5, NOON + 60)],
+        [unmatched("T", NOON, NOON + 5, NOON + 60)],
         [(1, "T")],
     ),
     "several notifications, one of which is from before the first moment": (
         [doubt()],
-        [stray("T", NOON - CLOCKS_APART - 1, NOON)],
+        [unmatched("T", NOON - CLOCKS_APART - 1, NOON)],
         [],
     ),
     "several notifications, all of which are from after the last moment": (
         [doubt()],
-        [stray("T", NOON + WITHIN + 1, NOON + WITHIN + 2)],
+        [unmatched("T", NOON + WITHIN + 1, NOON + WITHIN + 2)],
         [],
     ),
     "several notifications, one of which has another FROM": (
         [doubt()],
         [
             UnmatchedSubmission(
-                tracking_id="T", events=[*stray().events, *stray(from_="12345").events]
+                tracking_id="T", events=[*unmatched().events, *unmatched(from_="12345").events]
             )
         ],
         [],
     ),
     "a receipt long after it was sent, whichever came first": (
         [doubt()],
-        [stray("T", NOON + 99 * WITHIN, NOON + 1)],
+        [unmatched("T", NOON + 99 * WITHIN, NOON + 1)],
         [(1, "T")],
     ),
 }

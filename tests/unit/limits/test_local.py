@@ -278,7 +278,7 @@ def test_a_throttle_answer_pauses_everyone(retry_after: float | None, pause: flo
     assert limiter.reserve() == 0
 
 
-def test_a_shorter_wish_does_not_end_a_longer_pause() -> None:
+def test_a_shorter_retry_after_does_not_end_a_longer_pause() -> None:
     """Of several throttle answers, the one that asks for the longest pause has it."""
     time = Time()
     limiter = limited(time, 10)

@@ -20,7 +20,7 @@ def answer(at: float, *, took: float = 0.0, halvings: int = 0, pause: float = 0.
     return PermitGrant(now=THERE + at, sent=at, received=at + took, halvings=halvings, pause=pause)
 
 
-def turns_at(*moments: float, asked: float = 0.0, took: float = 0.0) -> PermitGrant:
+def permits_at(*moments: float, asked: float = 0.0, took: float = 0.0) -> PermitGrant:
     """Grant a permit at each of these moments of our clock, which are evenly apart."""
     return PermitGrant(
         now=THERE + asked,
@@ -37,11 +37,11 @@ def turns_at(*moments: float, asked: float = 0.0, took: float = 0.0) -> PermitGr
 
 def holding(*moments: float) -> Permits:
     permits = Permits()
-    permits.granted(turns_at(*moments) if moments else answer(0.0), 0.0)
+    permits.granted(permits_at(*moments) if moments else answer(0.0), 0.0)
     return permits
 
 
-def test_a_turn_begins_when_it_is_due_and_once() -> None:
+def test_a_permit_begins_when_it_is_due_and_once() -> None:
     """Each permit is given to one, and not before its moment."""
     permits = holding(1.0, 2.0)
     assert [permits.start(now) for now in (0.99, 1.0, 1.0, 1.99, 2.0, 2.0)] == [
@@ -54,7 +54,7 @@ def test_a_turn_begins_when_it_is_due_and_once() -> None:
     ]
 
 
-def test_a_turn_that_is_missed_is_lost() -> None:
+def test_a_permit_that_is_missed_is_lost() -> None:
     """A permit begins up to LATE after its moment, or what the answer said, and no later."""
     assert holding(1.0).start(1.0 + LATE)
     assert not holding(1.0).start(1.001 + LATE)
@@ -62,7 +62,7 @@ def test_a_turn_that_is_missed_is_lost() -> None:
     assert late.start(2.0)
     assert not late.start(2.0)
     slow = Permits()
-    slow.granted(attrs.evolve(turns_at(1.0), late=0.5), 0.0)
+    slow.granted(attrs.evolve(permits_at(1.0), late=0.5), 0.0)
     assert slow.start(1.5)
 
 
@@ -78,7 +78,7 @@ def test_as_many_are_asked_for_as_wait() -> None:
 def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
     """Nobody hoards, and nobody runs dry while an answer is on its way."""
     permits = holding()
-    permits.granted(turns_at(1.0, 2.0, took=0.1), 0.1)
+    permits.granted(permits_at(1.0, 2.0, took=0.1), 0.1)
     due = 2.0 - AHEAD - 0.1
     assert permits.ask(due - 0.001, 5) is None
     assert permits.pause(0.5, is_asking=False) == pytest.approx(0.5)
@@ -92,7 +92,7 @@ def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
 
 
 def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
-    """Turns are asked for no earlier than the answer can be here."""
+    """Permits are asked for no earlier than the answer can be here."""
     permits = Permits()
     delays = []
     for took in (0.2, 0.0, 0.3, 60.0):
@@ -103,11 +103,11 @@ def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
     assert delays == pytest.approx([0.2, 0.18, 0.3, 0.5])
 
 
-def test_a_turn_is_never_earlier_here_than_there() -> None:
+def test_a_permit_is_never_earlier_here_than_there() -> None:
     """The clocks are no further apart than the quickest answer has shown."""
     permits = Permits()
     permits.granted(answer(0.0, took=0.02), 0.02)
-    permits.granted(turns_at(1.0, asked=0.5, took=0.3), 0.8)
+    permits.granted(permits_at(1.0, asked=0.5, took=0.3), 0.8)
     assert not permits.start(1.019)
     assert permits.start(1.0201)
 
@@ -148,7 +148,7 @@ def test_a_pause_gives_up_what_was_granted_before_it(heard: str) -> None:
         )
     else:
         permits.granted(answer(0.5, pause=4.0), 0.5)
-    permits.granted(turns_at(1.0, 2.0, asked=0.6), 0.6)
+    permits.granted(permits_at(1.0, 2.0, asked=0.6), 0.6)
     assert not permits.start(1.0)
     assert permits.ask(4.4, 3) is None
     assert permits.pause(3.5, is_asking=False) == pytest.approx(1.0)

@@ -99,12 +99,12 @@ dates = st.builds(
 )
 
 
-@given(wish=digits | dates | st.text(), date=dates | st.just(DATE["Date"]))
-@example(wish="Tue, 26 Jul 2011 14:22:30 +0100", date="Tue, 26 Jul 2011 14:22:30 GMT")
-@example(wish="١٢", date="")
-def test_no_retry_after_is_a_crash(wish: str, date: str) -> None:
+@given(asked=digits | dates | st.text(), date=dates | st.just(DATE["Date"]))
+@example(asked="Tue, 26 Jul 2011 14:22:30 +0100", date="Tue, 26 Jul 2011 14:22:30 GMT")
+@example(asked="١٢", date="")
+def test_no_retry_after_is_a_crash(asked: str, date: str) -> None:
     """Whatever stands in Retry-After and Date, `retry_after` is finite seconds or None."""
-    answer = Answer(body=HTML, status=429, headers={"Retry-After": wish, "Date": date})
+    answer = Answer(body=HTML, status=429, headers={"Retry-After": asked, "Date": date})
     with pytest.raises(Throttled) as caught:
         read(answer)
     wait = caught.value.retry_after

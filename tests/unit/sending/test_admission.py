@@ -1,4 +1,4 @@
-"""A place among those in flight, and then a turn: in that order, and both or neither."""
+"""A slot among those in flight, and then a start: in that order, and both or neither."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from skycore_async.sending.admission import Admission
 pytestmark = pytest.mark.anyio
 
 
-class Turns:
-    """A limiter that gives turns while `free`, and numbers them; the number is the time."""
+class CountingLimiter:
+    """A limiter that grants starts while `free`, and numbers them; the number is the time."""
 
     def __init__(self) -> None:
         self.free = anyio.Event()
@@ -33,10 +33,10 @@ class Turns:
         return float(self.given)
 
 
-async def test_no_turn_is_taken_before_there_is_a_place() -> None:
-    """Turns that were kept for a place would all be used when places come free together."""
-    turns = Turns()
-    admission = Admission(turns, places=2)
+async def test_no_start_is_taken_before_there_is_a_slot() -> None:
+    """Starts that wait for a slot would all be used when slots come free together."""
+    limiter = CountingLimiter()
+    admission = Admission(limiter, slots=2)
     assert [admission.acquire_now() for _ in range(4)] == [1.0, 2.0, None, None]
     entered: list[float] = []
 
@@ -47,7 +47,7 @@ async def test_no_turn_is_taken_before_there_is_a_place() -> None:
         for _ in range(2):
             group.start_soon(acquire)
         await anyio.wait_all_tasks_blocked()
-        assert turns.given == 2
+        assert limiter.given == 2
         admission.release()
         await anyio.wait_all_tasks_blocked()
         assert entered == [3.0]
@@ -55,33 +55,33 @@ async def test_no_turn_is_taken_before_there_is_a_place() -> None:
     assert entered == [3.0, 4.0]
 
 
-async def test_without_a_turn_at_once_no_place_is_kept() -> None:
+async def test_without_a_start_at_once_no_slot_is_kept() -> None:
     """Who may not begin yet keeps nobody out."""
-    turns = Turns()
-    admission = Admission(turns, places=1)
-    turns.free = anyio.Event()
+    limiter = CountingLimiter()
+    admission = Admission(limiter, slots=1)
+    limiter.free = anyio.Event()
     assert admission.acquire_now() is None
-    turns.free.set()
+    limiter.free.set()
     assert admission.acquire_now() == 1.0
 
 
-@pytest.mark.parametrize("waits_for", ["a place", "a turn"])
+@pytest.mark.parametrize("waits_for", ["a slot", "a start"])
 async def test_who_is_cancelled_while_waiting_holds_nothing(waits_for: str) -> None:
-    """Neither a place nor a turn is lost with a caller who goes."""
-    turns = Turns()
-    admission = Admission(turns, places=1)
-    if waits_for == "a place":
+    """Neither a slot nor a start is lost with a caller who goes."""
+    limiter = CountingLimiter()
+    admission = Admission(limiter, slots=1)
+    if waits_for == "a slot":
         assert admission.acquire_now() == 1.0
     else:
-        turns.free = anyio.Event()
+        limiter.free = anyio.Event()
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
             group.start_soon(admission.acquire)
             await anyio.wait_all_tasks_blocked()
             scope.cancel()
-    turns.free.set()
-    if waits_for == "a place":
+    limiter.free.set()
+    if waits_for == "a slot":
         admission.release()
-    given = turns.given
+    given = limiter.given
     assert admission.acquire_now() == given + 1
     assert admission.acquire_now() is None

@@ -402,7 +402,7 @@ async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> No
     """A caller who is cancelled before there is a place for the message has sent nothing."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    sender = Dispatcher(transport, FreeLimiter(), places=1)
+    sender = Dispatcher(transport, FreeLimiter(), slots=1)
     async with anyio.create_task_group() as group:
         group.start_soon(sender.send, MESSAGE, SETTINGS)
         await anyio.wait_all_tasks_blocked()
@@ -421,7 +421,7 @@ async def test_a_message_that_waits_while_the_client_is_closed_is_not_sent() -> 
     """Closing waits for what is in flight, and nobody who waits for a place begins after it."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    sender = Dispatcher(transport, FreeLimiter(), places=1)
+    sender = Dispatcher(transport, FreeLimiter(), slots=1)
     refused: list[str] = []
 
     async def late() -> None:

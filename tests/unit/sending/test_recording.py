@@ -44,7 +44,7 @@ KEYED: dict[str, Any] = {"to": TO, "text": "Hello", "key": "order-17"}
 
 
 @asynccontextmanager
-async def journalling(
+async def recording(
     transport: StubTransport, ledger: Ledger | None = None, **settings: Any
 ) -> AsyncIterator[tuple[SkycoreClient, Ledger]]:
     """Open a client that keeps a ledger."""
@@ -76,7 +76,7 @@ async def states(ledger: Ledger) -> dict[str, str]:
 async def test_a_key_is_sent_once() -> None:
     """The second call with a key sends nothing, and gives the same Accepted."""
     transport = StubTransport()
-    async with journalling(transport) as (client, _):
+    async with recording(transport) as (client, _):
         first = await client.send_sms(**KEYED)
         assert await client.send_sms(**KEYED) == first
         (outcome,) = await sent_all(client, [SMS(**KEYED)])
@@ -89,7 +89,7 @@ async def test_a_key_used_by_two_at_once_is_sent_once() -> None:
     transport = StubTransport()
     transport.held = anyio.Event()
     found: list[Accepted] = []
-    async with journalling(transport) as (client, _):
+    async with recording(transport) as (client, _):
 
         async def send() -> None:
             found.append(await client.send_sms(**KEYED))
@@ -107,7 +107,7 @@ async def test_a_key_used_by_two_at_once_is_sent_once() -> None:
 async def test_a_key_with_other_content_is_a_conflict(rate: float | None) -> None:
     """A key stands for one number, text and sender; how the number is written is no matter."""
     transport = StubTransport()
-    async with journalling(transport, rate=rate) as (client, _):
+    async with recording(transport, rate=rate) as (client, _):
         await client.send_sms(**KEYED)
         await client.send_sms(to="+1 (555) 123-4888", text="Hello", key="order-17")
         with pytest.raises(KeyConflict, match="order-17"):
@@ -137,7 +137,7 @@ async def test_what_was_looked_up_is_begun_with_its_digest_and_not_looked_up_aga
     async def once() -> AsyncIterator[ResolvedMessage]:
         yield ResolvedMessage(message=message, content=content_of(message))
 
-    async with journalling(transport, ledger, rate=rate) as (client, _):
+    async with recording(transport, ledger, rate=rate) as (client, _):
         async with client._send_resolved(once(), resend_in_doubt=False) as outcomes:
             found = [outcome async for outcome in outcomes]
         assert not looked_up
@@ -150,7 +150,7 @@ async def test_what_was_looked_up_is_begun_with_its_digest_and_not_looked_up_aga
 @pytest.mark.parametrize("key", ["", "\0", 17])
 async def test_a_key_that_is_none_is_refused(key: Any) -> None:
     """An empty key would make one message of many."""
-    async with journalling(StubTransport()) as (client, ledger):
+    async with recording(StubTransport()) as (client, ledger):
         with pytest.raises(InvalidMessage, match="key:"):
             await client.send_sms(**KEYED | {"key": key})
         bad = SMS(to=TO, text="Hello", key=key)
@@ -162,7 +162,7 @@ async def test_a_key_that_is_none_is_refused(key: Any) -> None:
 async def test_messages_without_a_key_are_each_their_own() -> None:
     """Without a key every call is a message, and the ledger has them all."""
     transport = StubTransport()
-    async with journalling(transport) as (client, ledger):
+    async with recording(transport) as (client, ledger):
         for _ in range(3):
             await client.send_sms(to=TO, text="Hello")
         await sent_all(client, [SMS(to=TO, text="Hello")] * 2)
@@ -186,7 +186,7 @@ async def test_what_is_not_sent_may_start_again_and_nothing_else(
 ) -> None:
     """A key whose message may have been sent, or was refused for itself, sends no second time."""
     transport = StubTransport(lambda _to: answer)
-    async with journalling(transport, rate=1000, burst=10) as (client, ledger):
+    async with recording(transport, rate=1000, burst=10) as (client, ledger):
         (first,) = await failures(client)
         assert await states(ledger) == {"order-17": state}
         transport.answer = accepted
@@ -209,7 +209,7 @@ async def failures(client: SkycoreClient) -> list[Exception]:
 async def test_doubt_is_sent_again_on_the_callers_word() -> None:
     """`resend_in_doubt` is the only way, for one message and for many."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
-    async with journalling(transport) as (client, ledger):
+    async with recording(transport) as (client, ledger):
         await failures(client)
         transport.answer = accepted
         await client.send_sms(**KEYED, resend_in_doubt=True)
@@ -226,7 +226,7 @@ async def test_doubt_is_sent_again_on_the_callers_word() -> None:
 async def test_a_number_that_opted_out_is_not_sent_to() -> None:
     """RecipientOptedOut, and nothing is sent, unless the caller says otherwise."""
     transport = StubTransport()
-    async with journalling(transport) as (client, ledger):
+    async with recording(transport) as (client, ledger):
         await ledger.opt_out(TO)
         with pytest.raises(RecipientOptedOut):
             await client.send_sms(to=TO, text="Hello")
@@ -241,7 +241,7 @@ async def test_a_bulk_run_again_sends_only_what_was_not() -> None:
     """The same messages again give every outcome, and send what was left."""
     source = messages(40)
     transport = StubTransport()
-    async with journalling(transport) as (client, ledger):
+    async with recording(transport) as (client, ledger):
         async with client.send_many(source) as outcomes:
             async for _ in outcomes:
                 if len(transport.sent) > 15:
@@ -259,7 +259,7 @@ async def test_what_is_recorded_takes_no_turn() -> None:
     """Going on with a bulk that was nearly done is not paced by what is done."""
     source = messages(30)
     transport = StubTransport()
-    async with journalling(transport, rate=0.001, burst=32) as (client, _):
+    async with recording(transport, rate=0.001, burst=32) as (client, _):
         await sent_all(client, source)
         await sent_all(client, source)
         await client.send_sms(to=TO, text="Hello")
@@ -270,7 +270,7 @@ async def test_a_halt_gives_back_what_was_taken() -> None:
     """What waits for its turn when the account is refused is NotSent, and can be given again."""
     source = messages(10)
     transport = StubTransport(lambda _to: refused("E120"))
-    async with journalling(transport, rate=0.001, burst=2) as (client, ledger):
+    async with recording(transport, rate=0.001, burst=2) as (client, ledger):
         found: list[Outcome] = []
         with pytest.raises(SendingHalted) as halted:  # noqa: PT012 - the loop is what raises
             async with client.send_many(source) as outcomes:
@@ -286,7 +286,7 @@ async def test_a_cancelled_callers_outcome_is_kept() -> None:
     """The ledger has what came of a message whose caller is gone."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    async with journalling(transport) as (client, ledger):
+    async with recording(transport) as (client, ledger):
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: client.send_sms(**KEYED))
             await anyio.wait_all_tasks_blocked()
@@ -301,7 +301,7 @@ async def test_a_caller_cancelled_while_waiting_for_a_slot_sends_nothing() -> No
     """A message that only waits for others to end is called back, and may be sent again."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    async with journalling(transport, max_in_flight=1) as (client, ledger):
+    async with recording(transport, max_in_flight=1) as (client, ledger):
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: client.send_sms(to="15551234889", text="Hello", key="first"))
             await anyio.wait_all_tasks_blocked()
@@ -328,7 +328,7 @@ async def test_no_more_are_under_way_than_are_in_flight() -> None:
     transport = StubTransport()
     transport.held = anyio.Event()
     async with (
-        journalling(transport, max_in_flight=3) as (client, ledger),
+        recording(transport, max_in_flight=3) as (client, ledger),
         anyio.create_task_group() as group,
     ):
         for _ in range(20):
@@ -353,7 +353,7 @@ async def test_only_where_turns_are_scarce_is_the_ledger_asked_before(
             return await super().lookup(intent, **word)
 
     transport = StubTransport()
-    async with Asked() as ledger, journalling(transport, ledger, rate=rate) as (client, _):
+    async with Asked() as ledger, recording(transport, ledger, rate=rate) as (client, _):
         first = await client.send_sms(**KEYED)
         assert await client.send_sms(**KEYED) == first
         (again,) = await sent_all(client, [SMS(**KEYED)])
@@ -367,7 +367,7 @@ async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
     transport = StubTransport()
     transport.held = anyio.Event()
     async with (
-        journalling(transport, max_in_flight=1, timeout=0.2) as (client, ledger),
+        recording(transport, max_in_flight=1, timeout=0.2) as (client, ledger),
         anyio.create_task_group() as group,
     ):
         group.start_soon(lambda: client.send_sms(to=TO, text="Hello"))
@@ -388,7 +388,7 @@ async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
             return known
 
     transport = StubTransport()
-    async with Slow() as ledger, journalling(transport, ledger, timeout=0.04) as (client, _):
+    async with Slow() as ledger, recording(transport, ledger, timeout=0.04) as (client, _):
         with pytest.raises(NotSent, match=r"did not come within 0\.04 seconds"):
             await client.send_sms(**KEYED)
         assert await states(ledger) == {"order-17": "not_sent"}
@@ -399,7 +399,7 @@ async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Pa
     """An intent that cannot be made durable is not sent, and halts a bulk."""
     transport = StubTransport()
     closed = SQLiteLedger(tmp_path / "never opened.db")
-    async with journalling(transport, closed) as (client, _):
+    async with recording(transport, closed) as (client, _):
         with pytest.raises(NotSent, match="its intent could not be recorded") as caught:
             await client.send_sms(to=TO, text="Hello")
         assert isinstance(caught.value.__cause__, LedgerError)
@@ -424,7 +424,7 @@ async def test_an_outcome_that_cannot_be_written_is_still_given(
 ) -> None:
     """The caller has the tracking id, the log says so, and nothing else is sent meanwhile."""
     transport = StubTransport()
-    async with Full() as ledger, journalling(transport, ledger) as (client, _):
+    async with Full() as ledger, recording(transport, ledger) as (client, _):
         assert (await client.send_sms(**KEYED)).tracking_id
         assert await states(ledger) == {"order-17": "sending"}
         with pytest.raises(NotSent, match="its intent could not be recorded: no room"):
@@ -438,7 +438,7 @@ async def test_a_ledger_that_stays_full_is_told_of_once_and_without_the_number(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A key may hold the number, which is masked; closing the client has nothing to add."""
-    async with Full() as ledger, journalling(StubTransport(), ledger) as (client, _):
+    async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
         await client.send_sms(to=TO, text="Hello", key=f"promo:{TO}")
     (record,) = caplog.records
     assert record.getMessage() == (
@@ -454,7 +454,7 @@ async def test_what_is_in_flight_when_the_ledger_is_closed_is_still_given(
     transport.held = anyio.Event()
     ledger = MemoryLedger()
     found: list[Outcome] = []
-    async with journalling(transport, ledger) as (client, _):
+    async with recording(transport, ledger) as (client, _):
 
         async def send_many() -> None:
             with pytest.raises(RuntimeError, match="is closed"):  # noqa: PT012 - the loop raises
@@ -483,7 +483,7 @@ async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None
     """What could not be written is not forgotten: the same key is not sent again."""
     transport = StubTransport()
     async with Full() as ledger:
-        async with journalling(transport, ledger) as (client, _):
+        async with recording(transport, ledger) as (client, _):
             first = await client.send_sms(**KEYED)
             ledger.full = False
             if when == "with the next message":
@@ -510,7 +510,7 @@ async def test_an_outcome_that_was_late_is_written_once() -> None:
             await super().finish(key, submission)
 
     transport = StubTransport(lambda _to: NotSent("no connection"))
-    async with Slow() as ledger, journalling(transport, ledger) as (client, _):
+    async with Slow() as ledger, recording(transport, ledger) as (client, _):
         first, second = messages(2)
         await sent_all(client, [first, second])
         transport.answer = accepted
@@ -531,7 +531,7 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
     transport = StubTransport()
     transport.held = anyio.Event()
     async with (
-        journalling(transport) as (client, ledger),
+        recording(transport) as (client, ledger),
         anyio.create_task_group() as group,
     ):
         group.start_soon(lambda: client.send_sms(**KEYED))
@@ -549,7 +549,7 @@ async def test_an_accident_in_the_transport_leaves_doubt() -> None:
     def accident(_to: str) -> Answer:
         raise ZeroDivisionError
 
-    async with journalling(StubTransport(accident)) as (client, ledger):
+    async with recording(StubTransport(accident)) as (client, ledger):
         with pytest.raises(ZeroDivisionError):
             await client.send_sms(**KEYED)
         assert await states(ledger) == {"order-17": "in_doubt"}
@@ -562,7 +562,7 @@ async def test_the_summary_counts_what_came_of_them() -> None:
         made: list[Callable[[], Answer]] = [lambda: accepted(to), lambda: refused("E110")]
         return made[int(to) % 2]()
 
-    async with journalling(StubTransport(mixed)) as (client, ledger):
+    async with recording(StubTransport(mixed)) as (client, ledger):
         await sent_all(client, messages(10))
         assert await ledger.summary() == Summary(
             states={MessageState.ACCEPTED: 5, MessageState.REJECTED: 5},

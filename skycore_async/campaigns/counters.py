@@ -24,7 +24,7 @@ _STUCK: Final = 100  # messages in a row that do not get through
 
 
 @attrs.define(kw_only=True)
-class WorkerTally:
+class WorkerCounters:
     """What a worker did: messages by what came of them, chunks done, campaigns halted."""
 
     accepted: int = 0
@@ -47,7 +47,7 @@ class ChunkWork:
     is_lost: bool = False
     error: Exception | None = None
 
-    def record(self, outcome: Outcome, tally: WorkerTally) -> None:
+    def record(self, outcome: Outcome, counters: WorkerCounters) -> None:
         """Take an outcome into account."""
         meaning = meaning_of(outcome)
         self.got_through = self.got_through or bool(meaning.gets_through)
@@ -55,18 +55,18 @@ class ChunkWork:
         if self.stuck.is_stuck:
             self.bulk.stop()
         if isinstance(outcome, Accepted):
-            tally.accepted += 1
+            counters.accepted += 1
             return
         error = outcome.error
         if error.verdict is Verdict.REFUSED_HERE:
             self.left_out[outcome.message.key or ""] = type(error).__name__
-            tally.refused[type(error).__name__] += 1
+            counters.refused[type(error).__name__] += 1
         elif meaning.in_doubt:
-            tally.in_doubt += 1
+            counters.in_doubt += 1
         elif meaning.is_final or error.verdict is Verdict.ACCOUNT_REFUSED:
-            tally.refused[getattr(error, "code", None) or "no code"] += 1
+            counters.refused[getattr(error, "code", None) or "no code"] += 1
         else:
-            tally.not_sent += 1
+            counters.not_sent += 1
 
     @property
     def is_account_refused(self) -> bool:
