@@ -93,6 +93,9 @@ class HttpxClientTransport:
     than the headers that a request names itself.  Redirects are never followed,
     whatever its settings, and where httpcore's connections are told to send a
     request a second time, as by digest auth or a retry, they do not.
+
+    What a server sends after an answer is in httpcore's hands, and can be read as the
+    next one: only that it names another number tells.
     """
 
     def __init__(self, http_client: httpx.AsyncClient) -> None:
