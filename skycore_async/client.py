@@ -57,10 +57,9 @@ class SkycoreClient:
     `rate` is in messages per second, of which up to `burst` start at once; a
     `Limiter` of the caller's may stand in its place, shared with other clients.
     Without it nothing is held back until the API throttles.  `max_in_flight` is
-    how many messages are under way at once, and so of connections, whatever the
-    transport.  `timeout`, in
-    seconds, bounds everything that one message takes, and `max_attempts` how
-    often one that was proven not sent is tried in it.
+    how many messages are under way at once, and so how many connections there are,
+    whatever the transport.  `timeout`, in seconds, bounds everything that one message
+    takes, and `max_attempts` how often one that was proven not sent is tried in it.
 
     Without `transport` and `http_client` the connections are this client's own,
     through the proxy that the environment names for `base_url` (HTTPS_PROXY,

@@ -8,7 +8,7 @@ Rules:
 
 * A permit is never earlier here than it is there.  The answer was made after it
   was asked for and before it came, which bounds how far the clocks are apart;
-  a bound that was crossed means that one was set, and is drawn anew.  It may be
+  bounds that contradict each other mean that a clock was set, and are taken anew.  It may be
   later here, by no more than the quickest answer took.
 * A permit is used within `LATE`, or what the answer gave in its place, or is lost;
   the schedule is drawn for that.

@@ -1,8 +1,8 @@
 """One rate for many processes, on the clock of one PostgreSQL.
 
 Strategy: who waits first watches the clock for all who wait here, and has the
-database asked for as many permits as are wanted.  Asking is a task of an owner's,
-one at a time, in a worker thread; what to ask and which permit is due is decided
+database asked for as many permits as are wanted.  A background task asks,
+one question at a time, in a worker thread; what to ask and which permit is due is decided
 in `permits`, and what is granted by the row, in `shared_rate`.
 
 Rules:

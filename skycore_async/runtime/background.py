@@ -13,7 +13,7 @@ Rules:
   background task, so that a cancelled closer cannot break that off either.
 * One task never ends another: what it raises by accident is logged, by its
   type and place alone, since its text and locals may hold a key or a number.
-* They belong to the event loop that began it, and says so in another.
+* They belong to the event loop that began them, and say so in another.
 """
 
 from __future__ import annotations

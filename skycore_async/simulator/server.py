@@ -1,4 +1,4 @@
-"""The simulator itself: a pretend Skycore that runs in a thread and tells what it saw.
+"""The simulator itself: a pretend Skycore that runs in a thread and shows what it received.
 
 The server's thread decides and logs, any other thread reads and sets; one lock
 stands between them, and it is never held over I/O.

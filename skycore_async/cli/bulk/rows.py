@@ -7,9 +7,9 @@ Rules:
 
 * What the API would refuse is refused by the package's own rules, `requests.resolve`.
 * Of rows with one number, the first that could be sent is the one that is.
-* A row that was written down as in doubt is sent again on the user's word alone,
-  wherever it is read from.  One that was written down as a duplicate stays one until
-  its number or its key is another, also where the file that it is of is not at hand.
+* A row that a file of rejects calls in doubt is sent again with --resend-in-doubt alone.
+  One that it calls a duplicate stays one until its number or its key is changed, since
+  the row that it repeats may be in another file.
 * A message's key is the campaign and the number, so that the same campaign run
   again goes on, and another one begins anew.
 """
