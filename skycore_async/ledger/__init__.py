@@ -1,6 +1,6 @@
-"""What was intended, what came of it, what was receipted.
+"""What was to be sent, what came of it, and what postbacks said of it.
 
-`base` has the values and what is decided of sending, `receipts` and `opt_outs`
-what is decided of postbacks: they know no storage.  `store` has the SQL, and
-`memory` and `sqlite` are the ledgers for one process.
+`model` has the values.  `rules`, `settlement` and `opt_outs` decide, and know no storage.
+`commands` are what a ledger can be told and asked; `execution` runs a group of them over a
+`store`.  `sqlite` and `postgres` are the stores, and the ledgers over them.
 """

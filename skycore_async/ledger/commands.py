@@ -16,7 +16,7 @@ from ..errors import KeyConflict, LedgerError, SkycoreError
 from ..notifications import Notification
 from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
 from .reader import LedgerReader, Page
-from .rules import UnderWay, known
+from .rules import UnderWay, earlier_submission
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -120,7 +120,7 @@ class Lookup(Query[Submission | None]):
     def answer(self, store: LedgerReader) -> Submission | None:
         """Return the answer of a store."""
         record = store.messages([self.intent.key]).get(self.intent.key)
-        return known(record, self.intent, resend_in_doubt=self.resend_in_doubt)
+        return earlier_submission(record, self.intent, resend_in_doubt=self.resend_in_doubt)
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +137,7 @@ class LookupMany(Query[dict[str, Submission | KeyConflict]]):
         for intent in self.intents:
             record = records.get(intent.key)
             try:
-                before = known(record, intent, resend_in_doubt=self.resend_in_doubt)
+                before = earlier_submission(record, intent, resend_in_doubt=self.resend_in_doubt)
             except KeyConflict as conflict:
                 found[intent.key] = conflict
             else:

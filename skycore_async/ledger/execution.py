@@ -35,7 +35,7 @@ from .commands import (
     SetOptOut,
 )
 from .model import MessageRecord, MessageState, StoredNotification
-from .opt_outs import OptOut, opt_out_of, opt_out_told_by
+from .opt_outs import OptOut, opt_out_by_code, opt_out_of
 from .store import Finished, LedgerStore
 
 
@@ -167,7 +167,7 @@ class CommandExecutor:
         self._unsettled.update(found.unsettled)
         for command in finishes:
             number = found.numbers.get(command.key) if command.submission.code else None
-            if number and (said := opt_out_told_by(command.submission.code, number=number, at=at)):
+            if number and (said := opt_out_by_code(command.submission.code, number=number, at=at)):
                 self._opt_outs.append(said)
         self.update_states(found.with_notifications)
 
@@ -182,8 +182,8 @@ class CommandExecutor:
         new = self._store.insert_notifications([stored for stored, _ in kept.values()])
         added = [each for identity, each in kept.items() if identity in new]
         self._place([stored for stored, _ in added])
-        told = [opt_out_of(notification, received=received) for _, notification in added]
-        self._opt_outs += [each for each in told if each is not None]
+        found = [opt_out_of(notification, received=received) for _, notification in added]
+        self._opt_outs += [each for each in found if each is not None]
 
     def _place(self, notifications: Sequence[StoredNotification]) -> None:
         """Find the messages that new notifications are about."""

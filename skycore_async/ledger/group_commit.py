@@ -13,7 +13,7 @@ Rules:
   only those that cannot be written fail.
 * A cancelled caller's command is written all the same; but where it began a message,
   which nobody is left to send, that is taken back.
-* Nobody is told that a command is durable by the mere end of pending: where the
+* That the wait has ended does not say that a command is durable: where the
   thread could not begin, or the event loop ends, it is an error.
 * The line is as long as there are callers.
 """

@@ -187,7 +187,7 @@ class Summary:
 
 
 class Ledger(Protocol):
-    """The memory of what was sent; `SQLiteLedger` and `MemoryLedger` are two."""
+    """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`."""
 
     async def lookup(
         self, intent: SendIntent, *, resend_in_doubt: bool = False
@@ -206,7 +206,7 @@ class Ledger(Protocol):
         ignore_opt_out: bool = False,
         timeout: float = math.inf,
     ) -> Submission | None:
-        """Make an intent durable, and return None; or give what came of it before.
+        """Make an intent durable, and return None; or return what came of it before.
 
         Waits while the same key is under way, `timeout` seconds at most, and raises
         TimeoutError where it still is then.  Raises KeyConflict where the key has

@@ -52,6 +52,6 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
     return OptOut(number=known, out=out, at=min(at, received))
 
 
-def opt_out_told_by(code: str | None, *, number: str, at: float) -> OptOut | None:
+def opt_out_by_code(code: str | None, *, number: str, at: float) -> OptOut | None:
     """Return what the API's refusal of a message says of its number, if anything."""
     return OptOut(number=number, out=True, at=at) if code == _BLOCKED else None

@@ -81,7 +81,7 @@ def look_up(
     return submission_in(record)
 
 
-def known(
+def earlier_submission(
     record: MessageRecord | None, intent: SendIntent, *, resend_in_doubt: bool
 ) -> Submission | None:
     """Return what came of a message; None where it may be begun or is under way.

@@ -9,8 +9,8 @@ Rules:
 
 * The schedule runs `MARGIN` below the rate.  That is what lets each permit begin
   as late as `LATE` after its moment, and no second still see more starts than
-  `rate + burst`.  At a low rate that leaves part of a place more; half of it is
-  given to those who are late, half kept for what happens on the way.
+  `rate + burst`.  At a low rate, rounding leaves part of a permit over: half is
+  for those who are late, half for what happens on the way.
 * One who asks gets no more permits than fall into `HORIZON`, so that those who ask
   in turn share alike.
 * No permit is given that is long ahead: who would wait longer is told to ask
@@ -36,14 +36,14 @@ from .permits import LATE, PermitGrant, PermitRequest, Throttle
 HORIZON: Final = 0.02  # seconds of the schedule that one statement takes, over its own time
 MARGIN: Final = LATE  # of the rate
 FARTHEST: Final = 1.0  # seconds ahead of the clock that a permit is given,
-PLACES: Final = 16  # or so many permits at the full rate, if that is more
+FEWEST_AHEAD: Final = 16  # or so many permits at the full rate, if that is more
 
 _CONSTANTS: Final = {
     "horizon": HORIZON,
     "kept": 1 - MARGIN,
     "late": LATE,
     "farthest": FARTHEST,
-    "places": float(PLACES),
+    "fewest_ahead": float(FEWEST_AHEAD),
     "slowest": SLOWEST,
     "step": RECOVERY_STEP,
     "time": RECOVERY_TIME,
@@ -76,7 +76,7 @@ WITH locked AS MATERIALIZED (
 
 _RESERVE: Final = f"""{_ROW}, speed AS (
     SELECT *, rate * %(kept)s * recovered AS speed, now + %(delay)s AS soonest,
-        %(horizon)s + %(delay)s AS horizon, now + greatest(%(farthest)s, %(places)s / rate) AS far
+        %(horizon)s + %(delay)s AS horizon, now + greatest(%(farthest)s, %(fewest_ahead)s / rate) AS far
     FROM recovering
 ), schedule AS (
     SELECT *, greatest(soonest, least(due, far + horizon + burst / speed)) AS next FROM speed
@@ -155,7 +155,7 @@ class SharedRate:
         """
         try:
             if ask.throttle is not None:
-                return self._answer(_THROTTLE, self._told(ask.throttle))
+                return self._answer(_THROTTLE, self._reported(ask.throttle))
             return self._answer(_RESERVE, {"count": ask.count, "delay": ask.delay})
         except psycopg.Error:
             self.close()
@@ -168,7 +168,7 @@ class SharedRate:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def _told(self, throttle: Throttle) -> dict[str, Any]:
+    def _reported(self, throttle: Throttle) -> dict[str, Any]:
         pause = max(0.0, throttle.until - self._clock())
         return {"pause": pause, "halve": throttle.halve, "halvings": throttle.halvings}
 

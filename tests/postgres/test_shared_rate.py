@@ -20,7 +20,7 @@ from benchmarks.pace import most_in_a_second
 from skycore_async.limits import shared_rate as shared_rate_module
 from skycore_async.limits.local import RECOVERY_TIME, SLOWEST
 from skycore_async.limits.permits import LATE, PermitRequest, Permits
-from skycore_async.limits.shared_rate import FARTHEST, HORIZON, MARGIN, PLACES, SharedRate
+from skycore_async.limits.shared_rate import FARTHEST, FEWEST_AHEAD, HORIZON, MARGIN, SharedRate
 from skycore_async.postgres.connection import Database
 from tests.support.frozen_rates import FrozenDatabase, FrozenRates, full, moments_of
 
@@ -87,12 +87,12 @@ def test_nobody_reserves_far_ahead(rates: FrozenRates) -> None:
     """Beyond a time, or a number of permits where it is slow, one is told when to ask again."""
     shared_rate = rates.shared_rate(1)
     seen = [moment for _ in range(30) for moment in rates.moments(shared_rate)]
-    assert len(seen) == PLACES
+    assert len(seen) == FEWEST_AHEAD
     refused = shared_rate.ask(PermitRequest(count=1))
     assert refused.count == 0
-    assert refused.wait == pytest.approx(PLACES * full(1) - PLACES, abs=1e-5)
+    assert refused.wait == pytest.approx(FEWEST_AHEAD * full(1) - FEWEST_AHEAD, abs=1e-5)
     rates.time.now += refused.wait + 1e-5
-    assert rates.moments(shared_rate) == pytest.approx([PLACES])
+    assert rates.moments(shared_rate) == pytest.approx([FEWEST_AHEAD])
 
 
 def test_a_pause_stops_all_who_share_the_rate(rates: FrozenRates) -> None:
@@ -166,7 +166,7 @@ def test_nobody_sleeps_through_the_recovery(rates: FrozenRates) -> None:
         grant = shared_rate.ask(PermitRequest(count=1))
         last = max([last, *moments_of(grant)])
         rates.time.now += max(grant.wait, 0.001)
-    assert last - asked < 12 + PLACES / 4 + 1
+    assert last - asked < 12 + FEWEST_AHEAD / 4 + 1
     rates.time.now = last
     assert shared_rate.ask(PermitRequest(count=1)).gap == pytest.approx(full(4))
     assert rates.moments(shared_rate)[0] <= 2 * full(4) + 1e-5

@@ -52,7 +52,7 @@ CREATE TEMP TABLE copied_events ON COMMIT DROP AS
 CREATE TEMP TABLE copied_opt_outs (LIKE skycore.opt_outs) ON COMMIT DROP;
 """
 _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
-# A digest's version is told by its length.
+# A digest's version shows in its length.
 _OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
     THEN copy.content <> known.content
     ELSE copy.recipient <> known.recipient OR copy.sender IS DISTINCT FROM known.sender END"""
@@ -119,9 +119,9 @@ def copy(connection: Connection, path: Path) -> Copied:
         _check(connection, path)
         new = execute(_MESSAGES).rowcount
         events = execute(_EVENTS).rowcount
-        told = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
+        placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
         execute(_OPT_OUTS)
-        _place(connection, told)
+        _place(connection, placed)
         (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
     return Copied(messages=count, new=new, events=events)
 

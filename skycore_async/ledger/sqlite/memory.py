@@ -121,12 +121,12 @@ class BoundedStore(SQLiteStore):
     def __init__(self, connection: Connection, *, capacity: int) -> None:
         super().__init__(connection)
         self._capacity = capacity
-        self._room = {"messages": capacity, "events": _EVENTS * capacity}
+        self._left = {"messages": capacity, "events": _EVENTS * capacity}
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
         """Insert those that are new, and return their keys; LedgerError where it is full."""
         inserted = super().insert_new(begins)
-        if not self._has_room(len(inserted), "messages", self._capacity):
+        if not self._has_space(len(inserted), "messages", self._capacity):
             raise LedgerError(
                 f"the ledger holds {self._capacity:,} messages that are under way or in doubt,"
                 " and has no room for another: make it larger, or use SQLiteLedger"
@@ -136,18 +136,18 @@ class BoundedStore(SQLiteStore):
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
         inserted = super().insert_notifications(notifications)
-        self._has_room(len(inserted), "events", _EVENTS * self._capacity)
+        self._has_space(len(inserted), "events", _EVENTS * self._capacity)
         return inserted
 
-    def _has_room(self, count: int, table: str, most: int) -> bool:
+    def _has_space(self, count: int, table: str, most: int) -> bool:
         """Forget what is too much after so many were added, and return whether that could be."""
-        self._room[table] -= count
-        if self._room[table] >= 0:
+        self._left[table] -= count
+        if self._left[table] >= 0:
             return True
         (held,) = self._one(f"SELECT count(*) FROM {table}")
         if held > most:
             held -= self._forget(table, held - most + most // _PART)
-        self._room[table] = most - held
+        self._left[table] = most - held
         return bool(held <= most)
 
     def _forget(self, table: str, count: int) -> int:

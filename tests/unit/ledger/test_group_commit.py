@@ -82,7 +82,7 @@ async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
         assert await _state(ledger) is MessageState.SENDING
 
 
-def _leave_when_told(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> None:
+def _leave_when_notified(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> None:
     commits = ledger._commits
     assert commits is not None
     notify = commits._notify
@@ -98,7 +98,7 @@ def _leave_when_told(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> None:
 async def test_so_is_what_was_begun_for_a_caller_who_leaves_when_told(tmp_path: Path) -> None:
     """`Task.cancel()` can come between the end of the transaction and the caller's turn."""
     async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
-        _leave_when_told(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
+        _leave_when_notified(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await ledger.begin(INTENT, timeout=5) is None
@@ -109,7 +109,7 @@ async def test_what_cannot_be_taken_back_any_more_is_in_doubt(tmp_path: Path) ->
     """The same, where the ledger is closing."""
     path = tmp_path / "ledger.db"
     async with SQLiteLedger(path) as ledger:
-        _leave_when_told(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
+        _leave_when_notified(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
         await anyio.lowlevel.checkpoint()
     with pytest.raises(asyncio.CancelledError):
         await task
