@@ -76,7 +76,8 @@ WITH locked AS MATERIALIZED (
 
 _RESERVE: Final = f"""{_ROW}, speed AS (
     SELECT *, rate * %(kept)s * recovered AS speed, now + %(delay)s AS soonest,
-        %(horizon)s + %(delay)s AS horizon, now + greatest(%(farthest)s, %(fewest_ahead)s / rate) AS far
+        %(horizon)s + %(delay)s AS horizon,
+        now + greatest(%(farthest)s, %(fewest_ahead)s / rate) AS far
     FROM recovering
 ), schedule AS (
     SELECT *, greatest(soonest, least(due, far + horizon + burst / speed)) AS next FROM speed
