@@ -26,7 +26,7 @@ def test_nothing_is_done_twice_for_a_row(options: tuple[str, ...]) -> None:
         "cli/bulk/rows.py: RowReader.read",
         "protocol/requests.py: resolve",
         "ledger/rules.py: content_of",
-        "ledger/rules.py: known",  # for many rows at once, before any is begun
+        "ledger/rules.py: earlier_submission",  # for many rows at once, before any is begun
         "ledger/base.py: BaseLedger.begin",
     )
     assert {name: calls[name] for name in once} == dict.fromkeys(once, 1)
