@@ -9,18 +9,17 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 
 import attrs
 import click
 
 from ...campaigns.campaigns import load
-from ...messages import SMS
 from ..ui.database import with_connection
 from ..ui.output import Exit, emit
 from .recipients import Rejects
-from .rows import JudgedRow, RejectedRow
+from .rows import JudgedRow, message_rows
 
 
 def load_campaign(
@@ -33,16 +32,9 @@ def load_campaign(
     as_json: bool,
 ) -> int:
     """Load the rows that are messages, write the others to `rejects`, and return the exit code."""
-
-    def messages() -> Iterator[SMS]:
-        for judged in rows:
-            if isinstance(judged, RejectedRow):
-                rejects.write(judged.row, judged.reason)
-            else:
-                yield judged.message
-
+    messages = (row.message for row in message_rows(rows, rejects))
     loaded = with_connection(
-        dsn, lambda connection: load(connection, name, messages(), starts_at=start)
+        dsn, lambda connection: load(connection, name, messages, starts_at=start)
     )
     path = str(rejects.path) if rejects.count else None
     if as_json:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -38,6 +38,7 @@ from .recipients import (
     REASON,
     TEXT_COLUMNS,
     Header,
+    Rejects,
     Row,
     SheetError,
 )
@@ -257,6 +258,15 @@ class RowReader:
             self._numbers.forget(digits)
             return _key_stands(key, first)
         return None
+
+
+def message_rows(rows: Iterable[JudgedRow], rejects: Rejects) -> Generator[MessageRow, None, None]:
+    """Yield the rows that are messages, and write the others to `rejects` on the way."""
+    for judged in rows:
+        if isinstance(judged, RejectedRow):
+            rejects.write(judged.row, judged.reason)
+        else:
+            yield judged
 
 
 def _column(header: Header, named: str | None, names: Sequence[str], option: str) -> int | None:

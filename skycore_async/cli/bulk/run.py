@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +42,7 @@ from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
-from .rows import JudgedRow, MessageRow, RejectedRow
+from .rows import JudgedRow, message_rows
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
@@ -132,7 +132,7 @@ class Run:
         self, ledger: SQLiteLedger, *, resend_in_doubt: bool
     ) -> AsyncGenerator[ResolvedMessage, None]:
         """Yield the messages that the ledger has no outcome of, and count the others."""
-        with closing(self._message_rows()) as rows:
+        with closing(message_rows(self._rows, self._rejects)) as rows:
             while some := list(itertools.islice(rows, _AT_A_TIME)):
                 intents = [_intent(row.message) for row in some]
                 try:
@@ -145,13 +145,6 @@ class Run:
                     else:
                         self._under_way[intent.key] = row.row
                         yield ResolvedMessage(message=row.message, content=intent.content)
-
-    def _message_rows(self) -> Generator[MessageRow, None, None]:
-        for judged in self._rows:
-            if isinstance(judged, RejectedRow):
-                self._rejects.write(judged.row, judged.reason)
-            else:
-                yield judged
 
     async def _take_all(self) -> None:
         try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from ..ui.output import number_of
+
 _DAY: Final = 86400
 
 
@@ -18,7 +20,7 @@ def counted(number: int) -> str:
 
 def messages(number: int) -> str:
     """Return how many messages there are."""
-    return f"{counted(number)} message{'' if number == 1 else 's'}"
+    return number_of(number, "message")
 
 
 def share(part: int, whole: int) -> str:
