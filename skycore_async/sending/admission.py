@@ -42,5 +42,5 @@ class Admission:
             raise
 
     def release(self) -> None:
-        """Give back the slot of a message that has ended, or was not begun after all."""
+        """Free the slot of a message that has ended, or was not begun after all."""
         self._slots.release()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -14,10 +13,11 @@ import pytest
 from skycore_async import SMS
 from skycore_async.campaigns.campaigns import Loaded, change, halt, load
 from skycore_async.campaigns.chunks import Chunk, are_left, due, finish, renew, take
-from skycore_async.campaigns.progress import CampaignProgress, progress
+from skycore_async.campaigns.progress import progress
 from skycore_async.errors import CampaignError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
+from tests.support.campaign_tables import now, only
 
 LEASE = 30.0
 
@@ -57,19 +57,6 @@ def wrote(connection: Connection, state: str, *keys: str) -> None:
 
 def states(connection: Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, state FROM skycore.messages").fetchall())
-
-
-def only(connection: Connection) -> CampaignProgress:
-    (found,) = progress(connection)
-    return found
-
-
-def now(connection: Connection, *, hours: int = 0) -> datetime:
-    (time_,) = connection.execute(
-        "SELECT now() + %s * interval '1 hour'", (hours,)
-    ).fetchone() or (None,)
-    assert isinstance(time_, datetime)
-    return time_
 
 
 def taken(connection: Connection, worker: str = "one", **how: Any) -> Chunk:

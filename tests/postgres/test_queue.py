@@ -18,6 +18,7 @@ from skycore_async.campaigns.queue import Procrastinate, QueueError, Ticket
 from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
+from tests.support.campaign_tables import now
 
 
 @pytest.fixture
@@ -69,14 +70,6 @@ def test_without_procrastinate_it_is_said_what_to_install(monkeypatch: pytest.Mo
         ImportError, match=r"procrastinate.* pip install 'skycore-async\[postgres\]'"
     ):
         import_module(queue.__name__)
-
-
-def now(connection: Connection, *, hours: int = 0) -> datetime:
-    (time_,) = connection.execute(
-        "SELECT now() + %s * interval '1 hour'", (hours,)
-    ).fetchone() or (None,)
-    assert isinstance(time_, datetime)
-    return time_
 
 
 SWEEP = Ticket(chunk=None)

@@ -28,11 +28,11 @@ from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.chunks import are_left, take
 from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
-from skycore_async.campaigns.progress import CampaignProgress, progress
 from skycore_async.campaigns.session import DatabaseSession
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from skycore_async.simulator import Answer, Behaviour, Simulator
+from tests.support.campaign_tables import only
 from tests.support.cluster_worker import IN_FLIGHT, TIMING, work, workers
 from tests.support.stub_transport import StubTransport, accepted, refused
 
@@ -96,11 +96,6 @@ def some(count: int, *, first: int = 0, name: str = "promo") -> Iterator[SMS]:
         SMS(to=f"1555{n:07}", text=f"Hello {n}", from_="60856", key=f"{name}:{n}")
         for n in range(first, first + count)
     )
-
-
-def only(connection: Connection) -> CampaignProgress:
-    (found,) = progress(connection)
-    return found
 
 
 def until(is_so: Callable[[], bool], within: float = 30) -> None:
