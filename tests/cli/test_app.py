@@ -84,6 +84,7 @@ def test_the_help_loads_no_command() -> None:
         assert f"'{name}'" not in modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ORDER)
 def test_the_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     """A command's own help, which completion asks for too, waits for no library."""

@@ -235,6 +235,7 @@ def test_what_is_kept_is_what_was_read() -> None:
     assert {type(one) for one in found} == {MessageRow, RejectedRow}
 
 
+@pytest.mark.slow
 def test_what_is_kept_takes_little_memory() -> None:
     """Forty thousand rows take under 2 MB; as values they would take twenty times that."""
     content = "to,name\n15551234888,Somebody\n"

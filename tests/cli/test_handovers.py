@@ -18,6 +18,7 @@ def test_no_more_hand_overs_than_it_takes(run: Run, bound: int) -> None:
     assert calls_per_message(run).total() <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--rate", "5000")], ids=["at once", "paced"])
 def test_nothing_is_done_twice_for_a_row(options: tuple[str, ...]) -> None:
     """A row of a file is read, resolved and digested once in a run, and looked up twice."""

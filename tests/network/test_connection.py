@@ -91,6 +91,7 @@ async def test_a_stream_says_what_httpcore_asks() -> None:
         assert stream.get_extra_info("is_readable")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "endless",
     [

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SHORT = 0.5  # seconds, where waiting for a timeout is the subject
+SHORT = 0.3  # seconds, where waiting for a timeout is the subject
 ANSWERED: Script = (Read(), Send(answer()))
 KEPT_ALIVE: Script = (*ANSWERED * 20, Hang())
 ONE_ATTEMPT = {"max_attempts": 1}
@@ -144,7 +144,13 @@ async def outcome(client: SkycoreClient) -> Accepted | SkycoreError:
         return error
 
 
-@pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=name, marks=[pytest.mark.slow] if row.slow else [])
+        for name, row in MATRIX.items()
+    ],
+)
 async def test_a_fault_has_one_outcome_and_one_request(open_client: OpenClient, row: Row) -> None:
     """The outcome is the one in the table, in time, and the request goes out once at most.
 
@@ -514,6 +520,7 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
     begun: list[Request] = []
     with FaultServer(ANSWERED) as server, place() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+            client._dispatcher._chance = lambda: 0.2  # of half a second
             transport = client._dispatcher._transport
             send_over_it = transport.send
 
@@ -524,7 +531,7 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
             monkeypatch.setattr(transport, "send", noted)
             # Long enough that the transport's own time for connecting ends first: cancelled in
             # a handshake, httpcore leaves a caller's socket to the garbage collector.
-            elsewhere = client.with_options(base_url=url, timeout=1)
+            elsewhere = client.with_options(base_url=url, timeout=0.5)
             await cancel(lambda: outcome(elsewhere), lambda: bool(begun))
             await send(client)
         first, second = logged(caplog)

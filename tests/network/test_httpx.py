@@ -242,6 +242,7 @@ async def has_read(server: FaultServer) -> None:
         await anyio.sleep(0.001)
 
 
+@pytest.mark.slow
 async def test_there_are_as_many_connections_as_messages_under_way(
     open_client: OpenClient,
 ) -> None:

@@ -194,6 +194,7 @@ def comparable(result: object) -> object:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 6])
 @settings(max_examples=60)
 @given(commands=st.lists(COMMANDS, max_size=30))

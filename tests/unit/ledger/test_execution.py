@@ -129,6 +129,7 @@ OUT, IN = (SetOptOut(number=TO, out=out) for out in (True, False))
 AGAIN = (begin(intent("a")), finish("a", DOUBT), begin(intent("a"), resend=True))
 
 
+@pytest.mark.slow
 @given(before=ANY, group=st.lists(BEGINS, min_size=1, max_size=6))
 @example(before=[OUT], group=[begin(intent("a"), willing=True), begin(intent("b"))])
 @example(before=[OUT, IN], group=[begin(intent("a"))])
@@ -139,6 +140,7 @@ def test_begun_together_is_begun_one_by_one(
     assert_as_one_by_one(before, group)
 
 
+@pytest.mark.slow
 @given(before=ANY, group=st.lists(FINISHES, min_size=1, max_size=6))
 @example(before=[begin(intent("a"))], group=[finish("a", BLOCKED)])
 @example(before=AGAIN, group=[finish("a", NOT_SENT)])
