@@ -147,7 +147,8 @@ def test_a_column_that_is_needed_and_missing_is_an_error(
     ("number", "said"),
     [
         ("555", "'555' is no phone number in international format"),
-        ("0044 20 7946 0018", "no phone number"),
+        ("0044 20 7946 0018", "write the country code first, with no 00, 011 or 0 before it"),
+        ("+44 (0)20 7946 0018", "leave it out, as in +44 20 7946 0958"),
         (" ", "no number"),
         ("1.55512E+10", "Excel rounded the number to 1.55512E+10"),
         ("1,55512E+10", "Excel rounded the number"),
@@ -347,8 +348,8 @@ def test_the_preview_says_it_in_lines() -> None:
         "  to send     2",
         "  not valid   7",
         *[
-            f"    line {line}: to: '5' is no phone number in international format: 5 to 15 digits,"
-            " with no 00 in front"
+            f"    line {line}: to: '5' is no phone number in international format: 5 to 15 digits"
+            " (0 to 9), the country code first"
             for line in range(4, 9)
         ],
         "    and 2 more",
