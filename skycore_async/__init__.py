@@ -58,6 +58,8 @@ if TYPE_CHECKING:
         UnknownNotification,
     )
     from .postbacks import parse_postback
+    from .protocol.national_numbers import NationalNumbers
+    from .protocol.numbers import NumberReader
     from .protocol.segments import Encoding, NonGSMCharacter, Segments, segments
     from .receiving.receiver import PostbackReceiver
     from .sending.bulk import BulkSend
@@ -100,11 +102,13 @@ __all__ = [
     "MemoryLedger",
     "MessageState",
     "Method",
+    "NationalNumbers",
     "NonGSMCharacter",
     "NotRecorded",
     "NotSent",
     "NotSubscribed",
     "Notification",
+    "NumberReader",
     "OperatorNotSupported",
     "Options",
     "Outcome",
@@ -175,6 +179,8 @@ _MODULES: Final = {
     "sending.settings": ("Method", "Options"),
     "sending.sources": ("Source",),
     "telemetry": ("Telemetry",),
+    "protocol.national_numbers": ("NationalNumbers",),
+    "protocol.numbers": ("NumberReader",),
     "protocol.segments": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
     "transports.aiohttp": ("AiohttpTransport",),
     "transports.base": ("Request", "Response", "Transport"),

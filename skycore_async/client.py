@@ -28,6 +28,7 @@ from .limits.base import Limiter
 from .limits.local import RateLimiter
 from .messages import SMS, Accepted
 from .protocol import requests
+from .protocol.numbers import NumberReader
 from .runtime.secret import Secret
 from .sending.bulk import BulkSend
 from .sending.dispatcher import Dispatcher
@@ -52,7 +53,8 @@ class SkycoreClient:
     given.  `from_` and `campaign_ref` are for messages that name none; with
     `enforce_campaign_check`, the account's setting of that name, a message
     without a campaign reference is refused here.  `max_segments` refuses longer
-    texts.
+    texts.  `number_reader`, such as `NationalNumbers("US")`, makes each number that
+    is given one in international format, before anything else is done with it.
 
     `rate` is in messages per second, of which up to `burst` start at once; a
     `Limiter` of the caller's may stand in its place, shared with other clients.
@@ -94,6 +96,7 @@ class SkycoreClient:
         ledger: Ledger | None = None,
         telemetry: Telemetry | None = None,
         max_segments: int | None = None,
+        number_reader: NumberReader | None = None,
         method: Method = "POST",
     ) -> None:
         given, api_key = Secret(api_key or os.environ.get("SKYCORE_API_KEY", "")), None
@@ -106,6 +109,7 @@ class SkycoreClient:
             timeout=timeout,
             max_attempts=max_attempts,
             max_segments=max_segments,
+            number_reader=number_reader,
             method=method,
         )
         limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate

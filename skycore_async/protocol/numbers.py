@@ -16,9 +16,13 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from ..errors import InvalidMessage
+
+# Makes a number, as it was written, one in international format: what a client may be given.
+NumberReader = Callable[[str], str]
 
 # What people and address books put around a number: punctuation, the no-break
 # spaces and hyphens of typeset text, and the invisible marks of copied text.
@@ -40,8 +44,10 @@ _AMOUNT: Final = re.compile(r"\s*\+?[0-9]+\.00?\s*", re.ASCII)
 _BARE_ZERO: Final = re.compile(r"\(\s*0\s*\)", re.ASCII)
 
 
-def number(to: str) -> str:
+def number(to: str, reader: NumberReader | None = None) -> str:
     """Strip the formatting from a phone number and return its digits.
+
+    Where there is a `reader`, they are those of what it returns for the number.
 
     Raises InvalidMessage unless 5 to 15 digits are left, which is what the API takes, for
     what is surely not in international format (the rules above), and for a decimal
@@ -49,12 +55,25 @@ def number(to: str) -> str:
     """
     if not isinstance(to, str):
         raise InvalidMessage(f"a str is needed, not {type(to).__name__}", field="to")
+    if reader is not None and not _AMOUNT.fullmatch(to):
+        return number(_read(to, reader))
     if _NUMBER.fullmatch(to):
         return to
     stripped = bare(to)
     if (why := _fault(to, stripped)) is not None:
         raise InvalidMessage(f"{to[:40]!r} {why}", field="to")
     return stripped
+
+
+def _read(to: str, reader: NumberReader) -> str:
+    try:
+        return reader(to)
+    except InvalidMessage:
+        raise
+    except Exception as error:  # whatever it is, it concerns this message alone
+        raise InvalidMessage(
+            f"number_reader raised {type(error).__name__} for {to[:40]!r}", field="to"
+        ) from error
 
 
 def bare(to: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import quote_plus, urlencode
 from ..errors import InvalidMessage
 from ..messages import SMS
 from . import safe_xml
-from .numbers import number
+from .numbers import NumberReader, number
 from .segments import describe, first_forbidden, segments
 
 ENDPOINT: Final = "https://secure.skycore.com/API/wxml/1.3/index.php"
@@ -56,14 +56,16 @@ def resolve(
     campaign_ref: str | None = None,
     enforce_campaign_check: bool = False,
     max_segments: int | None = None,
+    number_reader: NumberReader | None = None,
 ) -> SMS:
     """Make the message that is to be sent, with the defaults filled in.
 
-    The number is bare digits then.  Raises InvalidMessage, with the field at
-    fault, for what the API would refuse or change.
+    The number is bare digits then, those of what `number_reader` makes of it.
+    Raises InvalidMessage, with the field at fault, for what the API would refuse
+    or change.
     """
     resolved = SMS(
-        to=number(message.to),
+        to=number(message.to, number_reader),
         text=message.text,
         from_=message.from_ or from_,
         campaign_ref=message.campaign_ref or campaign_ref,

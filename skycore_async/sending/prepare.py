@@ -82,6 +82,7 @@ def prepare(
             campaign_ref=settings.campaign_ref,
             enforce_campaign_check=settings.enforce_campaign_check,
             max_segments=settings.max_segments,
+            number_reader=settings.number_reader,
         )
     except InvalidMessage as error:
         # Its text may quote the number.

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 import attrs
 
 from ..errors import ConfigurationError
+from ..protocol.numbers import NumberReader
 from ..runtime.secret import Secret
 
 Method = Literal["POST", "GET"]
@@ -23,6 +24,7 @@ class Options(TypedDict, total=False):
     timeout: float
     max_attempts: int
     max_segments: int | None
+    number_reader: NumberReader | None
     method: Method
 
 
@@ -41,6 +43,7 @@ class Settings:
     timeout: float
     max_attempts: int
     max_segments: int | None
+    number_reader: NumberReader | None
     method: Method
     resend_in_doubt: bool = False
     ignore_opt_out: bool = False
@@ -53,6 +56,11 @@ class Settings:
             raise ConfigurationError(f"max_attempts: {self.max_attempts!r} is less than 1")
         if self.max_segments is not None and self.max_segments < 1:
             raise ConfigurationError(f"max_segments: {self.max_segments!r} is less than 1")
+        if not (self.number_reader is None or callable(self.number_reader)):
+            raise ConfigurationError(
+                f"number_reader: {self.number_reader!r} cannot be called: give one such as"
+                " NationalNumbers('US')"
+            )
         if self.method not in {"POST", "GET"}:
             raise ConfigurationError(f"method: {self.method!r} is neither 'POST' nor 'GET'")
 

@@ -282,6 +282,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "timeout that is no number": ({"timeout": float("nan")}, "timeout: nan"),
     "max_attempts of 0": ({"max_attempts": 0}, "max_attempts: 0"),
     "max_segments of 0": ({"max_segments": 0}, "max_segments: 0"),
+    "country for a reader": ({"number_reader": "US"}, "number_reader: 'US' cannot be called"),
     "unknown method": ({"method": "PUT"}, "method: 'PUT'"),
     "no scheme": ({"base_url": "secure.skycore.com/API"}, "no http or https URL"),
     "other scheme": ({"base_url": "ftp://secure.skycore.com/"}, "no http or https URL"),
@@ -311,7 +312,15 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], text: s
     assert isinstance(caught.value, ValueError)
 
 
-OPTIONS = ("key of bytes", "timeout of 0", "max_segments of 0", "unknown method", "query", "user")
+OPTIONS = (
+    "key of bytes",
+    "timeout of 0",
+    "max_segments of 0",
+    "country for a reader",
+    "unknown method",
+    "query",
+    "user",
+)
 
 
 @pytest.mark.parametrize(

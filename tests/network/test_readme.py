@@ -72,7 +72,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 14
+    assert len(SNIPPETS) == 15
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +88,12 @@ def test_send_many(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> 
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert printed == {message.to: message.tracking_id for message in simulator.messages}
     assert simulator.billed == 10
+
+
+def test_national_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on national numbers prints them in international format."""
+    run(snippet("american ="))
+    assert capsys.readouterr().out == "+15551234888 +44 20 7946 0958\n"
 
 
 def test_segments(capsys: pytest.CaptureFixture[str]) -> None:

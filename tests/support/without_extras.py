@@ -22,6 +22,7 @@ ANSWER = (
 NEEDS = {
     "skycore_async.ledger.postgres.ledger": "postgres",
     "skycore_async.limits.postgres": "postgres",
+    "skycore_async.protocol.national_numbers": "numbers",
     "skycore_async.simulator.asgi_thread": "server",
     "skycore_async.telemetry": "otel",
     "skycore_async.transports.aiohttp": "aiohttp",

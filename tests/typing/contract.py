@@ -26,8 +26,10 @@ from skycore_async import (
     Limiter,
     MemoryLedger,
     MessageState,
+    NationalNumbers,
     Notification,
     NotSent,
+    NumberReader,
     Outcome,
     OutcomeUnknown,
     PostbackReceiver,
@@ -82,6 +84,12 @@ async def open_clients() -> None:
 
     SkycoreClient("key")  # type: ignore[call-arg]
     SkycoreClient(method="PUT")  # type: ignore[arg-type]
+    SkycoreClient(number_reader=NationalNumbers("US"))
+    SkycoreClient(number_reader=lambda number: f"+1{number}")
+    SkycoreClient(number_reader="US")  # type: ignore[arg-type]
+    reader: NumberReader = NationalNumbers("GB")
+    assert_type(reader("020 7946 0958"), str)
+    client.with_options(number_reader=None)
     SkycoreClient(http_client=httpx.AsyncClient())
     SkycoreClient(http_client=httpx.Client())  # type: ignore[arg-type]
 

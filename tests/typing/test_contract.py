@@ -56,6 +56,7 @@ def test_the_client_takes_what_it_took() -> None:
         "ledger": None,
         "telemetry": None,
         "max_segments": None,
+        "number_reader": None,
         "method": "POST",
     }
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "without_extras.py"
-EXTRAS = ("aiohttp", "click", "jinja2", "opentelemetry", "psycopg", "rich", "starlette", "uvicorn")
+EXTRAS = (
+    "aiohttp",
+    "click",
+    "jinja2",
+    "opentelemetry",
+    "phonenumbers",
+    "psycopg",
+    "rich",
+    "starlette",
+    "uvicorn",
+)
 
 
 def test_core_and_client_need_no_extra_and_the_rest_names_its_own() -> None:

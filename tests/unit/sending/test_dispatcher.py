@@ -43,6 +43,7 @@ SETTINGS = Settings(
     timeout=30,
     max_attempts=3,
     max_segments=None,
+    number_reader=None,
     method="POST",
 )
 
