@@ -41,6 +41,11 @@ class Verdict(enum.StrEnum):
     * `ACCEPTED`: the provider took it.
     * `REJECTED`: the API refused this message, and would refuse it again.
     * `ACCOUNT_REFUSED`: the API refused the account, and would refuse every message.
+    * `SENDER_REFUSED`: the API refused the short code, and would refuse every message from it.
+    * `CAMPAIGN_REFUSED`: the API refused the campaign reference, and would refuse every
+      message with it.
+    * `REQUEST_REFUSED`: the API does not understand what this program sends, and would
+      refuse every message.
     * `REFUSED_HERE`: it was refused before anything was sent.
     * `NOT_SENT`: it is proven not sent, and is safe to send again.
     * `HALTED`: it was not sent, and no message can be until the cause is mended.
@@ -50,6 +55,9 @@ class Verdict(enum.StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     ACCOUNT_REFUSED = "account_refused"
+    SENDER_REFUSED = "sender_refused"
+    CAMPAIGN_REFUSED = "campaign_refused"
+    REQUEST_REFUSED = "request_refused"
     REFUSED_HERE = "refused_here"
     NOT_SENT = "not_sent"
     HALTED = "halted"
@@ -108,8 +116,9 @@ _V: Final = Verdict
 
 # fmt: off
 _API_ERROR_ROWS: Final[tuple[tuple[str, Scope, Verdict, str, str], ...]] = (
-    ("E100", _S.REQUEST, _V.REJECTED, "InvalidRequest", "request incomplete or not understood"),
-    ("E101", _S.REQUEST, _V.REJECTED, "InvalidRequest", "action missing or unknown"),
+    ("E100", _S.REQUEST, _V.REQUEST_REFUSED, "InvalidRequest",
+     "request incomplete or not understood"),
+    ("E101", _S.REQUEST, _V.REQUEST_REFUSED, "InvalidRequest", "action missing or unknown"),
     ("E102", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "AuthenticationFailed", "user or API key missing"),
     ("E103", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "AuthenticationFailed", "password digest missing"),
     ("E104", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "AuthenticationFailed", "authentication failed"),
@@ -117,11 +126,11 @@ _API_ERROR_ROWS: Final[tuple[tuple[str, Scope, Verdict, str, str], ...]] = (
     ("E106", _S.THROTTLE, _V.NOT_SENT, "Throttled", "calls are allowed only every X seconds"),
     ("E107", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied",
      "account may not use this action"),
-    ("E108", _S.REQUEST, _V.REJECTED, "InvalidRequest", "request XML could not be parsed"),
+    ("E108", _S.REQUEST, _V.REQUEST_REFUSED, "InvalidRequest", "request XML could not be parsed"),
     ("E109", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied",
      "API not activated for the account"),
     ("E110", _S.MESSAGE, _V.REJECTED, "InvalidRecipient", "recipient number not valid"),
-    ("E111", _S.SENDER, _V.REJECTED, "InvalidSender",
+    ("E111", _S.SENDER, _V.SENDER_REFUSED, "InvalidSender",
      "short code (FROM) not valid for the account"),
     ("E112", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "PermissionDenied",
      "caller's IP address not allow-listed"),
@@ -140,7 +149,8 @@ _API_ERROR_ROWS: Final[tuple[tuple[str, Scope, Verdict, str, str], ...]] = (
     ("E651", _S.MESSAGE, _V.REJECTED, "OperatorNotSupported", "operator id (SPID) not known"),
     ("E712", _S.MESSAGE, _V.REJECTED, "InvalidText", "TEXT missing"),
     ("E713", _S.ACCOUNT, _V.ACCOUNT_REFUSED, "BillingProblem", "billing problem on the account"),
-    ("E714", _S.CAMPAIGN, _V.REJECTED, "InvalidCampaign", "campaign id missing or not valid"),
+    ("E714", _S.CAMPAIGN, _V.CAMPAIGN_REFUSED, "InvalidCampaign",
+     "campaign id missing or not valid"),
     ("E715", _S.MESSAGE, _V.REJECTED, "NotSubscribed",
      "recipient is not subscribed to the campaign"),
 )

@@ -4,12 +4,12 @@
     ├── CampaignError                      there is no such campaign, or it cannot be changed so
     ├── ConfigurationError (ValueError)    the client cannot work as set up
     ├── InvalidMessage (ValueError)        refused here; nothing was sent
-    │   └── KeyConflict (ValueError)       its key was used for other content
+    │   └── KeyConflict (ValueError)       its key has other content, which may have gone out
     ├── LedgerError                        the ledger cannot be opened, read or written
     │   └── LedgerInUse                    another process has it open
     ├── NotSent                            proven not sent; safe to send again
     │   ├── NotRecorded                    the ledger could not take its intent
-    │   ├── SendingHalted                  the account was refused; nothing more is sent
+    │   ├── SendingHalted                  what refused another would refuse it: not begun
     │   └── Throttled                      refused for too high a rate
     ├── RecipientOptedOut                  the number said STOP; nothing was sent
     ├── Rejected                           the API answered Failure
@@ -36,7 +36,8 @@ makes which class is in `codes.API_ERRORS` alone.
 from __future__ import annotations
 
 import pickle
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
 
 from .codes import API_ERRORS, Scope, Verdict
 
@@ -111,11 +112,34 @@ class InvalidMessage(SkycoreError, ValueError):
         return Verdict.REFUSED_HERE
 
 
-class KeyConflict(InvalidMessage):
-    """The ledger knows this key with another number, text or sender; nothing was sent."""
+# What is said of the message that has a key, by its state in the ledger.
+_CONFLICTS: Final = MappingProxyType(
+    {
+        "sending": "which is being sent",
+        "in_doubt": "which may have been sent",
+        "accepted": "which was accepted",
+        "sent": "which was sent",
+        "delivered": "which was delivered",
+        "failed": "which was accepted, and failed later",
+    }
+)
 
-    def __init__(self, used: str) -> None:
-        super().__init__(f"{used[:80]!r} was used for a message with other content", field="key")
+
+class KeyConflict(InvalidMessage):
+    """The ledger knows this key with other content, which may have gone out; nothing was sent now.
+
+    `state` is how far that other message got, a value of `MessageState`, and None where
+    that is not known.  Another key would send this one besides it.
+    """
+
+    def __init__(self, used: str, *, state: str | None = None) -> None:
+        known = _CONFLICTS.get(state or "")
+        super().__init__(
+            f"{used[:80]!r} was used for a message with other content"
+            + (f", {known}" if known else ""),
+            field="key",
+        )
+        self.state = state
 
 
 class LedgerError(SkycoreError):
@@ -145,16 +169,19 @@ class NotRecorded(NotSent):
 
 
 class SendingHalted(NotSent):
-    """A bulk send stopped, because what refused one message would refuse them all.
+    """What refused one message of a bulk send would refuse others, which were not begun.
 
-    Its cause is the rejection.  Nothing was started after it; every outcome of
-    what had been started was given before.
+    Its cause is the rejection.  Raised by a bulk send, it says that messages are left,
+    all that were to come or those of one sender or campaign reference; every outcome of
+    what had been started was given before.  As the error of a message it says that this
+    one was not begun.
     """
 
     @property
     def verdict(self) -> Verdict:
-        """Halted: another attempt would only repeat it."""
-        return Verdict.HALTED
+        """That of the rejection, or halted: another attempt would only repeat it."""
+        cause = self.__cause__
+        return cause.verdict if isinstance(cause, Rejected) else Verdict.HALTED
 
 
 class Throttled(NotSent):
@@ -229,7 +256,7 @@ class BillingProblem(Rejected):
 
 
 class InvalidCampaign(Rejected):
-    """The campaign reference is missing or not valid."""
+    """The campaign reference is missing or not valid; the message can be sent with another."""
 
 
 class InvalidRecipient(Rejected):
@@ -241,7 +268,7 @@ class InvalidRequest(Rejected):
 
 
 class InvalidSender(Rejected):
-    """The short code is not valid for the account."""
+    """The short code is not valid for the account; the message can be sent from another."""
 
 
 class InvalidText(Rejected):

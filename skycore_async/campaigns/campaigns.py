@@ -7,8 +7,9 @@ Rules:
 
 * A load is one transaction: a campaign is there with all its messages or not at
   all, and a load that died has left nothing behind.
-* The same messages loaded again change nothing; more of them go to the end.  A
-  key with other content is refused, since the ledger would refuse it later.
+* The same messages loaded again change nothing; more of them go to the end.  One with
+  other content takes the place of what was loaded, where that cannot have gone out;
+  else the load is refused, since the ledger would refuse it later.
 * A load may say when the campaign starts, the first time or another; what was sent by
   then was.
 * A state changes by the table below.  What is cancelled stays so.
@@ -27,6 +28,7 @@ import attrs
 from ..errors import CampaignError
 from ..messages import SMS
 from ..postgres.schema import Connection
+from .mending import mend
 from .outage import LIMIT, DoubtReport
 
 CHUNK: Final = 500  # messages
@@ -59,9 +61,10 @@ class CampaignState:
 
 @attrs.frozen(kw_only=True)
 class Loaded:
-    """What came of a load: how many messages are new, and how many were there before."""
+    """What came of a load: how many messages are new, were mended, and were there as they are."""
 
     new: int
+    mended: int
     known: int
     state: str
 
@@ -82,12 +85,12 @@ def load(
     None of it is sent before `starts_at`, which stays what it was where none is given.
 
     Raises CampaignError where the campaign is cancelled, or a key was loaded with
-    other content; nothing is loaded then.
+    other content that may have gone out; nothing is loaded then.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOADING, name))
         campaign, state, number = _opened(connection, name)
-        new = seen = 0
+        new = 0
         counted = _Counted(messages)
         fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted)
         while chunk := list(islice(fresh, size)):
@@ -99,12 +102,12 @@ def load(
                 (campaign, number, list(keys), list(rows)),
             )
             new += len(chunk)
-        seen = counted.count
         if starts_at is not None:  # last, so that a worker which halts it waits for no load
             connection.execute(
                 "UPDATE skycore.campaigns SET starts_at = %s WHERE id = %s", (starts_at, campaign)
             )
-    return Loaded(new=new, known=seen - new, state=state)
+    known = counted.count - counted.mended - new
+    return Loaded(new=new, mended=counted.mended, known=known, state=state)
 
 
 def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
@@ -131,11 +134,12 @@ def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
 
 
 class _Counted:
-    """Count messages as they are read."""
+    """Count messages as they are read, and those that were mended."""
 
     def __init__(self, messages: Iterable[SMS]) -> None:
         self._messages = messages
         self.count = 0
+        self.mended = 0
 
     def __iter__(self) -> Iterator[SMS]:
         for message in self._messages:
@@ -153,12 +157,13 @@ def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
 
 
 def _fresh(
-    connection: Connection, campaign: int, messages: Iterable[SMS], size: int
+    connection: Connection, campaign: int, messages: _Counted, size: int
 ) -> Iterator[tuple[str, str]]:
-    """Return the messages that the campaign has not yet."""
+    """Return the messages that the campaign has not yet, and mend those that it has otherwise."""
     connection.execute(
         "CREATE TEMP TABLE skycore_loaded ON COMMIT DROP AS"
-        " SELECT key, message FROM skycore.chunks, unnest(keys, messages) AS row (key, message)"
+        " SELECT key, message, id AS chunk"
+        " FROM skycore.chunks, unnest(keys, messages) AS row (key, message)"
         " WHERE campaign = %s",
         (campaign,),
     )
@@ -172,15 +177,11 @@ def _fresh(
                 ([key for key, _ in some],),
             ).fetchall()
         )
-        for key, row in some:
-            if key not in known:
-                yield key, row
-            elif known[key] != row:
-                raise CampaignError(
-                    f"the key {key[:80]!r} was loaded with other content: nothing was loaded now;"
-                    " put it back as it was, or leave it out. Under another key or in another"
-                    " campaign it would be sent once more, if it was sent"
-                )
+        changed = {key: row for key, row in some if known.get(key, row) != row}
+        if changed:
+            mend(connection, campaign, changed)
+            messages.mended += len(changed)
+        yield from ((key, row) for key, row in some if key not in known)
 
 
 # Started and stopped: by the operator, or by a worker that cannot go on.

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from ..codes import Verdict
-from ..errors import SkycoreError
+from ..errors import Rejected, SendingHalted
 from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
 from ..sending.outcomes import StuckCounter, meaning_of
@@ -45,7 +45,7 @@ class ChunkWork:
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     got_through: bool = False
     is_lost: bool = False
-    error: Exception | None = None
+    error: SendingHalted | None = None
 
     def record(self, outcome: Outcome, counters: WorkerCounters) -> None:
         """Take an outcome into account."""
@@ -63,13 +63,12 @@ class ChunkWork:
             counters.refused[type(error).__name__] += 1
         elif meaning.in_doubt:
             counters.in_doubt += 1
-        elif meaning.is_final or error.verdict is Verdict.ACCOUNT_REFUSED:
+        elif isinstance(error, Rejected):
             counters.refused[getattr(error, "code", None) or "no code"] += 1
         else:
             counters.not_sent += 1
 
     @property
-    def is_account_refused(self) -> bool:
-        """Whether the sending ended because the whole account was refused."""
-        error = self.error
-        return isinstance(error, SkycoreError) and error.verdict is Verdict.ACCOUNT_REFUSED
+    def is_refused(self) -> bool:
+        """Whether the API refused what other messages of the campaign would be refused for."""
+        return self.error is not None and isinstance(self.error.__cause__, Rejected)

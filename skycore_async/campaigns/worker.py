@@ -10,8 +10,9 @@ Rules:
 
 * The fence in the ledger decides.  What the worker knows by itself, a lease that
   was lost or a request to stop, only spares it trying.
-* A refusal of the whole account halts the campaign, with the reason.  So do many
-  messages in a row in doubt, counted over all workers: see `outage`.
+* A refusal of the account, the request, a sender or a campaign reference halts the
+  campaign, with the reason.  So do many messages in a row in doubt, counted over all
+  workers: see `outage`.
 * What could not be sent goes back, to be due again after a pause;
   a worker that gets nothing through at all waits longer each time.
 * A database that is lost is waited for.  What came of messages meanwhile is written by
@@ -207,7 +208,7 @@ class Worker:
                     work.record(outcome, self.counters)
                     await self._count_doubts(work, outcome)
             except SendingHalted as error:
-                work.error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                work.error = error
         await self._close(work)
 
     @asynccontextmanager
@@ -260,21 +261,20 @@ class Worker:
             if found.state == "halted":
                 self._halted(campaign, found.reason or "", is_new=found.is_halted_now)
 
-    def _halted(self, campaign: str, reason: str, *, is_new: bool, said: str = "") -> None:
+    def _halted(self, campaign: str, reason: str, *, is_new: bool) -> None:
         self.counters.halted[campaign] = reason
         if campaign in self._announced_halts and not is_new:
             return  # announced by the other slot
         self._announced_halts.add(campaign)
-        self._announce(f"campaign {campaign} is halted: {said}{reason}")
+        self._announce(f"campaign {campaign} is halted: {reason}")
 
     async def _close(self, work: ChunkWork) -> None:
         """Say what is left of a chunk, and what that means for the campaign and the worker."""
         chunk = work.chunk
-        if work.is_account_refused:
+        if work.is_refused:
             reason = str(work.error)
             is_new = await self._run(halt, chunk.campaign, reason)
-            said = "the account was refused: "
-            self._halted(chunk.campaign, reason, is_new=is_new, said=said)
+            self._halted(chunk.campaign, reason, is_new=is_new)
         streak = self._streaks.get(chunk.campaign)
         if streak is not None and streak.has_report:
             await self._report_doubts(work, streak)

@@ -111,7 +111,7 @@ class Query(LedgerCommand[T_co]):
 class Lookup(Query[Submission | None]):
     """What came of a message; None where it may be begun or is under way.
 
-    Raises KeyConflict where the key has other content.
+    Raises KeyConflict where the key has other content, which may have gone out.
     """
 
     intent: SendIntent

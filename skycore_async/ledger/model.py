@@ -194,7 +194,7 @@ class Ledger(Protocol):
     ) -> Submission | None:
         """Return what came of a message before; None where it is to be begun, or is under way.
 
-        Raises KeyConflict where the key has other content.
+        Raises KeyConflict where the key has other content, which may have gone out.
         """
         ...
 
@@ -210,9 +210,9 @@ class Ledger(Protocol):
 
         Waits while the same key is under way, `timeout` seconds at most, and raises
         TimeoutError where it still is then.  Raises KeyConflict where the key has
-        other content, RecipientOptedOut where the number may not be sent to, and
-        LedgerError where the intent could not be made durable.  Who is cancelled
-        here has begun nothing.
+        other content, which may have gone out, RecipientOptedOut where the number may
+        not be sent to, and LedgerError where the intent could not be made durable.  Who
+        is cancelled here has begun nothing.
         """
         ...
 

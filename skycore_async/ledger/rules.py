@@ -8,9 +8,12 @@ Rules:
 
 * Only what was never begun or is proven not sent is begun; what is in doubt
   is begun again on the caller's word alone.
+* A key stands for one content from when that may have gone out.  What is not sent, or
+  was refused, is begun with other content: it was mended.
 * That a second attempt was not accepted says nothing of the first: what was in
   doubt when it was sent again is in doubt still, unless the second was accepted.
-* A rejection of the whole account says nothing of the message: it was not sent.
+* A rejection of the account, the sender, the campaign or the request says nothing of the
+  message: it was not sent.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class UnderWay(Exception):
 
 
 # Before it is sent.
+
+_NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(SMS) if field.name != "key")
 _values: Final = attrgetter(*_FIELDS)
@@ -72,13 +77,23 @@ def look_up(
 ) -> Submission | None:
     """Return what came of a message; None where it may be begun.
 
-    Raises KeyConflict where its content is other than that of the intent.
+    Raises KeyConflict where its content is other than that of the intent, and may have
+    gone out.
     """
     if not _is_the_same(record.content, intent):
-        raise KeyConflict(intent.key)
+        if record.state in _NOTHING_SENT and not record.doubted:
+            return None
+        raise KeyConflict(intent.key, state=(_S.IN_DOUBT if record.doubted else record.state))
     if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and resend_in_doubt):
         return None
+    if record.state is _S.REJECTED and not record.doubted and _is_of_more(record.code):
+        return None
     return submission_in(record)
+
+
+def _is_of_more(code: str | None) -> bool:
+    # Of a sender, a campaign or a request, which the first versions took for the message's.
+    return STATES[Rejected.of(code=code).verdict] is _S.NOT_SENT
 
 
 def earlier_submission(
@@ -121,6 +136,9 @@ def begin(
         raise RecipientOptedOut(_OPTED_OUT)
     return attrs.evolve(
         record,
+        content=intent.content,
+        to=intent.to,
+        from_=intent.from_,
         doubted=record.state is _S.IN_DOUBT,
         state=_S.SENDING,
         started_at=intent.started_at,
@@ -209,6 +227,9 @@ STATES: Final = MappingProxyType(
         Verdict.ACCEPTED: _S.ACCEPTED,
         Verdict.REJECTED: _S.REJECTED,
         Verdict.ACCOUNT_REFUSED: _S.NOT_SENT,
+        Verdict.SENDER_REFUSED: _S.NOT_SENT,
+        Verdict.CAMPAIGN_REFUSED: _S.NOT_SENT,
+        Verdict.REQUEST_REFUSED: _S.NOT_SENT,
         Verdict.REFUSED_HERE: _S.NOT_SENT,
         Verdict.NOT_SENT: _S.NOT_SENT,
         Verdict.HALTED: _S.NOT_SENT,

@@ -13,10 +13,12 @@ Rules:
 * A message is taken before it is admitted: what the ledger knows already need not be.
   Whatever was taken is yielded, or logged where the caller has left; what was not
   begun by then, as not sent.
-* The first rejection of the whole account halts the sending, as do a ledger that
-  cannot be written, an error in the source and the closing of the client: nothing
+* The first rejection of the account or of the request halts the sending, as do a ledger
+  that cannot be written, an error in the source and the closing of the client: nothing
   more is started, what is in flight completes and is yielded, and then the error
   is raised.
+* A rejection of a sender or a campaign reference halts the messages with it: they are
+  taken and yielded, but not begun.  The others are sent, and then it is raised.
 """
 
 from __future__ import annotations
@@ -28,11 +30,10 @@ from typing import Final, Self
 import anyio
 import anyio.lowlevel
 
-from ..codes import Verdict
-from ..errors import NotSent, SendingHalted
-from ..messages import Accepted, Outcome
+from ..errors import NotSent
+from ..messages import SMS, Failed, Outcome
 from .dispatcher import Dispatcher
-from .outcomes import meaning_of
+from .outcomes import Halt, Halts
 from .settings import Settings
 from .sources import AnySource, made_source
 
@@ -46,9 +47,10 @@ class BulkSend:
     it when you like: leaving starts nothing more, not even another attempt, and
     waits for what is in flight, unless it is cancelled.
 
-    Iterating raises SendingHalted after the last outcome where the account was
-    refused or the ledger could not be written, what the source raised where it
-    did, and RuntimeError where the client was closed meanwhile.
+    Iterating raises SendingHalted after the last outcome where the account, the request,
+    a short code or a campaign reference was refused or the ledger could not be written,
+    what the source raised where it did, and RuntimeError where the client was closed
+    meanwhile.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class BulkSend:
         self._waiting: set[anyio.CancelScope] = set()
         self._stopped = False
         self._error: Exception | None = None
+        self._halts = Halts(from_=settings.from_, campaign_ref=settings.campaign_ref)
 
     async def __aenter__(self) -> Self:
         self._dispatcher.owner.check()
@@ -106,8 +109,8 @@ class BulkSend:
     async def __anext__(self) -> Outcome:
         while not self._buffer:
             if not self._working:
-                if self._error is not None:
-                    raise self._error
+                if (error := self._error or self._halts.error) is not None:
+                    raise error
                 if not self._is_entered:
                     raise RuntimeError("nothing is sent before `async with` enters send_many")
                 raise StopAsyncIteration
@@ -150,8 +153,9 @@ class BulkSend:
     def _has_left(self) -> bool:
         return self._is_left
 
-    async def _acquire(self) -> float:
-        """Wait until a message is admitted; NotSent where the sending was stopped before."""
+    async def _acquire(self, message: SMS) -> float:
+        """Wait until a message is admitted; NotSent where it is not to be begun any more."""
+        self._halts.check(message)
         admission = self._dispatcher.admission
         started = admission.acquire_now()
         if started is None:
@@ -161,20 +165,19 @@ class BulkSend:
                     started = await admission.acquire()
                 finally:
                     self._waiting.discard(waiting)
-        if started is not None and not self._stopped:
-            return started
-        if started is not None:
-            admission.release()
-        raise NotSent("the sending ended before its turn")
+        try:
+            if started is None or self._stopped:
+                raise NotSent("the sending ended before its turn")
+            self._halts.check(message)
+        except NotSent:
+            if started is not None:
+                admission.release()
+            raise
+        return started
 
     def _judge(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Accepted) or not meaning_of(outcome).halts:
-            return
-        error = outcome.error
-        refused = "the account was refused: " if error.verdict is Verdict.ACCOUNT_REFUSED else ""
-        halted = SendingHalted(f"{refused}{error}")
-        halted.__cause__ = error
-        self._stop(halted)
+        if isinstance(outcome, Failed) and self._halts.add(outcome) is Halt.EVERYTHING:
+            self._stop(self._halts.error)
 
     def _client_closes(self) -> None:
         if not self._slots.closed:

@@ -50,7 +50,7 @@ _log: Final = logging.getLogger("skycore_async")
 # Seconds for which a Retry-After stops everyone; a longer one is likelier a mistake.
 _LONGEST_RETRY_AFTER: Final = 3600.0
 
-Acquire = Callable[[], Awaitable[float]]
+Acquire = Callable[[SMS], Awaitable[float]]
 
 
 class Dispatcher:
@@ -95,7 +95,7 @@ class Dispatcher:
         self.owner.check()
         deadline = now() + settings.timeout
 
-        async def acquire() -> float:
+        async def acquire(_message: SMS) -> float:
             started = await _within(deadline, self.admission.acquire_now, self.admission.acquire)
             if started is None:
                 raise _too_late(settings)
@@ -124,7 +124,7 @@ class Dispatcher:
     ) -> Outcome:
         """Send one message from a task of `owner`'s; `acquire` waits until it is admitted.
 
-        A NotSent that `acquire` raises is the outcome.
+        It is given the message as it is to be sent; a NotSent that it raises is the outcome.
         """
 
         def submit(prepared: PreparedSend, started: float) -> Awaitable[Outcome]:
@@ -148,7 +148,7 @@ class Dispatcher:
             if recorded is not None:
                 return recorded
         try:
-            started = await acquire()
+            started = await acquire(prepared.resolved)
         except NotSent as error:
             return Failed(message=prepared.message, error=error)
         return await submit(prepared, started)
@@ -272,7 +272,9 @@ class Dispatcher:
 
 
 async def _within(
-    deadline: float, acquire_now: Callable[[], float | None], wait: Acquire
+    deadline: float,
+    acquire_now: Callable[[], float | None],
+    wait: Callable[[], Awaitable[float]],
 ) -> float | None:
     """Return the start that is granted at once or by the deadline; None where none is."""
     if (started := acquire_now()) is not None:

@@ -35,7 +35,7 @@ from skycore_async.ledger.commands import LedgerCommand
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.messages import SMS, Accepted, Failed
-from skycore_async.simulator import API_KEY, Account, Simulator
+from skycore_async.simulator import API_KEY, Account, Simulator, refusal
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 NOWHERE = "http://127.0.0.1:9/"
@@ -526,6 +526,35 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     assert "Stopped: the account was refused: E713" in done.stderr
     assert "not sent. When the cause is mended: Run the same command to go on" in done.stderr
     assert simulator.requests < 20
+
+
+def test_a_sender_that_is_refused_halts_its_rows_alone(simulator: Simulator) -> None:
+    """The others go out, the exit code is that of a refusal, and mended rows keep their keys."""
+    rows = [f"1555123{n:04},{'60857' if n % 2 else '60856'}\n" for n in range(3000, 3400)]
+    sheet = recipients("to,from\n" + "".join(rows))
+    done = send("--in-flight", "5", text="x")
+    assert (done["exit"], done["accepted"], done["not_sent"], done["refused"]) == (3, 200, 200, {})
+    assert done["halted"].startswith("the short code '60857' was refused: E111")
+    assert (done["rejects"], simulator.billed) == (None, 200)
+    assert simulator.requests <= 205
+    Path(sheet).write_text("to,from\n" + "".join(rows).replace("60857", "60856"))
+    again = send(text="x")
+    assert (again["exit"], again["accepted"], again["already_done"]) == (0, 200, 200)
+    assert len({*numbers(simulator)}) == simulator.billed == 400
+
+
+def test_a_refused_row_is_mended_in_any_way(simulator: Simulator) -> None:
+    """Its key is sent with the text that it has now; what was accepted is not sent again."""
+    simulator.script(refusal("E712"))
+    recipients("to,text\n15551234888,Helo\n15551234889,Hello\n")
+    done = send("--in-flight", "1", text="{text}")
+    assert (done["refused"], done["accepted"]) == ({"E712": 1}, 1)
+    path = Path("promo.rejects.csv")
+    path.write_text(path.read_text("utf-8-sig").replace("Helo", "Hello"), "utf-8-sig")
+    mended = send(name="promo.rejects.csv", text="{text}")
+    assert (mended["exit"], mended["accepted"], simulator.billed) == (0, 1, 2)
+    again = send(name="promo.rejects.csv", text="{text}")
+    assert (again["already_done"], simulator.billed) == (1, 2)
 
 
 @pytest.mark.slow

@@ -201,9 +201,9 @@ def test_a_refused_account_is_told_by_worker_and_status(
         monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
         done = answer("worker", dsn, "--drain")
     assert done["exit"] == 3
-    assert done["halted"]["promo"].startswith("E713")
+    assert done["halted"]["promo"].startswith("the account was refused: E713")
     told = run("status", dsn).stdout
-    assert "promo is halted: E713" in told
+    assert "promo is halted: the account was refused: E713" in told
     assert "skycore cluster resume DSN promo" in told
 
 
@@ -252,10 +252,15 @@ def test_a_worker_without_its_rights_says_what_to_do(simulator: Simulator, dsn: 
     assert (answer("worker", dsn, "--drain")["accepted"], simulator.billed) == (30, 30)
 
 
-def test_another_text_for_a_loaded_key_is_said(dsn: str) -> None:
-    """A campaign that has a number with another text is not changed."""
+def test_another_text_is_loaded_until_it_may_have_gone_out(simulator: Simulator, dsn: str) -> None:
+    """A campaign is mended by loading it again, as it says; what was sent stays what it was."""
     loaded(dsn)
-    done = run("bulk", "promo.csv", "--text", "Bye", "--cluster", dsn, "--yes")
+    again = ("bulk", "promo.csv", "--text", "Bye", "--cluster", dsn, "--yes")
+    assert "mended        30\n" in run(*again).stdout
+    assert answer(*again)["mended"] == 0
+    assert answer("worker", dsn, "--drain")["accepted"] == 30
+    assert {message.text for message in simulator.messages} == {"Bye"}
+    done = run("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
     assert (done.exit_code, "was loaded with other content" in done.stderr) == (2, True)
 
 

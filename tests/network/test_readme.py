@@ -263,7 +263,7 @@ def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
     assert said == [
         "to 15551232002 in doubt",
         "to 15551234777 dropped",
-        "to 15551230110 refused for good",
+        "to 15551230110 refused until it is mended",
         "to none to be mended",
     ]
     with pytest.raises(names["Rejected"], match="E713"):

@@ -44,6 +44,10 @@ def some(count: int, *, first: int = 0, text: str = "Hello") -> Iterator[SMS]:
     )
 
 
+def loaded(*, new: int = 0, mended: int = 0, known: int = 0) -> Loaded:
+    return Loaded(new=new, mended=mended, known=known, state="running")
+
+
 def wrote(connection: Connection, state: str, *keys: str) -> None:
     """Write messages into the ledger as far as chunks are concerned."""
     for key in keys:
@@ -72,7 +76,7 @@ def taken(connection: Connection, worker: str = "one", **how: Any) -> Chunk:
 
 def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
     """Chunks hold the messages in order, each with its key, and as many as they should."""
-    assert load(connection, "promo", some(7), size=3) == Loaded(new=7, known=0, state="running")
+    assert load(connection, "promo", some(7), size=3) == loaded(new=7)
     chunks = [take(connection, id_, worker="one", lease=LEASE) for id_ in due(connection, 9)]
     assert [len(chunk.keys) for chunk in chunks if chunk] == [3, 3, 1]
     assert [sms for chunk in chunks if chunk for sms in chunk.messages()] == list(some(7))
@@ -81,17 +85,55 @@ def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
 def test_loading_again_adds_only_what_is_new(connection: Connection) -> None:
     """The same file changes nothing, and a longer one adds its new rows."""
     load(connection, "promo", some(7), size=3)
-    assert load(connection, "promo", some(7), size=3) == Loaded(new=0, known=7, state="running")
-    assert load(connection, "promo", some(9), size=3) == Loaded(new=2, known=7, state="running")
+    assert load(connection, "promo", some(7), size=3) == loaded(known=7)
+    assert load(connection, "promo", some(9), size=3) == loaded(new=2, known=7)
     assert only(connection).messages == 9
 
 
-def test_another_text_for_a_loaded_key_is_refused(connection: Connection) -> None:
-    """Other content under a key loads nothing at all, and the advice leads to no second send."""
+@pytest.mark.parametrize("state", ["sending", "in_doubt", "accepted", "delivered", "failed"])
+def test_another_text_for_what_may_have_gone_out_is_refused(
+    connection: Connection, state: str
+) -> None:
+    """It loads nothing at all, and the advice leads to no second send."""
     load(connection, "promo", some(3))
-    with pytest.raises(CampaignError, match=r"'promo:2' was loaded.*it would be sent once more"):
-        load(connection, "promo", some(9, first=2, text="Goodbye"))
+    wrote(connection, state, "promo:2")
+    said = r"'promo:2' was loaded.*may have been sent.*it would be sent once more"
+    with pytest.raises(CampaignError, match=said):
+        load(connection, "promo", some(9, text="Goodbye"))
     assert only(connection).messages == 3
+    assert list(taken(connection).messages()) == list(some(3))
+
+
+def test_a_second_attempt_that_was_refused_frees_no_loaded_key(connection: Connection) -> None:
+    """What was in doubt once keeps what was loaded, whatever the ledger says of it later."""
+    load(connection, "promo", some(1))
+    wrote(connection, "rejected", "promo:0")
+    connection.execute("UPDATE skycore.messages SET doubted = true")
+    with pytest.raises(CampaignError, match="may have been sent"):
+        load(connection, "promo", some(1, text="Goodbye"))
+
+
+def test_what_cannot_have_gone_out_is_mended_by_loading_it_again(connection: Connection) -> None:
+    """Its chunk is sent with what is loaded now, also where it was done; nobody else's changes."""
+    load(connection, "promo", some(7), size=3)
+    first, second = taken(connection), taken(connection)
+    wrote(connection, "accepted", "promo:0")
+    wrote(connection, "rejected", "promo:1")
+    wrote(connection, "not_sent", "promo:2")
+    assert finish(connection, first, left_out={"promo:2": "InvalidMessage"}, pause=0) == 0
+    mended = [*some(1), *some(3, first=1, text="Mended"), *some(5, first=4)]
+    assert load(connection, "promo", mended, size=3) == loaded(new=2, mended=3, known=4)
+    # Who has a chunk of them sends no more of it, and none is in doubt for that.
+    assert not renew(connection, second, lease=LEASE)
+    assert states(connection) == {
+        "promo:0": "accepted",
+        "promo:1": "not_sent",
+        "promo:2": "not_sent",
+    }
+    connection.execute("UPDATE skycore.chunks SET held_until = NULL")
+    chunks = [taken(connection) for _ in range(4)]
+    assert [sms for chunk in chunks for sms in chunk.messages()] == mended
+    assert load(connection, "promo", mended, size=3) == loaded(known=9)
 
 
 def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:

@@ -187,19 +187,61 @@ async def test_an_answer_is_given_again_as_it_came(
     assert known.raw == raw
 
 
-@pytest.mark.parametrize("submission", [None, NOT_SENT, accepted(), REJECTED, DOUBT])
+@pytest.mark.parametrize("submission", [None, accepted(), DOUBT])
 async def test_a_key_with_other_content_is_refused(
     ledger: Ledger, submission: Submission | None
 ) -> None:
-    """In whatever state it is, also while it is under way, and nothing changes."""
+    """Where it may have gone out, also while it is under way, and nothing changes."""
     await ledger.begin(intent())
     if submission is not None:
         await ledger.finish("k", submission)
     before = await ledger.delivery(key="k")
     for ask in (ledger.lookup, ledger.begin):
-        with pytest.raises(KeyConflict, match="'k'"):
+        with pytest.raises(KeyConflict, match="'k'") as conflict:
             await ask(intent(content=b"two"), resend_in_doubt=True)
+        assert conflict.value.state == (submission.state if submission else S.SENDING)
     assert await ledger.delivery(key="k") == before
+
+
+@pytest.mark.parametrize("submission", [NOT_SENT, REJECTED], ids=lambda s: s.state)
+async def test_what_was_not_sent_or_was_refused_can_be_mended(
+    ledger: BaseLedger, submission: Submission
+) -> None:
+    """Another number, sender or text goes out under its key, and is the message from then on."""
+    await sent(ledger, "k", submission)
+    mended = intent(content=b"two", to=OTHER, from_="60857")
+    assert await ledger.lookup(mended) is None
+    assert await ledger.lookup_many([mended]) == {}
+    assert await ledger.begin(mended) is None
+    await ledger.finish("k", accepted())
+    assert await ledger.begin(mended) == accepted()
+    with pytest.raises(KeyConflict):
+        await ledger.begin(intent())
+    await ledger.record(notice(DELIVERED, to=OTHER, from_="60857"))
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.to, delivery.from_, delivery.state) == (OTHER, "60857", S.DELIVERED)
+
+
+async def test_a_doubt_that_was_mended_settles_at_its_new_number(ledger: Ledger) -> None:
+    """A refused message is in doubt where it is sent to now, and nowhere else."""
+    await sent(ledger, "k", REJECTED)
+    await ledger.begin(intent(content=b"two", to=OTHER))
+    await ledger.finish("k", DOUBT)
+    await ledger.record(notice(SENT, "T1"))
+    assert await state_of(ledger, "k") is S.IN_DOUBT
+    await ledger.record(notice(SENT, "T2", to=OTHER))
+    assert await state_of(ledger, "k") is S.SENT
+
+
+async def test_a_second_attempt_that_was_refused_frees_no_key(ledger: Ledger) -> None:
+    """Once in doubt, a key keeps its content: the first attempt may have gone out."""
+    await sent(ledger, "k", DOUBT)
+    await ledger.begin(intent(), resend_in_doubt=True)
+    await ledger.finish("k", REJECTED)
+    with pytest.raises(KeyConflict) as conflict:
+        await ledger.begin(intent(content=b"two"), resend_in_doubt=True)
+    assert conflict.value.state == S.IN_DOUBT
 
 
 async def test_many_are_recalled_at_once(ledger: BaseLedger) -> None:

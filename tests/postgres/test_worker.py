@@ -169,13 +169,41 @@ async def test_a_refused_account_halts_the_campaign_for_all(
     found = only(connection)
     assert (found.state, found.held) == ("halted", 0)
     assert found.reason is not None
-    assert found.reason.startswith("E713")
+    assert found.reason.startswith("the account was refused: E713")
     assert found.states["accepted"] + found.to_send == 400
     assert found.to_send > 0
     account["code"] = ""
     change(connection, "resume", "promo")
     await work(dsn, NOWHERE, transport=stub)
     assert only(connection).states == {"accepted": 400}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("E111", "the short code '60856' was refused: E111"),
+        ("E714", "the campaign reference None was refused: E714"),
+        ("E101", "the request was refused: E101"),
+    ],
+)
+async def test_what_would_refuse_others_halts_the_campaign(
+    connection: Connection, dsn: str, code: str, said: str
+) -> None:
+    """Nothing of it is a refusal of the message: mended by loading it again, all goes out."""
+    load(connection, "promo", some(100), size=25)
+    stub = StubTransport(lambda _: refused(code))
+    await work(dsn, NOWHERE, transport=stub)
+    found = only(connection)
+    assert (found.state, found.to_send) == ("halted", 100)
+    assert {*found.states} == {"not_sent"}
+    assert found.reason is not None
+    assert found.reason.startswith(said)
+    assert len(stub.sent) <= IN_FLIGHT
+    mended = [attrs.evolve(each, from_="60857", campaign_ref="1") for each in some(100)]
+    assert load(connection, "promo", mended).mended == 100
+    change(connection, "resume", "promo")
+    await work(dsn, NOWHERE, transport=StubTransport())
+    assert only(connection).states == {"accepted": 100}
 
 
 @pytest.mark.slow

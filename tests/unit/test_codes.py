@@ -47,9 +47,12 @@ def test_every_documented_api_error_has_its_scope() -> None:
 
 
 def test_a_scope_and_a_verdict_agree() -> None:
-    """A whole account is refused, pace is no refusal, and E503 alone leaves doubt."""
+    """What concerns more than a message says so; pace refuses nothing, and E503 alone is doubt."""
     of_the_scope = {
         Scope.ACCOUNT: Verdict.ACCOUNT_REFUSED,
+        Scope.SENDER: Verdict.SENDER_REFUSED,
+        Scope.CAMPAIGN: Verdict.CAMPAIGN_REFUSED,
+        Scope.REQUEST: Verdict.REQUEST_REFUSED,
         Scope.THROTTLE: Verdict.NOT_SENT,
         Scope.UNKNOWN: Verdict.IN_DOUBT,
     }

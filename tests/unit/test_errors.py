@@ -22,7 +22,9 @@ from skycore_async import (
     InvalidRequest,
     InvalidSender,
     InvalidText,
+    KeyConflict,
     LedgerError,
+    MessageState,
     NotRecorded,
     NotSent,
     NotSubscribed,
@@ -264,10 +266,28 @@ def test_only_doubt_may_have_been_sent() -> None:
     assert doubtful - {Lost} == {OutcomeUnknown}
 
 
+def test_a_conflict_says_how_far_the_other_message_got() -> None:
+    """For every state in which a key keeps its content; what it was used for is shown in part."""
+    told = {state: str(KeyConflict("k" * 90, state=state)) for state in MessageState}
+    said = "'" + "k" * 80 + "' was used for a message with other content"
+    kept = {*MessageState} - {MessageState.NOT_SENT, MessageState.REJECTED}
+    assert {
+        state for state, text in told.items() if text.startswith(f"key: {said}, which ")
+    } == kept
+    assert len({*told.values()}) == len(kept) + 1
+    assert str(KeyConflict("k" * 90)) == f"key: {said}"
+
+
 class Lost(SkycoreError):
     """An error of somebody's own transport."""
 
     may_have_been_sent = True
+
+
+def halted_by(cause: SkycoreError) -> SendingHalted:
+    halted = SendingHalted("it would be refused as well")
+    halted.__cause__ = cause
+    return halted
 
 
 @pytest.mark.parametrize(
@@ -279,9 +299,15 @@ class Lost(SkycoreError):
         (Throttled("slow down"), Verdict.NOT_SENT),
         (NotRecorded("full"), Verdict.HALTED),
         (SendingHalted("the account"), Verdict.HALTED),
+        (halted_by(Rejected.of(code="E104")), Verdict.ACCOUNT_REFUSED),
+        (halted_by(Rejected.of(code="E111")), Verdict.SENDER_REFUSED),
+        (halted_by(NotRecorded("full")), Verdict.HALTED),
         (LedgerError("full"), Verdict.HALTED),
         (ConfigurationError("no key"), Verdict.HALTED),
         (Rejected.of(code="E104"), Verdict.ACCOUNT_REFUSED),
+        (Rejected.of(code="E100"), Verdict.REQUEST_REFUSED),
+        (Rejected.of(code="E111"), Verdict.SENDER_REFUSED),
+        (Rejected.of(code="E714"), Verdict.CAMPAIGN_REFUSED),
         (Rejected.of(code="E110"), Verdict.REJECTED),
         (Rejected.of(code="E999"), Verdict.REJECTED),
         (Rejected.of(code=None), Verdict.REJECTED),

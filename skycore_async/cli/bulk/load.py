@@ -41,6 +41,8 @@ def load_campaign(
         emit({"campaign": name, **attrs.asdict(loaded), "starts_at": start, "rejects": path})
     else:
         click.echo(f"{'loaded':<13} {loaded.new:,}")
+        if loaded.mended:
+            click.echo(f"{'mended':<13} {loaded.mended:,}")
         if loaded.known:
             click.echo(f"{'known before':<13} {loaded.known:,}")
         if path is not None:

@@ -31,8 +31,7 @@ import attrs
 import click
 
 from ...client import SkycoreClient
-from ...codes import Verdict
-from ...errors import KeyConflict, LedgerError, SendingHalted, SkycoreError
+from ...errors import KeyConflict, LedgerError, Rejected, SendingHalted
 from ...ledger.model import MessageState, SendIntent, Submission
 from ...ledger.rules import content_of, outcome_of
 from ...ledger.sqlite.ledger import SQLiteLedger
@@ -188,7 +187,7 @@ class Run:
         if error is not None and not isinstance(error, SendingHalted):
             raise error
         cause = None if error is None else error.__cause__
-        is_refused = isinstance(cause, SkycoreError) and cause.verdict is Verdict.ACCOUNT_REFUSED
+        is_refused = isinstance(cause, Rejected)
         return End(
             interrupted=self._signals.count > 0 and self._counters.left > 0,
             halted=self._halted if error is None else str(error),

@@ -99,7 +99,9 @@ def bulk(**given: Any) -> None:
     file, and another one sends to the same numbers anew.
 
     Rows that are not valid, twice in the file, refused, or in doubt go to
-    --rejects with a reason: mend that file and send it the same way.  What is
+    --rejects with a reason: mend that file and send it the same way.  Where a
+    short code or a campaign reference is refused, its rows are held back and the
+    others go out; mended, or once it is valid, the same command sends them.  What is
     in doubt may have been sent, and is sent again only with --resend-in-doubt.
 
     \b

@@ -48,7 +48,7 @@ from ..commands import (
     withdrawal,
 )
 from ..group_commit import GroupCommit
-from ..model import Attempt, Submission
+from ..model import Attempt, MessageState, Submission
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
@@ -170,8 +170,9 @@ class PostgresLedger(_SharedLedger):
         intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.
-            same = begun.intent.content == intent.content
-            raise UnderWay if same else KeyConflict(intent.key)
+            if begun.intent.content == intent.content:
+                raise UnderWay
+            raise KeyConflict(intent.key, state=MessageState.SENDING)
         # An attempt is known by its number from the first word about it to the last.
         attempt = Attempt(session=self._session, number=next(self._numbers))
         command = attrs.evolve(command, attempt=attempt)

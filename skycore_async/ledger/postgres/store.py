@@ -73,7 +73,7 @@ ORDER BY key
 ON CONFLICT (key) DO NOTHING
 RETURNING key
 """
-_FIXED: Final = frozenset({"id", "key", "content", "recipient", "sender"})
+_FIXED: Final = frozenset({"id", "key"})
 _UPDATE: Final = f"""
 UPDATE skycore.messages
 SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names if name not in _FIXED)}

@@ -72,8 +72,8 @@ _OPT_OUT: Final = (
     " DO UPDATE SET out = excluded.out, at = excluded.at WHERE excluded.at >= at"
 )
 
-# What stays as it was when a message is begun for the first time.
-_FIXED: Final = frozenset({"id", "key", "content", "recipient", "sender"})
+# What a message is known by.
+_FIXED: Final = frozenset({"id", "key"})
 _CHANGING: Final = [name for name in MESSAGE.names if name not in _FIXED]
 _UPDATE: Final = (
     f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"

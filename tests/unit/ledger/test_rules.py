@@ -104,8 +104,45 @@ def test_only_what_is_proven_not_sent_is_begun_again(state: MessageState) -> Non
     for resend, begins in ((False, startable), (True, if_told)):
         known = look_up(record(state), INTENT, resend_in_doubt=resend)
         assert known == (None if begins else Submission(state=state))
-        with pytest.raises(KeyConflict):
+
+
+@pytest.mark.parametrize("state", MessageState)
+@pytest.mark.parametrize("resend", [False, True])
+def test_other_content_is_begun_only_where_nothing_went_out(
+    state: MessageState, resend: bool
+) -> None:
+    """What was refused or not sent was mended; any other is a conflict that says how far it got.
+
+    So is what was in doubt once, whatever came of it later: its first attempt may have gone out.
+    """
+    if state in {MessageState.NOT_SENT, MessageState.REJECTED}:
+        assert look_up(record(state, b"two"), INTENT, resend_in_doubt=resend) is None
+        with pytest.raises(KeyConflict) as conflict:
+            look_up(record(state, b"two", doubted=True), INTENT, resend_in_doubt=resend)
+        assert conflict.value.state == MessageState.IN_DOUBT
+    else:
+        with pytest.raises(KeyConflict) as conflict:
             look_up(record(state, b"two"), INTENT, resend_in_doubt=resend)
+        assert conflict.value.state == state
+
+
+@pytest.mark.parametrize("code", ["E100", "E101", "E108", "E111", "E714"])
+def test_what_an_earlier_version_took_for_the_message_s_refusal_is_begun_again(code: str) -> None:
+    """A sender, a campaign or a request was refused: nothing was sent, and it was mended since."""
+    known = record(MessageState.REJECTED, code=code)
+    assert look_up(known, INTENT, resend_in_doubt=False) is None
+    doubted = attrs.evolve(known, doubted=True)
+    assert look_up(doubted, INTENT, resend_in_doubt=False) is not None
+
+
+def test_what_was_mended_is_begun_as_it_is_now() -> None:
+    """Its number, sender and content are those of the intent; nothing of the refusal is left."""
+    before = attrs.evolve(
+        record(MessageState.REJECTED, b"two", code="E712", info="none", ended_at=NOON),
+        to="15551234889",
+        from_="60857",
+    )
+    assert begun(before) == record(MessageState.SENDING)
 
 
 def begun(
@@ -243,7 +280,7 @@ OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
     **{
         code: (
             Rejected.of(code=code, info="as the provider says"),
-            MessageState.NOT_SENT if known.scope is Scope.ACCOUNT else MessageState.REJECTED,
+            MessageState.REJECTED if known.scope is Scope.MESSAGE else MessageState.NOT_SENT,
         )
         for code, known in API_ERRORS.items()
         if known.scope not in {Scope.THROTTLE, Scope.UNKNOWN}
@@ -253,7 +290,7 @@ OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
 
 @pytest.mark.parametrize("case", OUTCOMES)
 def test_a_failure_is_kept_as_what_it_says_of_the_message(case: str) -> None:
-    """A refusal of the whole account leaves the message unsent; doubt is kept whole."""
+    """A refusal of more than the message leaves it unsent; doubt is kept whole."""
     error, state = OUTCOMES[case]
     kept = submission_of(Failed(message=MESSAGE, error=error))
     assert kept.state is state

@@ -16,6 +16,7 @@ from collections.abc import (
 from contextlib import aclosing, suppress
 
 import anyio
+import attrs
 import pytest
 
 from skycore_async import (
@@ -23,11 +24,15 @@ from skycore_async import (
     Accepted,
     BillingProblem,
     Failed,
+    InvalidCampaign,
     InvalidMessage,
     InvalidRecipient,
+    InvalidRequest,
+    InvalidSender,
     NotSent,
     Outcome,
     OutcomeUnknown,
+    Rejected,
     Request,
     Response,
     SendingHalted,
@@ -136,6 +141,87 @@ async def test_the_account_refused_halts_the_sending() -> None:
     assert isinstance(halted.value.__cause__, BillingProblem)
     assert len(taken) == len(transport.sent) < 20
     assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent)
+
+
+async def test_a_request_that_is_not_understood_halts_the_sending() -> None:
+    """What the API makes nothing of, it would make nothing of in the next message either."""
+    transport = StubTransport(lambda _: refused("E108"))
+    taken: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(messages(1000)) as outcomes:
+        with pytest.raises(SendingHalted, match="the request was refused: E108") as halted:
+            await read(outcomes, into=taken)
+    assert isinstance(halted.value.__cause__, InvalidRequest)
+    assert len(taken) == len(transport.sent) <= 4
+
+
+PARTS: dict[str, tuple[str, type[Rejected], str]] = {
+    "from_": ("E111", InvalidSender, "the short code '60857' was refused: E111"),
+    "campaign_ref": ("E714", InvalidCampaign, "the campaign reference '60857' was refused: E714"),
+}
+
+
+@pytest.mark.parametrize("field", PARTS)
+async def test_a_part_that_is_refused_halts_the_messages_with_it(field: str) -> None:
+    """Of one sender or campaign reference no more is begun; the others go out before the end."""
+    code, kind, words = PARTS[field]
+    odd = {to for to in numbers(1000) if int(to) % 2}
+
+    def source() -> Iterator[SMS]:
+        for message in messages(1000):
+            yield attrs.evolve(message, **{field: "60857"}) if message.to in odd else message
+
+    transport = StubTransport(lambda to: refused(code) if to in odd else accepted(to))
+    taken: list[Outcome] = []
+    async with client(transport) as skycore, skycore.send_many(source()) as outcomes:
+        with pytest.raises(SendingHalted, match=words) as halted:
+            await read(outcomes, into=taken)
+    assert isinstance(halted.value.__cause__, kind)
+    assert sorted(outcome.message.to for outcome in taken) == numbers(1000)
+    assert {each.message.to for each in taken if isinstance(each, Accepted)} == (
+        {*numbers(1000)} - odd
+    )
+    assert 1 <= len(odd & {*transport.sent}) <= 4
+    errors = [o.error for o in taken if isinstance(o, Failed) and not isinstance(o.error, kind)]
+    assert len(errors) >= 496
+    for error in errors:
+        assert isinstance(error, SendingHalted)
+        assert isinstance(error.__cause__, kind)
+
+
+async def test_the_sender_of_the_client_is_that_of_messages_that_name_none() -> None:
+    """It is refused for all of these together, whether they name it or not."""
+    transport = StubTransport(lambda to: accepted(to) if to.endswith("7") else refused("E111"))
+    senders = {"7": "60857", "8": "60856"}
+    taken: list[Outcome] = []
+    source = [attrs.evolve(each, from_=senders.get(each.to[-1])) for each in messages(100)]
+    async with client(transport, in_flight=1) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(SendingHalted):
+            await read(outcomes, into=taken)
+    assert transport.sent == ["15550000000", *(to for to in numbers(100) if to[-1] == "7")]
+
+
+async def test_the_account_is_named_where_it_is_refused_after_a_sender() -> None:
+    """What stops the whole is what the end says."""
+    answers = {"15550000000": refused("E111"), "15550000001": refused("E713")}
+    source = [attrs.evolve(each, from_=each.to[-5:]) for each in messages(100)]
+    transport = StubTransport(lambda to: answers.get(to) or accepted(to))
+    async with client(transport, in_flight=1) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(SendingHalted, match="the account was refused: E713"):
+            await read(outcomes, into=[])
+    assert transport.sent == ["15550000000", "15550000001"]
+
+
+async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_rate() -> None:
+    """A message that had to wait until it is admitted is not begun when its sender was refused."""
+    transport = StubTransport(lambda _: refused("E111"))
+    taken: list[Outcome] = []
+    skycore = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, max_in_flight=4, rate=50
+    )
+    async with skycore, skycore.send_many(messages(20)) as outcomes:
+        with pytest.raises(SendingHalted):
+            await read(outcomes, into=taken)
+    assert (len(taken), len(transport.sent)) == (20, 1)
 
 
 @pytest.mark.parametrize("kind", ["iterable", "async iterable"])

@@ -21,7 +21,7 @@ from skycore_async import (
     Verdict,
 )
 from skycore_async.ledger.rules import STATES
-from skycore_async.sending.outcomes import MEANINGS, Meaning, StuckCounter, meaning_of
+from skycore_async.sending.outcomes import MEANINGS, Halt, Meaning, StuckCounter, meaning_of
 
 MESSAGE = SMS(to="15551234888", text="Hello")
 ACCEPTED = Accepted(message=MESSAGE, to=MESSAGE.to, tracking_id="SMS_1", raw={})
@@ -33,6 +33,9 @@ def failed(error: SkycoreError) -> Failed:
 
 REJECTED = failed(Rejected.of(code="E110"))
 ACCOUNT_REFUSED = failed(Rejected.of(code="E104"))
+SENDER_REFUSED = failed(Rejected.of(code="E111"))
+CAMPAIGN_REFUSED = failed(Rejected.of(code="E714"))
+REQUEST_REFUSED = failed(Rejected.of(code="E108"))
 INVALID = failed(InvalidMessage("empty", field="text"))
 OPTED_OUT = failed(RecipientOptedOut("said STOP"))
 NOT_SENT = failed(NotSent("refused"))
@@ -51,12 +54,15 @@ def test_every_verdict_has_a_meaning_and_a_state() -> None:
     [
         (ACCEPTED, Meaning(is_final=True, gets_through=True)),
         (REJECTED, Meaning(is_final=True, gets_through=True)),
-        (ACCOUNT_REFUSED, Meaning(halts=True, gets_through=False)),
+        (ACCOUNT_REFUSED, Meaning(halts=Halt.EVERYTHING, gets_through=False)),
+        (SENDER_REFUSED, Meaning(halts=Halt.SENDER)),
+        (CAMPAIGN_REFUSED, Meaning(halts=Halt.CAMPAIGN)),
+        (REQUEST_REFUSED, Meaning(halts=Halt.EVERYTHING, gets_through=False)),
         (INVALID, Meaning(is_final=True)),
         (OPTED_OUT, Meaning(is_final=True)),
         (NOT_SENT, Meaning(safe_to_resend=True, gets_through=False)),
         (THROTTLED, Meaning(safe_to_resend=True, gets_through=False)),
-        (NOT_RECORDED, Meaning(halts=True, gets_through=False)),
+        (NOT_RECORDED, Meaning(halts=Halt.EVERYTHING, gets_through=False)),
         (IN_DOUBT, Meaning(in_doubt=True, gets_through=False)),
     ],
 )
@@ -91,6 +97,8 @@ def test_a_clear_answer_starts_the_count_anew(outcome: Outcome) -> None:
     [
         INVALID,
         OPTED_OUT,
+        SENDER_REFUSED,
+        CAMPAIGN_REFUSED,
         attrs.evolve(ACCEPTED, recorded=True),
         attrs.evolve(REJECTED, recorded=True),
         attrs.evolve(IN_DOUBT, recorded=True),
