@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -26,11 +25,11 @@ import psycopg
 from ..errors import LedgerError
 from ..postgres.connection import Database, describe_error, refusal
 from ..postgres.schema import Connection
+from ..runtime.logs import log
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_log: Final = logging.getLogger("skycore_async")
 
 _LOCK_WAIT: Final = "3s"
 # The last is raised where the server ended a transaction that was stopped for long.
@@ -105,7 +104,7 @@ class DatabaseSession:
         if self._is_last_try.is_set():
             raise LedgerError(said) from error
         if not self._in_trouble:
-            _log.warning("%s", said)
+            log.warning("%s", said)
             self._on_trouble(said)
         self._in_trouble = True
 

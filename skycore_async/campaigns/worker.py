@@ -22,7 +22,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,6 +37,7 @@ from ..ledger.commands import Fence
 from ..ledger.postgres.ledger import FencedLedger, PostgresLedger
 from ..messages import Outcome
 from ..postgres.schema import Connection
+from ..runtime.logs import log
 from ..sending.bulk import BulkSend
 from .campaigns import halt, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
@@ -49,7 +49,6 @@ from .session import DatabaseSession
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_log: Final = logging.getLogger("skycore_async")
 
 _SLOTS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
@@ -176,7 +175,7 @@ class Worker:
         except ConfigurationError as error:
             self._refused(error)
         except LedgerError as error:
-            _log.warning("%s", error)
+            log.warning("%s", error)
 
     async def _do(self, ticket: Ticket, share: int) -> None:
         if ticket.chunk is None:
@@ -253,7 +252,7 @@ class Worker:
         try:
             found = await self._run(report_doubts, campaign, streak.report())
         except LedgerError as error:
-            _log.warning("%s", error)
+            log.warning("%s", error)
             return
         if found is not None and found.state != "running":
             self._streaks.pop(campaign, None)  # what comes after a resume counts anew

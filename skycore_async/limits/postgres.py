@@ -16,12 +16,11 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import anyio
 import anyio.to_thread
@@ -29,10 +28,9 @@ import anyio.to_thread
 from ..errors import ConfigurationError
 from ..postgres.connection import Database, describe_error
 from ..runtime.background import BackgroundTasks
+from ..runtime.logs import log
 from .permits import Permits
 from .shared_rate import SharedRate
-
-_log: Final = logging.getLogger("skycore_async")
 
 
 class PostgresLimiter:
@@ -200,11 +198,11 @@ class PostgresLimiter:
     def _note(self, error: Exception | None) -> None:
         """Say once that the database went away, and once that it is back."""
         if error is not None and not self._is_away:
-            _log.warning(
+            log.warning(
                 "%s: nothing starts until it answers again: %s", self, describe_error(error)
             )
         elif error is None and self._is_away:
-            _log.warning("%s answers again", self)
+            log.warning("%s answers again", self)
         self._is_away = error is not None
 
     def _notify(self) -> None:

@@ -5,6 +5,7 @@ Rules:
 * The body of an answer decides; the HTTP status only speaks where there is no
   RESPONSE in it, not even a part of one, because the API answers 200 either way.
 * An answer that names another number is to another message.
+* What is said of an unclear answer quotes nothing of it: it may repeat number and text.
 * A Failure is a rejection, a throttle (E106, E113) or doubt (E503).  Whatever is no
   clear answer is doubt: the request had left by then.
 """
@@ -27,6 +28,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 # An answer that says one of these twice says nothing.
 _DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE", "TO"})
 _HALF_SAID: Final = {
+    "": "no STATUS",
     "success": "Success without a TRACKINGID",
     "failure": "Failure with a TRACKINGID",
 }
@@ -79,7 +81,7 @@ def parse_response(
         raise _failure(response, status, headers)
     if status == _HTTP_TOO_MANY_REQUESTS and not (verdict or tracking_id):
         raise _throttled_by_http(headers)
-    said = _HALF_SAID.get(verdict) or f"STATUS {verdict[:40]!r}"
+    said = _HALF_SAID.get(verdict) or "a STATUS that is neither Success nor Failure"
     raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
 
 
@@ -96,7 +98,8 @@ def _response(body: bytes) -> dict[str, Any]:
         return {name: text.decode() for name, text in zip(_PLAIN, plain.groups(), strict=True)}
     root, tree = safe_xml.parse(body)
     if root.upper() != "RESPONSE":
-        raise safe_xml.XMLRefused(f"its root is <{root[:40]}>")
+        what = "it is an HTML page" if root.lower() == "html" else "its root is another element"
+        raise safe_xml.XMLRefused(what)
     response: dict[str, Any] = {}
     for name, value in tree.items() if isinstance(tree, dict) else ():
         field = name.upper()
@@ -129,7 +132,7 @@ def _failure(
             retry_after=_retry_after(headers),
         )
     if known and known.verdict is Verdict.IN_DOUBT:
-        return OutcomeUnknown(f"{code}: {info or known.meaning}", http_status=status, code=code)
+        return OutcomeUnknown(f"{code}: {known.meaning}", http_status=status, code=code)
     return Rejected.of(code=code, info=info)
 
 

@@ -14,6 +14,8 @@ arrives at a postback URL may come from anyone:
 * Nesting deeper than `MAX_DEPTH`, or an element with more than `MAX_FIELDS`
   fields or with an attribute longer than `MAX_ATTRIBUTE`, is refused after it.
 
+A refusal quotes nothing of the document, and keeps no exception that does.
+
 So a hostile body costs at most one linear pass, and what gets through can be
 compared, copied, pickled and shown without recursing too deep.
 
@@ -71,36 +73,44 @@ def parse(document: bytes | str) -> tuple[str, Any]:
 
     Raises XMLRefused for whatever is not well formed or breaks a limit.
     """
-    if len(document) > MAX_BYTES:
-        raise XMLRefused(f"larger than {MAX_BYTES:,} bytes")
     try:
-        if isinstance(document, str):
-            body, encoding = document.encode(), "utf-8"
-        else:
-            body, encoding = document, None
-        body = body.lstrip(BEFORE_DOCUMENT)
-        tags = body.count(b"<")
-        if tags > MAX_TAGS:
-            raise XMLRefused(f"more than {MAX_TAGS:,} tags")
-        tree = xmltodict.parse(
-            body,
-            encoding,
-            _GUARDED,
-            disable_entities=False,  # they need the DOCTYPE that is refused already
-            strip_whitespace=False,
-        )
+        tree, is_small = _tree(document)
     except XMLRefused:
         raise
     except expat.ExpatError as error:
-        raise XMLRefused(f"not well-formed XML: {error}") from error
+        why = f"not well-formed XML: {error}"
     except (ValueError, LookupError) as error:
         # A lone surrogate in a str, or a part of ISO 8859 that there is not.
-        raise XMLRefused(f"not readable XML: {error}") from error
-    # Too small a document cannot break a limit of shape: a level takes two
-    # tags, a field four bytes.  Nearly every real one is that small.
-    if tags > 2 * MAX_DEPTH or len(body) > MAX_ATTRIBUTE:
-        _check_shape(tree)
-    return tree.popitem()
+        why = f"not readable XML: {type(error).__name__}"
+    else:
+        if not is_small:
+            _check_shape(tree)
+        return tree.popitem()
+    # Out here, as the context would be an exception that has the document in it.
+    raise XMLRefused(why)
+
+
+def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:
+    """Return what xmltodict makes of a document, and whether it is too small to break a limit."""
+    if len(document) > MAX_BYTES:
+        raise XMLRefused(f"larger than {MAX_BYTES:,} bytes")
+    if isinstance(document, str):
+        body, encoding = document.encode(), "utf-8"
+    else:
+        body, encoding = document, None
+    body = body.lstrip(BEFORE_DOCUMENT)
+    tags = body.count(b"<")
+    if tags > MAX_TAGS:
+        raise XMLRefused(f"more than {MAX_TAGS:,} tags")
+    tree = xmltodict.parse(
+        body,
+        encoding,
+        _GUARDED,
+        disable_entities=False,  # they need the DOCTYPE that is refused already
+        strip_whitespace=False,
+    )
+    # A level takes two tags, a field four bytes.  Nearly every real one is that small.
+    return tree, tags <= 2 * MAX_DEPTH and len(body) <= MAX_ATTRIBUTE
 
 
 def _refuse_doctype(*_declaration: object) -> None:
@@ -109,7 +119,7 @@ def _refuse_doctype(*_declaration: object) -> None:
 
 def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
     if encoding is not None and not _ENCODINGS.fullmatch(encoding):
-        raise XMLRefused(f"the encoding {encoding[:40]} is not accepted")
+        raise XMLRefused("the encoding that it declares is not accepted")
 
 
 def _guarded_parser(encoding: str | None, separator: str | None) -> expat.XMLParserType:
@@ -136,6 +146,6 @@ def _check_shape(value: Any, levels: int = MAX_DEPTH) -> None:
     for name, field in value.items():
         if type(field) is str:
             if len(field) > MAX_ATTRIBUTE and name[0] == "@":
-                raise XMLRefused(f"the attribute {name[1:41]} is longer than {MAX_ATTRIBUTE:,}")
+                raise XMLRefused(f"an attribute is longer than {MAX_ATTRIBUTE:,}")
         elif field is not None:
             _check_shape(field, levels - 1)

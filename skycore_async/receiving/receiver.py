@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import inspect
-import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +27,7 @@ from ..errors import ConfigurationError, PostbackError
 from ..ledger.model import Ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
+from ..runtime.logs import log
 from .authorization import (
     TOO_LARGE,
     HTTPAnswer,
@@ -41,7 +41,6 @@ from .authorization import (
 if TYPE_CHECKING:
     from ..telemetry import Telemetry
 
-_log: Final = logging.getLogger("skycore_async")
 
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -238,7 +237,7 @@ def _check_time(deadline: float) -> None:
 
 def _log_failure(error: Exception) -> None:
     where = "".join(traceback.format_tb(error.__traceback__))
-    _log.error(
+    log.error(
         "a postback could not be taken in, and was answered with 500: %s\n%s",
         type(error).__name__,
         where,

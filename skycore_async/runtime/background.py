@@ -19,7 +19,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -28,8 +27,7 @@ import anyio
 import anyio.abc
 
 from .event_loop import elsewhere, event_loop
-
-_log: Final = logging.getLogger("skycore_async")
+from .logs import log
 
 # asyncio keeps no reference of its own to a task.
 _background: Final[set[asyncio.Task[None]]] = set()
@@ -153,4 +151,4 @@ async def _guarded(run: Callable[..., Awaitable[Any]], *args: object) -> None:
 def _log_errors(errors: Iterable[Exception]) -> None:
     for error in errors:
         where = "".join(traceback.format_tb(error.__traceback__))
-        _log.error("a background task raised %s\n%s", type(error).__name__, where)
+        log.error("a background task raised %s\n%s", type(error).__name__, where)

@@ -2,41 +2,54 @@
 
 Tracebacks, logs and debuggers print the `repr` of whatever they find in a
 frame; a key kept in a `Secret` from the first line on is not among it.
+
+What someone else wrote may repeat it, in any of the ways in which text is written into a
+document: each character may be escaped by itself, or be wider than a byte.  So it is looked
+for by a pattern of these ways, and in hexadecimal and base64 as a whole.
 """
 
 from __future__ import annotations
 
-from html import escape
+import re
+from base64 import b64encode
+from html.entities import codepoint2name
 from typing import Final
-from urllib.parse import quote_plus
 
 # A shorter one, as tests have, would be found inside other words.
 _SHORTEST_TO_HIDE: Final = 8
+# Without one of these no character is written otherwise than it is.
+_MARKS: Final = tuple(bytes([mark]) for mark in b"&%\\=\0+")
 
 
 class Secret:
     """Hold a secret string; `reveal` gives it, `hide_in` uses it, nothing else does."""
 
-    __slots__ = ("_value", "_written")
+    __slots__ = ("_escaped", "_value", "_whole")
 
     def __init__(self, value: str) -> None:
         self._value = value
-        self._written: frozenset[bytes] | None = None
+        self._whole: tuple[bytes, ...] | None = None
+        self._escaped: re.Pattern[bytes] | None = None
 
     def reveal(self) -> str:
         """Return the secret itself."""
         return self._value
 
     def hide_in(self, document: bytes) -> bytes:
-        """Mask the secret in what someone else wrote, plain or escaped as XML or a URL has it.
+        """Mask the secret in what someone else wrote, plain, escaped or encoded, in any case.
 
         A secret of fewer than 8 characters is left alone.
         """
-        if self._written is None:
-            self._written = _forms(self._value)
-        for form in self._written:
-            if form in document:
-                document = document.replace(form, b"***")
+        if self._whole is None:
+            self._whole = _encoded(self._value)
+        if self._whole:
+            lower = document.lower()
+            for form in self._whole:
+                if form in lower:
+                    document = re.sub(re.escape(form), b"***", document, flags=re.IGNORECASE)
+            if any(mark in document for mark in _MARKS):
+                self._escaped = self._escaped or _pattern(self._value)
+                document = self._escaped.sub(b"***", document)
         return document
 
     def __repr__(self) -> str:
@@ -46,9 +59,47 @@ class Secret:
         raise TypeError("a Secret is not pickled, lest it be written somewhere")
 
 
-def _forms(value: str) -> frozenset[bytes]:
-    """Return each way in which a secret may be written in an answer."""
+def _encoded(value: str) -> tuple[bytes, ...]:
+    """Return the secret as it is, in hexadecimal and in base64, all in lower case."""
     if len(value) < _SHORTEST_TO_HIDE:
-        return frozenset()
-    written = (value, escape(value, quote=False), escape(value), quote_plus(value))
-    return frozenset(form.encode() for form in written)
+        return ()
+    plain = value.encode()
+    # Of base64, the digits that share no bit with what stands around it, wherever it begins
+    # in a group of three bytes.
+    in_base64 = {
+        b64encode(bytes(before) + plain + bytes(2), altchars)[
+            -(-before * 8 // 6) : (before + len(plain)) * 8 // 6
+        ].lower()
+        for before in range(3)
+        for altchars in (b"+/", b"-_")
+    }
+    return tuple({plain.lower(), plain.hex().encode(), *in_base64})
+
+
+def _pattern(value: str) -> re.Pattern[bytes]:
+    # The zero bytes are those of UTF-16 and UTF-32.  Nothing is repeated without an end, so
+    # that no answer takes long to be looked through.
+    written = rb"\0{0,3}".join(map(_written, value))
+    return re.compile(written, re.IGNORECASE)
+
+
+def _written(character: str) -> bytes:
+    """Return the pattern for the ways in which a character may be written."""
+    number = ord(character)
+    code = rb"0{0,8}%d" % number
+    hexadecimal = rb"%x" % number
+    name = codepoint2name.get(number, "apos" if character == "'" else "")
+    ways = [
+        # XML and HTML, and once more escaped.
+        rb"&(?:amp;){0,3}#(?:%s|x0{0,8}%s);?" % (code, hexadecimal),
+        *([rb"&(?:amp;){0,3}%s;" % name.encode()] if name else []),
+        # URLs, and quoted-printable.
+        b"".join(rb"[%%=](?:25){0,3}%02x" % byte for byte in character.encode()),
+        *([rb"\+"] if character == " " else []),
+        # JSON and programming languages.
+        rb"\\{1,4}(?:u00%02x|u\{0{0,8}%s\}|x%02x|0?%03o|%s)"
+        % (number, hexadecimal, number, number, re.escape(character.encode())),
+        # As it is, which comes last, since the others may begin with it.
+        re.escape(character.encode()),
+    ]
+    return b"(?:%s)" % b"|".join(ways)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -34,6 +33,7 @@ from ..messages import SMS, Accepted, Failed, Outcome
 from ..protocol import responses
 from ..runtime.background import BackgroundTasks
 from ..runtime.event_loop import now
+from ..runtime.logs import log
 from ..transports.base import Transport
 from .admission import Admission
 from .detached import DetachedSend
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ..telemetry import Telemetry
     from .recording import Recorder
 
-_log: Final = logging.getLogger("skycore_async")
 # Seconds for which a Retry-After stops everyone; a longer one is likelier a mistake.
 _LONGEST_RETRY_AFTER: Final = 3600.0
 
@@ -211,7 +210,7 @@ class Dispatcher:
         except Exception as error:
             if outcome is None:
                 raise
-            _log.error("what came of an SMS could not be traced: %s", type(error).__name__)
+            log.error("what came of an SMS could not be traced: %s", type(error).__name__)
         return outcome
 
     async def _attempts(

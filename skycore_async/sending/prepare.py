@@ -10,22 +10,22 @@ Rules:
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any, Final
 
 import attrs
 
-from ..errors import InvalidMessage, Rejected
+from ..errors import InvalidMessage, Rejected, SkycoreError
 from ..ledger.rules import content_of
 from ..messages import SMS, Accepted, Failed, Outcome, masked
 from ..protocol import requests
+from ..runtime.logs import log
 from ..transports.base import Request
 from ..version import __version__
 from .outcomes import meaning_of
 from .settings import Settings
 
-_log: Final = logging.getLogger("skycore_async")
-_log.addHandler(logging.NullHandler())  # a program without logging stays quiet
-
+_CODE: Final = re.compile(r"[A-Z][0-9]{1,4}")
 _HEADERS: Final = {
     "Accept": "text/xml",
     "Accept-Encoding": "identity",  # an answer is read as it comes
@@ -86,7 +86,7 @@ def prepare(
         )
     except InvalidMessage as error:
         # Its text may quote the number.
-        _log.info("an SMS was refused here: InvalidMessage: %s", error.field)
+        log.info("an SMS was refused here: InvalidMessage: %s", error.field)
         return Failed(message=given, error=error)
     return PreparedSend(
         message=given,
@@ -117,14 +117,20 @@ def _request(resolved: SMS, settings: Settings) -> Request:
 def log_outcome(job: PreparedSend, outcome: Outcome) -> None:
     """Say in the log what came of a message, without its text and most of its number."""
     if isinstance(outcome, Accepted):
-        if _log.isEnabledFor(logging.DEBUG):
+        if log.isEnabledFor(logging.DEBUG):
             to = masked(job.resolved.to)
-            _log.debug("SMS to %s accepted as %s", to, outcome.tracking_id)
+            log.debug("SMS to %s accepted as %s", to, outcome.tracking_id)
         return
     to = masked(job.resolved.to)
     error = outcome.error
     level = logging.WARNING if meaning_of(error).in_doubt else logging.INFO
+    log.log(level, "SMS to %s: %s: %s", to, type(error).__name__, _said(error))
+
+
+def _said(error: SkycoreError) -> str:
+    # The provider's own words may quote the number or the text: its code stands for them, if
+    # it is one.
     code = getattr(error, "code", None)
-    # The provider's own words may quote the number or the text: its code stands for them.
-    said = code or ("no error code" if isinstance(error, Rejected) else error)
-    _log.log(level, "SMS to %s: %s: %s", to, type(error).__name__, said)
+    if code is not None:
+        return code if _CODE.fullmatch(code) else "an odd error code"
+    return "no error code" if isinstance(error, Rejected) else str(error)

@@ -13,12 +13,11 @@ Rules:
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Self
 
 import anyio
 
@@ -28,9 +27,8 @@ from ..ledger.model import Ledger, SendIntent, Submission
 from ..ledger.rules import outcome_of, submission_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..runtime.event_loop import now
+from ..runtime.logs import log
 from .prepare import PreparedSend
-
-_log: Final = logging.getLogger("skycore_async")
 
 
 class Recorder:
@@ -91,7 +89,7 @@ class Recorder:
             if not isinstance(error, Postponed):
                 self._unwritten.append((intent.key, submission))
             key = intent.key.replace(intent.to, masked(intent.to))
-            _log.error("the outcome of the message %r was not recorded: %s", key, error)
+            log.error("the outcome of the message %r was not recorded: %s", key, error)
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""

@@ -29,7 +29,8 @@ from ..runtime.event_loop import elsewhere
 from ..runtime.extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
 from .deadlines import Deadline, Deadlines
-from .failures import failed, mask_keys_in_logs, timed_out
+from .failures import failed, timed_out
+from .library_logs import mask_library_logs
 from .tls import ssl_context
 
 try:
@@ -76,7 +77,7 @@ class AiohttpTransport:
         self._deadlines = Deadlines()
         self._in_flight = 0
         self._closed = False
-        mask_keys_in_logs(*_TALKATIVE)
+        mask_library_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included."""

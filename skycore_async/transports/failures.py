@@ -1,28 +1,70 @@
-"""What the transports say of an exchange that failed, without a word of the API key.
+"""What the transports say of an exchange that failed, without a word that came over the wire.
+
+A text of httpx, httpcore, h11, aiohttp, ssl or a caller's hook may quote the answer, and a
+broken answer may repeat the request, with key, number and text.  So no such text is passed
+on, but for those that are known.
 
 Rules:
 
-* An error of ours has a copy of the library's as its cause, without the frames:
-  their locals hold the request, and with it the API key.
+* An error of ours has the name of the library's class, and words of the system (`strerror`, why
+  a certificate was refused) or of our own.
+* Its cause is made anew of these, without the frames of the library's: their locals hold
+  the request, and with it the API key.
 * So it must be raised outside the `except` block that caught the library's,
   whose frames the context would keep.
 """
 
 from __future__ import annotations
 
-import logging
+import os
 import re
+import socket
+import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
 from ..errors import NotSent, OutcomeUnknown
 
+# Texts that are the same whatever is sent and answered.
+_KNOWN_TEXTS: Final = frozenset(
+    {
+        "Connector is closed.",
+        "Server disconnected",
+        "Server disconnected without sending a response.",
+        "Session is closed",
+        "URL too long",
+        "the request was about to be sent a second time",
+    }
+)
+# Where the text of one of these classes, of any library, is not known.
+_WORDS: Final = {
+    "ClientConnectionResetError": "the connection broke",
+    "ClientHttpProxyError": "the proxy refused",
+    "ClientPayloadError": "the answer broke off, or is none",
+    "ClientResponseError": "what came is no HTTP answer",
+    "ProxyError": "the proxy refused",
+    "ReadError": "the connection broke",
+    "RemoteProtocolError": "what came is no HTTP answer, or broke off",
+    "ServerDisconnectedError": "the server hung up",
+    "WriteError": "the connection broke",
+}
+# Whose exceptions can be made again with a text alone.
+_LIBRARIES: Final = frozenset({"aiohttp", "anyio", "builtins", "httpcore", "httpx", "ssl"})
+_LONGEST_CHAIN: Final = 16
+
+_STATUS: Final = re.compile(r"[1-5][0-9]{2}(?= )")  # of a proxy that refused, before its reason
+_OPENSSL: Final = re.compile(r"[A-Z0-9_]{1,60}")
+
 
 def failed(raised: Exception, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     """Make the error for an exchange that `raised` ended; `not_sent` says it is proven so."""
-    what = masked(f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__)
+    name, words = type(raised).__name__, ""
+    with suppress(Exception):  # of an exception whose `__str__` or property fails
+        words = _words(raised)
+    what = f"{name}: {words}" if words else name
     error = NotSent(f"no connection: {what}") if not_sent else OutcomeUnknown(f"no answer: {what}")
-    error.__cause__ = _without_frames(raised, what)
+    error.__cause__ = _made_anew(raised, words, what)
     return error
 
 
@@ -33,39 +75,48 @@ def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
 
 
-def _without_frames(raised: Exception, what: str) -> Exception:
-    # Arguments that are no text may be objects that hold a URL or a password.
-    if all(isinstance(arg, str) for arg in raised.args):
+def _made_anew(raised: Exception, words: str, what: str) -> Exception:
+    if type(raised).__module__.partition(".")[0] in _LIBRARIES:
         with suppress(Exception):
-            return type(raised)(*map(masked, raised.args))
+            return type(raised)(words)
     return RuntimeError(what)
 
 
-# Of a GET, in its URL or in a Location that has that URL in its own query.
-_KEY: Final = re.compile(
-    r"(api_key=)[^&#\s'\"]*|(api_key%3D)(?:(?!%26)[^&#\s'\"])*", re.IGNORECASE
-)
-# Of a proxy, in its URL.
-_PASSWORD: Final = re.compile(r"(://)[^/@\s'\"]*@")
+def _words(raised: Exception) -> str:
+    """Return what can be said of an exception that is known to be clean; nothing where none is."""
+    if str(raised) in _KNOWN_TEXTS:
+        return str(raised)
+    name = type(raised).__name__
+    if "ProxyError" in name and (status := _STATUS.match(str(raised))):
+        return f"{_WORDS['ProxyError']} with HTTP {status[0]}"
+    of_the_system = filter(None, map(_of_the_system, _chain(raised)))
+    return next(of_the_system, "") or _WORDS.get(name, "")
 
 
-def masked(text: str) -> str:
-    """Return `text` with asterisks for every API key and every user and password in a URL."""
-    return _PASSWORD.sub(r"\1***@", _KEY.sub(r"\1\2***", text))
+def _chain(raised: BaseException) -> Iterator[BaseException]:
+    """Go through an exception and what it was made of."""
+    left, seen = [raised], set[int]()
+    while left and len(seen) < _LONGEST_CHAIN:
+        error = left.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        # The first is what is gone through last.
+        within = error.exceptions[:1] if isinstance(error, BaseExceptionGroup) else ()
+        made_of = (error.__context__, error.__cause__, *within)
+        named = (getattr(error, name, None) for name in ("os_error", "certificate_error"))
+        left += [one for one in (*made_of, *named) if isinstance(one, BaseException)]
 
 
-class _KeyMask(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if (hidden := masked(message)) != message:
-            record.msg, record.args = hidden, None
-        return True
-
-
-_KEY_MASK: Final = _KeyMask()
-
-
-def mask_keys_in_logs(*loggers: str) -> None:
-    """Mask the API key in what these loggers are given; naming one twice is no matter."""
-    for name in loggers:
-        logging.getLogger(name).addFilter(_KEY_MASK)
+def _of_the_system(error: BaseException) -> str:
+    match error:
+        case ssl.SSLCertVerificationError(verify_message=str(message)):
+            return f"the certificate was refused: {message}"
+        case ssl.SSLError(reason=str(reason)) if _OPENSSL.fullmatch(reason):
+            return f"no TLS: {reason}"
+        case socket.gaierror():
+            return "the name of the host was not found"
+        case OSError(errno=int(number)) if not isinstance(error, ssl.SSLError):
+            return os.strerror(number)
+    return ""

@@ -29,7 +29,8 @@ import httpx
 from ..errors import NotSent, OutcomeUnknown
 from .base import Request, Response
 from .connection import HTTPConnection, parsed, read_body
-from .failures import failed, mask_keys_in_logs, timed_out
+from .failures import failed, timed_out
+from .library_logs import mask_library_logs
 from .progress import ExchangeProgress
 from .tls import ssl_context
 
@@ -38,7 +39,11 @@ from .tls import ssl_context
 _CONNECTING_SHARE: Final = 0.8
 
 # Who logs URLs or headers; hpack is HTTP/2's.
-_TALKATIVE: Final = ("httpx", "httpcore.http11", "httpcore.http2", "hpack.hpack", "hpack.table")
+_TALKATIVE: Final = (
+    "httpx",
+    *(f"httpcore.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")),
+    *("hpack.hpack", "hpack.table"),
+)
 
 
 class HttpxTransport:
@@ -59,7 +64,7 @@ class HttpxTransport:
         # One to begin with, so that a wrong proxy is an error here.
         self._free = [self._new_connection()]
         self._closed = False
-        mask_keys_in_logs(*_TALKATIVE)
+        mask_library_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included."""
@@ -101,7 +106,7 @@ class HttpxClientTransport:
     def __init__(self, http_client: httpx.AsyncClient) -> None:
         self._http_client = http_client
         self._closed = False
-        mask_keys_in_logs(*_TALKATIVE)
+        mask_library_logs(*_TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""

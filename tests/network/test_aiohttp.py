@@ -308,7 +308,7 @@ async def test_aiohttps_loggers_mask_the_key(caplog: pytest.LogCaptureFixture) -
     AiohttpTransport()
     caplog.set_level(logging.DEBUG)
     logging.getLogger("aiohttp.client").warning("%s", "http://x/?api_key=secret&to=1")
-    assert caplog.messages == ["http://x/?api_key=***&to=1"]
+    assert caplog.messages == ["http://x/?api_key=***"]
 
 
 UNCLOSED = """

@@ -596,7 +596,12 @@ class Exploding(Exception):
         ),
         pytest.param(httpx.ReadError(""), OutcomeUnknown, httpx.ReadError, id="no text"),
         pytest.param(httpx.PoolTimeout("full"), NotSent, httpx.PoolTimeout, id="PoolTimeout"),
-        pytest.param(OSError(104, "reset"), OutcomeUnknown, RuntimeError, id="OSError"),
+        pytest.param(
+            ConnectionResetError(104, "reset"),
+            OutcomeUnknown,
+            ConnectionResetError,
+            id="OSError",
+        ),
         pytest.param(Demanding(url="x"), OutcomeUnknown, RuntimeError, id="keyword only"),
         pytest.param(Exploding("x"), OutcomeUnknown, RuntimeError, id="cannot be copied"),
     ],

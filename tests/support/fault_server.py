@@ -26,7 +26,7 @@ import struct
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +60,13 @@ class Send:
     """Send these bytes."""
 
     data: bytes
+
+
+@attrs.frozen
+class Reply:
+    """Send what this makes of the last request that was read whole."""
+
+    make: Callable[[bytes], bytes]
 
 
 @attrs.frozen
@@ -114,7 +121,7 @@ class Secure:
 
 
 WaitingStep = Arrive | Hold | Wait | Hang
-PlainStep = Read | ReadHead | Send | Together | Drip | Reset | Finish | WaitingStep
+PlainStep = Read | ReadHead | Send | Reply | Together | Drip | Reset | Finish | WaitingStep
 Step = PlainStep | Secure
 Script = tuple[Step, ...]
 
@@ -365,7 +372,8 @@ class FaultServer:
                 self.requests.append(_read(connection))
             case ReadHead():
                 _read_head(connection)
-            case Send(data):
+            case Send() | Reply():
+                data = step.data if isinstance(step, Send) else step.make(self.requests[-1])
                 connection.sendall(data)
             case Together(parts):
                 _hold_back(connection, on=True)

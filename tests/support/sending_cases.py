@@ -204,10 +204,10 @@ ANSWERS = {
     "429, a Success and more": unclear(PAGE_SUCCESS + b"Warning", "not well-formed", 429),
     "429, no tracking id": unclear(success(""), "Success without a TRACKINGID", 429),
     "429, a tracking id alone": unclear(
-        b"<response><TRACKINGID>1</TRACKINGID></response>", "with STATUS ''", 429
+        b"<response><TRACKINGID>1</TRACKINGID></response>", "with no STATUS", 429
     ),
     "429, unknown STATUS": unclear(
-        b"<RESPONSE><STATUS>Queued</STATUS></RESPONSE>", "STATUS 'queued'", 429
+        b"<RESPONSE><STATUS>Queued</STATUS></RESPONSE>", "STATUS that is neither", 429
     ),
     "429, seconds": throttled({"Retry-After": "120"}, 120.0, body=HTML, status=429),
     "429, date": throttled(
@@ -234,37 +234,38 @@ ANSWERS = {
     "E503": Answer(
         body=failure("<ERRORCODE>E503</ERRORCODE>"),
         fields={"http_status": 200, "code": "E503"},
-        text="E503: why",
+        text="E503: internal error",
     ),
     "E503 without a reason": Answer(
         body=failure("<ERRORCODE>E503</ERRORCODE>", ""),
         fields={"code": "E503"},
         text="E503: inter",
     ),
-    "HTML": unclear(HTML, "its root is <html>"),
+    "HTML": unclear(HTML, "it is an HTML page"),
     "HTML, 404": unclear(HTML, "see that base_url is the API's", 404),
     "HTML, 502": unclear(HTML, "HTTP 502 with an answer that is no RESPONSE", 502),
-    "long root": unclear(b"<" + b"x" * 999 + b"/>", f"its root is <{'x' * 40}>"),
+    "long root": unclear(b"<" + b"x" * 999 + b"/>", "root is another"),
     "empty": unclear(b"", "no RESPONSE"),
     "white space": unclear(b" \n", "no RESPONSE"),
     "plain text": unclear(b"Success SMS_12345", "no RESPONSE"),
     "truncated": unclear(PAGE_SUCCESS[:-20], "not well-formed"),
     "truncated before the end tag": unclear(PAGE_SUCCESS[:-11], "not well-formed"),
-    "wrong root": unclear(PAGE_SUCCESS.replace(b"RESPONSE", b"ANSWER"), "its root is <ANSWER>"),
-    "our own request": unclear(PAGE_REQUEST.encode(), "its root is <REQUEST>"),
+    "wrong root": unclear(PAGE_SUCCESS.replace(b"RESPONSE", b"ANSWER"), "root is another"),
+    "our own request": unclear(PAGE_REQUEST.encode(), "root is another"),
     "two roots": unclear(PAGE_SUCCESS * 2, "not well-formed"),
     "an answer and more": unclear(PAGE_SUCCESS + b"Warning: PHP", "not well-formed"),
     "text before the answer": unclear(b"Warning: PHP" + PAGE_SUCCESS, "not well-formed"),
-    "Success within": unclear(b"<RESPONSE>" + PAGE_SUCCESS + b"</RESPONSE>", "with STATUS ''"),
-    "RESPONSE with text alone": unclear(b"<RESPONSE>Success</RESPONSE>", "with STATUS ''"),
-    "empty RESPONSE": unclear(b"<RESPONSE/>", "with STATUS ''"),
+    "Success within": unclear(b"<RESPONSE>" + PAGE_SUCCESS + b"</RESPONSE>", "with no STATUS"),
+    "RESPONSE with text alone": unclear(b"<RESPONSE>Success</RESPONSE>", "with no STATUS"),
+    "empty RESPONSE": unclear(b"<RESPONSE/>", "with no STATUS"),
     "no tracking id": unclear(success(""), "Success without a TRACKINGID"),
     "blank tracking id": unclear(success("<TRACKINGID> </TRACKINGID>"), "without a TRACKINGID"),
     "nested tracking id": unclear(
         success("<TRACKINGID><ID>1</ID></TRACKINGID>"), "without a TRACKINGID"
     ),
     "unknown STATUS": unclear(
-        PAGE_SUCCESS.replace(b"Success", b"Queued" * 99), f"STATUS {('queued' * 7)[:40]!r}"
+        PAGE_SUCCESS.replace(b"Success", b"Queued" * 99),
+        "a STATUS that is neither",
     ),
     "Failure with a tracking id": unclear(
         failure("<ERRORCODE>E106</ERRORCODE><TRACKINGID>SMS_12345</TRACKINGID>"),
@@ -273,7 +274,7 @@ ANSWERS = {
     "Failure with an empty tracking id": rejected(
         failure("<ERRORCODE>E713</ERRORCODE><TRACKINGID/>"), "E713", BillingProblem
     ),
-    "no STATUS": unclear(b"<RESPONSE><TRACKINGID>1</TRACKINGID></RESPONSE>", "with STATUS ''"),
+    "no STATUS": unclear(b"<RESPONSE><TRACKINGID>1</TRACKINGID></RESPONSE>", "with no STATUS"),
     "two STATUS": unclear(
         b"<RESPONSE><STATUS>Failure</STATUS><STATUS>Success</STATUS>"
         b"<TRACKINGID>1</TRACKINGID></RESPONSE>",

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,6 +34,7 @@ from ...errors import KeyConflict, LedgerError
 from ...postgres.connection import Database, describe_error
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
+from ...runtime.logs import log
 from ..base import BaseLedger
 from ..commands import (
     WITHDRAWN,
@@ -55,7 +55,6 @@ from .fences import FencedExecutor
 
 T = TypeVar("T")
 
-_log: Final = logging.getLogger("skycore_async")
 
 LEASE: Final = 30.0  # seconds for which a session is alive after it said so
 PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a receiver waits 8
@@ -220,7 +219,7 @@ class PostgresLedger(_SharedLedger):
                         return  # which writes what is left
                     await self.run(command)
             except LedgerError as error:
-                _log.warning("%s", error)
+                log.warning("%s", error)
 
     # From here on in a thread.
 

@@ -105,13 +105,13 @@ def test_bytes_are_decoded_as_declared_and_text_is_text(document: bytes | str) -
 )
 def test_a_declared_encoding_that_is_no_plain_one_is_refused(encoding: str) -> None:
     """Only encodings that postbacks may come in are looked up; codecs that do more are not."""
-    with pytest.raises(XMLRefused, match=f"the encoding {encoding} is not accepted"):
+    with pytest.raises(XMLRefused, match="encoding that it declares is not accepted"):
         parse(f'<?xml version="1.0" encoding="{encoding}"?><A/>'.encode())
 
 
 def test_a_part_of_iso_8859_that_there_is_not_is_refused() -> None:
     """A name of the accepted pattern that no codec answers to is refused as unreadable."""
-    with pytest.raises(XMLRefused, match="unknown encoding: iso-8859-12"):
+    with pytest.raises(XMLRefused, match="not readable XML: LookupError"):
         parse(b'<?xml version="1.0" encoding="iso-8859-12"?><A/>')
 
 
@@ -211,7 +211,7 @@ def test_what_is_not_well_formed_is_refused(document: bytes | str) -> None:
         pytest.param(
             f'<A b="{"x" * 4096}"/>',
             f'<A b="{"x" * 4097}"/>',
-            "the attribute b is longer than 4,096",
+            "an attribute is longer than 4,096",
             id="attribute",
         ),
     ],

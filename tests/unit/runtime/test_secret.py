@@ -11,7 +11,9 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Iterator
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from html import escape
 from types import TracebackType
@@ -117,6 +119,55 @@ def test_a_secret_is_hidden_in_what_repeats_it(key: str) -> None:
     assert Secret(key).hide_in(b"<" + document + b">") == (
         b"<" + b" ".join([b"***"] * len(written)) + b">"
     )
+
+
+def each(form: str) -> bytes:
+    """Write every character of the key as `form` has it."""
+    return "".join(form.format(ord(character), character) for character in PLAIN).encode()
+
+
+REPEATED: dict[str, bytes] = {
+    "UTF-16": PLAIN.encode("utf-16-le"),
+    "UTF-16, the other way round": PLAIN.encode("utf-16-be"),
+    "UTF-32": PLAIN.encode("utf-32-le"),
+    "decimal references": each("&#{0};"),
+    "hexadecimal references": each("&#x{0:X};"),
+    "references with zeros": each("&#x00{0:x};"),
+    "references in an escaped page": each("&amp;#{0};"),
+    "percent signs": each("%{0:02X}"),
+    "percent signs twice": each("%25{0:02x}"),
+    "JSON": each("\\u{0:04x}"),
+    "JSON in JSON": each("\\\\u{0:04X}"),
+    "a bytes literal": each("\\x{0:02x}"),
+    "quoted-printable": each("={0:02X}"),
+    "hexadecimal": PLAIN.encode().hex().encode(),
+    "small letters": PLAIN.lower().encode(),
+    "some characters alone": b"%59" + PLAIN[1:3].encode() + b"&#55;" + PLAIN[4:].encode(),
+}
+
+
+@pytest.mark.parametrize("form", REPEATED.values(), ids=REPEATED)
+def test_a_secret_is_hidden_however_it_is_written(form: bytes) -> None:
+    """Wide, escaped in each way or some of them, and in another case: nothing is left of it."""
+    hidden = Secret(PLAIN).hide_in(b"<A>" + form + b"</A>")
+    assert hidden.replace(b"\0", b"") == b"<A>***</A>"
+
+
+@pytest.mark.parametrize("before", ["", "<", "<A", "key="])
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+def test_a_secret_is_hidden_in_base64(before: str, encode: Callable[[bytes], bytes]) -> None:
+    """Wherever it begins in a group of three bytes, two digits of it are left at the most."""
+    document = encode(f"{before}{ODD}".encode())
+    assert len(Secret(ODD).hide_in(document)) <= len(before) * 4 / 3 + len(b"***") + 5
+
+
+@pytest.mark.parametrize("piece", [b"\\", b"%", b"%25", b"&amp;", b"&#0", b"=", b"\0", b"Y6r7"])
+def test_looking_for_a_secret_takes_no_time(piece: bytes) -> None:
+    """A document made of what escapes begin with is looked through once."""
+    document = piece * (1024 * 1024 // len(piece))
+    began = time.process_time()
+    assert Secret(PLAIN).hide_in(document) == document
+    assert time.process_time() - began < 5
 
 
 def test_a_short_secret_is_not_looked_for() -> None:
@@ -244,9 +295,8 @@ async def test_an_exception_of_a_hook_does_not_show_the_key(check: Any) -> None:
                 method="GET",
             ) as client,
         ):
-            with pytest.raises(OutcomeUnknown, match="404 Not Found") as caught:
+            with pytest.raises(OutcomeUnknown, match=r"no answer: [A-Z][A-Za-z]+Error$") as caught:
                 await client.send_sms(to="15551234888", text="Hello Jerry")
-    assert "api_key=***&to=" in str(caught.value)
     assert_hidden(PLAIN, *looked_at(caught.value), repr(pickle.dumps(caught.value)))
 
 
@@ -262,7 +312,7 @@ def test_the_key_is_masked_in_the_records_of_http_2(
     logging.getLogger(name).debug("Adding %s=%s", "a", 1)
     masked, untouched = caplog.records
     assert masked.getMessage() == (
-        "Adding b':path'=b'/index.php?action=sendsms&api_key=***&to=1' to the header table"
+        "Adding b':path'=b'/index.php?action=sendsms&api_key=***' to the header table"
     )
     assert_hidden(PLAIN, repr(vars(masked)))
     assert (untouched.msg, untouched.args) == ("Adding %s=%s", ("a", 1))

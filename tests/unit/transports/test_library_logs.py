@@ -1,0 +1,87 @@
+"""What HTTP libraries log: masked, and without a way to break the exchange that it tells of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from skycore_async.transports.library_logs import mask_library_logs, masked
+
+NAME = "tests.library"
+KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
+
+MASKED = {
+    f'GET http://x/?action=sendsms&api_key={KEY}&to=1 "200 OK"': (
+        'GET http://x/?action=sendsms&api_key=*** "200 OK"'
+    ),
+    f"b'/login?next=%2F%3Fapi_key%3D{KEY}%26to%3D1' 302": (
+        "b'/login?next=%2F%3Fapi_key%3D***' 302"
+    ),
+    f"(b'HTTP/1.1', 500, b'<API_KEY>{KEY}</API_KEY><TO>1</TO>')": (
+        "(b'HTTP/1.1', 500, b'<API_KEY***"
+    ),
+    f"b'xml=%3CAPI_KEY%3E{KEY}%3C%2FAPI_KEY%3E%0A'": "b'xml=%3CAPI_KEY***",
+    "failed exception=RemoteProtocolError(\"illegal: b'Hello Jerry'\")": (
+        "failed exception=RemoteProtocolError(***)"
+    ),
+    "http://user:word@proxy.example/": "http://***@proxy.example/",
+    "api_keys are in the vault": "api_keys are in the vault",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), MASKED.items(), ids=range(len(MASKED)))
+def test_what_is_left_of_a_text(text: str, shown: str) -> None:
+    """What comes with the key goes with it; the rest can be read."""
+    assert masked(text) == shown
+
+
+class Raising(logging.Filter):
+    """A filter or handler of a program's that is broken."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ValueError(f"no request_id in {record.getMessage()}")
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger(NAME)
+    logger.setLevel(logging.DEBUG)
+    yield logger
+    logger.filters.clear()
+    logger.handlers.clear()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_filter_that_raises_breaks_nothing_off(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str], *, before: bool
+) -> None:
+    """It costs its record, whichever was first, and stderr says so without the record's text."""
+    if before:
+        logger.addFilter(Raising())
+    mask_library_logs(NAME)
+    mask_library_logs(NAME)
+    if not before:
+        logger.addFilter(Raising())
+    logger.info("api_key=%s", KEY)
+    said = capsys.readouterr().err
+    assert said.startswith("skycore_async: logging raised ValueError\n")
+    assert KEY not in said
+
+
+def test_other_filters_and_handlers_are_asked_once(logger: logging.Logger) -> None:
+    """A record is handled once, by all that the program has set; a filter may stop it."""
+    seen: list[str] = []
+
+    class Seeing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    mask_library_logs(NAME)
+    logger.addFilter(lambda record: "dropped" not in record.getMessage())
+    logger.addHandler(Seeing())
+    logger.info("api_key=%s", KEY)
+    logger.info("dropped")
+    logger.info("kept %d", 1)
+    assert seen == ["api_key=***", "kept 1"]
