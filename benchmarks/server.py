@@ -1,5 +1,8 @@
 """A server that takes any request and answers at once, or after a delay: no part of the measure.
 
+Each answer has a tracking id of its own, as a ledger has it: two messages with one are told
+apart one after the other.
+
 `python -m benchmarks.server DELAY BODY` prints its port, and serves until its
 standard input ends.
 """
@@ -7,6 +10,7 @@ standard input ends.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import subprocess
 import sys
@@ -15,16 +19,17 @@ from contextlib import contextmanager
 from typing import Final
 
 SUCCESS: Final = (
-    "<RESPONSE><STATUS>Success</STATUS><TRACKINGID>SMS_12345</TRACKINGID>"
+    "<RESPONSE><STATUS>Success</STATUS><TRACKINGID>SMS_10000000</TRACKINGID>"
     "<TO>15551234888</TO></RESPONSE>"
 )
 
+_FIRST: Final = 10_000_000  # which is in the answer, and counted up in those that follow
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class _Answering(asyncio.Protocol):
-    def __init__(self, answer: bytes, delay: float) -> None:
-        self._answer = answer
+    def __init__(self, answers: Iterator[bytes], delay: float) -> None:
+        self._answers = answers
         self._delay = delay
         self._received = b""
 
@@ -47,7 +52,15 @@ class _Answering(asyncio.Protocol):
 
     def _reply(self) -> None:
         if not self._transport.is_closing():
-            self._transport.write(self._answer)
+            self._transport.write(next(self._answers))
+
+
+def _numbered(answer: bytes) -> Iterator[bytes]:
+    before, number, after = answer.partition(b"%d" % _FIRST)
+    if not number:
+        yield from itertools.repeat(answer)
+    for each in itertools.count(_FIRST):
+        yield b"%b%d%b" % (before, each, after)
 
 
 async def _serve(delay: float, body: str) -> None:
@@ -56,7 +69,8 @@ async def _serve(delay: float, body: str) -> None:
         f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Answering(answer, delay), "127.0.0.1", 0)
+    answers = _numbered(answer)
+    server = await loop.create_server(lambda: _Answering(answers, delay), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
