@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..notifications import Notification
+from ..protocol.numbers import ending
 from . import rules, settlement
 from .commands import (
     Begin,
@@ -79,7 +80,7 @@ class CommandExecutor:
         for key, number in self._store.interrupt():
             self.touched.add(key)
             self._unsettled.add(number)
-        self._unsettled |= self._store.unsettled_numbers()
+        self._unsettled |= self._store.unsettled_endings()
         self._settle()
 
     def _run_some(self, group: Sequence[PendingCommand]) -> list[PendingCommand]:
@@ -212,15 +213,15 @@ class CommandExecutor:
             self.touched.update(name for name in (record.key, record.tracking_id) if name)
 
     def _settle(self) -> None:
-        numbers, self._unsettled = sorted(self._unsettled), set()
-        for number in numbers:
-            undecided = self._store.undecided(number)
-            if {record.state for record in undecided} <= {MessageState.SENDING}:
+        endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()
+        for each in endings:
+            candidates = self._store.candidates(each)
+            if all(record.state is not MessageState.IN_DOUBT for record in candidates):
                 continue
-            unmatched = self._store.unmatched(number)
-            pairs = settlement.match_doubts(undecided, unmatched, within=self._settle_within)
+            unmatched = self._store.unmatched(each)
+            pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)
             if pairs:
-                by_id = {record.id: record for record in undecided}
+                by_id = {record.id: record for record in candidates}
                 self._store.match({tracking_id: id_ for id_, tracking_id in pairs})
                 self._store.update(
                     [settlement.settle(by_id[id_], tracking_id) for id_, tracking_id in pairs]

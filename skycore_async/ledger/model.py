@@ -96,8 +96,9 @@ def _column(name: str, **settings: Any) -> Any:
 class MessageRecord:
     """A message as a ledger keeps it: one row of the table `messages`.
 
-    Times are in seconds since 1970.  `doubted` is set while it is sent again after
-    it was in doubt.  `raw` is the API's answer as JSON, see `rules.answer_as_text`.
+    Times are in seconds since 1970.  `doubted` is set from when it is sent again after
+    it was in doubt: it may have a submission that is not known.  `raw` is the API's
+    answer as JSON, see `rules.answer_as_text`.
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
     """
 
@@ -127,8 +128,8 @@ class StoredNotification:
 
     `identity` tells it from every other, `at` is its place in time (seconds
     since 1970, a time without an offset taken as UTC; None where it has none),
-    and `happened` the time by which it may settle a doubt: its own where that
-    is certain, else the one at which it was received.
+    `happened` its own time where that is certain, else the one at which it was
+    received, and `received` the latter.
     """
 
     identity: bytes
@@ -137,6 +138,7 @@ class StoredNotification:
     from_: str | None = _column("sender")
     at: float | None
     happened: float
+    received: float
     state: DeliveryState | None
     reason: FailureReason | None
     raw: str = attrs.field(repr=False)

@@ -4,16 +4,22 @@ Rules:
 
 * A delivery is a function of the set of its notifications, whatever their
   order and however often each comes: the first final one in order of time wins.
-* Doubt is settled where one message and one submission can only mean each other.
-  The time of a submission is that of its first notification: a receipt may come days later.
-* A time without an offset orders notifications, but settles nothing: the time
-  at which it was received does.
+* A submission that no message is known for is of one of its candidates: the messages to
+  its number, with or without the country code, that have or may have one that is not known.
+  These are under way, or in doubt, or were sent again after doubt, whatever came of that.
+* Doubt is settled where a message is the only candidate.  How long ago it began, and what
+  came of it, make it no less a candidate: times limit what may be settled, and nothing else.
+* The time of a submission is that of its first notification: a receipt may come days later.
+  It is the one that it names or the one at which it was received: gateways write what is
+  hours ahead or behind, and postbacks come late.
+* A time without an offset orders notifications, but settles nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
@@ -23,7 +29,7 @@ import attrs
 from ..codes import DeliveryState, FailureReason
 from ..notifications import DeliveryReceipt, Notification, SentNotification
 from ..postbacks import notification
-from ..protocol.numbers import digits
+from ..protocol.numbers import digits, may_be_same
 from .model import Delivery, MessageRecord, MessageState, StoredNotification
 
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
@@ -46,6 +52,7 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         from_=from_,
         at=None if aware is None else aware.timestamp(),
         happened=received if time is None or time.tzinfo is None else time.timestamp(),
+        received=received,
         state=_state(notification),
         reason=notification.reason if isinstance(notification, DeliveryReceipt) else None,
         raw=raw,
@@ -153,34 +160,67 @@ def unmatched_in(notifications: Iterable[StoredNotification]) -> list[UnmatchedS
 
 
 def match_doubts(
-    undecided: Sequence[MessageRecord],
+    candidates: Sequence[MessageRecord],
     unmatched: Sequence[UnmatchedSubmission],
     *,
     within: float,
 ) -> list[tuple[int, str]]:
-    """Match messages and submissions to one number that can only mean each other.
+    """Match messages in doubt and submissions that can only mean each other.
 
-    Returns pairs of a message's id and a tracking id.  A message that is still
-    under way is never settled, and its being possible leaves others in doubt.
+    Returns pairs of a message's id and a tracking id.  A message that is not in doubt
+    is never settled, and its being possible leaves others in doubt.
     """
-    fits = {
-        (record.id, submission.tracking_id)
-        for record in undecided
+    possible = [
+        (record, submission)
+        for record in candidates
         for submission in unmatched
-        if _fits(record, submission, within)
-    }
-    under_way = {record.id for record in undecided if record.state is MessageState.SENDING}
-    return [pair for pair in sorted(fits) if pair[0] not in under_way and _is_alone(pair, fits)]
+        if _may_be_of(submission, record)
+    ]
+    in_time = [pair for pair in possible if _is_in_time(*pair, within)]
+    messages = Counter(submission.tracking_id for _, submission in possible)
+    submissions = Counter(record.id for record, _ in in_time)
+    return sorted(
+        (record.id, submission.tracking_id)
+        for record, submission in in_time
+        if record.state is MessageState.IN_DOUBT
+        and messages[submission.tracking_id] == submissions[record.id] == 1
+        and _agrees_with(submission, record)
+    )
 
 
-def _is_alone(pair: tuple[int, str], fits: set[tuple[int, str]]) -> bool:
-    return all(pair == other or not set(pair) & set(other) for other in fits)
+def _may_be_of(submission: UnmatchedSubmission, record: MessageRecord) -> bool:
+    """Return whether one of its notifications fits the message."""
+    return any(map(_fits(record), submission.events))
 
 
-def _fits(record: MessageRecord, submission: UnmatchedSubmission, within: float) -> bool:
-    senders = {record.from_, *(event.from_ for event in submission.events)} - {None}
-    submitted = min(event.happened for event in submission.events)
-    return len(senders) <= 1 and -CLOCKS_APART <= submitted - record.started_at <= within
+def _agrees_with(submission: UnmatchedSubmission, record: MessageRecord) -> bool:
+    """Return whether all of its notifications fit the message."""
+    return all(map(_fits(record), submission.events))
+
+
+def _fits(record: MessageRecord) -> Callable[[StoredNotification], bool]:
+    """Return what tells whether a notification may be about a message: by whatever both name."""
+
+    def fits(event: StoredNotification) -> bool:
+        return (event.to is None or may_be_same(event.to, record.to)) and (
+            event.from_ is None or record.from_ is None or _is_sender(event.from_, record.from_)
+        )
+
+    return fits
+
+
+def _is_sender(one: str, other: str) -> bool:
+    if any(map(str.isalpha, one + other)):
+        return one.casefold() == other.casefold()
+    return may_be_same(str(digits(one)), str(digits(other)))
+
+
+def _is_in_time(record: MessageRecord, submission: UnmatchedSubmission, within: float) -> bool:
+    times = (
+        min(event.happened for event in submission.events),
+        min(event.received for event in submission.events),
+    )
+    return any(-CLOCKS_APART <= time - record.started_at <= within for time in times)
 
 
 def settle(record: MessageRecord, tracking_id: str) -> MessageRecord:

@@ -96,12 +96,15 @@ class LedgerStore(LedgerReader, Protocol):
 
     # Doubt.
 
-    def undecided(self, recipient: str) -> list[MessageRecord]:
-        """Return the messages to a number that are under way or in doubt, locked."""
+    def candidates(self, ending: str) -> list[MessageRecord]:
+        """Return the messages that may have a submission which is not known, locked.
+
+        Of those to numbers that end so: under way, in doubt, or sent again after doubt.
+        """
         ...
 
-    def unmatched(self, recipient: str) -> list[UnmatchedSubmission]:
-        """Return the submissions that were noted for a number and have no message.
+    def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
+        """Return the submissions that were noted for numbers that end so and have no message.
 
         Each has all its notifications, whatever number they name.
         """
@@ -118,8 +121,8 @@ class LedgerStore(LedgerReader, Protocol):
         """
         ...
 
-    def unsettled_numbers(self) -> set[str]:
-        """Return the numbers that have undecided messages and unmatched submissions."""
+    def unsettled_endings(self) -> set[str]:
+        """Return how the numbers end that have messages in doubt and unmatched submissions."""
         ...
 
     # Opting out.

@@ -29,6 +29,7 @@ NumberReader = Callable[[str], str]
 _FORMATTING: Final = re.compile(
     "[ \t\\-./()\u00a0\u2007\u2009\u202f\u2010-\u2015\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069]"
 )
+SHORTEST: Final = 5  # digits of a number that the API takes
 # The country codes within which a 0 is dialled before a number, and after which none of their
 # numbers begins with one.  Source: libphonenumber 9.0; a test holds them against it.
 _ZERO_IS_A_PREFIX: Final = (
@@ -38,7 +39,7 @@ _ZERO_IS_A_PREFIX: Final = (
     "|595|596|686|850|855|856|880|886|961|962|963|964|966|967|970|971|972|976|977|994|995|996"
 )
 _PREFIXED: Final = re.compile(f"({_ZERO_IS_A_PREFIX})0")
-_NUMBER: Final = re.compile(f"(?!0|{_PREFIXED.pattern})[0-9]{{5,15}}", re.ASCII)
+_NUMBER: Final = re.compile(f"(?!0|{_PREFIXED.pattern})[0-9]{{{SHORTEST},15}}", re.ASCII)
 # A number that passed through a table of amounts: the zeros are no digits of it.
 _AMOUNT: Final = re.compile(r"\s*\+?[0-9]+\.00?\s*", re.ASCII)
 _BARE_ZERO: Final = re.compile(r"\(\s*0\s*\)", re.ASCII)
@@ -115,6 +116,20 @@ def _fault(written: str, stripped: str) -> str | None:
             " +44 20 7946 0958"
         )
     return None
+
+
+def ending(number: str) -> str:
+    """Return the last digits of a number, which it shares with all that `may_be_same`."""
+    return number[-SHORTEST:]
+
+
+def may_be_same(one: str, other: str) -> bool:
+    """Return whether two numbers, as digits, may be one: with and without its country code.
+
+    Zeros in front belong to no number: they dial out of an area or a country.
+    """
+    short, long = sorted((one.lstrip("0"), other.lstrip("0")), key=len)
+    return one == other or (len(short) >= SHORTEST and long.endswith(short))
 
 
 def digits(number: str | None) -> str | None:

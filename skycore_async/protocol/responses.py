@@ -20,7 +20,7 @@ from typing import Any, Final
 from ..codes import API_ERRORS, Verdict
 from ..errors import OutcomeUnknown, Rejected, Throttled
 from ..messages import SMS, Accepted
-from . import safe_xml
+from . import numbers, safe_xml
 
 _HTTP_TOO_MANY_REQUESTS: Final = 429
 _HTTP_NOT_HERE: Final = frozenset({404, 405})  # what another address than the API's answers
@@ -86,11 +86,11 @@ def parse_response(
 
 
 def _is_about(to: str, said: str) -> bool:
-    # An answer may leave the number out, or write it with or without its country code.
+    # An answer may leave the number out.
     if said == to:
         return True
-    digits = "".join(filter(str.isdecimal, said))
-    return digits.endswith(to) or to.endswith(digits)
+    named = numbers.digits(said)
+    return not named or numbers.may_be_same(named, to)
 
 
 def _response(body: bytes) -> dict[str, Any]:

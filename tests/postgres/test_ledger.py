@@ -39,7 +39,13 @@ from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, 
 from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
 from skycore_async.ledger.postgres.ledger import FencedLedger
-from skycore_async.ledger.postgres.store import FINISH
+from skycore_async.ledger.postgres.store import (
+    CANDIDATES,
+    EXPIRED,
+    FINISH,
+    UNMATCHED,
+    UNSETTLED,
+)
 from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from tests.support.ledger_cases import (
@@ -370,6 +376,36 @@ def test_the_message_of_an_outcome_is_found_by_its_key(sql: Any) -> None:
     plan = "\n".join(line for (line,) in sql(f"EXPLAIN (GENERIC_PLAN) {statement}"))
     assert "Index Scan using messages_key_key on messages" in plan
     assert "undecided" not in plan
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (CANDIDATES.replace("%s", "'04888'"), "candidates"),
+        (EXPIRED, "candidates"),
+        (UNSETTLED, "candidates"),
+        (UNMATCHED.replace("%s", "'04888'"), "unmatched"),
+    ],
+)
+def test_what_settles_a_doubt_is_found_by_an_index(sql: Any, statement: str, index: str) -> None:
+    """However many messages there are that nothing can come for any more."""
+    sql(
+        "INSERT INTO skycore.messages"
+        " (key, content, recipient, state, started_at, session, attempt, doubted)"
+        " SELECT n::text, '', n::text,"
+        " CASE WHEN mod(n, 500) = 0 THEN 'in_doubt' ELSE 'accepted' END, 1, 1, n, mod(n, 300) = 0"
+        " FROM generate_series(10000, 15000) AS given (n)"
+    )
+    sql(
+        "INSERT INTO skycore.submissions (tracking_id, message, recipient)"
+        " SELECT n::text, CASE WHEN mod(n, 500) = 0 THEN NULL ELSE n END, n::text"
+        " FROM generate_series(10000, 15000) AS given (n)"
+    )
+    sql("ANALYZE skycore.messages, skycore.submissions")
+    plan = "\n".join(line for (line,) in sql(f"EXPLAIN {statement}"))
+    assert f"Scan using {index} on" in plan or f"Scan on {index} " in plan
+    assert "Seq Scan on messages" not in plan
+    assert "Seq Scan on submissions" not in plan
 
 
 async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(

@@ -571,10 +571,14 @@ AMBIGUOUS: dict[str, tuple[list[SendIntent], list[Notification]]] = {
 }
 
 
+RECEIVED = {"too late": NOON + 3601, "too early": NOON - 301}
+
+
 @pytest.mark.parametrize("case", AMBIGUOUS)
-async def test_nobody_guesses(ledger: Ledger, case: str) -> None:
+async def test_nobody_guesses(ledger: Ledger, clock: Clock, case: str) -> None:
     """What fits two, or does not fit, leaves the doubt and is kept."""
     intents, notices = AMBIGUOUS[case]
+    clock.now = RECEIVED.get(case, NOON)
     for each in intents:
         await ledger.begin(each)
     for each in intents:
@@ -630,15 +634,98 @@ async def test_a_message_that_was_refused_is_no_candidate_any_more(ledger: Ledge
     assert [await state_of(ledger, key) for key in "ab"] == [S.DELIVERED, S.REJECTED]
 
 
-async def test_a_submission_of_another_time_is_no_candidate(ledger: Ledger) -> None:
-    """Two doubts of one number are told apart by when they were begun."""
+# When the first of two messages to a number began, in seconds; the second began at noon.
+BEGAN = {"two hours before": -7200, "a year before": -86_400 * 365, "by a clock ahead": 600}
+
+
+@pytest.mark.parametrize("began", BEGAN)
+@pytest.mark.parametrize("state", [S.IN_DOUBT, S.SENDING])
+async def test_no_time_makes_a_message_less_of_a_candidate(
+    ledger: Ledger, began: str, state: MessageState
+) -> None:
+    """The late receipt of one that was taken does not settle one that never was."""
+    assert await ledger.begin(attrs.evolve(intent("a"), started_at=NOON + BEGAN[began])) is None
+    if state is S.IN_DOUBT:
+        await ledger.finish("a", DOUBT)
+    await sent(ledger, "b", DOUBT)
+    await ledger.record(notice(DELIVERED))
+    assert [await state_of(ledger, key) for key in "ab"] == [state, S.IN_DOUBT]
+    assert (await ledger.summary()).unplaced == 1
+
+
+@pytest.mark.parametrize("again", [accepted("T2"), REJECTED, NOT_SENT, DOUBT, None])
+@pytest.mark.parametrize("early", [False, True])
+async def test_what_was_sent_again_after_doubt_stays_a_candidate(
+    ledger: Ledger, again: Submission | None, early: bool
+) -> None:
+    """Its first submission settles nobody else's doubt, whatever came of its second."""
     await sent(ledger, "a", DOUBT)
-    assert await ledger.begin(attrs.evolve(intent("b"), started_at=NOON + 3000)) is None
-    await ledger.finish("b", DOUBT)
-    await ledger.record(notice(DELIVERED, "U", after=3601))
-    assert [await state_of(ledger, key) for key in "ab"] == [S.IN_DOUBT, S.DELIVERED]
-    await ledger.record(notice(SENT, "T", after=1))
-    assert [await state_of(ledger, key) for key in "ab"] == [S.SENT, S.DELIVERED]
+    assert await ledger.begin(intent("a"), resend_in_doubt=True) is None
+    if again is not None:
+        await ledger.finish("a", again)
+    if early:
+        await ledger.begin(intent("b"))
+        await ledger.record(notice(DELIVERED, "T1"))
+        await ledger.finish("b", DOUBT)
+    else:
+        await sent(ledger, "b", DOUBT)
+        await ledger.record(notice(DELIVERED, "T1"))
+    assert await state_of(ledger, "b") is S.IN_DOUBT
+    assert [each async for each in ledger.unplaced()] == [notice(DELIVERED, "T1")]
+
+
+async def test_what_was_settled_after_it_was_sent_twice_stays_a_candidate(ledger: Ledger) -> None:
+    """One of its two submissions is known, and the other is still to come."""
+    for resend in (False, True):
+        assert await ledger.begin(intent("a"), resend_in_doubt=resend) is None
+        await ledger.finish("a", DOUBT)
+    await ledger.record(notice(DELIVERED, "T1"))
+    assert await state_of(ledger, "a") is S.DELIVERED
+    await sent(ledger, "b", DOUBT)
+    await ledger.record(notice(DELIVERED, "T2"))
+    assert await state_of(ledger, "b") is S.IN_DOUBT
+
+
+async def test_what_was_sent_once_and_settled_is_no_candidate_any_more(ledger: Ledger) -> None:
+    """Its one submission is known: the next is of the next message."""
+    await sent(ledger, "a", DOUBT)
+    await ledger.record(notice(DELIVERED, "T1"))
+    await sent(ledger, "b", DOUBT)
+    await ledger.record(notice(DELIVERED, "T2"))
+    assert [await state_of(ledger, key) for key in "ab"] == [S.DELIVERED, S.DELIVERED]
+
+
+@pytest.mark.parametrize("ahead", [3 * 3600, -7 * 3600])
+async def test_a_stamp_that_is_hours_wrong_settles_the_only_doubt_there_is(
+    ledger: Ledger, clock: Clock, ahead: float
+) -> None:
+    """The time at which it was received counts as well."""
+    await sent(ledger, "k", DOUBT)
+    clock.now += 5
+    await ledger.record(notice(DELIVERED, after=5 + ahead))
+    assert await state_of(ledger, "k") is S.DELIVERED
+
+
+WRITTEN = {
+    "with its country code": ("5551234888", "15551234888"),
+    "without its country code": ("15551234888", "5551234888"),
+    "as it is dialled from abroad": ("15551234888", "01115551234888"),
+    "as it is dialled at home": ("447911123456", "07911123456"),
+    "a short one without its country code": ("376312345", "312345"),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+async def test_a_number_is_the_same_however_it_is_written(ledger: Ledger, case: str) -> None:
+    """The receipt settles a doubt, and where there are two, it settles none."""
+    number, written = WRITTEN[case]
+    await sent(ledger, "k", DOUBT, to=number)
+    await ledger.record(notice(DELIVERED, to=written))
+    assert await state_of(ledger, "k") is S.DELIVERED
+    for key, to in (("a", number), ("b", written)):
+        await sent(ledger, key, DOUBT, to=to)
+    await ledger.record(notice(DELIVERED, "U", to=number))
+    assert [await state_of(ledger, key) for key in "ab"] == [S.IN_DOUBT, S.IN_DOUBT]
 
 
 # Opting out.
@@ -785,8 +872,8 @@ class Told:
 class AnyOrder(RuleBasedStateMachine):
     """A ledger against a few dicts, in which every step is spelled out without an index.
 
-    All times fit, so that a doubt is settled where the number has one message
-    undecided and one submission unplaced.
+    All times fit, so that a doubt is settled where the number has one candidate, and
+    one submission unplaced.
     """
 
     kind: Kind
@@ -885,15 +972,15 @@ class AnyOrder(RuleBasedStateMachine):
     def _settle(self) -> None:
         taken = {told.tracking_id for told in self.known.values()}
         for number in (TO, OTHER):
-            undecided = [
+            candidates = [
                 told
                 for key, told in self.known.items()
-                if KEYS[key] == number and told.state in {"sending", "in_doubt"}
+                if KEYS[key] == number and (told.doubted or told.state in {"sending", "in_doubt"})
             ]
             strays = [id_ for id_ in self.said if TRACKING_IDS[id_] == number and id_ not in taken]
-            if len(undecided) == len(strays) == 1 and undecided[0].state == "in_doubt":
-                undecided[0].state, undecided[0].settled_by = "accepted", "postback"
-                undecided[0].tracking_id = strays[0]
+            if len(candidates) == len(strays) == 1 and candidates[0].state == "in_doubt":
+                candidates[0].state, candidates[0].settled_by = "accepted", "postback"
+                candidates[0].tracking_id = strays[0]
 
     def _state(self, told: Told) -> str:
         words = self.said.get(told.tracking_id or "", set())

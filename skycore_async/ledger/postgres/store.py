@@ -11,7 +11,7 @@ Rules:
 * Any two that are about one submission do it one after the other: each writes
   its row, and what it goes by was read after that.
 * So do any two that change what settles a doubt at a number: each writes first,
-  then locks the number's undecided messages, and then looks.  What misses each
+  then locks the candidates at all numbers that end like it, and then looks.  What misses each
   other all the same is found by whoever looks for expired sessions next.
 * Rows are written in the sorted order.  Where the database finds a deadlock all
   the same, the transaction is begun anew.
@@ -41,6 +41,7 @@ _TYPES: Final = {
     "ended_at": "float8",
     "at": "float8",
     "happened": "float8",
+    "received": "float8",
     "http_status": "int",
     "doubted": "boolean",
     "session": "bigint",
@@ -86,7 +87,7 @@ _RETURNED: Final = """
 SELECT id, key, recipient,
     coalesce(tracking_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
     state = 'in_doubt' OR EXISTS (SELECT 1 FROM skycore.submissions AS other
-        WHERE other.message IS NULL AND other.recipient = ended.recipient)
+        WHERE other.message IS NULL AND right(other.recipient, 5) = right(ended.recipient, 5))
 FROM ended
 """
 # Who learns of a tracking id second, a postback or an answer, finds the row of the first.
@@ -144,23 +145,30 @@ ON CONFLICT (tracking_id)
     DO UPDATE SET recipient = coalesce(known.recipient, excluded.recipient)
 RETURNING tracking_id, message
 """
-_UNMATCHED: Final = f"""
+# Numbers are looked up by their last digits, as `numbers.ending` has them.
+CANDIDATES: Final = f"""
+SELECT {MESSAGE.listed} FROM skycore.messages
+WHERE (state IN ('sending', 'in_doubt') OR doubted) AND right(recipient, 5) = %s
+ORDER BY id FOR UPDATE
+"""
+UNMATCHED: Final = f"""
 SELECT {NOTIFICATION.of("events")}
 FROM skycore.submissions JOIN skycore.events USING (tracking_id)
-WHERE message IS NULL AND submissions.recipient = %s
+WHERE message IS NULL AND right(submissions.recipient, 5) = %s
 """
 # What nobody alive is sending: its session has let its time run out, or has ended.
-_EXPIRED: Final = """
+EXPIRED: Final = """
 UPDATE skycore.messages SET state = 'in_doubt'
 WHERE state = 'sending' AND NOT EXISTS (
     SELECT 1 FROM skycore.sessions
     WHERE sessions.id = session AND alive_until > clock_timestamp())
 RETURNING key, recipient
 """
-_UNSETTLED: Final = """
-SELECT DISTINCT recipient
-FROM skycore.messages JOIN skycore.submissions AS other USING (recipient)
-WHERE state IN ('sending', 'in_doubt') AND other.message IS NULL
+UNSETTLED: Final = """
+SELECT DISTINCT right(messages.recipient, 5)
+FROM skycore.messages JOIN skycore.submissions AS other
+    ON right(other.recipient, 5) = right(messages.recipient, 5)
+WHERE state = 'in_doubt' AND other.message IS NULL
 """
 # The last word counts, in whichever order they are written.
 _OPT_OUT: Final = """
@@ -287,18 +295,13 @@ class PostgresStore(PostgresReader):
 
     # Doubt.
 
-    def undecided(self, recipient: str) -> list[MessageRecord]:
-        """Return the messages to a number that are under way or in doubt, locked."""
-        rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages"
-            " WHERE state IN ('sending', 'in_doubt') AND recipient = %s ORDER BY id FOR UPDATE",
-            (recipient,),
-        )
-        return list(map(MESSAGE.value, rows))
+    def candidates(self, ending: str) -> list[MessageRecord]:
+        """Return the messages that may have a submission which is not known, locked."""
+        return list(map(MESSAGE.value, self._execute(CANDIDATES, (ending,))))
 
-    def unmatched(self, recipient: str) -> list[UnmatchedSubmission]:
-        """Return the submissions that were noted for a number and have no message."""
-        return unmatched_in(map(NOTIFICATION.value, self._execute(_UNMATCHED, (recipient,))))
+    def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
+        """Return the submissions to numbers that end so which have no message."""
+        return unmatched_in(map(NOTIFICATION.value, self._execute(UNMATCHED, (ending,))))
 
     def match(self, pairs: Mapping[str, int]) -> None:
         """Write that these tracking ids are those of these messages."""
@@ -310,12 +313,12 @@ class PostgresStore(PostgresReader):
 
     def interrupt(self) -> Sequence[tuple[str, str]]:
         """Write `in_doubt` for what expired sessions were sending."""
-        found: list[tuple[str, str]] = self._execute(_EXPIRED).fetchall()
+        found: list[tuple[str, str]] = self._execute(EXPIRED).fetchall()
         return found
 
-    def unsettled_numbers(self) -> set[str]:
-        """Return the numbers that have undecided messages and unmatched submissions."""
-        return {number for (number,) in self._execute(_UNSETTLED)}
+    def unsettled_endings(self) -> set[str]:
+        """Return how the numbers end that have messages in doubt and unmatched submissions."""
+        return {ending for (ending,) in self._execute(UNSETTLED)}
 
     # Opting out.
 

@@ -19,7 +19,7 @@ from ..commands import Begin, LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
 from ..model import StoredNotification
 from ..settlement import SETTLE_WITHIN
-from .reader import UNDECIDED, Connection
+from .reader import Connection
 from .schema import migrate
 from .store import SQLiteStore
 
@@ -28,10 +28,10 @@ T = TypeVar("T")
 _EVENTS: Final = 4  # notifications for a message, on average
 _PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one by one costs more
 
-
+_UNDECIDED: Final = "('sending', 'in_doubt')"
 # Of the notifications those without a message go first: the others tell its state.
 _OLDEST: Final = {
-    "messages": f"SELECT id FROM messages WHERE NOT ({UNDECIDED}) ORDER BY id LIMIT ?",
+    "messages": f"SELECT id FROM messages WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
     "events": "SELECT id FROM events LEFT JOIN submissions USING (tracking_id)"
     " ORDER BY message IS NOT NULL, id LIMIT ?",
 }

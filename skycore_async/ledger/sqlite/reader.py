@@ -17,7 +17,8 @@ from ..reader import Page
 from ..settlement import delivery_of, rebuilt
 
 MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
-UNDECIDED: Final = "state IN ('sending', 'in_doubt')"
+# What may have a submission that is not known.
+CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
 _MOST: Final = 128  # rows in a statement; SQLite before 3.32 takes 999 values in all
@@ -103,7 +104,7 @@ class SQLiteReader:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
         only = "" if state is None else " AND state = ?"
         if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
-            only += " AND " + UNDECIDED  # which there is an index for
+            only += " AND " + CANDIDATE  # which there is an index for
         rows = self._execute(
             f"SELECT {MESSAGE.listed} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {_PAGE}",
             (after,) if state is None else (after, state.value),

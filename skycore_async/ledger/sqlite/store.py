@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from ...protocol.numbers import SHORTEST
 from ..columns import NOTIFICATION
 from ..commands import Begin, Finish
 from ..model import MessageRecord, MessageState, StoredNotification
@@ -21,7 +22,7 @@ from ..opt_outs import OptOut
 from ..rules import answer_as_text
 from ..settlement import UnmatchedSubmission, unmatched_in
 from ..store import Finished
-from .reader import MESSAGE, UNDECIDED, SQLiteReader
+from .reader import CANDIDATE, MESSAGE, SQLiteReader
 
 _RETURNING_FROM: Final = (3, 35)  # the first SQLite that has it
 
@@ -36,6 +37,13 @@ _INSERT: Final = {
     )
     for ignore_opt_outs in (True, False)
 }
+
+
+def _ending(column: str) -> str:
+    """Return the ending of a number, as `numbers.ending` does, by which there are indexes."""
+    return f"substr({column}, -{SHORTEST})"
+
+
 # What a `Finished` holds, asked before its own submission is written.  A column that is
 # returned has lost its type before SQLite 3.41, which then reads the other table from end to
 # end; what is cast it finds by its index.
@@ -43,7 +51,25 @@ _FINISHED: Final = (
     "id, key, recipient, EXISTS (SELECT 1 FROM submissions AS own"
     "  WHERE own.tracking_id = CAST(messages.tracking_id AS TEXT)),"
     " state = 'in_doubt' OR EXISTS (SELECT 1 FROM submissions AS other"
-    "  WHERE other.message IS NULL AND other.recipient = CAST(messages.recipient AS TEXT))"
+    "  WHERE other.message IS NULL"
+    f" AND {_ending('other.recipient')} = {_ending('CAST(messages.recipient AS TEXT)')})"
+)
+CANDIDATES: Final = (
+    f"SELECT {MESSAGE.listed} FROM messages"
+    f" WHERE {CANDIDATE} AND {_ending('recipient')} = ? ORDER BY id"
+)
+UNMATCHED: Final = (
+    f"SELECT {NOTIFICATION.of('events')} FROM submissions"
+    " JOIN events ON events.tracking_id = submissions.tracking_id"
+    f" WHERE message IS NULL AND {_ending('submissions.recipient')} = ?"
+)
+UNDER_WAY: Final = (
+    f"SELECT id, key, recipient FROM messages WHERE {CANDIDATE} AND state = 'sending'"
+)
+UNSETTLED: Final = (
+    f"SELECT DISTINCT {_ending('messages.recipient')} FROM messages JOIN submissions AS other"
+    f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"
+    f" WHERE {CANDIDATE} AND state = 'in_doubt' AND other.message IS NULL"
 )
 _IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
 _ENDED: Final = ("state", "tracking_id", "code", "info", "http_status", "raw", "ended_at")
@@ -201,24 +227,14 @@ class SQLiteStore(SQLiteReader):
 
     # Doubt.
 
-    def undecided(self, recipient: str) -> list[MessageRecord]:
-        """Return the messages to a number that are under way or in doubt."""
-        rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM messages WHERE {UNDECIDED} AND recipient = ?"
-            " ORDER BY id",
-            (recipient,),
-        )
-        return list(map(MESSAGE.value, rows.fetchall()))
+    def candidates(self, ending: str) -> list[MessageRecord]:
+        """Return the messages that may have a submission which is not known."""
+        return list(map(MESSAGE.value, self._execute(CANDIDATES, (ending,)).fetchall()))
 
-    def unmatched(self, recipient: str) -> list[UnmatchedSubmission]:
-        """Return the submissions to a number that have no message."""
-        rows = self._execute(
-            f"SELECT {NOTIFICATION.of('events')} FROM submissions"
-            " JOIN events ON events.tracking_id = submissions.tracking_id"
-            " WHERE message IS NULL AND submissions.recipient = ?",
-            (recipient,),
-        )
-        return unmatched_in(map(NOTIFICATION.value, rows.fetchall()))
+    def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
+        """Return the submissions to numbers that end so which have no message."""
+        rows = self._execute(UNMATCHED, (ending,)).fetchall()
+        return unmatched_in(map(NOTIFICATION.value, rows))
 
     def match(self, pairs: Mapping[str, int]) -> None:
         """Write that these tracking ids are those of these messages."""
@@ -229,23 +245,16 @@ class SQLiteStore(SQLiteReader):
 
     def interrupt(self) -> Sequence[tuple[str, str]]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
-        under_way = f"FROM messages WHERE {UNDECIDED} AND state = '{MessageState.SENDING}'"
-        found: list[tuple[str, str]] = self._execute(
-            f"SELECT key, recipient {under_way}"
-        ).fetchall()
+        found: list[tuple[int, str, str]] = self._execute(UNDER_WAY).fetchall()
         self._execute(
-            f"UPDATE messages SET state = '{MessageState.IN_DOUBT}' WHERE id IN"
-            f" (SELECT id {under_way})"
+            f"UPDATE messages SET state = '{MessageState.IN_DOUBT}'"
+            f" WHERE id IN (SELECT id FROM ({UNDER_WAY}))"
         )
-        return found
+        return [(key, number) for _, key, number in found]
 
-    def unsettled_numbers(self) -> set[str]:
-        """Return the numbers that have undecided messages and unmatched submissions."""
-        rows = self._execute(
-            "SELECT DISTINCT recipient FROM messages JOIN submissions AS other USING (recipient)"
-            f" WHERE {UNDECIDED} AND other.message IS NULL"
-        )
-        return {number for (number,) in rows.fetchall()}
+    def unsettled_endings(self) -> set[str]:
+        """Return how the numbers end that have messages in doubt and unmatched submissions."""
+        return {ending for (ending,) in self._execute(UNSETTLED).fetchall()}
 
     # Opting out.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -188,6 +189,27 @@ def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
     """What nothing knows how to run is not taken for done."""
     with pytest.raises(TypeError, match="no command LedgerCommand"):
         ran([[LedgerCommand()]])
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "indexes"),
+    [
+        (sqlite_store.CANDIDATES, ("34888",), {"candidates"}),
+        (sqlite_store.UNMATCHED, ("34888",), {"unmatched", "events_by_tracking_id"}),
+        (sqlite_store.UNSETTLED, (), {"candidates", "unmatched"}),
+        (sqlite_store.UNDER_WAY, (), {"candidates"}),
+    ],
+)
+def test_what_settles_a_doubt_is_found_by_an_index(
+    statement: str, values: tuple[str, ...], indexes: set[str]
+) -> None:
+    """However many messages there are that nothing can come for any more."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        migrate(connection, 0)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    used = [re.search(r"USING (?:COVERING )?INDEX (\w+)", step) for *_, step in plan]
+    assert {found[1] for found in used if found} == indexes
+    assert not [step for *_, step in plan if re.match(r"SCAN (?!.*INDEX)", step)]
 
 
 def test_what_is_returned_of_an_outcome_is_found_by_an_index() -> None:

@@ -49,7 +49,8 @@ def event(
     **fields: Any,
 ) -> StoredNotification:
     """Make an event that its name tells from every other."""
-    fields = {"tracking_id": "T", "to": TO, "from_": None, "happened": NOON, **fields}
+    fields = {"tracking_id": "T", "to": TO, "from_": None, **fields}
+    fields = {"happened": NOON, "received": NOON, **fields}
     return StoredNotification(
         identity=name.encode(), at=at, state=state, reason=reason, raw=f'"{name}"', **fields
     )

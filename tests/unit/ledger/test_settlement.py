@@ -52,7 +52,8 @@ def event(
     **fields: Any,
 ) -> StoredNotification:
     """Make an event that its name tells from every other."""
-    fields = {"tracking_id": "T", "to": TO, "from_": None, "happened": NOON, **fields}
+    fields = {"tracking_id": "T", "to": TO, "from_": None, **fields}
+    fields = {"happened": NOON, "received": NOON, **fields}
     return StoredNotification(
         identity=name.encode(), at=at, state=state, reason=reason, raw=f'"{name}"', **fields
     )
@@ -169,19 +170,33 @@ def doubt(
     )
 
 
+WITHIN = 3600.0
+
+
 def unmatched(
-    tracking_id: str = "T", *happened: float, from_: str | None = "60856"
+    tracking_id: str = "T",
+    *happened: float,
+    from_: str | None = "60856",
+    to: str | None = TO,
+    received: float | None = None,
 ) -> UnmatchedSubmission:
+    """Make a submission; its notifications were received when they happened, or as given."""
     return UnmatchedSubmission(
         tracking_id=tracking_id,
         events=[
-            event(f"{tracking_id} {time}", tracking_id=tracking_id, happened=time, from_=from_)
+            event(
+                f"{tracking_id} {time}",
+                tracking_id=tracking_id,
+                happened=time,
+                received=time if received is None else received,
+                from_=from_,
+                to=to,
+            )
             for time in happened or (NOON,)
         ],
     )
 
 
-WITHIN = 3600.0
 SETTLED: dict[
     str, tuple[Sequence[MessageRecord], Sequence[UnmatchedSubmission], list[tuple[int, str]]]
 ] = {
@@ -201,11 +216,56 @@ SETTLED: dict[
         [unmatched("T"), unmatched("U", from_="12345")],
         [(1, "T"), (2, "U")],
     ),
-    "two messages, told apart by their times": (
+    "two messages, however far apart": (
         [doubt(1), doubt(2, began=NOON + 10_000)],
         [unmatched("T"), unmatched("U", NOON + 10_001)],
-        [(1, "T"), (2, "U")],
+        [],
     ),
+    "one message and a submission of another time": (
+        [doubt()],
+        [unmatched("T"), unmatched("U", NOON + 10_001), unmatched("V", NOON - 10_001)],
+        [(1, "T")],
+    ),
+    "a message that was sent again": (
+        [doubt(1), doubt(2, state=MessageState.ACCEPTED)],
+        [unmatched()],
+        [],
+    ),
+    "no message in doubt": ([doubt(state=MessageState.ACCEPTED)], [unmatched()], []),
+    "stamped out of time, and received in time": (
+        [doubt()],
+        [unmatched("T", NOON - 7 * 3600, received=NOON + 1)],
+        [(1, "T")],
+    ),
+    "stamped in time, and received out of time": (
+        [doubt()],
+        [unmatched("T", NOON, received=NOON + 99 * WITHIN)],
+        [(1, "T")],
+    ),
+    "two submissions, one of them in time by its stamp alone": (
+        [doubt()],
+        [unmatched("T"), unmatched("U", NOON, received=NOON + 99 * WITHIN)],
+        [],
+    ),
+    "without its country code": ([doubt()], [unmatched(to=TO[1:])], [(1, "T")]),
+    "another number that ends so": ([doubt()], [unmatched(to=f"44{TO[2:]}")], []),
+    "no number on its notifications": ([doubt()], [unmatched(to=None)], [(1, "T")]),
+    "notifications of two numbers": (
+        [doubt()],
+        [
+            UnmatchedSubmission(
+                tracking_id="T", events=[*unmatched().events, *unmatched(to="15559876543").events]
+            )
+        ],
+        [],
+    ),
+    "FROM written in another way": (
+        [doubt(from_="15550001111")],
+        [unmatched(from_="+1 555-000-1111")],
+        [(1, "T")],
+    ),
+    "FROM in other letters": ([doubt(from_="Shop1")], [unmatched(from_="SHOP1")], [(1, "T")]),
+    "FROM with other letters": ([doubt(from_="Shop1")], [unmatched(from_="Cafe1")], []),
     "a chain of what is possible": (
         [doubt(1), doubt(2, began=NOON + 3000)],
         [unmatched("T"), unmatched("U", NOON + 3000)],
@@ -217,10 +277,10 @@ SETTLED: dict[
         [unmatched()],
         [],
     ),
-    "another that is under way, and too late for it": (
+    "another that is under way, and began after it": (
         [doubt(1), doubt(2, state=MessageState.SENDING, began=NOON + CLOCKS_APART + 1)],
         [unmatched()],
-        [(1, "T")],
+        [],
     ),
     "another FROM": ([doubt()], [unmatched(from_="12345")], []),
     "no FROM on the notification": ([doubt()], [unmatched(from_=None)], [(1, "T")]),

@@ -13,6 +13,28 @@ from hypothesis import strategies as st
 from skycore_async import InvalidMessage
 from skycore_async.protocol import numbers
 
+SAME = {
+    "itself": ("15551234888", "15551234888", True),
+    "without its country code": ("15551234888", "5551234888", True),
+    "a short one without its country code": ("376312345", "312345", True),
+    "as it is dialled at home": ("447911123456", "07911123456", True),
+    "as it is dialled from abroad": ("15551234888", "0015551234888", True),
+    "another": ("15551234888", "15551234889", False),
+    "another country's": ("15551234888", "445551234888", False),
+    "too few digits to be one": ("15551234888", "4888", False),
+    "none": ("15551234888", "", False),
+    "a service's, and itself": ("911", "911", True),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_a_number_may_be_the_same_with_and_without_its_country_code(case: str) -> None:
+    """In either order; and those that may be the same end the same, by which they are found."""
+    one, other, expected = SAME[case]
+    assert numbers.may_be_same(one, other) is expected
+    assert numbers.may_be_same(other, one) is expected
+    assert not expected or numbers.ending(one) == numbers.ending(other)
+
 
 @pytest.mark.parametrize(
     ("to", "digits"),

@@ -657,11 +657,15 @@ async def test_it_is_opened_once_however_often_it_is_asked_to(path: Path) -> Non
 
 async def test_the_window_for_settling_is_the_callers(path: Path) -> None:
     """A postback settles a doubt within `settle_within` seconds of its intent, and not after."""
-    async with SQLiteLedger(path, clock=Clock(), settle_within=10) as ledger:
+    clock = Clock()
+    async with SQLiteLedger(path, clock=clock, settle_within=10) as ledger:
         for key, to in (("a", "15550000001"), ("b", "15550000002")):
             await ledger.begin(intent(key, to=to))
             await ledger.finish(key, Submission(state=S.IN_DOUBT))
-        await ledger.record(notice(DELIVERED, "T", to="15550000001", after=10))
-        await ledger.record(notice(DELIVERED, "U", to="15550000002", after=11))
+        for key, to, clock.now in (
+            ("T", "15550000001", NOON + 10),
+            ("U", "15550000002", NOON + 11),
+        ):
+            await ledger.record(notice(DELIVERED, key, to=to, after=clock.now - NOON))
         found = {each.key: each.state async for each in ledger.deliveries()}
         assert found == {"a": S.DELIVERED, "b": S.IN_DOUBT}
