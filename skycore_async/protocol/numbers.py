@@ -38,6 +38,10 @@ _ZERO_IS_A_PREFIX: Final = (
     "|353|355|358|370|373|374|377|380|381|382|383|385|386|387|389|421|423|508|590|591|593|594"
     "|595|596|686|850|855|856|880|886|961|962|963|964|966|967|970|971|972|976|977|994|995|996"
 )
+# The country codes of one and two digits that are assigned; the others have three (ITU-T E.164).
+_COUNTRY_CODE: Final = re.compile(
+    "[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}", re.ASCII
+)
 _PREFIXED: Final = re.compile(f"({_ZERO_IS_A_PREFIX})0")
 _NUMBER: Final = re.compile(f"(?!0|{_PREFIXED.pattern})[0-9]{{{SHORTEST},15}}", re.ASCII)
 # A number that passed through a table of amounts: the zeros are no digits of it.
@@ -85,6 +89,12 @@ def bare(to: str) -> str:
 def is_international(to: str) -> bool:
     """Return whether a number is marked as one with its country code, by a + in front."""
     return _FORMATTING.sub("", to).startswith("+")
+
+
+def country_code(digits: str) -> str:
+    """Return the country code that a number in international format begins with."""
+    code = _COUNTRY_CODE.match(digits)
+    return "" if code is None else code[0]
 
 
 def _fault(written: str, stripped: str) -> str | None:

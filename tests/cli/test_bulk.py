@@ -116,6 +116,50 @@ def test_all_is_well_with_exit_code_0(simulator: Simulator) -> None:
     assert not list(Path.cwd().glob("*.rejects*"))
 
 
+AMERICAN = "to\n(555) 123-4888\n555-123-4889\n+1 555 123 4888\n15551234890\n"
+
+
+def test_numbers_of_a_country_are_read(simulator: Simulator) -> None:
+    """With --country each goes to its country once, however it is written, now and later."""
+    recipients(AMERICAN)
+    first, again = (send("--country", "US", text="Hello") for _ in range(2))
+    assert (first["accepted"], first["left_out"]["duplicate"]) == (3, 1)
+    assert (first["countries"], first["ten_digits"]) == ({"1": 3}, None)
+    assert (again["accepted"], again["already_done"]) == (0, 3)
+    assert numbers(simulator) == ["15551234888", "15551234889", "15551234890"]
+
+
+def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
+    """People and programs are told how many there are, and what --country makes of them."""
+    recipients(AMERICAN)
+    told = run("promo.csv", "--text", "Hello", "--dry-run").stdout
+    assert "countries     +55 (2), +1 (2)\n" in told
+    assert "2 numbers have ten digits and no + (first on line 2): with --country US" in told
+    for_programs = json.loads(run("promo.csv", "--text", "x", "--dry-run", "--json").stdout)
+    assert for_programs["countries"] == {"55": 2, "1": 2}
+    assert for_programs["ten_digits"] == {"count": 2, "first_line": 2, "countries": {"55": 2}}
+
+
+def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Simulator) -> None:
+    """What was accepted or is in doubt under the number as written is not sent as it is read.
+
+    What was refused is: nothing of it went out.
+    """
+    recipients("to\n555 555 4888\n555 555 2002\n555 555 0110\n")
+    before = send(text="Hello")
+    assert (before["accepted"], before["in_doubt"], before["refused"]) == (1, 1, {"E110": 1})
+    sent = numbers(simulator)
+    recipients("to\n555 555 4888\n555 555 2002\n555 555 0110\n555 555 4889\n")
+    after = send("--country", "US", text="Hello")
+    assert (after["accepted"], after["already_done"], after["in_doubt"]) == (1, 1, 1)
+    assert rejected("promo.rejects-2.csv")[0]["reason"].startswith("in doubt: ")
+    sent += ["15555554889", "15555550110"]
+    assert numbers(simulator) == sorted(sent)
+    again = send("--country", "US", "--resend-in-doubt", text="Hello", name="promo.csv")
+    assert (again["accepted"], again["in_doubt"], again["already_done"]) == (0, 1, 2)
+    assert numbers(simulator) == sorted([*sent, "15555552002"])
+
+
 def test_people_read_lines(simulator: Simulator) -> None:
     """Without --json the account is in words, and so is what to do about it."""
     recipients("to\n15551234888\n15550000110\n15550002002\n")

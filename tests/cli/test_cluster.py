@@ -84,6 +84,53 @@ def until(is_so: Callable[[], bool], within: float = 20) -> None:
 
 
 @pytest.mark.slow
+def test_numbers_of_a_country_are_read_as_they_are_loaded(simulator: Simulator, dsn: str) -> None:
+    """Workers send to them in international format; loaded again, they are known."""
+    Path("promo.csv").write_text("to\n(555) 123-4888\n020 555 4889\n5551234890\n", "utf-8")
+    load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes", "--country", "US")
+    done = answer(*load)
+    assert (done["new"], done["countries"], done["ten_digits"]) == (2, {"1": 2}, None)
+    assert answer(*load)["known"] == 2
+    assert answer("worker", dsn, "--drain")["accepted"] == 2
+    assert sorted(one.to for one in simulator.messages) == ["15551234888", "15551234890"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_campaign_is_not_loaded_again_with_its_numbers_read(
+    simulator: Simulator, dsn: str, is_sent: bool
+) -> None:
+    """Under their new keys, whoever was sent to would be sent to again: nothing is loaded."""
+    Path("promo.csv").write_text("to\n5551234888\n15551234889\n", "utf-8")
+    load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    assert answer(*load)["ten_digits"]["count"] == 1
+    if is_sent:
+        assert answer("worker", dsn, "--drain")["accepted"] == 2
+    refused = run(*load, "--country", "US")
+    assert refused.exit_code == 2
+    assert "the key 'promo:5551234888' is there from before its number was read" in refused.stderr
+    assert "nothing was loaded now" in refused.stderr
+    assert answer("worker", dsn, "--drain")["accepted"] == (0 if is_sent else 2)
+    assert sorted(one.to for one in simulator.messages) == ["15551234889", "5551234888"]
+
+
+@pytest.mark.slow
+def test_what_the_ledger_has_sent_is_not_loaded_again_with_its_number_read(
+    simulator: Simulator, dsn: str
+) -> None:
+    """A campaign that began in a file, and was copied, is known by its messages."""
+    Path("promo.csv").write_text("to\n5551234888\n5550000110\n", "utf-8")
+    sent = answer("bulk", "promo.csv", "--text", "Hi", "--yes")
+    assert sent["accepted"] == 2
+    assert run("cluster", "copy", "promo.db", dsn).exit_code == 0
+    refused = run(
+        "bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes", "--country", "US"
+    )
+    assert "the key 'promo:5550000110' is there from before" in refused.stderr
+    assert simulator.billed == 2
+
+
+@pytest.mark.slow
 def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
     """The three commands of the main way: load, work, and see what became of it."""
     done = loaded(dsn)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from skycore_async import NationalNumbers
 from skycore_async.cli.bulk.duplicates import FirstLines
 from skycore_async.cli.bulk.estimate import Estimate, Survey, duration, preview
 from skycore_async.cli.bulk.kept import KeptRows
@@ -355,6 +356,7 @@ def test_the_preview_says_it_in_lines() -> None:
         "    and 2 more",
         "  duplicate   1",
         "    line 11: 15551234888 is on line 2",
+        "countries     +1 (2)",
         "first text    'Hi Ann' (line 2)",
         "segments      2",
         "  GSM 03.38   1 in 1 message",
@@ -364,6 +366,61 @@ def test_the_preview_says_it_in_lines() -> None:
         "estimate      0.02 at 0.01 a segment",
         "time          0:00:01 at 20 a second",
     ]
+
+
+def test_numbers_are_counted_by_country() -> None:
+    """The most first; those with ten digits and no + are told apart, with what they could be."""
+    numbers = ["(555) 123-4888", "5551234889", "2025550123", "+65 9123 4567", "1555123488"]
+    numbers += ["15551234888", "+4915112345678", "15551234889", "15551234890", "+552134567890"]
+    estimate = surveyed("\n".join(["to", *numbers]) + "\n")
+    assert estimate.numbers == {
+        "countries": {"1": 4, "55": 3, "20": 1, "65": 1, "49": 1},
+        "ten_digits": {"count": 3, "first_line": 2, "countries": {"55": 2, "20": 1}},
+    }
+    printed = list(preview(estimate))
+    assert "countries     +1 (4), +55 (3), +20 (1), +65 (1), +49 (1)" in printed
+    assert (
+        "3 numbers have ten digits and no + (first on line 2): with --country US they are"
+        " American; without it they go to +55, +20"
+    ) in printed
+
+
+def test_one_number_of_ten_digits_and_many_countries_are_said_in_short() -> None:
+    """Eight country codes are named, and the others counted."""
+    codes = (20, 30, 31, 33, 36, 39, 41, 43, 45, 46)
+    numbers = [f"+{code}912345{code}" for code in codes]
+    printed = list(preview(surveyed("\n".join(["to", "5551234888", *numbers]) + "\n")))
+    assert any(line.startswith("countries ") and line.endswith(" and 3 more") for line in printed)
+    assert any(line.startswith("1 number has ten digits and no + (first") for line in printed)
+
+
+def test_numbers_that_are_read_are_counted_as_they_are_sent() -> None:
+    """With a country the tables decide, and nothing is left to ask; one number is one message."""
+    found = judged(
+        "to\n(555) 123-4888\n+1 555 123 4888\n5551234889\n6592345678\n4930123456\n",
+        number_reader=NationalNumbers("US"),
+    )
+    sent = [one for one in found if isinstance(one, MessageRow)]
+    assert [(one.message.to, one.written) for one in sent] == [
+        ("15551234888", "5551234888"),
+        ("15551234889", "5551234889"),
+        ("16592345678", "6592345678"),
+    ]
+    assert [one.message.key for one in sent][:1] == ["promo:15551234888"]
+    left = [(one.kind, one.reason) for one in found if isinstance(one, RejectedRow)]
+    assert left[0] == (RejectionKind.DUPLICATE, "15551234888 is on line 2")
+    assert left[1][0] is RejectionKind.INVALID
+    assert "could be +14930123456 or +4930123456" in left[1][1]
+    with KeptRows() as kept:
+        for one in found:
+            kept.add(one)
+        assert list(kept) == found
+
+
+def test_a_row_with_a_key_of_its_own_is_one_message_however_its_number_is_read() -> None:
+    """The ledger compares its content; there is no other key to look for."""
+    (row,) = message_rows("to,key\n5551234888,a\n", number_reader=NationalNumbers("US"))
+    assert (row.message.to, row.message.key, row.unread) == ("15551234888", "a", None)
 
 
 def test_the_preview_has_room_for_more_than_a_long_text() -> None:

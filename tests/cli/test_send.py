@@ -60,6 +60,23 @@ def test_a_message_is_sent_and_named(simulator: Simulator) -> None:
     assert (message.text, message.campaign_ref, message.from_) == ("Hello", "77676", "60856")
 
 
+def test_a_number_as_it_is_dialled_in_a_country(simulator: Simulator) -> None:
+    """With --country it is sent to in international format; what is none is refused."""
+    done = send("(555) 123-4888", "Hello", "--country", "US")
+    assert (done.exit_code, simulator.messages[-1].to) == (0, "15551234888")
+    assert done.stdout.startswith("15551234888  ")
+    refused = send("555-1234", "Hello", "--country", "us")
+    assert refused.exit_code == 2
+    assert "is no number of US: write that of another country with +" in refused.stderr
+
+
+def test_a_country_that_there_is_none_of(simulator: Simulator) -> None:
+    """It is asked for as it is to be given."""
+    done = send("020 7946 0958", "Hello", "--country", "UK")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("skycore: --country: 'UK' is no country: its two letters")
+
+
 def test_an_accepted_message_for_programs(simulator: Simulator) -> None:
     """`--json` is one object."""
     code, told = answer("15551234888", "Hello")

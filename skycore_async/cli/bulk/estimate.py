@@ -19,16 +19,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
+from ...protocol.numbers import country_code
 from ...protocol.segments import Encoding, describe, segments
 from ..ui.output import number_of
 from .rows import JudgedRow, RejectedRow, RejectionKind
 
 _EXAMPLES: Final = 5
 _CHARACTERS: Final = 8
+_COUNTRIES: Final = 8
 _SHOWN: Final = 500  # characters of a text: a screen has to hold the rest of the estimate, too
 _WIDTH: Final = 13  # of the words that lines begin with
 
@@ -77,12 +79,29 @@ class Forcing:
 
 
 @attrs.frozen(kw_only=True)
+class TenDigits:
+    """How many numbers have ten digits and no +, as American ones are written in America.
+
+    `countries` are the country codes that they go to as they stand, the most first.
+    """
+
+    count: int
+    first_line: int
+    countries: dict[str, int]
+
+
+@attrs.frozen(kw_only=True)
 class Estimate:
-    """What a bulk send would be."""
+    """What a bulk send would be.
+
+    `countries` has how many messages go to each country code, the most first.
+    """
 
     rows: int
     to_send: int
     refused: dict[RejectionKind, Refusals]
+    countries: dict[str, int]
+    ten_digits: TenDigits | None
     segments: int
     encodings: dict[Encoding, Share]
     forcing: tuple[Forcing, ...]
@@ -99,6 +118,15 @@ class Estimate:
     def seconds(self) -> float | None:
         """How long it takes to start all messages, where the rate is known."""
         return None if self.rate is None else self.to_send / self.rate
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What is said of the numbers, as names and values for programs."""
+        ten = self.ten_digits
+        return {
+            "countries": self.countries,
+            "ten_digits": None if ten is None else attrs.asdict(ten),
+        }
 
     def count(self, kind: RejectionKind) -> int:
         """Return how many rows are refused for that kind of reason."""
@@ -134,6 +162,9 @@ class Survey:
         self._forcing: Counter[str] = Counter()
         self._first: dict[str, int] = {}
         self._sample: Example | None = None
+        self._countries: Counter[str] = Counter()
+        self._ten_digits: Counter[str] = Counter()
+        self._ten_digits_line = 0
 
     def see(self, judged: JudgedRow) -> None:
         """Take one row into account."""
@@ -145,6 +176,11 @@ class Survey:
                 examples.append(Example(line=judged.row.line, reason=judged.reason))
             return
         self._see_text(judged.message.text, judged.row.line)
+        code = country_code(judged.message.to)
+        self._countries[code] += 1
+        if judged.looks_american:
+            self._ten_digits[code] += 1
+            self._ten_digits_line = self._ten_digits_line or judged.row.line
 
     def _see_text(self, text: str, line: int) -> None:
         self._sample = self._sample or Example(line=line, reason=text)
@@ -164,6 +200,15 @@ class Survey:
             self._forcing[character] += 1
             self._first.setdefault(character, line)
 
+    def _seen_ten_digits(self) -> TenDigits | None:
+        if not self._ten_digits:
+            return None
+        return TenDigits(
+            count=self._ten_digits.total(),
+            first_line=self._ten_digits_line,
+            countries=dict(self._ten_digits.most_common()),
+        )
+
     def estimate(self, *, price: Decimal | None = None, rate: float | None = None) -> Estimate:
         """Return what was seen, at `price` a segment and `rate` messages a second."""
         total = sum(share.segments for share in self._shares.values())
@@ -176,6 +221,8 @@ class Survey:
                 for kind in RejectionKind
                 if kind in self._refused
             },
+            countries=dict(self._countries.most_common()),
+            ten_digits=self._seen_ten_digits(),
             segments=total,
             encodings={name: self._shares[name] for name in Encoding if name in self._shares},
             forcing=tuple(
@@ -198,6 +245,7 @@ def preview(estimate: Estimate) -> Iterator[str]:
             yield f"    line {one.line}: {one.reason}"
         if refused.count > len(refused.first):
             yield f"    and {refused.count - len(refused.first):,} more"
+    yield from _numbers(estimate)
     if estimate.sample is not None:
         # As Python writes it, since it may hold what would steer a terminal.
         text = estimate.sample.reason
@@ -216,6 +264,23 @@ def preview(estimate: Estimate) -> Iterator[str]:
         yield _line("estimate", f"{estimate.cost:,.2f} at {estimate.price} a segment")
     if estimate.seconds is not None:
         yield _line("time", f"{duration(estimate.seconds)} at {estimate.rate:g} a second")
+
+
+def _numbers(estimate: Estimate) -> Iterator[str]:
+    if estimate.countries:
+        yield _line("countries", _codes(estimate.countries, counted=True))
+    if (ten := estimate.ten_digits) is not None:
+        have = "number has" if ten.count == 1 else "numbers have"
+        yield (
+            f"{ten.count:,} {have} ten digits and no + (first on line {ten.first_line}): with"
+            f" --country US they are American; without it they go to {_codes(ten.countries)}"
+        )
+
+
+def _codes(countries: dict[str, int], *, counted: bool = False) -> str:
+    shown = [f"+{code} ({n:,})" if counted else f"+{code}" for code, n in countries.items()]
+    more = len(shown) - _COUNTRIES
+    return ", ".join(shown[:_COUNTRIES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _line(name: str, value: str) -> str:

@@ -19,7 +19,7 @@ import sys
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
@@ -27,6 +27,7 @@ import click
 
 from ...errors import ConfigurationError, LedgerError
 from ..ui.dsn import dsn_of
+from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key
 from .estimate import Estimate, Survey, preview
 from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
@@ -52,6 +53,7 @@ class BulkJob:
     cluster: str | None
     start: datetime | None
     campaign: str | None
+    country: str | None
     to_column: str | None
     text_column: str | None
     key_column: str | None
@@ -91,10 +93,12 @@ class BulkJob:
 
     def row_options(self) -> RowOptions:
         """Return what concerns the rows."""
-        given = {field.name for field in attrs.fields(RowOptions)} - {"campaign"}
-        return RowOptions(
-            campaign=self.campaign_name, **{name: getattr(self, name) for name in given}
-        )
+        own: dict[str, Any] = {
+            "campaign": self.campaign_name,
+            "number_reader": number_reader_of(self.country),
+        }
+        given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
+        return RowOptions(**own, **{name: getattr(self, name) for name in given})
 
     def send_options(self, api_key: str | None) -> SendOptions:
         """Return what concerns the sending."""
@@ -144,7 +148,7 @@ def _run(job: BulkJob) -> int:
                 fail(why)
             _ask(job, estimate)
             if job.cluster is not None:
-                return _load(job, job.cluster, kept, rejects)
+                return _load(job, job.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.to_send)
             end = _send(job, api_key, Run(kept, rejects, counters))
         return _account(job, estimate, counters, end, rejects)
@@ -269,11 +273,17 @@ def _database(given: str) -> LedgerDatabase:
     return LedgerDatabase(dsn_of(given))
 
 
-def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects) -> int:
+def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects, estimate: Estimate) -> int:
     from .load import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
     return load_campaign(
-        dsn_of(dsn), job.campaign_name, kept, rejects, start=job.start, as_json=job.as_json
+        dsn_of(dsn),
+        job.campaign_name,
+        kept,
+        rejects,
+        start=job.start,
+        numbers=estimate.numbers,
+        as_json=job.as_json,
     )
 
 

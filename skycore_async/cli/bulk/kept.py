@@ -22,7 +22,7 @@ from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(SMS))
 _values: Final = attrgetter(*_FIELDS)
-_COLUMNS: Final = ("line", "cells", "kind", "reason", *_FIELDS)
+_COLUMNS: Final = ("line", "cells", "kind", "reason", "written", *_FIELDS)
 _SETTINGS: Final = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
@@ -50,9 +50,9 @@ class KeptRows:
         row = judged.row
         place = (row.line, json.dumps(row.values))
         if isinstance(judged, RejectedRow):
-            self._unwritten.append((*place, judged.kind, judged.reason, *_NOTHING))
+            self._unwritten.append((*place, judged.kind, judged.reason, None, *_NOTHING))
         else:
-            self._unwritten.append((*place, None, None, *_values(judged.message)))
+            self._unwritten.append((*place, None, None, judged.written, *_values(judged.message)))
         if len(self._unwritten) == _TOGETHER:
             self._write()
 
@@ -62,11 +62,11 @@ class KeptRows:
 
     def __iter__(self) -> Iterator[JudgedRow]:
         self._write()
-        for line, cells, kind, reason, *values in self._connection.execute(_SELECT):
+        for line, cells, kind, reason, written, *values in self._connection.execute(_SELECT):
             row = Row(line=line, values=json.loads(cells))
             if kind is None:
                 message = SMS(**dict(zip(_FIELDS, values, strict=True)))
-                yield MessageRow(row=row, message=message)
+                yield MessageRow(row=row, message=message, written=written)
             else:
                 yield RejectedRow(row=row, kind=RejectionKind(kind), reason=reason)
 

@@ -185,6 +185,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "not_sent": counters.left,
         "why_not_sent": None if end.interrupted else counters.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
+        **estimate.numbers,
         "segments": estimate.segments,
         "interrupted": end.interrupted,
         "halted": end.halted,

@@ -26,7 +26,7 @@ import attrs
 
 from ...errors import InvalidMessage
 from ...messages import SMS
-from ...protocol.numbers import number
+from ...protocol.numbers import NumberReader, is_international, number
 from ...protocol.requests import resolve
 from ...protocol.segments import segments
 from .duplicates import FirstLines
@@ -47,6 +47,7 @@ IN_DOUBT: Final = "in doubt: "  # what the reason of a row begins with that may 
 
 _PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
 _DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
+_AMERICAN: Final = re.compile("[2-9][0-9]{9}", re.ASCII)  # an area code, and seven digits more
 _ROUNDED: Final = re.compile(r"\s*\+?[0-9](?:[.,][0-9]+)?E\+?[0-9]+\s*", re.IGNORECASE)
 
 
@@ -61,10 +62,26 @@ class RejectionKind(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class MessageRow:
-    """A row that is a message to send, as it is to be sent."""
+    """A row that is a message to send, as it is to be sent.
+
+    `written` are the digits of its number where its reader made others of them, and its
+    key names the number: without the reader it was, or would have been, another message.
+    `looks_american` says that its number has the digits of one, and no country code.
+    """
 
     row: Row
     message: SMS
+    written: str | None = None
+    looks_american: bool = False
+
+    @property
+    def unread(self) -> SMS | None:
+        """The message that the row is where its number is not read; None where it is this."""
+        message = self.message
+        if self.written is None or message.key is None:
+            return None
+        key = message.key.removesuffix(message.to) + self.written
+        return attrs.evolve(message, to=self.written, key=key)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +108,7 @@ class RowOptions:
     from_column: str | None = None
     from_: str | None = None
     campaign_ref: str | None = None
+    number_reader: NumberReader | None = None
     max_segments_each: int | None = None
     resend_in_doubt: bool = False
 
@@ -211,7 +229,18 @@ class RowReader:
             return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=too_long)
         if repeated := self._repeated(message, row.line, before):
             return RejectedRow(row=row, kind=RejectionKind.DUPLICATE, reason=repeated)
-        return MessageRow(row=row, message=message)
+        return self._message_row(row, message, values)
+
+    def _message_row(self, row: Row, message: SMS, values: Sequence[str]) -> MessageRow:
+        cell = values[self.to]
+        if self._options.number_reader is None:
+            looks_american = bool(_AMERICAN.fullmatch(message.to)) and not is_international(cell)
+            return MessageRow(row=row, message=message, looks_american=looks_american)
+        is_keyed_by_number = message.key == f"{self._options.campaign}:{message.to}"
+        written = _digits_of(cell) if is_keyed_by_number else None
+        return MessageRow(
+            row=row, message=message, written=None if written == message.to else written
+        )
 
     def _unfit(self, values: Sequence[str], before: str) -> tuple[RejectionKind, str] | None:
         """Say why no message is made of a row, if there is a reason."""
@@ -230,7 +259,7 @@ class RowReader:
         options = self._options
         own_key = values[self._key].strip() if self._key is not None else ""
         sender = values[self._from].strip() if self._from is not None else ""
-        to = number(values[self.to])
+        to = number(values[self.to], options.number_reader)
         message = SMS(
             to=to,
             text=self._template.fill(values),
@@ -267,6 +296,14 @@ def message_rows(rows: Iterable[JudgedRow], rejects: Rejects) -> Generator[Messa
             rejects.write(judged.row, judged.reason)
         else:
             yield judged
+
+
+def _digits_of(cell: str) -> str | None:
+    """Return the digits of a number that is taken as it is written, None where it is none."""
+    try:
+        return number(cell)
+    except InvalidMessage:
+        return None
 
 
 def _column(header: Header, named: str | None, names: Sequence[str], option: str) -> int | None:

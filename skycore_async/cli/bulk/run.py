@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Container, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,7 @@ from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
-from .rows import JudgedRow, message_rows
+from .rows import JudgedRow, MessageRow, message_rows
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
@@ -87,6 +87,40 @@ def _outcome(message: SMS, known: Submission | KeyConflict) -> Outcome:
     if isinstance(known, KeyConflict):
         return Failed(message=message, error=known)
     return outcome_of(message, message.to, known)
+
+
+async def _outcomes_unread(
+    ledger: SQLiteLedger,
+    rows: Iterable[MessageRow],
+    known: Container[str | None],
+    *,
+    resend_in_doubt: bool,
+) -> dict[str, Outcome]:
+    """Return by the keys of rows what came of them before their numbers were read.
+
+    A campaign that began without --country goes on with it, and sends nobody again what
+    was accepted, or may have been sent, to the number as it is written.
+    """
+    unread = {
+        row.message.key or "": message
+        for row in rows
+        if row.written and row.message.key not in known and (message := row.unread)
+    }
+    if not unread:
+        return {}
+    found = await ledger.lookup_many(
+        [_intent(message) for message in unread.values()], resend_in_doubt=resend_in_doubt
+    )
+    outcomes = {
+        key: _outcome(message, found[message.key or ""])
+        for key, message in unread.items()
+        if message.key in found
+    }
+    return {key: outcome for key, outcome in outcomes.items() if not _is_refused(outcome)}
+
+
+def _is_refused(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and isinstance(outcome.error, Rejected)
 
 
 class Run:
@@ -138,9 +172,14 @@ class Run:
                     known = await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
                 except LedgerError:
                     known = {}  # each message is asked for as it is begun, and fails by itself
+                unread = await _outcomes_unread(
+                    ledger, some, known, resend_in_doubt=resend_in_doubt
+                )
                 for row, intent in zip(some, intents, strict=True):
                     if (found := known.get(intent.key)) is not None:
                         self._count(row.row, _outcome(row.message, found))
+                    elif (outcome := unread.get(intent.key)) is not None:
+                        self._count(row.row, outcome)
                     else:
                         self._under_way[intent.key] = row.row
                         yield ResolvedMessage(message=row.message, content=intent.content)

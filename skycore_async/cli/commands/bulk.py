@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from ..ui.money import Money
+from ..ui.numbers import country_option
 from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option
 from ..ui.start_time import StartTime
 
@@ -39,6 +40,7 @@ _count: Final = WholeNumber(min=1)
 )
 @click.option("--campaign", metavar="NAME", help="What the keys begin with [RECIPIENTS].")
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")
+@country_option
 @click.option("--text-column", metavar="NAME", help="The column of the texts [text].")
 @click.option("--key-column", metavar="NAME", help="The column of your own keys [key].")
 @click.option("--from-column", metavar="NAME", help="The column of the short codes [from].")
@@ -87,7 +89,8 @@ def bulk(**given: Any) -> None:
 
     The first line names the columns; commas, semicolons or tabs, in any encoding
     that Excel writes; `-` reads standard input.  The numbers are in the column
-    to, number, phone, mobile, msisdn or recipient.  The text is --text, or a
+    to, number, phone, mobile, msisdn or recipient, in international format, or with
+    --country as they are dialled there.  The text is --text, or a
     column of its own.
 
     First the file is checked, and what it would take is shown: rows that cannot

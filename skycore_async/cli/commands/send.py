@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..ui.input import text_of
+from ..ui.numbers import country_option, number_reader_of
 from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_key
 
 
@@ -24,6 +25,7 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
     help="The short code to send from.",
 )
 @click.option("--campaign-ref", metavar="REF", help="The campaign of the recipient.")
+@country_option
 @click.option(
     "--base-url",
     metavar="URL",
@@ -57,7 +59,8 @@ def send(
 ) -> None:
     """Send one message, and print its number and tracking id.
 
-    TO is a number in international format.  TEXT `-` reads standard input,
+    TO is a number in international format, or with --country as it is dialled
+    there.  TEXT `-` reads standard input,
     without the line break at its end.  The API key is in SKYCORE_API_KEY or in
     a file, never an argument.
 
@@ -75,5 +78,6 @@ def send(
     if given["key"] is not None and ledger is None:
         raise click.UsageError("--key needs a --ledger, which remembers it.")
     settings = {name: given.pop(name) for name in ("base_url", "timeout", "max_segments")}
+    settings["number_reader"] = number_reader_of(given.pop("country"))
     settings["api_key"] = read_api_key(api_key_file)
     send_message({**given, "text": text_of(text)}, settings, ledger, as_json=as_json)
