@@ -28,6 +28,7 @@ from ..ledger.model import Ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
 from ..runtime.logs import log
+from ..runtime.observed import Observed
 from .authorization import (
     TOO_LARGE,
     HTTPAnswer,
@@ -140,10 +141,12 @@ class PostbackReceiver:
             notifications = parse_postback(body)
         except PostbackError as error:
             return HTTPAnswer(status=400, text=str(error))
-        if self._telemetry is None:
+        if (telemetry := self._telemetry) is None:
             return await self._take_in(notifications)
-        with self._telemetry.receiving(notifications) as operation:
-            return await self._take_in(notifications, operation.failed)
+        with Observed(lambda: telemetry.receiving(notifications), what="a postback") as observed:
+            return await self._take_in(
+                notifications, lambda error: observed.tell(lambda op: op.failed(error))
+            )
 
     async def _take_in(
         self,

@@ -4,7 +4,8 @@ Rules:
 
 * The slot comes first.  A start is granted for now: were those kept that wait for a slot,
   all of them would be used as soon as slots are free, and too many would start at once.
-* Who waits here has begun nothing, and whoever is cancelled here holds nothing.
+* Who waits here has begun nothing, and whoever is cancelled here holds nothing, nor does
+  one whose limiter raised.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ class Admission:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
             return None
-        if (started := self._limiter.start_now()) is None:
-            self._slots.release()
+        started = None
+        try:
+            started = self._limiter.start_now()
+        finally:
+            if started is None:  # or the limiter raised, which may be of the caller's making
+                self._slots.release()
         return started
 
     async def acquire(self) -> float:

@@ -136,6 +136,10 @@ class BulkSend:
                 self._judge(outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to have it
             self._end(error)
+        except BaseException:
+            # Who still iterates is not to take this for the end of the source.
+            self._end(RuntimeError("the sending was broken off"))
+            raise
         finally:
             self._working -= 1
             self._changed.set()
@@ -156,24 +160,35 @@ class BulkSend:
     async def _acquire(self, message: SMS) -> float:
         """Wait until a message is admitted; NotSent where it is not to be begun any more."""
         self._halts.check(message)
-        admission = self._dispatcher.admission
-        started = admission.acquire_now()
-        if started is None:
-            with anyio.CancelScope() as waiting:
-                self._waiting.add(waiting)
-                try:
-                    started = await admission.acquire()
-                finally:
-                    self._waiting.discard(waiting)
+        try:
+            started = await self._start()
+        except NotSent:
+            raise
+        except Exception as error:  # noqa: BLE001 - of the caller's limiter, who is to have it
+            self._end(error)
+            raise NotSent(f"its rate limiter raised {type(error).__name__}") from None
         try:
             if started is None or self._stopped:
                 raise NotSent("the sending ended before its turn")
             self._halts.check(message)
         except NotSent:
             if started is not None:
-                admission.release()
+                self._dispatcher.admission.release()
             raise
         return started
+
+    async def _start(self) -> float | None:
+        """Wait for a slot and a start; None where the sending was stopped meanwhile."""
+        admission = self._dispatcher.admission
+        if (started := admission.acquire_now()) is not None:
+            return started
+        with anyio.CancelScope() as waiting:
+            self._waiting.add(waiting)
+            try:
+                return await admission.acquire()
+            finally:
+                self._waiting.discard(waiting)
+        return None
 
     def _judge(self, outcome: Outcome) -> None:
         if isinstance(outcome, Failed) and self._halts.add(outcome) is Halt.EVERYTHING:

@@ -12,6 +12,9 @@ Rules:
   then on the exchange is the client's: it runs to its own end, and where
   nobody waits for the outcome any more, the ledger and the log have it.  No
   further attempt is made for nobody.
+* What a limiter, a transport or telemetry raises against its contract is logged by its type
+  and place.  It costs no message its outcome, and no slot: what the transport raised leaves
+  the message in doubt, what the others raise changes nothing of what is known.
 * A throttled message concerns the whole client: the limiter slows down for all.
 """
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
@@ -34,7 +38,9 @@ from ..protocol import responses
 from ..runtime.background import BackgroundTasks
 from ..runtime.event_loop import now
 from ..runtime.logs import log
-from ..transports.base import Transport
+from ..runtime.observed import Observed
+from ..transports.base import Transport, TransportUnusable
+from ..transports.failures import failed
 from .admission import Admission
 from .detached import DetachedSend
 from .prepare import PreparedSend, ResolvedMessage, log_outcome, prepare
@@ -101,9 +107,7 @@ class Dispatcher:
             return started
 
         async def submit(prepared: PreparedSend, started: float) -> Outcome:
-            if self._telemetry is not None:
-                prepared = attrs.evolve(prepared, trace=self._telemetry.here())
-            detached = DetachedSend(self._submit, prepared, started, deadline)
+            detached = DetachedSend(self._submit, self._in_trace(prepared), started, deadline)
             try:
                 self.owner.start(detached.run)
             except BaseException:  # it was closed meanwhile
@@ -175,43 +179,38 @@ class Dispatcher:
                 return begun
             try:
                 outcome = await self._observed(prepared, started, deadline, abandoned)
-            except Exception:
-                await self.recorder.finish(begun, _broken_off(prepared))
+            except TransportUnusable:
+                await self.recorder.finish(begun, _unusable(prepared))
                 raise
             await self.recorder.finish(begun, outcome)
             return outcome
         finally:
             self.admission.release()
 
-    def _observed(
+    async def _observed(
         self,
-        prepared: PreparedSend,
-        started: float,
-        deadline: float,
-        abandoned: Callable[[], bool],
-    ) -> Awaitable[Outcome]:
-        if self._telemetry is None:
-            return self._attempts(prepared, started, deadline, abandoned)
-        return self._traced(self._telemetry, prepared, started, deadline, abandoned)
-
-    async def _traced(
-        self,
-        telemetry: Telemetry,
         prepared: PreparedSend,
         started: float,
         deadline: float,
         abandoned: Callable[[], bool],
     ) -> Outcome:
-        outcome: Outcome | None = None
-        try:
-            with telemetry.sending(prepared.settings.base_url, parent=prepared.trace) as operation:
-                outcome = await self._attempts(prepared, started, deadline, abandoned)
-                operation.ended(outcome)
-        except Exception as error:
-            if outcome is None:
-                raise
-            log.error("what came of an SMS could not be traced: %s", type(error).__name__)
+        if (telemetry := self._telemetry) is None:
+            return await self._attempts(prepared, started, deadline, abandoned)
+        base_url, parent = prepared.settings.base_url, prepared.trace
+        with Observed(
+            lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
+        ) as observed:
+            outcome = await self._attempts(prepared, started, deadline, abandoned)
+            observed.tell(lambda operation: operation.ended(outcome))
         return outcome
+
+    def _in_trace(self, prepared: PreparedSend) -> PreparedSend:
+        """Return a message in the trace of its caller, which is another task's."""
+        trace = None
+        if self._telemetry is not None:
+            with suppress(Exception):  # it costs the trace, and no message
+                trace = self._telemetry.here()
+        return prepared if trace is None else attrs.evolve(prepared, trace=trace)
 
     async def _attempts(
         self,
@@ -231,7 +230,7 @@ class Dispatcher:
             if isinstance(outcome, Accepted):
                 return outcome
             if isinstance(outcome.error, Throttled):
-                self._limiter.slow_down(started=started, retry_after=_retry_after(outcome.error))
+                self._slow_down(outcome.error, started)
             pause = pause_before_retry(
                 outcome.error,
                 attempt=attempt,
@@ -243,11 +242,25 @@ class Dispatcher:
             await anyio.sleep(pause)
             if self.owner.closed or abandoned():
                 return outcome
-            again = await _within(deadline, self._limiter.start_now, self._limiter.wait)
+            again = await self._another_start(deadline)
             if again is None or abandoned():
                 return outcome
             started = again
         raise AssertionError  # pragma: no cover - the loop has no end
+
+    def _slow_down(self, error: Throttled, started: float) -> None:
+        try:
+            self._limiter.slow_down(started=started, retry_after=_retry_after(error))
+        except Exception as raised:  # noqa: BLE001 - the outcome is known, and stands
+            _log_accident("rate limiter", raised)
+
+    async def _another_start(self, deadline: float) -> float | None:
+        """Wait for a start of another attempt; None where none comes."""
+        try:
+            return await _within(deadline, self._limiter.start_now, self._limiter.wait)
+        except Exception as raised:  # noqa: BLE001 - the outcome of the last attempt is known
+            _log_accident("rate limiter", raised)
+            return None
 
     async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome
@@ -262,6 +275,11 @@ class Dispatcher:
             )
         except SkycoreError as error:
             outcome = Failed(message=prepared.message, error=error)
+        except TransportUnusable:
+            raise
+        except Exception as raised:  # noqa: BLE001 - against its contract, and the SMS may be out
+            _log_accident("transport", raised)
+            outcome = Failed(message=prepared.message, error=failed(raised, not_sent=False))
         except BaseException:
             # Only the end of the event loop cancels an exchange.
             log_outcome(prepared, _broken_off(prepared))
@@ -291,6 +309,17 @@ def _retry_after(error: Throttled) -> float | None:
 def _broken_off(prepared: PreparedSend) -> Failed:
     broken = OutcomeUnknown("the exchange was broken off")
     return Failed(message=prepared.message, error=broken)
+
+
+def _unusable(prepared: PreparedSend) -> Failed:
+    unusable = NotSent("its transport is closed, or belongs to another event loop")
+    return Failed(message=prepared.message, error=unusable)
+
+
+def _log_accident(what: str, raised: Exception) -> None:
+    # Not its text, which may hold a number or a URL.
+    where = "".join(traceback.format_tb(raised.__traceback__))
+    log.error("a %s raised %s\n%s", what, type(raised).__name__, where)
 
 
 def _too_late(settings: Settings) -> NotSent:

@@ -27,7 +27,7 @@ import anyio
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..runtime.event_loop import elsewhere
 from ..runtime.extras import missing
-from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
+from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response, TransportUnusable
 from .deadlines import Deadline, Deadlines
 from .failures import failed, timed_out
 from .library_logs import mask_library_logs
@@ -82,7 +82,7 @@ class AiohttpTransport:
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included."""
         if self._closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportUnusable("this transport is closed")
         self._check_loop()
         sessions = self._sessions or self._begin(request.headers)
         if timeout <= 0:
@@ -115,7 +115,7 @@ class AiohttpTransport:
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise elsewhere("transport")
+            raise TransportUnusable(*elsewhere("transport").args)
 
     def _begin(self, headers: Mapping[str, str]) -> _Sessions:
         connector = WitnessConnector(
@@ -204,7 +204,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise RuntimeError(
+        raise TransportUnusable(
             "AiohttpTransport is for asyncio alone; HttpxTransport is for trio"
         ) from None
 

@@ -21,6 +21,13 @@ MAX_RESPONSE: Final = 1024 * 1024
 KEEPALIVE_EXPIRY: Final = 4.0
 
 
+class TransportUnusable(RuntimeError):
+    """A transport that is closed, or of another event loop: an error of the program.
+
+    It is raised before anything can have left.
+    """
+
+
 @attrs.frozen(kw_only=True)
 class Request:
     """One HTTP request.  What holds the API key is kept out of its `repr`.

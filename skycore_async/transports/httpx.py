@@ -27,7 +27,7 @@ import anyio
 import httpx
 
 from ..errors import NotSent, OutcomeUnknown
-from .base import Request, Response
+from .base import Request, Response, TransportUnusable
 from .connection import HTTPConnection, parsed, read_body
 from .failures import failed, timed_out
 from .library_logs import mask_library_logs
@@ -69,7 +69,7 @@ class HttpxTransport:
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included."""
         if self._closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportUnusable("this transport is closed")
         connection = self._free.pop() if self._free else self._new_connection()
         connecting = timeout * _CONNECTING_SHARE
         exchange = functools.partial(connection.exchange, request, connecting=connecting)
@@ -111,7 +111,7 @@ class HttpxClientTransport:
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""
         if self._closed or self._http_client.is_closed:
-            raise RuntimeError("this transport is closed")
+            raise TransportUnusable("this transport is closed")
         progress = ExchangeProgress()
         exchange = functools.partial(self._exchange, request, timeout, progress)
         return await _within(timeout, exchange, progress.proves_not_sent)

@@ -554,3 +554,27 @@ async def test_a_failed_connection_is_logged_in_its_words(
     (record,) = caplog.records
     assert record.levelname == "INFO"
     assert record.getMessage() == f"SMS to *******4888: NotSent: {caught.value}"
+
+
+class NoDatabase(logging.Handler):
+    """A handler of the program's that is broken."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        raise LookupError("no database")
+
+
+async def test_what_a_handler_raises_within_an_exchange_costs_no_outcome(
+    open_client: OpenClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HTTP libraries log before the answer is read, and their records come to the same handler."""
+    caplog.set_level(logging.DEBUG)
+    handler = NoDatabase()
+    with FaultServer(KEPT_ALIVE) as server:
+        async with open_client(server.url, max_in_flight=2) as client:
+            logging.getLogger().addHandler(handler)
+            try:
+                for _ in range(5):
+                    assert (await send(client)).tracking_id == "SMS_12345"
+            finally:
+                logging.getLogger().removeHandler(handler)
+        assert len(server.requests) == 5

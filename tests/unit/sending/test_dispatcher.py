@@ -313,18 +313,6 @@ async def test_closing_ends_the_attempts() -> None:
     assert len(transport.sent) == 1
 
 
-async def test_an_accident_in_the_transport_is_the_callers_to_see() -> None:
-    """What a transport raises against its contract reaches the caller as it is."""
-
-    def accident(_to: str) -> Answer:
-        raise ZeroDivisionError
-
-    sender = Dispatcher(StubTransport(accident), FreeLimiter())
-    with pytest.raises(ZeroDivisionError):
-        await sender.send(MESSAGE, SETTINGS)
-    await sender.owner.close()
-
-
 def test_a_client_of_an_ended_event_loop_says_so() -> None:
     """Sending in a second event loop is an error that says what to do."""
     client = SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())

@@ -543,18 +543,6 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
     assert transport.sent == [TO]
 
 
-async def test_an_accident_in_the_transport_leaves_doubt() -> None:
-    """What a transport raises against its contract proves nothing."""
-
-    def accident(_to: str) -> Answer:
-        raise ZeroDivisionError
-
-    async with recording(StubTransport(accident)) as (client, ledger):
-        with pytest.raises(ZeroDivisionError):
-            await client.send_sms(**KEYED)
-        assert await states(ledger) == {"order-17": "in_doubt"}
-
-
 async def test_the_summary_counts_what_came_of_them() -> None:
     """A client's messages are counted by their states and codes."""
 
