@@ -2,10 +2,16 @@
 
 Everything public is importable from here; each name is loaded at its first
 use, so that parsing postbacks loads no HTTP client.
+
+Rule: a name that needs an extra which is not installed is no part of
+`from skycore_async import *`; to import it by its name says what to install.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -187,16 +193,29 @@ _MODULES: Final = {
     "transports.httpx": ("HttpxTransport",),
     "version": ("__version__",),
 }
+# Taken from where `import *` would find it, so that `__getattr__` is asked for it instead.
+_PUBLIC: Final[tuple[str, ...]] = tuple(globals().pop("__all__"))
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name == "__all__":
+        return list(_available())
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 
 
+def _available() -> Iterator[str]:
+    from .runtime.extras import MissingExtra  # noqa: PLC0415 - only for `import *`
+
+    for name in _PUBLIC:
+        with suppress(MissingExtra):
+            getattr(sys.modules[__name__], name)
+            yield name
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_PUBLIC})

@@ -22,7 +22,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, Final, cast
 
-from ..runtime.extras import missing
+from ..runtime.extras import MissingExtra, missing
 from ..version import __version__
 
 try:
@@ -93,9 +93,7 @@ class Commands(click.Group):
         """Run a command; an error that any command can meet is one line and an exit code."""
         try:
             return super().invoke(ctx)
-        except ImportError as error:
-            if "pip install" not in str(error):
-                raise
+        except MissingExtra as error:
             fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -108,10 +106,11 @@ class Commands(click.Group):
             fail("interrupted", Exit.INTERRUPTED)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="skycore")
-def skycore() -> None:
-    """Send SMS through Skycore, and know what became of each one.
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""
+    Send SMS through Skycore, and know what became of each one.
 
     Without an account, begin with `skycore demo`, or with `skycore simulate`
     in one terminal and `skycore send` in another.
@@ -127,7 +126,11 @@ def skycore() -> None:
       eval "$(_SKYCORE_COMPLETE=zsh_source skycore)"
     ~/.config/fish/completions/skycore.fish:
       _SKYCORE_COMPLETE=fish_source skycore | source
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    """,
+)
+@click.version_option(__version__, prog_name="skycore")
+def skycore() -> None:
+    """Set up what all commands write to."""
     # The commands say themselves what the SDK warns of.
     logging.basicConfig(level=logging.ERROR, format="skycore: %(message)s")
     for stream in (sys.stdout, sys.stderr):

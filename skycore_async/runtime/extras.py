@@ -12,13 +12,17 @@ one that names the cure:
 from __future__ import annotations
 
 
-def missing(extra: str, error: ImportError) -> ImportError:
+class MissingExtra(ImportError):
+    """A library that comes with an extra is not installed; its text names the cure."""
+
+
+def missing(extra: str, error: ImportError) -> MissingExtra:
     """Make the error to raise where a dependency of `extra` cannot be imported.
 
     Its text names the `pip install` that cures it; `name` and `path` are those
     of `error`.
     """
-    return ImportError(
+    return MissingExtra(
         f"{error.name or error} is not installed: pip install 'skycore-async[{extra}]'",
         name=error.name,
         path=error.path,

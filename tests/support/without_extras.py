@@ -29,6 +29,15 @@ NEEDS = {
 }
 
 
+PUBLIC = {
+    "AiohttpTransport": "aiohttp",
+    "NationalNumbers": "numbers",
+    "PostgresLedger": "postgres",
+    "PostgresLimiter": "postgres",
+    "Telemetry": "otel",
+}
+
+
 class Skycore(http.server.BaseHTTPRequestHandler):
     """Answers every request with the same Success."""
 
@@ -67,6 +76,18 @@ def main() -> None:
         "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE></POSTBACK>"
     )
     assert isinstance(notification, skycore_async.SentNotification)
+    found: dict[str, object] = {}
+    exec("from skycore_async import *", found)  # noqa: S102 - it can stand in no function
+    assert {"SkycoreClient", "SQLiteLedger", "parse_postback"} <= found.keys()
+    assert not found.keys() & PUBLIC.keys()
+    assert dir(skycore_async)
+    for name, extra in PUBLIC.items():
+        try:
+            getattr(skycore_async, name)
+        except ImportError as error:
+            names_extra(name, extra, error)
+        else:
+            raise AssertionError(f"{name} was imported without its extra")
     for module, extra in NEEDS.items():
         try:
             importlib.import_module(module)

@@ -175,6 +175,31 @@ def test_a_file_of_a_command_declares_it_and_calls_what_does_it(command: str) ->
         assert {"command", "group"} & {name.rpartition(".")[2] for name in decorators}, node.name
 
 
+HELP = """
+from click.testing import CliRunner
+from skycore_async.cli.app import COMMANDS, skycore
+
+for arguments in ([], *([name] for name in COMMANDS), ["cluster", "migrate"]):
+    print(CliRunner().invoke(skycore, [*arguments, "--help"]).output)
+"""
+
+
+def test_the_help_of_a_command_is_no_docstring() -> None:
+    """`python -OO`, which leaves docstrings out, prints the same help."""
+    with_docstrings, without = (
+        subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, *options, "-c", HELP],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT.parent,
+        ).stdout
+        for options in ([], ["-OO"])
+    )
+    assert without == with_docstrings
+    assert "Send SMS through Skycore" in without
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -250,6 +275,13 @@ def test_every_error_and_every_value_is_public(module: ModuleType) -> None:
         if inspect.isclass(value) and value.__module__ == module.__name__ and name[0] != "_"
     }
     assert defined <= set(skycore_async.__all__)
+
+
+def test_all_public_names_are_imported_at_once() -> None:
+    """`from skycore_async import *` brings each of them where every extra is installed."""
+    found: dict[str, object] = {}
+    exec("from skycore_async import *", found)  # noqa: S102 - it can stand in no function
+    assert {*found} - {"__builtins__"} == {*skycore_async.__all__}
 
 
 def test_a_name_that_is_not_public_is_not_there() -> None:

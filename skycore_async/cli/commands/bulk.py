@@ -17,7 +17,39 @@ _file: Final = click.Path(dir_okay=False, path_type=Path)
 _count: Final = WholeNumber(min=1)
 
 
-@click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
+@click.command(
+    epilog=EXIT_CODES.removeprefix("\b\n"),
+    help="""
+    Send a message to every row of a CSV file, once, however often it is run.
+
+    The first line names the columns; commas, semicolons or tabs, in any encoding
+    that Excel writes; `-` reads standard input.  The numbers are in the column
+    to, number, phone, mobile, msisdn or recipient, in international format, or with
+    --country as they are dialled there.  The text is --text, or a
+    column of its own.
+
+    First the file is checked, and what it would take is shown: rows that cannot
+    be sent, with their lines, segments, and the cost at --price.  Then it asks.
+
+    What was sent is in the ledger.  Stopped by Ctrl-C or a crash, the same
+    command goes on; pressing Ctrl-C twice ends it at once.  A message's key is
+    CAMPAIGN:NUMBER, unless a column names it; the campaign is the name of the
+    file, and another one sends to the same numbers anew.
+
+    Rows that are not valid, twice in the file, refused, or in doubt go to
+    --rejects with a reason: mend that file and send it the same way.  Where a
+    short code or a campaign reference is refused, its rows are held back and the
+    others go out; mended, or once it is valid, the same command sends them.  What is
+    in doubt may have been sent, and is sent again only with --resend-in-doubt.
+
+    \b
+    Examples:
+      skycore bulk promo.csv --text "Hi {name}, your code is {code}" --dry-run
+      skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20
+      skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
+      skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
+    """,
+)
 @click.argument("csv", metavar="RECIPIENTS.CSV")
 @click.option(
     "--text", help="The text, with {column} where a column's value goes; {{ for a brace."
@@ -85,35 +117,6 @@ _count: Final = WholeNumber(min=1)
 @click.option("--api-key-file", type=_file, help="A file with the API key; else SKYCORE_API_KEY.")
 @json_option
 def bulk(**given: Any) -> None:
-    """Send a message to every row of a CSV file, once, however often it is run.
-
-    The first line names the columns; commas, semicolons or tabs, in any encoding
-    that Excel writes; `-` reads standard input.  The numbers are in the column
-    to, number, phone, mobile, msisdn or recipient, in international format, or with
-    --country as they are dialled there.  The text is --text, or a
-    column of its own.
-
-    First the file is checked, and what it would take is shown: rows that cannot
-    be sent, with their lines, segments, and the cost at --price.  Then it asks.
-
-    What was sent is in the ledger.  Stopped by Ctrl-C or a crash, the same
-    command goes on; pressing Ctrl-C twice ends it at once.  A message's key is
-    CAMPAIGN:NUMBER, unless a column names it; the campaign is the name of the
-    file, and another one sends to the same numbers anew.
-
-    Rows that are not valid, twice in the file, refused, or in doubt go to
-    --rejects with a reason: mend that file and send it the same way.  Where a
-    short code or a campaign reference is refused, its rows are held back and the
-    others go out; mended, or once it is valid, the same command sends them.  What is
-    in doubt may have been sent, and is sent again only with --resend-in-doubt.
-
-    \b
-    Examples:
-      skycore bulk promo.csv --text "Hi {name}, your code is {code}" --dry-run
-      skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20
-      skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
-      skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
-    """  # noqa: D301 - click knows a paragraph that it must not wrap by the character itself
     from ..bulk.job import BulkJob  # noqa: PLC0415 - not for help
 
     sys.exit(BulkJob(**given).run())

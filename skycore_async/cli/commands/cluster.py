@@ -12,9 +12,9 @@ from ..ui.output import json_option
 _campaign: Final = click.argument("arguments", nargs=-1, metavar="[DSN] CAMPAIGN")
 
 
-@click.group()
-def cluster() -> None:
-    """Manage the database that workers share.
+@click.group(
+    help="""
+    Manage the database that workers share.
 
     DSN is a PostgreSQL database, such as postgresql://user@host/database.
     SKYCORE_DSN stands in for it.  A password is better kept in ~/.pgpass.
@@ -27,14 +27,15 @@ def cluster() -> None:
 
     Exit codes: 0 done, 1 the database failed, 2 wrong usage, no such campaign,
     or the database cannot be reached.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    """
+)
+def cluster() -> None:
+    pass
 
 
-@cluster.command()
-@click.argument("dsn", required=False)
-@json_option
-def migrate(*, dsn: str | None, as_json: bool) -> None:
-    """Create the tables, or bring them up to date.
+@cluster.command(
+    help="""
+    Create the tables, or bring them up to date.
 
     Nothing else does so.  Stop all workers, listeners and services of an older
     version first: it does not know the new tables, so that what it has in
@@ -43,18 +44,19 @@ def migrate(*, dsn: str | None, as_json: bool) -> None:
     \b
     Example:
       skycore cluster migrate postgresql://me@db/sms
-    """  # noqa: D301
+    """
+)
+@click.argument("dsn", required=False)
+@json_option
+def migrate(*, dsn: str | None, as_json: bool) -> None:
     from ..actions.cluster import migrate_tables  # noqa: PLC0415 - not for help
 
     migrate_tables(dsn, as_json=as_json)
 
 
-@cluster.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("dsn", required=False)
-@json_option
-def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
-    """Copy the ledger FILE into the database.
+@cluster.command(
+    help="""
+    Copy the ledger FILE into the database.
 
     Copies its messages, tracking ids, postbacks and opt-outs; what was being sent
     is in doubt.  Run again, it adds what is new.  Where the two contradict each
@@ -64,52 +66,63 @@ def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
     \b
     Example:
       skycore cluster copy promo.db postgresql://me@db/sms
-    """  # noqa: D301
+    """
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("dsn", required=False)
+@json_option
+def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
     from ..actions.cluster import copy_ledger  # noqa: PLC0415 - not for help
 
     copy_ledger(file, dsn, as_json=as_json)
 
 
-@cluster.command()
-@_campaign
-@json_option
-def pause(*, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Stop sending for now: what is in flight ends, the rest waits.
+@cluster.command(
+    help="""
+    Stop sending for now: what is in flight ends, the rest waits.
 
     \b
     Example:
       skycore cluster pause postgresql://me@db/sms promo
-    """  # noqa: D301
+    """
+)
+@_campaign
+@json_option
+def pause(*, arguments: tuple[str, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "pause", as_json=as_json)
 
 
-@cluster.command()
-@_campaign
-@json_option
-def resume(*, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Go on with a campaign that was paused or halted.
+@cluster.command(
+    help="""
+    Go on with a campaign that was paused or halted.
 
     \b
     Example:
       skycore cluster resume postgresql://me@db/sms promo
-    """  # noqa: D301
+    """
+)
+@_campaign
+@json_option
+def resume(*, arguments: tuple[str, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "resume", as_json=as_json)
 
 
-@cluster.command()
-@_campaign
-@json_option
-def cancel(*, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Stop sending for good: what was not sent never will be.
+@cluster.command(
+    help="""
+    Stop sending for good: what was not sent never will be.
 
     \b
     Example:
       skycore cluster cancel postgresql://me@db/sms promo
-    """  # noqa: D301
+    """
+)
+@_campaign
+@json_option
+def cancel(*, arguments: tuple[str, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "cancel", as_json=as_json)

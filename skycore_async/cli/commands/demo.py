@@ -10,15 +10,9 @@ import click
 from ..ui.output import json_option
 
 
-@click.command()
-@click.option(
-    "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where to keep the ledger and the report [a new temporary directory].",
-)
-@json_option
-def demo(*, directory: Path | None, as_json: bool) -> None:
-    """Run the main job against a simulator on this machine.
+@click.command(
+    help="""
+    Run the main job against a simulator on this machine.
 
     Starts a pretend Skycore and a postback endpoint, sends a handful of
     messages, receives their postbacks, and shows what became of each.  Then it
@@ -37,7 +31,15 @@ def demo(*, directory: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 if everything came out as it should, 1 if not, 2 wrong usage,
     130 interrupted.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    """
+)
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep the ledger and the report [a new temporary directory].",
+)
+@json_option
+def demo(*, directory: Path | None, as_json: bool) -> None:
     from ..demo.run import COUNT, run  # noqa: PLC0415 - not for help
 
     sys.exit(run(directory, as_json=as_json, count=COUNT))

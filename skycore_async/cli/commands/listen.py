@@ -7,7 +7,32 @@ import click
 from ..ui.output import WholeNumber, json_option
 
 
-@click.command()
+@click.command(
+    help="""
+    Receive postbacks, record them, and show them.
+
+    Each is recorded in the ledger, and shown after, until Ctrl-C.  The postback
+    URL is printed.  What is answered with 200 is on the disk; all else Skycore
+    posts again.  With SKYCORE_POSTBACK_SECRET in the
+    environment, the URL must end in that secret.  With --json, the first line
+    is the URL, and each other line a notification.
+
+    One process at a time can open a FILE: this one has it until it ends.  Any
+    number can use the PostgreSQL database DSN at once, as behind a load balancer:
+    a notification that comes to several of them is recorded once, and shown by
+    each.  Other users of the machine can see a password in DSN; keep it in
+    ~/.pgpass.
+
+    \b
+    Examples:
+      skycore listen --ledger promo.db
+      SKYCORE_POSTBACK_SECRET=long-word skycore listen --ledger promo.db --json
+      skycore listen --ledger postgresql://me@db/sms --host 10.0.0.7
+
+    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage, or the ledger
+    cannot be opened.
+    """
+)
 @click.option(
     "--ledger",
     "named",
@@ -32,29 +57,6 @@ from ..ui.output import WholeNumber, json_option
 )
 @json_option
 def listen(*, named: str, host: str, port: int, as_json: bool) -> None:
-    """Receive postbacks, record them, and show them.
-
-    Each is recorded in the ledger, and shown after, until Ctrl-C.  The postback
-    URL is printed.  What is answered with 200 is on the disk; all else Skycore
-    posts again.  With SKYCORE_POSTBACK_SECRET in the
-    environment, the URL must end in that secret.  With --json, the first line
-    is the URL, and each other line a notification.
-
-    One process at a time can open a FILE: this one has it until it ends.  Any
-    number can use the PostgreSQL database DSN at once, as behind a load balancer:
-    a notification that comes to several of them is recorded once, and shown by
-    each.  Other users of the machine can see a password in DSN; keep it in
-    ~/.pgpass.
-
-    \b
-    Examples:
-      skycore listen --ledger promo.db
-      SKYCORE_POSTBACK_SECRET=long-word skycore listen --ledger promo.db --json
-      skycore listen --ledger postgresql://me@db/sms --host 10.0.0.7
-
-    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage, or the ledger
-    cannot be opened.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ..actions.listen import serve_postbacks  # noqa: PLC0415 - not for help
 
     serve_postbacks(named, host=host, port=port, as_json=as_json)

@@ -10,11 +10,9 @@ import click
 from ..ui.output import json_option
 
 
-@click.command()
-@click.argument("file", type=click.File("rb"), required=False)
-@json_option
-def parse(file: BinaryIO | None, *, as_json: bool) -> None:
-    """Show what the body of a postback says.
+@click.command(
+    help="""
+    Show what the body of a postback says.
 
     FILE is a body as Skycore posted it: a NOTIFICATION, a POSTBACK of one or of
     many, or either in a form field `xml`.  FILE `-`, or none, reads standard
@@ -26,7 +24,11 @@ def parse(file: BinaryIO | None, *, as_json: bool) -> None:
       skycore parse --json < postback.xml | jq .tracking_id
 
     Exit codes: 0 done, 2 wrong usage, or no postback.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    """
+)
+@click.argument("file", type=click.File("rb"), required=False)
+@json_option
+def parse(file: BinaryIO | None, *, as_json: bool) -> None:
     from ..actions.parse import show_postback  # noqa: PLC0415 - not for help
 
     if file is None and sys.stdin.isatty():

@@ -10,16 +10,10 @@ from ..ui.dsn import ENVIRONMENT
 from ..ui.output import json_option
 
 
-@click.command(short_help="Make a web page of a ledger.")
-@click.argument("ledger", metavar="FILE|DSN", envvar=ENVIRONMENT)
-@click.option(
-    "--html",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="Write the page to this file; - is standard output.",
-)
-@json_option
-def report(ledger: str, html: Path | None, as_json: bool) -> None:
-    """Make a web page of a ledger.
+@click.command(
+    short_help="Make a web page of a ledger.",
+    help="""
+    Make a web page of a ledger.
 
     It shows how many messages were delivered, when and how fast, what failed or
     was refused and why, and what is in doubt, also while a `bulk` or a `listen`
@@ -35,7 +29,16 @@ def report(ledger: str, html: Path | None, as_json: bool) -> None:
       skycore report postgresql://me@db/sms --html report.html
 
     Exit codes: 0 done, 2 wrong usage, or the ledger cannot be opened.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    """,
+)
+@click.argument("ledger", metavar="FILE|DSN", envvar=ENVIRONMENT)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Write the page to this file; - is standard output.",
+)
+@json_option
+def report(ledger: str, html: Path | None, as_json: bool) -> None:
     from ..report.write import write_report  # noqa: PLC0415 - not for help
 
     write_report(ledger, html, as_json=as_json)

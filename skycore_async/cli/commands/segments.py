@@ -10,11 +10,9 @@ from ..ui.input import text_of
 from ..ui.output import json_option
 
 
-@click.command()
-@click.argument("text", required=False)
-@json_option
-def segments(text: str | None, *, as_json: bool) -> None:
-    """Show how many segments a text takes, and why.
+@click.command(
+    help="""
+    Show how many segments a text takes, and why.
 
     Each segment is sent and billed as one SMS.  A text is sent in GSM 03.38
     (160 characters, or 153 in each of several segments) unless one character is
@@ -29,7 +27,11 @@ def segments(text: str | None, *, as_json: bool) -> None:
       skycore segments < message.txt
 
     Exit codes: 0 done, 2 wrong usage.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
+    """
+)
+@click.argument("text", required=False)
+@json_option
+def segments(text: str | None, *, as_json: bool) -> None:
     from ..actions.segments import show_segments  # noqa: PLC0415 - not for help
 
     if text is None and sys.stdin.isatty():

@@ -12,7 +12,26 @@ from ..ui.numbers import country_option, number_reader_of
 from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_key
 
 
-@click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
+@click.command(
+    epilog=EXIT_CODES.removeprefix("\b\n"),
+    help="""
+    Send one message, and print its number and tracking id.
+
+    TO is a number in international format, or with --country as it is dialled
+    there.  TEXT `-` reads standard input,
+    without the line break at its end.  The API key is in SKYCORE_API_KEY or in
+    a file, never an argument.
+
+    A failure says whether the message was refused, was not sent, or may have
+    been sent.  Never send again what may have been sent; with --ledger and --key,
+    the same command can be run again, and sends at most once.
+
+    \b
+    Examples:
+      skycore send "+1 (555) 123-4888" "Hello Jerry" --from 60856
+      date | skycore send 15551234888 - --ledger sent.db --key today
+    """,
+)
 @click.argument("to")
 @click.argument("text")
 @click.option(
@@ -57,22 +76,6 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
 def send(
     *, text: str, ledger: Path | None, api_key_file: Path | None, as_json: bool, **given: Any
 ) -> None:
-    """Send one message, and print its number and tracking id.
-
-    TO is a number in international format, or with --country as it is dialled
-    there.  TEXT `-` reads standard input,
-    without the line break at its end.  The API key is in SKYCORE_API_KEY or in
-    a file, never an argument.
-
-    A failure says whether the message was refused, was not sent, or may have
-    been sent.  Never send again what may have been sent; with --ledger and --key,
-    the same command can be run again, and sends at most once.
-
-    \b
-    Examples:
-      skycore send "+1 (555) 123-4888" "Hello Jerry" --from 60856
-      date | skycore send 15551234888 - --ledger sent.db --key today
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ..actions.send import send_message  # noqa: PLC0415 - not for help
 
     if given["key"] is not None and ledger is None:

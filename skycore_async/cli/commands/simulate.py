@@ -7,7 +7,25 @@ import click
 from ..ui.output import RATE, WholeNumber, json_option
 
 
-@click.command()
+@click.command(
+    help="""
+    Run a pretend Skycore to send to.
+
+    Runs until Ctrl-C.  Prints the settings for a client, a line for each message
+    that it is asked to send, and in the end how many it billed.  Postbacks come a
+    hundred times sooner than Skycore's.  The last four digits
+    of some numbers make it misbehave; --no-faults is for whole files of numbers.
+    With --json, the first line is its address, each other line a message.
+
+    \b
+    Examples:
+      skycore simulate --postback-url http://127.0.0.1:8026/postback
+      skycore simulate --rate 20 --json
+      skycore simulate --no-faults
+
+    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
+    """
+)
 @click.option(
     "--port",
     type=WholeNumber(0, 65535),
@@ -46,22 +64,6 @@ def simulate(
     no_faults: bool,
     as_json: bool,
 ) -> None:
-    """Run a pretend Skycore to send to.
-
-    Runs until Ctrl-C.  Prints the settings for a client, a line for each message
-    that it is asked to send, and in the end how many it billed.  Postbacks come a
-    hundred times sooner than Skycore's.  The last four digits
-    of some numbers make it misbehave; --no-faults is for whole files of numbers.
-    With --json, the first line is its address, each other line a message.
-
-    \b
-    Examples:
-      skycore simulate --postback-url http://127.0.0.1:8026/postback
-      skycore simulate --rate 20 --json
-      skycore simulate --no-faults
-
-    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ..actions.simulate import run_simulator  # noqa: PLC0415 - not for help
 
     if bundle and form != "notification":

@@ -22,7 +22,28 @@ STATES: Final = (
 )
 
 
-@click.command()
+@click.command(
+    help="""
+    Show what became of messages, from a ledger.
+
+    FILE is a ledger, as --ledger names it elsewhere, also while a `bulk` or a
+    `listen` is using it, or DSN a PostgreSQL database that workers share, for
+    which SKYCORE_DSN stands in.  Without an option, counts the messages; of a
+    database, it also shows how far campaigns are.  Numbers are masked but for
+    their last four digits, unless --show-numbers is given.  With --json, --state
+    prints a line of JSON for each message.
+
+    \b
+    Examples:
+      skycore status promo.db
+      skycore status promo.db --state in_doubt --json
+      skycore status promo.db --key order-17
+      skycore status postgresql://me@db/sms
+
+    Exit codes: 0 done, 1 no such message, 2 wrong usage, or the ledger cannot
+    be opened.
+    """
+)
 @click.argument("file", metavar="FILE|DSN", envvar=ENVIRONMENT)
 @click.option("--key", metavar="KEY", help="Show all of the message with this key.")
 @click.option("--tracking-id", metavar="ID", help="Show all of the message with this tracking id.")
@@ -43,25 +64,6 @@ def status(
     show_numbers: bool,
     as_json: bool,
 ) -> None:
-    """Show what became of messages, from a ledger.
-
-    FILE is a ledger, as --ledger names it elsewhere, also while a `bulk` or a
-    `listen` is using it, or DSN a PostgreSQL database that workers share, for
-    which SKYCORE_DSN stands in.  Without an option, counts the messages; of a
-    database, it also shows how far campaigns are.  Numbers are masked but for
-    their last four digits, unless --show-numbers is given.  With --json, --state
-    prints a line of JSON for each message.
-
-    \b
-    Examples:
-      skycore status promo.db
-      skycore status promo.db --state in_doubt --json
-      skycore status promo.db --key order-17
-      skycore status postgresql://me@db/sms
-
-    Exit codes: 0 done, 1 no such message, 2 wrong usage, or the ledger cannot
-    be opened.
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ..actions.status import show_status  # noqa: PLC0415 - not for help
 
     if sum(name is not None for name in (key, tracking_id, state)) > 1:

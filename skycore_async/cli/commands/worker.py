@@ -20,7 +20,26 @@ from ..ui.output import (
 )
 
 
-@click.command(epilog=EXIT_CODES.removeprefix("\b\n"))
+@click.command(
+    epilog=EXIT_CODES.removeprefix("\b\n"),
+    help="""
+    Send the messages of campaigns, together with other workers.
+
+    `skycore bulk --cluster` loads campaigns into the PostgreSQL database DSN, for
+    which SKYCORE_DSN stands in.  When a worker dies, hangs or is stopped for
+    long, what it had in flight is in doubt; another takes over the rest of its
+    messages, and it can send nothing more itself.
+
+    It works until Ctrl-C or SIGTERM, which waits for what is in flight; a
+    second one ends it at once.  With --drain it ends when nothing is left,
+    also of campaigns that start later.
+
+    \b
+    Examples:
+      skycore worker postgresql://me@db/sms --rate 100
+      SKYCORE_DSN=postgresql://me@db/sms skycore worker --drain --json
+    """,
+)
 @click.argument("dsn", required=False)
 @click.option(
     "--rate",
@@ -56,22 +75,6 @@ from ..ui.output import (
 )
 @json_option
 def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given: Any) -> None:
-    """Send the messages of campaigns, together with other workers.
-
-    `skycore bulk --cluster` loads campaigns into the PostgreSQL database DSN, for
-    which SKYCORE_DSN stands in.  When a worker dies, hangs or is stopped for
-    long, what it had in flight is in doubt; another takes over the rest of its
-    messages, and it can send nothing more itself.
-
-    It works until Ctrl-C or SIGTERM, which waits for what is in flight; a
-    second one ends it at once.  With --drain it ends when nothing is left,
-    also of campaigns that start later.
-
-    \b
-    Examples:
-      skycore worker postgresql://me@db/sms --rate 100
-      SKYCORE_DSN=postgresql://me@db/sms skycore worker --drain --json
-    """  # noqa: D301 - \b is click's mark for lines that it does not wrap
     from ..actions.worker import WorkerOptions, run_worker  # noqa: PLC0415 - not for help
 
     key = read_api_key(api_key_file)
