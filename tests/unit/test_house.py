@@ -39,7 +39,7 @@ LAYERS: list[set[str]] = [
     {"sending"},
     {"client", "receiving", "simulator"},
     {"campaigns"},
-    {"cli", "pytest_plugin"},
+    {"cli", "pyinstaller", "pytest_plugin"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 WITHOUT_IO = set().union(*LAYERS[:6])

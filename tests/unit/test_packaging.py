@@ -6,17 +6,20 @@ against an installed wheel, what is in the wheel.
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import runpy
 from importlib.metadata import EntryPoint, distribution
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+import skycore_async
 from skycore_async import pytest_plugin
 from skycore_async.cli import main
 
-NAME = "skycore-async"
+NAME, PACKAGE = "skycore-async", "skycore_async"
 METADATA = distribution(NAME).metadata
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -32,6 +35,25 @@ def test_the_command_and_the_plugin_are_announced(group: str, object_: object) -
     assert isinstance(entry, EntryPoint)
     assert entry.name == "skycore"
     assert entry.load() is object_
+
+
+def test_a_one_file_program_has_all_modules_and_files() -> None:
+    """PyInstaller finds the hook, which names what is loaded by name and what is read."""
+    (entry,) = (each for each in distribution(NAME).entry_points if each.group == "pyinstaller40")
+    assert entry.name == "hook-dirs"
+    (folder,) = entry.load()()
+    hook = runpy.run_path(str(Path(folder, "hook-skycore_async.py")))
+    modules = {name for _, name, _ in pkgutil.walk_packages(skycore_async.__path__, f"{PACKAGE}.")}
+    own = {name for name in modules if name.startswith(f"{PACKAGE}.pyinstaller")}
+    assert set(hook["hiddenimports"]) == (modules - own) | {PACKAGE}
+    there = {(Path(file).name, where) for file, where in hook["datas"]}
+    assert {
+        ("carrier_status.csv", PACKAGE),
+        ("page.html", str(Path(PACKAGE, "cli", "report", "templates"))),
+        ("0001_tables.sql", str(Path(PACKAGE, "postgres", "migrations"))),
+        ("0001_tables.sql", str(Path(PACKAGE, "ledger", "sqlite", "migrations"))),
+    } <= there
+    assert all(Path(file).is_file() for file, _ in hook["datas"])
 
 
 @pytest.mark.parametrize(
