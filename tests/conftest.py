@@ -81,6 +81,12 @@ def open_client(request: pytest.FixtureRequest) -> OpenClient:
     return TRANSPORTS[request.param]
 
 
+@pytest.fixture(params=[name for name in TRANSPORTS if name != "http_client"])
+def open_reusing_client(request: pytest.FixtureRequest) -> OpenClient:
+    """Open a client over each of the transports that use a connection again."""
+    return TRANSPORTS[request.param]
+
+
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Accept the project's options for pytest-xdist where that is left out; all is one process."""
     if not pluginmanager.hasplugin("xdist"):
@@ -112,7 +118,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return getattr(getattr(item, "callspec", None), "params", {}).get(name)
 
     def cannot_be(item: pytest.Item) -> bool:
-        return (chosen(item, "open_client"), chosen(item, "anyio_backend")) == ("aiohttp", "trio")
+        transport = chosen(item, "open_client") or chosen(item, "open_reusing_client")
+        return (transport, chosen(item, "anyio_backend")) == ("aiohttp", "trio")
 
     left_out = [item for item in items if cannot_be(item)]
     if left_out:

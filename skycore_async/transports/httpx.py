@@ -21,6 +21,7 @@ import ipaddress
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -31,7 +32,7 @@ from .base import Request, Response, TransportUnusable
 from .connection import HTTPConnection, parsed, read_body
 from .failures import failed, timed_out
 from .library_logs import mask_library_logs
-from .progress import ExchangeProgress
+from .progress import ExchangeProgress, UsedBefore
 from .tls import ssl_context
 
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
@@ -99,8 +100,10 @@ class HttpxClientTransport:
     whatever its settings, and where httpcore's connections are told to send a
     request a second time, as by digest auth or a retry, they do not.
 
-    What a server sends after an answer is in httpcore's hands, and can be read as the
-    next one: only that it names another number tells.
+    Each request has a new connection of its own, which costs a handshake.  What a server sends
+    after an answer is in httpcore's hands, which would read it as the answer to the next
+    request; so there is no next one, nor was there one of the caller's before.  Over HTTP/2,
+    where an answer names its request, connections are shared.
     """
 
     def __init__(self, http_client: httpx.AsyncClient) -> None:
@@ -123,18 +126,11 @@ class HttpxClientTransport:
     async def _exchange(
         self, request: Request, timeout: float, progress: ExchangeProgress
     ) -> Response:
-        # Writing and reading have the whole of the time, which is kept around them.
-        connecting = timeout * _CONNECTING_SHARE
-        made = self._http_client.build_request(
-            request.method,
-            parsed(request),
-            headers=request.headers,
-            content=request.body or None,
-            timeout=httpx.Timeout(None, connect=connecting, pool=connecting),
-            extensions={"trace": progress.trace},
-        )
-        made.stream = _Body(request.body)
-        response = await self._http_client.send(made, stream=True, follow_redirects=False)
+        response = None
+        while response is None:
+            progress.look_at_the_next()
+            with suppress(UsedBefore):  # each time one connection less is left from before
+                response = await self._begin(request, timeout, progress)
         # Raw, because a decoder that fails leaves generators half run, as above.  A
         # caller's hook may have read the answer already.
         read = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw
@@ -143,6 +139,22 @@ class HttpxClientTransport:
         finally:
             await response.aclose()
         return Response(status=response.status_code, headers=response.headers, body=body)
+
+    async def _begin(
+        self, request: Request, timeout: float, progress: ExchangeProgress
+    ) -> httpx.Response:
+        # Writing and reading have the whole of the time, which is kept around them.
+        connecting = timeout * _CONNECTING_SHARE
+        made = self._http_client.build_request(
+            request.method,
+            parsed(request),
+            headers={**request.headers, "Connection": "close"},
+            content=request.body or None,
+            timeout=httpx.Timeout(None, connect=connecting, pool=connecting),
+            extensions={"trace": progress.trace},
+        )
+        made.stream = _Body(request.body)
+        return await self._http_client.send(made, stream=True, follow_redirects=False)
 
 
 class _Body(httpx.AsyncByteStream):

@@ -28,16 +28,34 @@ _BEFORE_THE_REQUEST: Final = frozenset(
 )
 
 
+# Of HTTP/1.1, what is traced first where nothing had to be connected.
+_USES_AGAIN: Final = "http11.send_request_headers.started"
+
+
+class UsedBefore(Exception):
+    """The connection had another request before; nothing of this one was sent over it.
+
+    What a server sent after that one's answer would be read as the answer to this.  httpcore
+    closes the connection where this is raised.
+    """
+
+
 class ExchangeProgress:
     """What was traced of one exchange."""
 
     def __init__(self) -> None:
         self.traced = False
         self.request_began = False
+        self.look_at_the_next()
+
+    def look_at_the_next(self) -> None:
+        """Begin with another connection, as the one before was not used."""
+        self._is_first = True
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Take an event of httpcore's into account; it is what the extension `trace` calls."""
         self.traced = True
+        is_first, self._is_first = self._is_first, False
         if event.endswith((".complete", ".failed")):
             return  # it has begun before
         # A CONNECT goes to a proxy, before the request itself.
@@ -47,6 +65,8 @@ class ExchangeProgress:
             return
         if self.request_began and event.endswith(".send_request_headers.started"):
             raise RuntimeError("the request was about to be sent a second time")
+        if is_first and event == _USES_AGAIN:
+            raise UsedBefore
         self.request_began = True
 
     def proves_not_sent(self, error: Exception | None = None) -> bool:

@@ -447,10 +447,10 @@ async def test_a_transport_is_closed_with_its_client() -> None:
 # --- Views --------------------------------------------------------------------
 
 
-async def test_a_view_shares_connections(open_client: OpenClient) -> None:
+async def test_a_view_shares_connections(open_reusing_client: OpenClient) -> None:
     """A view sends over the client's connections, and its closing closes none."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with open_client(server.url) as client:
+        async with open_reusing_client(server.url) as client:
             await send(client)
             async with client.with_options(campaign_ref="1") as view:
                 await send(view)

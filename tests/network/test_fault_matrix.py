@@ -335,11 +335,11 @@ async def test_an_idle_connection_that_ended_costs_no_message(
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("end", [(), (Reset(),)], ids=["FIN", "RST"])
 async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
-    open_client: OpenClient, end: Script, method: str
+    open_reusing_client: OpenClient, end: Script, method: str
 ) -> None:
     """Where the second request was read, it is in doubt, and no other one is sent for it."""
     with FaultServer((*ANSWERED, Read(), *end), ANSWERED) as server:
-        async with open_client(server.url, method=method, **ONE_ATTEMPT) as client:
+        async with open_reusing_client(server.url, method=method, **ONE_ATTEMPT) as client:
             await send(client)
             assert type(await outcome(client)) is OutcomeUnknown
             assert len(server.requests) == 2
@@ -350,11 +350,11 @@ async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("end", [(Finish(), Hang()), (Reset(),)], ids=["FIN", "RST"])
 async def test_a_connection_that_ends_as_it_is_used_again_leaves_doubt(
-    open_client: OpenClient, end: Script, method: str
+    open_reusing_client: OpenClient, end: Script, method: str
 ) -> None:
     """An end that crosses the request on its way is in doubt too, and nothing else is sent."""
     with FaultServer((*ANSWERED, Arrive(), *end), ANSWERED) as server:
-        async with open_client(server.url, method=method, **DEFAULT_ATTEMPTS) as client:
+        async with open_reusing_client(server.url, method=method, **DEFAULT_ATTEMPTS) as client:
             await send(client)
             assert type(await outcome(client)) is OutcomeUnknown
             assert (server.connections, len(server.requests)) == (1, 1)
@@ -366,34 +366,71 @@ def tracked(number: int) -> bytes:
     return SUCCESS.replace(b"12345", b"%d" % number)
 
 
-MORE_THAN_AN_ANSWER: dict[str, Script] = {
-    "a second answer": (Read(), Send(answer(tracked(1)) + answer(tracked(3)))),
-    "the rest of an answer that is longer than it said": (
-        Read(),
-        Send(answer(tracked(1), headers={"Content-Length": "40"})),
+# What comes with an answer or after it, and what the answer means all the same.
+MORE_THAN_AN_ANSWER: dict[str, tuple[Script, type[Accepted | SkycoreError]]] = {
+    "a second answer": ((Read(), Send(answer(tracked(1)) + answer(tracked(3)))), Accepted),
+    "a second answer, in chunks": (
+        (Read(), Send(chunked(tracked(1)) + answer(tracked(3)))),
+        Accepted,
+    ),
+    "a second answer, in a packet of its own": (
+        (Read(), Together((answer(tracked(1)), answer(tracked(3))))),
+        Accepted,
     ),
     "a second answer, in a TLS record of its own": (
-        Secure(),
-        Read(),
-        Together((answer(tracked(1)), answer(tracked(3)))),
+        (Secure(), Read(), Together((answer(tracked(1)), answer(tracked(3))))),
+        Accepted,
+    ),
+    "a second answer, of another status": (
+        (Read(), Send(answer(tracked(1)) + answer(tracked(3), status="500 Oops"))),
+        Accepted,
+    ),
+    "half of a second answer": (
+        (Read(), Send(answer(tracked(1)) + answer(tracked(3))[:40])),
+        Accepted,
+    ),
+    "100 Continue": (
+        (Read(), Send(answer(tracked(1)) + b"HTTP/1.1 100 Continue\r\n\r\n")),
+        Accepted,
+    ),
+    "blank lines": ((Read(), Send(answer(tracked(1)) + b"\r\n\r\n")), Accepted),
+    "bytes that are no HTTP": ((Read(), Send(answer(tracked(1)) + b"\0\1more")), Accepted),
+    "an answer after one without a body": (
+        (Read(), Send(b"HTTP/1.1 204 No Content\r\n\r\n" + answer(tracked(3)))),
+        OutcomeUnknown,
+    ),
+    "the rest of an answer that is longer than it said": (
+        (Read(), Send(answer(tracked(1), headers={"Content-Length": "40"}))),
+        OutcomeUnknown,
     ),
 }
 
 
-@pytest.mark.parametrize("first", MORE_THAN_AN_ANSWER.values(), ids=MORE_THAN_AN_ANSWER)
+LOST_TO_AIOHTTP = [
+    MORE_THAN_AN_ANSWER[name][0]
+    for name in ("half of a second answer", "blank lines", "bytes that are no HTTP")
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), MORE_THAN_AN_ANSWER.values(), ids=MORE_THAN_AN_ANSWER
+)
 async def test_what_follows_an_answer_is_no_part_of_the_next(
-    open_client: OpenClient, first: Script, request: pytest.FixtureRequest
+    open_client: OpenClient,
+    first: Script,
+    expected: type[Accepted | SkycoreError],
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Bytes that came with one answer are never read as the answer to the next message."""
-    if open_client is conftest.over_http_client:
-        broken = "the connections of the caller's own client cannot be looked into"
-        request.applymarker(pytest.mark.xfail(reason=broken, strict=True))
+    """The answer means the same over all, and what came with it is not the next one's answer."""
+    if open_client is conftest.over_aiohttp and first in LOST_TO_AIOHTTP:
+        lost = "aiohttp gives no answer where the same read has bytes after it that are none"
+        request.applymarker(pytest.mark.xfail(reason=lost, strict=True))
     second = (Read(), Send(answer(tracked(2))), Hang())
     secure = (Secure(),) if Secure() in first else ()
     with FaultServer((*first, *second), (*secure, *second)) as server:
         url = server.secure_url if secure else server.url
         async with open_client(url, **DEFAULT_ATTEMPTS) as client:
-            await outcome(client)
+            assert type(await outcome(client)) is expected
             assert (await send(client)).tracking_id == "SMS_2"
         assert (server.connections, len(server.requests)) == (2, 2)
 
@@ -482,7 +519,7 @@ async def test_a_caller_cancelled_at_a_fault_costs_nothing(
 @pytest.mark.parametrize("reached", [Arrive(), Read()], ids=["on its way", "read"])
 @pytest.mark.parametrize("end", [(Finish(), Hang()), (Reset(),)], ids=["FIN", "RST"])
 async def test_a_caller_cancelled_at_the_end_of_a_connection_in_use_again_costs_nothing(
-    open_client: OpenClient,
+    open_reusing_client: OpenClient,
     end: Script,
     reached: Step,
     cancel: Cancel,
@@ -491,7 +528,7 @@ async def test_a_caller_cancelled_at_the_end_of_a_connection_in_use_again_costs_
     """The doubt is logged, nothing is sent for it again, and the next has another connection."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     with FaultServer((*ANSWERED, reached, Hold(), *end), ANSWERED) as server:
-        async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
+        async with open_reusing_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
             await send(client)
             await cancel(lambda: outcome(client), lambda: server.is_holding)
             assert len(logged(caplog)) == 1
@@ -579,7 +616,8 @@ async def test_a_client_is_opened_used_and_closed_in_tasks_of_their_own(
             await in_a_task(client.aclose)
             with pytest.raises(RuntimeError, match="this client is closed"):
                 await send(client)
-        assert (server.connections, len(server.requests)) == (1, 2)
+        connections = 2 if open_client is conftest.over_http_client else 1
+        assert (server.connections, len(server.requests)) == (connections, 2)
 
 
 async def test_a_second_event_loop_is_refused_while_the_first_runs(
@@ -599,7 +637,8 @@ async def test_a_second_event_loop_is_refused_while_the_first_runs(
                 with pytest.raises(RuntimeError, match="make one for each event loop"):
                     await anyio.to_thread.run_sync(elsewhere, use, client)
             await send(client)
-        assert (server.connections, len(server.requests)) == (1, 2)
+        connections = 2 if open_client is conftest.over_http_client else 1
+        assert (server.connections, len(server.requests)) == (connections, 2)
 
 
 # --- Cancellation: of the exchange itself, whoever waits for its outcome. -----

@@ -179,10 +179,10 @@ async def test_a_get_too_long_for_a_url_is_not_sent(open_client: OpenClient) -> 
 # --- Connections --------------------------------------------------------------
 
 
-async def test_connections_are_used_again(open_client: OpenClient) -> None:
+async def test_connections_are_used_again(open_reusing_client: OpenClient) -> None:
     """One message after the other goes over one connection."""
     with FaultServer(KEPT_ALIVE) as server:
-        async with open_client(server.url) as client:
+        async with open_reusing_client(server.url) as client:
             for _ in range(3):
                 await send(client)
         assert (server.connections, len(server.requests)) == (1, 3)
@@ -199,11 +199,11 @@ async def test_a_connection_closed_while_idle_costs_no_message(open_client: Open
 
 
 async def test_a_connection_that_dies_at_its_second_use_is_not_tried_again(
-    open_client: OpenClient,
+    open_reusing_client: OpenClient,
 ) -> None:
     """A request on an old connection may have arrived, so its loss is in doubt, like any."""
     with FaultServer((*ANSWERED, Read()), ANSWERED) as server:
-        async with open_client(server.url) as client:
+        async with open_reusing_client(server.url) as client:
             await send(client)
             with pytest.raises(OutcomeUnknown):
                 await send(client)
@@ -224,11 +224,11 @@ async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> No
         assert server.connections == 2
 
 
-async def test_at_most_max_in_flight_at_once(open_client: OpenClient) -> None:
+async def test_at_most_max_in_flight_at_once(open_reusing_client: OpenClient) -> None:
     """The client bounds the connections too: what is beyond waits for one, and all goes out."""
     with FaultServer(KEPT_ALIVE) as server:
         async with (
-            open_client(server.url, max_in_flight=2) as client,
+            open_reusing_client(server.url, max_in_flight=2) as client,
             anyio.create_task_group() as tasks,
         ):
             for _ in range(10):
@@ -447,9 +447,36 @@ async def test_the_callers_client_stays_open() -> None:
         async with sending_over(http_client, server.url) as client:
             async with client:
                 await send(client)
+                await http_client.post(server.url)
             assert not http_client.is_closed
             await http_client.post(server.url)
-        assert server.connections == 1
+        assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_over_the_callers_client_each_request_has_a_connection() -> None:
+    """It is said to the server and to httpcore, and the caller's own requests keep theirs."""
+    with FaultServer(KEPT_ALIVE) as server:
+        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+        async with sending_over(http_client, server.url) as client:
+            for _ in range(3):
+                await send(client)
+                assert await anyio.to_thread.run_sync(server.hung_up)
+        assert (server.connections, len(server.requests)) == (3, 3)
+        assert all(b"\r\nconnection: close\r\n" in each.lower() for each in server.requests)
+
+
+async def test_no_connection_of_the_callers_own_requests_is_taken() -> None:
+    """What a server sent after the answer to the caller is not read as that to a message."""
+    stray = SUCCESS.replace(b"SMS_12345", b"SMS_666")
+    first = (Read(), Send(answer(b"to the caller") + answer(stray)), Hang())
+    with FaultServer(first, first, ANSWERED) as server:
+        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+        async with sending_over(http_client, server.url) as client:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(http_client.post, server.url)
+            assert (await send(client)).tracking_id == "SMS_12345"
+        assert (server.connections, len(server.requests)) == (3, 3)
 
 
 async def test_the_callers_closed_client_is_a_clear_error() -> None:

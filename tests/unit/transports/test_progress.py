@@ -9,7 +9,7 @@ import httpcore
 import httpx
 import pytest
 
-from skycore_async.transports.progress import ExchangeProgress
+from skycore_async.transports.progress import ExchangeProgress, UsedBefore
 
 POST = {"request": httpcore.Request("POST", "http://127.0.0.1/")}
 CONNECT = {"request": httpcore.Request("CONNECT", "http://127.0.0.1/")}
@@ -37,7 +37,11 @@ NOT_SENT: dict[str, Events] = {
 }
 MAYBE_SENT: dict[str, Events] = {
     "no event at all": [],
-    "the request began": [("http11.send_request_headers.started", POST)],
+    "the request began": [
+        ("connection.connect_tcp.started", {}),
+        ("http11.send_request_headers.started", POST),
+    ],
+    "the request began on a connection of HTTP/2": [("http2.send_request_headers.started", POST)],
     "it began behind a proxy": [
         ("http11.send_request_headers.started", CONNECT),
         ("http11.send_request_headers.started", POST),
@@ -46,7 +50,10 @@ MAYBE_SENT: dict[str, Events] = {
         ("connection.connect_tcp.started", {}),
         ("http11.send_head.started", POST),
     ],
-    "its beginning tells of no request": [("http11.send_request_headers.started", {})],
+    "its beginning tells of no request": [
+        ("connection.connect_tcp.started", {}),
+        ("http11.send_request_headers.started", {}),
+    ],
     "the ending of the names is another": [("http11.send_request_headers.begin", POST)],
     "an HTTP/2 connection was opened, in which bytes go out": [
         ("http2.send_connection_init.started", POST)
@@ -76,3 +83,15 @@ def test_what_is_not_known_proves_nothing(case: str) -> None:
     """A release of httpcore that names its events otherwise makes doubt, and no second send."""
     progress = progress_after(MAYBE_SENT[case])
     assert not progress.proves_not_sent(httpx.ConnectError("refused"))
+
+
+def test_a_connection_that_was_used_before_is_not_used() -> None:
+    """A request that needed no connecting is stopped, and is proven not to have begun."""
+    progress = ExchangeProgress()
+    with pytest.raises(UsedBefore):
+        anyio.run(progress.trace, "http11.send_request_headers.started", POST)
+    assert progress.proves_not_sent()
+    progress.look_at_the_next()
+    anyio.run(progress.trace, "connection.connect_tcp.started", {})
+    anyio.run(progress.trace, "http11.send_request_headers.started", POST)
+    assert not progress.proves_not_sent()
