@@ -132,6 +132,8 @@ class KeyConflict(InvalidMessage):
     that is not known.  Another key would send this one besides it.
     """
 
+    state: str | None = None
+
     def __init__(self, used: str, *, state: str | None = None) -> None:
         known = _CONFLICTS.get(state or "")
         super().__init__(

@@ -10,6 +10,8 @@ Rules:
 * The same messages loaded again change nothing; more of them go to the end.  One with
   other content takes the place of what was loaded, where that cannot have gone out;
   else the load is refused, since the ledger would refuse it later.
+* Messages to one number under several keys are given together, of which one is loaded:
+  that which is there already, in whatever order they come.
 * A load may say when the campaign starts, the first time or another; what was sent by
   then was.
 * A state changes by the table below.  What is cancelled stays so.
@@ -75,13 +77,15 @@ class Loaded:
 def load(
     connection: Connection,
     name: str,
-    messages: Iterable[SMS],
+    messages: Iterable[SMS | Sequence[SMS]],
     *,
     starts_at: datetime | None = None,
     size: int = CHUNK,
 ) -> Loaded:
     """Load messages, each with its key, into a campaign, which is made where there is none.
 
+    Of messages that are given together one is loaded: the first that is there already, or
+    else the first.
     None of it is sent before `starts_at`, which stays what it was where none is given.
 
     Raises CampaignError where the campaign is cancelled, or a key was loaded with
@@ -92,7 +96,7 @@ def load(
         campaign, state, number = _opened(connection, name)
         new = 0
         counted = _Counted(messages)
-        fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted)
+        fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted.firsts())
         while chunk := list(islice(fresh, size)):
             number += 1
             keys, rows = zip(*chunk, strict=True)
@@ -136,15 +140,19 @@ def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
 class _Counted:
     """Count messages as they are read, and those that were mended."""
 
-    def __init__(self, messages: Iterable[SMS]) -> None:
+    def __init__(self, messages: Iterable[SMS | Sequence[SMS]]) -> None:
         self._messages = messages
         self.count = 0
         self.mended = 0
 
-    def __iter__(self) -> Iterator[SMS]:
+    def __iter__(self) -> Iterator[Sequence[SMS]]:
         for message in self._messages:
             self.count += 1
-            yield message
+            yield (message,) if isinstance(message, SMS) else message
+
+    def firsts(self) -> Iterator[SMS]:
+        """Return the first of those that are given together."""
+        return (together[0] for together in self)
 
 
 def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
@@ -169,14 +177,16 @@ def _fresh(
     )
     connection.execute("CREATE INDEX ON skycore_loaded (key)")
     connection.execute("ANALYZE skycore_loaded")
-    rows = _rows(messages)
-    while some := list(islice(rows, size)):
-        known: dict[str, str] = dict(
+    given = iter(messages)
+    while together := list(islice(given, size)):
+        known: dict[str | None, str] = dict(
             connection.execute(
                 "SELECT key, message FROM skycore_loaded WHERE key = ANY(%s)",
-                ([key for key, _ in some],),
+                ([message.key for several in together for message in several],),
             ).fetchall()
         )
+        chosen = (next((m for m in several if m.key in known), several[0]) for several in together)
+        some = list(_rows(chosen))
         changed = {key: row for key, row in some if known.get(key, row) != row}
         if changed:
             mend(connection, campaign, changed)

@@ -14,12 +14,14 @@ from typing import Final
 import attrs
 
 from ..codes import Verdict
-from ..errors import Rejected, SendingHalted
+from ..errors import KeyConflict, Rejected, SendingHalted
+from ..ledger.model import MessageState
 from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
 from ..sending.outcomes import StuckCounter, meaning_of
 from .chunks import Chunk
 
+_IN_DOUBT: Final = frozenset({MessageState.SENDING, MessageState.IN_DOUBT})
 _STUCK: Final = 100  # messages in a row that do not get through
 
 
@@ -59,8 +61,13 @@ class ChunkWork:
             return
         error = outcome.error
         if error.verdict is Verdict.REFUSED_HERE:
-            self.left_out[outcome.message.key or ""] = type(error).__name__
-            counters.refused[type(error).__name__] += 1
+            why = type(error).__name__
+            if isinstance(error, KeyConflict):  # with what may have gone out, which is to be seen
+                state = MessageState(error.state or MessageState.IN_DOUBT)
+                why = f"{why}: the other message is {state}"
+                counters.in_doubt += state in _IN_DOUBT
+            self.left_out[outcome.message.key or ""] = why
+            counters.refused[why] += 1
         elif meaning.in_doubt:
             counters.in_doubt += 1
         elif isinstance(error, Rejected):

@@ -36,6 +36,13 @@ JOIN skycore.messages USING (key) GROUP BY campaign, state
 _TALLIES: Final = "SELECT campaign, tally FROM skycore.chunks WHERE tally IS NOT NULL"
 
 
+_IN_DOUBT: Final = """
+SELECT count(*) FROM skycore.messages WHERE state = 'in_doubt' AND key IN (
+    SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
+    WHERE name = %s)
+"""
+
+
 @attrs.frozen(kw_only=True)
 class CampaignProgress:
     """How far a campaign is.
@@ -75,6 +82,12 @@ def progress(connection: Connection) -> list[CampaignProgress]:
         for campaign, tally in connection.execute(_TALLIES):
             left_out.setdefault(campaign, Counter()).update(json.loads(tally))
     return [_progress(row, states.get(row[0], {}), left_out.get(row[0], {})) for row in campaigns]
+
+
+def in_doubt(connection: Connection, name: str) -> int:
+    """Return how many messages of a campaign may have been sent."""
+    (count,) = connection.execute(_IN_DOUBT, (name,)).fetchone() or (0,)
+    return int(count)
 
 
 def _progress(

@@ -159,7 +159,8 @@ class BulkSend:
 
     async def _acquire(self, message: SMS) -> float:
         """Wait until a message is admitted; NotSent where it is not to be begun any more."""
-        self._halts.check(message)
+        if self._halts.error is not None:
+            self._halts.check(message)
         try:
             started = await self._start()
         except NotSent:
@@ -170,7 +171,8 @@ class BulkSend:
         try:
             if started is None or self._stopped:
                 raise NotSent("the sending ended before its turn")
-            self._halts.check(message)
+            if self._halts.error is not None:
+                self._halts.check(message)
         except NotSent:
             if started is not None:
                 self._dispatcher.admission.release()

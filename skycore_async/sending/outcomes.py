@@ -139,8 +139,6 @@ class Halts:
 
     def check(self, message: SMS) -> None:
         """Raise SendingHalted where the sender or the campaign of a message was refused."""
-        if not self._found:
-            return
         for halt in (Halt.SENDER, Halt.CAMPAIGN):
             if (found := self._found.get(self._place(halt, message))) is not None:
                 raise SendingHalted(*found.args) from found.__cause__

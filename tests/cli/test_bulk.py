@@ -28,8 +28,10 @@ from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import job
-from skycore_async.cli.bulk.progress import BulkCounters, account, show_plain
+from skycore_async.cli.bulk.estimate import Survey
+from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
 from skycore_async.cli.commands.bulk import bulk
+from skycore_async.cli.ui.output import Exit
 from skycore_async.errors import LedgerError, NotSent, OutcomeUnknown, RecipientOptedOut, Rejected
 from skycore_async.ledger.commands import LedgerCommand
 from skycore_async.ledger.model import SendIntent, Submission
@@ -297,14 +299,18 @@ def test_rejects_replace_nothing_but_rejects(rejects: str, why: str, simulator: 
 
 
 def test_another_text_is_another_campaign(simulator: Simulator) -> None:
-    """The same keys with another text send nothing, and it says how to."""
+    """The same keys with another text send nothing, and what it says leads to no second send."""
     recipients()
     send()
     done = run("promo.csv", "--text", "Bye {name}", "--yes")
     assert done.exit_code == 1
-    assert "refused       2 (KeyConflict 2)" in done.stdout
-    assert "send promo.rejects-2.csv alone under another --campaign" in done.stderr
-    assert "would go out to everybody again" in done.stderr
+    assert "already sent  2 (with another text, number or sender)" in done.stdout
+    assert "2 were sent before with another text, number or sender" in done.stderr
+    assert "--campaign" not in done.stderr
+    reasons = [row["reason"] for row in rejected("promo.rejects-2.csv")]
+    assert sum(reason.startswith("already sent: key: 'promo:1555") for reason in reasons) == 2
+    other = ("--campaign", "other", "--ledger", "other.db", "--text", "Bye {name}", "--yes")
+    assert "no row has a message to send" in run("promo.rejects-2.csv", *other).stderr
     assert simulator.billed == 2
     assert send("--campaign", "bye", text="Bye {name}")["accepted"] == 2
 
@@ -320,7 +326,110 @@ def test_a_conflict_costs_neither_pace_nor_a_second_look(
         raise AssertionError("it is known already")
 
     monkeypatch.setattr(SQLiteLedger, "begin", begin)
-    assert send("--rate", "0.01", text="y")["refused"] == {"KeyConflict": 10}
+    done = send("--rate", "0.01", text="y")
+    assert (done["already_sent"], done["refused"], done["exit"]) == (10, {}, 1)
+
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    "the text": ("--text", "Bye {name}"),
+    "the sender": ("--text", "Hi {name}", "--from", "60857"),
+    "the campaign reference": ("--text", "Hi {name}", "--campaign-ref", "77"),
+    "a bound that it does not keep": ("--text", "Hi {name}", "--max-segments-each", "1"),
+    "a column that it lacks": ("--text-column", "empty"),
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_in_doubt_says_so_whatever_was_changed(
+    simulator: Simulator, change: str, words: tuple[str, ...]
+) -> None:
+    """Run again with another option, its row is marked, counted and the exit code."""
+    recipients(f"Name,Phone,Empty\nAnn,15551234888,x\n{'Bo' * 90},15550002002,\n")
+    assert (send()["exit"], simulator.requests) == (5, 2)
+    again = ("promo.csv", *CHANGES[change], *words, "--rejects", "again.csv", "--yes")
+    done = run(*again) if "--text" in again else run(*again, "--dry-run")
+    (row,) = (row for row in rejected("again.csv") if row["Name"] != "Ann")
+    assert row["reason"].startswith("in doubt: ")
+    if "--text" in again:
+        assert done.exit_code == 5
+        assert "1 may have been sent" in done.stderr
+        assert re.search("in doubt( too)? +1", done.stdout)
+    other = ("--campaign", "other", "--ledger", "other.db", "--from", "60856", "--yes")
+    assert "nothing was sent: no row" in run("again.csv", "--text", "Hi", *other).stderr
+    assert simulator.requests == 2
+
+
+def test_a_row_that_is_no_message_any_more_says_that_it_was_sent(simulator: Simulator) -> None:
+    """It is marked before it is said what is wrong with it, and is left out from then on."""
+    recipients(f"name,to\nAnn,15551234888\n{'Bo' * 90},15551234889\n")
+    send()
+    done = send("--max-segments-each", "1")
+    assert (done["exit"], done["already_done"], simulator.requests) == (1, 1, 2)
+    assert rejected()[0]["reason"].startswith("already sent: text: it takes 2 segments")
+    said = run("promo.rejects.csv", "--text", "x", "--campaign", "other", "--yes").stderr
+    assert ("no row has a message to send" in said, simulator.requests) == (True, 2)
+
+
+ORDERS = ("15551234888,a\n15551234888,b\n", "15551234888,b\n15551234888,a\n")
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("first", ORDERS)
+def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
+    simulator: Simulator, first: str, words: tuple[str, ...]
+) -> None:
+    """Of rows with one number, the one that went out counts in the next reading, too."""
+    for rows in (first, *ORDERS, *ORDERS):
+        recipients("to,key\n" + rows)
+        done = send(*words, text="x")
+        assert (done["accepted"] + done["already_done"], done["left_out"]["duplicate"]) == (1, 1)
+    assert simulator.billed == 1
+
+
+@pytest.mark.parametrize("first", ORDERS)
+def test_a_number_in_doubt_under_another_key_is_in_doubt(simulator: Simulator, first: str) -> None:
+    """It is not sent under its second key, and sent again under the first on the word alone."""
+    orders = [rows.replace("4888", "2002") for rows in (first, *ORDERS, *ORDERS)]
+    for rows in orders:
+        recipients("to,key\n" + rows)
+        done = send(text="x")
+        assert (done["exit"], done["in_doubt"], simulator.requests) == (5, 1, 1)
+    for number, rows in enumerate(orders, 2):
+        recipients("to,key\n" + rows)
+        assert send("--resend-in-doubt", text="x")["in_doubt"] == 1
+        assert simulator.requests == number
+    with contextlib.closing(sqlite3.connect("promo.db")) as ledger:
+        assert ledger.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+
+
+def test_the_other_row_is_sent_where_the_first_was_refused(simulator: Simulator) -> None:
+    """Nothing of a refused row went out, so that its number may go out under another key."""
+    recipients("to,key,from\n15551234888,a,60857\n15551234888,b,60856\n")
+    assert send(text="x")["not_sent"] == 1
+    recipients("to,key,from\n15551234888,b,60856\n15551234888,a,60857\n")
+    assert (send(text="x")["accepted"], simulator.billed) == (1, 1)
+
+
+ENDS: dict[str, tuple[End, dict[str, Any], Exit]] = {
+    "all well": (End(), {"accepted": 2}, Exit.DONE),
+    "refused": (End(), {"accepted": 1, "already_sent": 1}, Exit.NOT_ALL_WELL),
+    "left": (End(), {"accepted": 1}, Exit.NOT_SENT),
+    "the account refused": (End(is_refused=True), {"accepted": 1}, Exit.REFUSED),
+    "interrupted": (End(interrupted=True), {"accepted": 1}, Exit.INTERRUPTED),
+}
+
+
+@pytest.mark.parametrize("doubt", ["", "in_doubt", "left_in_doubt"])
+@pytest.mark.parametrize("case", ENDS)
+def test_doubt_is_the_exit_code_whatever_else_happened(case: str, doubt: str) -> None:
+    """Each end has its code, and with a doubt it is that of doubt."""
+    end, counts, code = ENDS[case]
+    survey = Survey()
+    counters = BulkCounters(total=2, **counts)
+    if doubt:
+        setattr(counters, doubt, 1)
+    assert exit_code(counters, end, survey.estimate()) is (Exit.IN_DOUBT if doubt else code)
 
 
 def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) -> None:

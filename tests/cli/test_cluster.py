@@ -169,6 +169,35 @@ def test_people_read_lines(simulator: Simulator, dsn: str) -> None:
     assert dsn not in run("status", dsn).output
 
 
+def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
+    monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """Among what was known before, and among rows that no message is made of any more."""
+    with Simulator() as skycore_:
+        monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
+        Path("promo.csv").write_text(f"to,name\n15551234888,Ann\n15550002002,{'Bo' * 90}\n")
+        load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+        assert answer(*load)["exit"] == 0
+        assert answer("worker", dsn, "--drain")["exit"] == 5
+    again = run(*load)
+    assert (again.exit_code, "in doubt      1\n" in again.stdout) == (5, True)
+    assert "1 may have been sent. What is in doubt is never sent again" in again.stderr
+    other = answer(*load, "--max-segments-each", "1", "--rejects", "r.csv")
+    assert (other["exit"], other["in_doubt"]) == (5, 2)
+    assert "in doubt: text: it takes" in Path("r.csv").read_text("utf-8-sig")
+
+
+def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) -> None:
+    """In whatever order its rows come, the one that was loaded first is the one that counts."""
+    rows = ["15551234888,a", "15551234888,b"]
+    more = [f"1555123{n},{n}" for n in range(3000, 3010)]
+    load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    for order in ([*rows, *more], [*rows[::-1], *more], [*more, *rows[::-1], "15551230000,c"]):
+        Path("promo.csv").write_text("\n".join(["to,key", *order]) + "\n")
+        answer(*load)
+    assert answer("worker", dsn, "--drain")["accepted"] == simulator.billed == 12
+
+
 def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -> None:
     """SKYCORE_DSN stands in for the argument of each command, and for --cluster's value."""
     recipients(3)

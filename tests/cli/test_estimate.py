@@ -21,8 +21,8 @@ from skycore_async.cli.bulk.rows import (
     RejectionKind,
     RowOptions,
     RowReader,
-    Template,
 )
+from skycore_async.cli.bulk.template import Template
 from skycore_async.protocol.segments import Encoding
 
 LACKING = "nothing was sent: rows lack what the text names"

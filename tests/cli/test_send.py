@@ -253,6 +253,19 @@ def test_a_key_with_other_content_is_refused(simulator: Simulator, tmp_path: Pat
     assert "other content" in done.stderr
 
 
+def test_a_key_in_doubt_with_other_content_says_so(simulator: Simulator, tmp_path: Path) -> None:
+    """What it was used for may have been sent: that is the outcome and the exit code."""
+    path = tmp_path / "sent.db"
+    with_key = ["--ledger", str(path), "--key", "k"]
+    assert send("15551232002", "Hello", *with_key).exit_code == Exit.IN_DOUBT
+    billed = simulator.billed
+    done = send("15551232002", "Another", *with_key, "--json")
+    assert (done.exit_code, simulator.billed) == (Exit.IN_DOUBT, billed)
+    assert json.loads(done.stdout)["outcome"] == "in_doubt"
+    assert "not to be sent under another key before that is settled" in done.stderr
+    assert f"skycore status {path} --key k" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("key", "command"), [(["--key", "a b"], "--key 'a b'"), ([], "--state in_doubt")]
 )

@@ -28,6 +28,7 @@ from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.chunks import are_left, take
 from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
+from skycore_async.campaigns.progress import progress
 from skycore_async.campaigns.session import DatabaseSession
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
@@ -538,6 +539,23 @@ async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) ->
         == worker.counters.refused - Counter({"E110": 1})
         == {"RecipientOptedOut": 1}
     )
+
+
+@pytest.mark.parametrize("answer", [b"<html>", accepted("15550000000")])
+async def test_a_key_that_went_out_with_other_content_says_how_far_it_got(
+    connection: Connection, dsn: str, answer: bytes
+) -> None:
+    """Loaded under another campaign, it is left out; that the first is in doubt is to be seen."""
+    load(connection, "promo", some(1))
+    await work(dsn, NOWHERE, transport=StubTransport(lambda _: answer))
+    load(connection, "other", [attrs.evolve(each, text="Goodbye") for each in some(2)])
+    stub = StubTransport()
+    worker = await work(dsn, NOWHERE, transport=stub)
+    state = "in_doubt" if answer == b"<html>" else "accepted"
+    assert stub.sent == ["15550000001"]
+    assert worker.counters.refused == {f"KeyConflict: the other message is {state}": 1}
+    assert worker.counters.in_doubt == (state == "in_doubt")
+    assert progress(connection)[1].left_out == worker.counters.refused
 
 
 @pytest.mark.slow

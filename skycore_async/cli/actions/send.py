@@ -22,6 +22,7 @@ from ...client import SkycoreClient
 from ...errors import (
     ConfigurationError,
     InvalidMessage,
+    KeyConflict,
     LedgerError,
     NotSent,
     OutcomeUnknown,
@@ -31,6 +32,7 @@ from ...errors import (
 )
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Accepted
+from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
 from ..ui.output import Exit, emit, fail
 
 
@@ -104,8 +106,25 @@ async def _send(message: dict[str, Any], settings: dict[str, Any], path: Path | 
     raise outcome
 
 
+# Of a key that has other content: what is said of the message goes for the other one, too.
+_CONFLICTS: Final[Mapping[str, FailureVerdict]] = {
+    IN_DOUBT: FailureVerdict(
+        outcome="in_doubt",
+        code=Exit.IN_DOUBT,
+        words="not sent, and not to be sent under another key before that is settled: {}",
+    ),
+    ALREADY_SENT: FailureVerdict(
+        outcome="already_sent",
+        code=Exit.USAGE,
+        words="not sent, as it would be a second message: {}",
+    ),
+}
+
+
 def verdict_of(error: SkycoreError) -> FailureVerdict:
     """Return what an error says of the message."""
+    if isinstance(error, KeyConflict) and error.state is not None:
+        return _CONFLICTS[mark_of_conflict(error)]
     return next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
 
 
@@ -123,7 +142,7 @@ def _fail(
                 "message": str(error),
             }
         )
-    hint = _where(message, ledger) if error.may_have_been_sent else ""
+    hint = _where(message, ledger) if verdict.code is Exit.IN_DOUBT else ""
     fail(verdict.words.format(error) + hint, verdict.code)
 
 

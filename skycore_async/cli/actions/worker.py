@@ -62,8 +62,8 @@ class WorkerEnd:
     def exit_code(self) -> Exit:
         """The exit code for the worst that there is."""
         table = (
-            (self.is_interrupted, Exit.INTERRUPTED),
             (self.counters.in_doubt > 0, Exit.IN_DOUBT),
+            (self.is_interrupted, Exit.INTERRUPTED),
             (self.error is not None, Exit.USAGE),
             (bool(self.counters.halted), Exit.REFUSED),
             (self.counters.refused.total() > 0, Exit.NOT_ALL_WELL),

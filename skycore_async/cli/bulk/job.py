@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,8 @@ import click
 
 from ...errors import ConfigurationError, LedgerError
 from ..ui.dsn import dsn_of
+from ..ui.ledger_target import LedgerFile
+from ..ui.marks import marks
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key
 from .estimate import Estimate, Survey, preview
@@ -142,7 +145,7 @@ def _run(job: BulkJob) -> int:
         estimate, rejects = _read(job, kept)
         with rejects:
             if job.dry_run:
-                _write_rejects(kept, rejects)
+                _write_rejects(job, kept, rejects)
                 return _end_of_dry_run(job, estimate)
             if (why := estimate.obstacle(job.max_segments)) is not None:
                 fail(why)
@@ -159,7 +162,11 @@ def _check(job: BulkJob) -> None:
     if job.csv == STANDARD_INPUT and not job.campaign and not job.dry_run:
         fail("name what is read from standard input with --campaign NAME")
     if job.cluster is not None and job.ledger is not None:
-        fail("--cluster goes without --ledger: the database has a ledger of its own")
+        fail(
+            "--cluster goes without --ledger: the database has a ledger of its own. What is in a"
+            " file is unknown there, and would be sent again, until `skycore cluster copy FILE"
+            " DSN` has copied it"
+        )
     if job.cluster is not None and job.resend_in_doubt:
         fail(
             "--cluster goes without --resend-in-doubt: workers never send again what may have"
@@ -218,10 +225,23 @@ def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> 
     click.echo(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
-def _write_rejects(kept: KeptRows, rejects: Rejects) -> None:
-    for judged in kept:
-        if isinstance(judged, RejectedRow):
-            rejects.write(judged.row, judged.reason)
+def _write_rejects(job: BulkJob, kept: KeptRows, rejects: Rejects) -> None:
+    """Write the rejects of a dry run, marked by a ledger that is there already."""
+    rows = [row for row in kept if isinstance(row, RejectedRow)]
+    keys = [row.key for row in rows if row.key is not None]
+    marked: Mapping[str, str] = {}
+    if keys and job.cluster is None and job.ledger_path.exists():
+        marked = anyio.run(_marks_in, LedgerFile(job.ledger_path), keys)
+    for row in rows:
+        rejects.write(row.row, row.marked(marked.get(row.key or "", "")))
+
+
+async def _marks_in(file: LedgerFile, keys: Sequence[str]) -> Mapping[str, str]:
+    try:
+        async with file.to_read() as ledger:
+            return await marks(ledger, keys)
+    except LedgerError as error:
+        fail(str(error))
 
 
 def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
@@ -309,7 +329,7 @@ def _account(
             click.echo(line)
         if path is not None:
             click.echo(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
-    for line in advice(counters, end, resend_in_doubt=job.resend_in_doubt, rejects=path):
+    for line in advice(counters, end, resend_in_doubt=job.resend_in_doubt):
         click.echo(line, err=True)
     return exit_code(counters, end, estimate)
 

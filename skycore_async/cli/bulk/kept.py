@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -28,12 +28,13 @@ _SETTINGS: Final = (
     "PRAGMA synchronous = OFF",
     "PRAGMA cache_size = -1024",  # in KiB: rows are written and read in order
     "CREATE TABLE rows (" + ", ".join(f'"{name}"' for name in _COLUMNS) + ")",
+    'CREATE INDEX others ON rows ("to") WHERE kind IS NOT NULL AND "to" IS NOT NULL',
     "BEGIN",
 )
 _INSERT: Final = f"INSERT INTO rows VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SELECT: Final = "SELECT * FROM rows ORDER BY rowid"
+_OTHERS: Final = 'SELECT * FROM rows WHERE kind IS NOT NULL AND "to" = ? ORDER BY rowid'
 _TOGETHER: Final = 500  # rows that are written in one step
-_NOTHING: Final = (None,) * len(_FIELDS)
 
 
 class KeptRows:
@@ -44,13 +45,17 @@ class KeptRows:
         for statement in _SETTINGS:
             self._connection.execute(statement)
         self._unwritten: list[tuple[Any, ...]] = []
+        self._has_others = False
 
     def add(self, judged: JudgedRow) -> None:
         """Keep a row."""
         row = judged.row
         place = (row.line, json.dumps(row.values))
         if isinstance(judged, RejectedRow):
-            self._unwritten.append((*place, judged.kind, judged.reason, None, *_NOTHING))
+            values = tuple(judged.key if name == "key" else None for name in _FIELDS)
+            if judged.message is not None:
+                values, self._has_others = _values(judged.message), True
+            self._unwritten.append((*place, judged.kind, judged.reason, None, *values))
         else:
             self._unwritten.append((*place, None, None, judged.written, *_values(judged.message)))
         if len(self._unwritten) == _TOGETHER:
@@ -66,12 +71,28 @@ class KeptRows:
             row = Row(line=line, values=json.loads(cells))
             if kind is None:
                 message = SMS(**dict(zip(_FIELDS, values, strict=True)))
-                yield MessageRow(row=row, message=message, written=written)
+                others = self._others(message.to) if self._has_others else ()
+                yield MessageRow(row=row, message=message, written=written, others=others)
             else:
-                yield RejectedRow(row=row, kind=RejectionKind(kind), reason=reason)
+                key = values[_FIELDS.index("key")]
+                own = None if values[0] is None else _message(values)
+                yield RejectedRow(
+                    row=row, kind=RejectionKind(kind), reason=reason, key=key, message=own
+                )
+
+    def _others(self, to: str) -> tuple[MessageRow, ...]:
+        found = self._connection.execute(_OTHERS, (to,)).fetchall()
+        return tuple(
+            MessageRow(row=Row(line=line, values=json.loads(cells)), message=_message(values))
+            for line, cells, _, _, _, *values in found
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._connection.close()
+
+
+def _message(values: Sequence[Any]) -> SMS:
+    return SMS(**dict(zip(_FIELDS, values, strict=True)))

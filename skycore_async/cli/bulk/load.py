@@ -5,25 +5,33 @@ Rules:
 * All rows that are messages are loaded, or none.
 * A message is loaded as it is to be sent: its short code and campaign reference
   are its own from then on, whatever the workers are set to.
+* What is in doubt says so: in the rejects, in what is printed, and in the exit code.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
 
 from ...campaigns.campaigns import Loaded, load
+from ...campaigns.progress import in_doubt
 from ...campaigns.rereading import refuse_reread
+from ...messages import SMS
 from ...postgres.schema import Connection
 from ..ui.database import with_connection
+from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit
 from .kept import KeptRows
 from .recipients import Rejects
-from .rows import MessageRow, message_rows
+from .rows import MessageRow, RejectedRow
+
+_AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step
+_STATES: Final = "SELECT key, state FROM skycore.messages WHERE key = ANY(%s)"
 
 
 def load_campaign(
@@ -40,26 +48,37 @@ def load_campaign(
 
     `numbers` is what the estimate says of them, for programs.
     """
-    messages = (row.message for row in message_rows(rows, rejects))
+    counted = _MessageRows(rows, rejects)
 
-    def loaded_by(connection: Connection) -> Loaded:
+    def loaded_by(connection: Connection) -> tuple[Loaded, int]:
         if any(_keys_unread(rows)):
             refuse_reread(connection, name, _keys_unread(rows))
-        return load(connection, name, messages, starts_at=start)
+        loaded = load(connection, name, counted.read(connection), starts_at=start)
+        return loaded, in_doubt(connection, name)
 
-    loaded = with_connection(dsn, loaded_by)
+    loaded, doubts = with_connection(dsn, loaded_by)
     path = str(rejects.path) if rejects.count else None
+    doubts += counted.left_in_doubt
     if as_json:
-        what = {"campaign": name, **attrs.asdict(loaded), "starts_at": start, "rejects": path}
-        emit({**what, **numbers})
+        what = {"campaign": name, **attrs.asdict(loaded), "in_doubt": doubts}
+        emit({**what, "starts_at": start, "rejects": path, **numbers})
     else:
         click.echo(f"{'loaded':<13} {loaded.new:,}")
-        if loaded.mended:
-            click.echo(f"{'mended':<13} {loaded.mended:,}")
-        if loaded.known:
-            click.echo(f"{'known before':<13} {loaded.known:,}")
+        for said, count in (
+            ("mended", loaded.mended),
+            ("known before", loaded.known),
+            ("in doubt", doubts),
+        ):
+            if count:
+                click.echo(f"{said:<13} {count:,}")
         if path is not None:
             click.echo(f"{'to mend':<13} {rejects.count:,} rows in {path}")
+    if doubts:
+        click.echo(
+            f"{doubts:,} may have been sent. What is in doubt is never sent again on its own;"
+            " under another key, or in another campaign, it would be.",
+            err=True,
+        )
     if loaded.state == "running":
         then = "" if start is None else f" from {start:%Y-%m-%d %H:%M %z} on"
         click.echo(
@@ -67,6 +86,8 @@ def load_campaign(
         )
     else:
         click.echo(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
+    if doubts:
+        return Exit.IN_DOUBT
     return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE
 
 
@@ -75,3 +96,27 @@ def _keys_unread(rows: KeptRows) -> Iterator[str]:
     for row in rows:
         if isinstance(row, MessageRow) and (unread := row.unread) is not None:
             yield unread.key or ""
+
+
+class _MessageRows:
+    """The messages of rows; the other rows go to `rejects` on the way."""
+
+    def __init__(self, rows: KeptRows, rejects: Rejects) -> None:
+        self._rows = rows
+        self._rejects = rejects
+        self.left_in_doubt = 0
+
+    def read(self, connection: Connection) -> Iterator[tuple[SMS, ...]]:
+        """Yield messages, those to one number under several keys together."""
+        rows = iter(self._rows)
+        while some := list(itertools.islice(rows, _AT_A_TIME)):
+            rejected = [row for row in some if isinstance(row, RejectedRow)]
+            keys = [row.key for row in rejected if row.key is not None]
+            states: dict[str | None, str] = dict(connection.execute(_STATES, (keys,)).fetchall())
+            for row in rejected:
+                reason = row.marked(mark_of(states.get(row.key)))
+                self._rejects.write(row.row, reason)
+                self.left_in_doubt += reason.startswith(IN_DOUBT)
+            for judged in some:
+                if not isinstance(judged, RejectedRow):
+                    yield (judged.message, *(other.message for other in judged.others))

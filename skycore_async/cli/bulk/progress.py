@@ -8,8 +8,11 @@ Rules:
 
 * A refusal counts whether it came now or is remembered: its row is still to be
   mended.  Only what was accepted before is "already done".
+* A row whose key has other content is as far as that message got: in doubt, or sent
+  already with another text, number or sender.
 * What was not sent is left, whatever was tried: the same command sends it.
-* The exit code tells the worst: in doubt before not sent before refused.
+* The exit code tells the worst: doubt before all else, then a refusal of more than a
+  message, not sent, refused.
 * Who follows the advice to the letter sends nothing twice.
 """
 
@@ -31,11 +34,12 @@ from rich.text import Text
 from ...errors import KeyConflict
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter, meaning_of
+from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
 from ..ui.output import Exit
 from ..ui.signals import STOPPING
 from ..ui.tables import console
 from .estimate import Estimate, duration
-from .rows import IN_DOUBT, RejectionKind
+from .rows import RejectionKind
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
 _REFRESH: Final = 0.25  # seconds between pictures where there is one
@@ -54,13 +58,18 @@ class End:
 
 @attrs.define(kw_only=True)
 class BulkCounters:
-    """What came of the messages so far; `clock` gives seconds."""
+    """What came of the messages so far; `clock` gives seconds.
+
+    `left_in_doubt` are rows that no message was made of, and whose key is in doubt.
+    """
 
     total: int
     accepted: int = 0
     already_done: int = 0
     refused: Counter[str] = attrs.field(factory=Counter)
+    already_sent: int = 0
     in_doubt: int = 0
+    left_in_doubt: int = 0
     turned_back: int = 0
     why_not_sent: str | None = None  # of the last one
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
@@ -71,7 +80,8 @@ class BulkCounters:
     @property
     def done(self) -> int:
         """How many messages have an outcome that stands."""
-        return self.accepted + self.already_done + self.refused.total() + self.in_doubt
+        known = self.already_done + self.already_sent
+        return self.accepted + known + self.refused.total() + self.in_doubt
 
     @property
     def left(self) -> int:
@@ -86,7 +96,11 @@ class BulkCounters:
             self.accepted += not outcome.recorded
             return None
         error, meaning = outcome.error, meaning_of(outcome)
-        if meaning.in_doubt:
+        mark = mark_of_conflict(error) if isinstance(error, KeyConflict) else ""
+        if mark == ALREADY_SENT:
+            self.already_sent += 1
+            return f"{mark}{error}"
+        if meaning.in_doubt or mark:
             self.in_doubt += 1
             return f"{IN_DOUBT}{error}"
         if meaning.is_final:
@@ -115,6 +129,8 @@ class BulkCounters:
         yield f"accepted {self.accepted:,}"
         if self.already_done:
             yield f"already done {self.already_done:,}"
+        if self.already_sent:
+            yield f"already sent {self.already_sent:,}"
         if self.refused:
             codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common(4))
             yield f"refused {self.refused.total():,} ({codes})"
@@ -161,13 +177,13 @@ async def show_live(counters: BulkCounters) -> None:
 
 def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
     """Return the exit code for the worst that there is."""
+    doubts = counters.in_doubt + counters.left_in_doubt + estimate.count(RejectionKind.IN_DOUBT)
     table = (
+        (doubts > 0, Exit.IN_DOUBT),
         (end.interrupted, Exit.INTERRUPTED),
         (end.is_refused, Exit.REFUSED),
-        (counters.in_doubt > 0, Exit.IN_DOUBT),
         (counters.left > 0, Exit.NOT_SENT),
-        (counters.refused.total() > 0, Exit.NOT_ALL_WELL),
-        (estimate.count(RejectionKind.IN_DOUBT) > 0, Exit.IN_DOUBT),
+        (counters.refused.total() + counters.already_sent > 0, Exit.NOT_ALL_WELL),
         (estimate.count(RejectionKind.INVALID) > 0, Exit.NOT_ALL_WELL),
     )
     return next((code for is_so, code in table if is_so), Exit.DONE)
@@ -180,8 +196,10 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "to_send": estimate.to_send,
         "accepted": counters.accepted,
         "already_done": counters.already_done,
+        "already_sent": counters.already_sent,
         "refused": dict(counters.refused),
         "in_doubt": counters.in_doubt,
+        "left_in_doubt": counters.left_in_doubt,
         "not_sent": counters.left,
         "why_not_sent": None if end.interrupted else counters.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
@@ -198,8 +216,10 @@ def account(counters: BulkCounters) -> Iterator[str]:
     rows = (
         ("accepted", counters.accepted, ""),
         ("already done", counters.already_done, ""),
+        ("already sent", counters.already_sent, " (with another text, number or sender)"),
         ("refused", counters.refused.total(), f" ({refused})"),
         ("in doubt", counters.in_doubt, ""),
+        ("in doubt too", counters.left_in_doubt, " (rows that were left out)"),
         ("not sent", counters.left, ""),
     )
     for name, count, detail in rows:
@@ -218,10 +238,8 @@ def how_to_go_on(*, resend_in_doubt: bool) -> str:
     )
 
 
-def advice(
-    counters: BulkCounters, end: End, *, resend_in_doubt: bool, rejects: str | None
-) -> Iterator[str]:
-    """Say what to do about what did not come out well; `rejects` are the rows to mend."""
+def advice(counters: BulkCounters, end: End, *, resend_in_doubt: bool) -> Iterator[str]:
+    """Say what to do about what did not come out well."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
     elif counters.why_not_sent is not None and not end.interrupted:
@@ -231,16 +249,16 @@ def advice(
         mended = " When the cause is mended:" if end.halted else ""
         go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
         yield f"{counters.left:,} not sent.{mended} {go_on}"
-    if counters.in_doubt:
+    if doubts := counters.in_doubt + counters.left_in_doubt:
         yield (
-            f"{counters.in_doubt:,} may have been sent. What is in doubt is never sent again on"
+            f"{doubts:,} may have been sent. What is in doubt is never sent again on"
             " its own: postbacks taken into the ledger settle it. With --resend-in-doubt, whoever"
-            " has it already gets it twice, and you pay twice."
+            " has it already gets it twice, and you pay twice. So it is under another key, in"
+            " another campaign, or with another ledger."
         )
-    if counters.refused[KeyConflict.__name__]:
+    if counters.already_sent:
         yield (
-            "KeyConflict: the key of that row, CAMPAIGN:NUMBER where it names none, stands for"
-            " another text or number already. To send this one as well, send"
-            f" {rejects} alone under another --campaign, or give the row another key; the whole"
-            " file under another name would go out to everybody again."
+            f"{counters.already_sent:,} were sent before with another text, number or sender, and"
+            " nothing was sent for them now: to get this one, too, they would get a second"
+            " message."
         )

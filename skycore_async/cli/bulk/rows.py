@@ -7,9 +7,10 @@ Rules:
 
 * What the API would refuse is refused by the package's own rules, `requests.resolve`.
 * Of rows with one number, the first that could be sent is the one that is.
-* A row that a file of rejects calls in doubt is sent again with --resend-in-doubt alone.
-  One that it calls a duplicate stays one until its number or its key is changed, since
-  the row that it repeats may be in another file.
+* A row that a file of rejects calls in doubt is sent again with --resend-in-doubt alone,
+  and one that it calls sent already is a duplicate of that.  One that it calls a duplicate
+  stays one until its number or its key is changed, since the row that it repeats may be
+  in another file.
 * A message's key is the campaign and the number, so that the same campaign run
   again goes on, and another one begins anew.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -29,6 +30,7 @@ from ...messages import SMS
 from ...protocol.numbers import NumberReader, is_international, number
 from ...protocol.requests import resolve
 from ...protocol.segments import segments
+from ..ui.marks import ALREADY_SENT, IN_DOUBT
 from .duplicates import FirstLines
 from .recipients import (
     FROM_COLUMNS,
@@ -38,15 +40,11 @@ from .recipients import (
     REASON,
     TEXT_COLUMNS,
     Header,
-    Rejects,
     Row,
     SheetError,
 )
+from .template import Template
 
-IN_DOUBT: Final = "in doubt: "  # what the reason of a row begins with that may have been sent
-
-_PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
-_DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
 _AMERICAN: Final = re.compile("[2-9][0-9]{9}", re.ASCII)  # an area code, and seven digits more
 _ROUNDED: Final = re.compile(r"\s*\+?[0-9](?:[.,][0-9]+)?E\+?[0-9]+\s*", re.IGNORECASE)
 
@@ -67,12 +65,15 @@ class MessageRow:
     `written` are the digits of its number where its reader made others of them, and its
     key names the number: without the reader it was, or would have been, another message.
     `looks_american` says that its number has the digits of one, and no country code.
+    `others` are the rows with the same number, under keys of their own: duplicates of it,
+    unless the ledger says that one of them is what was sent.
     """
 
     row: Row
     message: SMS
     written: str | None = None
     looks_american: bool = False
+    others: tuple[MessageRow, ...] = attrs.field(default=(), eq=False)
 
     @property
     def unread(self) -> SMS | None:
@@ -86,11 +87,22 @@ class MessageRow:
 
 @attrs.frozen(kw_only=True)
 class RejectedRow:
-    """A row that is none, and why."""
+    """A row that is none, and why.
+
+    `key` is that of the message that it would be, None where there is none; `message` is
+    that of a duplicate with a key of its own.
+    """
 
     row: Row
     kind: RejectionKind
     reason: str
+    key: str | None = None
+    message: SMS | None = None
+
+    def marked(self, mark: str) -> str:
+        """Return the reason with `mark`, of what the ledger has under its key, in front."""
+        has_one = self.reason.startswith((IN_DOUBT, ALREADY_SENT))
+        return self.reason if has_one else f"{mark}{self.reason}"
 
 
 JudgedRow = MessageRow | RejectedRow
@@ -111,52 +123,6 @@ class RowOptions:
     number_reader: NumberReader | None = None
     max_segments_each: int | None = None
     resend_in_doubt: bool = False
-
-
-@attrs.frozen
-class Template:
-    """A text in parts: what is in every message, and the places of columns."""
-
-    parts: tuple[str | int, ...]
-
-    @classmethod
-    def parse(cls, text: str, header: Header) -> Template:
-        """Read a text with `{column}` in it, and `{{` for a brace.
-
-        Raises SheetError for a column that the header has not, for a brace that
-        is not closed, and for a column in two braces, as other templates have it.
-        """
-        for name in _DOUBLED.findall(text):
-            if header.has(name):
-                raise SheetError(
-                    f"the text has {name!r} in two braces, which would go out as it stands: write"
-                    f" {{{name}}} for the column"
-                )
-        return cls(tuple(_parts(text, header)))
-
-    @property
-    def columns(self) -> tuple[int, ...]:
-        """Return the places of the columns that are named."""
-        return tuple(part for part in self.parts if isinstance(part, int))
-
-    def fill(self, values: Sequence[str]) -> str:
-        """Return the text with the values of a row in it."""
-        return "".join([part if isinstance(part, str) else values[part] for part in self.parts])
-
-
-def _parts(text: str, header: Header) -> Iterator[str | int]:
-    for part in filter(None, _PARTS.split(text)):
-        if part in {"{{", "}}"}:
-            yield part[0]
-        elif part == "{":
-            raise SheetError("the text has a { that is not closed: write {column}, or {{ for one")
-        elif part.startswith("{"):
-            try:
-                yield header.index(part[1:-1])
-            except SheetError as error:
-                raise SheetError(f"the text names {part}, and {error}") from None
-        else:
-            yield part
 
 
 class RowReader:
@@ -219,16 +185,19 @@ class RowReader:
         before = "" if self._reason is None else values[self._reason]
         if unfit := self._unfit(values, before):
             kind, reason = unfit
-            return RejectedRow(row=row, kind=kind, reason=reason)
+            return RejectedRow(row=row, kind=kind, reason=reason, key=self._key_of(values))
         try:
             message = self._resolved(values)
         except InvalidMessage as error:
-            reason = _reason_of(error, values[self.to])
-            return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=reason)
+            reason, key = _reason_of(error, values[self.to]), self._key_of(values)
+            return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=reason, key=key)
         if too_long := self._too_long(message.text):
-            return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=too_long)
+            kind, key = RejectionKind.INVALID, message.key
+            return RejectedRow(row=row, kind=kind, reason=too_long, key=key)
         if repeated := self._repeated(message, row.line, before):
-            return RejectedRow(row=row, kind=RejectionKind.DUPLICATE, reason=repeated)
+            kind, own = RejectionKind.DUPLICATE, None if self._key is None else message
+            key = None if own is None else own.key
+            return RejectedRow(row=row, kind=kind, reason=repeated, key=key, message=own)
         return self._message_row(row, message, values)
 
     def _message_row(self, row: Row, message: SMS, values: Sequence[str]) -> MessageRow:
@@ -253,7 +222,17 @@ class RowReader:
             return RejectionKind.INCOMPLETE, reason
         if before.startswith(IN_DOUBT) and not self._options.resend_in_doubt:
             return RejectionKind.IN_DOUBT, before
+        if before.startswith(ALREADY_SENT):
+            return RejectionKind.DUPLICATE, before
         return None
+
+    def _key_of(self, values: Sequence[str]) -> str | None:
+        """Return the key of the message that a row would be; None where its number is none."""
+        if self._key is not None and (own_key := values[self._key].strip()):
+            return own_key
+        cell = values[self.to]
+        to = _digits_of(cell, self._options.number_reader) or _digits_of(cell)
+        return None if to is None else f"{self._options.campaign}:{to}"
 
     def _resolved(self, values: Sequence[str]) -> SMS:
         options = self._options
@@ -289,19 +268,10 @@ class RowReader:
         return None
 
 
-def message_rows(rows: Iterable[JudgedRow], rejects: Rejects) -> Generator[MessageRow, None, None]:
-    """Yield the rows that are messages, and write the others to `rejects` on the way."""
-    for judged in rows:
-        if isinstance(judged, RejectedRow):
-            rejects.write(judged.row, judged.reason)
-        else:
-            yield judged
-
-
-def _digits_of(cell: str) -> str | None:
-    """Return the digits of a number that is taken as it is written, None where it is none."""
+def _digits_of(cell: str, reader: NumberReader | None = None) -> str | None:
+    """Return the digits of a number, taken as it is written but for `reader`; None for none."""
     try:
-        return number(cell)
+        return number(cell, reader)
     except InvalidMessage:
         return None
 

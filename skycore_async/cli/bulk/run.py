@@ -21,8 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import AsyncGenerator, Container, Iterable
-from contextlib import closing
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,17 +30,18 @@ import attrs
 import click
 
 from ...client import SkycoreClient
-from ...errors import KeyConflict, LedgerError, Rejected, SendingHalted
-from ...ledger.model import MessageState, SendIntent, Submission
-from ...ledger.rules import content_of, outcome_of
+from ...errors import Rejected, SendingHalted
+from ...ledger.model import MessageState, SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
-from ...messages import SMS, Failed, Outcome
+from ...messages import Failed, Outcome
 from ...sending.prepare import ResolvedMessage
+from ..ui.marks import IN_DOUBT, marks
 from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
+from .lookup import outcomes
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
-from .rows import JudgedRow, MessageRow, message_rows
+from .rows import JudgedRow, MessageRow, RejectedRow
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
@@ -70,57 +70,6 @@ def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
 
         transport = AiohttpTransport()
     return SkycoreClient(**options.client, transport=transport, ledger=ledger)
-
-
-def _intent(message: SMS) -> SendIntent:
-    return SendIntent(
-        key=message.key or "",
-        content=content_of(message),
-        to=message.to,
-        from_=message.from_,
-        started_at=0.0,  # it is asked for and not begun
-        message=message,
-    )
-
-
-def _outcome(message: SMS, known: Submission | KeyConflict) -> Outcome:
-    if isinstance(known, KeyConflict):
-        return Failed(message=message, error=known)
-    return outcome_of(message, message.to, known)
-
-
-async def _outcomes_unread(
-    ledger: SQLiteLedger,
-    rows: Iterable[MessageRow],
-    known: Container[str | None],
-    *,
-    resend_in_doubt: bool,
-) -> dict[str, Outcome]:
-    """Return by the keys of rows what came of them before their numbers were read.
-
-    A campaign that began without --country goes on with it, and sends nobody again what
-    was accepted, or may have been sent, to the number as it is written.
-    """
-    unread = {
-        row.message.key or "": message
-        for row in rows
-        if row.written and row.message.key not in known and (message := row.unread)
-    }
-    if not unread:
-        return {}
-    found = await ledger.lookup_many(
-        [_intent(message) for message in unread.values()], resend_in_doubt=resend_in_doubt
-    )
-    outcomes = {
-        key: _outcome(message, found[message.key or ""])
-        for key, message in unread.items()
-        if message.key in found
-    }
-    return {key: outcome for key, outcome in outcomes.items() if not _is_refused(outcome)}
-
-
-def _is_refused(outcome: Outcome) -> bool:
-    return isinstance(outcome, Failed) and isinstance(outcome.error, Rejected)
 
 
 class Run:
@@ -165,24 +114,23 @@ class Run:
         self, ledger: SQLiteLedger, *, resend_in_doubt: bool
     ) -> AsyncGenerator[ResolvedMessage, None]:
         """Yield the messages that the ledger has no outcome of, and count the others."""
-        with closing(message_rows(self._rows, self._rejects)) as rows:
-            while some := list(itertools.islice(rows, _AT_A_TIME)):
-                intents = [_intent(row.message) for row in some]
-                try:
-                    known = await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
-                except LedgerError:
-                    known = {}  # each message is asked for as it is begun, and fails by itself
-                unread = await _outcomes_unread(
-                    ledger, some, known, resend_in_doubt=resend_in_doubt
-                )
-                for row, intent in zip(some, intents, strict=True):
-                    if (found := known.get(intent.key)) is not None:
-                        self._count(row.row, _outcome(row.message, found))
-                    elif (outcome := unread.get(intent.key)) is not None:
-                        self._count(row.row, outcome)
-                    else:
-                        self._under_way[intent.key] = row.row
-                        yield ResolvedMessage(message=row.message, content=intent.content)
+        rows = iter(self._rows)
+        while some := list(itertools.islice(rows, _AT_A_TIME)):
+            await self._reject(ledger, [row for row in some if isinstance(row, RejectedRow)])
+            judged = [row for row in some if isinstance(row, MessageRow)]
+            for row, found in await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt):
+                if not isinstance(found, SendIntent):
+                    self._count(row.row, found)
+                else:
+                    self._under_way[found.key] = row.row
+                    yield ResolvedMessage(message=row.message, content=found.content)
+
+    async def _reject(self, ledger: SQLiteLedger, rows: Sequence[RejectedRow]) -> None:
+        """Write rows that are no message to the rejects, marked where theirs may have gone out."""
+        marked = await marks(ledger, [row.key for row in rows if row.key is not None])
+        for row in rows:
+            self._rejects.write(row.row, reason := row.marked(marked.get(row.key or "", "")))
+            self._counters.left_in_doubt += reason.startswith(IN_DOUBT)
 
     async def _take_all(self) -> None:
         try:

@@ -129,7 +129,9 @@ class BoundedStore(SQLiteStore):
         if not self._has_space(len(inserted), "messages", self._capacity):
             raise LedgerError(
                 f"the ledger holds {self._capacity:,} messages that are under way or in doubt,"
-                " and has no room for another: make it larger, or use SQLiteLedger"
+                " and has no room for another before postbacks settle some. It forgets them with"
+                " its process: send none of them again, and for more make it larger, or use"
+                " SQLiteLedger"
             )
         return inserted
 

@@ -1,0 +1,107 @@
+"""What a ledger has of the rows of a file, asked for many at a time.
+
+Rules:
+
+* Of rows with one number under keys of their own, the one that the ledger says went out
+  is the one that counts, in whatever order they stand.
+* A campaign that began without --country goes on with it, and sends nobody again what was
+  accepted, or may have been sent, to the number as it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+
+from ...errors import KeyConflict, LedgerError, Rejected
+from ...ledger.model import SendIntent, Submission
+from ...ledger.rules import content_of, outcome_of
+from ...ledger.sqlite.ledger import SQLiteLedger
+from ...messages import SMS, Failed, Outcome
+from ..ui.marks import is_out
+from .rows import MessageRow
+
+
+async def outcomes(
+    ledger: SQLiteLedger, rows: Sequence[MessageRow], *, resend_in_doubt: bool
+) -> list[tuple[MessageRow, Outcome | SendIntent]]:
+    """Return with each row its recorded outcome, or the intent to send it where it has none.
+
+    A row with the same number may stand in the place of one: that which went out before.
+    """
+    chosen = await _chosen(ledger, rows)
+    intents = [_intent(row.message) for row in chosen]
+    known = await _known(ledger, intents, resend_in_doubt=resend_in_doubt)
+    unread = await _outcomes_unread(ledger, chosen, known, resend_in_doubt=resend_in_doubt)
+    found: list[tuple[MessageRow, Outcome | SendIntent]] = []
+    for row, intent in zip(chosen, intents, strict=True):
+        recorded = known.get(intent.key)
+        outcome = None if recorded is None else _outcome(row.message, recorded)
+        found.append((row, outcome or unread.get(intent.key) or intent))
+    return found
+
+
+async def _chosen(ledger: SQLiteLedger, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
+    several = [each for row in rows if row.others for each in (row, *row.others)]
+    if not several:
+        return rows
+    known = await ledger.lookup_many([_intent(each.message) for each in several])
+    out = {key for key, found in known.items() if is_out(found)}
+    return [
+        next((each for each in (row, *row.others) if each.message.key in out), row) for row in rows
+    ]
+
+
+async def _known(
+    ledger: SQLiteLedger, intents: Sequence[SendIntent], *, resend_in_doubt: bool
+) -> dict[str, Submission | KeyConflict]:
+    try:
+        return await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
+    except LedgerError:
+        return {}  # each message is asked for as it is begun, and fails by itself
+
+
+async def _outcomes_unread(
+    ledger: SQLiteLedger,
+    rows: Iterable[MessageRow],
+    known: Container[str | None],
+    *,
+    resend_in_doubt: bool,
+) -> dict[str, Outcome]:
+    """Return by the keys of rows what came of them before their numbers were read."""
+    unread = {
+        row.message.key or "": message
+        for row in rows
+        if row.written and row.message.key not in known and (message := row.unread)
+    }
+    if not unread:
+        return {}
+    found = await ledger.lookup_many(
+        [_intent(message) for message in unread.values()], resend_in_doubt=resend_in_doubt
+    )
+    outcomes = {
+        key: _outcome(message, found[message.key or ""])
+        for key, message in unread.items()
+        if message.key in found
+    }
+    return {key: outcome for key, outcome in outcomes.items() if not _is_refused(outcome)}
+
+
+def _is_refused(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failed) and isinstance(outcome.error, Rejected)
+
+
+def _outcome(message: SMS, known: Submission | KeyConflict) -> Outcome:
+    if isinstance(known, KeyConflict):
+        return Failed(message=message, error=known)
+    return outcome_of(message, message.to, known)
+
+
+def _intent(message: SMS) -> SendIntent:
+    return SendIntent(
+        key=message.key or "",
+        content=content_of(message),
+        to=message.to,
+        from_=message.from_,
+        started_at=0.0,  # it is asked for and not begun
+        message=message,
+    )
