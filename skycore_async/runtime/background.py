@@ -26,7 +26,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from .event_loop import elsewhere, event_loop
+from .event_loop import elsewhere, event_loop, is_trios
 from .logs import log
 
 # asyncio keeps no reference of its own to a task.
@@ -86,16 +86,14 @@ class BackgroundTasks:
 
     def _begin(self) -> _Lifetime:
         life = self._life = _Lifetime()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        if is_trios():
             import trio  # noqa: PLC0415 - not installed with asyncio alone
 
             trio.lowlevel.spawn_system_task(self._live, life)
-        else:
-            task = loop.create_task(self._live(life))
-            _background.add(task)
-            task.add_done_callback(lambda task: self._ended(task, life))
+            return life
+        task = asyncio.get_running_loop().create_task(self._live(life))
+        _background.add(task)
+        task.add_done_callback(lambda task: self._ended(task, life))
         return life
 
     def _ended(self, task: asyncio.Task[None], life: _Lifetime) -> None:

@@ -25,7 +25,7 @@ from typing import Final
 import anyio
 
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
-from ..runtime.event_loop import elsewhere
+from ..runtime.event_loop import elsewhere, is_trios
 from ..runtime.extras import missing
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response, TransportUnusable
 from .deadlines import Deadline, Deadlines
@@ -201,12 +201,11 @@ def _session(
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
+    if is_trios():
         raise TransportUnusable(
             "AiohttpTransport is for asyncio alone; HttpxTransport is for trio"
-        ) from None
+        )
+    return asyncio.get_running_loop()
 
 
 def _proxy(proxy: str) -> yarl.URL:
