@@ -7,6 +7,7 @@ A start on a busy disk takes longer than the wheel waits for one.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from skycore_async.postgres.schema import migrate
 
@@ -80,6 +82,31 @@ class Server:
         start = self._server.ensure_postgres_running
         _patiently(start, after=_STARTING)
         self._connects()
+
+    @contextmanager
+    def standby(self) -> Iterator[str]:
+        """Run a standby of it, which has what it has and takes no writes, and give its DSN."""
+        place, sockets = (Path(tempfile.mkdtemp(prefix="pg")) for _ in range(2))
+        user = self._server.system_user
+        if user is not None:
+            for each in (place, sockets):
+                shutil.chown(each, user)
+        run = functools.partial(pgexec, bin_path=self._server.bin_path, user=user)
+        try:
+            how = ("--checkpoint=fast", "--no-sync", "--write-recovery-conf")
+            run("pg_basebackup", ("-d", self.dsn(), "-D", str(place), *how))
+            options = f"-k {sockets} -c listen_addresses="
+            run(
+                "pg_ctl",
+                ("-w", "-D", str(place), "-o", options, "-l", str(place / "log"), "start"),
+            )
+            try:
+                yield make_conninfo(self.dsn(), host=str(sockets))
+            finally:
+                run("pg_ctl", ("-w", "-D", str(place), "-m", "immediate", "stop"))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(sockets, ignore_errors=True)
 
     def _connects(self) -> None:
         def connect() -> None:

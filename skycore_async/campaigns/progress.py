@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from ..ledger.postgres.reader import SEEN_MESSAGES
 from ..postgres.schema import Connection
 
 _CAMPAIGNS: Final = """
@@ -28,11 +29,11 @@ SELECT campaigns.id, name, campaigns.state, reason, created, starts_at,
 FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
 GROUP BY campaigns.id ORDER BY campaigns.id
 """
-_STATES: Final = """
+_STATES: Final = f"""
 SELECT campaign, state, count(*)
 FROM (SELECT campaign, unnest(keys) AS key FROM skycore.chunks) AS given
-JOIN skycore.messages USING (key) GROUP BY campaign, state
-"""
+JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
+"""  # noqa: S608 - the package's own words
 _TALLIES: Final = "SELECT campaign, tally FROM skycore.chunks WHERE tally IS NOT NULL"
 
 

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -86,14 +87,30 @@ class Database:
         Raises LedgerError where it cannot be reached, forgets what it acknowledged,
         or lacks the tables.
         """
+        return self._opened(self.connect, self._check)
+
+    def open_to_read(self) -> Connection:
+        """Connect for transactions that only read, which a standby and any pooler allow.
+
+        Raises LedgerError where it cannot be reached, or lacks the tables.
+        """
+        return self._opened(self._connect_to_read, check)
+
+    def _connect_to_read(self) -> Connection:
+        # A pooler may give each transaction to another server, which has no prepared statement.
+        return psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+
+    def _opened(
+        self, connect: Callable[[], Connection], check: Callable[[Connection], None]
+    ) -> Connection:
         try:
-            connection = self.connect()
+            connection = connect()
         except psycopg.Error as error:
             raise LedgerError(f"{self.name} cannot be reached: {describe_error(error)}") from error
         with ExitStack() as unless_it_is_given:
             unless_it_is_given.callback(connection.close)
             try:
-                self._check(connection)
+                check(connection)
             except psycopg.Error as error:
                 raise LedgerError(
                     f"{self.name} cannot be used: {describe_error(error)}"

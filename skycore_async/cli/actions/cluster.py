@@ -15,6 +15,7 @@ from ...errors import LedgerError
 from ...ledger.postgres.import_sqlite import Copied, copy
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
+from ...postgres.connection import Database
 from ..ui.database import with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
 from ..ui.output import emit, fail
@@ -24,7 +25,7 @@ _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
 def migrate_tables(dsn: str | None, *, as_json: bool) -> None:
     """Create the tables or bring them up to date, and print what was done."""
-    before, after = with_connection(dsn_of(dsn), schema.migrate, is_new=True)
+    before, after = with_connection(dsn_of(dsn), schema.migrate, connect=Database.connect)
     is_new = with_connection(dsn_of(dsn), queue.migrate)
     if as_json:
         emit({"before": before, "after": after, "queue_made": is_new})

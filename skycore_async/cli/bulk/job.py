@@ -259,7 +259,7 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
 def _ask(job: BulkJob, estimate: Estimate) -> None:
     """Ask for a yes, or fail."""
     if job.cluster is not None:
-        _database(job.cluster).check()
+        _database(job.cluster).check_to_write()
     try:
         is_there = job.cluster is None and job.ledger_path.exists()
         known, doubtful = anyio.run(count_known, job.ledger_path) if is_there else (0, 0)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ...campaigns.progress import CampaignProgress, progress
 from ...errors import CampaignError, ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
+from ...ledger.postgres.read_only import PostgresLedgerView
 from ...postgres.connection import Database, describe_error
 from ...postgres.schema import Connection
 from ...runtime.extras import missing
@@ -35,15 +36,17 @@ def name_of_database(dsn: str) -> str:
         fail(str(error))
 
 
-def with_connection(dsn: str, step: Callable[[Connection], T], *, is_new: bool = False) -> T:
-    """Return what `step` does with a connection; end the program where the database fails.
-
-    Where `is_new`, the tables may still be missing.
-    """
+def with_connection(
+    dsn: str,
+    step: Callable[[Connection], T],
+    *,
+    connect: Callable[[Database], Connection] = Database.open,
+) -> T:
+    """Return what `step` does with a connection; end the program where the database fails."""
     database: Any = None
     try:
         database = Database(dsn)
-        with database.connect() if is_new else database.open() as connection:
+        with connect(database) as connection:
             return step(connection)
     except (CampaignError, ConfigurationError, LedgerError) as error:
         fail(str(error))
@@ -65,12 +68,16 @@ class LedgerDatabase:
         """Return the ledger to open and write to."""
         return PostgresLedger(self._dsn)
 
-    def to_read(self) -> PostgresLedger:
-        """Return the ledger to open and read."""
-        return self.to_write()
+    def to_read(self) -> PostgresLedgerView:
+        """Return the ledger to open and read, which a role that can only read may."""
+        return PostgresLedgerView(Database(self._dsn))
 
     def check(self) -> None:
-        """Fail where the database cannot be reached, or does not have the tables."""
+        """Fail where the database cannot be read, or does not have the tables."""
+        with_connection(self._dsn, lambda _: None, connect=Database.open_to_read)
+
+    def check_to_write(self) -> None:
+        """Fail where the database cannot be relied on to keep what is written."""
         with_connection(self._dsn, lambda _: None)
 
     def holds(self, _path: Path) -> bool:
@@ -79,4 +86,4 @@ class LedgerDatabase:
 
     def campaigns(self) -> list[CampaignProgress]:
         """Return how far campaigns are, or fail where the database cannot be asked."""
-        return with_connection(self._dsn, progress)
+        return with_connection(self._dsn, progress, connect=Database.open_to_read)

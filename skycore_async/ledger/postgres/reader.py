@@ -21,6 +21,14 @@ from ..settlement import delivery_of, rebuilt
 
 MESSAGE: Final = Columns(MessageRecord)
 
+# The messages as they are, written or not: what an expired session was sending is in doubt.
+SEEN_MESSAGES: Final = f"""(
+SELECT {", ".join(name for name in MESSAGE.names if name != "state")},
+    CASE WHEN state = 'sending' AND NOT EXISTS (
+        SELECT 1 FROM skycore.sessions WHERE sessions.id = session AND alive_until > now())
+    THEN 'in_doubt' ELSE state END AS state
+FROM skycore.messages) AS messages"""
+
 _PAGE: Final = 500  # rows that an iteration reads at a time
 _NOTIFICATIONS: Final = f"""
 SELECT messages.id, {NOTIFICATION.of("events")} FROM skycore.messages
@@ -37,15 +45,19 @@ _UNPLACED: Final = (
 
 
 class PostgresReader:
-    """The questions to a ledger over `connection`; see `LedgerReader`."""
+    """The questions to a ledger over `connection`; see `LedgerReader`.
 
-    def __init__(self, connection: Connection) -> None:
+    `messages` is what its messages are read from: their table, or `SEEN_MESSAGES`.
+    """
+
+    def __init__(self, connection: Connection, *, messages: str = "skycore.messages") -> None:
         self._execute: Any = connection.execute
+        self._messages = messages
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE key = ANY(%s)", (list(keys),)
+            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE key = ANY(%s)", (list(keys),)
         )
         return {record.key: record for record in map(MESSAGE.value, rows)}
 
@@ -70,7 +82,7 @@ class PostgresReader:
         else:
             where = "id = (SELECT message FROM skycore.submissions WHERE tracking_id = %s)"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE {where}", (key or tracking_id,)
+            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE {where}", (key or tracking_id,)
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 
@@ -78,7 +90,7 @@ class PostgresReader:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
         only = "" if state is None else " AND state = %s"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE id > %s{only}"
+            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE id > %s{only}"
             f" ORDER BY id LIMIT {_PAGE}",
             (after,) if state is None else (after, state.value),
         ).fetchall()
@@ -99,7 +111,7 @@ class PostgresReader:
 
         def counted(column: str, where: str = "true") -> dict[str, int]:
             rows = self._execute(
-                f"SELECT {column}, count(*) FROM skycore.messages WHERE {where} GROUP BY 1"
+                f"SELECT {column}, count(*) FROM {self._messages} WHERE {where} GROUP BY 1"
             )
             return dict(rows.fetchall())
 

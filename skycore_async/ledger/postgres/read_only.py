@@ -1,0 +1,81 @@
+"""A look at a ledger in PostgreSQL, which changes nothing there.
+
+Strategy: a connection of its own, which asks each question in a transaction that can only
+read.  It has no session among those that send, so that a role which may only read is
+enough, and so is a standby.
+
+Rules:
+
+* What a session that has expired was sending is in doubt, whether or not anybody has
+  written so yet; on a standby, going by what has arrived there.
+* What one question asks is of one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import psycopg
+
+from ...errors import LedgerError
+from ...postgres.connection import Database, describe_error
+from ...postgres.schema import Connection
+from ..base import BaseLedger
+from ..commands import LedgerCommand, Query
+from .reader import SEEN_MESSAGES, PostgresReader
+
+T = TypeVar("T")
+
+
+class PostgresLedgerView(BaseLedger):
+    """Read the ledger in `database`; what would change it raises LedgerError.
+
+    Raises LedgerError where the database cannot be reached or read.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+        self._turn = anyio.Lock()
+        self._connection: Connection | None = None
+
+    async def open(self) -> None:
+        """Connect for reading."""
+        await self._in_turn(self._connect)
+
+    async def aclose(self) -> None:
+        """Disconnect, and leave all as it is."""
+        if self._connection is not None:
+            await self._in_turn(self._connection.close)
+
+    async def run(self, command: LedgerCommand[T]) -> T:
+        """Answer a question."""
+        if not isinstance(command, Query):
+            raise LedgerError(
+                f"{self._database.name} is only looked at here: it can be read, and not be written"
+            )
+        return await self._in_turn(lambda: self._answered(command))
+
+    async def _in_turn(self, do: Callable[[], T]) -> T:
+        async with self._turn:
+            return await anyio.to_thread.run_sync(do)
+
+    def _connect(self) -> None:
+        self._connection = self._database.open_to_read()
+
+    def _answered(self, query: Query[T]) -> T:
+        if self._connection is None:
+            raise LedgerError(f"{self._database.name} is not open: use `async with`")
+        try:
+            with self._connection.transaction():
+                self._connection.execute(
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                )
+                return query.answer(PostgresReader(self._connection, messages=SEEN_MESSAGES))
+        except psycopg.Error as error:
+            raise LedgerError(
+                f"{self._database.name} could not be read: {describe_error(error)}"
+            ) from error
