@@ -14,8 +14,8 @@ from rich.console import Console
 from skycore_async import parse_postback
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.notifications import row_of
-from skycore_async.cli.ui.output import Exit
-from skycore_async.cli.ui.tables import printable, show_table
+from skycore_async.cli.ui.output import Exit, printable
+from skycore_async.cli.ui.tables import show_table
 
 BUNDLE = """<POSTBACK>
 <NOTIFICATION ID="1" CREATED="2026-11-22 10:00:00"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE>

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import click
 
 from ...campaigns import queue
 from ...campaigns.campaigns import change
@@ -18,7 +17,7 @@ from ...postgres import schema
 from ...postgres.connection import Database
 from ..ui.database import with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
-from ..ui.output import emit, fail
+from ..ui.output import emit, fail, say
 
 _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
@@ -30,9 +29,9 @@ def migrate_tables(dsn: str | None, *, as_json: bool) -> None:
     if as_json:
         emit({"before": before, "after": after, "queue_made": is_new})
     elif before == after and not is_new:
-        click.echo(f"The tables are up to date: schema {after}.")
+        say(f"The tables are up to date: schema {after}.")
     else:
-        click.echo(f"The tables are made: schema {after}, before {before or 'none'}.")
+        say(f"The tables are made: schema {after}, before {before or 'none'}.")
 
 
 def copy_ledger(file: Path, dsn: str | None, *, as_json: bool) -> None:
@@ -52,7 +51,7 @@ def copy_ledger(file: Path, dsn: str | None, *, as_json: bool) -> None:
     if as_json:
         emit(done)
     else:
-        click.echo(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
+        say(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
 
 
 def change_campaign(arguments: Sequence[str], verb: str, *, as_json: bool) -> None:
@@ -64,4 +63,4 @@ def change_campaign(arguments: Sequence[str], verb: str, *, as_json: bool) -> No
         emit({"campaign": name, "before": before, "state": after})
     else:
         was = "already" if before == after else f"was {before}, and is"
-        click.echo(f"{name}: {was} {after}")
+        say(f"{name}: {was} {after}")

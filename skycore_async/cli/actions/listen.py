@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
-import click
 
 from ...errors import ConfigurationError, LedgerError
 from ...notifications import Notification
@@ -28,9 +27,9 @@ from ...runtime.extras import missing
 from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.notifications import masked_facts, masked_row
-from ..ui.output import emit, fail
+from ..ui.output import emit, fail, printable, say
 from ..ui.signals import UntilSignal
-from ..ui.tables import console, printable
+from ..ui.tables import console
 
 try:
     from rich.text import Text
@@ -70,7 +69,7 @@ def serve_postbacks(named: str, *, host: str, port: int, as_json: bool) -> None:
         finally:
             server.stop()
     if not as_json:
-        click.echo(f"\nNotifications: {printer.count}.", err=True)
+        say(f"\nNotifications: {printer.count}.", err=True)
 
 
 def _secret() -> str | None:
@@ -97,11 +96,9 @@ def _introduce(server_url: str, target: LedgerTarget, *, is_secret: bool, as_jso
     if as_json:
         emit({"kind": "listening", "url": url})
     else:
-        click.echo(f"Postbacks to {url} go to {target.name}. Ctrl-C ends it.", err=True)
+        say(f"Postbacks to {url} go to {target.name}. Ctrl-C ends it.", err=True)
     if not is_secret and not _is_loopback(server_url):
-        click.echo(
-            f"Anyone who can reach it can post: set {_SECRET} to keep others out.", err=True
-        )
+        say(f"Anyone who can reach it can post: set {_SECRET} to keep others out.", err=True)
 
 
 def _is_loopback(server_url: str) -> bool:

@@ -8,7 +8,7 @@ from ...errors import PostbackError
 from ...postbacks import parse_postback
 from ..ui.notifications import NotificationRow, row_of
 from ..ui.output import emit, fail, plain
-from ..ui.tables import console, printable, show_table
+from ..ui.tables import console, show_table
 
 _MOST: Final = 1024 * 1024  # bytes in a postback; one more is what the parser refuses
 
@@ -18,7 +18,7 @@ def show_postback(body: BinaryIO, *, as_json: bool) -> None:
     try:
         notifications = parse_postback(body.read(_MOST + 1))
     except PostbackError as error:
-        fail(printable(str(error)))
+        fail(str(error))
     except OSError as error:
         fail(f"{body.name} cannot be read: {error.strerror}")
     if as_json:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import click
-
 from ...protocol.segments import Segments, describe, segments
-from ..ui.output import emit
-from ..ui.tables import console, printable, show_table
+from ..ui.output import emit, printable, say
+from ..ui.tables import console, show_table
 
 _SHOWN: Final = 8  # positions of one character, which may stand a hundred times
 
@@ -49,12 +47,12 @@ def _print(cost: Segments) -> None:
         "characters left": cost.characters_left,
     }
     for name, value in lines.items():
-        click.echo(f"{name:<17}{value}")
+        say(f"{name:<17}{value}")
     positions: dict[str, list[int]] = {}
     for one in cost.forced_ucs2:
         positions.setdefault(one.character, []).append(one.position)
     if positions:
-        click.echo("\nNot in GSM 03.38, so that all of it is sent in UCS-2:\n")
+        say("\nNot in GSM 03.38, so that all of it is sent in UCS-2:\n")
         rows = [(printable(c), describe(c), _some(places)) for c, places in positions.items()]
         show_table(console(), ("character", "name", "position"), rows)
 

@@ -16,7 +16,6 @@ from typing import Any, Final, NoReturn
 
 import anyio
 import attrs
-import click
 
 from ...client import SkycoreClient
 from ...errors import (
@@ -33,7 +32,7 @@ from ...errors import (
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Accepted
 from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
-from ..ui.output import Exit, emit, fail
+from ..ui.output import Exit, emit, fail, say
 
 
 @attrs.frozen(kw_only=True)
@@ -81,7 +80,7 @@ def send_message(
     if as_json:
         emit({"outcome": "accepted", "to": sent.to, "tracking_id": sent.tracking_id})
     else:
-        click.echo(f"{sent.to}  {sent.tracking_id}")
+        say(f"{sent.to}  {sent.tracking_id}")
 
 
 async def _send(message: dict[str, Any], settings: dict[str, Any], path: Path | None) -> Accepted:

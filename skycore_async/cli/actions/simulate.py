@@ -19,9 +19,8 @@ from ...simulator import (
     ReceivedMessage,
     Simulator,
 )
-from ..ui.output import emit, fail, plain
+from ..ui.output import emit, fail, plain, printable, say
 from ..ui.signals import UntilSignal
-from ..ui.tables import printable
 
 _FORMS: Final = {"notification": PostbackForm.NOTIFICATION, "postback": PostbackForm.FLAT}
 _INTRODUCTION: Final = """\
@@ -110,10 +109,10 @@ def _follow(
             if as_json:
                 emit(_facts(message))
             else:
-                click.echo(_line(message, behaviours))
+                say(_line(message, behaviours))
         seen = len(messages)
     if not as_json:
-        click.echo(f"\nMessages: {seen}, billed: {simulator.billed}.", err=True)
+        say(f"\nMessages: {seen}, billed: {simulator.billed}.", err=True)
 
 
 def _outcome(message: ReceivedMessage) -> str:

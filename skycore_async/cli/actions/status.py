@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import anyio
-import click
 
 from ...codes import API_ERRORS
 from ...errors import LedgerError
@@ -26,8 +25,8 @@ from ...notifications import Notification
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
 from ..ui.notifications import NotificationRow, masked_facts, masked_row, row_of
-from ..ui.output import Exit, emit, fail, number_of, plain
-from ..ui.tables import console, printable, show_table, time_of
+from ..ui.output import Exit, emit, fail, number_of, plain, printable, say
+from ..ui.tables import console, show_table, time_of
 
 T = TypeVar("T")
 
@@ -97,17 +96,17 @@ class _Printer:
             from ..ui.campaigns import show_campaigns  # noqa: PLC0415 - the extra `postgres`
 
             show_campaigns(campaigns)
-            click.echo()
-        click.echo(f"{target.name}: {number_of(summary.total, 'message')}")
+            say()
+        say(f"{target.name}: {number_of(summary.total, 'message')}")
         for heading, rows in _tables_of(summary).items():
             if rows:
-                click.echo(f"\n{heading}")
+                say(f"\n{heading}")
             for name, count, meaning in rows:
-                click.echo(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
+                say(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
         if summary.states.get(MessageState.IN_DOUBT):
-            click.echo("\nWhat may have been sent is never sent again by itself. To list it:")
+            say("\nWhat may have been sent is never sent again by itself. To list it:")
             command = ["skycore", "status", target.argument, "--state", "in_doubt"]
-            click.echo(f"  {shlex.join(command)}")
+            say(f"  {shlex.join(command)}")
 
     def line(self, delivery: Delivery) -> None:
         """Print one message of many."""
@@ -117,7 +116,7 @@ class _Printer:
             return
         why = " ".join(filter(None, (facts["reason"], facts["code"], facts["info"])))
         line = f"{facts['to']:<15}  {facts['tracking_id'] or '-':<24}  {facts['key']}  {why}"
-        click.echo(printable(line).rstrip())
+        say(printable(line).rstrip())
 
     def message(self, delivery: Delivery) -> None:
         """Print all of one message."""
@@ -127,12 +126,12 @@ class _Printer:
             return
         for name, value in {**facts, "began": time_of(delivery.began)}.items():
             if value is not None:
-                click.echo(f"{name.replace('_', ' '):<13}{printable(str(value))}")
+                say(f"{name.replace('_', ' '):<13}{printable(str(value))}")
         if delivery.events:
-            click.echo()
+            say()
             self._show_events(delivery.events)
         else:
-            click.echo("\nNo notification came for it.")
+            say("\nNo notification came for it.")
 
     def _show_events(self, events: tuple[Notification, ...]) -> None:
         headings, row = NotificationRow.headings(), row_of if self._show_numbers else masked_row

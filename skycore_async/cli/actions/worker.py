@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import anyio
 import attrs
-import click
 
 from ...campaigns import queue
 from ...campaigns.counters import WorkerCounters
@@ -30,7 +29,7 @@ from ...errors import ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
 from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
-from ..ui.output import Exit, emit, fail
+from ..ui.output import Exit, emit, fail, say
 from ..ui.signals import STOPPING, Signals
 
 _EVERY: Final = 5.0  # seconds between lines
@@ -83,7 +82,7 @@ def run_worker(dsn: str, api_key: str, options: WorkerOptions, *, as_json: bool)
         emit(end.counters)
     else:
         for name, count in _parts(end.counters):
-            click.echo(f"{name:<13} {count:,}")
+            say(f"{name:<13} {count:,}")
     if end.error is not None:
         fail(str(end.error), end.exit_code)
     return end.exit_code
@@ -95,7 +94,7 @@ async def _work(dsn: str, api_key: str, options: WorkerOptions) -> WorkerEnd:
 
         def stop() -> None:
             worker.stop()
-            click.echo(f"\n{STOPPING}", err=True)
+            say(f"\n{STOPPING}", err=True)
 
         beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
         beside.start_soon(_print_progress, worker.counters)
@@ -120,7 +119,7 @@ async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterat
         settings["transport"] = AiohttpTransport()
 
     def print_trouble(line: str | None) -> None:
-        click.echo(line or f"{database.name}: here again", err=True)
+        say(line or f"{database.name}: here again", err=True)
 
     session = DatabaseSession(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:
@@ -146,7 +145,7 @@ async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterat
 
 
 def _print_doubt() -> None:
-    click.echo("\nEnded at once: what was in flight is in doubt.", err=True)
+    say("\nEnded at once: what was in flight is in doubt.", err=True)
 
 
 async def _print_progress(counters: WorkerCounters) -> None:
@@ -155,7 +154,7 @@ async def _print_progress(counters: WorkerCounters) -> None:
     while True:
         await anyio.sleep(_EVERY)
         if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(counters))) != before:
-            click.echo(line, err=True)
+            say(line, err=True)
         before = line
 
 

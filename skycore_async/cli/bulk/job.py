@@ -31,7 +31,7 @@ from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
 from ..ui.numbers import number_reader_of
-from ..ui.output import Exit, emit, fail, number_of, read_api_key
+from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
 from .estimate import Estimate, Survey, preview
 from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
 from .kept import KeptRows
@@ -130,7 +130,7 @@ class BulkJob:
         except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
             fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
         except click.Abort:  # at a question, and so before anything was sent
-            click.echo(err=True)
+            say(err=True)
             fail("nothing was sent", Exit.INTERRUPTED)
         except KeyboardInterrupt:
             go_on = how_to_go_on(resend_in_doubt=self.resend_in_doubt)
@@ -216,13 +216,13 @@ def _survey(job: BulkJob, sheet: Sheet, reader: RowReader, kept: KeptRows) -> Es
 
 def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
     column = sheet.header.names[reader.to]
-    click.echo(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
+    say(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
     for line in preview(estimate):
-        click.echo(line, err=job.as_json)
+        say(line, err=job.as_json)
     where = f"{'ledger':<13} {job.ledger_path}"
     if job.cluster is not None:
         where = f"{'cluster':<13} {_database(job.cluster).name}"
-    click.echo(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
+    say(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
 def _write_rejects(job: BulkJob, kept: KeptRows, rejects: Rejects) -> None:
@@ -252,7 +252,7 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
         emit({"dry_run": True, "obstacle": why, **found, **costs, "price": _plain(job.price)})
     if why is not None:
         fail(why)
-    click.echo("This was a dry run: nothing was sent.", err=True)
+    say("This was a dry run: nothing was sent.", err=True)
     return Exit.DONE if estimate.rows == estimate.to_send else Exit.NOT_ALL_WELL
 
 
@@ -267,7 +267,7 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
         fail(str(error), Exit.NOT_SENT)
     if known:
         doubts = ", but for what is in doubt" if job.resend_in_doubt else ""
-        click.echo(
+        say(
             f"The ledger holds {number_of(known, 'message')}, {doubtful:,} of them in doubt:"
             f" what it knows is not sent again{doubts}.",
             err=True,
@@ -326,11 +326,11 @@ def _account(
         emit({**summary(counters, end, estimate), "cost": _plain(estimate.cost), **where})
     else:
         for line in account(counters):
-            click.echo(line)
+            say(line)
         if path is not None:
-            click.echo(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
+            say(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
     for line in advice(counters, end, resend_in_doubt=job.resend_in_doubt):
-        click.echo(line, err=True)
+        say(line, err=True)
     return exit_code(counters, end, estimate)
 
 

@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import attrs
-import click
 
 from ...campaigns.campaigns import Loaded, load
 from ...campaigns.progress import in_doubt
@@ -25,7 +24,7 @@ from ...messages import SMS
 from ...postgres.schema import Connection
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
-from ..ui.output import Exit, emit
+from ..ui.output import Exit, emit, say
 from .kept import KeptRows
 from .recipients import Rejects
 from .rows import MessageRow, RejectedRow
@@ -63,29 +62,27 @@ def load_campaign(
         what = {"campaign": name, **attrs.asdict(loaded), "in_doubt": doubts}
         emit({**what, "starts_at": start, "rejects": path, **numbers})
     else:
-        click.echo(f"{'loaded':<13} {loaded.new:,}")
+        say(f"{'loaded':<13} {loaded.new:,}")
         for said, count in (
             ("mended", loaded.mended),
             ("known before", loaded.known),
             ("in doubt", doubts),
         ):
             if count:
-                click.echo(f"{said:<13} {count:,}")
+                say(f"{said:<13} {count:,}")
         if path is not None:
-            click.echo(f"{'to mend':<13} {rejects.count:,} rows in {path}")
+            say(f"{'to mend':<13} {rejects.count:,} rows in {path}")
     if doubts:
-        click.echo(
+        say(
             f"{doubts:,} may have been sent. What is in doubt is never sent again on its own;"
             " under another key, or in another campaign, it would be.",
             err=True,
         )
     if loaded.state == "running":
         then = "" if start is None else f" from {start:%Y-%m-%d %H:%M %z} on"
-        click.echo(
-            f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True
-        )
+        say(f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True)
     else:
-        click.echo(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
+        say(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
     if doubts:
         return Exit.IN_DOUBT
     return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE

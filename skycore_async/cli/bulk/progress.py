@@ -25,7 +25,6 @@ from typing import Any, Final
 
 import anyio
 import attrs
-import click
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -35,7 +34,7 @@ from ...errors import KeyConflict
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter, meaning_of
 from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
-from ..ui.output import Exit
+from ..ui.output import Exit, printable, say
 from ..ui.signals import STOPPING
 from ..ui.tables import console
 from .estimate import Estimate, duration
@@ -150,7 +149,7 @@ async def show_plain(counters: BulkCounters) -> None:
     while True:
         await anyio.sleep(_EVERY)
         counters.read()
-        click.echo("  ".join(counters.parts()), err=True)
+        say("  ".join(counters.parts()), err=True)
 
 
 async def show_live(counters: BulkCounters) -> None:
@@ -159,7 +158,7 @@ async def show_live(counters: BulkCounters) -> None:
     def picture() -> Table:
         rows = Table.grid(expand=True)
         rows.add_row(ProgressBar(total=max(1, counters.total), completed=counters.done))
-        rows.add_row(Text("  ".join(counters.parts())))
+        rows.add_row(Text(printable("  ".join(counters.parts()))))
         return rows
 
     with Live(picture(), console=console(stderr=True), auto_refresh=False) as live:

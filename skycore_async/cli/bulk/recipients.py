@@ -29,6 +29,8 @@ from typing import Any, BinaryIO, Final, Self
 
 import attrs
 
+from ..ui.output import printable
+
 NUMBER_COLUMNS: Final = ("to", "number", "phone", "mobile", "msisdn", "recipient")
 TEXT_COLUMNS: Final = ("text",)
 KEY_COLUMNS: Final = ("key",)
@@ -40,6 +42,7 @@ LINE: Final = "line"
 
 _CHUNK: Final = 1 << 16
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_COMPUTED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # what formulas begin with, wide ones too
 _SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"')
 
@@ -245,6 +248,11 @@ def is_replaceable(path: Path) -> bool:
         return False
 
 
+def _no_formula(reason: str) -> str:
+    """Return a reason, which may be the API's, as a text that no spreadsheet computes."""
+    return f"'{reason}" if reason.startswith(_COMPUTED) else reason
+
+
 class Rejects:
     """Rows to mend and to run again, in a file of the same shape with a reason and a line.
 
@@ -272,7 +280,7 @@ class Rejects:
             self._writer = csv.writer(self._file, delimiter=self._delimiter)
             self._writer.writerow(self._names)
         cells = self._fitted(row.values)
-        cells[self._names.index(REASON)] = reason
+        cells[self._names.index(REASON)] = _no_formula(printable(reason))
         cells[self._names.index(LINE)] = str(row.line)
         self._writer.writerow(cells)
         self.count += 1

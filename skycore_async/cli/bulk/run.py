@@ -27,7 +27,6 @@ from typing import Any, Final
 
 import anyio
 import attrs
-import click
 
 from ...client import SkycoreClient
 from ...errors import Rejected, SendingHalted
@@ -36,6 +35,7 @@ from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Failed, Outcome
 from ...sending.prepare import ResolvedMessage
 from ..ui.marks import IN_DOUBT, marks
+from ..ui.output import say
 from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
 from .lookup import outcomes
@@ -157,13 +157,13 @@ class Run:
         self._outcomes.stop()
         self._counters.is_stopping = True
         if not is_shown:  # the live picture says it, and would paint over any other line
-            click.echo(f"\n{STOPPING}", err=True)
+            say(f"\n{STOPPING}", err=True)
 
     def _say_what_is_left(self, *, resend_in_doubt: bool) -> None:
         self._rejects.close()
         if sys.stderr.isatty():
             console(stderr=True).show_cursor()
-        click.echo(
+        say(
             f"\nLeft at once: of what was in flight, {len(self._under_way):,} at most are in"
             f" doubt. {how_to_go_on(resend_in_doubt=resend_in_doubt)}",
             err=True,

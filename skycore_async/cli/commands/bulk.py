@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import click
 
+from ..ui.dsn import FilePath
 from ..ui.money import Money
 from ..ui.numbers import country_option
 from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option
 from ..ui.start_time import StartTime
 
-_file: Final = click.Path(dir_okay=False, path_type=Path)
+_file: Final = FilePath(dir_okay=False, path_type=Path)
 _count: Final = WholeNumber(min=1)
 
 
@@ -50,7 +51,7 @@ _count: Final = WholeNumber(min=1)
       skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
     """,
 )
-@click.argument("csv", metavar="RECIPIENTS.CSV")
+@click.argument("csv", metavar="RECIPIENTS.CSV", type=FilePath(allow_dash=True))
 @click.option(
     "--text", help="The text, with {column} where a column's value goes; {{ for a brace."
 )

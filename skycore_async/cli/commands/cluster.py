@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from ..ui.dsn import FilePath
 from ..ui.output import json_option
 
 _campaign: Final = click.argument("arguments", nargs=-1, metavar="[DSN] CAMPAIGN")
@@ -68,7 +69,7 @@ def migrate(*, dsn: str | None, as_json: bool) -> None:
       skycore cluster copy promo.db postgresql://me@db/sms
     """
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath(path_type=Path))
 @click.argument("dsn", required=False)
 @json_option
 def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..ui.dsn import ENVIRONMENT
+from ..ui.dsn import ENVIRONMENT, FilePath
 from ..ui.output import json_option
 
 
@@ -34,7 +34,7 @@ from ..ui.output import json_option
 @click.argument("ledger", metavar="FILE|DSN", envvar=ENVIRONMENT)
 @click.option(
     "--html",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    type=FilePath(dir_okay=False, allow_dash=True, path_type=Path),
     help="Write the page to this file; - is standard output.",
 )
 @json_option

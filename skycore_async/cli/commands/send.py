@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..ui.dsn import FilePath
 from ..ui.input import text_of
 from ..ui.numbers import country_option, number_reader_of
 from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_key
@@ -54,7 +55,7 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
 )
 @click.option(
     "--ledger",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, path_type=Path),
     help="Remember the message in this file, made where there is none.",
 )
 @click.option("--key", metavar="KEY", help="Your name for the message: the ledger sends it once.")
@@ -69,7 +70,7 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
 @click.option("--max-segments", type=WholeNumber(min=1), metavar="N", help="Refuse a longer text.")
 @click.option(
     "--api-key-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
     help="A file that holds the API key; else SKYCORE_API_KEY does.",
 )
 @json_option

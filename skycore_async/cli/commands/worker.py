@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..ui.dsn import dsn_of
+from ..ui.dsn import FilePath, dsn_of
 from ..ui.output import (
     EXIT_CODES,
     RATE,
@@ -70,7 +70,7 @@ from ..ui.output import (
 )
 @click.option(
     "--api-key-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, path_type=Path),
     help="A file with the API key; else SKYCORE_API_KEY.",
 )
 @json_option

@@ -59,12 +59,3 @@ def column_name(start: datetime, step: int, *, short: bool = False) -> str:
         return f"{start:%d %b %Y}"
     clock = f"{start:%H:%M:%S}" if step < 60 else f"{start:%H:%M}"  # noqa: PLR2004
     return clock if short else f"{start:%d %b} {clock}"
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """Return a text with a replacement for each character that cannot be seen, but for `keep`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text
-    )

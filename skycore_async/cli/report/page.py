@@ -17,6 +17,7 @@ from typing import Final
 
 from ...runtime.extras import missing
 from ...version import __version__
+from ..ui.output import printable
 from . import charts, formats
 from .data import ReportData
 from .kinds import KINDS, by_kind
@@ -62,5 +63,5 @@ def _environment() -> Environment:
 
 def _visible(value: object) -> str:
     if isinstance(value, Markup):  # with line breaks of the templates' own
-        return Markup(formats.printable(value, keep="\n"))  # noqa: S704 - it was escaped before
-    return formats.printable(str(value))
+        return Markup(printable(value, keep="\n"))  # noqa: S704 - it was escaped before
+    return printable(str(value))

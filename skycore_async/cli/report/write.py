@@ -23,7 +23,7 @@ import click
 from ...errors import LedgerError
 from ...runtime.extras import missing
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.output import emit, fail
+from ..ui.output import emit, fail, say
 from ..ui.tables import console
 from .data import ReportCounters, ReportData
 from .page import page
@@ -103,4 +103,4 @@ def _write(page: str, html: Path | None) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         fail(f"{html} cannot be written: {error.strerror}")
-    click.echo(f"The report is in {html}", err=True)
+    say(f"The report is in {html}", err=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import click
-
 from ...campaigns.progress import CampaignProgress
-from .tables import console, printable, show_table
+from .output import printable, say
+from .tables import console, show_table
 
 _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "workers")
 
@@ -15,17 +14,17 @@ _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "w
 def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
     """Print a table of campaigns, and why those that halted did so."""
     if not campaigns:
-        click.echo("No campaign was loaded.")
+        say("No campaign was loaded.")
         return
     show_table(console(), _COLUMNS, [list(_cells(one)) for one in campaigns])
     for one in campaigns:
         if one.reason:
-            click.echo(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
-            click.echo(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
+            say(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
+            say(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
         if one.state == "scheduled":
-            click.echo(f"\n{printable(one.name)} starts at {one.starts_at:%Y-%m-%d %H:%M:%S %z}")
+            say(f"\n{printable(one.name)} starts at {one.starts_at:%Y-%m-%d %H:%M:%S %z}")
         for reason, count in one.left_out.items():
-            click.echo(f"\n{printable(one.name)}: {count:,} left out, {reason}")
+            say(f"\n{printable(one.name)}: {count:,} left out, {reason}")
 
 
 def _cells(one: CampaignProgress) -> Iterator[str]:

@@ -12,21 +12,36 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import click
 
 from .output import fail
 
 ENVIRONMENT: Final = "SKYCORE_DSN"
 _SCHEMES: Final = ("postgresql://", "postgres://")
-_SIGNS: Final = re.compile("=|://")
+# Of a DSN, however it is mistyped: a word of libpq, a scheme, a password before a host.
+_SIGNS: Final = re.compile(r"=|://|:.*@|^\s*(?:postgres|pgsql|psql)\w*[:/]", re.IGNORECASE)
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")  # as paths on Windows begin
 
 
 def is_dsn(text: str) -> bool:
     """Return whether a text names a database and no file.
 
-    A text with a misspelt scheme does, too: it may hold a password.
+    A text that is mistyped does, too: it may hold a password, and is not to be shown.
     """
-    return text.startswith(_SCHEMES) or (bool(_SIGNS.search(text)) and not _is_there(text))
+    has_signs = _SIGNS.search(_DRIVE.sub("", text, count=1)) is not None
+    return text.startswith(_SCHEMES) or (has_signs and not _is_there(text))
+
+
+class FilePath(click.Path):
+    """A path on the command line that is a file's, where a DSN is refused and not shown."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if isinstance(value, str) and is_dsn(value):
+            self.fail("it takes a file, and no database", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _is_there(path: str) -> bool:

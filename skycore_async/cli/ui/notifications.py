@@ -23,7 +23,8 @@ from ...notifications import (
     UnknownNotification,
 )
 from .masking import mask_in
-from .tables import printable, time_of
+from .output import printable
+from .tables import time_of
 
 
 @attrs.frozen(kw_only=True)

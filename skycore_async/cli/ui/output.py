@@ -4,6 +4,8 @@ Rules:
 
 * A command's result goes to standard output, everything else to standard error.
 * A user's mistake is one line that says what to do, and never a traceback.
+* What is printed for people goes through `say` and `fail`, and so shows what came over the wire
+  without the characters that move a cursor or turn text round.
 * Nothing is loaded here that `skycore --help` does not need.
 """
 
@@ -13,6 +15,7 @@ import enum
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -60,6 +63,10 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
 
+# A password in a DSN that was mistyped, and so taken for something else.
+_IN_URL: Final = re.compile(r"([^\s:@/]*:)[^\s@]+@")
+_WORD: Final = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
+
 RATE: Final = Number(min=0.001)  # messages per second
 
 in_flight_option = click.option(
@@ -73,9 +80,29 @@ in_flight_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text without the characters that move a cursor, turn text round or are unseen.
+
+    White space of any other kind is a blank, but for what `keep` has.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else " " if c.isspace() else "\ufffd" for c in text
+    )
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a line, which may have empty ones before and after it."""
+    line = text.strip("\n")
+    before, after = text.partition(line)[::2] if line else (text, "")
+    click.echo(f"{before}{printable(line)}{after}", err=err)
+
+
 def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
     """Print what is wrong and what to do, in one line, and end the program."""
-    click.echo(f"skycore: {message}", err=True)
+    hidden = _WORD.sub(r"\1***", _IN_URL.sub(r"\1***@", message))
+    click.echo(f"skycore: {printable(hidden)}", err=True)
     sys.exit(code)
 
 

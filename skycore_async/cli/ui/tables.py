@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from ...runtime.extras import missing
+from .output import printable
 
 try:
     from rich.box import SIMPLE_HEAD
@@ -34,19 +35,12 @@ def time_of(time: datetime | None) -> str:
     return "" if time is None else time.isoformat(sep=" ", timespec="seconds")
 
 
-def printable(text: str) -> str:
-    """Return a text without the characters that move a terminal's cursor or end the line."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
-
-
 def show_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows as a table, or one after another where a table does not fit."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in headings:
         table.add_column(heading, no_wrap=True)
-    kept = list(rows)
+    kept = [list(map(printable, row)) for row in rows]
     for row in kept:
         table.add_row(*map(Text, row))
     needed = out.measure(table, options=out.options.update(max_width=sys.maxsize)).maximum
