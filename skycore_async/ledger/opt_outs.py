@@ -1,7 +1,6 @@
 """Who may not be sent to: STOP, START, and what the provider says of it.
 
-The words are those that the CTIA's Messaging Principles and the FCC's rules (47
-CFR 64.1200) name; only a message that is nothing but such a word counts.
+What a text says is read by `protocol.consent`: only a sure reading opts out or in.
 """
 
 from __future__ import annotations
@@ -11,16 +10,10 @@ from typing import Final
 import attrs
 
 from ..notifications import InboundSMS, Notification, SubscriptionChange
+from ..protocol.consent import Consent, consent_in
 from ..protocol.numbers import digits
 
-_STOP: Final = frozenset(
-    {"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"}
-    | {"REVOKE", "OPTOUT", "OPT OUT", "OPT-OUT"}
-)
 _BLOCKED: Final = "E114"  # the recipient is on the block list
-_START: Final = frozenset({"START", "UNSTOP"})
-# Phones make quotes curly by themselves.
-_AROUND: Final = " \t\r\n\u00a0.,!\"'\u201c\u201d\u2018\u2019"
 
 
 @attrs.frozen(kw_only=True)
@@ -37,10 +30,10 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
     if isinstance(notification, SubscriptionChange):
         number, out = notification.mobile, not notification.subscribed
     elif isinstance(notification, InboundSMS):
-        word = notification.text.strip(_AROUND).upper()
-        if word not in _STOP | _START:
+        consent = consent_in(notification.text)
+        if consent not in {Consent.REVOKED, Consent.GIVEN}:
             return None
-        number, out = notification.from_, word in _STOP
+        number, out = notification.from_, consent is Consent.REVOKED
     else:
         return None
     known = digits(number)

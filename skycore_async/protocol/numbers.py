@@ -143,5 +143,7 @@ def may_be_same(one: str, other: str) -> bool:
 
 
 def digits(number: str | None) -> str | None:
-    """Return a number as the ledger keeps it."""
-    return None if number is None else "".join(filter(str.isdecimal, number))
+    """Return a number as the ledger keeps it: digits from 0 to 9, whatever its script has."""
+    if number is None or (number.isascii() and number.isdecimal()):
+        return number
+    return "".join(str(int(character)) for character in number if character.isdecimal())

@@ -4,7 +4,8 @@ Rules:
 
 * The body of an answer decides; the HTTP status only speaks where there is no
   RESPONSE in it, not even a part of one, because the API answers 200 either way.
-* An answer that names another number is to another message.
+* An answer that names another number, or none that can be read, is to another message.
+* Success with an ERRORCODE or an ERRORINFO contradicts itself, and is no clear answer.
 * What is said of an unclear answer quotes nothing of it: it may repeat number and text.
 * A Failure is a rejection, a throttle (E106, E113) or doubt (E503).  Whatever is no
   clear answer is doubt: the request had left by then.
@@ -32,6 +33,7 @@ _HALF_SAID: Final = {
     "success": "Success without a TRACKINGID",
     "failure": "Failure with a TRACKINGID",
 }
+_ERROR: Final = ("ERRORCODE", "ERRORINFO")
 _PLAIN: Final = ("STATUS", "TRACKINGID", "TO")
 # The answer to nearly every message: what a parser makes of it can be read off.
 _PLAIN_SUCCESS: Final = re.compile(
@@ -70,6 +72,8 @@ def parse_response(
         )
     verdict = _text(response, "STATUS").lower()
     tracking_id = _text(response, "TRACKINGID")
+    if verdict == "success" and any(map(_has_content, map(response.get, _ERROR))):
+        raise OutcomeUnknown(f"HTTP {status} with Success and an error", http_status=status)
     if verdict == "success" and tracking_id:
         return Accepted(
             message=message,
@@ -85,12 +89,13 @@ def parse_response(
     raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
 
 
+def _has_content(value: object) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)
+
+
 def _is_about(to: str, said: str) -> bool:
-    # An answer may leave the number out.
-    if said == to:
-        return True
-    named = numbers.digits(said)
-    return not named or numbers.may_be_same(named, to)
+    # An answer may leave the number out, or write it with or without its country code.
+    return said in {to, ""} or numbers.may_be_same(numbers.digits(said) or "", to)
 
 
 def _response(body: bytes) -> dict[str, Any]:

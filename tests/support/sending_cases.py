@@ -137,6 +137,38 @@ ANSWERS = {
         failure("<ERRORCODE>E110</ERRORCODE><TO>15551234889</TO>"),
         "HTTP 200 with the answer to another number",
     ),
+    "the Success of a part of the number": unclear(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><TO>8</TO>"),
+        "HTTP 200 with the answer to another number",
+    ),
+    "the Success of no number": unclear(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><TO>unknown</TO>"),
+        "HTTP 200 with the answer to another number",
+    ),
+    "the Failure of a part of the number": unclear(
+        failure("<ERRORCODE>E110</ERRORCODE><TO>4888</TO>"),
+        "HTTP 200 with the answer to another number",
+    ),
+    "TO in digits of another script": Answer(
+        body=success("<TRACKINGID>SMS_12345</TRACKINGID><TO>\uff11\uff15551234888</TO>"),
+        outcome=Accepted,
+        fields={"tracking_id": "SMS_12345"},
+    ),
+    "Success and an error code": unclear(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><ERRORCODE>E110</ERRORCODE>"),
+        "HTTP 200 with Success and an error",
+    ),
+    "Success and a reason": unclear(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><ERRORINFO>on hold</ERRORINFO>"),
+        "HTTP 200 with Success and an error",
+    ),
+    "Success and an error code in parts": unclear(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><ERRORCODE><X/></ERRORCODE>"),
+        "HTTP 200 with Success and an error",
+    ),
+    "Success and an empty error code": accepted(
+        success("<TRACKINGID>SMS_12345</TRACKINGID><ERRORCODE/><ERRORINFO> </ERRORINFO>")
+    ),
     "stray white space": accepted(
         b"\n <RESPONSE> <STATUS>\tSuccess\n</STATUS><TRACKINGID> SMS_12345 </TRACKINGID>"
         b"<TO>\r\n15551234888 </TO></RESPONSE>\n\n"

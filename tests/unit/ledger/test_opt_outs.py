@@ -56,7 +56,7 @@ WORDS = {
     **dict.fromkeys(['"STOP"', "'stop'", "Stop.", "STOP!", "stop!!", "\tQuit. "], True),
     **dict.fromkeys(["START", "UNSTOP", "start", "Start!", "unstop."], False),
     **dict.fromkeys(
-        ["", " ", "stop it", "don't stop", "STOPP", "STO P", "ST.OP", "restart", "end?", "yes"],
+        ["", " ", "stop it", "don't stop", "STO P", "ST.OP", "restart", "end?", "yes"],
         None,
     ),
 }
@@ -69,6 +69,21 @@ def test_a_message_that_is_nothing_but_the_word_opts_out_or_in(text: str) -> Non
     assert (None if said is None else (said.number, said.out)) == (
         None if WORDS[text] is None else (TO, WORDS[text])
     )
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "\uff0b\uff11\uff15\uff15\uff15\uff11\uff12\uff13\uff14\uff18\uff18\uff18",
+        "\u0661\u0665\u0665\u0665\u0661\u0662\u0663\u0664\u0668\u0668\u0668",
+        "1 (555) 123-\u096a\u096e\u096e\u096e",
+    ],
+)
+def test_a_number_in_digits_of_another_script_is_the_same(number: str) -> None:
+    """STOP from it is STOP from the number that is sent to."""
+    said = opt_out_of(InboundSMS(from_=number, text="STOP", raw={}), received=NOON)
+    assert said is not None
+    assert said.number == TO
 
 
 OTHERS: dict[str, tuple[Notification, tuple[str, bool] | None]] = {
