@@ -18,7 +18,7 @@ import anyio
 
 from ..errors import KeyConflict
 from ..notifications import Notification
-from ..protocol import numbers
+from ..protocol import numbers, tracking_ids
 from .commands import (
     Begin,
     Finish,
@@ -197,6 +197,7 @@ class BaseLedger(ABC):
 
 
 def _one_name(tracking_id: str | None, key: str | None) -> str:
+    """Return the name by which changes are told, which is the plain form of a tracking id."""
     if (tracking_id is None) == (key is None):
         raise TypeError("give a tracking id or a key, and not both")
-    return tracking_id or key or ""
+    return key or tracking_ids.plain(tracking_id or "")

@@ -64,4 +64,4 @@ class Columns(Generic[T]):
         return tuple(values.values())
 
 
-NOTIFICATION: Final = Columns(StoredNotification)
+NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))

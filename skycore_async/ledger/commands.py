@@ -14,6 +14,7 @@ import attrs
 
 from ..errors import KeyConflict, LedgerError, SkycoreError
 from ..notifications import Notification
+from ..protocol import tracking_ids
 from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
 from .reader import LedgerReader, Page
 from .rules import UnderWay, earlier_submission
@@ -155,7 +156,8 @@ class GetDelivery(Query[Delivery | None]):
 
     def answer(self, store: LedgerReader) -> Delivery | None:
         """Return the answer of a store."""
-        return store.delivery(tracking_id=self.tracking_id, key=self.key)
+        plain_id = None if self.tracking_id is None else tracking_ids.plain(self.tracking_id)
+        return store.delivery(plain_id=plain_id, key=self.key)
 
 
 @attrs.frozen(kw_only=True)

@@ -15,7 +15,8 @@ Rules:
 * Who opted out is written once a group, so that a store can write numbers in one order.
 * Whatever a group was about leaves the doubts of its numbers settled, as far as they
   can be.  Of two that come together and could each be meant, neither is the first.
-* `touched` has the keys and tracking ids that were changed, for those who wait for them.
+* `touched` has the keys, and the plain forms of the tracking ids, that were changed, for
+  those who wait for them.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class CommandExecutor:
             [settlement.derive(record, notifications.get(record.id, ())) for record in records]
         )
         for record in records:
-            self.touched.update(name for name in (record.key, record.tracking_id) if name)
+            self.touched.update(name for name in (record.key, record.plain_id) if name)
 
     def _settle(self) -> None:
         endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()
@@ -222,9 +223,10 @@ class CommandExecutor:
             pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)
             if pairs:
                 by_id = {record.id: record for record in candidates}
-                self._store.match({tracking_id: id_ for id_, tracking_id in pairs})
+                of = {submission.plain_id: submission for submission in unmatched}
+                self._store.match({plain_id: id_ for id_, plain_id in pairs})
                 self._store.update(
-                    [settlement.settle(by_id[id_], tracking_id) for id_, tracking_id in pairs]
+                    [settlement.settle(by_id[id_], of[plain_id]) for id_, plain_id in pairs]
                 )
                 self.update_states([id_ for id_, _ in pairs])
 
@@ -239,7 +241,7 @@ class _FirstOfEachKey:
         self.others: list[PendingCommand] = []
         self.later: list[PendingCommand] = []
         self._keys: set[str] = set()
-        self._tracking_ids: set[str] = set()
+        self._plain_ids: set[str] = set()
         for pending in group:
             self._put(pending, pending.command)
 
@@ -250,7 +252,7 @@ class _FirstOfEachKey:
             else:
                 self.later.append(pending)
         elif isinstance(command, Finish):
-            if self._is_first(command.key, command.submission.tracking_id):
+            if self._is_first(command.key, command.submission.plain_id):
                 self.finishes.append(command)
             else:
                 self.later.append(pending)
@@ -259,10 +261,10 @@ class _FirstOfEachKey:
         else:
             self.others.append(pending)
 
-    def _is_first(self, key: str, tracking_id: str | None) -> bool:
+    def _is_first(self, key: str, plain_id: str | None) -> bool:
         """Return whether neither was met; what comes later is met, too: its order stays."""
-        is_first = key not in self._keys and tracking_id not in self._tracking_ids
+        is_first = key not in self._keys and plain_id not in self._plain_ids
         self._keys.add(key)
-        if tracking_id is not None:
-            self._tracking_ids.add(tracking_id)
+        if plain_id is not None:
+            self._plain_ids.add(plain_id)
         return is_first

@@ -29,6 +29,7 @@ import attrs
 from ..codes import DeliveryState, FailureReason
 from ..messages import SMS
 from ..notifications import Notification
+from ..protocol import tracking_ids
 
 
 class MessageState(enum.StrEnum):
@@ -79,6 +80,11 @@ class Submission:
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
 
+    @property
+    def plain_id(self) -> str | None:
+        """The tracking id in its plain form, by which it is compared."""
+        return None if self.tracking_id is None else tracking_ids.plain(self.tracking_id)
+
 
 @attrs.frozen(kw_only=True)
 class Attempt:
@@ -96,7 +102,8 @@ def _column(name: str, **settings: Any) -> Any:
 class MessageRecord:
     """A message as a ledger keeps it: one row of the table `messages`.
 
-    Times are in seconds since 1970.  `doubted` is set from when it is sent again after
+    Times are in seconds since 1970.  `tracking_id` is as the wire said it, and `plain_id`
+    its plain form.  `doubted` is set from when it is sent again after
     it was in doubt: it may have a submission that is not known.  `raw` is the API's
     answer as JSON, see `rules.answer_as_text`.
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
@@ -111,6 +118,7 @@ class MessageRecord:
     started_at: float
     ended_at: float | None = None
     tracking_id: str | None = None
+    plain_id: str | None = None
     code: str | None = None
     info: str | None = None
     http_status: int | None = None
@@ -126,13 +134,16 @@ class MessageRecord:
 class StoredNotification:
     """A notification as a ledger keeps it: one row of the table `events`.
 
-    `identity` tells it from every other, `at` is its place in time (seconds
+    `identity` tells it from every other, and `former_identity`, which is no column, is
+    the one that versions gave it which did not know the other spelling of its tracking
+    id.  `tracking_id` is in its plain form.  `at` is its place in time (seconds
     since 1970, a time without an offset taken as UTC; None where it has none),
     `happened` its own time where that is certain, else the one at which it was
     received, and `received` the latter.
     """
 
     identity: bytes
+    former_identity: bytes | None = None
     tracking_id: str | None
     to: str | None = _column("recipient")
     from_: str | None = _column("sender")

@@ -24,8 +24,8 @@ class Page(Generic[T_co]):
 class LedgerReader(Protocol):
     """What the tables can be asked."""
 
-    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
-        """Return what is known of one message."""
+    def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:
+        """Return what is known of one message, by the plain form of its tracking id or its key."""
         ...
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:

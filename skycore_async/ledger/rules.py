@@ -181,6 +181,7 @@ def finish(
         state=_S.IN_DOUBT if is_in_doubt else submission.state,
         ended_at=ended_at,
         tracking_id=submission.tracking_id,
+        plain_id=submission.plain_id,
         code=submission.code,
         info=submission.info,
         http_status=submission.http_status,

@@ -12,6 +12,7 @@ Rules:
 * The time of a submission is that of its first notification: a receipt may come days later.
   It is the one that it names or the one at which it was received: gateways write what is
   hours ahead or behind, and postbacks come late.
+* A tracking id in its other spelling is the same, and so is a notification that has it.
 * A time without an offset orders notifications, but settles nothing.
 """
 
@@ -29,6 +30,7 @@ import attrs
 from ..codes import DeliveryState, FailureReason
 from ..notifications import DeliveryReceipt, Notification, SentNotification
 from ..postbacks import notification
+from ..protocol import tracking_ids
 from ..protocol.numbers import digits, may_be_same
 from .model import Delivery, MessageRecord, MessageState, StoredNotification
 
@@ -40,13 +42,16 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
     """Make what is kept of a notification; `received` is in seconds since 1970."""
     tracking_id, to, from_ = None, None, None
     if isinstance(notification, SentNotification | DeliveryReceipt):
-        tracking_id, from_ = notification.tracking_id, notification.from_
-        to = digits(notification.to)
+        from_, to = notification.from_, digits(notification.to)
+        if notification.tracking_id is not None:
+            tracking_id = tracking_ids.plain(notification.tracking_id)
     raw = json.dumps(notification.raw, ensure_ascii=False, separators=(",", ":"))
     time = notification.timestamp or notification.created
     aware = time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
+    identity, former = identities(notification)
     return StoredNotification(
-        identity=_identity(notification),
+        identity=identity,
+        former_identity=former,
         tracking_id=tracking_id,
         to=to,
         from_=from_,
@@ -59,14 +64,36 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
     )
 
 
-def _identity(notification: Notification) -> bytes:
+def identities(notification: Notification) -> tuple[bytes, bytes | None]:
+    """Return what tells a notification from every other, and what did in former versions.
+
+    The former is None where it is the same.
+    """
+    given = getattr(notification, "tracking_id", None)
+    written, *others = (None,) if given is None else tracking_ids.spellings(given)
+    return (
+        _identity(notification, given, written),
+        _identity(notification, given, others[0]) if others else None,
+    )
+
+
+def _identity(notification: Notification, given: str | None, written: str | None) -> bytes:
+    """Return the digest of what a notification is known by, its tracking id written so."""
     # Form A has an id to know a repetition by; form B has none, so that all of it is its identity.
     if notification.id is not None:
-        about = getattr(notification, "tracking_id", None)
-        named: Any = [notification.id, notification.origin, notification.code, about]
+        named: Any = [notification.id, notification.origin, notification.code, written]
     else:
-        named = notification.raw
+        named = _respelled(notification.raw, given, written)
     return blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def _respelled(element: Any, given: str | None, written: str | None) -> Any:
+    """Return an element of a postback, its tracking id written so."""
+    if isinstance(element, dict):
+        return {name: _respelled(value, given, written) for name, value in element.items()}
+    if given and written and isinstance(element, str) and element.strip() == given:
+        return element.replace(given, written)
+    return element
 
 
 def _state(notification: Notification) -> DeliveryState | None:
@@ -147,7 +174,7 @@ def rebuilt(stored: StoredNotification) -> Notification:
 class UnmatchedSubmission:
     """The notifications of one submission that no message is known for."""
 
-    tracking_id: str
+    plain_id: str
     events: Sequence[StoredNotification]
 
 
@@ -156,7 +183,7 @@ def unmatched_in(notifications: Iterable[StoredNotification]) -> list[UnmatchedS
     grouped: dict[str, list[StoredNotification]] = {}
     for each in notifications:
         grouped.setdefault(str(each.tracking_id), []).append(each)
-    return [UnmatchedSubmission(tracking_id=id_, events=of) for id_, of in grouped.items()]
+    return [UnmatchedSubmission(plain_id=id_, events=of) for id_, of in grouped.items()]
 
 
 def match_doubts(
@@ -167,8 +194,8 @@ def match_doubts(
 ) -> list[tuple[int, str]]:
     """Match messages in doubt and submissions that can only mean each other.
 
-    Returns pairs of a message's id and a tracking id.  A message that is not in doubt
-    is never settled, and its being possible leaves others in doubt.
+    Returns pairs of a message's id and the plain form of a tracking id.  A message that
+    is not in doubt is never settled, and its being possible leaves others in doubt.
     """
     possible = [
         (record, submission)
@@ -177,13 +204,13 @@ def match_doubts(
         if _may_be_of(submission, record)
     ]
     in_time = [pair for pair in possible if _is_in_time(*pair, within)]
-    messages = Counter(submission.tracking_id for _, submission in possible)
+    messages = Counter(submission.plain_id for _, submission in possible)
     submissions = Counter(record.id for record, _ in in_time)
     return sorted(
-        (record.id, submission.tracking_id)
+        (record.id, submission.plain_id)
         for record, submission in in_time
         if record.state is MessageState.IN_DOUBT
-        and messages[submission.tracking_id] == submissions[record.id] == 1
+        and messages[submission.plain_id] == submissions[record.id] == 1
         and _agrees_with(submission, record)
     )
 
@@ -223,11 +250,13 @@ def _is_in_time(record: MessageRecord, submission: UnmatchedSubmission, within: 
     return any(-CLOCKS_APART <= time - record.started_at <= within for time in times)
 
 
-def settle(record: MessageRecord, tracking_id: str) -> MessageRecord:
+def settle(record: MessageRecord, submission: UnmatchedSubmission) -> MessageRecord:
     """Return the record of a message in doubt of which a postback told that it was sent."""
+    first = rebuilt(in_order(submission.events)[0])
     return attrs.evolve(
         record,
-        tracking_id=tracking_id,
+        tracking_id=getattr(first, "tracking_id", None) or submission.plain_id,
+        plain_id=submission.plain_id,
         settled_by="postback",
         code=None,
         info=None,

@@ -82,7 +82,8 @@ class LedgerStore(LedgerReader, Protocol):
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
         """Return the ids of messages by their tracking ids, which are noted where they are new.
 
-        `recipients` has for each tracking id the number that it is about.
+        Tracking ids are in their plain form, here and below; `recipients` has for each the
+        number that it is about.
         """
         ...
 

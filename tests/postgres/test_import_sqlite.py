@@ -136,7 +136,7 @@ def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) 
             "content = 'of version 1', sender = NULL WHERE key = 'k1'",
             "the key 'k1' has other content",
         ),
-        ("tracking_id = 'U' WHERE key = 'k1'", "the key 'k1' has another tracking id"),
+        ("plain_id = 'U' WHERE key = 'k1'", "the key 'k1' has another tracking id"),
         ("state = 'not_sent' WHERE key = 'k2'", "'k2' is in_doubt in the file, and not_sent"),
     ],
 )

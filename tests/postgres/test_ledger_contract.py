@@ -634,6 +634,102 @@ async def test_a_message_that_was_refused_is_no_candidate_any_more(ledger: Ledge
     assert [await state_of(ledger, key) for key in "ab"] == [S.DELIVERED, S.REJECTED]
 
 
+# Tracking ids in two spellings.
+
+PLAIN, ENCODED = "SMS_767867", "U01TXzc2Nzg2Nw=="
+BOTH = [(PLAIN, ENCODED), (ENCODED, PLAIN), (ENCODED.rstrip("="), ENCODED)]
+
+
+@pytest.mark.parametrize(("answered", "posted"), BOTH)
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_receipt_in_the_other_spelling_is_of_the_same_message(
+    ledger: Ledger, answered: str, posted: str, early: bool
+) -> None:
+    """It settles nobody else's doubt; what users see is what the wire said."""
+    await sent(ledger, "a", DOUBT)
+    await ledger.begin(intent("b"))
+    if early:
+        await ledger.record(notice(DELIVERED, posted))
+    await ledger.finish("b", accepted(answered))
+    await ledger.record(notice(DELIVERED, posted), notice(SENT, answered, after=0))
+    assert [await state_of(ledger, key) for key in "ab"] == [S.IN_DOUBT, S.DELIVERED]
+    for tracking_id in (answered, posted):
+        delivery = await ledger.delivery(tracking_id)
+        assert delivery is not None
+        assert (delivery.key, delivery.tracking_id) == ("b", answered)
+        assert [each.raw["TRACKINGID"] for each in delivery.events] == [answered, posted]
+    assert await ledger.begin(intent("b")) == attrs.evolve(accepted(answered), state=S.DELIVERED)
+    assert (await ledger.summary()).unplaced == 0
+
+
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_a_repetition_in_the_other_spelling_is_a_repetition(
+    ledger: Ledger, first: str, second: str
+) -> None:
+    """In form A and in form B, alone and in one bundle."""
+    await sent(ledger, "k", accepted(first))
+    ids = (first, second, first)
+    await ledger.record(*(notice(DELIVERED, each) for each in ids))
+    await ledger.record(notice(DELIVERED, second))
+    for each in ids:
+        await ledger.record(
+            *parse_postback(
+                '<NOTIFICATION ID="7"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>'
+                f"<TO>{TO}</TO><TRACKINGID>{each}</TRACKINGID></BODY></NOTIFICATION>"
+            )
+        )
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert [each.code for each in delivery.events] == ["N202", "N201"]
+
+
+@pytest.mark.parametrize(("first", "second"), BOTH)
+async def test_a_doubt_is_settled_under_the_spelling_that_settled_it(
+    ledger: Ledger, first: str, second: str
+) -> None:
+    """Two spellings are no two submissions; the user sees that of the first notification."""
+    await ledger.begin(intent())
+    await ledger.record(notice(DELIVERED, second, after=2), notice(SENT, first, after=1))
+    await ledger.finish("k", DOUBT)
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.state, delivery.tracking_id) == (S.DELIVERED, first)
+    assert (await ledger.delivery(second)) == delivery
+
+
+@pytest.mark.parametrize(("answered", "posted"), BOTH)
+@pytest.mark.parametrize("asked", [0, 1])
+async def test_waiting_for_either_spelling_ends(
+    ledger: Ledger, answered: str, posted: str, asked: int
+) -> None:
+    """Whichever the answer had and the postback."""
+    await sent(ledger, "k", accepted(answered))
+    found: list[Any] = []
+
+    async def wait() -> None:
+        found.append(await ledger.wait_for((answered, posted)[asked], timeout=60))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await settle()
+        await ledger.record(notice(DELIVERED, posted))
+    assert [(each.key, each.tracking_id) for each in found] == [("k", answered)]
+
+
+async def test_two_answers_with_one_id_in_two_spellings_are_one_submission(
+    ledger: Ledger,
+) -> None:
+    """As two with one spelling are: the last has its notifications."""
+    async with anyio.create_task_group() as tasks:
+        for key in "ab":
+            await ledger.begin(intent(key))
+        tasks.start_soon(ledger.finish, "a", accepted(PLAIN))
+        tasks.start_soon(ledger.finish, "b", accepted(ENCODED))
+    await ledger.record(notice(DELIVERED, PLAIN))
+    states = [await state_of(ledger, key) for key in "ab"]
+    assert sorted(map(str, states)) == ["accepted", "delivered"]
+
+
 # When the first of two messages to a number began, in seconds; the second began at noon.
 BEGAN = {"two hours before": -7200, "a year before": -86_400 * 365, "by a clock ahead": 600}
 

@@ -28,6 +28,7 @@ from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 from skycore_async.postgres.schema import migrate as make_tables
+from skycore_async.protocol.tracking_ids import plain, spellings
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -110,7 +111,9 @@ class World:
             return
         key = self.chance.choice([*self.under_way])
         attempt, taken = self.under_way.pop(key)
-        answer = accepted(taken) if taken else self.chance.choice((NOT_SENT, REJECTED))
+        answer = self.chance.choice((NOT_SENT, REJECTED))
+        if taken:
+            answer = accepted(self.chance.choice(spellings(taken)))
         answer = self.chance.choice((answer, DOUBT, DOUBT))
         self.run(Finish(key=key, submission=answer, attempt=self.named(attempt)))
 
@@ -125,7 +128,7 @@ class World:
                 notifications=(
                     notice(
                         self.chance.choice((SENT, DELIVERED, EXPIRED)),
-                        tracking_id,
+                        self.chance.choice(spellings(tracking_id)),
                         to=self.chance.choice(SPELLINGS[number]),
                         from_=self.chance.choice(("60856", None)),
                         after=stamp - NOON,
@@ -144,7 +147,7 @@ class World:
         deliveries: list[Delivery] = list(self.store.deliveries(None, 0).rows)
         for delivery in deliveries:
             ids = {delivery.tracking_id, *(each.tracking_id for each in delivery.events)} - {None}  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue]
-            assert {self.provider.messages[str(each)] for each in ids} <= {delivery.key}
+            assert {self.provider.messages[plain(str(each))] for each in ids} <= {delivery.key}
         return sum(each.settled_by == "postback" for each in deliveries)
 
 

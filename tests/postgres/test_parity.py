@@ -61,7 +61,7 @@ MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
 
 KEYS = st.sampled_from("abcd")
 NUMBERS = st.sampled_from((TO, OTHER))
-TRACKING_IDS = st.sampled_from(("T1", "T2", "T3"))
+TRACKING_IDS = st.sampled_from(("T1", "SMS_2", "U01TXzI=", "T3"))
 COMMANDS = st.one_of(
     st.builds(
         lambda key, number, content, resend, ignore: Begin(
@@ -77,7 +77,16 @@ COMMANDS = st.one_of(
         lambda key, submission: Finish(key=key, submission=submission),
         KEYS,
         st.sampled_from(
-            (accepted("T1"), accepted("T2"), DOUBT, DOUBT, NOT_SENT, REJECTED, BLOCKED)
+            (
+                accepted("T1"),
+                accepted("SMS_2"),
+                accepted("U01TXzI="),
+                DOUBT,
+                DOUBT,
+                NOT_SENT,
+                REJECTED,
+                BLOCKED,
+            )
         ),
     ),
     st.builds(

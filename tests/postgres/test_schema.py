@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 
 import psycopg
@@ -15,6 +16,8 @@ from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.ledger.model import SendIntent
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import VERSION, Connection, check, migrate, migrations
+from skycore_async.protocol.tracking_ids import plain
+from tests.support import two_spellings
 
 
 @pytest.fixture
@@ -120,6 +123,49 @@ def test_tables_of_the_second_version_go_on_at_once(new_dsn: str) -> None:
         assert (found.name, found.state, found.starts_at) == ("promo", "running", None)
         (chunk,) = due(connection, 9)
         assert take(connection, chunk, worker="two", lease=30) is not None
+
+
+@pytest.mark.anyio
+async def test_two_spellings_of_a_tracking_id_become_one_submission(new_dsn: str) -> None:
+    """What was kept under each is of the same message, which is brought up to it."""
+    with Database(new_dsn).connect() as connection:
+        connection.execute("CREATE SCHEMA skycore")
+        connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
+        connection.execute("INSERT INTO skycore.version VALUES (4)")
+        for script in migrations()[:4]:
+            connection.execute(script.encode())
+        for table, columns in two_spellings.rows():
+            given = {**columns, "session": 0, "attempt": 0} if table == "messages" else columns
+            marks = ", ".join(["%s"] * len(given))
+            connection.execute(
+                f"INSERT INTO skycore.{table} ({', '.join(given)}) VALUES ({marks})".encode(),  # noqa: S608
+                list(given.values()),
+            )
+        assert migrate(connection) == (4, VERSION)
+    async with PostgresLedger(new_dsn) as ledger:
+        await two_spellings.assert_are_one(ledger)
+
+
+def test_the_plain_form_is_the_same_in_both_languages(new_dsn: str) -> None:
+    """The migration reads ids as the package does, odd ones too."""
+    ids = [*"AB", "U01TXzc2Nzg2Nw", "U01TXzc2Nzg2Nx==", "U01TXzc2Nzg2N", "====", "", "_____w=="]
+    ids += ["/////w==", "c21zXzE=", "SMS_1", "U01TXzE=", "y" * 300, "U01TXzE=="]
+    ids += [b64encode(f"SMS_{'1' * size}".encode()).decode() for size in (50, 90, 190, 300)]
+    with Database(new_dsn).connect() as connection:
+        connection.execute("CREATE SCHEMA skycore")
+        connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
+        connection.execute("INSERT INTO skycore.version VALUES (4)")
+        for script in migrations()[:4]:
+            connection.execute(script.encode())
+        for number, each in enumerate(ids):
+            connection.execute(
+                "INSERT INTO skycore.messages (key, content, recipient, state, started_at,"
+                " session, attempt, tracking_id) VALUES (%s, '', '', 'accepted', 0, 0, 0, %s)",
+                (str(number), each),
+            )
+        migrate(connection)
+        found = connection.execute("SELECT tracking_id, plain_id FROM skycore.messages").fetchall()
+    assert sorted(found) == sorted((each, plain(each)) for each in ids)
 
 
 def test_there_is_a_migration_for_every_version() -> None:

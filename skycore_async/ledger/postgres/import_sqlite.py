@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from ...postgres.schema import Connection
 from ..columns import NOTIFICATION, Columns
 from ..execution import CommandExecutor
 from ..model import MessageRecord
-from ..settlement import SETTLE_WITHIN
+from ..settlement import SETTLE_WITHIN, identities, rebuilt
 from .store import PostgresStore
 
 _COLUMNS: Final = Columns(MessageRecord, without=("id", "session", "attempt"))
@@ -48,7 +48,7 @@ _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
     SELECT {_MESSAGE} FROM skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
-    SELECT {_EVENT} FROM skycore.events WITH NO DATA;
+    SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
 CREATE TEMP TABLE copied_opt_outs (LIKE skycore.opt_outs) ON COMMIT DROP;
 """
 _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
@@ -58,10 +58,10 @@ _OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
     ELSE copy.recipient <> known.recipient OR copy.sender IS DISTINCT FROM known.sender END"""
 _CONFLICTS: Final = f"""
 SELECT key, CASE WHEN {_OTHER} THEN 'has other content'
-    WHEN copy.tracking_id <> known.tracking_id THEN 'has another tracking id'
+    WHEN copy.plain_id <> known.plain_id THEN 'has another tracking id'
     ELSE 'is ' || copy.state || ' in the file, and ' || known.state || ' there' END
 FROM copied_messages AS copy JOIN skycore.messages AS known USING (key)
-WHERE {_OTHER} OR copy.tracking_id <> known.tracking_id
+WHERE {_OTHER} OR copy.plain_id <> known.plain_id
     OR {_RANK.format("copy")} > {_RANK.format("known")}
 ORDER BY key LIMIT 1
 """
@@ -71,14 +71,15 @@ SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
 ON CONFLICT (key) DO NOTHING
 """
 _EVENTS: Final = f"""
-INSERT INTO skycore.events ({_EVENT}) SELECT {_EVENT} FROM copied_events WHERE true
+INSERT INTO skycore.events ({_EVENT}) SELECT {_EVENT} FROM copied_events
+WHERE NOT EXISTS (SELECT 1 FROM skycore.events AS known WHERE known.identity = former)
 ON CONFLICT (identity) DO NOTHING
 """
 _SUBMISSIONS: Final = """
 INSERT INTO skycore.submissions AS known (tracking_id, message, recipient)
 SELECT DISTINCT ON (tracking_id) tracking_id, id, recipient FROM (
-    SELECT tracking_id, id, recipient FROM skycore.messages
-    WHERE tracking_id IS NOT NULL AND key IN (SELECT key FROM copied_messages)
+    SELECT plain_id AS tracking_id, id, recipient FROM skycore.messages
+    WHERE plain_id IS NOT NULL AND key IN (SELECT key FROM copied_messages)
     UNION ALL SELECT tracking_id, NULL, recipient FROM copied_events
     WHERE tracking_id IS NOT NULL
 ) AS given ORDER BY tracking_id, id DESC NULLS LAST
@@ -136,10 +137,19 @@ def _fill(connection: Connection, table: str, rows: Iterator[Any]) -> None:
         cursor.copy(f"COPY copied_{table} FROM STDIN") as into,  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
     ):
         for row in rows:
-            values = list(row)
+            values = _identified(row) if table == "events" else list(row)
             if (flag := flags.get(table)) is not None:
                 values[flag] = bool(values[flag])
             into.write_row(values)
+
+
+def _identified(row: Sequence[Any]) -> list[Any]:
+    """Return a notification with the identity that this version gives it, and its former one."""
+    kept = NOTIFICATION.value(row)
+    identity, former = identities(rebuilt(kept))
+    if kept.identity == former:  # it was written by a former version
+        kept = attrs.evolve(kept, identity=identity)
+    return [*NOTIFICATION.row(kept), former if kept.identity == identity else None]
 
 
 def _check(connection: Connection, path: Path) -> None:

@@ -33,8 +33,8 @@ _PAGE: Final = 500  # rows that an iteration reads at a time
 _NOTIFICATIONS: Final = f"""
 SELECT messages.id, {NOTIFICATION.of("events")} FROM skycore.messages
     JOIN skycore.submissions ON message = messages.id
-        AND submissions.tracking_id = messages.tracking_id
-    JOIN skycore.events ON events.tracking_id = messages.tracking_id
+        AND submissions.tracking_id = messages.plain_id
+    JOIN skycore.events ON events.tracking_id = messages.plain_id
 WHERE messages.id = ANY(%s)
 """
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
@@ -75,14 +75,14 @@ class PostgresReader:
             found.setdefault(id_, []).append(NOTIFICATION.value(columns))
         return found
 
-    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
+    def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:
         """Return what is known of one message."""
         if key is not None:
             where = "key = %s"
         else:
             where = "id = (SELECT message FROM skycore.submissions WHERE tracking_id = %s)"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE {where}", (key or tracking_id,)
+            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE {where}", (key or plain_id,)
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 

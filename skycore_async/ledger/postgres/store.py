@@ -85,7 +85,7 @@ WHERE messages.id = given.id
 # join: the database expects few rows of a CTE, and would compare each of them with each other.
 _RETURNED: Final = """
 SELECT id, key, recipient,
-    coalesce(tracking_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
+    coalesce(plain_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
     state = 'in_doubt' OR EXISTS (SELECT 1 FROM skycore.submissions AS other
         WHERE other.message IS NULL AND right(other.recipient, 5) = right(ended.recipient, 5))
 FROM ended
@@ -93,8 +93,8 @@ FROM ended
 # Who learns of a tracking id second, a postback or an answer, finds the row of the first.
 _SUBMIT: Final = """
 INSERT INTO skycore.submissions AS submission (tracking_id, message, recipient)
-SELECT tracking_id, id, recipient FROM ended WHERE tracking_id IS NOT NULL
-ORDER BY tracking_id
+SELECT plain_id, id, recipient FROM ended WHERE plain_id IS NOT NULL
+ORDER BY plain_id
 ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
 RETURNING tracking_id, xmax <> 0 AS has_come
 """
@@ -104,34 +104,36 @@ RETURNING tracking_id, xmax <> 0 AS has_come
 FINISH: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
-        %b::text[], %b::text[], %b::int[], %b::text[])
-    AS given (key, session, attempt, state, tracking_id, code, info, http_status, raw)
+        %b::text[], %b::text[], %b::text[], %b::int[], %b::text[])
+    AS given (key, session, attempt, state, tracking_id, plain_id, code, info, http_status, raw)
 ), ended AS (
     UPDATE skycore.messages AS message
-    SET state = given.state, ended_at = %s, tracking_id = given.tracking_id, code = given.code,
-        info = given.info, http_status = given.http_status, raw = given.raw
+    SET state = given.state, ended_at = %s, tracking_id = given.tracking_id,
+        plain_id = given.plain_id, code = given.code, info = given.info,
+        http_status = given.http_status, raw = given.raw
     FROM given
     WHERE message.key = given.key AND CASE
         WHEN message.session = given.session AND message.attempt = given.attempt
         THEN message.state IN ('sending', 'in_doubt') AND message.ended_at IS NULL
             AND NOT message.doubted
         END
-    RETURNING message.id, message.key, recipient, message.state, message.tracking_id
+    RETURNING message.id, message.key, recipient, message.state, message.plain_id
 ), submitted AS ({_SUBMIT})
 {_RETURNED}
 """
 _DECIDED: Final = f"""
 WITH ended AS (
     SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
-    AS given (id, key, recipient, state, tracking_id)
+    AS given (id, key, recipient, state, plain_id)
 ), submitted AS ({_SUBMIT})
 {_RETURNED}
 """
 _RECORD: Final = f"""
 INSERT INTO skycore.events ({NOTIFICATION.listed})
 SELECT {NOTIFICATION.listed}
-FROM unnest({_arrays(NOTIFICATION.names)}) WITH ORDINALITY
-    AS given ({NOTIFICATION.listed}, place)
+FROM unnest({_arrays(NOTIFICATION.names)}, %b::bytea[]) WITH ORDINALITY
+    AS given ({NOTIFICATION.listed}, former, place)
+WHERE NOT EXISTS (SELECT 1 FROM skycore.events AS known WHERE known.identity = former)
 ORDER BY place
 ON CONFLICT (identity) DO NOTHING
 RETURNING identity
@@ -243,6 +245,7 @@ class PostgresStore(PostgresReader):
                 [attempt.number if attempt else None for attempt in attempts],
                 [submission.state.value for submission in given],
                 [submission.tracking_id for submission in given],
+                [submission.plain_id for submission in given],
                 [submission.code for submission in given],
                 [submission.info for submission in given],
                 [submission.http_status for submission in given],
@@ -261,7 +264,7 @@ class PostgresStore(PostgresReader):
                 [record.key for record in records],
                 [record.to for record in records],
                 [record.state.value for record in records],
-                [record.tracking_id for record in records],
+                [record.plain_id for record in records],
             ),
         )
         return Finished.of(rows.fetchall())
@@ -285,7 +288,8 @@ class PostgresStore(PostgresReader):
 
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
-        rows = self._execute(_RECORD, _by_column(NOTIFICATION, notifications))
+        former = [each.former_identity for each in notifications]
+        rows = self._execute(_RECORD, (*_by_column(NOTIFICATION, notifications), former))
         return {bytes(identity) for (identity,) in rows}
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:

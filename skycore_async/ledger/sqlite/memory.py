@@ -35,7 +35,7 @@ _OLDEST: Final = {
     "events": "SELECT id FROM events LEFT JOIN submissions USING (tracking_id)"
     " ORDER BY message IS NOT NULL, id LIMIT ?",
 }
-_OF_MESSAGE: Final = "tracking_id = (SELECT tracking_id FROM messages WHERE id = ?)"
+_OF_MESSAGE: Final = "tracking_id = (SELECT plain_id FROM messages WHERE id = ?)"
 _FORGET: Final = {
     "messages": (
         f"DELETE FROM events WHERE {_OF_MESSAGE}",

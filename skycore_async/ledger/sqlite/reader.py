@@ -26,8 +26,8 @@ _NOTIFICATIONS: Final = (
     f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
     " JOIN messages ON messages.id = column1"
     " JOIN submissions ON message = messages.id"
-    "  AND submissions.tracking_id = messages.tracking_id"
-    " JOIN events ON events.tracking_id = messages.tracking_id"
+    "  AND submissions.tracking_id = messages.plain_id"
+    " JOIN events ON events.tracking_id = messages.plain_id"
 )
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
 _UNPLACED: Final = (
@@ -89,14 +89,14 @@ class SQLiteReader:
             found.setdefault(id_, []).append(NOTIFICATION.value(columns))
         return found
 
-    def delivery(self, *, tracking_id: str | None, key: str | None) -> Delivery | None:
+    def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:
         """Return what is known of one message."""
         if key is not None:
             where = "key = ?"
         else:
             where = "id = (SELECT message FROM submissions WHERE tracking_id = ?)"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM messages WHERE {where}", (key or tracking_id,)
+            f"SELECT {MESSAGE.listed} FROM messages WHERE {where}", (key or plain_id,)
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 

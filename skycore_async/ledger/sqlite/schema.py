@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import LedgerError
+from ...protocol.tracking_ids import plain
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
 
@@ -30,15 +31,30 @@ def migrations() -> tuple[str, ...]:
 
 
 VERSION: Final = len(migrations())
+_PLAIN_IDS: Final = 4  # the version from which on tracking ids are in their plain form
 
 
 def migrate(connection: Any, version: int) -> None:
     """Bring the tables from `version`, 0 for none, up to date; within a transaction."""
-    for script in migrations()[version:]:
+    for number, script in enumerate(migrations()[version:], version + 1):
+        if number == _PLAIN_IDS:
+            _write_spellings(connection)
         for statement in _statements(script):
             connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _write_spellings(connection: Any) -> None:
+    """Write the plain form of each tracking id that is in another: SQLite reads no base64."""
+    ids = connection.execute(
+        "SELECT tracking_id FROM submissions UNION SELECT tracking_id FROM messages"
+        " UNION SELECT tracking_id FROM events"
+    ).fetchall()
+    connection.execute("CREATE TEMP TABLE spellings (tracking_id TEXT PRIMARY KEY, plain TEXT)")
+    for (tracking_id,) in ids:
+        if tracking_id is not None and (form := plain(tracking_id)) != tracking_id:
+            connection.execute("INSERT INTO spellings VALUES (?, ?)", (tracking_id, form))
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -49,7 +49,7 @@ def _ending(column: str) -> str:
 # end; what is cast it finds by its index.
 _FINISHED: Final = (
     "id, key, recipient, EXISTS (SELECT 1 FROM submissions AS own"
-    "  WHERE own.tracking_id = CAST(messages.tracking_id AS TEXT)),"
+    "  WHERE own.tracking_id = CAST(messages.plain_id AS TEXT)),"
     " state = 'in_doubt' OR EXISTS (SELECT 1 FROM submissions AS other"
     "  WHERE other.message IS NULL"
     f" AND {_ending('other.recipient')} = {_ending('CAST(messages.recipient AS TEXT)')})"
@@ -72,7 +72,16 @@ UNSETTLED: Final = (
     f" WHERE {CANDIDATE} AND state = 'in_doubt' AND other.message IS NULL"
 )
 _IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
-_ENDED: Final = ("state", "tracking_id", "code", "info", "http_status", "raw", "ended_at")
+_ENDED: Final = (
+    "state",
+    "tracking_id",
+    "plain_id",
+    "code",
+    "info",
+    "http_status",
+    "raw",
+    "ended_at",
+)
 _KEY: Final = f"column{len(_ENDED) + 1}"
 _END: Final = (
     "UPDATE messages SET "
@@ -155,6 +164,7 @@ class SQLiteStore(SQLiteReader):
             (
                 each.state.value,
                 each.tracking_id,
+                each.plain_id,
                 each.code,
                 each.info,
                 each.http_status,
@@ -168,12 +178,12 @@ class SQLiteStore(SQLiteReader):
             found = self._over(_END, ended)
         else:
             found = self._finished([row[-1] for row in ended if self._end_one(row)])
-        return self._submit(found, {key: each.tracking_id for key, each in given.items()})
+        return self._submit(found, {key: each.plain_id for key, each in given.items()})
 
     def submit(self, records: Sequence[MessageRecord]) -> Finished:
         """Write the submissions of messages whose outcome was just decided."""
-        tracking_ids = {record.key: record.tracking_id for record in records}
-        return self._submit(self._finished(list(tracking_ids)), tracking_ids)
+        plain_ids = {record.key: record.plain_id for record in records}
+        return self._submit(self._finished(list(plain_ids)), plain_ids)
 
     def _end_one(self, row: Sequence[Any]) -> bool:
         self._execute(_END_ONE, row)
@@ -185,13 +195,13 @@ class SQLiteStore(SQLiteReader):
             [(key,) for key in keys],
         )
 
-    def _submit(self, rows: Sequence[Any], tracking_ids: Mapping[str, str | None]) -> Finished:
+    def _submit(self, rows: Sequence[Any], plain_ids: Mapping[str, str | None]) -> Finished:
         self._over(
             _SUBMIT,
             [
-                (tracking_id, id_, number)
+                (plain_id, id_, number)
                 for id_, key, number, _, _ in rows
-                if (tracking_id := tracking_ids[key]) is not None
+                if (plain_id := plain_ids[key]) is not None
             ],
         )
         return Finished.of(rows)
@@ -204,10 +214,15 @@ class SQLiteStore(SQLiteReader):
             identity
             for (identity,) in self._over(
                 "SELECT identity FROM (VALUES {}) JOIN events ON identity = column1",
-                [(each.identity,) for each in notifications],
+                [(each.identity,) for each in notifications]
+                + [(each.former_identity,) for each in notifications if each.former_identity],
             )
         }
-        new = [each for each in notifications if each.identity not in known]
+        new = [
+            each
+            for each in notifications
+            if known.isdisjoint({each.identity, each.former_identity})
+        ]
         self._over(
             f"INSERT INTO events ({NOTIFICATION.listed}) VALUES {{}}",
             list(map(NOTIFICATION.row, new)),

@@ -214,10 +214,10 @@ def test_what_settles_a_doubt_is_found_by_an_index(
 
 def test_what_is_returned_of_an_outcome_is_found_by_an_index() -> None:
     """No table is read from end to end for the outcome of a message, as it would be by default."""
-    statement = sqlite_store._END.format(f"({', '.join('?' * 8)})")
+    statement = sqlite_store._END.format(f"({', '.join('?' * 9)})")
     with closing(sqlite3.connect(":memory:")) as connection:
         migrate(connection, 0)
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * 8).fetchall()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * 9).fetchall()
     steps = [step for *_, step in plan]
     assert [step for step in steps if "SEARCH own" in step or "SEARCH other" in step]
     assert not [step for step in steps if step.startswith(("SCAN own", "SCAN other"))]

@@ -182,7 +182,7 @@ def unmatched(
 ) -> UnmatchedSubmission:
     """Make a submission; its notifications were received when they happened, or as given."""
     return UnmatchedSubmission(
-        tracking_id=tracking_id,
+        plain_id=tracking_id,
         events=[
             event(
                 f"{tracking_id} {time}",
@@ -254,7 +254,7 @@ SETTLED: dict[
         [doubt()],
         [
             UnmatchedSubmission(
-                tracking_id="T", events=[*unmatched().events, *unmatched(to="15559876543").events]
+                plain_id="T", events=[*unmatched().events, *unmatched(to="15559876543").events]
             )
         ],
         [],
@@ -308,7 +308,7 @@ SETTLED: dict[
         [doubt()],
         [
             UnmatchedSubmission(
-                tracking_id="T", events=[*unmatched().events, *unmatched(from_="12345").events]
+                plain_id="T", events=[*unmatched().events, *unmatched(from_="12345").events]
             )
         ],
         [],

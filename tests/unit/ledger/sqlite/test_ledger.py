@@ -28,8 +28,9 @@ from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.sqlite import ledger as sqlite_module
 from skycore_async.ledger.sqlite import schema
-from skycore_async.ledger.sqlite.schema import VERSION
+from skycore_async.ledger.sqlite.schema import APPLICATION_ID, VERSION, migrations
 from skycore_async.notifications import SentNotification
+from tests.support import two_spellings
 from tests.support.ledger_cases import (
     DELIVERED,
     NOON,
@@ -583,6 +584,24 @@ async def test_what_the_first_version_wrote_is_sent_no_second_time(path: Path) -
         )
         assert usual is not None
         assert usual.raw == {"STATUS": "Success", "TRACKINGID": "T1", "TO": "15550000001"}
+
+
+async def test_two_spellings_of_a_tracking_id_become_one_submission(path: Path) -> None:
+    """What was kept under each is of the same message, which is brought up to it."""
+    with closing(sqlite3.connect(path)) as connection:
+        for script in migrations()[:3]:
+            connection.executescript(script)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 3")
+        for table, columns in two_spellings.rows():
+            marks = ", ".join("?" * len(columns))
+            connection.execute(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608
+                list(columns.values()),
+            )
+        connection.commit()
+    async with SQLiteLedger(path, clock=Clock()) as ledger:
+        await two_spellings.assert_are_one(ledger)
 
 
 async def test_what_the_first_version_left_goes_on(path: Path) -> None:
