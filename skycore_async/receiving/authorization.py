@@ -37,11 +37,19 @@ TOO_LARGE: Final = HTTPAnswer(status=413, text="Too large for a postback")
 NOT_ALLOWED: Final = HTTPAnswer(
     status=405, text="Postbacks are POSTs", headers=((b"allow", b"POST"),)
 )
+UNSUPPORTED: Final = HTTPAnswer(
+    status=415,
+    text="Postbacks are taken as they are, or compressed by gzip",
+    headers=((b"accept-encoding", b"gzip, deflate, identity"),),
+)
 UNAUTHORIZED: Final = HTTPAnswer(
     status=401,
     text="Unauthorized",
     headers=((b"www-authenticate", b'Basic realm="postbacks", charset="UTF-8"'),),
 )
+
+
+_ENCODINGS: Final = frozenset({b"", b"gzip", b"x-gzip", b"deflate"})
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +70,8 @@ class RequestPolicy:
             return UNAUTHORIZED
         if scope["method"] != "POST":
             return NOT_ALLOWED
+        if content_encoding(scope) not in _ENCODINGS:
+            return UNSUPPORTED
         length = headers.get(b"content-length", b"")
         return TOO_LARGE if _number(length) > self.max_body else None
 
@@ -82,6 +92,13 @@ class RequestPolicy:
         except binascii.Error:
             given = b""
         return _is_one_of(given, self.credentials) and scheme.lower() == b"basic"
+
+
+def content_encoding(scope: Scope) -> bytes:
+    """Return the Content-Encoding of a request, empty where its body is as it is."""
+    named = [value for name, value in scope["headers"] if name == b"content-encoding"]
+    encoding = b",".join(named).strip().lower()
+    return b"" if encoding == b"identity" else encoding
 
 
 def _path_below_mount(scope: Scope) -> str:

@@ -30,20 +30,20 @@ from ..postbacks import parse_postback
 from ..runtime.logs import log
 from ..runtime.observed import Observed
 from .authorization import (
-    TOO_LARGE,
     HTTPAnswer,
     RequestPolicy,
     Scope,
     checked,
+    content_encoding,
     pairs_of,
     secrets_of,
 )
+from .bodies import Bodies, Receive
 
 if TYPE_CHECKING:
     from ..telemetry import Telemetry
 
 
-_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OK: Final = HTTPAnswer(status=200, text="OK")
@@ -68,12 +68,18 @@ class PostbackReceiver:
       such pairs.
     * `max_body`: the size of a body in bytes beyond which it is refused.  More
       than 1 MiB is none that `parse_postback` takes.
+    * `max_bodies`: the size in bytes of all bodies together that are under way, from the
+      first byte to the answer, and no less than `max_body`.  Beyond it, those that are
+      larger than their share are answered 503, with a Retry-After.
+    * `body_timeout`: how long a body may take to come, in seconds, before it is answered
+      408, and its connection closed.
     * `timeout`: how long ledger and handler may take together, in seconds; the
       provider waits 10.
     * `telemetry`: tells OpenTelemetry of each postback; see `Telemetry`.
 
-    Answers 200, or 400 to what is no postback, 401, 404, 405, 413, and 500 where
-    the ledger or the handler failed or took too long.
+    Answers 200, or 400 to what is no postback, 401, 404, 405, 408, 413, 503, 415 to a body
+    in another Content-Encoding than gzip or deflate, and 500 where the ledger or the handler
+    failed or took too long.
 
     Raises ConfigurationError for settings that cannot work.
     """
@@ -87,6 +93,8 @@ class PostbackReceiver:
         secret: str | Iterable[str] | None = None,
         credentials: tuple[str, str] | Iterable[tuple[str, str]] | None = None,
         max_body: int = 1024 * 1024,
+        max_bodies: int = 16 * 1024 * 1024,
+        body_timeout: float = 10.0,
         timeout: float = 8.0,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -99,12 +107,18 @@ class PostbackReceiver:
             raise ConfigurationError(f"path: {path!r} does not start with '/'")
         if max_body < 1:
             raise ConfigurationError(f"max_body: {max_body!r} is less than 1")
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout: {timeout!r} is not more than 0")
+        if max_bodies < 1:
+            raise ConfigurationError(f"max_bodies: {max_bodies!r} is less than 1")
+        for name, seconds in (("timeout", timeout), ("body_timeout", body_timeout)):
+            if not seconds > 0:
+                raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
         self._ledger = ledger
         self._on_notification = on_notification
         self._timeout = timeout
         self._telemetry = telemetry
+        self._bodies = Bodies(
+            most=max_body, most_together=max(max_bodies, max_body), timeout=body_timeout
+        )
         self._door = RequestPolicy(
             path=path.rstrip("/"),
             secrets=checked(secrets, "secret: an empty one would keep nobody out"),
@@ -115,7 +129,7 @@ class PostbackReceiver:
     def __repr__(self) -> str:
         return f"PostbackReceiver(path={self._door.path or '/'!r})"
 
-    async def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: _Send) -> None:
         """Answer a request, or follow the server's life, as ASGI has it."""
         if scope["type"] == "http":
             answer = await self._answer(scope, receive)
@@ -129,14 +143,18 @@ class PostbackReceiver:
         else:
             raise ValueError(f"there is no {scope['type']!r} here")
 
-    async def _answer(self, scope: Scope, receive: _Receive) -> HTTPAnswer | None:
+    async def _answer(self, scope: Scope, receive: Receive) -> HTTPAnswer | None:
         """Take a request in and return its answer; None where the client is gone."""
         refused = self._door.refusal(scope)
         if refused is not None:
             return refused
-        body = await _read(receive, most=self._door.max_body)
-        if not isinstance(body, bytes):
-            return body
+        with self._bodies.one() as one:
+            is_compressed = content_encoding(scope) != b""
+            body = await one.read(receive, is_compressed=is_compressed)
+            return await self._answer_to(body) if isinstance(body, bytes) else body
+
+    async def _answer_to(self, body: bytes) -> HTTPAnswer:
+        """Take a body in and return its answer."""
         try:
             notifications = parse_postback(body)
         except PostbackError as error:
@@ -172,7 +190,7 @@ class PostbackReceiver:
             return _FAILED
         return _OK
 
-    async def _live(self, receive: _Receive, send: _Send) -> None:
+    async def _live(self, receive: Receive, send: _Send) -> None:
         await receive()
         try:
             close = await _opened(self._ledger)
@@ -190,20 +208,6 @@ class PostbackReceiver:
 
 
 # Speaking ASGI.
-
-
-async def _read(receive: _Receive, *, most: int) -> bytes | HTTPAnswer | None:
-    """Return the body, or the answer to one that is too large; None where the client is gone."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if len(body) > most:
-            return TOO_LARGE
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 async def _give(answer: HTTPAnswer, send: _Send) -> None:

@@ -398,6 +398,8 @@ async def test_right_credentials_are_let_in(authorization: str) -> None:
         ({"credentials": f"sky:{SECRET}"}, "credentials"),
         ({"credentials": [("sky", SECRET), ("core", None)]}, "credentials"),
         ({"max_body": 0}, "max_body"),
+        ({"max_bodies": 0}, "max_bodies"),
+        ({"body_timeout": 0}, "body_timeout"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
     ],
