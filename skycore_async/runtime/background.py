@@ -78,11 +78,18 @@ class BackgroundTasks:
             return
         if life.loop is not event_loop():
             raise elsewhere(self._of)
+        self._end(life)
+        await life.finished.wait()
+
+    def end(self) -> None:
+        """Refuse new tasks, and finalize once those that run have ended; one of them may call."""
+        self._end(self._life or self._begin())
+
+    def _end(self, life: _Lifetime) -> None:
         self.closed = True
         for tell in tuple(self.at_closing):
             tell()
         life.closing.set()
-        await life.finished.wait()
 
     def _begin(self) -> _Lifetime:
         life = self._life = _Lifetime()

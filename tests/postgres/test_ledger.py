@@ -7,8 +7,10 @@ the server.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from hashlib import blake2b
@@ -967,19 +969,59 @@ async def test_a_step_that_the_server_breaks_off_is_its_callers_error(dsn: str, 
 
 
 async def test_it_must_be_open(dsn: str) -> None:
-    """Before and after, a call says what to do; opening again does nothing."""
+    """Before and after, a call says so; opening twice is opening once, and closed it is opened."""
     ledger = PostgresLedger(dsn)
-    with pytest.raises(LedgerError, match=r"is not open: use `async with`"):
+    with pytest.raises(RuntimeError, match=r"is not open: use `async with`"):
         await ledger.summary()
     await ledger.aclose()
     assert not ledger.is_open
     async with ledger:
         await ledger.open()
         assert ledger.is_open
+        assert await ledger.begin(intent()) is None
     with pytest.raises(RuntimeError, match="closed"):
         await ledger.summary()
-    with pytest.raises(RuntimeError, match="closed"):
-        await ledger.open()
+    async with ledger:
+        assert await state_of(ledger, "k") is MessageState.IN_DOUBT
+
+
+def test_it_can_be_opened_in_another_event_loop(dsn: str) -> None:
+    """With a session of its own."""
+    ledger = PostgresLedger(dsn)
+
+    async def use(key: str) -> int:
+        async with ledger:
+            assert await ledger.begin(intent(key)) is None
+            return (await ledger.summary()).total
+
+    assert [anyio.run(use, key) for key in ("a", "b")] == [1, 2]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_opening_that_is_cancelled_natively_leaves_no_session(
+    dsn: str, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread cannot be stopped: what it opens is closed again."""
+    is_begun, may_go_on = threading.Event(), threading.Event()
+    opened = PostgresLedger._open
+
+    def held(ledger: PostgresLedger) -> None:
+        is_begun.set()
+        assert may_go_on.wait(20)
+        opened(ledger)
+
+    monkeypatch.setattr(PostgresLedger, "_open", held)
+    ledger = PostgresLedger(dsn)
+    task = asyncio.ensure_future(ledger.open())
+    while not is_begun.is_set():
+        await anyio.lowlevel.checkpoint()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    may_go_on.set()
+    await ledger.aclose()
+    assert not ledger.is_open
+    assert sql("SELECT id FROM skycore.sessions") == []
 
 
 async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) -> None:

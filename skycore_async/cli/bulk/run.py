@@ -32,6 +32,7 @@ from ...client import SkycoreClient
 from ...errors import Rejected, SendingHalted
 from ...ledger.model import MessageState, SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
+from ...ledger.sqlite.read_only import looked_at
 from ...messages import Failed, Outcome
 from ...sending.prepare import ResolvedMessage
 from ..ui.marks import IN_DOUBT, marks
@@ -57,8 +58,12 @@ class SendOptions:
 
 
 async def count_known(path: Path) -> tuple[int, int]:
-    """Return how many messages a ledger has, and how many of them are in doubt."""
-    async with SQLiteLedger(path) as ledger:
+    """Return how many messages a ledger has, and how many of them are in doubt.
+
+    Nothing is changed: nobody has said yes so far.  Raises LedgerInUse where another process
+    has it open, which sends from it.
+    """
+    async with looked_at(path, alone=True) as ledger:
         summary = await ledger.summary()
     return summary.total, summary.states.get(MessageState.IN_DOUBT, 0)
 

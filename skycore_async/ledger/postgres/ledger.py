@@ -49,6 +49,7 @@ from ..commands import (
 )
 from ..group_commit import GroupCommit
 from ..model import Attempt, MessageState, Submission
+from ..opening import OpenableLedger
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
@@ -78,7 +79,7 @@ class _SharedLedger(BaseLedger):
             await changed.wait()
 
 
-class PostgresLedger(_SharedLedger):
+class PostgresLedger(_SharedLedger, OpenableLedger):
     """Remember every message and notification in the PostgreSQL database `dsn`.
 
     Open it with `async with`, or with `open` and `aclose`; any number of processes
@@ -106,64 +107,46 @@ class PostgresLedger(_SharedLedger):
         super().__init__()
         self._sleep = sleep
         self._database = Database(dsn)
+        self.name = self._database.name
         self._lease = lease
         self._patience = patience
         self._executor = functools.partial(
             FencedExecutor, clock=clock, settle_within=settle_within
         )
-        self._opening = anyio.Lock()
         self._closing = anyio.Event()
         self._connection: Connection | None = None
         self._session = 0
         self._numbers = itertools.count(1)
         self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
         self._unwritten: dict[Attempt | None, Finish] = {}  # outcomes, by their attempts
-        self._owner: BackgroundTasks | None = None
-        self._commits: GroupCommit | None = None
 
-    async def open(self) -> None:
+    async def _begin(self, owner: BackgroundTasks) -> None:
         """Connect, and take what nobody alive is sending for in doubt."""
-        async with self._opening:
-            if self._owner is not None:
-                self._owner.check()
-                return
-            await anyio.to_thread.run_sync(self._open)
-            self._owner = BackgroundTasks(self._close, of="ledger")
-            self._commits = GroupCommit(
-                self._commit,
-                self._owner,
-                notify=self.waiters.notify,
-                explain=self._explain,
-                name=self._database.name,
-            )
-            self._owner.start(self._stay_alive)
+        await anyio.to_thread.run_sync(self._open)
+        self._closing = anyio.Event()
+        owner.at_closing.add(self._closing.set)
+        self._under_way.clear()
+        self._group_commit = GroupCommit(
+            self._commit,
+            owner,
+            notify=self.waiters.notify,
+            explain=self._explain,
+            name=self.name,
+        )
+        owner.start(self._stay_alive)
 
-    async def aclose(self) -> None:
-        """Write what waits to be written, and leave."""
-        if self._owner is not None:
-            self._closing.set()
-            await self._owner.close()
-            self.waiters.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it was opened and not closed yet."""
-        return self._owner is not None and not self._owner.closed
+    async def _end(self) -> None:
+        await anyio.to_thread.run_sync(self._leave)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is on the disk of the server."""
-        if self._commits is None or self._owner is None:
-            raise LedgerError(
-                f"{self._database.name} is not open: use `async with`, or call"
-                " `await ledger.open()`"
-            )
-        self._owner.check()
+        commits = self._commits()
         if isinstance(command, Begin):
-            return cast("T", await self._run_begin(self._commits, command))
+            return cast("T", await self._run_begin(commits, command))
         if isinstance(command, Finish):
-            await self._run_finish(self._commits, command)
+            await self._run_finish(commits, command)
             return cast("T", None)
-        return await self._commits.run(command)
+        return await commits.run(command)
 
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
         intent = command.intent
@@ -187,7 +170,7 @@ class PostgresLedger(_SharedLedger):
         return known
 
     def _not_begun(self, key: str, *, is_change: bool = True) -> None:
-        del self._under_way[key]
+        self._under_way.pop(key, None)
         if is_change:
             self.waiters.notify({key})
 
@@ -301,19 +284,18 @@ class PostgresLedger(_SharedLedger):
             return error
         return LedgerError(f"{self._database.name} could not be written: {describe_error(error)}")
 
-    async def _close(self) -> None:
-        await anyio.to_thread.run_sync(self._leave)
-
     def _leave(self) -> None:
         if self._unwritten:
             with suppress(LedgerError, psycopg.Error):  # of each it was told before
                 self._commit([PendingCommand(command) for command in self._unwritten.values()])
+                self._unwritten.clear()
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.execute(
                     "DELETE FROM skycore.sessions WHERE id = %s", (self._session,)
                 )
             self._connection.close()
+            self._connection = None
 
 
 class FencedLedger(_SharedLedger):

@@ -71,17 +71,27 @@ class MemoryLedger(BaseLedger):
         super().__init__()
         if capacity < 1:
             raise ConfigurationError(f"capacity: {capacity!r} is less than 1")
-        self._connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False
-        )
-        weakref.finalize(self, self._connection.close)
-        migrate(self._connection, 0)
+        self._capacity = capacity
+        self._settle_within = settle_within
+        self._clock = clock
+        self._make()
+
+    def _make(self) -> None:
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, connection.close)
+        migrate(connection, 0)
+        self._connection = connection
         self._executor = CommandExecutor(
-            BoundedStore(self._connection, capacity=capacity),
-            clock=clock,
-            settle_within=settle_within,
+            BoundedStore(connection, capacity=self._capacity),
+            clock=self._clock,
+            settle_within=self._settle_within,
         )
         self._closed = False
+
+    async def open(self) -> None:
+        """Do nothing, but for one that was closed, which is empty from now on."""
+        if self._closed:
+            self._make()
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is in memory."""

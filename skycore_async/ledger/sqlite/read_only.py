@@ -1,54 +1,69 @@
-"""A look at a ledger's file while another process has it open.
+"""A look at a ledger's file, which leaves every byte of it as it is.
 
-Strategy: a connection of its own that can only read.  In WAL mode it sees what
-was committed when a question began, and neither waits for the owner nor lets it
-wait.
+Strategy: while a process has it open, a connection of its own that can only read.  In
+WAL mode it sees what was committed when a question began, and neither waits for the
+owner nor lets it wait.  What is `sending` is so: the owner lives.
+
+Where nobody has it open, that would be the first connection, which writes: to the
+journal's index, and at its end to the file.  So the file and its journal are copied, and
+the copy is opened in order, which tells what is in doubt.
 
 Rules:
 
-* It neither writes nor checkpoints, so that the owner is still the one connection
-  that does, and no defect of two that do can touch the file.
+* It neither writes nor checkpoints, nor makes a file, so that the owner is still the one
+  connection that does, and the next one finds what a crash left.
 * Between two questions it holds no transaction: the owner's log does not grow for
   an onlooker's sake.
-* What is `sending` is so: the owner lives.  Where nobody has the ledger open, it
-  is opened in order instead, which tells what is in doubt.
+* A copy during which somebody opened the ledger is thrown away.
 """
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from ...errors import LedgerError, LedgerInUse
+from ...errors import LedgerError
 from ..base import BaseLedger
 from ..commands import LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
 from ..settlement import SETTLE_WITHIN
-from .ledger import SQLiteLedger, describe_error
+from .file_lock import by_process, in_use, is_in_use, journal_of
+from .open_file import OpenFile, describe_error
 from .schema import VERSION, version_of
 from .store import SQLiteStore
 
 T = TypeVar("T")
 
 _PATIENCE: Final = 5.0  # seconds, for an owner that is just opening it
+_ATTEMPTS: Final = 20  # to look at a file that is opened or closed meanwhile
+_PAUSE: Final = 0.1  # seconds between them
+_HEADER: Final = 100  # bytes, which tell one journal from another, and the file's version
+_BESIDE: Final = "mode=ro&readonly_shm=1"  # without the latter, it may write the journal's index
+_ALONE: Final = "immutable=1"  # the copy is nobody else's, and has no journal
 
 
 class LedgerView(BaseLedger):
     """Read the file `path`, whoever has it open; what would change it raises LedgerError.
 
+    Where it is a `copy`, errors call it by the `path` all the same.
     Raises LedgerError where the file cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, copy: Path | None = None) -> None:
         super().__init__()
         self._path = path
+        file, how = (path, _BESIDE) if copy is None else (copy, _ALONE)
+        self._uri = f"{file.resolve().as_uri()}?{how}"
         self._turn = anyio.Lock()
         self._connection: Any = None
 
@@ -70,18 +85,18 @@ class LedgerView(BaseLedger):
             try:
                 return await anyio.to_thread.run_sync(do)
             except sqlite3.Error as error:
-                raise LedgerError(_describe_error(self._path, error)) from error
+                raise _explained(self._path, error) from error
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(
-            f"{self._path.resolve().as_uri()}?mode=ro",
+            self._uri,
             uri=True,
             isolation_level=None,
             check_same_thread=False,
             timeout=_PATIENCE,
         )
         try:
-            if version_of(self._connection, self._path) != VERSION:
+            if version_of(self._connection, str(self._path)) != VERSION:
                 raise LedgerError(f"{self._path} is of an older version, or is being made")
             self._executor = CommandExecutor(
                 SQLiteStore(self._connection), clock=time.time, settle_within=SETTLE_WITHIN
@@ -102,25 +117,93 @@ class LedgerView(BaseLedger):
         return pending.outcome(command)
 
 
-def _describe_error(path: Path, error: sqlite3.Error) -> str:
+class _Changing(LedgerError):
+    """Somebody opens or closes the file just now."""
+
+
+def _explained(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
     said = str(error)
     if "readonly" in said:
-        return f"{path} is in use: here it can be read, and not be written"
+        return LedgerError(f"{path} is only looked at here: it can be read, and not be written")
     if "unable to open" in said:
-        return f"{path} cannot be read: {said}"
-    return describe_error(path, error)
+        return _Changing(f"{path} cannot be read: {said}")
+    if isinstance(error, OSError):
+        return LedgerError(f"{path} cannot be read: {error.strerror}")
+    return LedgerError(describe_error(str(path), error))
 
 
 @asynccontextmanager
-async def looked_at(path: Path) -> AsyncIterator[BaseLedger]:
-    """Open a ledger to read it: in order, or beside the process that has it open.
+async def looked_at(path: Path, *, alone: bool = False) -> AsyncIterator[BaseLedger]:
+    """Open a ledger to read it: as it was left, or beside the process that has it open.
 
-    Raises LedgerError where it can be neither.
+    Raises LedgerError where it cannot be read, and LedgerInUse where it is to be read `alone`
+    and a process has it open.
     """
-    ledger: BaseLedger = SQLiteLedger(path)
+    with TemporaryDirectory(prefix="skycore-") as directory:
+        view = await _opened(path, Path(directory), alone=alone)
+        try:
+            yield view
+        finally:
+            await view.aclose()
+
+
+async def _opened(path: Path, directory: Path, *, alone: bool) -> LedgerView:
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            view = await anyio.to_thread.run_sync(_view, path, directory, alone)
+            await view.open()
+        except _Changing:
+            if not left:
+                raise
+            await anyio.sleep(_PAUSE)
+        else:
+            return view
+    raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def _view(path: Path, directory: Path, alone: bool) -> LedgerView:
+    """Return a view of the file, or of a copy that is made in `directory`."""
+    path = path.resolve()
     try:
-        await ledger.open()
-    except LedgerInUse:
-        ledger = LedgerView(path)
-    async with ledger:
-        yield ledger
+        if is_in_use(path):
+            if alone:
+                raise in_use(path, by_process(path))
+            return LedgerView(path)
+        before = _state(path)
+        copy = _copied(path, directory)
+        if is_in_use(path) or _state(path) != before:
+            raise _Changing(f"{path} is opened and closed all the time, and cannot be copied")
+    except OSError as error:
+        raise _explained(path, error) from error
+    opened = OpenFile(copy, name=str(path), clock=time.time, settle_within=SETTLE_WITHIN)
+    opened.open()
+    opened.close()
+    return LedgerView(path, copy=copy)
+
+
+def _state(path: Path) -> list[object]:
+    """Return what differs when the file or its journal was written."""
+    found: list[object] = []
+    for file in (path, journal_of(path)):
+        if file.exists():
+            status = file.stat()
+            with file.open("rb") as opened:
+                found += [status.st_ino, status.st_size, status.st_mtime_ns, opened.read(_HEADER)]
+    return found
+
+
+def _copied(path: Path, directory: Path) -> Path:
+    copy = directory / path.name
+    journal_of(copy).unlink(missing_ok=True)  # of an attempt before
+    try:
+        shutil.copyfile(path, copy)
+        if journal_of(path).exists():
+            shutil.copyfile(journal_of(path), journal_of(copy))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise LedgerError(
+            f"{directory.parent} has no room for a copy of {path}, which is read without changing"
+            " it: name another directory with TMPDIR"
+        ) from error
+    return copy

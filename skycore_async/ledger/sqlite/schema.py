@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from ...errors import LedgerError
@@ -67,19 +66,19 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def version_of(connection: Any, path: Path) -> int:
+def version_of(connection: Any, name: str) -> int:
     """Return the version of a file's tables, 0 for a new file.
 
-    Raises LedgerError where it is something else, or a newer ledger.
+    Raises LedgerError, which calls it `name`, where it is something else, or a newer ledger.
     """
     (kind,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if kind != APPLICATION_ID and (kind or version or tables):
-        raise LedgerError(f"{path} is a database of something else, and no ledger")
+        raise LedgerError(f"{name} is a database of something else, and no ledger")
     if version > VERSION:
         raise LedgerError(
-            f"{path} was made by a newer skycore-async (schema {version}, this one knows"
+            f"{name} was made by a newer skycore-async (schema {version}, this one knows"
             f" {VERSION}): upgrade with pip install -U skycore-async"
         )
     return int(version)

@@ -83,7 +83,7 @@ async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
 
 
 def _leave_when_notified(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> None:
-    commits = ledger._commits
+    commits = ledger._group_commit
     assert commits is not None
     notify = commits._notify
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -398,13 +399,15 @@ async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
 async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Path) -> None:
     """An intent that cannot be made durable is not sent, and halts a bulk."""
     transport = StubTransport()
-    closed = SQLiteLedger(tmp_path / "never opened.db")
-    async with recording(transport, closed) as (client, _):
-        with pytest.raises(NotSent, match="its intent could not be recorded") as caught:
-            await client.send_sms(to=TO, text="Hello")
-        assert isinstance(caught.value.__cause__, LedgerError)
-        with pytest.raises(SendingHalted, match="the ledger cannot be written"):
-            await sent_all(client, messages(10))
+    path = tmp_path / "moved.db"
+    async with SQLiteLedger(path) as ledger, recording(transport, ledger) as (client, _):
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(NotSent, match="its intent could not be recorded") as caught:
+                await client.send_sms(to=TO, text="Hello")
+            assert isinstance(caught.value.__cause__, LedgerError)
+            with pytest.raises(SendingHalted, match="the ledger cannot be written"):
+                await sent_all(client, messages(10))
     assert not transport.sent
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -16,64 +15,20 @@ import pytest
 from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState, SendIntent
+from skycore_async.ledger.sqlite import read_only
 from skycore_async.ledger.sqlite.read_only import LedgerView, looked_at
 from skycore_async.ledger.sqlite.schema import APPLICATION_ID, VERSION
+from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
 
 pytestmark = pytest.mark.anyio
 
 S = MessageState
-# An owner that begins a message for each line it reads, tells of it, and finishes it at the next.
-OWNER = """
-import sys, anyio
-from skycore_async import SQLiteLedger
-from skycore_async.ledger.model import MessageState, SendIntent, Submission
-
-async def main():
-    before = None
-    async with SQLiteLedger(sys.argv[1]) as ledger:
-        print("open", flush=True)
-        while line := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
-            if before:
-                taken = Submission(state=MessageState.ACCEPTED, tracking_id=f"T{before}")
-                await ledger.finish(before, taken)
-            before = line
-            to = "15551234888"
-            await ledger.begin(
-                SendIntent(key=line, content=b"", to=to, from_=None, started_at=1.8e9)
-            )
-            print(line, flush=True)
-
-anyio.run(main)
-"""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Name a ledger, with what a URI has other meanings for in its name."""
     return tmp_path / "promo 50% #1?.db"
-
-
-@contextmanager
-def owner(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run an owner, whose ledger is open then."""
-    command = [sys.executable, "-W", "error", "-c", OWNER, str(path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload] # noqa: S603
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "open\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def tell(process: subprocess.Popen[str], key: str) -> None:
-    """Let the owner begin a message, and wait until it has."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{key}\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == f"{key}\n"
 
 
 async def seen(path: Path) -> dict[str, MessageState]:
@@ -83,12 +38,8 @@ async def seen(path: Path) -> dict[str, MessageState]:
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Return all that is written of a ledger; the shared memory beside it has locks and marks."""
-    return {
-        one.name: one.read_bytes()
-        for one in path.parent.iterdir()
-        if not one.name.endswith("-shm")
-    }
+    """Return all that is written of a ledger, its lock and its shared memory among it."""
+    return {one.name: one.read_bytes() for one in path.parent.iterdir()}
 
 
 @pytest.mark.slow
@@ -120,22 +71,105 @@ async def test_the_owner_goes_on_and_ends_in_order_while_it_is_looked_at(path: P
             process.communicate("\n", timeout=20)
             assert process.returncode == 0
             assert (await view.summary()).states == {S.ACCEPTED: 2, S.SENDING: 1}
-            async with SQLiteLedger(path) as ledger:
-                assert (await ledger.summary()).states == {S.ACCEPTED: 2, S.IN_DOUBT: 1}
+            assert opened_elsewhere(path) == "it has 3 messages"
             assert (await view.summary()).states == {S.ACCEPTED: 2, S.IN_DOUBT: 1}
-    assert await seen(path) == {"a": S.ACCEPTED, "b": S.ACCEPTED, "c": S.IN_DOUBT}
+    assert opened_elsewhere(path) == "it has 3 messages"
     assert sorted(files(path)) == [path.name, f"{path.name}-lock"]
+    assert await seen(path) == {"a": S.ACCEPTED, "b": S.ACCEPTED, "c": S.IN_DOUBT}
 
 
 @pytest.mark.slow
-async def test_where_the_owner_was_killed_it_is_in_doubt(path: Path) -> None:
-    """Nobody is sending any more: it is opened in order."""
+async def test_where_the_owner_was_killed_it_is_in_doubt_and_left_as_it_is(path: Path) -> None:
+    """Nobody is sending any more; what the crash left is for the next owner to find."""
     with owner(path) as process:
         tell(process, "a")
-        assert await seen(path) == {"a": S.SENDING}
-        process.kill()
-        process.wait()
+        tell(process, "b")
+        assert await seen(path) == {"a": S.ACCEPTED, "b": S.SENDING}
+        kill(process)
+    before = files(path)
+    assert before.keys() == {f"{path.name}{ending}" for ending in ("", "-lock", "-wal", "-shm")}
+    for _ in range(2):
+        assert await seen(path) == {"a": S.ACCEPTED, "b": S.IN_DOUBT}
+        assert files(path) == before
+    path.with_name(f"{path.name}-shm").unlink()  # as after a reboot, or copied elsewhere
+    del before[f"{path.name}-shm"]
+    assert await seen(path) == {"a": S.ACCEPTED, "b": S.IN_DOUBT}
+    assert files(path) == before
+    async with SQLiteLedger(path) as ledger:
+        assert (await ledger.summary()).states == {S.ACCEPTED: 1, S.IN_DOUBT: 1}
+
+
+async def test_a_ledger_that_was_closed_is_left_as_it_is(path: Path) -> None:
+    """Also one that was closed while a message was being sent, whose doubt is shown."""
+    async with SQLiteLedger(path) as ledger:
+        to = "15551234888"
+        await ledger.begin(SendIntent(key="a", content=b"", to=to, from_=None, started_at=1.8e9))
+    path.with_name(f"{path.name}-lock").unlink()
+    before = files(path)
+    assert await seen(path) == {"a": S.IN_DOUBT}
+    assert files(path) == before
+    assert before.keys() == {path.name}
+    async with looked_at(path) as view:
+        with pytest.raises(LedgerError, match="is only looked at here: it can be read"):
+            await view.opt_out("15551234888")
+    assert files(path) == before
+
+
+async def test_a_copy_during_which_it_was_opened_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown is of one moment; and one that is never left alone is said to be so."""
+    await (first := SQLiteLedger(path)).open()
+    await first.aclose()
+    copies = []
+
+    def copied(source: Path, target: Path) -> None:
+        copies.append(source)
+        target.write_bytes(source.read_bytes())
+        if len(copies) < times:
+            with owner(path) as process:
+                tell(process, f"k{len(copies)}")
+                process.communicate("\n", timeout=20)
+
+    monkeypatch.setattr(read_only, "_PAUSE", 0)
+    monkeypatch.setattr(read_only, "_ATTEMPTS", 3)
+    monkeypatch.setattr("shutil.copyfile", copied)
+    times = 2
+    assert await seen(path) == {"k1": S.IN_DOUBT}
+    assert len(copies) == 2
+    times = 100
+    with pytest.raises(LedgerError, match="is opened and closed all the time"):
+        await seen(path)
+
+
+async def test_no_room_for_a_copy_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the way to another directory; any other failure is that of reading."""
+    await (first := SQLiteLedger(path)).open()
+    await first.aclose()
+    for number, said in (
+        (errno.ENOSPC, "has no room for a copy of .*TMPDIR"),
+        (errno.EACCES, "cannot be read: Permission denied"),
+    ):
+
+        def fail(_source: Path, _target: Path, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("shutil.copyfile", fail)
+        with pytest.raises(LedgerError, match=said):
+            await seen(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+async def test_a_directory_that_cannot_be_written_can_be_looked_at(path: Path) -> None:
+    """Also after a crash, whose journal is beside the file."""
+    with owner(path) as process:
+        tell(process, "a")
+        kill(process)
+    path.parent.chmod(0o500)
+    try:
         assert await seen(path) == {"a": S.IN_DOUBT}
+    finally:
+        path.parent.chmod(0o700)
 
 
 @pytest.mark.slow
@@ -148,9 +182,10 @@ async def test_nothing_can_be_changed_through_it(path: Path) -> None:
             another = SendIntent(
                 key="z", content=b"", to="15551234888", from_=None, started_at=1.8e9
             )
-            for change in (view.begin(another), view.opt_out("15551234888")):
-                with pytest.raises(LedgerError, match="is in use: here it can be read"):
-                    await change
+            with pytest.raises(LedgerError, match="is only looked at here: it can be read"):
+                await view.begin(another)
+            with pytest.raises(LedgerError, match="is only looked at here: it can be read"):
+                await view.opt_out("15551234888")
         assert files(path) == before
         assert await seen(path) == {"a": S.SENDING}
 

@@ -1,0 +1,123 @@
+"""Opening and closing a ledger, whatever becomes of who asked for it.
+
+Strategy: each opening has background tasks of its own, and opens in one of them.  So a
+caller who is cancelled, by an anyio scope or a native `Task.cancel()`, breaks nothing
+off; where nobody else waits, what was opened is closed again.
+
+Rules:
+
+* Whoever calls `open` while it is being opened waits for the same opening.
+* A ledger that is closed can be opened again, also in another event loop.
+* To use one that is not open is a mistake of the program: RuntimeError, at once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from ..runtime.background import BackgroundTasks
+from .base import BaseLedger
+from .group_commit import GroupCommit
+
+
+class Opening:
+    """One opening of a ledger: `begin` opens it, and `end` closes what was opened."""
+
+    def __init__(
+        self,
+        begin: Callable[[BackgroundTasks], Awaitable[None]],
+        end: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.owner = BackgroundTasks(end, of="ledger")
+        self.is_open = False
+        self._begin = begin
+        self._scope = anyio.CancelScope()
+        self._has_ended = anyio.Event()
+        self._error: Exception | None = None
+        self._waiting = 0
+        self._is_taken = False
+        self.owner.start(self._run)
+
+    async def wait(self) -> None:
+        """Wait until it is open, or raise why it is not."""
+        self.owner.check()
+        if self.is_open:
+            return
+        self._waiting += 1
+        try:
+            await self._has_ended.wait()
+        except BaseException:
+            self._waiting -= 1
+            if not (self._waiting or self._is_taken):
+                self._give_up()
+            raise
+        self._waiting -= 1
+        if self._error is not None:
+            raise self._error
+        self._is_taken = True
+
+    def _give_up(self) -> None:
+        self._scope.cancel()
+        if self.is_open:
+            self.owner.end()
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._begin(self.owner)
+                self.is_open = True
+        except Exception as error:  # noqa: BLE001 - it is for who waits
+            self._error = error
+        finally:
+            if not self.is_open:
+                self.owner.end()
+            self._has_ended.set()
+
+
+class OpenableLedger(BaseLedger):
+    """A ledger that is opened before it is used; errors call it `name`."""
+
+    name: str
+    _opening: Opening | None = None
+    _group_commit: GroupCommit
+
+    async def open(self) -> None:
+        """Open it; who is cancelled here leaves it as it was, if nobody else opens it."""
+        while self._opening is not None and self._opening.owner.closed:
+            await self._opening.owner.close()
+            self._opening = None
+        if self._opening is None:
+            self._opening = Opening(self._begin, self._end)
+        await self._opening.wait()
+
+    async def aclose(self) -> None:
+        """Write what waits to be written, and close it."""
+        if self._opening is not None:
+            await self._opening.owner.close()
+            self.waiters.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed yet."""
+        opening = self._opening
+        return opening is not None and opening.is_open and not opening.owner.closed
+
+    @abstractmethod
+    async def _begin(self, owner: BackgroundTasks) -> None:
+        """Open it, and make its `_group_commit`, whose tasks are `owner`'s."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """Close what is open, if anything is."""
+
+    def _commits(self) -> GroupCommit:
+        """Return what writes to it; RuntimeError where it is not open."""
+        if self._opening is None or not self._opening.is_open:
+            raise RuntimeError(
+                f"{self.name} is not open: use `async with`, or call `await ledger.open()`"
+            )
+        self._opening.owner.check()
+        return self._group_commit

@@ -1,0 +1,272 @@
+"""Who has a ledger's file open: one process at a time, by whatever name it knows the file.
+
+Strategy: `flock`, which belongs to an open file and not to a process.  A lock of POSIX
+ends as soon as its process closes that file anywhere, as a backup by `shutil.copytree`
+does, and is not inherited by a fork.
+
+* Linux: the ledger's own file is locked, and so every name of it: a hard link, a bind
+  mount, a second path.  SQLite's own locks on it are of POSIX, and neither kind sees the
+  other there.  PATH-lock is locked as well, in the way of earlier versions.
+* macOS and BSD: the two kinds see each other, which would lock SQLite out.  PATH-lock is
+  locked in place of the ledger's file, and a file with a second name is refused.
+* Windows: PATH-lock, in the way of earlier versions: a lock there ends with its handle.
+
+Rules:
+
+* The ledger's file is opened here before SQLite opens it, closed here after SQLite closed
+  it, and opened no second time in one process: closing it would end SQLite's locks.
+* A forked child has no ledger.  It closes its copy of the lock, which the parent keeps,
+  and never closes what is SQLite's, which could take the journal away from others.
+* To ask whether a file is in use writes nothing, and makes no file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any, Final
+
+from ...errors import LedgerError, LedgerInUse
+
+try:
+    import fcntl as _fcntl
+except ImportError:  # pragma: no cover - there is none on Windows
+    _fcntl = None  # type: ignore[assignment]
+
+_PRIVATE: Final = 0o600  # what is in it concerns its owner alone, as with ssh keys
+_PLATFORM = sys.platform
+fcntl: Any = _fcntl
+
+_Identity = tuple[int, int]  # of a file, whatever its name: its device and its inode
+
+_guard: Final = threading.Lock()
+_held: Final[dict[_Identity, FileLock]] = {}
+_inherited: Final[set[_Identity]] = set()
+
+
+class FileLock:
+    """The lock of the ledger at `path`, which has no symbolic link in it.
+
+    `file` is the ledger's own file while it is held, made where there was none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file: IO[bytes]
+        self.is_inherited = False  # by a child: it is the parent's
+        self._identity: _Identity | None = None
+        self._open: list[Any] = []
+        self._of_sqlite: list[Any] = []
+
+    def take(self) -> None:
+        """Take the lock.
+
+        Raises LedgerInUse where another has it, LedgerError where it cannot be had here, and
+        OSError and sqlite3.Error where the files cannot be written.
+        """
+        with _guard:
+            self._refuse_what_is_open_here()
+            try:
+                self._take()
+            except BaseException:
+                self._close()
+                raise
+
+    def _refuse_what_is_open_here(self) -> None:
+        identity = _identity_of(self.path)
+        if identity in _inherited:
+            raise LedgerError(
+                f"{self.path} was open when this process was forked, and cannot be opened in it:"
+                " open it in a process that is started anew, as by `spawn`"
+            )
+        if identity in _held:
+            raise in_use(self.path, "another ledger in this process")
+
+    def _take(self) -> None:
+        self.file = self._opened(self.path)
+        status = os.fstat(self.file.fileno())
+        locked, beside = _flocked(self.path), lock_file(self.path)
+        if locked == self.path:
+            _flock(self.file, self.path)
+        elif status.st_nlink > 1:
+            raise LedgerError(
+                f"{self.path} has a second name, a hard link, by which another process could open"
+                " it at the same time: remove one of the two"
+            )
+        if locked == beside:
+            _flock(self._opened(beside), self.path)
+        else:
+            os.close(_descriptor(beside))
+            self._open.append(_locked_as_before(beside, self.path))
+            self.not_to_be_closed_by_children(self._open[-1])
+        self._identity = (status.st_dev, status.st_ino)
+        _held[self._identity] = self
+
+    def _opened(self, path: Path) -> IO[bytes]:
+        file = os.fdopen(_descriptor(path), "r+b", buffering=0)
+        self._open.append(file)
+        return file
+
+    def not_to_be_closed_by_children(self, connection: Any) -> None:
+        """Keep a connection open for good in a child that is forked."""
+        self._of_sqlite.append(connection)
+
+    def release(self) -> None:
+        """Give the lock up, once SQLite has closed the file."""
+        with _guard:
+            self._close()
+
+    def _close(self) -> None:
+        if self._identity is not None:
+            del _held[self._identity]
+            self._identity = None
+        for one in reversed(self._open):
+            one.close()
+        self._open.clear()
+        self._of_sqlite.clear()
+
+    def leave_to_the_parent(self) -> None:
+        """Have no lock any more, in a child that was forked."""
+        self.is_inherited = True
+        for connection in self._of_sqlite:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        for one in self._open:
+            if one not in self._of_sqlite:
+                one.close()
+
+
+def _in_child() -> None:
+    global _guard  # noqa: PLW0603 - another thread of the parent's may have had it
+    _guard = threading.Lock()  # type: ignore[misc] # pyright: ignore[reportConstantRedefinition]
+    for identity, lock in _held.items():
+        lock.leave_to_the_parent()
+        _inherited.add(identity)
+    _held.clear()
+
+
+def _at_fork(*, after_in_child: Callable[[], None]) -> None:
+    """Do nothing, where no process is forked."""
+
+
+getattr(os, "register_at_fork", _at_fork)(after_in_child=_in_child)
+
+
+def lock_file(path: Path) -> Path:
+    """Return the file beside a ledger that earlier versions lock."""
+    return path.with_name(f"{path.name}-lock")
+
+
+def journal_of(path: Path) -> Path:
+    """Return SQLite's write-ahead log of a ledger, which is there while it is open."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a ledger has the file at `path` open, in whatever process.
+
+    Raises OSError and sqlite3.Error where that cannot be read.
+    """
+    identity = _identity_of(path)
+    if identity is None or identity in _held:
+        return identity is not None
+    locked, beside = _flocked(path), lock_file(path)
+    if locked is not None and locked.exists() and _is_flocked(locked):
+        return True
+    return locked != beside and beside.exists() and _is_locked_as_before(beside)
+
+
+def by_process(path: Path) -> str:
+    """Return what to call the process that has the ledger at `path` open.
+
+    Linux tells its number, to processes that see each other.
+    """
+    try:
+        inode = str((_flocked(path) or path).stat().st_ino)
+        lines = Path("/proc/locks").read_text("ascii").splitlines()
+    except OSError:
+        lines, inode = [], ""
+    # As in `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; 0 for a process elsewhere.
+    for _, kind, _, _, process, file, *_ in map(str.split, lines):
+        if kind == "FLOCK" and file.rpartition(":")[2] == inode and int(process) > 0:
+            return f"process {process}"
+    return "another process"
+
+
+def _flocked(path: Path) -> Path | None:
+    """Return the file on which `flock` is held for a ledger, None where there is no `flock`."""
+    if fcntl is None:
+        return None
+    return path if _PLATFORM == "linux" else lock_file(path)
+
+
+def _identity_of(path: Path) -> _Identity | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _descriptor(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), _PRIVATE)
+
+
+def _flock(file: IO[bytes], ledger: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise in_use(ledger, by_process(ledger)) from error
+
+
+def _is_flocked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+# The lock of earlier versions: an exclusive transaction of SQLite's, in which nothing is
+# ever written.
+
+
+def _locked_as_before(beside: Path, ledger: Path) -> Any:
+    connection = sqlite3.connect(beside, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.execute("BEGIN EXCLUSIVE")
+        # A file that cannot be written is opened to be read, and would lock nobody out.
+        connection.execute("PRAGMA user_version = 1")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" not in str(error):
+            raise
+        raise in_use(ledger, "another process") from error
+    return connection
+
+
+def _is_locked_as_before(beside: Path) -> bool:
+    uri = f"{beside.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as connection:
+        try:
+            connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return True
+    return False
+
+
+def in_use(ledger: Path, by: str) -> LedgerInUse:
+    """Make the error for a ledger that `by` has open."""
+    return LedgerInUse(
+        f"{ledger} is in use: one process at a time can open a ledger, and {by} has it open. End"
+        " that first, or wait for it"
+    )

@@ -1,0 +1,157 @@
+"""A ledger's file while this process has it open: opened in order, written, closed.
+
+Strategy: plain code, which runs in one thread at a time.  Opening checks what can be
+wrong with a file and says it in words.
+
+Rules:
+
+* `journal_mode=WAL` and `synchronous=FULL`, and both read back: with less, what
+  was acknowledged can be gone after a power cut.
+* One connection that writes or checkpoints, and no other: who looks only reads.  So
+  the WAL-reset defect of SQLite before 3.51.3, where two connections write or
+  checkpoint at once, cannot touch it.
+* Its lock is taken before all else and given up last.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from ...errors import LedgerError
+from ..commands import PendingCommand
+from ..execution import CommandExecutor
+from .file_lock import FileLock
+from .reader import Connection
+from .schema import VERSION, migrate, version_of
+from .store import SQLiteStore
+
+_FULL: Final = 2  # what PRAGMA synchronous calls FULL
+_PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
+
+
+def connect(path: str) -> Any:
+    """Return a connection that begins and ends transactions where it is told to."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+
+
+class OpenFile:
+    """The file `path` as an open ledger, which errors call `name`.
+
+    `clock` gives seconds since 1970; a postback settles a doubt within `settle_within`
+    seconds of its intent.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        clock: Callable[[], float],
+        settle_within: float,
+        connect: Callable[[str], Connection] = connect,
+    ) -> None:
+        # It is the same ledger by every symbolic link, also where one is changed meanwhile.
+        self._path = path.resolve()
+        self._name = name
+        self._clock = clock
+        self._settle_within = settle_within
+        self._connect = connect
+        self._lock = FileLock(self._path)
+        self._connection: Any = None
+        self._executor: CommandExecutor
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it is open in the process that forked this one, and not here."""
+        return self._lock.is_inherited
+
+    def open(self) -> None:
+        """Open it; what was being sent when it was last in use is in doubt from now on.
+
+        Raises LedgerInUse where another has it, and LedgerError where it cannot be opened.
+        """
+        if not self._path.parent.is_dir():
+            raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
+        try:
+            self._open()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise LedgerError(describe_error(self._name, error)) from error
+            raise
+
+    def _open(self) -> None:
+        self._lock.take()
+        self._connection = self._connect(str(self._path))
+        self._lock.not_to_be_closed_by_children(self._connection)
+        version = version_of(self._connection, self._name)
+        _check(self._connection, self._name)
+        self._executor = CommandExecutor(
+            SQLiteStore(self._connection), clock=self._clock, settle_within=self._settle_within
+        )
+        self._connection.execute("BEGIN IMMEDIATE")
+        if version != VERSION:
+            migrate(self._connection, version)
+        self._executor.interrupt()
+        self._connection.execute("COMMIT")
+        self._executor.forget()
+
+    def commit(self, group: Sequence[PendingCommand]) -> set[str]:
+        """Run commands in one transaction, and return what they touched; all or nothing."""
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:  # as it would be for any other: once is enough to wait
+            raise self.explain(error) from error
+        try:
+            self._executor.run(group)
+            execute("COMMIT")
+        except BaseException:
+            self._executor.forget()
+            with suppress(Exception):  # SQLite rolls back by itself after some errors
+                execute("ROLLBACK")
+            raise
+        return self._executor.forget()
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what is raised to the caller of a command for an error of SQLite's."""
+        if not isinstance(error, sqlite3.Error):
+            return error
+        return LedgerError(
+            f"{self._name} could not be written: {error}. What it holds already is safe; it goes"
+            " on when its disk has room and can be written to, and no other program holds it"
+        )
+
+    def close(self) -> None:
+        """Close it, as far as it is open; not in a child that was forked: it is the parent's."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        self._lock.release()
+
+
+def _check(connection: Any, name: str) -> None:
+    """Make the file as durable as can be, and hold it to that."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if mode != "wal" or synchronous != _FULL:
+        raise LedgerError(
+            f"{name} cannot be made durable: its journal is {mode!r} and not 'wal'. Keep it on a"
+            " disk of this machine"
+        )
+
+
+def describe_error(name: str, error: sqlite3.Error | OSError) -> str:
+    """Say what is wrong with a file, and what to do."""
+    said = str(error) if isinstance(error, sqlite3.Error) else error.strerror or "it is no file"
+    if "not a database" in said or "malformed" in said:
+        return f"{name} is no ledger, or is damaged: {said}"
+    if isinstance(error, OSError) or "readonly" in said or "unable to open" in said:
+        return f"{name} cannot be written: {said}. Its directory and the file must be writable"
+    return f"{name} cannot be opened: {said}"

@@ -1,0 +1,255 @@
+"""One process at a time: by whatever name, whatever it does with its files, and after a fork."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from skycore_async import SQLiteLedger
+from skycore_async.errors import LedgerError, LedgerInUse
+from skycore_async.ledger.sqlite import file_lock
+from skycore_async.ledger.sqlite.file_lock import FileLock, by_process, is_in_use, lock_file
+from tests.support.ledger_owner import kill, opened_elsewhere, owner
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(sys.platform == "win32", reason="a lock there has none of these holes"),
+]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="where the file itself is locked")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+def read_it(path: Path) -> None:
+    path.read_bytes()
+    lock_file(path).read_bytes()
+
+
+def back_it_up(path: Path) -> None:
+    shutil.copytree(path.parent, path.parent / "backup", ignore=lambda *_: {"backup"})
+
+
+def fork_a_child(_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+
+
+@pytest.mark.parametrize("do", [read_it, back_it_up, fork_a_child])
+async def test_no_reading_of_its_files_ends_the_lock(
+    path: Path, do: Callable[[Path], None]
+) -> None:
+    """A lock of POSIX would end when this process closes one of them."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.opt_out("15551234888")
+        do(path)
+        assert opened_elsewhere(path).startswith("LedgerInUse:")
+        assert is_in_use(path)
+        await ledger.opt_in("15551234888")
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
+def hard_link(path: Path, other: Path) -> None:
+    other.hardlink_to(path)
+
+
+def symbolic_link(path: Path, other: Path) -> None:
+    other.symlink_to(path)
+
+
+def link_to_the_directory(path: Path, other: Path) -> None:
+    other.parent.rmdir()
+    other.parent.symlink_to(path.parent)
+
+
+@on_linux
+@pytest.mark.parametrize("link", [hard_link, symbolic_link, link_to_the_directory])
+async def test_one_file_is_one_ledger_by_every_name(
+    path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    """In another process and in this one, and the first goes on."""
+    other = path.parent / "elsewhere" / path.name
+    other.parent.mkdir()
+    async with SQLiteLedger(path) as ledger:
+        link(path, other)
+        assert opened_elsewhere(other).startswith("LedgerInUse:")
+        with pytest.raises(LedgerInUse, match="another ledger in this process has it open"):
+            FileLock(other.resolve()).take()
+        await ledger.opt_out("15551234888")
+    assert opened_elsewhere(other) == "it has 0 messages"
+
+
+@on_linux
+async def test_who_has_it_is_said(path: Path) -> None:
+    """By the number of the process, until that has ended."""
+    with owner(path) as process:
+        with pytest.raises(LedgerInUse, match=f"and process {process.pid} has it open"):
+            await SQLiteLedger(path).open()
+        assert is_in_use(path)
+        kill(process)
+    assert not is_in_use(path)
+    assert by_process(path) == "another process"
+    assert by_process(path.with_name("missing")) == "another process"
+
+
+async def test_a_lock_of_an_earlier_version_counts(path: Path) -> None:
+    """It keeps a ledger from being opened, and a ledger that is open keeps it from being had."""
+    async with SQLiteLedger(path):
+        pass
+    with closing(sqlite3.connect(lock_file(path), isolation_level=None, timeout=0)) as earlier:
+        earlier.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LedgerInUse, match="and another process has it open"):
+            await SQLiteLedger(path).open()
+        assert is_in_use(path)
+        earlier.execute("ROLLBACK")
+        async with SQLiteLedger(path):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                earlier.execute("BEGIN EXCLUSIVE")
+
+
+async def test_a_lock_that_cannot_be_asked_for_is_no_free_one(path: Path) -> None:
+    """A file in its place that is no database is an error, for who opens and who looks."""
+    async with SQLiteLedger(path):
+        pass
+    lock_file(path).write_text("something else" * 100)
+    with pytest.raises(LedgerError, match="is no ledger, or is damaged"):
+        await SQLiteLedger(path).open()
+    with pytest.raises(sqlite3.DatabaseError):
+        is_in_use(path)
+
+
+# After a fork: in a process of its own, which has no other threads but those of a ledger.
+
+FORKING = """
+import os, sys, threading, warnings, anyio
+from skycore_async import LedgerError, SQLiteLedger
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside a thread: that is the case
+
+path, how = sys.argv[1:]
+ledger = SQLiteLedger(path)
+is_open, is_forked, is_done = (threading.Event() for _ in range(3))
+
+async def main():
+    await ledger.open()
+    await ledger.opt_out("15551234888")
+    is_open.set()
+    await anyio.to_thread.run_sync(is_forked.wait)
+    await ledger.opt_in("15551234888")
+    print("parent: goes on", flush=True)
+    await anyio.to_thread.run_sync(is_done.wait)
+    await ledger.aclose()
+
+def child():
+    for use in (SQLiteLedger(path).open, ledger.summary):
+        try:
+            anyio.run(use)
+        except (LedgerError, RuntimeError) as error:
+            print("child:", error, flush=True)
+    if how == "exit":
+        sys.exit()
+    os._exit(0)
+
+loop = threading.Thread(target=anyio.run, args=(main,))
+loop.start()
+is_open.wait()
+pid = os.fork()
+if pid == 0:
+    child()
+os.waitpid(pid, 0)
+is_forked.set()
+sys.stdin.readline()
+is_done.set()
+loop.join()
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "leave at once"])
+def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how: str) -> None:
+    """It can neither use nor open it, and its end takes neither lock nor journal away."""
+    command = [sys.executable, "-c", FORKING, str(path), how]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as parent:  # type: ignore[call-overload] # noqa: S603
+        assert parent.stdout is not None
+        said = [parent.stdout.readline() for _ in range(3)]
+        assert "was open when this process was forked, and cannot be opened" in said[0]
+        assert "is open in the process that forked this one, and not here" in said[1]
+        assert said[2] == "parent: goes on\n"
+        assert Path(f"{path}-wal").exists()
+        assert opened_elsewhere(path).startswith("LedgerInUse:")
+        parent.communicate("\n", timeout=20)
+        assert parent.returncode == 0
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
+# Systems on which the two kinds of locks see each other.
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_lock, "_PLATFORM", "darwin")
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_elsewhere_the_file_beside_it_is_locked(path: Path) -> None:
+    """With a lock of the same kind, which no reading of a file ends."""
+    async with SQLiteLedger(path):
+        read_it(path)
+        with lock_file(path).open("rb") as other, pytest.raises(BlockingIOError):
+            file_lock.fcntl.flock(other, file_lock.fcntl.LOCK_EX | file_lock.fcntl.LOCK_NB)
+        assert is_in_use(path)
+    assert not is_in_use(path)
+    with lock_file(path).open("rb") as other:
+        file_lock.fcntl.flock(other, file_lock.fcntl.LOCK_EX)
+        assert is_in_use(path)
+        with pytest.raises(LedgerInUse, match="is in use"):
+            await SQLiteLedger(path).open()
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_elsewhere_a_second_name_is_refused(path: Path) -> None:
+    """Nobody could tell that two processes have one file."""
+    async with SQLiteLedger(path):
+        pass
+    path.with_name("second.db").hardlink_to(path)
+    with pytest.raises(LedgerError, match="has a second name, a hard link"):
+        await SQLiteLedger(path).open()
+
+
+async def test_without_flock_it_is_the_lock_of_earlier_versions(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where such a lock ends with its own handle."""
+    monkeypatch.setattr(file_lock, "fcntl", None)
+    async with SQLiteLedger(path):
+        with (
+            closing(sqlite3.connect(lock_file(path), isolation_level=None, timeout=0)) as other,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("BEGIN EXCLUSIVE")
+    assert not is_in_use(path)
+
+
+# Whom a file is for.
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+async def test_its_files_are_its_owners_alone_from_the_start(path: Path, mask: int) -> None:
+    """Whatever the umask: numbers and texts are in them."""
+    before = os.umask(mask)
+    try:
+        async with SQLiteLedger(path) as ledger:
+            await ledger.opt_out("15551234888")
+            modes = {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    names = [f"{path.name}{ending}" for ending in ("", "-lock", "-shm", "-wal")]
+    assert modes == dict.fromkeys(names, 0o600)

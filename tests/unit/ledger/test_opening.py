@@ -1,0 +1,255 @@
+"""Opening a ledger: whoever is cancelled, whoever waits, and in whatever event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from skycore_async import MemoryLedger, SQLiteLedger
+from skycore_async.errors import LedgerError, LedgerInUse
+from skycore_async.ledger.sqlite.open_file import connect
+from tests.support.ledger_cases import intent
+from tests.support.ledger_owner import kill, opened_elsewhere, owner
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+class Slow:
+    """Holds the thread that connects until told."""
+
+    def __init__(self) -> None:
+        self.is_begun = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def __call__(self, path: str) -> Any:
+        self.is_begun.set()
+        assert self.may_go_on.wait(20)
+        return connect(path)
+
+    async def until_begun(self) -> None:
+        while not self.is_begun.is_set():
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_opening_that_is_cancelled_natively_leaves_it_free(path: Path) -> None:
+    """Its thread cannot be stopped: what it opens is closed again."""
+    slow = Slow()
+    ledger = SQLiteLedger(path, connect=slow)
+    task = asyncio.ensure_future(ledger.open())
+    await slow.until_begun()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not ledger.is_open
+    slow.may_go_on.set()
+    async with ledger:
+        assert await ledger.begin(intent()) is None
+    assert opened_elsewhere(path) == "it has 1 messages"
+
+
+async def test_an_opening_that_is_cancelled_leaves_it_free(path: Path) -> None:
+    """By a scope, too; the next process does not wait for the end of this one."""
+    slow = Slow()
+    ledger = SQLiteLedger(path, connect=slow)
+    async with anyio.create_task_group() as group:
+        group.start_soon(ledger.open)
+        await slow.until_begun()
+        group.cancel_scope.cancel()
+    slow.may_go_on.set()
+    await ledger.aclose()
+    assert not ledger.is_open
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
+async def test_one_of_two_who_open_it_may_be_cancelled(path: Path) -> None:
+    """The other one has it."""
+    slow = Slow()
+    ledger = SQLiteLedger(path, connect=slow)
+    async with anyio.create_task_group() as group:
+        leaving = anyio.CancelScope()
+
+        async def leave() -> None:
+            with leaving:
+                await ledger.open()
+
+        group.start_soon(leave)
+        group.start_soon(ledger.open)
+        await slow.until_begun()
+        leaving.cancel()
+        await anyio.lowlevel.checkpoint()
+        slow.may_go_on.set()
+    assert ledger.is_open
+    await ledger.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_who_is_cancelled_when_it_has_just_opened_leaves_it_free(path: Path) -> None:
+    """`Task.cancel()` can come between the end of the opening and the caller's turn."""
+    ledger = SQLiteLedger(path)
+    task = asyncio.ensure_future(ledger.open())
+    while not ledger.is_open:
+        await anyio.lowlevel.checkpoint()
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not ledger.is_open
+    async with ledger:
+        assert (await ledger.summary()).total == 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_closing_that_is_cancelled_natively_closes_all_the_same(path: Path) -> None:
+    """And it can be opened at once: that waits for the end of the closing."""
+    ledger = SQLiteLedger(path)
+    await ledger.open()
+    task = asyncio.ensure_future(ledger.aclose())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with ledger:
+        assert await ledger.begin(intent()) is None
+    assert opened_elsewhere(path) == "it has 1 messages"
+
+
+async def test_what_kept_it_from_opening_is_raised_to_everyone_and_may_be_mended(
+    path: Path,
+) -> None:
+    """A later opening starts anew."""
+    ledger = SQLiteLedger(path.parent / "missing" / "ledger.db")
+    errors = []
+
+    async def fail() -> None:
+        try:
+            await ledger.open()
+        except LedgerError as error:
+            errors.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fail)
+        group.start_soon(fail)
+    assert len(errors) == 2
+    assert all("there is no directory" in error for error in errors)
+    with pytest.raises(RuntimeError, match="is not open"):
+        await ledger.summary()
+    ledger.path.parent.mkdir()
+    async with ledger:
+        assert (await ledger.summary()).total == 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_closed_ledger_can_be_opened_in_another_event_loop(
+    path: Path, backend: str, kind: str
+) -> None:
+    """As an application is that two test clients start one after the other."""
+    ledger = SQLiteLedger(path) if kind == "file" else MemoryLedger()
+
+    async def use(key: str) -> int:
+        async with ledger:
+            assert await ledger.begin(intent(key)) is None
+            return (await ledger.summary()).total
+
+    totals = [anyio.run(use, key, backend=backend) for key in ("a", "b")]
+    assert totals == ([1, 2] if kind == "file" else [1, 1])
+
+
+def test_an_open_ledger_belongs_to_its_event_loop(path: Path) -> None:
+    """In another one it is an error at once, to use it and to open it."""
+
+    async def main() -> list[str]:
+        async with SQLiteLedger(path) as ledger:
+
+            async def use(what: Callable[[], Any]) -> str:
+                with pytest.raises(RuntimeError) as caught:
+                    await what()
+                return str(caught.value)
+
+            def elsewhere() -> list[str]:
+                return [anyio.run(use, what) for what in (ledger.open, ledger.summary)]
+
+            return await anyio.to_thread.run_sync(elsewhere)
+
+    for said in anyio.run(main):
+        assert said.startswith("this ledger belongs to another event loop")
+
+
+# Waiting for another process.
+
+
+async def test_another_process_is_waited_for_and_it_is_said_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the number of the process, until it ends."""
+    slept = []
+    with owner(path) as process:
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 20:
+                kill(process)
+
+        async with SQLiteLedger(path, open_timeout=30, sleep=sleep) as ledger:
+            assert (await ledger.summary()).total == 0
+    assert 20 <= len(slept) < 40
+    (record,) = (each for each in caplog.records if each.name == "skycore_async")
+    assert record.levelno == logging.WARNING
+    said = record.getMessage()
+    assert said.startswith(f"waiting 30 seconds at most: {path} is in use")
+    assert f"process {process.pid} has it open" in said
+
+
+async def test_the_wait_for_another_process_ends(path: Path) -> None:
+    """After `open_timeout` seconds, and nearly at once where none is given."""
+    for timeout in (0, 3):
+        slept: list[float] = []
+
+        async def sleep(seconds: float, slept: list[float] = slept) -> None:
+            slept.append(seconds)
+
+        with (
+            owner(path),
+            pytest.raises(LedgerInUse, match="is in use: one process at a time"),
+        ):
+            await SQLiteLedger(path, open_timeout=timeout, sleep=sleep).open()
+        assert sum(slept) == pytest.approx(max(timeout, 0.25), abs=0.06)
+
+
+async def test_who_waits_for_another_process_may_be_cancelled(path: Path) -> None:
+    """And has no part in it afterwards."""
+    is_waiting = anyio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        is_waiting.set()
+        await anyio.sleep_forever()
+
+    with owner(path) as process:
+        ledger = SQLiteLedger(path, open_timeout=1e9, sleep=sleep)
+        async with anyio.create_task_group() as group:
+            group.start_soon(ledger.open)
+            await is_waiting.wait()
+            group.cancel_scope.cancel()
+        await ledger.aclose()
+        kill(process)
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
+async def test_a_wait_is_a_number_of_seconds() -> None:
+    """What is none is refused where the ledger is made."""
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match="open_timeout"):
+            SQLiteLedger("ledger.db", open_timeout=wrong)
