@@ -261,9 +261,11 @@ class SkycoreClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return (
-            f"<SkycoreClient base_url={self._settings.base_url!r} from_={self._settings.from_!r}>"
-        )
+        # A traceback shows one, too, that failed to be made.
+        settings = getattr(self, "_settings", None)
+        if settings is None:
+            return "<SkycoreClient, which was not made>"
+        return f"<SkycoreClient base_url={settings.base_url!r} from_={settings.from_!r}>"
 
     def __del__(self) -> None:
         # A client that failed to be made has no dispatcher.

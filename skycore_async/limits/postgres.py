@@ -89,7 +89,8 @@ class PostgresLimiter:
         self._owner: BackgroundTasks | None = None
 
     def __repr__(self) -> str:
-        return f"<{self._said}>"
+        # A traceback shows one, too, that failed to be made.
+        return f"<{getattr(self, '_said', 'a rate that cannot be')}>"
 
     async def open(self) -> None:
         """Connect, and set the rate and burst for all who share this name.

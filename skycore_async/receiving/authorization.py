@@ -160,4 +160,7 @@ def checked(given: _Read, complaint: str) -> tuple[Secret, ...] | None:
     secrets = tuple(filter(None, given))
     if not secrets or len(secrets) < len(given):
         raise ConfigurationError(complaint)
+    if not all(secret.is_utf8 for secret in secrets):
+        setting = complaint.partition(":")[0]
+        raise ConfigurationError(f"{setting}: it is no text in UTF-8")
     return secrets

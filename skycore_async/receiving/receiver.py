@@ -127,7 +127,10 @@ class PostbackReceiver:
         )
 
     def __repr__(self) -> str:
-        return f"PostbackReceiver(path={self._door.path or '/'!r})"
+        # A traceback shows one, too, that failed to be made.
+        door = getattr(self, "_door", None)
+        path = "" if door is None else f"path={door.path or '/'!r}"
+        return f"PostbackReceiver({path})"
 
     async def __call__(self, scope: Scope, receive: Receive, send: _Send) -> None:
         """Answer a request, or follow the server's life, as ASGI has it."""

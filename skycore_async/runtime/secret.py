@@ -35,6 +35,15 @@ class Secret:
         """Return the secret itself."""
         return self._value
 
+    @property
+    def is_utf8(self) -> bool:
+        """Whether it can be written, as what comes from the environment cannot always be."""
+        try:
+            self._value.encode()
+        except UnicodeEncodeError:  # which has the secret in it, and ends here
+            return False
+        return True
+
     def hide_in(self, document: bytes) -> bytes:
         """Mask the secret in what someone else wrote, plain, escaped or encoded, in any case.
 

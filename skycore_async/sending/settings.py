@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal, TypedDict
 
 import attrs
@@ -9,6 +10,7 @@ import attrs
 from ..errors import ConfigurationError
 from ..protocol.numbers import NumberReader
 from ..runtime.secret import Secret
+from ..transports.library_logs import masked
 
 Method = Literal["POST", "GET"]
 
@@ -50,6 +52,9 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         _check_address(self.base_url)
+        for name in ("from_", "campaign_ref"):
+            if not Secret(getattr(self, name) or "").is_utf8:
+                raise ConfigurationError(f"{name}: it is no text in UTF-8")
         if not self.timeout > 0:
             raise ConfigurationError(f"timeout: {self.timeout!r} is not above 0 seconds")
         if self.max_attempts < 1:
@@ -74,12 +79,14 @@ class Settings:
 def _check_address(base_url: str) -> None:
     import httpx  # noqa: PLC0415 - slow to load, and not needed before
 
-    try:
+    address = None
+    with suppress(httpx.InvalidURL, TypeError, UnicodeError):
         address = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise ConfigurationError(f"base_url: {base_url!r} is no URL: {error}") from error
+    if address is None:
+        raise ConfigurationError(f"base_url: {masked(repr(base_url))} is no URL")
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError(f"base_url: {base_url!r} is no http or https URL")
+        shown = masked(repr(base_url))
+        raise ConfigurationError(f"base_url: {shown} is no http or https URL")
     if address.userinfo or address.query or address.fragment:
         raise ConfigurationError("base_url: no user, no query and no fragment can be part of it")
 

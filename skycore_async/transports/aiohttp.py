@@ -27,6 +27,7 @@ import anyio
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown
 from ..runtime.event_loop import elsewhere, is_trios
 from ..runtime.extras import missing
+from ..runtime.secret import Secret
 from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response, TransportUnusable
 from .deadlines import Deadline, Deadlines
 from .failures import failed, timed_out
@@ -69,10 +70,11 @@ class AiohttpTransport:
         verify: ssl.SSLContext | bool = True,
         proxy: str | None = None,
     ) -> None:
+        given, proxy = None if proxy is None else Secret(proxy), None
         self._sessions: _Sessions | None = None
         # One way to find certificates, whatever the transport.
         self._verify = ssl_context(verify)
-        self._proxy = None if proxy is None else _proxy(proxy)
+        self._proxy = None if given is None else _proxy(given)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadlines = Deadlines()
         self._in_flight = 0
@@ -208,12 +210,14 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-def _proxy(proxy: str) -> yarl.URL:
-    # The text may hold a password: it is in no error.
+def _proxy(given: Secret) -> yarl.URL:
+    # The text may hold a password: it is in no error, and in no frame of one.
     url = None
     with suppress(ValueError, TypeError):
-        url = yarl.URL(proxy)
-    if url is None or url.scheme not in {"http", "https"} or not url.host:
+        url = yarl.URL(given.reveal())
+    is_one = url is not None and url.scheme in {"http", "https"} and url.host
+    if url is None or not (is_one and given.is_utf8):
+        url = None
         raise ConfigurationError("proxy: it is no http or https URL")
     return url
 

@@ -1,0 +1,147 @@
+"""What comes from outside and cannot be: said at the start, in words, and shown to nobody."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from skycore_async import (
+    AiohttpTransport,
+    ConfigurationError,
+    HttpxTransport,
+    PostbackReceiver,
+    PostgresLimiter,
+    SkycoreClient,
+)
+from skycore_async.cli.app import skycore
+from tests.support.fault_server import client_context
+
+KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
+# As Python reads bytes of the environment that are no UTF-8.
+NO_TEXT = os.fsdecode(b"s3cret-\xff-with-a-byte-of-Latin-1")
+
+
+def shown(error: BaseException) -> str:
+    """Return all that is shown of an error by a debugger or a service that collects errors."""
+    looks = [*traceback.format_exception(error, chain=True)]
+    frames: TracebackType | None = error.__traceback__
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename != __file__:
+            looks += [f"{name}={value!r}" for name, value in frames.tb_frame.f_locals.items()]
+        frames = frames.tb_next
+    assert error.__context__ is None
+    return "\n".join(looks)
+
+
+HALF_MADE: dict[str, tuple[Callable[[], object], str]] = {
+    "a client": (lambda: SkycoreClient(api_key=KEY, timeout=0), "SkycoreClient, which was not"),
+    "a client without a key": (lambda: SkycoreClient(api_key=" "), "SkycoreClient, which was not"),
+    "a receiver": (
+        lambda: PostbackReceiver(on_notification=print, path="x"),
+        "PostbackReceiver()",
+    ),
+    "a limiter": (lambda: PostgresLimiter("postgresql://h/db", "", 1), "a rate that cannot be"),
+    "a transport": (lambda: HttpxTransport(proxy="gopher://h"), "HttpxTransport"),
+}
+
+
+@pytest.mark.parametrize(("make", "look"), HALF_MADE.values(), ids=HALF_MADE)
+def test_what_failed_to_be_made_can_be_shown(
+    make: Callable[[], object], look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A traceback with locals shows it, and does not fail itself."""
+    monkeypatch.delenv("SKYCORE_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert look in shown(caught.value)
+
+
+NO_UTF8: dict[str, tuple[Callable[[], object], str]] = {
+    "the key": (lambda: SkycoreClient(api_key=NO_TEXT), "api_key: "),
+    "the sender": (lambda: SkycoreClient(api_key=KEY, from_=NO_TEXT), "from_: "),
+    "the campaign": (lambda: SkycoreClient(api_key=KEY, campaign_ref=NO_TEXT), "campaign_ref: "),
+    "the address": (
+        lambda: SkycoreClient(api_key=KEY, base_url=f"http://{NO_TEXT}/"),
+        "base_url: ",
+    ),
+    "a secret": (lambda: PostbackReceiver(on_notification=print, secret=NO_TEXT), "secret: "),
+    "the second secret": (
+        lambda: PostbackReceiver(on_notification=print, secret=["new", NO_TEXT]),
+        "secret: ",
+    ),
+    "a password": (
+        lambda: PostbackReceiver(on_notification=print, credentials=("sky", NO_TEXT)),
+        "credentials: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), NO_UTF8.values(), ids=NO_UTF8)
+def test_what_is_no_utf8_is_refused_at_the_start(make: Callable[[], object], said: str) -> None:
+    """Not at each request, and without a word of it where it is a secret."""
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        make()
+    if said not in {"from_: ", "campaign_ref: ", "base_url: "}:
+        assert "s3cret" not in shown(caught.value)
+
+
+def test_the_environment_is_looked_at_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The key, the sender and the secret of the postback URL are refused by their names."""
+    for name in ("SKYCORE_API_KEY", "SKYCORE_FROM"):
+        monkeypatch.setenv("SKYCORE_API_KEY", KEY)
+        monkeypatch.setenv(name, NO_TEXT)
+        with pytest.raises(ConfigurationError):
+            SkycoreClient()
+    monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", NO_TEXT)
+    done = CliRunner().invoke(
+        skycore, ["listen", "--ledger", str(tmp_path / "x.db"), "--port", "0"]
+    )
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "skycore: SKYCORE_POSTBACK_SECRET: secret: it is no text in UTF-8\n",
+    )
+
+
+PROXIES = [
+    "gopher://user:s3cret@proxy.example",
+    "http://user:s3cret@proxy:port",
+    f"http://user:{NO_TEXT}@proxy",
+    "user s3cret",
+    "http://user:s3cret@",
+]
+
+
+@pytest.mark.parametrize("proxy", PROXIES, ids=ascii)
+@pytest.mark.parametrize("transport", [HttpxTransport, AiohttpTransport])
+def test_a_proxy_that_cannot_be_is_not_shown(transport: Any, proxy: str) -> None:
+    """Where it is refused, its password is in no text and in no frame."""
+    with pytest.raises(ConfigurationError, match="proxy: ") as caught:
+        transport(proxy=proxy, verify=client_context())
+    assert "s3cret" not in shown(caught.value)
+
+
+def test_the_proxy_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that cannot be made for it says that it is the proxy."""
+    monkeypatch.setenv("https_proxy", "gopher://user:s3cret@proxy.example")
+    with pytest.raises(ConfigurationError, match="proxy: ") as caught:
+        SkycoreClient(api_key=KEY)
+    assert "s3cret" not in shown(caught.value)
+
+
+@pytest.mark.parametrize("base_url", ["http://user:s3cret@h:x/", "ftp://user:s3cret@h/"])
+def test_a_password_in_an_address_is_not_said(base_url: str) -> None:
+    """It has no place there, and is masked in what says so."""
+    with pytest.raises(ConfigurationError, match=r"://\*\*\*@h") as caught:
+        SkycoreClient(api_key=KEY, base_url=base_url)
+    assert "s3cret" not in str(caught.value)
+    assert not isinstance(caught.value.__context__, httpx.InvalidURL)
