@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Throttled,
     )
     from .ledger.model import Delivery, Ledger, MessageState, SendIntent, Submission, Summary
+    from .ledger.opt_outs import OptOutRule
     from .ledger.postgres.ledger import PostgresLedger
     from .ledger.sqlite.ledger import SQLiteLedger
     from .ledger.sqlite.memory import MemoryLedger
@@ -116,6 +117,7 @@ __all__ = [
     "Notification",
     "NumberReader",
     "OperatorNotSupported",
+    "OptOutRule",
     "Options",
     "Outcome",
     "OutcomeUnknown",
@@ -166,6 +168,7 @@ _MODULES: Final = {
         "Submission",
         "Summary",
     ),
+    "ledger.opt_outs": ("OptOutRule",),
     "ledger.sqlite.memory": ("MemoryLedger",),
     "ledger.sqlite.ledger": ("SQLiteLedger",),
     "limits.base": ("Limiter",),

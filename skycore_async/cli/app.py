@@ -6,7 +6,8 @@ command is imported when the command runs or its own help is printed, so that
 
 Rules:
 
-* A module in `commands/` has one click command, which is called as the module is.
+* A module in `commands/` has one click command, which is called as the module is, with a
+  hyphen for each underscore.
 * Errors that any command can meet are handled here: an extra that is not
   installed, Ctrl-C, a stream that cannot hold a character, a full disk.
 """
@@ -40,6 +41,7 @@ COMMANDS: Final = {
     "cluster": "Manage the database that workers share.",
     "status": "Show what became of messages, from a ledger.",
     "report": "Make a web page of a ledger.",
+    "opt-outs": "Show who may not want to be sent to.",
     "listen": "Receive postbacks, record them, and show them.",
     "simulate": "Run a pretend Skycore to send to.",
     "parse": "Show what the body of a postback says.",
@@ -58,8 +60,9 @@ class Commands(click.Group):
         """Return a command; its module is imported for it."""
         if cmd_name in self.commands or cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
-        module = import_module(f".commands.{cmd_name}", __package__)
-        return cast("click.Command", getattr(module, cmd_name))
+        name = cmd_name.replace("-", "_")
+        module = import_module(f".commands.{name}", __package__)
+        return cast("click.Command", getattr(module, name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 import anyio
 
 from ..errors import KeyConflict
-from ..notifications import Notification
+from ..notifications import InboundSMS, Notification
 from ..protocol import numbers, tracking_ids
 from .commands import (
     Begin,
@@ -26,6 +26,7 @@ from .commands import (
     IsOptedOut,
     LedgerCommand,
     ListDeliveries,
+    ListOptOutCandidates,
     ListUnplaced,
     Lookup,
     LookupMany,
@@ -182,6 +183,15 @@ class BaseLedger(ABC):
             after = page.last
 
     # Opting out.
+
+    async def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
+        """Yield texts that may opt their numbers out, which nobody has decided since."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.run(ListOptOutCandidates(after=after))
+            for text in page.rows:
+                yield text
+            after = page.last
 
     async def opt_out(self, number: str) -> None:
         """Mark a number as one that may not be sent to."""

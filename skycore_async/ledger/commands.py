@@ -13,11 +13,14 @@ from typing import Final, Generic, TypeVar, cast
 import attrs
 
 from ..errors import KeyConflict, LedgerError, SkycoreError
-from ..notifications import Notification
+from ..notifications import InboundSMS, Notification
 from ..protocol import tracking_ids
+from ..protocol.numbers import digits
 from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
+from .opt_outs import is_candidate, is_open
 from .reader import LedgerReader, Page
 from .rules import UnderWay, earlier_submission
+from .settlement import rebuilt
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -181,6 +184,26 @@ class ListUnplaced(Query[Page[Notification]]):
     def answer(self, store: LedgerReader) -> Page[Notification]:
         """Return the answer of a store."""
         return store.unplaced(self.after)
+
+
+@attrs.frozen(kw_only=True)
+class ListOptOutCandidates(Query[Page[InboundSMS]]):
+    """A page of texts that may opt their numbers out, beyond the id `after`."""
+
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[InboundSMS]:
+        """Return the answer of a store."""
+        page = store.texts(self.after)
+        found = [
+            (notification, str(digits(notification.from_)), min(stored.happened, stored.received))
+            for stored in page.rows
+            if isinstance(notification := rebuilt(stored), InboundSMS)
+            and is_candidate(notification)
+        ]
+        last = store.opt_outs({number for _, number, _ in found})
+        rows = [text for text, number, at in found if is_open(at, last.get(number))]
+        return Page(rows, page.last)
 
 
 @attrs.frozen

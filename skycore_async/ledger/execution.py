@@ -37,22 +37,29 @@ from .commands import (
     SetOptOut,
 )
 from .model import MessageRecord, MessageState, StoredNotification
-from .opt_outs import OptOut, opt_out_by_code, opt_out_of
+from .opt_outs import OptOut, OptOutRule, opt_out_by_code, opt_out_of
 from .store import Finished, LedgerStore
 
 
 class CommandExecutor:
     """Run commands over `store`; `clock` gives seconds since 1970.
 
-    A postback settles a doubt within `settle_within` seconds of its intent.
+    A postback settles a doubt within `settle_within` seconds of its intent.  `opt_out_rule`
+    is asked about texts that are not surely STOP.
     """
 
     def __init__(
-        self, store: LedgerStore, *, clock: Callable[[], float], settle_within: float
+        self,
+        store: LedgerStore,
+        *,
+        clock: Callable[[], float],
+        settle_within: float,
+        opt_out_rule: OptOutRule | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._settle_within = settle_within
+        self._opt_out_rule = opt_out_rule
         self._unsettled: set[str] = set()
         self._opt_outs: list[OptOut] = []
         self.touched: set[str] = set()
@@ -184,7 +191,8 @@ class CommandExecutor:
         new = self._store.insert_notifications([stored for stored, _ in kept.values()])
         added = [each for identity, each in kept.items() if identity in new]
         self._place([stored for stored, _ in added])
-        found = [opt_out_of(notification, received=received) for _, notification in added]
+        rule = self._opt_out_rule
+        found = [opt_out_of(each, received=received, rule=rule) for _, each in added]
         self._opt_outs += [each for each in found if each is not None]
 
     def _place(self, notifications: Sequence[StoredNotification]) -> None:

@@ -28,7 +28,7 @@ import attrs
 
 from ..codes import DeliveryState, FailureReason
 from ..messages import SMS
-from ..notifications import Notification
+from ..notifications import InboundSMS, Notification
 from ..protocol import tracking_ids
 
 
@@ -262,6 +262,14 @@ class Ledger(Protocol):
 
     def unplaced(self) -> AsyncIterator[Notification]:
         """Return the notifications for messages that this ledger does not know."""
+        ...
+
+    def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
+        """Return the texts that may opt their numbers out, and are not surely STOP.
+
+        Each is there until `opt_out` or `opt_in` decides of its number, or a later STOP or
+        START does.
+        """
         ...
 
     async def opt_out(self, number: str) -> None:

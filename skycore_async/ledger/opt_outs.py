@@ -1,10 +1,18 @@
 """Who may not be sent to: STOP, START, and what the provider says of it.
 
-What a text says is read by `protocol.consent`: only a sure reading opts out or in.
+Rules:
+
+* What a text says is read by `protocol.consent`: only a sure reading opts out or in.
+* A text that is not surely STOP can be decided by a rule of the caller's, when it is
+  recorded.  What it decides is kept, and so holds after a restart and for all who share
+  the ledger.
+* An unclear text is a candidate until somebody says something else of its number: a rule,
+  a person, or a later STOP or START.  So is a STOP that an earlier version did not read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -12,28 +20,42 @@ import attrs
 from ..notifications import InboundSMS, Notification, SubscriptionChange
 from ..protocol.consent import Consent, consent_in
 from ..protocol.numbers import digits
+from ..runtime.logs import log
+
+# True where a text opts its number out, False where it does not, None where the words decide.
+OptOutRule = Callable[[InboundSMS], bool | None]
 
 _BLOCKED: Final = "E114"  # the recipient is on the block list
 
 
 @attrs.frozen(kw_only=True)
 class OptOut:
-    """A number's word on being sent to: not any more (`out`), or again."""
+    """A number's word on being sent to: not any more (`out`), or again.
+
+    What is `only_if_in` changes nothing of a number that has opted out: an unclear text
+    was found to be no opt-out.
+    """
 
     number: str
     out: bool
     at: float
+    only_if_in: bool = False
 
 
-def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
+def opt_out_of(
+    notification: Notification, *, received: float, rule: OptOutRule | None = None
+) -> OptOut | None:
     """Return what a notification says of being sent to; None where it is about something else."""
+    only_if_in = False
     if isinstance(notification, SubscriptionChange):
         number, out = notification.mobile, not notification.subscribed
     elif isinstance(notification, InboundSMS):
         consent = consent_in(notification.text)
-        if consent not in {Consent.REVOKED, Consent.GIVEN}:
+        is_stop = consent is Consent.REVOKED or _decision(rule, notification)
+        only_if_in = is_stop is False and consent is Consent.UNCLEAR
+        if not (is_stop or only_if_in or consent is Consent.GIVEN):
             return None
-        number, out = notification.from_, consent is Consent.REVOKED
+        number, out = notification.from_, bool(is_stop)
     else:
         return None
     known = digits(number)
@@ -42,7 +64,29 @@ def opt_out_of(notification: Notification, *, received: float) -> OptOut | None:
     time = notification.timestamp
     at = received if time is None or time.tzinfo is None else time.timestamp()
     # A time that is yet to come would have the last word until then, whatever is said meanwhile.
-    return OptOut(number=known, out=out, at=min(at, received))
+    return OptOut(number=known, out=out, at=min(at, received), only_if_in=only_if_in)
+
+
+def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
+    if rule is None:
+        return None
+    try:
+        return rule(text)
+    except Exception as error:  # noqa: BLE001 - it is the caller's, and costs no postback
+        log.error("an opt-out rule raised %s: the words decide", type(error).__name__)
+        return None
+
+
+def is_candidate(notification: Notification) -> bool:
+    """Return whether a notification is a text that may opt its number out."""
+    if not isinstance(notification, InboundSMS) or not digits(notification.from_):
+        return False
+    return consent_in(notification.text) in {Consent.REVOKED, Consent.UNCLEAR}
+
+
+def is_open(said_at: float, last: OptOut | None) -> bool:
+    """Return whether a candidate of that time is not decided, by the last word of its number."""
+    return last is None or not (last.out or last.at >= said_at)
 
 
 def opt_out_by_code(code: str | None, *, number: str, at: float) -> OptOut | None:

@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 
 from ..notifications import Notification
-from .model import Delivery, MessageRecord, MessageState, Summary
+from .model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from .opt_outs import OptOut
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -42,6 +43,14 @@ class LedgerReader(Protocol):
 
     def opted_out(self, numbers: Collection[str]) -> set[str]:
         """Return which of these numbers may not be sent to."""
+        ...
+
+    def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return the last word of these numbers on being sent to, of those that said any."""
+        ...
+
+    def texts(self, after: int) -> Page[StoredNotification]:
+        """Return a page of notifications that are about no message, as texts from handsets are."""
         ...
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:

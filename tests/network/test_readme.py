@@ -283,7 +283,7 @@ def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
 
 # What is named.
 
-NAMED = re.findall(r"^skycore (\w+)(?: .*)?$", README, re.MULTILINE)
+NAMED = re.findall(r"^skycore ([\w-]+)(?: .*)?$", README, re.MULTILINE)
 
 
 def test_every_command_is_named_and_there() -> None:

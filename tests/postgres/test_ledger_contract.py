@@ -891,6 +891,51 @@ async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger
     assert await state_of(ledger, "again") is S.NOT_SENT
 
 
+async def candidates(ledger: Ledger) -> list[tuple[str | None, str]]:
+    return [(each.from_, each.text) async for each in ledger.opt_out_candidates()]
+
+
+async def test_what_may_be_stop_is_kept_for_a_person(ledger: Ledger) -> None:
+    """It opts nobody out, and is listed until its number is decided, in either way."""
+    for text in ("Hello", "CANCEL my appointment", "thanks"):
+        await ledger.record(said(text))
+    await ledger.record(said("STOP 12345", from_=OTHER), said("stop it", from_=""))
+    assert not await ledger.is_opted_out(TO)
+    assert await candidates(ledger) == [(TO, "CANCEL my appointment"), (OTHER, "STOP 12345")]
+    await ledger.opt_in(TO)
+    assert await candidates(ledger) == [(OTHER, "STOP 12345")]
+    await ledger.opt_out(OTHER)
+    assert await candidates(ledger) == []
+
+
+@pytest.mark.parametrize("word", ["STOP", "START"])
+async def test_a_later_word_decides_what_was_unclear(
+    ledger: Ledger, clock: Clock, word: str
+) -> None:
+    """A word from before does not; nor does one of another number."""
+    clock.now += 100
+    await ledger.record(said("START", after=5), said("stop it", after=10), said(word, from_=OTHER))
+    assert await candidates(ledger) == [(TO, "stop it")]
+    await ledger.record(said(word, after=20))
+    assert await candidates(ledger) == []
+
+
+async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: Clock) -> None:
+    """Who has opted out already need not be asked; once in again, it is what is said then."""
+    clock.now += 100
+    await ledger.record(said("STOP", after=1), said("stop it now", after=5))
+    assert await candidates(ledger) == []
+    await ledger.record(said("START", after=10), said("please stop?", after=20))
+    assert await candidates(ledger) == [(TO, "please stop?")]
+
+
+async def test_more_than_a_page_of_texts_is_looked_through(ledger: Ledger) -> None:
+    """Among many that are about something else, the few are found."""
+    await ledger.record(*(said(f"Hello {n}", after=n) for n in range(700)))
+    await ledger.record(said("stop it"))
+    assert await candidates(ledger) == [(TO, "stop it")]
+
+
 async def test_a_number_is_marked_by_hand_however_it_is_written(ledger: Ledger) -> None:
     """Its formatting is no matter; what is no number is refused."""
     await ledger.opt_out("+1 (555) 123-4888")

@@ -25,6 +25,7 @@ from skycore_async.ledger.commands import (
     Begin,
     Finish,
     LedgerCommand,
+    ListOptOutCandidates,
     LookupMany,
     PendingCommand,
     Record,
@@ -101,12 +102,13 @@ COMMANDS = st.one_of(
     ),
     st.builds(
         lambda text, number: Record(notifications=(said(text, from_=number),)),
-        st.sampled_from(("STOP", "START", "Hello")),
+        st.sampled_from(("STOP", "START", "Hello", "stop it")),
         NUMBERS,
     ),
     st.builds(SetOptOut, number=NUMBERS, out=st.booleans()),
     st.builds(lambda key: LookupMany(intents=(intent(key),)), KEYS),
     st.builds(Summarize),
+    st.builds(ListOptOutCandidates, after=st.just(0)),
 )
 
 

@@ -30,6 +30,7 @@ from skycore_async import (
     Notification,
     NotSent,
     NumberReader,
+    OptOutRule,
     Outcome,
     OutcomeUnknown,
     PostbackReceiver,
@@ -153,6 +154,10 @@ async def keep_a_ledger(own: Ledger) -> None:
         async for each in own.deliveries(MessageState.IN_DOUBT):
             assert_type(each, Delivery)
         assert_type(await own.summary(), Summary)
+        async for text in own.opt_out_candidates():
+            assert_type(text, InboundSMS)
+        rule: OptOutRule = lambda text: text.text == "basta" or None  # noqa: E731
+        MemoryLedger(opt_out_rule=rule)
         PostbackReceiver(ledger=own, secret=["new", "old"], credentials=("user", "password"))
         PostbackReceiver(ledger=client)  # type: ignore[arg-type]
 

@@ -162,13 +162,13 @@ def test_each_command_has_a_file_and_each_file_a_command() -> None:
     assert {path.stem for path in ROOT.joinpath("cli", "commands").iterdir()} - {
         "__init__",
         "__pycache__",
-    } == set(COMMANDS)
+    } == {name.replace("-", "_") for name in COMMANDS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_of_a_command_declares_it_and_calls_what_does_it(command: str) -> None:
     """Each function in it is a click command, and it has no class: the rest is elsewhere."""
-    tree = ast.parse(PATHS[f"cli.commands.{command}"].read_text("utf-8"))
+    tree = ast.parse(PATHS[f"cli.commands.{command.replace('-', '_')}"].read_text("utf-8"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     for node in (node for node in tree.body if isinstance(node, kinds)):
         decorators = [ast.unparse(each).partition("(")[0] for each in node.decorator_list]
@@ -179,7 +179,8 @@ HELP = """
 from click.testing import CliRunner
 from skycore_async.cli.app import COMMANDS, skycore
 
-for arguments in ([], *([name] for name in COMMANDS), ["cluster", "migrate"]):
+parts = ["cluster", "migrate"], ["opt-outs", "candidates"]
+for arguments in ([], *([name] for name in COMMANDS), *parts):
     print(CliRunner().invoke(skycore, [*arguments, "--help"]).output)
 """
 

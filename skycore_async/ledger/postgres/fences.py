@@ -14,6 +14,7 @@ from ...errors import LedgerError
 from ...postgres.schema import Connection
 from ..commands import Begin, Fence, PendingCommand
 from ..execution import CommandExecutor
+from ..opt_outs import OptOutRule
 from .store import PostgresStore
 
 _HOLDS: Final = """
@@ -33,9 +34,19 @@ class FencedExecutor(CommandExecutor):
     """Run commands over `connection`; those that begin a message only within their fences."""
 
     def __init__(
-        self, connection: Connection, *, clock: Callable[[], float], settle_within: float
+        self,
+        connection: Connection,
+        *,
+        clock: Callable[[], float],
+        settle_within: float,
+        opt_out_rule: OptOutRule | None = None,
     ) -> None:
-        super().__init__(PostgresStore(connection), clock=clock, settle_within=settle_within)
+        super().__init__(
+            PostgresStore(connection),
+            clock=clock,
+            settle_within=settle_within,
+            opt_out_rule=opt_out_rule,
+        )
         self._connection = connection
 
     def _begin(self, begins: Sequence[tuple[PendingCommand, Begin]]) -> None:

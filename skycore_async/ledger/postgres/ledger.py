@@ -50,6 +50,7 @@ from ..commands import (
 from ..group_commit import GroupCommit
 from ..model import Attempt, MessageState, Submission
 from ..opening import OpenableLedger
+from ..opt_outs import OptOutRule
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
@@ -87,8 +88,8 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
     wrote is on the disk of the server.  A postback settles a doubt within
     `settle_within` seconds of its intent.  Messages of a process that gave no
     sign of life for `lease` seconds are in doubt.  A lost connection is tried again for
-    `patience` seconds.  `clock` gives seconds since 1970, and `sleep` holds a worker
-    thread for some seconds.
+    `patience` seconds.  For `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds
+    since 1970, and `sleep` holds a worker thread for some seconds.
 
     Raises ConfigurationError for what is no DSN, and LedgerError where the database
     cannot be reached, lacks the tables, or cannot be read or written.
@@ -101,6 +102,7 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
         settle_within: float = SETTLE_WITHIN,
         lease: float = LEASE,
         patience: float = PATIENCE,
+        opt_out_rule: OptOutRule | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -111,7 +113,7 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
         self._lease = lease
         self._patience = patience
         self._executor = functools.partial(
-            FencedExecutor, clock=clock, settle_within=settle_within
+            FencedExecutor, clock=clock, settle_within=settle_within, opt_out_rule=opt_out_rule
         )
         self._closing = anyio.Event()
         self._connection: Connection | None = None

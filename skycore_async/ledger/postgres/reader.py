@@ -16,6 +16,7 @@ from ...notifications import Notification
 from ...postgres.schema import Connection
 from ..columns import NOTIFICATION, Columns
 from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from ..opt_outs import OptOut
 from ..reader import Page
 from ..settlement import delivery_of, rebuilt
 
@@ -105,6 +106,25 @@ class PostgresReader:
         ).fetchall()
         found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
         return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def texts(self, after: int) -> Page[StoredNotification]:
+        """Return a page of notifications that are about no message, as texts from handsets are."""
+        rows = self._execute(
+            f"SELECT id, {NOTIFICATION.of('events')} FROM skycore.events"
+            " WHERE tracking_id IS NULL AND state IS NULL AND id > %s"
+            f" ORDER BY id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        found = [NOTIFICATION.value(columns) for _, *columns in rows]
+        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return the last word of these numbers on being sent to, of those that said any."""
+        rows = self._execute(
+            "SELECT number, out, at FROM skycore.opt_outs WHERE number = ANY(%s)",
+            (list(numbers),),
+        )
+        return {number: OptOut(number=number, out=out, at=at) for number, out, at in rows}
 
     def summary(self) -> Summary:
         """Count what there is."""

@@ -329,4 +329,5 @@ class PostgresStore(PostgresReader):
     def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Write these, each where nothing later is known of its number."""
         for each in sorted(opt_outs, key=attrgetter("number")):
-            self._execute(_OPT_OUT, (each.number, each.out, each.at))
+            statement = f"{_OPT_OUT} AND NOT opt_outs.out" if each.only_if_in else _OPT_OUT
+            self._execute(statement, (each.number, each.out, each.at))

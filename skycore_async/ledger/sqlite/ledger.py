@@ -22,6 +22,7 @@ from ...runtime.background import BackgroundTasks
 from ..commands import LedgerCommand
 from ..group_commit import GroupCommit
 from ..opening import OpenableLedger
+from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN
 from .open_file import OpenFile, connect
 from .reader import Connection
@@ -42,6 +43,10 @@ class SQLiteLedger(OpenableLedger):
     what it wrote is on the disk.  A postback settles a doubt within `settle_within`
     seconds of its intent.  `clock` gives seconds since 1970, and `sleep` waits some seconds.
 
+    `opt_out_rule` is asked, in a thread, about each text from a handset that is not surely
+    STOP: True opts its number out, False says that it is no opt-out, None leaves it to the
+    words.  What it decides is kept; what it raises leaves it to the words, too.
+
     Raises ConfigurationError for what is no time, LedgerInUse where another process has the
     file open, LedgerError where it cannot be opened, read or written, and RuntimeError where
     it is used without being open.
@@ -53,6 +58,7 @@ class SQLiteLedger(OpenableLedger):
         *,
         open_timeout: float = 0,
         settle_within: float = SETTLE_WITHIN,
+        opt_out_rule: OptOutRule | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         connect: Callable[[str], Connection] = connect,
@@ -64,6 +70,7 @@ class SQLiteLedger(OpenableLedger):
         self.name = str(self.path)
         self._open_timeout = open_timeout
         self._settle_within = settle_within
+        self._opt_out_rule = opt_out_rule
         self._clock = clock
         self._sleep = sleep
         self._connect = connect
@@ -84,6 +91,7 @@ class SQLiteLedger(OpenableLedger):
             name=self.name,
             clock=self._clock,
             settle_within=self._settle_within,
+            opt_out_rule=self._opt_out_rule,
             connect=self._connect,
         )
         await self._open_in_time(file)

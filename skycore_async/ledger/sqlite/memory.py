@@ -18,6 +18,7 @@ from ..base import BaseLedger
 from ..commands import Begin, LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
 from ..model import StoredNotification
+from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN
 from .reader import Connection
 from .schema import migrate
@@ -56,7 +57,7 @@ class MemoryLedger(BaseLedger):
     `capacity` is how many messages it holds at most, with four notifications for
     each on average; the oldest are forgotten first, but none that is under way or
     in doubt.  A postback settles a doubt within `settle_within` seconds of
-    its intent.  `clock` gives seconds since 1970.
+    its intent.  For `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds since 1970.
 
     Raises LedgerError where it is full of messages in doubt.
     """
@@ -66,6 +67,7 @@ class MemoryLedger(BaseLedger):
         *,
         capacity: int = 100_000,
         settle_within: float = SETTLE_WITHIN,
+        opt_out_rule: OptOutRule | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class MemoryLedger(BaseLedger):
             raise ConfigurationError(f"capacity: {capacity!r} is less than 1")
         self._capacity = capacity
         self._settle_within = settle_within
+        self._opt_out_rule = opt_out_rule
         self._clock = clock
         self._make()
 
@@ -85,6 +88,7 @@ class MemoryLedger(BaseLedger):
             BoundedStore(connection, capacity=self._capacity),
             clock=self._clock,
             settle_within=self._settle_within,
+            opt_out_rule=self._opt_out_rule,
         )
         self._closed = False
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 from ...errors import LedgerError
 from ..commands import PendingCommand
 from ..execution import CommandExecutor
+from ..opt_outs import OptOutRule
 from .file_lock import FileLock
 from .reader import Connection
 from .schema import VERSION, migrate, version_of
@@ -42,7 +43,7 @@ class OpenFile:
     """The file `path` as an open ledger, which errors call `name`.
 
     `clock` gives seconds since 1970; a postback settles a doubt within `settle_within`
-    seconds of its intent.
+    seconds of its intent.  `opt_out_rule` is asked about texts.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class OpenFile:
         name: str,
         clock: Callable[[], float],
         settle_within: float,
+        opt_out_rule: OptOutRule | None = None,
         connect: Callable[[str], Connection] = connect,
     ) -> None:
         # It is the same ledger by every symbolic link, also where one is changed meanwhile.
@@ -59,6 +61,7 @@ class OpenFile:
         self._name = name
         self._clock = clock
         self._settle_within = settle_within
+        self._opt_out_rule = opt_out_rule
         self._connect = connect
         self._lock = FileLock(self._path)
         self._connection: Any = None
@@ -91,7 +94,10 @@ class OpenFile:
         version = version_of(self._connection, self._name)
         _check(self._connection, self._name)
         self._executor = CommandExecutor(
-            SQLiteStore(self._connection), clock=self._clock, settle_within=self._settle_within
+            SQLiteStore(self._connection),
+            clock=self._clock,
+            settle_within=self._settle_within,
+            opt_out_rule=self._opt_out_rule,
         )
         self._connection.execute("BEGIN IMMEDIATE")
         if version != VERSION:

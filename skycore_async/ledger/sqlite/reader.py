@@ -13,6 +13,7 @@ from ...codes import FailureReason
 from ...notifications import Notification
 from ..columns import NOTIFICATION, Columns
 from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from ..opt_outs import OptOut
 from ..reader import Page
 from ..settlement import delivery_of, rebuilt
 
@@ -82,6 +83,14 @@ class SQLiteReader:
         )
         return {number for (number,) in found}
 
+    def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return the last word of these numbers on being sent to, of those that said any."""
+        found = self._over(
+            "SELECT number, out, at FROM (VALUES {}) JOIN opt_outs ON number = column1",
+            [(number,) for number in numbers],
+        )
+        return {number: OptOut(number=number, out=bool(out), at=at) for number, out, at in found}
+
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
         """Return the notifications of messages, by the messages' ids."""
         found: dict[int, list[StoredNotification]] = {}
@@ -119,6 +128,17 @@ class SQLiteReader:
             (after,),
         ).fetchall()
         found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
+        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def texts(self, after: int) -> Page[StoredNotification]:
+        """Return a page of notifications that are about no message, as texts from handsets are."""
+        rows = self._execute(
+            f"SELECT id, {NOTIFICATION.of('events')} FROM events"
+            " WHERE tracking_id IS NULL AND state IS NULL AND id > ?"
+            f" ORDER BY id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        found = [NOTIFICATION.value(columns) for _, *columns in rows]
         return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
 
     def summary(self) -> Summary:

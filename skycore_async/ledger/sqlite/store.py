@@ -104,7 +104,7 @@ _NOTE: Final = (
 _OPT_OUT: Final = (
     # The last word counts, in whichever order they come.
     "INSERT INTO opt_outs (number, out, at) VALUES (?, ?, ?) ON CONFLICT (number)"
-    " DO UPDATE SET out = excluded.out, at = excluded.at WHERE excluded.at >= at"
+    " DO UPDATE SET out = excluded.out, at = excluded.at WHERE excluded.at >= opt_outs.at"
 )
 
 # What a message is known by.
@@ -276,4 +276,5 @@ class SQLiteStore(SQLiteReader):
     def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Write these, each where nothing later is known of its number."""
         for each in opt_outs:
-            self._execute(_OPT_OUT, (each.number, each.out, each.at))
+            statement = f"{_OPT_OUT} AND NOT opt_outs.out" if each.only_if_in else _OPT_OUT
+            self._execute(statement, (each.number, each.out, each.at))

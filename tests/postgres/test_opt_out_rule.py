@@ -1,0 +1,108 @@
+"""A rule of the caller's for texts that are not surely STOP, in every ledger."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skycore_async import InboundSMS, MemoryLedger, PostgresLedger, SQLiteLedger
+from skycore_async.ledger.base import BaseLedger
+from tests.support.ledger_cases import OTHER, TO, Clock, said
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[..., BaseLedger]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Return what makes a ledger; of the durable ones, the same each time."""
+    if request.param == "memory":
+        return lambda **settings: MemoryLedger(clock=Clock(), **settings)
+    if request.param == "sqlite":
+        return lambda **settings: SQLiteLedger(tmp_path / "a.db", clock=Clock(), **settings)
+    dsn = request.getfixturevalue("dsn")
+    return lambda **settings: PostgresLedger(dsn, clock=Clock(), **settings)
+
+
+def decides(answers: dict[str, Any]) -> Callable[[InboundSMS], bool | None]:
+    def rule(text: InboundSMS) -> bool | None:
+        answer = answers.get(text.text)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return rule
+
+
+@pytest.fixture
+async def told(make: Open) -> AsyncIterator[BaseLedger]:
+    """Open a ledger whose rule knows a few texts."""
+    rule = decides({"basta ya": True, "stop it": True, "STOP 12345": False, "STOP": False})
+    async with make(opt_out_rule=rule) as ledger:
+        yield ledger
+
+
+async def texts(ledger: BaseLedger) -> list[str]:
+    return [each.text async for each in ledger.opt_out_candidates()]
+
+
+async def test_a_rule_decides_what_is_not_surely_stop(told: BaseLedger) -> None:
+    """It opts out where the words do not, and ends what is unclear; the rest is as without it."""
+    given = ("basta ya", "stop it", "STOP 12345", "STOP", "CANCEL my visit")
+    for number, text in enumerate(given):
+        await told.record(said(text, from_=f"{TO[:-1]}{number}"))
+    out = [await told.is_opted_out(f"{TO[:-1]}{number}") for number in range(5)]
+    assert out == [True, True, False, True, False]
+    assert await texts(told) == ["CANCEL my visit"]
+
+
+async def test_a_rule_that_finds_no_opt_out_takes_none_back(told: BaseLedger) -> None:
+    """Whoever has opted out is out, whatever is said of a later text."""
+    await told.opt_out(TO)
+    await told.record(said("STOP 12345", after=-5), said("STOP 12345"))
+    assert await told.is_opted_out(TO)
+
+
+async def test_what_a_rule_raises_costs_no_postback(
+    make: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The words decide then, and the log says so without the text."""
+    caplog.set_level(logging.ERROR, logger="skycore_async")
+    rule = decides({"stop it": KeyError("stop it"), "STOP": KeyError("never asked")})
+    async with make(opt_out_rule=rule) as ledger:
+        await ledger.record(said("stop it"), said("STOP", from_=OTHER))
+        assert await texts(ledger) == ["stop it"]
+        assert await ledger.is_opted_out(OTHER)
+    assert [record.getMessage() for record in caplog.records] == [
+        "an opt-out rule raised KeyError: the words decide"
+    ]
+
+
+async def test_what_a_rule_decided_holds_where_there_is_none(make: Open) -> None:
+    """After a restart, and in another process, what it decided is kept."""
+    async with make(opt_out_rule=decides({"stop it": False, "basta ya": True})) as ledger:
+        if isinstance(ledger, MemoryLedger):
+            pytest.skip("it forgets with its process")
+        await ledger.record(said("stop it"), said("basta ya", from_=OTHER))
+    async with make() as ledger:
+        assert await texts(ledger) == []
+        assert await ledger.is_opted_out(OTHER)
+        assert not await ledger.is_opted_out(TO)
+
+
+async def test_a_stop_that_was_not_read_as_one_is_a_candidate(tmp_path: Path) -> None:
+    """What an earlier version took for nothing is for a person to decide."""
+    async with SQLiteLedger(tmp_path / "a.db", clock=Clock()) as ledger:
+        await ledger.record(said("Please stop texting me"))
+    with closing(sqlite3.connect(tmp_path / "a.db")) as file:
+        file.execute("DELETE FROM opt_outs")
+        file.commit()
+    async with SQLiteLedger(tmp_path / "a.db", clock=Clock()) as ledger:
+        assert await texts(ledger) == ["Please stop texting me"]
