@@ -225,7 +225,7 @@ class CommandExecutor:
         endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()
         for each in endings:
             candidates = self._store.candidates(each)
-            if all(record.state is not MessageState.IN_DOUBT for record in candidates):
+            if MessageState.IN_DOUBT not in {record.state for record in candidates}:
                 continue
             unmatched = self._store.unmatched(each)
             pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)

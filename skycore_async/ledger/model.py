@@ -69,9 +69,14 @@ class SendIntent:
     message: SMS | None = attrs.field(default=None, repr=False, eq=False)
 
 
+def _plain_id_of(submission: Submission) -> str | None:
+    tracking_id = submission.tracking_id
+    return None if tracking_id is None else tracking_ids.plain(tracking_id)
+
+
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What came of submitting a message, as it is kept."""
+    """What came of submitting a message, as it is kept; `plain_id` is of its tracking id."""
 
     state: MessageState
     tracking_id: str | None = None
@@ -80,10 +85,9 @@ class Submission:
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
 
-    @property
-    def plain_id(self) -> str | None:
-        """The tracking id in its plain form, by which it is compared."""
-        return None if self.tracking_id is None else tracking_ids.plain(self.tracking_id)
+    plain_id: str | None = attrs.field(
+        init=False, repr=False, eq=False, default=attrs.Factory(_plain_id_of, takes_self=True)
+    )
 
 
 @attrs.frozen(kw_only=True)

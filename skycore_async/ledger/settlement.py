@@ -30,8 +30,8 @@ import attrs
 from ..codes import DeliveryState, FailureReason
 from ..notifications import DeliveryReceipt, Notification, SentNotification
 from ..postbacks import notification
-from ..protocol import tracking_ids
 from ..protocol.numbers import digits, may_be_same
+from ..protocol.tracking_ids import plain, spellings
 from .model import Delivery, MessageRecord, MessageState, StoredNotification
 
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
@@ -44,7 +44,7 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
     if isinstance(notification, SentNotification | DeliveryReceipt):
         from_, to = notification.from_, digits(notification.to)
         if notification.tracking_id is not None:
-            tracking_id = tracking_ids.plain(notification.tracking_id)
+            tracking_id = plain(notification.tracking_id)
     raw = json.dumps(notification.raw, ensure_ascii=False, separators=(",", ":"))
     time = notification.timestamp or notification.created
     aware = time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
@@ -70,30 +70,19 @@ def identities(notification: Notification) -> tuple[bytes, bytes | None]:
     The former is None where it is the same.
     """
     given = getattr(notification, "tracking_id", None)
-    written, *others = (None,) if given is None else tracking_ids.spellings(given)
-    return (
-        _identity(notification, given, written),
-        _identity(notification, given, others[0]) if others else None,
-    )
-
-
-def _identity(notification: Notification, given: str | None, written: str | None) -> bytes:
-    """Return the digest of what a notification is known by, its tracking id written so."""
     # Form A has an id to know a repetition by; form B has none, so that all of it is its identity.
+    known_by: Any = notification.raw
     if notification.id is not None:
-        named: Any = [notification.id, notification.origin, notification.code, written]
-    else:
-        named = _respelled(notification.raw, given, written)
-    return blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=16).digest()
+        known_by = [notification.id, notification.origin, notification.code, given]
+    text = json.dumps(known_by, sort_keys=True)
+    if given is None:
+        return _digest(text), None
+    spelling, *others = (_digest(text.replace(given, each)) for each in spellings(given))
+    return spelling, others[0] if others else None
 
 
-def _respelled(element: Any, given: str | None, written: str | None) -> Any:
-    """Return an element of a postback, its tracking id written so."""
-    if isinstance(element, dict):
-        return {name: _respelled(value, given, written) for name, value in element.items()}
-    if given and written and isinstance(element, str) and element.strip() == given:
-        return element.replace(given, written)
-    return element
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 def _state(notification: Notification) -> DeliveryState | None:

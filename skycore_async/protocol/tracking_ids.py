@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import re
 from base64 import b64decode, b64encode
 from hashlib import sha256
@@ -23,6 +24,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _LONGEST: Final = 200  # characters
 
 
+@functools.lru_cache(maxsize=1024)  # of a message under way it is asked a few times
 def plain(tracking_id: str) -> str:
     """Return the plain form of a tracking id, by which it is compared."""
     form = _decoded(tracking_id)

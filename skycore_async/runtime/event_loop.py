@@ -9,21 +9,21 @@ thread: trio may run as a guest within that of asyncio.
 from __future__ import annotations
 
 import asyncio
-import sys
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 
+_runs: Any = SimpleNamespace(name=None)
+with suppress(ImportError):  # trio needs sniffio, and asyncio does not
+    # Where trio notes its name while it runs a task of this thread's.
+    from sniffio import thread_local as _runs
+
 
 def is_trios() -> bool:
-    """Return whether trio runs this task, by what anyio goes by."""
-    if "trio" not in sys.modules:
-        return False
-    import sniffio  # noqa: PLC0415 - which trio needs, and asyncio does not
-
-    try:
-        return sniffio.current_async_library() == "trio"
-    except sniffio.AsyncLibraryNotFoundError:
-        return False  # a callback of asyncio's, or nothing at all
+    """Return whether trio runs this task."""
+    return bool(_runs.name == "trio")
 
 
 def event_loop() -> object:
@@ -31,7 +31,7 @@ def event_loop() -> object:
 
     Raises RuntimeError where none runs.
     """
-    if is_trios():
+    if _runs.name == "trio":
         import trio  # noqa: PLC0415 - not installed with asyncio alone
 
         return trio.lowlevel.current_trio_token()
@@ -40,7 +40,9 @@ def event_loop() -> object:
 
 def now() -> float:
     """Return the time by the running event loop's clock, in seconds."""
-    return anyio.current_time() if is_trios() else asyncio.get_running_loop().time()
+    if _runs.name == "trio":
+        return anyio.current_time()
+    return asyncio.get_running_loop().time()
 
 
 def elsewhere(of: str) -> RuntimeError:

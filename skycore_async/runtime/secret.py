@@ -18,7 +18,7 @@ from typing import Final
 # A shorter one, as tests have, would be found inside other words.
 _SHORTEST_TO_HIDE: Final = 8
 # Without one of these no character is written otherwise than it is.
-_MARKS: Final = tuple(bytes([mark]) for mark in b"&%\\=\0+")
+_MARK: Final = re.compile(rb"[&%\\=\0+]")
 
 
 class Secret:
@@ -56,7 +56,7 @@ class Secret:
             for form in self._whole:
                 if form in lower:
                     document = re.sub(re.escape(form), b"***", document, flags=re.IGNORECASE)
-            if any(mark in document for mark in _MARKS):
+            if _MARK.search(document):
                 self._escaped = self._escaped or _pattern(self._value)
                 document = self._escaped.sub(b"***", document)
         return document

@@ -107,7 +107,9 @@ class Dispatcher:
             return started
 
         async def submit(prepared: PreparedSend, started: float) -> Outcome:
-            detached = DetachedSend(self._submit, self._in_trace(prepared), started, deadline)
+            if self._telemetry is not None:
+                prepared = _in_trace(self._telemetry, prepared)
+            detached = DetachedSend(self._submit, prepared, started, deadline)
             try:
                 self.owner.start(detached.run)
             except BaseException:  # it was closed meanwhile
@@ -204,14 +206,6 @@ class Dispatcher:
             observed.tell(lambda operation: operation.ended(outcome))
         return outcome
 
-    def _in_trace(self, prepared: PreparedSend) -> PreparedSend:
-        """Return a message in the trace of its caller, which is another task's."""
-        trace = None
-        if self._telemetry is not None:
-            with suppress(Exception):  # it costs the trace, and no message
-                trace = self._telemetry.here()
-        return prepared if trace is None else attrs.evolve(prepared, trace=trace)
-
     async def _attempts(
         self,
         prepared: PreparedSend,
@@ -286,6 +280,13 @@ class Dispatcher:
             raise
         log_outcome(prepared, outcome)
         return outcome
+
+
+def _in_trace(telemetry: Telemetry, prepared: PreparedSend) -> PreparedSend:
+    """Return a message in the trace of its caller, which is another task's."""
+    with suppress(Exception):  # it costs the trace, and no message
+        return attrs.evolve(prepared, trace=telemetry.here())
+    return prepared
 
 
 async def _within(

@@ -27,7 +27,8 @@ ERROR = ConfigurationError("no tables")
         (REFUSED, {"error": ERROR}, Exit.USAGE),
         (HALTED | {"in_doubt": 1}, {}, Exit.IN_DOUBT),
         ({"in_doubt": 1}, {"error": ERROR}, Exit.IN_DOUBT),
-        ({"in_doubt": 1}, {"is_interrupted": True}, Exit.INTERRUPTED),
+        ({"in_doubt": 1}, {"is_interrupted": True}, Exit.IN_DOUBT),
+        ({"accepted": 1}, {"is_interrupted": True}, Exit.INTERRUPTED),
     ],
 )
 def test_the_exit_code_is_for_the_worst(

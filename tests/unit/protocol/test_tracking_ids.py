@@ -43,7 +43,7 @@ def test_both_spellings_of_an_id_are_equal(form: str) -> None:
     assert spellings(encoded) == spellings(form) == (encoded, form)
 
 
-@given(st.text())
+@given(st.text(max_size=200))  # a longer one's plain form is its digest
 @example("U01TXzE\ud800")
 def test_what_is_opaque_has_one_spelling(tracking_id: str) -> None:
     """Whatever characters it has."""
