@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -14,13 +17,16 @@ import pytest
 
 from skycore_async import MessageState, SQLiteLedger, parse_postback
 from skycore_async.ledger.model import SendIntent, Submission
+from skycore_async.ledger.sqlite import write_ahead_log
 
 pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
 
+from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
 from tests.support.power_cut import Careless, Disk, write_out
 
 pytestmark = pytest.mark.anyio
 
+FIRST: Final = Path(__file__).parents[1] / "support" / "ledger_of_version_1.sql"
 CALLERS: Final = 12
 MOST_CALLS: Final = 1200  # writes and syncs before the cut
 CUTS: Final = {"asyncio": range(15), "trio": range(15, 30)}
@@ -110,18 +116,25 @@ async def cut_while_busy(
 
 
 async def lost_by_cuts(
-    seeds: range, directory: Path, *, synchronous: str | None = None
+    seeds: range,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    synchronous: str | None = None,
 ) -> dict[int, list[str]]:
     """Cut the power once for each seed, and return what was lost by those that lost something."""
     lost = {}
     for seed in seeds:
         disk = Disk(f"power cut {seed}")
+        monkeypatch.setattr(write_ahead_log, "write_durably", disk.write_durably)
 
         def connect(path: str, disk: Disk = disk) -> Any:
             connection = disk.connect(path)
             return connection if synchronous is None else Careless(connection, synchronous)
 
-        cut = await cut_while_busy(disk, directory, connect, Random(seed))
+        busy = directory / f"busy {seed}"
+        busy.mkdir()
+        cut = await cut_while_busy(disk, busy, connect, Random(seed))
         if gone := cut.lost(directory / str(seed)):
             lost[seed] = gone
         disk.unregister()
@@ -130,14 +143,106 @@ async def lost_by_cuts(
 
 @pytest.mark.slow
 async def test_no_power_cut_loses_what_was_acknowledged(
-    tmp_path: Path, anyio_backend: str
+    tmp_path: Path, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 30 cuts at random moments, none loses an intent, an outcome or a receipt."""
-    assert await lost_by_cuts(CUTS[anyio_backend], tmp_path) == {}
+    assert await lost_by_cuts(CUTS[anyio_backend], tmp_path, monkeypatch) == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
-async def test_the_disk_does_forget_what_is_not_synced(tmp_path: Path, synchronous: str) -> None:
+async def test_the_disk_does_forget_what_is_not_synced(
+    tmp_path: Path, synchronous: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With less than FULL, such cuts do lose what was acknowledged."""
-    assert await lost_by_cuts(range(10), tmp_path, synchronous=synchronous)
+    assert await lost_by_cuts(range(10), tmp_path, monkeypatch, synchronous=synchronous)
+
+
+# At every step of a short life, its opening and its closing among them.
+
+
+async def live(path: Path, connect: Callable[[str], Any]) -> AsyncIterator[str]:
+    """Open a ledger, record some messages, each of which is acknowledged, and close it."""
+    async with SQLiteLedger(path, connect=connect) as ledger:
+        for number in range(4):
+            key = f"new-{number}"
+            intent = SendIntent(
+                key=key, content=b"x" * 16, to="15551234888", from_=None, started_at=1.8e9
+            )
+            await ledger.begin(intent)
+            yield key
+            await ledger.finish(key, Submission(state=S.ACCEPTED, tracking_id=key))
+
+
+async def states(path: Path) -> dict[str, MessageState]:
+    async with SQLiteLedger(path) as ledger:
+        return {each.key: each.state async for each in ledger.deliveries()}
+
+
+def no_ledger(_path: Path) -> None:
+    pass
+
+
+def a_closed_ledger(path: Path) -> None:
+    assert opened_elsewhere(path) == "it has 0 messages"
+    with owner(path) as process:
+        tell(process, "old")
+        process.communicate("\n", timeout=20)
+
+
+def a_crashed_ledger(path: Path) -> None:
+    with owner(path) as process:
+        tell(process, "old")
+        kill(process)
+
+
+def a_ledger_of_the_first_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "before", [no_ledger, a_closed_ledger, a_crashed_ledger, a_ledger_of_the_first_version]
+)
+async def test_a_power_cut_at_any_step_leaves_a_ledger_that_opens(
+    tmp_path: Path,
+    before: Callable[[Path], None],
+    anyio_backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No state that a cut can leave is refused, and none lacks what was acknowledged."""
+    first = tmp_path / "before"
+    first.mkdir()
+    before(first / "ledger.db")
+    steps, kept = 0, set[str]()
+    for step in itertools.count(1 if anyio_backend == "asyncio" else 2, 2):
+        directory, left = tmp_path / str(step), tmp_path / f"{step} left"
+        shutil.copytree(first, directory, ignore=shutil.ignore_patterns("*-shm"))
+        left.mkdir()
+        disk, acknowledged, images = Disk(f"step {step}"), list[str](), list[dict[str, bytes]]()
+        monkeypatch.setattr(write_ahead_log, "write_durably", disk.write_durably)
+
+        def cut(
+            disk: Disk = disk,
+            images: list[dict[str, bytes]] = images,
+            acknowledged: list[str] = acknowledged,
+            step: int = step,
+        ) -> None:
+            images.append(disk.image(Random(step)))
+            kept.clear()
+            kept.update(acknowledged)
+
+        disk.cut_after(step, cut)
+        async for key in live(directory / "ledger.db", disk.connect_with(5)):
+            acknowledged.append(key)
+        disk.unregister()
+        if not images:
+            break
+        write_out(images[0], left)
+        monkeypatch.undo()
+        found = await states(left / "ledger.db")
+        assert kept <= found.keys(), step
+        assert before is no_ledger or found.keys() - {f"new-{n}" for n in range(4)}, step
+        steps += 1
+    assert steps > 20

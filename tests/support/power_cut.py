@@ -2,7 +2,8 @@
 
 Strategy: a VFS for SQLite (apsw) that holds its files in memory, each as what
 a reader sees and as what is on the platter.  A write goes to the first alone;
-a sync brings the second up to it.  When the power is cut, an image is taken of
+a sync brings the second up to it.  What a reader sees is in real files as well, for
+those who read them past SQLite.  When the power is cut, an image is taken of
 what a real disk could be left with: the platter, and of the writes since then
 any sectors, in any order.  The program that goes on does so on a machine which
 nobody will see again.
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from random import Random
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import apsw
 import attrs
@@ -33,17 +34,30 @@ CHECKPOINT_EVERY: Final = 40  # pages, so that many a cut falls into a checkpoin
 class _Content:
     """One file: what is read, what is on the platter, and the writes between the two."""
 
+    path: Path
     seen: bytearray = attrs.Factory(bytearray)
     platter: bytes = b""
     unsynced: list[tuple[int, bytes | None]] = attrs.Factory(list)  # None cuts the file off there
 
+    @classmethod
+    def at(cls, path: Path) -> _Content:
+        """Take a file as it is, or make one."""
+        path.touch()
+        content = path.read_bytes()
+        return cls(path, bytearray(content), content)
+
     def write(self, data: bytes, offset: int) -> None:
         _put(self.seen, data, offset)
         self.unsynced.append((offset, data))
+        with self.path.open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
 
     def truncate(self, size: int) -> None:
         del self.seen[size:]
         self.unsynced.append((size, None))
+        with self.path.open("r+b") as file:
+            file.truncate(size)
 
     def sync(self) -> None:
         self.platter = bytes(self.seen)
@@ -101,23 +115,45 @@ class Disk(apsw.VFS):
 
     def connect(self, path: str) -> Any:
         """Open a database on this disk."""
-        connection = apsw.Connection(path, vfs=self.name)
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_EVERY}")
-        return connection
+        return self.connect_with(CHECKPOINT_EVERY)(path)
+
+    def connect_with(self, pages: int) -> Callable[[str], Any]:
+        """Return what opens a database whose log is brought into it after so many pages."""
+
+        def connect(path: str) -> Any:
+            connection = apsw.Connection(path, vfs=self.name)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            return connection
+
+        return connect
+
+    def write_durably(self, file: IO[bytes], data: bytes, at: int) -> None:
+        """Write and sync what the ledger writes past SQLite, into its own file."""
+        (content,) = (
+            one for one in self.files.values() if one.path.samefile(f"/dev/fd/{file.fileno()}")
+        )
+        self.tick()
+        content.write(data, at)
+        self.tick()
+        content.sync()
 
     # What SQLite calls.
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:  # noqa: N802
         filename = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
         flags[1] = flags[0]
-        return _File(self, self.files.setdefault(filename, _Content()))
+        if filename not in self.files:
+            self.files[filename] = _Content.at(Path(filename))
+        return _File(self, self.files[filename])
 
     def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
-        return pathname in self.files
+        return Path(pathname).exists()
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+        self.tick()
         del self.files[filename]
+        Path(filename).unlink()
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
         return name

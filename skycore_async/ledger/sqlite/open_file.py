@@ -29,6 +29,7 @@ from .file_lock import FileLock
 from .reader import Connection
 from .schema import VERSION, migrate, version_of
 from .store import SQLiteStore
+from .write_ahead_log import WriteAheadLog, check
 
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
 _PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
@@ -65,6 +66,7 @@ class OpenFile:
         self._connect = connect
         self._lock = FileLock(self._path)
         self._connection: Any = None
+        self._log: Any = None
         self._executor: CommandExecutor
 
     @property
@@ -89,10 +91,13 @@ class OpenFile:
 
     def _open(self) -> None:
         self._lock.take()
+        check(self._path, self._lock.file, self._name)
         self._connection = self._connect(str(self._path))
         self._lock.not_to_be_closed_by_children(self._connection)
         version = version_of(self._connection, self._name)
-        _check(self._connection, self._name)
+        _make_durable(self._connection, self._name)
+        self._log = WriteAheadLog(self._connection, self._path, self._lock.file, self._name)
+        self._log.begin()
         self._executor = CommandExecutor(
             SQLiteStore(self._connection),
             clock=self._clock,
@@ -108,8 +113,9 @@ class OpenFile:
 
     def commit(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, and return what they touched; all or nothing."""
-        execute = self._connection.execute
+        execute, log = self._connection.execute, self._log
         try:
+            log.check()
             execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:  # as it would be for any other: once is enough to wait
             raise self.explain(error) from error
@@ -121,6 +127,8 @@ class OpenFile:
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
             raise
+        log.check()  # it may have been moved meanwhile, and nobody was told that it is recorded
+        log.keep_short()
         return self._executor.forget()
 
     def explain(self, error: Exception) -> Exception:
@@ -134,13 +142,18 @@ class OpenFile:
 
     def close(self) -> None:
         """Close it, as far as it is open; not in a child that was forked: it is the parent's."""
+        if self._log is not None:
+            self._log.close()
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
+        if self._log is not None:
+            with suppress(OSError):
+                self._log.after_close()
         self._lock.release()
 
 
-def _check(connection: Any, name: str) -> None:
+def _make_durable(connection: Any, name: str) -> None:
     """Make the file as durable as can be, and hold it to that."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")

@@ -19,6 +19,7 @@ from ...errors import LedgerError
 from ...protocol.tracking_ids import plain
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
+VERSION_BITS: Final = 0xFF  # of `user_version`; what the others say is in `generations`
 
 
 @cache
@@ -41,7 +42,9 @@ def migrate(connection: Any, version: int) -> None:
         for statement in _statements(script):
             connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    number = number & ~VERSION_BITS | VERSION
+    connection.execute(f"PRAGMA user_version = {number}")
 
 
 def _write_spellings(connection: Any) -> None:
@@ -72,9 +75,10 @@ def version_of(connection: Any, name: str) -> int:
     Raises LedgerError, which calls it `name`, where it is something else, or a newer ledger.
     """
     (kind,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if kind != APPLICATION_ID and (kind or version or tables):
+    version = number & VERSION_BITS
+    if kind != APPLICATION_ID and (kind or number or tables):
         raise LedgerError(f"{name} is a database of something else, and no ledger")
     if version > VERSION:
         raise LedgerError(

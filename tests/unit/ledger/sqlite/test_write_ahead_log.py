@@ -1,0 +1,455 @@
+"""A file and its log: kept together, kept short, and where they were opened."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skycore_async import SQLiteLedger
+from skycore_async.errors import LedgerError
+from skycore_async.ledger.model import MessageState
+from skycore_async.ledger.sqlite.generations import HEADER, FileState
+from skycore_async.ledger.sqlite.open_file import connect
+from skycore_async.ledger.sqlite.read_only import looked_at
+from tests.support.ledger_cases import accepted, intent
+from tests.support.ledger_owner import kill, owner, tell
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+WRONG = "do not belong together"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "here").mkdir()
+    return tmp_path / "here" / "ledger.db"
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def elsewhere(path: Path) -> Path:
+    directory = path.parent.with_name("elsewhere")
+    directory.mkdir(exist_ok=True)
+    return directory / path.name
+
+
+def state_of_file(path: Path) -> FileState:
+    with path.open("rb") as file:
+        return FileState.in_header(file.read(HEADER))
+
+
+async def states(path: Path) -> dict[str, MessageState]:
+    async with SQLiteLedger(path) as ledger:
+        return {each.key: each.state async for each in ledger.deliveries()}
+
+
+async def refused(path: Path, said: str) -> None:
+    """Neither opening nor looking takes it, and not a byte is changed."""
+    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=said) as caught:
+            await SQLiteLedger(path).open()
+        assert str(path) in str(caught.value)
+    with pytest.raises(LedgerError, match=said) as caught:
+        async with looked_at(path):
+            pass
+    assert str(path) in str(caught.value)
+    after = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() <= {f"{path.name}-lock"}
+
+
+def killed(path: Path, *keys: str) -> None:
+    """Leave a ledger in which these messages were begun by a process that was killed."""
+    with owner(path) as process:
+        for key in keys:
+            tell(process, key)
+        kill(process)
+
+
+# The file without its log.
+
+
+async def test_a_file_without_its_log_is_refused_until_that_is_brought(path: Path) -> None:
+    """As one that is copied alone, bound alone into a container, or restored alone."""
+    killed(path, "a", "b")
+    copy = elsewhere(path)
+    shutil.copy(path, copy)
+    await refused(copy, r"is not whole: the file .*ledger\.db-wal, .* is not beside it")
+    log_of(copy).touch()
+    await refused(copy, "is not whole")
+    shutil.copy(log_of(path), log_of(copy))
+    assert await states(copy) == {"a": S.ACCEPTED, "b": S.IN_DOUBT}
+
+
+async def test_a_copy_of_the_file_alone_while_it_is_open_is_refused(path: Path) -> None:
+    """At any time, also when all is in it: nobody can tell what comes."""
+    copies = []
+    async with SQLiteLedger(path) as ledger:
+        for number in range(3):
+            copies.append(elsewhere(path).with_name(f"{number}.db"))
+            shutil.copy(path, copies[-1])
+            await ledger.begin(intent(str(number)))
+    for copy in copies:
+        with pytest.raises(LedgerError, match="is not whole"):
+            await SQLiteLedger(copy).open()
+    copy = elsewhere(path)
+    shutil.copy(path, copy)
+    assert await states(copy) == dict.fromkeys(("0", "1", "2"), S.IN_DOUBT)
+
+
+def by_backup(path: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def by_vacuum(path: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as source:
+        source.execute("VACUUM INTO ?", (str(copy),))
+
+
+@pytest.mark.parametrize("back_up", [by_backup, by_vacuum])
+async def test_a_backup_by_sqlite_is_a_ledger(
+    path: Path, back_up: Callable[[Path, Path], None]
+) -> None:
+    """It has all that was in the log, and says so."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        back_up(path, elsewhere(path))
+        await ledger.finish("a", accepted())
+    assert await states(elsewhere(path)) == {"a": S.IN_DOUBT}
+    assert await states(path) == {"a": S.ACCEPTED}
+
+
+async def test_another_program_may_bring_the_log_into_the_file(path: Path) -> None:
+    """As SQLite's own shell does where it is the last to close a ledger that was left."""
+    killed(path, "a")
+    assert state_of_file(path).is_incomplete
+    with closing(sqlite3.connect(path)) as shell:
+        assert shell.execute("SELECT state FROM messages").fetchall() == [("sending",)]
+    assert not log_of(path).exists()
+    assert not state_of_file(path).is_incomplete
+    assert await states(path) == {"a": S.IN_DOUBT}
+
+
+# Another's log.
+
+
+async def test_the_log_of_another_ledger_is_refused(path: Path) -> None:
+    """SQLite would take its pages for those of this file."""
+    other = elsewhere(path)
+    killed(path, "a")
+    killed(other, "b")
+    shutil.copy(log_of(other), log_of(path))
+    await refused(path, WRONG)
+
+
+async def test_the_log_of_an_earlier_or_later_time_is_refused(path: Path) -> None:
+    """Of the same ledger, opened twice meanwhile, and in either direction."""
+    killed(path, "a")
+    before = elsewhere(path)
+    shutil.copy(path, before)
+    shutil.copy(log_of(path), log_of(before))
+    killed(path, "b")
+    killed(path, "c")
+    files = {one: one.read_bytes() for one in (before, log_of(before), path, log_of(path))}
+    shutil.copy(log_of(path), log_of(before))
+    await refused(before, WRONG)
+    log_of(path).write_bytes(files[log_of(before)])
+    await refused(path, WRONG)
+    log_of(path).write_bytes(files[log_of(path)])
+    assert set(await states(path)) == {"a", "b", "c"}
+
+
+async def test_the_log_that_a_backup_left_behind_is_refused(path: Path) -> None:
+    """A file that was closed in order has no log but of its own next opening."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+    backup = elsewhere(path)
+    shutil.copy(path, backup)
+    assert await states(path) == {"a": S.IN_DOUBT}
+    killed(path, "b")
+    shutil.copy(backup, path)
+    await refused(path, WRONG)
+
+
+# While it is open.
+
+
+def moved(path: Path) -> None:
+    path.rename(elsewhere(path))
+
+
+def directory_moved(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+
+
+def removed(path: Path) -> None:
+    shutil.copy(path, elsewhere(path))  # so that another name is not given its inode
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    shutil.copy(path, elsewhere(path))
+    elsewhere(path).replace(path)
+
+
+def log_removed(path: Path) -> None:
+    log_of(path).unlink()
+
+
+def log_replaced(path: Path) -> None:
+    shutil.copy(log_of(path), elsewhere(path))
+    elsewhere(path).replace(log_of(path))
+
+
+@pytest.mark.parametrize(
+    "change", [moved, directory_moved, removed, replaced, log_removed, log_replaced]
+)
+async def test_nothing_is_recorded_in_a_file_that_is_not_in_its_place(
+    path: Path, change: Callable[[Path], None]
+) -> None:
+    """Whoever opens the ledger next would not find it, and send it again."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        change(path)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="was moved, removed or replaced"):
+                await ledger.begin(intent("b"))
+
+
+async def test_it_goes_on_when_the_file_is_back_in_its_place(path: Path) -> None:
+    """Where nothing else was put there meanwhile."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        moved(path)
+        with pytest.raises(LedgerError, match="until it is back in its place"):
+            await ledger.finish("a", accepted())
+        elsewhere(path).rename(path)
+        await ledger.finish("a", accepted())
+    assert await states(path) == {"a": S.ACCEPTED}
+
+
+async def test_what_was_committed_while_it_was_moved_is_not_acknowledged(path: Path) -> None:
+    """The move may come between the look at its place and the end of the transaction."""
+
+    class Moving:
+        def __init__(self, path: str) -> None:
+            self._inner = connect(path)
+            self.close = self._inner.close
+            self.is_moving = False
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if self.is_moving and statement == "COMMIT":
+                moved(path)
+            return self._inner.execute(statement, values)
+
+    connections = []
+
+    def connecting(path: str) -> Moving:
+        connections.append(Moving(path))
+        return connections[-1]
+
+    async with SQLiteLedger(path, connect=connecting) as ledger:
+        connections[0].is_moving = True
+        with pytest.raises(LedgerError, match="was moved, removed or replaced"):
+            await ledger.begin(intent("a"))
+
+
+async def test_a_relative_name_means_the_same_file_for_as_long_as_it_is_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the working directory becomes."""
+    monkeypatch.chdir(path.parent)
+    async with SQLiteLedger(path.name) as ledger:
+        monkeypatch.chdir(path.parent.parent)
+        await ledger.begin(intent("a"))
+    assert await states(path) == {"a": S.IN_DOUBT}
+
+
+# How long the log becomes.
+
+
+def with_pages(count: int) -> Callable[[str], Any]:
+    def connecting(path: str) -> Any:
+        connection = connect(path)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {count}")
+        return connection
+
+    return connecting
+
+
+async def test_the_log_is_kept_short(path: Path) -> None:
+    """It begins anew, each time as the next generation, and the file always says so."""
+    generations = set()
+    async with SQLiteLedger(path, connect=with_pages(20)) as ledger:
+        for number in range(200):
+            await ledger.begin(intent(str(number)))
+            state = state_of_file(path)
+            assert state.is_incomplete
+            generations.add(state.generation)
+        assert log_of(path).stat().st_size < 60 * 4200
+    assert 5 < len(generations) < 100
+    assert len(await states(path)) == 200
+
+
+async def test_an_onlooker_keeps_the_log_from_beginning_anew_and_nobody_waits(
+    path: Path,
+) -> None:
+    """It grows for as long as one reads it, the file says that it is incomplete, and no longer."""
+    async with SQLiteLedger(path, connect=with_pages(20)) as ledger:
+        await ledger.begin(intent("first"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+            for number in range(100):
+                await ledger.begin(intent(str(number)))
+                assert state_of_file(path).is_incomplete
+            assert log_of(path).stat().st_size > 60 * 4200
+            assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+            generation = state_of_file(path).generation
+        for number in range(100, 200):
+            await ledger.begin(intent(str(number)))
+        long = log_of(path).stat().st_size
+        for number in range(200, 300):
+            await ledger.begin(intent(str(number)))
+        assert state_of_file(path).generation > generation
+        assert log_of(path).stat().st_size == long  # which is used again from its beginning
+    assert len(await states(path)) == 301
+
+
+async def test_a_log_that_another_program_began_anew_is_begun_anew_again(path: Path) -> None:
+    """It brought all into the file, and wrote: what comes after is ours again."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA wal_checkpoint(RESTART)")
+            other.execute("UPDATE messages SET info = 'by hand'")
+        generation = state_of_file(path).generation
+        await ledger.finish("a", accepted())
+        assert state_of_file(path).generation == generation + 1
+        assert state_of_file(path).is_incomplete
+        with closing(sqlite3.connect(path, isolation_level=None)):
+            pass
+    assert await states(path) == {"a": S.ACCEPTED}
+
+
+async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
+    """Where an onlooker is there when it is closed, the log stays, and so does the mark."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        async with SQLiteLedger(path) as ledger:
+            await ledger.begin(intent("a"))
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+        assert log_of(path).exists()
+        assert state_of_file(path).is_incomplete
+        copy = elsewhere(path)
+        shutil.copy(path, copy)
+        await refused(copy, "is not whole")
+        reader.execute("ROLLBACK")
+        assert await states(path) == {"a": S.IN_DOUBT}
+
+
+class Failing:
+    """A connection whose disk fails where it is told."""
+
+    def __init__(self, path: str) -> None:
+        self._inner = connect(path)
+        self._inner.execute("PRAGMA wal_autocheckpoint = 5")
+        self.close = self._inner.close
+        self.fails: str | None = None
+
+    def execute(self, statement: str, values: Any = (), /) -> Any:
+        if self.fails is not None and self.fails in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._inner.execute(statement, values)
+
+
+@pytest.mark.parametrize("fails", ["wal_checkpoint", "PRAGMA user_version = "])
+async def test_where_the_log_cannot_begin_anew_nothing_is_committed_until_it_can(
+    path: Path, fails: str
+) -> None:
+    """What was committed before is acknowledged; the next is an error, and goes on after it."""
+    connections: list[Failing] = []
+
+    def connecting(path: str) -> Failing:
+        connections.append(Failing(path))
+        return connections[-1]
+
+    async with SQLiteLedger(path, connect=connecting) as ledger:
+        connections[0].fails = fails
+        written: list[str] = []
+
+        async def fill_up() -> None:
+            for number in range(100):
+                await ledger.begin(intent(str(number)))
+                written.append(str(number))
+
+        with pytest.raises(LedgerError, match="could not be written: disk I/O error"):
+            await fill_up()
+        assert 0 < len(written) < 10
+        connections[0].fails = None
+        await ledger.begin(intent("last"))
+        assert state_of_file(path).is_incomplete
+    assert set(await states(path)) == {*written, "last"}
+
+
+async def test_a_log_that_is_not_as_expected_is_refused(path: Path) -> None:
+    """Where SQLite, or what stands in for it, does not begin it with the first page."""
+
+    class Other(Failing):
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if statement == "COMMIT":
+                self._inner.execute("ROLLBACK")
+                return self._inner.execute("CREATE TABLE IF NOT EXISTS t (x)")
+            return super().execute(statement, values)
+
+    def connecting(path: str) -> Other:
+        with closing(connect(path)) as connection:
+            connection.execute("CREATE TABLE t (x)")
+            connection.execute("DROP TABLE t")
+        return Other(path)
+
+    with pytest.raises(LedgerError, match="cannot be made durable: its log is not as expected"):
+        await SQLiteLedger(path, connect=connecting).open()
+
+
+async def test_an_onlooker_at_a_file_of_an_earlier_version_is_in_the_way_of_opening_it(
+    path: Path,
+) -> None:
+    """There is no log yet that could be told from another, and none can begin."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        (number,) = earlier.execute("PRAGMA user_version").fetchone()
+        earlier.execute(f"PRAGMA user_version = {FileState.of(number).version}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        earlier.execute("UPDATE messages SET info = 'not read yet'")
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+            earlier.execute("UPDATE messages SET info = 'later'")
+            with pytest.raises(LedgerError, match="while another program reads it"):
+                await SQLiteLedger(path).open()
+            reader.execute("ROLLBACK")
+            assert await states(path) == {"a": S.IN_DOUBT}
+
+
+async def test_what_another_program_writes_to_a_closed_ledger_is_in_the_way(path: Path) -> None:
+    """Until it has closed the file, and so brought its log into it."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("UPDATE messages SET info = 'by hand'")
+        with pytest.raises(LedgerError, match="was written by another program"):
+            await SQLiteLedger(path).open()
+    assert await states(path) == {"a": S.IN_DOUBT}
