@@ -15,6 +15,7 @@ import attrs
 
 from ..codes import DeliveryState, FailureReason
 from .model import MessageState, StoredNotification
+from .opt_outs import OptOut
 
 T = TypeVar("T")
 
@@ -64,4 +65,5 @@ class Columns(Generic[T]):
         return tuple(values.values())
 
 
+OPT_OUT: Final = Columns(OptOut, without=("only_if_in",))
 NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))

@@ -22,6 +22,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 
 from ..notifications import Notification
 from ..protocol.numbers import ending
@@ -37,7 +38,7 @@ from .commands import (
     SetOptOut,
 )
 from .model import MessageRecord, MessageState, StoredNotification
-from .opt_outs import OptOut, OptOutRule, opt_out_by_code, opt_out_of
+from .opt_outs import OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
 from .store import Finished, LedgerStore
 
 
@@ -71,9 +72,7 @@ class CommandExecutor:
             pending.result = pending.error = None  # of a transaction that was not committed
         while left:
             left = self._run_some(left)
-        if self._opt_outs:
-            self._store.write_opt_outs(self._opt_outs)
-            self._opt_outs.clear()
+        self._write_opt_outs()
         self._settle()
 
     def forget(self) -> set[str]:
@@ -181,6 +180,19 @@ class CommandExecutor:
         self.update_states(found.with_notifications)
 
     # Postbacks.
+
+    def _write_opt_outs(self) -> None:
+        """Write what counts of each number of which something was said, in one order."""
+        words: dict[str, list[OptOut]] = {}
+        for each in sorted(self._opt_outs, key=attrgetter("number")):
+            words.setdefault(each.number, []).append(each)
+        self._opt_outs.clear()
+        if words:
+            now = self._clock()
+            self._store.insert_opt_outs([first for first, *_ in words.values()])
+            known = self._store.opt_outs_to_change(words)
+            last = [last_word(known[number], said, now=now) for number, said in words.items()]
+            self._store.update_opt_outs([each for each in last if each != known[each.number]])
 
     def _record(self, notifications: Iterable[Notification]) -> None:
         received = self._clock()

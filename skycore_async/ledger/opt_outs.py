@@ -8,11 +8,17 @@ Rules:
   the ledger.
 * An unclear text is a candidate until somebody says something else of its number: a rule,
   a person, or a later STOP or START.  So is a STOP that an earlier version did not read.
+* The last word counts.  Of two that the provider stamped, its stamps tell which that is,
+  in whichever order they come.
+* What the caller says, and what has no stamp, is the last word when it comes.
+* Of the caller's word and a stamp, which are of two clocks, each of which may be wrong, the
+  stamp tells only where it is clear.  Where it is not, the number has opted out.
+* A time that is yet to come is of a wrong clock, and the last word until somebody speaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -26,12 +32,14 @@ from ..runtime.logs import log
 OptOutRule = Callable[[InboundSMS], bool | None]
 
 _BLOCKED: Final = "E114"  # the recipient is on the block list
+CLEAR: Final = 86_400.0  # seconds; a stamp in a wrong zone, or a clock set by hand, is nearer
 
 
 @attrs.frozen(kw_only=True)
 class OptOut:
     """A number's word on being sent to: not any more (`out`), or again.
 
+    `at` is the provider's stamp where it is `stamped`, else the time at which it came.
     What is `only_if_in` changes nothing of a number that has opted out: an unclear text
     was found to be no opt-out.
     """
@@ -39,6 +47,7 @@ class OptOut:
     number: str
     out: bool
     at: float
+    stamped: bool = False
     only_if_in: bool = False
 
 
@@ -62,9 +71,14 @@ def opt_out_of(
     if not known:
         return None
     time = notification.timestamp
-    at = received if time is None or time.tzinfo is None else time.timestamp()
-    # A time that is yet to come would have the last word until then, whatever is said meanwhile.
-    return OptOut(number=known, out=out, at=min(at, received), only_if_in=only_if_in)
+    is_stamped = time is not None and time.tzinfo is not None
+    return OptOut(
+        number=known,
+        out=out,
+        at=time.timestamp() if time is not None and is_stamped else received,
+        stamped=is_stamped,
+        only_if_in=only_if_in,
+    )
 
 
 def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
@@ -87,6 +101,27 @@ def is_candidate(notification: Notification) -> bool:
 def is_open(said_at: float, last: OptOut | None) -> bool:
     """Return whether a candidate of that time is not decided, by the last word of its number."""
     return last is None or not (last.out or last.at >= said_at)
+
+
+def last_word(known: OptOut, words: Iterable[OptOut], *, now: float) -> OptOut:
+    """Return what counts of a number, after these words have come in this order."""
+    for word in words:
+        if _supersedes(word, known, now):
+            known = word
+    return known
+
+
+def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
+    """Return whether a word that comes after the known one, and may be older, takes its place."""
+    if word.only_if_in and known.out:
+        return False
+    if not word.stamped or word.at >= known.at:
+        return True
+    if word.out is known.out:
+        return False
+    if known.at > now:
+        return not (known.stamped and word.at > now)  # of two from ahead, one clock is likely
+    return word.out and not known.stamped and known.at - word.at <= CLEAR
 
 
 def opt_out_by_code(code: str | None, *, number: str, at: float) -> OptOut | None:

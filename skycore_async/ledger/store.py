@@ -128,6 +128,14 @@ class LedgerStore(LedgerReader, Protocol):
 
     # Opting out.
 
-    def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these, each where nothing later is known of its number."""
+    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Insert those of whose numbers nothing is known."""
+        ...
+
+    def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return what is known of these numbers, locked."""
+        ...
+
+    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Write these in place of what is known of their numbers."""
         ...

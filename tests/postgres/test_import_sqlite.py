@@ -23,6 +23,7 @@ from tests.support.ledger_cases import (
     DOUBT,
     NOT_SENT,
     REJECTED,
+    TO,
     Clock,
     accepted,
     intent,
@@ -110,6 +111,29 @@ def test_copied_again_it_adds_what_is_new(file: Path, dsn: str) -> None:
         ("k1", S.DELIVERED),
         ("k6", S.ACCEPTED),
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "later", "is_out"),
+    [
+        (("opt_out", "opt_in"), 600, True),
+        (("opt_in", "opt_out"), -600, True),
+        (("opt_out", "opt_in"), 100_000, False),
+        (("opt_in", "opt_out"), -100_000, False),
+        (("opt_in", "opt_out"), 600, True),
+    ],
+)
+def test_of_two_words_the_clearly_later_counts_and_else_the_number_has_opted_out(
+    file: Path, dsn: str, words: tuple[str, str], later: float, is_out: bool
+) -> None:
+    """The file's was said `later` seconds after the database's, by clocks that may be wrong."""
+    there, here = words
+    asked(PostgresLedger(dsn, clock=Clock()), lambda ledger: getattr(ledger, there)(TO))
+    clock = Clock()
+    clock.now += later
+    asked(SQLiteLedger(file, clock=clock), lambda ledger: getattr(ledger, here)(TO))
+    copy(file, dsn)
+    assert asked(PostgresLedger(dsn), lambda ledger: ledger.is_opted_out(TO)) is is_out
 
 
 def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) -> None:

@@ -960,6 +960,71 @@ async def test_no_word_comes_from_the_future(ledger: Ledger, clock: Clock) -> No
     assert await ledger.is_opted_out(TO)
 
 
+@pytest.mark.parametrize("ahead", [600, 86_400, 86_400 * 365])
+@pytest.mark.parametrize("later", [0, 86_400 * 7])
+async def test_a_stop_after_an_opt_in_by_a_clock_ahead_is_a_stop(
+    ledger: Ledger, clock: Clock, ahead: float, later: float
+) -> None:
+    """However far it was ahead, and however long the postback took; so is one without a time."""
+    for text, minutes in (("STOP", 1), ("STOP ALL", 3)):
+        clock.now = NOON + ahead
+        await ledger.opt_in(TO)
+        assert not await ledger.is_opted_out(TO)
+        clock.now = NOON + 60 * minutes + later
+        await ledger.record(said(text, after=60 * minutes))
+        assert await ledger.is_opted_out(TO)
+
+
+@pytest.mark.parametrize("stamp", [-86_400, -1, 0, 600, 86_400])
+async def test_the_callers_word_is_the_last_one_when_it_comes(
+    ledger: Ledger, clock: Clock, stamp: float
+) -> None:
+    """Whatever was stamped before."""
+    await ledger.record(said("STOP", after=stamp))
+    await ledger.opt_in(TO)
+    assert not await ledger.is_opted_out(TO)
+    clock.now += 1
+    await ledger.record(said("START", after=stamp + 1))
+    await ledger.opt_out(TO)
+    assert await ledger.is_opted_out(TO)
+
+
+async def test_a_start_from_before_the_callers_opt_out_is_too_late(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Nobody is sent to for the sake of a postback that took its time; a later one counts."""
+    clock.now += 60
+    await ledger.opt_out(TO)
+    clock.now += 60
+    await ledger.record(said("START", after=59))
+    assert await ledger.is_opted_out(TO)
+    await ledger.record(said("START", after=61))
+    assert not await ledger.is_opted_out(TO)
+
+
+@pytest.mark.parametrize("words", [["STOP", "START"], ["START", "STOP"]])
+@pytest.mark.parametrize("ahead", [-7 * 3600, 3 * 3600])
+async def test_stamps_that_are_hours_wrong_keep_their_order(
+    ledger: Ledger, words: list[str], ahead: float
+) -> None:
+    """A gateway's clock is one clock, however wrong it is."""
+    notices = [said(word, after=ahead + after) for after, word in enumerate(words)]
+    await ledger.record(notices[1])
+    await ledger.record(notices[0])
+    assert await ledger.is_opted_out(TO) is (words[-1] == "STOP")
+
+
+async def test_words_that_come_together_count_in_their_order(ledger: Ledger) -> None:
+    """The caller's in that in which they were said, and a bundle's by its stamps."""
+    async with anyio.create_task_group() as tasks:
+        for number in (TO, OTHER):
+            tasks.start_soon(ledger.opt_out, number)
+    await ledger.record(
+        said("STOP", after=-2), said("START", after=-1, from_=OTHER), said("STOP", from_=OTHER)
+    )
+    assert [await ledger.is_opted_out(each) for each in (TO, OTHER)] == [True, True]
+
+
 async def test_the_block_list_marks_the_number(ledger: Ledger, clock: Clock) -> None:
     """E114 is the provider's word, as good as a STOP; a later START has the last."""
     await sent(ledger, "k", BLOCKED)

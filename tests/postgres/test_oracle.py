@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from benchmarks import postgres
+from skycore_async.errors import LedgerError
 from skycore_async.ledger.commands import Begin, Finish, PendingCommand, Record
 from skycore_async.ledger.execution import CommandExecutor
 from skycore_async.ledger.model import Attempt, Delivery
@@ -44,6 +45,7 @@ from tests.support.ledger_cases import (
 )
 
 KEYS = {"a": "15551234888", "b": "15551234888", "c": "5551234888", "d": "447911123456"}
+KEYS |= {"e": "15551234888", "f": "447911123456"}
 SPELLINGS = {
     "15551234888": ("15551234888", "5551234888", "+1 (555) 123-4888"),
     "5551234888": ("5551234888", "15551234888", "0015551234888"),
@@ -70,8 +72,9 @@ class Provider:
 class World:
     """A program, its ledger and the provider, in which anything happens by chance."""
 
-    def __init__(self, store: Any, chance: Random, *, can_crash: bool) -> None:
+    def __init__(self, store: Any, connection: Any, chance: Random, *, can_crash: bool) -> None:
         self.store = store
+        self.connection = connection
         self.chance = chance
         self.can_crash = can_crash
         self.clock = Clock()
@@ -82,7 +85,13 @@ class World:
 
     def run(self, command: Any) -> PendingCommand:
         pending = PendingCommand(command)
-        self.executor.run([pending])
+        self.connection.execute("SAVEPOINT command")
+        try:
+            self.executor.run([pending])
+        except LedgerError as error:  # it is full of doubt
+            self.connection.execute("ROLLBACK TO command")
+            self.executor.forget()
+            pending.error = error
         return pending
 
     def step(self) -> None:
@@ -155,13 +164,13 @@ class World:
 def in_sqlite(kind: Any) -> Iterator[Any]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
-        yield kind(connection)
+        yield kind(connection), connection
 
 
 @contextmanager
 def in_postgres(dsn: str) -> Iterator[Any]:
     with psycopg.connect(dsn) as connection:
-        yield PostgresStore(connection)
+        yield PostgresStore(connection), connection
         connection.rollback()
 
 
@@ -178,19 +187,20 @@ def shared_dsn() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["memory", "small memory", "sqlite", "postgres"])
 def test_no_doubt_is_settled_by_the_receipt_of_another(kind: str, shared_dsn: str) -> None:
     """Sent again or not, late or early, on whichever clock, in whichever spelling of a number."""
     settled = 0
     for seed in range(60 if kind == "postgres" else 300):
         if kind == "postgres":
             opened = in_postgres(shared_dsn)
-        elif kind == "memory":
-            opened = in_sqlite(lambda each: BoundedStore(each, capacity=100))
+        elif "memory" in kind:
+            capacity = 4 if kind == "small memory" else 100
+            opened = in_sqlite(lambda each: BoundedStore(each, capacity=capacity))  # noqa: B023
         else:
             opened = in_sqlite(SQLiteStore)
-        with opened as store:
-            world = World(store, Random(seed), can_crash=kind != "memory")
+        with opened as (store, connection):
+            world = World(store, connection, Random(seed), can_crash="memory" not in kind)
             for _ in range(40):
                 world.step()
             settled += world.settled()

@@ -134,7 +134,7 @@ def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
         "messages": MESSAGE.listed.replace("doubted", "coalesce(doubted, false)"),
         "submissions": "submissions.tracking_id, submissions.recipient, key",
         "events": NOTIFICATION.listed,
-        "opt_outs": "number, out, at",
+        "opt_outs": "number, out, at, stamped",
     }
     joined = {"submissions": f" LEFT JOIN {schema}messages ON messages.id = message"}
     found = {}

@@ -28,9 +28,10 @@ import attrs
 
 from ...errors import LedgerError
 from ...postgres.schema import Connection
-from ..columns import NOTIFICATION, Columns
+from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..execution import CommandExecutor
 from ..model import MessageRecord
+from ..opt_outs import CLEAR
 from ..settlement import SETTLE_WITHIN, identities, rebuilt
 from .store import PostgresStore
 
@@ -38,18 +39,24 @@ _COLUMNS: Final = Columns(MessageRecord, without=("id", "session", "attempt"))
 _MESSAGE: Final = _COLUMNS.listed
 _EVENT: Final = NOTIFICATION.listed
 
+# The places of what SQLite has as a number.
+_FLAGS: Final = {
+    "messages": (_COLUMNS.names.index("doubted"),),
+    "opt_outs": (OPT_OUT.names.index("out"), OPT_OUT.names.index("stamped")),
+}
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
-    "opt_outs": "SELECT number, out, at FROM opt_outs",
+    "opt_outs": f"SELECT {OPT_OUT.listed} FROM opt_outs",
 }
 _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
     SELECT {_MESSAGE} FROM skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
-CREATE TEMP TABLE copied_opt_outs (LIKE skycore.opt_outs) ON COMMIT DROP;
+CREATE TEMP TABLE copied_opt_outs ON COMMIT DROP AS
+    SELECT {OPT_OUT.listed} FROM skycore.opt_outs WITH NO DATA;
 """
 _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
 # A digest's version shows in its length.
@@ -87,10 +94,18 @@ ON CONFLICT (tracking_id) DO UPDATE SET message = coalesce(known.message, exclud
     recipient = coalesce(known.recipient, excluded.recipient)
 RETURNING message
 """
-_OPT_OUTS: Final = """
-INSERT INTO skycore.opt_outs SELECT * FROM copied_opt_outs WHERE true
-ON CONFLICT (number) DO UPDATE SET out = excluded.out, at = excluded.at
-WHERE excluded.at > opt_outs.at
+# Which of two came later, nothing tells but their times: where these are not clear, the number
+# has opted out.
+_OPT_OUTS: Final = f"""
+INSERT INTO skycore.opt_outs ({OPT_OUT.listed}) SELECT {OPT_OUT.listed} FROM copied_opt_outs
+WHERE true
+ON CONFLICT (number) DO UPDATE
+SET out = excluded.out, at = excluded.at, stamped = excluded.stamped
+WHERE CASE
+    WHEN (excluded.stamped AND opt_outs.stamped) OR excluded.out = opt_outs.out
+        OR abs(excluded.at - opt_outs.at) > {CLEAR}
+    THEN excluded.at > opt_outs.at
+    ELSE excluded.out END
 """
 
 
@@ -128,17 +143,14 @@ def copy(connection: Connection, path: Path) -> Copied:
 
 
 def _fill(connection: Connection, table: str, rows: Iterator[Any]) -> None:
-    flags = {
-        "messages": _COLUMNS.names.index("doubted"),
-        "opt_outs": 1,
-    }  # the places of what SQLite has as a number
+    flags = _FLAGS.get(table, ())
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY copied_{table} FROM STDIN") as into,  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
     ):
         for row in rows:
             values = _identified(row) if table == "events" else list(row)
-            if (flag := flags.get(table)) is not None:
+            for flag in flags:
                 values[flag] = bool(values[flag])
             into.write_row(values)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ...codes import FailureReason
 from ...notifications import Notification
 from ...postgres.schema import Connection
-from ..columns import NOTIFICATION, Columns
+from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
 from ..opt_outs import OptOut
 from ..reader import Page
@@ -121,10 +121,10 @@ class PostgresReader:
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the last word of these numbers on being sent to, of those that said any."""
         rows = self._execute(
-            "SELECT number, out, at FROM skycore.opt_outs WHERE number = ANY(%s)",
+            f"SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number = ANY(%s)",
             (list(numbers),),
         )
-        return {number: OptOut(number=number, out=out, at=at) for number, out, at in rows}
+        return {each.number: each for each in map(OPT_OUT.value, rows)}
 
     def summary(self) -> Summary:
         """Count what there is."""

@@ -20,10 +20,9 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Final
 
-from ..columns import NOTIFICATION, Columns
+from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..commands import Begin, Finish
 from ..model import MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
@@ -44,6 +43,8 @@ _TYPES: Final = {
     "received": "float8",
     "http_status": "int",
     "doubted": "boolean",
+    "out": "boolean",
+    "stamped": "boolean",
     "session": "bigint",
     "attempt": "bigint",
 }
@@ -172,11 +173,20 @@ FROM skycore.messages JOIN skycore.submissions AS other
     ON right(other.recipient, 5) = right(messages.recipient, 5)
 WHERE state = 'in_doubt' AND other.message IS NULL
 """
-# The last word counts, in whichever order they are written.
-_OPT_OUT: Final = """
-INSERT INTO skycore.opt_outs (number, out, at) VALUES (%s, %s, %s)
-ON CONFLICT (number) DO UPDATE SET out = excluded.out, at = excluded.at
-WHERE excluded.at >= opt_outs.at
+# Who comes second waits for the first, and then finds what that wrote.
+_NEW_OPT_OUTS: Final = f"""
+INSERT INTO skycore.opt_outs ({OPT_OUT.listed})
+SELECT {OPT_OUT.listed} FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
+ORDER BY number
+ON CONFLICT (number) DO NOTHING
+"""
+_OPT_OUTS: Final = f"""
+SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number = ANY(%s) ORDER BY number FOR UPDATE
+"""
+_OTHER_OPT_OUTS: Final = f"""
+UPDATE skycore.opt_outs SET out = given.out, at = given.at, stamped = given.stamped
+FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
+WHERE opt_outs.number = given.number
 """
 # In two statements, so that the second sees a chunk as whoever finished it has left it.
 _KEEP: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
@@ -326,8 +336,15 @@ class PostgresStore(PostgresReader):
 
     # Opting out.
 
-    def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these, each where nothing later is known of its number."""
-        for each in sorted(opt_outs, key=attrgetter("number")):
-            statement = f"{_OPT_OUT} AND NOT opt_outs.out" if each.only_if_in else _OPT_OUT
-            self._execute(statement, (each.number, each.out, each.at))
+    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Insert those of whose numbers nothing is known."""
+        self._execute(_NEW_OPT_OUTS, _by_column(OPT_OUT, opt_outs))
+
+    def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return what is known of these numbers, locked."""
+        found = map(OPT_OUT.value, self._execute(_OPT_OUTS, (list(numbers),)))
+        return {each.number: each for each in found}
+
+    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Write these in place of what is known of their numbers."""
+        self._execute(_OTHER_OPT_OUTS, _by_column(OPT_OUT, opt_outs))

@@ -1,6 +1,11 @@
 """A ledger that forgets with its process, and holds so much at most.
 
 It is `SQLiteStore` over a database in memory: the same steps, less durability.
+
+Rule: a receipt of a message that was forgotten settles no other's doubt.  The tracking ids
+of these are remembered, and how the numbers end of those that were sent again after doubt,
+which may have one that is not known; in memory that never grows, by which some others are
+taken for forgotten, too, and stay in doubt.
 """
 
 from __future__ import annotations
@@ -14,12 +19,14 @@ from typing import Final, TypeVar
 import anyio.lowlevel
 
 from ...errors import ConfigurationError, LedgerError
+from ...protocol.numbers import ending
 from ..base import BaseLedger
 from ..commands import Begin, LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
+from ..forgotten import Forgotten
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
-from ..settlement import SETTLE_WITHIN
+from ..settlement import SETTLE_WITHIN, UnmatchedSubmission
 from .reader import Connection
 from .schema import migrate
 from .store import SQLiteStore
@@ -32,8 +39,9 @@ _PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one 
 _UNDECIDED: Final = "('sending', 'in_doubt')"
 # Of the notifications those without a message go first: the others tell its state.
 _OLDEST: Final = {
-    "messages": f"SELECT id FROM messages WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
-    "events": "SELECT id FROM events LEFT JOIN submissions USING (tracking_id)"
+    "messages": "SELECT id, plain_id, CASE WHEN doubted THEN recipient END FROM messages"
+    f" WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
+    "events": "SELECT id, NULL, NULL FROM events LEFT JOIN submissions USING (tracking_id)"
     " ORDER BY message IS NOT NULL, id LIMIT ?",
 }
 _OF_MESSAGE: Final = "tracking_id = (SELECT plain_id FROM messages WHERE id = ?)"
@@ -57,7 +65,8 @@ class MemoryLedger(BaseLedger):
     `capacity` is how many messages it holds at most, with four notifications for
     each on average; the oldest are forgotten first, but none that is under way or
     in doubt.  A postback settles a doubt within `settle_within` seconds of
-    its intent.  For `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds since 1970.
+    its intent, and fewer of them do after tens of millions were forgotten.  For
+    `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds since 1970.
 
     Raises LedgerError where it is full of messages in doubt.
     """
@@ -132,9 +141,12 @@ class BoundedStore(SQLiteStore):
     It counts down to when it may be full, and counts what there is only then.
     """
 
-    def __init__(self, connection: Connection, *, capacity: int) -> None:
+    def __init__(
+        self, connection: Connection, *, capacity: int, forgotten: Forgotten | None = None
+    ) -> None:
         super().__init__(connection)
         self._capacity = capacity
+        self._forgotten = Forgotten() if forgotten is None else forgotten
         self._left = {"messages": capacity, "events": _EVENTS * capacity}
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
@@ -167,9 +179,25 @@ class BoundedStore(SQLiteStore):
         return bool(held <= most)
 
     def _forget(self, table: str, count: int) -> int:
-        ids = self._execute(_OLDEST[table], (count,)).fetchall()
-        for (id_,) in ids:
+        oldest = self._execute(_OLDEST[table], (count,)).fetchall()
+        for id_, plain_id, number in oldest:
+            if plain_id is not None:
+                self._forgotten.add(plain_id)
+            if number is not None:
+                self._forgotten.add(_sent_again(ending(number)))
             for statement in _FORGET[table]:
                 self._execute(statement, (id_,))
         self._execute(_FORGET_UNMATCHED)
-        return len(ids)
+        return len(oldest)
+
+    def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
+        """Return the submissions to numbers that end so which have no message, and had none."""
+        if _sent_again(ending) in self._forgotten:
+            return []
+        found = super().unmatched(ending)
+        return [each for each in found if each.plain_id not in self._forgotten]
+
+
+def _sent_again(ending: str) -> str:
+    """Return what is remembered of a message that was sent again after doubt."""
+    return f"sent again: {ending}"

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from ...codes import FailureReason
 from ...notifications import Notification
-from ..columns import NOTIFICATION, Columns
+from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
 from ..opt_outs import OptOut
 from ..reader import Page
@@ -86,10 +86,10 @@ class SQLiteReader:
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the last word of these numbers on being sent to, of those that said any."""
         found = self._over(
-            "SELECT number, out, at FROM (VALUES {}) JOIN opt_outs ON number = column1",
+            f"SELECT {OPT_OUT.listed} FROM (VALUES {{}}) JOIN opt_outs ON number = column1",
             [(number,) for number in numbers],
         )
-        return {number: OptOut(number=number, out=bool(out), at=at) for number, out, at in found}
+        return {each.number: each for each in map(OPT_OUT.value, found)}
 
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
         """Return the notifications of messages, by the messages' ids."""

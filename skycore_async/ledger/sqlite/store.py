@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from ...protocol.numbers import SHORTEST
-from ..columns import NOTIFICATION
+from ..columns import NOTIFICATION, OPT_OUT
 from ..commands import Begin, Finish
 from ..model import MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
@@ -100,11 +100,6 @@ _NOTE: Final = (
     "INSERT INTO submissions (tracking_id, recipient) VALUES {}"
     " ON CONFLICT (tracking_id) DO UPDATE SET recipient = excluded.recipient"
     " WHERE submissions.recipient IS NULL"
-)
-_OPT_OUT: Final = (
-    # The last word counts, in whichever order they come.
-    "INSERT INTO opt_outs (number, out, at) VALUES (?, ?, ?) ON CONFLICT (number)"
-    " DO UPDATE SET out = excluded.out, at = excluded.at WHERE excluded.at >= opt_outs.at"
 )
 
 # What a message is known by.
@@ -273,8 +268,20 @@ class SQLiteStore(SQLiteReader):
 
     # Opting out.
 
-    def write_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these, each where nothing later is known of its number."""
-        for each in opt_outs:
-            statement = f"{_OPT_OUT} AND NOT opt_outs.out" if each.only_if_in else _OPT_OUT
-            self._execute(statement, (each.number, each.out, each.at))
+    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Insert those of whose numbers nothing is known."""
+        self._write_opt_outs("IGNORE", opt_outs)
+
+    def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return what is known of these numbers."""
+        return self.opt_outs(numbers)
+
+    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Write these in place of what is known of their numbers."""
+        self._write_opt_outs("REPLACE", opt_outs)
+
+    def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
+        self._over(
+            f"INSERT OR {otherwise} INTO opt_outs ({OPT_OUT.listed}) VALUES {{}}",
+            list(map(OPT_OUT.row, opt_outs)),
+        )

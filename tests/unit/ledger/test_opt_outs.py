@@ -11,7 +11,7 @@ from skycore_async.codes import DeliveryState, FailureReason
 from skycore_async.ledger.model import (
     StoredNotification,
 )
-from skycore_async.ledger.opt_outs import opt_out_of
+from skycore_async.ledger.opt_outs import CLEAR, OptOut, last_word, opt_out_of
 from skycore_async.messages import SMS
 from skycore_async.notifications import (
     DeliveryReceipt,
@@ -109,18 +109,76 @@ def test_a_change_of_subscription_opts_out_or_in(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timestamp", "at"),
+    ("timestamp", "at", "stamped"),
     [
-        (datetime.fromtimestamp(NOON - 9, UTC), NOON - 9),
-        (datetime.fromtimestamp(NOON + 9, UTC), NOON),
-        (datetime.fromtimestamp(NOON - 9, UTC).replace(tzinfo=None), NOON),
-        (None, NOON),
+        (datetime.fromtimestamp(NOON - 9, UTC), NOON - 9, True),
+        (datetime.fromtimestamp(NOON + 9, UTC), NOON + 9, True),
+        (datetime.fromtimestamp(NOON - 9, UTC).replace(tzinfo=None), NOON, False),
+        (None, NOON, False),
     ],
 )
-def test_a_word_is_from_when_it_was_said(timestamp: datetime | None, at: float) -> None:
-    """Or from when it was received: where its time has no offset, or is yet to come."""
+def test_a_word_is_from_when_it_was_said(
+    timestamp: datetime | None, at: float, stamped: bool
+) -> None:
+    """Or from when it was received, where its time has no offset."""
     said = opt_out_of(
         InboundSMS(from_=TO, text="STOP", timestamp=timestamp, raw={}), received=NOON
     )
     assert said is not None
-    assert said.at == at
+    assert (said.at, said.stamped) == (at, stamped)
+
+
+def word(out: bool, at: float, *, stamped: bool = True) -> OptOut:
+    return OptOut(number=TO, out=out, at=at, stamped=stamped)
+
+
+STOP, START = True, False
+NOW = NOON + 5 * CLEAR
+# The word that is known, the one that comes, and whether that counts from now on.
+COMING = {
+    "a later stamp": (word(STOP, NOON), word(START, NOON + 1), True),
+    "an earlier stamp": (word(STOP, NOON + 1), word(START, NOON), False),
+    "the same stamp": (word(START, NOON), word(STOP, NOON), True),
+    "the caller's": (word(STOP, NOON), word(START, NOW, stamped=False), True),
+    "the caller's after one from ahead": (
+        word(STOP, NOW + 9),
+        word(START, NOW, stamped=False),
+        True,
+    ),
+    "a STOP a little older than the caller's": (
+        word(START, NOON, stamped=False),
+        word(STOP, NOON - CLEAR),
+        True,
+    ),
+    "a STOP much older than the caller's": (
+        word(START, NOON, stamped=False),
+        word(STOP, NOON - CLEAR - 1),
+        False,
+    ),
+    "a START a little older than the caller's": (
+        word(STOP, NOON, stamped=False),
+        word(START, NOON - 1),
+        False,
+    ),
+    "an older STOP after a STOP of the caller's": (
+        word(STOP, NOON, stamped=False),
+        word(STOP, NOON - 1),
+        False,
+    ),
+    "any after the caller's from ahead": (
+        word(STOP, NOW + 1, stamped=False),
+        word(START, NOW - 1),
+        True,
+    ),
+    "a right stamp after one from ahead": (word(START, NOW + 9), word(STOP, NOW), True),
+    "an earlier stamp, both from ahead": (word(START, NOW + 9), word(STOP, NOW + 8), False),
+}
+
+
+@pytest.mark.parametrize("case", COMING)
+def test_the_last_word_counts_and_where_it_is_not_clear_the_number_has_opted_out(
+    case: str,
+) -> None:
+    """By the provider's stamps, by the order in which they came, or by who is the safer."""
+    known, comes, counts = COMING[case]
+    assert last_word(known, [comes], now=NOW) == (comes if counts else known)

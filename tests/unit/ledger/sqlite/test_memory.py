@@ -9,6 +9,7 @@ import pytest
 
 from skycore_async import ConfigurationError, MemoryLedger
 from skycore_async.errors import LedgerError
+from skycore_async.ledger.forgotten import Forgotten
 from skycore_async.ledger.model import MessageState, Submission
 from tests.support.ledger_cases import (
     DELIVERED,
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.anyio
 S = MessageState
 
 
-async def keys(ledger: MemoryLedger) -> list[str]:
-    return [each.key async for each in ledger.deliveries()]
+async def keys(ledger: MemoryLedger, state: MessageState | None = None) -> list[str]:
+    return [each.key async for each in ledger.deliveries(state)]
 
 
 async def send(ledger: MemoryLedger, key: str, submission: Submission | None) -> None:
@@ -128,6 +129,55 @@ async def test_a_message_that_is_forgotten_takes_its_notifications_with_it() -> 
         assert (await ledger.summary()).unplaced == 0
         await ledger.record(notice(DELIVERED))
         assert (await ledger.summary()).unplaced == 1
+
+
+@pytest.mark.parametrize("doubt_first", [False, True])
+async def test_the_receipt_of_a_forgotten_message_settles_no_doubt(doubt_first: bool) -> None:
+    """Its tracking id is remembered, in either spelling; that of the doubt settles it."""
+    async with MemoryLedger(capacity=2, clock=Clock()) as ledger:
+        if doubt_first:
+            await send(ledger, "in doubt", DOUBT)
+        await send(ledger, "forgotten", accepted("SMS_1"))
+        for number in range(2):
+            await send(ledger, f"k{number}", REJECTED)
+        assert await ledger.delivery(key="forgotten") is None
+        if not doubt_first:
+            await send(ledger, "in doubt", DOUBT)
+        await ledger.record(notice(DELIVERED, "SMS_1"), notice(SENT, "U01TXzE="))
+        assert await keys(ledger, S.IN_DOUBT) == ["in doubt"]
+        assert (await ledger.summary()).unplaced == 2
+        await ledger.record(notice(DELIVERED, "SMS_2"))
+        assert await keys(ledger, S.DELIVERED) == ["in doubt"]
+
+
+async def test_the_first_receipt_of_a_forgotten_one_that_was_sent_twice_settles_no_doubt() -> None:
+    """Its first tracking id was never known: no doubt of a number that ends so is settled."""
+    async with MemoryLedger(capacity=2, clock=Clock()) as ledger:
+        await send(ledger, "forgotten", DOUBT)
+        assert await ledger.begin(intent("forgotten"), resend_in_doubt=True) is None
+        await ledger.finish("forgotten", accepted("SMS_2"))
+        for number in range(2):
+            await send(ledger, f"k{number}", REJECTED)
+        await send(ledger, "in doubt", DOUBT)
+        await ledger.record(notice(DELIVERED, "SMS_1"))
+        assert await ledger.delivery(key="forgotten") is None
+        assert await keys(ledger, S.IN_DOUBT) == ["in doubt"]
+        assert await ledger.begin(intent("other", to="15559876543")) is None
+        await ledger.finish("other", DOUBT)
+        await ledger.record(notice(DELIVERED, "SMS_3", to="15559876543"))
+        assert await keys(ledger, S.DELIVERED) == ["other"]
+
+
+@pytest.mark.parametrize("size", [1, 16, 1 << 20])
+def test_what_was_forgotten_is_known_however_full_the_memory_is(size: int) -> None:
+    """Others are taken for forgotten in one that is full, and hardly ever in one that is not."""
+    forgotten = Forgotten(size=size)
+    assert "SMS_0" not in forgotten
+    for number in range(2000):
+        forgotten.add(f"SMS_{number}")
+    assert all(f"SMS_{number}" in forgotten for number in range(2000))
+    others = sum(f"SMS_{number}" in forgotten for number in range(2000, 4000))
+    assert others == 2000 if size <= 16 else others < 3
 
 
 def test_a_capacity_of_nothing_is_refused() -> None:
