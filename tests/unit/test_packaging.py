@@ -9,7 +9,7 @@ from __future__ import annotations
 import pkgutil
 import re
 import runpy
-from importlib.metadata import EntryPoint, distribution
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,7 +32,6 @@ DATA = ROOT.glob("skycore_async/**/templates/*")
 def test_the_command_and_the_plugin_are_announced(group: str, object_: object) -> None:
     """An installation has the command `skycore`, and the plugin of that name for pytest."""
     (entry,) = (each for each in distribution(NAME).entry_points if each.group == group)
-    assert isinstance(entry, EntryPoint)
     assert entry.name == "skycore"
     assert entry.load() is object_
 
@@ -68,6 +67,16 @@ def test_a_one_file_program_has_all_modules_and_files() -> None:
 def test_a_file_that_is_no_module_is_there(path: str) -> None:
     """The marker of a typed package, and what is read at run time, come with the modules."""
     assert files("skycore_async").joinpath(path).is_file()
+
+
+def test_every_requirement_has_bounds_on_both_sides() -> None:
+    """The lowest version is one that was tried, and none comes that may break what is used."""
+    own = re.compile(r"skycore-async\[|httpx\[socks]")  # bounded where they are asked for
+    for line in METADATA.get_all("Requires-Dist", []):
+        asked, _, _extra = line.partition(";")
+        if not own.match(asked):
+            assert re.search(r">=[0-9.]+", asked), line
+            assert re.search(r"<[0-9.]+", asked), line
 
 
 def test_the_extras_that_the_readme_names_are_there() -> None:
