@@ -245,7 +245,11 @@ class Procrastinate:
             self._worker = None
             cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
             refused = refusal(self._name, cause)
-            raise refused or QueueError(f"the queue: {describe_error(cause)}") from error
+            failure = refused or QueueError(f"the queue: {describe_error(cause)}")
+        else:
+            return
+        # Out here, as the context would be an error of procrastinate's, and have its frames.
+        raise failure
 
 
 def _look_at(chunk: int, at: datetime) -> Job:

@@ -23,7 +23,7 @@ import anyio.to_thread
 import psycopg
 
 from ..errors import LedgerError
-from ..postgres.connection import Database, describe_error, refusal
+from ..postgres.connection import Database, cleaned, describe_error, refusal
 from ..postgres.schema import Connection
 from ..runtime.logs import log
 
@@ -76,7 +76,7 @@ class DatabaseSession:
                     refused = refusal(self._database.name, error)
                     if refused is None:
                         raise
-                    raise refused from error
+                    raise refused from cleaned(error)
                 else:
                     self._well()
                     return answer
@@ -102,7 +102,7 @@ class DatabaseSession:
     def _trouble(self, error: psycopg.Error) -> None:
         said = f"{self._database.name}: {describe_error(error)}"
         if self._is_last_try.is_set():
-            raise LedgerError(said) from error
+            raise LedgerError(said) from cleaned(error)
         if not self._in_trouble:
             log.warning("%s", said)
             self._on_trouble(said)

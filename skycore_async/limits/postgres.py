@@ -29,6 +29,7 @@ from ..errors import ConfigurationError
 from ..postgres.connection import Database, describe_error
 from ..runtime.background import BackgroundTasks
 from ..runtime.logs import log
+from ..runtime.secret import Secret
 from .permits import Permits
 from .shared_rate import SharedRate
 
@@ -68,13 +69,14 @@ class PostgresLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
+        given, dsn = Secret(dsn), ""  # so that no frame of a traceback has its password
         if not name or "\0" in name:
             raise ConfigurationError(f"name: {name!r} names no rate to share")
         if not 0 < rate < math.inf:
             raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
         if burst < 1:
             raise ConfigurationError(f"burst: {burst!r} is less than 1")
-        database = Database(dsn)
+        database = Database(given.reveal())
         self._said = f"the rate {name!r} in {database.name}"
         self._shared_rate = SharedRate(database, name, rate=rate, burst=burst, clock=clock)
         self._permits = Permits()

@@ -28,7 +28,7 @@ from typing import Any, Final
 import psycopg
 
 from ..errors import ConfigurationError, LedgerError
-from ..postgres.connection import Database, describe_error
+from ..postgres.connection import Database, cleaned, describe_error
 from ..postgres.schema import Connection, check
 from .local import RECOVERY_STEP, RECOVERY_TIME, SLOWEST
 from .permits import LATE, PermitGrant, PermitRequest, Throttle
@@ -147,7 +147,7 @@ class SharedRate:
             self.close()
             raise ConfigurationError(
                 f"{self._database.name} cannot be used: {describe_error(error)}"
-            ) from error
+            ) from cleaned(error)
 
     def ask(self, ask: PermitRequest) -> PermitGrant:
         """Ask, and return the answer.

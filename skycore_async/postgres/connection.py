@@ -7,14 +7,15 @@ Rules:
 
 * A connection is lost sooner than it hangs: the system's own timers are set so
   that a database which went away is noticed within half a minute.
-* The password in a DSN is in no error and no `repr`.
+* The password in a DSN is in no error, no `repr` and no frame of a traceback: what psycopg
+  raises goes on without its frames, and where it quotes what it was given, without its text.
 * What is committed is on the disk: `synchronous_commit` is set, and a server
   with `fsync` off is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..errors import ConfigurationError, LedgerError
+from ..runtime.secret import Secret
 from .schema import Connection, check
 
 # In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.
@@ -47,24 +49,15 @@ class Database:
     """
 
     def __init__(self, dsn: str) -> None:
-        try:
-            given = conninfo_to_dict(dsn)
-        except psycopg.Error as error:
-            # Its text may quote the password.
-            raise ConfigurationError(
-                "dsn: this is not a PostgreSQL connection string; one is"
-                f" postgresql://user@host/database ({type(error).__name__})"
-            ) from None
-        if _is_torn(dsn):
-            raise ConfigurationError(
-                "dsn: an '@' or '/' in its user or password is written as %40 or %2F; or leave"
-                " the password to ~/.pgpass"
-            )
-        self.conninfo: Final = make_conninfo(
-            **{"application_name": "skycore-async", **_TIMERS, **given}
-        )
-        place = given.get("host") or given.get("hostaddr") or "its default place"
-        self.name = f"PostgreSQL database {given.get('dbname') or '(default)'} at {place}"
+        given, dsn = Secret(dsn), ""
+        self.name, self._conninfo, wrong = _read(given)
+        if wrong:
+            raise ConfigurationError(f"dsn: {wrong}")
+
+    @property
+    def conninfo(self) -> str:
+        """How to connect, in words of libpq; the password is among them."""
+        return self._conninfo.reveal()
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -74,12 +67,23 @@ class Database:
 
         Raises psycopg.OperationalError where it cannot be reached.
         """
+        return self._without_frames(self._connect)
+
+    def _connect(self) -> Connection:
         with ExitStack() as unless_it_is_given:
             connection = psycopg.connect(self.conninfo, autocommit=True)
             unless_it_is_given.callback(connection.close)
             connection.execute(_SETTINGS)
             unless_it_is_given.pop_all()
         return connection
+
+    def _without_frames(self, connect: Callable[[], Connection]) -> Connection:
+        """Connect; an error has none of the frames of psycopg, which hold the password."""
+        try:
+            return connect()
+        except psycopg.Error as error:
+            failure = cleaned(error)
+        raise failure
 
     def open(self) -> Connection:
         """Connect, and check that what is written can be relied on.
@@ -94,7 +98,7 @@ class Database:
 
         Raises LedgerError where it cannot be reached, or lacks the tables.
         """
-        return self._opened(self._connect_to_read, check)
+        return self._opened(lambda: self._without_frames(self._connect_to_read), check)
 
     def _connect_to_read(self) -> Connection:
         # A pooler may give each transaction to another server, which has no prepared statement.
@@ -106,7 +110,9 @@ class Database:
         try:
             connection = connect()
         except psycopg.Error as error:
-            raise LedgerError(f"{self.name} cannot be reached: {describe_error(error)}") from error
+            raise LedgerError(
+                f"{self.name} cannot be reached: {describe_error(error)}"
+            ) from cleaned(error)
         with ExitStack() as unless_it_is_given:
             unless_it_is_given.callback(connection.close)
             try:
@@ -114,7 +120,7 @@ class Database:
             except psycopg.Error as error:
                 raise LedgerError(
                     f"{self.name} cannot be used: {describe_error(error)}"
-                ) from error
+                ) from cleaned(error)
             unless_it_is_given.pop_all()
         return connection
 
@@ -123,6 +129,33 @@ class Database:
         if fsync != "on":
             raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
         check(connection)
+
+
+def _read(given: Secret) -> tuple[str, Secret, str]:
+    """Return a database's name, how to connect to it, and what is wrong with the DSN, if it is."""
+    words: dict[str, Any] = {}
+    wrong = ""
+    try:
+        words = conninfo_to_dict(given.reveal())
+    except (psycopg.Error, UnicodeError) as error:
+        # Its text may quote the password.
+        wrong = (
+            "this is not a PostgreSQL connection string; one is postgresql://user@host/database"
+            f" ({type(error).__name__})"
+        )
+    if not wrong and _is_torn(given.reveal()):
+        wrong = (
+            "an '@' or '/' in its user or password is written as %40 or %2F; or leave the"
+            " password to ~/.pgpass"
+        )
+    name = _name_of(words)
+    words = {"application_name": "skycore-async", **_TIMERS, **words}
+    return name, Secret("" if wrong else make_conninfo(**words)), wrong
+
+
+def _name_of(words: Mapping[str, Any]) -> str:
+    place = words.get("host") or words.get("hostaddr") or "its default place"
+    return f"PostgreSQL database {words.get('dbname') or '(default)'} at {place}"
 
 
 def _is_torn(dsn: str) -> bool:
@@ -147,6 +180,24 @@ def refusal(name: str, error: Exception) -> ConfigurationError | None:
     return ConfigurationError(f"{name}: {describe_error(error)}; {advice}, and start it again")
 
 
+# Of SQLSTATE, the classes whose texts quote what was given: data exceptions, and violations.
+_QUOTING: Final = ("22", "23")
+
+
 def describe_error(error: Exception) -> str:
-    """Return the first line of what the server or its library said."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of what the server or its library said; less where it quotes data."""
+    name, state = type(error).__name__, getattr(error, "sqlstate", None)
+    if state and state.startswith(_QUOTING):
+        return f"{name} (SQLSTATE {state})"
+    return (str(error).strip() or name).splitlines()[0]
+
+
+def cleaned(error: psycopg.Error) -> psycopg.Error:
+    """Return an error of psycopg's with what may be shown of it alone, and without its frames.
+
+    Its details quote a key and a number, and its frames hold those and the password.
+    """
+    said = describe_error(error)
+    error.__init__(said)  # type: ignore[misc] # which forgets the details, too
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

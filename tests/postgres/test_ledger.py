@@ -1039,7 +1039,7 @@ async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) 
         group.start_soon(ledger.begin, intent())
         group.start_soon(begin)
     assert len(refused) == 1
-    assert "could not be written: invalid byte sequence" in refused[0]
+    assert "could not be written: CharacterNotInRepertoire (SQLSTATE 22021)" in refused[0]
     assert await state_of(ledger, "k") is S.SENDING
 
 

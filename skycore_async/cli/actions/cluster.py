@@ -15,6 +15,7 @@ from ...ledger.postgres.import_sqlite import Copied, copy
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
 from ...postgres.connection import Database
+from ...runtime.secret import Secret
 from ..ui.database import with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
 from ..ui.output import emit, fail, say
@@ -22,7 +23,7 @@ from ..ui.output import emit, fail, say
 _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
 
-def migrate_tables(dsn: str | None, *, as_json: bool) -> None:
+def migrate_tables(dsn: Secret | None, *, as_json: bool) -> None:
     """Create the tables or bring them up to date, and print what was done."""
     before, after = with_connection(dsn_of(dsn), schema.migrate, connect=Database.connect)
     is_new = with_connection(dsn_of(dsn), queue.migrate)
@@ -34,7 +35,7 @@ def migrate_tables(dsn: str | None, *, as_json: bool) -> None:
         say(f"The tables are made: schema {after}, before {before or 'none'}.")
 
 
-def copy_ledger(file: Path, dsn: str | None, *, as_json: bool) -> None:
+def copy_ledger(file: Path, dsn: Secret | None, *, as_json: bool) -> None:
     """Copy the ledger in a file into the database, and print how much there was."""
     if not (file.is_file() and file.stat().st_size):
         fail(f"{file}: there is no such ledger")
@@ -54,7 +55,7 @@ def copy_ledger(file: Path, dsn: str | None, *, as_json: bool) -> None:
         say(f"{file}: {done.messages:,} messages, {done.new:,} of them new here")
 
 
-def change_campaign(arguments: Sequence[str], verb: str, *, as_json: bool) -> None:
+def change_campaign(arguments: Sequence[Secret], verb: str, *, as_json: bool) -> None:
     """Pause, resume or cancel the campaign that `arguments` name, after the DSN or without."""
     dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
     before = with_connection(dsn, lambda connection: change(connection, verb, name))

@@ -24,6 +24,7 @@ from ...errors import ConfigurationError, LedgerError
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...runtime.extras import missing
+from ...runtime.secret import Secret
 from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.notifications import masked_facts, masked_row
@@ -40,7 +41,7 @@ _PATH: Final = "/postback"
 _SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - the name of the variable, not its value
 
 
-def serve_postbacks(named: str, *, host: str, port: int, as_json: bool) -> None:
+def serve_postbacks(named: Secret, *, host: str, port: int, as_json: bool) -> None:
     """Record postbacks in the ledger `named`, and print each, until a signal."""
     with UntilSignal() as ending:
         target = ledger_target(named)
@@ -49,7 +50,10 @@ def serve_postbacks(named: str, *, host: str, port: int, as_json: bool) -> None:
         secret = _secret()
         try:
             receiver = PostbackReceiver(
-                ledger=target.to_write(), on_notification=printer, path=_PATH, secret=secret
+                ledger=target.to_write(),
+                on_notification=printer,
+                path=_PATH,
+                secret=None if secret is None else secret.reveal(),
             )
             server = ServerThread(receiver, host=host, port=port)
             server.start()
@@ -72,9 +76,11 @@ def serve_postbacks(named: str, *, host: str, port: int, as_json: bool) -> None:
         say(f"\nNotifications: {printer.count}.", err=True)
 
 
-def _secret() -> str | None:
-    secret = os.environ.get(_SECRET)
-    if secret is not None and not secret.strip():
+def _secret() -> Secret | None:
+    if _SECRET not in os.environ:
+        return None
+    secret = Secret(os.environ[_SECRET])
+    if not secret.reveal().strip():
         # As where a variable in it was not set: everybody could post.
         fail(f"{_SECRET} is empty: give it a secret, or unset it to do without one")
     return secret

@@ -7,26 +7,26 @@ masked wherever it stands.
 from __future__ import annotations
 
 import anyio
-import click
 
 from ...errors import LedgerError
 from ...messages import masked
 from ...notifications import InboundSMS
 from ...protocol.numbers import digits
+from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
-from ..ui.output import emit, fail, printable
+from ..ui.output import emit, fail, say
 from ..ui.tables import time_of
 
 
-def list_candidates(named: str, *, show_numbers: bool, as_json: bool) -> None:
+def list_candidates(named: Secret, *, show_numbers: bool, as_json: bool) -> None:
     """Print the texts of the ledger `named` that may ask for no more messages."""
     try:
         count = anyio.run(_list, ledger_target(named), show_numbers, as_json)
     except LedgerError as error:
         fail(str(error))
     if not count and not as_json:
-        click.echo("No text waits to be read.")
+        say("No text waits to be read.")
 
 
 async def _list(target: LedgerTarget, show_numbers: bool, as_json: bool) -> int:
@@ -46,4 +46,4 @@ def _show(text: InboundSMS, *, show_numbers: bool, as_json: bool) -> None:
     if as_json:
         emit({"from": number, "to": text.to, "text": said, "time": time})
     else:
-        click.echo(f"{number:<15}  {time_of(time):<19}  {printable(said)}")
+        say(f"{number:<15}  {time_of(time):<19}  {said}")

@@ -90,7 +90,7 @@ async def _send(message: dict[str, Any], settings: dict[str, Any], path: Path | 
             ledger = None
             if path is not None:
                 ledger = await opened.enter_async_context(SQLiteLedger(path))
-            client = SkycoreClient(**settings, ledger=ledger)
+            client = SkycoreClient(**_revealed(settings), ledger=ledger)
             await opened.enter_async_context(client)
             try:
                 outcome = await client.send_sms(**message)
@@ -103,6 +103,10 @@ async def _send(message: dict[str, Any], settings: dict[str, Any], path: Path | 
     if isinstance(outcome, Accepted):
         return outcome
     raise outcome
+
+
+def _revealed(settings: dict[str, Any]) -> dict[str, Any]:
+    return {**settings, "api_key": settings["api_key"].reveal()}
 
 
 # Of a key that has other content: what is said of the message goes for the other one, too.

@@ -22,6 +22,7 @@ from ...errors import LedgerError
 from ...ledger.model import ENDED_MEANWHILE, Delivery, Ledger, MessageState, Summary
 from ...messages import masked
 from ...notifications import Notification
+from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
 from ..ui.notifications import NotificationRow, masked_facts, masked_row, row_of
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 def show_status(
-    named: str,
+    named: Secret,
     *,
     key: str | None = None,
     tracking_id: str | None = None,

@@ -29,6 +29,7 @@ from ...errors import ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
 from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
+from ...runtime.secret import Secret
 from ..ui.output import Exit, emit, fail, say
 from ..ui.signals import STOPPING, Signals
 
@@ -70,7 +71,7 @@ class WorkerEnd:
         return next((code for is_so, code in table if is_so), Exit.DONE)
 
 
-def run_worker(dsn: str, api_key: str, options: WorkerOptions, *, as_json: bool) -> Exit:
+def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json: bool) -> Exit:
     """Run a worker, print what it did, and return the exit code."""
     try:
         end = anyio.run(_work, dsn, api_key, options)
@@ -88,7 +89,7 @@ def run_worker(dsn: str, api_key: str, options: WorkerOptions, *, as_json: bool)
     return end.exit_code
 
 
-async def _work(dsn: str, api_key: str, options: WorkerOptions) -> WorkerEnd:
+async def _work(dsn: Secret, api_key: Secret, options: WorkerOptions) -> WorkerEnd:
     signals = Signals()
     async with _opened(dsn, api_key, options) as worker, anyio.create_task_group() as beside:
 
@@ -106,9 +107,9 @@ async def _work(dsn: str, api_key: str, options: WorkerOptions) -> WorkerEnd:
 
 
 @asynccontextmanager
-async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterator[Worker]:
+async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> AsyncIterator[Worker]:
     """Open the connections, the ledger and the client of a worker."""
-    database = Database(dsn)
+    database = Database(dsn.reveal())
     settings: dict[str, Any] = {
         "max_in_flight": options.in_flight,
         "base_url": options.base_url,
@@ -123,15 +124,15 @@ async def _opened(dsn: str, api_key: str, options: WorkerOptions) -> AsyncIterat
 
     session = DatabaseSession(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(PostgresLedger(dsn, lease=options.lease))
+        ledger = await stack.enter_async_context(PostgresLedger(dsn.reveal(), lease=options.lease))
         stack.push_async_callback(session.aclose)
         await session.run(queue.check)
         chunks = await stack.enter_async_context(queue.Procrastinate(database))
         if options.rate is not None:
-            limiter = PostgresLimiter(dsn, _PACE, options.rate, options.burst)
+            limiter = PostgresLimiter(dsn.reveal(), _PACE, options.rate, options.burst)
             settings["rate"] = await stack.enter_async_context(limiter)
         client = await stack.enter_async_context(
-            SkycoreClient(api_key=api_key, ledger=ledger, **settings)
+            SkycoreClient(api_key=api_key.reveal(), ledger=ledger, **settings)
         )
         yield Worker(
             session=session,

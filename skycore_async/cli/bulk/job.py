@@ -27,6 +27,7 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
+from ...runtime.secret import Secret
 from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
@@ -53,7 +54,7 @@ class BulkJob:
     csv: str
     text: str | None
     ledger: Path | None
-    cluster: str | None
+    cluster: Secret | None
     start: datetime | None
     campaign: str | None
     country: str | None
@@ -103,11 +104,12 @@ class BulkJob:
         given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
         return RowOptions(**own, **{name: getattr(self, name) for name in given})
 
-    def send_options(self, api_key: str | None) -> SendOptions:
+    def send_options(self, api_key: Secret | None) -> SendOptions:
         """Return what concerns the sending."""
         client = {name: getattr(self, name) for name in ("base_url", "rate")}
         return SendOptions(
-            client={**client, "api_key": api_key, "max_in_flight": self.in_flight},
+            api_key=api_key,
+            client={**client, "max_in_flight": self.in_flight},
             fast=self.fast,
             resend_in_doubt=self.resend_in_doubt,
             live=sys.stderr.isatty(),
@@ -287,13 +289,13 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
         fail("nothing was sent", Exit.NOT_SENT)
 
 
-def _database(given: str) -> LedgerDatabase:
+def _database(given: Secret) -> LedgerDatabase:
     from ..ui.database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
 
     return LedgerDatabase(dsn_of(given))
 
 
-def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects, estimate: Estimate) -> int:
+def _load(job: BulkJob, dsn: Secret, kept: KeptRows, rejects: Rejects, estimate: Estimate) -> int:
     from .load import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
     return load_campaign(
@@ -307,7 +309,7 @@ def _load(job: BulkJob, dsn: str, kept: KeptRows, rejects: Rejects, estimate: Es
     )
 
 
-def _send(job: BulkJob, api_key: str | None, run: Run) -> End:
+def _send(job: BulkJob, api_key: Secret | None, run: Run) -> End:
     try:
         return anyio.run(run.send, job.ledger_path, job.send_options(api_key))
     except LedgerError as error:

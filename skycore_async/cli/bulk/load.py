@@ -22,6 +22,7 @@ from ...campaigns.progress import in_doubt
 from ...campaigns.rereading import refuse_reread
 from ...messages import SMS
 from ...postgres.schema import Connection
+from ...runtime.secret import Secret
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
@@ -34,7 +35,7 @@ _STATES: Final = "SELECT key, state FROM skycore.messages WHERE key = ANY(%s)"
 
 
 def load_campaign(
-    dsn: str,
+    dsn: Secret,
     name: str,
     rows: KeptRows,
     rejects: Rejects,

@@ -34,6 +34,7 @@ from ...ledger.model import MessageState, SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.read_only import looked_at
 from ...messages import Failed, Outcome
+from ...runtime.secret import Secret
 from ...sending.prepare import ResolvedMessage
 from ..ui.marks import IN_DOUBT, marks
 from ..ui.output import say
@@ -51,7 +52,8 @@ _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 class SendOptions:
     """How to send: what the client takes, and how to show it."""
 
-    client: dict[str, Any] = attrs.field(repr=False)
+    client: dict[str, Any]
+    api_key: Secret | None = None
     fast: bool = False
     resend_in_doubt: bool = False
     live: bool = False
@@ -74,7 +76,12 @@ def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
         from ...transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - the extra `aiohttp`
 
         transport = AiohttpTransport()
-    return SkycoreClient(**options.client, transport=transport, ledger=ledger)
+    return SkycoreClient(
+        **options.client,
+        api_key=None if options.api_key is None else options.api_key.reveal(),
+        transport=transport,
+        ledger=ledger,
+    )
 
 
 class Run:

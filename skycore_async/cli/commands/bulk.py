@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ..ui.dsn import FilePath
+from ..ui.dsn import FilePath, HiddenText
 from ..ui.money import Money
 from ..ui.numbers import country_option
 from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option
@@ -61,6 +61,7 @@ _count: Final = WholeNumber(min=1)
 @click.option(
     "--cluster",
     metavar="DSN",
+    type=HiddenText(),
     is_flag=False,
     flag_value="",
     help="Load them for `skycore worker` to send; without DSN, into that of SKYCORE_DSN.",

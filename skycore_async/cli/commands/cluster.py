@@ -7,10 +7,13 @@ from typing import Final
 
 import click
 
-from ..ui.dsn import FilePath
+from ...runtime.secret import Secret
+from ..ui.dsn import FilePath, HiddenText
 from ..ui.output import json_option
 
-_campaign: Final = click.argument("arguments", nargs=-1, metavar="[DSN] CAMPAIGN")
+_campaign: Final = click.argument(
+    "arguments", type=HiddenText(), nargs=-1, metavar="[DSN] CAMPAIGN"
+)
 
 
 @click.group(
@@ -47,9 +50,9 @@ def cluster() -> None:
       skycore cluster migrate postgresql://me@db/sms
     """
 )
-@click.argument("dsn", required=False)
+@click.argument("dsn", type=HiddenText(), required=False)
 @json_option
-def migrate(*, dsn: str | None, as_json: bool) -> None:
+def migrate(*, dsn: Secret | None, as_json: bool) -> None:
     from ..actions.cluster import migrate_tables  # noqa: PLC0415 - not for help
 
     migrate_tables(dsn, as_json=as_json)
@@ -70,9 +73,9 @@ def migrate(*, dsn: str | None, as_json: bool) -> None:
     """
 )
 @click.argument("file", type=FilePath(path_type=Path))
-@click.argument("dsn", required=False)
+@click.argument("dsn", type=HiddenText(), required=False)
 @json_option
-def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
+def copy(*, file: Path, dsn: Secret | None, as_json: bool) -> None:
     from ..actions.cluster import copy_ledger  # noqa: PLC0415 - not for help
 
     copy_ledger(file, dsn, as_json=as_json)
@@ -89,7 +92,7 @@ def copy(*, file: Path, dsn: str | None, as_json: bool) -> None:
 )
 @_campaign
 @json_option
-def pause(*, arguments: tuple[str, ...], as_json: bool) -> None:
+def pause(*, arguments: tuple[Secret, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "pause", as_json=as_json)
@@ -106,7 +109,7 @@ def pause(*, arguments: tuple[str, ...], as_json: bool) -> None:
 )
 @_campaign
 @json_option
-def resume(*, arguments: tuple[str, ...], as_json: bool) -> None:
+def resume(*, arguments: tuple[Secret, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "resume", as_json=as_json)
@@ -123,7 +126,7 @@ def resume(*, arguments: tuple[str, ...], as_json: bool) -> None:
 )
 @_campaign
 @json_option
-def cancel(*, arguments: tuple[str, ...], as_json: bool) -> None:
+def cancel(*, arguments: tuple[Secret, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "cancel", as_json=as_json)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ...runtime.secret import Secret
+from ..ui.dsn import HiddenText
 from ..ui.output import WholeNumber, json_option
 
 
@@ -37,6 +39,7 @@ from ..ui.output import WholeNumber, json_option
     "--ledger",
     "named",
     metavar="FILE|DSN",
+    type=HiddenText(),
     required=True,
     help="Where to record them; a file is created where there is none.",
 )
@@ -56,7 +59,7 @@ from ..ui.output import WholeNumber, json_option
     help="The port to listen on; 0 for any.",
 )
 @json_option
-def listen(*, named: str, host: str, port: int, as_json: bool) -> None:
+def listen(*, named: Secret, host: str, port: int, as_json: bool) -> None:
     from ..actions.listen import serve_postbacks  # noqa: PLC0415 - not for help
 
     serve_postbacks(named, host=host, port=port, as_json=as_json)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..ui.dsn import ENVIRONMENT
+from ...runtime.secret import Secret
+from ..ui.dsn import ENVIRONMENT, HiddenText
 from ..ui.output import json_option
 
 
@@ -45,10 +46,10 @@ def opt_outs() -> None: ...
       skycore opt-outs candidates promo.db --show-numbers
     """
 )
-@click.argument("file", metavar="FILE|DSN", envvar=ENVIRONMENT)
+@click.argument("file", metavar="FILE|DSN", type=HiddenText(), envvar=ENVIRONMENT)
 @click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
 @json_option
-def candidates(*, file: str, show_numbers: bool, as_json: bool) -> None:
+def candidates(*, file: Secret, show_numbers: bool, as_json: bool) -> None:
     from ..actions.opt_outs import list_candidates  # noqa: PLC0415 - not for help
 
     list_candidates(file, show_numbers=show_numbers, as_json=as_json)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..ui.dsn import ENVIRONMENT, FilePath
+from ...runtime.secret import Secret
+from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
 from ..ui.output import json_option
 
 
@@ -31,14 +32,14 @@ from ..ui.output import json_option
     Exit codes: 0 done, 2 wrong usage, or the ledger cannot be opened.
     """,
 )
-@click.argument("ledger", metavar="FILE|DSN", envvar=ENVIRONMENT)
+@click.argument("ledger", metavar="FILE|DSN", type=HiddenText(), envvar=ENVIRONMENT)
 @click.option(
     "--html",
     type=FilePath(dir_okay=False, allow_dash=True, path_type=Path),
     help="Write the page to this file; - is standard output.",
 )
 @json_option
-def report(ledger: str, html: Path | None, as_json: bool) -> None:
+def report(ledger: Secret, html: Path | None, as_json: bool) -> None:
     from ..report.write import write_report  # noqa: PLC0415 - not for help
 
     write_report(ledger, html, as_json=as_json)

@@ -6,7 +6,8 @@ from typing import Final
 
 import click
 
-from ..ui.dsn import ENVIRONMENT
+from ...runtime.secret import Secret
+from ..ui.dsn import ENVIRONMENT, HiddenText
 from ..ui.output import json_option
 
 # What `MessageState` has; the ledger is not loaded for the help.
@@ -44,7 +45,7 @@ STATES: Final = (
     be opened.
     """
 )
-@click.argument("file", metavar="FILE|DSN", envvar=ENVIRONMENT)
+@click.argument("file", metavar="FILE|DSN", type=HiddenText(), envvar=ENVIRONMENT)
 @click.option("--key", metavar="KEY", help="Show all of the message with this key.")
 @click.option("--tracking-id", metavar="ID", help="Show all of the message with this tracking id.")
 @click.option(
@@ -57,7 +58,7 @@ STATES: Final = (
 @json_option
 def status(
     *,
-    file: str,
+    file: Secret,
     key: str | None,
     tracking_id: str | None,
     state: str | None,

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ..ui.dsn import FilePath, dsn_of
+from ...runtime.secret import Secret
+from ..ui.dsn import FilePath, HiddenText, dsn_of
 from ..ui.output import (
     EXIT_CODES,
     RATE,
@@ -40,7 +41,7 @@ from ..ui.output import (
       SKYCORE_DSN=postgresql://me@db/sms skycore worker --drain --json
     """,
 )
-@click.argument("dsn", required=False)
+@click.argument("dsn", type=HiddenText(), required=False)
 @click.option(
     "--rate",
     type=RATE,
@@ -74,7 +75,7 @@ from ..ui.output import (
     help="A file with the API key; else SKYCORE_API_KEY.",
 )
 @json_option
-def worker(*, dsn: str | None, api_key_file: Path | None, as_json: bool, **given: Any) -> None:
+def worker(*, dsn: Secret | None, api_key_file: Path | None, as_json: bool, **given: Any) -> None:
     from ..actions.worker import WorkerOptions, run_worker  # noqa: PLC0415 - not for help
 
     key = read_api_key(api_key_file)

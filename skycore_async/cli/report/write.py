@@ -22,6 +22,7 @@ import click
 
 from ...errors import LedgerError
 from ...runtime.extras import missing
+from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import emit, fail, say
 from ..ui.tables import console
@@ -37,7 +38,7 @@ _START: Final = b"<!doctype html>"
 _UPDATE_EVERY: Final = 10_000  # messages
 
 
-def write_report(ledger: str, html: Path | None, *, as_json: bool) -> None:
+def write_report(ledger: Secret, html: Path | None, *, as_json: bool) -> None:
     """Write what a ledger says as a page to `html`, as JSON to standard output, or as both."""
     target, to_stdout = ledger_target(ledger), html == Path("-")
     if html is None and not as_json:

@@ -18,6 +18,7 @@ from ...ledger.postgres.read_only import PostgresLedgerView
 from ...postgres.connection import Database, describe_error
 from ...postgres.schema import Connection
 from ...runtime.extras import missing
+from ...runtime.secret import Secret
 from .output import Exit, fail
 
 try:
@@ -28,16 +29,16 @@ except ImportError as error:
 T = TypeVar("T")
 
 
-def name_of_database(dsn: str) -> str:
+def name_of_database(dsn: Secret) -> str:
     """Return what the database is called without its password, or fail where the DSN is none."""
     try:
-        return Database(dsn).name
+        return Database(dsn.reveal()).name
     except ConfigurationError as error:
         fail(str(error))
 
 
 def with_connection(
-    dsn: str,
+    dsn: Secret,
     step: Callable[[Connection], T],
     *,
     connect: Callable[[Database], Connection] = Database.open,
@@ -45,7 +46,7 @@ def with_connection(
     """Return what `step` does with a connection; end the program where the database fails."""
     database: Any = None
     try:
-        database = Database(dsn)
+        database = Database(dsn.reveal())
         with connect(database) as connection:
             return step(connection)
     except (CampaignError, ConfigurationError, LedgerError) as error:
@@ -60,17 +61,17 @@ class LedgerDatabase:
     argument = "DSN"
     page = "report.html"
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: Secret) -> None:
         self._dsn = dsn
         self.name = self.title = name_of_database(dsn)
 
     def to_write(self) -> PostgresLedger:
         """Return the ledger to open and write to."""
-        return PostgresLedger(self._dsn)
+        return PostgresLedger(self._dsn.reveal())
 
     def to_read(self) -> PostgresLedgerView:
         """Return the ledger to open and read, which a role that can only read may."""
-        return PostgresLedgerView(Database(self._dsn))
+        return PostgresLedgerView(Database(self._dsn.reveal()))
 
     def check(self) -> None:
         """Fail where the database cannot be read, or does not have the tables."""

@@ -2,7 +2,8 @@
 
 Rules:
 
-* A DSN may hold a password: it is never shown, the database's own name is.
+* A DSN may hold a password: it is never shown, the database's own name is.  So it is a
+  `Secret` from where it is read to where it is used, and no frame of a traceback has it.
 * It may come from SKYCORE_DSN, where others on the machine do not see it.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import click
 
+from ...runtime.secret import Secret
 from .output import fail
 
 ENVIRONMENT: Final = "SKYCORE_DSN"
@@ -32,6 +34,18 @@ def is_dsn(text: str) -> bool:
     """
     has_signs = _SIGNS.search(_DRIVE.sub("", text, count=1)) is not None
     return text.startswith(_SCHEMES) or (has_signs and not _is_there(text))
+
+
+class HiddenText(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
+    """A text on the command line or in the environment that may be a DSN, kept as a `Secret`."""
+
+    name = "text"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Secret:
+        """Return the text, hidden."""
+        return value if isinstance(value, Secret) else Secret(value)
 
 
 class FilePath(click.Path):
@@ -51,21 +65,23 @@ def _is_there(path: str) -> bool:
         return False
 
 
-def dsn_of(given: str | None) -> str:
+def dsn_of(given: Secret | None) -> Secret:
     """Return the DSN that was given, or the one of the environment, or fail."""
-    dsn = given or os.environ.get(ENVIRONMENT, "")
-    if not dsn:
+    if given is not None and given.reveal():
+        return given
+    dsn = Secret(os.environ.get(ENVIRONMENT, ""))
+    if not dsn.reveal():
         fail(f"name the database, as postgresql://user@host/database, or set {ENVIRONMENT}")
     return dsn
 
 
-def dsn_and_names(arguments: Sequence[str], *, names: str) -> tuple[str, list[str]]:
+def dsn_and_names(arguments: Sequence[Secret], *, names: str) -> tuple[Secret, list[str]]:
     """Return the DSN, given first or by the environment, and the arguments after it.
 
     `names` says what those arguments are; more or fewer of them end the program.
     """
-    given = arguments[0] if arguments and is_dsn(arguments[0]) else None
+    given = arguments[0] if arguments and is_dsn(arguments[0].reveal()) else None
     rest = list(arguments[1:] if given else arguments)
     if len(rest) != len(names.split()):
         fail(f"name {names}, after the DSN if {ENVIRONMENT} is not set")
-    return dsn_of(given), rest
+    return dsn_of(given), [name.reveal() for name in rest]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ...ledger.base import BaseLedger
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.read_only import looked_at
+from ...runtime.secret import Secret
 from .dsn import is_dsn
 from .output import fail
 
@@ -67,12 +68,12 @@ class LedgerFile:
 LedgerTarget: TypeAlias = "LedgerFile | LedgerDatabase"
 
 
-def ledger_target(path_or_dsn: str) -> LedgerTarget:
+def ledger_target(path_or_dsn: Secret) -> LedgerTarget:
     """Return the ledger that a path or a DSN names, or fail where it is neither."""
-    if not path_or_dsn:
+    if not path_or_dsn.reveal():
         fail("name the ledger: a file, or a database as postgresql://user@host/database")
-    if is_dsn(path_or_dsn):
+    if is_dsn(path_or_dsn.reveal()):
         from .database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
 
         return LedgerDatabase(path_or_dsn)
-    return LedgerFile(Path(path_or_dsn))
+    return LedgerFile(Path(path_or_dsn.reveal()))

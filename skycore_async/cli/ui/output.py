@@ -25,6 +25,8 @@ from typing import Any, Final, NoReturn
 import attrs
 import click
 
+from ...runtime.secret import Secret
+
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 not all came out well, 2 wrong usage, 3 refused by
 Skycore, 4 not sent, 5 may have been sent, 130 interrupted."""
@@ -135,15 +137,17 @@ def number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def read_api_key(file: Path | None) -> str:
+def read_api_key(file: Path | None) -> Secret:
     """Return the API key from a file, or from the environment where none is given."""
     try:
-        key = os.environ.get("SKYCORE_API_KEY", "") if file is None else file.read_text("utf-8")
+        key = Secret(
+            os.environ.get("SKYCORE_API_KEY", "") if file is None else file.read_text("utf-8")
+        )
     except UnicodeDecodeError:
         fail(f"{file} holds no API key: it is not text")
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}")
-    if not key.strip():
+    if not key.reveal().strip():
         empty = "" if file is None else f"{file} is empty: "
         fail(
             f"{empty}no API key: set SKYCORE_API_KEY, or name a file that holds it with"

@@ -31,10 +31,11 @@ import attrs
 import psycopg
 
 from ...errors import KeyConflict, LedgerError
-from ...postgres.connection import Database, describe_error
+from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
+from ...runtime.secret import Secret
 from ..base import BaseLedger
 from ..commands import (
     WITHDRAWN,
@@ -106,9 +107,10 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        given, dsn = Secret(dsn), ""  # so that no frame of a traceback has its password
         super().__init__()
         self._sleep = sleep
-        self._database = Database(dsn)
+        self._database = Database(given.reveal())
         self.name = self._database.name
         self._lease = lease
         self._patience = patience
@@ -220,7 +222,9 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
                 self._executor(connection).interrupt()
         except psycopg.Error as error:
             connection.close()
-            raise LedgerError(f"{self._database.name}: {describe_error(error)}") from error
+            raise LedgerError(f"{self._database.name}: {describe_error(error)}") from cleaned(
+                error
+            )
         self._connection = connection
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
@@ -277,7 +281,7 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
                     raise LedgerError(
                         f"{self._database.name} was lost, and cannot be reached again:"
                         f" {describe_error(error)}"
-                    ) from error
+                    ) from cleaned(error)
                 self._sleep(_PAUSE)
         return self._connection
 

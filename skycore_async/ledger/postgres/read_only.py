@@ -21,7 +21,7 @@ import anyio.to_thread
 import psycopg
 
 from ...errors import LedgerError
-from ...postgres.connection import Database, describe_error
+from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.schema import Connection
 from ..base import BaseLedger
 from ..commands import LedgerCommand, Query
@@ -78,4 +78,4 @@ class PostgresLedgerView(BaseLedger):
         except psycopg.Error as error:
             raise LedgerError(
                 f"{self._database.name} could not be read: {describe_error(error)}"
-            ) from error
+            ) from cleaned(error)

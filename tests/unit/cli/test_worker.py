@@ -12,6 +12,7 @@ from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.cli.actions import worker
 from skycore_async.cli.actions.worker import WorkerEnd
 from skycore_async.cli.ui.output import Exit
+from skycore_async.runtime.secret import Secret
 
 REFUSED = {"refused": Counter({"E110": 1})}
 HALTED = {"halted": {"promo": "of 200 messages in a row none got through"}}
@@ -60,7 +61,7 @@ def test_what_was_done_is_printed_where_the_database_refused_it(
         rate=None, burst=1, in_flight=1, fast=False, drain=True, lease=1, base_url=None
     )
     with pytest.raises(SystemExit) as left:
-        worker.run_worker("postgresql:///x", "a key", options, as_json=False)
+        worker.run_worker(Secret("postgresql:///x"), Secret("a key"), options, as_json=False)
     printed = capsys.readouterr()
     assert left.value.code == Exit.IN_DOUBT
     assert "in doubt      2\n" in printed.out
