@@ -20,7 +20,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -43,9 +43,10 @@ _ACTIONS: Final = {
     "resume": ({"running", "paused", "halted"}, "running"),
     "cancel": ({"running", "paused", "halted", "cancelled"}, "cancelled"),
 }
-# Nothing is written while nothing is in doubt.
+# Nothing is written while nothing is in doubt; what has stopped a campaign stays as it was.
 _COUNT_DOUBTS: Final = """
-UPDATE skycore.campaigns SET in_doubt_in_a_row = CASE WHEN %(got_through)s THEN %(in_a_row)s
+UPDATE skycore.campaigns SET in_doubt_in_a_row = CASE WHEN state <> 'running'
+    THEN in_doubt_in_a_row WHEN %(got_through)s THEN %(in_a_row)s
     ELSE greatest(in_doubt_in_a_row + %(new)s, %(in_a_row)s) END
 WHERE name = %(name)s AND (in_doubt_in_a_row > 0 OR %(new)s > 0)
 RETURNING in_doubt_in_a_row
@@ -54,11 +55,15 @@ RETURNING in_doubt_in_a_row
 
 @attrs.frozen(kw_only=True)
 class CampaignState:
-    """Whether a campaign is running, paused, halted (and why, and whether now) or cancelled."""
+    """Whether a campaign is running, paused, halted (and why, and whether now) or cancelled.
+
+    `is_outage` says that it is halted for many messages in a row in doubt.
+    """
 
     state: str
     reason: str | None
-    is_halted_now: bool
+    is_outage: bool
+    is_halted_now: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -251,7 +256,23 @@ def report_doubts(connection: Connection, name: str, report: DoubtReport) -> Cam
         state, reason = _row(
             connection, "SELECT state, reason FROM skycore.campaigns WHERE name = %s", (name,)
         )
-    return CampaignState(state=state, reason=reason, is_halted_now=is_halted_now)
+    is_outage = state == "halted" and in_a_row >= LIMIT
+    return CampaignState(
+        state=state, reason=reason, is_outage=is_outage, is_halted_now=is_halted_now
+    )
+
+
+def halted(connection: Connection, names: Collection[str]) -> dict[str, CampaignState]:
+    """Return which of these campaigns are halted."""
+    rows = connection.execute(
+        "SELECT name, reason, in_doubt_in_a_row FROM skycore.campaigns"
+        " WHERE state = 'halted' AND name = ANY(%s)",
+        (list(names),),
+    )
+    return {
+        name: CampaignState(state="halted", reason=reason, is_outage=in_a_row >= LIMIT)
+        for name, reason, in_a_row in rows
+    }
 
 
 def _row(connection: Connection, query: Any, arguments: Sequence[object]) -> Any:

@@ -7,8 +7,9 @@ its next intent.  All times are the database's.
 Rules:
 
 * What was being sent when a chunk changes hands is in doubt, from the same moment.
-* A chunk is done when every message in it has an outcome in the ledger, or was
-  refused before it was begun.  What the database says counts, not what a worker saw.
+* A chunk is done when every message in it has an outcome in the ledger and is not to be
+  sent again, or was refused before it was begun.  What the database says counts, not what
+  a worker saw.
 * A chunk that is left goes back at once.  One whose messages do not get through
   is due again after a pause.
 * When a chunk may be taken is one expression: its campaign has started, it is due, and
@@ -64,7 +65,8 @@ WHERE id = %s AND epoch = %s AND state = 'held' RETURNING true
 """
 _OPEN: Final = """
 SELECT count(*) FROM unnest(%s::text[]) AS given (key) LEFT JOIN skycore.messages USING (key)
-WHERE given.key <> ALL(%s) AND coalesce(state, 'not_sent') IN ('not_sent', 'sending')
+WHERE given.key <> ALL(%s) AND (coalesce(state, 'not_sent') IN ('not_sent', 'sending')
+    OR (state = 'in_doubt' AND settled_by IS NOT NULL))
 """
 _CLOSE: Final = """
 UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,

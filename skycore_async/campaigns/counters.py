@@ -27,7 +27,11 @@ _STUCK: Final = 100  # messages in a row that do not get through
 
 @attrs.define(kw_only=True)
 class WorkerCounters:
-    """What a worker did: messages by what came of them, chunks done, campaigns halted."""
+    """What a worker did: messages by what came of them, chunks done, campaigns halted.
+
+    `halted` has why, by the names of campaigns that it worked on, whoever halted them;
+    `is_outage` says that one was halted for many messages in doubt.
+    """
 
     accepted: int = 0
     in_doubt: int = 0
@@ -35,6 +39,7 @@ class WorkerCounters:
     refused: Counter[str] = attrs.field(factory=Counter)
     chunks: int = 0
     halted: dict[str, str] = attrs.field(factory=dict)
+    is_outage: bool = False
 
 
 @attrs.define

@@ -30,7 +30,8 @@ FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
 GROUP BY campaigns.id ORDER BY campaigns.id
 """
 _STATES: Final = f"""
-SELECT campaign, state, count(*)
+SELECT campaign, state, count(*),
+    count(*) FILTER (WHERE state = 'in_doubt' AND settled_by IS NOT NULL)
 FROM (SELECT campaign, unnest(keys) AS key FROM skycore.chunks) AS given
 JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
 """  # noqa: S608 - the package's own words
@@ -50,8 +51,8 @@ class CampaignProgress:
 
     `states` counts its messages by what the ledger says of them, and `left_out`
     those that were refused before they were begun, by why; `to_send` is how many
-    have no outcome yet.  Of its chunks, some are waiting, held by `workers`, or
-    done.  `state` is scheduled (it starts at `starts_at`), running, paused, halted
+    have no outcome yet, or are to be sent again.  Of its chunks, some are waiting, held by
+    `workers`, or done.  `state` is scheduled (it starts at `starts_at`), running, paused, halted
     (with the `reason`), cancelled or done.
     """
 
@@ -77,12 +78,17 @@ def progress(connection: Connection) -> list[CampaignProgress]:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         campaigns = connection.execute(_CAMPAIGNS).fetchall()
         states: dict[int, dict[str, int]] = {}
-        for campaign, state, count in connection.execute(_STATES):
+        again: Counter[int] = Counter()
+        for campaign, state, count, to_resend in connection.execute(_STATES):
             states.setdefault(campaign, {})[state] = count
+            again[campaign] += to_resend
         left_out: dict[int, Counter[str]] = {}
         for campaign, tally in connection.execute(_TALLIES):
             left_out.setdefault(campaign, Counter()).update(json.loads(tally))
-    return [_progress(row, states.get(row[0], {}), left_out.get(row[0], {})) for row in campaigns]
+    return [
+        _progress(row, states.get(row[0], {}), left_out.get(row[0], {}), again=again[row[0]])
+        for row in campaigns
+    ]
 
 
 def in_doubt(connection: Connection, name: str) -> int:
@@ -92,7 +98,7 @@ def in_doubt(connection: Connection, name: str) -> int:
 
 
 def _progress(
-    row: Sequence[Any], states: Mapping[str, int], left_out: Mapping[str, int]
+    row: Sequence[Any], states: Mapping[str, int], left_out: Mapping[str, int], *, again: int
 ) -> CampaignProgress:
     _id, name, state, reason, created, starts_at, is_ahead, messages, *chunks, workers = row
     waiting, held, done = chunks
@@ -107,7 +113,7 @@ def _progress(
         created=created,
         starts_at=starts_at,
         messages=messages,
-        to_send=0 if has_ended else max(0, messages - begun),
+        to_send=0 if has_ended else max(0, messages - begun) + again,
         states=states,
         left_out=left_out,
         waiting=waiting,

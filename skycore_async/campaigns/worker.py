@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import anyio
@@ -39,7 +39,7 @@ from ..messages import Outcome
 from ..postgres.schema import Connection
 from ..runtime.logs import log
 from ..sending.bulk import BulkSend
-from .campaigns import halt, report_doubts
+from .campaigns import halt, halted, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
 from .counters import ChunkWork, WorkerCounters
 from .outage import DoubtStreak
@@ -111,6 +111,7 @@ class Worker:
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
         self._announced_halts: set[str] = set()
+        self._campaigns: set[str] = set()  # that it worked on
 
     async def run(self) -> None:
         """Work until stopped or refused, or until nothing is left."""
@@ -120,6 +121,15 @@ class Worker:
                 for share in self._shares:
                     slots.start_soon(self._work, share)
             self._ended.set()
+        if self.error is None:
+            await self._see_what_is_halted()
+
+    async def _see_what_is_halted(self) -> None:
+        """Find out which campaigns that it worked on others have halted."""
+        with suppress(LedgerError):
+            for name, found in (await self._run(halted, self._campaigns)).items():
+                self.counters.halted.setdefault(name, found.reason or "")
+                self.counters.is_outage = self.counters.is_outage or found.is_outage
 
     def stop(self) -> None:
         """Start nothing more; `run` ends when what is in flight has ended."""
@@ -200,6 +210,7 @@ class Worker:
         chunk = await self._run(take, id_, worker=self._name, lease=self._timing.lease)
         if chunk is None:
             return
+        self._campaigns.add(chunk.campaign)
         self._announced_halts.discard(chunk.campaign)  # it runs, and a halt now is another
         async with self._sending(chunk, share) as work:
             try:
@@ -257,6 +268,7 @@ class Worker:
         if found is not None and found.state != "running":
             self._streaks.pop(campaign, None)  # what comes after a resume counts anew
             work.bulk.stop()
+            self.counters.is_outage = self.counters.is_outage or found.is_outage
             if found.state == "halted":
                 self._halted(campaign, found.reason or "", is_new=found.is_halted_now)
 

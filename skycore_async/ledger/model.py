@@ -50,6 +50,7 @@ class MessageState(enum.StrEnum):
         return self in {MessageState.DELIVERED, MessageState.FAILED}
 
 
+TO_RESEND: Final = "resend"  # what `settled_by` says of a doubt that is to be sent once more
 ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # a doubt with no other cause
 
 
@@ -110,6 +111,7 @@ class MessageRecord:
     its plain form.  `doubted` is set from when it is sent again after
     it was in doubt: it may have a submission that is not known.  `raw` is the API's
     answer as JSON, see `rules.answer_as_text`.
+    `settled_by` says what ended its doubt, or that it is to be sent again (`TO_RESEND`).
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
     """
 
@@ -166,7 +168,8 @@ class Delivery:
     `events` are its distinct notifications in order of time, `reason` is set
     where it failed, `code` and `info` where it was refused or is in doubt.
     `settled_by` is "postback" where it was in doubt and a postback told that it
-    had been sent.  `began` is when it was last begun.
+    had been sent, and "resend" while it is in doubt and waits to be sent once more.
+    `began` is when it was last begun.
     """
 
     key: str

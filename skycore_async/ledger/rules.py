@@ -7,7 +7,7 @@ and writes.
 Rules:
 
 * Only what was never begun or is proven not sent is begun; what is in doubt
-  is begun again on the caller's word alone.
+  is begun again on the caller's word alone, which holds for one attempt.
 * A key stands for one content from when that may have gone out.  What is not sent, or
   was refused, is begun with other content: it was mended.
 * That a second attempt was not accepted says nothing of the first: what was in
@@ -30,7 +30,15 @@ import attrs
 from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
-from .model import ENDED_MEANWHILE, Attempt, MessageRecord, MessageState, SendIntent, Submission
+from .model import (
+    ENDED_MEANWHILE,
+    TO_RESEND,
+    Attempt,
+    MessageRecord,
+    MessageState,
+    SendIntent,
+    Submission,
+)
 
 _S: Final = MessageState
 _OPTED_OUT: Final = "the number has opted out"
@@ -84,7 +92,8 @@ def look_up(
         if record.state in _NOTHING_SENT and not record.doubted:
             return None
         raise KeyConflict(intent.key, state=(_S.IN_DOUBT if record.doubted else record.state))
-    if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and resend_in_doubt):
+    is_told = resend_in_doubt or record.settled_by == TO_RESEND
+    if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and is_told):
         return None
     if record.state is _S.REJECTED and not record.doubted and _is_of_more(record.code):
         return None
@@ -139,7 +148,8 @@ def begin(
         content=intent.content,
         to=intent.to,
         from_=intent.from_,
-        doubted=record.state is _S.IN_DOUBT,
+        settled_by=None,
+        doubted=record.doubted or record.state is _S.IN_DOUBT,
         state=_S.SENDING,
         started_at=intent.started_at,
         ended_at=None,
@@ -180,6 +190,7 @@ def finish(
         record,
         state=_S.IN_DOUBT if is_in_doubt else submission.state,
         ended_at=ended_at,
+        settled_by=None,
         tracking_id=submission.tracking_id,
         plain_id=submission.plain_id,
         code=submission.code,

@@ -7,6 +7,8 @@ Rules:
   cluster migrate` calls it.
 * New tables are made by every migration in order, so that what a migration leads to
   is what new tables are.
+* What has the database open goes by the tables as they are: no migration is begun while it
+  lives.
 * A submission is what the provider knows by a tracking id.  Who learns of one
   first, an answer or a postback, writes its row, and who comes second finds it
   there: the row is what makes them wait for each other.
@@ -23,6 +25,11 @@ import psycopg
 from ..errors import LedgerError
 
 _LOCK: Final = 0x534B59  # "SKY": two that migrate at once do it one after the other
+# The first version called them holders.
+_ALIVE: Final = """
+SELECT count(*), coalesce(ceil(extract(epoch FROM max(alive_until) - now())), 0)::int
+FROM skycore.sessions WHERE alive_until > clock_timestamp()
+"""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -50,12 +57,15 @@ def version_of(connection: Connection) -> int:
 def migrate(connection: Connection) -> tuple[int, int]:
     """Make the tables, or bring them up to date; return the versions before and after.
 
-    Raises LedgerError where they are of a newer version than this one knows.
+    Raises LedgerError where they are of a newer version than this one knows, or are to be
+    changed while a process has the database open.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         before = version = version_of(connection)
         _refuse_newer(version)
+        if version and version < VERSION:
+            _refuse_in_use(connection)
         if not version:
             connection.execute("CREATE SCHEMA IF NOT EXISTS skycore")
             connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
@@ -75,6 +85,19 @@ def check(connection: Connection) -> None:
         where = "" if version else " in this database"
         raise LedgerError(
             f"the tables of skycore-async {found}{where}: run `skycore cluster migrate DSN` once"
+        )
+
+
+def _refuse_in_use(connection: Connection) -> None:
+    row = connection.execute("SELECT to_regclass('skycore.sessions') IS NOT NULL").fetchone()
+    is_named_so = row is not None and row[0]
+    found = connection.execute(_ALIVE if is_named_so else _ALIVE.replace("sessions", "holders"))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    alive, seconds = found.fetchone() or (0, 0)
+    if alive:
+        raise LedgerError(
+            f"{alive} of the workers, listeners and services have the database open, and do not"
+            " know the new tables: stop them first, or what they have in flight ends in doubt."
+            f" If they were killed, wait {seconds} seconds"
         )
 
 

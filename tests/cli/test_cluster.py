@@ -187,6 +187,29 @@ def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
     assert "in doubt: text: it takes" in Path("r.csv").read_text("utf-8-sig")
 
 
+def test_doubts_are_sent_again_on_a_word(monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    """Not without a yes, once for each word, and status tells of it."""
+    Path("promo.csv").write_text("to,name\n15551234888,Ann\n15550002002,Bo\n")
+    with Simulator() as skycore_:
+        monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
+        run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+        run("worker", dsn, "--drain")
+        billed = skycore_.billed
+        said = run("cluster", "resend", dsn, "promo")
+        assert (said.exit_code, "say --yes" in said.stderr) == (2, True)
+        assert run("worker", dsn, "--drain").exit_code == 0
+        assert skycore_.billed == billed
+        told = answer("cluster", "resend", dsn, "promo", "--yes")
+        assert (told["new"], told["marked"], told["exit"]) == (1, 1, 0)
+        again = run("cluster", "resend", dsn, "promo", "--yes")
+        assert again.stdout == "promo: 0 messages to send once more, 1 in all\n"
+        assert answer("status", dsn)["campaigns"][0]["to_send"] == 1
+        assert answer("worker", dsn, "--drain")["in_doubt"] == 1
+        assert skycore_.billed == billed + 1
+        assert answer("worker", dsn, "--drain")["in_doubt"] == 0
+        assert skycore_.billed == billed + 1
+
+
 def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) -> None:
     """In whatever order its rows come, the one that was loaded first is the one that counts."""
     rows = ["15551234888,a", "15551234888,b"]

@@ -179,6 +179,28 @@ def test_without_the_tables_it_is_said_how_to_make_them(new_dsn: str) -> None:
         Database(new_dsn).open()
 
 
+@pytest.mark.parametrize("version", [1, 2, VERSION - 1])
+def test_tables_are_not_changed_under_who_uses_them(new_dsn: str, version: int) -> None:
+    """A process that lives does not know the new tables; one that has died is not waited for."""
+    with psycopg.connect(new_dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA skycore")
+        connection.execute("CREATE TABLE skycore.version AS SELECT %s AS version", (version,))
+        for script in migrations()[:version]:
+            connection.execute(script)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        table = "holders" if version == 1 else "sessions"
+        connection.execute(
+            f"INSERT INTO skycore.{table} (alive_until) VALUES (now() - interval '1 s'),"  # noqa: S608 # pyright: ignore[reportArgumentType, reportCallIssue]
+            " (now() + interval '20 s')"
+        )
+        with pytest.raises(LedgerError, match=r"^1 of the workers.*stop them first.*wait 20 sec"):
+            migrate(connection)
+        assert connection.execute("SELECT version FROM skycore.version").fetchone() == (version,)
+        connection.execute(f"UPDATE skycore.{table} SET alive_until = now()")  # noqa: S608 # pyright: ignore[reportArgumentType, reportCallIssue]
+        assert migrate(connection) == (version, VERSION)
+        connection.execute("UPDATE skycore.sessions SET alive_until = now() + interval '20 s'")
+        assert migrate(connection) == (VERSION, VERSION)
+
+
 def test_newer_tables_are_left_alone(new_dsn: str) -> None:
     """What a newer version made is neither used nor migrated."""
     with Database(new_dsn).connect() as connection:

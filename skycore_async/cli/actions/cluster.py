@@ -1,15 +1,23 @@
-"""What `skycore cluster` does: make the tables, copy a ledger in, stop and resume campaigns."""
+"""What `skycore cluster` does: make the tables, copy a ledger in, stop and resume campaigns.
+
+Rule: nothing is sent again that may have been sent without a yes, or --yes.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import anyio
+import attrs
+import click
 
 from ...campaigns import queue
 from ...campaigns.campaigns import change
+from ...campaigns.progress import in_doubt
+from ...campaigns.resending import resend
 from ...errors import LedgerError
 from ...ledger.postgres.import_sqlite import Copied, copy
 from ...ledger.sqlite.ledger import SQLiteLedger
@@ -18,7 +26,7 @@ from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ..ui.database import with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
-from ..ui.output import emit, fail, say
+from ..ui.output import Exit, emit, fail, number_of, say
 
 _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
@@ -65,3 +73,27 @@ def change_campaign(arguments: Sequence[Secret], verb: str, *, as_json: bool) ->
     else:
         was = "already" if before == after else f"was {before}, and is"
         say(f"{name}: {was} {after}")
+
+
+def resend_doubts(arguments: Sequence[str], *, yes: bool, as_json: bool) -> None:
+    """Have workers send again what is in doubt in the campaign that `arguments` name."""
+    dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
+    doubts = with_connection(dsn, lambda connection: in_doubt(connection, name))
+    if doubts and not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            fail("nothing is sent again: say --yes, as there is no terminal to ask on")
+        question = (
+            f"{number_of(doubts, 'message')} may have been sent already, and would be billed and"
+            " delivered twice. Send again?"
+        )
+        if not click.confirm(question, err=True):
+            fail("nothing is sent again", Exit.NOT_SENT)
+    done = with_connection(dsn, lambda connection: resend(connection, name))
+    if as_json:
+        emit({"campaign": name, **attrs.asdict(done)})
+        return
+    say(f"{name}: {number_of(done.new, 'message')} to send once more, {done.marked:,} in all")
+    if done.under_way:
+        say(f"{done.under_way:,} are left in doubt: the outcome may still come", err=True)
+    if done.marked and done.state != "running":
+        say(f"The campaign is {done.state}: `skycore cluster resume` goes on.", err=True)

@@ -7,7 +7,8 @@ Rules:
   is in doubt, and other workers take the chunks when the lease has run out.
 * In the end it prints what it did, also where the database refused it; `skycore
   status` shows how far campaigns are.
-* Doubt is the worst that a worker can end with, and is its exit code.
+* Doubt is the worst that a worker can end with, and is its exit code, also where others
+  met it, and the campaign was halted for it.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class WorkerEnd:
     def exit_code(self) -> Exit:
         """The exit code for the worst that there is."""
         table = (
-            (self.counters.in_doubt > 0, Exit.IN_DOUBT),
+            (self.counters.in_doubt > 0 or self.counters.is_outage, Exit.IN_DOUBT),
             (self.is_interrupted, Exit.INTERRUPTED),
             (self.error is not None, Exit.USAGE),
             (bool(self.counters.halted), Exit.REFUSED),

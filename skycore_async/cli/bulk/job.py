@@ -171,8 +171,9 @@ def _check(job: BulkJob) -> None:
         )
     if job.cluster is not None and job.resend_in_doubt:
         fail(
-            "--cluster goes without --resend-in-doubt: workers never send again what may have"
-            " been sent; `skycore status DSN --state in_doubt` lists it"
+            "--cluster goes without --resend-in-doubt: workers never send again what may have been"
+            " sent, but on your word of a campaign, `skycore cluster resend DSN CAMPAIGN`;"
+            " `skycore status DSN --state in_doubt` lists it"
         )
     if job.cluster is None and job.start is not None:
         fail("--start goes with --cluster: it is workers who wait for it")

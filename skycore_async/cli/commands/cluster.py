@@ -119,6 +119,8 @@ def resume(*, arguments: tuple[Secret, ...], as_json: bool) -> None:
     help="""
     Stop sending for good: what was not sent never will be.
 
+    What is in doubt stays in doubt; `skycore status DSN --state in_doubt` lists it.
+
     \b
     Example:
       skycore cluster cancel postgresql://me@db/sms promo
@@ -130,3 +132,26 @@ def cancel(*, arguments: tuple[Secret, ...], as_json: bool) -> None:
     from ..actions.cluster import change_campaign  # noqa: PLC0415 - not for help
 
     change_campaign(arguments, "cancel", as_json=as_json)
+
+
+@cluster.command(
+    help="""
+    Send again what is in doubt in a campaign, once.
+
+    It may have been sent: whoever has it already gets it twice, and you pay twice.
+    Postbacks may still settle it; wait for them first.  Each message is sent once
+    more for your word, by the workers, however often it is given before they have
+    done so.  What a worker may still get the outcome of is left alone.
+
+    \b
+    Example:
+      skycore cluster resend postgresql://me@db/sms promo
+    """
+)
+@_campaign
+@click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")
+@json_option
+def resend(*, arguments: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    from ..actions.cluster import resend_doubts  # noqa: PLC0415 - not for help
+
+    resend_doubts(arguments, yes=yes, as_json=as_json)

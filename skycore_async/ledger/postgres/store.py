@@ -111,7 +111,7 @@ WITH given AS (
     UPDATE skycore.messages AS message
     SET state = given.state, ended_at = %s, tracking_id = given.tracking_id,
         plain_id = given.plain_id, code = given.code, info = given.info,
-        http_status = given.http_status, raw = given.raw
+        http_status = given.http_status, raw = given.raw, settled_by = NULL
     FROM given
     WHERE message.key = given.key AND CASE
         WHEN message.session = given.session AND message.attempt = given.attempt

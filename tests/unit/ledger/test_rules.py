@@ -179,6 +179,22 @@ def test_what_is_begun_again_has_nothing_of_the_attempt_before(state: MessageSta
     )
 
 
+def test_a_word_to_send_a_doubt_again_holds_for_one_attempt() -> None:
+    """It is in doubt until it is begun, and again if that is not accepted; the mark is gone."""
+    marked = record(MessageState.IN_DOUBT, settled_by="resend")
+    assert look_up(marked, INTENT, resend_in_doubt=False) is None
+    after = begun(marked)
+    assert isinstance(after, MessageRecord)
+    assert after == record(MessageState.SENDING, doubted=True)
+    lost = rules.finish(
+        after, Submission(state=MessageState.REJECTED), ended_at=NOON, attempt=None
+    )
+    assert lost is not None
+    assert (lost.state, lost.settled_by) == (MessageState.IN_DOUBT, None)
+    assert look_up(lost, INTENT, resend_in_doubt=False) is not None
+    assert begun(record(MessageState.NOT_SENT, doubted=True)) == after
+
+
 def test_what_may_not_be_begun_says_why() -> None:
     """A key under way is waited for; a number that opted out is refused, or let through."""
     sending = record(MessageState.SENDING)

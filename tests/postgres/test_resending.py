@@ -1,0 +1,183 @@
+"""Doubts of a campaign that are sent again on an operator's word: once each, whatever happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import anyio
+import psycopg
+import pytest
+
+from skycore_async.campaigns import queue
+from skycore_async.campaigns.campaigns import change, load
+from skycore_async.campaigns.outage import LIMIT
+from skycore_async.campaigns.resending import Resending, resend
+from skycore_async.campaigns.worker import Worker
+from skycore_async.cli.actions.worker import WorkerEnd
+from skycore_async.cli.ui.output import Exit
+from skycore_async.errors import CampaignError
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.postgres.schema import Connection
+from tests.postgres.test_worker import NOWHERE, Slow, some, soon
+from tests.support.campaign_tables import only
+from tests.support.cluster_worker import work
+from tests.support.ledger_cases import SENT, intent, notice
+from tests.support.ledger_cases import accepted as taken
+from tests.support.stub_transport import StubTransport, accepted
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Stay on asyncio, which is all that the queue runs on."""
+    return "asyncio"
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[Connection]:
+    """Connect to tables that are empty, the queue's among them."""
+    with psycopg.connect(dsn, autocommit=True) as opened:
+        queue.migrate(opened)
+        opened.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+        yield opened
+
+
+async def in_doubt(connection: Connection, dsn: str, count: int = 60) -> None:
+    """Bring every third message of a campaign into doubt."""
+    load(connection, "promo", some(count), size=20)
+    lost = StubTransport(lambda to: b"<html>" if int(to[-2:]) % 3 == 0 else accepted(to))
+    await work(dsn, NOWHERE, transport=lost)
+    assert only(connection).states == {"in_doubt": count // 3, "accepted": count - count // 3}
+    assert only(connection).state == "done"
+
+
+async def test_each_doubt_is_sent_once_for_a_word(connection: Connection, dsn: str) -> None:
+    """Given twice before the workers come, it is one word; what was accepted stays so."""
+    await in_doubt(connection, dsn)
+    assert resend(connection, "promo") == Resending(
+        new=20, marked=20, under_way=0, state="running"
+    )
+    found = only(connection)
+    assert (found.state, found.to_send, found.states["in_doubt"]) == ("running", 20, 20)
+    assert resend(connection, "promo").new == 0
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert Counter(stub.sent) == Counter(str(15550000000 + n) for n in range(0, 60, 3))
+    assert only(connection).states == {"accepted": 60}
+    assert resend(connection, "promo").marked == 0
+
+
+async def test_what_is_in_doubt_once_more_waits_for_another_word(
+    connection: Connection, dsn: str
+) -> None:
+    """The word is for one attempt, also where the worker that made it is gone."""
+    await in_doubt(connection, dsn)
+    resend(connection, "promo")
+    lost = StubTransport(lambda _: b"<html>")
+    await work(dsn, NOWHERE, transport=lost)
+    assert only(connection).states == {"in_doubt": 20, "accepted": 40}
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert (len(lost.sent), stub.sent) == (20, [])
+    assert resend(connection, "promo").new == 20
+    await work(dsn, NOWHERE, transport=stub)
+    assert len(stub.sent) == 20
+
+
+async def test_a_word_that_is_given_while_workers_run_sends_nothing_twice(
+    connection: Connection, dsn: str
+) -> None:
+    """However often it is given: what is under way, or was sent again, is left alone."""
+    await in_doubt(connection, dsn)
+    stubs = [Slow(), Slow()]
+
+    async def insist() -> None:
+        while sum(len(stub.sent) for stub in stubs) < 20:
+            resend(connection, "promo")
+            await anyio.sleep(0.01)
+
+    resend(connection, "promo")
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for stub in stubs:
+                group.start_soon(partial(work, dsn, NOWHERE, transport=stub))
+            group.start_soon(insist)
+    sent = [to for stub in stubs for to in stub.sent]
+    assert len({*sent}) == len(sent) == 20
+    assert only(connection).states == {"accepted": 60}
+
+
+async def test_what_a_postback_settles_is_not_sent_again(connection: Connection, dsn: str) -> None:
+    """Also after the word was given: its doubt has ended."""
+    await in_doubt(connection, dsn, count=3)
+    resend(connection, "promo")
+    row = connection.execute("SELECT max(started_at) FROM skycore.messages").fetchone()
+    began = 0.0 if row is None else row[0]
+    async with PostgresLedger(dsn, clock=lambda: began) as ledger:
+        await ledger.record(notice(SENT, "T1", to="15550000000", after=began - 1_700_000_000))
+        delivery = await ledger.delivery(key="promo:0")
+    assert delivery is not None
+    assert (delivery.state, delivery.settled_by) == ("sent", "postback")
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert stub.sent == []
+
+
+async def test_what_may_still_end_is_left_alone(connection: Connection, dsn: str) -> None:
+    """A live process that was taken for dead may have the outcome yet; a dead one has not."""
+    load(connection, "promo", some(1))
+    async with PostgresLedger(dsn) as ledger:
+        await ledger.begin(intent("promo:0"))
+        connection.execute("UPDATE skycore.messages SET state = 'in_doubt'")
+        assert resend(connection, "promo") == Resending(
+            new=0, marked=0, under_way=1, state="running"
+        )
+        connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
+        assert resend(connection, "promo").new == 1
+        await ledger.finish("promo:0", taken())
+        delivery = await ledger.delivery(key="promo:0")
+    assert delivery is not None
+    assert (delivery.state, delivery.settled_by) == ("accepted", None)
+    assert resend(connection, "promo").marked == 0
+
+
+async def test_doubts_of_a_campaign_that_does_not_run_wait_for_it(
+    connection: Connection, dsn: str
+) -> None:
+    """Halted, it has to be resumed; cancelled or unknown, there is nothing to send again."""
+    await in_doubt(connection, dsn, count=3)
+    change(connection, "pause", "promo")
+    assert resend(connection, "promo").state == "paused"
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert stub.sent == []
+    change(connection, "cancel", "promo")
+    for name, said in (("promo", "nothing more of it is sent"), ("nope", "there is no campaign")):
+        with pytest.raises(CampaignError, match=said):
+            resend(connection, name)
+
+
+async def test_a_worker_says_that_others_met_an_outage(connection: Connection, dsn: str) -> None:
+    """One that met no doubt ends as in doubt where the campaign was halted for it."""
+    load(connection, "promo", some(400), size=20)
+    lucky = Slow()
+
+    async def outage() -> None:
+        await soon(lambda: len(lucky.sent) > 20)
+        connection.execute(
+            "UPDATE skycore.campaigns SET state = 'halted', reason = 'many',"
+            " in_doubt_in_a_row = %s",
+            (LIMIT,),
+        )
+
+    found: list[Worker] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(outage)
+        found.append(await work(dsn, NOWHERE, transport=lucky))
+    (worker,) = found
+    assert (worker.counters.in_doubt, worker.counters.halted) == (0, {"promo": "many"})
+    end = WorkerEnd(counters=worker.counters, is_interrupted=False, error=None)
+    assert end.exit_code is Exit.IN_DOUBT
