@@ -88,6 +88,14 @@ def _unpacked(cause: bytes) -> BaseException | None:
     return made
 
 
+def words_of(error: BaseException) -> str:
+    """Return what may be said of an error: ours in its words, and another by its type alone.
+
+    The text of another may hold a number or a key.
+    """
+    return str(error) if isinstance(error, SkycoreError) else type(error).__name__
+
+
 class ConfigurationError(SkycoreError, ValueError):
     """The client cannot work as it was set up, as when it has no API key."""
 

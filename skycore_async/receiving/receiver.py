@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ..errors import ConfigurationError, PostbackError
+from ..errors import ConfigurationError, PostbackError, words_of
 from ..ledger.model import Ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
@@ -198,14 +198,14 @@ class PostbackReceiver:
         try:
             close = await _opened(self._ledger)
         except Exception as error:  # noqa: BLE001 - the server tells it
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": words_of(error)})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         try:
             await close()
         except Exception as error:  # noqa: BLE001 - the server tells it
-            await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+            await send({"type": "lifespan.shutdown.failed", "message": words_of(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 

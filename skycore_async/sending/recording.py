@@ -21,7 +21,7 @@ from typing import Self
 
 import anyio
 
-from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError
+from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, words_of
 from ..ledger.commands import Postponed
 from ..ledger.model import Ledger, SendIntent, Submission
 from ..ledger.rules import outcome_of, submission_of
@@ -89,7 +89,7 @@ class Recorder:
             if not isinstance(error, Postponed):
                 self._unwritten.append((intent.key, submission))
             key = intent.key.replace(intent.to, masked(intent.to))
-            log.error("the outcome of the message %r was not recorded: %s", key, error)
+            log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""

@@ -140,6 +140,7 @@ DSNS = [
         ["cluster", "migrate", "DSN"],
         ["cluster", "pause", "DSN", "promo"],
         ["cluster", "pause", "promo", "DSN"],
+        ["cluster", "resend", "DSN", "promo", "--yes"],
         ["cluster", "copy", "DSN", "x.db"],
         ["cluster", "copy", "x.db", "DSN"],
         ["bulk", "DSN", "--text", "Hi"],

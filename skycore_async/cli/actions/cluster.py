@@ -75,7 +75,7 @@ def change_campaign(arguments: Sequence[Secret], verb: str, *, as_json: bool) ->
         say(f"{name}: {was} {after}")
 
 
-def resend_doubts(arguments: Sequence[str], *, yes: bool, as_json: bool) -> None:
+def resend_doubts(arguments: Sequence[Secret], *, yes: bool, as_json: bool) -> None:
     """Have workers send again what is in doubt in the campaign that `arguments` name."""
     dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
     doubts = with_connection(dsn, lambda connection: in_doubt(connection, name))

@@ -151,7 +151,7 @@ def cancel(*, arguments: tuple[Secret, ...], as_json: bool) -> None:
 @_campaign
 @click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")
 @json_option
-def resend(*, arguments: tuple[str, ...], yes: bool, as_json: bool) -> None:
+def resend(*, arguments: tuple[Secret, ...], yes: bool, as_json: bool) -> None:
     from ..actions.cluster import resend_doubts  # noqa: PLC0415 - not for help
 
     resend_doubts(arguments, yes=yes, as_json=as_json)

@@ -8,6 +8,7 @@ rate limiter, a transport, a source.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -24,8 +25,10 @@ from skycore_async import (
     MemoryLedger,
     NotSent,
     OutcomeUnknown,
+    RateLimiter,
     Response,
     SkycoreClient,
+    Submission,
     Throttled,
 )
 from skycore_async.telemetry import Telemetry
@@ -311,6 +314,82 @@ async def test_a_closed_transport_leaves_nothing_in_doubt() -> None:
         for each in await send_each(client):
             assert isinstance(each, RuntimeError)
         assert await states(ledger) == {"not_sent": COUNT}
+
+
+# --- The ledger ---------------------------------------------------------------
+
+
+class Clumsy(MemoryLedger):
+    """A ledger of the caller's own that raises in one of its methods, while it is `broken`."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self._at = at
+        self.broken = True
+
+    def _raise(self, method: str) -> None:
+        if self.broken and method == self._at:
+            raise ZeroDivisionError("to=15550000000")
+
+    async def lookup(self, *given: Any, **named: Any) -> Submission | None:
+        self._raise("lookup")
+        return await super().lookup(*given, **named)
+
+    async def begin(self, *given: Any, **named: Any) -> Submission | None:
+        self._raise("begin")
+        return await super().begin(*given, **named)
+
+    async def finish(self, *given: Any, **named: Any) -> None:
+        self._raise("finish")
+        await super().finish(*given, **named)
+
+
+@pytest.mark.parametrize("at", ["lookup", "begin", "finish"])
+async def test_a_ledger_that_raises_costs_no_outcome_and_no_slot(
+    at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was not begun is not sent; an outcome is its caller's, and is written later."""
+    transport = StubTransport()
+    async with (
+        Clumsy(at) as ledger,
+        SkycoreClient(
+            api_key="a key",
+            from_="60856",
+            transport=transport,
+            ledger=ledger,
+            max_in_flight=2,
+            rate=10_000,
+        ) as client,
+    ):
+        came = await send_each(client)
+        if at == "finish":
+            assert isinstance(came[0], Accepted)
+            assert "was not recorded: ZeroDivisionError" in caplog.text
+        else:
+            assert {type(each) for each in came} == {ZeroDivisionError}
+            assert not transport.sent
+        assert client._dispatcher.admission._slots.value == 2
+        ledger.broken = False
+        assert all(isinstance(each, Accepted) for each in await send_each(client))
+        assert await states(ledger) == ALL_ACCEPTED
+        assert len(transport.sent) == COUNT
+
+
+async def test_a_clock_that_raises_costs_no_slot() -> None:
+    """Of a rate limit that is given one: nothing is begun, until it shows the time again."""
+    works: list[bool] = []
+
+    def clock() -> float:
+        if not works:
+            raise OSError("no time")
+        return time.monotonic()
+
+    async with sending(rate=RateLimiter(10_000, clock=clock)) as (client, ledger):
+        for each in await send_each(client):
+            assert isinstance(each, OSError)
+        assert await states(ledger) == {}
+        works.append(True)
+        assert all(isinstance(each, Accepted) for each in await send_each(client))
 
 
 # --- The source ---------------------------------------------------------------
