@@ -41,7 +41,7 @@ from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, 
 from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
 from skycore_async.ledger.postgres.ledger import FencedLedger
-from skycore_async.ledger.postgres.store import (
+from skycore_async.ledger.postgres.statements import (
     CANDIDATES,
     EXPIRED,
     FINISH,

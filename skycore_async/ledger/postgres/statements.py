@@ -1,0 +1,171 @@
+"""What is said to PostgreSQL, each for as many rows as it is given, in arrays.
+
+Rule: what must not happen twice is decided by the statement that changes it; of any two at
+the same time, one sees what the other did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..columns import NOTIFICATION, OPT_OUT
+from .reader import MESSAGE
+
+# The types of columns that are no text.
+_TYPES: Final = {
+    "id": "bigint",
+    "content": "bytea",
+    "identity": "bytea",
+    "started_at": "float8",
+    "ended_at": "float8",
+    "at": "float8",
+    "happened": "float8",
+    "received": "float8",
+    "http_status": "int",
+    "doubted": "boolean",
+    "out": "boolean",
+    "stamped": "boolean",
+    "session": "bigint",
+    "attempt": "bigint",
+}
+
+
+def _arrays(names: Sequence[str]) -> str:
+    """Return the places of so many arrays, one a column."""
+    return ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
+
+
+# The number is looked at where the row is written: nobody can opt out in between.
+INSERT: Final = """
+INSERT INTO skycore.messages
+    (key, content, recipient, sender, state, started_at, session, attempt)
+SELECT key, content, recipient, sender, 'sending', started_at, session, attempt
+FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bigint[],
+    %b::bigint[], %b::boolean[])
+    AS given (key, content, recipient, sender, started_at, session, attempt, is_willing)
+WHERE is_willing
+    OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs WHERE number = recipient AND out)
+ORDER BY key
+ON CONFLICT (key) DO NOTHING
+RETURNING key
+"""
+_FIXED: Final = frozenset({"id", "key"})
+UPDATE: Final = f"""
+UPDATE skycore.messages
+SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names if name not in _FIXED)}
+FROM unnest({_arrays(MESSAGE.names)}) AS given ({MESSAGE.listed})
+WHERE messages.id = given.id
+"""
+# What is returned of `ended`.  Those with notifications are looked up in an array, and not by a
+# join: the database expects few rows of a CTE, and would compare each of them with each other.
+_RETURNED: Final = """
+SELECT id, key, recipient,
+    coalesce(plain_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
+    state = 'in_doubt' OR EXISTS (SELECT 1 FROM skycore.submissions AS other
+        WHERE other.message IS NULL AND right(other.recipient, 5) = right(ended.recipient, 5))
+FROM ended
+"""
+# Who learns of a tracking id second, a postback or an answer, finds the row of the first.
+_SUBMIT: Final = """
+INSERT INTO skycore.submissions AS submission (tracking_id, message, recipient)
+SELECT plain_id, id, recipient FROM ended WHERE plain_id IS NOT NULL
+ORDER BY plain_id
+ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
+RETURNING tracking_id, xmax <> 0 AS has_come
+"""
+# A compare-and-set: an outcome is written for the attempt that it is of, and no other.  What it
+# compares is in a CASE, so that rows are found by their keys: taken apart, it would be looked for
+# first, and each row that is under way or in doubt compared with each that is given.
+FINISH: Final = f"""
+WITH given AS (
+    SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
+        %b::text[], %b::text[], %b::text[], %b::int[], %b::text[])
+    AS given (key, session, attempt, state, tracking_id, plain_id, code, info, http_status, raw)
+), ended AS (
+    UPDATE skycore.messages AS message
+    SET state = given.state, ended_at = %s, tracking_id = given.tracking_id,
+        plain_id = given.plain_id, code = given.code, info = given.info,
+        http_status = given.http_status, raw = given.raw, settled_by = NULL
+    FROM given
+    WHERE message.key = given.key AND CASE
+        WHEN message.session = given.session AND message.attempt = given.attempt
+        THEN message.state IN ('sending', 'in_doubt') AND message.ended_at IS NULL
+            AND NOT message.doubted
+        END
+    RETURNING message.id, message.key, recipient, message.state, message.plain_id
+), submitted AS ({_SUBMIT})
+{_RETURNED}
+"""
+DECIDED: Final = f"""
+WITH ended AS (
+    SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
+    AS given (id, key, recipient, state, plain_id)
+), submitted AS ({_SUBMIT})
+{_RETURNED}
+"""
+RECORD: Final = f"""
+INSERT INTO skycore.events ({NOTIFICATION.listed})
+SELECT {NOTIFICATION.listed}
+FROM unnest({_arrays(NOTIFICATION.names)}, %b::bytea[]) WITH ORDINALITY
+    AS given ({NOTIFICATION.listed}, former, place)
+WHERE NOT EXISTS (SELECT 1 FROM skycore.events AS known WHERE known.identity = former)
+ORDER BY place
+ON CONFLICT (identity) DO NOTHING
+RETURNING identity
+"""
+NOTE: Final = """
+INSERT INTO skycore.submissions AS known (tracking_id, recipient)
+SELECT tracking_id, recipient
+FROM unnest(%b::text[], %b::text[]) AS given (tracking_id, recipient)
+ORDER BY tracking_id
+ON CONFLICT (tracking_id)
+    DO UPDATE SET recipient = coalesce(known.recipient, excluded.recipient)
+RETURNING tracking_id, message
+"""
+# Numbers are looked up by their last digits, as `numbers.ending` has them.
+CANDIDATES: Final = f"""
+SELECT {MESSAGE.listed} FROM skycore.messages
+WHERE (state IN ('sending', 'in_doubt') OR doubted) AND right(recipient, 5) = %s
+ORDER BY id FOR UPDATE
+"""
+UNMATCHED: Final = f"""
+SELECT {NOTIFICATION.of("events")}
+FROM skycore.submissions JOIN skycore.events USING (tracking_id)
+WHERE message IS NULL AND right(submissions.recipient, 5) = %s
+"""
+# What nobody alive is sending: its session has let its time run out, or has ended.
+EXPIRED: Final = """
+UPDATE skycore.messages SET state = 'in_doubt'
+WHERE state = 'sending' AND NOT EXISTS (
+    SELECT 1 FROM skycore.sessions
+    WHERE sessions.id = session AND alive_until > clock_timestamp())
+RETURNING key, recipient
+"""
+UNSETTLED: Final = """
+SELECT DISTINCT right(messages.recipient, 5)
+FROM skycore.messages JOIN skycore.submissions AS other
+    ON right(other.recipient, 5) = right(messages.recipient, 5)
+WHERE state = 'in_doubt' AND other.message IS NULL
+"""
+# Who comes second waits for the first, and then finds what that wrote.
+NEW_OPT_OUTS: Final = f"""
+INSERT INTO skycore.opt_outs ({OPT_OUT.listed})
+SELECT {OPT_OUT.listed} FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
+ORDER BY number
+ON CONFLICT (number) DO NOTHING
+"""
+OPT_OUTS: Final = f"""
+SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number = ANY(%s) ORDER BY number FOR UPDATE
+"""
+OTHER_OPT_OUTS: Final = f"""
+UPDATE skycore.opt_outs SET out = given.out, at = given.at, stamped = given.stamped
+FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
+WHERE opt_outs.number = given.number
+"""
+# In two statements, so that the second sees a chunk as whoever finished it has left it.
+KEEP: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
+REOPEN: Final = """
+UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
+WHERE id = ANY(%s) AND state = 'done'
+"""
