@@ -30,6 +30,7 @@ import attrs
 from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
+from . import first_digests
 from .model import (
     ENDED_MEANWHILE,
     TO_RESEND,
@@ -54,7 +55,7 @@ _NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(SMS) if field.name != "key")
 _values: Final = attrgetter(*_FIELDS)
-_SIZE: Final = 16  # bytes
+_SIZE: Final = 16  # bytes of a digest
 _VERSION: Final = b"\x02"  # in front of a digest; those of version 1 have nothing there
 
 
@@ -73,10 +74,8 @@ def content_of(resolved: SMS) -> bytes:
 
 
 def _is_the_same(content: bytes, intent: SendIntent) -> bool:
-    if len(content) == _SIZE and intent.message is not None:
-        # Of a row of version 1, which took the digest of the fields as Python shows them.
-        shown = repr(_values(intent.message)).encode()
-        return content == blake2b(shown, digest_size=_SIZE).digest()
+    if len(content) == first_digests.SIZE and intent.message is not None:
+        return first_digests.is_digest_of(content, _values(intent.message))
     return content == intent.content
 
 

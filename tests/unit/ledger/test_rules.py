@@ -279,6 +279,20 @@ def test_a_row_of_the_first_version_has_a_digest_of_its_own() -> None:
         look_up(known, attrs.evolve(intended, message=other), resend_in_doubt=False)
 
 
+@pytest.mark.parametrize("shown", ["\U0001fa77", "\\U0001fa77"])
+def test_a_row_of_the_first_version_is_known_on_every_python(shown: str) -> None:
+    """An upgrade of Python sends nothing again: the row gives its outcome, as it did before."""
+    message = SMS(to=TO, text="I \U0001fa77 you", from_="60856")
+    fields = f"('{TO}', 'I {shown} you', '60856', None, None, None, None)"
+    first = blake2b(fields.encode(), digest_size=16).digest()
+    intended = attrs.evolve(INTENT, content=content_of(message), message=message)
+    for state in (MessageState.ACCEPTED, MessageState.IN_DOUBT):
+        assert look_up(record(state, first), intended, resend_in_doubt=False) is not None
+    other = attrs.evolve(intended, message=attrs.evolve(message, text="I \U0001fa75 you"))
+    with pytest.raises(KeyConflict, match="which may have been sent"):
+        look_up(record(MessageState.IN_DOUBT, first), other, resend_in_doubt=False)
+
+
 # What came of it.
 
 OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
