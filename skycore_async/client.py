@@ -69,7 +69,8 @@ class SkycoreClient:
     which is never closed here; `transport` over any `Transport`, which is.  `method="GET"`
     puts the API key into the URL, where proxies and logs see it.
 
-    `ledger`, opened by the caller, remembers every message: see `Ledger`.
+    `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
+    the `key` of a message does nothing, which a warning says once.
     `telemetry` reports each to OpenTelemetry: see `Telemetry`.
 
     Use it as an async context manager, or call `aclose` at the end: either waits
@@ -191,7 +192,8 @@ class SkycoreClient:
         Raises InvalidMessage where it was refused here, RecipientOptedOut where the
         number may not be sent to, NotSent where it cannot have been sent, Rejected
         where the API refused it, and OutcomeUnknown where it may have been sent.
-        Only NotSent is safe to try again.
+        Only NotSent is safe to try again.  Raises RuntimeError where the client has a ledger
+        that is not open.
         """
         message = SMS(
             to=to,
@@ -225,7 +227,10 @@ class SkycoreClient:
         With a ledger, the same messages with the same keys can be given again
         after a crash: only what was not sent is sent, the outcome of the rest is
         given again.  For the other arguments see `send_sms`.
+
+        Raises RuntimeError where the client has a ledger that is not open.
         """
+        self._dispatcher.check_ledger()
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
         return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
 

@@ -17,6 +17,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.to_thread
 
 from ..runtime.background import BackgroundTasks
 from .base import BaseLedger
@@ -110,8 +111,16 @@ class OpenableLedger(BaseLedger):
         """Open it, and make its `_group_commit`, whose tasks are `owner`'s."""
 
     @abstractmethod
+    def _close(self) -> None:
+        """Close what is open, if anything is, in whatever thread; again does nothing."""
+
     async def _end(self) -> None:
-        """Close what is open, if anything is."""
+        try:
+            await anyio.to_thread.run_sync(self._close)
+        except BaseException:
+            # The event loop ends, perhaps before a thread could begin, and nobody comes after.
+            self._close()
+            raise
 
     def _commits(self) -> GroupCommit:
         """Return what writes to it; RuntimeError where it is not open."""

@@ -9,8 +9,9 @@ Rules:
 * HTTP 200 means that the ledger has it.  The provider repeats what is answered
   otherwise, or not within 10 s, so whatever fails or takes too long is 500,
   and a repetition changes nothing in the ledger.
-* What a handler or a ledger raises is logged by its type and place alone, since
-  its text may hold a number, and the log is nobody's secret.
+* What a handler raises is logged by its type and place alone, since its text may hold
+  a number, and the log is nobody's secret; of what keeps the ledger from writing, the
+  reason is logged, which has none.
 * What was opened here is closed here, and nothing else.
 """
 
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ..errors import ConfigurationError, PostbackError, words_of
-from ..ledger.model import Ledger
+from ..ledger.model import Ledger, check_ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
 from ..runtime.logs import log
@@ -55,7 +56,8 @@ class PostbackReceiver:
 
     * `ledger`: what every notification is recorded in, those of a bundle all or
       none.  Served alone, it is opened at start-up and closed at shutdown,
-      unless it was open; mounted, it is for the application around to do so.
+      unless it was open; mounted, it is for the application around to do so.  Where
+      nobody does, as a server that tells of neither, it is opened at the first request.
     * `on_notification`: called with each notification of a postback, in order,
       once they are recorded.  A coroutine function is awaited; any other is
       called in the event loop, and should not block.  As the provider repeats
@@ -112,7 +114,10 @@ class PostbackReceiver:
         for name, seconds in (("timeout", timeout), ("body_timeout", body_timeout)):
             if not seconds > 0:
                 raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
+        if ledger is not None:
+            check_ledger(ledger, "record")
         self._ledger = ledger
+        self._was_open = False
         self._on_notification = on_notification
         self._timeout = timeout
         self._telemetry = telemetry
@@ -178,6 +183,7 @@ class PostbackReceiver:
         try:
             with anyio.fail_after(self._timeout):
                 if self._ledger is not None:
+                    await self._open_if_nobody_did(self._ledger)
                     await self._ledger.record(*notifications)
                 if self._on_notification is not None:
                     for notification in notifications:
@@ -187,16 +193,28 @@ class PostbackReceiver:
                             await handled
             _check_time(deadline)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
-            _log_failure(error)
+            _log_failure(error, self._timeout)
             if failed is not None:
                 failed(error)
             return _FAILED
         return _OK
 
+    async def _open_if_nobody_did(self, ledger: Any) -> None:
+        """Open a ledger that was never open; one that was is closed for good."""
+        if not (self._was_open or getattr(ledger, "is_open", True)):
+            await ledger.open()
+            if not self._was_open:  # by another postback that waited for it
+                log.warning(
+                    "the ledger was opened at the first postback, as neither the server nor the"
+                    " application opened it at its start"
+                )
+        self._was_open = True
+
     async def _live(self, receive: Receive, send: _Send) -> None:
         await receive()
         try:
             close = await _opened(self._ledger)
+            self._was_open = True
         except Exception as error:  # noqa: BLE001 - the server tells it
             await send({"type": "lifespan.startup.failed", "message": words_of(error)})
             return
@@ -245,10 +263,9 @@ def _check_time(deadline: float) -> None:
         raise TimeoutError
 
 
-def _log_failure(error: Exception) -> None:
+def _log_failure(error: Exception, timeout: float) -> None:
     where = "".join(traceback.format_tb(error.__traceback__))
-    log.error(
-        "a postback could not be taken in, and was answered with 500: %s\n%s",
-        type(error).__name__,
-        where,
-    )
+    why = words_of(error)
+    if isinstance(error, TimeoutError):
+        why = f"{why}: ledger and handler did not end within {timeout:g} seconds"
+    log.error("a postback could not be taken in, and was answered with 500: %s\n%s", why, where)

@@ -43,7 +43,7 @@ from ..transports.base import Transport, TransportUnusable
 from ..transports.failures import failed
 from .admission import Admission
 from .detached import DetachedSend
-from .prepare import PreparedSend, ResolvedMessage, log_outcome, prepare
+from .prepare import PreparedSend, ResolvedMessage, log_outcome, prepare, warn_that_keys_do_nothing
 from .retry import pause_before_retry
 from .settings import Settings
 
@@ -86,6 +86,7 @@ class Dispatcher:
         self.admission = Admission(limiter, slots=slots)
         self._chance = chance
         self._telemetry = telemetry
+        self._has_warned = False
 
     def over(self, ledger: Ledger) -> Self:
         """Return the same dispatcher over another view of its ledger."""
@@ -95,9 +96,15 @@ class Dispatcher:
         other.recorder = self.recorder.over(ledger)
         return other
 
+    def check_ledger(self) -> None:
+        """Raise RuntimeError where there is a ledger that is not open."""
+        if self.recorder is not None:
+            self.recorder.check()
+
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
         self.owner.check()
+        self.check_ledger()
         deadline = now() + settings.timeout
 
         async def acquire(_message: SMS) -> float:
@@ -148,6 +155,9 @@ class Dispatcher:
         prepared = prepare(message, settings, is_recorded=self.recorder is not None)
         if isinstance(prepared, Failed):
             return prepared
+        if self.recorder is None and prepared.message.key is not None and not self._has_warned:
+            self._has_warned = True
+            warn_that_keys_do_nothing()
         if self.recorder is not None and self._paced and not prepared.is_looked_up:
             recorded = await self.recorder.recorded(prepared)
             if recorded is not None:

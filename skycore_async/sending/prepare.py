@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from typing import Any, Final
 
 import attrs
@@ -134,3 +135,12 @@ def _said(error: SkycoreError) -> str:
     if code is not None:
         return code if _CODE.fullmatch(code) else "an odd error code"
     return "no error code" if isinstance(error, Rejected) else str(error)
+
+
+def warn_that_keys_do_nothing() -> None:
+    """Warn of a key that is given to a client without a ledger, where `send_sms` was called."""
+    warnings.warn(
+        "key= does nothing without a ledger: a message that is given twice is sent twice. Give"
+        " the client a ledger, such as SQLiteLedger(path)",
+        stacklevel=5,
+    )

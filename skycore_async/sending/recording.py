@@ -23,7 +23,7 @@ import anyio
 
 from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, words_of
 from ..ledger.commands import Postponed
-from ..ledger.model import Ledger, SendIntent, Submission
+from ..ledger.model import Ledger, SendIntent, Submission, check_ledger
 from ..ledger.rules import outcome_of, submission_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..runtime.event_loop import now
@@ -32,9 +32,13 @@ from .prepare import PreparedSend
 
 
 class Recorder:
-    """Keep `ledger` of what a client sends; `clock` gives seconds since 1970."""
+    """Keep `ledger` of what a client sends; `clock` gives seconds since 1970.
+
+    Raises ConfigurationError where it is no ledger.
+    """
 
     def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.time) -> None:
+        check_ledger(ledger, "lookup", "begin", "finish")
         self._ledger = ledger
         self._clock = clock
         self._unwritten: deque[tuple[str, Submission]] = deque()
@@ -47,6 +51,14 @@ class Recorder:
         vars(other).update(vars(self))
         other._ledger = ledger
         return other
+
+    def check(self) -> None:
+        """Raise RuntimeError where the ledger is not open; one that does not say so is."""
+        if not getattr(self._ledger, "is_open", True):
+            raise RuntimeError(
+                "the client's ledger is not open: nothing can be sent before `async with ledger`"
+                " or `await ledger.open()`, nor after it is closed"
+            )
 
     async def recorded(self, prepared: PreparedSend) -> Outcome | None:
         """Return what came of a message before; None where it is to be sent, or is under way."""

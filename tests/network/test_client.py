@@ -157,7 +157,10 @@ async def test_an_answer_means_the_same_over_sockets(answered: Answer) -> None:
 async def test_every_field_is_passed_on() -> None:
     """What `send_sms` takes is what SMS has, and all of it but `key` goes out."""
     transport = Recording()
-    async with SkycoreClient(api_key=KEY, transport=transport) as client:
+    async with (
+        MemoryLedger() as ledger,
+        SkycoreClient(api_key=KEY, transport=transport, ledger=ledger) as client,
+    ):
         accepted = await client.send_sms(
             to="15551234888",
             text="Hello",

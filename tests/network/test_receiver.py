@@ -952,3 +952,78 @@ def test_a_notification_of_no_known_kind_is_kept_with_its_neighbours() -> None:
     assert [type(one) for one in seen] == [DeliveryReceipt, UnknownNotification]
     assert seen == list(parse_postback(body))
     assert getattr(seen[0], "state", None) is DeliveryState.DELIVERED
+
+
+# A server that tells of no start.
+
+
+@pytest.mark.anyio
+async def test_without_a_start_the_ledger_is_opened_at_the_first_postback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, however many come together, and it is said; not one that was open and is closed."""
+    ledger = SQLiteLedger(tmp_path / "promo.db")
+    receiver = PostbackReceiver(ledger=ledger)
+    answers: list[int] = []
+
+    async def post() -> None:
+        answers.append(await status(receiver))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(post)
+    assert answers == [200, 200, 200]
+    assert len(await told(ledger)) == 1
+    (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
+    assert "opened at the first postback" in said
+    caplog.clear()
+    await ledger.aclose()
+    assert await status(receiver) == 500
+    assert not ledger.is_open
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_the_application_opened_is_not_opened_again(tmp_path: Path) -> None:
+    """Mounted, it is the application's, also after it was closed there."""
+    ledger = SQLiteLedger(tmp_path / "promo.db")
+    receiver = PostbackReceiver(ledger=ledger)
+    async with ledger:
+        assert await status(receiver) == 200
+    assert await status(receiver) == 500
+    assert not ledger.is_open
+
+
+@pytest.mark.anyio
+async def test_why_a_ledger_cannot_be_opened_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In our own words, and the next postback tries again."""
+    ledger = SQLiteLedger(tmp_path / "later" / "promo.db")
+    receiver = PostbackReceiver(ledger=ledger)
+    assert await status(receiver) == 500
+    (record,) = (one for one in caplog.records if one.levelno == logging.ERROR)
+    assert f"answered with 500: {ledger.path}: there is no directory" in record.getMessage()
+    ledger.path.parent.mkdir()
+    assert await status(receiver) == 200
+    await ledger.aclose()
+
+
+@pytest.mark.anyio
+async def test_what_took_too_long_is_logged_as_that(caplog: pytest.LogCaptureFixture) -> None:
+    """With the time that there was."""
+
+    async def stall(_one: Notification) -> None:
+        await anyio.sleep_forever()
+
+    receiver = PostbackReceiver(on_notification=stall, timeout=0.01)
+    assert await status(receiver) == 500
+    (record,) = (one for one in caplog.records if one.levelno == logging.ERROR)
+    assert "did not end within 0.01 seconds" in record.getMessage()
+
+
+@pytest.mark.parametrize("wrong", ["promo.db", "postgresql://u:password@h/db", 7, SQLiteLedger])
+def test_what_is_no_ledger_is_refused_at_once(wrong: Any) -> None:
+    """A name is none, and what may have a password in it is not shown."""
+    with pytest.raises(ConfigurationError, match=r"ledger: a \w+ is no ledger") as caught:
+        PostbackReceiver(ledger=wrong)
+    assert "password" not in str(caught.value)

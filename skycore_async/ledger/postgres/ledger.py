@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -117,6 +118,7 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
         self._executor = functools.partial(
             FencedExecutor, clock=clock, settle_within=settle_within, opt_out_rule=opt_out_rule
         )
+        self._turn = threading.Lock()  # to open or to close it
         self._closing = anyio.Event()
         self._connection: Connection | None = None
         self._session = 0
@@ -126,7 +128,7 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
 
     async def _begin(self, owner: BackgroundTasks) -> None:
         """Connect, and take what nobody alive is sending for in doubt."""
-        await anyio.to_thread.run_sync(self._open)
+        await anyio.to_thread.run_sync(self._open_in_turn)
         self._closing = anyio.Event()
         owner.at_closing.add(self._closing.set)
         self._under_way.clear()
@@ -138,9 +140,6 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
             name=self.name,
         )
         owner.start(self._stay_alive)
-
-    async def _end(self) -> None:
-        await anyio.to_thread.run_sync(self._leave)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is on the disk of the server."""
@@ -209,6 +208,10 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
                 log.warning("%s", error)
 
     # From here on in a thread.
+
+    def _open_in_turn(self) -> None:
+        with self._turn:
+            self._open()
 
     def _open(self) -> None:
         connection = self._database.open()
@@ -289,6 +292,10 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
         if not isinstance(error, psycopg.Error):
             return error
         return LedgerError(f"{self._database.name} could not be written: {describe_error(error)}")
+
+    def _close(self) -> None:
+        with self._turn:
+            self._leave()
 
     def _leave(self) -> None:
         if self._unwritten:

@@ -119,4 +119,8 @@ class SQLiteLedger(OpenableLedger):
 
     async def _end(self) -> None:
         if self._file is not None and not self._file.is_inherited:
-            await anyio.to_thread.run_sync(self._file.close)
+            await super()._end()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -16,13 +16,14 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from ...errors import LedgerError
-from ..commands import PendingCommand
+from ..commands import WITHDRAWN, Finish, PendingCommand
 from ..execution import CommandExecutor
 from ..opt_outs import OptOutRule
 from .file_lock import FileLock
@@ -65,8 +66,12 @@ class OpenFile:
         self._opt_out_rule = opt_out_rule
         self._connect = connect
         self._lock = FileLock(self._path)
+        self._turn = threading.Lock()  # to open or to close it
+        self._is_over = False
         self._connection: Any = None
         self._log: Any = None
+        self._unwritten: dict[str, Finish] = {}
+        self._touched: set[str] = set()
         self._executor: CommandExecutor
 
     @property
@@ -81,13 +86,16 @@ class OpenFile:
         """
         if not self._path.parent.is_dir():
             raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
-        try:
-            self._open()
-        except BaseException as error:
-            self.close()
-            if isinstance(error, sqlite3.Error | OSError):
-                raise LedgerError(describe_error(self._name, error)) from error
-            raise
+        with self._turn:
+            if self._is_over:
+                raise LedgerError(f"{self._name} is closed before it was opened")
+            try:
+                self._open()
+            except BaseException as error:
+                self._close()
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise LedgerError(describe_error(self._name, error)) from error
+                raise
 
     def _open(self) -> None:
         self._lock.take()
@@ -112,7 +120,28 @@ class OpenFile:
         self._executor.forget()
 
     def commit(self, group: Sequence[PendingCommand]) -> set[str]:
-        """Run commands in one transaction, and return what they touched; all or nothing."""
+        """Run commands in one transaction, and return what they touched; all or nothing.
+
+        What takes an intent back is kept where that cannot be written, and written first as
+        soon as it can: its caller has left, and nobody else would end what is under way.
+        """
+        if self._unwritten:
+            with suppress(LedgerError, sqlite3.Error):
+                left = [PendingCommand(command) for command in self._unwritten.values()]
+                self._touched |= self._commit(left)
+                self._unwritten.clear()
+        try:
+            touched = self._commit(group)
+        except Exception:
+            for pending in group:
+                if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
+                    self._unwritten[back.key] = back
+            raise
+        touched |= self._touched
+        self._touched.clear()
+        return touched
+
+    def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         execute, log = self._connection.execute, self._log
         try:
             log.check()
@@ -141,7 +170,18 @@ class OpenFile:
         )
 
     def close(self) -> None:
-        """Close it, as far as it is open; not in a child that was forked: it is the parent's."""
+        """Close it for good; not in a child that was forked: it is the parent's.
+
+        One that is just being opened in another thread is waited for.
+        """
+        with self._turn:
+            self._is_over = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._unwritten:
+            with suppress(LedgerError, sqlite3.Error):
+                self.commit([])
         if self._log is not None:
             self._log.close()
         if self._connection is not None:
@@ -150,6 +190,8 @@ class OpenFile:
         if self._log is not None:
             with suppress(OSError):
                 self._log.after_close()
+        self._connection = self._log = None
+        self._unwritten.clear()
         self._lock.release()
 
 

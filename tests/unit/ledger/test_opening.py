@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 
 from skycore_async import MemoryLedger, SQLiteLedger
 from skycore_async.errors import LedgerError, LedgerInUse
-from skycore_async.ledger.sqlite.open_file import connect
+from skycore_async.ledger.sqlite.file_lock import is_in_use
+from skycore_async.ledger.sqlite.open_file import OpenFile, connect
 from tests.support.ledger_cases import intent
 from tests.support.ledger_owner import kill, opened_elsewhere, owner
 
@@ -186,6 +188,36 @@ def test_an_open_ledger_belongs_to_its_event_loop(path: Path) -> None:
 
     for said in anyio.run(main):
         assert said.startswith("this ledger belongs to another event loop")
+
+
+# anyio says so of a task that is cancelled before its first step.
+@pytest.mark.filterwarnings("ignore:coroutine '_guarded' was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("steps", [*range(6), 100])
+@pytest.mark.parametrize("what", ["open", "aclose"])
+def test_the_end_of_the_event_loop_leaves_it_free(path: Path, what: str, steps: int) -> None:
+    """It cancels what opens or closes it, wherever that is, and a thread may have begun."""
+
+    async def main() -> None:
+        ledger = SQLiteLedger(path)
+        if what == "aclose":
+            await ledger.open()
+        task = asyncio.ensure_future(getattr(ledger, what)())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        del task
+
+    anyio.run(main)
+    assert not is_in_use(path)
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
+def test_one_that_is_closed_before_its_thread_begins_is_not_opened(path: Path) -> None:
+    """A thread may come late, after the end of all."""
+    file = OpenFile(path, name="ledger.db", clock=time.time, settle_within=1)
+    file.close()
+    with pytest.raises(LedgerError, match=r"ledger\.db is closed before it was opened"):
+        file.open()
+    assert not path.exists()
 
 
 # Waiting for another process.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from skycore_async import (
     SMS,
     Accepted,
+    ConfigurationError,
     Failed,
     InvalidMessage,
     KeyConflict,
@@ -36,6 +38,7 @@ from skycore_async.ledger.model import Ledger, SendIntent, Submission
 from skycore_async.ledger.rules import content_of
 from skycore_async.messages import masked
 from skycore_async.sending.prepare import ResolvedMessage
+from skycore_async.sending.sources import Source
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +66,7 @@ def messages(count: int) -> list[SMS]:
     return [SMS(to=f"1555000{n:04}", text="Hello", key=f"k{n}") for n in range(count)]
 
 
-async def sent_all(client: SkycoreClient, source: list[SMS], **word: bool) -> list[Outcome]:
+async def sent_all(client: SkycoreClient, source: Source, **word: bool) -> list[Outcome]:
     """Send them, and give every outcome."""
     async with client.send_many(source, **word) as outcomes:
         return [outcome async for outcome in outcomes]
@@ -562,3 +565,71 @@ async def test_the_summary_counts_what_came_of_them() -> None:
             unplaced=0,
             opted_out=0,
         )
+
+
+# A ledger that is none, or is not open, and a key without one.
+
+
+@pytest.mark.parametrize("wrong", ["x.db", "postgresql://u:password@h/db", 7, SQLiteLedger])
+def test_what_is_no_ledger_is_refused_at_once(wrong: Any) -> None:
+    """A name is none, and what may have a password in it is not shown."""
+    with pytest.raises(ConfigurationError, match=r"ledger: a \w+ is no ledger") as caught:
+        SkycoreClient(api_key="a key", transport=StubTransport(), ledger=wrong)
+    assert "password" not in str(caught.value)
+
+
+async def test_a_ledger_that_is_not_open_is_an_error_of_the_program_at_once(
+    tmp_path: Path,
+) -> None:
+    """Before it is opened and after it is closed: no NotSent that is tried for ever."""
+    transport, ledger = StubTransport(), SQLiteLedger(tmp_path / "ledger.db")
+    async with recording(transport, ledger) as (client, _):
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="ledger is not open: nothing can be sent"):
+                await client.send_sms(to=TO, text="Hello", key="k")
+            with pytest.raises(RuntimeError, match="ledger is not open: nothing can be sent"):
+                client.send_many(messages(10))
+            async with ledger:
+                await client.send_sms(to=TO, text="Hello", key="k")
+    assert len(transport.sent) == 1
+
+
+async def test_a_ledger_that_is_closed_meanwhile_ends_a_bulk(tmp_path: Path) -> None:
+    """With an error of the program, and nothing is sent that is not recorded."""
+    transport, ledger = StubTransport(), SQLiteLedger(tmp_path / "ledger.db")
+    async with recording(transport, ledger, max_in_flight=1) as (client, _):
+        await ledger.open()
+
+        async def closing_it() -> AsyncIterator[SMS]:
+            yield messages(1)[0]
+            await ledger.aclose()
+            for message in messages(10):
+                yield message
+
+        with pytest.raises(RuntimeError, match="this ledger is closed"):
+            await sent_all(client, closing_it())
+    assert len(transport.sent) <= 1
+
+
+async def test_a_key_without_a_ledger_is_warned_of_once() -> None:
+    """By one warning a client, where it was called, and not for messages without a key."""
+    async with SkycoreClient(api_key="a key", from_="60856", transport=StubTransport()) as client:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            await client.send_sms(to=TO, text="Hello")
+            assert not caught
+            await client.send_sms(to=TO, text="Hello", key="k")
+            view = client.with_options(timeout=5)
+            await view.send_sms(to=TO, text="Hello", key="k")
+            await sent_all(client, messages(10))
+    (warning,) = caught
+    assert "key= does nothing without a ledger" in str(warning.message)
+    assert warning.filename == __file__
+
+
+async def test_a_key_of_a_bulk_without_a_ledger_is_warned_of_once() -> None:
+    """As that of one message is."""
+    async with SkycoreClient(api_key="a key", from_="60856", transport=StubTransport()) as client:
+        with pytest.warns(UserWarning, match="key= does nothing without a ledger") as caught:
+            await sent_all(client, messages(10))
+    assert len(caught) == 1

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import attrs
 import pytest
@@ -24,6 +25,7 @@ import pytest
 from skycore_async import SMS, SQLiteLedger
 from skycore_async.codes import FailureReason
 from skycore_async.errors import KeyConflict, LedgerError
+from skycore_async.ledger.commands import Begin, Finish
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.sqlite import open_file, schema
@@ -354,6 +356,44 @@ async def test_a_full_disk_costs_nothing_recorded_and_it_goes_on_with_room(
         await ledger.finish("first", accepted())
     assert (await states(path)).keys() == {*written, "last"}
     assert (await states(path))["first"] is S.ACCEPTED
+
+
+@pytest.mark.parametrize("after", ["another command", "closing"])
+async def test_an_intent_that_cannot_be_taken_back_on_a_full_disk_is_later(
+    path: Path, connect: Callable[[str], Between], connections: list[Between], after: str
+) -> None:
+    """Its caller has left: nothing stays under way that nobody sends, and nobody will end."""
+    async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
+        await ledger.begin(intent("first"))
+        commit, failing = ledger._file.commit, [True]  # type: ignore[union-attr]
+
+        def commit_and_leave(group: Any) -> set[str]:
+            if not any(isinstance(each.command, Begin) for each in group):
+                return commit(group)
+            touched = commit(group)
+            anyio.from_thread.run_sync(caller.cancel)
+            return touched
+
+        def full(group: Any) -> set[str]:
+            if failing and any(isinstance(each.command, Finish) for each in group):
+                raise sqlite3.OperationalError("database or disk is full")
+            return _commit(group)
+
+        _commit = ledger._file._commit  # type: ignore[union-attr]
+        ledger._file._commit = full  # type: ignore[union-attr, method-assign]
+        ledger._group_commit._commit = commit_and_leave
+        with anyio.CancelScope() as caller:
+            await ledger.begin(intent("left"))
+        assert caller.cancelled_caught
+        await ledger.summary()  # a question is answered all the same
+        assert (await ledger.delivery(key="left")).state is S.SENDING  # type: ignore[union-attr]
+        failing.clear()
+        if after == "another command":
+            ledger._group_commit._commit = commit
+            assert await ledger.begin(intent("left"), timeout=5) is None
+            await ledger.finish("left", accepted())
+    expected = S.ACCEPTED if after == "another command" else S.NOT_SENT
+    assert await states(path) == {"first": S.IN_DOUBT, "left": expected}
 
 
 async def test_a_disk_that_is_full_on_opening_is_refused(path: Path) -> None:
