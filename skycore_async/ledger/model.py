@@ -31,6 +31,7 @@ from ..errors import ConfigurationError
 from ..messages import SMS
 from ..notifications import InboundSMS, Notification
 from ..protocol import tracking_ids
+from .texts import storable
 
 
 class MessageState(enum.StrEnum):
@@ -81,9 +82,9 @@ class Submission:
     """What came of submitting a message, as it is kept; `plain_id` is of its tracking id."""
 
     state: MessageState
-    tracking_id: str | None = None
-    code: str | None = None
-    info: str | None = None
+    tracking_id: str | None = attrs.field(default=None, converter=storable)
+    code: str | None = attrs.field(default=None, converter=storable)
+    info: str | None = attrs.field(default=None, converter=storable)
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
 
@@ -153,7 +154,7 @@ class StoredNotification:
     former_identity: bytes | None = None
     tracking_id: str | None
     to: str | None = _column("recipient")
-    from_: str | None = _column("sender")
+    from_: str | None = _column("sender", converter=storable)
     at: float | None
     happened: float
     received: float

@@ -33,6 +33,7 @@ from ..postbacks import notification
 from ..protocol.numbers import digits, may_be_same
 from ..protocol.tracking_ids import plain, spellings
 from .model import Delivery, MessageRecord, MessageState, StoredNotification
+from .texts import storable
 
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
 CLOCKS_APART: Final = 300.0  # seconds by which the provider's clock may be behind ours
@@ -45,7 +46,6 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         from_, to = notification.from_, digits(notification.to)
         if notification.tracking_id is not None:
             tracking_id = plain(notification.tracking_id)
-    raw = json.dumps(notification.raw, ensure_ascii=False, separators=(",", ":"))
     time = notification.timestamp or notification.created
     aware = time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
     identity, former = identities(notification)
@@ -60,8 +60,14 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         received=received,
         state=_state(notification),
         reason=notification.reason if isinstance(notification, DeliveryReceipt) else None,
-        raw=raw,
+        raw=_text_of(notification.raw),
     )
+
+
+def _text_of(raw: Any) -> str:
+    """Return a notification as JSON, in its own characters where these are text."""
+    text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+    return text if text == storable(text) else json.dumps(raw, separators=(",", ":"))
 
 
 def identities(notification: Notification) -> tuple[bytes, bytes | None]:
@@ -244,7 +250,7 @@ def settle(record: MessageRecord, submission: UnmatchedSubmission) -> MessageRec
     first = rebuilt(in_order(submission.events)[0])
     return attrs.evolve(
         record,
-        tracking_id=getattr(first, "tracking_id", None) or submission.plain_id,
+        tracking_id=storable(getattr(first, "tracking_id", None)) or submission.plain_id,
         plain_id=submission.plain_id,
         settled_by="postback",
         code=None,

@@ -30,6 +30,7 @@ _FORMATTING: Final = re.compile(
     "[ \t\\-./()\u00a0\u2007\u2009\u202f\u2010-\u2015\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069]"
 )
 SHORTEST: Final = 5  # digits of a number that the API takes
+LONGEST: Final = 40  # digits that are kept of one; the API takes 15, with what is dialled before
 # The country codes within which a 0 is dialled before a number, and after which none of their
 # numbers begins with one.  Source: libphonenumber 9.0; a test holds them against it.
 _ZERO_IS_A_PREFIX: Final = (
@@ -143,7 +144,11 @@ def may_be_same(one: str, other: str) -> bool:
 
 
 def digits(number: str | None) -> str | None:
-    """Return a number as the ledger keeps it: digits from 0 to 9, whatever its script has."""
-    if number is None or (number.isascii() and number.isdecimal()):
+    """Return a number as the ledger keeps it: digits from 0 to 9, whatever its script has.
+
+    Of what is far too long for a number it keeps the end, so that any database can index it.
+    """
+    if number is None or (number.isascii() and number.isdecimal() and len(number) <= LONGEST):
         return number
-    return "".join(str(int(character)) for character in number if character.isdecimal())
+    known = [str(int(character)) for character in number if character.isdecimal()]
+    return "".join(known[-LONGEST:])

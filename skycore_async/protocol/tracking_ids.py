@@ -8,7 +8,8 @@ Rules:
 * Two ids are equal where their plain forms are.  What is base64 of letters, `_` and digits
   is that; everything else is opaque.  Padding may be missing.
 * What users see and what `raw` holds is what the wire said.
-* A plain form is short, so that any database can index it: of a long id it is a digest.
+* A plain form is short text, so that any database can index it: of an id that is long, or
+  has what no XML can, it is a digest.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from typing import Final
 
 _PLAIN: Final = re.compile(r"[A-Z]+_[0-9]+", re.ASCII)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
-_LONGEST: Final = 200  # characters
+_SHORT: Final = re.compile("[^\0\ud800-\udfff]{0,200}")
 
 
 @functools.lru_cache(maxsize=1024)  # of a message under way it is asked a few times
 def plain(tracking_id: str) -> str:
     """Return the plain form of a tracking id, by which it is compared."""
     form = _decoded(tracking_id)
-    if len(form) <= _LONGEST:
+    if _SHORT.fullmatch(form):
         return form
     return f"sha256:{sha256(form.encode('utf-8', 'surrogatepass')).hexdigest()}"
 

@@ -340,6 +340,18 @@ async def test_a_digest_of_the_first_version_still_tells_other_content(
         assert await ask(given) == (accepted() if key_state == "accepted" else None)
 
 
+async def test_a_key_that_no_index_takes_is_refused_in_words(opened: Open) -> None:
+    """Nothing was begun, and others that wait with it are."""
+    ledger = await opened()
+    key = "".join(f"{number:x}-" for number in range(1500))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ledger.begin, intent("k"))
+        with pytest.raises(LedgerError, match="a key is too long for its index"):
+            await ledger.begin(intent(key))
+    assert await state_of(ledger, "k") is S.SENDING
+    assert await ledger.lookup(intent(key)) is None
+
+
 async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
     opened: Open, sql: Any
 ) -> None:

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from benchmarks import postgres
 from skycore_async import MemoryLedger, PostgresLedger, SQLiteLedger
-from skycore_async.codes import FailureReason
+from skycore_async.codes import DeliveryState, FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
@@ -825,6 +825,67 @@ async def test_a_number_is_the_same_however_it_is_written(ledger: Ledger, case: 
 
 
 # Opting out.
+
+
+# What is longer than any index takes, of characters that do not repeat: a database may squeeze.
+LONG_ID = "".join(f"{number:x}-" for number in range(700))[:2800]
+LONG_NUMBER = "".join(str(number) for number in range(2500))[:9000]
+UNUSUAL = {
+    "an id": notice(DELIVERED, LONG_ID),
+    "a number": notice(DELIVERED, "U", to=LONG_NUMBER),
+    "a sender": notice(DELIVERED, "U", from_=LONG_NUMBER),
+    "everything": notice((DELIVERED[0], LONG_ID), LONG_ID, to=LONG_NUMBER, from_=LONG_ID),
+    "a number that says STOP": said("STOP", from_=LONG_NUMBER),
+    "a text": said(LONG_ID * 10, from_=LONG_NUMBER),
+    "NUL in an id": DeliveryReceipt(
+        tracking_id="U\0", to="1\0", from_="\0", state=DeliveryState.SENT, raw={"A": "\0"}
+    ),
+    "half a character": DeliveryReceipt(
+        tracking_id="U\ud800",
+        to="1\ud800",
+        from_="\ud800",
+        state=DeliveryState.SENT,
+        raw={"\udfff": "\ud800"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+async def test_an_odd_notification_costs_its_neighbours_nothing(ledger: Ledger, case: str) -> None:
+    """It is kept, once, and so are they: in one bundle, and whatever is in it."""
+    await sent(ledger, "k", accepted("T"))
+    for _ in range(2):
+        await ledger.record(notice(SENT, "T"), UNUSUAL[case], said("STOP", from_=OTHER))
+    assert await state_of(ledger, "k") is S.SENT
+    assert await ledger.is_opted_out(OTHER)
+    about_a_message = isinstance(UNUSUAL[case], DeliveryReceipt)
+    assert (await ledger.summary()).unplaced == about_a_message
+
+
+@pytest.mark.parametrize("settled", [False, True])
+async def test_a_message_with_an_overlong_id_is_one_like_any_other(
+    ledger: Ledger, settled: bool
+) -> None:
+    """Accepted or settled under it, found by it, and with its receipts."""
+    await sent(ledger, "k", DOUBT if settled else accepted(LONG_ID))
+    await ledger.record(notice(DELIVERED, LONG_ID))
+    delivery = await ledger.delivery(LONG_ID)
+    assert delivery is not None
+    assert (delivery.key, delivery.tracking_id, delivery.state) == ("k", LONG_ID, S.DELIVERED)
+    assert await ledger.wait_for(LONG_ID, timeout=1) == delivery
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+async def test_an_outcome_is_written_whatever_characters_are_in_its_words(
+    ledger: Ledger, text: str
+) -> None:
+    """What no database keeps is replaced, in the words of the API and of an error."""
+    await sent(ledger, "k", attrs.evolve(DOUBT, code=text, info=text))
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert (delivery.code, delivery.info) == ("a\ufffdb", "a\ufffdb")
+    await sent(ledger, "other", accepted(text))
+    assert await state_of(ledger, "other") is S.ACCEPTED
 
 
 async def test_a_receipt_without_a_tracking_id_is_kept_and_listed(ledger: Ledger) -> None:

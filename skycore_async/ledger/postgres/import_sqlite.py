@@ -28,6 +28,7 @@ import attrs
 
 from ...errors import LedgerError
 from ...postgres.schema import Connection
+from ...protocol.numbers import LONGEST
 from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..execution import CommandExecutor
 from ..model import MessageRecord
@@ -48,7 +49,8 @@ _FLAGS: Final = {
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
-    "opt_outs": f"SELECT {OPT_OUT.listed} FROM opt_outs",
+    # Longer ones, which earlier versions kept whole, can be sent to by nobody.
+    "opt_outs": f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE length(number) <= {LONGEST}",
 }
 _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS

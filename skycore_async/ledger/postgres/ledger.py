@@ -291,7 +291,11 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, psycopg.Error):
             return error
-        return LedgerError(f"{self._database.name} could not be written: {describe_error(error)}")
+        if isinstance(error, psycopg.errors.ProgramLimitExceeded):
+            said = "a key is too long for its index: one of up to 600 characters always fits"
+        else:
+            said = describe_error(error)
+        return LedgerError(f"{self._database.name} could not be written: {said}")
 
     def _close(self) -> None:
         with self._turn:

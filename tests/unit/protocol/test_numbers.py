@@ -13,6 +13,17 @@ from hypothesis import strategies as st
 from skycore_async import InvalidMessage
 from skycore_async.protocol import numbers
 
+
+@pytest.mark.parametrize("size", [15, 40, 41, 9000])
+@pytest.mark.parametrize("script", ["0123456789", "٠١٢٣٤٥٦٧٨٩"])
+def test_of_an_overlong_number_the_end_is_kept(size: int, script: str) -> None:
+    """It is no number that can be sent to, and may still be one with more in front."""
+    written = "".join(script[place * place % 10] for place in range(size))
+    kept = numbers.digits(written)
+    assert kept == "".join(str(place * place % 10) for place in range(size))[-40:]
+    assert numbers.digits(f"+{written} ext.") == kept
+
+
 SAME = {
     "itself": ("15551234888", "15551234888", True),
     "without its country code": ("15551234888", "5551234888", True),

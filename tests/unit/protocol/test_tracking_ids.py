@@ -43,16 +43,16 @@ def test_both_spellings_of_an_id_are_equal(form: str) -> None:
     assert spellings(encoded) == spellings(form) == (encoded, form)
 
 
-@given(st.text(max_size=200))  # a longer one's plain form is its digest
-@example("U01TXzE\ud800")
+@given(st.text(max_size=200).filter(lambda text: "\0" not in text))
+@example("U01TXzE\u00e9")
 def test_what_is_opaque_has_one_spelling(tracking_id: str) -> None:
     """Whatever characters it has."""
     assert plain(tracking_id) == tracking_id
     assert spellings(tracking_id) == (tracking_id,)
 
 
-@pytest.mark.parametrize("form", ["x" * 2800, "SMS_" + "1" * 2800, "\ud800" * 201])
-def test_the_plain_form_of_a_long_id_is_a_digest(form: str) -> None:
+@pytest.mark.parametrize("form", ["x" * 2800, "SMS_" + "1" * 2800, "x\ud800", "x\0"])
+def test_the_plain_form_of_what_no_index_takes_is_a_digest(form: str) -> None:
     """It is short, and other ids have others."""
     assert len(plain(form)) < 100
     assert plain(form) != plain(form + "1")

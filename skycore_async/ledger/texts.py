@@ -1,0 +1,19 @@
+"""Texts as any database can keep them.
+
+Rule: what cannot be kept costs its character, and never the rest of its row or its bundle.
+XML has none of these; what is not of the wire, as words of an exception, can have any.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_NO_CHARACTER: Final = "\ufffd"
+
+
+def storable(text: str | None) -> str | None:
+    """Return a text without NUL, which PostgreSQL refuses, and without lone surrogates."""
+    if text is None or (text.isprintable() and text.isascii()):
+        return text
+    kept = "".join(_NO_CHARACTER if "\ud800" <= each <= "\udfff" else each for each in text)
+    return kept.replace("\0", _NO_CHARACTER)
