@@ -65,9 +65,10 @@ class SkycoreClient:
 
     Without `transport` and `http_client` the connections are this client's own,
     through the proxy that the environment names for `base_url` (HTTPS_PROXY,
-    NO_PROXY).  `http_client` sends over an `httpx.AsyncClient` of the caller's,
-    which is never closed here; `transport` over any `Transport`, which is.  `method="GET"`
-    puts the API key into the URL, where proxies and logs see it.
+    NO_PROXY).  `http_client` sends over an `httpx.AsyncClient` of the caller's, with a
+    new connection for each message, and never closes it here; `transport` over any
+    `Transport`, which is closed.  `method="GET"` puts the API key into the URL, where
+    proxies and logs see it.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
     the `key` of a message does nothing, which a warning says once.

@@ -54,8 +54,7 @@ class Observed(Generic[T]):
         try:
             self._around.__exit__(kind, error, traceback)
         except Exception as raised:  # noqa: BLE001 - the same
-            if raised is not error:
-                self._log(raised)
+            self._log(raised)
 
     def _log(self, error: Exception) -> None:
         log.error("%s could not be traced: %s", self._what, type(error).__name__)

@@ -242,6 +242,22 @@ async def test_a_limiter_that_raises_ends_a_bulk(at: str) -> None:
         assert await states(ledger) == {"accepted": 9}
 
 
+async def test_what_a_limiter_does_not_let_start_is_not_sent() -> None:
+    """A limiter of the caller's may say so by NotSent: it is the outcome, and ends nothing."""
+
+    class Refusing(Odd):
+        def start_now(self) -> float | None:
+            raise NotSent("not on a Sunday")
+
+    async with sending(rate=Refusing("nowhere")) as (client, ledger):
+        outcomes, error = await send_all(client)
+        assert (len(outcomes), error) == (COUNT, None)
+        assert {str(each.error) for each in outcomes if isinstance(each, Failed)} == {
+            "not on a Sunday"
+        }
+        assert await states(ledger) == {}
+
+
 @pytest.mark.parametrize("at", ["start_now", "wait", "slow_down"])
 async def test_a_limiter_that_raises_between_attempts_changes_no_outcome(at: str) -> None:
     """A message that the API refused for pace, or that was not sent, is not in doubt for it."""
