@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -154,6 +156,21 @@ def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
     with Rejects(tmp_path / "r.csv", read) as rejects:
         rejects.write(next(read.rows()), "new")
     assert (tmp_path / "r.csv").read_text("utf-8-sig") == "to,reason,line\n1,new,2\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are of another kind there")
+def test_rejects_are_their_owners_alone(tmp_path: Path) -> None:
+    """From the start and whatever the umask; one that was shared since is shared still."""
+    read, path = sheet(b"to\r\n1\r\n"), tmp_path / "r.csv"
+    before = os.umask(0)
+    try:
+        for shared in (0o600, 0o640):
+            with Rejects(path, read) as rejects:
+                rejects.write(next(read.rows()), "r")
+                assert path.stat().st_mode & 0o777 == shared
+            path.chmod(0o640)
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.slow

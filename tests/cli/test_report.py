@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import anyio
@@ -38,6 +39,7 @@ from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submi
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.notifications import Notification
 from skycore_async.postgres.schema import migrate
+from skycore_async.runtime import private
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NUMBER = "15551234888"
@@ -679,21 +681,32 @@ def test_a_page_that_cannot_be_written_is_told(
 ) -> None:
     """A full disk is one line, and no half of a page is left, by this name or another."""
 
-    class Full(io.StringIO):
-        def write(self, _: str) -> int:
+    def full(*how: Any, **further: Any) -> Any:
+        file = NamedTemporaryFile(*how, **further)  # noqa: SIM115
+        write = file.write
+
+        def half(text: str) -> int:
+            write(text[: len(text) // 2])
             raise OSError(28, "No space left on device")
 
-    def full(path: Path, *how: Any, **further: Any) -> Any:
-        if not path.name.endswith(".part"):
-            return opened(path, *how, **further)
-        with opened(path, *how, **further) as file:
-            file.write("<!doctype html><p>half of")
-        return Full()
+        monkeypatch.setattr(file, "write", half)
+        return file
 
-    opened = Path.open
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(private, "NamedTemporaryFile", full)
+    before = sorted(tmp_path.iterdir())
     assert "No space left" in wrong(run(ledger, "--html", tmp_path / "report.html"))
-    assert not list(tmp_path.glob("*report*"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are of another kind there")
+def test_a_page_is_its_owners_alone(ledger: Path, tmp_path: Path) -> None:
+    """From the start and whatever the umask: what it tells is nobody else's."""
+    before = os.umask(0)
+    try:
+        assert run(ledger, "--html", tmp_path / "report.html").exit_code == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_cannot_be_looked_into_is_not_written_over(

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import attrs
 
+from ...runtime.private import private
 from ..ui.output import printable
 
 NUMBER_COLUMNS: Final = ("to", "number", "phone", "mobile", "msisdn", "recipient")
@@ -276,7 +277,9 @@ class Rejects:
         """Add a row, with what is to be mended in it."""
         if self._writer is None:
             # Excel takes a file for UTF-8 only where it begins with the mark.
-            self._file = self.path.open("w", encoding="utf-8-sig", newline="")
+            self._file = open(  # noqa: SIM115 - Path.open takes no opener; closed in `close`
+                self.path, "w", encoding="utf-8-sig", newline="", opener=private
+            )
             self._writer = csv.writer(self._file, delimiter=self._delimiter)
             self._writer.writerow(self._names)
         cells = self._fitted(row.values)

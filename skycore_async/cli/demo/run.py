@@ -24,6 +24,7 @@ from typing import Final
 from rich.console import Console
 
 from ...errors import SkycoreError
+from ...runtime.private import write_privately
 from ..actions.status import show_summary
 from ..report.page import page
 from ..ui.ledger_target import LedgerFile
@@ -104,7 +105,7 @@ def _introduce(out: Console, count: int) -> None:
 
 def _write(html: Path, settled: Settled) -> None:
     try:
-        html.write_text(page(settled.report), "utf-8")
+        write_privately(html, page(settled.report))
     except OSError as error:
         fail(f"{html} cannot be written: {error.strerror}")
 

@@ -11,8 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +20,7 @@ import click
 
 from ...errors import LedgerError
 from ...runtime.extras import missing
+from ...runtime.private import write_privately
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import emit, fail, say
@@ -95,13 +94,8 @@ def _write(page: str, html: Path | None) -> None:
     if html is None:
         click.echo(page)
         return
-    draft = html.with_name(f".{html.name}.{os.getpid()}.part")  # no name of the user's
     try:
-        with draft.open("x", encoding="utf-8") as file:
-            file.write(page)
-        draft.replace(html)
+        write_privately(html, page)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
         fail(f"{html} cannot be written: {error.strerror}")
     say(f"The report is in {html}", err=True)

@@ -33,13 +33,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ...errors import LedgerError, LedgerInUse
+from ...runtime.private import private
 
 try:
     import fcntl as _fcntl
 except ImportError:  # pragma: no cover - there is none on Windows
     _fcntl = None  # type: ignore[assignment]
 
-_PRIVATE: Final = 0o600  # what is in it concerns its owner alone, as with ssh keys
 _PLATFORM = sys.platform
 fcntl: Any = _fcntl
 
@@ -214,7 +214,7 @@ def _identity_of(path: Path) -> _Identity | None:
 
 
 def _descriptor(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), _PRIVATE)
+    return private(path, os.O_RDWR | os.O_CREAT)
 
 
 def _flock(file: IO[bytes], ledger: Path) -> None:
