@@ -26,6 +26,9 @@ from ..version import __version__
 from .outcomes import meaning_of
 from .settings import Settings
 
+# What the provider says is logged where it looks like what it is to be, and so does nothing to
+# a terminal, nor to a file of one record a line.
+_TRACKING_ID: Final = re.compile(r"[A-Za-z0-9_=+/.-]{1,200}")
 _CODE: Final = re.compile(r"[A-Z][0-9]{1,4}")
 _HEADERS: Final = {
     "Accept": "text/xml",
@@ -120,7 +123,8 @@ def log_outcome(job: PreparedSend, outcome: Outcome) -> None:
     if isinstance(outcome, Accepted):
         if log.isEnabledFor(logging.DEBUG):
             to = masked(job.resolved.to)
-            log.debug("SMS to %s accepted as %s", to, outcome.tracking_id)
+            named = _TRACKING_ID.fullmatch(outcome.tracking_id)
+            log.debug("SMS to %s accepted as %s", to, named[0] if named else "an odd tracking id")
         return
     to = masked(job.resolved.to)
     error = outcome.error

@@ -503,6 +503,16 @@ def test_a_number_is_masked_but_for_its_end() -> None:
 
 QUOTING = "<ERRORINFO>15551234888 does not want: Hello Jerry</ERRORINFO>"
 LOGGED = {
+    "Success with an odd tracking id": (
+        SUCCESS.replace(b"SMS_12345", b"SMS_1\n2026-01-01 ERROR \xc2\x9b31m"),
+        "DEBUG",
+        "SMS to *******4888 accepted as an odd tracking id",
+    ),
+    "Failure with an odd code": (
+        failure("<ERRORCODE>15551234888</ERRORCODE>"),
+        "INFO",
+        "SMS to *******4888: Rejected: an odd error code",
+    ),
     "Success": (SUCCESS, "DEBUG", "SMS to *******4888 accepted as SMS_12345"),
     "Failure": (
         failure("<ERRORCODE>E715</ERRORCODE>", QUOTING),
