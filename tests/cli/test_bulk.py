@@ -305,7 +305,7 @@ def test_another_text_is_another_campaign(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "Bye {name}", "--yes")
     assert done.exit_code == 1
     assert "already sent  2 (with another text, number or sender)" in done.stdout
-    assert "2 were sent before with another text, number or sender" in done.stderr
+    assert "2 went out before with another text, number or sender" in done.stderr
     assert "--campaign" not in done.stderr
     reasons = [row["reason"] for row in rejected("promo.rejects-2.csv")]
     assert sum(reason.startswith("already sent: key: 'promo:1555") for reason in reasons) == 2

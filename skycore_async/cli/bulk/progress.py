@@ -257,7 +257,7 @@ def advice(counters: BulkCounters, end: End, *, resend_in_doubt: bool) -> Iterat
         )
     if counters.already_sent:
         yield (
-            f"{counters.already_sent:,} were sent before with another text, number or sender, and"
+            f"{counters.already_sent:,} went out before with another text, number or sender, and"
             " nothing was sent for them now: to get this one, too, they would get a second"
             " message."
         )

@@ -200,6 +200,18 @@ async def test_the_sender_of_the_client_is_that_of_messages_that_name_none() -> 
     assert transport.sent == ["15550000000", *(to for to in numbers(100) if to[-1] == "7")]
 
 
+async def test_of_several_senders_that_are_refused_the_first_is_named() -> None:
+    """Each is asked for once; what is named in the end is what was met first."""
+    source = [attrs.evolve(each, from_=f"6085{each.to[-1]}") for each in messages(100)]
+    transport = StubTransport(lambda to: accepted(to) if to[-1] == "9" else refused("E111"))
+    taken: list[Outcome] = []
+    async with client(transport, in_flight=1) as skycore, skycore.send_many(source) as outcomes:
+        with pytest.raises(SendingHalted, match="the short code '60850' was refused"):
+            await read(outcomes, into=taken)
+    assert len(transport.sent) == 9 + 10
+    assert sum(isinstance(each, Accepted) for each in taken) == 10
+
+
 async def test_the_account_is_named_where_it_is_refused_after_a_sender() -> None:
     """What stops the whole is what the end says."""
     answers = {"15550000000": refused("E111"), "15550000001": refused("E713")}
