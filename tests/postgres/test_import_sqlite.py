@@ -18,6 +18,7 @@ from skycore_async import MessageState, SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.ledger.model import Delivery, Ledger, Submission, Summary
 from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.ledger.settlement import identities
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -134,6 +135,27 @@ def test_of_two_words_the_clearly_later_counts_and_else_the_number_has_opted_out
     asked(SQLiteLedger(file, clock=clock), lambda ledger: getattr(ledger, here)(TO))
     copy(file, dsn)
     assert asked(PostgresLedger(dsn), lambda ledger: ledger.is_opted_out(TO)) is is_out
+
+
+@pytest.mark.parametrize("tracking_id", ["SMS_767867", "U01TXzc2Nzg2Nw=="])
+def test_what_a_former_version_kept_in_one_spelling_is_known_in_the_other(
+    file: Path, dsn: str, tracking_id: str
+) -> None:
+    """The database has it already: it is copied under neither of its identities."""
+    seen = notice(DELIVERED, "SMS_767867", to="15559999999")
+    identity, former = identities(seen)
+    assert former is not None
+    asked(SQLiteLedger(file, clock=Clock()), lambda ledger: ledger.record(seen))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        done = connection.execute(
+            "UPDATE events SET identity = ? WHERE identity = ?", (former, identity)
+        )
+        assert done.rowcount == 1
+    again = notice(DELIVERED, tracking_id, to="15559999999")
+    asked(PostgresLedger(dsn, clock=Clock()), lambda ledger: ledger.record(again))
+    assert json.loads(copy(file, dsn, "--json").stdout)["events"] == 2
+    _, summary, _ = asked(PostgresLedger(dsn), everything)
+    assert summary.unplaced == 2
 
 
 def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from skycore_async.codes import DeliveryState, FailureReason
@@ -169,6 +170,11 @@ COMING = {
         word(STOP, NOW + 1, stamped=False),
         word(START, NOW - 1),
         True,
+    ),
+    "what a rule found to be no opt-out, after one": (
+        word(STOP, NOON),
+        attrs.evolve(word(START, NOON + 1), only_if_in=True),
+        False,
     ),
     "a right stamp after one from ahead": (word(START, NOW + 9), word(STOP, NOW), True),
     "an earlier stamp, both from ahead": (word(START, NOW + 9), word(STOP, NOW + 8), False),
