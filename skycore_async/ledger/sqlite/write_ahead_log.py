@@ -19,6 +19,7 @@ import os
 import random
 import sqlite3
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -71,6 +72,7 @@ class WriteAheadLog:
     def __init__(self, connection: Any, path: Path, file: IO[bytes], name: str) -> None:
         self._execute = connection.execute
         self._path = path
+        self._journal = journal_of(path)
         self._file = file
         self._name = name
         self._log: Any = None
@@ -90,7 +92,7 @@ class WriteAheadLog:
         self._execute("PRAGMA wal_autocheckpoint = 0")
         if self._begin_anew():
             return
-        with journal_of(self._path).open("rb") as log:
+        with self._journal.open("rb") as log:
             if not generation_in(log.read(_BEGINNING)):
                 raise LedgerError(
                     f"{self._name} cannot be opened while another program reads it: end that first"
@@ -99,13 +101,13 @@ class WriteAheadLog:
 
     def check(self) -> None:
         """Raise LedgerError where it cannot be committed to."""
-        for path, opened in ((self._path, self._file), (journal_of(self._path), self._log)):
-            if opened is not None and not _is_at(path, opened):
-                raise LedgerError(
-                    f"{path} was moved, removed or replaced while it was open: nothing is recorded"
-                    " in it, and nothing sent, until it is back in its place. What it holds stays"
-                    " in it and in the -wal file beside it, which belong together"
-                )
+        opened = {self._path: self._file, self._journal: self._log}
+        if (path := _moved(opened)) is not None:
+            raise LedgerError(
+                f"{path} was moved, removed or replaced while it was open: nothing is recorded"
+                " in it, and nothing sent, until it is back in its place. What it holds stays"
+                " in it and in the -wal file beside it, which belong together"
+            )
         if not self._is_marked:
             self.begin()
 
@@ -153,7 +155,7 @@ class WriteAheadLog:
     def _watch(self) -> None:
         """Mark the file as incomplete without this log, and notice what becomes of the log."""
         if self._log is None:
-            self._log = journal_of(self._path).open("rb", buffering=0)
+            self._log = self._journal.open("rb", buffering=0)
         self._log.seek(0)
         beginning = self._log.read(_BEGINNING)
         generation = generation_in(beginning)
@@ -179,12 +181,16 @@ class WriteAheadLog:
 
     def after_close(self) -> None:
         """Mark the file again where SQLite has left the log, of which it took in but a part."""
-        if self._is_marked and journal_of(self._path).exists():
+        if self._is_marked and self._journal.exists():
             self._write_mark()
 
 
-def _is_at(path: Path, opened: IO[bytes]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(opened.fileno()))
-    except OSError:
-        return False
+def _moved(opened: Mapping[Path, IO[bytes] | None]) -> Path | None:
+    """Return the first path at which another file is than the one that was opened there."""
+    for path, file in opened.items():
+        try:
+            if file is not None and not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return path
+        except OSError:
+            return path
+    return None
