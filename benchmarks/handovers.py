@@ -94,7 +94,8 @@ def _send(url: str, count: int, *, is_recorded: bool) -> None:
             client = SkycoreClient(api_key=API_KEY, from_=SHORT_CODE, base_url=url, ledger=ledger)
             await opened.enter_async_context(client)
             for number in range(count):
-                await client.send_sms(to=f"1555{number:07}", text="Hello", key=f"key-{number}")
+                key = f"key-{number}" if is_recorded else None
+                await client.send_sms(to=f"1555{number:07}", text="Hello", key=key)
 
     with tempfile.TemporaryDirectory() as folder:
         anyio.run(run, Path(folder, "sent.db"))

@@ -7,7 +7,7 @@ it while another has it may wait for that.
 
 from __future__ import annotations
 
-import logging
+import functools
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from ...errors import ConfigurationError, LedgerInUse
 from ...runtime.background import BackgroundTasks
+from ...runtime.logs import log
 from ..commands import LedgerCommand
 from ..group_commit import GroupCommit
 from ..opening import OpenableLedger
@@ -28,8 +29,6 @@ from .open_file import OpenFile, connect
 from .reader import Connection
 
 T = TypeVar("T")
-
-_log: Final = logging.getLogger("skycore_async")
 
 _PATIENCE: Final = 0.25  # seconds, since who asks whether it is in use has it for a moment
 _PAUSE: Final = 0.05  # seconds between attempts to open
@@ -69,16 +68,21 @@ class SQLiteLedger(OpenableLedger):
         self.path = Path(path)
         self.name = str(self.path)
         self._open_timeout = open_timeout
-        self._settle_within = settle_within
-        self._opt_out_rule = opt_out_rule
-        self._clock = clock
         self._sleep = sleep
-        self._connect = connect
-        self._file: OpenFile | None = None
+        self._new_file = functools.partial(
+            OpenFile,
+            self.path,
+            name=self.name,
+            clock=clock,
+            settle_within=settle_within,
+            opt_out_rule=opt_out_rule,
+            connect=connect,
+        )
+        self._file = self._new_file()
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is on the disk."""
-        if self._file is not None and self._file.is_inherited:
+        if self._file.is_inherited:
             raise RuntimeError(
                 f"{self.path} is open in the process that forked this one, and not here: what a"
                 " child sends, its parent would not know of"
@@ -86,14 +90,7 @@ class SQLiteLedger(OpenableLedger):
         return await self._commits().run(command)
 
     async def _begin(self, owner: BackgroundTasks) -> None:
-        file = self._file = OpenFile(
-            self.path,
-            name=self.name,
-            clock=self._clock,
-            settle_within=self._settle_within,
-            opt_out_rule=self._opt_out_rule,
-            connect=self._connect,
-        )
+        file = self._file = self._new_file()
         await self._open_in_time(file)
         self._group_commit = GroupCommit(
             file.commit,
@@ -113,14 +110,13 @@ class SQLiteLedger(OpenableLedger):
                 if waited >= max(self._open_timeout, _PATIENCE):
                     raise
                 if not waited and self._open_timeout:
-                    _log.warning("waiting %g seconds at most: %s", self._open_timeout, error)
+                    log.warning("waiting %g seconds at most: %s", self._open_timeout, error)
             await self._sleep(_PAUSE)
             waited += _PAUSE
 
     async def _end(self) -> None:
-        if self._file is not None and not self._file.is_inherited:
+        if not self._file.is_inherited:
             await super()._end()
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()

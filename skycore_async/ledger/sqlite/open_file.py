@@ -156,8 +156,7 @@ class OpenFile:
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
             raise
-        log.check()  # it may have been moved meanwhile, and nobody was told that it is recorded
-        log.keep_short()
+        log.check(is_committed=True)  # it may have been moved meanwhile
         return self._executor.forget()
 
     def explain(self, error: Exception) -> Exception:

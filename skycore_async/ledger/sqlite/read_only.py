@@ -173,7 +173,7 @@ def _view(path: Path, directory: Path, alone: bool) -> LedgerView:
         copy = _copied(path, directory)
         if is_in_use(path) or _state(path) != before:
             raise _Changing(f"{path} is opened and closed all the time, and cannot be copied")
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise _explained(path, error) from error
     opened = OpenFile(copy, name=str(path), clock=time.time, settle_within=SETTLE_WITHIN)
     opened.open()

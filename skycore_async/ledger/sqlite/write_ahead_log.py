@@ -19,7 +19,6 @@ import os
 import random
 import sqlite3
 import struct
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -72,10 +71,11 @@ class WriteAheadLog:
     def __init__(self, connection: Any, path: Path, file: IO[bytes], name: str) -> None:
         self._execute = connection.execute
         self._path = path
-        self._journal = journal_of(path)
         self._file = file
         self._name = name
         self._log: Any = None
+        self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
+        self._keep_place(path, file)
         self._header = b""
         self._frame = 0
         self._mark = 0
@@ -92,39 +92,48 @@ class WriteAheadLog:
         self._execute("PRAGMA wal_autocheckpoint = 0")
         if self._begin_anew():
             return
-        with self._journal.open("rb") as log:
+        with journal_of(self._path).open("rb") as log:
             if not generation_in(log.read(_BEGINNING)):
                 raise LedgerError(
                     f"{self._name} cannot be opened while another program reads it: end that first"
                 )
-        self._watch()
+        self._go_on()
 
-    def check(self) -> None:
-        """Raise LedgerError where it cannot be committed to."""
-        opened = {self._path: self._file, self._journal: self._log}
-        if (path := _moved(opened)) is not None:
-            raise LedgerError(
-                f"{path} was moved, removed or replaced while it was open: nothing is recorded"
-                " in it, and nothing sent, until it is back in its place. What it holds stays"
-                " in it and in the -wal file beside it, which belong together"
-            )
-        if not self._is_marked:
-            self.begin()
+    def check(self, *, is_committed: bool = False) -> None:
+        """Raise LedgerError where it cannot be committed to, or what was committed is not there.
 
-    def keep_short(self) -> None:
-        """Begin the log anew where it has grown; after a commit, which that cannot fail."""
+        After a commit, it also begins the log anew where it has grown, which fails nobody.
+        """
+        for place, identity in self._places.items():
+            try:
+                status = os.stat(place)  # noqa: PTH116 - it is asked for at every commit
+            except OSError:
+                is_there = False
+            else:
+                is_there = (status.st_dev, status.st_ino) == identity
+            if not is_there:
+                raise LedgerError(
+                    f"{place} was moved, removed or replaced while it was open: nothing is"
+                    " recorded in it, and nothing sent, until it is back in its place. What it"
+                    " holds stays in it and in the -wal file beside it, which belong together"
+                )
+        if not is_committed:
+            if not self._is_marked:
+                self.begin()
+            return
         self._log.seek(0)
         header = self._log.read(len(self._header))
         self._log.seek(len(self._header) + (self._limit - 1) * self._frame + 8)
-        is_full = self._log.read(8) == header[_SALTS]
-        if not is_full and header == self._header:
-            return
+        if header != self._header or self._log.read(8) == header[_SALTS]:
+            self._keep_short()
+
+    def _keep_short(self) -> None:
         (patience,) = self._execute("PRAGMA busy_timeout").fetchone()
         with suppress(sqlite3.Error, OSError, LedgerError):  # it is tried again before a commit
             self._execute("PRAGMA busy_timeout = 0")
             if not self._begin_anew():
                 self._limit += self._pages
-                self._watch()
+                self._go_on()
         self._execute(f"PRAGMA busy_timeout = {patience}")
 
     def _begin_anew(self) -> bool:
@@ -136,6 +145,19 @@ class WriteAheadLog:
         state = self._state()
         generation = after(state.generation or random.randrange(MOST))
         state = attrs.evolve(state, generation=generation, is_incomplete=False)
+        self._write_first_page(state)
+        self._limit = self._pages
+        self._watch()
+        return True
+
+    def _go_on(self) -> None:
+        """Go on with a log of which a part was brought into the file, perhaps the first page."""
+        # A checkpoint begins where the last one ended: what brings in the rest is to bring in
+        # a first page as well, and so to clear the mark.
+        self._write_first_page(self._state())
+        self._watch()
+
+    def _write_first_page(self, state: FileState) -> None:
         self._execute("BEGIN IMMEDIATE")
         try:
             self._execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -145,9 +167,10 @@ class WriteAheadLog:
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 self._execute("ROLLBACK")
             raise
-        self._limit = self._pages
-        self._watch()
-        return True
+
+    def _keep_place(self, path: Path, file: IO[bytes]) -> None:
+        status = os.fstat(file.fileno())
+        self._places[str(path)] = (status.st_dev, status.st_ino)
 
     def _state(self) -> FileState:
         return FileState.of(self._execute("PRAGMA user_version").fetchone()[0])
@@ -155,7 +178,8 @@ class WriteAheadLog:
     def _watch(self) -> None:
         """Mark the file as incomplete without this log, and notice what becomes of the log."""
         if self._log is None:
-            self._log = self._journal.open("rb", buffering=0)
+            self._log = journal_of(self._path).open("rb", buffering=0)
+            self._keep_place(journal_of(self._path), self._log)
         self._log.seek(0)
         beginning = self._log.read(_BEGINNING)
         generation = generation_in(beginning)
@@ -181,16 +205,5 @@ class WriteAheadLog:
 
     def after_close(self) -> None:
         """Mark the file again where SQLite has left the log, of which it took in but a part."""
-        if self._is_marked and self._journal.exists():
+        if self._is_marked and journal_of(self._path).exists():
             self._write_mark()
-
-
-def _moved(opened: Mapping[Path, IO[bytes] | None]) -> Path | None:
-    """Return the first path at which another file is than the one that was opened there."""
-    for path, file in opened.items():
-        try:
-            if file is not None and not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return path
-        except OSError:
-            return path
-    return None

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError, LedgerInUse
 from skycore_async.ledger.sqlite import file_lock
 from skycore_async.ledger.sqlite.file_lock import FileLock, by_process, is_in_use, lock_file
+from skycore_async.ledger.sqlite.read_only import looked_at
 from tests.support.ledger_owner import kill, opened_elsewhere, owner
 
 pytestmark = [
@@ -125,6 +127,32 @@ async def test_a_lock_that_cannot_be_asked_for_is_no_free_one(path: Path) -> Non
         await SQLiteLedger(path).open()
     with pytest.raises(sqlite3.DatabaseError):
         is_in_use(path)
+    with pytest.raises(LedgerError, match="is no ledger, or is damaged"):
+        async with looked_at(path):
+            pass
+    lock_file(path).unlink()
+    lock_file(path).mkdir()
+    with pytest.raises(LedgerError, match="cannot be written: Is a directory"):
+        await SQLiteLedger(path).open()
+    with pytest.raises(sqlite3.OperationalError, match=r"unable to open|disk I/O"):
+        is_in_use(path)
+
+
+def test_a_lock_that_cannot_be_written_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens it to be read, and would let an earlier version in."""
+
+    def only_to_read(file: Path, **settings: Any) -> sqlite3.Connection:
+        read_only: sqlite3.Connection = connect(f"{file.as_uri()}?mode=ro", uri=True, **settings)
+        return read_only
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as reading:
+        reading.setattr(file_lock.sqlite3, "connect", only_to_read)  # type: ignore[attr-defined]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            FileLock(path).take()
+    assert opened_elsewhere(path) == "it has 0 messages"
 
 
 # After a fork: in a process of its own, which has no other threads but those of a ledger.

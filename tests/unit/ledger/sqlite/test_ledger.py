@@ -365,7 +365,7 @@ async def test_an_intent_that_cannot_be_taken_back_on_a_full_disk_is_later(
     """Its caller has left: nothing stays under way that nobody sends, and nobody will end."""
     async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
         await ledger.begin(intent("first"))
-        commit, failing = ledger._file.commit, [True]  # type: ignore[union-attr]
+        commit, failing = ledger._file.commit, [True]
 
         def commit_and_leave(group: Any) -> set[str]:
             if not any(isinstance(each.command, Begin) for each in group):
@@ -379,8 +379,8 @@ async def test_an_intent_that_cannot_be_taken_back_on_a_full_disk_is_later(
                 raise sqlite3.OperationalError("database or disk is full")
             return _commit(group)
 
-        _commit = ledger._file._commit  # type: ignore[union-attr]
-        ledger._file._commit = full  # type: ignore[union-attr, method-assign]
+        _commit = ledger._file._commit
+        ledger._file._commit = full  # type: ignore[method-assign]
         ledger._group_commit._commit = commit_and_leave
         with anyio.CancelScope() as caller:
             await ledger.begin(intent("left"))

@@ -359,6 +359,34 @@ async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
         assert await states(path) == {"a": S.IN_DOUBT}
 
 
+async def test_an_onlooker_at_what_a_crash_left_is_not_in_the_way(path: Path) -> None:
+    """The log that is there goes on, and the file says that it needs it."""
+    killed(path, "a")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+        async with SQLiteLedger(path) as ledger:
+            await ledger.begin(intent("b"))
+            assert state_of_file(path).is_incomplete
+    assert await states(path) == {"a": S.IN_DOUBT, "b": S.IN_DOUBT}
+
+
+async def test_one_that_was_closed_after_an_onlooker_was_in_the_way_is_whole(path: Path) -> None:
+    """A part of the log was in the file when it was marked again, and all is when it is closed."""
+    async with SQLiteLedger(path, connect=with_pages(20)) as ledger:
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            for number in range(30):
+                await ledger.begin(intent(str(number)))
+                if number in {3, 10}:  # before the log is full, and at its very end
+                    reader.execute("COMMIT") if reader.in_transaction else None
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT count(*) FROM messages").fetchone()
+    assert not state_of_file(path).is_incomplete
+    copy = elsewhere(path)
+    shutil.copy(path, copy)
+    assert len(await states(copy)) == 30
+
+
 class Failing:
     """A connection whose disk fails where it is told."""
 
