@@ -19,7 +19,6 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -192,22 +191,27 @@ def match_doubts(
     Returns pairs of a message's id and the plain form of a tracking id.  A message that
     is not in doubt is never settled, and its being possible leaves others in doubt.
     """
-    possible = [
-        (record, submission)
-        for record in candidates
-        for submission in unmatched
-        if _may_be_of(submission, record)
-    ]
-    in_time = [pair for pair in possible if _is_in_time(*pair, within)]
-    messages = Counter(submission.plain_id for _, submission in possible)
-    submissions = Counter(record.id for record, _ in in_time)
     return sorted(
         (record.id, submission.plain_id)
-        for record, submission in in_time
-        if record.state is MessageState.IN_DOUBT
-        and messages[submission.plain_id] == submissions[record.id] == 1
+        for submission in unmatched
+        if (record := _only_candidate(submission, candidates)) is not None
+        and record.state is MessageState.IN_DOUBT
         and _agrees_with(submission, record)
+        and [submission] == [each for each in unmatched if _may_settle(each, record, within)]
     )
+
+
+def _only_candidate(
+    submission: UnmatchedSubmission, candidates: Sequence[MessageRecord]
+) -> MessageRecord | None:
+    """Return the one message that a submission may be of; None where there is another."""
+    possible = (record for record in candidates if _may_be_of(submission, record))
+    first, second = next(possible, None), next(possible, None)
+    return first if second is None else None
+
+
+def _may_settle(submission: UnmatchedSubmission, record: MessageRecord, within: float) -> bool:
+    return _may_be_of(submission, record) and _is_in_time(record, submission, within)
 
 
 def _may_be_of(submission: UnmatchedSubmission, record: MessageRecord) -> bool:
