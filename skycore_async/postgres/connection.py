@@ -9,8 +9,10 @@ Rules:
   that a database which went away is noticed within half a minute.
 * The password in a DSN is in no error, no `repr` and no frame of a traceback: what psycopg
   raises goes on without its frames, and where it quotes what it was given, without its text.
-* What is committed is on the disk: `synchronous_commit` is set, and a server
-  with `fsync` off is refused.
+* What is committed is on the disk: `synchronous_commit` is set, and read back, and a
+  server with `fsync` off is refused.
+* What writes has a session of the server's to itself: settings, locks and prepared
+  statements are its own.  What only reads needs none, and sets nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..errors import ConfigurationError, LedgerError
 from ..runtime.secret import Secret
+from .pooling import UnfitSession, check_durable, check_session
 from .schema import Connection, check
 
 # In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.
@@ -40,6 +43,7 @@ _SETTINGS: Final = (
     "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed';"
     " SET idle_in_transaction_session_timeout = '10s'"
 )
+_PREPARE_AFTER: Final = 5  # times that a statement is executed; the default of psycopg
 
 
 class Database:
@@ -65,15 +69,19 @@ class Database:
     def connect(self) -> Connection:
         """Connect, with every statement a transaction of its own unless one is begun.
 
-        Raises psycopg.OperationalError where it cannot be reached.
+        Raises psycopg.OperationalError where it cannot be reached, and UnfitSession where
+        a pooler in between keeps no sessions.
         """
         return self._without_frames(self._connect)
 
     def _connect(self) -> Connection:
         with ExitStack() as unless_it_is_given:
-            connection = psycopg.connect(self.conninfo, autocommit=True)
+            connection = self._connect_plainly()
             unless_it_is_given.callback(connection.close)
+            check_session(connection, self._connect_plainly)
             connection.execute(_SETTINGS)
+            check_durable(connection.execute("SHOW synchronous_commit").fetchone())
+            connection.prepare_threshold = _PREPARE_AFTER
             unless_it_is_given.pop_all()
         return connection
 
@@ -98,10 +106,10 @@ class Database:
 
         Raises LedgerError where it cannot be reached, or lacks the tables.
         """
-        return self._opened(lambda: self._without_frames(self._connect_to_read), check)
+        return self._opened(lambda: self._without_frames(self._connect_plainly), check)
 
-    def _connect_to_read(self) -> Connection:
-        # A pooler may give each transaction to another server, which has no prepared statement.
+    def _connect_plainly(self) -> Connection:
+        # Through a pooler the next transaction may be in a session that lacks what was prepared.
         return psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
 
     def _opened(
@@ -109,6 +117,8 @@ class Database:
     ) -> Connection:
         try:
             connection = connect()
+        except UnfitSession as error:
+            raise LedgerError(f"{self.name} cannot be used: {error}") from error
         except psycopg.Error as error:
             raise LedgerError(
                 f"{self.name} cannot be reached: {describe_error(error)}"

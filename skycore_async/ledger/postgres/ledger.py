@@ -33,6 +33,7 @@ import psycopg
 
 from ...errors import KeyConflict, LedgerError
 from ...postgres.connection import Database, cleaned, describe_error
+from ...postgres.pooling import UnfitSession, check_durable
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
@@ -71,6 +72,7 @@ _ALIVE: Final = """
 INSERT INTO skycore.sessions (id, alive_until)
 VALUES (%s, clock_timestamp() + %s * interval '1 second')
 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
+RETURNING current_setting('synchronous_commit')
 """
 
 
@@ -268,10 +270,15 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
 
     def _transact(self, connection: Connection, group: Sequence[PendingCommand]) -> set[str]:
         executor = self._executor(connection)
-        with connection.transaction():
-            if any(isinstance(pending.command, KeepAlive) for pending in group):
-                connection.execute(_ALIVE, (self._session, self._lease))
-            executor.run(group)
+        try:
+            with connection.transaction():
+                if any(isinstance(pending.command, KeepAlive) for pending in group):
+                    alive = connection.execute(_ALIVE, (self._session, self._lease))
+                    check_durable(alive.fetchone())
+                executor.run(group)
+        except UnfitSession:
+            connection.close()  # another is made, which is set up anew
+            raise
         return executor.touched
 
     def _connected(self, until: float) -> Connection:

@@ -1,0 +1,141 @@
+"""A pooler in between: one that keeps sessions is fine, another is refused when it is met."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from skycore_async import ConfigurationError, LedgerError, PostgresLedger, PostgresLimiter
+from skycore_async.cli.app import skycore
+from skycore_async.ledger.commands import KeepAlive
+from skycore_async.ledger.postgres.read_only import PostgresLedgerView
+from skycore_async.postgres import pooling
+from skycore_async.postgres.connection import Database
+from skycore_async.postgres.pooling import UnfitSession, check_durable, check_session
+from tests.support.ledger_cases import accepted, intent
+from tests.support.pooler import pooler
+
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+
+REFUSED = (
+    "cannot be used: a pooler in between gives each transaction to another session of the server,"
+    " as PgBouncer does with pool_mode = transaction or statement"
+)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+async def test_a_pooler_of_transactions_is_refused(dsn: str, size: int) -> None:
+    """The ledger and the limiter say so as they are opened, whatever the pooler has free."""
+    with pooler(dsn, keeps_sessions=False, size=size) as through:
+        with pytest.raises(LedgerError, match=REFUSED):
+            await PostgresLedger(through).open()
+        with pytest.raises((LedgerError, ConfigurationError), match=REFUSED):
+            await PostgresLimiter(through, "account", rate=20).open()
+
+
+def test_commands_that_write_say_so(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`skycore worker` and `skycore cluster` end with one line, and no traceback."""
+    monkeypatch.setenv("SKYCORE_API_KEY", "a key")
+    with pooler(dsn, keeps_sessions=False) as through:
+        for arguments in (
+            ("worker", through, "--drain"),
+            ("cluster", "pause", through, "promo"),
+            ("cluster", "migrate", through),
+        ):
+            done = CliRunner().invoke(skycore, arguments)
+            assert isinstance(done.exception, SystemExit), arguments
+            assert "pool_mode = session" in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+
+
+async def test_what_only_reads_works_through_any_pooler(dsn: str) -> None:
+    """A look needs no session: nothing is set, and nothing prepared."""
+    async with PostgresLedger(dsn) as ledger:
+        await ledger.begin(intent("k"))
+        await ledger.finish("k", accepted())
+    with pooler(dsn, keeps_sessions=False, size=1) as through:
+        async with (
+            PostgresLedgerView(Database(through)) as one,
+            PostgresLedgerView(Database(through)) as other,
+        ):
+            for _ in range(7):  # times after which a statement would be prepared
+                assert (await one.summary()).total == (await other.summary()).total == 1
+
+
+@pytest.mark.parametrize("size", [1, 5])
+async def test_a_pooler_of_sessions_is_fine(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Sessions are kept apart, or there is no second one to compare with."""
+    monkeypatch.setattr(pooling, "_WAIT", 0.05)
+    with pooler(dsn, keeps_sessions=True, size=size) as through:
+        async with PostgresLedger(through) as ledger:
+            await ledger.begin(intent("k"))
+            await ledger.finish("k", accepted())
+            assert (await ledger.summary()).total == 1
+
+
+def test_a_connection_of_its_own_is_compared_with_no_other(dsn: str) -> None:
+    """Without a pooler the server itself says who serves it, and no second connection is made."""
+
+    def connect() -> psycopg.Connection[Any]:
+        raise AssertionError
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        check_session(connection, connect)
+
+
+def test_where_no_second_connection_can_be_had_nothing_is_proven(dsn: str) -> None:
+    """A pooler that takes nobody else, or loses it, is not refused for that."""
+
+    def refused() -> psycopg.Connection[Any]:
+        raise psycopg.OperationalError("no more connections allowed")
+
+    def broken() -> psycopg.Connection[Any]:
+        other = psycopg.connect(dsn, autocommit=True)
+        with psycopg.connect(dsn, autocommit=True) as beside:
+            beside.execute("SELECT pg_terminate_backend(%s)", (other.info.backend_pid,))
+        return other
+
+    with (
+        pooler(dsn, keeps_sessions=True) as through,
+        psycopg.connect(through, autocommit=True) as connection,
+    ):
+        check_session(connection, refused)
+        check_session(connection, broken)
+
+
+async def test_what_resets_the_session_loses_nothing_that_was_committed(dsn: str) -> None:
+    """`synchronous_commit` is read back with each sign of life, and the connection made anew."""
+    async with PostgresLedger(dsn) as ledger:
+        before = ledger._connection
+        assert before is not None
+        before.execute("SET synchronous_commit = off")
+        await ledger.run(KeepAlive())
+        after = ledger._connection
+        assert after is not None
+        assert after is not before
+        assert after.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_durable"),
+    [
+        (("on",), True),
+        (("remote_apply",), True),
+        (("remote_write",), False),
+        (("local",), False),
+        (("off",), False),
+        (None, False),
+    ],
+)
+def test_what_is_durable(found: tuple[str] | None, is_durable: bool) -> None:
+    """What is on no disk, or not on that of a synchronous standby, is not."""
+    if is_durable:
+        check_durable(found)
+        return
+    with pytest.raises(UnfitSession, match="synchronous_commit was set to on, and is not"):
+        check_durable(found)
