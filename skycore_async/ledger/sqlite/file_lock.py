@@ -254,13 +254,13 @@ def _locked_as_before(beside: Path, ledger: Path) -> Any:
 
 def _is_locked_as_before(beside: Path) -> bool:
     uri = f"{beside.as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as connection:
-        try:
-            connection.execute("PRAGMA user_version").fetchone()
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-            return True
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as reading:
+            reading.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        return True
     return False
 
 

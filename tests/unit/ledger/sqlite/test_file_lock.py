@@ -218,6 +218,18 @@ def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how:
     assert opened_elsewhere(path) == "it has 0 messages"
 
 
+async def test_a_ledger_that_is_closed_in_a_child_is_open_in_its_parent(path: Path) -> None:
+    """What the child closes is its own view of it."""
+    ledger = SQLiteLedger(path)
+    await ledger.open()
+    ledger._file._lock.is_inherited = True  # as after a fork
+    await ledger.aclose()
+    assert opened_elsewhere(path).startswith("LedgerInUse:")
+    ledger._file._lock.is_inherited = False
+    ledger._file.close()
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
 # Systems on which the two kinds of locks see each other.
 
 
