@@ -11,6 +11,8 @@ Rules:
 * Nothing is committed to a file, or a log, that is not where it was opened: another
   ledger would be found there, or none.
 * Nobody waits for an onlooker: where one still reads the log, it grows on.
+* The file is marked only where its first page is yet to be brought into it.  SQLite
+  brings no page twice, and would leave the mark in a file that is complete.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ class WriteAheadLog:
         self._log.seek(0)
         header = self._log.read(len(self._header))
         self._log.seek(len(self._header) + (self._limit - 1) * self._frame + 8)
-        if header != self._header or self._log.read(8) == header[_SALTS]:
+        is_full = self._log.read(8) == header[_SALTS]
+        if is_full or header != self._header or not self._mark_is_there():
             self._keep_short()
 
     def _keep_short(self) -> None:
@@ -198,12 +201,22 @@ class WriteAheadLog:
         mark = struct.pack(">I4sI", self._mark, between, APPLICATION_ID)
         write_durably(self._file, mark, USER_VERSION)
 
+    def _mark_is_there(self) -> bool:
+        """Return whether no other program has brought the first page into the file."""
+        self._file.seek(USER_VERSION)
+        return self._file.read(4) == struct.pack(">I", self._mark)
+
     def close(self) -> None:
         """Let go of the log, before SQLite closes it."""
+        with suppress(sqlite3.Error, OSError, LedgerError):  # nothing is lost: the log has it
+            if self._is_marked and not self._mark_is_there():
+                self._go_on()
         if self._log is not None:
             self._log.close()
 
     def after_close(self) -> None:
         """Mark the file again where SQLite has left the log, of which it took in but a part."""
-        if self._is_marked and journal_of(self._path).exists():
-            self._write_mark()
+        if self._is_marked:
+            with suppress(FileNotFoundError), journal_of(self._path).open("rb") as log:
+                if log.read(len(self._header)) == self._header:
+                    self._write_mark()

@@ -343,6 +343,50 @@ async def test_a_log_that_another_program_began_anew_is_begun_anew_again(path: P
     assert await states(path) == {"a": S.ACCEPTED}
 
 
+@pytest.mark.parametrize("more", [0, 1, 3])
+@pytest.mark.parametrize("pages", [1, 2, 5, 20])
+async def test_a_ledger_whose_log_an_onlooker_kept_can_be_closed_and_opened(
+    path: Path, pages: int, more: int
+) -> None:
+    """All of the log is in the file, and SQLite would not bring its first page there again."""
+    async with SQLiteLedger(path, connect=with_pages(pages)) as ledger:
+        await ledger.begin(intent("a"))
+        for number in range(10):
+            with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+                reader.execute("BEGIN")
+                assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+                await ledger.opt_out(f"1555123400{number}")
+            assert state_of_file(path).is_incomplete
+        for _ in range(more):
+            await ledger.opt_out("15551234000")
+        assert state_of_file(path).is_incomplete
+    assert not log_of(path).exists()
+    assert not state_of_file(path).is_incomplete
+    assert await states(path) == {"a": S.IN_DOUBT}
+
+
+@pytest.mark.parametrize("recorded", [0, 1])
+async def test_a_log_that_another_program_brought_into_the_file_is_marked_again(
+    path: Path, recorded: int
+) -> None:
+    """When there is more in it, or it is left behind; and whoever closes it last completes it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with SQLiteLedger(path) as ledger:
+            await ledger.begin(intent("a"))
+            with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+                reader.execute("BEGIN")
+                assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+                other.execute("PRAGMA wal_checkpoint")
+                assert not state_of_file(path).is_incomplete
+                for number in range(recorded):
+                    await ledger.opt_out(f"1555123400{number}")
+                    assert state_of_file(path).is_incomplete
+        assert log_of(path).exists()
+        assert state_of_file(path).is_incomplete
+    assert not log_of(path).exists()
+    assert await states(path) == {"a": S.IN_DOUBT}
+
+
 async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
     """Where an onlooker is there when it is closed, the log stays, and so does the mark."""
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -400,6 +444,27 @@ class Failing:
         if self.fails is not None and self.fails in statement:
             raise sqlite3.OperationalError("disk I/O error")
         return self._inner.execute(statement, values)
+
+
+async def test_a_ledger_that_another_program_opens_as_it_is_closed_is_not_marked(
+    path: Path,
+) -> None:
+    """All is in the file, and the log beside it is not the ledger's."""
+
+    class Closing(Failing):
+        def __init__(self, path: str) -> None:
+            super().__init__(path)
+            self.close = self._close_and_open
+
+        def _close_and_open(self) -> None:
+            self._inner.close()
+            log_of(path).touch()
+
+    async with SQLiteLedger(path, connect=Closing) as ledger:
+        await ledger.begin(intent("a"))
+    assert not state_of_file(path).is_incomplete
+    log_of(path).unlink()
+    assert await states(path) == {"a": S.IN_DOUBT}
 
 
 @pytest.mark.parametrize("fails", ["wal_checkpoint", "PRAGMA user_version = "])
