@@ -138,7 +138,9 @@ def what_is_wrong(name: str, file: FileState, log: int | None) -> str | None:
     if not log:
         return (
             f"{name}-wal was written by another program, which may have {name} open: end that"
-            " program first. A ledger is not opened beside what others write to it"
+            " program first. Where none has, open and close it once with SQLite's own shell, which"
+            f" brings {name}-wal into the file. Do not remove that: what was recorded last may be"
+            " in it alone"
         )
     return (
         f"{name} and {name}-wal do not belong together: one of them is of another ledger, or of"

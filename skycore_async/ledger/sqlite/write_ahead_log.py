@@ -97,7 +97,7 @@ class WriteAheadLog:
         with journal_of(self._path).open("rb") as log:
             if not generation_in(log.read(_BEGINNING)):
                 raise LedgerError(
-                    f"{self._name} cannot be opened while another program reads it: end that first"
+                    f"{self._name} cannot be used while another program reads it: end that first"
                 )
         self._go_on()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -546,3 +548,29 @@ async def test_what_another_program_writes_to_a_closed_ledger_is_in_the_way(path
         with pytest.raises(LedgerError, match="was written by another program"):
             await SQLiteLedger(path).open()
     assert await states(path) == {"a": S.IN_DOUBT}
+
+
+def write_and_be_killed(path: Path) -> None:
+    """Write to a ledger with SQLite alone, in a program that closes nothing."""
+    by_hand = (
+        "import os, sqlite3, sys; shell = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "shell.execute(\"UPDATE messages SET info = 'by hand'\"); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", by_hand, str(path)], check=True)  # noqa: S603
+
+
+async def test_what_another_program_left_behind_is_brought_in_as_the_error_says(
+    path: Path,
+) -> None:
+    """A program that was killed closes nothing: who opens and closes the file does it instead."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+    write_and_be_killed(path)
+    with pytest.raises(LedgerError, match="open and close it once with SQLite's own shell"):
+        await SQLiteLedger(path).open()
+    with closing(sqlite3.connect(path)) as shell:
+        shell.execute("SELECT count(*) FROM messages").fetchone()
+    async with SQLiteLedger(path) as ledger:
+        kept = await ledger.delivery(key="a")
+    assert kept is not None
+    assert (kept.state, kept.info) == (S.IN_DOUBT, "by hand")
