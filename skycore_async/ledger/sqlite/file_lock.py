@@ -87,6 +87,13 @@ class FileLock:
             )
         if identity in _held:
             raise in_use(self.path, "another ledger in this process")
+        if _reads_a_removed_log(self.path):
+            raise LedgerError(
+                f"{self.path} is open in this process by a connection of SQLite's own, to a log"
+                " that another process has removed. Closing it, also at the end of this process,"
+                f" would remove {self.path}-wal, which may have what was recorded since: end this"
+                " process by SIGKILL, and open the ledger in another one"
+            )
 
     def _take(self) -> None:
         self.file = self._opened(self.path)
@@ -203,6 +210,17 @@ def _flocked(path: Path) -> Path | None:
     if fcntl is None:
         return None
     return path if _PLATFORM == "linux" else lock_file(path)
+
+
+def _reads_a_removed_log(path: Path) -> bool:
+    """Return whether a connection in this process has the index of a log that is gone.
+
+    All of SQLite's connections in a process share one index, and a new one would see, and
+    keep, what that log has: not what was recorded since.  It is there where the locks of that
+    connection ended before it did, as they do when the process closes the file anywhere.
+    """
+    mapped = Path("/proc/self/maps")  # where there is Linux
+    return mapped.exists() and os.fsencode(f"{path}-shm (deleted)\n") in mapped.read_bytes()
 
 
 def _identity_of(path: Path) -> _Identity | None:

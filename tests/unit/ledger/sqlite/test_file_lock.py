@@ -19,7 +19,7 @@ from skycore_async.errors import LedgerError, LedgerInUse
 from skycore_async.ledger.sqlite import file_lock
 from skycore_async.ledger.sqlite.file_lock import FileLock, by_process, is_in_use, lock_file
 from skycore_async.ledger.sqlite.read_only import looked_at
-from tests.support.ledger_owner import kill, opened_elsewhere, owner
+from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
 
 pytestmark = [
     pytest.mark.anyio,
@@ -228,6 +228,47 @@ async def test_a_ledger_that_is_closed_in_a_child_is_open_in_its_parent(path: Pa
     ledger._file._lock.is_inherited = False
     ledger._file.close()
     assert opened_elsewhere(path) == "it has 0 messages"
+
+
+# A connection of SQLite's own in the process that opens the ledger.
+
+ONLOOKING = """
+import os, signal, sqlite3, sys, anyio
+from skycore_async import LedgerError, SQLiteLedger
+
+path = sys.argv[1]
+shell = sqlite3.connect(path, isolation_level=None)
+shell.execute("SELECT count(*) FROM messages").fetchone()
+open(path, "rb").close()  # which ends the locks of that connection, too
+print("reads", flush=True)
+sys.stdin.readline()
+try:
+    anyio.run(SQLiteLedger(path).open)
+except LedgerError as error:
+    print(error, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@on_linux
+async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
+    path: Path,
+) -> None:
+    """A ledger is not opened beside it, which would keep what it sees; and nothing is lost."""
+    async with SQLiteLedger(path):
+        pass
+    command = [sys.executable, "-c", ONLOOKING, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as onlooker:  # type: ignore[call-overload] # noqa: S603, ASYNC220
+        assert onlooker.stdout is not None
+        assert onlooker.stdout.readline() == "reads\n"
+        assert opened_elsewhere(path) == "it has 0 messages"
+        with owner(path) as process:
+            tell(process, "a")
+            kill(process)
+        said, _ = onlooker.communicate("\n", timeout=20)
+    assert "end this process by SIGKILL" in said
+    assert opened_elsewhere(path) == "it has 1 messages"
 
 
 # Systems on which the two kinds of locks see each other.
