@@ -123,12 +123,10 @@ class OpenableLedger(BaseLedger):
             raise
 
     def _commits(self) -> GroupCommit:
-        """Return what writes to it, and looks for itself whether it was closed.
-
-        RuntimeError where it was never open.
-        """
+        """Return what writes to it; RuntimeError where it is not open."""
         if self._opening is None or not self._opening.is_open:
             raise RuntimeError(
                 f"{self.name} is not open: use `async with`, or call `await ledger.open()`"
             )
+        self._opening.owner.check()
         return self._group_commit
