@@ -197,7 +197,7 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
             del self._under_way[command.key]
 
     async def _stay_alive(self) -> None:
-        while not self._closing.is_set():
+        while True:
             with anyio.move_on_after(self._lease / _BEATS):
                 await self._closing.wait()
                 return

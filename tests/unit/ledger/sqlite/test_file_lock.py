@@ -271,6 +271,16 @@ async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
     assert opened_elsewhere(path) == "it has 1 messages"
 
 
+async def test_a_connection_that_lost_its_locks_leaves_the_ledger_free_for_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is refused beside it has taken no lock."""
+    monkeypatch.setattr(file_lock, "_reads_a_removed_log", lambda _: True)
+    with pytest.raises(LedgerError, match="to a log that another process has removed"):
+        await SQLiteLedger(path).open()
+    assert opened_elsewhere(path) == "it has 0 messages"
+
+
 # Systems on which the two kinds of locks see each other.
 
 
