@@ -262,7 +262,7 @@ def _locked_as_before(beside: Path, ledger: Path) -> Any:
         connection.execute("BEGIN EXCLUSIVE")
         # A file that cannot be written is opened to be read, and would lock nobody out.
         connection.execute("PRAGMA user_version = 1")
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         connection.close()
         if "locked" not in str(error):
             raise
