@@ -209,12 +209,7 @@ def change(connection: Connection, action: str, name: str) -> str:
     """
     possible_in, leads_to = _ACTIONS[action]
     with connection.transaction():
-        row = connection.execute(
-            "SELECT id, state FROM skycore.campaigns WHERE name = %s FOR NO KEY UPDATE", (name,)
-        ).fetchone()
-        if row is None:
-            raise CampaignError(f"there is no campaign {name!r}")
-        campaign, state = row
+        campaign, state = locked_campaign(connection, name)
         if state not in possible_in:
             raise CampaignError(f"the campaign {name!r} is {state}: it cannot {action}")
         connection.execute(
@@ -222,7 +217,21 @@ def change(connection: Connection, action: str, name: str) -> str:
             " WHERE id = %s",
             (leads_to, campaign),
         )
-    return str(state)
+    return state
+
+
+def locked_campaign(connection: Connection, name: str) -> tuple[int, str]:
+    """Return the id and the state of a campaign, locked until the transaction ends.
+
+    Raises CampaignError where there is none.
+    """
+    row = connection.execute(
+        "SELECT id, state FROM skycore.campaigns WHERE name = %s FOR NO KEY UPDATE", (name,)
+    ).fetchone()
+    if row is None:
+        raise CampaignError(f"there is no campaign {name!r}")
+    campaign, state = row
+    return campaign, state
 
 
 def halt(connection: Connection, name: str, reason: str) -> bool:

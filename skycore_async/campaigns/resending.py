@@ -19,6 +19,7 @@ import attrs
 from ..errors import CampaignError
 from ..ledger.model import TO_RESEND
 from ..postgres.schema import Connection
+from .campaigns import locked_campaign
 
 _LOCK: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
 _OF_CAMPAIGN: Final = "SELECT unnest(keys) FROM skycore.chunks WHERE campaign = %(campaign)s"
@@ -62,12 +63,7 @@ def resend(connection: Connection, name: str) -> Resending:
     Raises CampaignError where there is no such campaign, or it was cancelled.
     """
     with connection.transaction():
-        row = connection.execute(
-            "SELECT id, state FROM skycore.campaigns WHERE name = %s FOR NO KEY UPDATE", (name,)
-        ).fetchone()
-        if row is None:
-            raise CampaignError(f"there is no campaign {name!r}")
-        campaign, state = row
+        campaign, state = locked_campaign(connection, name)
         if state == "cancelled":
             raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
         connection.execute(_LOCK, (campaign,))

@@ -125,7 +125,7 @@ class FileLock:
         self._of_sqlite.append(connection)
 
     def release(self) -> None:
-        """Give the lock up, once SQLite has closed the file."""
+        """Release the lock, once SQLite has closed the file."""
         with _guard:
             self._close()
 
