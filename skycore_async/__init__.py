@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .limits.base import Limiter
     from .limits.local import RateLimiter
     from .limits.postgres import PostgresLimiter
-    from .messages import SMS, Accepted, Failed, Outcome
+    from .messages import SMS, Accepted, Failed, Outcome, ReportedMessage, ReportSection
     from .notifications import (
         DeliveryReceipt,
         InboundSMS,
@@ -131,6 +131,8 @@ __all__ = [
     "RecipientBlocked",
     "RecipientOptedOut",
     "Rejected",
+    "ReportSection",
+    "ReportedMessage",
     "Request",
     "Response",
     "SQLiteLedger",
@@ -173,7 +175,7 @@ _MODULES: Final = {
     "ledger.sqlite.ledger": ("SQLiteLedger",),
     "limits.base": ("Limiter",),
     "limits.local": ("RateLimiter",),
-    "messages": ("SMS", "Accepted", "Failed", "Outcome"),
+    "messages": ("SMS", "Accepted", "Failed", "Outcome", "ReportSection", "ReportedMessage"),
     "notifications": (
         "DeliveryReceipt",
         "InboundSMS",

@@ -1,4 +1,4 @@
-"""The values that go in and come out of sending: messages and their outcomes.
+"""The values that go in and come out of sending: messages, their outcomes, and what was sent.
 
 All are frozen attrs classes with keyword-only fields, named after the API's
 own fields in snake case (`from_` for FROM, a Python keyword).
@@ -6,6 +6,8 @@ own fields in snake case (`from_` for FROM, a Python keyword).
 
 from __future__ import annotations
 
+import enum
+from datetime import datetime
 from typing import Any, ClassVar
 
 import attrs
@@ -75,6 +77,47 @@ class Failed:
 
 
 Outcome = Accepted | Failed
+
+
+class ReportSection(enum.StrEnum):
+    """By which way a message of a sending report was sent.
+
+    * `SENDING_LIST`: one by one, as sendSMS does.
+    * `BATCHES`: a scheduled sending of a campaign.
+    * `AUTORESPONDERS`: the automatic answer of a campaign.
+    * `SUBSCRIPTIONS`: the dialogue by which a number is subscribed.
+    """
+
+    SENDING_LIST = "sending_list"
+    BATCHES = "batches"
+    AUTORESPONDERS = "autoresponders"
+    SUBSCRIPTIONS = "subscriptions"
+
+
+@attrs.frozen(kw_only=True)
+class ReportedMessage:
+    """An SMS that the provider's sending report lists, so that it was taken.
+
+    `history_id` is the provider's id of the sending, the HISTORYID of postbacks; a report
+    has no tracking ids.  `text` is as XML carries it in an attribute: where the message
+    had a line break, it has a space.  `from_` and `carrier`, a name for people, are None
+    where the report tells of none.
+
+    `acknowledged_at` is when it left the provider's server, `delivered_at` when it was
+    delivered, and `failed_at` when it failed, with the reason in `info`: each in UTC, and
+    None where the report does not say so, as of a message that still waits at the provider.
+    """
+
+    history_id: str
+    to: str
+    from_: str | None = None
+    text: str
+    carrier: str | None = None
+    section: ReportSection
+    acknowledged_at: datetime | None = None
+    delivered_at: datetime | None = None
+    failed_at: datetime | None = None
+    info: str | None = None
 
 
 def masked(number: str) -> str:

@@ -12,7 +12,14 @@ import pytest
 
 from skycore_async.codes import DeliveryState
 from skycore_async.errors import Rejected
-from skycore_async.messages import SMS, Accepted, Failed, Outcome
+from skycore_async.messages import (
+    SMS,
+    Accepted,
+    Failed,
+    Outcome,
+    ReportedMessage,
+    ReportSection,
+)
 from skycore_async.notifications import (
     DeliveryReceipt,
     InboundSMS,
@@ -29,6 +36,13 @@ TIME = datetime(2011, 7, 26, 14, 22, 25, tzinfo=UTC)
 VALUES: list[Any] = [
     SMS_TO_JERRY,
     Accepted(message=SMS_TO_JERRY, to="15551234888", tracking_id="SMS_12345", raw=RAW),
+    ReportedMessage(
+        history_id="236990",
+        to="15551234888",
+        text="Hello Jerry",
+        section=ReportSection.SENDING_LIST,
+        acknowledged_at=TIME,
+    ),
     SentNotification(code="N201", origin="SMS_MT", tracking_id="SMS_12345", raw=RAW),
     DeliveryReceipt(
         code="N202",
@@ -51,6 +65,7 @@ def test_the_table_has_every_value() -> None:
     """Every class of value is tested here; Failed holds an error and is tested by itself."""
     assert {type(value) for value in VALUES} == {
         SMS,
+        ReportedMessage,
         *get_args(Outcome),
         *get_args(Notification),
     } - {Failed}
