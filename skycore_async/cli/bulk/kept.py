@@ -42,8 +42,12 @@ class KeptRows:
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None)
-        for statement in _SETTINGS:
-            self._connection.execute(statement)
+        try:
+            for statement in _SETTINGS:
+                self._connection.execute(statement)
+        except sqlite3.Error:  # nobody else has it to close
+            self._connection.close()
+            raise
         self._unwritten: list[tuple[Any, ...]] = []
         self._has_others = False
 
