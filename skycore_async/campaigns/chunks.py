@@ -55,7 +55,9 @@ UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s,
 WHERE id = %s RETURNING epoch
 """
 _DOUBT: Final = """
-UPDATE skycore.messages SET state = 'in_doubt' WHERE id IN (
+UPDATE skycore.messages
+SET state = 'in_doubt', interrupted_at = extract(epoch FROM clock_timestamp())
+WHERE id IN (
     SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'sending'
     ORDER BY key FOR UPDATE)
 """

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 
 from ..codes import DeliveryState, FailureReason
-from .model import MessageState, StoredNotification
+from .model import EarlierAttempt, MessageState, StoredNotification
 from .opt_outs import OptOut
 
 T = TypeVar("T")
@@ -66,4 +66,5 @@ class Columns(Generic[T]):
 
 
 OPT_OUT: Final = Columns(OptOut, without=("only_if_in",))
+NEW_ATTEMPT: Final = Columns(EarlierAttempt, without=("id",))
 NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))

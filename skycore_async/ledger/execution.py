@@ -37,7 +37,7 @@ from .commands import (
     Record,
     SetOptOut,
 )
-from .model import MessageRecord, MessageState, StoredNotification
+from .model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from .opt_outs import OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
 from .store import Finished, LedgerStore
 
@@ -84,7 +84,7 @@ class CommandExecutor:
 
     def interrupt(self) -> None:
         """Bring into doubt what is under way and nobody alive is sending."""
-        for key, number in self._store.interrupt():
+        for key, number in self._store.interrupt(at=self._clock()):
             self.touched.add(key)
             self._unsettled.add(number)
         self._unsettled |= self._store.unsettled_endings()
@@ -126,6 +126,7 @@ class CommandExecutor:
         records = self._store.messages_to_change([command.intent.key for _, command in begins])
         opted_out = self._store.opted_out([command.intent.to for _, command in begins])
         begun: list[MessageRecord] = []
+        earlier: list[EarlierAttempt] = []
         for pending, command in begins:
             with pending:
                 record = records.get(command.intent.key)
@@ -139,10 +140,14 @@ class CommandExecutor:
                 )
                 if isinstance(decided, MessageRecord):
                     begun.append(decided)
+                    if record and (left := rules.left_behind(record, now=decided.started_at)):
+                        earlier.append(left)
                 else:
                     pending.result = decided
         if begun:
             self._store.update(begun)
+        if earlier:
+            self._store.insert_attempts(earlier)
 
     def _finish(self, finishes: Sequence[Finish]) -> None:
         now = self._clock()

@@ -53,6 +53,7 @@ class MessageState(enum.StrEnum):
 
 
 TO_RESEND: Final = "resend"  # what `settled_by` says of a doubt that is to be sent once more
+BY_REPORT: Final = "report"  # ... and of one that the sending report ended
 ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # a doubt with no other cause
 
 
@@ -62,6 +63,7 @@ class SendIntent:
 
     `content` is the digest by which other content under the same key is told, and
     `message` what it was made of: rows of the first version have another digest of it.
+    `text_digest` is of its text as a sending report shows it, see `texts.digest_of`.
     """
 
     key: str
@@ -69,6 +71,7 @@ class SendIntent:
     to: str
     from_: str | None
     started_at: float
+    text_digest: bytes | None = attrs.field(default=None, repr=False)
     message: SMS | None = attrs.field(default=None, repr=False, eq=False)
 
 
@@ -110,11 +113,16 @@ class MessageRecord:
     """A message as a ledger keeps it: one row of the table `messages`.
 
     Times are in seconds since 1970.  `tracking_id` is as the wire said it, and `plain_id`
-    its plain form.  `doubted` is set from when it is sent again after
-    it was in doubt: it may have a submission that is not known.  `raw` is the API's
-    answer as JSON, see `rules.answer_as_text`.
+    its plain form.  `doubted` is set where it may have a submission that is not known: from
+    when it is sent again after it was in doubt, or was found in a sending report.  `raw` is
+    the API's answer as JSON, see `rules.answer_as_text`.
     `settled_by` says what ended its doubt, or that it is to be sent again (`TO_RESEND`).
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
+
+    What a sending report is held against: `text_digest` is None in rows of older versions;
+    `interrupted_at` is when its attempt was found without anybody who sends it; `untaken`
+    is set where its last attempt is proven not taken, while an earlier one is in doubt;
+    `history_id` is the provider's id of its sending, where a postback or a report told it.
     """
 
     id: int
@@ -134,8 +142,31 @@ class MessageRecord:
     reason: FailureReason | None = None
     settled_by: str | None = None
     doubted: bool = False
+    text_digest: bytes | None = attrs.field(default=None, repr=False)
+    interrupted_at: float | None = None
+    untaken: bool = False
+    history_id: str | None = None
     session: int | None = None
     attempt: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EarlierAttempt:
+    """An attempt that was in doubt when its message was begun again: a row of `attempts`.
+
+    `message` is the id of its message.  It had ended by `ended_at`; `started_at` is 0 where
+    a version begun it that kept no times.  `state` is `IN_DOUBT`, `ACCEPTED` or `NOT_SENT`.
+    """
+
+    id: int = 0
+    message: int
+    text_digest: bytes | None = attrs.field(default=None, repr=False)
+    to: str = _column("recipient")
+    from_: str | None = _column("sender", default=None)
+    started_at: float
+    ended_at: float
+    history_id: str | None = None
+    state: MessageState = MessageState.IN_DOUBT
 
 
 @attrs.frozen(kw_only=True)
@@ -158,6 +189,7 @@ class StoredNotification:
     at: float | None
     happened: float
     received: float
+    history_id: str | None = attrs.field(default=None, converter=storable)
     state: DeliveryState | None
     reason: FailureReason | None
     raw: str = attrs.field(repr=False)
@@ -169,8 +201,9 @@ class Delivery:
 
     `events` are its distinct notifications in order of time, `reason` is set
     where it failed, `code` and `info` where it was refused or is in doubt.
-    `settled_by` is "postback" where it was in doubt and a postback told that it
-    had been sent, and "resend" while it is in doubt and waits to be sent once more.
+    `settled_by` is "postback" or "report" where it was in doubt and a postback or the
+    sending report told what became of it, and "resend" while it is in doubt and waits to be
+    sent once more.  `history_id` is the provider's id of its sending, where that is known.
     `began` is when it was last begun.
     """
 
@@ -185,6 +218,7 @@ class Delivery:
     began: datetime
     code: str | None
     info: str | None
+    history_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)

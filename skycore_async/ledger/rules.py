@@ -32,9 +32,11 @@ from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
 from . import first_digests
 from .model import (
+    BY_REPORT,
     ENDED_MEANWHILE,
     TO_RESEND,
     Attempt,
+    EarlierAttempt,
     MessageRecord,
     MessageState,
     SendIntent,
@@ -152,11 +154,30 @@ def begin(
         state=_S.SENDING,
         started_at=intent.started_at,
         ended_at=None,
+        text_digest=intent.text_digest,
+        interrupted_at=None,
+        untaken=False,
+        history_id=None,
         code=None,
         info=None,
         http_status=None,
         session=None if attempt is None else attempt.session,
         attempt=None if attempt is None else attempt.number,
+    )
+
+
+def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
+    """Return the attempt that may have been taken of a message that is begun again; else None."""
+    if record.state is not _S.IN_DOUBT or record.untaken:
+        return None
+    ends = (record.ended_at, record.interrupted_at, now)
+    return EarlierAttempt(
+        message=record.id,
+        text_digest=record.text_digest,
+        to=record.to,
+        from_=record.from_,
+        started_at=record.started_at,
+        ended_at=next(at for at in ends if at is not None),
     )
 
 
@@ -179,16 +200,23 @@ def finish(
     """Return the record of a message whose attempt has ended; None where another one counts."""
     if not _is_by(record, attempt):
         return None
-    # An attempt that is known by its number may have been taken for dead meanwhile: it is
-    # in doubt without an outcome of its own.
-    is_late = attempt is not None and record.state is _S.IN_DOUBT and record.ended_at is None
+    # An attempt that is known by its number may have been taken for dead meanwhile: it is in
+    # doubt without an outcome of its own, or what a report told of it stands in its place.
+    is_late = (
+        attempt is not None
+        and record.ended_at is None
+        and (record.state is _S.IN_DOUBT or _is_told_apart(record, submission))
+    )
     if record.state is not _S.SENDING and not is_late:
         return None
-    is_in_doubt = record.doubted and submission.state is not _S.ACCEPTED
+    is_accepted = submission.state is _S.ACCEPTED
+    is_in_doubt = record.doubted and not is_accepted
     return attrs.evolve(
         record,
         state=_S.IN_DOUBT if is_in_doubt else submission.state,
         ended_at=ended_at,
+        untaken=is_in_doubt and submission.state in _NOTHING_SENT,
+        history_id=record.history_id if is_accepted else None,
         settled_by=None,
         tracking_id=submission.tracking_id,
         plain_id=submission.plain_id,
@@ -197,6 +225,11 @@ def finish(
         http_status=submission.http_status,
         raw=answer_as_text(submission),
     )
+
+
+def _is_told_apart(record: MessageRecord, submission: Submission) -> bool:
+    """Return whether a late outcome tells more than a report did, which is no doubt."""
+    return record.settled_by == BY_REPORT and submission.state is not _S.IN_DOUBT
 
 
 def submission_in(record: MessageRecord) -> Submission:

@@ -40,9 +40,10 @@ CLOCKS_APART: Final = 300.0  # seconds by which the provider's clock may be behi
 
 def stored(notification: Notification, *, received: float) -> StoredNotification:
     """Make what is kept of a notification; `received` is in seconds since 1970."""
-    tracking_id, to, from_ = None, None, None
+    tracking_id, to, from_, history_id = None, None, None, None
     if isinstance(notification, SentNotification | DeliveryReceipt):
         from_, to = notification.from_, digits(notification.to)
+        history_id = notification.history_id
         if notification.tracking_id is not None:
             tracking_id = plain(notification.tracking_id)
     time = notification.timestamp or notification.created
@@ -57,6 +58,7 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         at=None if aware is None else aware.timestamp(),
         happened=received if time is None or time.tzinfo is None else time.timestamp(),
         received=received,
+        history_id=history_id,
         state=_state(notification),
         reason=notification.reason if isinstance(notification, DeliveryReceipt) else None,
         raw=_text_of(notification.raw),
@@ -135,8 +137,12 @@ def derive_state(
 
 def derive(record: MessageRecord, notifications: Iterable[StoredNotification]) -> MessageRecord:
     """Return the record of a message, brought up to its notifications."""
-    state, reason = derive_state(notifications)
-    return attrs.evolve(record, state=state, reason=reason)
+    known = list(notifications)
+    state, reason = derive_state(known)
+    told = (each.history_id for each in in_order(known) if each.history_id)
+    return attrs.evolve(
+        record, state=state, reason=reason, history_id=next(told, record.history_id)
+    )
 
 
 def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotification]) -> Delivery:
@@ -153,6 +159,7 @@ def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotificatio
         began=datetime.fromtimestamp(record.started_at, UTC),
         code=record.code,
         info=record.info,
+        history_id=record.history_id,
     )
 
 

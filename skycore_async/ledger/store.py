@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import attrs
 
 from .commands import Begin, Finish
-from .model import MessageRecord, StoredNotification
+from .model import EarlierAttempt, MessageRecord, StoredNotification
 from .opt_outs import OptOut
 from .reader import LedgerReader
 from .settlement import UnmatchedSubmission
@@ -60,6 +60,10 @@ class LedgerStore(LedgerReader, Protocol):
 
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
+        ...
+
+    def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
+        """Insert attempts of messages that are begun again."""
         ...
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
@@ -115,8 +119,8 @@ class LedgerStore(LedgerReader, Protocol):
         """Write that these tracking ids are those of these messages."""
         ...
 
-    def interrupt(self) -> Sequence[tuple[str, str]]:
-        """Write `in_doubt` for what is under way and nobody alive is sending.
+    def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
+        """Write `in_doubt` for what is under way and nobody alive is sending, found so now.
 
         Returns the keys and numbers of these.
         """

@@ -1,4 +1,4 @@
-"""Texts as any database can keep them.
+"""Texts as any database can keep them, and as a sending report shows them.
 
 Rule: what cannot be kept costs its character, and never the rest of its row or its bundle.
 XML has none of these; what is not of the wire, as words of an exception, can have any.
@@ -6,6 +6,7 @@ XML has none of these; what is not of the wire, as words of an exception, can ha
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 _NO_CHARACTER: Final = "\ufffd"
@@ -17,3 +18,9 @@ def storable(text: str | None) -> str | None:
         return text
     kept = "".join(_NO_CHARACTER if "\ud800" <= each <= "\udfff" else each for each in text)
     return kept.replace("\0", _NO_CHARACTER)
+
+
+def digest_of(text: str) -> bytes:
+    """Return the digest of a text as an attribute of XML carries it: its white space folded."""
+    folded = " ".join(text.split())
+    return blake2b(folded.encode("utf-8", "replace"), digest_size=8).digest()

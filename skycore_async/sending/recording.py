@@ -25,6 +25,7 @@ from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, wor
 from ..ledger.commands import Postponed
 from ..ledger.model import Ledger, SendIntent, Submission, check_ledger
 from ..ledger.rules import outcome_of, submission_of
+from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..runtime.event_loop import now
 from ..runtime.logs import log
@@ -120,6 +121,7 @@ class Recorder:
             to=resolved.to,
             from_=resolved.from_,
             started_at=self._clock(),
+            text_digest=digest_of(resolved.text),
             message=resolved,
         )
 

@@ -114,6 +114,25 @@ def test_copied_again_it_adds_what_is_new(file: Path, dsn: str) -> None:
     ]
 
 
+def test_attempts_in_doubt_are_copied_with_their_messages(file: Path, dsn: str) -> None:
+    """Of messages that are new there: a report is held against all; copied again, once."""
+
+    async def resent(ledger: Ledger) -> None:
+        again = intent("k2", to="15550000002")
+        assert await ledger.begin(again, resend_in_doubt=True) is None
+        await ledger.finish("k2", NOT_SENT)
+
+    asked(SQLiteLedger(file, clock=Clock()), resent)
+    for _ in range(2):
+        copy(file, dsn)
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT key, attempts.recipient, attempts.state, untaken FROM skycore.attempts"
+            " JOIN skycore.messages ON messages.id = message"
+        ).fetchall()
+    assert rows == [("k2", "15550000002", "in_doubt", True)]
+
+
 @pytest.mark.parametrize(
     ("words", "later", "is_out"),
     [

@@ -396,7 +396,7 @@ def test_the_message_of_an_outcome_is_found_by_its_key(sql: Any) -> None:
     ("statement", "index"),
     [
         (CANDIDATES.replace("%s", "'04888'"), "candidates"),
-        (EXPIRED, "candidates"),
+        (EXPIRED.replace("%s", "1"), "candidates"),
         (UNSETTLED, "candidates"),
         (UNMATCHED.replace("%s", "'04888'"), "unmatched"),
     ],

@@ -123,6 +123,7 @@ async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) 
         "began": datetime.fromtimestamp(NOON, UTC),
         "code": None,
         "info": None,
+        "history_id": None,
     }
 
 

@@ -1,7 +1,7 @@
 """The same histories leave the same rows in memory, in SQLite and in PostgreSQL.
 
 Strategy: random commands in random groups, each run as one transaction over every
-store by the same executor.  Then the four tables are read, ids and what is
+store by the same executor.  Then the tables are read, ids and what is
 PostgreSQL's alone left out, and compared.
 """
 
@@ -33,7 +33,7 @@ from skycore_async.ledger.commands import (
     Summarize,
 )
 from skycore_async.ledger.execution import CommandExecutor
-from skycore_async.ledger.model import Attempt, MessageRecord
+from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord
 from skycore_async.ledger.postgres.store import PostgresStore
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
@@ -59,6 +59,7 @@ from tests.support.ledger_cases import (
 
 Command = LedgerCommand[Any]
 MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
+ATTEMPT = Columns(EarlierAttempt, without=("id", "message"))
 
 KEYS = st.sampled_from("abcd")
 NUMBERS = st.sampled_from((TO, OTHER))
@@ -129,14 +130,16 @@ def in_postgres(dsn: str) -> Iterator[tuple[PostgresStore, Any, str]]:
 
 
 def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Read the four tables, with the keys of messages in place of their ids."""
+    """Read the tables, with the keys of messages in place of their ids."""
     columns = {
         "messages": MESSAGE.listed.replace("doubted", "coalesce(doubted, false)"),
+        "attempts": f"key, {ATTEMPT.of('attempts')}",
         "submissions": "submissions.tracking_id, submissions.recipient, key",
         "events": NOTIFICATION.listed,
         "opt_outs": "number, out, at, stamped",
     }
-    joined = {"submissions": f" LEFT JOIN {schema}messages ON messages.id = message"}
+    of_message = f" LEFT JOIN {schema}messages ON messages.id = message"
+    joined = {"submissions": of_message, "attempts": of_message}
     found = {}
     for table, listed in columns.items():
         cursor = connection.execute(f"SELECT {listed} FROM {schema}{table}{joined.get(table, '')}")  # noqa: S608

@@ -29,7 +29,7 @@ import attrs
 from ...errors import LedgerError
 from ...postgres.schema import Connection
 from ...protocol.numbers import LONGEST
-from ..columns import NOTIFICATION, OPT_OUT, Columns
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..execution import CommandExecutor
 from ..model import MessageRecord
 from ..opt_outs import CLEAR
@@ -39,15 +39,18 @@ from .store import PostgresStore
 _COLUMNS: Final = Columns(MessageRecord, without=("id", "session", "attempt"))
 _MESSAGE: Final = _COLUMNS.listed
 _EVENT: Final = NOTIFICATION.listed
+_ATTEMPT: Final = ", ".join(name for name in NEW_ATTEMPT.names if name != "message")
 
 # The places of what SQLite has as a number.
 _FLAGS: Final = {
-    "messages": (_COLUMNS.names.index("doubted"),),
+    "messages": (_COLUMNS.names.index("doubted"), _COLUMNS.names.index("untaken")),
     "opt_outs": (OPT_OUT.names.index("out"), OPT_OUT.names.index("stamped")),
 }
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
+    "attempts": f"SELECT key, {NEW_ATTEMPT.of('attempts')} FROM attempts"
+    " JOIN messages ON messages.id = message ORDER BY attempts.id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
     # Longer ones, which earlier versions kept whole, can be sent to by nobody.
     "opt_outs": f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE length(number) <= {LONGEST}",
@@ -55,6 +58,8 @@ _READ: Final = {
 _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
     SELECT {_MESSAGE} FROM skycore.messages WITH NO DATA;
+CREATE TEMP TABLE copied_attempts ON COMMIT DROP AS
+    SELECT key, {NEW_ATTEMPT.of("attempts")} FROM skycore.attempts, skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
 CREATE TEMP TABLE copied_opt_outs ON COMMIT DROP AS
@@ -78,6 +83,15 @@ _MESSAGES: Final = f"""
 INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
 SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
 ON CONFLICT (key) DO NOTHING
+"""
+# Those of messages that the database knew are known there.
+_OTHERS_ATTEMPTS: Final = """
+DELETE FROM copied_attempts WHERE key IN (SELECT key FROM skycore.messages)
+"""
+_ATTEMPTS: Final = f"""
+INSERT INTO skycore.attempts (message, {_ATTEMPT})
+SELECT messages.id, {", ".join(f"copy.{name}" for name in _ATTEMPT.split(", "))}
+FROM copied_attempts AS copy JOIN skycore.messages USING (key)
 """
 _EVENTS: Final = f"""
 INSERT INTO skycore.events ({_EVENT}) SELECT {_EVENT} FROM copied_events
@@ -135,7 +149,9 @@ def copy(connection: Connection, path: Path) -> Copied:
             _fill(connection, table, file.execute(query))
         execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
         _check(connection, path)
+        execute(_OTHERS_ATTEMPTS)
         new = execute(_MESSAGES).rowcount
+        execute(_ATTEMPTS)
         events = execute(_EVENTS).rowcount
         placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
         execute(_OPT_OUTS)

@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..columns import NOTIFICATION, OPT_OUT
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
 from .reader import MESSAGE
 
 # The types of columns that are no text.
 _TYPES: Final = {
     "id": "bigint",
+    "message": "bigint",
     "content": "bytea",
+    "text_digest": "bytea",
     "identity": "bytea",
     "started_at": "float8",
     "ended_at": "float8",
+    "interrupted_at": "float8",
     "at": "float8",
     "happened": "float8",
     "received": "float8",
     "http_status": "int",
     "doubted": "boolean",
+    "untaken": "boolean",
     "out": "boolean",
     "stamped": "boolean",
     "session": "bigint",
@@ -39,16 +43,22 @@ def _arrays(names: Sequence[str]) -> str:
 # The number is looked at where the row is written: nobody can opt out in between.
 INSERT: Final = """
 INSERT INTO skycore.messages
-    (key, content, recipient, sender, state, started_at, session, attempt)
-SELECT key, content, recipient, sender, 'sending', started_at, session, attempt
-FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bigint[],
-    %b::bigint[], %b::boolean[])
-    AS given (key, content, recipient, sender, started_at, session, attempt, is_willing)
+    (key, content, recipient, sender, state, started_at, text_digest, session, attempt)
+SELECT key, content, recipient, sender, 'sending', started_at, text_digest, session, attempt
+FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bytea[],
+    %b::bigint[], %b::bigint[], %b::boolean[])
+    AS given (key, content, recipient, sender, started_at, text_digest, session, attempt,
+        is_willing)
 WHERE is_willing
     OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs WHERE number = recipient AND out)
 ORDER BY key
 ON CONFLICT (key) DO NOTHING
 RETURNING key
+"""
+INSERT_ATTEMPTS: Final = f"""
+INSERT INTO skycore.attempts ({NEW_ATTEMPT.listed})
+SELECT {NEW_ATTEMPT.listed}
+FROM unnest({_arrays(NEW_ATTEMPT.names)}) AS given ({NEW_ATTEMPT.listed})
 """
 _FIXED: Final = frozenset({"id", "key"})
 UPDATE: Final = f"""
@@ -136,7 +146,7 @@ WHERE message IS NULL AND right(submissions.recipient, 5) = %s
 """
 # What nobody alive is sending: its session has let its time run out, or has ended.
 EXPIRED: Final = """
-UPDATE skycore.messages SET state = 'in_doubt'
+UPDATE skycore.messages SET state = 'in_doubt', interrupted_at = %s
 WHERE state = 'sending' AND NOT EXISTS (
     SELECT 1 FROM skycore.sessions
     WHERE sessions.id = session AND alive_until > clock_timestamp())

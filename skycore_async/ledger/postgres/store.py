@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..columns import NOTIFICATION, OPT_OUT, Columns
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..commands import Begin, Finish
-from ..model import MessageRecord, MessageState, StoredNotification
+from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
 from ..rules import answer_as_text
 from ..settlement import UnmatchedSubmission, unmatched_in
@@ -56,6 +56,7 @@ class PostgresStore(PostgresReader):
                 [intent.to for intent in intents],
                 [intent.from_ for intent in intents],
                 [intent.started_at for intent in intents],
+                [intent.text_digest for intent in intents],
                 [attempt.session if attempt else None for attempt in attempts],
                 [attempt.number if attempt else None for attempt in attempts],
                 [command.ignore_opt_out for command in begins],
@@ -84,6 +85,10 @@ class PostgresStore(PostgresReader):
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
         self._execute(statements.UPDATE, _by_column(MESSAGE, records))
+
+    def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
+        """Insert attempts of messages that are begun again."""
+        self._execute(statements.INSERT_ATTEMPTS, _by_column(NEW_ATTEMPT, attempts))
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt."""
@@ -169,9 +174,9 @@ class PostgresStore(PostgresReader):
                 (message, tracking_id),
             )
 
-    def interrupt(self) -> Sequence[tuple[str, str]]:
+    def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
         """Write `in_doubt` for what expired sessions were sending."""
-        found: list[tuple[str, str]] = self._execute(statements.EXPIRED).fetchall()
+        found: list[tuple[str, str]] = self._execute(statements.EXPIRED, (at,)).fetchall()
         return found
 
     def unsettled_endings(self) -> set[str]:

@@ -49,6 +49,7 @@ _FORGET: Final = {
     "messages": (
         f"DELETE FROM events WHERE {_OF_MESSAGE}",
         f"DELETE FROM submissions WHERE {_OF_MESSAGE}",
+        "DELETE FROM attempts WHERE message = ?",
         "DELETE FROM messages WHERE id = ?",
     ),
     "events": ("DELETE FROM events WHERE id = ?",),

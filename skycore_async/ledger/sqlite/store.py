@@ -15,9 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from ...protocol.numbers import SHORTEST
-from ..columns import NOTIFICATION, OPT_OUT
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
 from ..commands import Begin, Finish
-from ..model import MessageRecord, MessageState, StoredNotification
+from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
 from ..rules import answer_as_text
 from ..settlement import UnmatchedSubmission, unmatched_in
@@ -30,8 +30,10 @@ _HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = c
 # To all numbers, or to those that have not opted out.
 _INSERT: Final = {
     ignore_opt_outs: (
-        "INSERT INTO messages (key, content, recipient, sender, state, started_at)"
-        " SELECT column1, column2, column3, column4, 'sending', column5 FROM (VALUES {})"
+        "INSERT INTO messages"
+        " (key, content, recipient, sender, state, started_at, text_digest)"
+        " SELECT column1, column2, column3, column4, 'sending', column5, column6"
+        " FROM (VALUES {})"
         f" WHERE {'true' if ignore_opt_outs else _HAS_NOT_OPTED_OUT}"
         " ON CONFLICT (key) DO NOTHING"
     )
@@ -124,7 +126,14 @@ class SQLiteStore(SQLiteReader):
             self._over(
                 statement,
                 [
-                    (each.key, each.content, each.to, each.from_, each.started_at)
+                    (
+                        each.key,
+                        each.content,
+                        each.to,
+                        each.from_,
+                        each.started_at,
+                        each.text_digest,
+                    )
                     for each in intents
                 ],
             )
@@ -151,6 +160,13 @@ class SQLiteStore(SQLiteReader):
             columns = zip(MESSAGE.names, MESSAGE.row(record), strict=True)
             values = [value for name, value in columns if name not in _FIXED]
             self._execute(_UPDATE, [*values, record.id])
+
+    def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
+        """Insert attempts of messages that are begun again."""
+        self._over(
+            f"INSERT INTO attempts ({NEW_ATTEMPT.listed}) VALUES {{}}",
+            list(map(NEW_ATTEMPT.row, attempts)),
+        )
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt."""
@@ -253,12 +269,13 @@ class SQLiteStore(SQLiteReader):
                 "UPDATE submissions SET message = ? WHERE tracking_id = ?", (message, tracking_id)
             )
 
-    def interrupt(self) -> Sequence[tuple[str, str]]:
+    def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
         found: list[tuple[int, str, str]] = self._execute(UNDER_WAY).fetchall()
         self._execute(
-            f"UPDATE messages SET state = '{MessageState.IN_DOUBT}'"
-            f" WHERE id IN (SELECT id FROM ({UNDER_WAY}))"
+            f"UPDATE messages SET state = '{MessageState.IN_DOUBT}', interrupted_at = ?"
+            f" WHERE id IN (SELECT id FROM ({UNDER_WAY}))",
+            (at,),
         )
         return [(key, number) for _, key, number in found]
 

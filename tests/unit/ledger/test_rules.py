@@ -24,6 +24,7 @@ from skycore_async.errors import (
 from skycore_async.ledger import rules
 from skycore_async.ledger.model import (
     Attempt,
+    EarlierAttempt,
     MessageRecord,
     MessageState,
     SendIntent,
@@ -259,6 +260,50 @@ def test_a_second_attempt_says_nothing_of_the_first(state: MessageState) -> None
     assert after is not None
     is_accepted = state is MessageState.ACCEPTED
     assert after.state is (MessageState.ACCEPTED if is_accepted else MessageState.IN_DOUBT)
+
+
+def test_an_attempt_that_may_have_been_taken_is_left_behind() -> None:
+    """When a doubt is begun again: with when it had ended at the latest, as far as is known."""
+    doubt = record(MessageState.IN_DOUBT, text_digest=b"text")
+    left = EarlierAttempt(
+        message=1, text_digest=b"text", to=TO, started_at=NOON, ended_at=NOON + 9
+    )
+    ended = attrs.evolve(doubt, ended_at=NOON + 9, interrupted_at=NOON + 10)
+    interrupted = attrs.evolve(doubt, interrupted_at=NOON + 9)
+    assert rules.left_behind(ended, now=NOON + 20) == left
+    assert rules.left_behind(interrupted, now=NOON + 20) == left
+    assert rules.left_behind(doubt, now=NOON + 9) == left
+    assert rules.left_behind(attrs.evolve(ended, untaken=True), now=NOON + 20) is None
+    assert rules.left_behind(record(MessageState.NOT_SENT), now=NOON + 20) is None
+
+
+@pytest.mark.parametrize("state", MessageState)
+def test_a_doubt_says_whether_its_last_attempt_is_part_of_it(state: MessageState) -> None:
+    """What was refused or not sent after doubt was not taken, which is all that it says."""
+    doubted = record(MessageState.SENDING, doubted=True)
+    after = rules.finish(doubted, Submission(state=state), ended_at=NOON, attempt=None)
+    assert after is not None
+    assert after.untaken is (state in {MessageState.NOT_SENT, MessageState.REJECTED})
+
+
+@pytest.mark.parametrize("state", [MessageState.ACCEPTED, MessageState.NOT_SENT])
+def test_a_late_outcome_stands_in_place_of_what_a_report_told(state: MessageState) -> None:
+    """Who sends it knows; but what it does not know, either, changes nothing."""
+    own = Attempt(session=2, number=7)
+    told = record(state, settled_by="report", history_id="12", session=2, attempt=7)
+    after = rules.finish(told, ACCEPTED, ended_at=NOON, attempt=own)
+    assert after is not None
+    assert (after.state, after.tracking_id) == (MessageState.ACCEPTED, "T")
+    assert (after.history_id, after.settled_by) == ("12", None)
+    refused = rules.finish(
+        told, Submission(state=MessageState.NOT_SENT), ended_at=NOON, attempt=own
+    )
+    assert refused is not None
+    assert (refused.state, refused.history_id) == (MessageState.NOT_SENT, None)
+    doubt = Submission(state=MessageState.IN_DOUBT)
+    assert rules.finish(told, doubt, ended_at=NOON, attempt=own) is None
+    ended = attrs.evolve(told, ended_at=NOON)
+    assert rules.finish(ended, ACCEPTED, ended_at=NOON, attempt=own) is None
 
 
 def test_the_digest_of_content_is_the_same_in_every_version() -> None:

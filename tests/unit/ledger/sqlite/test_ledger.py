@@ -721,3 +721,35 @@ async def test_the_window_for_settling_is_the_callers(path: Path) -> None:
             await ledger.record(notice(DELIVERED, key, to=to, after=clock.now - NOON))
         found = {each.key: each.state async for each in ledger.deliveries()}
         assert found == {"a": S.DELIVERED, "b": S.IN_DOUBT}
+
+
+async def test_a_doubt_of_an_earlier_version_keeps_that_it_was_sent_twice(path: Path) -> None:
+    """Its first attempt has no times, and its text none has: they are never found absent."""
+    make_first(path)
+    async with SQLiteLedger(path, clock=Clock()):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT key, attempts.started_at, attempts.text_digest FROM attempts"
+            " JOIN messages ON messages.id = message"
+        ).fetchall()
+        assert rows == [("sent again", 0.0, None)]
+        (texts,) = connection.execute("SELECT count(text_digest) FROM messages").fetchone()
+        assert texts == 0
+
+
+async def test_an_attempt_is_kept_when_its_message_is_sent_again(path: Path) -> None:
+    """With its times, and the digest of its text; when it was broken off, it had ended by then."""
+    clock = Clock()
+    first = attrs.evolve(intent(), text_digest=b"text")
+    async with SQLiteLedger(path, clock=clock) as ledger:
+        assert await ledger.begin(first) is None
+    clock.now = NOON + 50
+    async with SQLiteLedger(path, clock=clock) as ledger:
+        again = attrs.evolve(first, started_at=NOON + 90)
+        assert await ledger.begin(again, resend_in_doubt=True) is None
+    with closing(sqlite3.connect(path)) as connection:
+        (row,) = connection.execute(
+            "SELECT text_digest, started_at, ended_at, state FROM attempts"
+        ).fetchall()
+        assert row == (b"text", NOON, NOON + 50, "in_doubt")
