@@ -153,8 +153,8 @@ class CommandExecutor:
         now = self._clock()
         usual = self._store.finish_usual(finishes, ended_at=now)
         self._finished(finishes, usual, at=now)
-        if len(usual.numbers) < len(finishes):
-            others = [command for command in finishes if command.key not in usual.numbers]
+        if len(usual.keys) < len(finishes):
+            others = [command for command in finishes if command.key not in usual.keys]
             self._finish_again(others, ended_at=now)
 
     def _finish_again(self, finishes: Sequence[Finish], *, ended_at: float) -> None:
@@ -176,7 +176,7 @@ class CommandExecutor:
 
     def _finished(self, finishes: Sequence[Finish], found: Finished, *, at: float) -> None:
         """See to what follows from outcomes that were written."""
-        self.touched.update(found.numbers)
+        self.touched.update(found.keys)
         self._unsettled.update(found.unsettled)
         for command in finishes:
             number = found.numbers.get(command.key) if command.submission.code else None

@@ -7,7 +7,7 @@ the rows mean is decided in `rules`, `settlement` and `opt_outs`, which `executi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import attrs
@@ -23,20 +23,27 @@ from .settlement import UnmatchedSubmission
 class Finished:
     """What was found where outcomes were written.
 
-    `numbers` has the number of each message by its key, `with_notifications` the ids of
-    those for whose tracking ids some came before, and `unsettled` the numbers where a
-    doubt may be settled now: of what is in doubt, or where some came without a message.
+    `keys` has the key of each message, and `numbers` the number by the key, but for those that
+    were accepted and need nothing more.  `with_notifications` has the ids of those for whose
+    tracking ids some came before, and `unsettled` the numbers where a doubt may be settled
+    now: of what is in doubt, or where some came without a message.
     """
 
+    keys: Collection[str]
     numbers: Mapping[str, str]
     with_notifications: Collection[int]
     unsettled: Collection[str]
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[Any]]) -> Self:
-        """Make it of rows of an id, a key, a number, and whether the message is of either kind."""
+    def of(cls, rows: Sequence[Sequence[Any]], *, accepted: Iterable[str] = ()) -> Self:
+        """Make it of rows of an id, a key, a number, and whether the message is of either kind.
+
+        `accepted` are the keys of those that need nothing more.
+        """
+        numbers = {key: number for _, key, number, _, _ in rows}
         return cls(
-            numbers={key: number for _, key, number, _, _ in rows},
+            keys={*accepted, *numbers},
+            numbers=numbers,
             with_notifications=[row[0] for row in rows if row[3]],
             unsettled=[row[2] for row in rows if row[4]],
         )

@@ -1,12 +1,18 @@
 """What the tables in SQLite can be asked; what changes them is in `store`.
 
-Strategy: many rows are asked for in one statement over VALUES, in parts of few sizes,
-since SQLite keeps each statement that it has read.
+Strategy: many rows are asked for in one statement over VALUES, of few sizes, since SQLite
+keeps each statement that it has read.
+
+Rule: rows of nothing but NULL fill up to the next size.  They are equal to nothing that they are
+joined with, and what is inserted is selected without them.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from ...codes import FailureReason
@@ -22,7 +28,8 @@ MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
 CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
-_MOST: Final = 128  # rows in a statement; SQLite before 3.32 takes 999 values in all
+MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
+_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MOST)
 _NOTIFICATIONS: Final = (
     f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
     " JOIN messages ON messages.id = column1"
@@ -45,6 +52,13 @@ class Connection(Protocol):
         ...
 
 
+@cache
+def _sized(statement: str, width: int, size: int) -> str:
+    """Return a statement over so many rows of so many values."""
+    row = f"({', '.join('?' * width)})"
+    return statement.format(", ".join([row] * size))
+
+
 class SQLiteReader:
     """The questions to a ledger over `connection`; see `LedgerReader`."""
 
@@ -54,17 +68,18 @@ class SQLiteReader:
     def _one(self, statement: str, *values: Any) -> Any:
         return self._execute(statement, values).fetchone()
 
-    def _over(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        """Run a statement over rows, in parts, and return what it finds."""
+    def _over(self, statement: str, rows: Sequence[Sequence[Any]], *first: Any) -> list[Any]:
+        """Run a statement over rows, in parts, and return what it finds.
+
+        `first` are the values that it has before the rows.
+        """
         found: list[Any] = []
         while rows:
-            # Of few sizes, powers of two, so that few statements are made.
-            part = rows[: min(_MOST, 1 << len(rows).bit_length() - 1)]
-            rows = rows[len(part) :]
-            row = f"({', '.join('?' * len(part[0]))})"
-            values = [value for columns in part for value in columns]
-            cursor = self._execute(statement.format(", ".join([row] * len(part))), values)
-            found += cursor.fetchall()
+            part, rows = rows[:MOST], rows[MOST:]
+            width, size = len(part[0]), _SIZES[bisect_left(_SIZES, len(part))]
+            values = [*first, *chain.from_iterable(part)]
+            values += [None] * (len(first) + width * size - len(values))
+            found += self._execute(_sized(statement, width, size), values).fetchall()
         return found
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:

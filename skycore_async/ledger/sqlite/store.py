@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from ...protocol.numbers import SHORTEST
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
@@ -22,94 +21,23 @@ from ..opt_outs import OptOut
 from ..rules import answer_as_text
 from ..settlement import UnmatchedSubmission, unmatched_in
 from ..store import Finished
-from .reader import CANDIDATE, MESSAGE, SQLiteReader
+from . import statements
+from .reader import MESSAGE, MOST, SQLiteReader
 
-_RETURNING_FROM: Final = (3, 35)  # the first SQLite that has it
+_UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
+_ACCEPTED: Final = MessageState.ACCEPTED
 
-_HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
-# To all numbers, or to those that have not opted out.
-_INSERT: Final = {
-    ignore_opt_outs: (
-        "INSERT INTO messages"
-        " (key, content, recipient, sender, state, started_at, text_digest)"
-        " SELECT column1, column2, column3, column4, 'sending', column5, column6"
-        " FROM (VALUES {})"
-        f" WHERE {'true' if ignore_opt_outs else _HAS_NOT_OPTED_OUT}"
-        " ON CONFLICT (key) DO NOTHING"
+
+def _is_accepted(command: Finish) -> bool:
+    """Return whether an outcome is what nearly all are: accepted, and nothing else is known."""
+    of = command.submission
+    return (
+        of.state is _ACCEPTED
+        and of.plain_id is not None
+        and of.code is None
+        and of.info is None
+        and of.http_status is None
     )
-    for ignore_opt_outs in (True, False)
-}
-
-
-def _ending(column: str) -> str:
-    """Return the ending of a number, as `numbers.ending` does, by which there are indexes."""
-    return f"substr({column}, -{SHORTEST})"
-
-
-# What a `Finished` holds, asked before its own submission is written.  A column that is
-# returned has lost its type before SQLite 3.41, which then reads the other table from end to
-# end; what is cast it finds by its index.
-_FINISHED: Final = (
-    "id, key, recipient, EXISTS (SELECT 1 FROM submissions AS own"
-    "  WHERE own.tracking_id = CAST(messages.plain_id AS TEXT)),"
-    " state = 'in_doubt' OR EXISTS (SELECT 1 FROM submissions AS other"
-    "  WHERE other.message IS NULL"
-    f" AND {_ending('other.recipient')} = {_ending('CAST(messages.recipient AS TEXT)')})"
-)
-CANDIDATES: Final = (
-    f"SELECT {MESSAGE.listed} FROM messages"
-    f" WHERE {CANDIDATE} AND {_ending('recipient')} = ? ORDER BY id"
-)
-UNMATCHED: Final = (
-    f"SELECT {NOTIFICATION.of('events')} FROM submissions"
-    " JOIN events ON events.tracking_id = submissions.tracking_id"
-    f" WHERE message IS NULL AND {_ending('submissions.recipient')} = ?"
-)
-UNDER_WAY: Final = (
-    f"SELECT id, key, recipient FROM messages WHERE {CANDIDATE} AND state = 'sending'"
-)
-UNSETTLED: Final = (
-    f"SELECT DISTINCT {_ending('messages.recipient')} FROM messages JOIN submissions AS other"
-    f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"
-    f" WHERE {CANDIDATE} AND state = 'in_doubt' AND other.message IS NULL"
-)
-_IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
-_ENDED: Final = (
-    "state",
-    "tracking_id",
-    "plain_id",
-    "code",
-    "info",
-    "http_status",
-    "raw",
-    "ended_at",
-)
-_KEY: Final = f"column{len(_ENDED) + 1}"
-_END: Final = (
-    "UPDATE messages SET "
-    + ", ".join(f"{name} = column{place}" for place, name in enumerate(_ENDED, 1))
-    + f" FROM (VALUES {{}}) WHERE key = {_KEY} AND {_IS_USUAL} RETURNING {_FINISHED}"
-)
-_END_ONE: Final = (
-    f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _ENDED)}"
-    f" WHERE key = ? AND {_IS_USUAL}"
-)
-_SUBMIT: Final = (
-    "INSERT INTO submissions (tracking_id, message, recipient) VALUES {}"
-    " ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message"
-)
-_NOTE: Final = (
-    "INSERT INTO submissions (tracking_id, recipient) VALUES {}"
-    " ON CONFLICT (tracking_id) DO UPDATE SET recipient = excluded.recipient"
-    " WHERE submissions.recipient IS NULL"
-)
-
-# What a message is known by.
-_FIXED: Final = frozenset({"id", "key"})
-_CHANGING: Final = [name for name in MESSAGE.names if name not in _FIXED]
-_UPDATE: Final = (
-    f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"
-)
 
 
 class SQLiteStore(SQLiteReader):
@@ -119,28 +47,36 @@ class SQLiteStore(SQLiteReader):
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
         """Insert those that are new, and return their keys."""
-        (last,) = self._one("SELECT coalesce(max(id), 0) FROM messages")
-        (before,) = self._one("SELECT total_changes()")
-        for ignore_opt_outs, statement in _INSERT.items():
+        new: set[str] = set()
+        for ignore_opt_outs, statement in statements.INSERT.items():
             intents = [each.intent for each in begins if each.ignore_opt_out is ignore_opt_outs]
-            self._over(
-                statement,
-                [
-                    (
-                        each.key,
-                        each.content,
-                        each.to,
-                        each.from_,
-                        each.started_at,
-                        each.text_digest,
-                    )
-                    for each in intents
-                ],
-            )
-        (after,) = self._one("SELECT total_changes()")
-        if after - before == len(begins):
-            return {each.intent.key for each in begins}
-        return {key for (key,) in self._execute("SELECT key FROM messages WHERE id > ?", (last,))}
+            while intents:
+                part, intents = intents[:MOST], intents[MOST:]
+                self._over(
+                    statement,
+                    [
+                        (
+                            each.key,
+                            each.content,
+                            each.to,
+                            each.from_,
+                            each.started_at,
+                            each.text_digest,
+                        )
+                        for each in part
+                    ],
+                )
+                count, last = self._one("SELECT changes(), last_insert_rowid()")
+                if count == len(part):
+                    new.update([each.key for each in part])
+                elif count:
+                    new.update(self._last(count, last))
+        return new
+
+    def _last(self, count: int, last: int) -> list[str]:
+        """Return the keys of so many messages that were just inserted, the last with this id."""
+        rows = self._execute("SELECT key FROM messages WHERE id > ?", (last - count,))
+        return [key for (key,) in rows]
 
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
@@ -158,64 +94,95 @@ class SQLiteStore(SQLiteReader):
         """Write these records in place of those with their ids."""
         for record in records:
             columns = zip(MESSAGE.names, MESSAGE.row(record), strict=True)
-            values = [value for name, value in columns if name not in _FIXED]
-            self._execute(_UPDATE, [*values, record.id])
+            values = [value for name, value in columns if name not in statements.FIXED]
+            self._execute(statements.UPDATE, [*values, record.id])
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
         self._over(
-            f"INSERT INTO attempts ({NEW_ATTEMPT.listed}) VALUES {{}}",
+            f"INSERT INTO attempts ({NEW_ATTEMPT.listed}) {statements.ROWS}",
             list(map(NEW_ATTEMPT.row, attempts)),
         )
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt."""
-        given = {command.key: command.submission for command in finishes}
+        accepted = self._accept(list(filter(_is_accepted, finishes)), ended_at)
+        found: list[Any] = []
+        if len(accepted) < len(finishes):
+            others = [each for each in finishes if each.key not in accepted]
+            found = self._finish_others(others, ended_at)
+        return Finished.of(found, accepted=accepted)
+
+    def _accept(self, finishes: Sequence[Finish], ended_at: float) -> set[str]:
+        """Write what accepts a message that nothing came for before, and return their keys."""
+        accepted: set[str] = set()
+        if sqlite3.sqlite_version_info < _UPDATE_FROM:
+            return accepted
+        while finishes:
+            part, finishes = finishes[:MOST], finishes[MOST:]
+            given = [(each.key, each.submission) for each in part]
+            self._over(
+                statements.ACCEPT,
+                [(key, of.plain_id, of.tracking_id, answer_as_text(of)) for key, of in given],
+                ended_at,
+            )
+            (count,) = self._one("SELECT changes()")
+            names: Sequence[Any] = [(key, of.plain_id) for key, of in given]
+            if count:
+                self._over(statements.SUBMIT_ACCEPTED, names)
+            if count < len(part):
+                names = self._over(statements.ACCEPTED, names)
+            accepted.update([key for key, _ in names])
+        return accepted
+
+    def _finish_others(self, finishes: Sequence[Finish], ended_at: float) -> list[Any]:
+        """Write any outcomes of what is under way, and return what a `Finished` is made of."""
+        given = {each.key: each.submission for each in finishes}
+        found = self._over(
+            statements.FOUND_USUAL,
+            [(key, of.plain_id, of.state.value) for key, of in given.items()],
+        )
         ended = [
             (
-                each.state.value,
-                each.tracking_id,
-                each.plain_id,
-                each.code,
-                each.info,
-                each.http_status,
-                answer_as_text(each),
+                of.state.value,
+                of.tracking_id,
+                of.plain_id,
+                of.code,
+                of.info,
+                of.http_status,
+                answer_as_text(of),
                 ended_at,
-                key,
+                id_,
             )
-            for key, each in given.items()
+            for id_, key, *_ in found
+            for of in (given[key],)
         ]
-        if sqlite3.sqlite_version_info >= _RETURNING_FROM:
-            found = self._over(_END, ended)
+        if sqlite3.sqlite_version_info >= _UPDATE_FROM:
+            self._over(statements.END, ended)
         else:
-            found = self._finished([row[-1] for row in ended if self._end_one(row)])
-        return self._submit(found, {key: each.plain_id for key, each in given.items()})
+            for row in ended:
+                self._execute(statements.END_ONE, row)
+        self._submit(found, {key: of.plain_id for key, of in given.items()})
+        return found
 
     def submit(self, records: Sequence[MessageRecord]) -> Finished:
         """Write the submissions of messages whose outcome was just decided."""
-        plain_ids = {record.key: record.plain_id for record in records}
-        return self._submit(self._finished(list(plain_ids)), plain_ids)
-
-    def _end_one(self, row: Sequence[Any]) -> bool:
-        self._execute(_END_ONE, row)
-        return bool(self._one("SELECT changes()")[0])
-
-    def _finished(self, keys: Sequence[str]) -> list[Any]:
-        return self._over(
-            f"SELECT {_FINISHED} FROM (VALUES {{}}) JOIN messages ON key = column1",
-            [(key,) for key in keys],
+        found = self._over(
+            statements.FOUND,
+            [(record.key, record.plain_id, record.state.value) for record in records],
         )
+        self._submit(found, {record.key: record.plain_id for record in records})
+        return Finished.of(found)
 
-    def _submit(self, rows: Sequence[Any], plain_ids: Mapping[str, str | None]) -> Finished:
+    def _submit(self, rows: Sequence[Any], plain_ids: Mapping[str, str | None]) -> None:
         self._over(
-            _SUBMIT,
+            statements.SUBMIT,
             [
                 (plain_id, id_, number)
                 for id_, key, number, _, _ in rows
                 if (plain_id := plain_ids[key]) is not None
             ],
         )
-        return Finished.of(rows)
 
     # Notifications, and the submissions that they are of.
 
@@ -235,14 +202,14 @@ class SQLiteStore(SQLiteReader):
             if known.isdisjoint({each.identity, each.former_identity})
         ]
         self._over(
-            f"INSERT INTO events ({NOTIFICATION.listed}) VALUES {{}}",
+            f"INSERT INTO events ({NOTIFICATION.listed}) {statements.ROWS}",
             list(map(NOTIFICATION.row, new)),
         )
         return {each.identity for each in new}
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
         """Return the ids of messages by their tracking ids, which are noted where they are new."""
-        self._over(_NOTE, list(recipients.items()))
+        self._over(statements.NOTE, list(recipients.items()))
         return dict(
             self._over(
                 "SELECT tracking_id, message FROM (VALUES {})"
@@ -255,11 +222,11 @@ class SQLiteStore(SQLiteReader):
 
     def candidates(self, ending: str) -> list[MessageRecord]:
         """Return the messages that may have a submission which is not known."""
-        return list(map(MESSAGE.value, self._execute(CANDIDATES, (ending,)).fetchall()))
+        return list(map(MESSAGE.value, self._execute(statements.CANDIDATES, (ending,)).fetchall()))
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
         """Return the submissions to numbers that end so which have no message."""
-        rows = self._execute(UNMATCHED, (ending,)).fetchall()
+        rows = self._execute(statements.UNMATCHED, (ending,)).fetchall()
         return unmatched_in(map(NOTIFICATION.value, rows))
 
     def match(self, pairs: Mapping[str, int]) -> None:
@@ -271,17 +238,17 @@ class SQLiteStore(SQLiteReader):
 
     def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
-        found: list[tuple[int, str, str]] = self._execute(UNDER_WAY).fetchall()
+        found: list[tuple[int, str, str]] = self._execute(statements.UNDER_WAY).fetchall()
         self._execute(
             f"UPDATE messages SET state = '{MessageState.IN_DOUBT}', interrupted_at = ?"
-            f" WHERE id IN (SELECT id FROM ({UNDER_WAY}))",
+            f" WHERE id IN (SELECT id FROM ({statements.UNDER_WAY}))",
             (at,),
         )
         return [(key, number) for _, key, number in found]
 
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""
-        return {ending for (ending,) in self._execute(UNSETTLED).fetchall()}
+        return {ending for (ending,) in self._execute(statements.UNSETTLED).fetchall()}
 
     # Opting out.
 
@@ -299,6 +266,6 @@ class SQLiteStore(SQLiteReader):
 
     def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
         self._over(
-            f"INSERT OR {otherwise} INTO opt_outs ({OPT_OUT.listed}) VALUES {{}}",
+            f"INSERT OR {otherwise} INTO opt_outs ({OPT_OUT.listed}) {statements.ROWS}",
             list(map(OPT_OUT.row, opt_outs)),
         )

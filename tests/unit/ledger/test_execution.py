@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
+import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from skycore_async.ledger.commands import (
 from skycore_async.ledger.execution import CommandExecutor
 from skycore_async.ledger.model import MessageRecord, SendIntent, Submission
 from skycore_async.ledger.settlement import SETTLE_WITHIN
+from skycore_async.ledger.sqlite import statements
 from skycore_async.ledger.sqlite import store as sqlite_store
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
@@ -114,6 +116,12 @@ def ran(groups: Iterable[Sequence[Command]]) -> Ran:
         return Ran(answers, tables, touched)
 
 
+def column(done: Ran, name: str) -> dict[str, Any]:
+    """Return a column of the messages, by their keys."""
+    rows = (dict(zip(MESSAGE.names, row, strict=True)) for row in done.tables[0])
+    return {row["key"]: row[name] for row in rows}
+
+
 def alone(commands: Sequence[Command]) -> list[list[Command]]:
     return [[command] for command in commands]
 
@@ -126,7 +134,13 @@ def assert_as_one_by_one(before: Sequence[Command], group: Sequence[Command]) ->
     assert together.tables == one_by_one.tables
 
 
+def came(tracking_id: str, number: str = TO) -> Record:
+    return Record(notifications=(notice(DELIVERED, tracking_id, to=number),))
+
+
 OUT, IN = (SetOptOut(number=TO, out=out) for out in (True, False))
+BOTH = (begin(intent("a")), begin(intent("b", to=OTHER)))
+ONE_MORE = (begin(intent("c")),)
 AGAIN = (begin(intent("a")), finish("a", DOUBT), begin(intent("a"), resend=True))
 
 
@@ -134,6 +148,8 @@ AGAIN = (begin(intent("a")), finish("a", DOUBT), begin(intent("a"), resend=True)
 @given(before=ANY, group=st.lists(BEGINS, min_size=1, max_size=6))
 @example(before=[OUT], group=[begin(intent("a"), willing=True), begin(intent("b"))])
 @example(before=[OUT, IN], group=[begin(intent("a"))])
+@example(before=[begin(intent("a")), came("T1")], group=[begin(intent("a"))])
+@example(before=[begin(intent("a")), came("T1")], group=[begin(intent("a")), begin(intent("b"))])
 def test_begun_together_is_begun_one_by_one(
     before: Sequence[Command], group: Sequence[Command]
 ) -> None:
@@ -145,6 +161,16 @@ def test_begun_together_is_begun_one_by_one(
 @given(before=ANY, group=st.lists(FINISHES, min_size=1, max_size=6))
 @example(before=[begin(intent("a"))], group=[finish("a", BLOCKED)])
 @example(before=AGAIN, group=[finish("a", NOT_SENT)])
+@example(
+    before=[*BOTH, came("T1")], group=[finish("a", accepted("T1")), finish("b", accepted("T2"))]
+)
+@example(
+    before=[*BOTH, came("T3", OTHER)], group=[finish("a", accepted("T1")), finish("b", DOUBT)]
+)
+@example(
+    before=[*BOTH, finish("a", accepted("T1")), *ONE_MORE, finish("c", accepted("T1"))],
+    group=[finish("a", accepted("T1")), finish("b", accepted("T2"))],
+)
 def test_ended_together_is_ended_one_by_one(
     before: Sequence[Command], group: Sequence[Command]
 ) -> None:
@@ -152,11 +178,16 @@ def test_ended_together_is_ended_one_by_one(
     assert_as_one_by_one(before, group)
 
 
-@given(begun=st.sets(KEYS, min_size=1))
-def test_who_waits_is_told_of_all_that_ended_together(begun: set[str]) -> None:
-    """Each key that ended is touched."""
+@given(begun=st.sets(KEYS, min_size=1), early=st.sets(KEYS))
+def test_who_waits_is_told_of_all_that_ended_together(begun: set[str], early: set[str]) -> None:
+    """Each key that ended is touched, also where receipts came before some of the answers."""
+    before = [*(begin(intent(key)) for key in begun), *(came(key, OTHER) for key in early)]
     group = [finish(key, accepted(key)) for key in begun]
-    assert ran([*alone([begin(intent(key)) for key in begun]), group]).touched >= begun
+    done = ran([*alone(before), group])
+    assert done.touched >= begun
+    assert column(done, "state") == {
+        key: "delivered" if key in early else "accepted" for key in begun
+    }
 
 
 def test_a_group_of_any_size_is_run() -> None:
@@ -168,10 +199,35 @@ def test_a_group_of_any_size_is_run() -> None:
             [finish(key, accepted(f"T-{key}")) for key in keys],
         ]
     )
-    assert [
-        (values["key"], values["state"], values["tracking_id"])
-        for values in (dict(zip(MESSAGE.names, row, strict=True)) for row in done.tables[0])
-    ] == [(key, "accepted", f"T-{key}") for key in sorted(keys)]
+    assert column(done, "state") == dict.fromkeys(keys, "accepted")
+    assert column(done, "tracking_id") == {key: f"T-{key}" for key in keys}
+
+
+def test_what_is_under_way_is_not_begun_again_whatever_was_written_last() -> None:
+    """Those that were inserted are told from those that were there by the messages alone."""
+    done = ran([[begin(intent("a"))], [begin(intent("b"))], [came("T")], [begin(intent("b"))]])
+    assert done.answers[-1] == [(None, "UnderWay()")]
+
+
+def test_a_doubt_is_settled_once_nothing_to_its_number_is_under_way() -> None:
+    """What is accepted leaves the one in doubt as the only candidate of what came before."""
+    begun = [begin(intent("a")), begin(intent("b")), finish("a", DOUBT), came("T1")]
+    done = ran([*alone(begun), [finish("b", accepted("T2"))]])
+    assert column(done, "tracking_id") == {"a": "T1", "b": "T2"}
+
+
+def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
+    """Also what the API's own answers never have."""
+    usual = {"state", "tracking_id", "plain_id", "raw"}
+    others = (each.name for each in attrs.fields(Submission) if each.name not in usual)
+    said = {name: 202 if name == "http_status" else "in words" for name in others}
+    keys = {f"odd by {name}": name for name in said}
+    group = [
+        finish(key, attrs.evolve(accepted(key), **{name: said[name]}))  # type: ignore[arg-type]
+        for key, name in keys.items()
+    ]
+    done = ran([[begin(intent(key)) for key in keys], group])
+    assert {name: column(done, name)[key] for key, name in keys.items()} == said
 
 
 def test_an_older_sqlite_takes_them_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +237,7 @@ def test_an_older_sqlite_takes_them_one_by_one(monkeypatch: pytest.MonkeyPatch) 
         [finish("a", accepted()), finish("b", DOUBT)],
     ]
     at_once = ran(steps)
-    monkeypatch.setattr(sqlite_store, "_RETURNING_FROM", (99,))
+    monkeypatch.setattr(sqlite_store, "_UPDATE_FROM", (99,))
     assert ran(steps) == at_once
 
 
@@ -194,10 +250,10 @@ def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
 @pytest.mark.parametrize(
     ("statement", "values", "indexes"),
     [
-        (sqlite_store.CANDIDATES, ("34888",), {"candidates"}),
-        (sqlite_store.UNMATCHED, ("34888",), {"unmatched", "events_by_tracking_id"}),
-        (sqlite_store.UNSETTLED, (), {"candidates", "unmatched"}),
-        (sqlite_store.UNDER_WAY, (), {"candidates"}),
+        (statements.CANDIDATES, ("34888",), {"candidates"}),
+        (statements.UNMATCHED, ("34888",), {"unmatched", "events_by_tracking_id"}),
+        (statements.UNSETTLED, (), {"candidates", "unmatched"}),
+        (statements.UNDER_WAY, (), {"candidates"}),
     ],
 )
 def test_what_settles_a_doubt_is_found_by_an_index(
@@ -212,12 +268,17 @@ def test_what_settles_a_doubt_is_found_by_an_index(
     assert not [step for *_, step in plan if re.match(r"SCAN (?!.*INDEX)", step)]
 
 
-def test_what_is_returned_of_an_outcome_is_found_by_an_index() -> None:
-    """No table is read from end to end for the outcome of a message, as it would be by default."""
-    statement = sqlite_store._END.format(f"({', '.join('?' * 9)})")
+@pytest.mark.parametrize(
+    ("statement", "width"),
+    [(statements.ACCEPT, 4), (statements.FOUND, 3), (statements.SUBMIT_ACCEPTED, 2)],
+)
+def test_what_an_outcome_is_about_is_found_by_an_index(statement: str, width: int) -> None:
+    """No table is read from end to end for the outcome of a message."""
+    values = statement.count("?") + width
+    statement = statement.format(f"({', '.join('?' * width)})")
     with closing(sqlite3.connect(":memory:")) as connection:
         migrate(connection, 0)
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * 9).fetchall()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * values).fetchall()
     steps = [step for *_, step in plan]
-    assert [step for step in steps if "SEARCH own" in step or "SEARCH other" in step]
-    assert not [step for step in steps if step.startswith(("SCAN own", "SCAN other"))]
+    assert [step for step in steps if "SEARCH messages" in step]
+    assert not [step for step in steps if step.startswith(("SCAN own", "SCAN other", "SCAN mess"))]

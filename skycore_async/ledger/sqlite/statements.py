@@ -1,0 +1,123 @@
+"""The statements that change the tables in SQLite, or find what settles a doubt.
+
+Rule: they are over rows of VALUES, one or many; see `reader` for how these fill up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...protocol.numbers import SHORTEST
+from ..columns import NOTIFICATION
+from .reader import CANDIDATE, MESSAGE
+
+_HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
+# To all numbers, or to those that have not opted out.
+INSERT: Final = {
+    ignore_opt_outs: (
+        "INSERT INTO messages"
+        " (key, content, recipient, sender, state, started_at, text_digest)"
+        " SELECT column1, column2, column3, column4, 'sending', column5, column6"
+        " FROM (VALUES {})"
+        f" WHERE column1 IS NOT NULL{'' if ignore_opt_outs else f' AND {_HAS_NOT_OPTED_OUT}'}"
+        " ON CONFLICT (key) DO NOTHING"
+    )
+    for ignore_opt_outs in (True, False)
+}
+
+
+def _ending(column: str) -> str:
+    """Return the ending of a number, as `numbers.ending` does, by which there are indexes."""
+    return f"substr({column}, -{SHORTEST})"
+
+
+_IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
+ROWS: Final = "SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL"
+
+
+def _has_own(plain_id: str) -> str:
+    return f"EXISTS (SELECT 1 FROM submissions AS own WHERE own.tracking_id = {plain_id})"
+
+
+def _has_other(number: str) -> str:
+    return (
+        "EXISTS (SELECT 1 FROM submissions AS other WHERE other.message IS NULL"
+        f" AND {_ending('other.recipient')} = {_ending(number)})"
+    )
+
+
+# What a `Finished` holds, asked before its own submission is written.
+FOUND: Final = (
+    f"SELECT id, key, recipient, {_has_own('column2')},"
+    f" column3 = 'in_doubt' OR {_has_other('messages.recipient')}"
+    " FROM (VALUES {}) CROSS JOIN messages ON key = column1"
+)
+FOUND_USUAL: Final = f"{FOUND} WHERE {_IS_USUAL}"
+CANDIDATES: Final = (
+    f"SELECT {MESSAGE.listed} FROM messages"
+    f" WHERE {CANDIDATE} AND {_ending('recipient')} = ? ORDER BY id"
+)
+UNMATCHED: Final = (
+    f"SELECT {NOTIFICATION.of('events')} FROM submissions"
+    " JOIN events ON events.tracking_id = submissions.tracking_id"
+    f" WHERE message IS NULL AND {_ending('submissions.recipient')} = ?"
+)
+UNDER_WAY: Final = (
+    f"SELECT id, key, recipient FROM messages WHERE {CANDIDATE} AND state = 'sending'"
+)
+UNSETTLED: Final = (
+    f"SELECT DISTINCT {_ending('messages.recipient')} FROM messages JOIN submissions AS other"
+    f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"
+    f" WHERE {CANDIDATE} AND state = 'in_doubt' AND other.message IS NULL"
+)
+_ENDED: Final = (
+    "state",
+    "tracking_id",
+    "plain_id",
+    "code",
+    "info",
+    "http_status",
+    "raw",
+    "ended_at",
+)
+_ID: Final = f"column{len(_ENDED) + 1}"
+END: Final = (
+    "UPDATE messages SET "
+    + ", ".join(f"{name} = column{place}" for place, name in enumerate(_ENDED, 1))
+    + f" FROM (VALUES {{}}) WHERE id = {_ID}"
+)
+END_ONE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _ENDED)} WHERE id = ?"
+SUBMIT: Final = (
+    f"INSERT INTO submissions (tracking_id, message, recipient) {ROWS}"
+    " ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message"
+)
+# What is usual: an answer that accepts, for which nothing came before.  What is being sent has
+# no code or status of an earlier attempt.
+ACCEPT: Final = (
+    "UPDATE messages SET"
+    " state = 'accepted', tracking_id = column3, plain_id = column2, raw = column4, ended_at = ?"
+    f" FROM (VALUES {{}}) WHERE key = column1 AND {_IS_USUAL}"
+    f" AND NOT {_has_own('column2')} AND NOT {_has_other('messages.recipient')}"
+)
+# One that was accepted before has its submission already.
+_OF_ACCEPTED: Final = (
+    "FROM (VALUES {}) CROSS JOIN messages ON key = column1"
+    " WHERE plain_id = column2 AND state = 'accepted'"
+)
+ACCEPTED: Final = f"SELECT key, plain_id {_OF_ACCEPTED}"
+SUBMIT_ACCEPTED: Final = (
+    f"INSERT INTO submissions (tracking_id, message, recipient) SELECT column2, id, recipient"
+    f" {_OF_ACCEPTED} ON CONFLICT (tracking_id) DO NOTHING"
+)
+NOTE: Final = (
+    f"INSERT INTO submissions (tracking_id, recipient) {ROWS}"
+    " ON CONFLICT (tracking_id) DO UPDATE SET recipient = excluded.recipient"
+    " WHERE submissions.recipient IS NULL"
+)
+
+# What a message is known by.
+FIXED: Final = frozenset({"id", "key"})
+_CHANGING: Final = [name for name in MESSAGE.names if name not in FIXED]
+UPDATE: Final = (
+    f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"
+)
