@@ -22,11 +22,14 @@
     │   ├── InvalidText                    the text
     │   ├── NotSubscribed                  the recipient, who is not subscribed
     │   ├── OperatorNotSupported           the recipient's operator
+    │   ├── PeriodTooLong                  the period that a sending report was to cover
     │   ├── PermissionDenied               the account, or this address, for its rights
     │   ├── QuotaExhausted                 the account, for its API request limit
     │   └── RecipientBlocked               the recipient, who is on the block list
     ├── OutcomeUnknown                     it may have been sent: never send again blindly
-    └── PostbackError (ValueError)         what came to the postback URL is no postback
+    ├── PostbackError (ValueError)         what came to the postback URL is no postback
+    └── ReportError                        there is no sending report, or not all of it
+        └── LookupTooSoon                  refused for being asked for too often
 
 Rules: `NotSent` needs proof; what is unclear is `OutcomeUnknown`.  An error
 never holds the API key, and survives pickling with its cause.  Which ERRORCODE
@@ -293,6 +296,10 @@ class OperatorNotSupported(Rejected):
     """The recipient's operator is not supported or not known."""
 
 
+class PeriodTooLong(Rejected):
+    """The period is longer than the account may ask a sending report for, and cannot be halved."""
+
+
 class PermissionDenied(Rejected):
     """The account, or this address, may not do this."""
 
@@ -325,3 +332,19 @@ class OutcomeUnknown(SkycoreError):
 
 class PostbackError(SkycoreError, ValueError):
     """A body that came to the postback URL is no postback; the text says why."""
+
+
+class ReportError(SkycoreError):
+    """There is no sending report, or not all of it; what one lists all the same was sent."""
+
+
+class LookupTooSoon(ReportError):
+    """A sending report was asked for too soon after another of the account's.
+
+    `retry_after` is how many seconds to wait, and `code` the ERRORCODE, where there is one.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float, code: str | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        self.code = code

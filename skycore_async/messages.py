@@ -94,7 +94,8 @@ class ReportSection(enum.StrEnum):
     SUBSCRIPTIONS = "subscriptions"
 
 
-@attrs.frozen(kw_only=True)
+# Without slots, as notifications are: a report has hundreds of thousands of them.
+@attrs.frozen(kw_only=True, slots=False)
 class ReportedMessage:
     """An SMS that the provider's sending report lists, so that it was taken.
 
@@ -104,8 +105,9 @@ class ReportedMessage:
     where the report tells of none.
 
     `acknowledged_at` is when it left the provider's server, `delivered_at` when it was
-    delivered, and `failed_at` when it failed, with the reason in `info`: each in UTC, and
-    None where the report does not say so, as of a message that still waits at the provider.
+    delivered, and `failed_at` when it failed, with the reason in `info`: each in UTC, the
+    earliest that the report has, and None where it has none, as of a message that still
+    waits at the provider.
     """
 
     history_id: str

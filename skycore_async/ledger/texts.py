@@ -9,6 +9,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
+from ..protocol import report_tags
+
 _NO_CHARACTER: Final = "\ufffd"
 
 
@@ -21,6 +23,8 @@ def storable(text: str | None) -> str | None:
 
 
 def digest_of(text: str) -> bytes:
-    """Return the digest of a text as an attribute of XML carries it: its white space folded."""
+    """Return the digest by which a text is known in a sending report, its white space folded."""
+    if "&" in text:
+        text = report_tags.unescaped(text)
     folded = " ".join(text.split())
     return blake2b(folded.encode("utf-8", "replace"), digest_size=8).digest()

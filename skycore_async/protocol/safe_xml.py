@@ -56,6 +56,11 @@ class XMLRefused(ValueError):
     """What was to be read is no XML that this package reads; the text says why."""
 
 
+def is_plain_encoding(name: str) -> bool:
+    """Return whether `name` is that of an encoding which a document may declare."""
+    return _ENCODINGS.fullmatch(name) is not None
+
+
 def escape(text: str) -> str:
     """Escape `text` for the inside of an element."""
     return text.translate(_ESCAPES)
@@ -118,7 +123,7 @@ def _refuse_doctype(*_declaration: object) -> None:
 
 
 def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
-    if encoding is not None and not _ENCODINGS.fullmatch(encoding):
+    if encoding is not None and not is_plain_encoding(encoding):
         raise XMLRefused("the encoding that it declares is not accepted")
 
 

@@ -30,6 +30,7 @@ from skycore_async import (
     NotSubscribed,
     OperatorNotSupported,
     OutcomeUnknown,
+    PeriodTooLong,
     PermissionDenied,
     PostbackError,
     QuotaExhausted,
@@ -61,6 +62,10 @@ REJECTIONS = {
     "E114": (RecipientBlocked, Scope.MESSAGE),
     "E120": (QuotaExhausted, Scope.ACCOUNT),
     "E201": (InvalidRecipient, Scope.MESSAGE),
+    "E506": (InvalidRequest, Scope.REQUEST),
+    "E507": (InvalidRequest, Scope.REQUEST),
+    "E508": (InvalidRequest, Scope.REQUEST),
+    "E509": (PeriodTooLong, Scope.REQUEST),
     "E621": (InvalidRecipient, Scope.MESSAGE),
     "E623": (Rejected, Scope.MESSAGE),
     "E628": (OperatorNotSupported, Scope.MESSAGE),
@@ -72,7 +77,7 @@ REJECTIONS = {
     "E715": (NotSubscribed, Scope.MESSAGE),
 }
 # These say something else than a rejection.
-THROTTLES = ("E106", "E113")
+THROTTLES = ("E106", "E113", "E510")
 DOUBTS = ("E503",)
 
 

@@ -1,0 +1,164 @@
+"""What is in a sending report: tags in, messages out.  No I/O.
+
+Strategy: a message is open from its tag on, until what can only stand behind it: its own end, the
+next message, or the bounds of what it stands in.  A group's attributes hold from its tag on, until
+the next group or the end of its section.  So it makes no difference whether tags are closed as in
+XML, or not, as in the provider's examples.
+
+Rules:
+
+* A message has an id, a number and a text, of its own or inherited; one that has not is left out.
+* Of several events of a kind, the earliest counts.  One without a time that can be read says
+  nothing, as no message was ever told apart by it.
+* Whatever is otherwise than documented is a problem, and so no report with it is complete: a
+  message that was not found in it may be in what was not understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from ..messages import ReportedMessage, ReportSection
+from .report_tags import (
+    PLAIN_ATTRIBUTES,
+    PLAIN_EVENTS,
+    TO_BE_CLEANED,
+    clean,
+    moment,
+    once,
+)
+
+Fields = Mapping[str, str]
+_Events = dict[str, tuple[datetime, str | None]]  # when each was, and what it says
+
+_SECTIONS: Final = MappingProxyType({each.name: each for each in ReportSection})
+_GROUPS: Final = MappingProxyType(
+    {
+        "BATCH": ReportSection.BATCHES,
+        "AUTORESPONDER": ReportSection.AUTORESPONDERS,
+        "SUB": ReportSection.SUBSCRIPTIONS,
+    }
+)
+_EVENTS: Final = frozenset({"ACK", "DLR", "ERROR"})
+_NOTHING: Final[Fields] = MappingProxyType({})
+_NO_TIME: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class ReportContents:
+    """Take one report's tags in, in their order; its messages are in `messages`.
+
+    `problem` is the first that was met, and `is_in_content` says that the last began an MMS.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[ReportedMessage] = []
+        self.problem: str | None = None
+        self.is_in_content = False
+        self._section: ReportSection | None = None
+        self._inherited = _NOTHING
+        self._message: Fields | None = None
+        self._events: _Events = {}
+
+    def note(self, problem: str) -> None:
+        """Say why the report is not complete; the first reason stands."""
+        self.problem = self.problem or problem
+
+    @property
+    def takes_plain(self) -> bool:
+        """Whether a message can begin here."""
+        return self._section is not None and self._message is None
+
+    def take_plain(self, written: str, events: str) -> bool:
+        """Take in a message in one piece; False where it is to be looked at tag by tag."""
+        fields = once(PLAIN_ATTRIBUTES.findall(written))
+        if fields is None:
+            return False
+        if TO_BE_CLEANED.search(written):
+            fields = {name: clean(value) for name, value in fields.items()}
+        earliest: _Events = {}
+        for name, time in PLAIN_EVENTS.findall(events):
+            _note_event(earliest, name, time, None)
+        self._add(fields, earliest)
+        return True
+
+    def take(self, name: str, fields: Fields | None, *, closes: bool, is_empty: bool) -> None:
+        """Take in a tag, whose attributes are None where one comes twice."""
+        self.is_in_content = name == "CONTENT" and not (closes or is_empty)
+        if fields is None:
+            self.note("it has an attribute twice")
+        if name not in _EVENTS:
+            self.end_message()
+            self._take_element(name, fields, is_end=closes, is_whole=closes or is_empty)
+        elif not closes and fields is not None:
+            if self._message is None:
+                self.note("it has an event outside of a message")
+            _note_event(self._events, name, fields.get("time"), fields.get("info"))
+
+    def _take_element(
+        self, name: str, fields: Fields | None, *, is_end: bool, is_whole: bool
+    ) -> None:
+        if name == "TEXT":
+            self._message = None if is_end else fields
+        elif name in _GROUPS:
+            if self._section is not _GROUPS[name]:
+                self.note("it has a group of messages outside of its section")
+            self._inherited = _NOTHING if is_end or fields is None else fields
+        elif name in _SECTIONS:
+            if self._section is not (_SECTIONS[name] if is_end else None):
+                self.note("it has a section without a beginning or an end")
+            self._section = None if is_whole else _SECTIONS[name]
+            self._inherited = _NOTHING
+        elif name != "CONTENT":
+            self.note("it has an element that no report has")
+
+    def forget_message(self) -> None:
+        """Leave the open message out, which may not have been read as it was meant."""
+        self._message = None
+
+    def end_message(self) -> None:
+        """Take in the message that is open."""
+        if self._message is not None:
+            self._add(self._message, self._events)
+        self._message = None
+        self._events = {}
+
+    def end(self) -> None:
+        """Take in the end of all."""
+        self.end_message()
+        if self._section is not None:
+            self.note("it has a section without an end")
+
+    def _add(self, own: Fields, events: _Events) -> None:
+        inherited = self._inherited
+        history_id = own.get("id", "").strip()
+        to = (own.get("to") or inherited.get("to") or "").strip()
+        text = own.get("text") or own.get("body") or inherited.get("body") or inherited.get("text")
+        if self._section is None:
+            self.note("it has a message outside of its sections")
+        elif not (history_id and to and text):
+            self.note("it has a message without an id, a number or a text")
+        else:
+            failed_at, info = events.get("ERROR", (None, None))
+            self.messages.append(
+                ReportedMessage(
+                    history_id=history_id,
+                    to=to,
+                    from_=(own.get("from") or inherited.get("from") or "").strip() or None,
+                    text=text,
+                    carrier=(own.get("carrier") or inherited.get("carrier") or "").strip() or None,
+                    section=self._section,
+                    acknowledged_at=events["ACK"][0] if "ACK" in events else None,
+                    delivered_at=events["DLR"][0] if "DLR" in events else None,
+                    failed_at=failed_at,
+                    info=info,
+                )
+            )
+
+
+def _note_event(events: _Events, name: str, time: str | None, info: str | None) -> None:
+    when = moment(time)
+    if when is not None and (name not in events or when < events[name][0]):
+        events[name] = when, info
