@@ -162,9 +162,9 @@ async def test_the_disk_does_forget_what_is_not_synced(
 
 
 async def live(path: Path, connect: Callable[[str], Any]) -> AsyncIterator[str]:
-    """Open a ledger, record some messages, each of which is acknowledged, and close it."""
+    """Open a ledger, record two messages, each of which is acknowledged, and close it."""
     async with SQLiteLedger(path, connect=connect) as ledger:
-        for number in range(4):
+        for number in range(2):
             key = f"new-{number}"
             intent = SendIntent(
                 key=key, content=b"x" * 16, to="15551234888", from_=None, started_at=1.8e9
@@ -243,6 +243,6 @@ async def test_a_power_cut_at_any_step_leaves_a_ledger_that_opens(
         monkeypatch.undo()
         found = await states(left / "ledger.db")
         assert kept <= found.keys(), step
-        assert before is no_ledger or found.keys() - {f"new-{n}" for n in range(4)}, step
+        assert before is no_ledger or found.keys() - {f"new-{n}" for n in range(2)}, step
         steps += 1
     assert steps > 20
