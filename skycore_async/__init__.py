@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .telemetry import Telemetry
     from .transports.aiohttp import AiohttpTransport
     from .transports.base import Request, Response, Transport
+    from .transports.direct import DirectTransport
     from .transports.httpx import HttpxTransport
     from .version import __version__
 
@@ -93,6 +94,7 @@ __all__ = [
     "Delivery",
     "DeliveryReceipt",
     "DeliveryState",
+    "DirectTransport",
     "Encoding",
     "Failed",
     "FailureReason",
@@ -201,6 +203,7 @@ _MODULES: Final = {
     "protocol.segments": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
     "transports.aiohttp": ("AiohttpTransport",),
     "transports.base": ("Request", "Response", "Transport"),
+    "transports.direct": ("DirectTransport",),
     "transports.httpx": ("HttpxTransport",),
     "version": ("__version__",),
 }

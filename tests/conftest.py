@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from benchmarks import postgres
-from skycore_async import AiohttpTransport, HttpxTransport, SkycoreClient
+from skycore_async import DirectTransport, HttpxTransport, SkycoreClient
 from tests.support.fault_server import CERTIFICATE, client_context
 
 # How long a case takes says more of the machine than of the code; and a gate
@@ -60,10 +60,10 @@ async def over_http_client(base_url: str, **settings: Any) -> AsyncIterator[Skyc
 
 
 @asynccontextmanager
-async def over_aiohttp(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
-    """Open a client over connections of its own that aiohttp makes; asyncio alone."""
+async def over_direct(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
+    """Open a client over connections of its own, without httpx."""
     settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
-    transport = AiohttpTransport(verify=client_context())
+    transport = DirectTransport(verify=client_context())
     async with SkycoreClient(base_url=base_url, transport=transport, **settings) as client:
         yield client
 
@@ -71,7 +71,7 @@ async def over_aiohttp(base_url: str, **settings: Any) -> AsyncIterator[SkycoreC
 TRANSPORTS: dict[str, OpenClient] = {
     "httpx": over_httpx,
     "http_client": over_http_client,
-    "aiohttp": over_aiohttp,
+    "direct": over_direct,
 }
 
 
@@ -111,20 +111,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what cannot be, aiohttp on trio; and mark what needs a PostgreSQL as slow."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a PostgreSQL as slow."""
 
     def chosen(item: pytest.Item, name: str) -> object:
         return getattr(getattr(item, "callspec", None), "params", {}).get(name)
 
-    def cannot_be(item: pytest.Item) -> bool:
-        transport = chosen(item, "open_client") or chosen(item, "open_reusing_client")
-        return (transport, chosen(item, "anyio_backend")) == ("aiohttp", "trio")
-
-    left_out = [item for item in items if cannot_be(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
     for item in items:
         names = getattr(item, "fixturenames", ())
         if "postgres_server" in names or chosen(item, "ledger") == "postgres":

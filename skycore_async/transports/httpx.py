@@ -27,13 +27,14 @@ from typing import Final
 import anyio
 import httpx
 
-from ..errors import ConfigurationError, NotSent, OutcomeUnknown
+from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
 from .base import Request, Response, TransportUnusable
 from .connection import HTTPConnection, parsed, read_body
 from .failures import failed, timed_out
 from .library_logs import mask_library_logs
 from .progress import ExchangeProgress, UsedBefore
+from .proxies import parse_proxy
 from .tls import ssl_context
 
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
@@ -63,7 +64,7 @@ class HttpxTransport:
     ) -> None:
         given, proxy = Secret(proxy) if isinstance(proxy, str) else proxy, None
         self._verify = ssl_context(verify)
-        self._proxy = _proxy(given) if isinstance(given, Secret) else given
+        self._proxy = parse_proxy(given) if isinstance(given, Secret) else given
         # One to begin with, so that a wrong proxy is an error here.
         self._free = [self._new_connection()]
         self._closed = False
@@ -195,17 +196,6 @@ async def _within(
             failure = failed(error, not_sent=proves_not_sent(error))
     # Raised out here, so that no context keeps the frames of the exchange.
     raise failure or timed_out(timeout, not_sent=proves_not_sent(None))
-
-
-def _proxy(given: Secret) -> httpx.Proxy:
-    # Its text may hold a password: it is in no error, and in no frame of one.
-    proxy = None
-    with suppress(httpx.InvalidURL, ValueError):
-        proxy = httpx.Proxy(given.reveal())
-    if proxy is None or not (proxy.url.host and given.is_utf8):
-        proxy = None
-        raise ConfigurationError("proxy: it is no URL of a http, https or socks5 proxy")
-    return proxy
 
 
 def environment_proxy(base_url: str) -> str | None:

@@ -129,7 +129,7 @@ class _Stream(httpcore.AsyncNetworkStream):
                 standard_compatible=False,
             )
         tls = stream.extra(TLSAttribute.ssl_object)  # noqa: S610
-        return _Stream(stream, self._traffic, lambda: _has_more(tls) or self._is_readable())
+        return _Stream(stream, self._traffic, lambda: has_more(tls) or self._is_readable())
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -142,7 +142,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         return None
 
 
-def _has_more(tls: ssl.SSLObject) -> bool:
+def has_more(tls: ssl.SSLObject) -> bool:
     """Return whether TLS has an end, or more to be read, of what was taken from the socket."""
     try:
         tls.read(1)

@@ -406,25 +406,13 @@ MORE_THAN_AN_ANSWER: dict[str, tuple[Script, type[Accepted | SkycoreError]]] = {
 }
 
 
-LOST_TO_AIOHTTP = [
-    MORE_THAN_AN_ANSWER[name][0]
-    for name in ("half of a second answer", "blank lines", "bytes that are no HTTP")
-]
-
-
 @pytest.mark.parametrize(
     ("first", "expected"), MORE_THAN_AN_ANSWER.values(), ids=MORE_THAN_AN_ANSWER
 )
 async def test_what_follows_an_answer_is_no_part_of_the_next(
-    open_client: OpenClient,
-    first: Script,
-    expected: type[Accepted | SkycoreError],
-    request: pytest.FixtureRequest,
+    open_client: OpenClient, first: Script, expected: type[Accepted | SkycoreError]
 ) -> None:
     """The answer means the same over all, and what came with it is not the next one's answer."""
-    if open_client is conftest.over_aiohttp and first in LOST_TO_AIOHTTP:
-        lost = "aiohttp gives no answer where the same read has bytes after it that are none"
-        request.applymarker(pytest.mark.xfail(reason=lost, strict=True))
     second = (Read(), Send(answer(tracked(2))), Hang())
     secure = (Secure(),) if Secure() in first else ()
     with FaultServer((*first, *second), (*secure, *second)) as server:

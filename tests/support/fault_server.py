@@ -277,7 +277,8 @@ class FaultServer:
         self._stopped = threading.Event()
         self._holding = threading.Event()
         self._let_go = threading.Event()
-        self._listener = socket.create_server((host, 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property

@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from skycore_async.transports.connection import _is_all
-from skycore_async.transports.network_backend import Traffic, _has_more
+from skycore_async.transports.network_backend import Traffic, has_more
 from tests.support.fault_server import client_context, server_context
 
 HEAD = b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n"
@@ -94,9 +94,9 @@ def test_tls_may_have_more_than_was_read() -> None:
     server.write(b"one")
     server.write(b"two")
     assert client.read(100) == b"one"
-    assert _has_more(client)
+    assert has_more(client)
     assert client.read(100) == b"wo"
-    assert not _has_more(client)
+    assert not has_more(client)
     with pytest.raises(ssl.SSLWantReadError):
         server.unwrap()
-    assert _has_more(client)
+    assert has_more(client)

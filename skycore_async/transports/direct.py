@@ -1,0 +1,197 @@
+"""The fast transport, on connections of its own, for asyncio and trio.
+
+Strategy: HTTP/1.1, and no more of it than a message takes.  Free connections are kept by
+whom they lead to, last in, first out.  There are as many as exchanges at once, which is for
+the client to bound.
+
+Rules:
+
+* A request is one write, once.  `NotSent` takes proof: a connection notes that it writes
+  just before it does, and nothing is ever written again.
+* A connection whose exchange broke, timed out or was cancelled, or on which more came
+  than the answer, is closed and never used again.
+* An error is made in `failures`, and raised outside the `except` block.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from typing import Final, Protocol
+
+import anyio
+import httpx
+
+from ..errors import NotSent, OutcomeUnknown
+from ..runtime.event_loop import elsewhere, event_loop, is_trios, now
+from ..runtime.secret import Secret
+from . import asyncio_connection, stream_connection
+from .answers import AnswerReader
+from .base import KEEPALIVE_EXPIRY, Request, Response, TransportUnusable
+from .failures import failed, timed_out
+from .proxies import HTTPProxy, parse_proxy
+from .requests import Origin, write_connect, write_head
+from .tls import ssl_context
+
+# Of the whole time, what connecting may take, so that a slow one leaves some for the answer.
+_CONNECTING_SHARE: Final = 0.8
+
+_AGREED: Final = range(200, 300)  # by the proxy, to a tunnel
+
+
+class DirectConnection(Protocol):
+    """What carries one exchange after another, on asyncio or on trio."""
+
+    written: bool
+
+    async def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
+        """Speak TLS from here on."""
+
+    async def exchange(
+        self, request: bytes, reader: AnswerReader, timeout: float
+    ) -> Response | None:
+        """Write a request, once, and return its answer; None where none comes in time."""
+
+    def is_usable(self) -> bool:
+        """Return whether it stands, and nothing came over it since the last answer."""
+        ...
+
+    async def aclose(self) -> None:
+        """Break it off, without a word to the other side."""
+
+
+class DirectTransport:
+    """Send over a pool of connections, as many as the client has in flight, the fast way.
+
+    `verify` and `proxy` mean what they mean to `HttpxTransport`: certificate checks or an
+    `ssl.SSLContext`, which can hold a client certificate, and the URL of a proxy, which
+    is an HTTP proxy here.
+
+    Raises ConfigurationError where these cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: ssl.SSLContext | bool = True,
+        proxy: str | httpx.Proxy | None = None,
+    ) -> None:
+        given, proxy = Secret(proxy) if isinstance(proxy, str) else proxy, None
+        found = parse_proxy(given) if isinstance(given, Secret) else given
+        self._proxy = None if found is None else HTTPProxy.of(found)
+        self._verify = ssl_context(verify)
+        self._verify.set_alpn_protocols(["http/1.1"])  # as httpx does
+        self._free: dict[Origin, deque[tuple[DirectConnection, float]]] = {}
+        self._loop: object = None
+        self._closed = False
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Send `request` within `timeout` seconds, connecting included."""
+        if self._closed:
+            raise TransportUnusable("this transport is closed")
+        self._check_loop()
+        if timeout <= 0:
+            raise timed_out(timeout, not_sent=True)
+        # Raised out here, so that no context keeps the frames of the exchange.
+        result = await self._exchange(request, timeout)
+        if isinstance(result, Response):
+            return result
+        raise result
+
+    async def aclose(self) -> None:
+        """Close every idle connection; one in use is closed when its exchange ends."""
+        self._closed = True
+        if self._loop is not None:
+            self._check_loop()
+        free, self._free = self._free, {}
+        for connections in free.values():
+            for connection, _ in connections:
+                await connection.aclose()
+
+    def _check_loop(self) -> None:
+        loop = event_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise TransportUnusable(*elsewhere("transport").args)
+
+    async def _exchange(
+        self, request: Request, timeout: float
+    ) -> Response | NotSent | OutcomeUnknown:
+        try:
+            headers = None if self._proxy is None else self._proxy.headers
+            written = write_head(request, for_proxy=headers)
+        except Exception as error:  # noqa: BLE001 - there is nothing to send
+            return failed(error, not_sent=True)
+        ends = now() + timeout
+        connection: DirectConnection | None = None
+        reader, answer = AnswerReader(request.method), None
+        try:
+            connection = await self._take(written.origin)
+            if connection is None:
+                connecting = timeout * _CONNECTING_SHARE
+                with anyio.move_on_after(connecting):
+                    connection = await self._connect(written.origin, connecting)
+            if connection is not None:
+                whole = written.head + request.body
+                answer = await connection.exchange(whole, reader, ends - now())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is in doubt
+            return failed(error, not_sent=connection is None or not connection.written)
+        finally:
+            if connection is not None:
+                if answer is not None and reader.is_clean and not self._closed:
+                    self._free.setdefault(written.origin, deque()).append((connection, now()))
+                else:
+                    await connection.aclose()
+        if answer is None:
+            return timed_out(timeout, not_sent=connection is None or not connection.written)
+        return answer
+
+    async def _take(self, origin: Origin) -> DirectConnection | None:
+        """Return a free connection that can be used, and close those that cannot."""
+        free = self._free.get(origin)
+        while free:
+            oldest, since = free[0]
+            if since + KEEPALIVE_EXPIRY < now():
+                free.popleft()
+                await oldest.aclose()
+                continue
+            connection, _ = free.pop()
+            if connection.is_usable():
+                connection.written = False
+                return connection
+            await connection.aclose()
+        return None
+
+    async def _connect(self, origin: Origin, timeout: float) -> DirectConnection:
+        """Connect, and say all that comes before a request: to a proxy, and for TLS."""
+        proxy = self._proxy
+        target = origin if proxy is None else proxy.origin
+        connect = stream_connection.connect if is_trios() else asyncio_connection.connect
+        connection: DirectConnection = await connect(target.host, target.port)
+        try:
+            if proxy is not None and proxy.ssl_context is not None:
+                await connection.start_tls(proxy.ssl_context, target.host)
+            if origin.is_secure:
+                if proxy is not None:
+                    await _open_tunnel(connection, origin, proxy, timeout)
+                await connection.start_tls(self._verify, origin.host)
+        except BaseException:
+            await connection.aclose()
+            raise
+        connection.written = False
+        return connection
+
+
+async def _open_tunnel(
+    connection: DirectConnection, origin: Origin, proxy: HTTPProxy, timeout: float
+) -> None:
+    reader = AnswerReader("CONNECT")
+    asked = write_connect(origin, proxy.headers)
+    answer = await connection.exchange(asked, reader, timeout)
+    if answer is None:
+        raise TimeoutError
+    if answer.status not in _AGREED:
+        raise httpx.ProxyError(f"{answer.status} ")
+    if not reader.is_clean:
+        raise httpx.ProxyError("more came than the answer")

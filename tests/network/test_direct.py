@@ -1,0 +1,538 @@
+"""What is particular to the transport on connections of its own; faults are in the matrix.
+
+It has a layer for asyncio, whatever makes its event loop, and one for trio.  What they are to
+do is the same, so nearly all of this runs on asyncio, uvloop and trio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx
+import pytest
+from anyio.abc import SocketStream
+from anyio.streams.tls import TLSStream
+
+from skycore_async import (
+    ConfigurationError,
+    DirectTransport,
+    NotSent,
+    OutcomeUnknown,
+    Request,
+    Response,
+    SkycoreError,
+)
+from skycore_async.transports import asyncio_connection, direct
+from skycore_async.transports.base import KEEPALIVE_EXPIRY
+from tests.conftest import over_direct
+from tests.network.test_connection import listening, pump
+from tests.network.test_fault_matrix import MATRIX, outcome
+from tests.support.fault_server import (
+    SUCCESS,
+    Drip,
+    FaultServer,
+    Finish,
+    Hang,
+    Hold,
+    Read,
+    Script,
+    Secure,
+    Send,
+    Wait,
+    answer,
+    client_context,
+    html,
+    refused,
+    server_context,
+    unreachable,
+)
+
+pytestmark = pytest.mark.anyio
+
+ANSWERED: Script = (Read(), Send(answer()))
+KEPT_ALIVE: Script = (*ANSWERED * 20, Hang())
+
+UVLOOP = pytest.param(
+    ("asyncio", {"use_uvloop": True}),
+    id="uvloop",
+    marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed"),
+)
+ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+TRIO = pytest.param(("trio", {}), id="trio")
+
+
+@pytest.fixture(params=[ASYNCIO, UVLOOP, TRIO])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Run each test on three event loops."""
+    return request.param
+
+
+@asynccontextmanager
+async def opened(**settings: Any) -> AsyncIterator[DirectTransport]:
+    transport = DirectTransport(**{"verify": client_context(), **settings})
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+async def post(
+    transport: DirectTransport, url: str, *, timeout: float = 5, body: bytes = b"xml="
+) -> Response:
+    return await transport.send(Request(method="POST", url=url, body=body), timeout=timeout)
+
+
+async def until(when: Callable[[], object]) -> None:
+    with anyio.fail_after(5):
+        while not when():  # noqa: ASYNC110 - the server is a thread
+            await anyio.sleep(0.001)
+
+
+# --- Faults, in other ways than the matrix has them -------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("anyio_backend", "secure"),
+    [
+        pytest.param(*UVLOOP.values, False, id="uvloop-plain", marks=UVLOOP.marks),
+        pytest.param(*UVLOOP.values, True, id="uvloop-TLS", marks=UVLOOP.marks),
+        pytest.param(*ASYNCIO.values, True, id="asyncio-TLS"),
+        pytest.param(*TRIO.values, True, id="trio-TLS"),
+    ],
+    indirect=["anyio_backend"],
+)
+async def test_every_fault_has_its_outcome_all_at_once(*, secure: bool) -> None:
+    """Each row of the matrix is what it says there, over TLS and on uvloop as well."""
+    given: dict[str, type] = {}
+    # A handshake that is closed is no request.
+    rows = {name: row for name, row in MATRIX.items() if row.script or not secure}
+
+    async def meet(name: str) -> None:
+        script = ((Secure(),) if secure else ()) + rows[name].script
+        with FaultServer(script) as server:
+            url = server.secure_url if secure else server.url
+            async with over_direct(url, timeout=1 if rows[name].slow else 5) as client:
+                given[name] = type(await outcome(client))
+            assert len(server.requests) <= rows[name].script.count(Read())
+
+    async with anyio.create_task_group() as tasks:
+        for name in rows:
+            tasks.start_soon(meet, name)
+    assert given == {name: row.outcome for name, row in rows.items()}
+
+
+async def test_an_answer_counts_once_the_request_is_out() -> None:
+    """One that comes while much of it is on its way waits for that."""
+    script = (Send(answer()), Wait(0.05), Read(), Hang())
+    with FaultServer(script) as server:
+        async with opened() as transport:
+            response = await post(transport, server.url, body=bytes(2_000_000))
+            assert response.body == SUCCESS
+            await until(lambda: len(server.requests) == 1)
+
+
+@pytest.mark.parametrize("end", [Hang, Finish])
+async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
+    end: Callable[[], Any],
+) -> None:
+    """Where the rest of the request never left, and its connection is closed."""
+    stuck = (Send(answer()), end(), Wait(0.4))
+    with FaultServer(stuck[::2] if end is Hang else stuck) as server:
+        async with opened() as transport:
+            with pytest.raises(OutcomeUnknown):
+                await post(transport, server.url, timeout=0.3, body=bytes(16_000_000))
+            await anyio.sleep(0.01)
+        assert not server.requests
+
+
+async def test_what_holds_no_request_is_not_sent() -> None:
+    """No time left, and a URL that is none, are NotSent, without a connection."""
+    with FaultServer(ANSWERED) as server:
+        async with opened() as transport:
+            with pytest.raises(NotSent):
+                await post(transport, server.url, timeout=0)
+            for url in ("http://", "gopher://skycore.example/", "http://[x/"):
+                with pytest.raises(NotSent, match="no connection"):
+                    await post(transport, url)
+        assert not server.connections
+
+
+async def test_a_flood_that_nobody_asked_for_fills_no_memory() -> None:
+    """What a server sends while the connection is idle ends it, and is no answer."""
+    flood = (*ANSWERED, Drip(b"x" * 65536, pause=0))
+    with FaultServer(flood, ANSWERED) as server:
+        async with opened() as transport:
+            await post(transport, server.url)
+            await anyio.sleep(0.05)
+            assert (await post(transport, server.url)).body == SUCCESS
+        assert server.hung_up()
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+# --- Connections --------------------------------------------------------------
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="without IPv6")
+async def test_messages_go_over_ipv6() -> None:
+    """To an address in brackets."""
+    try:
+        server = FaultServer(ANSWERED, host="::1")
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    with server:
+        async with opened() as transport:
+            response = await post(transport, f"http://[::1]:{server.port}/")
+        assert response.body == SUCCESS
+        assert b"\r\nHost: [::1]:%d\r\n" % server.port in server.requests[0]
+
+
+async def test_an_answer_that_came_while_idle_is_nobodys() -> None:
+    """A second answer to one request is never taken for that of the next request."""
+    twice = (Read(), Send(answer(b"first")), Wait(0.05), Send(answer(b"stray")), Hang())
+    with FaultServer(twice, (Read(), Send(answer(b"second")))) as server:
+        async with opened() as transport:
+            assert (await post(transport, server.url)).body == b"first"
+            await anyio.sleep(0.1)
+            assert (await post(transport, server.url)).body == b"second"
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_an_end_that_the_loop_has_not_seen_is_seen(*, secure: bool) -> None:
+    """A connection that ended while the event loop was busy is not used again."""
+    with FaultServer(((Secure(),) if secure else ()) + ANSWERED) as server:
+        url = server.secure_url if secure else server.url
+        async with opened() as transport:
+            for _ in range(2):
+                await post(transport, url)
+                assert server.hung_up()  # which holds the loop up
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds; all are closed."""
+    assert KEEPALIVE_EXPIRY < 5
+    monkeypatch.setattr(direct, "KEEPALIVE_EXPIRY", 0.01)
+    with FaultServer((Read(), Hold(), Send(answer()), Hang()), *[KEPT_ALIVE] * 2) as server:
+        async with opened() as transport, anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(post, transport, server.url)
+            await until(lambda: len(server.requests) == 2)
+            server.let_go()
+            await anyio.sleep(0.05)
+            await post(transport, server.url)
+            await until(lambda: sum(player.is_alive() for player in server._players) == 1)
+        assert server.connections == 3
+
+
+async def test_each_origin_has_connections_of_its_own() -> None:
+    """What another URL leads to is never reached over a connection to the first."""
+    with FaultServer(KEPT_ALIVE) as one, FaultServer(KEPT_ALIVE) as other:
+        async with opened() as transport:
+            for server in (one, other, one, other):
+                await post(transport, server.url)
+        assert [(each.connections, len(each.requests)) for each in (one, other)] == [(1, 2)] * 2
+
+
+async def test_a_handshake_broken_off_closes_its_connection() -> None:
+    """What takes too long while it connects leaves no socket behind."""
+    with FaultServer((Hang(),)) as server:
+        async with opened() as transport:
+            with pytest.raises(NotSent, match="no connection within"):
+                await post(transport, server.secure_url, timeout=0.1)
+            await anyio.sleep(0.01)
+            assert server.hung_up()
+
+
+async def test_connecting_leaves_time_for_the_answer() -> None:
+    """It takes at most four fifths of the time, and what is not connected then is not sent."""
+    with unreachable() as url, anyio.fail_after(0.95):
+        async with opened() as transport:
+            with pytest.raises(NotSent, match="no connection within 1 seconds"):
+                await post(transport, url, timeout=1)
+
+
+async def test_closing_waits_for_nobody_and_breaks_nothing_off() -> None:
+    """An exchange under way at `aclose` ends with its answer, and then all is closed."""
+    with FaultServer((Read(), Wait(0.05), Send(answer()), Hang())) as server:
+        async with opened() as transport, anyio.create_task_group() as tasks:
+
+            async def exchange() -> None:
+                assert (await post(transport, server.url)).status == 200
+
+            tasks.start_soon(exchange)
+            await until(lambda: server.requests)
+            await transport.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                await post(transport, server.url)
+        assert server.hung_up()
+
+
+@pytest.mark.parametrize("steps", range(0, 24, 2))
+async def test_cancelling_at_any_point_costs_no_other_message(steps: int) -> None:
+    """Wherever an exchange stands when its scope is cancelled, the next one is answered."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with opened() as transport:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(post, transport, server.url)
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            assert (await post(transport, server.url)).body == SUCCESS
+
+
+@pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
+@pytest.mark.parametrize("steps", range(0, 24, 2))
+async def test_cancelling_a_task_at_any_point_costs_no_other_message(steps: int) -> None:
+    """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
+    with FaultServer(KEPT_ALIVE) as server:
+        async with opened() as transport:
+            sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for _ in range(2):
+                for task in sends:
+                    task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.gather(*sends, return_exceptions=True)
+            assert (await post(transport, server.url)).body == SUCCESS
+
+
+# --- Proxies ------------------------------------------------------------------
+
+CONNECTED = Send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
+    "tunnel refused": ("https", (Read(), Send(html("407 Who Are You"))), NotSent),
+    "tunnel never opened": ("https", (Read(), Hang()), NotSent),
+    "tunnel closed at once": ("https", (Read(), CONNECTED), NotSent),
+    "no tunnel": ("https", (Read(), Send(b"220 smtp\r\n\r\n")), NotSent),
+    "a word before TLS": ("https", (Read(), Send(CONNECTED.data + b"hi"), Hang()), NotSent),
+    "no TLS in the tunnel": ("https", (Read(), CONNECTED, Send(b"220 smtp\r\n")), NotSent),
+    "silence in the tunnel": ("https", (Read(), CONNECTED, Secure(), Read()), OutcomeUnknown),
+    "forwarded, no answer": ("http", (Read(), Hang()), OutcomeUnknown),
+    "forwarded, closed": ("http", (Read(),), OutcomeUnknown),
+}
+
+
+@pytest.mark.parametrize(("scheme", "script", "error"), PROXIES.values(), ids=PROXIES)
+async def test_a_proxy_is_told_from_what_is_behind_it(
+    scheme: str, script: Script, error: type[SkycoreError]
+) -> None:
+    """A CONNECT is not the request; and the password of the proxy is in no error."""
+    with FaultServer(script) as proxy:
+        async with opened(proxy=f"http://user:hidden@127.0.0.1:{proxy.port}") as transport:
+            with pytest.raises(error) as caught:
+                await post(transport, f"{scheme}://localhost/", timeout=0.3)
+        assert proxy.hung_up()
+    assert type(caught.value) is error
+    assert "hidden" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+@pytest.mark.parametrize("over", ["http", "https"])
+async def test_messages_go_through_a_tunnel(over: str) -> None:
+    """One for all, which a password opens; to the proxy TLS may be spoken as well."""
+    asked: list[bytes] = []
+    with FaultServer((Secure(), *KEPT_ALIVE)) as server:
+
+        async def serve(plain: SocketStream) -> None:
+            stream: Any = plain
+            if over == "https":
+                stream = await TLSStream.wrap(
+                    plain,
+                    server_side=True,
+                    ssl_context=server_context(),
+                    standard_compatible=False,
+                )
+            asked.append(await stream.receive())
+            await stream.send(CONNECTED.data)
+            async with (
+                await anyio.connect_tcp("127.0.0.1", server.port) as onward,
+                anyio.create_task_group() as group,
+            ):
+                group.start_soon(pump, stream, onward)
+                await pump(onward, stream)
+
+        async with listening(serve) as port:
+            proxy = httpx.Proxy(
+                f"{over}://user:secret@localhost:{port}", ssl_context=client_context()
+            )
+            async with opened(proxy=proxy) as transport:
+                for _ in range(2):
+                    assert (await post(transport, server.secure_url)).body == SUCCESS
+        assert (server.connections, len(server.requests)) == (1, 2)
+        assert asked[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % server.port)
+        assert b"\r\nProxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n" in asked[0]
+        assert b"Proxy-Authorization" not in b"".join(server.requests)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["gopher://user:secret@proxy.example", "nowhere secret", "socks5://a:secret@b"],
+)
+def test_a_proxy_that_cannot_be_is_an_error_at_once(proxy: str) -> None:
+    """A wrong one fails where it is given, and shows no password."""
+    with pytest.raises(ConfigurationError, match="proxy") as caught:
+        DirectTransport(proxy=proxy, verify=client_context())
+    assert "secret" not in repr(caught.value)
+
+
+# --- Event loops --------------------------------------------------------------
+
+
+def test_a_second_event_loop_is_a_clear_error() -> None:
+    """A transport belongs to the loop it first sent in; another is told so."""
+    transport = DirectTransport(verify=client_context())
+
+    async def post_and_free(url: str) -> None:
+        await post(transport, url)
+        ((connection, _),) = next(iter(transport._free.values()))
+        await connection.aclose()  # its socket goes, while the transport stays open
+
+    with FaultServer(ANSWERED) as server:
+        asyncio.run(post_and_free(server.url))
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(post(transport, server.url))
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(transport.aclose())
+        assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are none before Python 3.12")
+def test_messages_go_out_from_eager_tasks() -> None:
+    """A task that begins at once changes nothing."""
+
+    async def send_some() -> None:
+        asyncio.get_running_loop().set_task_factory(vars(asyncio)["eager_task_factory"])
+        async with opened() as transport:
+            posts = [asyncio.create_task(post(transport, server.url)) for _ in range(3)]
+            assert [response.status for response in await asyncio.gather(*posts)] == [200] * 3
+
+    with FaultServer(KEPT_ALIVE) as server:
+        asyncio.run(send_some())
+
+
+# --- The layer for asyncio ------------------------------------------------------
+
+
+ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
+
+
+@ON_ASYNCIO
+async def test_one_timer_serves_all_deadlines_of_a_connection() -> None:
+    """Whether the next deadline is earlier or later than that which the timer is set to."""
+    late = (Read(), Wait(0.4), Send(answer()))
+    with FaultServer((*ANSWERED, *late, *ANSWERED, Read(), Hang())) as server:
+        async with opened() as transport:
+            await post(transport, server.url, timeout=0.2)
+            await post(transport, server.url, timeout=5)  # while it goes off for the first
+            await post(transport, server.url, timeout=0.2)
+            await anyio.sleep(0.3)  # and now for nobody
+            with pytest.raises(OutcomeUnknown, match="no answer within"):
+                await post(transport, server.url, timeout=0.1)
+        assert (server.connections, len(server.requests)) == (1, 4)
+
+
+def resolved(monkeypatch: pytest.MonkeyPatch, *urls: str) -> None:
+    """Have every name stand for the addresses in these URLs."""
+
+    async def addresses(*_: object) -> list[Any]:
+        await anyio.lowlevel.checkpoint()
+        return [(socket.AF_INET, ("127.0.0.1", httpx.URL(url).port)) for url in urls]
+
+    monkeypatch.setattr(asyncio_connection, "_addresses", addresses)
+
+
+@ON_ASYNCIO
+async def test_an_address_that_does_not_answer_costs_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next address is tried beside it, and all that lost are closed."""
+    monkeypatch.setattr(asyncio_connection, "_ATTEMPT_DELAY", 0.02)
+    with unreachable() as nowhere, refused() as nobody, FaultServer(KEPT_ALIVE) as server:
+        resolved(monkeypatch, nobody, nowhere, server.url, server.url)
+        async with opened() as transport:
+            assert (await post(transport, "http://a.example/")).body == SUCCESS
+        assert server.connections == 1
+        gc.collect()
+
+
+@ON_ASYNCIO
+async def test_of_two_addresses_that_answer_at_once_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other connection is closed."""
+    attempts: list[socket.socket] = []
+    both = anyio.Event()
+
+    async def attempt(*_: object) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", server.port))
+        made.setblocking(False)
+        attempts.append(made)
+        if len(attempts) == 1:
+            await both.wait()
+        both.set()
+        return made
+
+    monkeypatch.setattr(asyncio_connection, "_ATTEMPT_DELAY", 0.01)
+    monkeypatch.setattr(asyncio_connection, "_attempt", attempt)
+    with FaultServer(KEPT_ALIVE) as server:
+        resolved(monkeypatch, server.url, server.url)
+        async with opened() as transport:
+            assert (await post(transport, "http://a.example/")).body == SUCCESS
+        assert server.hung_up()
+        assert server.connections == 2
+
+
+@ON_ASYNCIO
+async def test_where_no_address_answers_the_first_error_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the message is not sent."""
+    with refused() as one, refused() as other:
+        resolved(monkeypatch, one, other)
+        async with opened() as transport:
+            with pytest.raises(NotSent, match="Connection refused"):
+                await post(transport, "http://a.example/")
+
+
+def test_addresses_of_either_family_take_turns() -> None:
+    """So that a network without IPv6 costs one moment, and not one for each address."""
+    six = [(socket.AF_INET6, n) for n in range(3)]
+    four = [(socket.AF_INET, n) for n in range(2)]
+    expected = [six[0], four[0], six[1], four[1], six[2]]
+    assert asyncio_connection.by_turns([*six, *four]) == expected
+
+
+# --- Ends ---------------------------------------------------------------------
+
+UNCLOSED = """
+import asyncio
+from skycore_async import DirectTransport, Request
+transport = DirectTransport()
+asyncio.run(transport.send(Request(method="POST", url={url!r}), timeout=5))
+"""
+
+
+def test_a_program_that_ends_without_closing_is_quiet() -> None:
+    """Leaving without `aclose` prints nothing and hangs nowhere."""
+    with FaultServer(KEPT_ALIVE) as server:
+        done = subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, "-c", UNCLOSED.format(url=server.url)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+    assert (done.stdout, done.stderr) == ("", "")
