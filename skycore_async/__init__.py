@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .protocol.segments import Encoding, NonGSMCharacter, Segments, segments
     from .receiving.receiver import PostbackReceiver
     from .sending.bulk import BulkSend
+    from .sending.report import SendingReport
     from .sending.settings import Method, Options
     from .sending.sources import Source
     from .telemetry import Telemetry
@@ -148,6 +149,7 @@ __all__ = [
     "Segments",
     "SendIntent",
     "SendingHalted",
+    "SendingReport",
     "SentNotification",
     "SkycoreClient",
     "SkycoreError",
@@ -195,6 +197,7 @@ _MODULES: Final = {
     "postbacks": ("parse_postback",),
     "receiving.receiver": ("PostbackReceiver",),
     "sending.bulk": ("BulkSend",),
+    "sending.report": ("SendingReport",),
     "sending.settings": ("Method", "Options"),
     "sending.sources": ("Source",),
     "telemetry": ("Telemetry",),

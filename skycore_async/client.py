@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import AsyncIterable
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .ledger.model import Ledger
     from .sending.prepare import ResolvedMessage
     from .sending.recording import Recorder
+    from .sending.report import SendingReport
     from .telemetry import Telemetry
 
 
@@ -234,6 +236,23 @@ class SkycoreClient:
         self._dispatcher.check_ledger()
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
         return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
+
+    def sending_report(
+        self, since: datetime, until: datetime, *, period: timedelta | None = None
+    ) -> SendingReport:
+        """Return what the provider says that it sent between two times, to be read as it comes.
+
+            async with client.sending_report(since, until) as report:
+                async for message in report:
+                    ...
+
+        It has all that the account sent, by whatever program.  No more than `period` is asked
+        for at once, and less where that is too long for the account; see `SendingReport`.
+        Raises ValueError where the times have no time zone, or are in the wrong order.
+        """
+        from .sending.report import SendingReport  # noqa: PLC0415 - not needed before
+
+        return SendingReport(self._dispatcher, self._settings, since, until, period=period)
 
     def _send_resolved(
         self, messages: AsyncIterable[ResolvedMessage], *, resend_in_doubt: bool

@@ -57,7 +57,7 @@ def parse_response(
     a Success with a TRACKINGID.
     """
     try:
-        response = _response(body)
+        response = read_fields(body)
     except safe_xml.XMLRefused as error:
         if status == _HTTP_TOO_MANY_REQUESTS and b"<response" not in body.lower():
             raise _throttled_by_http(headers) from error
@@ -66,18 +66,18 @@ def parse_response(
             f"HTTP {status} with an answer that is no RESPONSE: {error}{advice}",
             http_status=status,
         ) from error
-    if not _is_about(to, _text(response, "TO")):
+    if not _is_about(to, text_of(response, "TO")):
         raise OutcomeUnknown(
             f"HTTP {status} with the answer to another number", http_status=status
         )
-    verdict = _text(response, "STATUS").lower()
-    tracking_id = _text(response, "TRACKINGID")
+    verdict = text_of(response, "STATUS").lower()
+    tracking_id = text_of(response, "TRACKINGID")
     if verdict == "success" and any(map(_has_content, map(response.get, _ERROR))):
         raise OutcomeUnknown(f"HTTP {status} with Success and an error", http_status=status)
     if verdict == "success" and tracking_id:
         return Accepted(
             message=message,
-            to=_text(response, "TO") or to,
+            to=text_of(response, "TO") or to,
             tracking_id=tracking_id,
             raw=response,
         )
@@ -98,7 +98,11 @@ def _is_about(to: str, said: str) -> bool:
     return said in {to, ""} or numbers.may_be_same(numbers.digits(said) or "", to)
 
 
-def _response(body: bytes) -> dict[str, Any]:
+def read_fields(body: bytes) -> dict[str, Any]:
+    """Read a RESPONSE into its elements, by their names in upper case.
+
+    Raises XMLRefused for what is none, or says twice what may be said once.
+    """
     if plain := _PLAIN_SUCCESS.fullmatch(body):
         return {name: text.decode() for name, text in zip(_PLAIN, plain.groups(), strict=True)}
     root, tree = safe_xml.parse(body)
@@ -116,7 +120,8 @@ def _response(body: bytes) -> dict[str, Any]:
     return response
 
 
-def _text(response: dict[str, Any], name: str) -> str:
+def text_of(response: dict[str, Any], name: str) -> str:
+    """Return the text of an element without the white space around it, empty where it is not."""
     value = response.get(name)
     if isinstance(value, dict):  # as one with attributes is
         value = value.get("#text")
@@ -126,15 +131,15 @@ def _text(response: dict[str, Any], name: str) -> str:
 def _failure(
     response: dict[str, Any], status: int, headers: Mapping[str, str]
 ) -> Rejected | Throttled | OutcomeUnknown:
-    code = _text(response, "ERRORCODE").upper() or None
-    info = _text(response, "ERRORINFO") or None
+    code = text_of(response, "ERRORCODE").upper() or None
+    info = text_of(response, "ERRORINFO") or None
     known = API_ERRORS.get(code or "")
     if known and known.verdict is Verdict.NOT_SENT:
         return Throttled(
             f"{code}: {info or known.meaning}",
             code=code,
             info=info,
-            retry_after=_retry_after(headers),
+            retry_after=retry_after_of(headers),
         )
     if known and known.verdict is Verdict.IN_DOUBT:
         return OutcomeUnknown(f"{code}: {known.meaning}", http_status=status, code=code)
@@ -142,10 +147,10 @@ def _failure(
 
 
 def _throttled_by_http(headers: Mapping[str, str]) -> Throttled:
-    return Throttled("HTTP 429", retry_after=_retry_after(headers))
+    return Throttled("HTTP 429", retry_after=retry_after_of(headers))
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a Retry-After asks for (RFC 9110, section 10.2.3)."""
     seconds = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(seconds):

@@ -81,7 +81,7 @@ class Dispatcher:
         self.owner = BackgroundTasks(self._finalize)
         self._paced = paced
         self.recorder = recorder
-        self._transport = transport
+        self.transport = transport
         self._limiter = limiter
         self.admission = Admission(limiter, slots=slots)
         self._chance = chance
@@ -174,7 +174,7 @@ class Dispatcher:
                 with suppress(Exception):  # each was logged when it was not written
                     await self.recorder.write_what_is_left()
         finally:
-            await self._transport.aclose()
+            await self.transport.aclose()
 
     async def _submit(
         self,
@@ -269,7 +269,7 @@ class Dispatcher:
     async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome
         try:
-            response = await self._transport.send(prepared.request, timeout=timeout)
+            response = await self.transport.send(prepared.request, timeout=timeout)
             outcome = responses.parse_response(
                 prepared.message,
                 to=prepared.resolved.to,

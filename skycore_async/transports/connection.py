@@ -146,11 +146,12 @@ async def read_body(chunks: AsyncIterator[bytes]) -> bytes:
     async for chunk in chunks:
         body += chunk
         if len(body) > MAX_RESPONSE:
-            await _break_off(chunks)
+            await break_off(chunks)
     return bytes(body)
 
 
-async def _break_off(chunks: AsyncIterator[bytes]) -> None:
+async def break_off(chunks: AsyncIterator[bytes]) -> None:
+    """End what gives an answer piece by piece, before its end."""
     # A `break` would end the outermost generator alone, and leave the rest half run, which
     # trio does not forgive.
     with anyio.CancelScope() as scope:

@@ -78,6 +78,7 @@ class DirectTransport:
     ) -> None:
         given, proxy = Secret(proxy) if isinstance(proxy, str) else proxy, None
         found = parse_proxy(given) if isinstance(given, Secret) else given
+        self._downloads_proxy = found
         self._proxy = None if found is None else HTTPProxy.of(found)
         self._verify = ssl_context(verify)
         self._verify.set_alpn_protocols(["http/1.1"])  # as httpx does
@@ -107,6 +108,10 @@ class DirectTransport:
         for connections in free.values():
             for connection, _ in connections:
                 await connection.aclose()
+
+    def for_downloads(self) -> httpx.AsyncHTTPTransport:
+        """Return one of httpx's own, with the same certificates and proxy, for streams."""
+        return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._downloads_proxy)
 
     def _check_loop(self) -> None:
         loop = event_loop()

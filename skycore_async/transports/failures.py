@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from ..errors import NotSent, OutcomeUnknown
+from ..errors import NotSent, OutcomeUnknown, ReportError
 
 # Texts that are the same whatever is sent and answered.
 _KNOWN_TEXTS: Final = frozenset(
@@ -59,12 +59,17 @@ _OPENSSL: Final = re.compile(r"[A-Z0-9_]{1,60}")
 
 def failed(raised: Exception, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     """Make the error for an exchange that `raised` ended; `not_sent` says it is proven so."""
-    name, words = type(raised).__name__, ""
-    with suppress(Exception):  # of an exception whose `__str__` or property fails
-        words = _words(raised)
-    what = f"{name}: {words}" if words else name
+    what, cause = _told(raised)
     error = NotSent(f"no connection: {what}") if not_sent else OutcomeUnknown(f"no answer: {what}")
-    error.__cause__ = _made_anew(raised, words, what)
+    error.__cause__ = cause
+    return error
+
+
+def broken_off(raised: Exception) -> ReportError:
+    """Make the error for a download that `raised` ended."""
+    what, cause = _told(raised)
+    error = ReportError(f"the report breaks off: {what}")
+    error.__cause__ = cause
     return error
 
 
@@ -73,6 +78,15 @@ def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     if not_sent:
         return NotSent(f"no connection within {timeout:.2g} seconds")
     return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
+
+
+def _told(raised: Exception) -> tuple[str, Exception]:
+    """Return what is said of an exception, and another that is made of this."""
+    name, words = type(raised).__name__, ""
+    with suppress(Exception):  # of an exception whose `__str__` or property fails
+        words = _words(raised)
+    what = f"{name}: {words}" if words else name
+    return what, _made_anew(raised, words, what)
 
 
 def _made_anew(raised: Exception, words: str, what: str) -> Exception:

@@ -91,6 +91,10 @@ class HttpxTransport:
         while self._free:
             await self._free.pop().aclose()
 
+    def for_downloads(self) -> httpx.AsyncHTTPTransport:
+        """Return one of httpx's own, with the same certificates and proxy, for streams."""
+        return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._proxy)
+
     def _new_connection(self) -> HTTPConnection:
         return HTTPConnection(ssl_context=self._verify, proxy=self._proxy)
 
@@ -125,6 +129,13 @@ class HttpxClientTransport:
     async def aclose(self) -> None:
         """Send nothing more; the connections are the caller's to close."""
         self._closed = True
+
+    async def begin_download(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
+        """Ask for a file, to be read as a stream, without what authenticates to the API."""
+        made = self._http_client.build_request("GET", url, headers=headers)
+        for name in ("authorization", "cookie"):
+            made.headers.pop(name, None)
+        return await self._http_client.send(made, stream=True, auth=None, follow_redirects=False)
 
     async def _exchange(
         self, request: Request, timeout: float, progress: ExchangeProgress

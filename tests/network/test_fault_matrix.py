@@ -546,7 +546,7 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
     with FaultServer(ANSWERED) as server, place() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
             client._dispatcher._chance = lambda: 0.2  # of half a second
-            transport = client._dispatcher._transport
+            transport = client._dispatcher.transport
             send_over_it = transport.send
 
             async def noted(request: Request, *, timeout: float) -> Response:
@@ -683,7 +683,7 @@ async def test_a_cancelled_exchange_costs_its_connection_and_no_other(
     """Where a scope is cancelled, the connection is closed, and its place is free again."""
     with standing(script) as (server, request):
         async with open_client(server.url, max_in_flight=1) as client:
-            transport = client._dispatcher._transport
+            transport = client._dispatcher.transport
             async with anyio.create_task_group() as tasks:
 
                 async def exchange() -> None:
@@ -706,7 +706,7 @@ async def test_a_task_cancelled_by_asyncio_itself_costs_no_more(
     """`Task.cancel()` does what the cancelling of a scope does."""
     with standing(script) as (server, request):
         async with open_client(server.url, max_in_flight=1) as client:
-            transport = client._dispatcher._transport
+            transport = client._dispatcher.transport
             task = asyncio.ensure_future(transport.send(request, timeout=60))
             await reaches(reached, server)
             task.cancel()

@@ -152,7 +152,7 @@ async def test_a_request_that_nobody_reads_is_in_doubt(open_client: OpenClient) 
         request = Request(method="POST", url=server.url, body=bytes(16_000_000))
         async with open_client(server.url) as client:
             with pytest.raises(OutcomeUnknown):
-                await client._dispatcher._transport.send(request, timeout=SHORT)
+                await client._dispatcher.transport.send(request, timeout=SHORT)
         gc.collect()  # where trio finds what was left
 
 
@@ -270,7 +270,7 @@ async def test_no_free_connection_of_the_callers_in_time_is_not_sent() -> None:
             anyio.create_task_group() as tasks,
         ):
             # Beside the client, which has a place for another.
-            tasks.start_soon(post, client._dispatcher._transport, server.url, 60)
+            tasks.start_soon(post, client._dispatcher.transport, server.url, 60)
             await has_read(server)
             with pytest.raises(NotSent):
                 await send(client)
@@ -338,7 +338,7 @@ async def test_closing_lets_an_exchange_end(open_client: OpenClient) -> None:
     bodies = []
     with FaultServer(SLOWLY_ANSWERED) as server:
         async with open_client(server.url) as client, anyio.create_task_group() as tasks:
-            transport = client._dispatcher._transport
+            transport = client._dispatcher.transport
 
             async def exchange() -> None:
                 bodies.append((await post(transport, server.url)).body)

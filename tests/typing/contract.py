@@ -7,6 +7,7 @@ what must be refused is.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, assert_never, assert_type
 
 import httpx
@@ -24,6 +25,7 @@ from skycore_async import (
     InvalidMessage,
     Ledger,
     Limiter,
+    LookupTooSoon,
     MemoryLedger,
     MessageState,
     NationalNumbers,
@@ -39,9 +41,12 @@ from skycore_async import (
     QuotaExhausted,
     RateLimiter,
     Rejected,
+    ReportedMessage,
+    ReportSection,
     Request,
     Response,
     Scope,
+    SendingReport,
     SentNotification,
     SkycoreClient,
     SkycoreError,
@@ -93,6 +98,23 @@ async def open_clients() -> None:
     client.with_options(number_reader=None)
     SkycoreClient(http_client=httpx.AsyncClient())
     SkycoreClient(http_client=httpx.Client())  # type: ignore[arg-type]
+
+
+async def read_report(client: SkycoreClient, since: datetime, until: datetime) -> None:
+    """Iterate over a sending report, and match what keeps it from being read."""
+    try:
+        async with client.sending_report(since, until, period=timedelta(days=1)) as report:
+            assert_type(report, SendingReport)
+            async for message in report:
+                assert_type(message, ReportedMessage)
+                assert_type(message.from_, str | None)
+                assert_type(message.acknowledged_at, datetime | None)
+                assert_type(message.section, ReportSection)
+        assert_type(report.complete, bool)
+        assert_type(report.covered_until, datetime)
+    except LookupTooSoon as error:
+        assert_type(error.retry_after, float)
+    client.sending_report(since, "today")  # type: ignore[arg-type]
 
 
 class OwnClient(SkycoreClient):

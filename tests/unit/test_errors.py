@@ -24,6 +24,7 @@ from skycore_async import (
     InvalidText,
     KeyConflict,
     LedgerError,
+    LookupTooSoon,
     MessageState,
     NotRecorded,
     NotSent,
@@ -37,6 +38,7 @@ from skycore_async import (
     RecipientBlocked,
     RecipientOptedOut,
     Rejected,
+    ReportError,
     Scope,
     SendingHalted,
     SkycoreError,
@@ -176,6 +178,8 @@ ERRORS = {
     "OutcomeUnknown": OutcomeUnknown("why", http_status=502, code="E503"),
     "OutcomeUnknown, no answer": OutcomeUnknown("why"),
     "PostbackError": PostbackError("why"),
+    "ReportError": ReportError("why"),
+    "LookupTooSoon": LookupTooSoon("why", retry_after=2.5, code="E510"),
 }
 
 

@@ -334,7 +334,7 @@ async def main():
     client = SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())
     await client.send_sms(to="15551234888", text="Hello")
     if {held}:
-        client._dispatcher._transport.held = anyio.Event()
+        client._dispatcher.transport.held = anyio.Event()
         with anyio.move_on_after(0.05):
             await client.send_sms(to="15551234888", text="Hello")
 

@@ -1,0 +1,506 @@
+"""A sending report as its readers meet it: over real sockets, whole or not."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+
+import anyio
+import pytest
+
+from skycore_async import (
+    LookupTooSoon,
+    OutcomeUnknown,
+    PeriodTooLong,
+    ReportedMessage,
+    ReportError,
+    ReportSection,
+    SendingReport,
+    SkycoreClient,
+)
+from skycore_async.transports import download
+from skycore_async.transports.base import Request, Response
+from tests.conftest import KEY, OpenClient, over_http_client, over_httpx
+from tests.network.test_fault_matrix import BOTH_CANCELS, Cancel
+from tests.support.fault_server import (
+    Drip,
+    FaultServer,
+    Hang,
+    Hold,
+    Read,
+    Reply,
+    Reset,
+    Script,
+    Secure,
+    Send,
+    answer,
+    html,
+)
+
+pytestmark = pytest.mark.anyio
+
+SINCE = datetime(2012, 4, 30, 12, tzinfo=UTC)
+UNTIL = SINCE + timedelta(hours=4)
+CLOSE = {"Connection": "close"}
+PATH = "/reports/17.xml?token=x"
+
+
+def row(id_: int, *, at: datetime | None = None) -> str:
+    ack = f'<ACK time="{at:%Y-%m-%dT%H:%M:%SZ}"/>' if at else ""
+    return f'<TEXT id="{id_}" to="15551234888" text="Hello {id_}">{ack}</TEXT>'
+
+
+def report(*rows: str) -> bytes:
+    return f"<RESPONSE><SENDING_LIST>{''.join(rows)}</SENDING_LIST></RESPONSE>".encode()
+
+
+WHOLE = report(row(1), row(2))
+
+
+def linking(path: str = PATH, *, scheme: str = "http", host: str = "") -> Script:
+    """Answer a look-up with a link to a path of the same server, unless it names another."""
+
+    def make(request: bytes) -> bytes:
+        own = request.partition(b"\r\nHost: ")[2].partition(b"\r\n")[0].decode()
+        link = f"{scheme}://{host or own}{path}".replace("&", "&amp;")
+        said = f"<RESPONSE><STATUS>Success</STATUS><URL>{link}</URL></RESPONSE>"
+        return answer(said.encode(), headers=CLOSE)
+
+    return (Read(), Reply(make))
+
+
+def failing(code: str) -> Script:
+    said = f"<RESPONSE><STATUS>Failure</STATUS><ERRORCODE>{code}</ERRORCODE></RESPONSE>"
+    return (Read(), Send(answer(said.encode(), headers=CLOSE)))
+
+
+def giving(body: bytes, **headers: str) -> Script:
+    return (Read(), Send(answer(body, headers=headers)))
+
+
+async def read(report: SendingReport) -> list[str]:
+    """Read a report to its end, and return the ids that are in it."""
+    async with report:
+        return [message.history_id async for message in report]
+
+
+async def broken(client: SkycoreClient) -> tuple[list[str], ReportError]:
+    """Read a report that does not come whole, and return what came of it, and the error."""
+    ids: list[str] = []
+    report = client.sending_report(SINCE, UNTIL)
+
+    async def read_into_ids() -> None:
+        async with report:
+            async for message in report:
+                ids.append(message.history_id)  # noqa: PERF401 - it raises
+
+    with pytest.raises(ReportError) as caught:
+        await read_into_ids()
+    assert not report.complete
+    assert report.covered_until == SINCE
+    assert KEY not in str(caught.value)
+    return ids, caught.value
+
+
+async def test_a_report_is_read_over_each_transport(open_client: OpenClient) -> None:
+    """Looked up as a message is sent, and downloaded without the key."""
+    with FaultServer(linking(), giving(WHOLE)) as server:
+        async with open_client(server.url) as client:
+            report = client.sending_report(SINCE, UNTIL)
+            assert not report.complete
+            async with report:
+                messages = [message async for message in report]
+            assert report.complete
+            assert report.covered_until == UNTIL
+        looked_up, downloaded = server.requests
+    assert messages == [
+        ReportedMessage(
+            history_id=str(id_),
+            to="15551234888",
+            text=f"Hello {id_}",
+            section=ReportSection.SENDING_LIST,
+        )
+        for id_ in (1, 2)
+    ]
+    document = parse_qs(looked_up.partition(b"\r\n\r\n")[2].decode())["xml"][0]
+    assert "<ACTION>getSendingStatus</ACTION>" in document
+    assert "<START_DATE>2012-04-30 12:00:00</START_DATE>" in document
+    assert "<END_DATE>2012-04-30 16:00:00</END_DATE>" in document
+    assert downloaded.startswith(f"GET {PATH} HTTP/1.1\r\n".encode())
+    assert KEY.encode() not in downloaded
+
+
+async def test_a_report_is_looked_up_by_get(open_client: OpenClient) -> None:
+    """With the fields in the URL, as messages are then."""
+    with FaultServer(linking(), giving(WHOLE)) as server:
+        async with open_client(server.url, method="GET") as client:
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+        assert b"action=getsendingstatus&" in server.requests[0].partition(b"\r\n")[0]
+
+
+class OwnTransport:
+    """A transport of somebody's own, which has no way to download."""
+
+    def __init__(self, link: str) -> None:
+        self._link = link
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        body = f"<RESPONSE><URL>{self._link}</URL></RESPONSE>".encode()
+        return Response(status=200, headers={}, body=body)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_report_is_downloaded_beside_a_transport_of_ones_own() -> None:
+    """Over httpx, by the proxy that the environment names."""
+    with FaultServer(giving(WHOLE)) as server:
+        transport = OwnTransport(server.url)
+        async with SkycoreClient(transport=transport, api_key=KEY, base_url=server.url) as client:
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+
+
+# What comes in place of the report, and how much of it is read before that is told.
+BROKEN: dict[str, tuple[Script, int]] = {
+    "breaks off": ((Read(), Send(answer(WHOLE)[:-30])), 2),
+    "breaks off, then a reset": ((Read(), Send(answer(WHOLE)[:-30]), Reset()), 2),
+    "breaks off without a length": (
+        (Read(), Send(b"HTTP/1.0 200 OK\r\n\r\n" + WHOLE[:-30])),
+        2,
+    ),
+    "hangs": ((Read(), Send(answer(WHOLE)[:-30]), Hang()), 2),
+    "never begins": ((Read(), Hang()), 0),
+    "is not there": ((Read(), Send(html("404 Not Found"))), 0),
+    "is an HTML page": (giving(b"<html>Log in</html>"), 0),
+    "is empty": (giving(b""), 0),
+    "has no end": (giving(WHOLE.replace(b"</RESPONSE>", b"")), 2),
+    "is compressed in another way": (giving(WHOLE, **{"Content-Encoding": "br"}), 0),
+    "is not compressed as it says": (giving(WHOLE, **{"Content-Encoding": "gzip"}), 0),
+    "is compressed, and breaks off": (
+        giving(gzip.compress(WHOLE)[:-4], **{"Content-Encoding": "gzip"}),
+        2,
+    ),
+    "is compressed, with something behind": (giving(gzip.compress(WHOLE) + b"more"), 2),
+    "begins as if compressed": (giving(b"\x1f"), 0),
+    "no HTTP": ((Read(), Send(b"220 smtp.example ESMTP\r\n")), 0),
+    "is redirected to nowhere": ((Read(), Send(html("302 Found", Location="https://[x"))), 0),
+    "is redirected without an address": ((Read(), Send(html("302 Found"))), 0),
+    "is redirected to another host": (
+        (Read(), Send(html("302 Found", Location="http://127.0.0.1:9/"))),
+        0,
+    ),
+    "is redirected on and on": ((Read(), Send(html("307 Again", Location=PATH))), 0),
+    "is redirected with the key": (
+        (Read(), Send(html("302 Found", Location=f"https://a.example/?k={KEY}"))),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "count"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("open_it", [over_httpx, over_http_client], ids=["own", "http_client"])
+async def test_a_report_that_does_not_come_whole_is_not_complete(
+    open_it: OpenClient, script: Script, count: int
+) -> None:
+    """What came of it is given, and then an error that says why; no message is in doubt for it."""
+    with FaultServer(linking(), script) as server:
+        async with open_it(server.url, timeout=0.3 if Hang() in script else 5) as client:
+            ids, error = await broken(client)
+        assert server.connections <= 2 + download.MAX_REDIRECTS
+    assert ids == ["1", "2"][:count]
+    assert not isinstance(error, OutcomeUnknown)
+
+
+REFUSED_LINKS: dict[str, Script] = {
+    "another port, by http": linking(host="127.0.0.1:9"),
+    "another host, by http": linking(host="reports.example"),
+    "another scheme": linking(scheme="ftp"),
+    "with a user": linking(host="me:secret@reports.example", scheme="https"),
+    "no host": linking(host="/", scheme="https"),
+    "no port": linking(host="reports.example:x", scheme="https"),
+    "the key at another host": linking(f"/?key={KEY}", host="reports.example", scheme="https"),
+}
+
+
+@pytest.mark.parametrize("link", REFUSED_LINKS.values(), ids=REFUSED_LINKS)
+async def test_a_link_that_leads_elsewhere_is_not_followed(link: Script) -> None:
+    """Nothing is sent there: it is https, or the API's own; and the key goes nowhere else."""
+    with FaultServer(link, giving(WHOLE)) as server:
+        async with over_httpx(server.url) as client:
+            ids, _ = await broken(client)
+        assert (ids, server.connections) == ([], 1)
+
+
+async def test_a_link_of_the_apis_own_may_have_the_key() -> None:
+    """As it knows that already."""
+    with FaultServer(linking(f"/?api_key={KEY}&x=1"), giving(WHOLE)) as server:
+        async with over_httpx(server.url) as client:
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+
+
+async def test_redirects_are_followed(open_client: OpenClient) -> None:
+    """To another host, too, where that speaks TLS and is whom it says."""
+    with FaultServer((Secure(), *giving(WHOLE))) as elsewhere:
+        moved = (Read(), Send(html("301 Moved", Location="/b")))
+        found = (Read(), Send(html("302 Found", Location=elsewhere.secure_url)))
+        with FaultServer(linking(), moved, found) as server:
+            async with open_client(server.url) as client:
+                assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+        assert len(elsewhere.requests) == 1
+
+
+async def test_what_authenticates_to_the_api_stays_there() -> None:
+    """The authentication and the cookies of a caller's client go to no link."""
+    with FaultServer(linking(), giving(WHOLE)) as server:
+        async with over_http_client(server.url) as client:
+            http_client = client._dispatcher.transport._http_client  # type: ignore[attr-defined]
+            http_client.auth = ("me", "secret")
+            http_client.headers["Authorization"] = "Bearer secret"
+            http_client.cookies.set("session", "secret")
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+        looked_up, downloaded = (request.lower() for request in server.requests)
+    assert b"authorization" in looked_up
+    assert b"authorization" not in downloaded
+    assert b"cookie" not in downloaded
+
+
+async def test_an_answer_that_a_hook_has_read_is_read_again() -> None:
+    """As a caller's client hands it on, written out."""
+    packed = giving(gzip.compress(WHOLE), **{"Content-Encoding": "gzip"})
+    with FaultServer(linking(), packed) as server:
+        async with over_http_client(server.url) as client:
+            http_client = client._dispatcher.transport._http_client  # type: ignore[attr-defined]
+            http_client.event_hooks = {"response": [lambda response: response.aread()]}
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+
+
+COMPRESSED = {
+    "as it says": giving(gzip.compress(WHOLE), **{"Content-Encoding": "gzip"}),
+    "by zlib": giving(zlib.compress(WHOLE), **{"Content-Encoding": "deflate"}),
+    "without saying": giving(gzip.compress(WHOLE), **{"Content-Type": "application/gzip"}),
+    "in parts": giving(gzip.compress(WHOLE[:90]) + gzip.compress(b"") + gzip.compress(WHOLE[90:])),
+    "byte by byte": (
+        Read(),
+        *(Send(bytes([byte])) for byte in answer(gzip.compress(WHOLE))),
+    ),
+}
+
+
+@pytest.mark.parametrize("script", COMPRESSED.values(), ids=COMPRESSED)
+async def test_a_compressed_report_is_written_out(script: Script) -> None:
+    """By whatever it is told."""
+    with FaultServer(linking(), script) as server:
+        async with over_httpx(server.url) as client:
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+
+
+async def test_a_report_that_unpacks_to_too_much_takes_no_memory() -> None:
+    """A hundred megabytes of white space pass in pieces."""
+    space = b" " * (1024 * 1024)
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(WHOLE[:10]) + b"".join(packer.compress(space) for _ in range(100))
+    packed += packer.compress(WHOLE[10:]) + packer.flush()
+    with FaultServer(linking(), giving(packed)) as server:
+        async with over_httpx(server.url) as client:
+            report = client.sending_report(SINCE, UNTIL)
+            async with report:
+                tracemalloc.start()
+                try:
+                    ids = [message.history_id async for message in report]
+                    _, peak = tracemalloc.get_traced_memory()
+                finally:
+                    tracemalloc.stop()
+    assert ids == ["1", "2"]
+    assert peak < 4_000_000
+
+
+async def test_a_report_that_drips_is_waited_for_no_longer_than_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However busily it does."""
+    monkeypatch.setattr(download, "LONGEST", 0.2)
+    script = (Read(), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), Drip(b" "))
+    with FaultServer(linking(), script) as server:
+        async with over_httpx(server.url) as client:
+            ids, error = await broken(client)
+    assert ids == []
+    assert "nothing came" in str(error)
+
+
+async def test_a_look_up_that_gets_no_answer_is_no_doubt(open_client: OpenClient) -> None:
+    """It is an error of the report, tried once, whose cause is kept."""
+    with FaultServer((Read(),)) as server:
+        async with open_client(server.url) as client:
+            _, error = await broken(client)
+        assert len(server.requests) == 1
+    assert str(error).startswith("the report cannot be looked up: no answer")
+    assert error.__cause__ is not None
+    assert error.__context__ is None or not isinstance(error.__context__, OutcomeUnknown)
+
+
+async def test_leaving_early_ends_the_download(open_client: OpenClient) -> None:
+    """And its connection, whatever was to come."""
+    with FaultServer(linking(), (Read(), Send(answer(WHOLE * 1000)[:50_000]), Hang())) as server:
+        async with open_client(server.url) as client:
+            async with client.sending_report(SINCE, UNTIL) as report:
+                async for _ in report:
+                    break
+            assert await anyio.to_thread.run_sync(server.hung_up)
+        assert not report.complete
+
+
+@BOTH_CANCELS
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        [(Read(), Hold(), Hang())],
+        [linking(), (Read(), Hold(), Hang())],
+        [linking(), (Read(), Send(answer(WHOLE)[:-30]), Hold(), Hang())],
+    ],
+    ids=["looking up", "opening", "reading"],
+)
+async def test_a_cancelled_reader_leaves_nothing_open(
+    open_client: OpenClient, scripts: list[Script], cancel: Cancel
+) -> None:
+    """By a scope or natively: the connection is closed, and the client can be used again."""
+    with FaultServer(*scripts, linking(), giving(WHOLE)) as server:
+        async with open_client(server.url) as client:
+            report = client.sending_report(SINCE, UNTIL)
+            await cancel(lambda: read(report), lambda: server.is_holding)
+            server.let_go()
+            assert await anyio.to_thread.run_sync(server.hung_up)
+            assert not report.complete
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+
+
+# Periods that are too long, and look-ups that are too early.
+
+
+def periods(server: FaultServer) -> list[str]:
+    """Return the hours of the periods that were asked for, such as `12:00:00-13:00:00`."""
+    asked = []
+    for request in server.requests:
+        body = parse_qs(request.partition(b"\r\n\r\n")[2].decode())
+        if "xml" in body:
+            begin, end = (
+                body["xml"][0].partition(f"<{name}>2012-04-30 ")[2][:8]
+                for name in ("START_DATE", "END_DATE")
+            )
+            asked.append(f"{begin}-{end}")
+    return asked
+
+
+async def test_a_period_that_is_too_long_is_halved() -> None:
+    """Down to what the account allows; what is in two parts comes once, in whatever order."""
+    border = SINCE + timedelta(hours=1)
+    first = giving(report(row(1, at=SINCE), row(2, at=border), row(3)))
+    others = [
+        giving(report(row(3), row(2, at=border), row(4, at=border), row(5))),
+        giving(report(row(5), row(6))),
+        giving(report(row(6), row(7))),
+    ]
+    too_long = failing("E509")
+    parts = [script for part in others for script in (linking(), part)]
+    with FaultServer(too_long, too_long, linking(), first, *parts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL)
+            ids = await read(report_)
+    assert ids == ["1", "2", "3", "4", "5", "6", "7"]
+    assert report_.complete
+    assert report_.period == timedelta(hours=1)
+    assert periods(server) == [
+        *("12:00:00-16:00:00", "12:00:00-14:00:00", "12:00:00-13:00:00"),
+        *("12:59:59-14:00:00", "13:59:59-15:00:00", "14:59:59-16:00:00"),
+    ]
+
+
+async def test_an_hour_is_not_halved() -> None:
+    """As each look-up counts: no account is likely to allow less."""
+    with FaultServer(failing("E509")) as server:
+        async with over_httpx(server.url) as client:
+            with pytest.raises(PeriodTooLong):
+                await read(client.sending_report(SINCE, SINCE + timedelta(hours=1.5)))
+        assert periods(server) == ["12:00:00-13:30:00", "12:00:00-13:00:00"]
+
+
+async def test_a_period_can_be_asked_for_in_parts_from_the_start() -> None:
+    """As who knows the account's limit wants it; each part is read before the next is begun."""
+    scripts = [linking(), giving(report(row(1))), linking(), giving(report(row(2)))]
+    with FaultServer(*scripts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL, period=timedelta(hours=3))
+            async with report_:
+                assert (await anext(report_)).history_id == "1"
+                assert report_.covered_until == SINCE
+                assert (await anext(report_)).history_id == "2"
+                assert report_.covered_until == SINCE + timedelta(hours=3)
+        assert periods(server) == ["12:00:00-15:00:00", "14:59:59-16:00:00"]
+
+
+async def test_who_was_too_early_goes_on_after_the_pause() -> None:
+    """From where it was, in the same report, with the period that was found."""
+    early, first, second = failing("E510"), giving(report(row(1))), giving(report(row(2)))
+    scripts = [failing("E509"), early, linking(), first, early, linking(), second]
+    with FaultServer(*scripts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL)
+            with pytest.raises(LookupTooSoon) as caught:
+                await read(report_)
+            assert caught.value.retry_after == 300
+            async with report_:
+                assert (await anext(report_)).history_id == "1"
+                with pytest.raises(LookupTooSoon):
+                    await anext(report_)
+                assert report_.covered_until == SINCE + timedelta(hours=2)
+                assert (await anext(report_)).history_id == "2"
+                assert [message async for message in report_] == []
+            assert report_.complete
+
+
+async def test_a_part_that_is_not_whole_ends_it() -> None:
+    """What was read before it is covered, and no more."""
+    scripts = [linking(), giving(report(row(1))), linking(), giving(WHOLE[:-20])]
+    with FaultServer(*scripts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL, period=timedelta(hours=2))
+            with pytest.raises(ReportError, match="breaks off"):
+                await read(report_)
+    assert report_.covered_until == SINCE + timedelta(hours=2)
+    assert not report_.complete
+
+
+MISUSED: dict[str, Callable[[SkycoreClient], SendingReport]] = {
+    "no zone": lambda client: client.sending_report(datetime(2012, 4, 30), UNTIL),
+    "no zone at the end": lambda client: client.sending_report(SINCE, datetime(2013, 1, 1)),
+    "the wrong way": lambda client: client.sending_report(UNTIL, SINCE),
+    "nothing": lambda client: client.sending_report(SINCE, SINCE),
+    "no period": lambda client: client.sending_report(SINCE, UNTIL, period=timedelta()),
+}
+
+
+@pytest.mark.parametrize("make", MISUSED.values(), ids=MISUSED)
+async def test_a_period_that_is_none_is_refused(make: Callable[[SkycoreClient], object]) -> None:
+    """At once, and with a ValueError."""
+    async with over_httpx("http://127.0.0.1:9/") as client:
+        with pytest.raises(ValueError, match=r"since|until|period"):
+            make(client)
+
+
+async def test_a_report_is_entered_first_and_once() -> None:
+    """Anything else is an error of the program, which says so."""
+    with FaultServer(linking(), giving(WHOLE)) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL)
+            with pytest.raises(RuntimeError, match="async with"):
+                await anext(report_)
+            async with report_:
+                with pytest.raises(RuntimeError, match="already"):
+                    await report_.__aenter__()
+                assert len([message async for message in report_]) == 2
+            assert await read(report_) == []  # it was read
+        with pytest.raises(RuntimeError, match="closed"):
+            await read(client.sending_report(SINCE, UNTIL))
