@@ -7,6 +7,7 @@ way than Python does is converted by the field's type.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
@@ -19,11 +20,17 @@ from .opt_outs import OptOut
 
 T = TypeVar("T")
 
+
+def _member_of(kind: type[enum.Enum]) -> Callable[[Any], Any]:
+    """Return what makes a member of its value, and None of None."""
+    return {None: None, **{member.value: member for member in kind}}.__getitem__
+
+
 # By the annotation of a field: how it is made of what a database gives.
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
-    "MessageState": MessageState,
-    "DeliveryState | None": lambda value: None if value is None else DeliveryState(value),
-    "FailureReason | None": lambda value: None if value is None else FailureReason(value),
+    "MessageState": _member_of(MessageState),
+    "DeliveryState | None": _member_of(DeliveryState),
+    "FailureReason | None": _member_of(FailureReason),
     "bool": bool,
 }
 # Whose members are no plain strings, and are written as such.
@@ -38,10 +45,14 @@ class Columns(Generic[T]):
         self._kind = kind
         self._fields = tuple(each.name for each in fields)
         self._get = attrgetter(*self._fields)
-        self._read = {
-            each.name: _READ[str(each.type)] for each in fields if str(each.type) in _READ
-        }
-        self._enumerations = [each.name for each in fields if str(each.type) in _ENUMERATIONS]
+        self._read = [
+            (place, _READ[str(each.type)])
+            for place, each in enumerate(fields)
+            if str(each.type) in _READ
+        ]
+        self._enumerations = [
+            place for place, each in enumerate(fields) if str(each.type) in _ENUMERATIONS
+        ]
         self.names = tuple(each.metadata.get("column", each.name) for each in fields)
         self.listed = ", ".join(self.names)
 
@@ -51,18 +62,18 @@ class Columns(Generic[T]):
 
     def value(self, row: Sequence[Any]) -> T:
         """Make a value of the columns of a row, in order."""
-        values = dict(zip(self._fields, row, strict=True))
-        for field, convert in self._read.items():
-            values[field] = convert(values[field])
-        return self._kind(**values)
+        values = list(row)
+        for place, convert in self._read:
+            values[place] = convert(values[place])
+        return self._kind(**dict(zip(self._fields, values, strict=True)))
 
     def row(self, value: T) -> tuple[Any, ...]:
         """Return the columns of a value, in order."""
-        values = dict(zip(self._fields, self._get(value), strict=True))
-        for field in self._enumerations:
-            if (member := values[field]) is not None:
-                values[field] = member.value
-        return tuple(values.values())
+        values = list(self._get(value))
+        for place in self._enumerations:
+            if (member := values[place]) is not None:
+                values[place] = member.value
+        return tuple(values)
 
 
 OPT_OUT: Final = Columns(OptOut, without=("only_if_in",))

@@ -231,12 +231,8 @@ class CommandExecutor:
         if not ids:
             return
         notifications = self._store.notifications_of(ids)
-        records = self._store.messages_by_id(ids)
-        self._store.update(
-            [settlement.derive(record, notifications.get(record.id, ())) for record in records]
-        )
-        for record in records:
-            self.touched.update(name for name in (record.key, record.plain_id) if name)
+        progress = {id_: settlement.progress_by(notifications.get(id_, ())) for id_ in ids}
+        self.touched.update(self._store.write_progress(progress))
 
     def _settle(self) -> None:
         endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()

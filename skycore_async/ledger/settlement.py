@@ -37,6 +37,9 @@ from .texts import storable
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
 CLOCKS_APART: Final = 300.0  # seconds by which the provider's clock may be behind ours
 
+_SHORT_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_SORTED_JSON: Final = json.JSONEncoder(sort_keys=True).encode
+
 
 def stored(notification: Notification, *, received: float) -> StoredNotification:
     """Make what is kept of a notification; `received` is in seconds since 1970."""
@@ -47,7 +50,8 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         if notification.tracking_id is not None:
             tracking_id = plain(notification.tracking_id)
     time = notification.timestamp or notification.created
-    aware = time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
+    is_aware = time is not None and time.tzinfo is not None
+    at = None if time is None else (time if is_aware else time.replace(tzinfo=UTC)).timestamp()
     identity, former = identities(notification)
     return StoredNotification(
         identity=identity,
@@ -55,8 +59,8 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
         tracking_id=tracking_id,
         to=to,
         from_=from_,
-        at=None if aware is None else aware.timestamp(),
-        happened=received if time is None or time.tzinfo is None else time.timestamp(),
+        at=at,
+        happened=at if is_aware and at is not None else received,
         received=received,
         history_id=history_id,
         state=_state(notification),
@@ -67,7 +71,7 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
 
 def _text_of(raw: Any) -> str:
     """Return a notification as JSON, in its own characters where these are text."""
-    text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+    text = _SHORT_JSON(raw)
     return text if text == storable(text) else json.dumps(raw, separators=(",", ":"))
 
 
@@ -81,7 +85,7 @@ def identities(notification: Notification) -> tuple[bytes, bytes | None]:
     known_by: Any = notification.raw
     if notification.id is not None:
         known_by = [notification.id, notification.origin, notification.code, given]
-    text = json.dumps(known_by, sort_keys=True)
+    text = _SORTED_JSON(known_by)
     if given is None:
         return _digest(text), None
     spelling, *others = (_digest(text.replace(given, each)) for each in spellings(given))
@@ -135,14 +139,21 @@ def derive_state(
     return state, None
 
 
-def derive(record: MessageRecord, notifications: Iterable[StoredNotification]) -> MessageRecord:
-    """Return the record of a message, brought up to its notifications."""
-    known = list(notifications)
+@attrs.frozen(kw_only=True)
+class Progress:
+    """What all notifications of a message tell; `history_id` is None where none has it."""
+
+    state: MessageState
+    reason: FailureReason | None
+    history_id: str | None
+
+
+def progress_by(notifications: Iterable[StoredNotification]) -> Progress:
+    """Return what is written of an accepted message for all its notifications."""
+    known = in_order(notifications)
     state, reason = derive_state(known)
-    told = (each.history_id for each in in_order(known) if each.history_id)
-    return attrs.evolve(
-        record, state=state, reason=reason, history_id=next(told, record.history_id)
-    )
+    told = (each.history_id for each in known if each.history_id)
+    return Progress(state=state, reason=reason, history_id=next(told, None))
 
 
 def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotification]) -> Delivery:

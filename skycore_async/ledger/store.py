@@ -16,7 +16,7 @@ from .commands import Begin, Finish
 from .model import EarlierAttempt, MessageRecord, StoredNotification
 from .opt_outs import OptOut
 from .reader import LedgerReader
-from .settlement import UnmatchedSubmission
+from .settlement import Progress, UnmatchedSubmission
 
 
 @attrs.frozen(kw_only=True)
@@ -98,8 +98,8 @@ class LedgerStore(LedgerReader, Protocol):
         """
         ...
 
-    def messages_by_id(self, ids: Collection[int]) -> list[MessageRecord]:
-        """Return messages by their ids."""
+    def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
+        """Write how far messages got, by their ids; return their keys and plain ids."""
         ...
 
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:

@@ -40,6 +40,7 @@ def spellings(tracking_id: str) -> tuple[str, ...]:
     return (_encoded(form), form) if _PLAIN.fullmatch(form) else (tracking_id,)
 
 
+@functools.lru_cache(maxsize=1024)
 def _decoded(tracking_id: str) -> str:
     if not _BASE64.fullmatch(tracking_id):
         return tracking_id

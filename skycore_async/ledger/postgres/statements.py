@@ -133,6 +133,14 @@ ON CONFLICT (tracking_id)
     DO UPDATE SET recipient = coalesce(known.recipient, excluded.recipient)
 RETURNING tracking_id, message
 """
+PROGRESS: Final = """
+UPDATE skycore.messages AS message SET state = given.state, reason = given.reason,
+    history_id = coalesce(given.history_id, message.history_id)
+FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[])
+    AS given (id, state, reason, history_id)
+WHERE message.id = given.id
+RETURNING key, plain_id
+"""
 # Numbers are looked up by their last digits, as `numbers.ending` has them.
 CANDIDATES: Final = f"""
 SELECT {MESSAGE.listed} FROM skycore.messages

@@ -27,7 +27,7 @@ from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
 from ..rules import answer_as_text
-from ..settlement import UnmatchedSubmission, unmatched_in
+from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
 from .reader import MESSAGE, PostgresReader
@@ -72,15 +72,6 @@ class PostgresStore(PostgresReader):
             (list(keys),),
         )
         return {record.key: record for record in map(MESSAGE.value, rows)}
-
-    def messages_by_id(self, ids: Collection[int]) -> list[MessageRecord]:
-        """Return messages by their ids, locked."""
-        rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE id = ANY(%s)"
-            " ORDER BY id FOR UPDATE",
-            (list(ids),),
-        )
-        return list(map(MESSAGE.value, rows))
 
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
@@ -154,6 +145,24 @@ class PostgresStore(PostgresReader):
         """Return the ids of messages by their tracking ids, which are noted where they are new."""
         rows = self._execute(statements.NOTE, (list(recipients), list(recipients.values())))
         return dict(rows.fetchall())
+
+    def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
+        """Write how far messages got, by their ids, and return their keys and plain ids."""
+        ids = list(progress)
+        # In the order in which everybody locks them.
+        self._execute(
+            "SELECT FROM skycore.messages WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (ids,)
+        )
+        rows = self._execute(
+            statements.PROGRESS,
+            (
+                ids,
+                [each.state.value for each in progress.values()],
+                [each.reason.value if each.reason else None for each in progress.values()],
+                [each.history_id for each in progress.values()],
+            ),
+        )
+        return [name for names in rows for name in names if name]
 
     # Doubt.
 

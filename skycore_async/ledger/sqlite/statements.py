@@ -114,6 +114,14 @@ NOTE: Final = (
     " ON CONFLICT (tracking_id) DO UPDATE SET recipient = excluded.recipient"
     " WHERE submissions.recipient IS NULL"
 )
+PROGRESS: Final = (
+    "UPDATE messages SET state = column1, reason = column2,"
+    " history_id = coalesce(column3, history_id) FROM (VALUES {}) WHERE id = column4"
+)
+PROGRESS_ONE: Final = (
+    "UPDATE messages SET state = ?, reason = ?, history_id = coalesce(?, history_id) WHERE id = ?"
+)
+NAMES: Final = "SELECT key, plain_id FROM (VALUES {}) JOIN messages ON id = column1"
 
 # What a message is known by.
 FIXED: Final = frozenset({"id", "key"})

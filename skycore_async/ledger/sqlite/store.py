@@ -19,7 +19,7 @@ from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
 from ..rules import answer_as_text
-from ..settlement import UnmatchedSubmission, unmatched_in
+from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
 from .reader import MESSAGE, MOST, SQLiteReader
@@ -81,14 +81,6 @@ class SQLiteStore(SQLiteReader):
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
         return self.messages(keys)
-
-    def messages_by_id(self, ids: Collection[int]) -> list[MessageRecord]:
-        """Return messages by their ids."""
-        found = self._over(
-            f"SELECT {MESSAGE.of('messages')} FROM (VALUES {{}}) JOIN messages ON id = column1",
-            [(id_,) for id_ in ids],
-        )
-        return list(map(MESSAGE.value, found))
 
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
@@ -157,11 +149,7 @@ class SQLiteStore(SQLiteReader):
             for id_, key, *_ in found
             for of in (given[key],)
         ]
-        if sqlite3.sqlite_version_info >= _UPDATE_FROM:
-            self._over(statements.END, ended)
-        else:
-            for row in ended:
-                self._execute(statements.END_ONE, row)
+        self._update(statements.END, statements.END_ONE, ended)
         self._submit(found, {key: of.plain_id for key, of in given.items()})
         return found
 
@@ -173,6 +161,14 @@ class SQLiteStore(SQLiteReader):
         )
         self._submit(found, {record.key: record.plain_id for record in records})
         return Finished.of(found)
+
+    def _update(self, many: str, one: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Update rows by one statement for many, or by one for each where SQLite has no other."""
+        if sqlite3.sqlite_version_info >= _UPDATE_FROM:
+            self._over(many, rows)
+        else:
+            for row in rows:
+                self._execute(one, row)
 
     def _submit(self, rows: Sequence[Any], plain_ids: Mapping[str, str | None]) -> None:
         self._over(
@@ -217,6 +213,19 @@ class SQLiteStore(SQLiteReader):
                 [(tracking_id,) for tracking_id in recipients],
             )
         )
+
+    def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
+        """Write how far messages got, by their ids, and return their keys and plain ids."""
+        self._update(
+            statements.PROGRESS,
+            statements.PROGRESS_ONE,
+            [
+                (each.state.value, each.reason and each.reason.value, each.history_id, id_)
+                for id_, each in progress.items()
+            ],
+        )
+        names = self._over(statements.NAMES, [(id_,) for id_ in progress])
+        return [name for row in names for name in row if name]
 
     # Doubt.
 
