@@ -41,6 +41,9 @@ as the provider does, and misbehaves on request: as scripted
 became of the answer.  The account's key is `"simulator-key"` and its short code
 `"60856"`; see `Account` for what else it can be set to.
 
+It gives sending reports of what it took, in any of the forms of `ReportForm`; `Reports` is what
+they can be set to, and what is wrong with them on request.
+
 Running a `Simulator` needs the extra `server`; the rest of the package does not.
 """
 
@@ -65,6 +68,8 @@ from .behaviours import (
 from .delivery import PostbackAttempt
 from .exchange import ReceivedMessage
 from .postbacks import PostbackForm
+from .report_file import ReportForm
+from .reports import ReportFault, Reports
 from .server import Simulator
 
 __all__ = [
@@ -86,6 +91,9 @@ __all__ = [
     "PostbackAttempt",
     "PostbackForm",
     "ReceivedMessage",
+    "ReportFault",
+    "ReportForm",
+    "Reports",
     "Simulator",
     "refusal",
 ]

@@ -54,6 +54,9 @@ class Account:
     * `rate`: throughput in messages per second (over it, E113), with bursts of
       one second's worth; None for any.
     * `min_interval`: the least time between two calls in seconds (E106).
+    * `report_period`: the longest period of a sending report in seconds (E509); None for any.
+    * `report_interval`: the least time between two look-ups of one in seconds (E510).
+    * `reports_a_day`: how many look-ups there may be in 24 hours (E120); None for any number.
     """
 
     api_keys: frozenset[str] = attrs.field(
@@ -73,6 +76,9 @@ class Account:
     billing_hold: bool = False
     rate: float | None = None
     min_interval: float = 0.0
+    report_period: float | None = None
+    report_interval: float = 0.0
+    reports_a_day: int | None = None
 
 
 class RequestRefused(Exception):
@@ -99,6 +105,8 @@ class SubmitRequest:
     spid: str = ""
     operator_id: str = ""
     from_mask: str = ""
+    start_date: str = ""
+    end_date: str = ""
 
     @property
     def operator(self) -> str:
@@ -115,6 +123,8 @@ _FIELDS: Final[Mapping[str, str]] = {
     "SPID": "spid",
     "OPERATORID": "operator_id",
     "FROM_MASK": "from_mask",
+    "START_DATE": "start_date",
+    "END_DATE": "end_date",
 }
 
 

@@ -47,11 +47,18 @@ def reply(behaviour: Behaviour, *, to: str, tracking_id: str) -> Reply:
     return _REPLIES[behaviour.answer](behaviour, to, tracking_id)
 
 
-def failure(code: str, *, to: str = "") -> Reply:
-    """Make the RESPONSE that says Failure, with the code's documented meaning."""
-    known = API_ERRORS.get(code)
-    info = known.meaning if known else "no description"
+def failure(code: str, *, to: str = "", info: str | None = None) -> Reply:
+    """Make the RESPONSE that says Failure, with a reason or the code's documented meaning."""
+    if info is None:
+        known = API_ERRORS.get(code)
+        info = known.meaning if known else "no description"
     return _response(STATUS="Failure", ERRORCODE=code, ERRORINFO=f" {info}", TO=to)
+
+
+def link(url: str, *, well_formed: bool) -> Reply:
+    """Make the RESPONSE with the link to a file, which may have a bare `&`."""
+    made = _response(STATUS="Success", URL=url)
+    return made if well_formed else attrs.evolve(made, body=made.body.replace(b"&amp;", b"&"))
 
 
 def _success(_: Behaviour, to: str, tracking_id: str) -> Reply:
@@ -91,6 +98,8 @@ def _page(status: int, title: str, headers: Mapping[str, str] = _HTML) -> Reply:
     return Reply(status=status, headers={**_HTML, **headers}, body=page.encode())
 
 
+NO_SUCH_FILE: Final = _page(404, "Not Found")
+LOG_IN: Final = _page(200, "Please log in")
 METHOD_NOT_ALLOWED: Final = _page(405, "Method Not Allowed", {"allow": "GET, POST"})
 
 _Maker = Callable[[Behaviour, str, str], Reply]

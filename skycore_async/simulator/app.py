@@ -11,35 +11,43 @@ Runs in a `ServerThread`, whose connections it can reset.  Needs the extra
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Final
 
 import anyio
 
 from ..runtime.extras import missing
-from .answers import Ending, Reply
+from .answers import LOG_IN, NO_SUCH_FILE, Ending, Reply
 from .asgi_thread import reset, transport_of
 from .delivery import PostbackDelivery
 from .exchange import METHODS, Decision
+from .reports import ReportFault, ReportFile
 
 try:
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import Response
+    from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 except ImportError as error:
     raise missing("server", error) from error
 
 PATH: Final = "/API/wxml/1.3/index.php"
 """Where the real API answers."""
+_AT_A_TIME: Final = 64 * 1024
 
 Decide = Callable[[str, bytes, bytes], Decision]
+FindReport = Callable[[str], ReportFile | None]
 
 
-def make_app(decide: Decide, delivery: PostbackDelivery, *, time_scale: float) -> Starlette:
-    """Make the application; `decide` gets the method, the query string and the body."""
+def make_app(
+    decide: Decide, find_report: FindReport, delivery: PostbackDelivery, *, time_scale: float
+) -> Starlette:
+    """Make the application.
+
+    `decide` gets the method, the query string and the body; `find_report` the name of a file.
+    """
 
     async def answer(request: Request) -> Response:
         try:
@@ -56,6 +64,9 @@ def make_app(decide: Decide, delivery: PostbackDelivery, *, time_scale: float) -
             )
         return await _ENDINGS[decision.reply.ending](request, decision.reply)
 
+    async def report(request: Request) -> Response:
+        return _report(find_report(request.path_params["name"]))
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
@@ -63,7 +74,8 @@ def make_app(decide: Decide, delivery: PostbackDelivery, *, time_scale: float) -
             yield
             tasks.cancel_scope.cancel()
 
-    return Starlette(routes=[Route(PATH, answer, methods=METHODS)], lifespan=lifespan)
+    routes = [Route(PATH, answer, methods=METHODS), Route("/reports/{name}.xml", report)]
+    return Starlette(routes=routes, lifespan=lifespan)
 
 
 async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
@@ -100,6 +112,38 @@ class _CutShort(Response):
         await send({"type": "http.response.body", "body": half, "more_body": True})
         transport_of(scope).close()
         await _gone(Request(scope, receive))
+
+
+class _BrokenOff(StreamingResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_but_for_the_end(message: Message) -> None:
+            if message.get("more_body", True):
+                await send(message)
+
+        await super().__call__(scope, receive, send_but_for_the_end)
+        transport_of(scope).close()
+        await _gone(Request(scope, receive))
+
+
+def _report(file: ReportFile | None) -> Response:
+    if file is None or file.settings.fault is ReportFault.MISSING:
+        return _response(NO_SUCH_FILE)
+    if file.settings.fault is ReportFault.HTML:
+        return _response(LOG_IN)
+    kind = _BrokenOff if file.settings.fault is ReportFault.BROKEN_OFF else StreamingResponse
+    packed = {"content-encoding": "gzip"} if file.settings.compressed else None
+    return kind(_gathered(file.pieces()), media_type="text/xml", headers=packed)
+
+
+async def _gathered(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Put pieces together to such as are worth being sent."""
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += piece
+        if len(gathered) >= _AT_A_TIME:
+            yield bytes(gathered)
+            gathered.clear()
+    yield bytes(gathered)
 
 
 async def _whole(_: Request, reply: Reply) -> Response:

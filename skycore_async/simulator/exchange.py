@@ -25,6 +25,7 @@ from typing import Final
 
 import attrs
 
+from ..messages import ReportSection
 from .account import (
     Account,
     CallRate,
@@ -38,8 +39,10 @@ from .answers import METHOD_NOT_ALLOWED, Reply, failure, reply
 from .behaviours import ACCEPTED_AND_DELIVERED, BY_LAST_DIGITS, Behaviour, refusal
 from .outbox import PAUSE
 from .postbacks import Postback
+from .reports import HistoryEntry, ReportDesk
 
 _FROM_MASK_LENGTH: Final = 11
+_REPORTS: Final = "getsendingstatus"
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +95,7 @@ class Skycore:
 
     `behaviours` choose by the recipient's last four digits.  Ids count up from
     `first_id`, so that two runs can be kept from giving the same ones.  Every
-    interval is multiplied by `time_scale`.
+    interval is multiplied by `time_scale`.  `reports` has what it took, for sending reports.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Skycore:
         self.billed = 0
         self._behaviours = behaviours
         self._pause = timedelta(seconds=PAUSE * time_scale)
+        self.reports = ReportDesk(pause=PAUSE * time_scale)
         self._script: deque[Behaviour] = deque()
         self._call_rate = CallRate()
         self._ids = itertools.count(first_id)
@@ -118,8 +122,30 @@ class Skycore:
         """Let the next requests that are read whole and valid take these, in order."""
         self._script.extend(behaviours)
 
-    def decide(self, method: str, *, query: bytes, body: bytes, now: float) -> Decision:
-        """Decide about a request that came whole at `now`, in seconds since the epoch."""
+    def sent_elsewhere(
+        self, *, to: str, text: str, from_: str, section: ReportSection, now: float
+    ) -> None:
+        """Take a message that another program of the account's sent, or a campaign of its."""
+        behaviour = self._behaviours.get(to[-4:], ACCEPTED_AND_DELIVERED)
+        self.reports.history.append(
+            HistoryEntry(
+                time=now,
+                id=next(self._ids),
+                to=to,
+                from_=from_,
+                text=text,
+                behaviour=behaviour,
+                section=section,
+            )
+        )
+
+    def decide(
+        self, method: str, *, query: bytes, body: bytes, now: float, host: str = "http://localhost"
+    ) -> Decision:
+        """Decide about a request that came whole at `now`, in seconds since the epoch.
+
+        What is linked to is at `host`.
+        """
         self.requests += 1
         if method not in _READERS:
             return Decision(reply=METHOD_NOT_ALLOWED)
@@ -127,11 +153,24 @@ class Skycore:
             request = _READERS[method](query, body)
         except RequestRefused as refused:
             return Decision(reply=failure(refused.code))
+        if request.action.lower() == _REPORTS:
+            return Decision(reply=self.reports.answer(request, self.account, now=now, host=host))
         behaviour = self._behaviour(request, now)
         number = next(self._ids)
         message = _received(request, behaviour, number=number, method=method, now=now)
         self.messages.append(message)
         self.billed += message.taken
+        if message.taken:
+            self.reports.history.append(
+                HistoryEntry(
+                    time=now,
+                    id=number,
+                    to=message.to,
+                    from_=message.from_,
+                    text=message.text,
+                    behaviour=behaviour,
+                )
+            )
         return Decision(
             reply=reply(behaviour, to=message.to, tracking_id=_tracking_id(number)),
             delay=behaviour.delay,

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
-from .account import Account
+from ..messages import ReportSection
+from .account import SHORT_CODE, Account
 from .behaviours import BY_LAST_DIGITS, Behaviour
 from .delivery import ANSWER_TIMEOUT, PostbackAttempt, PostbackDelivery
 from .exchange import Decision, ReceivedMessage, Skycore
 from .outbox import Outbox
 from .postbacks import PostbackForm
+from .reports import ReportFile, Reports
 
 if TYPE_CHECKING:
     from typing import Self
@@ -50,6 +52,8 @@ class Simulator:
     * `time_scale`: what every interval of the provider's is multiplied by.
     * `behaviours`: what the last four digits of a recipient's number stand
       for; empty, and every valid message is delivered.
+    * `reports`: how sending reports are made; can be replaced while running.
+    * `clock_skew`: by how many seconds the clock of the provider is ahead.
     * `host`, `port`: where to listen; port 0 lets the system choose.
     * `idle_timeout`: after how many seconds an idle connection is closed.
 
@@ -68,6 +72,8 @@ class Simulator:
         postback_timeout: float = ANSWER_TIMEOUT,
         time_scale: float = TIME_SCALE,
         behaviours: Mapping[str, Behaviour] = BY_LAST_DIGITS,
+        reports: Reports | None = None,
+        clock_skew: float = 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
         idle_timeout: float = 5.0,
@@ -85,6 +91,8 @@ class Simulator:
         self._skycore = Skycore(
             account or Account(), behaviours=behaviours, first_id=first_id, time_scale=time_scale
         )
+        self._skycore.reports.settings = reports or Reports()
+        self._clock_skew = clock_skew
         self._delivery = PostbackDelivery(
             Outbox(time_scale=time_scale, bundling=bundle_postbacks),
             url=_checked(postback_url),
@@ -92,7 +100,7 @@ class Simulator:
             as_form_field=postbacks_as_form_field,
             timeout=postback_timeout,
         )
-        app = make_app(self._decide, self._delivery, time_scale=time_scale)
+        app = make_app(self._decide, self._find_report, self._delivery, time_scale=time_scale)
         self._server = ServerThread(
             app, host=host, port=port, idle_timeout=idle_timeout, grace=0.0
         )
@@ -175,6 +183,40 @@ class Simulator:
             self._skycore.script(*behaviours)
 
     @property
+    def reports(self) -> Reports:
+        """How sending reports are made; those that were asked for stay as they are."""
+        with self._lock:
+            return self._skycore.reports.settings
+
+    @reports.setter
+    def reports(self, reports: Reports) -> None:
+        with self._lock:
+            self._skycore.reports.settings = reports
+
+    @property
+    def lookups(self) -> int:
+        """How many sending reports it gave a link to."""
+        with self._lock:
+            return len(self._skycore.reports.lookups)
+
+    def sent_elsewhere(
+        self,
+        *,
+        to: str,
+        text: str,
+        from_: str = SHORT_CODE,
+        section: ReportSection = ReportSection.SENDING_LIST,
+    ) -> None:
+        """Have a message in the reports that another program of the account's sent just now.
+
+        It is not among `messages`, and not counted as billed.
+        """
+        with self._lock:
+            self._skycore.sent_elsewhere(
+                to=to, text=text, from_=from_, section=section, now=self._now()
+            )
+
+    @property
     def postback_url(self) -> str | None:
         """Where postbacks go; setting it raises ValueError for what is no HTTP address."""
         return self._delivery.url
@@ -201,7 +243,16 @@ class Simulator:
 
     def _decide(self, method: str, query: bytes, body: bytes) -> Decision:
         with self._lock:
-            return self._skycore.decide(method, query=query, body=body, now=time.time())
+            return self._skycore.decide(
+                method, query=query, body=body, now=self._now(), host=self._server.url
+            )
+
+    def _find_report(self, name: str) -> ReportFile | None:
+        with self._lock:
+            return self._skycore.reports.file(name)
+
+    def _now(self) -> float:
+        return time.time() + self._clock_skew
 
 
 def _checked(url: str | None) -> str | None:

@@ -72,7 +72,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 15
+    assert len(SNIPPETS) == 16
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +100,16 @@ def test_segments(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on cost names the encoding and the character that forced it."""
     run(snippet("segments("))
     assert capsys.readouterr().out == "1 UCS-2 52\n[(5, 'û')]\n"
+
+
+def test_the_sending_report(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on reports prints what was sent, and that this is all of it."""
+    run(snippet('text="Hello Jerry"'))
+    capsys.readouterr()
+    run(snippet("client.sending_report("))
+    listed, complete = capsys.readouterr().out.splitlines()
+    assert " 15551234888 Hello Jerry " in listed
+    assert complete.startswith("True")
 
 
 def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
