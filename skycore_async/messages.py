@@ -48,6 +48,8 @@ class Accepted:
     """The provider took the message, and names it by `tracking_id` from now on.
 
     `recorded` is True where the ledger knew it already, so that nothing was sent now.
+    `tracking_id` is empty where the answer was lost and the sending report told that the
+    message was sent, which names none: `raw` then has its HISTORYID.
     """
 
     verdict: ClassVar[Verdict] = Verdict.ACCEPTED

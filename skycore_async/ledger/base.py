@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
 import anyio
 
-from ..errors import KeyConflict
+from ..errors import KeyConflict, LedgerInUse
 from ..notifications import InboundSMS, Notification
 from ..protocol import numbers, tracking_ids
 from .commands import (
@@ -46,6 +47,7 @@ class BaseLedger(ABC):
 
     def __init__(self, waiters: Waiters | None = None) -> None:
         self.waiters = waiters or Waiters()
+        self._is_settling = False
 
     @abstractmethod
     async def run(self, command: LedgerCommand[T]) -> T:
@@ -181,6 +183,20 @@ class BaseLedger(ABC):
             for notification in page.rows:
                 yield notification
             after = page.last
+
+    @asynccontextmanager
+    async def settling(self) -> AsyncGenerator[None]:
+        """Hold for as long as this process holds its doubts against a report.
+
+        Raises LedgerInUse where that is done elsewhere.
+        """
+        if self._is_settling:
+            raise LedgerInUse("its doubts are being settled already: wait for that to end")
+        self._is_settling = True
+        try:
+            yield
+        finally:
+            self._is_settling = False
 
     # Opting out.
 

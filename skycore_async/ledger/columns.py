@@ -77,5 +77,6 @@ class Columns(Generic[T]):
 
 
 OPT_OUT: Final = Columns(OptOut, without=("only_if_in",))
+ATTEMPT: Final = Columns(EarlierAttempt)
 NEW_ATTEMPT: Final = Columns(EarlierAttempt, without=("id",))
 NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))

@@ -39,6 +39,8 @@ from .commands import (
 )
 from .model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from .opt_outs import OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
+from .report_commands import RecordLookUp, SettleByReport
+from .report_values import AttemptVerdict, DoubtVerdict
 from .store import Finished, LedgerStore
 
 
@@ -112,6 +114,10 @@ class CommandExecutor:
                 self._opt_outs.append(said)
             elif isinstance(command, KeepAlive):
                 self.interrupt()
+            elif isinstance(command, RecordLookUp):
+                self._store.insert_look_up(command)
+            elif isinstance(command, SettleByReport):
+                pending.result = self._settle_by_report(command.verdicts)
             else:
                 raise TypeError(f"a ledger has no command {type(command).__name__}")
 
@@ -226,6 +232,24 @@ class CommandExecutor:
             if stored.tracking_id is not None and messages[stored.tracking_id] is None:
                 self._unsettled.update({stored.to} - {None})  # type: ignore[arg-type]
 
+    def _settle_by_report(self, verdicts: Sequence[DoubtVerdict]) -> frozenset[str]:
+        """Write what a report told of those that are still in doubt, and return their keys."""
+        unsent = [each.seen.key for each in verdicts if each.state is MessageState.NOT_SENT]
+        self._store.reopen_chunks(unsent)
+        records = self._store.messages_to_change([each.seen.key for each in verdicts])
+        settled: dict[str, MessageRecord] = {}
+        earlier: list[AttemptVerdict] = []
+        for verdict in verdicts:
+            record = records.get(verdict.seen.key)
+            if record and (after := rules.settle_by_report(record, verdict)):
+                settled[record.key] = after
+                earlier += verdict.earlier
+                self.touched.add(record.key)
+                self._unsettled.add(record.to)
+        self._store.update(list(settled.values()))
+        self._store.update_attempts(earlier)
+        return frozenset(settled)
+
     def update_states(self, ids: Collection[int]) -> None:
         """Bring the states of messages up to their notifications."""
         if not ids:
@@ -238,7 +262,7 @@ class CommandExecutor:
         endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()
         for each in endings:
             candidates = self._store.candidates(each)
-            if MessageState.IN_DOUBT not in {record.state for record in candidates}:
+            if not any(map(settlement.may_be_settled, candidates)):
                 continue
             unmatched = self._store.unmatched(each)
             pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 
 from ..notifications import Notification
-from .model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from .model import (
+    Delivery,
+    EarlierAttempt,
+    MessageRecord,
+    MessageState,
+    StoredNotification,
+    Summary,
+)
 from .opt_outs import OptOut
+from .report_values import BegunMessage, Doubt, LookUp
 
 T_co = TypeVar("T_co", covariant=True)
+
+# What is read in either database, by the same words.
+LONG_PAGE: Final = 5000  # of rows that are short, and of which all are read
+BEGUN: Final = (
+    "id, recipient, sender, text_digest, started_at, ended_at, history_id, state, doubted,"
+    " settled_by"
+)
+IS_BEGUN: Final = "state NOT IN ('in_doubt', 'not_sent', 'rejected')"
+LOOK_UPS: Final = "asked_at, refused FROM look_ups ORDER BY asked_at DESC"
 
 
 @attrs.frozen
@@ -55,4 +72,26 @@ class LedgerReader(Protocol):
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
+        ...
+
+    # What a sending report is held against.
+
+    def doubts(self, after: int) -> Page[Doubt]:
+        """Return a page of messages in doubt beyond the id `after`."""
+        ...
+
+    def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
+        """Return a page of messages accepted or under way, begun in that time."""
+        ...
+
+    def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
+        """Return a page of attempts before the last, which may have been taken."""
+        ...
+
+    def forgotten_until(self) -> float:
+        """Return until when messages were begun that are forgotten; 0 for none."""
+        ...
+
+    def look_ups(self) -> list[LookUp]:
+        """Return the last times that a report was asked for, the latest first."""
         ...

@@ -42,6 +42,7 @@ from .model import (
     SendIntent,
     Submission,
 )
+from .report_values import DoubtVerdict
 
 _S: Final = MessageState
 _OPTED_OUT: Final = "the number has opted out"
@@ -53,6 +54,7 @@ class UnderWay(Exception):
 
 # Before it is sent.
 
+_TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
 _NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(SMS) if field.name != "key")
@@ -232,6 +234,43 @@ def _is_told_apart(record: MessageRecord, submission: Submission) -> bool:
     return record.settled_by == BY_REPORT and submission.state is not _S.IN_DOUBT
 
 
+def settle_by_report(record: MessageRecord, verdict: DoubtVerdict) -> MessageRecord | None:
+    """Return the record of a message whose doubt a report ends; None where it is not so now.
+
+    What was taken has no tracking id: a postback may still tell it.
+    """
+    seen = verdict.seen
+    if record.state is not _S.IN_DOUBT or _attempt_in(record) != _attempt_in(seen):
+        return None
+    if verdict.state is _S.ACCEPTED:
+        return attrs.evolve(
+            record,
+            state=_S.ACCEPTED,
+            settled_by=BY_REPORT,
+            history_id=verdict.history_id,
+            doubted=True,
+            code=None,
+            info=None,
+            http_status=None,
+        )
+    # Its last attempt was refused, perhaps for good; the others were not taken, either.
+    is_refused = record.untaken and record.code is not None and not _is_of_more(record.code)
+    return attrs.evolve(
+        record,
+        state=_S.REJECTED if is_refused else _S.NOT_SENT,
+        settled_by=BY_REPORT,
+        doubted=False,
+        untaken=False,
+        code=record.code if is_refused else None,
+        info=record.info if is_refused else None,
+        http_status=None,
+    )
+
+
+def _attempt_in(record: MessageRecord) -> tuple[object, ...]:
+    return record.started_at, record.ended_at, record.session, record.attempt
+
+
 def submission_in(record: MessageRecord) -> Submission:
     """Return what came of submitting a message, as its record has it."""
     return Submission(
@@ -240,8 +279,16 @@ def submission_in(record: MessageRecord) -> Submission:
         code=record.code,
         info=record.info,
         http_status=record.http_status,
-        raw=None if record.raw is None else _answer(json.loads(record.raw), record.tracking_id),
+        raw=_raw_of(record),
     )
+
+
+def _raw_of(record: MessageRecord) -> Mapping[str, Any] | None:
+    if record.raw is not None:
+        return _answer(json.loads(record.raw), record.tracking_id)
+    # What a report told of it stands in place of an answer that was lost.
+    is_found = record.tracking_id is None and record.history_id is not None
+    return {"HISTORYID": record.history_id} if is_found else None
 
 
 def answer_as_text(submission: Submission) -> str | None:
@@ -299,11 +346,11 @@ def submission_of(outcome: Outcome) -> Submission:
 
 def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
     """Make the outcome again that was recorded."""
-    if submission.tracking_id is not None:
+    if submission.tracking_id is not None or submission.state in _TAKEN:
         return Accepted(
             message=message,
             to=to,
-            tracking_id=submission.tracking_id,
+            tracking_id=submission.tracking_id or "",
             raw=dict(submission.raw or {}),
             recorded=True,
         )

@@ -19,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
@@ -31,7 +31,7 @@ from ..notifications import DeliveryReceipt, Notification, SentNotification
 from ..postbacks import notification
 from ..protocol.numbers import digits, may_be_same
 from ..protocol.tracking_ids import plain, spellings
-from .model import Delivery, MessageRecord, MessageState, StoredNotification
+from .model import BY_REPORT, Delivery, MessageRecord, MessageState, StoredNotification
 from .texts import storable
 
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
@@ -207,16 +207,47 @@ def match_doubts(
     """Match messages in doubt and submissions that can only mean each other.
 
     Returns pairs of a message's id and the plain form of a tracking id.  A message that
-    is not in doubt is never settled, and its being possible leaves others in doubt.
+    is not in doubt is never settled, and its being possible leaves others in doubt.  One
+    that a report found, and that has no tracking id yet, is known by its HISTORYID.
     """
+    by_id = dict(_known_by_history(candidates, unmatched))
+    left = [submission for submission in unmatched if submission.plain_id not in by_id]
     return sorted(
+        [(id_, plain_id) for plain_id, id_ in by_id.items()] + _only(candidates, left, within)
+    )
+
+
+def may_be_settled(record: MessageRecord) -> bool:
+    """Return whether a submission without a message may be found to be of this one."""
+    return record.state is MessageState.IN_DOUBT or _is_found(record)
+
+
+def _is_found(record: MessageRecord) -> bool:
+    return record.history_id is not None and record.plain_id is None
+
+
+def _known_by_history(
+    candidates: Sequence[MessageRecord], unmatched: Sequence[UnmatchedSubmission]
+) -> Iterator[tuple[str, int]]:
+    """Return the plain ids of submissions and the ids of messages with the same HISTORYID."""
+    found = {record.history_id: record.id for record in candidates if _is_found(record)}
+    for submission in unmatched:
+        told = {event.history_id for event in submission.events} & found.keys()
+        if len(told) == 1:
+            yield submission.plain_id, found.pop(told.pop())
+
+
+def _only(
+    candidates: Sequence[MessageRecord], unmatched: Sequence[UnmatchedSubmission], within: float
+) -> list[tuple[int, str]]:
+    return [
         (record.id, submission.plain_id)
         for submission in unmatched
         if (record := _only_candidate(submission, candidates)) is not None
         and record.state is MessageState.IN_DOUBT
         and _agrees_with(submission, record)
         and [submission] == [each for each in unmatched if _may_settle(each, record, within)]
-    )
+    ]
 
 
 def _only_candidate(
@@ -247,13 +278,14 @@ def _fits(record: MessageRecord) -> Callable[[StoredNotification], bool]:
 
     def fits(event: StoredNotification) -> bool:
         return (event.to is None or may_be_same(event.to, record.to)) and (
-            event.from_ is None or record.from_ is None or _is_sender(event.from_, record.from_)
+            event.from_ is None or record.from_ is None or is_sender(event.from_, record.from_)
         )
 
     return fits
 
 
-def _is_sender(one: str, other: str) -> bool:
+def is_sender(one: str, other: str) -> bool:
+    """Return whether two senders, short codes or names, may be one."""
     if any(map(str.isalpha, one + other)):
         return one.casefold() == other.casefold()
     return may_be_same(str(digits(one)), str(digits(other)))
@@ -274,7 +306,7 @@ def settle(record: MessageRecord, submission: UnmatchedSubmission) -> MessageRec
         record,
         tracking_id=storable(getattr(first, "tracking_id", None)) or submission.plain_id,
         plain_id=submission.plain_id,
-        settled_by="postback",
+        settled_by=BY_REPORT if record.settled_by == BY_REPORT else "postback",
         code=None,
         info=None,
         http_status=None,

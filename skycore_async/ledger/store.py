@@ -16,6 +16,8 @@ from .commands import Begin, Finish
 from .model import EarlierAttempt, MessageRecord, StoredNotification
 from .opt_outs import OptOut
 from .reader import LedgerReader
+from .report_commands import RecordLookUp
+from .report_values import AttemptVerdict
 from .settlement import Progress, UnmatchedSubmission
 
 
@@ -124,6 +126,18 @@ class LedgerStore(LedgerReader, Protocol):
 
     def match(self, pairs: Mapping[str, int]) -> None:
         """Write that these tracking ids are those of these messages."""
+        ...
+
+    def reopen_chunks(self, keys: Collection[str]) -> None:
+        """Have chunks that are done looked at again which have these keys, where there are any."""
+        ...
+
+    def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
+        """Write what became of attempts before the last."""
+        ...
+
+    def insert_look_up(self, look_up: RecordLookUp) -> None:
+        """Write that a report was asked for."""
         ...
 
     def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:

@@ -22,8 +22,8 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar, cast
 
 import anyio
@@ -31,7 +31,7 @@ import anyio.to_thread
 import attrs
 import psycopg
 
-from ...errors import KeyConflict, LedgerError
+from ...errors import KeyConflict, LedgerError, LedgerInUse
 from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.pooling import UnfitSession, check_durable
 from ...postgres.schema import Connection
@@ -68,6 +68,7 @@ _BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 _COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
 
+_SETTLING: Final = 0x534B5945  # "SKYE": who settles doubts by a report does it alone
 _ALIVE: Final = """
 INSERT INTO skycore.sessions (id, alive_until)
 VALUES (%s, clock_timestamp() + %s * interval '1 second')
@@ -209,7 +210,31 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
             except LedgerError as error:
                 log.warning("%s", error)
 
+    @asynccontextmanager
+    async def settling(self) -> AsyncGenerator[None]:
+        """Hold for as long as this process alone settles doubts, of all that have the database."""
+        async with super().settling():
+            connection = await anyio.to_thread.run_sync(self._lock_for_settling)
+            try:
+                yield
+            finally:
+                connection.close()
+
     # From here on in a thread.
+
+    def _lock_for_settling(self) -> Connection:
+        """Return a connection that holds the lock, which is given up with it."""
+        try:
+            connection = self._database.connect()
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_SETTLING,)).fetchone()
+        except psycopg.Error as error:
+            raise LedgerError(f"{self.name}: {describe_error(error)}") from cleaned(error)
+        if row != (True,):
+            connection.close()
+            raise LedgerInUse(
+                f"{self.name}: its doubts are being settled by another process: wait for that"
+            )
+        return connection
 
     def _open_in_turn(self) -> None:
         with self._turn:

@@ -14,10 +14,18 @@ from typing import Any, Final
 from ...codes import FailureReason
 from ...notifications import Notification
 from ...postgres.schema import Connection
-from ..columns import NOTIFICATION, OPT_OUT, Columns
-from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
+from ..model import (
+    Delivery,
+    EarlierAttempt,
+    MessageRecord,
+    MessageState,
+    StoredNotification,
+    Summary,
+)
 from ..opt_outs import OptOut
-from ..reader import Page
+from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, Page
+from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
 MESSAGE: Final = Columns(MessageRecord)
@@ -125,6 +133,54 @@ class PostgresReader:
             (list(numbers),),
         )
         return {each.number: each for each in map(OPT_OUT.value, rows)}
+
+    # What a sending report is held against.
+
+    def doubts(self, after: int) -> Page[Doubt]:
+        """Return a page of messages in doubt, and whether their senders may still be alive."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed}, ended_at IS NULL AND EXISTS (SELECT 1 FROM skycore.sessions"
+            "  WHERE sessions.id = session AND alive_until > clock_timestamp())"
+            f" FROM {self._messages} WHERE id > %s AND state = 'in_doubt'"
+            f" ORDER BY id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        found = [
+            Doubt(record=MESSAGE.value(row), is_under_way=is_under_way)
+            for *row, is_under_way in rows
+        ]
+        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
+        """Return a page of messages accepted or under way, begun in that time."""
+        rows = self._execute(
+            f"SELECT {BEGUN} FROM {self._messages} WHERE id > %s"
+            f" AND started_at BETWEEN %s AND %s AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
+            (after, since, until),
+        ).fetchall()
+        found = list(map(BegunMessage._make, rows))
+        return Page(found, rows[-1][0] if len(rows) == LONG_PAGE else None)
+
+    def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
+        """Return a page of attempts before the last, which may have been taken."""
+        rows = self._execute(
+            f"SELECT {ATTEMPT.of('attempts')} FROM skycore.attempts"
+            " JOIN skycore.messages ON messages.id = message"
+            " WHERE attempts.id > %s AND attempts.state <> 'not_sent' AND (attempts.history_id"
+            "  IS NULL OR attempts.history_id IS DISTINCT FROM messages.history_id)"
+            f" ORDER BY attempts.id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        return Page(list(map(ATTEMPT.value, rows)), rows[-1][0] if len(rows) == _PAGE else None)
+
+    def forgotten_until(self) -> float:
+        """Return 0: nothing is forgotten."""
+        return 0.0
+
+    def look_ups(self) -> list[LookUp]:
+        """Return the last times that a report was asked for, the latest first."""
+        statement = f"SELECT {LOOK_UPS.replace('FROM ', 'FROM skycore.')} LIMIT {_PAGE}"
+        return list(map(LookUp._make, self._execute(statement).fetchall()))
 
     def summary(self) -> Summary:
         """Count what there is."""

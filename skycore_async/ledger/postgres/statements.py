@@ -187,3 +187,9 @@ REOPEN: Final = """
 UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
 WHERE id = ANY(%s) AND state = 'done'
 """
+# Those of no campaign are in no chunk, and wait for whoever sends them.
+REOPEN_WITH: Final = """
+UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp() WHERE id IN (
+    SELECT id FROM skycore.chunks WHERE state = 'done' AND keys && %s::text[] COLLATE "C"
+    ORDER BY id FOR UPDATE)
+"""

@@ -26,6 +26,8 @@ from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
+from ..report_commands import RecordLookUp
+from ..report_values import AttemptVerdict
 from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
@@ -191,6 +193,28 @@ class PostgresStore(PostgresReader):
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""
         return {ending for (ending,) in self._execute(statements.UNSETTLED)}
+
+    # What a sending report told.
+
+    def reopen_chunks(self, keys: Collection[str]) -> None:
+        """Have chunks looked at again that were done with what turned out not to be sent."""
+        if keys:
+            self._execute(statements.REOPEN_WITH, (list(keys),))
+
+    def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
+        """Write what became of attempts before the last."""
+        for each in verdicts:
+            self._execute(
+                "UPDATE skycore.attempts SET state = %s, history_id = %s WHERE id = %s",
+                (each.state.value, each.history_id, each.id),
+            )
+
+    def insert_look_up(self, look_up: RecordLookUp) -> None:
+        """Write that a report was asked for."""
+        self._execute(
+            "INSERT INTO skycore.look_ups (asked_at, refused) VALUES (%s, %s)",
+            (look_up.asked_at, look_up.refused),
+        )
 
     # Opting out.
 

@@ -39,9 +39,10 @@ _PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one 
 _UNDECIDED: Final = "('sending', 'in_doubt')"
 # Of the notifications those without a message go first: the others tell its state.
 _OLDEST: Final = {
-    "messages": "SELECT id, plain_id, CASE WHEN doubted THEN recipient END FROM messages"
+    "messages": "SELECT id, plain_id, CASE WHEN doubted THEN recipient END, started_at"
+    " FROM messages"
     f" WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
-    "events": "SELECT id, NULL, NULL FROM events LEFT JOIN submissions USING (tracking_id)"
+    "events": "SELECT id, NULL, NULL, 0 FROM events LEFT JOIN submissions USING (tracking_id)"
     " ORDER BY message IS NOT NULL, id LIMIT ?",
 }
 _OF_MESSAGE: Final = "tracking_id = (SELECT plain_id FROM messages WHERE id = ?)"
@@ -149,6 +150,7 @@ class BoundedStore(SQLiteStore):
         self._capacity = capacity
         self._forgotten = Forgotten() if forgotten is None else forgotten
         self._left = {"messages": capacity, "events": _EVENTS * capacity}
+        self._forgotten_until = 0.0
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
         """Insert those that are new, and return their keys; LedgerError where it is full."""
@@ -181,7 +183,8 @@ class BoundedStore(SQLiteStore):
 
     def _forget(self, table: str, count: int) -> int:
         oldest = self._execute(_OLDEST[table], (count,)).fetchall()
-        for id_, plain_id, number in oldest:
+        for id_, plain_id, number, started_at in oldest:
+            self._forgotten_until = max(self._forgotten_until, started_at)
             if plain_id is not None:
                 self._forgotten.add(plain_id)
             if number is not None:
@@ -190,6 +193,10 @@ class BoundedStore(SQLiteStore):
                 self._execute(statement, (id_,))
         self._execute(_FORGET_UNMATCHED)
         return len(oldest)
+
+    def forgotten_until(self) -> float:
+        """Return until when messages were begun that are forgotten; 0 for none."""
+        return self._forgotten_until
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
         """Return the submissions to numbers that end so which have no message, and had none."""

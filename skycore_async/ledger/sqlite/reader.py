@@ -17,10 +17,18 @@ from typing import Any, Final, Protocol
 
 from ...codes import FailureReason
 from ...notifications import Notification
-from ..columns import NOTIFICATION, OPT_OUT, Columns
-from ..model import Delivery, MessageRecord, MessageState, StoredNotification, Summary
+from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
+from ..model import (
+    Delivery,
+    EarlierAttempt,
+    MessageRecord,
+    MessageState,
+    StoredNotification,
+    Summary,
+)
 from ..opt_outs import OptOut
-from ..reader import Page
+from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, Page
+from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
 MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
@@ -155,6 +163,48 @@ class SQLiteReader:
         ).fetchall()
         found = [NOTIFICATION.value(columns) for _, *columns in rows]
         return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    # What a sending report is held against.
+
+    def doubts(self, after: int) -> Page[Doubt]:
+        """Return a page of messages in doubt, which nobody sends."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM messages"
+            f" WHERE id > ? AND state = 'in_doubt' AND {CANDIDATE} ORDER BY id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        found = [Doubt(record=MESSAGE.value(row), is_under_way=False) for row in rows]
+        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+
+    def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
+        """Return a page of messages accepted or under way, begun in that time."""
+        rows = self._execute(
+            f"SELECT {BEGUN} FROM messages WHERE id > ? AND started_at BETWEEN ? AND ?"
+            f" AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
+            (after, since, until),
+        ).fetchall()
+        found = list(map(BegunMessage._make, rows))
+        return Page(found, rows[-1][0] if len(rows) == LONG_PAGE else None)
+
+    def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
+        """Return a page of attempts before the last, which may have been taken."""
+        rows = self._execute(
+            f"SELECT {ATTEMPT.of('attempts')} FROM attempts JOIN messages ON messages.id = message"
+            " WHERE attempts.id > ? AND attempts.state <> 'not_sent'"
+            " AND (attempts.history_id IS NULL OR attempts.history_id IS NOT messages.history_id)"
+            f" ORDER BY attempts.id LIMIT {_PAGE}",
+            (after,),
+        ).fetchall()
+        return Page(list(map(ATTEMPT.value, rows)), rows[-1][0] if len(rows) == _PAGE else None)
+
+    def forgotten_until(self) -> float:
+        """Return 0: nothing is forgotten."""
+        return 0.0
+
+    def look_ups(self) -> list[LookUp]:
+        """Return the last times that a report was asked for, the latest first."""
+        rows = self._execute(f"SELECT {LOOK_UPS} LIMIT {_PAGE}").fetchall()
+        return [LookUp(asked_at, bool(refused)) for asked_at, refused in rows]
 
     def summary(self) -> Summary:
         """Count what there is."""

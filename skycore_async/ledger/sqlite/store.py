@@ -18,6 +18,8 @@ from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
+from ..report_commands import RecordLookUp
+from ..report_values import AttemptVerdict
 from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
@@ -258,6 +260,26 @@ class SQLiteStore(SQLiteReader):
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""
         return {ending for (ending,) in self._execute(statements.UNSETTLED).fetchall()}
+
+    # What a sending report told.
+
+    def reopen_chunks(self, keys: Collection[str]) -> None:
+        """Do nothing: there are chunks in PostgreSQL alone."""
+
+    def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
+        """Write what became of attempts before the last."""
+        for each in verdicts:
+            self._execute(
+                "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?",
+                (each.state.value, each.history_id, each.id),
+            )
+
+    def insert_look_up(self, look_up: RecordLookUp) -> None:
+        """Write that a report was asked for."""
+        self._execute(
+            "INSERT INTO look_ups (asked_at, refused) VALUES (?, ?)",
+            (look_up.asked_at, look_up.refused),
+        )
 
     # Opting out.
 

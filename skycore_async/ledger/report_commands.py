@@ -1,0 +1,86 @@
+"""What a ledger is asked and told when its doubts are held against a sending report.
+
+Rule: what is written is a compare-and-set on the attempts that were looked at: a message that
+was begun again, or settled otherwise, is left as it is.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .commands import LedgerCommand, Query
+from .model import EarlierAttempt
+from .reader import LedgerReader, Page
+from .report_values import BegunMessage, Doubt, DoubtVerdict, LookUp
+
+
+@attrs.frozen(kw_only=True)
+class ListDoubts(Query[Page[Doubt]]):
+    """A page of messages in doubt, beyond the id `after`."""
+
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[Doubt]:
+        """Return the answer of a store."""
+        return store.doubts(self.after)
+
+
+@attrs.frozen(kw_only=True)
+class ListBegunMessages(Query[Page[BegunMessage]]):
+    """A page of messages accepted or under way, begun from `since` to `until`."""
+
+    since: float
+    until: float
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[BegunMessage]:
+        """Return the answer of a store."""
+        return store.begun(self.since, self.until, self.after)
+
+
+@attrs.frozen(kw_only=True)
+class ListEarlierAttempts(Query[Page[EarlierAttempt]]):
+    """A page of attempts that were in doubt when their messages were begun again.
+
+    Those that are proven not taken are left out, and so is the one whose HISTORYID is its
+    message's.
+    """
+
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[EarlierAttempt]:
+        """Return the answer of a store."""
+        return store.earlier_attempts(self.after)
+
+
+@attrs.frozen
+class ForgottenUntil(Query[float]):
+    """The time until which messages were begun that the ledger has forgotten; 0 for none."""
+
+    def answer(self, store: LedgerReader) -> float:
+        """Return the answer of a store."""
+        return store.forgotten_until()
+
+
+@attrs.frozen
+class ListLookUps(Query[list[LookUp]]):
+    """The last times that the provider was asked for a report, the latest first."""
+
+    def answer(self, store: LedgerReader) -> list[LookUp]:
+        """Return the answer of a store."""
+        return store.look_ups()
+
+
+@attrs.frozen(kw_only=True)
+class RecordLookUp(LedgerCommand[None]):
+    """Write that the provider was asked for a report."""
+
+    asked_at: float
+    refused: bool
+
+
+@attrs.frozen(kw_only=True)
+class SettleByReport(LedgerCommand[frozenset[str]]):
+    """Write what a report told, and return the keys of the messages that were still in doubt."""
+
+    verdicts: tuple[DoubtVerdict, ...]

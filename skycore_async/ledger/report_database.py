@@ -1,0 +1,263 @@
+"""The attempts of a ledger and the rows of sending reports, side by side in a file of their own.
+
+Strategy: a report can have as many rows as the ledger has messages.  Both go into a database
+of SQLite's that is in a temporary file, and are read again number by number, in the order of
+their last digits: what is in memory is what was sent to a few numbers, and the doubts.
+
+Rule: it decides nothing.  `report_matching` does of the attempts and rows of a number, and
+`report_evidence` of what is missing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
+
+import attrs
+
+from ..messages import ReportedMessage, ReportSection
+from ..protocol.numbers import SHORTEST, digits, ending
+from .report_evidence import ReportPeriod, Witnesses
+from .report_matching import KnownAttempt, ReportRow, Role
+from .texts import digest_of
+
+_TABLES: Final = """
+CREATE TABLE attempts (id INTEGER PRIMARY KEY, message INTEGER, role INTEGER, tail TEXT,
+    number TEXT, text BLOB, sender TEXT, started_at REAL, ended_at REAL, history_id TEXT,
+    is_witness INTEGER, is_present INTEGER);
+CREATE TABLE rows (history_id TEXT, tail TEXT, number TEXT, text BLOB, sender TEXT, at REAL,
+    since REAL, until REAL);
+CREATE TABLE wanted (tail TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+# `is_present` is 1 where a witness surely is in the report, and 0 where it is not and counts.
+_INDEXES: Final = """
+CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (started_at) WHERE is_witness;
+CREATE INDEX IF NOT EXISTS attempts_by_tail ON attempts (tail);
+CREATE INDEX IF NOT EXISTS missing ON attempts (started_at) WHERE is_present = 0;
+"""
+_ROWS_INDEX: Final = "CREATE INDEX IF NOT EXISTS rows_by_tail ON rows (tail)"
+_ATTEMPTS: Final = (
+    "SELECT tail, id, message, role, number, text, sender, started_at, ended_at, history_id"
+    " FROM attempts JOIN wanted USING (tail) ORDER BY tail, id"
+)
+_ROWS: Final = (
+    "SELECT tail, history_id, number, text, sender, at, since, until"
+    " FROM rows JOIN wanted USING (tail) ORDER BY tail, rows.rowid"
+)
+_CACHE: Final = -16_000  # KiB of it that are in memory
+
+
+@attrs.frozen(kw_only=True)
+class Neighbours:
+    """When the messages next to an attempt were begun that were accepted; None for none."""
+
+    before: float | None
+    after: float | None
+
+
+class ReportDatabase:
+    """A temporary database, gone when it is closed; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        # The empty name is that of a file which has no other.
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._execute: Any = self._connection.execute
+        self._execute("PRAGMA journal_mode = OFF")
+        self._execute("PRAGMA synchronous = OFF")
+        self._execute(f"PRAGMA cache_size = {_CACHE}")
+        self._connection.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close it, and with it remove all that it holds."""
+        self._connection.close()
+
+    # In.
+
+    def add_attempts(self, attempts: Iterable[tuple[KnownAttempt, bool]]) -> None:
+        """Add attempts, each with whether it is a witness."""
+        self._insert(
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            (
+                (
+                    each.id,
+                    each.message,
+                    each.role.value,
+                    ending(each.number),
+                    each.number,
+                    each.text,
+                    each.from_,
+                    each.started_at,
+                    each.ended_at,
+                    each.history_id,
+                    is_witness,
+                )
+                for each, is_witness in attempts
+            ),
+        )
+
+    def add_rows(self, messages: Sequence[ReportedMessage]) -> None:
+        """Add what a report lists as sent one by one; `set_period` says what it is about."""
+        self._insert(
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
+            (
+                (
+                    each.history_id,
+                    ending(number),
+                    number,
+                    digest_of(each.text),
+                    each.from_,
+                    first_time(each),
+                )
+                for each in messages
+                if each.section is ReportSection.SENDING_LIST and (number := str(digits(each.to)))
+            ),
+        )
+
+    def _insert(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._execute("BEGIN")
+        self._connection.executemany(statement, rows)
+        self._execute("COMMIT")
+
+    def set_period(self, period: ReportPeriod) -> None:
+        """Say which time the rows are of that were added last."""
+        self._execute(
+            "UPDATE rows SET since = ?, until = ? WHERE since IS NULL",
+            (period.since, period.until),
+        )
+
+    def span_of_rows(self) -> tuple[float, float] | None:
+        """Return from when to when the rows are that were added last; None where none says so."""
+        since, until = self._execute(
+            "SELECT min(at), max(at) FROM rows WHERE since IS NULL"
+        ).fetchone()
+        return None if since is None else (since, until)
+
+    # Out.
+
+    def neighbours(self, started_at: float, ended_at: float) -> Neighbours:
+        """Return when the witnesses were begun that are next to an attempt."""
+        self._connection.executescript(_INDEXES)
+        (before,) = self._execute(
+            "SELECT max(started_at) FROM attempts WHERE is_witness AND started_at < ?",
+            (started_at,),
+        ).fetchone()
+        (after,) = self._execute(
+            "SELECT min(started_at) FROM attempts WHERE is_witness AND started_at > ?",
+            (ended_at,),
+        ).fetchone()
+        return Neighbours(before=before, after=after)
+
+    def want(self, doubts: Iterable[str], windows: Iterable[tuple[float, float]]) -> None:
+        """Say which numbers are asked for next: those of doubts, and of witnesses in windows."""
+        self._connection.executescript(_INDEXES)
+        self._execute(_ROWS_INDEX)
+        self._execute("DELETE FROM wanted")
+        tails = [(ending(number),) for number in doubts]
+        self._insert("INSERT OR IGNORE INTO wanted VALUES (?)", tails)
+        for window in windows:
+            self._execute(
+                "UPDATE attempts SET is_present = 0"
+                " WHERE is_witness AND started_at BETWEEN ? AND ? AND is_present IS NULL",
+                window,
+            )
+        self._execute(
+            "INSERT OR IGNORE INTO wanted SELECT tail FROM attempts WHERE is_present = 0"
+        )
+
+    def by_number(self) -> Iterator[tuple[list[KnownAttempt], list[ReportRow]]]:
+        """Yield the attempts and rows of numbers that may be the same, as far as wanted."""
+        rows = groupby(self._execute(_ROWS), key=itemgetter(0))
+        tail, found = next(rows, (None, iter(())))
+        for wanted, attempts in groupby(self._execute(_ATTEMPTS), key=itemgetter(0)):
+            while tail is not None and tail < wanted:
+                tail, found = next(rows, (None, iter(())))
+            yield from _apart(
+                [_attempt(each) for each in attempts],
+                _without_repeats(found) if tail == wanted else [],
+            )
+
+    def set_present(self, ids: Iterable[int]) -> None:
+        """Say which witnesses surely are in the report."""
+        self._insert("UPDATE attempts SET is_present = 1 WHERE id = ?", ((id_,) for id_ in ids))
+
+    def witnesses(self, started_at: float, ended_at: float) -> Witnesses:
+        """Return what shows that the report lists the time of an attempt."""
+        found = self.neighbours(started_at, ended_at)
+        if found.before is None or found.after is None:
+            return Witnesses(
+                before=found.before is not None, after=found.after is not None, all_present=False
+            )
+        (is_missing,) = self._execute(
+            "SELECT EXISTS (SELECT 1 FROM attempts"
+            " WHERE is_present = 0 AND started_at BETWEEN ? AND ?)",
+            (found.before, found.after),
+        ).fetchone()
+        return Witnesses(before=True, after=True, all_present=not is_missing)
+
+
+def first_time(message: ReportedMessage) -> float | None:
+    """Return the first time that a report says of a message; None where it waits."""
+    told = (message.acknowledged_at, message.delivered_at, message.failed_at)
+    return min((at.timestamp() for at in told if at is not None), default=None)
+
+
+def _attempt(row: Sequence[Any]) -> KnownAttempt:
+    _, id_, message, role, number, text, sender, started_at, ended_at, history_id = row
+    return KnownAttempt(
+        id=id_,
+        message=message,
+        role=Role(role),
+        number=number,
+        text=text,
+        from_=sender,
+        started_at=started_at,
+        ended_at=ended_at,
+        history_id=history_id,
+    )
+
+
+def _without_repeats(rows: Iterable[Sequence[Any]]) -> list[ReportRow]:
+    """Return rows, each once: what two reports list at the end of one and start of the next."""
+    found: dict[object, ReportRow] = {}
+    for place, (_, history_id, number, text, sender, at, since, until) in enumerate(rows):
+        row = ReportRow(
+            history_id=history_id,
+            number=number,
+            text=text,
+            from_=sender,
+            at=at,
+            since=since,
+            until=until,
+        )
+        known = found.setdefault(history_id or place, row)
+        if known.at is None and at is not None:
+            found[history_id] = row  # it was sent meanwhile
+    return list(found.values())
+
+
+def _apart(
+    attempts: list[KnownAttempt], rows: list[ReportRow]
+) -> Iterator[tuple[list[KnownAttempt], list[ReportRow]]]:
+    """Yield attempts and rows of numbers that may be the same, apart from all others.
+
+    Read backwards, a number begins as those do that it ends.
+    """
+    numbers = [each.number for each in attempts] + [each.number for each in rows]
+    backwards = sorted({number.lstrip("0")[::-1] for number in numbers})
+    groups: dict[str, int] = {}
+    shortest = ""
+    for number in backwards:
+        if len(shortest) < SHORTEST or not number.startswith(shortest):
+            shortest = number
+        groups[number] = groups.get(shortest, len(groups))
+    parts: dict[int, tuple[list[KnownAttempt], list[ReportRow]]] = {}
+    for attempt in attempts:
+        group = groups[attempt.number.lstrip("0")[::-1]]
+        parts.setdefault(group, ([], []))[0].append(attempt)
+    for row in rows:
+        if (group := groups[row.number.lstrip("0")[::-1]]) in parts:
+            parts[group][1].append(row)
+    yield from parts.values()

@@ -1,0 +1,141 @@
+"""What becomes of a message in doubt, by what a report told of its attempts.  No I/O.
+
+Rules:
+
+* One attempt that was taken is enough: the message was sent.
+* It was not sent where each of its attempts is proven not taken, and so is what could be
+  taken for it: of doubts that are alike, a row may be any one's.
+* What may still be sent is left alone, whatever a report tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+from .model import EarlierAttempt, MessageRecord, MessageState
+from .report_evidence import OpenReason
+from .report_matching import Absent, KnownAttempt, Role, Taken, Unclear
+from .report_values import AttemptVerdict, BegunMessage, DoubtVerdict
+from .settlement import SETTLE_WITHIN
+
+Told = Mapping[int, Taken | Absent | Unclear]
+
+_SENDING: Final = MessageState.SENDING.value
+
+
+@attrs.frozen(kw_only=True)
+class MessageInDoubt:
+    """A message in doubt: the ids of its attempts, where they may have been taken.
+
+    `earlier` has those before the last by their ids, with the ids that they have in the
+    ledger.  `reason` is why no report can end its doubt now.
+    """
+
+    record: MessageRecord
+    last: int | None
+    earlier: Mapping[int, int]
+    reason: OpenReason | None = None
+
+
+def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | None:
+    """Return the last attempt of a message in doubt; None where that was not taken."""
+    if record.untaken:
+        return None
+    ends = (record.ended_at, record.interrupted_at, record.started_at + SETTLE_WITHIN)
+    return KnownAttempt(
+        id=id_,
+        message=record.id,
+        role=role,
+        number=record.to,
+        text=record.text_digest,
+        from_=record.from_,
+        started_at=record.started_at,
+        ended_at=next(at for at in ends if at is not None),
+    )
+
+
+def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttempt:
+    """Return an attempt before the last."""
+    return KnownAttempt(
+        id=id_,
+        message=attempt.message,
+        role=Role.ACCEPTED if attempt.state is MessageState.ACCEPTED else role,
+        number=attempt.to,
+        text=attempt.text_digest,
+        from_=attempt.from_,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        history_id=attempt.history_id,
+    )
+
+
+def begun_attempt(begun: BegunMessage, id_: int, *, now: float) -> tuple[KnownAttempt, bool]:
+    """Return the last attempt of another message, and whether it is a witness.
+
+    One that was in doubt, and that a postback or a report settled, is none: of which of its
+    attempts that told is not clear.
+    """
+    is_accepted = begun.state != _SENDING and not (
+        begun.doubted and begun.settled_by == "postback"
+    )
+    attempt = KnownAttempt(
+        id=id_,
+        message=begun.id,
+        role=Role.ACCEPTED if is_accepted else Role.POSSIBLE,
+        number=begun.to,
+        text=begun.text_digest,
+        from_=begun.from_,
+        started_at=begun.started_at,
+        ended_at=now if begun.ended_at is None else begun.ended_at,
+        history_id=begun.history_id,
+    )
+    return attempt, is_accepted and begun.settled_by is None
+
+
+def decide(
+    doubt: MessageInDoubt, told: Told, why_not_proven: Callable[[int], OpenReason | None]
+) -> DoubtVerdict | OpenReason:
+    """Return what became of a message, or why that stays open.
+
+    `why_not_proven` says of an attempt why it is no proof that a report lacks it.
+    """
+    if doubt.reason is not None:
+        return doubt.reason
+    last = () if doubt.last is None else (doubt.last,)
+    ids = (*last, *doubt.earlier)
+    verdicts = [told.get(id_, Unclear(OpenReason.OLDER_VERSION)) for id_ in ids]
+    taken = {
+        id_: each.history_id
+        for id_, each in zip(ids, verdicts, strict=True)
+        if isinstance(each, Taken)
+    }
+    for each in () if taken else verdicts:
+        if (reason := _why_open(each, why_not_proven)) is not None:
+            return reason
+    return DoubtVerdict(
+        seen=doubt.record,
+        state=MessageState.ACCEPTED if taken else MessageState.NOT_SENT,
+        history_id=next(iter(taken.values()), None) or None,
+        earlier=tuple(
+            AttemptVerdict(
+                id=of_ledger,
+                state=MessageState.ACCEPTED if id_ in taken else MessageState.NOT_SENT,
+                history_id=taken.get(id_) or None,
+            )
+            for id_, of_ledger in doubt.earlier.items()
+            if not taken or id_ in taken
+        ),
+    )
+
+
+def _why_open(
+    verdict: Taken | Absent | Unclear, why_not_proven: Callable[[int], OpenReason | None]
+) -> OpenReason | None:
+    if isinstance(verdict, Unclear):
+        return verdict.reason
+    group = verdict.group if isinstance(verdict, Absent) else frozenset[int]()
+    reasons = (why_not_proven(id_) for id_ in sorted(group))
+    return next((reason for reason in reasons if reason is not None), None)

@@ -1,0 +1,180 @@
+"""When it is proof that a sending report lacks an attempt.  No I/O, no storage.
+
+Rules:
+
+* The report is complete, covers from before the attempt to long after it, and was made after
+  that: a provider may take its time to list what it took.
+* Witnesses stand on both sides: the message that was begun next before the attempt and was
+  accepted, and the one next after its end.  Both are in the report, and all that were accepted
+  and begun between them.
+* What is not proof leaves a doubt open, for a reason that says what would end it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from .settlement import CLOCKS_APART
+
+AFTER: Final = 3600.0  # seconds past the end of an exchange that a report covers
+_APART: Final = 3600.0  # seconds between times that are asked for at once
+_FIRST_PAUSE: Final = 60.0  # seconds after a look-up that was refused as too often, then doubled
+_LONGEST_PAUSE: Final = 3600.0
+
+
+class OpenReason(enum.StrEnum):
+    """Why a report does not end a doubt; `words` say it, and what would."""
+
+    NOT_COVERED = "not_covered"
+    TOO_SOON = "too_soon"
+    NO_WITNESS_BEFORE = "no_witness_before"
+    NO_WITNESS_AFTER = "no_witness_after"
+    WITNESS_MISSING = "witness_missing"
+    ALIKE = "alike"
+    LATE_ROW = "late_row"
+    SENT_BY_OTHERS = "sent_by_others"
+    OLDER_VERSION = "older_version"
+    CROWDED = "crowded"
+    FORGOTTEN = "forgotten"
+    UNDER_WAY = "under_way"
+    CHANGED = "changed"
+    ASKED_TOO_OFTEN = "asked_too_often"
+
+    @property
+    def words(self) -> str:
+        """The reason, in words that follow "it stays in doubt:"."""
+        return _WORDS[self]
+
+
+_WORDS: Final = MappingProxyType(
+    {
+        OpenReason.NOT_COVERED: "no complete report covers its time",
+        OpenReason.TOO_SOON: "the report ends or was made too soon after it: settle again later",
+        OpenReason.NO_WITNESS_BEFORE: (
+            "no message that was accepted before it shows that the report lists that time"
+        ),
+        OpenReason.NO_WITNESS_AFTER: (
+            "no message that was accepted after it shows that the report lists that time: send"
+            " one, and settle again later"
+        ),
+        OpenReason.WITNESS_MISSING: (
+            "a message of its time that was accepted is not in the report, or not surely"
+        ),
+        OpenReason.ALIKE: (
+            "the same text to the same number was accepted, or may be under way, at the same time"
+        ),
+        OpenReason.LATE_ROW: (
+            "the report lists the same text to the same number at a later time, which may be it"
+        ),
+        OpenReason.SENT_BY_OTHERS: (
+            "the report lists the same text to the same number more often than it was sent here"
+        ),
+        OpenReason.OLDER_VERSION: (
+            "it was begun by an older version, which kept too little to show that it is missing"
+        ),
+        OpenReason.CROWDED: "too much was sent to its number to tell it apart",
+        OpenReason.FORGOTTEN: "the ledger has forgotten what else was sent at its time",
+        OpenReason.UNDER_WAY: "it is being sent, or whoever sends it may still be alive",
+        OpenReason.CHANGED: "it was sent again or settled while the report was read",
+        OpenReason.ASKED_TOO_OFTEN: (
+            "the provider limits how often it is asked for a report: settle again later"
+        ),
+    }
+)
+
+
+@attrs.frozen(kw_only=True)
+class ReportPeriod:
+    """The time that a report is about, and when it was made, in seconds since 1970."""
+
+    since: float
+    until: float
+    made_at: float
+
+
+@attrs.frozen(kw_only=True)
+class Witnesses:
+    """What shows that a report lists the time of an attempt.
+
+    Whether there is a message before and one after it that was accepted, and whether all
+    from the one to the other surely are in the report.
+    """
+
+    before: bool
+    after: bool
+    all_present: bool
+
+
+def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return times, each from when to when, those as one that have none between them."""
+    found: list[tuple[float, float]] = []
+    for since, until in sorted(times):
+        if found and since <= found[-1][1]:
+            found[-1] = found[-1][0], max(until, found[-1][1])
+        else:
+            found.append((since, until))
+    return found
+
+
+def periods_of(times: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Return what reports to ask for about these times, in whole seconds by the provider's clock.
+
+    What is less than an hour apart is asked for at once.
+    """
+    near = merged((since - CLOCKS_APART, until + CLOCKS_APART + _APART) for since, until in times)
+    return tuple(
+        (float(math.floor(since)), float(math.ceil(until - _APART))) for since, until in near
+    )
+
+
+def joined(periods: Sequence[ReportPeriod]) -> list[ReportPeriod]:
+    """Return periods of complete reports, those as one that leave no time between them."""
+    return [
+        ReportPeriod(
+            since=since,
+            until=until,
+            made_at=min(each.made_at for each in periods if since <= each.since <= until),
+        )
+        for since, until in merged((each.since, each.until) for each in periods)
+    ]
+
+
+def why_not_covered(
+    started_at: float, ended_at: float, periods: Sequence[ReportPeriod], *, after: float
+) -> OpenReason | None:
+    """Return why complete reports are no proof about this time; None where they may be."""
+    for period in joined(periods):
+        if period.since <= started_at - CLOCKS_APART and period.until > started_at:
+            is_long_enough = period.until >= ended_at + max(after, CLOCKS_APART)
+            is_late_enough = period.made_at >= ended_at + after
+            return None if is_long_enough and is_late_enough else OpenReason.TOO_SOON
+    return OpenReason.NOT_COVERED
+
+
+def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
+    """Return why witnesses do not show that a report lists a time; None where they do."""
+    if not witnesses.before:
+        return OpenReason.NO_WITNESS_BEFORE
+    if not witnesses.after:
+        return OpenReason.NO_WITNESS_AFTER
+    return None if witnesses.all_present else OpenReason.WITNESS_MISSING
+
+
+def next_look_up(look_ups: Sequence[tuple[float, bool]]) -> float:
+    """Return when the provider may be asked for a report again.
+
+    `look_ups` are the times of the last ones, the latest first, and whether each was refused
+    as too often: how often is often, an account's settings say, and nothing that can be asked.
+    """
+    refused = 0
+    while refused < len(look_ups) and look_ups[refused][1]:
+        refused += 1
+    if not refused:
+        return 0.0
+    return look_ups[0][0] + min(_FIRST_PAUSE * 2.0 ** (refused - 1), _LONGEST_PAUSE)

@@ -1,0 +1,343 @@
+"""Whose the rows of a sending report are.  No I/O, no storage.
+
+Strategy: attempts and rows of one number are a graph: an attempt and a row are joined where
+number, text, sender and time fit.  Each row is of one attempt at most, and a maximum matching
+says what that leaves possible.  A row *fits* an attempt that was under way at its time, and is
+*late* for one that had ended long before: it may have waited at the provider.
+
+Rules:
+
+* A HISTORYID that a postback told ties its row to its attempt, and takes both out.
+* An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
+  that fit is of doubts, and of attempts that are alike nobody needs to know which.
+* Where there are more rows than attempts, somebody else sends the same, and no row is proof.
+* A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
+  be either's, and so could one that is late, unless another attempt accounts for it.
+* An attempt whose text is not known is never absent, nor is one that could trade its row with
+  an accepted one that is alike, since of that the row may be missing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from ..protocol.numbers import may_be_same
+from .pairing import matched
+from .report_evidence import OpenReason
+from .settlement import CLOCKS_APART, SETTLE_WITHIN, is_sender
+
+_MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are looked at
+
+
+class Role(enum.IntEnum):
+    """What is known of an attempt: it was taken, it is to be found out, or neither."""
+
+    ACCEPTED = 1
+    DOUBTFUL = 2
+    POSSIBLE = 3
+
+
+@attrs.frozen(kw_only=True)
+class KnownAttempt:
+    """An attempt that was taken or may have been; `id` is the caller's name for it.
+
+    Times are in seconds since 1970; `started_at` is 0 where it is not known.  `text` is the
+    digest of its text, None where that is not known.  Of the attempts of one `message` that
+    are alike one is enough to have been taken.
+    """
+
+    id: int
+    message: int
+    role: Role
+    number: str
+    text: bytes | None
+    from_: str | None
+    started_at: float
+    ended_at: float
+    history_id: str | None = None
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """When the provider's clock may have shown that it took it, if it took it at once."""
+        if not self.started_at:
+            return float("-inf"), self.ended_at + CLOCKS_APART
+        ends = min(self.ended_at, self.started_at + SETTLE_WITHIN)
+        return self.started_at - CLOCKS_APART, ends + CLOCKS_APART
+
+
+@attrs.frozen(kw_only=True)
+class ReportRow:
+    """A message of a report about the time from `since` to `until`.
+
+    `at` is the first that was said of it, None where it waits at the provider.
+    """
+
+    history_id: str
+    number: str
+    text: bytes
+    from_: str | None
+    at: float | None
+    since: float
+    until: float
+
+
+@attrs.frozen
+class Taken:
+    """The attempt was taken, and is the report's `history_id`."""
+
+    history_id: str
+
+
+@attrs.frozen
+class Absent:
+    """No row can be of the attempt, if each of `group` would have one in the report."""
+
+    group: frozenset[int]
+
+
+@attrs.frozen
+class Unclear:
+    """Rows tell nothing of the attempt."""
+
+    reason: OpenReason
+
+
+@attrs.frozen(kw_only=True)
+class Matching:
+    """What rows tell: of each doubtful attempt, and which accepted ones surely have one."""
+
+    doubtful: Mapping[int, Taken | Absent | Unclear]
+    present: frozenset[int]
+
+
+def match(attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> Matching:
+    """Match the attempts to one number, or to numbers that may be the same, and its rows."""
+    if len(attempts) * len(rows) > _MOST:
+        doubts = [each.id for each in attempts if each.role is Role.DOUBTFUL]
+        crowded = dict.fromkeys(doubts, Unclear(OpenReason.CROWDED))
+        return Matching(doubtful=crowded, present=frozenset())
+    tied, free, left = _tied(attempts, rows)
+    graph = _Graph(free, left)
+    by_id = {each.id: each for each in attempts}
+    doubtful = {
+        id_: Taken(row.history_id) for id_, row in tied.items() if by_id[id_].role is Role.DOUBTFUL
+    }
+    present = {id_ for id_ in tied if by_id[id_].role is Role.ACCEPTED} | graph.present()
+    satisfied = {
+        each.message for each in attempts if each.role is Role.ACCEPTED or each.id in doubtful
+    }
+    return Matching(doubtful={**doubtful, **graph.doubtful(satisfied)}, present=frozenset(present))
+
+
+def _tied(
+    attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]
+) -> tuple[dict[int, ReportRow], list[KnownAttempt], list[ReportRow]]:
+    """Return the rows of attempts whose HISTORYID is known, and the other attempts and rows."""
+    known: dict[str, list[KnownAttempt]] = {}
+    for attempt in attempts:
+        if attempt.history_id:
+            known.setdefault(attempt.history_id, []).append(attempt)
+    sure = {history_id: found[0] for history_id, found in known.items() if len(found) == 1}
+    tied = {sure[row.history_id].id: row for row in rows if row.history_id in sure}
+    ids = {each.id for each in sure.values()}
+    free = [each for each in attempts if each.id not in ids]
+    doubts = [each for each in sure.values() if each.role is Role.DOUBTFUL and each.id not in tied]
+    return tied, free + doubts, [row for row in rows if row.history_id not in sure]
+
+
+class _Graph:
+    """Which rows fit which attempts, and for which they are late; both by their places."""
+
+    def __init__(self, attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> None:
+        self._attempts = attempts
+        self._fits: list[set[int]] = [set() for _ in attempts]
+        self._late: list[set[int]] = [set() for _ in attempts]
+        for place, attempt in enumerate(attempts):
+            for row_place, row in enumerate(rows):
+                if _is_alike(attempt, row.number, row.text, row.from_):
+                    self._join(place, row_place, row)
+        self._rows = rows
+        doubts = [place for place, each in enumerate(attempts) if each.role is Role.DOUBTFUL]
+        self._doubts = sorted(doubts, key=lambda place: attempts[place].started_at)
+
+    def _join(self, place: int, row_place: int, row: ReportRow) -> None:
+        attempt = self._attempts[place]
+        since, until = attempt.window
+        first, last = (row.since, row.until) if row.at is None else (row.at, row.at)
+        if last < since:
+            return
+        if first <= until and attempt.started_at:
+            self._fits[place].add(row_place)
+        elif attempt.role is Role.DOUBTFUL or first <= until + SETTLE_WITHIN:
+            self._late[place].add(row_place)
+
+    def present(self) -> set[int]:
+        """Return the accepted attempts that have a row in whatever way rows are given out."""
+        others = set[int]().union(
+            *(
+                fits
+                for attempt, fits in zip(self._attempts, self._fits, strict=True)
+                if attempt.role is not Role.ACCEPTED
+            )
+        )
+        accepted = [
+            place for place, each in enumerate(self._attempts) if each.role is Role.ACCEPTED
+        ]
+        edges = {place: (self._fits[place] | self._late[place]) - others for place in accepted}
+        owners = matched(accepted, edges)
+        unsure = set(accepted) - set(owners.of.values())
+        ahead = list(unsure)
+        while ahead:
+            reached = {owners.of[row] for row in edges[ahead.pop()]} - unsure
+            unsure |= reached
+            ahead += reached
+        return {self._attempts[place].id for place in accepted if place not in unsure}
+
+    def doubtful(self, satisfied: Collection[int]) -> dict[int, Taken | Absent | Unclear]:
+        """Return what rows tell of each doubt; `satisfied` messages have an attempt taken."""
+        foreign, taken = set[int](), dict[int, int]()
+        needed = set(satisfied)
+        for part in self._parts():
+            found = self._taken_in(part, needed)
+            if found is None:
+                foreign |= part
+            else:
+                taken |= found
+        claimed: dict[int, int] = {}
+        for place, row in taken.items():
+            claimed.setdefault(row, place)
+        sure = {place: row for row, place in claimed.items()}
+        told: dict[int, Taken | Absent | Unclear] = {
+            self._attempts[place].id: Taken(self._rows[row].history_id)
+            for place, row in sure.items()
+        }
+        for cluster in self._clusters():
+            verdict = self._absence(cluster, sure, foreign)
+            told |= {self._attempts[place].id: verdict for place in cluster if place not in sure}
+        return told
+
+    def _parts(self) -> Iterator[set[int]]:
+        """Return the attempts that have rows, and doubts among them, in parts that share none."""
+        by_row: dict[int, list[int]] = {}
+        for place in range(len(self._attempts)):
+            for row in self._fits[place] | self._late[place]:
+                by_row.setdefault(row, []).append(place)
+        seen: set[int] = set()
+        for first in self._doubts:
+            if first in seen:
+                continue
+            part, ahead = {first}, [first]
+            while ahead:
+                place = ahead.pop()
+                for row in self._fits[place] | self._late[place]:
+                    new = set(by_row.pop(row, ())) - part
+                    part |= new
+                    ahead += new
+            seen |= part
+            yield part
+
+    def _taken_in(self, part: set[int], satisfied: set[int]) -> dict[int, int] | None:
+        """Return which doubts were taken, and the rows that are theirs or another's like them.
+
+        None where there are more rows than attempts.
+        """
+        rows = set[int]().union(*(self._fits[place] for place in part))
+        edges = {place: (self._fits[place] | self._late[place]) & rows for place in part}
+        if len(matched(part, edges).of) < len(rows):
+            return None
+        taken: dict[int, int] = {}
+        for alike in self._alike(place for place in self._doubts if place in part):
+            owners = matched(part - set(alike), edges)
+            left = list(alike)
+            while left and len(owners.of) < len(rows):
+                place = min(left, key=lambda each: self._rank(each, rows, satisfied))
+                left.remove(place)
+                if owners.add(place):
+                    satisfied.add(self._attempts[place].message)
+            taken |= {place: row for row, place in owners.of.items() if place in alike}
+        return taken
+
+    def _rank(self, place: int, rows: set[int], satisfied: set[int]) -> tuple[bool, bool, float]:
+        attempt = self._attempts[place]
+        return (
+            attempt.message in satisfied,
+            not self._fits[place] & rows,
+            attempt.started_at,
+        )
+
+    def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
+        """Return doubts in groups that no report tells apart but by their times."""
+        groups: dict[object, list[int]] = {}
+        for place in doubts:
+            each = self._attempts[place]
+            # What a text was that is not known tells one attempt from all others.
+            key = (each.number, each.text, each.from_) if each.text is not None else place
+            groups.setdefault(key, []).append(place)
+        return list(groups.values())
+
+    def _clusters(self) -> Iterator[list[int]]:
+        """Return doubts that are alike, and were under way at the same time."""
+        for alike in self._alike(self._doubts):
+            cluster: list[int] = []
+            ends = 0.0
+            for place in alike:
+                since, until = self._attempts[place].window
+                if cluster and since > ends:
+                    yield cluster
+                    cluster = []
+                cluster.append(place)
+                ends = max(ends, until)
+            yield cluster
+
+    def _absence(
+        self, cluster: Sequence[int], taken: Mapping[int, int], foreign: set[int]
+    ) -> Absent | Unclear:
+        """Return what is told of those of a cluster that were not found to be taken."""
+        fits = set[int]().union(*(self._fits[place] for place in cluster))
+        if fits and not foreign.isdisjoint(cluster):
+            return Unclear(OpenReason.SENT_BY_OTHERS)
+        if any(self._attempts[place].text is None for place in cluster):
+            return Unclear(OpenReason.OLDER_VERSION)
+        if any(map(self._can_trade, cluster)):
+            return Unclear(OpenReason.ALIKE)
+        found = [place for place in cluster if place in taken]
+        if len(matched(cluster, dict(enumerate(self._fits))).of) > len(found):
+            return Unclear(OpenReason.ALIKE)
+        late = set[int]().union(*(self._late[place] for place in cluster)) - fits
+        others = {place: self._fits[place] & late for place in self._others(cluster)}
+        owners = matched(others, others)
+        if len(owners.of) < len(late):
+            return Unclear(OpenReason.LATE_ROW)
+        doubts = set(owners.of.values()) & set(self._doubts)
+        return Absent(frozenset(self._attempts[place].id for place in {*cluster, *doubts}))
+
+    def _others(self, cluster: Sequence[int]) -> list[int]:
+        """Return all attempts but these, doubts last."""
+        others = set(range(len(self._attempts))) - set(cluster)
+        return sorted(others, key=lambda place: self._attempts[place].role is Role.DOUBTFUL)
+
+    def _can_trade(self, place: int) -> bool:
+        """Return whether an attempt that is no doubt is alike, and was under way then."""
+        doubt = self._attempts[place]
+        since, until = doubt.window
+        return any(
+            each.role is not Role.DOUBTFUL
+            and each.window[0] <= until
+            and since <= each.window[1]
+            and doubt.text is not None
+            and _is_alike(each, doubt.number, doubt.text, doubt.from_)
+            for each in self._attempts
+        )
+
+
+def _is_alike(attempt: KnownAttempt, number: str, text: bytes, from_: str | None) -> bool:
+    """Return whether a report shows an attempt as one with this number, text and sender."""
+    return (
+        (attempt.text is None or attempt.text == text)
+        and may_be_same(attempt.number, number)
+        and (from_ is None or attempt.from_ is None or is_sender(from_, attempt.from_))
+    )

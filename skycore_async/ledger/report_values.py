@@ -1,0 +1,83 @@
+"""What a ledger says of its attempts to who holds them against a sending report, and hears."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import attrs
+
+from .model import MessageRecord, MessageState
+from .report_evidence import OpenReason
+
+
+@attrs.frozen(kw_only=True)
+class Doubt:
+    """A message in doubt; `is_under_way` where whoever sends it may still be alive."""
+
+    record: MessageRecord
+    is_under_way: bool
+
+
+class BegunMessage(NamedTuple):
+    """The last attempt of a message that was accepted or is under way."""
+
+    id: int
+    to: str
+    from_: str | None
+    text_digest: bytes | None
+    started_at: float
+    ended_at: float | None
+    history_id: str | None
+    state: str
+    doubted: bool | None
+    settled_by: str | None
+
+
+class LookUp(NamedTuple):
+    """When the provider was asked for a report, and whether it refused as too often."""
+
+    asked_at: float
+    refused: bool
+
+
+@attrs.frozen(kw_only=True)
+class AttemptVerdict:
+    """What a report told of an earlier attempt: `ACCEPTED` or `NOT_SENT`."""
+
+    id: int
+    state: MessageState
+    history_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DoubtVerdict:
+    """What a report told of a message in doubt, as it was when that was `seen`.
+
+    `state` is `ACCEPTED` or `NOT_SENT`.
+    """
+
+    seen: MessageRecord
+    state: MessageState
+    history_id: str | None = None
+    earlier: tuple[AttemptVerdict, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class OpenDoubt:
+    """A message that stays in doubt, and why."""
+
+    key: str
+    reason: OpenReason
+
+
+@attrs.frozen(kw_only=True)
+class Settlement:
+    """What sending reports told of the messages in doubt: their keys, each in one of three.
+
+    `sent` are those that were sent, `not_sent` those that were not, and are sent by the next
+    run, and `open` those of which nothing is proven.
+    """
+
+    sent: tuple[str, ...] = ()
+    not_sent: tuple[str, ...] = ()
+    open: tuple[OpenDoubt, ...] = ()

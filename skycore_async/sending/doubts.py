@@ -1,0 +1,162 @@
+"""What a ledger has in doubt, and what it began near that, to be held against reports.
+
+Rule: what is in memory are the doubts; what was accepted near them goes into the database.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import anyio.to_thread
+
+from ..ledger.base import BaseLedger
+from ..ledger.commands import LedgerCommand
+from ..ledger.model import EarlierAttempt, MessageRecord
+from ..ledger.reader import Page
+from ..ledger.report_commands import (
+    ForgottenUntil,
+    ListBegunMessages,
+    ListDoubts,
+    ListEarlierAttempts,
+)
+from ..ledger.report_database import ReportDatabase
+from ..ledger.report_decisions import (
+    MessageInDoubt,
+    begun_attempt,
+    earlier_attempt,
+    last_attempt,
+)
+from ..ledger.report_evidence import OpenReason, periods_of
+from ..ledger.report_matching import KnownAttempt, Role
+from ..ledger.report_values import BegunMessage
+
+T = TypeVar("T")
+
+NEAR: Final = 86_400.0  # seconds from a doubt at which witnesses are looked for
+
+
+class LedgerDoubts:
+    """The messages in doubt by their ids, and the attempts in doubt by theirs here.
+
+    `periods` are the times that are worth asking for, `after` seconds past the end of an
+    attempt.
+    """
+
+    def __init__(
+        self, database: ReportDatabase, *, after: float, clock: Callable[[], float]
+    ) -> None:
+        self._database = database
+        self._after = after
+        self._clock = clock
+        self._ids = itertools.count(1)
+        self.doubts: dict[int, MessageInDoubt] = {}
+        self.doubtful: dict[int, KnownAttempt] = {}
+        self.periods: tuple[tuple[float, float], ...] = ()
+
+    async def load(self, ledger: BaseLedger) -> None:
+        """Read what the ledger has in doubt, and what it began near that."""
+        forgotten = await ledger.run(ForgottenUntil())
+        records: dict[int, tuple[MessageRecord, OpenReason | None]] = {}
+        async for doubt in _pages(ledger, lambda after: ListDoubts(after=after)):
+            reason = OpenReason.UNDER_WAY if doubt.is_under_way else None
+            records[doubt.record.id] = doubt.record, reason
+        if not records:
+            return
+        earlier: dict[int, list[EarlierAttempt]] = {}
+        async for attempt in _pages(ledger, lambda after: ListEarlierAttempts(after=after)):
+            earlier.setdefault(attempt.message, []).append(attempt)
+        attempts = list(self._attempts_of(records, earlier, forgotten))
+        await anyio.to_thread.run_sync(self._database.add_attempts, attempts)
+        times = [each for each in self.doubtful.values() if self._may_end(each.message)]
+        if not times:
+            return
+        since = min(each.window[0] for each in times) - NEAR
+        until = max(each.ended_at for each in times) + NEAR
+        async for page in _begun(ledger, since, until):
+            await anyio.to_thread.run_sync(self._add_begun, page)
+        self.periods = await anyio.to_thread.run_sync(self._periods, times)
+
+    def _may_end(self, message: int) -> bool:
+        doubt = self.doubts.get(message)
+        return doubt is not None and doubt.reason is None
+
+    def _attempts_of(
+        self,
+        records: dict[int, tuple[MessageRecord, OpenReason | None]],
+        earlier: dict[int, list[EarlierAttempt]],
+        forgotten: float,
+    ) -> Iterator[tuple[KnownAttempt, bool]]:
+        """Note the doubts and their attempts, and return those, none of which is a witness."""
+        for message, (record, given) in records.items():
+            reason = given
+            role = Role.POSSIBLE if reason else Role.DOUBTFUL
+            last = last_attempt(record, next(self._ids), role)
+            before: dict[int, int] = {}
+            for attempt in earlier.pop(message, ()):
+                known = self._earlier(attempt, role)
+                before[known.id] = attempt.id
+                yield known, False
+            if last is not None:
+                if reason is None and last.window[0] <= forgotten:
+                    reason = OpenReason.FORGOTTEN
+                self._note(last)
+                yield last, False
+            self.doubts[message] = MessageInDoubt(
+                record=record,
+                last=None if last is None else last.id,
+                earlier=before,
+                reason=reason,
+            )
+        for attempt in itertools.chain(*earlier.values()):
+            yield self._earlier(attempt, Role.DOUBTFUL), False
+
+    def _earlier(self, attempt: EarlierAttempt, role: Role) -> KnownAttempt:
+        known = earlier_attempt(
+            attempt, next(self._ids), role if attempt.started_at else Role.POSSIBLE
+        )
+        self._note(known)
+        return known
+
+    def _note(self, attempt: KnownAttempt) -> None:
+        if attempt.role is Role.DOUBTFUL:
+            self.doubtful[attempt.id] = attempt
+
+    def _add_begun(self, page: Sequence[BegunMessage]) -> None:
+        now = self._clock()
+        self._database.add_attempts(begun_attempt(each, next(self._ids), now=now) for each in page)
+
+    def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
+        """Return what to ask for: the times of doubts, as far as their witnesses."""
+        found: list[tuple[float, float]] = []
+        for each in attempts:
+            near = self._database.neighbours(each.started_at, each.ended_at)
+            before, after = near.before, near.after
+            if before is None or each.started_at - before > NEAR:
+                before = each.started_at
+            if after is None or after - each.ended_at > NEAR:
+                after = each.ended_at
+            found.append((before, max(after, each.ended_at + self._after)))
+        return periods_of(found)
+
+
+async def _pages(
+    ledger: BaseLedger, command: Callable[[int], LedgerCommand[Page[T]]]
+) -> AsyncIterator[T]:
+    after: int | None = 0
+    while after is not None:
+        page = await ledger.run(command(after))
+        for row in page.rows:
+            yield row
+        after = page.last
+
+
+async def _begun(
+    ledger: BaseLedger, since: float, until: float
+) -> AsyncIterator[Sequence[BegunMessage]]:
+    after: int | None = 0
+    while after is not None:
+        page = await ledger.run(ListBegunMessages(since=since, until=until, after=after))
+        yield page.rows
+        after = page.last

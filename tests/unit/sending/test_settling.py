@@ -1,0 +1,414 @@
+"""Doubts held against reports: no message is called sent that was not, and none not sent that was.
+
+Strategy: small worlds with a provider that knows what was billed.  It lags, queues, and has
+another clock; others send the same, and the same is sent twice from here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skycore_async import LedgerInUse, MemoryLedger
+from skycore_async.ledger.report_evidence import OpenReason
+from skycore_async.ledger.report_values import Settlement
+from skycore_async.messages import ReportSection
+from skycore_async.sending.settling import ReportSettling
+from tests.support.ledger_cases import NOON, OTHER, TO, Clock, state_of
+from tests.support.report_worlds import History, Sending, listed, send
+
+pytestmark = pytest.mark.anyio
+
+LATER = 4000.0  # seconds after noon by which a report is old enough
+BEFORE = Sending(key="before", to="15550000001", text="-", at=-50)
+AFTERWARDS = Sending(key="after", to="15550000002", text="-", at=150)
+
+
+class World:
+    """A ledger, the provider's history, and the time that they share."""
+
+    def __init__(self, *, skew: float = 0, capacity: int = 1000) -> None:
+        self.clock = Clock()
+        self.ledger = MemoryLedger(clock=self.clock, capacity=capacity)
+        self.history = History(skew)
+
+    async def send(self, *sendings: Sending) -> list[Sending]:
+        return await send(self.ledger, self.clock, self.history, sendings)
+
+    async def settle(
+        self,
+        *,
+        at: float = LATER,
+        after: float = 3600,
+        trust_absence: bool = False,
+        is_dry_run: bool = False,
+        is_complete: bool = True,
+        without: Iterable[str] = (),
+    ) -> Settlement:
+        """Settle `at` seconds after noon, by reports about the periods that are asked for."""
+        self.clock.now = NOON + at
+        settling = ReportSettling(
+            self.ledger,
+            after=after,
+            trust_absence=trust_absence,
+            is_dry_run=is_dry_run,
+            clock=self.clock,
+        )
+        async with settling:
+            for since, until in settling.periods:
+                report = self.history.report(since, until, made_at=self.clock.now)
+                await settling.read(
+                    listed(each for each in report if each.history_id not in set(without)),
+                    since=since,
+                    until=until,
+                    made_at=self.clock.now,
+                    is_complete=lambda: is_complete,
+                )
+            return await settling.end()
+
+
+def doubt(key: str = "k", *, taken: bool = False, at: float = 0, **changes: Any) -> Sending:
+    made = {"to": TO, "text": "Hello", **changes}
+    return Sending(key=key, at=at, is_taken=taken, is_doubt=True, **made)
+
+
+def open_(reason: OpenReason, *keys: str) -> dict[str, OpenReason]:
+    return dict.fromkeys(keys or ("k",), reason)
+
+
+async def outcome(world: World, **settings: Any) -> dict[str, str]:
+    """Settle, and return by their keys what became of the doubts."""
+    found = await world.settle(**settings)
+    told = dict.fromkeys(found.sent, "sent") | dict.fromkeys(found.not_sent, "not sent")
+    return {**told, **{each.key: each.reason for each in found.open}}
+
+
+# What a doubt becomes.
+
+
+async def test_what_the_report_lists_was_sent_and_what_it_lacks_was_not() -> None:
+    """The HISTORYID is kept, and the next run sends what was not sent; again changes nothing."""
+    world = World()
+    await world.send(
+        BEFORE, doubt("sent", taken=True, text="a\nb  c"), doubt("not", to=OTHER), AFTERWARDS
+    )
+    assert await outcome(world) == {"sent": "sent", "not": "not sent"}
+    delivery = await world.ledger.delivery(key="sent")
+    assert delivery is not None
+    assert (delivery.state, delivery.settled_by) == ("accepted", "report")
+    assert delivery.history_id == "2"
+    assert await world.settle() == Settlement()
+    await world.send(doubt("not", to=OTHER, taken=True, at=LATER))
+    assert await state_of(world.ledger, "not") == "in_doubt"
+
+
+async def test_a_dry_run_says_the_same_and_writes_nothing() -> None:
+    """Twice, if need be."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    for _ in range(2):
+        assert await outcome(world, is_dry_run=True) == {"k": "not sent"}
+    assert await state_of(world.ledger, "k") == "in_doubt"
+
+
+async def test_one_settles_at_a_time() -> None:
+    """Another is refused, and may once the first has ended."""
+    world = World()
+    async with ReportSettling(world.ledger):
+        with pytest.raises(LedgerInUse):
+            await world.settle()
+    assert await world.settle() == Settlement()
+
+
+async def test_nothing_is_asked_for_where_nothing_is_in_doubt() -> None:
+    """The provider limits how often it is asked."""
+    world = World()
+    await world.send(BEFORE, AFTERWARDS)
+    async with ReportSettling(world.ledger) as settling:
+        assert settling.periods == ()
+        assert await settling.end() == Settlement()
+
+
+async def test_doubts_of_days_apart_are_asked_for_apart() -> None:
+    """Each period goes from before the witness before it to long after its end."""
+    world = World()
+    await world.send(BEFORE, doubt(at=0), AFTERWARDS, doubt("late", at=500_000))
+    async with ReportSettling(world.ledger) as settling:
+        spans = [(since - NOON, until - NOON) for since, until in settling.periods]
+        assert spans == [(-350, 3901), (499_700, 503_901)]
+
+
+# What is no proof.
+
+HOLES: dict[str, tuple[list[Sending], dict[str, Any], OpenReason]] = {
+    "nobody before": ([doubt(), AFTERWARDS], {}, OpenReason.NO_WITNESS_BEFORE),
+    "nobody after": ([BEFORE, doubt()], {}, OpenReason.NO_WITNESS_AFTER),
+    "the one before is not listed": (
+        [BEFORE, doubt(), AFTERWARDS],
+        {"without": "1"},
+        OpenReason.WITNESS_MISSING,
+    ),
+    "one during it is not listed": (
+        [
+            BEFORE,
+            doubt(lasts=60),
+            Sending(key="x", to="15550000003", text="-", at=30),
+            AFTERWARDS,
+        ],
+        {"without": "2"},
+        OpenReason.WITNESS_MISSING,
+    ),
+    "the one after is not listed yet": (
+        [BEFORE, doubt(), Sending(key="x", to=OTHER, text="-", at=150, lags=9000)],
+        {},
+        OpenReason.WITNESS_MISSING,
+    ),
+    "broken off": ([BEFORE, doubt(), AFTERWARDS], {"is_complete": False}, OpenReason.NOT_COVERED),
+    "too soon": ([BEFORE, doubt(), AFTERWARDS], {"at": 3000}, OpenReason.TOO_SOON),
+    "accepted at the same time": (
+        [BEFORE, doubt(), Sending(key="x", to=TO, text="Hello", at=100), AFTERWARDS],
+        {},
+        OpenReason.ALIKE,
+    ),
+    "its row may wait": (
+        [BEFORE, doubt(taken=True, waits=2000), AFTERWARDS],
+        {},
+        OpenReason.LATE_ROW,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOLES)
+async def test_absence_is_proof_only_where_presence_is_proven(case: str) -> None:
+    """Where a report may lack what was taken, what it lacks stays in doubt."""
+    sendings, settings, reason = HOLES[case]
+    world = World()
+    await world.send(*sendings)
+    assert await outcome(world, **settings) == {"k": reason}
+
+
+@pytest.mark.parametrize("case", ["nobody before", "nobody after", "the one before is not listed"])
+async def test_a_caller_may_vouch_for_the_report(case: str) -> None:
+    """Then nobody has to witness; but it is complete, and made late enough, all the same."""
+    sendings, settings, _ = HOLES[case]
+    world = World()
+    await world.send(*sendings)
+    assert await outcome(world, trust_absence=True, **settings) == {"k": "not sent"}
+    again = World()
+    await again.send(*sendings)
+    assert await outcome(again, trust_absence=True, is_complete=False) == {
+        "k": OpenReason.NOT_COVERED
+    }
+
+
+async def test_a_row_that_waits_is_presence() -> None:
+    """A provider that queues must not lead to a second message."""
+    world = World()
+    await world.send(BEFORE, doubt(taken=True, waits=None), AFTERWARDS)
+    assert await outcome(world) == {"k": "sent"}
+
+
+async def test_a_report_that_breaks_off_proves_what_it_lists() -> None:
+    """Presence needs no end."""
+    world = World()
+    await world.send(BEFORE, doubt(taken=True), AFTERWARDS)
+    assert await outcome(world, is_complete=False) == {"k": "sent"}
+
+
+async def test_what_a_campaign_of_the_account_sent_is_not_ours() -> None:
+    """Messages of sendSMS are in a section of their own."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    world.history.add(TO, "Hello", at=1, section=ReportSection.BATCHES)
+    assert await outcome(world) == {"k": "not sent"}
+
+
+async def test_what_others_send_at_another_time_is_not_ours() -> None:
+    """Before it; what comes later may be it, waiting."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    world.history.add(TO, "Hello", at=-400)
+    assert await outcome(world) == {"k": "not sent"}
+
+
+async def test_more_rows_than_attempts_are_no_proof() -> None:
+    """Somebody else sends the same then, and nobody knows whose each is."""
+    world = World()
+    await world.send(BEFORE, doubt(taken=True), AFTERWARDS)
+    world.history.add(TO, "Hello", at=1)
+    assert await outcome(world) == {"k": OpenReason.SENT_BY_OTHERS}
+
+
+@pytest.mark.parametrize("taken", range(4))
+async def test_of_doubts_that_are_alike_as_many_were_sent_as_are_listed(taken: int) -> None:
+    """Whichever: nobody can tell them apart, nor needs to."""
+    world = World()
+    keys = ["a", "b", "c"]
+    doubts = [doubt(key, taken=n < taken, at=n) for n, key in enumerate(keys)]
+    await world.send(BEFORE, *doubts, AFTERWARDS)
+    told = Counter((await outcome(world)).values())
+    assert told == +Counter({"sent": taken, "not sent": 3 - taken})
+
+
+async def test_the_same_on_another_day_is_told_apart() -> None:
+    """A reminder that goes out daily: of the days' rows each is of its own day."""
+    world = World()
+    day = 86_000
+    await world.send(
+        BEFORE,
+        Sending(key="monday", to=TO, text="Hello", at=-20),
+        AFTERWARDS,
+        Sending(key="x", to=OTHER, text="-", at=day - 100),
+        doubt("tuesday", at=day, taken=True),
+        Sending(key="y", to=OTHER, text="-", at=day + 100),
+        doubt("wednesday", at=2 * day),
+        Sending(key="z", to=OTHER, text="-", at=2 * day + 100),
+        Sending(key="thursday", to=TO, text="Hello", at=3 * day),
+    )
+    assert await outcome(world, at=4 * day) == {"tuesday": "sent", "wednesday": "not sent"}
+
+
+async def test_an_attempt_before_the_last_counts_as_well() -> None:
+    """It was sent again on somebody's word: each attempt may have been taken."""
+    for first, second in ((True, False), (False, True), (True, True), (False, False)):
+        world = World()
+        await world.send(
+            BEFORE,
+            doubt(taken=first),
+            Sending(key="x", to=OTHER, text="-", at=100),
+            doubt(taken=second, at=1000),
+            Sending(key="y", to=OTHER, text="-", at=1100),
+        )
+        expected = "sent" if first or second else "not sent"
+        assert await outcome(world, at=5000) == {"k": expected}
+
+
+async def test_a_doubt_that_is_sent_again_meanwhile_is_left_alone() -> None:
+    """It is in flight: what a report told was of the attempt before."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    world.clock.now = NOON + LATER
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        for since, until in settling.periods:
+            report = world.history.report(since, until, made_at=world.clock.now)
+            await settling.read(listed(report), since=since, until=until, made_at=NOON + LATER)
+        await world.send(doubt(at=LATER))
+        found = await settling.end()
+    assert [each.reason for each in found.open] == [OpenReason.CHANGED]
+    assert await state_of(world.ledger, "k") == "in_doubt"
+
+
+async def test_what_memory_has_forgotten_proves_nothing() -> None:
+    """A row may be of a message that was accepted, and is not known any more."""
+    world = World(capacity=3)
+    await world.send(
+        BEFORE,
+        doubt(),
+        *(Sending(key=f"x{n}", to=OTHER, text=f"{n}", at=10 + n) for n in range(6)),
+    )
+    assert await outcome(world) == {"k": OpenReason.FORGOTTEN}
+
+
+async def test_a_report_from_a_file_is_about_what_its_rows_span() -> None:
+    """Unless somebody says more; one that lists nothing is about nothing."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS, Sending(key="x", to=OTHER, text="-", at=LATER))
+    report = world.history.report(NOON - 1000, NOON + 9000, made_at=NOON + 9000)
+    async with ReportSettling(world.ledger, is_dry_run=True) as settling:
+        await settling.read(listed([]))
+        await settling.read(listed(report))
+        found = await settling.end()
+    assert [each.reason for each in found.open] == [OpenReason.NOT_COVERED]  # it begins too late
+    async with ReportSettling(world.ledger) as settling:
+        await settling.read(listed(report), since=NOON - 1000)
+        assert await settling.end() == Settlement(not_sent=("k",))
+
+
+# All at once.
+
+AT = st.sampled_from((0.0, 5.0, 200.0, 290.0, 700.0, 1500.0, 3000.0, 30_000.0))
+SENDINGS = st.builds(
+    Sending,
+    key=st.sampled_from("abcdef"),
+    to=st.sampled_from((TO, TO[1:], OTHER)),
+    text=st.sampled_from(("Hello", "Hello", "Hello again")),
+    at=AT,
+    lasts=st.sampled_from((1.0, 1.0, 40.0)),
+    is_taken=st.booleans(),
+    is_doubt=st.sampled_from((True, True, False)),
+    waits=st.sampled_from((0.0, 0.0, 100.0, 900.0, None)),
+    lags=st.sampled_from((0.0, 0.0, 600.0, 3500.0)),
+)
+WITNESSES = st.lists(
+    st.tuples(st.sampled_from((-20.0, 2.0, 120.0, 260.0, 900.0, 3500.0, 31_000.0)), st.booleans()),
+    max_size=6,
+    unique_by=lambda each: each[0],
+)
+OTHERS = st.lists(
+    st.tuples(AT, st.sampled_from(("Hello", "Hello again")), st.booleans()), max_size=2
+)
+
+
+def same_text(one: Sending, number: str, text: str) -> bool:
+    return one.text == text and one.to[-10:] == number[-10:]
+
+
+@given(
+    sendings=st.lists(
+        SENDINGS, min_size=1, max_size=5, unique_by=lambda each: (each.key, each.at)
+    ),
+    witnesses=WITNESSES,
+    others=OTHERS,
+    skew=st.sampled_from((-250.0, 0.0, 250.0)),
+    at=st.sampled_from((1000.0, 8000.0, 60_000.0, 60_000.0)),
+    is_complete=st.sampled_from((True, True, False)),
+)
+def test_no_world_is_misread(
+    *,
+    sendings: list[Sending],
+    witnesses: list[tuple[float, bool]],
+    others: list[tuple[float, str, bool]],
+    skew: float,
+    at: float,
+    is_complete: bool,
+) -> None:
+    """Of what is alike, no more is called sent than was taken, nor not sent than was not."""
+
+    async def run() -> tuple[list[Sending], Settlement]:
+        world = World(skew=skew)
+        quiet = [
+            Sending(key=f"w{n}", to=f"1555000{n:04}", text="-", at=when, lags=3000.0 * is_late)
+            for n, (when, is_late) in enumerate(witnesses)
+        ]
+        # Who sends the same at the same time is beyond what a report can tell.
+        for when, text, _ in others:
+            near = [each for each in sendings if same_text(each, TO, text)]
+            if not any(each.at - 700 <= when <= each.ends + 700 for each in near):
+                world.history.add(TO, text, at=when)
+        begun = await world.send(*sendings, *quiet)
+        return begun, await world.settle(at=at, is_complete=is_complete)
+
+    begun, found = anyio.run(run)
+    attempts: dict[str, list[Sending]] = {}
+    for each in begun:
+        if each.is_doubt:
+            attempts.setdefault(each.key, []).append(each)
+    for text in ("Hello", "Hello again"):
+        for number in (TO, OTHER):
+            alike = [
+                each
+                for of_key in attempts.values()
+                for each in of_key
+                if same_text(each, number, text)
+            ]
+            taken = sum(each.is_taken for each in alike)
+            sent = [key for key in found.sent if same_text(attempts[key][0], number, text)]
+            unsent = [key for key in found.not_sent if same_text(attempts[key][0], number, text)]
+            assert len(sent) <= taken
+            assert sum(len(attempts[key]) for key in unsent) <= len(alike) - taken
