@@ -34,7 +34,8 @@ import attrs
 from ..client import SkycoreClient
 from ..errors import ConfigurationError, LedgerError, SendingHalted
 from ..ledger.commands import Fence
-from ..ledger.postgres.ledger import FencedLedger, PostgresLedger
+from ..ledger.postgres.fenced_ledger import FencedLedger
+from ..ledger.postgres.ledger import PostgresLedger
 from ..messages import Outcome
 from ..postgres.schema import Connection
 from ..runtime.logs import log

@@ -26,7 +26,7 @@ from operator import attrgetter
 
 from ..notifications import Notification
 from ..protocol.numbers import ending
-from . import rules, settlement
+from . import attempts, rules, settlement
 from .commands import (
     Begin,
     Finish,
@@ -146,7 +146,7 @@ class CommandExecutor:
                 )
                 if isinstance(decided, MessageRecord):
                     begun.append(decided)
-                    if record and (left := rules.left_behind(record, now=decided.started_at)):
+                    if record and (left := attempts.left_behind(record, now=decided.started_at)):
                         earlier.append(left)
                 else:
                     pending.result = decided
@@ -241,7 +241,7 @@ class CommandExecutor:
         earlier: list[AttemptVerdict] = []
         for verdict in verdicts:
             record = records.get(verdict.seen.key)
-            if record and (after := rules.settle_by_report(record, verdict)):
+            if record and (after := attempts.settle_by_report(record, verdict)):
                 settled[record.key] = after
                 earlier += verdict.earlier
                 self.touched.add(record.key)

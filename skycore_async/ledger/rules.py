@@ -36,13 +36,11 @@ from .model import (
     ENDED_MEANWHILE,
     TO_RESEND,
     Attempt,
-    EarlierAttempt,
     MessageRecord,
     MessageState,
     SendIntent,
     Submission,
 )
-from .report_values import DoubtVerdict
 
 _S: Final = MessageState
 _OPTED_OUT: Final = "the number has opted out"
@@ -98,12 +96,13 @@ def look_up(
     is_told = resend_in_doubt or record.settled_by == TO_RESEND
     if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and is_told):
         return None
-    if record.state is _S.REJECTED and not record.doubted and _is_of_more(record.code):
+    if record.state is _S.REJECTED and not record.doubted and is_of_more(record.code):
         return None
     return submission_in(record)
 
 
-def _is_of_more(code: str | None) -> bool:
+def is_of_more(code: str | None) -> bool:
+    """Return whether a refusal concerns more than its message."""
     # Of a sender, a campaign or a request, which the first versions took for the message's.
     return STATES[Rejected.of(code=code).verdict] is _S.NOT_SENT
 
@@ -168,21 +167,6 @@ def begin(
     )
 
 
-def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
-    """Return the attempt that may have been taken of a message that is begun again; else None."""
-    if record.state is not _S.IN_DOUBT or record.untaken:
-        return None
-    ends = (record.ended_at, record.interrupted_at, now)
-    return EarlierAttempt(
-        message=record.id,
-        text_digest=record.text_digest,
-        to=record.to,
-        from_=record.from_,
-        started_at=record.started_at,
-        ended_at=next(at for at in ends if at is not None),
-    )
-
-
 def _is_by(record: MessageRecord, attempt: Attempt | None) -> bool:
     if attempt is None:
         return record.attempt is None
@@ -232,43 +216,6 @@ def finish(
 def _is_told_apart(record: MessageRecord, submission: Submission) -> bool:
     """Return whether a late outcome tells more than a report did, which is no doubt."""
     return record.settled_by == BY_REPORT and submission.state is not _S.IN_DOUBT
-
-
-def settle_by_report(record: MessageRecord, verdict: DoubtVerdict) -> MessageRecord | None:
-    """Return the record of a message whose doubt a report ends; None where it is not so now.
-
-    What was taken has no tracking id: a postback may still tell it.
-    """
-    seen = verdict.seen
-    if record.state is not _S.IN_DOUBT or _attempt_in(record) != _attempt_in(seen):
-        return None
-    if verdict.state is _S.ACCEPTED:
-        return attrs.evolve(
-            record,
-            state=_S.ACCEPTED,
-            settled_by=BY_REPORT,
-            history_id=verdict.history_id,
-            doubted=True,
-            code=None,
-            info=None,
-            http_status=None,
-        )
-    # Its last attempt was refused, perhaps for good; the others were not taken, either.
-    is_refused = record.untaken and record.code is not None and not _is_of_more(record.code)
-    return attrs.evolve(
-        record,
-        state=_S.REJECTED if is_refused else _S.NOT_SENT,
-        settled_by=BY_REPORT,
-        doubted=False,
-        untaken=False,
-        code=record.code if is_refused else None,
-        info=record.info if is_refused else None,
-        http_status=None,
-    )
-
-
-def _attempt_in(record: MessageRecord) -> tuple[object, ...]:
-    return record.started_at, record.ended_at, record.session, record.attempt
 
 
 def submission_in(record: MessageRecord) -> Submission:

@@ -39,8 +39,8 @@ from skycore_async import (
 from skycore_async.campaigns.chunks import finish, take
 from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, Record, SetOptOut
 from skycore_async.ledger.model import Attempt, Submission
+from skycore_async.ledger.postgres.fenced_ledger import FencedLedger
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
-from skycore_async.ledger.postgres.ledger import FencedLedger
 from skycore_async.ledger.postgres.statements import (
     CANDIDATES,
     EXPIRED,

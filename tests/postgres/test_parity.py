@@ -28,13 +28,17 @@ from skycore_async.ledger.commands import (
     ListOptOutCandidates,
     LookupMany,
     PendingCommand,
+    Query,
     Record,
     SetOptOut,
     Summarize,
 )
 from skycore_async.ledger.execution import CommandExecutor
-from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord
+from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord, MessageState
 from skycore_async.ledger.postgres.store import PostgresStore
+from skycore_async.ledger.reader import LedgerReader
+from skycore_async.ledger.report_commands import ListLookUps, RecordLookUp, SettleByReport
+from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
@@ -61,13 +65,58 @@ Command = LedgerCommand[Any]
 MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
 ATTEMPT = Columns(EarlierAttempt, without=("id", "message"))
 
+
+@attrs.frozen
+class Told(LedgerCommand[frozenset[str]]):
+    """What a report tells of a key that is in doubt, or of one that was so and is not."""
+
+    key: str
+    history_id: str | None
+    is_stale: bool
+
+
+@attrs.frozen
+class ListDoubtKeys(Query[object]):
+    """What of the values that a report is held against is the same in every store."""
+
+    def answer(self, store: LedgerReader) -> object:
+        doubts = [(each.record.key, each.record.text_digest) for each in store.doubts(0).rows]
+        rows = store.begun(0, NOON + 9, 0).rows
+        begun = [each._replace(id=0, doubted=bool(each.doubted)) for each in rows]
+        earlier = [attrs.astuple(each)[2:] for each in store.earlier_attempts(0).rows]
+        return sorted(doubts), sorted(map(repr, begun)), sorted(map(repr, earlier))
+
+
+def told(command: Told, store: Any) -> LedgerCommand[Any]:
+    """Return the command that tells it, of the message as it is in this store."""
+    record = store.messages([command.key]).get(command.key)
+    if record is None:
+        return SettleByReport(verdicts=())
+    if command.is_stale:
+        record = attrs.evolve(record, started_at=record.started_at - 1)
+    state = MessageState.ACCEPTED if command.history_id else MessageState.NOT_SENT
+    earlier = [each for each in store.earlier_attempts(0).rows if each.message == record.id]
+    return SettleByReport(
+        verdicts=(
+            DoubtVerdict(
+                seen=record,
+                state=state,
+                history_id=command.history_id,
+                earlier=tuple(AttemptVerdict(id=each.id, state=state) for each in earlier),
+            ),
+        )
+    )
+
+
 KEYS = st.sampled_from("abcd")
 NUMBERS = st.sampled_from((TO, OTHER))
 TRACKING_IDS = st.sampled_from(("T1", "SMS_2", "U01TXzI=", "T3"))
 COMMANDS = st.one_of(
     st.builds(
         lambda key, number, content, resend, ignore: Begin(
-            intent=intent(key, content, number), resend_in_doubt=resend, ignore_opt_out=ignore
+            intent=attrs.evolve(intent(key, content, number), text_digest=content),
+            resend_in_doubt=resend,
+            ignore_opt_out=ignore,
         ),
         KEYS,
         NUMBERS,
@@ -92,15 +141,34 @@ COMMANDS = st.one_of(
         ),
     ),
     st.builds(
-        lambda what, tracking_id, number, sender, after: Record(
-            notifications=(notice(what, tracking_id, to=number, from_=sender, after=after),)
+        lambda what, tracking_id, number, sender, after, history_id: Record(
+            notifications=(
+                notice(
+                    what,
+                    tracking_id,
+                    to=number,
+                    from_=sender,
+                    after=after,
+                    history_id=history_id,
+                ),
+            )
         ),
         st.sampled_from((SENT, DELIVERED, EXPIRED)),
         TRACKING_IDS,
         NUMBERS,
         st.sampled_from(("60856", None)),
         st.sampled_from((1, 30, 5000)),
+        st.sampled_from((None, None, "H1", "H2")),
     ),
+    st.builds(
+        Told,
+        KEYS,
+        st.sampled_from((None, None, "H1", "H2")),
+        st.sampled_from((False, False, False, True)),
+    ),
+    st.builds(RecordLookUp, asked_at=st.sampled_from((1.0, 2.0)), refused=st.booleans()),
+    st.builds(ListLookUps),
+    st.builds(ListDoubtKeys),
     st.builds(
         lambda text, number: Record(notifications=(said(text, from_=number),)),
         st.sampled_from(("STOP", "START", "Hello", "stop it")),
@@ -137,6 +205,7 @@ def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
         "submissions": "submissions.tracking_id, submissions.recipient, key",
         "events": NOTIFICATION.listed,
         "opt_outs": "number, out, at, stamped",
+        "look_ups": "asked_at, refused",
     }
     of_message = f" LEFT JOIN {schema}messages ON messages.id = message"
     joined = {"submissions": of_message, "attempts": of_message}
@@ -179,7 +248,7 @@ def one_a_key(commands: Sequence[Command]) -> list[Command]:
     seen: set[str] = set()
     for command in commands:
         key = command.intent.key if isinstance(command, Begin) else None
-        key = command.key if isinstance(command, Finish) else key
+        key = command.key if isinstance(command, Finish | Told) else key
         if key is None or key not in seen:
             kept.append(command)
         seen |= {key} if key else set()
@@ -230,8 +299,14 @@ def test_the_same_history_leaves_the_same_rows(
         for first in range(0, len(commands), size):
             some = one_a_key(commands[first : first + size])
             answers = []
-            for executor, (_, connection, schema) in zip(executors, stores, strict=True):
+            for executor, (executor_store, connection, schema) in zip(
+                executors, stores, strict=True
+            ):
                 named = with_attempts(some, connection, numbers) if schema else some
+                named = [
+                    told(each, executor_store) if isinstance(each, Told) else each
+                    for each in named
+                ]
                 group = [PendingCommand(command) for command in named]
                 executor.run(group)
                 answers.append([(comparable(each.result), repr(each.error)) for each in group])

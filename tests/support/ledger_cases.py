@@ -57,10 +57,12 @@ def notice(
     to: str = TO,
     from_: str | None = "60856",
     after: float = 1,
+    history_id: str | None = None,
 ) -> Notification:
     """Make the notification that says so, `after` seconds after noon."""
     code, status = what
     sender = f"<FROM>{from_}</FROM>" if from_ else ""
+    sender += f"<HISTORYID>{history_id}</HISTORYID>" if history_id else ""
     (made,) = parse_postback(
         f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>{code}</CODE>{sender}<TO>{to}</TO>"
         f"<TRACKINGID>{tracking_id}</TRACKINGID><STATUS>{status}</STATUS>"

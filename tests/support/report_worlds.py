@@ -6,6 +6,7 @@ The provider knows what was billed, and is the oracle of what a ledger makes of 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -55,10 +56,16 @@ class Row:
 
 
 class History:
-    """The provider's history, by a clock that is `skew` seconds ahead."""
+    """The provider's history, by a clock that is `skew` seconds ahead.
 
-    def __init__(self, skew: float = 0) -> None:
+    Its reports list what was taken `since` to `until` seconds after noon, whatever was asked.
+    """
+
+    def __init__(
+        self, skew: float = 0, *, since: float = -math.inf, until: float = math.inf
+    ) -> None:
         self._skew = skew
+        self._since, self._until = NOON + since + skew, NOON + until + skew
         self._ids = itertools.count(1)
         self.rows: list[Row] = []
 
@@ -93,7 +100,8 @@ class History:
         return [
             row.shown
             for row in self.rows
-            if since <= row.taken_at <= until and row.listed_at <= made_at
+            if max(since, self._since) <= row.taken_at <= min(until, self._until)
+            and row.listed_at <= made_at
         ]
 
 

@@ -31,7 +31,7 @@ import anyio.to_thread
 import attrs
 import psycopg
 
-from ...errors import KeyConflict, LedgerError, LedgerInUse
+from ...errors import KeyConflict, LedgerError
 from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.pooling import UnfitSession, check_durable
 from ...postgres.schema import Connection
@@ -42,7 +42,6 @@ from ..base import BaseLedger
 from ..commands import (
     WITHDRAWN,
     Begin,
-    Fence,
     Finish,
     KeepAlive,
     LedgerCommand,
@@ -57,6 +56,7 @@ from ..opt_outs import OptOutRule
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
+from .settling import lock_for_settling
 
 T = TypeVar("T")
 
@@ -68,7 +68,6 @@ _BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 _COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
 
-_SETTLING: Final = 0x534B5945  # "SKYE": who settles doubts by a report does it alone
 _ALIVE: Final = """
 INSERT INTO skycore.sessions (id, alive_until)
 VALUES (%s, clock_timestamp() + %s * interval '1 second')
@@ -77,7 +76,7 @@ RETURNING current_setting('synchronous_commit')
 """
 
 
-class _SharedLedger(BaseLedger):
+class SharedLedger(BaseLedger):
     """One in which another process changes what is waited for, and notifies nobody."""
 
     async def _wait(self, changed: anyio.Event) -> None:
@@ -85,7 +84,7 @@ class _SharedLedger(BaseLedger):
             await changed.wait()
 
 
-class PostgresLedger(_SharedLedger, OpenableLedger):
+class PostgresLedger(SharedLedger, OpenableLedger):
     """Remember every message and notification in the PostgreSQL database `dsn`.
 
     Open it with `async with`, or with `open` and `aclose`; any number of processes
@@ -214,27 +213,11 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
     async def settling(self) -> AsyncGenerator[None]:
         """Hold for as long as this process alone settles doubts, of all that have the database."""
         async with super().settling():
-            connection = await anyio.to_thread.run_sync(self._lock_for_settling)
-            try:
+            connection = await anyio.to_thread.run_sync(lock_for_settling, self._database)
+            with connection:
                 yield
-            finally:
-                connection.close()
 
     # From here on in a thread.
-
-    def _lock_for_settling(self) -> Connection:
-        """Return a connection that holds the lock, which is given up with it."""
-        try:
-            connection = self._database.connect()
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_SETTLING,)).fetchone()
-        except psycopg.Error as error:
-            raise LedgerError(f"{self.name}: {describe_error(error)}") from cleaned(error)
-        if row != (True,):
-            connection.close()
-            raise LedgerInUse(
-                f"{self.name}: its doubts are being settled by another process: wait for that"
-            )
-        return connection
 
     def _open_in_turn(self) -> None:
         with self._turn:
@@ -345,30 +328,3 @@ class PostgresLedger(_SharedLedger, OpenableLedger):
                 )
             self._connection.close()
             self._connection = None
-
-
-class FencedLedger(_SharedLedger):
-    """The same ledger, for as long as a worker has a chunk.
-
-    It begins messages while the chunk has the fence's epoch and its campaign runs, and
-    raises Superseded where that is not so.
-    """
-
-    def __init__(self, ledger: PostgresLedger, fence: Fence) -> None:
-        super().__init__(ledger.waiters)
-        self._ledger = ledger
-        self._fence = fence
-
-    async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command; one that begins a message only within the fence."""
-        if isinstance(command, Begin):
-            return cast("T", await self._ledger.run(attrs.evolve(command, fence=self._fence)))
-        return await self._ledger.run(command)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the ledger was opened and not closed yet."""
-        return self._ledger.is_open
-
-    async def aclose(self) -> None:
-        """Leave the ledger open: it is not this view's to close."""

@@ -21,7 +21,7 @@ from skycore_async.errors import (
     SkycoreError,
     Throttled,
 )
-from skycore_async.ledger import rules
+from skycore_async.ledger import attempts, rules
 from skycore_async.ledger.model import (
     Attempt,
     EarlierAttempt,
@@ -270,11 +270,11 @@ def test_an_attempt_that_may_have_been_taken_is_left_behind() -> None:
     )
     ended = attrs.evolve(doubt, ended_at=NOON + 9, interrupted_at=NOON + 10)
     interrupted = attrs.evolve(doubt, interrupted_at=NOON + 9)
-    assert rules.left_behind(ended, now=NOON + 20) == left
-    assert rules.left_behind(interrupted, now=NOON + 20) == left
-    assert rules.left_behind(doubt, now=NOON + 9) == left
-    assert rules.left_behind(attrs.evolve(ended, untaken=True), now=NOON + 20) is None
-    assert rules.left_behind(record(MessageState.NOT_SENT), now=NOON + 20) is None
+    assert attempts.left_behind(ended, now=NOON + 20) == left
+    assert attempts.left_behind(interrupted, now=NOON + 20) == left
+    assert attempts.left_behind(doubt, now=NOON + 9) == left
+    assert attempts.left_behind(attrs.evolve(ended, untaken=True), now=NOON + 20) is None
+    assert attempts.left_behind(record(MessageState.NOT_SENT), now=NOON + 20) is None
 
 
 @pytest.mark.parametrize("state", MessageState)

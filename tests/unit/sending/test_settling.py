@@ -33,10 +33,10 @@ AFTERWARDS = Sending(key="after", to="15550000002", text="-", at=150)
 class World:
     """A ledger, the provider's history, and the time that they share."""
 
-    def __init__(self, *, skew: float = 0, capacity: int = 1000) -> None:
+    def __init__(self, history: History | None = None, *, capacity: int = 1000) -> None:
         self.clock = Clock()
         self.ledger = MemoryLedger(clock=self.clock, capacity=capacity)
-        self.history = History(skew)
+        self.history = history or History()
 
     async def send(self, *sendings: Sending) -> list[Sending]:
         return await send(self.ledger, self.clock, self.history, sendings)
@@ -366,6 +366,9 @@ def same_text(one: Sending, number: str, text: str) -> bool:
     witnesses=WITNESSES,
     others=OTHERS,
     skew=st.sampled_from((-250.0, 0.0, 250.0)),
+    span=st.sampled_from(
+        ((-1e9, 1e9), (-1e9, 1e9), (-1e9, 4.0), (-1e9, 900.0), (1.0, 1e9), (280.0, 1e9))
+    ),
     at=st.sampled_from((1000.0, 8000.0, 60_000.0, 60_000.0)),
     is_complete=st.sampled_from((True, True, False)),
 )
@@ -375,13 +378,14 @@ def test_no_world_is_misread(
     witnesses: list[tuple[float, bool]],
     others: list[tuple[float, str, bool]],
     skew: float,
+    span: tuple[float, float],
     at: float,
     is_complete: bool,
 ) -> None:
     """Of what is alike, no more is called sent than was taken, nor not sent than was not."""
 
     async def run() -> tuple[list[Sending], Settlement]:
-        world = World(skew=skew)
+        world = World(History(skew, since=span[0], until=span[1]))
         quiet = [
             Sending(key=f"w{n}", to=f"1555000{n:04}", text="-", at=when, lags=3000.0 * is_late)
             for n, (when, is_late) in enumerate(witnesses)

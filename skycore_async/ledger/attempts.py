@@ -1,0 +1,67 @@
+"""The attempts of a message, and what a report makes of it.  No I/O, no storage.
+
+Rules:
+
+* An attempt that may have been taken is kept when its message is begun again.
+* What a report tells holds for the attempts that it was held against, and for no later one.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
+from .report_values import DoubtVerdict
+from .rules import is_of_more
+
+
+def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
+    """Return the attempt that may have been taken of a message that is begun again; else None."""
+    if record.state is not MessageState.IN_DOUBT or record.untaken:
+        return None
+    ends = (record.ended_at, record.interrupted_at, now)
+    return EarlierAttempt(
+        message=record.id,
+        text_digest=record.text_digest,
+        to=record.to,
+        from_=record.from_,
+        started_at=record.started_at,
+        ended_at=next(at for at in ends if at is not None),
+    )
+
+
+def settle_by_report(record: MessageRecord, verdict: DoubtVerdict) -> MessageRecord | None:
+    """Return the record of a message whose doubt a report ends; None where it is not so now.
+
+    What was taken has no tracking id: a postback may still tell it.
+    """
+    seen = verdict.seen
+    if record.state is not MessageState.IN_DOUBT or _attempt_in(record) != _attempt_in(seen):
+        return None
+    if verdict.state is MessageState.ACCEPTED:
+        return attrs.evolve(
+            record,
+            state=MessageState.ACCEPTED,
+            settled_by=BY_REPORT,
+            history_id=verdict.history_id,
+            doubted=True,
+            code=None,
+            info=None,
+            http_status=None,
+        )
+    # Its last attempt was refused, perhaps for good; the others were not taken, either.
+    is_refused = record.untaken and record.code is not None and not is_of_more(record.code)
+    return attrs.evolve(
+        record,
+        state=MessageState.REJECTED if is_refused else MessageState.NOT_SENT,
+        settled_by=BY_REPORT,
+        doubted=False,
+        untaken=False,
+        code=record.code if is_refused else None,
+        info=record.info if is_refused else None,
+        http_status=None,
+    )
+
+
+def _attempt_in(record: MessageRecord) -> tuple[object, ...]:
+    return record.started_at, record.ended_at, record.session, record.attempt

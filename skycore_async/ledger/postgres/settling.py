@@ -1,0 +1,34 @@
+"""The lock of whoever holds the doubts in a database against a sending report.
+
+Rule: it is that of a connection of its own, and ends with it, however that ends.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from ...errors import LedgerError, LedgerInUse
+from ...postgres.connection import Database, cleaned, describe_error
+from ...postgres.schema import Connection
+
+_SETTLING: Final = 0x534B5945  # "SKYE"
+
+
+def lock_for_settling(database: Database) -> Connection:
+    """Return a connection that holds the lock.
+
+    Raises LedgerInUse where another process has it.
+    """
+    try:
+        connection = database.connect()
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_SETTLING,)).fetchone()
+    except psycopg.Error as error:
+        raise LedgerError(f"{database.name}: {describe_error(error)}") from cleaned(error)
+    if row != (True,):
+        connection.close()
+        raise LedgerInUse(
+            f"{database.name}: its doubts are being settled by another process: wait for that"
+        )
+    return connection
