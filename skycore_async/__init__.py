@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from .ledger.model import Delivery, Ledger, MessageState, SendIntent, Submission, Summary
     from .ledger.opt_outs import OptOutRule
     from .ledger.postgres.ledger import PostgresLedger
+    from .ledger.report_evidence import OpenReason
+    from .ledger.report_values import OpenDoubt, Settlement
     from .ledger.sqlite.ledger import SQLiteLedger
     from .ledger.sqlite.memory import MemoryLedger
     from .limits.base import Limiter
@@ -123,6 +125,8 @@ __all__ = [
     "NotSubscribed",
     "Notification",
     "NumberReader",
+    "OpenDoubt",
+    "OpenReason",
     "OperatorNotSupported",
     "OptOutRule",
     "Options",
@@ -151,6 +155,7 @@ __all__ = [
     "SendingHalted",
     "SendingReport",
     "SentNotification",
+    "Settlement",
     "SkycoreClient",
     "SkycoreError",
     "Source",
@@ -181,6 +186,8 @@ _MODULES: Final = {
         "Summary",
     ),
     "ledger.opt_outs": ("OptOutRule",),
+    "ledger.report_evidence": ("OpenReason",),
+    "ledger.report_values": ("OpenDoubt", "Settlement"),
     "ledger.sqlite.memory": ("MemoryLedger",),
     "ledger.sqlite.ledger": ("SQLiteLedger",),
     "limits.base": ("Limiter",),

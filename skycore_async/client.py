@@ -36,11 +36,13 @@ from .sending.dispatcher import Dispatcher
 from .sending.settings import Method, Options, Settings, checked_key
 from .sending.sources import Source
 from .transports.base import Transport
+from .transports.choice import choose
 
 if TYPE_CHECKING:
     import httpx
 
     from .ledger.model import Ledger
+    from .ledger.report_values import Settlement
     from .sending.prepare import ResolvedMessage
     from .sending.recording import Recorder
     from .sending.report import SendingReport
@@ -124,7 +126,7 @@ class SkycoreClient:
         self._max_in_flight = max_in_flight
         if max_in_flight < 1:
             raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
-        chosen = _choose(transport, http_client, self._settings.base_url)
+        chosen = choose(transport, http_client, self._settings.base_url)
         self._dispatcher = Dispatcher(
             chosen,
             limiter,
@@ -254,6 +256,41 @@ class SkycoreClient:
 
         return SendingReport(self._dispatcher, self._settings, since, until, period=period)
 
+    async def settle(
+        self,
+        *,
+        after: float = 3600,
+        trust_absence: bool = False,
+        is_dry_run: bool = False,
+        wait: float = 600,
+    ) -> Settlement:
+        """End doubts by the provider's sending reports, and return what became of each.
+
+        Asks for the times at which something in the ledger is in doubt.  What is listed was
+        sent.  What is provably lacking was not sent, and is sent by the next run: the report
+        covers at least `after` seconds past the end of an attempt and was made after that, and
+        lists what was accepted before and after it.  `trust_absence` is your word that no such
+        witnesses are needed.  With `is_dry_run` nothing is written.
+
+        Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
+        asked for by then stays in doubt.  Again it changes nothing.
+
+        Raises ConfigurationError where the client has no ledger of this package, LedgerInUse
+        where its doubts are being settled already, and Rejected where the account may not have
+        reports.
+        """
+        from .sending.report_requests import settle  # noqa: PLC0415 - not needed to send
+
+        recorder = self._dispatcher.recorder
+        return await settle(
+            None if recorder is None else recorder.ledger,
+            self.sending_report,
+            after=after,
+            trust_absence=trust_absence,
+            is_dry_run=is_dry_run,
+            wait=wait,
+        )
+
     def _send_resolved(
         self, messages: AsyncIterable[ResolvedMessage], *, resend_in_doubt: bool
     ) -> BulkSend:
@@ -304,28 +341,3 @@ def _recorder(ledger: Ledger | None) -> Recorder | None:
     from .sending.recording import Recorder  # noqa: PLC0415 - not without a ledger
 
     return Recorder(ledger)
-
-
-def _choose(
-    transport: Transport | None,
-    http_client: httpx.AsyncClient | None,
-    base_url: str,
-) -> Transport:
-    # Slow to load, which the import of this module does not wait for.
-    import httpx  # noqa: PLC0415
-
-    from .transports.httpx import (  # noqa: PLC0415
-        HttpxClientTransport,
-        HttpxTransport,
-        environment_proxy,
-    )
-
-    if transport is not None and http_client is not None:
-        raise ConfigurationError("give transport or http_client, not both")
-    if http_client is not None:
-        if not isinstance(http_client, httpx.AsyncClient):
-            raise ConfigurationError("http_client: an httpx.AsyncClient is needed")
-        return HttpxClientTransport(http_client)
-    if transport is not None:
-        return transport
-    return HttpxTransport(proxy=environment_proxy(base_url))

@@ -115,7 +115,7 @@ class CommandExecutor:
             elif isinstance(command, KeepAlive):
                 self.interrupt()
             elif isinstance(command, RecordLookUp):
-                self._store.insert_look_up(command)
+                self._store.insert_look_up(command.look_up)
             elif isinstance(command, SettleByReport):
                 pending.result = self._settle_by_report(command.verdicts)
             else:

@@ -28,7 +28,7 @@ BEGUN: Final = (
     " settled_by"
 )
 IS_BEGUN: Final = "state NOT IN ('in_doubt', 'not_sent', 'rejected')"
-LOOK_UPS: Final = "asked_at, refused FROM look_ups ORDER BY asked_at DESC"
+LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
 
 
 @attrs.frozen

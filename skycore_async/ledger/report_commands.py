@@ -75,8 +75,7 @@ class ListLookUps(Query[list[LookUp]]):
 class RecordLookUp(LedgerCommand[None]):
     """Write that the provider was asked for a report."""
 
-    asked_at: float
-    refused: bool
+    look_up: LookUp
 
 
 @attrs.frozen(kw_only=True)

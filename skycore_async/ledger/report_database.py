@@ -10,6 +10,7 @@ Rule: it decides nothing.  `report_matching` does of the attempts and rows of a 
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -20,7 +21,7 @@ import attrs
 
 from ..messages import ReportedMessage, ReportSection
 from ..protocol.numbers import SHORTEST, digits, ending
-from .report_evidence import ReportPeriod, Witnesses
+from .report_evidence import Witnesses
 from .report_matching import KnownAttempt, ReportRow, Role
 from .texts import digest_of
 
@@ -69,6 +70,7 @@ class ReportDatabase:
         self._execute("PRAGMA synchronous = OFF")
         self._execute(f"PRAGMA cache_size = {_CACHE}")
         self._connection.executescript(_TABLES)
+        self._span: tuple[float, float] | None = None
 
     def close(self) -> None:
         """Close it, and with it remove all that it holds."""
@@ -121,19 +123,21 @@ class ReportDatabase:
         self._connection.executemany(statement, rows)
         self._execute("COMMIT")
 
-    def set_period(self, period: ReportPeriod) -> None:
-        """Say which time the rows are of that were added last."""
+    def set_period(self, since: float | None, until: float | None) -> None:
+        """Say which time the rows are of that were added last; else it is what they span."""
+        first, last = self._execute(
+            "SELECT min(at), max(at) FROM rows WHERE since IS NULL"
+        ).fetchone()
+        since, until = first if since is None else since, last if until is None else until
+        self._span = None if since is None or until is None else (since, until)
         self._execute(
             "UPDATE rows SET since = ?, until = ? WHERE since IS NULL",
-            (period.since, period.until),
+            self._span or (-math.inf, math.inf),
         )
 
     def span_of_rows(self) -> tuple[float, float] | None:
-        """Return from when to when the rows are that were added last; None where none says so."""
-        since, until = self._execute(
-            "SELECT min(at), max(at) FROM rows WHERE since IS NULL"
-        ).fetchone()
-        return None if since is None else (since, until)
+        """Return which time the rows are of that were added last; None where none says so."""
+        return self._span
 
     # Out.
 

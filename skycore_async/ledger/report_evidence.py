@@ -166,15 +166,18 @@ def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
     return None if witnesses.all_present else OpenReason.WITNESS_MISSING
 
 
-def next_look_up(look_ups: Sequence[tuple[float, bool]]) -> float:
+def next_look_up(look_ups: Sequence[tuple[float, bool, float]]) -> float:
     """Return when the provider may be asked for a report again.
 
-    `look_ups` are the times of the last ones, the latest first, and whether each was refused
-    as too often: how often is often, an account's settings say, and nothing that can be asked.
+    `look_ups` are the times of the last ones, the latest first, whether each was refused as too
+    often, and for how many seconds it was not to be asked then.  How often is often is in an
+    account's settings, and cannot be asked for: the pause doubles.
     """
     refused = 0
     while refused < len(look_ups) and look_ups[refused][1]:
         refused += 1
     if not refused:
         return 0.0
-    return look_ups[0][0] + min(_FIRST_PAUSE * 2.0 ** (refused - 1), _LONGEST_PAUSE)
+    asked_at, _, retry_after = look_ups[0]
+    pause = min(_FIRST_PAUSE * 2.0 ** (refused - 1), _LONGEST_PAUSE)
+    return asked_at + max(pause, retry_after)

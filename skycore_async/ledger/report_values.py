@@ -34,10 +34,14 @@ class BegunMessage(NamedTuple):
 
 
 class LookUp(NamedTuple):
-    """When the provider was asked for a report, and whether it refused as too often."""
+    """When the provider was asked for a report, and whether it refused as too often.
+
+    Then it wanted not to be asked for `retry_after` seconds.
+    """
 
     asked_at: float
     refused: bool
+    retry_after: float
 
 
 @attrs.frozen(kw_only=True)

@@ -16,8 +16,7 @@ from .commands import Begin, Finish
 from .model import EarlierAttempt, MessageRecord, StoredNotification
 from .opt_outs import OptOut
 from .reader import LedgerReader
-from .report_commands import RecordLookUp
-from .report_values import AttemptVerdict
+from .report_values import AttemptVerdict, LookUp
 from .settlement import Progress, UnmatchedSubmission
 
 
@@ -136,7 +135,7 @@ class LedgerStore(LedgerReader, Protocol):
         """Write what became of attempts before the last."""
         ...
 
-    def insert_look_up(self, look_up: RecordLookUp) -> None:
+    def insert_look_up(self, look_up: LookUp) -> None:
         """Write that a report was asked for."""
         ...
 

@@ -46,6 +46,11 @@ class Recorder:
         self._writing = anyio.Lock()
         self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
 
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that is kept."""
+        return self._ledger
+
     def over(self, ledger: Ledger) -> Self:
         """Return the same recorder over another view of its ledger."""
         other = object.__new__(type(self))

@@ -12,43 +12,29 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
-from ..errors import SkycoreError
+from ..errors import ConfigurationError, LookupTooSoon, ReportError
 from ..ledger.base import BaseLedger
 from ..ledger.report_commands import ListLookUps, RecordLookUp
 from ..ledger.report_evidence import AFTER, next_look_up
-from ..ledger.report_values import Settlement
-from ..messages import ReportedMessage
+from ..ledger.report_values import LookUp, Settlement
+from ..runtime.logs import log
+from .report import SendingReport
 from .settling import ReportSettling
 
 WAIT: Final = 600.0  # seconds for which a report is waited for at most
-_TOO_OFTEN: Final = "E510"
 
 
-class ReadableReport(Protocol):
-    """A report that is being read; `complete` is known after its end."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether it was read to its end."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[ReportedMessage]:
-        """Return what it lists."""
-        ...
-
-
-OpenReport = Callable[[datetime, datetime], AbstractAsyncContextManager[ReadableReport]]
+OpenReport = Callable[[datetime, datetime], SendingReport]
 
 
 async def settle(
-    ledger: BaseLedger,
+    ledger: object,
     open_report: OpenReport,
     *,
     after: float = AFTER,
@@ -62,7 +48,14 @@ async def settle(
 
     Where the provider refuses for being asked too often, it is waited for, `wait` seconds in
     all; what is left then stays in doubt.
+
+    Raises ConfigurationError where it is no ledger that can be held against reports.
     """
+    if not isinstance(ledger, BaseLedger):
+        raise ConfigurationError(
+            "ledger: doubts are settled in a MemoryLedger, SQLiteLedger or PostgresLedger, which"
+            " the client has to have"
+        )
     settling = ReportSettling(
         ledger, after=after, trust_absence=trust_absence, is_dry_run=is_dry_run, clock=clock
     )
@@ -95,12 +88,19 @@ class _Asking:
 
     async def ask(self, since: float, until: float) -> bool:
         """Read the report about a time; False where it cannot be had within the patience."""
+        period = datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC)
+        report = self._open_report(*period)
+        made_at = self._settling.clock()
         while await self._has_turn():
             asked_at = self._settling.clock()
-            is_read = await self._read(since, until, asked_at)
-            await self._ledger.run(RecordLookUp(asked_at=asked_at, refused=not is_read))
-            if is_read:
+            if report.covered_until == report.since:
+                made_at = asked_at
+            pause = await self._read(report, made_at)
+            look_up = LookUp(asked_at, refused=pause is not None, retry_after=pause or 0.0)
+            await self._ledger.run(RecordLookUp(look_up=look_up))
+            if pause is None:
                 return True
+        self._cover(report, made_at)
         return False
 
     async def _has_turn(self) -> bool:
@@ -112,20 +112,31 @@ class _Asking:
             await self._sleep(pause)
         return True
 
-    async def _read(self, since: float, until: float, asked_at: float) -> bool:
-        """Read a report; False where it was refused as asked for too often."""
-        period = datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC)
+    async def _read(self, report: SendingReport, made_at: float) -> float | None:
+        """Read what is left of a report, and return None.
+
+        Returns how long to wait where it was refused as asked for too often.
+        """
+        since, until = report.since.timestamp(), report.until.timestamp()
         try:
-            async with self._open_report(*period) as report:
+            async with report:
                 await self._settling.read(
                     report,
                     since=since,
                     until=until,
-                    made_at=asked_at,
+                    made_at=made_at,
                     is_complete=lambda: report.complete,
                 )
-        except SkycoreError as error:
-            if getattr(error, "code", None) != _TOO_OFTEN:
-                raise
-            return False
-        return True
+        except LookupTooSoon as error:
+            return error.retry_after
+        except ReportError as error:
+            log.warning("a sending report proves only what it lists: %s", error)
+            self._cover(report, made_at)
+        return None
+
+    def _cover(self, report: SendingReport, made_at: float) -> None:
+        """Take what was read of a report for complete up to where it was."""
+        if report.covered_until > report.since:
+            self._settling.covered(
+                report.since.timestamp(), report.covered_until.timestamp(), made_at=made_at
+            )

@@ -104,27 +104,27 @@ class ReportSettling:
     ) -> None:
         """Take in a report; `is_complete` is asked after its end.
 
-        Where `since` or `until` is not given, it is the time of its first or last row; and
-        where `made_at` is not, it is taken to have been made at its end.
+        What was listed before an error counts, too.  Where `since` or `until` is not given, it
+        is the time of its first or last row; and where `made_at` is not, it is taken to have
+        been made at its end.
         """
         rows: list[ReportedMessage] = []
-        async for message in messages:
-            rows.append(message)
-            if len(rows) >= _BATCH:
-                await anyio.to_thread.run_sync(self._database.add_rows, rows)
-                rows = []
-        await anyio.to_thread.run_sync(self._database.add_rows, rows)
+        try:
+            async for message in messages:
+                rows.append(message)
+                if len(rows) >= _BATCH:
+                    await anyio.to_thread.run_sync(self._database.add_rows, rows)
+                    rows = []
+        finally:  # what was listed was sent, however the report ends
+            await anyio.to_thread.run_sync(self._database.add_rows, rows)
+            await anyio.to_thread.run_sync(self._database.set_period, since, until)
         span = await anyio.to_thread.run_sync(self._database.span_of_rows)
-        since = since if since is not None or span is None else span[0]
-        until = until if until is not None or span is None else span[1]
-        if since is None or until is None:
-            return  # it lists nothing, and nobody says of which time
-        period = ReportPeriod(
-            since=since, until=until, made_at=until if made_at is None else made_at
-        )
-        await anyio.to_thread.run_sync(self._database.set_period, period)
-        if is_complete():
-            self._complete.append(period)
+        if is_complete() and span is not None:
+            self.covered(*span, made_at=span[1] if made_at is None else made_at)
+
+    def covered(self, since: float, until: float, *, made_at: float) -> None:
+        """Say that what was read has all that the provider sent in a time."""
+        self._complete.append(ReportPeriod(since=since, until=until, made_at=made_at))
 
     def cut_short(self) -> None:
         """Say that the provider was not asked for all that is worth asking for."""

@@ -38,7 +38,7 @@ from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord, M
 from skycore_async.ledger.postgres.store import PostgresStore
 from skycore_async.ledger.reader import LedgerReader
 from skycore_async.ledger.report_commands import ListLookUps, RecordLookUp, SettleByReport
-from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
+from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict, LookUp
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
@@ -166,7 +166,11 @@ COMMANDS = st.one_of(
         st.sampled_from((None, None, "H1", "H2")),
         st.sampled_from((False, False, False, True)),
     ),
-    st.builds(RecordLookUp, asked_at=st.sampled_from((1.0, 2.0)), refused=st.booleans()),
+    st.builds(
+        lambda at, refused: RecordLookUp(look_up=LookUp(at, refused=refused, retry_after=5.0)),
+        st.sampled_from((1.0, 2.0)),
+        st.booleans(),
+    ),
     st.builds(ListLookUps),
     st.builds(ListDoubtKeys),
     st.builds(
@@ -205,7 +209,7 @@ def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
         "submissions": "submissions.tracking_id, submissions.recipient, key",
         "events": NOTIFICATION.listed,
         "opt_outs": "number, out, at, stamped",
-        "look_ups": "asked_at, refused",
+        "look_ups": "asked_at, refused, retry_after",
     }
     of_message = f" LEFT JOIN {schema}messages ON messages.id = message"
     joined = {"submissions": of_message, "attempts": of_message}

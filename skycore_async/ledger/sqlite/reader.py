@@ -204,7 +204,7 @@ class SQLiteReader:
     def look_ups(self) -> list[LookUp]:
         """Return the last times that a report was asked for, the latest first."""
         rows = self._execute(f"SELECT {LOOK_UPS} LIMIT {_PAGE}").fetchall()
-        return [LookUp(asked_at, bool(refused)) for asked_at, refused in rows]
+        return [each._replace(refused=bool(each.refused)) for each in map(LookUp._make, rows)]
 
     def summary(self) -> Summary:
         """Count what there is."""

@@ -18,8 +18,7 @@ from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
-from ..report_commands import RecordLookUp
-from ..report_values import AttemptVerdict
+from ..report_values import AttemptVerdict, LookUp
 from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
@@ -274,11 +273,11 @@ class SQLiteStore(SQLiteReader):
                 (each.state.value, each.history_id, each.id),
             )
 
-    def insert_look_up(self, look_up: RecordLookUp) -> None:
+    def insert_look_up(self, look_up: LookUp) -> None:
         """Write that a report was asked for."""
         self._execute(
-            "INSERT INTO look_ups (asked_at, refused) VALUES (?, ?)",
-            (look_up.asked_at, look_up.refused),
+            "INSERT INTO look_ups (asked_at, refused, retry_after) VALUES (?, ?, ?)",
+            look_up,
         )
 
     # Opting out.
