@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "bulk": "Send a message to every row of a CSV file.",
     "worker": "Send the messages of campaigns, together with other workers.",
     "cluster": "Manage the database that workers share.",
+    "settle": "End what is in doubt, by Skycore's own report.",
     "status": "Show what became of messages, from a ledger.",
     "report": "Make a web page of a ledger.",
     "opt-outs": "Show who may not want to be sent to.",

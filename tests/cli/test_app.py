@@ -21,6 +21,7 @@ ORDER = [
     "bulk",
     "worker",
     "cluster",
+    "settle",
     "status",
     "report",
     "opt-outs",
@@ -161,7 +162,7 @@ def test_completion_knows_commands_and_options() -> None:
         }
         return CliRunner().invoke(skycore, env=environment, prog_name="skycore").output
 
-    assert complete("se") == "plain,send\nplain,segments\n"
+    assert complete("seg") == "plain,segments\n"
     assert complete("status", "promo.db", "--state", "in") == "plain,in_doubt\n"
 
 

@@ -1,8 +1,8 @@
-"""A time to start at, on the command line."""
+"""Times on the command line: one to start at, and one of a report."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -19,5 +19,21 @@ class StartTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
         """Return the time, with an offset."""
         try:
             return datetime.fromisoformat(value).astimezone()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time, as 2026-12-01T09:00 is one.", param, ctx)
+
+
+class UTCTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
+    """A time in the form of ISO 8601; one without an offset is in UTC, as reports are."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time, in UTC."""
+        try:
+            time = datetime.fromisoformat(value)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time, as 2026-12-01T09:00 is one.", param, ctx)

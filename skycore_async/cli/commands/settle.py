@@ -1,0 +1,115 @@
+"""`skycore settle`: what is in doubt, by Skycore's own report of what it sent."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from ...runtime.secret import Secret
+from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
+from ..ui.output import Number, json_option, read_api_key
+from ..ui.start_time import UTCTime
+
+_seconds = Number(min=0)
+
+
+@click.command(
+    help="""
+    End what is in doubt by Skycore's own report of what it sent.
+
+    LEDGER is the file that --ledger names elsewhere, or DSN a PostgreSQL database
+    that workers share, for which SKYCORE_DSN stands in.  Asks for the times at
+    which something is in doubt.  What the report lists was sent.  What it provably
+    lacks was not, and goes out when the same bulk is run again, or by workers.
+    All else stays in doubt, with the reason.  Run it again, and it changes nothing
+    but what more can be told by then.
+
+    It is proof that a message is not listed if the report is complete, reaches to
+    --after seconds past it, and lists what was accepted before and after it.
+    --trust-absence is your word that this last one is not needed.
+
+    Where the API gives no report, --report reads one that was downloaded by hand.  It
+    is taken to cover the time from its first message to its last, or what --since
+    and --until say: ISO 8601, in UTC where no offset is written.
+
+    \b
+    Examples:
+      skycore settle promo.db
+      skycore settle promo.db --dry-run --json
+      skycore settle promo.db --report sent.xml --since 2026-12-01 --until 2026-12-02
+
+    Exit codes: 0 nothing is in doubt any more, 1 there was no report, or not all
+    of it, 2 wrong usage, or the ledger cannot be opened, 3 refused by Skycore, 5
+    something is in doubt still.
+    """
+)
+@click.argument("ledger", metavar="LEDGER|DSN", type=HiddenText(), envvar=ENVIRONMENT)
+@click.option(
+    "--report",
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
+    help="Read this report, and ask for none.",
+)
+@click.option("--since", type=UTCTime(), metavar="TIME", help="With --report: from when it is.")
+@click.option("--until", type=UTCTime(), metavar="TIME", help="With --report: up to when it is.")
+@click.option(
+    "--after",
+    type=_seconds,
+    metavar="SECONDS",
+    default=3600,
+    show_default=True,
+    help="How late Skycore may list what it took.",
+)
+@click.option(
+    "--trust-absence", is_flag=True, help="Believe a report without others that show it is whole."
+)
+@click.option(
+    "--wait",
+    type=_seconds,
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="How long to wait where reports were asked for too often.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would come of it, and write nothing.")
+@click.option(
+    "--base-url",
+    metavar="URL",
+    envvar="SKYCORE_BASE_URL",
+    show_envvar=True,
+    help="Where the API is, its path and all, as of a simulator.",
+)
+@click.option(
+    "--api-key-file",
+    type=FilePath(exists=True, dir_okay=False, path_type=Path),
+    help="A file that holds the API key; else SKYCORE_API_KEY does.",
+)
+@json_option
+def settle(
+    *,
+    ledger: Secret,
+    report: Path | None,
+    since: datetime | None,
+    until: datetime | None,
+    after: float,
+    trust_absence: bool,
+    wait: float,
+    dry_run: bool,
+    base_url: str | None,
+    api_key_file: Path | None,
+    as_json: bool,
+) -> None:
+    from ..actions import settle as action  # noqa: PLC0415 - not for help
+
+    if report is None and (since or until):
+        raise click.UsageError("--since and --until go with --report.")
+    if since and until and since >= until:
+        raise click.UsageError("--since is not before --until.")
+    options = action.SettleOptions(after=after, trust_absence=trust_absence, is_dry_run=dry_run)
+    if report is not None:
+        on_disk = action.ReportOnDisk(report, since=since, until=until)
+        sys.exit(action.settle_by_file(ledger, options, on_disk, as_json=as_json))
+    client = {"api_key": read_api_key(api_key_file), "base_url": base_url}
+    sys.exit(action.settle_by_request(ledger, options, client, wait=wait, as_json=as_json))

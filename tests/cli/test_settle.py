@@ -1,0 +1,257 @@
+"""`skycore settle`: what is in doubt, by a report that is asked for or at hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import MessageState, SkycoreClient, SkycoreError, SQLiteLedger
+from skycore_async.cli.app import skycore
+from skycore_async.cli.ui.output import Exit
+from skycore_async.protocol import report as wire
+from skycore_async.runtime.secret import Secret
+from skycore_async.simulator import (
+    API_KEY,
+    SHORT_CODE,
+    Account,
+    ReportFault,
+    Reports,
+    Simulator,
+)
+from tests.support.fault_server import client_context
+
+# Accepted, taken without an answer, accepted, not taken without an answer, accepted.
+NUMBERS = ("4888", "2002", "4887", "2001", "4886")
+Settle = Any
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    with Simulator(time_scale=0) as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+        yield running
+
+
+@pytest.fixture
+def ledger(simulator: Simulator, tmp_path: Path) -> Path:
+    """Make a ledger with three messages that were accepted, and two in doubt between them."""
+    path = tmp_path / "promo.db"
+
+    async def send() -> None:
+        async with (
+            SQLiteLedger(path) as opened,
+            SkycoreClient(
+                api_key=API_KEY, from_=SHORT_CODE, base_url=simulator.url, ledger=opened
+            ) as client,
+        ):
+            for number in NUMBERS:
+                with suppress(SkycoreError):
+                    await client.send_sms(to=f"1555123{number}", text="Hello", key=number)
+
+    anyio.run(send)
+    return path
+
+
+def settle(ledger: Path, *options: str) -> Result:
+    return CliRunner().invoke(skycore, ["settle", str(ledger), *options])
+
+
+def facts(done: Result) -> dict[str, Any]:
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+def states(path: Path) -> dict[str, tuple[MessageState, str | None]]:
+    """Return the state of each message in a ledger, and what settled it."""
+
+    async def read() -> dict[str, tuple[MessageState, str | None]]:
+        async with SQLiteLedger(path) as opened:
+            return {each.key: (each.state, each.settled_by) async for each in opened.deliveries()}
+
+    return anyio.run(read)
+
+
+def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
+    """One was sent and one was not, as the bill says; once more there is nothing to ask for."""
+    done = settle(ledger, "--after", "0")
+    assert done.exit_code == Exit.DONE, done.output
+    assert f"{ledger}: 2 messages in doubt\n" in done.stdout
+    assert [line.split()[:3] for line in done.stdout.splitlines()[1:]] == [
+        ["sent", "1", "the"],
+        ["not", "sent", "1"],
+        ["in", "doubt", "0"],
+    ]
+    settled = states(ledger)
+    assert settled["2002"] == (MessageState.ACCEPTED, "report")
+    assert settled["2001"] == (MessageState.NOT_SENT, "report")
+    again = settle(ledger, "--after", "0")
+    assert "nothing is in doubt, so no report is needed" in again.stdout
+    assert (again.exit_code, simulator.lookups) == (Exit.DONE, 1)
+    assert states(ledger) == settled
+
+
+def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
+    """In JSON, for programs; by the usual time, what is lacking may still be listed."""
+    done = settle(ledger, "--dry-run", "--json")
+    assert facts(done) == {
+        "sent": 1,
+        "not_sent": 0,
+        "in_doubt": 1,
+        "reasons": {"too_soon": 1},
+        "problem": None,
+        "dry_run": True,
+    }
+    assert done.exit_code == Exit.IN_DOUBT
+    assert states(ledger)["2002"] == (MessageState.IN_DOUBT, None)
+    assert "nothing was written" in settle(ledger, "--dry-run").stderr
+
+
+def test_what_stays_in_doubt_has_its_reason(ledger: Path) -> None:
+    """In words."""
+    done = settle(ledger)
+    assert "settle again later" in done.stdout
+    assert done.exit_code == Exit.IN_DOUBT
+
+
+def downloaded(simulator: Simulator, path: Path) -> Path:
+    """Download a report of the last hour by hand."""
+    now = datetime.now(UTC)
+    query = wire.query_string(
+        wire.request_fields(now - timedelta(hours=1), now + timedelta(seconds=1)),
+        api_key=API_KEY,
+    )
+    with httpx.Client(trust_env=False, verify=client_context()) as web:
+        answer = web.get(f"{simulator.url}?{query}").content
+        link = wire.read_link(status=200, headers={}, body=answer, api_key=Secret(API_KEY))
+        path.write_bytes(web.get(link.url).content)
+    return path
+
+
+def test_a_report_that_was_downloaded_by_hand_is_read(ledger: Path, simulator: Simulator) -> None:
+    """It covers what its rows span, or what is said; compressed or not, and nothing is asked."""
+    report = downloaded(simulator, ledger.with_name("sent.xml"))
+    report.write_bytes(gzip.compress(report.read_bytes()))
+    done = settle(ledger, "--report", str(report), "--dry-run", "--after", "0", "--json")
+    # Its rows were all sent within a second, which is no more than clocks may be apart.
+    assert (facts(done)["sent"], facts(done)["reasons"]) == (1, {"not_covered": 1})
+    now = datetime.now(UTC)
+    until = (now + timedelta(minutes=10)).isoformat()
+    span = ("--since", f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M}", "--until", until)
+    # However far it is said to reach, it was made by now.
+    done = settle(ledger, "--report", str(report), *span, "--after", "60", "--dry-run", "--json")
+    assert facts(done)["reasons"] == {"too_soon": 1}
+    done = settle(ledger, "--report", str(report), *span, "--after", "0", "--json")
+    assert (facts(done)["not_sent"], done.exit_code) == (1, Exit.DONE)
+    assert simulator.lookups == 1
+
+
+DAMAGED = {
+    "breaks off": (b"</SENDING_LIST>", "breaks off"),
+    "is no report": (b"<RESPONSE>", "no XML"),
+}
+
+
+@pytest.mark.parametrize(("cut", "words"), DAMAGED.values(), ids=DAMAGED)
+def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
+    ledger: Path, simulator: Simulator, cut: bytes, words: str
+) -> None:
+    """And says so; nothing is taken for not sent."""
+    report = downloaded(simulator, ledger.with_name("sent.xml"))
+    whole = report.read_bytes()
+    report.write_bytes(whole.partition(cut)[0] if words == "breaks off" else b"Log in" + whole)
+    done = settle(ledger, "--report", str(report), "--after", "0")
+    assert words in done.stdout
+    assert "proves what it lists alone" in done.stdout
+    assert done.exit_code == Exit.IN_DOUBT
+    assert states(ledger)["2001"] == (MessageState.IN_DOUBT, None)
+    was_listed = words == "breaks off"
+    assert (states(ledger)["2002"] == (MessageState.ACCEPTED, "report")) == was_listed
+
+
+def test_a_report_that_settles_all_and_is_not_whole_is_told_of(
+    ledger: Path, simulator: Simulator
+) -> None:
+    """By the exit code, too."""
+    report = downloaded(simulator, ledger.with_name("sent.xml"))
+    settle(ledger, "--after", "0")
+    report.write_bytes(report.read_bytes()[:-20])
+    done = settle(ledger, "--report", str(report), "--json")
+    assert (facts(done)["in_doubt"], done.exit_code) == (0, Exit.NOT_ALL_WELL)
+
+
+@pytest.mark.parametrize("fault", [ReportFault.BROKEN_OFF, ReportFault.MISSING])
+def test_why_there_is_no_report_is_told(
+    ledger: Path, simulator: Simulator, caplog: pytest.LogCaptureFixture, fault: ReportFault
+) -> None:
+    """In a line of the log, which the command shows."""
+    simulator.reports = Reports(fault=fault)
+    done = settle(ledger, "--after", "0")
+    assert done.exit_code == Exit.IN_DOUBT
+    assert "report" in caplog.text
+    assert states(ledger)["2001"] == (MessageState.IN_DOUBT, None)
+
+
+REFUSED = {
+    "another key": ({"api_keys": {"another"}}, Exit.REFUSED, "E104"),
+    "no more today": ({"reports_a_day": 0}, Exit.REFUSED, "E120"),
+}
+
+
+@pytest.mark.parametrize(("account", "code", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_told(
+    ledger: Path, simulator: Simulator, account: dict[str, Any], code: Exit, words: str
+) -> None:
+    """With its code, and nothing is changed."""
+    simulator.account = attrs.evolve(Account(), **account)
+    done = settle(ledger)
+    assert (done.exit_code, words in done.stderr) == (code, True)
+    assert states(ledger)["2002"] == (MessageState.IN_DOUBT, None)
+
+
+def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulator) -> None:
+    """With `--wait 0`, what cannot be asked for now stays in doubt, for the next time."""
+    downloaded(simulator, ledger.with_name("sent.xml"))
+    simulator.account = Account(report_interval=3600)
+    done = settle(ledger, "--wait", "0", "--json")
+    assert facts(done)["in_doubt"] == 2
+    assert {*facts(done)["reasons"]} <= {"asked_too_often", "not_covered"}
+
+
+WRONG = {
+    "no file": (["{}.none"], "no such file"),
+    "--since alone": (["{}", "--since", "2026-12-01"], "--report"),
+    "no time": (["{}", "--since", "today"], "no time"),
+    "the wrong way": (
+        ["{}", "--report", "{}", "--since", "2026-12-02", "--until", "2026-12-01T09:00+01:00"],
+        "not before",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
+def test_what_makes_no_sense_is_refused(ledger: Path, arguments: list[str], words: str) -> None:
+    """In one line, before anything is asked or opened."""
+    given = [argument.format(ledger) for argument in arguments]
+    done = CliRunner().invoke(skycore, ["settle", *given])
+    assert done.exit_code == Exit.USAGE
+    assert words in done.stderr
+
+
+def test_without_a_key_nothing_is_asked(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said how to give one; a report at hand needs none."""
+    monkeypatch.delenv("SKYCORE_API_KEY")
+    done = settle(ledger)
+    assert (done.exit_code, "SKYCORE_API_KEY" in done.stderr) == (Exit.USAGE, True)
