@@ -35,10 +35,11 @@ as the provider does, and misbehaves on request: as scripted
     2014  a slow answer (1 s, scaled), taken
     2015  connection closed without an answer, taken
     2016  connection closed in the middle of the answer, taken
+    2017  connection reset, taken, and no postback at all
     else  accepted and delivered
 
-"Taken" means that the message is billed and that its postbacks follow, whatever
-became of the answer.  The account's key is `"simulator-key"` and its short code
+"Taken" means that the message is billed and, but for 1005 and 2017, that its postbacks
+follow, whatever became of the answer.  The account's key is `"simulator-key"` and its short code
 `"60856"`; see `Account` for what else it can be set to.
 
 It gives sending reports of what it took, in any of the forms of `ReportForm`; `Reports` is what

@@ -191,5 +191,10 @@ BY_LAST_DIGITS: Final[Mapping[str, Behaviour]] = MappingProxyType(
         "2016": _doubt(
             Answer.CUT_SHORT, "connection closed in the middle of the answer, taken", taken=True
         ),
+        "2017": Behaviour(
+            meaning="connection reset, taken, and no postback at all",
+            answer=Answer.DROP,
+            postbacks=(),
+        ),
     }
 )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -23,10 +24,11 @@ from skycore_async.cli.demo import bulk
 from skycore_async.cli.demo import run as demo
 from skycore_async.cli.demo.bulk import FAULTS, messages
 from skycore_async.cli.demo.cases import CASES, Case, Played, play, show
-from skycore_async.cli.demo.verdict import DemoVerdict, judge, show_verdict
+from skycore_async.cli.demo.verdict import DemoVerdict, DoubtCounts, judge, show_verdict
 from skycore_async.cli.ui.output import Exit
 from skycore_async.simulator import BY_LAST_DIGITS, Simulator
 
+WHEN = ("before", "after_postbacks", "after_report")
 COUNT = 5 * len(FAULTS)  # so that each fault comes once
 
 
@@ -131,7 +133,7 @@ def judged(state: MessageState | None, billed: int) -> DemoVerdict:
         {} if state is None else {"15551234888": delivery("15551234888", state)},
         billed={"15551234888": billed} if billed else {},
         asked={"15551234888": 1},
-        in_doubt_before=1,
+        in_doubt=DoubtCounts(before=1, after_postbacks=1),
     )
 
 
@@ -146,7 +148,7 @@ S = MessageState
         (S.FAILED, 1, None),
         (S.REJECTED, 0, None),
         (S.NOT_SENT, 0, None),
-        (S.IN_DOUBT, 0, None),
+        (S.IN_DOUBT, 0, "in_doubt_after_report"),
         (S.DELIVERED, 2, "duplicates"),
         (S.DELIVERED, 0, "lost"),
         (S.SENT, 0, "lost"),
@@ -155,16 +157,16 @@ S = MessageState
         (None, 1, "lost"),
         (S.REJECTED, 1, "denied"),
         (S.NOT_SENT, 1, "denied"),
-        (S.IN_DOUBT, 1, "unsettled"),
+        (S.IN_DOUBT, 1, "in_doubt_after_report"),
     ],
 )
 def test_the_bill_is_what_a_ledger_is_held_against(
     state: MessageState | None, billed: int, wrong: str | None
 ) -> None:
-    """What was billed twice, lost, denied or left unsettled counts as that, and nothing else."""
+    """What was billed twice, lost, denied or left in doubt counts as that, and nothing else."""
     verdict = judged(state, billed)
-    counts = {name: getattr(verdict, name) for name in ("duplicates", "lost", "denied")}
-    counts["unsettled"] = verdict.unsettled
+    kinds = ("duplicates", "lost", "denied", "in_doubt_after_report")
+    counts = {name: getattr(verdict, name) for name in kinds}
     assert counts == {name: int(name == wrong) for name in counts}
     assert verdict.is_well is (wrong is None)
     assert verdict.billed == billed
@@ -177,11 +179,11 @@ def told(verdict: DemoVerdict) -> str:
     return " ".join(printed.getvalue().split())
 
 
-def test_what_remains_in_doubt_is_explained() -> None:
-    """What never reached Skycore is said to be beyond any postback; else nothing is said."""
-    assert "never reached Skycore, so no postback can come" in told(judged(S.IN_DOUBT, 0))
-    assert "no postback can come" not in told(judged(S.IN_DOUBT, 1))
-    assert "no postback can come" not in told(judged(S.DELIVERED, 1))
+def test_what_the_report_proves_is_explained() -> None:
+    """What never reached Skycore is said to have been sent again for it; else nothing is said."""
+    verdict = judged(S.DELIVERED, 1)
+    assert "never reached Skycore" not in told(verdict)
+    assert "2 messages never reached Skycore" in told(attrs.evolve(verdict, found_not_sent=2))
 
 
 # Thousands of messages, of which a few are enough here.
@@ -215,12 +217,14 @@ def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     told = json.loads(done.stdout)
     assert told["as_it_should"] is True
     assert [case["as_it_should"] for case in told["cases"]] == [True] * len(CASES)
-    wrong = {name: told[name] for name in ("duplicates", "lost", "denied", "unsettled")}
+    wrong = {name: told[name] for name in ("duplicates", "lost", "denied")}
     assert set(wrong.values()) == {0}
-    # Of the faults, 8 are taken and their answers lost, 4 never taken, 4 refused.
-    assert (told["in_doubt_before"], told["in_doubt_after"], told["refused"]) == (12, 4, 4)
-    assert told["billed"] == COUNT - 4 - 4
-    assert told["tried_again"] in {1, 2}
+    # Of the faults, 9 are taken and their answers lost, one without postbacks; 4 are never
+    # taken, and are sent again; 4 are refused.
+    assert [told[f"in_doubt_{when}"] for when in WHEN] == [13, 5, 0]
+    assert (told["found_sent"], told["found_not_sent"], told["refused"]) == (1, 4, 4)
+    assert told["billed"] == COUNT - 4
+    assert told["tried_again"] in {4 + 1, 4 + 2}
     assert sum(told["states"].values()) == COUNT
     assert Path(told["ledger"]).is_file()
     assert Path(told["report"]).read_text("utf-8").startswith("<!doctype html>")
@@ -236,8 +240,9 @@ def test_people_read_the_summary_the_verdict_and_where_the_report_is(tmp_path: P
     words = " ".join(done.stdout.split())
     assert "duplicates 0" in words
     assert "lost 0" in words
-    assert "in doubt before settling 12" in words
-    assert "in doubt after settling 4 postbacks settled 8" in words
+    assert "in doubt before settling 13" in words
+    assert "in doubt after postbacks 5 they settled 8" in words
+    assert "in doubt after the report 0 it shows 1 sent, 4 not sent" in words
     assert f"The report is in {tmp_path / 'demo.html'}\n" in done.stdout
     assert done.stdout.endswith("Everything came out as it should.\n")
     assert "\x1b" not in done.stdout
@@ -246,11 +251,12 @@ def test_people_read_the_summary_the_verdict_and_where_the_report_is(tmp_path: P
 def test_the_verdict_is_whole_where_there_is_little_room() -> None:
     """No word of it is cut, and through a pipe no line ends in blanks."""
     printed = io.StringIO()
-    verdict = judge(["1"], {}, billed={}, asked={}, in_doubt_before=0)
+    verdict = judge(["1"], {}, billed={}, asked={}, in_doubt=DoubtCounts())
     show_verdict(Console(file=printed, width=40), verdict)
     told = printed.getvalue()
     assert (
-        "denied                           0  billed, and recorded as refused or not sent\n" in told
+        "denied                            0  billed, and recorded as refused or not sent\n"
+        in told
     )
     assert "\N{HORIZONTAL ELLIPSIS}" not in told
     assert not [line for line in told.splitlines() if line != line.rstrip()]
@@ -294,8 +300,8 @@ def test_progress_is_drawn_on_a_terminal(
     assert settled.verdict.is_well
     drawn = " ".join(capsys.readouterr().err.split())
     assert f"{COUNT}/{COUNT}" in drawn
-    assert "in doubt 12" in drawn
-    assert "settled 8" in drawn
+    assert "in doubt 13" in drawn
+    assert "settled 13" in drawn
 
 
 # What can go wrong.

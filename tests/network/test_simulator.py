@@ -202,6 +202,7 @@ ERRORS = {
     "2004": httpx.ReadTimeout,
     "2015": httpx.RemoteProtocolError,
     "2016": httpx.RemoteProtocolError,
+    "2017": httpx.ReadError,
 }
 
 

@@ -17,9 +17,10 @@ from ..ui.output import json_option
     Starts a pretend Skycore and a postback endpoint, sends a handful of
     messages, receives their postbacks, and shows what became of each.  Then it
     sends 3,000, a fifth of them into faults: answers that are lost,
-    connections that break, refusals, failed deliveries.  Postbacks settle what
-    is in doubt, and the ledger is compared with the bill.  In the end there is
-    a report to open.
+    connections that break, refusals, failed deliveries.  Postbacks settle most of
+    what is in doubt, Skycore's own report of what it sent the rest, and what that
+    proves not to have been sent goes out.  The ledger is compared with the bill.
+    In the end there is a page to open.
 
     Needs no account, sends nothing outside this machine, and ends by itself in
     less than a minute.

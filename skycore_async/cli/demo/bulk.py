@@ -1,4 +1,4 @@
-"""The main part of `skycore demo`: thousands of messages into faults, and postbacks after them.
+"""The main part of `skycore demo`: thousands of messages into faults, and what ends the doubts.
 
 Strategy: a ledger belongs to one event loop, so all that uses it runs in one, that
 of the server which takes the postbacks in: opening it, sending, settling, and reading
@@ -9,6 +9,9 @@ Rules:
 * Each message goes to a number of its own, so that the bill tells how often it was taken.
 * What is in doubt before settling is what was in doubt when its outcome came; many of
   these the postbacks have settled before the last message is sent.
+* Postbacks settle first.  Then the sending report, which is not well-formed, as in the provider's
+  documentation, ends what is left; and the same messages are given once more, of which
+  those are sent that it proved not to have been.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,11 +37,19 @@ from ...messages import SMS, Failed
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...runtime.extras import missing
-from ...simulator import API_KEY, BY_LAST_DIGITS, SHORT_CODE, Simulator
+from ...simulator import (
+    ACCEPTED_AND_DELIVERED,
+    API_KEY,
+    BY_LAST_DIGITS,
+    SHORT_CODE,
+    ReportForm,
+    Reports,
+    Simulator,
+)
 from ...simulator.asgi_thread import ServerThread
 from ..bulk.progress import BulkCounters, show_live
 from ..report.data import ReportCounters, ReportData
-from .verdict import DemoVerdict, judge
+from .verdict import DemoVerdict, DoubtCounts, judge
 
 try:
     from starlette.applications import Starlette
@@ -52,7 +63,7 @@ T = TypeVar("T")
 _FAILED: Final = ("1001", "1002", "1003", "1009")
 _ODD_POSTBACKS: Final = ("1004", "1005", "1006", "1007", "1008", "1010")
 _REFUSED: Final = ("0110", "0114", "0628", "0715")
-_LOST_AND_TAKEN: Final = ("2002", "2006", "2009", "2010", "2012", "2013", "2015", "2016")
+_LOST_AND_TAKEN: Final = ("2002", "2006", "2009", "2010", "2012", "2013", "2015", "2016", "2017")
 _LOST_AND_NOT_TAKEN: Final = ("2001", "2005", "2008", "2011")
 FAULTS: Final = (*_FAILED, *_ODD_POSTBACKS, *_REFUSED, *_LOST_AND_TAKEN, *_LOST_AND_NOT_TAKEN)
 
@@ -90,7 +101,11 @@ def send_and_settle(path: Path, count: int, *, live: bool) -> Settled:
     served = _Served(PostbackReceiver(ledger=ledger, on_notification=progress.count_postback))
     with (
         ServerThread(served.app) as server,
-        Simulator(postback_url=f"{server.url}/postback", bundle_postbacks=True) as skycore,
+        Simulator(
+            postback_url=f"{server.url}/postback",
+            bundle_postbacks=True,
+            reports=Reports(form=ReportForm(well_formed=False), mixed=True),
+        ) as skycore,
     ):
         return served.run(_DemoBulk(ledger, skycore, progress, live=live).run)
 
@@ -156,10 +171,10 @@ class _DemoBulk:
         self._skycore = skycore
         self._progress = progress
         self._live = live
-        self._in_doubt = 0
+        self._in_doubt = DoubtCounts()
 
     async def run(self) -> Settled:
-        """Send, wait for the postbacks, and judge."""
+        """Send, wait for the postbacks, read the report, send the rest, and judge."""
         async with self._ledger:
             await self._send_and_settle()
             return await self._judged()
@@ -172,35 +187,54 @@ class _DemoBulk:
                 beside.start_soon(show_live, self._progress)
             try:
                 await self._send()
-                await self._settle()
+                await self._wait_for_postbacks()
+                await self._read_report()
             except SkycoreError as failed:
                 error = failed  # raised here, it would come in a group
             beside.cancel_scope.cancel()
         if error is not None:
             raise error
 
-    async def _settle(self) -> None:
+    async def _wait_for_postbacks(self) -> None:
         with suppress(TimeoutError):  # what is missing then shows in the verdict
             await anyio.to_thread.run_sync(
                 self._skycore.wait_for_postbacks, _PATIENCE, abandon_on_cancel=True
             )
         await self._look()
 
+    async def _read_report(self) -> None:
+        """Settle what is left, and give the same messages once more."""
+        self._in_doubt.after_postbacks = await self._count_in_doubt()
+        async with self._client() as client:
+            # The provider here lists at once what it took.
+            settlement = await client.settle(after=0)
+            self._in_doubt.found_sent = len(settlement.sent)
+            self._in_doubt.found_not_sent = len(settlement.not_sent)
+            self._skycore.script(*[ACCEPTED_AND_DELIVERED] * len(settlement.not_sent))
+            async with client.send_many(messages(self._progress.total)) as outcomes:
+                async for _ in outcomes:
+                    pass
+        await self._wait_for_postbacks()
+
+    def _client(self) -> SkycoreClient:
+        return SkycoreClient(
+            api_key=API_KEY, from_=SHORT_CODE, base_url=self._skycore.url, ledger=self._ledger
+        )
+
     async def _send(self) -> None:
+        *others, last = messages(self._progress.total)
+        async with self._client() as client:
+            await self._send_part(client, others)
+            # Begun when all others have ended: the report lists it, and so that time.
+            await self._send_part(client, [last])
+
+    async def _send_part(self, client: SkycoreClient, part: Sequence[SMS]) -> None:
         throttled_at = self._progress.total // 3
-        async with (
-            SkycoreClient(
-                api_key=API_KEY,
-                from_=SHORT_CODE,
-                base_url=self._skycore.url,
-                ledger=self._ledger,
-            ) as client,
-            client.send_many(messages(self._progress.total)) as outcomes,
-        ):
+        async with client.send_many(part) as outcomes:
             async for outcome in outcomes:
                 self._progress.take(outcome)
                 if isinstance(outcome, Failed) and outcome.error.may_have_been_sent:
-                    self._in_doubt += 1
+                    self._in_doubt.before += 1
                 if self._progress.done == throttled_at:
                     self._skycore.script(*[BY_LAST_DIGITS["2007"]] * _THROTTLES)
 
@@ -210,10 +244,12 @@ class _DemoBulk:
             await anyio.sleep(_LOOK_EVERY)
 
     async def _look(self) -> None:
-        states = (await self._ledger.summary()).states
-        found, left = self._progress.in_doubt, states.get(MessageState.IN_DOUBT, 0)
+        found, left = self._progress.in_doubt, await self._count_in_doubt()
         # A doubt is in the ledger before it is counted, and a count that shrinks would alarm.
         self._progress.settled = max(self._progress.settled, found - left)
+
+    async def _count_in_doubt(self) -> int:
+        return (await self._ledger.summary()).states.get(MessageState.IN_DOUBT, 0)
 
     async def _judged(self) -> Settled:
         known: dict[str, Delivery] = {}
@@ -227,7 +263,7 @@ class _DemoBulk:
             known,
             billed=Counter(message.to for message in received if message.taken),
             asked=Counter(message.to for message in received),
-            in_doubt_before=self._in_doubt,
+            in_doubt=self._in_doubt,
         )
         summary, made = await self._ledger.summary(), datetime.now(UTC)
         report = counters.report_data(summary, ledger=self._ledger.path.name, made=made)

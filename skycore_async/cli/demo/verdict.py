@@ -3,7 +3,7 @@
 Rules:
 
 * The bill is the truth, which outside a simulation nobody has while it matters.
-* What is in doubt is neither lost nor wrong, unless its postback came and it is in doubt still.
+* What is in doubt is neither lost nor wrong, but in the end nothing is to be.
 """
 
 from __future__ import annotations
@@ -19,8 +19,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _S: Final = MessageState
-_WIDTH: Final = 24  # of the longest name in the verdict
+_WIDTH: Final = 25  # of the longest name in the verdict
 _NOT_TAKEN: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
+
+
+@attrs.define(kw_only=True)
+class DoubtCounts:
+    """How many messages were in doubt, before the postbacks and after them.
+
+    `found_sent` and `found_not_sent` are those of which the sending report proved it.
+    """
+
+    before: int = 0
+    after_postbacks: int = 0
+    found_sent: int = 0
+    found_not_sent: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +43,8 @@ class DemoVerdict:
     `tried_again` were asked for more than once.  `duplicates` is how often one
     was billed again, `lost` are those without an outcome, or said to be taken
     and not billed.  `denied` were billed, and are said to be refused
-    or not sent; `unsettled` were billed, and are in doubt after the postbacks.
+    or not sent.  `in_doubt_before` had no answer, of which some were in doubt
+    `after_postbacks`, and `after_report`; that showed others to be sent, or not.
     """
 
     messages: int
@@ -42,13 +56,15 @@ class DemoVerdict:
     lost: int
     denied: int
     in_doubt_before: int
-    in_doubt_after: int
-    unsettled: int
+    in_doubt_after_postbacks: int
+    in_doubt_after_report: int
+    found_sent: int
+    found_not_sent: int
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing was billed twice, lost, or recorded otherwise than it was."""
-        return not (self.duplicates or self.lost or self.denied or self.unsettled)
+        """Whether nothing was billed twice, lost, recorded otherwise than it was, or is open."""
+        return not (self.duplicates or self.lost or self.denied or self.in_doubt_after_report)
 
 
 def judge(
@@ -57,7 +73,7 @@ def judge(
     *,
     billed: Mapping[str, int],
     asked: Mapping[str, int],
-    in_doubt_before: int,
+    in_doubt: DoubtCounts,
 ) -> DemoVerdict:
     """Hold a ledger's deliveries against the bill.
 
@@ -66,7 +82,7 @@ def judge(
     """
     numbers = tuple(wanted)
     states = [(known[to].state if to in known else None, billed.get(to, 0)) for to in numbers]
-    in_doubt = [times for state, times in states if state is _S.IN_DOUBT]
+    left = sum(state is _S.IN_DOUBT for state, _ in states)
     not_taken = [times for state, times in states if state in _NOT_TAKEN]
     return DemoVerdict(
         messages=len(numbers),
@@ -77,9 +93,11 @@ def judge(
         duplicates=sum(times - 1 for times in billed.values() if times),
         lost=sum(_is_lost(state, times) for state, times in states),
         denied=sum(times > 0 for times in not_taken),
-        in_doubt_before=in_doubt_before,
-        in_doubt_after=len(in_doubt),
-        unsettled=sum(times > 0 for times in in_doubt),
+        in_doubt_before=in_doubt.before,
+        in_doubt_after_postbacks=in_doubt.after_postbacks,
+        in_doubt_after_report=left,
+        found_sent=in_doubt.found_sent,
+        found_not_sent=in_doubt.found_not_sent,
     )
 
 
@@ -90,33 +108,34 @@ def _is_lost(state: MessageState | None, times: int) -> bool:
 
 
 def show_verdict(out: Console, verdict: DemoVerdict) -> None:
-    """Print the verdict, and explain the doubt that remains."""
+    """Print the verdict, and what the report was good for."""
     out.print("\n[bold]What Skycore's bill says to that:[/]\n")
     for name, count, meaning, is_wrong in _lines(verdict):
         colour = "red" if is_wrong and count else "default"
         line = f"  {name:<{_WIDTH}} [{colour}]{count:>9,}[/]  {meaning}"
         out.print(line, soft_wrap=True)  # as it is: no word is cut where there is little room
-    if verdict.in_doubt_after > verdict.unsettled:
+    if verdict.found_not_sent:
         out.print(
-            f"\n{verdict.in_doubt_after - verdict.unsettled:,} messages remain in doubt. The bill"
-            " shows that they never reached Skycore, so no postback can come. Without a look at"
-            " the bill nobody can know, so they are sent again on your word alone."
+            f"\n{verdict.found_not_sent:,} messages never reached Skycore: no postback can tell."
+            " Its own report of what it sent proves that it does not have them, which made it safe"
+            " to send them again: as `skycore settle` does, and the same bulk after it."
         )
 
 
 def _lines(verdict: DemoVerdict) -> Iterator[tuple[str, int, str, bool]]:
     """Return each line as its name, its number, what it means, and whether it must be 0."""
-    settled = verdict.in_doubt_before - verdict.in_doubt_after
+    by_postbacks = verdict.in_doubt_before - verdict.in_doubt_after_postbacks
+    by_report = f"it shows {verdict.found_sent:,} sent, {verdict.found_not_sent:,} not sent"
     yield "billed", verdict.billed, f"of {verdict.messages:,} messages", False
     yield "duplicates", verdict.duplicates, "billed more than once", True
     yield "lost", verdict.lost, "without an outcome, or never billed", True
     yield "denied", verdict.denied, "billed, and recorded as refused or not sent", True
     yield "in doubt before settling", verdict.in_doubt_before, "their answers were lost", False
     yield (
-        "in doubt after settling",
-        verdict.in_doubt_after,
-        f"postbacks settled {settled:,}",
+        "in doubt after postbacks",
+        verdict.in_doubt_after_postbacks,
+        f"they settled {by_postbacks:,}",
         False,
     )
-    yield "unsettled", verdict.unsettled, "billed, and still in doubt", True
-    yield "tried again", verdict.tried_again, "throttled, which proves them not taken", False
+    yield "in doubt after the report", verdict.in_doubt_after_report, by_report, True
+    yield "tried again", verdict.tried_again, "throttled, or proven not to be taken", False
