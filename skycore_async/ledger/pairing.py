@@ -47,7 +47,10 @@ class Owners:
 
 def matched(places: Iterable[int], edges: Mapping[int, Collection[int]]) -> Owners:
     """Return a maximum matching, in which those have rows first that come first."""
-    owners = Owners(edges)
-    for place in places:
+    owners, some = Owners(edges), list(places)
+    rows = set[int]().union(*(edges[place] for place in some))
+    for place in some:
+        if len(owners.of) == len(rows):
+            break
         owners.add(place)
     return owners

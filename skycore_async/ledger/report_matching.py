@@ -252,22 +252,18 @@ class _Graph:
         taken: dict[int, int] = {}
         for alike in self._alike(place for place in self._doubts if place in part):
             owners = matched(part - set(alike), edges)
-            left = list(alike)
+            left = set(alike)
             while left and len(owners.of) < len(rows):
-                place = min(left, key=lambda each: self._rank(each, rows, satisfied))
+                place = min(left, key=lambda each: self._rank(each, satisfied))
                 left.remove(place)
                 if owners.add(place):
                     satisfied.add(self._attempts[place].message)
-            taken |= {place: row for row, place in owners.of.items() if place in alike}
+            taken |= {place: row for row, place in owners.of.items() if place in set(alike)}
         return taken
 
-    def _rank(self, place: int, rows: set[int], satisfied: set[int]) -> tuple[bool, bool, float]:
+    def _rank(self, place: int, satisfied: set[int]) -> tuple[bool, bool, float]:
         attempt = self._attempts[place]
-        return (
-            attempt.message in satisfied,
-            not self._fits[place] & rows,
-            attempt.started_at,
-        )
+        return attempt.message in satisfied, not self._fits[place], attempt.started_at
 
     def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
         """Return doubts in groups that no report tells apart but by their times."""

@@ -1,0 +1,306 @@
+"""Doubts ended by reports of the simulator, over real sockets: billed once, and none left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    Failed,
+    LedgerInUse,
+    MemoryLedger,
+    MessageState,
+    OpenReason,
+    OutcomeUnknown,
+    QuotaExhausted,
+    Settlement,
+    SkycoreClient,
+    SQLiteLedger,
+    parse_postback,
+)
+from skycore_async.errors import ConfigurationError
+from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.report_commands import ListLookUps
+from skycore_async.ledger.report_evidence import next_look_up
+from skycore_async.sending.report_requests import settle
+from skycore_async.simulator import (
+    API_KEY,
+    Account,
+    Behaviour,
+    ReportFault,
+    ReportForm,
+    Reports,
+    Simulator,
+)
+
+pytestmark = pytest.mark.anyio
+
+# What is taken and lost, and what is lost without being taken.
+FAULTS = ["2001", "2002", "2005", "2006", "2008", "2009", "2010", "2011", "2012", "2013", "2016"]
+
+
+@asynccontextmanager
+async def opened(simulator: Simulator, ledger: BaseLedger) -> AsyncGenerator[SkycoreClient]:
+    async with (
+        ledger,
+        SkycoreClient(
+            api_key=API_KEY,
+            from_="60856",
+            base_url=simulator.url,
+            ledger=ledger,
+            timeout=5,
+            max_in_flight=1,  # one after the other, so that each doubt has neighbours
+        ) as client,
+    ):
+        yield client
+
+
+def messages(*endings: str) -> list[SMS]:
+    return [
+        SMS(to=f"1555123{ending}", text=f"For & <{ending}>\n twice  spaced", key=ending)
+        for ending in endings
+    ]
+
+
+async def send(client: SkycoreClient, *endings: str) -> Counter[str]:
+    """Send messages, and count how they ended."""
+    ends: Counter[str] = Counter()
+    async with client.send_many(messages(*endings)) as outcomes:
+        async for outcome in outcomes:
+            match outcome:
+                case Accepted(recorded=recorded):
+                    ends["known" if recorded else "accepted"] += 1
+                case Failed(error=error):
+                    ends[type(error).__name__] += 1
+    return ends
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("well_formed", [True, False])
+async def test_after_a_report_every_message_is_billed_once(
+    kind: str, well_formed: bool, tmp_path: Path
+) -> None:
+    """What was taken is known, and what was not goes out by the next run; nothing is in doubt."""
+    ledger = MemoryLedger() if kind == "memory" else SQLiteLedger(tmp_path / "promo.db")
+    reports = Reports(form=ReportForm(well_formed=well_formed), mixed=True)
+    everyone = ["4000", *FAULTS, "4001"]
+    async with Simulator(reports=reports, clock_skew=120) as simulator:
+        async with opened(simulator, ledger) as client:
+            ends = await send(client, *everyone)
+            assert ends == {"accepted": 2, "OutcomeUnknown": len(FAULTS)}
+            taken = {each.to[-4:] for each in simulator.messages if each.taken}
+            found = await client.settle(after=0)
+            assert set(found.sent) == taken - {"4000", "4001"}
+            assert set(found.not_sent) == set(everyone) - taken
+            assert found.open == ()
+            assert await client.settle(after=0) == Settlement()
+            # What the last digits do befalls the second run as well; the third has no faults.
+            simulator.script(*[Behaviour()] * len(found.not_sent))
+            ends = await send(client, *everyone)
+            assert ends == {"known": len(taken), "accepted": len(found.not_sent)}
+            summary = await ledger.summary()
+            assert summary.states.get(MessageState.IN_DOUBT, 0) == 0
+        billed = Counter(each.to for each in simulator.messages if each.taken)
+        assert billed == {message.to: 1 for message in messages(*everyone)}
+
+
+async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
+    """The outcome has its HISTORYID and no tracking id, until a postback tells that."""
+    async with (
+        Simulator(time_scale=0) as simulator,
+        opened(simulator, ledger := SQLiteLedger(tmp_path / "one.db")) as client,
+    ):
+        with pytest.raises(OutcomeUnknown):
+            await client.send_sms(to="15551232002", text="Hello", key="k")
+        assert (await client.settle()).sent == ("k",)
+        sent = await client.send_sms(to="15551232002", text="Hello", key="k")
+        (message,) = simulator.messages
+        assert (sent.tracking_id, sent.recorded) == ("", True)
+        delivery = await ledger.delivery(key="k")
+        assert delivery is not None
+        assert sent.raw == {"HISTORYID": delivery.history_id}
+        body = (
+            "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><FROM>60856</FROM>"
+            f"<TO>15551232002</TO><HISTORYID>{delivery.history_id}</HISTORYID>"
+            f"<TRACKINGID>{message.tracking_id}</TRACKINGID>"
+            "<STATUS>Message Sent/Delivered</STATUS></POSTBACK>"
+        )
+        await ledger.record(*parse_postback(body))
+        delivery = await ledger.delivery(key="k")
+        assert delivery is not None
+        assert delivery.state is MessageState.DELIVERED
+        assert (delivery.tracking_id, delivery.settled_by) == (message.tracking_id, "report")
+        assert [each async for each in ledger.unplaced()] == []
+
+
+async def test_a_receipt_may_come_while_doubts_are_settled() -> None:
+    """It settles the doubt first, and what the report told of it is not written."""
+    ledger = MemoryLedger()
+    async with Simulator(time_scale=0) as simulator, opened(simulator, ledger) as client:
+        await send(client, "4000", "2002", "4001")
+        (taken,) = [each for each in simulator.messages if each.to.endswith("2002")]
+        body = (
+            "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><FROM>60856</FROM>"
+            f"<TO>{taken.to}</TO><TRACKINGID>{taken.tracking_id}</TRACKINGID></POSTBACK>"
+        )
+        opening = client.sending_report
+
+        def report(since: datetime, until: datetime) -> Any:
+            made = opening(since, until)
+            leave = made.__aexit__
+
+            class Slow(type(made)):  # type: ignore[misc]
+                async def __aexit__(self, *error: Any) -> None:
+                    await leave(*error)
+                    await ledger.record(*parse_postback(body))
+
+            made.__class__ = Slow
+            return made
+
+        found = await settle(ledger, report, after=0)
+        assert [each.reason for each in found.open] == [OpenReason.CHANGED]
+        delivery = await ledger.delivery(key="2002")
+        assert delivery is not None
+        assert (delivery.state, delivery.settled_by) == (MessageState.SENT, "postback")
+
+
+@pytest.mark.parametrize("fault", [ReportFault.TRUNCATED, ReportFault.HTML, ReportFault.MISSING])
+async def test_a_report_that_is_not_whole_leaves_what_it_lacks_in_doubt(
+    fault: ReportFault,
+) -> None:
+    """And again, once it is, it does not."""
+    async with (
+        Simulator(reports=Reports(fault=fault)) as simulator,
+        opened(simulator, MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2001", "4001")
+        found = await client.settle(after=0)
+        assert [each.reason for each in found.open] == [OpenReason.NOT_COVERED]
+        simulator.reports = Reports()
+        assert (await client.settle(after=0)).not_sent == ("2001",)
+
+
+async def test_a_report_that_lags_leaves_what_it_lacks_in_doubt() -> None:
+    """Its witnesses are not listed yet, either."""
+    async with (
+        Simulator(reports=Reports(lag=60)) as simulator,
+        opened(simulator, MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2002", "4001")
+        found = await client.settle(after=0)
+        assert [each.reason for each in found.open] == [OpenReason.WITNESS_MISSING]
+
+
+async def test_what_the_account_sends_elsewhere_is_told_apart_or_left_open() -> None:
+    """The same text to the same number at the same time: nobody guesses whose a row is."""
+    async with Simulator() as simulator, opened(simulator, MemoryLedger()) as client:
+        await send(client, "4000", "2002", "2001", "4001")
+        (text, other) = (message.text for message in messages("2002", "2001"))
+        simulator.sent_elsewhere(to="15551232002", text=text)
+        simulator.sent_elsewhere(to="15551232001", text="another text")
+        found = await client.settle(after=0)
+        assert other != "another text"
+        assert found.not_sent == ("2001",)
+        assert [each.reason for each in found.open] == [OpenReason.SENT_BY_OTHERS]
+
+
+class Sleeps:
+    """A clock that goes on where somebody sleeps."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self._clock() + sum(self.slept)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path) -> None:
+    """The ledger remembers it, and asks nobody before; the wait is bounded."""
+    path = tmp_path / "promo.db"
+    account = Account(report_interval=300)
+    async with Simulator(account=account) as simulator:
+        async with opened(simulator, SQLiteLedger(path)) as client:
+            await send(client, "4000", "2001", "4001")
+            assert (await client.settle(after=0, is_dry_run=True)).not_sent == ("2001",)
+            found = await client.settle(after=0, wait=0)
+            assert [each.reason for each in found.open] == [OpenReason.ASKED_TOO_OFTEN]
+            asked = simulator.lookups
+        async with opened(simulator, ledger := SQLiteLedger(path)) as client:
+            assert (await client.settle(after=0, wait=30)).open == found.open
+            assert simulator.lookups == asked
+            looked_up = await ledger.run(ListLookUps())
+            assert [each.refused for each in looked_up] == [True, False]
+            sleeps = Sleeps(lambda: datetime.now(UTC).timestamp())
+            waiting = await settle(
+                ledger,
+                client.sending_report,
+                after=0,
+                wait=500,
+                clock=sleeps,
+                sleep=sleeps.sleep,
+            )
+            # The simulator's clock does not go on: it is asked again for as long as may be.
+            assert [each.reason for each in waiting.open] == [OpenReason.ASKED_TOO_OFTEN]
+            assert len(sleeps.slept) == 1
+            assert 299 < sleeps.slept[0] <= 300
+
+
+def test_the_pause_doubles_and_is_no_shorter_than_asked_for() -> None:
+    """A look-up that was granted ends it."""
+    assert next_look_up([]) == 0
+    assert next_look_up([(100, False, 0), (50, True, 0)]) == 0
+    assert next_look_up([(100, True, 0)]) == 160
+    assert next_look_up([(100, True, 0), (50, True, 0), (0, False, 0)]) == 220
+    assert next_look_up([(100, True, 500), (50, True, 0)]) == 600
+    assert next_look_up([(100, True, 0)] * 50) == 3700
+
+
+async def test_a_refusal_of_the_account_is_raised() -> None:
+    """Nothing is written then."""
+    async with (
+        Simulator(account=Account(reports_a_day=0)) as simulator,
+        opened(simulator, ledger := MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2001", "4001")
+        with pytest.raises(QuotaExhausted):
+            await client.settle(after=0)
+        delivery = await ledger.delivery(key="2001")
+        assert delivery is not None
+        assert delivery.state is MessageState.IN_DOUBT
+        async with ledger.settling():
+            with pytest.raises(LedgerInUse):
+                await client.settle()
+
+
+async def test_without_a_ledger_there_is_nothing_to_settle() -> None:
+    """The client says which it takes."""
+    async with SkycoreClient(api_key="key", from_="60856") as client:
+        with pytest.raises(ConfigurationError, match="which the client has to have"):
+            await client.settle()
+
+
+async def test_a_long_time_is_asked_for_in_parts() -> None:
+    """As the account allows."""
+    account = Account(report_period=7200)
+    async with (
+        Simulator(account=account) as simulator,
+        opened(simulator, MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2001", "4001")
+        found = await client.settle(after=9000)
+        assert [each.reason for each in found.open] == [OpenReason.TOO_SOON]
+        assert simulator.lookups > 1

@@ -1,0 +1,127 @@
+"""Doubts in a database that many processes share, held against reports: by one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+
+from skycore_async import LedgerError, LedgerInUse, MessageState, OpenReason, PostgresLedger
+from skycore_async.messages import ReportedMessage, ReportSection
+from skycore_async.sending.settling import ReportSettling
+from tests.support.ledger_cases import DOUBT, NOON, TO, Clock, accepted, intent
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+
+@pytest.fixture
+async def ledger(dsn: str) -> AsyncIterator[PostgresLedger]:
+    """Open a ledger with a doubt between two messages that were accepted."""
+    clock = Clock()
+    async with PostgresLedger(dsn, clock=clock) as opened:
+        for n, key in enumerate(("before", "k", "after")):
+            clock.now = NOON + n
+            began = attrs.evolve(
+                intent(key, to=f"1555123488{n}"), started_at=NOON + n, text_digest=b"text"
+            )
+            assert await opened.begin(began) is None
+            clock.now = NOON + n + 0.5
+            await opened.finish(key, DOUBT if key == "k" else accepted(key))
+        clock.now = NOON + 5000
+        yield opened
+
+
+async def rows(*keys: str) -> AsyncIterator[ReportedMessage]:
+    for key in keys:
+        yield ReportedMessage(
+            history_id=key,
+            to=key,
+            text="not looked at",
+            section=ReportSection.SENDING_LIST,
+            acknowledged_at=datetime.fromtimestamp(NOON, UTC),
+        )
+
+
+async def settled(ledger: Any, *numbers: str) -> dict[str, str]:
+    """Settle by a report that lists a message to each of these numbers."""
+    async with ReportSettling(ledger, trust_absence=True, clock=lambda: NOON + 5000) as settling:
+        await settling.read(
+            rows(*numbers), since=NOON - 1000, until=NOON + 5000, made_at=NOON + 5000
+        )
+        found = await settling.end()
+    told = dict.fromkeys(found.sent, "sent") | dict.fromkeys(found.not_sent, "not sent")
+    return {**told, **{each.key: each.reason for each in found.open}}
+
+
+async def test_one_process_at_a_time_settles(ledger: PostgresLedger, dsn: str) -> None:
+    """Another is told so; once the first has ended, or is dead, it may."""
+    async with PostgresLedger(dsn) as another:
+        async with ledger.settling():
+            with pytest.raises(LedgerInUse, match="by another process"):
+                await settled(another)
+        assert await settled(another) == {"k": "not sent"}
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        async with ledger.settling():
+            pass
+
+
+async def test_a_database_that_is_gone_is_said_to_be(ledger: PostgresLedger) -> None:
+    """No other error than a ledger's."""
+    ledger._database = type(ledger._database)("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(LedgerError, match="none"):
+        await settled(ledger)
+
+
+async def test_what_was_not_sent_is_for_the_workers_again(
+    ledger: PostgresLedger, dsn: str
+) -> None:
+    """Its chunk was done: it is to be sent from now on, without another command."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO skycore.campaigns (name, state) VALUES ('promo', 'running')"
+        )
+        connection.execute(
+            "INSERT INTO skycore.chunks (campaign, number, keys, messages, state)"
+            " SELECT id, number, keys, messages, 'done' FROM skycore.campaigns,"
+            " (VALUES (1, ARRAY['k', 'x'], ARRAY['{}', '{}']), (2, ARRAY['y'], ARRAY['{}']))"
+            " AS given (number, keys, messages)"
+        )
+        assert await settled(ledger) == {"k": "not sent"}
+        found = connection.execute("SELECT state FROM skycore.chunks ORDER BY number").fetchall()
+        assert found == [("waiting",), ("done",)]
+    assert await ledger.begin(intent("k", to="15551234881")) is None
+
+
+async def test_who_may_still_be_alive_is_waited_for(ledger: PostgresLedger, dsn: str) -> None:
+    """Its session lives: it was taken for dead, and may be sending all the same."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE skycore.messages SET ended_at = NULL, interrupted_at = ended_at"
+            " WHERE key = 'k'"
+        )
+        assert await settled(ledger) == {"k": OpenReason.UNDER_WAY}
+        connection.execute("UPDATE skycore.sessions SET alive_until = clock_timestamp()")
+        assert await settled(ledger) == {"k": "not sent"}
+
+
+async def test_a_late_outcome_counts_after_a_report(ledger: PostgresLedger, dsn: str) -> None:
+    """Who was taken for dead, and for not having sent, tells that it has."""
+    given = intent("late", to=TO)
+    assert await ledger.begin(given) is None
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE skycore.messages SET state = 'not_sent', settled_by = 'report'"
+            " WHERE key = 'late'"
+        )
+    await ledger.finish("late", accepted("T9"))
+    delivery = await ledger.delivery(key="late")
+    assert delivery is not None
+    assert (delivery.state, delivery.settled_by) == (MessageState.ACCEPTED, None)

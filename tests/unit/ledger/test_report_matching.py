@@ -1,0 +1,405 @@
+"""Whose the rows of a report are: tables of attempts and rows, and what is told of each."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from skycore_async.ledger.model import EarlierAttempt, MessageRecord, MessageState
+from skycore_async.ledger.report_database import ReportDatabase
+from skycore_async.ledger.report_decisions import (
+    MessageInDoubt,
+    decide,
+    earlier_attempt,
+    last_attempt,
+)
+from skycore_async.ledger.report_evidence import (
+    OpenReason,
+    ReportPeriod,
+    periods_of,
+    why_not_covered,
+)
+from skycore_async.ledger.report_matching import (
+    Absent,
+    KnownAttempt,
+    Matching,
+    ReportRow,
+    Role,
+    Taken,
+    Unclear,
+    match,
+)
+from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
+from skycore_async.ledger.texts import digest_of
+from skycore_async.messages import ReportedMessage, ReportSection
+
+TO, OTHER = "15551234888", "15559876543"
+HELLO, BYE = b"hello", b"bye"
+
+
+def attempt(
+    id_: int, role: Role = Role.DOUBTFUL, *, at: float = 1000, **changes: Any
+) -> KnownAttempt:
+    given = {"message": id_, "number": TO, "text": HELLO, "from_": "60856", "ended_at": at + 1}
+    return KnownAttempt(**{"id": id_, "role": role, "started_at": at, **given, **changes})
+
+
+def accepted(id_: int, **changes: Any) -> KnownAttempt:
+    return attempt(id_, Role.ACCEPTED, **changes)
+
+
+def row(history_id: str, *, at: float | None = 1000, **changes: Any) -> ReportRow:
+    given = {"number": TO, "text": HELLO, "from_": "60856", "since": 0.0, "until": 10_000.0}
+    return ReportRow(**{"history_id": history_id, "at": at, **given, **changes})
+
+
+def absent(*ids: int) -> Absent:
+    return Absent(frozenset(ids))
+
+
+ALIKE = Unclear(OpenReason.ALIKE)
+LATE = Unclear(OpenReason.LATE_ROW)
+OTHERS = Unclear(OpenReason.SENT_BY_OTHERS)
+OLDER = Unclear(OpenReason.OLDER_VERSION)
+
+# What is given, what is told of each doubt, and which accepted attempts surely are there.
+CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], set[int]]] = {
+    "listed": ([attempt(1)], [row("A")], {1: Taken("A")}, set()),
+    "not listed": ([attempt(1)], [], {1: absent(1)}, set()),
+    "with no country code": ([attempt(1)], [row("A", number=TO[1:])], {1: Taken("A")}, set()),
+    "to another number": ([attempt(1)], [row("A", number=OTHER)], {1: absent(1)}, set()),
+    "another text": ([attempt(1)], [row("A", text=BYE)], {1: absent(1)}, set()),
+    "another sender": ([attempt(1)], [row("A", from_="12345")], {1: absent(1)}, set()),
+    "no sender in the row": ([attempt(1)], [row("A", from_=None)], {1: Taken("A")}, set()),
+    "a name for a sender": (
+        [attempt(1, from_="Shop")],
+        [row("A", from_="SHOP")],
+        {1: Taken("A")},
+        set(),
+    ),
+    "clocks a little apart": ([attempt(1)], [row("A", at=1300)], {1: Taken("A")}, set()),
+    "too early": ([attempt(1)], [row("A", at=699)], {1: absent(1)}, set()),
+    "much later": ([attempt(1)], [row("A", at=1400)], {1: LATE}, set()),
+    "waits at the provider": ([attempt(1)], [row("A", at=None)], {1: Taken("A")}, set()),
+    "waits, in a report of before": (
+        [attempt(1)],
+        [row("A", at=None, until=100)],
+        {1: absent(1)},
+        set(),
+    ),
+    "waits, in a report of later": (
+        [attempt(1)],
+        [row("A", at=None, since=5000)],
+        {1: LATE},
+        set(),
+    ),
+    "two, one of them listed": (
+        [attempt(1), attempt(2, at=1001)],
+        [row("A")],
+        {1: Taken("A"), 2: absent(1, 2)},
+        set(),
+    ),
+    "more are listed than were sent": ([attempt(1)], [row("A"), row("B")], {1: OTHERS}, set()),
+    "another's at another time explains none": (
+        [attempt(1), accepted(2, at=9000)],
+        [row("A"), row("B", at=9000)],
+        {1: Taken("A")},
+        {2},
+    ),
+    "one accepted has it": ([attempt(1), accepted(2)], [row("A")], {1: ALIKE}, set()),
+    "one accepted, both listed": (
+        [attempt(1), accepted(2)],
+        [row("A"), row("B")],
+        {1: Taken("A")},
+        set(),
+    ),
+    "one accepted, neither listed": ([attempt(1), accepted(2)], [], {1: ALIKE}, set()),
+    "one under way has it": (
+        [attempt(1), attempt(2, Role.POSSIBLE)],
+        [row("A")],
+        {1: ALIKE},
+        set(),
+    ),
+    "one accepted is known by its id": (
+        [attempt(1), accepted(2, history_id="A")],
+        [row("A")],
+        {1: absent(1)},
+        {2},
+    ),
+    "an id that two have ties neither": (
+        [attempt(1), accepted(2, history_id="A"), accepted(3, history_id="A")],
+        [row("A")],
+        {1: ALIKE},
+        set(),
+    ),
+    "a doubt is known by its id": (
+        [attempt(1, history_id="A")],
+        [row("A")],
+        {1: Taken("A")},
+        set(),
+    ),
+    "a doubt by an id that is not listed": (
+        [attempt(1, history_id="A")],
+        [],
+        {1: absent(1)},
+        set(),
+    ),
+    "one accepted later has the later row": (
+        [attempt(1), accepted(2, at=3000)],
+        [row("A", at=3000)],
+        {1: absent(1)},
+        {2},
+    ),
+    "a doubt later has the later row": (
+        [attempt(1), attempt(2, at=3000)],
+        [row("A", at=3000)],
+        {1: absent(1, 2), 2: Taken("A")},
+        set(),
+    ),
+    "one accepted queued into a doubt's time": (
+        [accepted(1, at=1000), attempt(2, at=2000)],
+        [row("A", at=2000)],
+        {2: ALIKE},
+        set(),
+    ),
+    "a message that has one is content": (
+        [accepted(1, message=7, at=1010), attempt(2, message=7), attempt(3, message=8, at=1005)],
+        [row("A"), row("B")],
+        {2: ALIKE, 3: Taken("A")},
+        set(),
+    ),
+    "an older version's is found": ([attempt(1, text=None)], [row("A")], {1: Taken("A")}, set()),
+    "and never missed": ([attempt(1, text=None)], [], {1: OLDER}, set()),
+    "an older version's may be another's": (
+        [attempt(1, text=None), attempt(2)],
+        [row("A")],
+        {1: OLDER, 2: ALIKE},
+        set(),
+    ),
+    "of a time that is not known": (
+        [attempt(1, Role.POSSIBLE, at=0, ended_at=1000), attempt(2)],
+        [row("A")],
+        {2: ALIKE},
+        set(),
+    ),
+    "accepted ones are there if there are enough rows": (
+        [accepted(1), accepted(2)],
+        [row("A"), row("B")],
+        {},
+        {1, 2},
+    ),
+    "and one of them is not, if there are too few": (
+        [accepted(1), accepted(2), accepted(3, at=9000)],
+        [row("A"), row("B", at=9000)],
+        {},
+        {3},
+    ),
+    "rows are handed on": (
+        [accepted(1, at=1000), accepted(2, at=1100), attempt(3, at=1350)],
+        [row("A", at=1250), row("B", at=1000), row("C", at=1420)],
+        {3: Taken("C")},
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rows_are_given_to_attempts(case: str) -> None:
+    """What is taken, absent or unclear, whatever the order in which they come."""
+    attempts, rows, doubtful, present = CASES[case]
+    for some in (attempts, attempts[::-1]):
+        found = match(some, rows)
+        told = {id_: _kind(each) for id_, each in found.doubtful.items()}
+        assert told == {id_: _kind(each) for id_, each in doubtful.items()}
+        assert found.present == present
+    assert match(attempts, rows).doubtful == doubtful or len(rows) > 1
+
+
+def _kind(verdict: object) -> object:
+    """Return a verdict without which row it is: of rows that are alike it is any."""
+    return Taken if isinstance(verdict, Taken) else verdict
+
+
+def test_what_is_too_much_is_not_told_apart() -> None:
+    """A number with a thousand attempts and rows, as of a test: it stays open."""
+    doubts = [attempt(n) for n in range(1, 1002)]
+    found = match(doubts, [row(str(n)) for n in range(1000)])
+    assert found == Matching(
+        doubtful=dict.fromkeys(range(1, 1002), Unclear(OpenReason.CROWDED)), present=frozenset()
+    )
+
+
+def test_hundreds_that_are_alike_are_told_apart() -> None:
+    """As many were taken as are listed."""
+    found = match([attempt(n) for n in range(300)], [row(str(n)) for n in range(200)])
+    taken = [each for each in found.doubtful.values() if isinstance(each, Taken)]
+    assert len({each.history_id for each in taken}) == 200
+
+
+# When it is proof that a report lacks one.
+
+
+def period(since: float, until: float, made_at: float = 9000) -> ReportPeriod:
+    return ReportPeriod(since=since, until=until, made_at=made_at)
+
+
+COVERED: dict[str, tuple[list[ReportPeriod], OpenReason | None]] = {
+    "none": ([], OpenReason.NOT_COVERED),
+    "all of it": ([period(700, 4700)], None),
+    "begins too late": ([period(701, 9000)], OpenReason.NOT_COVERED),
+    "ends before it": ([period(0, 900)], OpenReason.NOT_COVERED),
+    "ends too soon": ([period(0, 4600)], OpenReason.TOO_SOON),
+    "made too soon": ([period(0, 9000, 4600)], OpenReason.TOO_SOON),
+    "two that meet": ([period(2000, 9000), period(0, 2000)], None),
+    "two with a gap": ([period(0, 2000), period(2001, 9000)], OpenReason.TOO_SOON),
+    "two, the older made too soon": (
+        [period(0, 2000, 2000), period(2000, 9000)],
+        OpenReason.TOO_SOON,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COVERED)
+def test_a_report_covers_from_before_an_attempt_to_long_after(case: str) -> None:
+    """And is made after that: several may do it together."""
+    periods, reason = COVERED[case]
+    assert why_not_covered(1000, 1100, periods, after=3600) == reason
+
+
+def test_a_clock_that_is_ahead_puts_a_row_later_than_the_report_ends() -> None:
+    """However soon the caller wants to know."""
+    assert why_not_covered(1000, 1100, [period(0, 1399)], after=0) is OpenReason.TOO_SOON
+    assert why_not_covered(1000, 1100, [period(0, 1400)], after=0) is None
+
+
+def test_times_near_each_other_are_asked_for_at_once() -> None:
+    """In whole seconds, with what clocks may be apart."""
+    assert periods_of([(1000.5, 2000.5), (1500, 1600), (6000, 6001), (99_000, 99_100)]) == (
+        (700, 6301),
+        (98_700, 99_400),
+    )
+
+
+@pytest.mark.parametrize("reason", OpenReason)
+def test_each_reason_has_its_words(reason: OpenReason) -> None:
+    """They are for people."""
+    assert len(reason.words) > 20
+
+
+# What becomes of a message.
+
+RECORD = MessageRecord(
+    id=9, key="k", content=b"", to=TO, from_=None, state=MessageState.IN_DOUBT, started_at=1000
+)
+
+
+def told_of(doubt: MessageInDoubt, told: dict[int, Any], *, proven: bool = True) -> object:
+    return decide(doubt, told, lambda _: None if proven else OpenReason.TOO_SOON)
+
+
+def test_a_message_is_what_its_attempts_are() -> None:
+    """One that was taken is enough; none was taken where each is proven so."""
+    doubt = MessageInDoubt(record=RECORD, last=1, earlier={2: 20})
+    taken, gone = Taken("A"), absent(1, 2)
+    verdict = DoubtVerdict(seen=RECORD, state=MessageState.ACCEPTED, history_id="A")
+    assert told_of(doubt, {1: taken, 2: ALIKE}) == verdict
+    earlier = told_of(doubt, {1: ALIKE, 2: taken}, proven=False)
+    assert isinstance(earlier, DoubtVerdict)
+    assert earlier.earlier == (AttemptVerdict(id=20, state=MessageState.ACCEPTED, history_id="A"),)
+    unsent = told_of(doubt, {1: gone, 2: gone})
+    assert isinstance(unsent, DoubtVerdict)
+    assert (unsent.state, unsent.history_id) == (MessageState.NOT_SENT, None)
+    assert unsent.earlier == (AttemptVerdict(id=20, state=MessageState.NOT_SENT),)
+    assert told_of(doubt, {1: gone, 2: gone}, proven=False) is OpenReason.TOO_SOON
+    assert told_of(doubt, {1: gone, 2: ALIKE}) is OpenReason.ALIKE
+    assert told_of(doubt, {1: gone}) is OpenReason.OLDER_VERSION
+
+
+def test_what_may_still_be_sent_is_left_alone() -> None:
+    """Whatever a report tells of it."""
+    doubt = MessageInDoubt(record=RECORD, last=1, earlier={}, reason=OpenReason.UNDER_WAY)
+    assert told_of(doubt, {1: Taken("A")}) is OpenReason.UNDER_WAY
+
+
+def test_the_last_attempt_ends_when_that_is_known() -> None:
+    """By its outcome, by when nobody sent it any more, or within an hour; or it was not taken."""
+    for changes, ended_at in (
+        ({"ended_at": 1005.0, "interrupted_at": 1007.0}, 1005),
+        ({"interrupted_at": 1007.0}, 1007),
+        ({}, 4600),
+    ):
+        record = MessageRecord(
+            **{
+                **{
+                    field: getattr(RECORD, field)
+                    for field in ("id", "key", "content", "to", "from_")
+                },
+                "state": MessageState.IN_DOUBT,
+                "started_at": 1000.0,
+                **changes,
+            }
+        )
+        last = last_attempt(record, 1, Role.DOUBTFUL)
+        assert last is not None
+        assert last.ended_at == ended_at
+
+
+def test_an_earlier_attempt_that_was_taken_has_a_row() -> None:
+    """It is known by its id from then on."""
+    known = EarlierAttempt(
+        message=9, to=TO, started_at=1, ended_at=2, history_id="A", state=MessageState.ACCEPTED
+    )
+    assert earlier_attempt(known, 1, Role.DOUBTFUL).role is Role.ACCEPTED
+
+
+# The database that they meet in.
+
+
+def reported(history_id: str, to: str, at: float | None) -> ReportedMessage:
+    when = None if at is None else datetime.fromtimestamp(at, UTC)
+    return ReportedMessage(
+        history_id=history_id,
+        to=to,
+        text="Hello",
+        section=ReportSection.SENDING_LIST,
+        acknowledged_at=when,
+    )
+
+
+def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
+    """With and without the country code; what ends alike and is another number comes apart."""
+    database = ReportDatabase()
+    text = digest_of("Hello")
+    doubts = [
+        attempt(1, text=text),
+        attempt(2, number="33334888", text=text),
+        attempt(3, number="4888"),
+    ]
+    database.add_attempts((each, False) for each in [*doubts, attempt(4, number=OTHER)])
+    listed = [
+        reported("A", "5551234888", 1000),
+        reported("B", TO, None),
+        reported("C", "77774888", 1000),
+        reported("D", OTHER, 1000),
+        reported("", TO, 1001),
+        reported("", TO, 1002),
+        reported("B", TO, 1003),
+    ]
+    database.add_rows(listed)
+    database.set_period(None, 5000)
+    assert database.span_of_rows() == (1000, 5000)
+    database.add_rows([reported("A", "5551234888", 1000)])
+    database.set_period(5000, 6000)
+    database.want([each.number for each in doubts], [])
+    found = {
+        tuple(each.id for each in attempts): [(each.history_id, each.at) for each in rows]
+        for attempts, rows in database.by_number()
+    }
+    assert found == {
+        (1,): [("A", 1000), ("B", 1003), ("", 1001), ("", 1002)],
+        (2,): [],
+        (3,): [],
+    }
+    database.close()
