@@ -3,8 +3,8 @@
 Each answer has a tracking id of its own, as a ledger has it: two messages with one are told
 apart one after the other.
 
-`python -m benchmarks.server DELAY BODY` prints its port, and serves until its
-standard input ends.
+`python -m benchmarks.server DELAY BODY CHAIN` prints its port, and serves until its
+standard input ends; over TLS where CHAIN is a file with a key and a certificate.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,24 +64,30 @@ def _numbered(answer: bytes) -> Iterator[bytes]:
         yield b"%b%d%b" % (before, each, after)
 
 
-async def _serve(delay: float, body: str) -> None:
+async def _serve(delay: float, body: str, chain: str) -> None:
     kind = "application/json" if body.startswith("{") else "text/xml"
     answer = (
         f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
     loop = asyncio.get_running_loop()
     answers = _numbered(answer)
-    server = await loop.create_server(lambda: _Answering(answers, delay), "127.0.0.1", 0)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if chain else None
+    if tls is not None:
+        tls.load_cert_chain(chain)
+    server = await loop.create_server(lambda: _Answering(answers, delay), "127.0.0.1", 0, ssl=tls)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 
 
 @contextmanager
-def running(*, delay: float = 0.0, body: str = SUCCESS) -> Iterator[str]:
-    """Run the server in a process of its own, and return its URL; `delay` is in seconds."""
+def running(*, delay: float = 0.0, body: str = SUCCESS, chain: str = "") -> Iterator[str]:
+    """Run the server in a process of its own, and return its URL; `delay` is in seconds.
+
+    `chain` is the file of a key and a certificate for localhost, for TLS.
+    """
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-        [sys.executable, "-m", "benchmarks.server", str(delay), body],
+        [sys.executable, "-m", "benchmarks.server", str(delay), body, chain],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,10 +96,11 @@ def running(*, delay: float = 0.0, body: str = SUCCESS) -> Iterator[str]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+            scheme, host = ("https", "localhost") if chain else ("http", "127.0.0.1")
+            yield f"{scheme}://{host}:{int(process.stdout.readline())}/"
         finally:
             process.stdin.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1]), sys.argv[2]))
+    asyncio.run(_serve(float(sys.argv[1]), *sys.argv[2:]))

@@ -79,8 +79,7 @@ if TYPE_CHECKING:
     from .sending.settings import Method, Options
     from .sending.sources import Source
     from .telemetry import Telemetry
-    from .transports.aiohttp import AiohttpTransport
-    from .transports.base import Request, Response, Transport
+    from .transports.base import Request, Response, Road, Transport
     from .transports.direct import DirectTransport
     from .transports.httpx import HttpxTransport
     from .version import __version__
@@ -88,7 +87,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SMS",
     "Accepted",
-    "AiohttpTransport",
     "AuthenticationFailed",
     "BillingProblem",
     "BulkSend",
@@ -148,6 +146,7 @@ __all__ = [
     "ReportedMessage",
     "Request",
     "Response",
+    "Road",
     "SQLiteLedger",
     "Scope",
     "Segments",
@@ -211,8 +210,7 @@ _MODULES: Final = {
     "protocol.national_numbers": ("NationalNumbers",),
     "protocol.numbers": ("NumberReader",),
     "protocol.segments": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
-    "transports.aiohttp": ("AiohttpTransport",),
-    "transports.base": ("Request", "Response", "Transport"),
+    "transports.base": ("Request", "Response", "Road", "Transport"),
     "transports.direct": ("DirectTransport",),
     "transports.httpx": ("HttpxTransport",),
     "version": ("__version__",),

@@ -35,7 +35,7 @@ from .sending.bulk import BulkSend
 from .sending.dispatcher import Dispatcher
 from .sending.settings import Method, Options, Settings, checked_key
 from .sending.sources import Source
-from .transports.base import Transport
+from .transports.base import Road, Transport
 from .transports.choice import choose
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ class SkycoreClient:
     takes, and `max_attempts` how often one that was proven not sent is tried in it.
 
     Without `transport` and `http_client` the connections are this client's own,
-    through the proxy that the environment names for `base_url` (HTTPS_PROXY,
-    NO_PROXY).  `http_client` sends over an `httpx.AsyncClient` of the caller's, with a
-    new connection for each message, and never closes it here; `transport` over any
-    `Transport`, which is closed.  `method="GET"` puts the API key into the URL, where
+    made by httpx, or with `transport="fast"` by `DirectTransport`, for volume; through the
+    proxy that the environment names for `base_url` (HTTPS_PROXY, NO_PROXY).
+    `http_client` sends over an `httpx.AsyncClient` of the caller's, with a new connection
+    for each message, and never closes it here; `transport` over any `Transport`, which is
+    closed.  `method="GET"` puts the API key into the URL, where
     proxies and logs see it.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
@@ -97,7 +98,7 @@ class SkycoreClient:
         max_in_flight: int = 50,
         timeout: float = 30,
         max_attempts: int = 3,
-        transport: Transport | None = None,
+        transport: Transport | Road | None = None,
         http_client: httpx.AsyncClient | None = None,
         ledger: Ledger | None = None,
         telemetry: Telemetry | None = None,

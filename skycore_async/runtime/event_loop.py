@@ -9,16 +9,22 @@ thread: trio may run as a guest within that of asyncio.
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import suppress
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
-
-import anyio
 
 _runs: Any = SimpleNamespace(name=None)
 with suppress(ImportError):  # trio needs sniffio, and asyncio does not
     # Where trio notes its name while it runs a task of this thread's.
     from sniffio import thread_local as _runs
+
+
+@functools.cache
+def _trio() -> Any:
+    # Not installed with asyncio alone; and here it runs.
+    return import_module("trio")
 
 
 def is_trios() -> bool:
@@ -32,16 +38,14 @@ def event_loop() -> object:
     Raises RuntimeError where none runs.
     """
     if _runs.name == "trio":
-        import trio  # noqa: PLC0415 - not installed with asyncio alone
-
-        return trio.lowlevel.current_trio_token()
+        return _trio().lowlevel.current_trio_token()
     return asyncio.get_running_loop()
 
 
 def now() -> float:
     """Return the time by the running event loop's clock, in seconds."""
     if _runs.name == "trio":
-        return anyio.current_time()
+        return float(_trio().current_time())
     return asyncio.get_running_loop().time()
 
 

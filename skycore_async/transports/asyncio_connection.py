@@ -44,7 +44,7 @@ class AsyncioConnection(asyncio.Protocol):
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport
         self._is_secure = False
-        self._reader: AnswerReader | None = None
+        self._reader: AnswerReader
         self._waiter: asyncio.Future[Response | None] | None = None
         self._came = b""  # which nobody waited for
         self._has_ended = False
@@ -107,12 +107,19 @@ class AsyncioConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read an answer, or keep what nobody waits for."""
-        if self._is_waited_for():
-            self._feed(data)
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._answer is not None:
+            self._came += data
+            if len(self._came) > MAX_RESPONSE:
+                self._transport.abort()
             return
-        self._came += data
-        if len(self._came) > MAX_RESPONSE:
-            self._transport.abort()
+        try:
+            answer = self._reader.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is in doubt
+            waiter.set_exception(error)
+            return
+        if answer is not None:
+            self._give(answer)
 
     def eof_received(self) -> bool:
         """Take the end of the other side's; return whether ours stays."""
@@ -155,22 +162,13 @@ class AsyncioConnection(asyncio.Protocol):
     def _take_early(self) -> None:
         came, self._came = self._came, b""
         if came:
-            self._feed(came)
+            self.data_received(came)
         if self._has_ended and self._is_waited_for():
             self._end()
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            answer = cast("AnswerReader", self._reader).feed(data)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the message is in doubt
-            self._fail(error)
-            return
-        if answer is not None:
-            self._give(answer)
-
     def _end(self) -> None:
         try:
-            self._give(cast("AnswerReader", self._reader).end())
+            self._give(self._reader.end())
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
 

@@ -8,7 +8,7 @@ what the answer means is no concern of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -19,6 +19,10 @@ MAX_RESPONSE: Final = 1024 * 1024
 # Seconds for which an idle connection is used again.  Common servers close one
 # after 5, and a request that meets the closing is a message in doubt.
 KEEPALIVE_EXPIRY: Final = 4.0
+
+
+# The transports of the package by one word each: that for volume, and the default.
+Road = Literal["fast", "httpx"]
 
 
 class TransportUnusable(RuntimeError):

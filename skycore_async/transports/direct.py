@@ -128,18 +128,18 @@ class DirectTransport:
             written = write_head(request, for_proxy=headers)
         except Exception as error:  # noqa: BLE001 - there is nothing to send
             return failed(error, not_sent=True)
-        ends = now() + timeout
+        began = now()
         connection: DirectConnection | None = None
         reader, answer = AnswerReader(request.method), None
         try:
-            connection = await self._take(written.origin)
+            connection = await self._take(written.origin, began)
             if connection is None:
                 connecting = timeout * _CONNECTING_SHARE
                 with anyio.move_on_after(connecting):
                     connection = await self._connect(written.origin, connecting)
-            if connection is not None:
-                whole = written.head + request.body
-                answer = await connection.exchange(whole, reader, ends - now())
+            left = began + timeout - now()
+            if connection is not None and left > 0:
+                answer = await connection.exchange(written.head + request.body, reader, left)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is in doubt
             return failed(error, not_sent=connection is None or not connection.written)
         finally:
@@ -152,12 +152,12 @@ class DirectTransport:
             return timed_out(timeout, not_sent=connection is None or not connection.written)
         return answer
 
-    async def _take(self, origin: Origin) -> DirectConnection | None:
+    async def _take(self, origin: Origin, at: float) -> DirectConnection | None:
         """Return a free connection that can be used, and close those that cannot."""
         free = self._free.get(origin)
         while free:
             oldest, since = free[0]
-            if since + KEEPALIVE_EXPIRY < now():
+            if since + KEEPALIVE_EXPIRY < at:
                 free.popleft()
                 await oldest.aclose()
                 continue

@@ -36,7 +36,8 @@ from .base import Transport
 from .connection import break_off
 from .direct import DirectTransport
 from .failures import broken_off
-from .httpx import HttpxClientTransport, HttpxTransport, environment_proxy
+from .httpx import HttpxClientTransport, HttpxTransport
+from .proxies import environment_proxy
 from .tls import ssl_context
 
 MAX_REDIRECTS: Final = 5

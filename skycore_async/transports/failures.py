@@ -1,6 +1,6 @@
 """What the transports say of an exchange that failed, without a word that came over the wire.
 
-A text of httpx, httpcore, h11, aiohttp, ssl or a caller's hook may quote the answer, and a
+A text of httpx, httpcore, h11, ssl or a caller's hook may quote the answer, and a
 broken answer may repeat the request, with key, number and text.  So no such text is passed
 on, but for those that are known.
 
@@ -29,28 +29,20 @@ from ..errors import NotSent, OutcomeUnknown, ReportError
 # Texts that are the same whatever is sent and answered.
 _KNOWN_TEXTS: Final = frozenset(
     {
-        "Connector is closed.",
-        "Server disconnected",
         "Server disconnected without sending a response.",
-        "Session is closed",
         "URL too long",
         "the request was about to be sent a second time",
     }
 )
 # Where the text of one of these classes, of any library, is not known.
 _WORDS: Final = {
-    "ClientConnectionResetError": "the connection broke",
-    "ClientHttpProxyError": "the proxy refused",
-    "ClientPayloadError": "the answer broke off, or is none",
-    "ClientResponseError": "what came is no HTTP answer",
     "ProxyError": "the proxy refused",
     "ReadError": "the connection broke",
     "RemoteProtocolError": "what came is no HTTP answer, or broke off",
-    "ServerDisconnectedError": "the server hung up",
     "WriteError": "the connection broke",
 }
 # Whose exceptions can be made again with a text alone.
-_LIBRARIES: Final = frozenset({"aiohttp", "anyio", "builtins", "httpcore", "httpx", "ssl"})
+_LIBRARIES: Final = frozenset({"anyio", "builtins", "h11", "httpcore", "httpx", "ssl"})
 _LONGEST_CHAIN: Final = 16
 
 _STATUS: Final = re.compile(r"[1-5][0-9]{2}(?= )")  # of a proxy that refused, before its reason

@@ -17,9 +17,7 @@ Rules:
 from __future__ import annotations
 
 import functools
-import ipaddress
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -207,24 +205,3 @@ async def _within(
             failure = failed(error, not_sent=proves_not_sent(error))
     # Raised out here, so that no context keeps the frames of the exchange.
     raise failure or timed_out(timeout, not_sent=proves_not_sent(None))
-
-
-def environment_proxy(base_url: str) -> str | None:
-    """Return the proxy that the environment names for an address.
-
-    HTTPS_PROXY, HTTP_PROXY and ALL_PROXY name one, NO_PROXY makes exceptions, and
-    what is on this machine needs none.
-    """
-    address = httpx.URL(base_url)
-    if _is_loopback(address.host) or urllib.request.proxy_bypass(address.host):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

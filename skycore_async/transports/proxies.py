@@ -1,4 +1,4 @@
-"""The HTTP proxy that a transport goes through.
+"""The proxy that a transport goes through: given, or named by the environment.
 
 Rule: the text of one may hold a password, which is in no error, and in no frame of one.
 """
@@ -6,7 +6,9 @@ Rule: the text of one may hold a password, which is in no error, and in no frame
 from __future__ import annotations
 
 import base64
+import ipaddress
 import ssl
+import urllib.request
 from contextlib import suppress
 from typing import Final
 
@@ -52,3 +54,33 @@ def parse_proxy(given: Secret) -> httpx.Proxy:
         proxy = None
         raise ConfigurationError("proxy: it is no URL of a http, https or socks5 proxy")
     return proxy
+
+
+def environment_proxy(base_url: str) -> httpx.Proxy | None:
+    """Return the proxy that the environment names for an address.
+
+    HTTPS_PROXY, HTTP_PROXY and ALL_PROXY name one, NO_PROXY makes exceptions, and
+    what is on this machine needs none.
+
+    Raises ConfigurationError where what is named is none.
+    """
+    address = httpx.URL(base_url)
+    if _is_loopback(address.host) or urllib.request.proxy_bypass(address.host):
+        return None
+    named = _named_for(address.scheme)
+    return None if named is None else parse_proxy(named)
+
+
+def _named_for(scheme: str) -> Secret | None:
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if proxy is None:
+        return None
+    return Secret(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -49,9 +49,11 @@ def write_head(request: Request, *, for_proxy: Headers | None = None) -> Written
     Raises httpx.InvalidURL, httpx.UnsupportedProtocol or h11.LocalProtocolError where it
     cannot be sent.
     """
-    write = _write.__wrapped__ if request.query else _write
     named = tuple(request.headers.items())
-    return write(request.method, request.target, len(request.body), named, for_proxy)
+    if request.query:
+        write = _write.__wrapped__
+        return write(request.method, request.target, len(request.body), named, for_proxy)
+    return _write(request.method, request.url, len(request.body), named, for_proxy)
 
 
 @functools.lru_cache(maxsize=512)

@@ -6,6 +6,8 @@ Rules are those of `asyncio_connection`.
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
+from typing import Final
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
@@ -16,6 +18,8 @@ from .base import Response
 from .network_backend import has_more
 from .socket_probe import Readiness
 
+_MOST: Final = 65536  # bytes of one read
+
 
 class StreamConnection:
     """A connection that was made, which carries one exchange after another."""
@@ -24,7 +28,8 @@ class StreamConnection:
         self.written = False
         self._stream = stream
         self._tls: ssl.SSLObject | None = None
-        self._readiness = Readiness(stream.extra(SocketAttribute.raw_socket))  # noqa: S610
+        self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610
+        self._readiness = Readiness(self._socket)
 
     async def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
         """Speak TLS from here on."""
@@ -39,16 +44,32 @@ class StreamConnection:
         """Write a request, once, and return its answer; None where none comes in time."""
         with anyio.move_on_after(timeout):
             self.written = True
-            await self._stream.send(request)
-            while True:
-                try:
-                    came = await self._stream.receive()
-                except anyio.EndOfStream:
-                    return reader.end()
+            await self._send(request)
+            while came := await self._receive():
                 answer = reader.feed(came)
                 if answer is not None:
                     return answer
+            return reader.end()
         return None
+
+    async def _send(self, request: bytes) -> None:
+        """Send it; at once, where it goes into the socket whole, as it nearly always does."""
+        if self._tls is None:
+            with suppress(BlockingIOError, InterruptedError):
+                request = request[self._socket.send(request) :]
+        if request:
+            await self._stream.send(request)
+
+    async def _receive(self) -> bytes:
+        """Return what comes; nothing at the end."""
+        if self._tls is None:
+            await anyio.wait_readable(self._socket)
+            with suppress(BlockingIOError, InterruptedError):
+                return self._socket.recv(_MOST)
+        try:
+            return await self._stream.receive(_MOST)
+        except anyio.EndOfStream:
+            return b""
 
     def is_usable(self) -> bool:
         """Return whether it stands, and nothing came over it since the last answer."""

@@ -26,7 +26,6 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import job
 from skycore_async.cli.bulk.estimate import Survey
 from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
@@ -38,6 +37,8 @@ from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.messages import SMS, Accepted, Failed
 from skycore_async.simulator import API_KEY, Account, Simulator, refusal
+from skycore_async.transports import choice
+from skycore_async.transports.base import Road, Transport
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 NOWHERE = "http://127.0.0.1:9/"
@@ -746,21 +747,30 @@ def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
     assert done["halted"] is None
 
 
-def test_it_goes_out_over_aiohttp(simulator: Simulator) -> None:
-    """--fast is the same over another transport."""
+@pytest.mark.parametrize(
+    ("options", "transport"),
+    [((), "DirectTransport"), (("--road", "httpx"), "HttpxTransport")],
+)
+def test_it_goes_out_over_either_road(
+    simulator: Simulator,
+    options: tuple[str, ...],
+    transport: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fast one is taken unless the other is asked for."""
+    taken: list[str] = []
+
+    def noted(road: Road, base_url: str) -> Transport:
+        made = new(road, base_url)
+        taken.append(type(made).__name__)
+        return made
+
+    new = choice._new
+    monkeypatch.setattr(choice, "_new", noted)
     recipients()
-    assert send("--fast")["accepted"] == 2
+    assert send(*options)["accepted"] == 2
     assert simulator.billed == 2
-
-
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """--fast without aiohttp says what to install."""
-    recipients()
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
-    monkeypatch.delitem(sys.modules, "skycore_async.transports.aiohttp", raising=False)
-    done = CliRunner().invoke(skycore, ["bulk", "promo.csv", "--text", "x", "--yes", "--fast"])
-    assert done.exit_code == 1
-    assert "pip install 'skycore-async[aiohttp]'" in done.stderr
+    assert taken == [transport]
 
 
 # What people see meanwhile.

@@ -15,6 +15,8 @@ from skycore_async import (
     SMS,
     Accepted,
     ConfigurationError,
+    DirectTransport,
+    HttpxTransport,
     InvalidMessage,
     MemoryLedger,
     NotSent,
@@ -22,6 +24,7 @@ from skycore_async import (
     Rejected,
     Request,
     Response,
+    Road,
     SkycoreClient,
     SkycoreError,
     Throttled,
@@ -29,7 +32,7 @@ from skycore_async import (
     __version__,
 )
 from skycore_async.messages import masked
-from skycore_async.transports.httpx import environment_proxy
+from skycore_async.transports.proxies import environment_proxy
 from tests.support.fault_server import SUCCESS, FaultServer, Hang, Read, Send, answer, refused
 from tests.support.sending_cases import (
     ANSWERS,
@@ -299,6 +302,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "user": ({"base_url": "https://user:word@skycore.example/"}, "no user"),
     "no connections": ({"max_in_flight": 0}, "max_in_flight: 0"),
     "rate of text": ({"rate": "20"}, "rate: '20' is neither a number"),
+    "unknown transport": ({"transport": "quick"}, "neither a Transport, 'fast' nor 'httpx'"),
     "two transports": (
         {"transport": Recording(), "http_client": httpx.AsyncClient(verify=False)},  # noqa: S501
         "not both",
@@ -397,12 +401,15 @@ async def test_a_client_may_be_closed_in_another_task() -> None:
         assert len(server.requests) == 1
 
 
-async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("road", ["fast", "httpx"])
+async def test_the_proxy_of_the_environment_is_used(
+    monkeypatch: pytest.MonkeyPatch, road: Road
+) -> None:
     """A client of its own connections sends through the proxy that HTTP_PROXY names."""
     with FaultServer(ANSWERED) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy.port}")
         async with SkycoreClient(
-            api_key=KEY, from_="60856", base_url="http://skycore.invalid/API/"
+            api_key=KEY, from_="60856", base_url="http://skycore.invalid/API/", transport=road
         ) as client:
             assert (await client.send_sms(to="15551234888", text="Hello")).tracking_id
         assert b"http://skycore.invalid/API/" in proxy.requests[0]
@@ -432,7 +439,31 @@ def test_the_environment_names_a_proxy_and_its_exceptions(
     """The proxy is chosen by scheme; NO_PROXY and this machine are left out."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert environment_proxy(base_url) == proxy
+    found = environment_proxy(base_url)
+    assert (found and str(found.url)) == proxy
+
+
+@pytest.mark.parametrize(
+    ("road", "proxy", "transport"),
+    [
+        (None, None, HttpxTransport),
+        ("httpx", None, HttpxTransport),
+        ("fast", None, DirectTransport),
+        ("fast", "http://proxy:3128", DirectTransport),
+        ("fast", "socks5://proxy", HttpxTransport),
+    ],
+)
+async def test_a_transport_is_chosen_by_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+    road: Road | None,
+    proxy: str | None,
+    transport: type[Transport],
+) -> None:
+    """Httpx's is the default, and the one for a SOCKS proxy that the environment names."""
+    if proxy is not None:
+        monkeypatch.setenv("ALL_PROXY", proxy)
+    async with SkycoreClient(api_key=KEY, transport=road) as client:
+        assert type(client._dispatcher.transport) is transport
 
 
 async def test_a_transport_is_closed_with_its_client() -> None:

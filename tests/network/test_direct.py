@@ -11,6 +11,7 @@ import gc
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ from skycore_async import (
 )
 from skycore_async.transports import asyncio_connection, direct
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
+from skycore_async.transports.direct import DirectConnection
+from skycore_async.transports.requests import Origin
 from tests.conftest import over_direct
 from tests.network.test_connection import listening, pump
 from tests.network.test_fault_matrix import MATRIX, outcome
@@ -261,6 +264,23 @@ async def test_connecting_leaves_time_for_the_answer() -> None:
         async with opened() as transport:
             with pytest.raises(NotSent, match="no connection within 1 seconds"):
                 await post(transport, url, timeout=1)
+
+
+async def test_no_time_left_after_connecting_is_not_sent() -> None:
+    """As where the event loop stood still meanwhile: no request begins, to be in doubt at once."""
+    with FaultServer(ANSWERED) as server:
+        async with opened() as transport:
+            connect = transport._connect
+
+            async def slowly(origin: Origin, timeout: float) -> DirectConnection:
+                connection = await connect(origin, timeout)
+                time.sleep(0.15)  # noqa: ASYNC251 - the subject
+                return connection
+
+            transport._connect = slowly  # type: ignore[method-assign]
+            with pytest.raises(NotSent, match="no connection within"):
+                await post(transport, server.url, timeout=0.1)
+        assert (server.connections, len(server.requests)) == (1, 0)
 
 
 async def test_closing_waits_for_nobody_and_breaks_nothing_off() -> None:

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from skycore_async import (
-    AiohttpTransport,
     ConfigurationError,
+    DirectTransport,
     HttpxTransport,
     PostbackReceiver,
     PostgresLimiter,
@@ -122,7 +122,7 @@ PROXIES = [
 
 
 @pytest.mark.parametrize("proxy", PROXIES, ids=ascii)
-@pytest.mark.parametrize("transport", [HttpxTransport, AiohttpTransport])
+@pytest.mark.parametrize("transport", [HttpxTransport, DirectTransport])
 def test_a_proxy_that_cannot_be_is_not_shown(transport: Any, proxy: str) -> None:
     """Where it is refused, its password is in no text and in no frame."""
     with pytest.raises(ConfigurationError, match="proxy: ") as caught:

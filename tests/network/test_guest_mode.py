@@ -14,15 +14,12 @@ import trio
 from skycore_async import (
     SMS,
     Accepted,
-    AiohttpTransport,
-    MemoryLedger,
     PostbackReceiver,
-    SkycoreClient,
     SQLiteLedger,
 )
 from skycore_async.runtime.event_loop import event_loop, now
 from tests import conftest
-from tests.support.fault_server import FaultServer, Hang, Read, Send, answer, client_context
+from tests.support.fault_server import FaultServer, Hang, Read, Send, answer
 
 if TYPE_CHECKING:
     from tests.conftest import OpenClient
@@ -67,7 +64,7 @@ def test_the_event_loop_of_a_guest_is_trios() -> None:
     assert run_as_guest(guest) in found
 
 
-@pytest.mark.parametrize("open_client", [conftest.over_httpx, conftest.over_http_client])
+@pytest.mark.parametrize("open_client", conftest.TRANSPORTS.values(), ids=conftest.TRANSPORTS)
 def test_a_guest_sends(open_client: OpenClient, tmp_path: Path) -> None:
     """One message, many, and the ledger: all as on trio alone."""
 
@@ -109,23 +106,6 @@ def test_a_client_of_the_host_is_not_the_guests() -> None:
     with FaultServer(KEPT_ALIVE) as server:
         asyncio.run(host())
         assert len(server.requests) == 1
-
-
-def test_aiohttp_is_not_for_a_guest() -> None:
-    """It says so, as it does on trio alone, and nothing is in doubt."""
-
-    async def guest() -> dict[str, int]:
-        async with MemoryLedger() as ledger:
-            transport = AiohttpTransport(verify=client_context())
-            client = SkycoreClient(
-                api_key="a key", from_="60856", transport=transport, ledger=ledger
-            )
-            async with client:
-                with pytest.raises(RuntimeError, match="asyncio alone; HttpxTransport"):
-                    await client.send_sms(to="15551234888", text="Hello", key="k")
-            return {str(state): n for state, n in (await ledger.summary()).states.items()}
-
-    assert run_as_guest(guest) == {"not_sent": 1}
 
 
 def test_a_guest_takes_postbacks_in() -> None:

@@ -247,7 +247,7 @@ async def test_there_are_as_many_connections_as_messages_under_way(
     open_client: OpenClient,
 ) -> None:
     """A client's `max_in_flight` is said once: as many wait for an answer at the same time."""
-    many = 120  # and so more than there are by default, here and in aiohttp
+    many = 120  # and so more than there are by default
     with FaultServer(*[(Read(), Hold(), Send(answer()))] * many) as server:
         async with (
             open_client(server.url, max_in_flight=many, timeout=30) as client,

@@ -264,6 +264,9 @@ rXmCEQ6HGLCDXsP7/embi2ORT9PUOa7Gi1RHvVWqMHA=
 """
 
 
+CHAIN: Final = _PRIVATE_KEY + CERTIFICATE
+
+
 class FaultServer:
     """Play a script on each connection, from a thread, while the context is entered."""
 
@@ -439,7 +442,7 @@ def _read_head(connection: socket.socket) -> None:
 def server_context(side: Secure = Secure()) -> ssl.SSLContext:
     """Make the server's side of TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _show(context, _PRIVATE_KEY + CERTIFICATE if side.trusted else _STRANGER)
+    _show(context, CHAIN if side.trusted else _STRANGER)
     if side.demanding:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=CERTIFICATE)
@@ -463,7 +466,7 @@ def client_context() -> ssl.SSLContext:
 def known_client_context() -> ssl.SSLContext:
     """Make the client's side of TLS, with a certificate of its own to show."""
     context = ssl.create_default_context(cadata=CERTIFICATE)
-    _show(context, _PRIVATE_KEY + CERTIFICATE)
+    _show(context, CHAIN)
     return context
 
 

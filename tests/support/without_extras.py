@@ -25,12 +25,10 @@ NEEDS = {
     "skycore_async.protocol.national_numbers": "numbers",
     "skycore_async.simulator.asgi_thread": "server",
     "skycore_async.telemetry": "otel",
-    "skycore_async.transports.aiohttp": "aiohttp",
 }
 
 
 PUBLIC = {
-    "AiohttpTransport": "aiohttp",
     "NationalNumbers": "numbers",
     "PostgresLedger": "postgres",
     "PostgresLimiter": "postgres",

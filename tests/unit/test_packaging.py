@@ -84,7 +84,7 @@ def test_the_extras_that_the_readme_names_are_there() -> None:
     groups = re.findall(rf"(?:{NAME}|\.)\[([a-z,]+)\]", README)
     named = {extra for group in groups for extra in group.split(",")}
     named |= set(re.findall(r"extra `(\w+)`", README))
-    assert {"cli", "server", "dev", "testing", "otel", "aiohttp", "bench"} <= named
+    assert {"cli", "server", "dev", "testing", "otel", "bench"} <= named
     assert named <= set(METADATA.get_all("Provides-Extra", []))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "without_extras.py"
 EXTRAS = (
-    "aiohttp",
     "click",
     "jinja2",
     "opentelemetry",

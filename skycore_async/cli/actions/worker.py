@@ -31,6 +31,7 @@ from ...ledger.postgres.ledger import PostgresLedger
 from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
+from ...transports.base import Road
 from ..ui.output import Exit, emit, fail, say
 from ..ui.signals import STOPPING, Signals
 
@@ -45,7 +46,7 @@ class WorkerOptions:
     rate: float | None
     burst: int
     in_flight: int
-    fast: bool
+    road: Road
     drain: bool
     lease: float
     base_url: str | None
@@ -114,11 +115,8 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
     settings: dict[str, Any] = {
         "max_in_flight": options.in_flight,
         "base_url": options.base_url,
+        "transport": options.road,
     }
-    if options.fast:
-        from ...transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - its extra
-
-        settings["transport"] = AiohttpTransport()
 
     def print_trouble(line: str | None) -> None:
         say(line or f"{database.name}: here again", err=True)

@@ -28,6 +28,7 @@ import click
 
 from ...errors import ConfigurationError, LedgerError
 from ...runtime.secret import Secret
+from ...transports.base import Road
 from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
@@ -66,7 +67,7 @@ class BulkJob:
     campaign_ref: str | None
     rate: float | None
     in_flight: int
-    fast: bool
+    road: Road
     price: Decimal | None
     max_segments: int | None
     max_segments_each: int | None
@@ -110,7 +111,7 @@ class BulkJob:
         return SendOptions(
             api_key=api_key,
             client={**client, "max_in_flight": self.in_flight},
-            fast=self.fast,
+            road=self.road,
             resend_in_doubt=self.resend_in_doubt,
             live=sys.stderr.isatty(),
         )

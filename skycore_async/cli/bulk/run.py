@@ -36,6 +36,7 @@ from ...ledger.sqlite.read_only import looked_at
 from ...messages import Failed, Outcome
 from ...runtime.secret import Secret
 from ...sending.prepare import ResolvedMessage
+from ...transports.base import Road
 from ..ui.marks import IN_DOUBT, marks
 from ..ui.output import say
 from ..ui.signals import STOPPING, Signals
@@ -54,7 +55,7 @@ class SendOptions:
 
     client: dict[str, Any]
     api_key: Secret | None = None
-    fast: bool = False
+    road: Road = "fast"
     resend_in_doubt: bool = False
     live: bool = False
 
@@ -71,15 +72,10 @@ async def count_known(path: Path) -> tuple[int, int]:
 
 
 def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
-    transport = None
-    if options.fast:
-        from ...transports.aiohttp import AiohttpTransport  # noqa: PLC0415 - the extra `aiohttp`
-
-        transport = AiohttpTransport()
     return SkycoreClient(
         **options.client,
         api_key=None if options.api_key is None else options.api_key.reveal(),
-        transport=transport,
+        transport=options.road,
         ledger=ledger,
     )
 

@@ -11,7 +11,7 @@ import click
 from ..ui.dsn import FilePath, HiddenText
 from ..ui.money import Money
 from ..ui.numbers import country_option
-from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option
+from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option, road_option
 from ..ui.start_time import StartTime
 
 _file: Final = FilePath(dir_okay=False, path_type=Path)
@@ -94,7 +94,7 @@ _count: Final = WholeNumber(min=1)
     help="Messages per second [no bound].",
 )
 @in_flight_option
-@click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
+@road_option
 @click.option("--price", type=Money(), help="The price of a segment, for the estimate.")
 @click.option(
     "--max-segments",

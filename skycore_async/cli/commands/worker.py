@@ -18,6 +18,7 @@ from ..ui.output import (
     in_flight_option,
     json_option,
     read_api_key,
+    road_option,
 )
 
 
@@ -52,7 +53,7 @@ from ..ui.output import (
     "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."
 )
 @in_flight_option
-@click.option("--fast", is_flag=True, help="Send over aiohttp, for volume (extra `aiohttp`).")
+@road_option
 @click.option("--drain", is_flag=True, help="End when nothing is left to send.")
 @click.option(
     "--lease",

@@ -79,6 +79,13 @@ in_flight_option = click.option(
     show_default=True,
     help="Connections.",
 )
+road_option = click.option(
+    "--road",
+    type=click.Choice(["fast", "httpx"]),
+    default="fast",
+    show_default=True,
+    help="Who makes the connections: this package itself, or httpx.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 
