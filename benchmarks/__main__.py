@@ -18,6 +18,7 @@ from . import (
     rows,
     sending,
     shared_pace,
+    worlds,
 )
 from .harness import machine, table
 
@@ -35,11 +36,14 @@ BENCHMARKS = {
     "receiving": receiving.measure,
     "reliability": reliability.measure,
     "cluster": cluster.measure,
+    "worlds": worlds.measure,
 }
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, or all of them."""
+    """Run the named benchmarks, or all of them; `worlds` takes arguments of its own."""
+    if names[:1] == ["worlds"] and names[1:]:
+        return worlds.main(names[1:])
     if unknown := set(names) - BENCHMARKS.keys():
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
         return 2

@@ -1,0 +1,17 @@
+"""Worlds: the whole promise in one process, with time, chance and faults drawn from a seed.
+
+A world has the real client, limiter, ledger and receiver in it.  Around them are a
+provider that misbehaves, postbacks that go astray, callers who leave, crashes and power
+cuts.  The same seed gives the same world, so that whatever breaks can be seen again.
+
+    events     what happens in a world, as values, and how they are drawn from a seed
+    loop       an event loop for asyncio in which time and order are drawn
+    life       one process, from its start to its end or its crash, on asyncio or trio
+    machine    the disk of a process, and what a crash leaves of it
+    provider   who takes messages, bills them and posts what became of them
+    callers    who sends, leaves, sends again, opts out
+    world      the lives of a world one after the other, and what is noted of them
+    rules      what must hold at the end, by the provider's books
+    shrinking  a world that breaks a rule, made as short as can be
+    mutants    mistakes put into the package, each of which must be found
+"""

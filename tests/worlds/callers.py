@@ -1,0 +1,195 @@
+"""Those who use the package: they send, leave, send again, opt out.
+
+Rule: whatever they call may be left at any moment, by a scope or by a native cancellation,
+and nobody is told anything that the provider's books do not say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+
+from skycore_async import SMS, BulkSend, Failed, SkycoreClient, SkycoreError, SQLiteLedger
+from skycore_async.errors import SendingHalted
+from skycore_async.receiving.receiver import PostbackReceiver
+
+from .events import Message, OptOut, Send, SendMany, key_of, number_of
+from .notes import Call, Notes
+from .provider import Posted, Provider, text_of
+
+
+class Callers:
+    """What is done with one client, one ledger and one receiver while they are open."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        notes: Notes,
+        names: Iterator[int],
+        *,
+        client: SkycoreClient,
+        ledger: SQLiteLedger,
+    ) -> None:
+        self._provider = provider
+        self.notes = notes
+        self._names = names
+        self._client = client
+        self._ledger = ledger
+        self.is_gone = False  # the process has ended, and nobody sees what it does
+        self._receiver = PostbackReceiver(ledger=ledger)
+
+    def _sms(self, message: Message) -> tuple[SMS, str]:
+        name = key_of(message) or f"n{next(self._names)}"
+        text = text_of(name, message.version)
+        return SMS(to=number_of(message.number), text=text, key=key_of(message)), name
+
+    def _begin(self, message: Message, sms: SMS, name: str, *, word: bool) -> Call:
+        return self.notes.begin(self._provider, name, message.version, sms.to, word=word)
+
+    async def send(self, event: Send) -> None:
+        """Send one message."""
+        sms, name = self._sms(event.message)
+        call = self._begin(event.message, sms, name, word=event.word)
+
+        async def send() -> None:
+            try:
+                accepted = await self._client.send_sms(
+                    to=sms.to, text=sms.text, key=sms.key, resend_in_doubt=event.word
+                )
+            except SkycoreError as error:
+                failed = Failed(message=sms, error=error)
+                self.notes.end(self._provider, call, failed)
+            except RuntimeError as error:
+                self._refused(error, [call])
+            else:
+                self.notes.end(self._provider, call, accepted)
+
+        if not await _left(send, event.leaves, natively=event.natively):
+            return
+        self.notes.leave(call)
+
+    def _refused(self, error: RuntimeError, calls: list[Call]) -> None:
+        if "closed" not in str(error) and "not open" not in str(error):
+            self.notes.break_rule(f"a caller was told {error!r}")
+        for call in calls:
+            self.notes.leave(call)
+
+    async def send_many(self, event: SendMany) -> None:
+        """Send many messages."""
+        calls: dict[int, tuple[SMS, Call]] = {}  # by the identities of messages that were taken
+
+        def taken() -> Iterator[SMS]:
+            for message in event.messages:
+                sms, name = self._sms(message)
+                calls[id(sms)] = sms, self._begin(message, sms, name, word=event.word)
+                yield sms
+
+        async def taken_later() -> AsyncIterator[SMS]:
+            for sms in taken():
+                await anyio.sleep(self._provider.delay())
+                yield sms
+
+        async def send() -> None:
+            source = taken_later() if event.is_async else taken()
+            try:
+                sending = self._client.send_many(source, resend_in_doubt=event.word)
+                await self._read(sending, calls, most=event.reads)
+            except SendingHalted:
+                pass
+            except RuntimeError as error:
+                self._refused(error, [])
+
+        await _left(send, event.leaves, natively=event.natively)
+        for _, call in calls.values():
+            self.notes.leave(call)
+
+    async def _read(
+        self, sending: BulkSend, calls: dict[int, tuple[SMS, Call]], *, most: int | None
+    ) -> None:
+        """Read the outcomes of many messages, or as many as are asked for."""
+        async with sending as outcomes:
+            read = 0
+            async for outcome in outcomes:
+                _, call = calls.pop(id(outcome.message))
+                self.notes.end(self._provider, call, outcome)
+                read += 1
+                if read == most:
+                    break
+
+    async def opt_out(self, event: OptOut) -> None:
+        """Have a number opt out or in."""
+        number = number_of(event.number)
+        self.notes.choose(number)
+        if event.by_text:
+            self._provider.post_text(number, "STOP" if event.is_out else "START").choice = (
+                number,
+                event.is_out,
+            )
+            return
+        try:
+            await (self._ledger.opt_out if event.is_out else self._ledger.opt_in)(number)
+        except RuntimeError as error:
+            self._refused(error, [])
+            return  # and so it stays unclear
+        self.notes.chose(number, is_out=event.is_out, now=self._provider.now())
+
+    async def post(self, posted: Posted) -> None:
+        """Post a postback when its time has come."""
+        await anyio.sleep(max(0.0, posted.at - self._provider.now()))
+        status = None
+        with anyio.move_on_after(10):
+            status = await self._status(posted.body)
+        if self.is_gone:
+            return
+        self._provider.answered(posted, status)
+        if status == 200 and posted.choice is not None:
+            number, is_out = posted.choice
+            self.notes.chose(number, is_out=is_out, now=self._provider.now())
+
+    async def _status(self, body: bytes) -> int:
+        given: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                given.append(message["status"])
+
+        scope = {"type": "http", "method": "POST", "path": "/postback", "headers": []}
+        await self._receiver(scope, receive, send)
+        return given[0]
+
+
+async def _left(
+    call: Callable[[], Awaitable[None]], after: float | None, *, natively: bool
+) -> bool:
+    """Call, and leave after so many seconds; return whether that came before its end."""
+    if after is None:
+        await call()
+        return False
+    if natively and asyncio._get_running_loop() is not None:
+        return await _left_natively(call, after)
+    with anyio.move_on_after(after) as scope:
+        await call()
+    return scope.cancelled_caught
+
+
+async def _left_natively(call: Callable[[], Awaitable[None]], after: float) -> bool:
+    async def called() -> None:
+        await call()
+
+    task = asyncio.get_running_loop().create_task(called())
+    ended = anyio.Event()
+    task.add_done_callback(lambda _: ended.set())
+    with anyio.move_on_after(after):
+        await ended.wait()
+    task.cancel()
+    await ended.wait()
+    if task.cancelled():
+        return True
+    task.result()
+    return False

@@ -1,0 +1,150 @@
+"""One process, from its start to its end or its crash, on asyncio or trio.
+
+Strategy: a process is a coroutine that is run by an event loop of its own, from the time
+at which the last one ended.  Its worker threads are steps of that loop: what is to be done
+in a thread is done at once, after a while that is drawn.
+
+Rules:
+
+* A crash comes between two steps.  Then whatever still runs is cancelled, as at the end of
+  any event loop, on a machine that nobody sees any more.
+* What a thread does is done even where nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Coroutine, Iterator
+from random import Random
+from typing import Any, Final, TypeVar
+from unittest import mock
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import attrs
+
+from .loop import Crashed, SeededLoop, Stuck
+
+T = TypeVar("T")
+
+MOST_STEPS: Final = 300_000
+LONGEST: Final = 5000.0  # seconds that a process may take
+
+
+@attrs.frozen(kw_only=True)
+class Life:
+    """How a process is run: from `start` on, and `on_step` says at each step whether it ends."""
+
+    chance: Random
+    start: float
+    favours: bool
+    on_clock: Callable[[Callable[[], float]], None]  # is given what tells its time
+    on_step: Callable[[], bool]
+    on_error: Callable[[str], None]
+
+    def run(self, backend: str, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Run `main`, and return whether it came to its end; False where it crashed.
+
+        Raises Stuck where it never would, and what `main` raises.
+        """
+        with _threads_as_steps(self.chance):
+            return _on_trio(self, main) if backend == "trio" else _on_asyncio(self, main)
+
+
+async def _in_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with anyio.move_on_after(LONGEST) as scope:
+        await main()
+    if scope.cancelled_caught:
+        raise Stuck("the process did not end")
+
+
+def _on_asyncio(life: Life, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    def on_step() -> None:
+        if life.on_step():
+            raise Crashed
+
+    def on_error(context: dict[str, Any]) -> None:
+        life.on_error(f"{context.get('message')}: {context.get('exception')!r}")
+
+    loop = SeededLoop(  # type: ignore[abstract]
+        life.chance, start=life.start, favours=life.favours, on_step=on_step, on_error=on_error
+    )
+    life.on_clock(loop.time)
+    try:
+        loop.run(_in_time(main), most=MOST_STEPS)
+    except Crashed:
+        return False
+    return True
+
+
+def _on_trio(life: Life, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    import trio
+    import trio.testing
+    from trio._core import _run
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    clock.jump(life.start)
+    life.on_clock(clock.current_time)
+    crashed = False
+    scope = trio.CancelScope()
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: Any) -> None:
+            nonlocal crashed
+            if not crashed and life.on_step():
+                crashed = True
+                scope.cancel()
+
+    async def all_of_it() -> None:
+        with scope:
+            await _in_time(main)
+
+    with (
+        mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", new=True),
+        mock.patch.object(_run, "_r", Random(life.chance.random())),
+    ):
+        try:
+            trio.run(all_of_it, clock=clock, instruments=[Steps()])
+        except Exception:
+            if not crashed:  # what comes after a crash, nobody sees
+                raise
+    return not crashed
+
+
+@contextlib.contextmanager
+def _threads_as_steps(chance: Random) -> Iterator[None]:
+    """Have what is for worker threads done in steps of the event loop."""
+
+    def lasts() -> float:
+        return math.exp(chance.uniform(math.log(1e-4), math.log(0.05)))
+
+    async def run_sync(
+        work: Callable[..., T], *args: Any, abandon_on_cancel: bool = False, limiter: Any = None
+    ) -> T:
+        await anyio.lowlevel.checkpoint()
+        loop = asyncio._get_running_loop()
+        with anyio.CancelScope(shield=not abandon_on_cancel):
+            if loop is None:
+                await anyio.sleep(lasts())
+                return work(*args)
+            ended: asyncio.Future[T] = loop.create_future()
+            loop.call_later(lasts(), _finish, ended, work, args)
+            return await ended
+        raise AssertionError("this scope is never cancelled")
+
+    with mock.patch.object(anyio.to_thread, "run_sync", run_sync):
+        yield
+
+
+def _finish(ended: asyncio.Future[T], work: Callable[..., T], args: tuple[Any, ...]) -> None:
+    try:
+        result = work(*args)
+    except Exception as error:  # noqa: BLE001 - it is for who waits for the thread
+        if not ended.done():
+            ended.set_exception(error)
+    else:
+        if not ended.done():
+            ended.set_result(result)

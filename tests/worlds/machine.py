@@ -1,0 +1,121 @@
+"""The disk of a process, and what a crash leaves on it.
+
+Strategy: each process has a directory of its own.  A crash copies what it leaves into the
+next one's, and the process that is gone ends on a machine that nobody will see again.
+
+Rules:
+
+* What a killed process has written is there.
+* Where the power is lost, of what was not synced any part may be there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+from unittest import mock
+
+import anyio
+
+from skycore_async import SQLiteLedger
+from skycore_async.ledger.sqlite import write_ahead_log
+from skycore_async.ledger.sqlite.open_file import connect as connect_to_file
+from tests.support.power_cut import Disk, write_out
+
+LEDGER: Final = "ledger.db"
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where there is Linux, files in memory
+
+
+@cache
+def _new_ledger() -> bytes:
+    """Return a ledger with nothing in it, which is slow to make."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, LEDGER)
+
+        async def make() -> None:
+            async with SQLiteLedger(path):
+                pass
+
+        anyio.run(make)
+        return path.read_bytes()
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """Make a directory for the machines of worlds, in memory where that can be."""
+    parent = _MEMORY if _MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="worlds-", dir=parent) as folder:
+        yield Path(folder)
+
+
+class Machine:
+    """A directory with the ledger of one process, on a disk that may lose its power."""
+
+    def __init__(self, folder: Path, *, loses_power: bool, pages: int) -> None:
+        self.folder = folder
+        self._disk = Disk(str(folder)) if loses_power else None
+        self._pages = pages
+
+    @classmethod
+    def first(cls, folder: Path, *, loses_power: bool, pages: int) -> Machine:
+        """Make a machine with an empty ledger."""
+        folder.mkdir(parents=True)
+        (folder / LEDGER).write_bytes(_new_ledger())
+        return cls(folder, loses_power=loses_power, pages=pages)
+
+    @property
+    def path(self) -> Path:
+        """Where the ledger is."""
+        return self.folder / LEDGER
+
+    def connect(self, path: str) -> Any:
+        """Open the ledger's file."""
+        if self._disk is not None:
+            return self._disk.connect_with(self._pages)(path)
+        connection = connect_to_file(path)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {self._pages}")
+        return connection
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Have the ledger write to this machine's disk."""
+        if self._disk is None:
+            yield
+            return
+        with mock.patch.object(write_ahead_log, "write_durably", self._disk.write_durably):
+            yield
+
+    def cut_after(self, writes: int, cut: Callable[[], None]) -> None:
+        """Call `cut` in place of one of the writes that are to come."""
+        if self._disk is not None:
+            self._disk.cut_after(writes, cut)
+
+    def left(self, *, is_power: bool, chance: Random) -> Callable[[Path], Machine]:
+        """Take what a crash at this moment leaves; the result puts it on another machine."""
+        if is_power and self._disk is not None:
+            image = self._disk.image(chance)
+        else:
+            image = {
+                each.name: each.read_bytes()
+                for each in self.folder.iterdir()
+                if each.name in {LEDGER, f"{LEDGER}-wal"}
+            }
+
+        def put(folder: Path) -> Machine:
+            folder.mkdir()
+            write_out(image, folder)
+            return Machine(folder, loses_power=self._disk is not None, pages=self._pages)
+
+        return put
+
+    def remove(self) -> None:
+        """Let go of it."""
+        if self._disk is not None:
+            self._disk.unregister()
+        shutil.rmtree(self.folder)

@@ -1,0 +1,185 @@
+"""What is noted in a world while it lasts, for the rules to be held against.
+
+Rule: nothing is asked of the package here.  What was called, what came back and what the
+provider had billed by then is all there is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from typing import Final
+
+import attrs
+
+from skycore_async import Accepted, Failed, NotSent, Outcome, Rejected
+from skycore_async.protocol.tracking_ids import plain
+
+from .provider import Provider
+
+API_KEY: Final = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
+
+
+@attrs.define(eq=False)
+class Call:
+    """Somebody who sends a message, and may be sure of what came of it."""
+
+    name: str
+    version: int
+    to: str
+    word: bool
+    began: float
+    billed_before: int
+    is_alone: bool
+    outcome: Outcome | None = None
+
+
+@attrs.define(eq=False)
+class _Choice:
+    """What is known of a number's opting out: since when it surely has, if at all."""
+
+    out_since: float | None = None
+    pending: int = 0
+    is_unclear: bool = False
+
+
+class Notes:
+    """What was noted in a world, and the rules that were broken in it."""
+
+    def __init__(self) -> None:
+        self.trace: list[str] = []
+        self.broken: list[str] = []
+        self.calls: list[Call] = []
+        self.open_calls: dict[str, list[Call]] = defaultdict(list)
+        self.words: Counter[str] = Counter()
+        self.crashed_with: set[str] = set()  # names of what was under way at a crash
+        self.told: dict[str, set[str]] = defaultdict(set)  # tracking ids, by name
+        self.starts: list[float] = []
+        self._choices: dict[str, _Choice] = defaultdict(_Choice)
+        self._abandoned: Counter[str] = Counter()
+
+    def break_rule(self, what: str) -> None:
+        """Note that something is not as it must be."""
+        self.broken.append(what)
+        self.trace.append(f"BROKEN {what}")
+
+    # Calls.
+
+    def begin(self, provider: Provider, name: str, version: int, to: str, *, word: bool) -> Call:
+        """Note that somebody sends a message."""
+        alone = not self.open_calls[name] and not self._abandoned[name]
+        for other in self.open_calls[name]:
+            other.is_alone = False
+        call = Call(
+            name=name,
+            version=version,
+            to=to,
+            word=word,
+            began=provider.now(),
+            billed_before=provider.billed[name],
+            is_alone=alone,
+        )
+        self.calls.append(call)
+        self.open_calls[name].append(call)
+        self.words[name] += word
+        return call
+
+    def end(self, provider: Provider, call: Call, outcome: Outcome) -> None:
+        """Note what came of it."""
+        call.outcome = outcome
+        self.open_calls[call.name].remove(call)
+        self.trace.append(f"told {call.name} {_said(outcome)}")
+        billed = provider.billed[call.name] - call.billed_before
+        if isinstance(outcome, Accepted):
+            id_ = plain(outcome.tracking_id)
+            self.told[call.name].add(id_)
+            taken = provider.books.get(id_)
+            if taken is None or taken.name != call.name:
+                self.break_rule(f"{call.name} is told to be accepted as {id_}, which is {taken}")
+            elif taken.version != call.version:
+                self.break_rule(f"{call.name} is told to be accepted with other content")
+        if not (call.is_alone and billed):
+            return
+        if outcome.recorded:
+            self.break_rule(f"{call.name} was billed, and is told to be known already")
+        elif isinstance(outcome, Failed) and isinstance(outcome.error, NotSent | Rejected):
+            self.break_rule(f"{call.name} was billed, and is told to be {_said(outcome)}")
+
+    def leave(self, call: Call) -> None:
+        """Note that its caller has left; what was begun goes on."""
+        self._abandoned[call.name] += 1
+        self.open_calls[call.name].remove(call)
+        self.trace.append(f"left {call.name}")
+
+    def crash(self) -> None:
+        """Note that the process is gone."""
+        self.crashed_with |= {name for name, calls in self.open_calls.items() if calls}
+        self.crashed_with |= set(self._abandoned)
+        self.closed()
+
+    def closed(self) -> None:
+        """Note that nothing is under way any more."""
+        self.open_calls.clear()
+        self._abandoned.clear()
+
+    # Opting out.
+
+    def choose(self, number: str) -> None:
+        """Note that a number is about to opt out or in."""
+        choice = self._choices[number]
+        choice.out_since = None
+        choice.pending += 1
+        choice.is_unclear |= choice.pending > 1
+
+    def chose(self, number: str, *, is_out: bool, now: float) -> None:
+        """Note that it is done."""
+        choice = self._choices[number]
+        choice.pending -= 1
+        if not choice.pending and not choice.is_unclear:
+            choice.out_since = now if is_out else None
+
+    def is_out(self, number: str) -> bool:
+        """Return whether a number has surely opted out."""
+        return self._choices[number].out_since is not None
+
+    def may_be_out(self, number: str) -> bool:
+        """Return whether a number may have opted out."""
+        choice = self._choices.get(number)
+        return choice is not None and (
+            choice.out_since is not None or choice.is_unclear or bool(choice.pending)
+        )
+
+    def submitted(self, name: str, to: str) -> None:
+        """Note that a message has come to the provider."""
+        since = self._choices[to].out_since
+        if since is None or self._abandoned[name]:
+            return
+        began = min((call.began for call in self.open_calls[name]), default=since)
+        if since < began:
+            self.break_rule(f"{name} was sent to a number that had opted out")
+
+
+def _said(outcome: Outcome) -> str:
+    if isinstance(outcome, Accepted):
+        said = f"accepted as {outcome.tracking_id}"
+    else:
+        said = f"{type(outcome.error).__name__} ({outcome.error})"
+    return f"{said}, as recorded" if outcome.recorded else said
+
+
+class LogOfWorld(logging.Handler):
+    """Reads what is logged: no secret, no number, no text, and no accident of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: Notes | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hold a record against the rules."""
+        if self.notes is None:
+            return
+        said = self.format(record)
+        if API_KEY in said or "Hello" in said or "1555" in said:
+            self.notes.break_rule(f"the log says {said}")
+        if "a background task raised" in said or "not recorded" in said:
+            self.notes.break_rule(said)

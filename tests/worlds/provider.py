@@ -1,0 +1,335 @@
+"""The pretend provider: what it takes it bills, and what it bills is in its books.
+
+Strategy: a `Transport` that answers as it is told, and postbacks that are posted to the
+receiver of whichever process runs.  The books outlive every process, and are what all
+rules are held against.
+
+Rules:
+
+* A message is known by its text, whatever number, key or id it goes by.
+* What a process had sent when it ended arrives all the same.
+* A postback that is not answered with 200 is posted again, a few times.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Final
+from urllib.parse import unquote_plus
+
+import anyio
+import attrs
+
+from skycore_async import NotSent, OutcomeUnknown, Request, Response
+from skycore_async.simulator import behaviours, postbacks
+from skycore_async.simulator.postbacks import PostbackForm
+
+from .events import Answer, Answers, Tells, Told
+
+TRIES: Final = 5  # times that a postback is posted
+AGAIN_AFTER: Final = 15.0  # seconds until it is posted again
+BEGINNING: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)  # the provider's time at 0
+
+_TO: Final = re.compile(r"<TO>(\d+)</TO>")
+_TEXT: Final = re.compile(r"<TEXT>Hello (\S+) v(\d+)</TEXT>")
+_EVENTS: Final = {
+    "sent": behaviours.SENT,
+    "delivered": behaviours.DELIVERED,
+    "failed": behaviours.FAILED,
+}
+_AS_USUAL: Final = (Told(kind="sent", after=0.05), Told(kind="delivered", after=0.3))
+_WITH_NEWS: Final = (
+    0.2  # seconds from when a message is taken until its answer, with time for news
+)
+
+
+def text_of(name: str, version: int) -> str:
+    """Return the text of a message, by which the provider knows it."""
+    return f"Hello {name} v{version}"
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """A message that was taken, and billed."""
+
+    id: str
+    name: str
+    version: int
+    to: str
+    at: float
+
+    def spelt(self, *, is_encoded: bool) -> str:
+        """Return its tracking id as the provider writes it."""
+        return b64encode(self.id.encode()).decode() if is_encoded else self.id
+
+
+@attrs.define(eq=False)
+class Posted:
+    """A postback that is to be posted, and how often it was; `mark` stands in it."""
+
+    at: float
+    body: bytes
+    mark: int
+    submission: Submission | None = None
+    told: Told | None = None
+    tries: int = 0
+    choice: tuple[str, bool] | None = None  # a number, and whether it opts out
+    is_taken: bool = False  # it was answered with 200
+
+
+class Provider:
+    """The provider of a world; `now` gives the time, `note` is told what happens."""
+
+    def __init__(
+        self,
+        answers: list[Answers],
+        tells: list[Tells],
+        *,
+        chance: Random,
+        now: Callable[[], float],
+        note: Callable[[str], None],
+    ) -> None:
+        self.books: dict[str, Submission] = {}  # by tracking id
+        self.billed: Counter[str] = Counter()  # by name
+        self.refused: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.unclear: Counter[str] = Counter()  # exchanges without a clear answer, by name
+        self.postbacks: list[Posted] = []
+        self.is_well = False  # whatever was planned, it behaves from now on
+        self.on_post: Callable[[Posted], None] = lambda _: None
+        self.on_submitted: Callable[[str, str], None] = lambda name, to: None
+        self.now = now
+        self._note = note
+        self._answers = {f"k{each.key}": iter(each.answers) for each in answers}
+        self._tells = {f"k{each.key}": each.told for each in tells}
+        self._chance = chance
+        self._ids = itertools.count(1)
+        self._marks = itertools.count(1)
+
+    def answer_to(self, name: str) -> Answer:
+        """Return what is done with the next attempt of a message."""
+        planned: Iterator[Answer] = self._answers.get(name, iter(()))
+        return Answer.ACCEPTED if self.is_well else next(planned, Answer.ACCEPTED)
+
+    def delay(self) -> float:
+        """Draw the seconds that something takes on its way."""
+        return float(0.001 * 10 ** (2 * self._chance.random()))
+
+    def take(self, name: str, version: int, to: str) -> Submission:
+        """Take and bill a message."""
+        id_ = f"SMS_{next(self._ids)}"
+        taken = Submission(id=id_, name=name, version=version, to=to, at=self.now())
+        self.books[id_] = taken
+        self.billed[name] += 1
+        self._note(f"taken {name} as {id_}")
+        for told in self._tells.get(name, _AS_USUAL):
+            if self.is_well or not told.is_lost:
+                self._post(taken, told)
+        return taken
+
+    def _post(self, taken: Submission, told: Told) -> None:
+        mark = next(self._marks)
+        at = taken.at + told.after
+        body = _written(taken, told, mark, BEGINNING + timedelta(seconds=at))
+        for copy in range(told.copies):
+            self.post(Posted(at=at + 3 * copy, body=body, mark=mark, submission=taken, told=told))
+
+    def post_text(self, number: str, text: str) -> Posted:
+        """Post a text from a handset now."""
+        mark = next(self._marks)
+        time = (BEGINNING + timedelta(seconds=self.now())).isoformat()
+        body = (
+            f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{number}</FROM>"
+            f"<TO>60856</TO><TEXT>{text}</TEXT><RECEIVED>{time}</RECEIVED>"
+            f"<TRANSACTIONID>{mark}</TRANSACTIONID></POSTBACK>"
+        )
+        posted = Posted(at=self.now(), body=body.encode(), mark=mark)
+        self.post(posted)
+        return posted
+
+    def post(self, posted: Posted) -> None:
+        """Have a postback posted when its time has come."""
+        self.postbacks.append(posted)
+        self.on_post(posted)
+
+    def answered(self, posted: Posted, status: int | None) -> None:
+        """Take the answer to a postback in; None where none came."""
+        posted.tries += 1
+        self._note(f"postback {posted.mark}: {status}")
+        if status == 200:
+            posted.is_taken = True
+        elif posted.tries < TRIES:
+            posted.at = max(self.now(), posted.at) + AGAIN_AFTER
+            self.on_post(posted)
+
+    @property
+    def to_post(self) -> list[Posted]:
+        """The postbacks that are still to be posted."""
+        return [each for each in self.postbacks if not each.is_taken and each.tries < TRIES]
+
+
+def _written(taken: Submission, told: Told, mark: int, at: datetime) -> bytes:
+    stamp = at + timedelta(hours=told.hours)
+    to = taken.to[1:] if told.is_short else taken.to
+    event = _EVENTS[told.kind]
+    postback = postbacks.Postback(
+        event=attrs.evolve(event, detail=f"{event.detail or ''} mark={mark}"),
+        to=to,
+        tracking_id=taken.spelt(is_encoded=told.is_encoded),
+        history_id=int(taken.id.removeprefix("SMS_")),
+        id=mark,
+        created=stamp,
+        timestamp=stamp,
+        from_="60856",
+    )
+    form = PostbackForm.FLAT if told.is_flat else PostbackForm.NOTIFICATION
+    return postbacks.render(postback, form)
+
+
+class PretendTransport:
+    """The way of one process to the provider; `is_gone` tells whether that process ended."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self.is_gone = False
+        self.under_way: dict[int, Callable[[], object]] = {}  # what is to be taken
+        self.active = 0
+        self.closed = 0
+        self._numbers = itertools.count()
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        """Do with a message what was planned for it."""
+        self.active += 1
+        try:
+            return await self._send(request, timeout)
+        finally:
+            self.active -= 1
+
+    async def _send(self, request: Request, timeout: float) -> Response:
+        provider = self._provider
+        document = unquote_plus(request.body.decode())
+        to_found, text_found = _TO.search(document), _TEXT.search(document)
+        assert to_found, "the request has no number"
+        assert text_found, "the request has no text of ours"
+        to, name, version = to_found[1], text_found[1], int(text_found[2])
+        await self._while_there(0.0)
+        answer = provider.answer_to(name)
+        provider.asked[name] += 1
+        provider.on_submitted(name, to)
+        provider._note(f"asked {name} v{version}: {answer}")
+        with anyio.move_on_after(timeout):
+            return await self._answered(answer, name, version, to)
+        if answer is Answer.UNREACHABLE:
+            raise NotSent("no connection in time")
+        provider.unclear[name] += 1
+        raise OutcomeUnknown("no answer in time")
+
+    async def _while_there(self, seconds: float) -> None:
+        """Wait; for ever where the process has ended."""
+        await anyio.sleep(seconds)
+        if self.is_gone:
+            await anyio.sleep_forever()
+
+    async def _taken(self, name: str, version: int, to: str) -> Submission:
+        """Have a message on its way, on which nothing stops it, and wait until it is taken."""
+        number = next(self._numbers)
+        taken: list[Submission] = []
+
+        def arrive() -> None:
+            if self.under_way.pop(number, None):
+                taken.append(self._provider.take(name, version, to))
+
+        self.under_way[number] = arrive
+        try:
+            await self._while_there(self._provider.delay())
+        finally:
+            if not self.is_gone:
+                arrive()
+        return taken[0]
+
+    def end(self) -> None:
+        """Let what has left arrive, and nothing more."""
+        for arrive in tuple(self.under_way.values()):
+            arrive()
+        self.is_gone = True
+
+    async def _answered(self, answer: Answer, name: str, version: int, to: str) -> Response:
+        provider = self._provider
+        if answer is Answer.UNREACHABLE:
+            await self._while_there(provider.delay())
+            raise NotSent("connection refused")
+        if answer in _NOT_TAKEN:
+            await self._while_there(1000.0 if answer is Answer.NEVER else provider.delay())
+            return self._not_taken(answer, name)
+        taken = await self._taken(name, version, to)
+        waits = {Answer.SLOW: 1.5, Answer.NEWS_FIRST: _WITH_NEWS, Answer.LATE: 1000.0}
+        await self._while_there(waits.get(answer, 0.0) + provider.delay())
+        if answer not in _CLEAR:
+            provider.unclear[name] += 1
+        if answer is Answer.LOST:
+            raise OutcomeUnknown("the connection broke")
+        if answer is Answer.RAISES:
+            raise ZeroDivisionError(to)
+        if answer is Answer.TAKEN_BAD_GATEWAY:
+            return _response(502, "<html>Bad Gateway</html>")
+        written = _success(taken.spelt(is_encoded=answer is Answer.ODD_SPELLING), to)
+        if answer is Answer.HALF:
+            written = written[: len(written) // 2]
+        elif answer is Answer.TWICE:
+            written += _success("SMS_999999", to)
+        elif answer is Answer.OTHERS:
+            written = _success("SMS_999998", "15550009999")
+        return _response(200, written)
+
+    def _not_taken(self, answer: Answer, name: str) -> Response:
+        provider = self._provider
+        if answer is Answer.REFUSED:
+            provider.refused.add(name)
+        if answer in _CODES:
+            code = _CODES[answer]
+            return _response(
+                200,
+                f"<RESPONSE><STATUS>Failure</STATUS><ERRORCODE>{code}</ERRORCODE></RESPONSE>",
+            )
+        if answer is Answer.TOO_MANY:
+            return attrs.evolve(_response(429, ""), headers={"retry-after": "1"})
+        provider.unclear[name] += 1
+        if answer is Answer.BAD_GATEWAY:
+            return _response(502, "<html>Bad Gateway</html>")
+        raise OutcomeUnknown("the connection broke")
+
+    async def aclose(self) -> None:
+        """Count that it was closed."""
+        self.closed += 1
+
+
+_CODES: Final = {
+    Answer.REFUSED: "E712",
+    Answer.NO_ACCOUNT: "E120",
+    Answer.THROTTLED: "E106",
+}
+_NOT_TAKEN: Final = {
+    *_CODES,
+    Answer.TOO_MANY,
+    Answer.DROPPED,
+    Answer.BAD_GATEWAY,
+    Answer.NEVER,
+}
+_CLEAR: Final = {Answer.ACCEPTED, Answer.SLOW, Answer.ODD_SPELLING, Answer.NEWS_FIRST}
+
+
+def _response(status: int, body: str) -> Response:
+    return Response(status=status, headers={}, body=body.encode())
+
+
+def _success(tracking_id: str, to: str) -> str:
+    return (
+        f"<RESPONSE><STATUS>Success</STATUS><TRACKINGID>{tracking_id}</TRACKINGID>"
+        f"<TO>{to}</TO></RESPONSE>"
+    )

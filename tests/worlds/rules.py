@@ -1,0 +1,242 @@
+"""What must hold at the end of a world, by the provider's books."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from skycore_async import Delivery, MessageState, Notification
+from skycore_async.protocol.tracking_ids import plain
+
+from .events import Jump, Message, OptOut, Plan, Send, SendMany
+
+if TYPE_CHECKING:
+    from .provider import Submission
+    from .world import World
+
+S = MessageState
+_SUBMITTED: Final = {S.ACCEPTED, S.SENT, S.DELIVERED, S.FAILED}
+_MARK: Final = re.compile(r"mark=(\d+)")
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """What the ledger says at the end."""
+
+    deliveries: Mapping[str, Delivery]
+    unplaced: Sequence[Notification]
+    opted_out: Mapping[str, bool]
+
+
+def all_messages(plan: Plan) -> list[Message]:
+    """Return the messages of a plan, in order."""
+    found: list[Message] = []
+    for event in plan.events:
+        if isinstance(event, Send):
+            found.append(event.message)
+        elif isinstance(event, SendMany):
+            found += event.messages
+    return found
+
+
+def all_keys(plan: Plan) -> tuple[Message, ...]:
+    """Return one message for each key of a plan."""
+    first: dict[int, Message] = {}
+    for message in all_messages(plan):
+        if message.key is not None:
+            first.setdefault(message.key, message)
+    return tuple(first.values())
+
+
+def all_numbers(plan: Plan) -> list[int]:
+    """Return the numbers that opted out or in."""
+    return sorted({event.number for event in plan.events if isinstance(event, OptOut)})
+
+
+def check(world: World) -> None:
+    """Hold a world that has ended against the rules, and note those that it breaks."""
+    assert world.found is not None
+    for rule in _RULES:
+        for broken in rule(world, world.found):
+            world.notes.break_rule(broken)
+
+
+def _billed_once(world: World, found: Found) -> list[str]:
+    """Return the keys that were billed twice without the caller's word."""
+    billed, words = world.provider.billed, world.notes.words
+    return [
+        f"{name} was billed {count} times, with {words[name]} words for a second time"
+        for name, count in billed.items()
+        if count > 1 + words[name]
+    ]
+
+
+def _nobody_lost(world: World, found: Found) -> list[str]:
+    """Return what is neither sent, nor in doubt or refused for a reason."""
+    broken = []
+    for message in all_keys(world.plan):
+        name = f"k{message.key}"
+        delivery = found.deliveries.get(name)
+        state = None if delivery is None else delivery.state
+        if state in _SUBMITTED:
+            continue
+        if state is S.IN_DOUBT:
+            if not (world.provider.unclear[name] or name in world.notes.crashed_with):
+                broken.append(f"{name} is in doubt, and nothing happened to it")
+        elif state is S.REJECTED:
+            if name not in world.provider.refused:
+                broken.append(f"{name} is rejected, and was never refused")
+        elif state is None or state is S.NOT_SENT:
+            if not (delivery is None or state) or not world.notes.may_be_out(_to(message)):
+                broken.append(f"{name} is lost: it is {state}")
+        else:
+            broken.append(f"{name} is {state} at the end")
+    return broken
+
+
+def _to(message: Message) -> str:
+    return f"1555{message.number:07}"
+
+
+def _not_sent_is_not_billed(world: World, found: Found) -> list[str]:
+    """Return what is said not to be sent, or to be rejected, and was billed."""
+    return [
+        f"{key} is {delivery.state}, and was billed"
+        for key, delivery in found.deliveries.items()
+        if delivery.state in {S.NOT_SENT, S.REJECTED} and world.provider.billed[key]
+    ]
+
+
+def _submissions_are_their_own(world: World, found: Found) -> list[str]:
+    """Return the messages that have the submission of another."""
+    broken, seen = [], set()
+    for key, delivery in found.deliveries.items():
+        if delivery.tracking_id is None:
+            if delivery.state in _SUBMITTED:
+                broken.append(f"{key} is {delivery.state} without a tracking id")
+            continue
+        id_ = plain(delivery.tracking_id)
+        taken = world.provider.books.get(id_)
+        if taken is None or (taken.name != key and not key.startswith("made-up")):
+            whose = "nobody's" if taken is None else f"{taken.name}'s"
+            broken.append(f"{key} has the submission {id_}, which is {whose}")
+        if id_ in seen:
+            broken.append(f"{key} has the submission {id_}, as another has")
+        seen.add(id_)
+    return broken
+
+
+def _ids_stay(world: World, found: Found) -> list[str]:
+    """Return what a caller was told to be accepted, and is not any more."""
+    broken = []
+    for name, ids in world.notes.told.items():
+        delivery = found.deliveries.get(name)
+        if name.startswith("k") and (delivery is None or delivery.state not in _SUBMITTED):
+            broken.append(f"{name} was told to be accepted as {sorted(ids)}, and is {delivery}")
+        if len(ids) > 1 + world.notes.words[name]:
+            broken.append(f"{name} was told to be accepted as {sorted(ids)}")
+    return broken
+
+
+def _postbacks_are_kept(world: World, found: Found) -> list[str]:
+    """Return the postbacks that were answered with 200 and are not in the ledger."""
+    kept: dict[int, str | None] = {}
+    notifications = [(None, each) for each in found.unplaced]
+    for key, delivery in found.deliveries.items():
+        notifications += [(key, each) for each in delivery.events]  # type: ignore[misc]
+    for whose, notification in notifications:
+        mark = _mark_of(notification)
+        if mark is not None:
+            kept[mark] = whose
+    return [
+        f"postback {posted.mark} was answered with 200, and is gone"
+        for posted in world.provider.postbacks
+        if posted.is_taken and posted.submission is not None and posted.mark not in kept
+    ]
+
+
+def _mark_of(notification: Notification) -> int | None:
+    if notification.id is not None:
+        return int(notification.id)
+    found = _MARK.search(getattr(notification, "detail", None) or str(notification.raw))
+    return int(found[1]) if found else None
+
+
+def _receipts_count(world: World, found: Found) -> list[str]:
+    """Return the messages that are not as far as the postbacks say that were taken in."""
+    said: dict[str, set[str]] = {}
+    for posted in world.provider.postbacks:
+        if posted.is_taken and posted.submission is not None and posted.told is not None:
+            said.setdefault(posted.submission.id, set()).add(posted.told.kind)
+    broken = []
+    for key, delivery in found.deliveries.items():
+        if delivery.tracking_id is None:
+            continue
+        kinds = said.get(plain(delivery.tracking_id), set())
+        expected = S.ACCEPTED
+        for kind in ("sent", "failed", "delivered"):
+            expected = S(kind) if kind in kinds else expected
+        if delivery.state is not expected:
+            broken.append(f"{key} is {delivery.state}, and its postbacks say {sorted(kinds)}")
+    return broken
+
+
+def _doubt_is_settled(world: World, found: Found) -> list[str]:
+    """Return the doubts to whose number nobody else was sent, and of which a postback told."""
+    if any(isinstance(event, Jump) for event in world.plan.events):
+        return []  # its clock may tell that a postback came too late
+    names: dict[str, set[str]] = {}
+    for call in world.notes.calls:
+        names.setdefault(call.to, set()).add(call.name)
+    taken: dict[str, list[Submission]] = {}
+    for each in world.provider.books.values():
+        taken.setdefault(each.name, []).append(each)
+    broken = []
+    for key, delivery in found.deliveries.items():
+        mine = taken.get(key, [])
+        if delivery.state is S.IN_DOUBT and len(mine) == 1 and names[delivery.to] == {key}:
+            told = [p for p in world.provider.postbacks if p.submission is mine[0] and p.is_taken]
+            if told:
+                broken.append(f"{key} is in doubt, though {mine[0].id} can only be its own")
+    return broken
+
+
+def _pace(world: World, found: Found) -> list[str]:
+    """Return a second that has more starts than rate and burst."""
+    settings = world.plan.settings
+    if settings.rate is None:
+        return []
+    starts = sorted(world.notes.starts)
+    most = int(settings.rate) + settings.burst
+    for first, last in zip(starts, starts[most:], strict=False):
+        if last - first < 1.0 - 1e-9:
+            return [f"{most + 1} messages started within {last - first:.3f} seconds"]
+    return []
+
+
+def _opt_outs_stand(world: World, found: Found) -> list[str]:
+    """Return who has opted out and is not out."""
+    if any(isinstance(event, Jump) for event in world.plan.events):
+        return []  # its clock may tell which was the last word
+    return [
+        f"{number} has opted out, and is not out"
+        for number, is_out in found.opted_out.items()
+        if world.notes.is_out(number) and not is_out
+    ]
+
+
+_RULES: Final = (
+    _billed_once,
+    _nobody_lost,
+    _not_sent_is_not_billed,
+    _submissions_are_their_own,
+    _ids_stay,
+    _postbacks_are_kept,
+    _receipts_count,
+    _doubt_is_settled,
+    _pace,
+    _opt_outs_stand,
+)

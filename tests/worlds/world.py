@@ -1,0 +1,402 @@
+"""A world: its processes one after the other, and what is found at its end.
+
+Strategy: one process runs until the events of the plan are over, or until a crash; then
+another goes on with what that left on the disk.  At the end the provider behaves, whatever
+was to be sent is given once more, as a user would after all that, and the rules are held
+against the provider's books.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from skycore_async import MessageState, RateLimiter, SkycoreClient, SQLiteLedger
+
+from . import rules
+from .callers import Callers
+from .events import (
+    Answers,
+    Crash,
+    Jump,
+    OptOut,
+    Plan,
+    Reopen,
+    Send,
+    SendMany,
+    Tells,
+    number_of,
+)
+from .life import Life
+from .loop import Stuck
+from .machine import Machine
+from .notes import API_KEY, LogOfWorld, Notes
+from .provider import BEGINNING, Posted, PretendTransport, Provider
+
+TIMEOUT: Final = 5.0  # seconds for a message
+
+_MOST_LIVES: Final = 12
+
+log_of_world: Final = LogOfWorld()
+
+
+class World:
+    """The world of a plan, on an event loop; its machines are in `folder`."""
+
+    def __init__(self, plan: Plan, folder: Path, *, backend: str) -> None:
+        self.plan = plan
+        self.backend = backend
+        self.notes = Notes()
+        self._folder = folder
+        self._chance = Random(f"chance {plan.chance}")
+        self._begun_at = 0.0  # when the process began, and the clock that goes on from there
+        self._clock: Callable[[], float] = lambda: self._begun_at
+        self._skew = 0.0
+        self.provider = Provider(
+            [event for event in plan.events if isinstance(event, Answers)],
+            [event for event in plan.events if isinstance(event, Tells)],
+            chance=self._chance,
+            now=self.now,
+            note=self.note,
+        )
+        self.provider.on_submitted = self.notes.submitted
+        self.left = [e for e in plan.events if not isinstance(e, Answers | Tells)]
+        self.names = itertools.count()
+        self.doubts: set[str] = set()  # what is known to be in doubt by a crash
+        self.steps = 0
+        self.late = 0.0  # seconds by which events come later, as nothing ran meanwhile
+        self.crash: Crash | None = None
+        self.found: rules.Found | None = None
+
+    # What all may ask.
+
+    def now(self) -> float:
+        """Return the time since the beginning of the world."""
+        return self._clock()
+
+    def wall(self) -> float:
+        """Return what the clock on the wall shows, which may jump."""
+        return BEGINNING.timestamp() + self.now() + self._skew
+
+    def jump(self, seconds: float) -> None:
+        """Have the clock on the wall show another time."""
+        self._skew += seconds
+
+    def note(self, what: str) -> None:
+        """Note what happens."""
+        self.notes.trace.append(f"{self.now():.6f} {self.steps} {what}")
+
+    # Its processes.
+
+    def run(self) -> Notes:
+        """Run it to its end, and return what was noted in it."""
+        settings = self.plan.settings
+        machine = Machine.first(
+            self._folder / "0", loses_power=settings.loses_power, pages=settings.pages
+        )
+        try:
+            for number in range(1, _MOST_LIVES):
+                process = Process(self, machine)
+                is_done = self._live(process)
+                if process.left is None:
+                    if not is_done:
+                        self.notes.break_rule("a process ended without a crash")
+                    break
+                before, machine = machine, process.left(self._folder / str(number))
+                before.remove()
+            if not self.notes.broken:
+                rules.check(self)
+        finally:
+            log_of_world.notes = None
+            machine.remove()
+        return self.notes
+
+    def _live(self, process: Process) -> bool:
+        self.crash = None
+        life = Life(
+            chance=self._chance,
+            start=self._begun_at,
+            favours=self.plan.settings.favours,
+            on_clock=process.on_clock,
+            on_step=process.on_step,
+            on_error=process.on_error,
+        )
+        log_of_world.notes = self.notes
+        try:
+            with process.machine.running():
+                return life.run(self.backend, process.main)
+        except Stuck as error:
+            self.notes.break_rule(f"stuck: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not to be
+            self.notes.break_rule(f"the program failed: {_shown(error)}")
+        finally:
+            self._begun_at = process.ended_at if process.is_gone else self.now()
+            self._clock = lambda: self._begun_at
+        return False
+
+
+def _later(_: Posted) -> None:
+    """Leave a postback to whoever runs next."""
+
+
+def _shown(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_shown, error.exceptions))
+    return f"{type(error).__name__}: {error}"
+
+
+class Process:
+    """One process of a world."""
+
+    def __init__(self, world: World, machine: Machine) -> None:
+        self.world = world
+        self.machine = machine
+        self.is_gone = False
+        self.ended_at = 0.0
+        self.left: Callable[[Path], Machine] | None = None
+        self._crash: Crash | None = None
+        self._steps_left = -1
+        self._notes = world.notes
+        self._provider = world.provider
+        self._transport = PretendTransport(world.provider)
+        self._callers: Callers | None = None
+        self._scope: anyio.CancelScope
+        self._group: anyio.abc.TaskGroup
+        self._busy = 0
+        self._chance = Random(f"process {world.plan.chance} {world.now()}")
+
+    @property
+    def callers(self) -> Callers:
+        """Those who use what is open."""
+        assert self._callers is not None, "nothing was opened yet"
+        return self._callers
+
+    # How it ends.
+
+    def on_clock(self, clock: Callable[[], float]) -> None:
+        """Have the world go by the clock of this process."""
+        self.world._clock = clock
+
+    def on_step(self) -> bool:
+        """Count a step, and return whether the process has ended at it."""
+        if self.is_gone:
+            return True
+        self.world.steps += 1
+        if self._steps_left > 0:
+            self._steps_left -= 1
+            if self._steps_left == 0 and self._crash is not None:
+                self._end(self._crash)
+        return self.is_gone
+
+    def on_error(self, what: str) -> None:
+        """Take in what the event loop is told."""
+        if not self.is_gone:
+            self._notes.break_rule(f"the event loop was told: {what}")
+
+    def _is_to_crash(self, crash: Crash) -> None:
+        self._crash = crash
+        if crash.writes:
+            self.machine.cut_after(crash.writes, lambda: self._end(crash))
+        else:
+            self._steps_left = crash.steps
+
+    def _end(self, crash: Crash) -> None:
+        if self.is_gone:
+            return
+        world = self.world
+        world.note("crash")
+        world.provider.on_post = _later
+        self.left = self.machine.left(is_power=crash.is_power, chance=self._chance)
+        self._transport.end()
+        self._notes.crash()
+        self.is_gone = True
+        self.ended_at = world.now() + crash.down
+        world.late += crash.down
+        # Nobody sees what comes after.
+        self._notes = log_of_world.notes = Notes()
+        if self._callers is not None:
+            self._callers.notes = self._notes
+            self._callers.is_gone = True
+
+    # What it does.
+
+    async def main(self) -> None:
+        """Live."""
+        world = self.world
+        async with anyio.create_task_group() as group:
+            self._group = group
+            ledger = SQLiteLedger(
+                self.machine.path, clock=world.wall, connect=self.machine.connect
+            )
+            is_first = True
+            while True:
+                await ledger.open()
+                await self._look_after_opening(ledger, is_first=is_first)
+                is_first = False
+                client = self._new_client(ledger)
+                self._callers = Callers(
+                    world.provider, world.notes, world.names, client=client, ledger=ledger
+                )
+                is_over = await self._session()
+                if is_over:
+                    await self._end_well(client, ledger)
+                await client.aclose()
+                await self._until(lambda: not self._busy)  # who waited is told that it is closed
+                await ledger.aclose()
+                self._check_closed(client)
+                self._notes.closed()
+                if is_over:
+                    return
+
+    def _new_client(self, ledger: SQLiteLedger) -> SkycoreClient:
+        world, settings = self.world, self.world.plan.settings
+        rate = settings.rate
+        limiter = None if rate is None else NotedLimiter(rate, settings.burst, self._notes, world)
+        client = SkycoreClient(
+            api_key=API_KEY,
+            from_="60856",
+            rate=limiter,
+            max_in_flight=settings.in_flight,
+            timeout=TIMEOUT,
+            transport=self._transport,
+            ledger=ledger,
+        )
+        dispatcher = client._dispatcher
+        dispatcher._chance = self._chance.random
+        dispatcher._limiter._clock = world.now  # type: ignore[attr-defined]
+        recorder = dispatcher.recorder
+        assert recorder is not None
+        recorder._clock = world.wall
+        recorder._made_up = map("made-up-{}".format, world.names)
+        return client
+
+    async def _session(self) -> bool:
+        """Do what is planned while client and ledger are open; True where all of it is done."""
+        world, provider = self.world, self._provider
+        is_over = False
+        self._scope = anyio.CancelScope()
+        with self._scope:
+            async with anyio.create_task_group() as posts:
+                self._post_in(posts)
+                async with anyio.create_task_group() as events:
+                    for event in tuple(world.left):
+                        events.start_soon(self._when_due, event)
+                await self._until(lambda: not self._busy)
+                await self._until(lambda: not provider.to_post)
+                is_over = True
+        provider.on_post = _later
+        return is_over
+
+    def _post_in(self, group: anyio.abc.TaskGroup) -> None:
+        """Have postbacks posted by tasks of a group."""
+
+        def post(posted: Posted) -> None:
+            group.start_soon(self.callers.post, posted)
+
+        self._provider.on_post = post
+        for posted in self._provider.to_post:
+            post(posted)
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():  # noqa: ASYNC110 - time costs nothing here
+            await anyio.sleep(0.2)
+
+    async def _when_due(self, event: Any) -> None:
+        """Have an event happen when its time has come."""
+        world = self.world
+        await anyio.sleep(max(0.0, event.at + world.late - world.now()))
+        if self.is_gone:
+            return
+        world.left.remove(event)
+        if isinstance(event, Reopen):
+            self._scope.cancel()
+        elif isinstance(event, Crash):
+            self._is_to_crash(event)
+        elif isinstance(event, Jump):
+            world.jump(event.seconds)
+        else:
+            self._start(self._done, event)
+
+    def _start(self, run: Callable[..., Any], *args: Any) -> None:
+        self._busy += 1
+        self._group.start_soon(run, *args)
+
+    async def _done(self, event: Send | SendMany | OptOut) -> None:
+        try:
+            if isinstance(event, Send):
+                await self.callers.send(event)
+            elif isinstance(event, SendMany):
+                await self.callers.send_many(event)
+            else:
+                await self.callers.opt_out(event)
+        finally:
+            self._busy -= 1
+
+    async def _look_after_opening(self, ledger: SQLiteLedger, *, is_first: bool) -> None:
+        """Hold what a crash has left in doubt against what was under way."""
+        doubts = {
+            each.key
+            async for each in ledger.deliveries(MessageState.IN_DOUBT)
+            if each.info is None and each.code is None
+        }
+        new = {key for key in doubts - self.world.doubts if not key.startswith("made-up")}
+        self.world.doubts = doubts
+        if len(new) > self.world.plan.settings.in_flight:
+            self._notes.break_rule(f"a crash left too many in doubt: {sorted(new)}")
+        if others := new - self._notes.crashed_with:
+            self._notes.break_rule(f"in doubt, and not under way: {sorted(others)}")
+
+    async def _end_well(self, client: SkycoreClient, ledger: SQLiteLedger) -> None:
+        """Give everything once more to a provider that behaves, and look at what is there."""
+        world = self.world
+        world.provider.is_well = True
+        await self.callers.send_many(SendMany(at=0, messages=rules.all_keys(world.plan)))
+        async with anyio.create_task_group() as posts:
+            self._post_in(posts)
+        self._provider.on_post = _later
+        world.found = rules.Found(
+            deliveries={each.key: each async for each in ledger.deliveries()},
+            unplaced=[each async for each in ledger.unplaced()],
+            opted_out={
+                number_of(each): await ledger.is_opted_out(number_of(each))
+                for each in rules.all_numbers(world.plan)
+            },
+        )
+
+    def _check_closed(self, client: SkycoreClient) -> None:
+        free = client._dispatcher.admission._slots.value
+        if free != self.world.plan.settings.in_flight:
+            self._notes.break_rule(f"at the end {free} places are free")
+        if self._transport.active:
+            self._notes.break_rule(f"at the end {self._transport.active} exchanges are under way")
+        if not self._transport.closed:
+            self._notes.break_rule("the transport was not closed")
+
+
+class NotedLimiter(RateLimiter):
+    """The rate limiter, of which is noted when it lets messages start."""
+
+    def __init__(self, rate: float, burst: int, notes: Notes, world: World) -> None:
+        super().__init__(rate, burst, clock=world.now)
+        self._notes = notes
+
+    def start_now(self) -> float | None:
+        """Note a start."""
+        return self._noted(super().start_now())
+
+    async def wait(self) -> float:
+        """Note a start."""
+        started = await super().wait()
+        self._noted(started)
+        return started
+
+    def _noted(self, started: float | None) -> float | None:
+        if started is not None:
+            self._notes.starts.append(started)
+        return started
