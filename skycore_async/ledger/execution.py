@@ -185,7 +185,9 @@ class CommandExecutor:
         self.touched.update(found.keys)
         self._unsettled.update(found.unsettled)
         for command in finishes:
-            number = found.numbers.get(command.key) if command.submission.code else None
+            if not command.submission.code:
+                continue
+            number = found.numbers.get(command.key)
             if number and (said := opt_out_by_code(command.submission.code, number=number, at=at)):
                 self._opt_outs.append(said)
         self.update_states(found.with_notifications)
@@ -285,31 +287,26 @@ class _FirstOfEachKey:
         self.records: list[Record] = []
         self.others: list[PendingCommand] = []
         self.later: list[PendingCommand] = []
-        self._keys: set[str] = set()
-        self._plain_ids: set[str] = set()
+        keys: set[str] = set()
+        plain_ids: set[str | None] = set()
         for pending in group:
-            self._put(pending, pending.command)
-
-    def _put(self, pending: PendingCommand, command: LedgerCommand[object]) -> None:
-        if isinstance(command, Begin):
-            if self._is_first(command.intent.key, None):
-                self.begins.append((pending, command))
+            command = pending.command
+            if isinstance(command, Begin):
+                if command.intent.key in keys:
+                    self.later.append(pending)
+                else:
+                    keys.add(command.intent.key)
+                    self.begins.append((pending, command))
+            elif isinstance(command, Finish):
+                plain_id = command.submission.plain_id
+                if command.key in keys or (plain_id is not None and plain_id in plain_ids):
+                    self.later.append(pending)
+                else:
+                    self.finishes.append(command)
+                # What comes later is met, too: its order stays.
+                keys.add(command.key)
+                plain_ids.add(plain_id)
+            elif isinstance(command, Record):
+                self.records.append(command)
             else:
-                self.later.append(pending)
-        elif isinstance(command, Finish):
-            if self._is_first(command.key, command.submission.plain_id):
-                self.finishes.append(command)
-            else:
-                self.later.append(pending)
-        elif isinstance(command, Record):
-            self.records.append(command)
-        else:
-            self.others.append(pending)
-
-    def _is_first(self, key: str, plain_id: str | None) -> bool:
-        """Return whether neither was met; what comes later is met, too: its order stays."""
-        is_first = key not in self._keys and plain_id not in self._plain_ids
-        self._keys.add(key)
-        if plain_id is not None:
-            self._plain_ids.add(plain_id)
-        return is_first
+                self.others.append(pending)

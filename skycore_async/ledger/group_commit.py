@@ -80,11 +80,10 @@ class GroupCommit:
         self._is_running = False
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return when it is durable.
+        """Run a command, and return when it is durable; not once `owner` is closed.
 
         Raises what the command raises, and LedgerError where it could not be written.
         """
-        self._owner.check()
         pending = PendingCommand(command)
         group = self._put(pending)
         try:

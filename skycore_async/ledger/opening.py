@@ -14,13 +14,14 @@ Rules:
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import anyio.to_thread
 
 from ..runtime.background import BackgroundTasks
 from .base import BaseLedger
+from .commands import PendingCommand
 from .group_commit import GroupCommit
 
 
@@ -91,7 +92,7 @@ class OpenableLedger(BaseLedger):
             await self._opening.owner.close()
             self._opening = None
         if self._opening is None:
-            self._opening = Opening(self._begin, self._end)
+            self._opening = Opening(self._begin_all, self._end)
         await self._opening.wait()
 
     async def aclose(self) -> None:
@@ -106,9 +107,27 @@ class OpenableLedger(BaseLedger):
         opening = self._opening
         return opening is not None and opening.is_open and not opening.owner.closed
 
+    async def _begin_all(self, owner: BackgroundTasks) -> None:
+        await self._begin(owner)
+        self._group_commit = GroupCommit(
+            self._commit,
+            owner,
+            notify=self.waiters.notify,
+            explain=self._explain,
+            name=self.name,
+        )
+
     @abstractmethod
     async def _begin(self, owner: BackgroundTasks) -> None:
-        """Open it, and make its `_group_commit`, whose tasks are `owner`'s."""
+        """Open it; what goes on while it is open are `owner`'s tasks."""
+
+    @abstractmethod
+    def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
+        """Run commands in one transaction, in a thread; see `GroupCommit`."""
+
+    @abstractmethod
+    def _explain(self, error: Exception) -> Exception:
+        """Return what is raised to the caller of a command for an error of the database's."""
 
     @abstractmethod
     def _close(self) -> None:

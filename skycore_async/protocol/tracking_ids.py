@@ -25,10 +25,9 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _SHORT: Final = re.compile("[^\0\ud800-\udfff]{0,200}")
 
 
-@functools.lru_cache(maxsize=1024)  # of a message under way it is asked a few times
 def plain(tracking_id: str) -> str:
     """Return the plain form of a tracking id, by which it is compared."""
-    form = _decoded(tracking_id)
+    form = tracking_id if _PLAIN.fullmatch(tracking_id) else _decoded(tracking_id)
     if _SHORT.fullmatch(form):
         return form
     return f"sha256:{sha256(form.encode('utf-8', 'surrogatepass')).hexdigest()}"
@@ -40,7 +39,7 @@ def spellings(tracking_id: str) -> tuple[str, ...]:
     return (_encoded(form), form) if _PLAIN.fullmatch(form) else (tracking_id,)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)  # of a message under way it is asked a few times
 def _decoded(tracking_id: str) -> str:
     if not _BASE64.fullmatch(tracking_id):
         return tracking_id

@@ -97,6 +97,8 @@ class RequestPolicy:
 def content_encoding(scope: Scope) -> bytes:
     """Return the Content-Encoding of a request, empty where its body is as it is."""
     named = [value for name, value in scope["headers"] if name == b"content-encoding"]
+    if not named:
+        return b""
     encoding = b",".join(named).strip().lower()
     return b"" if encoding == b"identity" else encoding
 

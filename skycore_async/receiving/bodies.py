@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 
 import anyio
 
+from ..runtime.event_loop import now
 from .authorization import TOO_LARGE, HTTPAnswer
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -77,7 +78,7 @@ class Body:
     async def read(self, receive: Receive, *, is_compressed: bool) -> bytes | HTTPAnswer | None:
         """Return the body, or the answer to one that is refused; None where the client is gone."""
         body: bytes | HTTPAnswer | None = TOO_SLOW
-        with anyio.move_on_after(self._all.timeout):
+        with anyio.CancelScope(deadline=now() + self._all.timeout):
             body = await self._received(receive)
         return self._written_out(body) if is_compressed and isinstance(body, bytes) else body
 

@@ -134,13 +134,6 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._closing = anyio.Event()
         owner.at_closing.add(self._closing.set)
         self._under_way.clear()
-        self._group_commit = GroupCommit(
-            self._commit,
-            owner,
-            notify=self.waiters.notify,
-            explain=self._explain,
-            name=self.name,
-        )
         owner.start(self._stay_alive)
 
     async def run(self, command: LedgerCommand[T]) -> T:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,8 +20,7 @@ import anyio.to_thread
 from ...errors import ConfigurationError, LedgerInUse
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
-from ..commands import LedgerCommand
-from ..group_commit import GroupCommit
+from ..commands import LedgerCommand, PendingCommand
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN
@@ -92,13 +91,12 @@ class SQLiteLedger(OpenableLedger):
     async def _begin(self, owner: BackgroundTasks) -> None:
         file = self._file = self._new_file()
         await self._open_in_time(file)
-        self._group_commit = GroupCommit(
-            file.commit,
-            owner,
-            notify=self.waiters.notify,
-            explain=file.explain,
-            name=self.name,
-        )
+
+    def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
+        return self._file.commit(group)
+
+    def _explain(self, error: Exception) -> Exception:
+        return self._file.explain(error)
 
     async def _open_in_time(self, file: OpenFile) -> None:
         """Open the file, once whoever has it open has closed it."""

@@ -37,7 +37,7 @@ CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
 MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
-_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MOST)
+_SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
 _NOTIFICATIONS: Final = (
     f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
     " JOIN messages ON messages.id = column1"

@@ -35,6 +35,9 @@ _IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
 ROWS: Final = "SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL"
 
 
+_UNMATCHED: Final = "SELECT 1 FROM submissions WHERE message IS NULL"
+
+
 def _has_own(plain_id: str) -> str:
     return f"EXISTS (SELECT 1 FROM submissions AS own WHERE own.tracking_id = {plain_id})"
 
@@ -92,12 +95,13 @@ SUBMIT: Final = (
     " ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message"
 )
 # What is usual: an answer that accepts, for which nothing came before.  What is being sent has
-# no code or status of an earlier attempt.
+# no code or status of an earlier attempt.  Whether there are others at all is asked but once.
 ACCEPT: Final = (
     "UPDATE messages SET"
     " state = 'accepted', tracking_id = column3, plain_id = column2, raw = column4, ended_at = ?"
     f" FROM (VALUES {{}}) WHERE key = column1 AND {_IS_USUAL}"
-    f" AND NOT {_has_own('column2')} AND NOT {_has_other('messages.recipient')}"
+    f" AND NOT {_has_own('column2')}"
+    f" AND NOT (EXISTS ({_UNMATCHED}) AND {_has_other('messages.recipient')})"
 )
 # One that was accepted before has its submission already.
 _OF_ACCEPTED: Final = (
@@ -108,6 +112,14 @@ ACCEPTED: Final = f"SELECT key, plain_id {_OF_ACCEPTED}"
 SUBMIT_ACCEPTED: Final = (
     f"INSERT INTO submissions (tracking_id, message, recipient) SELECT column2, id, recipient"
     f" {_OF_ACCEPTED} ON CONFLICT (tracking_id) DO NOTHING"
+)
+_FORMER: Final = f"column{len(NOTIFICATION.names) + 1}"
+RECORD: Final = (
+    f"INSERT INTO events ({NOTIFICATION.listed})"
+    f" SELECT {', '.join(f'column{place + 1}' for place in range(len(NOTIFICATION.names)))}"
+    " FROM (VALUES {}) WHERE column1 IS NOT NULL"
+    f" AND NOT EXISTS (SELECT 1 FROM events AS known WHERE known.identity = {_FORMER})"
+    " ON CONFLICT (identity) DO NOTHING"
 )
 NOTE: Final = (
     f"INSERT INTO submissions (tracking_id, recipient) {ROWS}"

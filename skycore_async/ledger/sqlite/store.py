@@ -71,13 +71,12 @@ class SQLiteStore(SQLiteReader):
                 if count == len(part):
                     new.update([each.key for each in part])
                 elif count:
-                    new.update(self._last(count, last))
+                    new.update(self._last("SELECT key FROM messages WHERE id > ?", count, last))
         return new
 
-    def _last(self, count: int, last: int) -> list[str]:
-        """Return the keys of so many messages that were just inserted, the last with this id."""
-        rows = self._execute("SELECT key FROM messages WHERE id > ?", (last - count,))
-        return [key for (key,) in rows]
+    def _last(self, statement: str, count: int, last: int) -> list[Any]:
+        """Return what names rows that were just inserted: so many, the last with this id."""
+        return [each for (each,) in self._execute(statement, (last - count,))]
 
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
@@ -185,24 +184,18 @@ class SQLiteStore(SQLiteReader):
 
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
-        known = {
-            identity
-            for (identity,) in self._over(
-                "SELECT identity FROM (VALUES {}) JOIN events ON identity = column1",
-                [(each.identity,) for each in notifications]
-                + [(each.former_identity,) for each in notifications if each.former_identity],
-            )
-        }
-        new = [
-            each
-            for each in notifications
-            if known.isdisjoint({each.identity, each.former_identity})
-        ]
-        self._over(
-            f"INSERT INTO events ({NOTIFICATION.listed}) {statements.ROWS}",
-            list(map(NOTIFICATION.row, new)),
-        )
-        return {each.identity for each in new}
+        new: set[bytes] = set()
+        left = notifications
+        while left:
+            part, left = left[:MOST], left[MOST:]
+            rows = [(*NOTIFICATION.row(each), each.former_identity) for each in part]
+            self._over(statements.RECORD, rows)
+            count, last = self._one("SELECT changes(), last_insert_rowid()")
+            if count == len(part):
+                new.update([each.identity for each in part])
+            elif count:
+                new.update(self._last("SELECT identity FROM events WHERE id > ?", count, last))
+        return new
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
         """Return the ids of messages by their tracking ids, which are noted where they are new."""

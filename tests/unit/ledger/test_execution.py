@@ -42,6 +42,7 @@ from tests.support.ledger_cases import (
     accepted,
     intent,
     notice,
+    said,
 )
 
 MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
@@ -209,6 +210,16 @@ def test_what_is_under_way_is_not_begun_again_whatever_was_written_last() -> Non
     assert done.answers[-1] == [(None, "UnderWay()")]
 
 
+def test_what_came_before_changes_nothing_whatever_is_written_with_it_or_last() -> None:
+    """A repeated STOP is none, alone or among what is new; what is new beside it counts."""
+    stop, stop_too = (Record(notifications=(said("STOP", from_=each),)) for each in (TO, OTHER))
+    hello = Record(notifications=(said("Hello", from_=OTHER),))
+    alone_again = ran([[hello], [stop], [IN], [begin(intent("a"))], [stop]])
+    among_others = ran([[stop], [IN], [stop, stop_too]])
+    assert [(number, out) for number, out, *_ in alone_again.tables[3]] == [(TO, 0)]
+    assert [(number, out) for number, out, *_ in among_others.tables[3]] == [(TO, 0), (OTHER, 1)]
+
+
 def test_a_doubt_is_settled_once_nothing_to_its_number_is_under_way() -> None:
     """What is accepted leaves the one in doubt as the only candidate of what came before."""
     begun = [begin(intent("a")), begin(intent("b")), finish("a", DOUBT), came("T1")]
@@ -220,14 +231,14 @@ def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
     """Also what the API's own answers never have."""
     usual = {"state", "tracking_id", "plain_id", "raw"}
     others = (each.name for each in attrs.fields(Submission) if each.name not in usual)
-    said = {name: 202 if name == "http_status" else "in words" for name in others}
-    keys = {f"odd by {name}": name for name in said}
+    given = {name: 202 if name == "http_status" else "in words" for name in others}
+    keys = {f"odd by {name}": name for name in given}
     group = [
-        finish(key, attrs.evolve(accepted(key), **{name: said[name]}))  # type: ignore[arg-type]
+        finish(key, attrs.evolve(accepted(key), **{name: given[name]}))  # type: ignore[arg-type]
         for key, name in keys.items()
     ]
     done = ran([[begin(intent(key)) for key in keys], group])
-    assert {name: column(done, name)[key] for key, name in keys.items()} == said
+    assert {name: column(done, name)[key] for key, name in keys.items()} == given
 
 
 def test_an_older_sqlite_takes_them_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
