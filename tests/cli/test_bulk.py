@@ -163,6 +163,43 @@ def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Sim
     assert numbers(simulator) == sorted([*sent, "15555552002"])
 
 
+def test_what_is_in_doubt_can_be_settled_before_the_rest_is_sent(simulator: Simulator) -> None:
+    """With --settle: what the report lists is done, and the rest stays in doubt and is not sent.
+
+    The command that ends doubts is named where there are any.
+    """
+    recipients("to\n15551234888\n15551232002\n15551232001\n")
+    first = run("promo.csv", "--text", "Hello", "--yes")
+    assert "`skycore settle promo.db`" in first.stderr
+    again = run("promo.csv", "--text", "Hello", "--yes", "--settle")
+    assert "In doubt before, by Skycore's own report:" in again.stderr
+    assert ["sent", "1"] in [line.split()[:2] for line in again.stderr.splitlines()]
+    assert "already done  2\n" in again.stdout
+    assert "in doubt      1\n" in again.stdout
+    assert (simulator.billed, simulator.lookups) == (2, 1)
+
+
+def test_a_report_that_cannot_be_had_stops_nothing(simulator: Simulator) -> None:
+    """What is in doubt stays so, and the rest is sent."""
+    recipients("to\n15551232002\n")
+    send(text="Hello")
+    recipients("to\n15551232002\n15551234888\n")
+    simulator.account = Account(reports_a_day=0)
+    done = run("promo.csv", "--text", "Hello", "--yes", "--settle")
+    assert "stays so: there is no report: E120" in done.stderr
+    assert (done.exit_code, simulator.billed) == (Exit.IN_DOUBT, 2)
+
+
+def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) -> None:
+    """As look-ups are counted."""
+    recipients()
+    assert send("--settle")["accepted"] == 2
+    assert send("--settle")["already_done"] == 2
+    assert simulator.lookups == 0
+    done = run("promo.csv", "--text", "x", "--settle", "--cluster", "postgresql://db/sms", "--yes")
+    assert "skycore settle DSN" in done.stderr
+
+
 def test_people_read_lines(simulator: Simulator) -> None:
     """Without --json the account is in words, and so is what to do about it."""
     recipients("to\n15551234888\n15550000110\n15550002002\n")
@@ -933,6 +970,19 @@ def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
     assert exit_code == 4, printed
     assert not Path("promo.db").exists()
     assert "would be billed and delivered twice" in printed
+
+
+@needs_signals
+@pytest.mark.parametrize(("typed", "lookups"), [("y\n", 1), ("n\n", 0)])
+def test_on_a_terminal_it_offers_to_settle_what_is_in_doubt(
+    simulator: Simulator, typed: str, lookups: int
+) -> None:
+    """Before it asks whether to send; what is sent is the same."""
+    recipients("to\n15551232002\n")
+    send(text="x")
+    printed, exit_code = on_a_terminal(typed=[typed, "y\n"], rows=1)
+    assert "Ask Skycore first which of what is in doubt it sent? [y/N]" in printed
+    assert (exit_code, simulator.lookups, simulator.billed) == (0, lookups, 2), printed
 
 
 def on_a_terminal(*args: str, typed: list[str], rows: int) -> tuple[str, int]:

@@ -41,6 +41,7 @@ from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_o
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .rows import RejectedRow, RowOptions, RowReader
 from .run import Run, SendOptions, count_known
+from .settling import is_to_settle
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -75,6 +76,7 @@ class BulkJob:
     dry_run: bool
     yes: bool
     resend_in_doubt: bool
+    settle: bool
     base_url: str | None
     api_key_file: Path | None
     as_json: bool
@@ -105,7 +107,7 @@ class BulkJob:
         given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
         return RowOptions(**own, **{name: getattr(self, name) for name in given})
 
-    def send_options(self, api_key: Secret | None) -> SendOptions:
+    def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
         """Return what concerns the sending."""
         client = {name: getattr(self, name) for name in ("base_url", "rate")}
         return SendOptions(
@@ -113,6 +115,7 @@ class BulkJob:
             client={**client, "max_in_flight": self.in_flight},
             road=self.road,
             resend_in_doubt=self.resend_in_doubt,
+            settle=settle,
             live=sys.stderr.isatty(),
         )
 
@@ -152,11 +155,11 @@ def _run(job: BulkJob) -> int:
                 return _end_of_dry_run(job, estimate)
             if (why := estimate.obstacle(job.max_segments)) is not None:
                 fail(why)
-            _ask(job, estimate)
+            settle = _ask(job, estimate)
             if job.cluster is not None:
                 return _load(job, job.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.to_send)
-            end = _send(job, api_key, Run(kept, rejects, counters))
+            end = _send(job, api_key, Run(kept, rejects, counters), settle=settle)
         return _account(job, estimate, counters, end, rejects)
 
 
@@ -170,6 +173,8 @@ def _check(job: BulkJob) -> None:
             " file is unknown there, and would be sent again, until `skycore cluster copy FILE"
             " DSN` has copied it"
         )
+    if job.cluster is not None and job.settle:
+        fail("--cluster goes without --settle: `skycore settle DSN` ends what is in doubt there")
     if job.cluster is not None and job.resend_in_doubt:
         fail(
             "--cluster goes without --resend-in-doubt: workers never send again what may have been"
@@ -260,8 +265,8 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
     return Exit.DONE if estimate.rows == estimate.to_send else Exit.NOT_ALL_WELL
 
 
-def _ask(job: BulkJob, estimate: Estimate) -> None:
-    """Ask for a yes, or fail."""
+def _ask(job: BulkJob, estimate: Estimate) -> bool:
+    """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
     if job.cluster is not None:
         _database(job.cluster).check_to_write()
     try:
@@ -277,9 +282,10 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
             err=True,
         )
     if job.yes:
-        return
+        return is_to_settle(doubtful, wanted=job.settle, asks=False)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         fail("nothing was sent: say --yes, as there is no terminal to ask on")
+    settle = is_to_settle(doubtful, wanted=job.settle, asks=True)
     verb = "Send" if job.cluster is None else "Load"
     if not click.confirm(f"{verb} {number_of(estimate.to_send, 'message')}?", err=True):
         fail("nothing was sent", Exit.NOT_SENT)
@@ -289,6 +295,7 @@ def _ask(job: BulkJob, estimate: Estimate) -> None:
         err=True,
     ):
         fail("nothing was sent", Exit.NOT_SENT)
+    return settle
 
 
 def _database(given: Secret) -> LedgerDatabase:
@@ -311,9 +318,9 @@ def _load(job: BulkJob, dsn: Secret, kept: KeptRows, rejects: Rejects, estimate:
     )
 
 
-def _send(job: BulkJob, api_key: Secret | None, run: Run) -> End:
+def _send(job: BulkJob, api_key: Secret | None, run: Run, *, settle: bool) -> End:
     try:
-        return anyio.run(run.send, job.ledger_path, job.send_options(api_key))
+        return anyio.run(run.send, job.ledger_path, job.send_options(api_key, settle=settle))
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
@@ -333,7 +340,8 @@ def _account(
             say(line)
         if path is not None:
             say(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
-    for line in advice(counters, end, resend_in_doubt=job.resend_in_doubt):
+    ledger, resent = job.ledger_path, job.resend_in_doubt
+    for line in advice(counters, end, ledger=ledger, resend_in_doubt=resent):
         say(line, err=True)
     return exit_code(counters, end, estimate)
 

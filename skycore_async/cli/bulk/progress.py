@@ -18,9 +18,11 @@ Rules:
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -237,7 +239,9 @@ def how_to_go_on(*, resend_in_doubt: bool) -> str:
     )
 
 
-def advice(counters: BulkCounters, end: End, *, resend_in_doubt: bool) -> Iterator[str]:
+def advice(
+    counters: BulkCounters, end: End, *, ledger: Path, resend_in_doubt: bool
+) -> Iterator[str]:
     """Say what to do about what did not come out well."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
@@ -249,9 +253,11 @@ def advice(counters: BulkCounters, end: End, *, resend_in_doubt: bool) -> Iterat
         go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
         yield f"{counters.left:,} not sent.{mended} {go_on}"
     if doubts := counters.in_doubt + counters.left_in_doubt:
+        settle = shlex.join(["skycore", "settle", str(ledger)])
         yield (
             f"{doubts:,} may have been sent. What is in doubt is never sent again on"
-            " its own: postbacks taken into the ledger settle it. With --resend-in-doubt, whoever"
+            " its own: postbacks taken into the ledger settle it, and so does Skycore's own report"
+            f" of what it sent, an hour from now: `{settle}`. With --resend-in-doubt, whoever"
             " has it already gets it twice, and you pay twice. So it is under another key, in"
             " another campaign, or with another ledger."
         )

@@ -45,6 +45,7 @@ from .lookup import outcomes
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
+from .settling import settle_first
 
 _AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
@@ -57,6 +58,7 @@ class SendOptions:
     api_key: Secret | None = None
     road: Road = "fast"
     resend_in_doubt: bool = False
+    settle: bool = False
     live: bool = False
 
 
@@ -106,6 +108,8 @@ class Run:
             _client(ledger, options) as client,
             anyio.create_task_group() as beside,
         ):
+            if options.settle:
+                await settle_first(client)
             messages = self._new_messages(ledger, resend_in_doubt=resend)
             async with client._send_resolved(  # noqa: SLF001 - no caller's
                 messages, resend_in_doubt=resend

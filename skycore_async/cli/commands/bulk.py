@@ -41,7 +41,8 @@ _count: Final = WholeNumber(min=1)
     --rejects with a reason: mend that file and send it the same way.  Where a
     short code or a campaign reference is refused, its rows are held back and the
     others go out; mended, or once it is valid, the same command sends them.  What is
-    in doubt may have been sent, and is sent again only with --resend-in-doubt.
+    in doubt may have been sent, and is sent again only with --resend-in-doubt, or
+    where Skycore's own report proves that it was not: see `skycore settle`.
 
     \b
     Examples:
@@ -108,6 +109,9 @@ _count: Final = WholeNumber(min=1)
 @click.option("--rejects", type=_file, help="Where rows to mend go [RECIPIENTS.rejects.csv].")
 @click.option("--dry-run", is_flag=True, help="Look at the file, and send nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")
+@click.option(
+    "--settle", is_flag=True, help="First end what is in doubt, by Skycore's own report."
+)
 @click.option("--resend-in-doubt", is_flag=True, help="Send again what may have been sent.")
 @click.option(
     "--base-url",

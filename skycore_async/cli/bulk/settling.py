@@ -1,0 +1,32 @@
+"""Ending doubts before a bulk send goes on: offered, and done over the client that sends.
+
+Rule: whatever comes of it, the send goes on: what stays in doubt is not sent again.
+"""
+
+from __future__ import annotations
+
+import click
+
+from ...client import SkycoreClient
+from ...errors import SkycoreError
+from ..actions.settle import described
+from ..ui.output import say
+
+
+def is_to_settle(in_doubt: int, *, wanted: bool, asks: bool) -> bool:
+    """Return whether to ask for reports first: by --settle, or by a yes where there is a doubt."""
+    if not in_doubt or wanted or not asks:
+        return wanted and in_doubt > 0
+    return click.confirm("Ask Skycore first which of what is in doubt it sent?", err=True)
+
+
+async def settle_first(client: SkycoreClient) -> None:
+    """End the doubts of a client's ledger, as far as can be told now, and say what came of it."""
+    try:
+        settlement = await client.settle(wait=0)
+    except SkycoreError as error:
+        say(f"What is in doubt stays so: there is no report: {error}", err=True)
+        return
+    say("In doubt before, by Skycore's own report:", err=True)
+    for line in described(settlement):
+        say(line, err=True)
