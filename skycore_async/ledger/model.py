@@ -227,7 +227,8 @@ class Summary:
 
     `codes` counts the refusals by error code, `reasons` the failures,
     `unplaced` the notifications for messages that the ledger does not know, and
-    `opted_out` the numbers that may not be sent to.
+    `opted_out` the numbers that may not be sent to.  `settled` counts the doubts that have
+    ended, by what ended them: `"postback"` or `"report"`.
     """
 
     states: Mapping[MessageState, int]
@@ -235,6 +236,7 @@ class Summary:
     reasons: Mapping[FailureReason, int]
     unplaced: int
     opted_out: int
+    settled: Mapping[str, int] = attrs.field(factory=dict)
 
     @property
     def total(self) -> int:

@@ -101,8 +101,13 @@ def report_data(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) 
     counters = ReportCounters()
     for each in deliveries:
         counters.add(each)
+    besides = {"unplaced": 0, "opted_out": 0} | counts
     summary = Summary(
-        states={}, codes={}, reasons={}, **({"unplaced": 0, "opted_out": 0} | counts)
+        states={},
+        codes={},
+        reasons={},
+        unplaced=besides["unplaced"],
+        opted_out=besides["opted_out"],
     )
     return counters.report_data(summary, ledger=ledger, made=NOON + timedelta(hours=1))
 
@@ -234,10 +239,20 @@ def test_what_is_in_doubt_is_listed_and_masked() -> None:
     ]
 
 
-def test_what_postbacks_settled_is_counted() -> None:
-    """A message that was in doubt once and is no more is told apart."""
-    settled = delivery("sent", settled_by="postback")
-    assert report_data(settled, settled, delivery("sent")).settled_by_postback == 2
+def test_what_ended_doubts_is_counted() -> None:
+    """A message that was in doubt once is told apart, by a postback or Skycore's own report."""
+    found = report_data(
+        *[delivery("sent", settled_by="postback")] * 2,
+        *[delivery("accepted", settled_by="report")] * 3,
+        *[delivery("not_sent", settled_by="report")] * 4,
+        delivery("rejected", settled_by="report"),
+        delivery("in_doubt", settled_by="resend"),
+        delivery("sent"),
+    )
+    assert (found.settled_by_postback, found.found_sent, found.found_not_sent) == (2, 3, 5)
+    shown = page(found)
+    assert "3 messages once in doubt turned out to be sent, by Skycore" in shown
+    assert "5 messages once in doubt turned out not to be sent" in shown
 
 
 @pytest.mark.parametrize("apart", [0.01, 1, 7, 3600, 100_000, 10_000_000])

@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 
-from skycore_async import RateLimiter, SkycoreClient
+from skycore_async import OpenReason, OutcomeUnknown, RateLimiter, SkycoreClient
 from skycore_async.sending import retry
 from skycore_async.simulator import Answer, Behaviour, Simulator, refusal
 from skycore_async.simulator.asgi_thread import ServerThread
@@ -72,7 +72,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_every_snippet_has_a_test() -> None:
     """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 16
+    assert len(SNIPPETS) == 17
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +166,24 @@ def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
     assert simulator.billed == 1
     out = capsys.readouterr().out
     assert out.count("True\nDelivery(key='welcome-4711'") == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_ending_doubt(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on ending doubt settles what was taken, and says why the rest stays open."""
+    hello = 'text="Hello", key="welcome-4711"'
+    send = snippet(hello)
+    for number in ("15551232002", "15551232001"):
+        run_doubtful = send.replace("15551234888", number).replace("welcome-4711", number)
+        with pytest.raises(OutcomeUnknown):
+            run(run_doubtful)
+    capsys.readouterr()
+    run(snippet("await client.settle()"))
+    assert capsys.readouterr().out.splitlines() == [
+        "1 were sent, 0 were not",
+        f"15551232001 stays in doubt: {OpenReason.TOO_SOON.words}",
+    ]
+    assert simulator.billed == 1
 
 
 def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:

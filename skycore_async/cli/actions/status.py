@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -30,6 +30,12 @@ from ..ui.output import Exit, emit, fail, number_of, plain, printable, say
 from ..ui.tables import console, show_table, time_of
 
 T = TypeVar("T")
+
+
+_ENDED: Final = {
+    "postback": "which told that they had been sent",
+    "report": "Skycore's own, which told whether they had been sent",
+}
 
 
 def show_status(
@@ -105,9 +111,9 @@ class _Printer:
             for name, count, meaning in rows:
                 say(f"  {name:<14}{count:>12,}  {meaning}".rstrip())
         if summary.states.get(MessageState.IN_DOUBT):
-            say("\nWhat may have been sent is never sent again by itself. To list it:")
-            command = ["skycore", "status", target.argument, "--state", "in_doubt"]
-            say(f"  {shlex.join(command)}")
+            say("\nWhat may have been sent is never sent again by itself. To list or end it:")
+            say(f"  {shlex.join(['skycore', 'status', target.argument, '--state', 'in_doubt'])}")
+            say(f"  {shlex.join(['skycore', 'settle', target.argument])}")
 
     def line(self, delivery: Delivery) -> None:
         """Print one message of many."""
@@ -164,6 +170,7 @@ def _tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
     states = [(state.value, summary.states.get(state, 0), "") for state in MessageState]
     most_first = sorted(summary.codes.items(), key=lambda pair: (-pair[1], pair[0]))
     reasons = sorted(summary.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    ended = [(by, summary.settled.get(by, 0), meaning) for by, meaning in _ENDED.items()]
     others = [
         ("unplaced", summary.unplaced, "notifications of messages it does not know"),
         ("opted out", summary.opted_out, "numbers that may not be sent to"),
@@ -174,5 +181,6 @@ def _tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
             (code or "no code", count, meanings.get(code, "")) for code, count in most_first
         ],
         "failed, by reason": [(str(reason), count, "") for reason, count in reasons],
+        "in doubt before, and ended by": [row for row in ended if row[1]],
         "besides": [row for row in others if row[1]],
     }

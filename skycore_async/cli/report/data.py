@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 
 from ...codes import API_ERRORS, Scope, carrier_status
-from ...ledger.model import Delivery, MessageState, Summary
+from ...ledger.model import BY_REPORT, Delivery, MessageState, Summary
 from ...messages import masked
 from ...notifications import DeliveryReceipt, Notification
 from ..ui.masking import mask_in
@@ -83,7 +83,10 @@ class InDoubt:
 
 @attrs.frozen(kw_only=True)
 class ReportData:
-    """What a report says."""
+    """What a report says.
+
+    `found_sent` and `found_not_sent` are of what was in doubt, by Skycore's own report.
+    """
 
     ledger: str
     made: datetime
@@ -92,6 +95,8 @@ class ReportData:
     messages: int
     states: dict[MessageState, int]
     settled_by_postback: int
+    found_sent: int
+    found_not_sent: int
     unplaced: int
     opted_out: int
     step: int
@@ -110,7 +115,7 @@ class ReportCounters:
     def __init__(self) -> None:
         self.messages = 0
         self._states: Counter[MessageState] = Counter()
-        self._settled = 0
+        self._settled: Counter[str] = Counter()
         self._timeline = TimelineCounter()
         self._times = DurationCounter()
         self._reasons: Counter[str] = Counter()
@@ -125,7 +130,9 @@ class ReportCounters:
         state = delivery.state
         self.messages += 1
         self._states[state] += 1
-        self._settled += delivery.settled_by is not None
+        if delivery.settled_by is not None and state is not _S.IN_DOUBT:
+            not_sent = state in {_S.NOT_SENT, _S.REJECTED}
+            self._settled["not sent" if not_sent else delivery.settled_by] += 1
         self._timeline.add(delivery.began.timestamp(), state)
         if state.is_final:
             self._add_final(delivery)
@@ -160,7 +167,9 @@ class ReportCounters:
             last=self._timeline.last,
             messages=self.messages,
             states={state: self._states[state] for state in _S},
-            settled_by_postback=self._settled,
+            settled_by_postback=self._settled["postback"],
+            found_sent=self._settled[BY_REPORT],
+            found_not_sent=self._settled["not sent"],
             unplaced=summary.unplaced,
             opted_out=summary.opted_out,
             step=self._timeline.step,

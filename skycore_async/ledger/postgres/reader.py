@@ -24,7 +24,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, Page
+from ..reader import BEGUN, IS_BEGUN, IS_SETTLED, LONG_PAGE, LOOK_UPS, Page
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -201,6 +201,7 @@ class PostgresReader:
                 FailureReason(reason): found
                 for reason, found in counted("reason", "reason IS NOT NULL").items()
             },
+            settled=counted("settled_by", IS_SETTLED),
             unplaced=count(_UNPLACED),
             opted_out=count("FROM skycore.opt_outs WHERE out"),
         )

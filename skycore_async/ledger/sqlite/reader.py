@@ -27,7 +27,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, Page
+from ..reader import BEGUN, IS_BEGUN, IS_SETTLED, LONG_PAGE, LOOK_UPS, Page
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -222,6 +222,7 @@ class SQLiteReader:
                 FailureReason(reason): count
                 for reason, count in counted("reason", "reason IS NOT NULL").items()
             },
+            settled=counted("settled_by", IS_SETTLED),
             unplaced=self._one(f"SELECT count(*) {_UNPLACED}")[0],
             opted_out=self._one("SELECT count(*) FROM opt_outs WHERE out")[0],
         )
