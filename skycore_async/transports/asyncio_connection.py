@@ -19,6 +19,7 @@ import math
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import anyio
@@ -152,7 +153,8 @@ class AsyncioConnection(asyncio.Protocol):
         """Note that all of it is."""
         self._is_writing = False
         if self._answer is not None:
-            self._give(self._answer)
+            with suppress(asyncio.InvalidStateError):  # who waited has just been cancelled
+                self._give(self._answer)
 
     # What comes of it.
 
@@ -172,11 +174,11 @@ class AsyncioConnection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
 
-    def _give(self, answer: Response | None) -> None:
+    def _give(self, answer: Response) -> None:
         if self._is_writing:
             self._answer = answer
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(answer)
+        else:
+            cast("asyncio.Future[Response | None]", self._waiter).set_result(answer)
 
     def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -207,9 +209,12 @@ async def connect(host: str, port: int) -> AsyncioConnection:
 
     Raises OSError where none does.
     """
-    loop = asyncio.get_running_loop()
-    connected = await _connected(host, port)
+    return await _over(await _connected(host, port))
+
+
+async def _over(connected: socket.socket) -> AsyncioConnection:
     try:
+        loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(AsyncioConnection, sock=connected)
     except BaseException:
         connected.close()
@@ -230,15 +235,17 @@ async def _connected(host: str, port: int) -> socket.socket:
             over.set()
             return
         winners.append(winner)
-        attempts.cancel_scope.cancel()
+        race.cancel()
 
+    addresses = await _addresses(host, port)
     try:
-        async with anyio.create_task_group() as attempts:
-            for family, address in await _addresses(host, port):
-                over = anyio.Event()
-                attempts.start_soon(attempt, family, address, over)
-                with anyio.move_on_after(_ATTEMPT_DELAY):
-                    await over.wait()
+        with anyio.CancelScope() as race:
+            async with anyio.create_task_group() as attempts:
+                for family, address in addresses:
+                    over = anyio.Event()
+                    attempts.start_soon(attempt, family, address, over)
+                    with anyio.move_on_after(_ATTEMPT_DELAY):
+                        await over.wait()
     except BaseException:
         for winner in winners:
             winner.close()

@@ -194,9 +194,8 @@ async def _open_tunnel(
     reader = AnswerReader("CONNECT")
     asked = write_connect(origin, proxy.headers)
     answer = await connection.exchange(asked, reader, timeout)
-    if answer is None:
-        raise TimeoutError
-    if answer.status not in _AGREED:
-        raise httpx.ProxyError(f"{answer.status} ")
+    status = 0 if answer is None else answer.status
+    if status not in _AGREED:
+        raise httpx.ProxyError(f"{status} ")
     if not reader.is_clean:
         raise httpx.ProxyError("more came than the answer")
