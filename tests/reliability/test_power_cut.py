@@ -18,6 +18,8 @@ import pytest
 from skycore_async import MessageState, SQLiteLedger, parse_postback
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite import write_ahead_log
+from skycore_async.ledger.sqlite.generations import TAIL, needed_log
+from skycore_async.ledger.sqlite.log_format import FILE_HEADER
 
 pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
 
@@ -246,3 +248,53 @@ async def test_a_power_cut_at_any_step_leaves_a_ledger_that_opens(
         assert before is no_ledger or found.keys() - {f"new-{n}" for n in range(2)}, step
         steps += 1
     assert steps > 20
+
+
+# A copy of the file alone at every step of a life.
+
+
+class Watched(Disk):
+    """A disk that is looked at before each write and sync."""
+
+    def __init__(self, name: str, look: Callable[[], None]) -> None:
+        super().__init__(name)
+        self._look = look
+
+    def tick(self) -> None:
+        self._look()
+
+
+async def test_a_copy_of_the_file_alone_is_whole_or_says_that_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any step, also while the log is brought into the file, page by page."""
+    path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    a_closed_ledger(path)
+    acknowledged, whole, incomplete = {"old"}, 0, 0
+
+    def look() -> None:
+        nonlocal whole, incomplete
+        content = path.read_bytes()
+        if needed_log(content[:FILE_HEADER], len(content), content[-TAIL:]) is not None:
+            incomplete += 1
+            return
+        whole += 1
+        copy.write_bytes(content)
+        with closing(sqlite3.connect(copy)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            kept = {key for (key,) in connection.execute("SELECT key FROM messages")}
+        assert kept >= acknowledged
+
+    disk = Watched("watched", look)
+    monkeypatch.setattr(write_ahead_log, "write_durably", disk.write_durably)
+    async with SQLiteLedger(path, connect=disk.connect_with(30)) as ledger:
+        for number in range(40):
+            key = f"new-{number}"
+            intent = SendIntent(key=key, content=b"", to="15551234888", from_=None, started_at=1.0)
+            await ledger.begin(intent)
+            acknowledged.add(key)
+            await ledger.finish(key, Submission(state=S.ACCEPTED, tracking_id=key))
+    disk.unregister()
+    assert whole > 10
+    assert incomplete > 200
+    assert await states(path) == dict.fromkeys(acknowledged, S.ACCEPTED) | {"old": S.IN_DOUBT}

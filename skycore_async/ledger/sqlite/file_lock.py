@@ -104,7 +104,7 @@ class FileLock:
         elif status.st_nlink > 1:
             raise LedgerError(
                 f"{self.path} has a second name, a hard link, by which another process could open"
-                " it at the same time: remove one of the two"
+                " it at the same time: remove one of the two, which has no -wal file beside it"
             )
         if locked == beside:
             _flock(self._opened(beside), self.path)
@@ -114,6 +114,10 @@ class FileLock:
             self.not_to_be_closed_by_children(self._open[-1])
         self._identity = (status.st_dev, status.st_ino)
         _held[self._identity] = self
+
+    def opened_too(self, path: Path) -> IO[bytes] | None:
+        """Open a file of SQLite's where it is there, to be closed with the ledger's own."""
+        return self._opened(path) if path.exists() else None
 
     def _opened(self, path: Path) -> IO[bytes]:
         file = os.fdopen(_descriptor(path), "r+b", buffering=0)
@@ -172,6 +176,11 @@ def lock_file(path: Path) -> Path:
 def journal_of(path: Path) -> Path:
     """Return SQLite's write-ahead log of a ledger, which is there while it is open."""
     return path.with_name(f"{path.name}-wal")
+
+
+def index_of(path: Path) -> Path:
+    """Return the index of that log, which is shared by all who have the ledger open."""
+    return path.with_name(f"{path.name}-shm")
 
 
 def is_in_use(path: Path) -> bool:

@@ -1,47 +1,61 @@
 """Whether a ledger's file and its write-ahead log belong together.  No I/O.
 
-Strategy: each log has a number, its generation, and the file says in its header which
-one it cannot do without.  SQLite keeps the number of the tables' version in
-`user_version`, of which eight bits are enough; the others are used here:
+Strategy: the file says which log it cannot do without.  SQLite keeps the number of the
+tables' version in `user_version`, of which eight bits are enough; the others are used here:
 
     bits 0 to 7     the version of the tables
-    bit 8           set where the file is incomplete: what was recorded is in its log
-    bits 9 to 30    the generation, 0 for a file of an earlier version
+    bit 8           the mark: the file is incomplete, as what was recorded is in its log
+    bits 9 to 30    a generation, 0 for a file of an earlier version
 
-The first page in a log of ours is the first of the file, with the log's generation and
-without the bit.  When that is on the disk, bit 8 is set in the file itself, which nobody
-reads as long as the log has that page.  Whatever brings all of the log into the file, a
-checkpoint of ours or of SQLite's own at the end, brings the first page as well and clears
-the bit.  So a file that is copied without its log says that it is incomplete, and a
+The first page of the file, where that number is, gets the next generation when a log begins
+(an odd one) and when no more comes into it (an even one: at rest).  So no copy of the file
+that was made in between has the generation that the next log begins with.  That page is the
+first in each log, which is known by it, and there it has no mark: when it is on the disk, the
+mark is set in the file itself, with the log's generation, which nobody reads as long as the
+log has that page.  Whatever brings all of the log into the file, a checkpoint of ours or of
+SQLite's own at the end, brings that page as well and clears the mark.  But SQLite brings it
+first, and the others after it.  For that time the file has a tail beyond its pages, with the
+salts of the log, which SQLite cuts off when it has brought in all.
+
+So a file that is copied without its log, at any time, says that it is incomplete; and a
 backup by SQLite's own means says that it is not.
 
 Rule: every state that a crash can leave is one of those below; any other is refused.
 
     file                    log
-    of an earlier version   any
-    complete, generation n  none, n (not yet removed), n + 1 (of an opening that crashed)
-    incomplete, n           n
+    complete                none
+    complete                one by which, or just before which, it had the header that it has
+    incomplete              the same, which is that of its mark or its tail
+    of an earlier version   any that is of an earlier version as well
+
+A header has the number of the pages, the version of the tables' definitions, and more.  A
+file that was vacuumed, or replaced by a backup, has another, or another generation.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 import attrs
 
+from .log_format import FILE_HEADER, SALTS, first_frame
 from .schema import APPLICATION_ID, VERSION_BITS
 
-HEADER: Final = 100  # bytes at the beginning of a file that are SQLite's header
-USER_VERSION: Final = 60  # where in it `user_version` is, and `application_id` eight bytes later
+USER_VERSION: Final = 60  # where in a file it is, and `application_id` eight bytes later
 MOST: Final = 2**22 - 1  # of the generations, which begin anew after it
 
 _INCOMPLETE: Final = 1 << 8
 _SHIFT: Final = 9
 _MAGIC: Final = b"SQLite format 3\x00"
-_LOG_HEADER: Final = 32
-_FRAME_HEADER: Final = 24
-_ORDERS: Final = {0x377F0682: "<", 0x377F0683: ">"}  # of bytes in checksums, by the magic number
+_TAIL: Final = b"\xffskycore-wal"  # which is in no text
+TAIL: Final = len(_TAIL) + 8  # bytes
+
+# What the beginning of a log changes in a header: the number of changes, twice, the version
+# of SQLite, and what is kept here.
+_CHANGED: Final = (slice(24, 28), slice(60, 64), slice(68, 72), slice(92, 100))
+_MARKED: Final = (slice(60, 64),)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +78,7 @@ class FileState:
     @classmethod
     def in_header(cls, header: bytes) -> Self:
         """Read it from the first bytes of a file, or of the first page."""
-        if len(header) < HEADER or not header.startswith(_MAGIC):
+        if not is_header(header):
             return cls()
         number, kind = struct.unpack_from(">I4xI", header, USER_VERSION)
         return cls.of(number) if kind == APPLICATION_ID else cls()
@@ -75,15 +89,14 @@ class FileState:
         return self.version | self.is_incomplete * _INCOMPLETE | self.generation << _SHIFT
 
 
+def is_header(header: bytes) -> bool:
+    """Return whether these are the first bytes of a file of SQLite's."""
+    return len(header) >= FILE_HEADER and header.startswith(_MAGIC)
+
+
 def after(generation: int) -> int:
     """Return the generation that follows."""
-    return generation % MOST + 1
-
-
-def frame_size(log: bytes) -> int:
-    """Return how many bytes a page takes in a log that begins so."""
-    (page_size,) = struct.unpack_from(">I", log, 8)
-    return _FRAME_HEADER + int(page_size)
+    return generation + 1 if generation < MOST else 2
 
 
 def generation_in(log: bytes) -> int | None:
@@ -91,59 +104,109 @@ def generation_in(log: bytes) -> int | None:
 
     None where it has nothing that SQLite would use, and 0 where it has another's.
     """
-    if len(log) < _LOG_HEADER:
+    found = first_frame(log)
+    if found is None:
         return None
-    magic, page_size = struct.unpack_from(">I4xI", log)
-    if magic not in _ORDERS:
-        return None
-    order = _ORDERS[magic]
-    sums = _checksum(log[:24], order, (0, 0))
-    frame, page = log[_LOG_HEADER:56], log[56 : 56 + page_size]
-    if struct.pack(">II", *sums) != log[24:32] or len(page) < page_size or not page_size:
-        return None
-    sums = _checksum(page, order, _checksum(frame[:8], order, sums))
-    if frame[8:16] != log[16:24] or frame[16:24] != struct.pack(">II", *sums):
-        return None
-    (number,) = struct.unpack_from(">I", frame)
+    number, page = found
     return FileState.in_header(page).generation if number == 1 else 0
 
 
-def _checksum(data: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
-    """Return SQLite's checksum of a log, which goes on from one piece to the next."""
-    first, second = sums
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for one, other in zip(words[::2], words[1::2], strict=True):
-        first = (first + one + second) & 0xFFFFFFFF
-        second = (second + other + first) & 0xFFFFFFFF
-    return first, second
+def rest_after(generation: int) -> int:
+    """Return the next generation in which a file is at rest."""
+    return after(generation) if generation % 2 else after(after(generation))
 
 
-def what_is_wrong(name: str, file: FileState, log: int | None) -> str | None:
-    """Return why a file and a log of that generation are no ledger together; None if they are."""
-    if not file.generation:
+def tail_of(log: bytes) -> bytes:
+    """Return the tail of a file into which the log that begins so is being brought."""
+    return _TAIL + log[SALTS]
+
+
+def page_size_of(header: bytes) -> int:
+    """Return how many bytes a page of a file has."""
+    (size,) = struct.unpack_from(">H", header, 16)
+    return 65536 if size == 1 else int(size)
+
+
+def needed_log(header: bytes, size: int, end: bytes) -> int | bytes | None:
+    """Return which log a file is incomplete without, by its generation or its salts.
+
+    `end` has as many of its last bytes as a tail has.  None where it is complete.
+    """
+    if not is_header(header):
         return None
-    if file.is_incomplete and log is None:
-        return (
-            f"{name} is not whole: the file {name}-wal, in which is what was recorded last, is not"
-            " beside it. It was copied, moved or restored without it, or that file was lost."
-            " Bring it back to its place beside the ledger, and open it again. Without it,"
-            " nobody here knows of all that was sent: what this ledger does not list may have"
-            " been sent all the same, and Skycore's own report of messages alone can tell"
-        )
-    fitting = {file.generation}
-    if not file.is_incomplete:
-        fitting.add(after(file.generation))
-    if log is None or log in fitting:
+    if size % page_size_of(header) == TAIL and end.startswith(_TAIL):
+        return end[len(_TAIL) :]
+    state = FileState.in_header(header)
+    return state.generation if state.is_incomplete else None
+
+
+@attrs.frozen(kw_only=True)
+class LogState:
+    """A log: its generation, its salts, and the headers that the file had by it."""
+
+    generation: int
+    salts: bytes
+    headers: Sequence[bytes] = ()
+
+
+def what_is_wrong(
+    name: str, header: bytes, needed: int | bytes | None, log: LogState | None
+) -> str | None:
+    """Return why a file, incomplete without a log that is `needed`, is no ledger with this one."""
+    if log is None:
+        return None if needed is None else _NOT_WHOLE.format(name=name)
+    if not is_header(header):
+        return _NO_FILE.format(name=name)
+    generation = FileState.in_header(header).generation
+    if not log.generation:
+        is_it = needed == log.salts or (needed is None and not generation)
+        return None if is_it else _FOREIGN.format(name=name)
+    if needed in {None, log.generation, log.salts} and _had(header, needed, log):
         return None
-    if not log:
-        return (
-            f"{name}-wal was written by another program, which may have {name} open: end that"
-            " program first. Where none has, open and close it once with SQLite's own shell, which"
-            f" brings {name}-wal into the file. Do not remove that: what was recorded last may be"
-            " in it alone"
-        )
-    return (
-        f"{name} and {name}-wal do not belong together: one of them is of another ledger, or of"
-        " another time. Nothing was changed. Bring the two together that were beside each"
-        " other, and open the ledger again"
-    )
+    # A log of the ledger's own does not begin when the file is at rest.
+    is_foreign = needed is None and log.generation == generation and not generation % 2
+    return (_FOREIGN if is_foreign else _NOT_TOGETHER).format(name=name)
+
+
+def _had(header: bytes, needed: int | bytes | None, log: LogState) -> bool:
+    """Return whether a file had this header by a log, or just before it."""
+    changed = () if needed is None else _MARKED
+    if _without(header, changed) in {_without(one, changed) for one in log.headers}:
+        return True
+    generation = FileState.in_header(header).generation
+    if needed is None and generation and log.generation not in {generation, after(generation)}:
+        return False
+    return _without(header, _CHANGED) == _without(log.headers[0], _CHANGED)
+
+
+def _without(header: bytes, changed: Iterable[slice]) -> bytes:
+    left = bytearray(header)
+    for place in changed:
+        left[place] = bytes(place.stop - place.start)
+    return bytes(left)
+
+
+_NOT_WHOLE: Final = (
+    "{name} is not whole: the file {name}-wal, in which is what was recorded last, is not beside"
+    " it. It was copied, moved or restored without it, or that file was lost. Bring it back to its"
+    " place beside the ledger, and open it again. Without it, nobody here knows of all that was"
+    " sent: what this ledger does not list may have been sent all the same, and Skycore's own"
+    " report of messages alone can tell"
+)
+_NO_FILE: Final = (
+    "{name} is missing or empty, and {name}-wal, which has what was recorded last in a ledger of"
+    " that name, is there. Bring the file back to its place beside it, and open it again. To begin"
+    " a new ledger instead, which knows of nothing that was sent, take another name"
+)
+_FOREIGN: Final = (
+    "{name}-wal was written by another program, which may have {name} open: end that program"
+    " first. Where none has, copy both files to a safe place, then open and close {name} once"
+    " with SQLite's own shell, which brings {name}-wal into the file. Do not remove that: what was"
+    " recorded last may be in it alone"
+)
+_NOT_TOGETHER: Final = (
+    "{name} and {name}-wal do not belong together: one of them is of another ledger, or of another"
+    " time, as where a backup was laid over a ledger that was not closed. Nothing was changed."
+    " Bring the two together that were beside each other, and open the ledger again. A file"
+    " without that log, or with another, does not list all that was sent"
+)

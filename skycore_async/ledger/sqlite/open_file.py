@@ -98,13 +98,15 @@ class OpenFile:
                 raise
 
     def _open(self) -> None:
+        if not self._path.exists():
+            check(self._path, None, self._name)  # before one is made
         self._lock.take()
         check(self._path, self._lock.file, self._name)
         self._connection = self._connect(str(self._path))
         self._lock.not_to_be_closed_by_children(self._connection)
         version = version_of(self._connection, self._name)
         _make_durable(self._connection, self._name)
-        self._log = WriteAheadLog(self._connection, self._path, self._lock.file, self._name)
+        self._log = WriteAheadLog(self._connection, self._path, self._lock, self._name)
         self._log.begin()
         self._executor = CommandExecutor(
             SQLiteStore(self._connection),
@@ -186,9 +188,6 @@ class OpenFile:
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
-        if self._log is not None:
-            with suppress(OSError):
-                self._log.after_close()
         self._connection = self._log = None
         self._unwritten.clear()
         self._lock.release()
@@ -202,8 +201,10 @@ def _make_durable(connection: Any, name: str) -> None:
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
     if mode != "wal" or synchronous != _FULL:
         raise LedgerError(
-            f"{name} cannot be made durable: its journal is {mode!r} and not 'wal'. Keep it on a"
-            " disk of this machine"
+            f"{name} cannot be made durable: its journal is {mode!r} and not 'wal', as on a file"
+            " system over a network. A ledger needs a disk of this machine. One that is there"
+            f" already is moved when no program has it open, together with {name}-wal, if that is"
+            " beside it"
         )
 
 

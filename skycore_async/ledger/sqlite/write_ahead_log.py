@@ -1,15 +1,23 @@
 """The write-ahead log of an open ledger: marked, kept short, and watched.
 
-Strategy: SQLite would begin its log anew by itself, at any commit; here that is done at
-a moment of our own, when the log has grown, so that the first page in it is the one that
-`generations` asks for.
+Strategy: SQLite would bring its log into the file, and begin it anew, by itself and at any
+commit; here that is done at a moment of our own, when the log has grown, so that what
+`generations` asks for is in the file and the log at each step of it:
+
+    a generation at rest is committed       it is the last in the log
+    the tail is written
+    the log is brought into the file        SQLite clears the mark first, and cuts the tail
+    the next generation is committed        it is the first in the log, which begins anew
+    the mark is set
 
 Rules:
 
-* The file says that it is incomplete before anything but that page is in the log.  Until
-  it does, nothing is committed.
+* The file says that it is incomplete, by its mark or its tail, before anything but that
+  generation is in the log.  Until it does, nothing is committed.
 * Nothing is committed to a file, or a log, that is not where it was opened: another
   ledger would be found there, or none.
+* What was committed is not acknowledged where the file does not say so any more, as another
+  program has brought the log into it, and the log cannot begin anew.
 * Nobody waits for an onlooker: where one still reads the log, it grows on.
 * The file is marked only where its first page is yet to be brought into it.  SQLite
   brings no page twice, and would leave the mark in a file that is complete.
@@ -21,40 +29,53 @@ import os
 import random
 import sqlite3
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import attrs
 
 from ...errors import LedgerError
-from .file_lock import journal_of
+from .file_lock import FileLock, index_of, journal_of
 from .generations import (
-    HEADER,
     MOST,
+    TAIL,
     USER_VERSION,
     FileState,
+    LogState,
     after,
-    frame_size,
     generation_in,
+    needed_log,
+    page_size_of,
+    rest_after,
+    tail_of,
     what_is_wrong,
 )
+from .log_format import BEGINNING, FILE_HEADER, HEADER, SALTS, file_headers, frame_size
 from .schema import APPLICATION_ID
-
-_LONGEST_PAGE: Final = 65536
-_BEGINNING: Final = 32 + 24 + _LONGEST_PAGE
-_SALTS: Final = slice(16, 24)  # of a log's header; each of its frames has them as well
+from .sqlite_locks import SQLiteLocks
 
 
-def check(path: Path, file: IO[bytes], name: str) -> None:
-    """Raise LedgerError where a file and the log beside it do not belong together."""
-    file.seek(0)
-    state = FileState.in_header(file.read(HEADER))
+def check(path: Path, file: IO[bytes] | None, name: str) -> None:
+    """Raise LedgerError where a file, or none, and the log beside it do not belong together."""
     log = None
     with suppress(FileNotFoundError), journal_of(path).open("rb") as opened:
-        log = generation_in(opened.read(_BEGINNING))
-    if (wrong := what_is_wrong(name, state, log)) is not None:
+        beginning = opened.read(BEGINNING)
+        if (generation := generation_in(beginning)) is not None:
+            headers = tuple(file_headers(opened))
+            log = LogState(generation=generation, salts=beginning[SALTS], headers=headers)
+    header = b"" if file is None else read(file.fileno(), FILE_HEADER, 0)
+    needed = None if file is None else _needed_by(file)
+    if (wrong := what_is_wrong(name, header, needed, log)) is not None:
         raise LedgerError(wrong)
+
+
+def _needed_by(file: IO[bytes]) -> int | bytes | None:
+    size = os.fstat(file.fileno()).st_size
+    return needed_log(
+        read(file.fileno(), FILE_HEADER, 0), size, read(file.fileno(), TAIL, max(0, size - TAIL))
+    )
 
 
 def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
@@ -64,42 +85,46 @@ def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
     os.fsync(file.fileno())
 
 
+def _read_by_seeking(descriptor: int, count: int, at: int) -> bytes:
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, count)
+
+
+read: Callable[[int, int, int], bytes] = getattr(os, "pread", _read_by_seeking)
+
+
 class WriteAheadLog:
     """The log of the ledger at `path`, which `connection` and no other writes to.
 
-    `file` is the ledger's own file, opened before SQLite opened it.
+    `lock` has the ledger's own file, opened before SQLite opened it.
     """
 
-    def __init__(self, connection: Any, path: Path, file: IO[bytes], name: str) -> None:
+    def __init__(self, connection: Any, path: Path, lock: FileLock, name: str) -> None:
         self._execute = connection.execute
         self._path = path
-        self._file = file
+        self._file = lock.file
         self._name = name
-        self._log: Any = None
+        self._state()  # SQLite makes the log and its index where they are first needed
+        self._locks = SQLiteLocks(lock.file, lock.opened_too(index_of(path)), name)
+        self._log = journal_of(path).open("rb", buffering=0)
         self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
-        self._keep_place(path, file)
+        for place, file in ((path, lock.file), (journal_of(path), self._log)):
+            status = os.fstat(file.fileno())
+            self._places[str(place)] = (status.st_dev, status.st_ino)
         self._header = b""
         self._frame = 0
-        self._mark = 0
+        self._mark = (b"", 0)  # what stands in the file, and where
         self._is_marked = False
         # As many pages as SQLite's own checkpoints would wait for.
         (self._pages,) = self._execute("PRAGMA wal_autocheckpoint").fetchone()
         self._limit = self._pages
 
     def begin(self) -> None:
-        """Begin the log, or go on with the one that a crash left; nothing was committed before.
-
-        Raises LedgerError where another program reads it that hinders that.
-        """
+        """Begin the log, or go on with the one that a crash left; nothing was committed before."""
         self._execute("PRAGMA wal_autocheckpoint = 0")
-        if self._begin_anew():
-            return
-        with journal_of(self._path).open("rb") as log:
-            if not generation_in(log.read(_BEGINNING)):
-                raise LedgerError(
-                    f"{self._name} cannot be used while another program reads it: end that first"
-                )
-        self._go_on()
+        self._locks.take()
+        if not self._begin_anew():
+            self._go_on()
 
     def check(self, *, is_committed: bool = False) -> None:
         """Raise LedgerError where it cannot be committed to, or what was committed is not there.
@@ -123,10 +148,9 @@ class WriteAheadLog:
             if not self._is_marked:
                 self.begin()
             return
-        self._log.seek(0)
-        header = self._log.read(len(self._header))
-        self._log.seek(len(self._header) + (self._limit - 1) * self._frame + 8)
-        is_full = self._log.read(8) == header[_SALTS]
+        header = read(self._log.fileno(), HEADER, 0)
+        salts = read(self._log.fileno(), 8, HEADER + (self._limit - 1) * self._frame + 8)
+        is_full = salts == header[SALTS]
         if is_full or header != self._header or not self._mark_is_there():
             self._keep_short()
 
@@ -138,17 +162,28 @@ class WriteAheadLog:
                 self._limit += self._pages
                 self._go_on()
         self._execute(f"PRAGMA busy_timeout = {patience}")
+        if not self._is_marked and not self._says_that_it_is_incomplete():
+            raise LedgerError(
+                f"{self._name} cannot be made to say that it is incomplete without its -wal file:"
+                " nothing is recorded in it, and nothing sent, until it can"
+            )
+
+    def _says_that_it_is_incomplete(self) -> bool:
+        log = read(self._log.fileno(), BEGINNING, 0)
+        return _needed_by(self._file) in {generation_in(log), log[SALTS]} - {None}
 
     def _begin_anew(self) -> bool:
         """Bring the log into the file, and begin it anew; False where somebody still reads it."""
         self._is_marked = False
-        is_busy, *_ = self._execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        generation = self._state().generation
+        if generation % 2 or self._has_begun():
+            self._commit(rest_after(generation or _at_random()))
+            self._write_tail()
+        with self._locks.lifted_for_checkpoint():
+            is_busy, *_ = self._execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         if is_busy:
             return False
-        state = self._state()
-        generation = after(state.generation or random.randrange(MOST))
-        state = attrs.evolve(state, generation=generation, is_incomplete=False)
-        self._write_first_page(state)
+        self._commit(after(self._state().generation or _at_random()))
         self._limit = self._pages
         self._watch()
         return True
@@ -157,10 +192,12 @@ class WriteAheadLog:
         """Go on with a log of which a part was brought into the file, perhaps the first page."""
         # A checkpoint begins where the last one ended: what brings in the rest is to bring in
         # a first page as well, and so to clear the mark.
-        self._write_first_page(self._state())
+        self._commit(after(self._state().generation))
         self._watch()
 
-    def _write_first_page(self, state: FileState) -> None:
+    def _commit(self, generation: int) -> None:
+        """Commit a first page that has this generation."""
+        state = attrs.evolve(self._state(), generation=generation, is_incomplete=False)
         self._execute("BEGIN IMMEDIATE")
         try:
             self._execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -171,52 +208,59 @@ class WriteAheadLog:
                 self._execute("ROLLBACK")
             raise
 
-    def _keep_place(self, path: Path, file: IO[bytes]) -> None:
-        status = os.fstat(file.fileno())
-        self._places[str(path)] = (status.st_dev, status.st_ino)
-
     def _state(self) -> FileState:
         return FileState.of(self._execute("PRAGMA user_version").fetchone()[0])
 
+    def _has_begun(self) -> bool:
+        return generation_in(read(self._log.fileno(), BEGINNING, 0)) is not None
+
     def _watch(self) -> None:
         """Mark the file as incomplete without this log, and notice what becomes of the log."""
-        if self._log is None:
-            self._log = journal_of(self._path).open("rb", buffering=0)
-            self._keep_place(journal_of(self._path), self._log)
-        self._log.seek(0)
-        beginning = self._log.read(_BEGINNING)
+        beginning = read(self._log.fileno(), BEGINNING, 0)
         generation = generation_in(beginning)
-        if not generation:
+        if generation is None:
             raise LedgerError(f"{self._name} cannot be made durable: its log is not as expected")
-        self._header, self._frame = beginning[:32], frame_size(beginning)
-        state = attrs.evolve(self._state(), generation=generation, is_incomplete=True)
-        self._mark = state.user_version
-        self._write_mark()
+        self._header, self._frame = beginning[:HEADER], frame_size(beginning)
+        if generation:
+            self._write_mark(generation)
+        else:
+            self._write_tail()
         self._is_marked = True
 
-    def _write_mark(self) -> None:
-        self._file.seek(USER_VERSION + 4)
-        between = self._file.read(4)
+    def _write_mark(self, generation: int) -> None:
+        state = attrs.evolve(self._state(), generation=generation, is_incomplete=True)
         # What a file is stands there only once the log was brought into it.
-        mark = struct.pack(">I4sI", self._mark, between, APPLICATION_ID)
+        between = read(self._file.fileno(), 4, USER_VERSION + 4)
+        mark = struct.pack(">I4sI", state.user_version, between, APPLICATION_ID)
         write_durably(self._file, mark, USER_VERSION)
+        self._mark = (mark[:4], USER_VERSION)
+
+    def _write_tail(self) -> None:
+        """Write it beyond all pages that will be in the file, where SQLite cuts it off."""
+        log = read(self._log.fileno(), HEADER, 0)
+        page_size = page_size_of(read(self._file.fileno(), FILE_HEADER, 0))
+        (pages,) = self._execute("PRAGMA page_count").fetchone()
+        size = os.fstat(self._file.fileno()).st_size
+        place = max(pages * page_size, size - size % page_size)
+        write_durably(self._file, tail_of(log), place)
+        self._mark = (tail_of(log), place)
 
     def _mark_is_there(self) -> bool:
-        """Return whether no other program has brought the first page into the file."""
-        self._file.seek(USER_VERSION)
-        return self._file.read(4) == struct.pack(">I", self._mark)
+        """Return whether no other program has brought the log into the file."""
+        mark, place = self._mark
+        return read(self._file.fileno(), len(mark), place) == mark
 
     def close(self) -> None:
         """Let go of the log, before SQLite closes it."""
+        # Where that cannot be in order, the locks stay, for which SQLite leaves all as it is.
         with suppress(sqlite3.Error, OSError, LedgerError):  # nothing is lost: the log has it
-            if self._is_marked and not self._mark_is_there():
-                self._go_on()
-        if self._log is not None:
-            self._log.close()
+            self.check()
+            self._commit(rest_after(self._state().generation))
+            self._write_tail()
+            self._locks.release()
+        self._log.close()
 
-    def after_close(self) -> None:
-        """Mark the file again where SQLite has left the log, of which it took in but a part."""
-        if self._is_marked:
-            with suppress(FileNotFoundError), journal_of(self._path).open("rb") as log:
-                if log.read(len(self._header)) == self._header:
-                    self._write_mark()
+
+def _at_random() -> int:
+    """Return a generation in which a file is at rest."""
+    return 2 * random.randrange(1, MOST // 2)

@@ -11,12 +11,17 @@ import pytest
 
 from skycore_async.ledger.sqlite.generations import (
     MOST,
+    TAIL,
     FileState,
+    LogState,
     after,
-    frame_size,
     generation_in,
+    needed_log,
+    rest_after,
+    tail_of,
     what_is_wrong,
 )
+from skycore_async.ledger.sqlite.log_format import FILE_HEADER, file_headers, frame_size
 from skycore_async.ledger.sqlite.schema import APPLICATION_ID
 
 
@@ -25,39 +30,118 @@ def state(generation: int, *, is_incomplete: bool = False) -> FileState:
 
 
 EARLIER, COMPLETE, INCOMPLETE = state(0), state(7), state(7, is_incomplete=True)
+SALTS = b"saltsalt"
+
+
+def header(
+    one: FileState, *, pages: int = 5, changes: int = 1, definitions: int = 9, wal: int = 2
+) -> bytes:
+    """Return the header of a file."""
+    made = bytearray(FILE_HEADER)
+    made[:20] = b"SQLite format 3\x00" + struct.pack(">HBB", 4096, wal, wal)
+    struct.pack_into(">IIIII", made, 24, changes, pages, 0, 0, definitions)
+    struct.pack_into(">I4xI", made, 60, one.user_version, APPLICATION_ID)
+    struct.pack_into(">II", made, 92, changes, 3_040_001)
+    return bytes(made)
+
+
+def wrong_with(
+    file: bytes, log: int | None, *headers: bytes, needed: int | bytes | None = None
+) -> str:
+    """Return what is wrong with a file and a log of that generation, by which it had headers."""
+    beside = None if log is None else LogState(generation=log, salts=SALTS, headers=headers)
+    return what_is_wrong("x.db", file, needed, beside) or "nothing"
+
+
+# As the log of generation 7 began, when the file had grown in it, and when it was at rest.
+BEGUN = header(state(7), changes=2)
+GROWN = header(state(7), changes=2, pages=8)
+AT_REST = header(state(8), changes=2, pages=8)
+LOG = (BEGUN, GROWN, AT_REST)
+GROWN_BY_HAND = header(state(6), changes=2, pages=9)
 
 
 @pytest.mark.parametrize(
-    ("file", "log"),
+    ("file", "log", "headers", "needed"),
     [
-        *((EARLIER, log) for log in (None, 0, 7)),
-        *((COMPLETE, log) for log in (None, 7, 8)),
-        (INCOMPLETE, 7),
-        (state(MOST), 1),
+        (header(EARLIER), None, (), None),
+        (header(EARLIER), 0, (), None),
+        (header(EARLIER), 7, LOG, None),  # the first of this version
+        (header(EARLIER), 0, (), SALTS),
+        (header(COMPLETE), None, (), None),
+        (header(state(6)), None, (), None),
+        (header(state(6)), 7, LOG, None),  # which had just begun
+        (GROWN, 7, LOG, None),  # a part of it was brought into the file, or all
+        (AT_REST, 7, LOG, None),
+        (header(INCOMPLETE), 7, LOG, 7),
+        (header(INCOMPLETE, pages=8, changes=2), 7, LOG, 7),
+        (GROWN, 7, LOG, SALTS),
+        (header(state(6)), 7, LOG, SALTS),
+        (header(state(MOST - 1)), MOST, (header(state(MOST)),), None),
+        (b"", None, (), None),  # a new one
     ],
 )
-def test_what_a_crash_can_leave_belongs_together(file: FileState, log: int | None) -> None:
+def test_what_a_crash_can_leave_belongs_together(
+    file: bytes, log: int | None, headers: tuple[bytes, ...], needed: int | bytes | None
+) -> None:
     """Those states, and no others."""
-    assert what_is_wrong("x.db", file, log) is None
+    assert wrong_with(file, log, *headers, needed=needed) == "nothing"
 
 
 @pytest.mark.parametrize(
-    ("file", "log", "said"),
+    ("file", "log", "headers", "needed", "said"),
     [
-        (INCOMPLETE, None, "x.db is not whole: the file x.db-wal"),
-        *((INCOMPLETE, log, "do not belong together") for log in (6, 8)),
-        *((COMPLETE, log, "do not belong together") for log in (6, 9)),
-        *((one, 0, "was written by another program") for one in (COMPLETE, INCOMPLETE)),
-        (state(MOST), 2, "do not belong together"),
+        (header(INCOMPLETE), None, (), 7, "x.db is not whole: the file x.db-wal"),
+        (GROWN, None, (), SALTS, "x.db is not whole"),
+        (header(state(9, is_incomplete=True)), 7, LOG, 9, "do not belong together"),
+        (GROWN, 7, LOG, b"another.", "do not belong together"),
+        (header(state(8)), 7, LOG, None, "do not belong together"),
+        (header(state(5)), 7, LOG, None, "do not belong together"),
+        (header(state(6), pages=4), 7, LOG, None, "do not belong together"),
+        # Vacuumed, by itself or into another file; or written by SQLite's own backup.
+        (header(COMPLETE, definitions=10), 7, LOG, None, "do not belong together"),
+        (header(COMPLETE, definitions=10, wal=1), 7, LOG, None, "do not belong together"),
+        (header(INCOMPLETE, definitions=10), 7, LOG, 7, "do not belong together"),
+        (header(COMPLETE, definitions=1), 7, LOG, None, "do not belong together"),
+        (header(EARLIER, definitions=1), 7, LOG, None, "do not belong together"),
+        (header(COMPLETE), 0, (), None, "was written by another program"),
+        (
+            header(state(6)),
+            6,
+            (header(state(6), pages=9),),
+            None,
+            "was written by another program",
+        ),
+        (header(INCOMPLETE), 0, (), 7, "was written by another program"),
+        (header(EARLIER), 0, (), b"another.", "was written by another program"),
+        (b"", 7, LOG, None, "x.db is missing or empty, and x.db-wal"),
+        (b"", 0, (), None, "x.db is missing or empty, and x.db-wal"),
     ],
 )
 def test_what_does_not_belong_together_is_said(
-    file: FileState, log: int | None, said: str
+    file: bytes,
+    log: int | None,
+    headers: tuple[bytes, ...],
+    needed: int | bytes | None,
+    said: str,
 ) -> None:
-    """A log that is missing, and one of another ledger or of another time."""
-    wrong = what_is_wrong("x.db", file, log)
-    assert wrong is not None
-    assert said in wrong
+    """A log that is missing, and one of another ledger, of another time or of another file."""
+    assert said in wrong_with(file, log, *headers, needed=needed)
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_a_file_says_which_log_it_needs(page_size: int) -> None:
+    """By its mark, by its generation; and by its tail, by its salts, whatever its mark is."""
+    tail = tail_of(b"header of a log " + SALTS + b"checksum")
+    assert len(tail) == TAIL
+    for one, marked in ((COMPLETE, None), (INCOMPLETE, 7)):
+        made = bytearray(header(one))
+        made[16:18] = struct.pack(">H", page_size % 65535)
+        assert needed_log(bytes(made), 3 * page_size, bytes(TAIL)) == marked
+        assert needed_log(bytes(made), 3 * page_size + TAIL, tail) == SALTS
+        assert needed_log(bytes(made), 3 * page_size, tail) == marked  # the end of a page
+        assert needed_log(bytes(made), 3 * page_size + TAIL, bytes(TAIL)) == marked
+    assert needed_log(b"", 0, b"") is None
 
 
 @pytest.mark.parametrize("one", [EARLIER, COMPLETE, INCOMPLETE, state(MOST, is_incomplete=True)])
@@ -69,8 +153,27 @@ def test_a_state_is_one_number(one: FileState) -> None:
 
 
 def test_generations_begin_anew() -> None:
-    """None of them is 0, which a file of an earlier version has."""
-    assert (after(1), after(MOST - 1), after(MOST)) == (2, MOST, 1)
+    """None of them is 0, which a file of an earlier version has; odd and even take turns."""
+    assert (after(1), after(2), after(MOST - 1), after(MOST)) == (2, 3, MOST, 2)
+    assert (rest_after(1), rest_after(2), rest_after(MOST - 1), rest_after(MOST)) == (2, 4, 2, 2)
+
+
+def test_the_headers_that_a_file_had_by_a_log_are_found(tmp_path: Path) -> None:
+    """Those that another log left behind it, which is written over from its beginning, are not."""
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for number in range(9):
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        for statement in ("PRAGMA user_version = 11", "CREATE TABLE t (x)"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO t VALUES (1)")  # which leaves the first page as it is
+        with Path(f"{path}-wal").open("rb") as log:
+            found = list(file_headers(log))
+    numbers = [struct.unpack_from(">I", one, 60) for one in found]
+    assert numbers == [(11,), (11,)]
+    assert [len(one) for one in found] == [FILE_HEADER, FILE_HEADER]
 
 
 @pytest.fixture

@@ -16,11 +16,14 @@ import pytest
 from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState
-from skycore_async.ledger.sqlite.generations import HEADER, FileState
+from skycore_async.ledger.sqlite import sqlite_locks
+from skycore_async.ledger.sqlite.generations import TAIL, FileState, needed_log
+from skycore_async.ledger.sqlite.log_format import FILE_HEADER
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.read_only import looked_at
 from tests.support.ledger_cases import accepted, intent
 from tests.support.ledger_owner import kill, owner, tell
+from tests.support.sqlite_shell import run, shell
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +49,13 @@ def elsewhere(path: Path) -> Path:
 
 def state_of_file(path: Path) -> FileState:
     with path.open("rb") as file:
-        return FileState.in_header(file.read(HEADER))
+        return FileState.in_header(file.read(FILE_HEADER))
+
+
+def is_incomplete(path: Path) -> bool:
+    """Return whether a file says that it is nothing without its log."""
+    content = path.read_bytes()
+    return needed_log(content[:FILE_HEADER], len(content), content[-TAIL:]) is not None
 
 
 async def states(path: Path) -> dict[str, MessageState]:
@@ -135,11 +144,11 @@ async def test_a_backup_by_sqlite_is_a_ledger(
 async def test_another_program_may_bring_the_log_into_the_file(path: Path) -> None:
     """As SQLite's own shell does where it is the last to close a ledger that was left."""
     killed(path, "a")
-    assert state_of_file(path).is_incomplete
+    assert is_incomplete(path)
     with closing(sqlite3.connect(path)) as shell:
         assert shell.execute("SELECT state FROM messages").fetchall() == [("sending",)]
     assert not log_of(path).exists()
-    assert not state_of_file(path).is_incomplete
+    assert not is_incomplete(path)
     assert await states(path) == {"a": S.IN_DOUBT}
 
 
@@ -182,6 +191,85 @@ async def test_the_log_that_a_backup_left_behind_is_refused(path: Path) -> None:
     killed(path, "b")
     shutil.copy(backup, path)
     await refused(path, WRONG)
+
+
+# A copy of the file that is laid over a ledger which was not closed, beside its log.
+
+
+def replica(path: Path, copy: Path) -> None:
+    """Copy every page as it is, as SQLite's own program for that does."""
+    shutil.copy(path, copy)
+    shutil.copy(log_of(path), log_of(copy))
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("SELECT count(*) FROM messages").fetchone()
+
+
+def vacuumed(path: Path, copy: Path) -> None:
+    replica(path, copy)
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("VACUUM")
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+@pytest.mark.parametrize("back_up", [by_backup, by_vacuum, replica, vacuumed])
+async def test_a_backup_beside_a_log_of_the_ledger_is_refused_or_right(
+    path: Path, back_up: Callable[[Path, Path], None], is_later: bool
+) -> None:
+    """Right is only one that has the pages of the file which that log goes on from."""
+    crashed = elsewhere(path).with_name("crashed.db")
+    async with SQLiteLedger(path, connect=with_pages(40)) as ledger:
+        await ledger.begin(intent("a"))
+        generation = state_of_file(path).generation
+        back_up(path, elsewhere(path))
+        await ledger.finish("a", accepted())
+        while is_later and state_of_file(path).generation == generation:
+            await ledger.opt_out("15551234000")
+            await ledger.opt_in("15551234000")
+        shutil.copy(log_of(path), log_of(crashed))
+    shutil.copy(elsewhere(path), crashed)
+    if back_up is replica and not is_later:
+        assert await states(crashed) == {"a": S.ACCEPTED}
+    else:
+        await refused(crashed, WRONG)
+
+
+async def test_a_copy_from_before_it_was_vacuumed_is_refused(path: Path) -> None:
+    """The ledger recorded nothing in between, and its log goes on from other pages."""
+    async with SQLiteLedger(path) as ledger:
+        for number in range(100):
+            await ledger.begin(intent(str(number)))
+    shutil.copy(path, elsewhere(path))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("VACUUM")
+    killed(path, "b")
+    shutil.copy(elsewhere(path), path)
+    await refused(path, WRONG)
+
+
+async def test_a_copy_of_a_closed_ledger_goes_on_with_the_log_that_began_then(path: Path) -> None:
+    """It is the file that the log was begun for."""
+    killed(path, "a")
+    assert set(await states(path)) == {"a"}
+    shutil.copy(path, elsewhere(path))
+    killed(path, "b")
+    shutil.copy(elsewhere(path), path)
+    assert set(await states(path)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_a_log_without_its_file_is_no_new_ledger(path: Path, is_empty: bool) -> None:
+    """SQLite would remove it, and the file that was put elsewhere would be nothing without it."""
+    killed(path, "a")
+    moved(path)
+    if is_empty:
+        path.open("w").close()
+    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"is missing or empty, and .* is there"):
+            await SQLiteLedger(path).open()
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+    elsewhere(path).replace(path)
+    assert await states(path) == {"a": S.IN_DOUBT}
 
 
 # While it is open.
@@ -267,6 +355,24 @@ async def test_what_was_committed_while_it_was_moved_is_not_acknowledged(path: P
             await ledger.begin(intent("a"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where SQLite cannot be kept from it")
+async def test_closing_one_that_was_moved_takes_nothing_from_another_in_its_place(
+    path: Path,
+) -> None:
+    """SQLite would remove the log by its name, which is another ledger's by now."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        path.parent.rename(path.parent.with_name("moved"))
+        path.parent.mkdir()
+        with owner(path) as process:
+            tell(process, "b")
+            await ledger.aclose()
+            tell(process, "c")
+            kill(process)
+    assert set(await states(path)) == {"b", "c"}
+    assert set(await states(path.parent.with_name("moved") / path.name)) == {"a"}
+
+
 async def test_a_relative_name_means_the_same_file_for_as_long_as_it_is_open(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +421,7 @@ async def test_an_onlooker_keeps_the_log_from_beginning_anew_and_nobody_waits(
             assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
             for number in range(100):
                 await ledger.begin(intent(str(number)))
-                assert state_of_file(path).is_incomplete
+                assert is_incomplete(path)
             assert log_of(path).stat().st_size > 60 * 4200
             assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
             generation = state_of_file(path).generation
@@ -329,6 +435,35 @@ async def test_an_onlooker_keeps_the_log_from_beginning_anew_and_nobody_waits(
     assert len(await states(path)) == 301
 
 
+# What other programs do with the log meanwhile.
+
+
+@pytest.fixture
+def elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no locks of an open file, so that the others in this process may do as they like."""
+    monkeypatch.setattr(sqlite_locks, "_OF_OPEN_FILE", None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="where other programs are not kept from it")
+async def test_no_other_program_brings_the_log_of_an_open_ledger_into_its_file(path: Path) -> None:
+    """A checkpoint does nothing, and so does the end of a program; all can be read meanwhile."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        with shell(path) as other, shell(path) as reader:
+            for mode in ("PASSIVE", "FULL", "RESTART", "TRUNCATE"):
+                assert run(other, f"PRAGMA wal_checkpoint({mode})") == "[(1, -1, -1)]"
+            for statement in ("BEGIN", "SELECT count(*) FROM messages"):
+                said = run(reader, statement)
+            assert said == "[(1,)]"
+            await ledger.begin(intent("b"))
+            shutil.copy(path, elsewhere(path))
+            await ledger.finish("b", accepted())
+        await refused(elsewhere(path), "is not whole")
+        await ledger.finish("a", accepted())
+    assert await states(path) == {"a": S.ACCEPTED, "b": S.ACCEPTED}
+
+
+@pytest.mark.usefixtures("elsewhere_than_on_linux")
 async def test_a_log_that_another_program_began_anew_is_begun_anew_again(path: Path) -> None:
     """It brought all into the file, and wrote: what comes after is ours again."""
     async with SQLiteLedger(path) as ledger:
@@ -338,11 +473,34 @@ async def test_a_log_that_another_program_began_anew_is_begun_anew_again(path: P
             other.execute("UPDATE messages SET info = 'by hand'")
         generation = state_of_file(path).generation
         await ledger.finish("a", accepted())
-        assert state_of_file(path).generation == generation + 1
-        assert state_of_file(path).is_incomplete
+        assert state_of_file(path).generation == generation + 2
+        assert is_incomplete(path)
         with closing(sqlite3.connect(path, isolation_level=None)):
             pass
     assert await states(path) == {"a": S.ACCEPTED}
+
+
+@pytest.mark.usefixtures("elsewhere_than_on_linux")
+async def test_a_log_that_cannot_be_begun_anew_again_goes_on(path: Path) -> None:
+    """It is of no generation, and the file says that it needs it, also after a crash."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        with (
+            closing(sqlite3.connect(path, isolation_level=None)) as other,
+            closing(sqlite3.connect(path, isolation_level=None)) as reader,
+        ):
+            other.execute("PRAGMA wal_checkpoint")
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM messages").fetchone()
+            for number in range(3):
+                await ledger.begin(intent(str(number)))
+                assert is_incomplete(path)
+            crashed = elsewhere(path)
+            shutil.copy(path, crashed)
+            await refused(crashed, "is not whole")
+            shutil.copy(log_of(path), log_of(crashed))
+            assert await states(crashed) == dict.fromkeys(("a", "0", "1", "2"), S.IN_DOUBT)
+    assert len(await states(path)) == 4
 
 
 @pytest.mark.parametrize("more", [0, 1, 3])
@@ -358,15 +516,16 @@ async def test_a_ledger_whose_log_an_onlooker_kept_can_be_closed_and_opened(
                 reader.execute("BEGIN")
                 assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
                 await ledger.opt_out(f"1555123400{number}")
-            assert state_of_file(path).is_incomplete
+            assert is_incomplete(path)
         for _ in range(more):
             await ledger.opt_out("15551234000")
-        assert state_of_file(path).is_incomplete
+        assert is_incomplete(path)
     assert not log_of(path).exists()
-    assert not state_of_file(path).is_incomplete
+    assert not is_incomplete(path)
     assert await states(path) == {"a": S.IN_DOUBT}
 
 
+@pytest.mark.usefixtures("elsewhere_than_on_linux")
 @pytest.mark.parametrize("recorded", [0, 1])
 async def test_a_log_that_another_program_brought_into_the_file_is_marked_again(
     path: Path, recorded: int
@@ -379,12 +538,12 @@ async def test_a_log_that_another_program_brought_into_the_file_is_marked_again(
                 reader.execute("BEGIN")
                 assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
                 other.execute("PRAGMA wal_checkpoint")
-                assert not state_of_file(path).is_incomplete
+                assert not is_incomplete(path)
                 for number in range(recorded):
                     await ledger.opt_out(f"1555123400{number}")
-                    assert state_of_file(path).is_incomplete
+                    assert is_incomplete(path)
         assert log_of(path).exists()
-        assert state_of_file(path).is_incomplete
+        assert is_incomplete(path)
     assert not log_of(path).exists()
     assert await states(path) == {"a": S.IN_DOUBT}
 
@@ -397,7 +556,7 @@ async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
             reader.execute("BEGIN")
             assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
         assert log_of(path).exists()
-        assert state_of_file(path).is_incomplete
+        assert is_incomplete(path)
         copy = elsewhere(path)
         shutil.copy(path, copy)
         await refused(copy, "is not whole")
@@ -413,7 +572,7 @@ async def test_an_onlooker_at_what_a_crash_left_is_not_in_the_way(path: Path) ->
         assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
         async with SQLiteLedger(path) as ledger:
             await ledger.begin(intent("b"))
-            assert state_of_file(path).is_incomplete
+            assert is_incomplete(path)
     assert await states(path) == {"a": S.IN_DOUBT, "b": S.IN_DOUBT}
 
 
@@ -427,7 +586,7 @@ async def test_one_that_was_closed_after_an_onlooker_was_in_the_way_is_whole(pat
                     reader.execute("COMMIT") if reader.in_transaction else None
                     reader.execute("BEGIN")
                     reader.execute("SELECT count(*) FROM messages").fetchone()
-    assert not state_of_file(path).is_incomplete
+    assert not is_incomplete(path)
     copy = elsewhere(path)
     shutil.copy(path, copy)
     assert len(await states(copy)) == 30
@@ -464,7 +623,7 @@ async def test_a_ledger_that_another_program_opens_as_it_is_closed_is_not_marked
 
     async with SQLiteLedger(path, connect=Closing) as ledger:
         await ledger.begin(intent("a"))
-    assert not state_of_file(path).is_incomplete
+    assert not is_incomplete(path)
     log_of(path).unlink()
     assert await states(path) == {"a": S.IN_DOUBT}
 
@@ -494,34 +653,55 @@ async def test_where_the_log_cannot_begin_anew_nothing_is_committed_until_it_can
         assert 0 < len(written) < 10
         connections[0].fails = None
         await ledger.begin(intent("last"))
-        assert state_of_file(path).is_incomplete
+        assert is_incomplete(path)
     assert set(await states(path)) == {*written, "last"}
 
 
+async def test_what_the_file_cannot_be_made_to_need_is_not_acknowledged(path: Path) -> None:
+    """All is in it, and its mark is cleared: what was copied now would be taken for whole."""
+
+    class After(Failing):
+        is_failing = False
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if self.is_failing and "wal_checkpoint" in statement:
+                self.fails = "PRAGMA user_version = "
+            return super().execute(statement, values)
+
+    connections: list[After] = []
+
+    def connecting(path: str) -> After:
+        connections.append(After(path))
+        return connections[-1]
+
+    async with SQLiteLedger(path, connect=connecting) as ledger:
+        connections[0].is_failing = True
+
+        async def fill_up() -> None:
+            for number in range(20):
+                await ledger.begin(intent(str(number)))
+                assert is_incomplete(path)
+
+        with pytest.raises(LedgerError, match="cannot be made to say that it is incomplete"):
+            await fill_up()
+        connections[0].is_failing, connections[0].fails = False, None
+        await ledger.begin(intent("last"))
+        assert is_incomplete(path)
+
+
 async def test_a_log_that_is_not_as_expected_is_refused(path: Path) -> None:
-    """Where SQLite, or what stands in for it, does not begin it with the first page."""
+    """Where SQLite, or what stands in for it, writes nothing into it."""
 
     class Other(Failing):
         def execute(self, statement: str, values: Any = (), /) -> Any:
-            if statement == "COMMIT":
-                self._inner.execute("ROLLBACK")
-                return self._inner.execute("CREATE TABLE IF NOT EXISTS t (x)")
-            return super().execute(statement, values)
-
-    def connecting(path: str) -> Other:
-        with closing(connect(path)) as connection:
-            connection.execute("CREATE TABLE t (x)")
-            connection.execute("DROP TABLE t")
-        return Other(path)
+            return super().execute("ROLLBACK" if statement == "COMMIT" else statement, values)
 
     with pytest.raises(LedgerError, match="cannot be made durable: its log is not as expected"):
-        await SQLiteLedger(path, connect=connecting).open()
+        await SQLiteLedger(path, connect=Other).open()
 
 
-async def test_an_onlooker_at_a_file_of_an_earlier_version_is_in_the_way_of_opening_it(
-    path: Path,
-) -> None:
-    """There is no log yet that could be told from another, and none can begin."""
+async def test_an_onlooker_at_a_file_of_an_earlier_version_is_not_in_the_way(path: Path) -> None:
+    """The log that is there is of no generation, and the file says that it needs it."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
     with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
@@ -533,10 +713,11 @@ async def test_an_onlooker_at_a_file_of_an_earlier_version_is_in_the_way_of_open
             reader.execute("BEGIN")
             assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,)
             earlier.execute("UPDATE messages SET info = 'later'")
-            with pytest.raises(LedgerError, match="while another program reads it"):
-                await SQLiteLedger(path).open()
-            reader.execute("ROLLBACK")
-            assert await states(path) == {"a": S.IN_DOUBT}
+            async with SQLiteLedger(path) as ledger:
+                await ledger.begin(intent("b"))
+                shutil.copy(path, elsewhere(path))
+            await refused(elsewhere(path), "is not whole")
+    assert await states(path) == {"a": S.IN_DOUBT, "b": S.IN_DOUBT}
 
 
 async def test_what_another_program_writes_to_a_closed_ledger_is_in_the_way(path: Path) -> None:
@@ -550,26 +731,40 @@ async def test_what_another_program_writes_to_a_closed_ledger_is_in_the_way(path
     assert await states(path) == {"a": S.IN_DOUBT}
 
 
-def write_and_be_killed(path: Path) -> None:
+BY_HAND = "UPDATE messages SET info = 'by hand'"
+
+
+def write_and_be_killed(path: Path, *statements: str) -> None:
     """Write to a ledger with SQLite alone, in a program that closes nothing."""
     by_hand = (
         "import os, sqlite3, sys; shell = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        "shell.execute(\"UPDATE messages SET info = 'by hand'\"); os._exit(0)"
+        "[shell.execute(statement) for statement in sys.argv[2:]]; os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", by_hand, str(path)], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-c", by_hand, str(path), *statements], check=True)  # noqa: S603
 
 
+@pytest.mark.parametrize("first", ["SELECT 1", "CREATE TABLE mine (x)"])
 async def test_what_another_program_left_behind_is_brought_in_as_the_error_says(
-    path: Path,
+    path: Path, first: str
 ) -> None:
     """A program that was killed closes nothing: who opens and closes the file does it instead."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
-    write_and_be_killed(path)
-    with pytest.raises(LedgerError, match="open and close it once with SQLite's own shell"):
+    write_and_be_killed(path, first, BY_HAND)
+    with pytest.raises(LedgerError, match="once with SQLite's own shell"):
         await SQLiteLedger(path).open()
     with closing(sqlite3.connect(path)) as shell:
         shell.execute("SELECT count(*) FROM messages").fetchone()
+    async with SQLiteLedger(path) as ledger:
+        kept = await ledger.delivery(key="a")
+    assert kept is not None
+    assert (kept.state, kept.info) == (S.IN_DOUBT, "by hand")
+
+
+async def test_what_another_program_wrote_after_a_crash_is_kept(path: Path) -> None:
+    """It went on with the log that the crash had left."""
+    killed(path, "a")
+    write_and_be_killed(path, "CREATE TABLE mine (x)", BY_HAND)
     async with SQLiteLedger(path) as ledger:
         kept = await ledger.delivery(key="a")
     assert kept is not None

@@ -1,0 +1,73 @@
+"""The bytes of SQLite's write-ahead log, as its file format describes them.
+
+Strategy: a log is a header and frames, each with a page of the file as a transaction left
+it.  Frames of an older log, which is written over from its beginning, have other salts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO, Final
+
+HEADER: Final = 32  # bytes
+SALTS: Final = slice(16, 24)  # of the header; each frame has them as well
+FILE_HEADER: Final = 100  # bytes at the beginning of the first page, which are the file's header
+
+_FRAME_HEADER: Final = 24
+_LONGEST_PAGE: Final = 65536
+BEGINNING: Final = HEADER + _FRAME_HEADER + _LONGEST_PAGE  # bytes that have the first frame
+_ORDERS: Final = {0x377F0682: "<", 0x377F0683: ">"}  # of bytes in checksums, by the magic number
+
+
+def frame_size(log: bytes) -> int:
+    """Return how many bytes a page takes in a log that begins so."""
+    (page_size,) = struct.unpack_from(">I", log, 8)
+    return _FRAME_HEADER + int(page_size)
+
+
+def first_frame(log: bytes) -> tuple[int, bytes] | None:
+    """Return the number and the content of the first page in a log that begins so.
+
+    None where it has nothing that SQLite would use.
+    """
+    if len(log) < HEADER:
+        return None
+    magic, page_size = struct.unpack_from(">I4xI", log)
+    if magic not in _ORDERS:
+        return None
+    order = _ORDERS[magic]
+    sums = _checksum(log[:24], order, (0, 0))
+    frame, page = log[HEADER:56], log[56 : 56 + page_size]
+    if struct.pack(">II", *sums) != log[24:HEADER] or len(page) < page_size or not page_size:
+        return None
+    sums = _checksum(page, order, _checksum(frame[:8], order, sums))
+    if frame[8:16] != log[SALTS] or frame[16:24] != struct.pack(">II", *sums):
+        return None
+    (number,) = struct.unpack_from(">I", frame)
+    return number, page
+
+
+def _checksum(data: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
+    """Return SQLite's checksum of a log, which goes on from one piece to the next."""
+    first, second = sums
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second
+
+
+def file_headers(log: IO[bytes]) -> Iterator[bytes]:
+    """Return the headers that the file had by each of the transactions that wrote it."""
+    log.seek(0)
+    header = log.read(HEADER)
+    size, place = frame_size(header), HEADER
+    while True:
+        log.seek(place)
+        frame = log.read(_FRAME_HEADER + FILE_HEADER)
+        if len(frame) < _FRAME_HEADER + FILE_HEADER or frame[8:16] != header[SALTS]:
+            return
+        if frame[:4] == b"\0\0\0\1":
+            yield frame[_FRAME_HEADER:]
+        place += size
