@@ -17,6 +17,7 @@ from . import (
     reliability,
     rows,
     sending,
+    settling,
     shared_pace,
     worlds,
 )
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "pace": pace.measure,
     "shared_pace": shared_pace.measure,
     "ledger": ledger.measure,
+    "settling": settling.measure,
     "receiving": receiving.measure,
     "reliability": reliability.measure,
     "cluster": cluster.measure,

@@ -3,8 +3,9 @@
 A process of its own sends to the simulator and keeps an SQLiteLedger; it is
 killed (SIGKILL) at random moments and begun again, until it ends by itself.
 Then the postbacks that came are recorded, as the provider's repetitions would
-bring them, and what the ledger says of each message is held against what was
-billed.  `python -m benchmarks.reliability BACKEND URL PATH COUNT` is the sender.
+bring them, of which some are lost and some come late, and what the ledger says of each
+message is held against what was billed.  Then the provider's report ends what is still in
+doubt, and one more run sends what it proved not sent.  `python -m benchmarks.reliability BACKEND URL PATH COUNT` is the sender.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ IN_FLIGHT: Final = 50
 COUNT: Final = 20_000
 KILLS: Final = 20
 
+_LOST, _LATE = 0.10, 0.05  # of the postbacks
 _POSTBACKS_WITHIN: Final = 120.0  # seconds for the simulator to post all of them
 
 
@@ -45,8 +47,10 @@ class Verdict:
     `duplicates` are messages billed more than once, `lost` those that were not
     billed and are not in doubt, `most_doubt` is the most that one kill left in
     doubt, `doubt` how many were in doubt before the postbacks came, and
-    `unsettled` those that still are; `mistaken` were settled and never billed,
-    or billed and never settled.
+    `unsettled` those that still are; `mistaken` were settled and never billed.
+
+    A report proves `proven_unsent` not sent.  Then one more run leaves `left_in_doubt` in
+    doubt, `denied` neither accepted nor in doubt, and `not_billed_once` not billed once.
     """
 
     messages: int
@@ -57,6 +61,12 @@ class Verdict:
     doubt: int
     unsettled: int
     mistaken: int
+
+    # After the report, and one more run.
+    proven_unsent: int
+    left_in_doubt: int
+    denied: int
+    not_billed_once: int
 
 
 def messages(count: int) -> Iterator[SMS]:
@@ -94,8 +104,10 @@ def verdict(*, backend: str, count: int, kills: int, seed: int) -> Verdict:
             doubts = _killed(skycore, path, backend=backend, count=count, kills=kills, seed=seed)
             _Sender(skycore.url, path, backend, count).check()
             skycore.wait_for_postbacks(_POSTBACKS_WITHIN)
-            billed = Counter(message.to for message in skycore.messages)
-        return anyio.run(_judged, path, count, billed, came, doubts)
+            chance = random.Random(seed)
+            found = anyio.run(_judged, path, count, skycore, came, doubts, chance)
+            _Sender(skycore.url, path, backend, count).check()
+            return anyio.run(_ended, path, found, count, skycore)
 
 
 def _killed(
@@ -142,15 +154,24 @@ async def _in_doubt(path: str) -> int:
 async def _judged(
     path: str,
     count: int,
-    billed: Counter[str],
+    skycore: Simulator,
     came: list[Notification],
     doubts: list[int],
+    chance: random.Random,
 ) -> Verdict:
-    async with SQLiteLedger(path) as ledger:
+    """Record the postbacks that come, settle by a report, and judge what that found."""
+    billed = Counter(message.to for message in skycore.messages)
+    fates = [(each, chance.random()) for each in came]
+    async with (
+        SQLiteLedger(path) as ledger,
+        SkycoreClient(api_key=API_KEY, base_url=skycore.url, ledger=ledger) as client,
+    ):
         before = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
-        await ledger.record(*came)
+        await ledger.record(*(each for each, fate in fates if fate >= _LOST + _LATE))
         after = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
         known = {d.to: d async for d in ledger.deliveries()}
+        settlement = await client.settle(after=0)
+        await ledger.record(*(each for each, fate in fates if _LOST <= fate < _LOST + _LATE))
     wanted = {message.to for message in messages(count)}
     return Verdict(
         messages=count,
@@ -160,7 +181,25 @@ async def _judged(
         most_doubt=max((b - a for a, b in zip([0, *doubts], doubts, strict=False)), default=0),
         doubt=len(before),
         unsettled=len(after),
-        mistaken=len(before & billed.keys() & after) + len((before - after) - billed.keys()),
+        mistaken=len((before - after) - billed.keys()),
+        proven_unsent=len(settlement.not_sent),
+        left_in_doubt=len(settlement.open),
+        denied=0,
+        not_billed_once=0,
+    )
+
+
+async def _ended(path: str, found: Verdict, count: int, skycore: Simulator) -> Verdict:
+    """Judge what there is after one more run."""
+    async with SQLiteLedger(path) as ledger:
+        states = {d.to: d.state async for d in ledger.deliveries()}
+    billed = Counter(message.to for message in skycore.messages)
+    nothing_sent = {MessageState.NOT_SENT, MessageState.REJECTED}
+    return attrs.evolve(
+        found,
+        left_in_doubt=sum(state is MessageState.IN_DOUBT for state in states.values()),
+        denied=sum(state in nothing_sent for state in states.values()),
+        not_billed_once=sum(billed[message.to] != 1 for message in messages(count)),
     )
 
 
@@ -181,6 +220,13 @@ def measure() -> Iterator[Figure]:
             found.doubt, f"{where}: in doubt after postbacks", found.unsettled, "messages"
         )
         yield at_most_absolute(0, f"{where}: settled wrongly", found.mistaken, "messages")
+        unsent = f"after a report, of which {found.proven_unsent:,} not sent, and one more run"
+        for what, left in (
+            ("in doubt", found.left_in_doubt),
+            ("denied", found.denied),
+            ("not billed once", found.not_billed_once),
+        ):
+            yield at_most_absolute(0, f"{where}: {unsent}: {what}", left, "messages")
 
 
 if __name__ == "__main__":
