@@ -5,7 +5,9 @@ killed (SIGKILL) at random moments and begun again, until it ends by itself.
 Then the postbacks that came are recorded, as the provider's repetitions would
 bring them, of which some are lost and some come late, and what the ledger says of each
 message is held against what was billed.  Then the provider's report ends what is still in
-doubt, and one more run sends what it proved not sent.  `python -m benchmarks.reliability BACKEND URL PATH COUNT` is the sender.
+doubt, and one more run sends what it proved not sent.
+
+`python -m benchmarks.reliability BACKEND URL PATH COUNT` is the sender.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ KILLS: Final = 20
 
 _LOST, _LATE = 0.10, 0.05  # of the postbacks
 _POSTBACKS_WITHIN: Final = 120.0  # seconds for the simulator to post all of them
+
+
+# The postbacks that came, each with where it stands among those that get lost or come late.
+Fates = list[tuple[Notification, float]]
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +111,8 @@ def verdict(*, backend: str, count: int, kills: int, seed: int) -> Verdict:
             _Sender(skycore.url, path, backend, count).check()
             skycore.wait_for_postbacks(_POSTBACKS_WITHIN)
             chance = random.Random(seed)
-            found = anyio.run(_judged, path, count, skycore, came, doubts, chance)
+            fates = [(each, chance.random()) for each in came]
+            found = anyio.run(_judged, path, count, skycore, doubts, fates)
             _Sender(skycore.url, path, backend, count).check()
             return anyio.run(_ended, path, found, count, skycore)
 
@@ -152,16 +159,10 @@ async def _in_doubt(path: str) -> int:
 
 
 async def _judged(
-    path: str,
-    count: int,
-    skycore: Simulator,
-    came: list[Notification],
-    doubts: list[int],
-    chance: random.Random,
+    path: str, count: int, skycore: Simulator, doubts: list[int], fates: Fates
 ) -> Verdict:
     """Record the postbacks that come, settle by a report, and judge what that found."""
     billed = Counter(message.to for message in skycore.messages)
-    fates = [(each, chance.random()) for each in came]
     async with (
         SQLiteLedger(path) as ledger,
         SkycoreClient(api_key=API_KEY, base_url=skycore.url, ledger=ledger) as client,
