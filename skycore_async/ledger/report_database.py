@@ -22,7 +22,7 @@ import attrs
 from ..messages import ReportedMessage, ReportSection
 from ..protocol.numbers import SHORTEST, digits, ending
 from .report_evidence import Witnesses
-from .report_matching import KnownAttempt, ReportRow, Role
+from .report_rows import KnownAttempt, ReportRow, Role
 from .texts import digest_of
 
 _TABLES: Final = """

@@ -17,7 +17,8 @@ import attrs
 
 from .model import EarlierAttempt, MessageRecord, MessageState
 from .report_evidence import OpenReason
-from .report_matching import Absent, KnownAttempt, Role, Taken, Unclear
+from .report_matching import Absent, Taken, Unclear
+from .report_rows import KnownAttempt, Role
 from .report_values import AttemptVerdict, BegunMessage, DoubtVerdict
 from .settlement import SETTLE_WITHIN
 
@@ -96,7 +97,11 @@ def begun_attempt(begun: BegunMessage, id_: int, *, now: float) -> tuple[KnownAt
 
 
 def decide(
-    doubt: MessageInDoubt, told: Told, why_not_proven: Callable[[int], OpenReason | None]
+    doubt: MessageInDoubt,
+    told: Told,
+    why_not_proven: Callable[[int], OpenReason | None],
+    *,
+    trust_absence: bool = False,
 ) -> DoubtVerdict | OpenReason:
     """Return what became of a message, or why that stays open.
 
@@ -115,6 +120,8 @@ def decide(
     for each in () if taken else verdicts:
         if (reason := _why_open(each, why_not_proven)) is not None:
             return reason
+        if isinstance(each, Absent) and each.is_beside_another and not trust_absence:
+            return OpenReason.ANOTHER_TEXT
     return DoubtVerdict(
         seen=doubt.record,
         state=MessageState.ACCEPTED if taken else MessageState.NOT_SENT,

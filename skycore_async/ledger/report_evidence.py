@@ -39,6 +39,7 @@ class OpenReason(enum.StrEnum):
     ALIKE = "alike"
     LATE_ROW = "late_row"
     SENT_BY_OTHERS = "sent_by_others"
+    ANOTHER_TEXT = "another_text"
     OLDER_VERSION = "older_version"
     CROWDED = "crowded"
     FORGOTTEN = "forgotten"
@@ -74,6 +75,10 @@ _WORDS: Final = MappingProxyType(
         ),
         OpenReason.SENT_BY_OTHERS: (
             "the report lists the same text to the same number more often than it was sent here"
+        ),
+        OpenReason.ANOTHER_TEXT: (
+            "the report lists another text to its number at its time, which was not sent here and"
+            " may be it"
         ),
         OpenReason.OLDER_VERSION: (
             "it was begun by an older version, which kept too little to show that it is missing"

@@ -13,76 +13,25 @@ Rules:
 * Where there are more rows than attempts, somebody else sends the same, and no row is proof.
 * A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
   be either's, and so could one that is late, unless another attempt accounts for it.
+* Nor is one surely absent beside a row whose text is nobody's: it may be its text, as the
+  provider has it.
 * An attempt whose text is not known is never absent, nor is one that could trade its row with
   an accepted one that is alike, since of that the row may be missing.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 
-from ..protocol.numbers import may_be_same
 from .pairing import matched
 from .report_evidence import OpenReason
-from .settlement import CLOCKS_APART, SETTLE_WITHIN, is_sender
+from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_in
+from .settlement import SETTLE_WITHIN
 
 _MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are looked at
-
-
-class Role(enum.IntEnum):
-    """What is known of an attempt: it was taken, it is to be found out, or neither."""
-
-    ACCEPTED = 1
-    DOUBTFUL = 2
-    POSSIBLE = 3
-
-
-@attrs.frozen(kw_only=True)
-class KnownAttempt:
-    """An attempt that was taken or may have been; `id` is the caller's name for it.
-
-    Times are in seconds since 1970; `started_at` is 0 where it is not known.  `text` is the
-    digest of its text, None where that is not known.  Of the attempts of one `message` that
-    are alike one is enough to have been taken.
-    """
-
-    id: int
-    message: int
-    role: Role
-    number: str
-    text: bytes | None
-    from_: str | None
-    started_at: float
-    ended_at: float
-    history_id: str | None = None
-
-    @property
-    def window(self) -> tuple[float, float]:
-        """When the provider's clock may have shown that it took it, if it took it at once."""
-        if not self.started_at:
-            return float("-inf"), self.ended_at + CLOCKS_APART
-        ends = min(self.ended_at, self.started_at + SETTLE_WITHIN)
-        return self.started_at - CLOCKS_APART, ends + CLOCKS_APART
-
-
-@attrs.frozen(kw_only=True)
-class ReportRow:
-    """A message of a report about the time from `since` to `until`.
-
-    `at` is the first that was said of it, None where it waits at the provider.
-    """
-
-    history_id: str
-    number: str
-    text: bytes
-    from_: str | None
-    at: float | None
-    since: float
-    until: float
 
 
 @attrs.frozen
@@ -94,9 +43,14 @@ class Taken:
 
 @attrs.frozen
 class Absent:
-    """No row can be of the attempt, if each of `group` would have one in the report."""
+    """No row can be of the attempt, if each of `group` would have one in the report.
+
+    With `is_beside_another` its number was sent another text at its time, which none of the
+    attempts had: that may be it, if the provider does not list texts as they were.
+    """
 
     group: frozenset[int]
+    is_beside_another: bool = False
 
 
 @attrs.frozen
@@ -158,7 +112,7 @@ class _Graph:
         self._late: list[set[int]] = [set() for _ in attempts]
         for place, attempt in enumerate(attempts):
             for row_place, row in enumerate(rows):
-                if _is_alike(attempt, row.number, row.text, row.from_):
+                if is_alike(attempt, row.number, row.text, row.from_):
                     self._join(place, row_place, row)
         self._rows = rows
         doubts = [place for place, each in enumerate(attempts) if each.role is Role.DOUBTFUL]
@@ -167,7 +121,7 @@ class _Graph:
     def _join(self, place: int, row_place: int, row: ReportRow) -> None:
         attempt = self._attempts[place]
         since, until = attempt.window
-        first, last = (row.since, row.until) if row.at is None else (row.at, row.at)
+        first, last = row.span
         if last < since:
             return
         if first <= until and attempt.started_at:
@@ -309,7 +263,21 @@ class _Graph:
         if len(owners.of) < len(late):
             return Unclear(OpenReason.LATE_ROW)
         doubts = set(owners.of.values()) & set(self._doubts)
-        return Absent(frozenset(self._attempts[place].id for place in {*cluster, *doubts}))
+        return Absent(
+            frozenset(self._attempts[place].id for place in {*cluster, *doubts}),
+            is_beside_another=any(map(self._is_beside_another, cluster)),
+        )
+
+    def _is_beside_another(self, place: int) -> bool:
+        """Return whether a row at its time and to its number has a text that none had."""
+        known = set[int]().union(*self._fits, *self._late)
+        sent_as = attrs.evolve(self._attempts[place], text=None)
+        return any(
+            row_place not in known
+            and is_alike(sent_as, row.number, row.text, row.from_)
+            and is_in(sent_as.window, row)
+            for row_place, row in enumerate(self._rows)
+        )
 
     def _others(self, cluster: Sequence[int]) -> list[int]:
         """Return all attempts but these, doubts last."""
@@ -325,15 +293,6 @@ class _Graph:
             and each.window[0] <= until
             and since <= each.window[1]
             and doubt.text is not None
-            and _is_alike(each, doubt.number, doubt.text, doubt.from_)
+            and is_alike(each, doubt.number, doubt.text, doubt.from_)
             for each in self._attempts
         )
-
-
-def _is_alike(attempt: KnownAttempt, number: str, text: bytes, from_: str | None) -> bool:
-    """Return whether a report shows an attempt as one with this number, text and sender."""
-    return (
-        (attempt.text is None or attempt.text == text)
-        and may_be_same(attempt.number, number)
-        and (from_ is None or attempt.from_ is None or is_sender(from_, attempt.from_))
-    )

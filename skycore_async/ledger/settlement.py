@@ -284,9 +284,14 @@ def _fits(record: MessageRecord) -> Callable[[StoredNotification], bool]:
     return fits
 
 
+def is_name(sender: str) -> bool:
+    """Return whether a sender is a name, and no number."""
+    return any(map(str.isalpha, sender))
+
+
 def is_sender(one: str, other: str) -> bool:
     """Return whether two senders, short codes or names, may be one."""
-    if any(map(str.isalpha, one + other)):
+    if is_name(one + other):
         return one.casefold() == other.casefold()
     return may_be_same(str(digits(one)), str(digits(other)))
 

@@ -29,7 +29,7 @@ from ..ledger.report_decisions import (
     last_attempt,
 )
 from ..ledger.report_evidence import OpenReason, periods_of
-from ..ledger.report_matching import KnownAttempt, Role
+from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
 
 T = TypeVar("T")
@@ -73,8 +73,8 @@ class LedgerDoubts:
         if not times:
             return
         since = min(each.window[0] for each in times) - NEAR
-        until = max(each.ended_at for each in times) + NEAR
-        async for page in _begun(ledger, since, until):
+        # What was sent later accounts for rows that could wait for it.
+        async for page in _begun(ledger, since, self._clock()):
             await anyio.to_thread.run_sync(self._add_begun, page)
         self.periods = await anyio.to_thread.run_sync(self._periods, times)
 

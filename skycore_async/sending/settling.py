@@ -180,7 +180,10 @@ class ReportSettling:
             present.extend(matching.present)
         database.set_present(present)
         return [
-            (doubt.record.key, decide(doubt, told, self._why_not_proven))
+            (
+                doubt.record.key,
+                decide(doubt, told, self._why_not_proven, trust_absence=self._trust_absence),
+            )
             for doubt in self._known.doubts.values()
         ]
 

@@ -21,16 +21,8 @@ from skycore_async.ledger.report_evidence import (
     periods_of,
     why_not_covered,
 )
-from skycore_async.ledger.report_matching import (
-    Absent,
-    KnownAttempt,
-    Matching,
-    ReportRow,
-    Role,
-    Taken,
-    Unclear,
-    match,
-)
+from skycore_async.ledger.report_matching import Absent, Matching, Taken, Unclear, match
+from skycore_async.ledger.report_rows import KnownAttempt, ReportRow, Role
 from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
 from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportedMessage, ReportSection
@@ -70,7 +62,30 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
     "not listed": ([attempt(1)], [], {1: absent(1)}, set()),
     "with no country code": ([attempt(1)], [row("A", number=TO[1:])], {1: Taken("A")}, set()),
     "to another number": ([attempt(1)], [row("A", number=OTHER)], {1: absent(1)}, set()),
-    "another text": ([attempt(1)], [row("A", text=BYE)], {1: absent(1)}, set()),
+    "another text": (
+        [attempt(1)],
+        [row("A", text=BYE)],
+        {1: Absent(frozenset({1}), is_beside_another=True)},
+        set(),
+    ),
+    "another text, which is another's": (
+        [attempt(1), accepted(2, text=BYE)],
+        [row("A", text=BYE)],
+        {1: absent(1)},
+        {2},
+    ),
+    "another text at another time": (
+        [attempt(1)],
+        [row("A", text=BYE, at=1400)],
+        {1: absent(1)},
+        set(),
+    ),
+    "a name in place of its short code": (
+        [attempt(1)],
+        [row("A", from_="Shop")],
+        {1: Taken("A")},
+        set(),
+    ),
     "another sender": ([attempt(1)], [row("A", from_="12345")], {1: absent(1)}, set()),
     "no sender in the row": ([attempt(1)], [row("A", from_=None)], {1: Taken("A")}, set()),
     "a name for a sender": (
@@ -315,6 +330,10 @@ def test_a_message_is_what_its_attempts_are() -> None:
     assert told_of(doubt, {1: gone, 2: gone}, proven=False) is OpenReason.TOO_SOON
     assert told_of(doubt, {1: gone, 2: ALIKE}) is OpenReason.ALIKE
     assert told_of(doubt, {1: gone}) is OpenReason.OLDER_VERSION
+    beside = Absent(frozenset({1}), is_beside_another=True)
+    assert told_of(doubt, {1: beside, 2: gone}) is OpenReason.ANOTHER_TEXT
+    trusted = decide(doubt, {1: beside, 2: gone}, lambda _: None, trust_absence=True)
+    assert isinstance(trusted, DoubtVerdict)
 
 
 def test_what_may_still_be_sent_is_left_alone() -> None:
