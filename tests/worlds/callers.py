@@ -63,7 +63,7 @@ class Callers:
                 failed = Failed(message=sms, error=error)
                 self.notes.end(self._provider, call, failed)
             except RuntimeError as error:
-                self._refused(error, [call])
+                self.refused(error, call)
             else:
                 self.notes.end(self._provider, call, accepted)
 
@@ -71,7 +71,8 @@ class Callers:
             return
         self.notes.leave(call)
 
-    def _refused(self, error: RuntimeError, calls: list[Call]) -> None:
+    def refused(self, error: RuntimeError, *calls: Call) -> None:
+        """Take in that what is closed can do nothing."""
         if "closed" not in str(error) and "not open" not in str(error):
             self.notes.break_rule(f"a caller was told {error!r}")
         for call in calls:
@@ -100,7 +101,7 @@ class Callers:
             except SendingHalted:
                 pass
             except RuntimeError as error:
-                self._refused(error, [])
+                self.refused(error)
 
         await _left(send, event.leaves, natively=event.natively)
         for _, call in calls.values():
@@ -132,7 +133,7 @@ class Callers:
         try:
             await (self._ledger.opt_out if event.is_out else self._ledger.opt_in)(number)
         except RuntimeError as error:
-            self._refused(error, [])
+            self.refused(error)
             return  # and so it stays unclear
         self.notes.chose(number, is_out=event.is_out, now=self._provider.now())
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import attrs
 
-LENGTH: Final = 20.0  # seconds from the first event to the last
+LENGTH: Final = 6.0  # seconds from the first event to the last
 OWN_NUMBER: Final = 100  # from here on a number is that of one key alone
 
 
@@ -172,7 +172,15 @@ class Jump:
     seconds: float
 
 
-Event = Send | SendMany | Answers | Tells | Crash | Reopen | OptOut | Jump
+@attrs.frozen(kw_only=True)
+class Settle:
+    """Doubts are settled by the sending report, which may break off."""
+
+    at: float
+    breaks: bool = False
+
+
+Event = Send | SendMany | Answers | Tells | Crash | Reopen | OptOut | Jump | Settle
 
 
 @attrs.frozen(kw_only=True)
@@ -185,6 +193,7 @@ class Settings:
     favours: bool = False
     loses_power: bool = False  # on a disk that forgets what was not synced
     pages: int = 1000  # in a log before it is begun anew
+    reads_report: bool = False  # at the end, when a report can prove what was not sent
 
 
 @attrs.frozen(kw_only=True)
@@ -267,13 +276,16 @@ class _Draw:
             favours=self._is(0.3),
             loses_power=self._is(0.15),
             pages=chance.choice((8, 40, 1000)),
+            reads_report=self._is(0.5),
         )
         timed: list[Event] = [self._send() for _ in range(chance.randint(15, 35))]
         timed += [self._send_many() for _ in range(chance.randint(1, 4))]
         timed += [self._crash(settings) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
         timed += [Reopen(at=self._at()) for _ in range(chance.choice((0, 0, 1)))]
         timed += [self._opt_out() for _ in range(chance.choice((0, 0, 2, 5)))]
-        timed += [self._jump() for _ in range(chance.choice((0, 0, 0, 1, 2)))]
+        if settings.reads_report:
+            timed += [self._settle() for _ in range(chance.choice((0, 0, 1, 3)))]
+        timed += [self._jump() for _ in range(chance.choice((0, 0, 0, 0, 1, 2)))]
         timed.sort(key=lambda event: getattr(event, "at", 0.0))
         answers = [self._answers(key) for key in range(self._keys) if self._is(0.6)]
         tells = [self._tells(key) for key in range(self._keys) if self._is(0.6)]
@@ -339,6 +351,9 @@ class _Draw:
         number = self._chance.choice(sorted(set(self._numbers.values())))
         return OptOut(at=self._at(), number=number, is_out=self._is(0.65), by_text=self._is(0.5))
 
+    def _settle(self) -> Settle:
+        return Settle(at=self._at(), breaks=self._is(0.3))
+
     def _jump(self) -> Jump:
         far = self._chance.choice((2.0, 400.0, 4000.0, 90_000.0))
         return Jump(at=self._at(), seconds=self._chance.choice((-far, far)))
@@ -358,7 +373,7 @@ class _Draw:
         told = [
             Told(
                 kind=kind,
-                after=self._span(30.0),
+                after=self._span(10.0),
                 is_flat=is_flat,
                 is_encoded=self._is(0.5),
                 is_short=self._is(0.15),

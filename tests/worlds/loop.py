@@ -26,6 +26,7 @@ from typing import Any, Final
 import anyio
 
 _ENDING: Final = 100_000  # steps in which what is cancelled has to end
+_ROUNDS: Final = 3
 _FAVOURED: Final = 0.8  # of the steps are those of the favourite, where there is one
 _NOBODY: Final = 1e9  # the place of a callback that is no task's
 
@@ -124,6 +125,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
             task.cancel()
         if left:
             self._run_until(lambda: all(task.done() for task in left), _ENDING)
+        for _ in range(_ROUNDS):  # of what is called when tasks are done
+            ready, self._ready = self._ready, []
+            for _, _, handle in ready:
+                if not handle.cancelled():
+                    handle._run()
         for task, _ in self._tasks.values():
             if task.done() and not task.cancelled():
                 task.exception()  # and nobody is told that nobody asked for it

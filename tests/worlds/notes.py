@@ -31,6 +31,7 @@ class Call:
     began: float
     billed_before: int
     is_alone: bool
+    used: int = 0  # submissions that went out twice on its word
     outcome: Outcome | None = None
 
 
@@ -54,9 +55,9 @@ class Notes:
         self.words: Counter[str] = Counter()
         self.crashed_with: set[str] = set()  # names of what was under way at a crash
         self.told: dict[str, set[str]] = defaultdict(set)  # tracking ids, by name
-        self.starts: list[float] = []
+        self.starts: list[list[float]] = []  # by each limiter
         self._choices: dict[str, _Choice] = defaultdict(_Choice)
-        self._abandoned: Counter[str] = Counter()
+        self._abandoned: dict[str, list[Call]] = defaultdict(list)
 
     def break_rule(self, what: str) -> None:
         """Note that something is not as it must be."""
@@ -91,6 +92,10 @@ class Notes:
         self.trace.append(f"told {call.name} {_said(outcome)}")
         billed = provider.billed[call.name] - call.billed_before
         if isinstance(outcome, Accepted):
+            if not outcome.tracking_id:  # a report has told of it
+                if not provider.billed[call.name]:
+                    self.break_rule(f"{call.name} is told to be accepted, and was never taken")
+                return
             id_ = plain(outcome.tracking_id)
             self.told[call.name].add(id_)
             taken = provider.books.get(id_)
@@ -107,7 +112,7 @@ class Notes:
 
     def leave(self, call: Call) -> None:
         """Note that its caller has left; what was begun goes on."""
-        self._abandoned[call.name] += 1
+        self._abandoned[call.name].append(call)
         self.open_calls[call.name].remove(call)
         self.trace.append(f"left {call.name}")
 
@@ -149,8 +154,21 @@ class Notes:
             choice.out_since is not None or choice.is_unclear or bool(choice.pending)
         )
 
-    def submitted(self, name: str, to: str) -> None:
-        """Note that a message has come to the provider."""
+    def billed(self, name: str, words: list[Call]) -> None:
+        """Note that a message is billed again, for which these have given their word."""
+        for call in words:
+            if not call.used:
+                call.used += 1
+                return
+        self.break_rule(f"{name} was billed again without a word")
+
+    def submitted(self, name: str, to: str) -> list[Call]:
+        """Note that a message has come to the provider; return who gave the word for it."""
+        self._check_choice(name, to)
+        calls = self.open_calls[name] + self._abandoned[name]
+        return [call for call in calls if call.word]
+
+    def _check_choice(self, name: str, to: str) -> None:
         since = self._choices[to].out_since
         if since is None or self._abandoned[name]:
             return

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
 import anyio
@@ -103,7 +103,8 @@ class Provider:
         self.postbacks: list[Posted] = []
         self.is_well = False  # whatever was planned, it behaves from now on
         self.on_post: Callable[[Posted], None] = lambda _: None
-        self.on_submitted: Callable[[str, str], None] = lambda name, to: None
+        self.on_submitted: Callable[[str, str], list[Any]] = lambda name, to: []
+        self.on_billed_again: Callable[[str, list[Any]], None] = lambda name, words: None
         self.now = now
         self._note = note
         self._answers = {f"k{each.key}": iter(each.answers) for each in answers}
@@ -121,8 +122,10 @@ class Provider:
         """Draw the seconds that something takes on its way."""
         return float(0.001 * 10 ** (2 * self._chance.random()))
 
-    def take(self, name: str, version: int, to: str) -> Submission:
-        """Take and bill a message."""
+    def take(self, name: str, version: int, to: str, words: list[Any]) -> Submission:
+        """Take and bill a message, for which these have given their word."""
+        if self.billed[name]:
+            self.on_billed_again(name, words)
         id_ = f"SMS_{next(self._ids)}"
         taken = Submission(id=id_, name=name, version=version, to=to, at=self.now())
         self.books[id_] = taken
@@ -221,10 +224,10 @@ class PretendTransport:
         await self._while_there(0.0)
         answer = provider.answer_to(name)
         provider.asked[name] += 1
-        provider.on_submitted(name, to)
+        words = provider.on_submitted(name, to)
         provider._note(f"asked {name} v{version}: {answer}")
         with anyio.move_on_after(timeout):
-            return await self._answered(answer, name, version, to)
+            return await self._answered(answer, name, version, to, words)
         if answer is Answer.UNREACHABLE:
             raise NotSent("no connection in time")
         provider.unclear[name] += 1
@@ -236,14 +239,14 @@ class PretendTransport:
         if self.is_gone:
             await anyio.sleep_forever()
 
-    async def _taken(self, name: str, version: int, to: str) -> Submission:
+    async def _taken(self, name: str, version: int, to: str, words: list[Any]) -> Submission:
         """Have a message on its way, on which nothing stops it, and wait until it is taken."""
         number = next(self._numbers)
         taken: list[Submission] = []
 
         def arrive() -> None:
             if self.under_way.pop(number, None):
-                taken.append(self._provider.take(name, version, to))
+                taken.append(self._provider.take(name, version, to, words))
 
         self.under_way[number] = arrive
         try:
@@ -259,7 +262,9 @@ class PretendTransport:
             arrive()
         self.is_gone = True
 
-    async def _answered(self, answer: Answer, name: str, version: int, to: str) -> Response:
+    async def _answered(
+        self, answer: Answer, name: str, version: int, to: str, words: list[Any]
+    ) -> Response:
         provider = self._provider
         if answer is Answer.UNREACHABLE:
             await self._while_there(provider.delay())
@@ -267,7 +272,7 @@ class PretendTransport:
         if answer in _NOT_TAKEN:
             await self._while_there(1000.0 if answer is Answer.NEVER else provider.delay())
             return self._not_taken(answer, name)
-        taken = await self._taken(name, version, to)
+        taken = await self._taken(name, version, to, words)
         waits = {Answer.SLOW: 1.5, Answer.NEWS_FIRST: _WITH_NEWS, Answer.LATE: 1000.0}
         await self._while_there(waits.get(answer, 0.0) + provider.delay())
         if answer not in _CLEAR:

@@ -116,7 +116,7 @@ def _submissions_are_their_own(world: World, found: Found) -> list[str]:
     for key, delivery in found.deliveries.items():
         if delivery.tracking_id is None:
             if delivery.state in _SUBMITTED:
-                broken.append(f"{key} is {delivery.state} without a tracking id")
+                broken += _by_report(world, key, delivery)
             continue
         id_ = plain(delivery.tracking_id)
         taken = world.provider.books.get(id_)
@@ -127,6 +127,28 @@ def _submissions_are_their_own(world: World, found: Found) -> list[str]:
             broken.append(f"{key} has the submission {id_}, as another has")
         seen.add(id_)
     return broken
+
+
+def _by_report(world: World, key: str, delivery: Delivery) -> list[str]:
+    if delivery.settled_by != "report":
+        return [f"{key} is {delivery.state} without a tracking id"]
+    if not key.startswith("made-up") and not world.provider.billed[key]:
+        return [f"{key} is {delivery.state} by the report, and was never taken"]
+    return []
+
+
+def _report_ends_doubt(world: World, found: Found) -> list[str]:
+    """Return what is in doubt after the report has been read, and all was given once more.
+
+    But for what has a neighbour of which two attempts cannot be told apart in the report.
+    """
+    if not world.reads_report:
+        return []
+    return [
+        f"{key} is in doubt after the report: {world.open_doubts.get(key)}"
+        for key, delivery in found.deliveries.items()
+        if delivery.state is S.IN_DOUBT and world.open_doubts.get(key) != "witness_missing"
+    ]
 
 
 def _ids_stay(world: World, found: Found) -> list[str]:
@@ -209,12 +231,13 @@ def _pace(world: World, found: Found) -> list[str]:
     settings = world.plan.settings
     if settings.rate is None:
         return []
-    starts = sorted(world.notes.starts)
     most = int(settings.rate) + settings.burst
-    for first, last in zip(starts, starts[most:], strict=False):
-        if last - first < 1.0 - 1e-9:
-            return [f"{most + 1} messages started within {last - first:.3f} seconds"]
-    return []
+    return [
+        f"{most + 1} messages started within {last - first:.3f} seconds"
+        for starts in world.notes.starts
+        for first, last in zip(starts, starts[most:], strict=False)
+        if last - first < 1.0 - 1e-9
+    ]
 
 
 def _opt_outs_stand(world: World, found: Found) -> list[str]:
@@ -239,4 +262,5 @@ _RULES: Final = (
     _doubt_is_settled,
     _pace,
     _opt_outs_stand,
+    _report_ends_doubt,
 )

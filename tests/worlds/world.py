@@ -17,7 +17,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from skycore_async import MessageState, RateLimiter, SkycoreClient, SQLiteLedger
+from skycore_async import LedgerInUse, MessageState, RateLimiter, SkycoreClient, SQLiteLedger
 
 from . import rules
 from .callers import Callers
@@ -25,11 +25,13 @@ from .events import (
     Answers,
     Crash,
     Jump,
+    Message,
     OptOut,
     Plan,
     Reopen,
     Send,
     SendMany,
+    Settle,
     Tells,
     number_of,
 )
@@ -38,7 +40,11 @@ from .loop import Stuck
 from .machine import Machine
 from .notes import API_KEY, LogOfWorld, Notes
 from .provider import BEGINNING, Posted, PretendTransport, Provider
+from .report import settle
 
+_WITNESS: Final = 90  # the number of messages of which nothing is unclear
+_SOON: Final = 10.0  # seconds after which all that was taken is in a report
+_LONG: Final = 4000.0  # seconds after which a report is sure to be taken for a proof
 TIMEOUT: Final = 5.0  # seconds for a message
 
 _MOST_LIVES: Final = 12
@@ -66,6 +72,7 @@ class World:
             note=self.note,
         )
         self.provider.on_submitted = self.notes.submitted
+        self.provider.on_billed_again = self.notes.billed
         self.left = [e for e in plan.events if not isinstance(e, Answers | Tells)]
         self.names = itertools.count()
         self.doubts: set[str] = set()  # what is known to be in doubt by a crash
@@ -73,6 +80,10 @@ class World:
         self.late = 0.0  # seconds by which events come later, as nothing ran meanwhile
         self.crash: Crash | None = None
         self.found: rules.Found | None = None
+        self.jumps = any(isinstance(event, Jump) for event in plan.events)
+        self.reads_report = plan.settings.reads_report and not self.jumps
+        self.has_witness = False  # a message that was taken before anything can be in doubt
+        self.open_doubts: dict[str, str] = {}  # and why they are open
 
     # What all may ask.
 
@@ -166,6 +177,7 @@ class Process:
         self._provider = world.provider
         self._transport = PretendTransport(world.provider)
         self._callers: Callers | None = None
+        self._ledger: SQLiteLedger
         self._scope: anyio.CancelScope
         self._group: anyio.abc.TaskGroup
         self._busy = 0
@@ -231,18 +243,19 @@ class Process:
         world = self.world
         async with anyio.create_task_group() as group:
             self._group = group
-            ledger = SQLiteLedger(
+            ledger = self._ledger = SQLiteLedger(
                 self.machine.path, clock=world.wall, connect=self.machine.connect
             )
-            is_first = True
             while True:
                 await ledger.open()
-                await self._look_after_opening(ledger, is_first=is_first)
-                is_first = False
+                await self._look_after_opening(ledger)
                 client = self._new_client(ledger)
                 self._callers = Callers(
                     world.provider, world.notes, world.names, client=client, ledger=ledger
                 )
+                if world.reads_report and not world.has_witness:
+                    world.has_witness = True
+                    await self._witness()
                 is_over = await self._session()
                 if is_over:
                     await self._end_well(client, ledger)
@@ -305,7 +318,7 @@ class Process:
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         while not is_so():  # noqa: ASYNC110 - time costs nothing here
-            await anyio.sleep(0.2)
+            await anyio.sleep(1.0)
 
     async def _when_due(self, event: Any) -> None:
         """Have an event happen when its time has come."""
@@ -327,18 +340,20 @@ class Process:
         self._busy += 1
         self._group.start_soon(run, *args)
 
-    async def _done(self, event: Send | SendMany | OptOut) -> None:
+    async def _done(self, event: Send | SendMany | OptOut | Settle) -> None:
         try:
             if isinstance(event, Send):
                 await self.callers.send(event)
             elif isinstance(event, SendMany):
                 await self.callers.send_many(event)
-            else:
+            elif isinstance(event, OptOut):
                 await self.callers.opt_out(event)
+            elif not self.world.jumps:
+                await self._settle(after=_SOON, breaks=event.breaks)
         finally:
             self._busy -= 1
 
-    async def _look_after_opening(self, ledger: SQLiteLedger, *, is_first: bool) -> None:
+    async def _look_after_opening(self, ledger: SQLiteLedger) -> None:
         """Hold what a crash has left in doubt against what was under way."""
         doubts = {
             each.key
@@ -356,10 +371,13 @@ class Process:
         """Give everything once more to a provider that behaves, and look at what is there."""
         world = self.world
         world.provider.is_well = True
-        await self.callers.send_many(SendMany(at=0, messages=rules.all_keys(world.plan)))
-        async with anyio.create_task_group() as posts:
-            self._post_in(posts)
-        self._provider.on_post = _later
+        await self._run_again()
+        if world.reads_report:
+            for _ in range(2):
+                await self._witness()
+                await anyio.sleep(_LONG)
+            await self._settle(after=3600.0)
+            await self._run_again()
         world.found = rules.Found(
             deliveries={each.key: each async for each in ledger.deliveries()},
             unplaced=[each async for each in ledger.unplaced()],
@@ -368,6 +386,36 @@ class Process:
                 for each in rules.all_numbers(world.plan)
             },
         )
+
+    async def _run_again(self) -> None:
+        """Give every key once more, and have all postbacks posted."""
+        await self.callers.send_many(SendMany(at=0, messages=rules.all_keys(self.world.plan)))
+        async with anyio.create_task_group() as posts:
+            self._post_in(posts)
+        self._provider.on_post = _later
+
+    async def _witness(self) -> None:
+        """Send a message of which it is known that it was taken."""
+        await self.callers.send(Send(at=0, message=Message(None, _WITNESS)))
+
+    async def _settle(self, *, after: float, breaks: bool = False) -> None:
+        world = self.world
+        try:
+            found = await settle(
+                world.provider,
+                self._ledger,
+                after=after,
+                breaks=breaks,
+                chance=self._chance,
+                wall=world.wall,
+            )
+        except LedgerInUse:
+            return  # it is being settled already
+        except RuntimeError as error:
+            self.callers.refused(error)
+            return
+        world.note(f"settled: sent {found.sent}, not sent {found.not_sent}")
+        world.open_doubts = {each.key: str(each.reason) for each in found.open}
 
     def _check_closed(self, client: SkycoreClient) -> None:
         free = client._dispatcher.admission._slots.value
@@ -384,7 +432,8 @@ class NotedLimiter(RateLimiter):
 
     def __init__(self, rate: float, burst: int, notes: Notes, world: World) -> None:
         super().__init__(rate, burst, clock=world.now)
-        self._notes = notes
+        self._noted_starts: list[float] = []
+        notes.starts.append(self._noted_starts)
 
     def start_now(self) -> float | None:
         """Note a start."""
@@ -398,5 +447,5 @@ class NotedLimiter(RateLimiter):
 
     def _noted(self, started: float | None) -> float | None:
         if started is not None:
-            self._notes.starts.append(started)
+            self._noted_starts.append(started)
         return started
