@@ -33,6 +33,7 @@ from .store import SQLiteStore
 from .write_ahead_log import WriteAheadLog, check
 
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
+_TORN: Final = "locking protocol"  # what SQLite says of an index that cannot be mended
 _PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
 
 
@@ -147,7 +148,13 @@ class OpenFile:
         execute, log = self._connection.execute, self._log
         try:
             log.check()
-            execute("BEGIN IMMEDIATE")
+            try:
+                execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if _TORN not in str(error):
+                    raise
+                log.mend_index()
+                execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:  # as it would be for any other: once is enough to wait
             raise self.explain(error) from error
         try:

@@ -12,8 +12,8 @@ formats of a file and of the index beside it, PATH-shm:
 
 Elsewhere only checkpoints are locked, by a lock of POSIX, and nothing on Windows.
 
-Rule: where the ledger brings its log into the file, and when it is closed, SQLite takes
-these locks itself, and they are given up here for that time.
+Rule: where the ledger brings its log into the file or mends the index, and when it is closed,
+SQLite takes these locks itself, and they are given up here for that time.
 """
 
 from __future__ import annotations

@@ -154,6 +154,11 @@ class WriteAheadLog:
         if is_full or header != self._header or not self._mark_is_there():
             self._keep_short()
 
+    def mend_index(self) -> None:
+        """Let SQLite make the index anew, which a program that was killed left half written."""
+        with self._locks.lifted_for_checkpoint():  # as it locks these for that as well
+            self._state()
+
     def _keep_short(self) -> None:
         (patience,) = self._execute("PRAGMA busy_timeout").fetchone()
         with suppress(sqlite3.Error, OSError, LedgerError):  # it is tried again before a commit

@@ -18,6 +18,7 @@ import pytest
 from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.sqlite import sqlite_locks, write_ahead_log
+from skycore_async.ledger.sqlite.open_file import connect
 from tests.support.ledger_owner import opened_elsewhere
 from tests.support.sqlite_shell import run, shell
 
@@ -121,6 +122,38 @@ async def test_a_program_that_brings_the_log_in_is_waited_for(
         await SQLiteLedger(path).open()
     assert 0.1 < sum(waited) < 1
     assert opened_elsewhere(path) == "it has 0 messages"
+
+
+async def test_an_index_that_a_killed_program_left_half_written_is_made_anew(path: Path) -> None:
+    """SQLite locks checkpoints for that, and gives up after some seconds where it cannot."""
+
+    class Torn:
+        def __init__(self, path: str) -> None:
+            self._inner = connect(path)
+            self.close = self._inner.close
+            self.is_torn = False
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if statement == "PRAGMA user_version" and self.is_torn:
+                with beside(path, "-shm").open("r+b") as index:
+                    sqlite_locks._lock_for_process(index, sqlite_locks.fcntl.LOCK_EX, (121, 1))
+                self.is_torn = False
+            if statement == "BEGIN IMMEDIATE" and self.is_torn:
+                raise sqlite3.OperationalError("locking protocol")
+            return self._inner.execute(statement, values)
+
+    connections: list[Torn] = []
+
+    def connecting(path: str) -> Torn:
+        connections.append(Torn(path))
+        return connections[-1]
+
+    async with SQLiteLedger(path, connect=connecting) as ledger:
+        connections[0].is_torn = True
+        await ledger.opt_out("15551234888")
+        assert not connections[0].is_torn
+        with shell(path) as other:
+            assert run(other, CHECKPOINT) == BUSY
 
 
 # A child that lives on when its parent was killed has none of the locks.
