@@ -3,8 +3,9 @@
 Several `skycore worker` processes send a campaign to the simulator.  At random
 moments one is killed (SIGKILL) and another begun, or one is stopped (SIGSTOP) for
 longer than its lease and woken; in the middle PostgreSQL goes down as in a crash.
-Then the postbacks that came are recorded, and what the ledger says of each message
-is held against what was billed.
+Then the postbacks that came are recorded, of which some are lost and some come late, and
+what the ledger says of each message is held against what was billed.  The provider's report
+ends what is still in doubt, and workers send what it proved not sent.
 
 How fast they are is measured over a transport that answers at once:
 `python -m benchmarks.cluster DSN` is such a worker.
@@ -43,6 +44,7 @@ from skycore_async.simulator.asgi_thread import ServerThread
 
 from . import postgres
 from .harness import Figure, at_least_absolute, at_most_absolute
+from .reliability import LATE, LOST, Fates, after_a_report
 
 ROOT: Final = Path(__file__).parents[1]
 IN_FLIGHT: Final = 50
@@ -72,6 +74,10 @@ class Verdict:
     doubt: int
     unsettled: int
     mistaken: int
+    proven_unsent: int
+    left_in_doubt: int
+    denied: int
+    not_billed_once: int
     seconds: float
 
 
@@ -183,8 +189,13 @@ def verdict(
         _befall(skycore, crew, faults, count=count, chance=random.Random(seed))
         crew.wait()
         skycore.wait_for_postbacks(_WITHIN)
-        billed = Counter(message.to for message in skycore.messages)
-    judged = anyio.run(_judged, dsn, count, billed, came)
+        chance = random.Random(seed)
+        fates = [(each, chance.random()) for each in came]
+        judged = anyio.run(_judged, dsn, count, skycore, fates)
+        again = _Crew(dsn, skycore.url, count=workers, in_flight=in_flight, seed=seed)
+        stack.callback(again.end)
+        again.wait()
+        judged |= anyio.run(_ended, dsn, count, skycore)
     return Verdict(**judged, faults=len(faults), seconds=time.monotonic() - began)
 
 
@@ -201,17 +212,29 @@ def _befall(
         fault()
 
 
-async def _judged(
-    dsn: str, count: int, billed: Counter[str], came: list[Notification]
-) -> dict[str, int]:
+async def _judged(dsn: str, count: int, skycore: Simulator, fates: Fates) -> dict[str, int]:
+    """Record the postbacks that come, settle by a report, and judge what that found."""
+    billed = Counter(message.to for message in skycore.messages)
+    come = [each for each, fate in fates if fate >= LOST + LATE]
+    late = [each for each, fate in fates if LOST <= fate < LOST + LATE]
     with psycopg.connect(dsn, autocommit=True) as connection:
         (found,) = progress(connection)
-    async with PostgresLedger(dsn) as ledger:
+    async with (
+        PostgresLedger(dsn) as ledger,
+        SkycoreClient(
+            api_key=API_KEY, from_=SHORT_CODE, base_url=skycore.url, ledger=ledger
+        ) as client,
+    ):
         before = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
-        for first in range(0, len(came), 500):
-            await ledger.record(*came[first : first + 500])
+        for first in range(0, len(come), 500):
+            await ledger.record(*come[first : first + 500])
         after = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
         known = {d.to async for d in ledger.deliveries()}
+        # The last message of all may be in doubt: that the report lists its time, another shows.
+        await client.send_sms(to="15559999999", text="Done", key="witness")
+        settlement = await client.settle(after=0)
+        for first in range(0, len(late), 500):
+            await ledger.record(*late[first : first + 500])
     wanted = {message.to for message in messages(count)}
     return {
         "messages": count,
@@ -220,7 +243,21 @@ async def _judged(
         "left": found.to_send + found.waiting + found.held,
         "doubt": len(before),
         "unsettled": len(after),
-        "mistaken": len(before & billed.keys() & after) + len((before - after) - billed.keys()),
+        "mistaken": len((before - after) - billed.keys()),
+        "proven_unsent": len(settlement.not_sent),
+    }
+
+
+async def _ended(dsn: str, count: int, skycore: Simulator) -> dict[str, int]:
+    """Judge what there is after workers have sent what was left."""
+    async with PostgresLedger(dsn) as ledger:
+        states = {d.to: d.state async for d in ledger.deliveries()}
+    billed = Counter(message.to for message in skycore.messages)
+    nothing_sent = {MessageState.NOT_SENT, MessageState.REJECTED}
+    return {
+        "left_in_doubt": sum(state is MessageState.IN_DOUBT for state in states.values()),
+        "denied": sum(state in nothing_sent for state in states.values()),
+        "not_billed_once": sum(billed[message.to] != 1 for message in messages(count)),
     }
 
 
@@ -289,6 +326,7 @@ def measure() -> Iterator[Figure]:
         found.doubt, f"{where}: in doubt after postbacks", found.unsettled, "messages"
     )
     yield at_most_absolute(0, f"{where}: settled wrongly", found.mistaken, "messages")
+    yield from after_a_report(found, where)
     with postgres.running() as server:
         alone, together = rate(server, workers=1), rate(server, workers=WORKERS)
     yield at_least_absolute(0, "journalled sends, 1 worker", alone, "messages/s")

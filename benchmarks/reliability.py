@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -38,7 +38,8 @@ IN_FLIGHT: Final = 50
 COUNT: Final = 20_000
 KILLS: Final = 20
 
-_LOST, _LATE = 0.10, 0.05  # of the postbacks
+LOST: Final = 0.10  # of the postbacks
+LATE: Final = 0.05
 _POSTBACKS_WITHIN: Final = 120.0  # seconds for the simulator to post all of them
 
 
@@ -168,11 +169,11 @@ async def _judged(
         SkycoreClient(api_key=API_KEY, base_url=skycore.url, ledger=ledger) as client,
     ):
         before = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
-        await ledger.record(*(each for each, fate in fates if fate >= _LOST + _LATE))
+        await ledger.record(*(each for each, fate in fates if fate >= LOST + LATE))
         after = {d.to async for d in ledger.deliveries(MessageState.IN_DOUBT)}
         known = {d.to: d async for d in ledger.deliveries()}
         settlement = await client.settle(after=0)
-        await ledger.record(*(each for each, fate in fates if _LOST <= fate < _LOST + _LATE))
+        await ledger.record(*(each for each, fate in fates if LOST <= fate < LOST + LATE))
     wanted = {message.to for message in messages(count)}
     return Verdict(
         messages=count,
@@ -221,13 +222,18 @@ def measure() -> Iterator[Figure]:
             found.doubt, f"{where}: in doubt after postbacks", found.unsettled, "messages"
         )
         yield at_most_absolute(0, f"{where}: settled wrongly", found.mistaken, "messages")
-        unsent = f"after a report, of which {found.proven_unsent:,} not sent, and one more run"
-        for what, left in (
-            ("in doubt", found.left_in_doubt),
-            ("denied", found.denied),
-            ("not billed once", found.not_billed_once),
-        ):
-            yield at_most_absolute(0, f"{where}: {unsent}: {what}", left, "messages")
+        yield from after_a_report(found, where)
+
+
+def after_a_report(found: Any, where: str) -> Iterator[Figure]:
+    """Make the figures of what a verdict has left in the end, which is to be nothing."""
+    unsent = f"after a report, of which {found.proven_unsent:,} not sent, and one more run"
+    for what, left in (
+        ("in doubt", found.left_in_doubt),
+        ("denied", found.denied),
+        ("not billed once", found.not_billed_once),
+    ):
+        yield at_most_absolute(0, f"{where}: {unsent}: {what}", left, "messages")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,14 @@ from benchmarks.postgres import Server
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 def test_workers_in_all_kinds_of_trouble_lose_nobody(postgres_server: Server, dsn: str) -> None:
-    """Workers are killed and stopped, and PostgreSQL crashes: none lost, none billed twice."""
+    """Workers are killed and stopped, and PostgreSQL crashes: none lost, none billed twice.
+
+    After a report, workers send what it proved not sent, and each is billed exactly once.
+    """
     found = verdict(
         postgres_server, count=2000, workers=2, kills=2, stops=1, restarts=1, in_flight=10
     )
     assert (found.duplicates, found.lost, found.left, found.mistaken) == (0, 0, 0, 0)
     assert found.doubt <= (2 + 1 + 2) * 10
     assert found.unsettled == 0 or found.unsettled < found.doubt
+    assert (found.left_in_doubt, found.denied, found.not_billed_once) == (0, 0, 0)
