@@ -39,13 +39,16 @@ _FIELDS: Final = (
 )
 _ATTRIBUTES: Final = (*(attribute for _, attribute in _FIELDS), "key")
 _values_of: Final = attrgetter(*_ATTRIBUTES)
+_fields_of: Final = attrgetter(*(attribute for _, attribute in _FIELDS))
 
 
 _HEAD: Final = "xml=" + quote_plus("<REQUEST><ACTION>sendSMS</ACTION><API_KEY>")
 _AFTER_KEY: Final = quote_plus("</API_KEY>")
 _FORM_FIELDS: Final = tuple(
-    (quote_plus(f"<{name}>"), attribute, quote_plus(f"</{name}>")) for name, attribute in _FIELDS
+    (quote_plus(f"<{name}>"), quote_plus(f"</{name}>")) for name, _ in _FIELDS
 )
+# Escaped for XML and quoted for a form, in one.
+_FORM_OF_ASCII: Final = {code: quote_plus(safe_xml.escape(chr(code))) for code in range(128)}
 _TAIL: Final = quote_plus("</REQUEST>")
 
 
@@ -135,17 +138,18 @@ def post_body(message: SMS, *, api_key: str) -> bytes:
     What is the same in every request is encoded once, beforehand.
     """
     parts = [_HEAD, _form_text(api_key), _AFTER_KEY]
-    for start, attribute, end in _FORM_FIELDS:
-        if value := getattr(message, attribute):
+    for (start, end), value in zip(_FORM_FIELDS, _fields_of(message), strict=True):
+        if value:
             parts += start, _form_text(value), end
     parts.append(_TAIL)
     return "".join(parts).encode("ascii")
 
 
 def _form_text(text: str) -> str:
-    if text.isalnum() and text.isascii():
-        return text  # nothing to escape, as in most numbers and keys
-    return quote_plus(safe_xml.escape(text))
+    if not text.isascii():
+        return quote_plus(safe_xml.escape(text))
+    # In most numbers and keys nothing is to be escaped.
+    return text if text.isalnum() else text.translate(_FORM_OF_ASCII)
 
 
 def query_string(message: SMS, *, api_key: str) -> str:

@@ -6,7 +6,7 @@ What is written is read back by expat and by `urllib`, which know nothing of thi
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import attrs
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skycore_async import SMS, InvalidMessage
-from skycore_async.protocol import requests
+from skycore_async.protocol import requests, safe_xml
 from tests.support.sending_cases import HELLO, KEY, PAGE_GET, PAGE_REQUEST, elements
 
 
@@ -117,6 +117,13 @@ def test_text_survives(text: str, sender: str, mask: str) -> None:
         assert fields["TEXT"] == fields["CAMPAIGNREF"] == text
         assert fields["FROM"] == sender
         assert fields["FROM_MASK"] == mask
+
+
+def test_every_character_of_ascii_is_written_as_by_the_libraries() -> None:
+    """Escaped for XML and quoted for a form in one, it is what both make of it one by one."""
+    ascii_ = "".join(map(chr, range(128)))
+    for text in (*ascii_, ascii_, ascii_ + "é"):
+        assert requests._form_text(text) == quote_plus(safe_xml.escape(text))
 
 
 def test_a_key_with_special_characters_survives() -> None:

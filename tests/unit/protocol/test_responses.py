@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skycore_async import Accepted, OutcomeUnknown, Rejected, SkycoreError, Throttled
+from skycore_async import SMS, Accepted, OutcomeUnknown, Rejected, SkycoreError, Throttled
 from skycore_async.protocol import responses
 from tests.support.sending_cases import (
     ANSWERS,
@@ -109,6 +109,22 @@ def test_no_retry_after_is_a_crash(asked: str, date: str) -> None:
         read(answer)
     wait = caught.value.retry_after
     assert wait is None or 0 <= wait < float("inf")
+
+
+def test_a_plain_success_is_accepted_as_any_other() -> None:
+    """Read off, it is the same value as where a parser reads it, for the same number alone."""
+    body = (
+        b"<RESPONSE>\n<STATUS>Success</STATUS><TRACKINGID>U01T==</TRACKINGID>"
+        b"<TO>15551234888</TO></RESPONSE>"
+    )
+    message = SMS(to="+1 555 123 4888", text="Hello")
+    plain, parsed = (
+        responses.parse_response(message, to="15551234888", status=200, headers={}, body=each)
+        for each in (body, body.replace(b"<STATUS>", b"<!-- --><STATUS>"))
+    )
+    assert plain == parsed
+    with pytest.raises(OutcomeUnknown, match="another number"):
+        responses.parse_response(message, to="15551234889", status=200, headers={}, body=body)
 
 
 @given(st.from_regex(responses._PLAIN_SUCCESS, fullmatch=True))
