@@ -86,10 +86,8 @@ class CommandExecutor:
 
     def interrupt(self) -> None:
         """Bring into doubt what is under way and nobody alive is sending."""
-        for key, number in self._store.interrupt(at=self._clock()):
-            self.touched.add(key)
-            self._unsettled.add(number)
-        self._unsettled |= self._store.unsettled_endings()
+        self.touched.update(self._store.interrupt(at=self._clock()))
+        self._unsettled |= self._store.unsettled_endings()  # of these, too
         self._settle()
 
     def _run_some(self, group: Sequence[PendingCommand]) -> list[PendingCommand]:
@@ -263,19 +261,21 @@ class CommandExecutor:
     def _settle(self) -> None:
         endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()
         for each in endings:
-            candidates = self._store.candidates(each)
-            if not any(map(settlement.may_be_settled, candidates)):
-                continue
-            unmatched = self._store.unmatched(each)
-            pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)
-            if pairs:
-                by_id = {record.id: record for record in candidates}
-                of = {submission.plain_id: submission for submission in unmatched}
-                self._store.match({plain_id: id_ for id_, plain_id in pairs})
-                self._store.update(
-                    [settlement.settle(by_id[id_], of[plain_id]) for id_, plain_id in pairs]
-                )
-                self.update_states([id_ for id_, _ in pairs])
+            # Nearly always there is nothing to settle, which is found out at a low price.
+            if self._store.may_settle(each) and self._settled(each, is_locked=False):
+                settled = self._settled(each, is_locked=True)
+                self._store.match({plain_id: record.id for plain_id, record in settled.items()})
+                self._store.update(list(settled.values()))
+                self.update_states([record.id for record in settled.values()])
+
+    def _settled(self, ending: str, *, is_locked: bool) -> dict[str, MessageRecord]:
+        """Return messages to numbers that end so as they are once settled, by their plain ids."""
+        candidates = self._store.candidates(ending, is_locked=is_locked)
+        unmatched = self._store.unmatched(ending)
+        by_id = {record.id: record for record in candidates}
+        of = {submission.plain_id: submission for submission in unmatched}
+        pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)
+        return {plain_id: settlement.settle(by_id[id_], of[plain_id]) for id_, plain_id in pairs}
 
 
 class _FirstOfEachKey:

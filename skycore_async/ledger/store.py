@@ -109,8 +109,15 @@ class LedgerStore(LedgerReader, Protocol):
 
     # Doubt.
 
-    def candidates(self, ending: str) -> list[MessageRecord]:
-        """Return the messages that may have a submission which is not known, locked.
+    def may_settle(self, ending: str) -> bool:
+        """Return whether a doubt may be settled, of the messages to numbers that end so.
+
+        Whoever else writes what settles one of these has done so, or waits from here on.
+        """
+        ...
+
+    def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
+        """Return the messages that may have a submission which is not known, locked or not.
 
         Of those to numbers that end so: under way, in doubt, or sent again after doubt.
         """
@@ -139,10 +146,10 @@ class LedgerStore(LedgerReader, Protocol):
         """Write that a report was asked for."""
         ...
 
-    def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
+    def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what is under way and nobody alive is sending, found so now.
 
-        Returns the keys and numbers of these.
+        Returns the keys of these.
         """
         ...
 

@@ -42,9 +42,11 @@ from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fenced_ledger import FencedLedger
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
 from skycore_async.ledger.postgres.statements import (
-    CANDIDATES,
     EXPIRED,
     FINISH,
+    LOCK_CANDIDATES,
+    LOCK_FIRST_CANDIDATE,
+    MAY_SETTLE,
     UNMATCHED,
     UNSETTLED,
 )
@@ -395,7 +397,9 @@ def test_the_message_of_an_outcome_is_found_by_its_key(sql: Any) -> None:
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (CANDIDATES.replace("%s", "'04888'"), "candidates"),
+        (LOCK_CANDIDATES.replace("%s", "'04888'"), "candidates"),
+        (LOCK_FIRST_CANDIDATE.replace("%s", "'04888'"), "candidates"),
+        (MAY_SETTLE.replace("%s", "'04888'"), "candidates"),
         (EXPIRED.replace("%s", "1"), "candidates"),
         (UNSETTLED, "candidates"),
         (UNMATCHED.replace("%s", "'04888'"), "unmatched"),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 
 import anyio
-import psycopg
 import pytest
 
-from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.outage import LIMIT
 from skycore_async.campaigns.resending import Resending, resend
@@ -34,15 +31,6 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> str:
     """Stay on asyncio, which is all that the queue runs on."""
     return "asyncio"
-
-
-@pytest.fixture
-def connection(dsn: str) -> Iterator[Connection]:
-    """Connect to tables that are empty, the queue's among them."""
-    with psycopg.connect(dsn, autocommit=True) as opened:
-        queue.migrate(opened)
-        opened.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
-        yield opened
 
 
 async def in_doubt(connection: Connection, dsn: str, count: int = 60) -> None:

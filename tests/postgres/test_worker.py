@@ -51,15 +51,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-def connection(dsn: str) -> Iterator[Connection]:
-    """Connect to tables that are empty, the queue's among them."""
-    with psycopg.connect(dsn, autocommit=True) as opened:
-        queue.migrate(opened)
-        opened.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
-        yield opened
-
-
 class Counted(RateLimiter):
     """Counts the starts that were granted and whose answer has not come."""
 

@@ -141,11 +141,34 @@ FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[])
 WHERE message.id = given.id
 RETURNING key, plain_id
 """
+_CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 # Numbers are looked up by their last digits, as `numbers.ending` has them.
 CANDIDATES: Final = f"""
 SELECT {MESSAGE.listed} FROM skycore.messages
-WHERE (state IN ('sending', 'in_doubt') OR doubted) AND right(recipient, 5) = %s
-ORDER BY id FOR UPDATE
+WHERE {_CANDIDATE} AND right(recipient, 5) = %s
+ORDER BY id
+"""
+LOCK_CANDIDATES: Final = f"{CANDIDATES}FOR UPDATE"
+# By an expression, so that it is not looked for in the index of all ids.
+LOCK_FIRST_CANDIDATE: Final = f"""
+SELECT id FROM skycore.messages
+WHERE {_CANDIDATE} AND right(recipient, 5) = %s
+ORDER BY id + 0 LIMIT 1 FOR UPDATE
+"""
+# As `settlement.may_be_settled` has it, where there is something that no message is known for.
+# Of two to the same number from the same sender, nothing tells which a submission is of.
+MAY_SETTLE: Final = f"""
+SELECT FROM skycore.messages AS one
+WHERE {_CANDIDATE} AND right(recipient, 5) = %s
+    AND (state = 'in_doubt' AND NOT EXISTS (
+        SELECT FROM skycore.messages AS other
+        WHERE {_CANDIDATE} AND right(recipient, 5) = %s AND other.id <> one.id
+            AND other.recipient = one.recipient
+            AND other.sender IS NOT DISTINCT FROM one.sender)
+        OR history_id IS NOT NULL AND plain_id IS NULL)
+    AND EXISTS (SELECT FROM skycore.submissions AS unmatched
+        WHERE message IS NULL AND right(unmatched.recipient, 5) = %s)
+LIMIT 1
 """
 UNMATCHED: Final = f"""
 SELECT {NOTIFICATION.of("events")}
@@ -158,7 +181,7 @@ UPDATE skycore.messages SET state = 'in_doubt', interrupted_at = %s
 WHERE state = 'sending' AND NOT EXISTS (
     SELECT 1 FROM skycore.sessions
     WHERE sessions.id = session AND alive_until > clock_timestamp())
-RETURNING key, recipient
+RETURNING key
 """
 UNSETTLED: Final = """
 SELECT DISTINCT right(messages.recipient, 5)

@@ -11,8 +11,10 @@ Rules:
 * Any two that are about one submission do it one after the other: each writes
   its row, and what it goes by was read after that.
 * So do any two that change what settles a doubt at a number: each writes first,
-  then locks the candidates at all numbers that end like it, and then looks.  What misses each
-  other all the same is found by whoever looks for expired sessions next.
+  then locks the first candidate at all numbers that end like it, and then looks.  What misses
+  each other all the same is found by whoever looks for expired sessions next.
+* Only who finds a doubt that can be settled locks all of these candidates, and looks again:
+  to lock a row is to write it, and a storm of receipts is about rows that settle nothing.
 * Rows are written in the sorted order.  Where the database finds a deadlock all
   the same, the transaction is begun anew.
 """
@@ -167,9 +169,19 @@ class PostgresStore(PostgresReader):
 
     # Doubt.
 
-    def candidates(self, ending: str) -> list[MessageRecord]:
-        """Return the messages that may have a submission which is not known, locked."""
-        return list(map(MESSAGE.value, self._execute(statements.CANDIDATES, (ending,))))
+    def may_settle(self, ending: str) -> bool:
+        """Return whether a doubt may be settled, of the messages to numbers that end so.
+
+        The first candidate is locked before it is looked.
+        """
+        if self._execute(statements.LOCK_FIRST_CANDIDATE, (ending,)).fetchone() is None:
+            return False
+        return self._execute(statements.MAY_SETTLE, (ending,) * 3).fetchone() is not None
+
+    def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
+        """Return the messages that may have a submission which is not known, locked or not."""
+        statement = statements.LOCK_CANDIDATES if is_locked else statements.CANDIDATES
+        return list(map(MESSAGE.value, self._execute(statement, (ending,))))
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
         """Return the submissions to numbers that end so which have no message."""
@@ -184,10 +196,9 @@ class PostgresStore(PostgresReader):
                 (message, tracking_id),
             )
 
-    def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
+    def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what expired sessions were sending."""
-        found: list[tuple[str, str]] = self._execute(statements.EXPIRED, (at,)).fetchall()
-        return found
+        return [key for (key,) in self._execute(statements.EXPIRED, (at,))]
 
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""

@@ -60,14 +60,22 @@ CANDIDATES: Final = (
     f"SELECT {MESSAGE.listed} FROM messages"
     f" WHERE {CANDIDATE} AND {_ending('recipient')} = ? ORDER BY id"
 )
+# As `settlement.may_be_settled` has it, where there is something that no message is known for.
+# Of two to the same number from the same sender, nothing tells which a submission is of.
+MAY_SETTLE: Final = (
+    f"SELECT 1 FROM messages AS one WHERE {CANDIDATE} AND {_ending('recipient')} = ?"
+    " AND (state = 'in_doubt' AND NOT EXISTS (SELECT 1 FROM messages AS other"
+    f"  WHERE {CANDIDATE} AND {_ending('recipient')} = ? AND other.id <> one.id"
+    "  AND other.recipient = one.recipient AND other.sender IS one.sender)"
+    "  OR history_id IS NOT NULL AND plain_id IS NULL)"
+    f" AND EXISTS ({_UNMATCHED} AND {_ending('submissions.recipient')} = ?) LIMIT 1"
+)
 UNMATCHED: Final = (
     f"SELECT {NOTIFICATION.of('events')} FROM submissions"
     " JOIN events ON events.tracking_id = submissions.tracking_id"
     f" WHERE message IS NULL AND {_ending('submissions.recipient')} = ?"
 )
-UNDER_WAY: Final = (
-    f"SELECT id, key, recipient FROM messages WHERE {CANDIDATE} AND state = 'sending'"
-)
+UNDER_WAY: Final = f"SELECT id, key FROM messages WHERE {CANDIDATE} AND state = 'sending'"
 UNSETTLED: Final = (
     f"SELECT DISTINCT {_ending('messages.recipient')} FROM messages JOIN submissions AS other"
     f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"

@@ -223,7 +223,11 @@ class SQLiteStore(SQLiteReader):
 
     # Doubt.
 
-    def candidates(self, ending: str) -> list[MessageRecord]:
+    def may_settle(self, ending: str) -> bool:
+        """Return whether a doubt may be settled, of the messages to numbers that end so."""
+        return self._execute(statements.MAY_SETTLE, (ending,) * 3).fetchone() is not None
+
+    def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
         """Return the messages that may have a submission which is not known."""
         return list(map(MESSAGE.value, self._execute(statements.CANDIDATES, (ending,)).fetchall()))
 
@@ -239,15 +243,15 @@ class SQLiteStore(SQLiteReader):
                 "UPDATE submissions SET message = ? WHERE tracking_id = ?", (message, tracking_id)
             )
 
-    def interrupt(self, *, at: float) -> Sequence[tuple[str, str]]:
+    def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
-        found: list[tuple[int, str, str]] = self._execute(statements.UNDER_WAY).fetchall()
+        found = self._execute(statements.UNDER_WAY).fetchall()
         self._execute(
             f"UPDATE messages SET state = '{MessageState.IN_DOUBT}', interrupted_at = ?"
             f" WHERE id IN (SELECT id FROM ({statements.UNDER_WAY}))",
             (at,),
         )
-        return [(key, number) for _, key, number in found]
+        return [key for _, key in found]
 
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""

@@ -262,6 +262,7 @@ def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
     ("statement", "values", "indexes"),
     [
         (statements.CANDIDATES, ("34888",), {"candidates"}),
+        (statements.MAY_SETTLE, ("34888",) * 3, {"candidates", "unmatched"}),
         (statements.UNMATCHED, ("34888",), {"unmatched", "events_by_tracking_id"}),
         (statements.UNSETTLED, (), {"candidates", "unmatched"}),
         (statements.UNDER_WAY, (), {"candidates"}),
@@ -293,3 +294,28 @@ def test_what_an_outcome_is_about_is_found_by_an_index(statement: str, width: in
     steps = [step for *_, step in plan]
     assert [step for step in steps if "SEARCH messages" in step]
     assert not [step for step in steps if step.startswith(("SCAN own", "SCAN other", "SCAN mess"))]
+
+
+@pytest.mark.parametrize(
+    ("others", "may_settle"),
+    [
+        pytest.param([], True, id="alone"),
+        pytest.param([intent("b", to=OTHER)], True, id="to another number"),
+        pytest.param([attrs.evolve(intent("b"), from_="77777")], True, id="from another sender"),
+        pytest.param([attrs.evolve(intent("b"), from_=None)], True, id="from any sender"),
+        pytest.param([intent("b")], False, id="to the same number from the same sender"),
+    ],
+)
+def test_doubts_that_nothing_tells_apart_are_not_even_read(
+    others: list[SendIntent], may_settle: bool
+) -> None:
+    """However many there are to one number, what comes for it costs no more for that."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, 0)
+        store = SQLiteStore(connection)
+        executor = CommandExecutor(store, clock=lambda: NOON + 1, settle_within=SETTLE_WITHIN)
+        steps = [begin(intent("a")), finish("a", DOUBT), *map(begin, others)]
+        executor.run([PendingCommand(step) for step in steps])
+        assert not store.may_settle(TO[-5:])
+        store.submissions({"SMS_1": TO})
+        assert store.may_settle(TO[-5:]) is may_settle

@@ -1,0 +1,20 @@
+"""What tests of campaigns share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from skycore_async.campaigns import queue
+from skycore_async.postgres.schema import Connection
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[Connection]:
+    """Connect to tables that are empty, the queue's among them."""
+    with psycopg.connect(dsn, autocommit=True) as opened:
+        queue.migrate(opened)
+        opened.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+        yield opened
