@@ -126,6 +126,22 @@ def test_a_message_has_what_its_group_has(section: ReportSection, closed: str) -
     assert reader.is_complete
 
 
+def test_what_a_group_has_ends_with_its_section() -> None:
+    """Also where the group is never closed."""
+    group = '<BATCHES><BATCH from="60856" carrier="AT&T"></BATCHES>'
+    bare = '<SENDING_LIST><TEXT id="1" to="2" text="3"/></SENDING_LIST>'
+    ((message,), _) = read(f"<RESPONSE>{group}{bare}</RESPONSE>".encode())
+    assert (message.from_, message.carrier) == (None, None)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2**30], ids=["by bytes", "at once"])
+def test_bytes_that_are_no_text_are_marked(at_a_time: int) -> None:
+    """Wherever they are cut, and what follows is read."""
+    rows = b'<TEXT id="1" to="2" text="caf\xe9!"/>' + '<TEXT id="2" to="2" text="é"/>'.encode()
+    messages, _ = read(listed("|").replace(b"|", rows), at_a_time=at_a_time)
+    assert [message.text for message in messages] == ["caf\ufffd!", "é"]
+
+
 def test_what_is_a_messages_own_comes_before_what_it_inherits() -> None:
     """A text of its own is its text, by either name."""
     own = '<TEXT id="1" to="2" from="7" text="own"/><TEXT id="2" to="2" body="own"/>'
@@ -197,6 +213,7 @@ NOT_COMPLETE = {
     "an element of another format": (listed(WHOLE, "<STATUS/>"), 1),
     "another root in it": (listed(WHOLE, "<RESPONSE>"), 1),
     "an answer of the API's": (b"<RESPONSE><STATUS>Success</STATUS></RESPONSE>", 0),
+    "a comment behind the end that breaks off": (listed(WHOLE) + b"<!-- and", 1),
     "text behind the end": (listed(WHOLE) + b"and more", 1),
     "another one behind the end": (listed(WHOLE) + listed(WHOLE), 1),
     "a lone <": (listed(WHOLE, "< >"), 1),
