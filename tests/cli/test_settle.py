@@ -16,7 +16,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async import MessageState, SkycoreClient, SkycoreError, SQLiteLedger
+from skycore_async import MessageState, PostgresLedger, SkycoreClient, SkycoreError, SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
 from skycore_async.protocol import report as wire
@@ -56,12 +56,16 @@ def ledger(simulator: Simulator, tmp_path: Path) -> Path:
                 api_key=API_KEY, from_=SHORT_CODE, base_url=simulator.url, ledger=opened
             ) as client,
         ):
-            for number in NUMBERS:
-                with suppress(SkycoreError):
-                    await client.send_sms(to=f"1555123{number}", text="Hello", key=number)
+            await sent(client)
 
     anyio.run(send)
     return path
+
+
+async def sent(client: SkycoreClient) -> None:
+    for number in NUMBERS:
+        with suppress(SkycoreError):
+            await client.send_sms(to=f"1555123{number}", text="Hello", key=number)
 
 
 def settle(ledger: Path, *options: str) -> Result:
@@ -103,6 +107,30 @@ def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
     assert "nothing is in doubt, so no report is needed" in again.stdout
     assert (again.exit_code, simulator.lookups) == (Exit.DONE, 1)
     assert states(ledger) == settled
+
+
+@pytest.mark.slow
+def test_doubts_end_in_a_database(
+    simulator: Simulator, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger that workers share, which SKYCORE_DSN may name."""
+
+    async def send() -> None:
+        async with (
+            PostgresLedger(dsn) as opened,
+            SkycoreClient(
+                api_key=API_KEY, from_=SHORT_CODE, base_url=simulator.url, ledger=opened
+            ) as client,
+        ):
+            await sent(client)
+
+    anyio.run(send)
+    monkeypatch.setenv("SKYCORE_DSN", dsn)
+    done = CliRunner().invoke(skycore, ["settle", "--after", "0", "--json"])
+    assert done.exit_code == Exit.DONE, done.output
+    assert (facts(done)["sent"], facts(done)["not_sent"], facts(done)["in_doubt"]) == (1, 1, 0)
+    shown = CliRunner().invoke(skycore, ["status", "--json"])
+    assert facts(shown)["settled"] == {"report": 2}
 
 
 def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
