@@ -211,6 +211,23 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {},
         {3},
     ),
+    "a row is handed on to who has no other": (
+        [accepted(1), accepted(2, at=1100)],
+        [row("A", at=1100), row("B", at=750)],
+        {},
+        {1, 2},
+    ),
+    "a message that has none comes first": (
+        [
+            accepted(9, message=1, history_id="Z"),
+            attempt(1),
+            attempt(3, at=1500),
+            attempt(4, at=1501),
+        ],
+        [row("A", at=1100), row("B", at=1600)],
+        {1: Taken("A"), 3: Taken("B"), 4: absent(1, 3, 4)},
+        set(),
+    ),
     "rows are handed on": (
         [accepted(1, at=1000), accepted(2, at=1100), attempt(3, at=1350)],
         [row("A", at=1250), row("B", at=1000), row("C", at=1420)],
@@ -400,7 +417,7 @@ def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
     listed = [
         reported("A", "5551234888", 1000),
         reported("B", TO, None),
-        reported("C", "77774888", 1000),
+        reported("C", "77734888", 1000),
         reported("D", OTHER, 1000),
         reported("", TO, 1001),
         reported("", TO, 1002),

@@ -19,6 +19,7 @@ from skycore_async import LedgerInUse, MemoryLedger
 from skycore_async.ledger.report_evidence import OpenReason
 from skycore_async.ledger.report_values import Settlement
 from skycore_async.messages import ReportSection
+from skycore_async.sending import settling as settling_module
 from skycore_async.sending.settling import ReportSettling
 from tests.support.ledger_cases import NOON, OTHER, TO, Clock, state_of
 from tests.support.report_worlds import History, Sending, listed, send
@@ -289,6 +290,28 @@ async def test_an_attempt_before_the_last_counts_as_well() -> None:
         assert await outcome(world, at=5000) == {"k": expected}
 
 
+async def test_a_refusal_ends_no_doubt_of_before_and_a_report_does() -> None:
+    """It was refused when it was sent again: what is in doubt is the first attempt alone.
+
+    Of a message that was accepted then, the first attempt has a row of its own, or none.
+    """
+    world = World()
+    refused = Sending(key="k", to=TO, text="Hello", at=1000, is_taken=False)
+    again = Sending(key="x", to=OTHER, text="Bye", at=1000)
+    await world.send(
+        BEFORE,
+        doubt(),
+        doubt("x", to=OTHER, text="Bye", taken=True),
+        AFTERWARDS,
+        refused,
+        again,
+        Sending(key="y", to=OTHER, text="-", at=1100),
+    )
+    assert await state_of(world.ledger, "k") == "in_doubt"
+    assert await outcome(world, at=5000) == {"k": "not sent"}
+    assert await state_of(world.ledger, "k") == "not_sent"
+
+
 async def test_a_doubt_that_is_sent_again_meanwhile_is_left_alone() -> None:
     """It is in flight: what a report told was of the attempt before."""
     world = World()
@@ -315,8 +338,11 @@ async def test_what_memory_has_forgotten_proves_nothing() -> None:
     assert await outcome(world) == {"k": OpenReason.FORGOTTEN}
 
 
-async def test_a_report_from_a_file_is_about_what_its_rows_span() -> None:
+async def test_a_report_from_a_file_is_about_what_its_rows_span(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Unless somebody says more; one that lists nothing is about nothing."""
+    monkeypatch.setattr(settling_module, "_BATCH", 2)  # rows, of which it has three
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS, Sending(key="x", to=OTHER, text="-", at=LATER))
     report = world.history.report(NOON - 1000, NOON + 9000, made_at=NOON + 9000)
