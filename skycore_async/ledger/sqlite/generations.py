@@ -99,12 +99,13 @@ def after(generation: int) -> int:
     return generation + 1 if generation < MOST else 2
 
 
-def generation_in(log: bytes) -> int | None:
+def generation_in(log: bytes, *, is_intact: bool = False) -> int | None:
     """Return the generation of a log by its beginning, with the first page.
 
-    None where it has nothing that SQLite would use, and 0 where it has another's.
+    None where it has nothing that SQLite would use, and 0 where it has another's.  Of one that
+    `is_intact` the header of the page is enough.
     """
-    found = first_frame(log)
+    found = first_frame(log, is_intact=is_intact)
     if found is None:
         return None
     number, page = found

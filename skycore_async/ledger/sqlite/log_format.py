@@ -16,7 +16,8 @@ FILE_HEADER: Final = 100  # bytes at the beginning of the first page, which are 
 
 _FRAME_HEADER: Final = 24
 _LONGEST_PAGE: Final = 65536
-BEGINNING: Final = HEADER + _FRAME_HEADER + _LONGEST_PAGE  # bytes that have the first frame
+BEGUN: Final = HEADER + _FRAME_HEADER  # bytes before the first page in a log
+BEGINNING: Final = BEGUN + _LONGEST_PAGE  # bytes that have the first frame
 _ORDERS: Final = {0x377F0682: "<", 0x377F0683: ">"}  # of bytes in checksums, by the magic number
 
 
@@ -26,26 +27,30 @@ def frame_size(log: bytes) -> int:
     return _FRAME_HEADER + int(page_size)
 
 
-def first_frame(log: bytes) -> tuple[int, bytes] | None:
+def first_frame(log: bytes, *, is_intact: bool = False) -> tuple[int, bytes] | None:
     """Return the number and the content of the first page in a log that begins so.
 
-    None where it has nothing that SQLite would use.
+    None where it has nothing that SQLite would use.  Where it `is_intact`, as SQLite has just
+    written it, its checksums are not looked at, and a part of the page is enough.
     """
     if len(log) < HEADER:
         return None
     magic, page_size = struct.unpack_from(">I4xI", log)
-    if magic not in _ORDERS:
+    frame, page = log[HEADER:BEGUN], log[BEGUN : BEGUN + page_size]
+    if magic not in _ORDERS or not page or frame[8:16] != log[SALTS]:
         return None
-    order = _ORDERS[magic]
-    sums = _checksum(log[:24], order, (0, 0))
-    frame, page = log[HEADER:56], log[56 : 56 + page_size]
-    if struct.pack(">II", *sums) != log[24:HEADER] or len(page) < page_size or not page_size:
-        return None
-    sums = _checksum(page, order, _checksum(frame[:8], order, sums))
-    if frame[8:16] != log[SALTS] or frame[16:24] != struct.pack(">II", *sums):
+    if not is_intact and not _is_intact(log, frame, page, page_size, _ORDERS[magic]):
         return None
     (number,) = struct.unpack_from(">I", frame)
     return number, page
+
+
+def _is_intact(log: bytes, frame: bytes, page: bytes, page_size: int, order: str) -> bool:
+    sums = _checksum(log[:24], order, (0, 0))
+    if struct.pack(">II", *sums) != log[24:HEADER] or len(page) < page_size:
+        return False
+    sums = _checksum(page, order, _checksum(frame[:8], order, sums))
+    return frame[16:24] == struct.pack(">II", *sums)
 
 
 def _checksum(data: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:

@@ -52,7 +52,15 @@ from .generations import (
     tail_of,
     what_is_wrong,
 )
-from .log_format import BEGINNING, FILE_HEADER, HEADER, SALTS, file_headers, frame_size
+from .log_format import (
+    BEGINNING,
+    BEGUN,
+    FILE_HEADER,
+    HEADER,
+    SALTS,
+    file_headers,
+    frame_size,
+)
 from .schema import APPLICATION_ID
 from .sqlite_locks import SQLiteLocks
 
@@ -221,8 +229,8 @@ class WriteAheadLog:
 
     def _watch(self) -> None:
         """Mark the file as incomplete without this log, and notice what becomes of the log."""
-        beginning = read(self._log.fileno(), BEGINNING, 0)
-        generation = generation_in(beginning)
+        beginning = read(self._log.fileno(), BEGUN + FILE_HEADER, 0)
+        generation = generation_in(beginning, is_intact=True)
         if generation is None:
             raise LedgerError(f"{self._name} cannot be made durable: its log is not as expected")
         self._header, self._frame = beginning[:HEADER], frame_size(beginning)
