@@ -43,11 +43,11 @@ class Opening:
         self._is_taken = False
         self.owner.start(self._run)
 
-    async def wait(self) -> None:
-        """Wait until it is open, or raise why it is not."""
+    async def wait(self) -> bool:
+        """Wait until it is open, or raise why it is not; False where it was given up before."""
         self.owner.check()
         if self.is_open:
-            return
+            return True
         self._waiting += 1
         try:
             await self._has_ended.wait()
@@ -59,7 +59,8 @@ class Opening:
         self._waiting -= 1
         if self._error is not None:
             raise self._error
-        self._is_taken = True
+        self._is_taken = self.is_open
+        return self.is_open
 
     def _give_up(self) -> None:
         self._scope.cancel()
@@ -70,7 +71,8 @@ class Opening:
         try:
             with self._scope:
                 await self._begin(self.owner)
-                self.is_open = True
+                # A thread that had begun opens it although everyone has left.
+                self.is_open = self._waiting > 0
         except Exception as error:  # noqa: BLE001 - it is for who waits
             self._error = error
         finally:
@@ -88,12 +90,14 @@ class OpenableLedger(BaseLedger):
 
     async def open(self) -> None:
         """Open it; who is cancelled here leaves it as it was, if nobody else opens it."""
-        while self._opening is not None and self._opening.owner.closed:
-            await self._opening.owner.close()
-            self._opening = None
-        if self._opening is None:
-            self._opening = Opening(self._begin_all, self._end)
-        await self._opening.wait()
+        is_open = False
+        while not is_open:  # one that was given up is waited for, and it is opened anew
+            while self._opening is not None and self._opening.owner.closed:
+                await self._opening.owner.close()
+                self._opening = None
+            if self._opening is None:
+                self._opening = Opening(self._begin_all, self._end)
+            is_open = await self._opening.wait()
 
     async def aclose(self) -> None:
         """Write what waits to be written, and close it."""

@@ -78,6 +78,44 @@ async def test_an_opening_that_is_cancelled_leaves_it_free(path: Path) -> None:
     assert opened_elsewhere(path) == "it has 0 messages"
 
 
+async def test_an_opening_that_everyone_left_closes_what_its_thread_opens(path: Path) -> None:
+    """Nobody has to close it: another ledger can have the file."""
+    slow = Slow()
+    ledger = SQLiteLedger(path, connect=slow)
+    async with anyio.create_task_group() as group:
+        group.start_soon(ledger.open)
+        await slow.until_begun()
+        group.cancel_scope.cancel()
+    slow.may_go_on.set()
+    async with SQLiteLedger(path, open_timeout=20) as other:
+        assert await other.begin(intent()) is None
+    assert not ledger.is_open
+
+
+async def test_who_comes_to_an_opening_that_is_given_up_has_it_open(path: Path) -> None:
+    """Whether that came to its end before or not."""
+    elsewhere = SQLiteLedger(path)
+    await elsewhere.open()
+    ledger = SQLiteLedger(path, open_timeout=20)
+    leaving = anyio.CancelScope()
+
+    async def leave() -> None:
+        with leaving:
+            await ledger.open()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+        while ledger._opening is None:
+            await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        leaving.cancel()
+        await anyio.lowlevel.checkpoint()
+        group.start_soon(ledger.open)
+        await elsewhere.aclose()
+    assert await ledger.begin(intent()) is None
+    await ledger.aclose()
+
+
 async def test_one_of_two_who_open_it_may_be_cancelled(path: Path) -> None:
     """The other one has it."""
     slow = Slow()
