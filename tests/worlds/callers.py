@@ -17,7 +17,7 @@ from skycore_async.errors import SendingHalted
 from skycore_async.receiving.receiver import PostbackReceiver
 
 from .events import Message, OptOut, Send, SendMany, key_of, number_of
-from .notes import Call, Notes
+from .notes import Accident, Call, Notes
 from .provider import Posted, Provider, text_of
 
 
@@ -64,10 +64,12 @@ class Callers:
                 self.notes.end(self._provider, call, failed)
             except RuntimeError as error:
                 self.refused(error, call)
+            except Accident:
+                self.notes.leave(call)
             else:
                 self.notes.end(self._provider, call, accepted)
 
-        if not await _left(send, event.leaves, natively=event.natively):
+        if not await left(send, event.leaves, natively=event.natively):
             return
         self.notes.leave(call)
 
@@ -98,12 +100,12 @@ class Callers:
             try:
                 sending = self._client.send_many(source, resend_in_doubt=event.word)
                 await self._read(sending, calls, most=event.reads)
-            except SendingHalted:
+            except (SendingHalted, Accident):
                 pass
             except RuntimeError as error:
                 self.refused(error)
 
-        await _left(send, event.leaves, natively=event.natively)
+        await left(send, event.leaves, natively=event.natively)
         for _, call in calls.values():
             self.notes.leave(call)
 
@@ -165,7 +167,7 @@ class Callers:
         return given[0]
 
 
-async def _left(
+async def left(
     call: Callable[[], Awaitable[None]], after: float | None, *, natively: bool
 ) -> bool:
     """Call, and leave after so many seconds; return whether that came before its end."""

@@ -34,6 +34,7 @@ class Answer(enum.StrEnum):
     NEWS_FIRST = "news first"  # taken, and its postbacks are there before the answer
     REFUSED = "refused"  # E712: its text
     NO_ACCOUNT = "no account"  # E120: its account
+    NO_SENDER = "no sender"  # E111: its short code
     THROTTLED = "throttled"  # E106
     TOO_MANY = "too many"  # HTTP 429
     UNREACHABLE = "unreachable"  # no byte left
@@ -57,6 +58,7 @@ _ANSWERS: Final = {
     Answer.NEWS_FIRST: 6,
     Answer.REFUSED: 5,
     Answer.NO_ACCOUNT: 1,
+    Answer.NO_SENDER: 2,
     Answer.THROTTLED: 3,
     Answer.TOO_MANY: 2,
     Answer.UNREACHABLE: 6,
@@ -193,6 +195,8 @@ class Settings:
     favours: bool = False
     loses_power: bool = False  # on a disk that forgets what was not synced
     pages: int = 1000  # in a log before it is begun anew
+    has_accidents: bool = False  # a limiter and a log handler that raise
+    leaves_opening: float | None = None  # after so many seconds, and opens the ledger again
     reads_report: bool = False  # at the end, when a report can prove what was not sent
 
 
@@ -276,6 +280,8 @@ class _Draw:
             favours=self._is(0.3),
             loses_power=self._is(0.15),
             pages=chance.choice((8, 40, 1000)),
+            has_accidents=self._is(0.15),
+            leaves_opening=self._span(0.2) if self._is(0.15) else None,
             reads_report=self._is(0.5),
         )
         timed: list[Event] = [self._send() for _ in range(chance.randint(15, 35))]

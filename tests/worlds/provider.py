@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -30,8 +30,9 @@ from skycore_async import NotSent, OutcomeUnknown, Request, Response
 from skycore_async.simulator import behaviours, postbacks
 from skycore_async.simulator.postbacks import PostbackForm
 
-from .events import Answer, Answers, Tells, Told
+from .events import Answer, Answers, Message, Tells, Told
 
+_MENDED: Final = 9  # the version of a text that was mended
 TRIES: Final = 5  # times that a postback is posted
 AGAIN_AFTER: Final = 15.0  # seconds until it is posted again
 BEGINNING: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)  # the provider's time at 0
@@ -52,6 +53,13 @@ _WITH_NEWS: Final = (
 def text_of(name: str, version: int) -> str:
     """Return the text of a message, by which the provider knows it."""
     return f"Hello {name} v{version}"
+
+
+def plain(tracking_id: str) -> str:
+    """Return a tracking id as it is in the books, however it is spelt."""
+    if tracking_id.startswith("SMS_"):
+        return tracking_id
+    return b64decode(tracking_id.encode()).decode()
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +120,13 @@ class Provider:
         self._chance = chance
         self._ids = itertools.count(1)
         self._marks = itertools.count(1)
+
+    def mended(self, message: Message) -> Message:
+        """Return a message with another text where the one it had was refused."""
+        name = f"k{message.key}"
+        if name in self.refused and not self.billed[name]:
+            return attrs.evolve(message, version=_MENDED)
+        return message
 
     def answer_to(self, name: str) -> Answer:
         """Return what is done with the next attempt of a message."""
@@ -317,6 +332,7 @@ class PretendTransport:
 _CODES: Final = {
     Answer.REFUSED: "E712",
     Answer.NO_ACCOUNT: "E120",
+    Answer.NO_SENDER: "E111",
     Answer.THROTTLED: "E106",
 }
 _NOT_TAKEN: Final = {

@@ -40,6 +40,7 @@ def worlds(backend: str = "asyncio") -> Iterator[Worlds]:
     """Make a place for worlds, and read what is logged in them."""
     logger = logging.getLogger("skycore_async")
     before = logger.level, logger.propagate
+    says, logging.raiseExceptions = logging.raiseExceptions, False
     logger.addHandler(log_of_world)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
@@ -50,3 +51,4 @@ def worlds(backend: str = "asyncio") -> Iterator[Worlds]:
         logger.removeHandler(log_of_world)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+        logging.raiseExceptions = says

@@ -20,7 +20,7 @@ import anyio.abc
 from skycore_async import LedgerInUse, MessageState, RateLimiter, SkycoreClient, SQLiteLedger
 
 from . import rules
-from .callers import Callers
+from .callers import Callers, left
 from .events import (
     Answers,
     Crash,
@@ -38,7 +38,7 @@ from .events import (
 from .life import Life
 from .loop import Stuck
 from .machine import Machine
-from .notes import API_KEY, LogOfWorld, Notes
+from .notes import API_KEY, Accident, LogOfWorld, Notes
 from .provider import BEGINNING, Posted, PretendTransport, Provider
 from .report import settle
 
@@ -139,6 +139,7 @@ class World:
             on_error=process.on_error,
         )
         log_of_world.notes = self.notes
+        log_of_world.raises = self.plan.settings.has_accidents
         try:
             with process.machine.running():
                 return life.run(self.backend, process.main)
@@ -244,8 +245,12 @@ class Process:
         async with anyio.create_task_group() as group:
             self._group = group
             ledger = self._ledger = SQLiteLedger(
-                self.machine.path, clock=world.wall, connect=self.machine.connect
+                self.machine.path,
+                open_timeout=5,
+                clock=world.wall,
+                connect=self.machine.connect,
             )
+            await self._leave_opening()
             while True:
                 await ledger.open()
                 await self._look_after_opening(ledger)
@@ -266,6 +271,17 @@ class Process:
                 self._notes.closed()
                 if is_over:
                     return
+
+    async def _leave_opening(self) -> None:
+        """Begin to open the ledger, and leave; nothing of that is to be in the way later."""
+        after = self.world.plan.settings.leaves_opening
+        if after is None:
+            return
+        other = SQLiteLedger(
+            self.machine.path, clock=self.world.wall, connect=self.machine.connect
+        )
+        if not await left(other.open, after, natively=self._chance.random() < 0.5):
+            await other.aclose()
 
     def _new_client(self, ledger: SQLiteLedger) -> SkycoreClient:
         world, settings = self.world, self.world.plan.settings
@@ -371,6 +387,9 @@ class Process:
         """Give everything once more to a provider that behaves, and look at what is there."""
         world = self.world
         world.provider.is_well = True
+        dispatcher = client._dispatcher
+        if isinstance(dispatcher._limiter, NotedLimiter):
+            dispatcher._limiter.has_accidents = False
         await self._run_again()
         if world.reads_report:
             for _ in range(2):
@@ -389,7 +408,9 @@ class Process:
 
     async def _run_again(self) -> None:
         """Give every key once more, and have all postbacks posted."""
-        await self.callers.send_many(SendMany(at=0, messages=rules.all_keys(self.world.plan)))
+        world = self.world
+        messages = [world.provider.mended(each) for each in rules.all_keys(world.plan)]
+        await self.callers.send_many(SendMany(at=0, messages=tuple(messages)))
         async with anyio.create_task_group() as posts:
             self._post_in(posts)
         self._provider.on_post = _later
@@ -428,16 +449,30 @@ class Process:
 
 
 class NotedLimiter(RateLimiter):
-    """The rate limiter, of which is noted when it lets messages start."""
+    """The rate limiter, of which is noted when it lets messages start.
+
+    In a world with accidents it raises now and then.
+    """
 
     def __init__(self, rate: float, burst: int, notes: Notes, world: World) -> None:
         super().__init__(rate, burst, clock=world.now)
+        self.has_accidents = world.plan.settings.has_accidents
+        self._calls = 0
         self._noted_starts: list[float] = []
         notes.starts.append(self._noted_starts)
 
     def start_now(self) -> float | None:
         """Note a start."""
+        self._calls += 1
+        if self.has_accidents and self._calls % 5 == 0:
+            raise Accident
         return self._noted(super().start_now())
+
+    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+        """Slow down, and raise."""
+        super().slow_down(started=started, retry_after=retry_after)
+        if self.has_accidents:
+            raise Accident
 
     async def wait(self) -> float:
         """Note a start."""
