@@ -159,6 +159,16 @@ async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
         assert not server.requests
 
 
+async def test_what_was_not_out_in_time_never_goes_out() -> None:
+    """Of a request that nobody read in time, the rest is dropped, and not sent later."""
+    with FaultServer((Wait(0.5), Read(), Hang())) as server:
+        async with opened() as transport:
+            with pytest.raises(OutcomeUnknown, match="no answer within"):
+                await post(transport, server.url, timeout=0.2, body=bytes(16_000_000))
+            assert await anyio.to_thread.run_sync(server.hung_up)
+        assert not server.requests
+
+
 async def test_what_holds_no_request_is_not_sent() -> None:
     """No time left, and a URL that is none, are NotSent, without a connection."""
     with FaultServer(ANSWERED) as server:

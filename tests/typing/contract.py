@@ -19,6 +19,7 @@ from skycore_async import (
     BillingProblem,
     Delivery,
     DeliveryReceipt,
+    DirectTransport,
     Failed,
     HttpxTransport,
     InboundSMS,
@@ -45,6 +46,7 @@ from skycore_async import (
     ReportSection,
     Request,
     Response,
+    Road,
     Scope,
     SendingReport,
     SentNotification,
@@ -141,8 +143,15 @@ class OwnTransport:
 
 def give_transports() -> None:
     """Tell a transport by its methods; an httpx client is none."""
-    transports: list[Transport] = [OwnTransport(), HttpxTransport(verify=True, proxy=None)]
+    transports: list[Transport] = [
+        OwnTransport(),
+        HttpxTransport(verify=True, proxy=None),
+        DirectTransport(verify=True, proxy=None),
+    ]
     SkycoreClient(transport=transports[0])
+    road: Road = "fast"
+    SkycoreClient(transport=road)
+    SkycoreClient(transport="quick")  # type: ignore[arg-type]
     SkycoreClient(transport=httpx.AsyncClient())  # type: ignore[arg-type]
 
 
