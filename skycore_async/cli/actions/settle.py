@@ -101,8 +101,12 @@ def settle_by_request(
         async with SkycoreClient(**revealed, ledger=ledger) as asking:
             return Told(settlement=await asking.settle(**attrs.asdict(options), wait=wait))
 
+    level = log.logger.level
     log.setLevel(logging.WARNING)  # what is wrong with a report is said there
-    return _settle(named, options, ask, as_json=as_json)
+    try:
+        return _settle(named, options, ask, as_json=as_json)
+    finally:
+        log.setLevel(level)
 
 
 def settle_by_file(

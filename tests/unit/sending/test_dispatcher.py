@@ -182,7 +182,7 @@ async def test_a_turn_for_another_attempt_that_does_not_come_ends_with_the_last_
 
     throttled = Throttled("HTTP 429", retry_after=3600)
     transport = StubTransport(lambda _to: throttled)
-    settings = attrs.evolve(SETTINGS, timeout=0.05)
+    settings = attrs.evolve(SETTINGS, timeout=0.3)
     outcome = await send(transport, OneTurn(), settings)
     assert outcome == Failed(message=MESSAGE, error=throttled)
     assert len(transport.sent) == 1
