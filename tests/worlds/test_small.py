@@ -1,0 +1,72 @@
+"""Small worlds: those in which faults were found, and how a world is made small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from skycore_async.codes import Verdict
+from skycore_async.ledger import rules
+from skycore_async.ledger.model import MessageState
+
+from .events import Answer, Answers, Crash, Jump, Message, Plan, Send, SendMany, Settings, draw
+from .mutants import mutants
+from .running import Worlds, worlds
+from .shrinking import kind_of, shrunk
+
+FOUND = {
+    "an opening that was left while its thread opened the file kept the lock for good": Plan(
+        chance=0, settings=Settings(leaves_opening=0.06), events=()
+    ),
+}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def here(request: pytest.FixtureRequest) -> Iterator[Worlds]:
+    """Make a place for worlds, on both event loops."""
+    with worlds(str(request.param)) as place:
+        yield place
+
+
+@pytest.mark.parametrize("plan", FOUND.values(), ids=FOUND)
+def test_what_was_found_is_mended(here: Worlds, plan: Plan) -> None:
+    """A world in which a fault was found keeps the promise now."""
+    assert here.broken_in(plan) == []
+
+
+def test_a_broken_world_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where doubt is taken for not sent, what is left is a lost answer and a message."""
+    told = {**rules.STATES, Verdict.IN_DOUBT: MessageState.NOT_SENT}
+    monkeypatch.setattr(rules, "STATES", told)
+    message = Message(3, 103)
+    plan = Plan(
+        chance=1,
+        settings=Settings(in_flight=8, rate=40.0),
+        events=(
+            Answers(key=3, answers=(Answer.LOST, Answer.REFUSED)),
+            Answers(key=4, answers=(Answer.SLOW,)),
+            Jump(at=0.5, seconds=400.0),
+            SendMany(at=1.5, messages=(Message(4, 104), message), reads=9),
+            Send(at=3.25, message=message),
+            Crash(at=5.0, steps=3),
+        ),
+    )
+    with worlds() as here:
+        broken = here.broken_in(plan)
+        small = shrunk(plan, here.broken_in, most=150)
+        assert kind_of(broken[0]) in map(kind_of, here.broken_in(small))
+    assert small.settings == Settings()
+    assert {type(event) for event in small.events} == {Answers, Send}
+    assert len(small.events) <= 3
+
+
+def test_there_are_mistakes_to_be_found() -> None:
+    """At least 20 of the mistakes for worlds to find can still be made in the package."""
+    assert sum(mutant.applies() for mutant in mutants()) >= 20
+    assert len({mutant.name for mutant in mutants()}) == len(mutants())
+
+
+def test_worlds_differ() -> None:
+    """Each seed has a world of its own."""
+    assert len({str(draw(seed)) for seed in range(100)}) == 100
