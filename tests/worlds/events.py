@@ -269,6 +269,8 @@ class _Draw:
         self._keys = chance.choice((3, 8, 20, 30, 30))
         self._shared = chance.choice((0.1, 0.3, 0.6))  # of keys share a number
         self._numbers = {key: self._number(key) for key in range(self._keys)}
+        numbers = sorted(set(self._numbers.values()))
+        self._choosing = chance.sample(numbers, min(2, len(numbers)))  # to opt out and in
 
     def plan(self, seed: int) -> Plan:
         """Draw a world's settings and events."""
@@ -354,7 +356,7 @@ class _Draw:
         )
 
     def _opt_out(self) -> OptOut:
-        number = self._chance.choice(sorted(set(self._numbers.values())))
+        number = self._chance.choice(self._choosing)
         return OptOut(at=self._at(), number=number, is_out=self._is(0.65), by_text=self._is(0.5))
 
     def _settle(self) -> Settle:
