@@ -125,7 +125,7 @@ class Callers:
     async def opt_out(self, event: OptOut) -> None:
         """Have a number opt out or in."""
         number = number_of(event.number)
-        self.notes.choose(number)
+        self.notes.choose(number, is_out=event.is_out)
         if event.by_text:
             self._provider.post_text(number, "STOP" if event.is_out else "START").choice = (
                 number,

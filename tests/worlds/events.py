@@ -352,7 +352,7 @@ class _Draw:
             steps=steps,
             is_power=is_power,
             writes=writes,
-            down=self._chance.choice((0.1, 1.0, 30.0)),
+            down=self._chance.choice((0.1, 1.0, 30.0, 4000.0)),
         )
 
     def _opt_out(self) -> OptOut:
@@ -381,7 +381,7 @@ class _Draw:
         told = [
             Told(
                 kind=kind,
-                after=self._span(10.0),
+                after=4500.0 if self._is(0.05) else self._span(10.0),
                 is_flat=is_flat,
                 is_encoded=self._is(0.5),
                 is_short=self._is(0.15),

@@ -40,6 +40,7 @@ class _Choice:
 
     out_since: float | None = None
     pending: int = 0
+    was_out: bool = False  # it was to opt out, whatever came of that
     is_unclear: bool = False
 
 
@@ -128,9 +129,10 @@ class Notes:
 
     # Opting out.
 
-    def choose(self, number: str) -> None:
+    def choose(self, number: str, *, is_out: bool) -> None:
         """Note that a number is about to opt out or in."""
         choice = self._choices[number]
+        choice.was_out |= is_out
         choice.out_since = None
         choice.pending += 1
         choice.is_unclear |= choice.pending > 1
@@ -146,11 +148,17 @@ class Notes:
         """Return whether a number has surely opted out."""
         return self._choices[number].out_since is not None
 
-    def may_be_out(self, number: str) -> bool:
-        """Return whether a number may have opted out."""
+    def may_be_out(self, number: str, *, by_odd_clocks: bool) -> bool:
+        """Return whether a number may have opted out.
+
+        Where clocks are odd, an opting in may be taken for one that came before.
+        """
         choice = self._choices.get(number)
         return choice is not None and (
-            choice.out_since is not None or choice.is_unclear or bool(choice.pending)
+            (by_odd_clocks and choice.was_out)
+            or choice.out_since is not None
+            or choice.is_unclear
+            or bool(choice.pending)
         )
 
     def billed(self, name: str, words: list[Call]) -> None:

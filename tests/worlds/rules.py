@@ -11,15 +11,16 @@ import attrs
 from skycore_async import Delivery, MessageState, Notification
 from skycore_async.ledger.opt_outs import CLEAR
 
-from .events import Jump, Message, OptOut, Plan, Send, SendMany
+from .events import Crash, Jump, Message, OptOut, Plan, Send, SendMany, number_of
 from .provider import plain
 
 if TYPE_CHECKING:
-    from .provider import Submission
+    from .provider import Posted, Submission
     from .world import World
 
 S = MessageState
 _SUBMITTED: Final = {S.ACCEPTED, S.SENT, S.DELIVERED, S.FAILED}
+_SOON: Final = 1000.0  # seconds, far less than those in which a doubt is settled
 _MARK: Final = re.compile(r"mark=(\d+)")
 
 
@@ -87,15 +88,15 @@ def _nobody_lost(world: World, found: Found) -> list[str]:
         if state is S.IN_DOUBT:
             if not (world.provider.unclear[name] or name in world.notes.crashed_with):
                 broken.append(f"{name} is in doubt, and nothing happened to it")
-        elif state is S.REJECTED and not world.notes.may_be_out(_to(message)):
+        elif state is S.REJECTED and not _may_be_out(world, message):
             broken.append(f"{name} is rejected, and its text was mended or never refused")
-        elif state is S.SENDING or not world.notes.may_be_out(_to(message)):
+        elif state is S.SENDING or not _may_be_out(world, message):
             broken.append(f"{name} is lost: it is {state}")
     return broken
 
 
-def _to(message: Message) -> str:
-    return f"1555{message.number:07}"
+def _may_be_out(world: World, message: Message) -> bool:
+    return world.notes.may_be_out(number_of(message.number), by_odd_clocks=world.jumps)
 
 
 def _not_sent_is_not_billed(world: World, found: Found) -> list[str]:
@@ -213,14 +214,22 @@ def _doubt_is_settled(world: World, found: Found) -> list[str]:
     taken: dict[str, list[Submission]] = {}
     for each in world.provider.books.values():
         taken.setdefault(each.name, []).append(each)
-    broken = []
-    for key, delivery in found.deliveries.items():
-        mine = taken.get(key, [])
-        if delivery.state is S.IN_DOUBT and len(mine) == 1 and names[delivery.to] == {key}:
-            told = [p for p in world.provider.postbacks if p.submission is mine[0] and p.is_taken]
-            if told:
-                broken.append(f"{key} is in doubt, though {mine[0].id} can only be its own")
-    return broken
+    return [
+        f"{key} is in doubt, though {mine[0].id} can only be its own"
+        for key, delivery in found.deliveries.items()
+        if delivery.state is S.IN_DOUBT
+        and len(mine := taken.get(key, [])) == 1
+        and names[delivery.to] == {key}
+        and any(_is_in_time(world, each, mine[0]) for each in world.provider.postbacks)
+    ]
+
+
+def _is_in_time(world: World, posted: Posted, of: Submission) -> bool:
+    """Return whether a postback of a submission surely came soon enough to settle a doubt."""
+    if posted.submission is not of or posted.told is None or not posted.is_taken:
+        return False
+    was_down = any(isinstance(e, Crash) and e.down > _SOON for e in world.plan.events)
+    return posted.told.after < _SOON and (not posted.told.hours or not was_down)
 
 
 def _pace(world: World, found: Found) -> list[str]:

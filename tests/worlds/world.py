@@ -333,8 +333,10 @@ class Process:
             post(posted)
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
-        while not is_so():  # noqa: ASYNC110 - time costs nothing here
-            await anyio.sleep(1.0)
+        pause = 1.0
+        while not is_so():
+            await anyio.sleep(pause)
+            pause = min(pause * 1.2, 60.0)
 
     async def _when_due(self, event: Any) -> None:
         """Have an event happen when its time has come."""
