@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ def hand_written_aiohttp(
 ) -> float:
     """Post with an `aiohttp.ClientSession`, and parse the answer."""
     try:
-        import aiohttp  # noqa: PLC0415 - the extra `bench`
+        aiohttp: Any = import_module("aiohttp")
     except ImportError as error:
         raise missing("bench", error) from error
 
