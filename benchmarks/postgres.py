@@ -38,6 +38,8 @@ _STARTING = (subprocess.TimeoutExpired, AssertionError)
 
 TABLES = (
     "messages",
+    "attempts",
+    "look_ups",
     "submissions",
     "events",
     "opt_outs",

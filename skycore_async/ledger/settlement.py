@@ -217,11 +217,6 @@ def match_doubts(
     )
 
 
-def may_be_settled(record: MessageRecord) -> bool:
-    """Return whether a submission without a message may be found to be of this one."""
-    return record.state is MessageState.IN_DOUBT or _is_found(record)
-
-
 def _is_found(record: MessageRecord) -> bool:
     return record.history_id is not None and record.plain_id is None
 

@@ -46,12 +46,10 @@ async def rows(*keys: str) -> AsyncIterator[ReportedMessage]:
         )
 
 
-async def settled(ledger: Any, *numbers: str) -> dict[str, str]:
+async def settled(ledger: Any, *numbers: str, now: float = NOON + 5000) -> dict[str, str]:
     """Settle by a report that lists a message to each of these numbers."""
-    async with ReportSettling(ledger, trust_absence=True, clock=lambda: NOON + 5000) as settling:
-        await settling.read(
-            rows(*numbers), since=NOON - 1000, until=NOON + 5000, made_at=NOON + 5000
-        )
+    async with ReportSettling(ledger, trust_absence=True, clock=lambda: now) as settling:
+        await settling.read(rows(*numbers), since=NOON - 1000, until=now, made_at=now)
         found = await settling.end()
     told = dict.fromkeys(found.sent, "sent") | dict.fromkeys(found.not_sent, "not sent")
     return {**told, **{each.key: each.reason for each in found.open}}
@@ -98,6 +96,18 @@ async def test_what_was_not_sent_is_for_the_workers_again(
         found = connection.execute("SELECT state FROM skycore.chunks ORDER BY number").fetchall()
         assert found == [("waiting",), ("done",)]
     assert await ledger.begin(intent("k", to="15551234881")) is None
+
+
+async def test_each_attempt_of_a_message_is_told_of(ledger: PostgresLedger, dsn: str) -> None:
+    """One that was sent again after doubt is unsent where neither attempt was taken."""
+    again = attrs.evolve(intent("k", to="15551234881"), started_at=NOON + 3, text_digest=b"text")
+    assert await ledger.begin(again, resend_in_doubt=True) is None
+    await ledger.finish("k", DOUBT)
+    assert await settled(ledger, now=NOON + 10_000) == {"k": "not sent"}
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT state FROM skycore.attempts").fetchall() == [
+            ("not_sent",)
+        ]
 
 
 async def test_who_may_still_be_alive_is_waited_for(ledger: PostgresLedger, dsn: str) -> None:

@@ -155,8 +155,9 @@ SELECT id FROM skycore.messages
 WHERE {_CANDIDATE} AND right(recipient, 5) = %s
 ORDER BY id + 0 LIMIT 1 FOR UPDATE
 """
-# As `settlement.may_be_settled` has it, where there is something that no message is known for.
-# Of two to the same number from the same sender, nothing tells which a submission is of.
+# Whether `settlement.match_doubts` could match anything, found out at a low price: a doubt, or
+# what a report found, where there is something that no message is known for.  Of two to the
+# same number from the same sender, nothing tells which a submission is of.
 MAY_SETTLE: Final = f"""
 SELECT FROM skycore.messages AS one
 WHERE {_CANDIDATE} AND right(recipient, 5) = %s

@@ -60,8 +60,9 @@ CANDIDATES: Final = (
     f"SELECT {MESSAGE.listed} FROM messages"
     f" WHERE {CANDIDATE} AND {_ending('recipient')} = ? ORDER BY id"
 )
-# As `settlement.may_be_settled` has it, where there is something that no message is known for.
-# Of two to the same number from the same sender, nothing tells which a submission is of.
+# Whether `settlement.match_doubts` could match anything, found out at a low price: a doubt, or
+# what a report found, where there is something that no message is known for.  Of two to the
+# same number from the same sender, nothing tells which a submission is of.
 MAY_SETTLE: Final = (
     f"SELECT 1 FROM messages AS one WHERE {CANDIDATE} AND {_ending('recipient')} = ?"
     " AND (state = 'in_doubt' AND NOT EXISTS (SELECT 1 FROM messages AS other"
