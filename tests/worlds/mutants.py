@@ -18,7 +18,10 @@ from typing import Any, Final
 
 import attrs
 
+import skycore_async
+
 _HERE: Final = Path(__file__).parent
+_PACKAGE: Final = Path(skycore_async.__file__).parent  # which may be an installed one
 _ROOT: Final = _HERE.parents[1]
 
 
@@ -42,9 +45,8 @@ class Mutant:
 
     def applies(self) -> bool:
         """Return whether each of its lines stands once in the package."""
-        package = _ROOT / "skycore_async"
         return all(
-            (package / file).read_text("utf-8").count(before) == 1
+            (_PACKAGE / file).read_text("utf-8").count(before) == 1
             for file, before, _ in self.changes
         )
 
