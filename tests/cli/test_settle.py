@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -186,6 +187,22 @@ def test_a_report_that_was_downloaded_by_hand_is_read(ledger: Path, simulator: S
     done = settle(ledger, "--report", str(report), *span, "--after", "0", "--json")
     assert (facts(done)["not_sent"], done.exit_code) == (1, Exit.DONE)
     assert simulator.lookups == 1
+
+
+def test_an_old_report_proves_nothing_of_what_came_after_it(
+    ledger: Path, simulator: Simulator
+) -> None:
+    """However far it is said to reach: its file is older than the messages in doubt."""
+    report = downloaded(simulator, ledger.with_name("sent.xml"))
+    report.write_bytes(b"<RESPONSE><SENDING_LIST></SENDING_LIST></RESPONSE>")
+    now = datetime.now(UTC)
+    before = (now - timedelta(hours=1)).timestamp()
+    os.utime(report, (before, before))
+    span = ("--since", (now - timedelta(days=1)).isoformat(), "--until", "2100-01-01")
+    trusted = ("--after", "0", "--trust-absence", "--json")
+    done = settle(ledger, "--report", str(report), *span, *trusted)
+    assert (facts(done)["not_sent"], done.exit_code) == (0, Exit.IN_DOUBT)
+    assert facts(done)["reasons"] == {"too_soon": 2}
 
 
 DAMAGED = {

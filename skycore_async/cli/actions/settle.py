@@ -54,8 +54,9 @@ class ReportOnDisk:
 
     @property
     def made_by(self) -> datetime | None:
-        """When it was made at the latest, as far as its end says so."""
-        return self.until and min(self.until, datetime.now(UTC))
+        """When it was made at the latest: before its file was, whatever its end is said to be."""
+        written = datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
+        return self.until and min(self.until, written, datetime.now(UTC))
 
     async def messages(self) -> AsyncIterator[ReportedMessage]:
         """Read it, compressed or not; ReportError at the end where it is not all of a report."""
