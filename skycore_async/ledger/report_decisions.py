@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .model import EarlierAttempt, MessageRecord, MessageState
+from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
 from .report_evidence import OpenReason
 from .report_matching import Absent, Taken, Unclear
 from .report_rows import KnownAttempt, Role
@@ -59,7 +59,10 @@ def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | 
 
 
 def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttempt:
-    """Return an attempt before the last."""
+    """Return an attempt before the last.
+
+    A HISTORYID that it has is a report's, which gave it one of the rows that were alike.
+    """
     return KnownAttempt(
         id=id_,
         message=attempt.message,
@@ -69,7 +72,6 @@ def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttem
         from_=attempt.from_,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
-        history_id=attempt.history_id,
     )
 
 
@@ -91,7 +93,8 @@ def begun_attempt(begun: BegunMessage, id_: int, *, now: float) -> tuple[KnownAt
         from_=begun.from_,
         started_at=begun.started_at,
         ended_at=now if begun.ended_at is None else begun.ended_at,
-        history_id=begun.history_id,
+        # A report gave it one of the rows that were alike, which may be another's.
+        history_id=None if begun.settled_by == BY_REPORT else begun.history_id,
     )
     return attempt, is_accepted and begun.settled_by is None
 

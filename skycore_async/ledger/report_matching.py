@@ -12,7 +12,7 @@ Rules:
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * Where there are more rows than attempts, somebody else sends the same, and no row is proof.
 * A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
-  be either's, and so could one that is late, unless another attempt accounts for it.
+  be either's, and so could one that is late.
 * Nor is one surely absent beside a row whose text is nobody's: it may be its text, as the
   provider has it.
 * An attempt whose text is not known is never absent, nor is one that could trade its row with
@@ -29,8 +29,10 @@ import attrs
 from .pairing import matched
 from .report_evidence import OpenReason
 from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_in
-from .settlement import SETTLE_WITHIN
 
+# Seconds for which an accepted message may have waited at the provider: the same text to the
+# same number on another day is another message.
+_LONGEST_WAIT: Final = 12 * 3600.0
 _MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are looked at
 
 
@@ -126,15 +128,15 @@ class _Graph:
             return
         if first <= until and attempt.started_at:
             self._fits[place].add(row_place)
-        elif attempt.role is Role.DOUBTFUL or first <= until + SETTLE_WITHIN:
+        elif attempt.role is Role.DOUBTFUL or first <= until + _LONGEST_WAIT:
             self._late[place].add(row_place)
 
     def present(self) -> set[int]:
         """Return the accepted attempts that have a row in whatever way rows are given out."""
         others = set[int]().union(
             *(
-                fits
-                for attempt, fits in zip(self._attempts, self._fits, strict=True)
+                fits | late
+                for attempt, fits, late in zip(self._attempts, self._fits, self._late, strict=True)
                 if attempt.role is not Role.ACCEPTED
             )
         )
@@ -258,31 +260,23 @@ class _Graph:
         if len(matched(cluster, dict(enumerate(self._fits))).of) > len(found):
             return Unclear(OpenReason.ALIKE)
         late = set[int]().union(*(self._late[place] for place in cluster)) - fits
-        others = {place: self._fits[place] & late for place in self._others(cluster)}
-        owners = matched(others, others)
-        if len(owners.of) < len(late):
+        if late:
             return Unclear(OpenReason.LATE_ROW)
-        doubts = set(owners.of.values()) & set(self._doubts)
         return Absent(
-            frozenset(self._attempts[place].id for place in {*cluster, *doubts}),
+            frozenset(self._attempts[place].id for place in cluster),
             is_beside_another=any(map(self._is_beside_another, cluster)),
         )
 
     def _is_beside_another(self, place: int) -> bool:
-        """Return whether a row at its time and to its number has a text that none had."""
+        """Return whether a row to its number, since it began, has a text that none had."""
         known = set[int]().union(*self._fits, *self._late)
         sent_as = attrs.evolve(self._attempts[place], text=None)
         return any(
             row_place not in known
             and is_alike(sent_as, row.number, row.text, row.from_)
-            and is_in(sent_as.window, row)
+            and is_in((sent_as.window[0], float("inf")), row)
             for row_place, row in enumerate(self._rows)
         )
-
-    def _others(self, cluster: Sequence[int]) -> list[int]:
-        """Return all attempts but these, doubts last."""
-        others = set(range(len(self._attempts))) - set(cluster)
-        return sorted(others, key=lambda place: self._attempts[place].role is Role.DOUBTFUL)
 
     def _can_trade(self, place: int) -> bool:
         """Return whether an attempt that is no doubt is alike, and was under way then."""

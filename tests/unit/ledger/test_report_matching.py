@@ -74,10 +74,10 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: absent(1)},
         {2},
     ),
-    "another text at another time": (
+    "another text, which may have waited": (
         [attempt(1)],
         [row("A", text=BYE, at=1400)],
-        {1: absent(1)},
+        {1: Absent(frozenset({1}), is_beside_another=True)},
         set(),
     ),
     "a name in place of its short code": (
@@ -121,7 +121,7 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         [attempt(1), accepted(2, at=9000)],
         [row("A"), row("B", at=9000)],
         {1: Taken("A")},
-        {2},
+        set(),  # B may be the doubt's, which waited
     ),
     "one accepted has it": ([attempt(1), accepted(2)], [row("A")], {1: ALIKE}, set()),
     "one accepted, both listed": (
@@ -164,13 +164,13 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
     "one accepted later has the later row": (
         [attempt(1), accepted(2, at=3000)],
         [row("A", at=3000)],
-        {1: absent(1)},
-        {2},
+        {1: LATE},
+        set(),
     ),
     "a doubt later has the later row": (
         [attempt(1), attempt(2, at=3000)],
         [row("A", at=3000)],
-        {1: absent(1, 2), 2: Taken("A")},
+        {1: LATE, 2: Taken("A")},
         set(),
     ),
     "one accepted queued into a doubt's time": (
@@ -209,7 +209,7 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         [accepted(1), accepted(2), accepted(3, at=9000)],
         [row("A"), row("B", at=9000)],
         {},
-        {3},
+        set(),  # B may have waited
     ),
     "a row is handed on to who has no other": (
         [accepted(1), accepted(2, at=1100)],

@@ -385,6 +385,49 @@ def same_text(one: Sending, number: str, text: str) -> bool:
     return one.text == text and one.to[-10:] == number[-10:]
 
 
+QUIET = [Sending(key=f"w{n}", to=f"1555000{n:04}", text="-", at=n * 300 - 400) for n in range(20)]
+
+
+async def test_what_a_report_gave_to_one_of_two_alike_is_not_certain() -> None:
+    """A second report may show that the row was the other's: that one was sent, too."""
+    world = World()
+    world.history.add(TO, "Hello", at=0.5, lags=1200)  # the first was taken, and is listed late
+    await world.send(
+        *QUIET, doubt("a", taken=False, at=0, lasts=30), doubt("b", taken=True, at=325)
+    )
+    assert await outcome(world, at=600) == {"a": "sent", "b": OpenReason.TOO_SOON}
+    assert (await outcome(world, at=14_000))["b"] != "not sent"
+
+
+async def test_a_row_that_waited_is_not_that_of_one_accepted_later() -> None:
+    """The later one may not be in the report: the row may be the doubt's."""
+    world = World()
+    later = Sending(key="x", to=TO, text="Hello", at=4000)
+    await world.send(BEFORE, doubt("k", taken=True, waits=3750), AFTERWARDS, later)
+    assert (await outcome(world, at=20_000))["k"] == OpenReason.LATE_ROW
+
+
+async def test_an_altered_text_that_waited_may_be_the_doubts() -> None:
+    """However late it left: nobody else is known to have sent it."""
+    world = World()
+    await world.send(BEFORE, AFTERWARDS)
+    world.history.add(TO, "Caf? ok", at=0.5, waits=700)
+    await world.send(doubt("k", taken=False, text="Caf\u00e9 ok", at=0))
+    assert (await outcome(world))["k"] == OpenReason.ANOTHER_TEXT
+
+
+async def test_one_accepted_that_waited_for_hours_is_no_doubts() -> None:
+    """Its row at the time of a doubt says nothing of that."""
+    world = World()
+    await world.send(
+        Sending(key="b0", to="15550000009", text="-", at=-5460),
+        Sending(key="z", to=TO, text="Hello", at=-5400, waits=5400),
+        doubt("k", taken=False),
+        AFTERWARDS,
+    )
+    assert (await outcome(world, at=20_000))["k"] == OpenReason.ALIKE
+
+
 @given(
     sendings=st.lists(
         SENDINGS, min_size=1, max_size=5, unique_by=lambda each: (each.key, each.at)
