@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -19,6 +19,7 @@ from .model import (
 from .opt_outs import OptOut
 from .report_values import BegunMessage, Doubt, LookUp
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 # What is read in either database, by the same words.
@@ -38,6 +39,11 @@ class Page(Generic[T_co]):
 
     rows: Sequence[T_co]
     last: int | None
+
+
+def page_of(found: Sequence[T], rows: Sequence[Sequence[Any]], size: int) -> Page[T]:
+    """Return a page of what was found in rows that begin with their ids; a full one has `size`."""
+    return Page(found, rows[-1][0] if len(rows) == size else None)
 
 
 class LedgerReader(Protocol):

@@ -24,7 +24,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
-from ..reader import BEGUN, IS_BEGUN, IS_SETTLED, LONG_PAGE, LOOK_UPS, Page
+from ..reader import BEGUN, IS_BEGUN, IS_SETTLED, LONG_PAGE, LOOK_UPS, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -103,7 +103,7 @@ class PostgresReader:
             f" ORDER BY id LIMIT {_PAGE}",
             (after,) if state is None else (after, state.value),
         ).fetchall()
-        return Page(self._deliveries(rows), rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(self._deliveries(rows), rows, _PAGE)
 
     def unplaced(self, after: int) -> Page[Notification]:
         """Return a page of notifications that say what became of a message, and have none."""
@@ -113,7 +113,7 @@ class PostgresReader:
             (after,),
         ).fetchall()
         found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
-        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(found, rows, _PAGE)
 
     def texts(self, after: int) -> Page[StoredNotification]:
         """Return a page of notifications that are about no message, as texts from handsets are."""
@@ -124,7 +124,7 @@ class PostgresReader:
             (after,),
         ).fetchall()
         found = [NOTIFICATION.value(columns) for _, *columns in rows]
-        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(found, rows, _PAGE)
 
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the last word of these numbers on being sent to, of those that said any."""
@@ -149,7 +149,7 @@ class PostgresReader:
             Doubt(record=MESSAGE.value(row), is_under_way=is_under_way)
             for *row, is_under_way in rows
         ]
-        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(found, rows, _PAGE)
 
     def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
         """Return a page of messages accepted or under way, begun in that time."""
@@ -159,7 +159,7 @@ class PostgresReader:
             (after, since, until),
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
-        return Page(found, rows[-1][0] if len(rows) == LONG_PAGE else None)
+        return page_of(found, rows, LONG_PAGE)
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
         """Return a page of attempts before the last, which may have been taken."""
@@ -171,7 +171,7 @@ class PostgresReader:
             f" ORDER BY attempts.id LIMIT {_PAGE}",
             (after,),
         ).fetchall()
-        return Page(list(map(ATTEMPT.value, rows)), rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(list(map(ATTEMPT.value, rows)), rows, _PAGE)
 
     def forgotten_until(self) -> float:
         """Return 0: nothing is forgotten."""

@@ -27,7 +27,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
-from ..reader import BEGUN, IS_BEGUN, IS_SETTLED, LONG_PAGE, LOOK_UPS, Page
+from ..reader import BEGUN, IS_BEGUN, IS_SETTLED, LONG_PAGE, LOOK_UPS, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -141,7 +141,7 @@ class SQLiteReader:
             f"SELECT {MESSAGE.listed} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {_PAGE}",
             (after,) if state is None else (after, state.value),
         ).fetchall()
-        return Page(self._deliveries(rows), rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(self._deliveries(rows), rows, _PAGE)
 
     def unplaced(self, after: int) -> Page[Notification]:
         """Return a page of notifications that say what became of a message, and have none."""
@@ -151,7 +151,7 @@ class SQLiteReader:
             (after,),
         ).fetchall()
         found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
-        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(found, rows, _PAGE)
 
     def texts(self, after: int) -> Page[StoredNotification]:
         """Return a page of notifications that are about no message, as texts from handsets are."""
@@ -162,7 +162,7 @@ class SQLiteReader:
             (after,),
         ).fetchall()
         found = [NOTIFICATION.value(columns) for _, *columns in rows]
-        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(found, rows, _PAGE)
 
     # What a sending report is held against.
 
@@ -174,7 +174,7 @@ class SQLiteReader:
             (after,),
         ).fetchall()
         found = [Doubt(record=MESSAGE.value(row), is_under_way=False) for row in rows]
-        return Page(found, rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(found, rows, _PAGE)
 
     def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
         """Return a page of messages accepted or under way, begun in that time."""
@@ -184,7 +184,7 @@ class SQLiteReader:
             (after, since, until),
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
-        return Page(found, rows[-1][0] if len(rows) == LONG_PAGE else None)
+        return page_of(found, rows, LONG_PAGE)
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
         """Return a page of attempts before the last, which may have been taken."""
@@ -195,7 +195,7 @@ class SQLiteReader:
             f" ORDER BY attempts.id LIMIT {_PAGE}",
             (after,),
         ).fetchall()
-        return Page(list(map(ATTEMPT.value, rows)), rows[-1][0] if len(rows) == _PAGE else None)
+        return page_of(list(map(ATTEMPT.value, rows)), rows, _PAGE)
 
     def forgotten_until(self) -> float:
         """Return 0: nothing is forgotten."""
