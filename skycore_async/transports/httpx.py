@@ -166,6 +166,7 @@ class HttpxClientTransport:
             extensions={"trace": progress.trace},
         )
         made.stream = _Body(request.body)
+        progress.given_to_client = True
         return await self._http_client.send(made, stream=True, follow_redirects=False)
 
 

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import httpx
 
-# Where nothing was traced: what httpx raises before it has any connection.
-_BEFORE_ANY_CONNECTION: Final = (httpx.InvalidURL, httpx.PoolTimeout)
 # What httpcore traces of a connection, and of the answer to a CONNECT.
 _BEFORE_THE_REQUEST: Final = frozenset(
     {
@@ -44,6 +42,7 @@ class ExchangeProgress:
     """What was traced of one exchange."""
 
     def __init__(self) -> None:
+        self.given_to_client = False
         self.traced = False
         self.request_began = False
         self.look_at_the_next()
@@ -71,8 +70,11 @@ class ExchangeProgress:
 
     def proves_not_sent(self, error: Exception | None = None) -> bool:
         """Return whether the request is proven not to have begun, where `error` ended it."""
-        # Without a trace the connections are not httpcore's, and what is called
-        # a ConnectError there may be one that broke after the request.
+        if not self.given_to_client:
+            return True
+        # Without a trace the connections are not httpcore's, and what is called a
+        # ConnectError there may be one that broke after the request.  InvalidURL is also
+        # what httpx says of an answer whose Location is no address of a web page.
         if not self.traced:
-            return isinstance(error, _BEFORE_ANY_CONNECTION)
+            return isinstance(error, httpx.PoolTimeout)
         return not self.request_began

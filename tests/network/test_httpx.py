@@ -644,6 +644,21 @@ async def test_an_exception_of_a_foreign_transport_is_no_proof(
     assert type(caught.value.__cause__) is cause
 
 
+async def test_an_answer_that_httpx_refuses_leaves_the_message_in_doubt() -> None:
+    """An answer whose Location is no web address was an answer: nothing is sent again."""
+    asked: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(303, headers={"Location": "sms:+15551234888"})
+
+    http_client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    async with sending_over(http_client) as client:
+        with pytest.raises(OutcomeUnknown, match="InvalidURL"):
+            await send(client)
+    assert len(asked) == 1
+
+
 async def test_silence_of_a_foreign_transport_is_no_proof() -> None:
     """A timeout without a trace leaves the message in doubt."""
 

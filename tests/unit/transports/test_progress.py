@@ -63,6 +63,7 @@ MAYBE_SENT: dict[str, Events] = {
 
 def progress_after(events: Events) -> ExchangeProgress:
     progress = ExchangeProgress()
+    progress.given_to_client = True
 
     async def tell() -> None:
         for event, info in events:
@@ -83,11 +84,17 @@ def test_what_is_not_known_proves_nothing(case: str) -> None:
     """A release of httpcore that names its events otherwise makes doubt, and no second send."""
     progress = progress_after(MAYBE_SENT[case])
     assert not progress.proves_not_sent(httpx.ConnectError("refused"))
+    assert not progress.proves_not_sent(httpx.InvalidURL("of a Location"))
+
+
+def test_what_was_not_given_to_the_client_was_not_sent() -> None:
+    """A request that could not even be made went nowhere, whatever is raised of it."""
+    assert ExchangeProgress().proves_not_sent(httpx.InvalidURL("URL too long"))
 
 
 def test_a_connection_that_was_used_before_is_not_used() -> None:
     """A request that needed no connecting is stopped, and is proven not to have begun."""
-    progress = ExchangeProgress()
+    progress = progress_after([])
     with pytest.raises(UsedBefore):
         anyio.run(progress.trace, "http11.send_request_headers.started", POST)
     assert progress.proves_not_sent()
