@@ -38,11 +38,11 @@ makes which class is in `codes.API_ERRORS` alone.
 
 from __future__ import annotations
 
-import pickle
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from .codes import API_ERRORS, Scope, Verdict
+from .runtime.pickled_causes import packed, unpacked
 
 
 class SkycoreError(Exception):
@@ -62,7 +62,7 @@ class SkycoreError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own way would call the class with `args` alone, which a
         # keyword-only constructor refuses, and would drop the cause.
-        return _restore, (type(self), self.args, self.__dict__, _packed(self.__cause__))
+        return _restore, (type(self), self.args, self.__dict__, packed(self.__cause__))
 
 
 def _restore(
@@ -70,25 +70,8 @@ def _restore(
 ) -> SkycoreError:
     error = cls.__new__(cls, *args)
     error.__dict__.update(state)
-    error.__cause__ = None if cause is None else _unpacked(cause)
+    error.__cause__ = None if cause is None else unpacked(cause)
     return error
-
-
-# A cause is packed by itself: a foreign exception may fail to pickle, or to be made
-# again, in any way, and is left behind then.
-def _packed(cause: BaseException | None) -> bytes | None:
-    try:
-        return None if cause is None else pickle.dumps(cause)
-    except Exception:  # noqa: BLE001
-        return None
-
-
-def _unpacked(cause: bytes) -> BaseException | None:
-    try:
-        made: BaseException = pickle.loads(cause)  # noqa: S301 - part of what is being read
-    except Exception:  # noqa: BLE001
-        return None
-    return made
 
 
 def words_of(error: BaseException) -> str:
@@ -134,25 +117,33 @@ _CONFLICTS: Final = MappingProxyType(
         "failed": "which was accepted, and failed later",
     }
 )
+_LISTED: Final = "which was sent, as Skycore's own report of what it sent lists it"
 
 
 class KeyConflict(InvalidMessage):
     """The ledger knows this key with other content, which may have gone out; nothing was sent now.
 
     `state` is how far that other message got, a value of `MessageState`, and None where
-    that is not known.  Another key would send this one besides it.
+    that is not known.  `settled_by` is what ended its doubt, as `Delivery.settled_by` has it:
+    None where it never was in doubt.  Another key would send this one besides it.
     """
 
     state: str | None = None
+    settled_by: str | None = None
 
-    def __init__(self, used: str, *, state: str | None = None) -> None:
+    def __init__(
+        self, used: str, *, state: str | None = None, settled_by: str | None = None
+    ) -> None:
         known = _CONFLICTS.get(state or "")
+        if state == "accepted" and settled_by == "report":
+            known = _LISTED
         super().__init__(
             f"{used[:80]!r} was used for a message with other content"
             + (f", {known}" if known else ""),
             field="key",
         )
         self.state = state
+        self.settled_by = settled_by
 
 
 class LedgerError(SkycoreError):

@@ -92,7 +92,13 @@ def look_up(
     if not _is_the_same(record.content, intent):
         if record.state in _NOTHING_SENT and not record.doubted:
             return None
-        raise KeyConflict(intent.key, state=(_S.IN_DOUBT if record.doubted else record.state))
+        # An attempt before may have gone out, too, but then that one was taken is what counts.
+        is_in_doubt = record.doubted and record.state not in _TAKEN
+        raise KeyConflict(
+            intent.key,
+            state=_S.IN_DOUBT if is_in_doubt else record.state,
+            settled_by=record.settled_by,
+        )
     is_told = resend_in_doubt or record.settled_by == TO_RESEND
     if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and is_told):
         return None

@@ -115,7 +115,7 @@ def test_other_content_is_begun_only_where_nothing_went_out(
 ) -> None:
     """What was refused or not sent was mended; any other is a conflict that says how far it got.
 
-    So is what was in doubt once, whatever came of it later: its first attempt may have gone out.
+    So is what was in doubt once, and was not taken later: its first attempt may have gone out.
     """
     if state in {MessageState.NOT_SENT, MessageState.REJECTED}:
         assert look_up(record(state, b"two"), INTENT, resend_in_doubt=resend) is None
@@ -126,6 +126,25 @@ def test_other_content_is_begun_only_where_nothing_went_out(
         with pytest.raises(KeyConflict) as conflict:
             look_up(record(state, b"two"), INTENT, resend_in_doubt=resend)
         assert conflict.value.state == state
+
+
+@pytest.mark.parametrize("state", MessageState)
+def test_what_was_taken_in_the_end_is_no_doubt_any_more(state: MessageState) -> None:
+    """A conflict says so, and what ended the doubt: a report, a postback, or a later attempt."""
+    doubted = record(state, b"two", doubted=True, settled_by="report")
+    with pytest.raises(KeyConflict) as conflict:
+        look_up(doubted, INTENT, resend_in_doubt=False)
+    taken = {
+        MessageState.ACCEPTED,
+        MessageState.SENT,
+        MessageState.DELIVERED,
+        MessageState.FAILED,
+    }
+    assert conflict.value.state == (state if state in taken else MessageState.IN_DOUBT)
+    assert conflict.value.settled_by == "report"
+    assert ("report of what it sent lists it" in str(conflict.value)) == (
+        state is MessageState.ACCEPTED
+    )
 
 
 @pytest.mark.parametrize("code", ["E100", "E101", "E108", "E111", "E714"])
