@@ -10,33 +10,46 @@ import pytest
 import skycore_async
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def test_there_are_pages() -> None:
-    """The pages that the others link to exist."""
-    assert {page.name for page in PAGES} >= {
-        "architecture.md",
-        "contributing.md",
-        "glossary.md",
-        "how-to-add.md",
-    }
+def prose(page: Path) -> str:
+    """Return the text of a page, pictures too, without what is run or typed."""
+    text = page.read_text("utf-8")
+    return re.sub(r"^```\w+\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link can name in a page: its headings, spelt as GitHub and Sphinx do."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_every_page_is_in_both_tables_of_contents() -> None:
+    """A reader of the README, and one of the pages alone, finds each page."""
+    for start in (ROOT / "README.md", ROOT / "docs" / "index.md"):
+        linked = {(start.parent / link).resolve() for link in LINK.findall(prose(start))}
+        assert {page.name for page in PAGES if page.resolve() not in linked} <= {
+            "README.md",
+            "index.md",
+        }
 
 
 @each_page
 def test_a_link_leads_somewhere(page: Path) -> None:
-    """Every relative link is to a file that is there."""
-    links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (page.parent / link).exists()] == []
+    """Every relative link is to a file that is there, and to a heading of it."""
+    for file, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", prose(page)):
+        target = page.parent / file if file else page
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
 
 
 @each_page
 def test_a_file_that_is_named_is_there(page: Path) -> None:
     """A path of a module, a test or a folder, in a picture too, is one that is there."""
-    text = page.read_text("utf-8")
-    named = set(re.findall(r"(?<![\w./-])[a-z_./-]+(?:\.(?:py|sql|md)\b|/(?![\w.]))", text))
+    named = set(re.findall(r"(?<![\w./-])[a-z_./-]+(?:\.(?:py|sql|md)\b|/(?![\w.]))", prose(page)))
     package = Path(skycore_async.__file__).parent  # which may be an installed one
     roots = (
         ROOT,

@@ -23,6 +23,7 @@ NAME, PACKAGE = "skycore-async", "skycore_async"
 METADATA = distribution(NAME).metadata
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [README, *(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
 DATA = ROOT.glob("skycore_async/**/templates/*")
 
 
@@ -79,11 +80,17 @@ def test_every_requirement_has_bounds_on_both_sides() -> None:
             assert re.search(r"<[0-9.]+", asked), line
 
 
-def test_the_extras_that_the_readme_names_are_there() -> None:
-    """No `pip install` and no word of the README names an extra that there is none of."""
-    groups = re.findall(rf"(?:{NAME}|\.)\[([a-z,]+)\]", README)
+def test_the_readme_is_short() -> None:
+    """What a newcomer reads first is at most 12 kB; the rest is in docs/, by task."""
+    assert len(README.encode()) <= 12_000
+
+
+def test_the_extras_that_the_pages_name_are_there() -> None:
+    """No `pip install` and no word of the pages names an extra that there is none of."""
+    text = "\n".join(PAGES)
+    groups = re.findall(rf"(?:{NAME}|\.)\[([a-z,]+)\]", text)
     named = {extra for group in groups for extra in group.split(",")}
-    named |= set(re.findall(r"extra `(\w+)`", README))
+    named |= set(re.findall(r"extra `(\w+)`", text))
     assert {"cli", "server", "dev", "testing", "otel", "bench"} <= named
     assert named <= set(METADATA.get_all("Provides-Extra", []))
 

@@ -1,8 +1,14 @@
-"""Every snippet in the README runs, and does what the text beside it says."""
+"""Every snippet in the README and in docs/ runs, and does what the text beside it says.
+
+Each test takes its snippet by the page and by words that are in it; one that is taken by no
+test fails, as does a line for the shell with a command or an option that there is not.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -12,30 +18,81 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import click
 import httpx
 import pytest
 
-from skycore_async import OpenReason, OutcomeUnknown, RateLimiter, SkycoreClient
+from skycore_async import (
+    DeliveryReceipt,
+    OpenReason,
+    OutcomeUnknown,
+    RateLimiter,
+    SkycoreClient,
+    parse_postback,
+)
+from skycore_async.cli.app import COMMANDS, skycore
 from skycore_async.sending import retry
 from skycore_async.simulator import Answer, Behaviour, Simulator, refusal
 from skycore_async.simulator.asgi_thread import ServerThread
 from skycore_async.version import __version__
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGES = {
+    str(path.relative_to(ROOT).as_posix()): path.read_text("utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 
 
-def snippet(about: str) -> str:
-    """Return the one snippet that contains these words."""
-    (found,) = (text for text in SNIPPETS if about in text)
-    return str(found)
+def blocks(page: str, language: str) -> list[str]:
+    """Return the blocks of a page in a language."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
+    return [str(text) for text in found]
+
+
+def snippet(page: str, about: str) -> str:
+    """Return the one snippet of a page that contains these words."""
+    (found,) = (text for text in blocks(page, "python") if about in text)
+    return found
+
+
+def typed(page: str) -> Iterator[list[str]]:
+    """Yield what a page has to be typed into a shell, as words; a quote may span lines."""
+    for block in blocks(page, "console"):
+        line = ""
+        for more in block.splitlines():
+            line += more.removeprefix("$ ") + "\n"
+            try:
+                words = shlex.split(line, comments=True)
+            except ValueError:  # the quote is not closed
+                continue
+            line = ""
+            if words:
+                yield words
+        assert not line, line
+
+
+def samples(page: str, port: int) -> list[tuple[str, bytes]]:
+    """Return the path and the body of each postback that a page has curl post to a port."""
+    found = []
+    for words in typed(page):
+        if words[0] == "curl" and "--data" in words:
+            url = httpx.URL(next(word for word in words if word.startswith("http://")))
+            if url.port == port:
+                found.append((url.path, words[words.index("--data") + 1].encode()))
+    assert found
+    return found
+
+
+def post(web: httpx.Client, path: str, body: bytes) -> httpx.Response:
+    """Post as curl does, which says of any data that it is a form's."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    return web.post(path, content=body, headers=form)
 
 
 def run(text: str) -> dict[str, Any]:
     """Run a snippet as a program of its own."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(text, "README.md", "exec"), names)  # noqa: S102 - it is what is tested
+    exec(compile(text, "snippet", "exec"), names)  # noqa: S102 - it is what is tested
     return names
 
 
@@ -70,21 +127,32 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_snippet_has_a_test() -> None:
-    """There are as many snippets as tests of one below."""
-    assert len(SNIPPETS) == 17
+def asked_for() -> Iterator[tuple[str, str]]:
+    """Yield the pages and words by which the tests below take their snippets."""
+    for node in ast.walk(ast.parse(Path(__file__).read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "snippet":
+            page, about = node.args
+            pages = PAGES if isinstance(page, ast.Name) else [ast.literal_eval(page)]
+            yield from ((each, ast.literal_eval(about)) for each in pages)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_snippet_has_a_test(page: str) -> None:
+    """No snippet of a page is without a test that runs it."""
+    words = [about for each, about in asked_for() if each == page]
+    assert [text for text in blocks(page, "python") if not any(w in text for w in words)] == []
 
 
 def test_send(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The first snippet sends one message and prints its number and tracking id."""
-    run(snippet('text="Hello Jerry"'))
+    run(snippet("README.md", 'text="Hello Jerry"'))
     (message,) = simulator.messages
     assert capsys.readouterr().out.split() == ["15551234888", message.tracking_id]
 
 
 def test_send_many(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on bulk sending sends each message once, and prints each outcome."""
-    run(snippet("rate=200"))
+    run(snippet("README.md", "rate=200"))
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert printed == {message.to: message.tracking_id for message in simulator.messages}
     assert simulator.billed == 10
@@ -92,21 +160,21 @@ def test_send_many(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_national_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on national numbers prints them in international format."""
-    run(snippet("american ="))
+    run(snippet("docs/sending.md", "american ="))
     assert capsys.readouterr().out == "+15551234888 +44 20 7946 0958\n"
 
 
 def test_segments(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on cost names the encoding and the character that forced it."""
-    run(snippet("segments("))
+    run(snippet("docs/sending.md", "segments("))
     assert capsys.readouterr().out == "1 UCS-2 52\n[(5, 'û')]\n"
 
 
 def test_the_sending_report(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on reports prints what was sent, and that this is all of it."""
-    run(snippet('text="Hello Jerry"'))
+    run(snippet("README.md", 'text="Hello Jerry"'))
     capsys.readouterr()
-    run(snippet("client.sending_report("))
+    run(snippet("docs/failures.md", "client.sending_report("))
     listed, complete = capsys.readouterr().out.splitlines()
     assert " 15551234888 Hello Jerry " in listed
     assert complete.startswith("True")
@@ -114,7 +182,7 @@ def test_the_sending_report(simulator: Simulator, capsys: pytest.CaptureFixture[
 
 def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on failures meets the rejection that its comment names."""
-    run(snippet("safe to send again"))
+    run(snippet("README.md", "safe to send again"))
     assert capsys.readouterr().out == "E713 account\n"
     assert simulator.billed == 0
 
@@ -127,24 +195,37 @@ RECEIPT = (
 
 def test_postbacks() -> None:
     """The snippet on postbacks tells what a receipt says."""
-    assert run(snippet("def describe"))["handle"](RECEIPT) == ["SMS_12345 is delivered, None"]
-
-
-INBOUND = (
-    "<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>15551234888</FROM>"
-    "<TEXT>yes please</TEXT></POSTBACK>"
-)
+    assert run(snippet("docs/postbacks.md", "def describe"))["handle"](RECEIPT) == [
+        "SMS_12345 is delivered, None"
+    ]
 
 
 @pytest.mark.usefixtures("here")
-def test_the_receiver(capsys: pytest.CaptureFixture[str]) -> None:
-    """Run alone, the receiver opens its ledger and answers at the URL that the comment names."""
-    with served(run(snippet("app = PostbackReceiver("))["app"]) as web:
-        url = "/postback/a-long-secret"
-        assert web.post(url, content=INBOUND).status_code == 200
-        assert web.post(url, content="hello").status_code == 400
-        assert web.post(url + "er", content=INBOUND).status_code == 404
+@pytest.mark.parametrize("page", ["README.md", "docs/postbacks.md"])
+def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run alone, the receiver opens its ledger and answers what curl posts to its URL."""
+    ((path, body),) = samples(page, 8000)
+    with served(run(snippet(page, "app = PostbackReceiver("))["app"]) as web:
+        assert post(web, path, body).status_code == 200
+        assert post(web, path, b"hello").status_code == 400
+        assert post(web, path + "er", body).status_code == 404
     assert capsys.readouterr().out == "15551234888 says yes please\n"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_receiver_prints_a_receipt(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on the page of postbacks prints what became of a message, too."""
+    names = run(snippet("docs/postbacks.md", "app = PostbackReceiver("))
+    with served(names["app"]) as web:
+        assert web.post("/postback/a-long-secret", content=RECEIPT).status_code == 200
+    assert capsys.readouterr().out == "SMS_12345 is delivered\n"
+
+
+def test_the_postback_for_the_command() -> None:
+    """What curl posts to `skycore listen` is a receipt of a message that was delivered."""
+    ((path, body),) = samples("docs/postbacks.md", 8026)
+    (receipt,) = parse_postback(body)
+    assert (path, isinstance(receipt, DeliveryReceipt)) == ("/postback", True)
 
 
 @pytest.mark.slow
@@ -153,16 +234,16 @@ def test_more_than_one_machine(
 ) -> None:
     """The snippet over PostgreSQL sends its key once, also when it is run again."""
     monkeypatch.setenv("SKYCORE_DSN", dsn)
-    run(snippet("PostgresLedger(DSN)"))
-    run(snippet("PostgresLedger(DSN)"))
+    run(snippet("docs/cluster.md", "PostgresLedger(DSN)"))
+    run(snippet("docs/cluster.md", "PostgresLedger(DSN)"))
     assert simulator.billed == 1
 
 
 @pytest.mark.usefixtures("here")
 def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on the ledger sends its key once, also when it is run again."""
-    run(snippet('key="welcome-4711"'))
-    run(snippet('key="welcome-4711"'))
+    run(snippet("README.md", 'key="welcome-4711"'))
+    run(snippet("README.md", 'key="welcome-4711"'))
     assert simulator.billed == 1
     out = capsys.readouterr().out
     assert out.count("True\nDelivery(key='welcome-4711'") == 2
@@ -171,14 +252,13 @@ def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.usefixtures("here")
 def test_ending_doubt(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on ending doubt settles what was taken, and says why the rest stays open."""
-    hello = 'text="Hello", key="welcome-4711"'
-    send = snippet(hello)
+    send = snippet("README.md", 'key="welcome-4711"')
     for number in ("15551232002", "15551232001"):
         run_doubtful = send.replace("15551234888", number).replace("welcome-4711", number)
         with pytest.raises(OutcomeUnknown):
             run(run_doubtful)
     capsys.readouterr()
-    run(snippet("await client.settle()"))
+    run(snippet("README.md", "await client.settle()"))
     assert capsys.readouterr().out.splitlines() == [
         "1 were sent, 0 were not",
         f"15551232001 stays in doubt: {OpenReason.TOO_SOON.words}",
@@ -188,7 +268,7 @@ def test_ending_doubt(simulator: Simulator, capsys: pytest.CaptureFixture[str]) 
 
 def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on testing meets the lost answer, and sees that one message was billed."""
-    run(snippet("print(skycore.billed)"))
+    run(snippet("docs/testing.md", "print(skycore.billed)"))
     assert capsys.readouterr().out.splitlines()[-1] == "1"
 
 
@@ -196,7 +276,7 @@ def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
 def test_with_pytest(tmp_path: Path) -> None:
     """The example test passes, as a test of a user's own."""
     example = tmp_path / "test_reminders.py"
-    example.write_text(snippet("def test_a_reminder"), "utf-8")
+    example.write_text(snippet("docs/testing.md", "def test_a_reminder"), "utf-8")
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)],
         capture_output=True,
@@ -214,7 +294,7 @@ def test_with_pytest(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("here", "in_haste")
 def test_fastapi(simulator: Simulator) -> None:
     """The service sends an order's notice once, tells its state, and answers each failure."""
-    with served(run(snippet("FastAPI(lifespan"))["app"]) as web:
+    with served(run(snippet("docs/fastapi.md", "FastAPI(lifespan"))["app"]) as web:
 
         def notify(order: str, to: str) -> tuple[int, object]:
             answer = web.put(f"/orders/{order}/notice", params={"to": to})
@@ -236,6 +316,10 @@ def test_fastapi(simulator: Simulator) -> None:
         assert notify("22", "15551234888") == (503, "not sent; try again")
         assert notify("22", "15551234888") == (200, "accepted")
 
+        for path, body in samples("docs/fastapi.md", 8000):
+            assert post(web, path, body).text == "OK"
+        assert notify("23", "15551234888") == (409, "the number said STOP")
+
 
 @pytest.mark.slow
 def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
@@ -243,7 +327,7 @@ def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
     numbers = [f"1555123{n}" for n in range(4800, 4815)]
     rows = "".join(f"{number},Jerry\n" for number in [*numbers, "15551230110"])
     (here / "promo.csv").write_text(f"number,name\n{rows}", "utf-8")
-    (here / "bulk.py").write_text(snippet("promo.csv"), "utf-8")
+    (here / "bulk.py").write_text(snippet("docs/bulk.md", "promo.csv"), "utf-8")
     command = [sys.executable, "bulk.py"]
     simulator.script(Behaviour(answer=Answer.HANG))  # so that it is not at its end when killed
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:  # noqa: S603 - our own
@@ -268,7 +352,7 @@ def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
 @pytest.mark.usefixtures("here", "in_haste")
 def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The worker sends a job that comes twice once, and knows what to do with each failure."""
-    names = run(snippet("create_memory_object_stream"))
+    names = run(snippet("docs/queue-worker.md", "create_memory_object_stream"))
     assert sorted(message.text for message in simulator.messages) == [
         "order-1 is ready",
         "order-2 is ready",
@@ -303,22 +387,45 @@ def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
 
 def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on trio sends both messages."""
-    run(snippet("trio.run(main)"))
+    run(snippet("docs/sending.md", "trio.run(main)"))
     sent = sorted(str(message.tracking_id) for message in simulator.messages)
     assert sorted(capsys.readouterr().out.split()) == sent
     assert len(sent) == 2
 
 
+def test_one_message(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on one message prints its tracking id."""
+    run(snippet("docs/sending.md", "Your table is ready"))
+    (message,) = simulator.messages
+    assert capsys.readouterr().out.split() == [message.tracking_id]
+
+
 # What is named.
 
-NAMED = re.findall(r"^skycore ([\w-]+)(?: .*)?$", README, re.MULTILINE)
+TYPED = [(page, words) for page in PAGES for words in typed(page) if words[0] == "skycore"]
 
 
-def test_every_command_is_named_and_there() -> None:
-    """The README lists the commands that there are."""
-    from skycore_async.cli.app import COMMANDS
+def test_every_command_is_listed_and_there() -> None:
+    """The page of the command line lists the commands that there are."""
+    listed = {words[1] for page, words in TYPED if page == "docs/command-line.md"}
+    assert listed == set(COMMANDS)
 
-    assert set(NAMED) == set(COMMANDS)
+
+@pytest.mark.parametrize(
+    ("page", "words"), TYPED, ids=[f"{page}: {' '.join(words)}" for page, words in TYPED]
+)
+def test_what_is_typed_is_understood(page: str, words: list[str]) -> None:
+    """A line for the shell names a command, options and as many arguments as there are."""
+    assert page in PAGES
+    command: click.Command = skycore
+    rest = words[1:]
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), rest[0])
+        assert found is not None, f"there is no command {rest[0]!r}"
+        command, rest = found, rest[1:]
+    parser = command.make_parser(click.Context(command))
+    _given, left, _order = parser.parse_args(list(rest))
+    assert left == []
 
 
 def test_the_version_is_the_same_everywhere() -> None:
