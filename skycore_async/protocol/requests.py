@@ -61,21 +61,18 @@ def resolve(
     max_segments: int | None = None,
     number_reader: NumberReader | None = None,
 ) -> SMS:
-    """Make the message that is to be sent, with the defaults filled in.
+    """Return the message that is to be sent, with the defaults filled in.
 
-    The number is bare digits then, those of what `number_reader` makes of it.
+    The number is bare digits then, those of what `number_reader` makes of it.  A message that
+    has all of that is sent as it is.
     Raises InvalidMessage, with the field at fault, for what the API would refuse
     or change.
     """
-    resolved = SMS(
+    resolved = _filled_in(
+        message,
         to=number(message.to, number_reader),
-        text=message.text,
         from_=message.from_ or from_,
         campaign_ref=message.campaign_ref or campaign_ref,
-        spid=message.spid,
-        operator_id=message.operator_id,
-        from_mask=message.from_mask,
-        key=message.key,
     )
     if not resolved.from_:
         raise InvalidMessage("no short code given, by the message or the client", field="from_")
@@ -92,6 +89,21 @@ def resolve(
         )
     _check_text(resolved.text, max_segments)
     return resolved
+
+
+def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | None) -> SMS:
+    if to == message.to and from_ == message.from_ and campaign_ref == message.campaign_ref:
+        return message
+    return SMS(
+        to=to,
+        text=message.text,
+        from_=from_,
+        campaign_ref=campaign_ref,
+        spid=message.spid,
+        operator_id=message.operator_id,
+        from_mask=message.from_mask,
+        key=message.key,
+    )
 
 
 def _check_characters(resolved: SMS) -> None:
@@ -140,7 +152,7 @@ def post_body(message: SMS, *, api_key: str) -> bytes:
     parts = [_HEAD, _form_text(api_key), _AFTER_KEY]
     for (start, end), value in zip(_FORM_FIELDS, _fields_of(message), strict=True):
         if value:
-            parts += start, _form_text(value), end
+            parts.append(f"{start}{_form_text(value)}{end}")
     parts.append(_TAIL)
     return "".join(parts).encode("ascii")
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 from ..codes import API_ERRORS, Verdict
 from ..errors import OutcomeUnknown, Rejected, Throttled
 from ..messages import SMS, Accepted
+from ..runtime.secret import Secret
 from . import numbers, safe_xml
 
 _HTTP_TOO_MANY_REQUESTS: Final = 429
@@ -34,6 +35,7 @@ _HALF_SAID: Final = {
     "failure": "Failure with a TRACKINGID",
 }
 _ERROR: Final = ("ERRORCODE", "ERRORINFO")
+_READ_HEADERS: Final = ("date", "retry-after")
 _PLAIN: Final = ("STATUS", "TRACKINGID", "TO")
 # The answer to nearly every message: what a parser makes of it can be read off.
 _PLAIN_SUCCESS: Final = re.compile(
@@ -46,9 +48,15 @@ _PLAIN_SUCCESS: Final = re.compile(
 
 
 def parse_response(
-    message: SMS, *, to: str, status: int, headers: Mapping[str, str], body: bytes
+    message: SMS,
+    *,
+    to: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    api_key: Secret,
 ) -> Accepted:
-    """Read the answer to a sendSMS request.
+    """Read the answer to a sendSMS request; one that repeats `api_key` is read without it.
 
     `message` is what the caller gave and `to` the number it was sent to;
     `headers` have lower-case names.
@@ -56,10 +64,12 @@ def parse_response(
     Raises Rejected, Throttled or OutcomeUnknown for every other answer than
     a Success with a TRACKINGID.
     """
-    if (plain := _PLAIN_SUCCESS.fullmatch(body)) and plain[3].decode() == to:
-        # As nearly all are; what follows would say the same.
-        raw = _plain_fields(plain)
-        return Accepted(message=message, to=to, tracking_id=raw["TRACKINGID"], raw=raw)
+    usual = _usual_success(message, to, body, api_key)
+    if usual is not None:
+        return usual
+    # No other header is read, and another may repeat the key, as a Location does.
+    headers = {name: headers[name] for name in _READ_HEADERS if name in headers}
+    body = api_key.hide_in(body)
     try:
         response = read_fields(body)
     except safe_xml.XMLRefused as error:
@@ -91,6 +101,15 @@ def parse_response(
         raise _throttled_by_http(headers)
     said = _HALF_SAID.get(verdict) or "a STATUS that is neither Success nor Failure"
     raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
+
+
+def _usual_success(message: SMS, to: str, body: bytes, api_key: Secret) -> Accepted | None:
+    """Read the answer that nearly every message has; of it all that follows would say the same."""
+    plain = _PLAIN_SUCCESS.fullmatch(body)
+    if plain is None or plain[3].decode() != to or api_key.hide_in(plain[2]) != plain[2]:
+        return None
+    raw = _plain_fields(plain)
+    return Accepted(message=message, to=to, tracking_id=raw["TRACKINGID"], raw=raw)
 
 
 def _has_content(value: object) -> bool:

@@ -174,6 +174,8 @@ def first_forbidden(text: str) -> tuple[int, str] | None:
     can be carried.  Forbidden are the C0 controls other than tab, line feed and
     carriage return, lone surrogates, U+FFFE and U+FFFF (XML 1.0, 2.2).
     """
+    if text.isprintable():  # as nearly every text is; no character of these is
+        return None
     match = _NOT_XML.search(text)
     return (match.start(), match[0]) if match else None
 

@@ -49,6 +49,8 @@ class Secret:
 
         A secret of fewer than 8 characters is left alone.
         """
+        if len(document) < len(self._value):
+            return document  # it is in none of these ways shorter than it is
         if self._whole is None:
             self._whole = _encoded(self._value)
         if self._whole:

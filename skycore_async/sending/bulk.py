@@ -128,9 +128,13 @@ class BulkSend:
     async def _work(self) -> None:
         try:
             while self._slots.take() or await self._slots.wait():
-                outcome = await self._next()
-                if outcome is None:
+                message = None if self._slots.closed else await self._source.take()
+                if message is None:
+                    self._slots.close()  # while a message that was taken goes on
                     return
+                outcome = await self._dispatcher.send_here(
+                    message, self._settings, acquire=self._acquire, is_abandoned=self._has_left
+                )
                 self._buffer.append(outcome)
                 self._changed.set()
                 self._judge(outcome)
@@ -144,16 +148,6 @@ class BulkSend:
             self._working -= 1
             self._changed.set()
 
-    async def _next(self) -> Outcome | None:
-        """Send the next message once it is admitted; None where there is no more to send."""
-        message = None if self._slots.closed else await self._source.take()
-        if message is None:
-            self._slots.close()  # while a message that was taken goes on
-            return None
-        return await self._dispatcher.send_here(
-            message, self._settings, acquire=self._acquire, is_abandoned=self._has_left
-        )
-
     def _has_left(self) -> bool:
         return self._is_left
 
@@ -162,7 +156,9 @@ class BulkSend:
         if self._halts.error is not None:
             self._halts.check(message)
         try:
-            started = await self._start()
+            started = self._dispatcher.admission.acquire_now()
+            if started is None:
+                started = await self._wait_for_start()
         except NotSent:
             raise
         except Exception as error:  # noqa: BLE001 - of the caller's limiter, who is to have it
@@ -179,15 +175,12 @@ class BulkSend:
             raise
         return started
 
-    async def _start(self) -> float | None:
+    async def _wait_for_start(self) -> float | None:
         """Wait for a slot and a start; None where the sending was stopped meanwhile."""
-        admission = self._dispatcher.admission
-        if (started := admission.acquire_now()) is not None:
-            return started
         with anyio.CancelScope() as waiting:
             self._waiting.add(waiting)
             try:
-                return await admission.acquire()
+                return await self._dispatcher.admission.acquire()
             finally:
                 self._waiting.discard(waiting)
         return None

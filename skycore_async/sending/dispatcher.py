@@ -24,12 +24,11 @@ import copy
 import itertools
 import random
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
-import attrs
 
 from ..errors import ConfigurationError, NotSent, OutcomeUnknown, SkycoreError, Throttled
 from ..limits.base import Limiter
@@ -38,7 +37,6 @@ from ..protocol import responses
 from ..runtime.background import BackgroundTasks
 from ..runtime.event_loop import now
 from ..runtime.logs import log
-from ..runtime.observed import Observed
 from ..transports.base import Transport, TransportUnusable
 from ..transports.failures import failed
 from .admission import Admission
@@ -46,6 +44,7 @@ from .detached import DetachedSend
 from .prepare import PreparedSend, ResolvedMessage, log_outcome, prepare, warn_that_keys_do_nothing
 from .retry import pause_before_retry
 from .settings import Settings
+from .tracing import in_trace, told
 
 if TYPE_CHECKING:
     from ..ledger.model import Ledger
@@ -115,7 +114,7 @@ class Dispatcher:
 
         async def submit(prepared: PreparedSend, started: float) -> Outcome:
             if self._telemetry is not None:
-                prepared = _in_trace(self._telemetry, prepared)
+                prepared = in_trace(self._telemetry, prepared)
             detached = DetachedSend(self._submit, prepared, started, deadline)
             try:
                 self.owner.start(detached.run)
@@ -126,14 +125,14 @@ class Dispatcher:
 
         return await self._dispatch(message, settings, acquire, submit)
 
-    async def send_here(
+    def send_here(
         self,
         message: SMS | ResolvedMessage,
         settings: Settings,
         *,
         acquire: Acquire,
         is_abandoned: Callable[[], bool],
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         """Send one message from a task of `owner`'s; `acquire` waits until it is admitted.
 
         It is given the message as it is to be sent; a NotSent that it raises is the outcome.
@@ -142,7 +141,7 @@ class Dispatcher:
         def submit(prepared: PreparedSend, started: float) -> Awaitable[Outcome]:
             return self._submit(prepared, started, now() + settings.timeout, is_abandoned)
 
-        return await self._dispatch(message, settings, acquire, submit)
+        return self._dispatch(message, settings, acquire, submit)
 
     async def _dispatch(
         self,
@@ -185,12 +184,12 @@ class Dispatcher:
     ) -> Outcome:
         try:
             if self.recorder is None:
-                return await self._observed(prepared, started, deadline, abandoned)
+                return await self._attempted(prepared, started, deadline, abandoned)
             begun = await self.recorder.begin(prepared, deadline=deadline)
             if isinstance(begun, Accepted | Failed):
                 return begun
             try:
-                outcome = await self._observed(prepared, started, deadline, abandoned)
+                outcome = await self._attempted(prepared, started, deadline, abandoned)
             except TransportUnusable:
                 await self.recorder.finish(begun, _unusable(prepared))
                 raise
@@ -199,22 +198,16 @@ class Dispatcher:
         finally:
             self.admission.release()
 
-    async def _observed(
+    def _attempted(
         self,
         prepared: PreparedSend,
         started: float,
         deadline: float,
         abandoned: Callable[[], bool],
-    ) -> Outcome:
-        if (telemetry := self._telemetry) is None:
-            return await self._attempts(prepared, started, deadline, abandoned)
-        base_url, parent = prepared.settings.base_url, prepared.trace
-        with Observed(
-            lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
-        ) as observed:
-            outcome = await self._attempts(prepared, started, deadline, abandoned)
-            observed.tell(lambda operation: operation.ended(outcome))
-        return outcome
+    ) -> Awaitable[Outcome]:
+        """Return what comes of all attempts, of which telemetry is told where there is any."""
+        attempts = self._attempts(prepared, started, deadline, abandoned)
+        return attempts if self._telemetry is None else told(self._telemetry, prepared, attempts)
 
     async def _attempts(
         self,
@@ -274,8 +267,9 @@ class Dispatcher:
                 prepared.message,
                 to=prepared.resolved.to,
                 status=response.status,
-                headers=_throttle_headers(response.headers),
-                body=prepared.settings.api_key.hide_in(response.body),
+                headers=response.headers,
+                body=response.body,
+                api_key=prepared.settings.api_key,
             )
         except SkycoreError as error:
             outcome = Failed(message=prepared.message, error=error)
@@ -290,13 +284,6 @@ class Dispatcher:
             raise
         log_outcome(prepared, outcome)
         return outcome
-
-
-def _in_trace(telemetry: Telemetry, prepared: PreparedSend) -> PreparedSend:
-    """Return a message in the trace of its caller, which is another task's."""
-    with suppress(Exception):  # it costs the trace, and no message
-        return attrs.evolve(prepared, trace=telemetry.here())
-    return prepared
 
 
 async def _within(
@@ -343,8 +330,3 @@ def _withdrawn(prepared: PreparedSend) -> Failed:
     )
     log_outcome(prepared, withdrawn)
     return withdrawn
-
-
-def _throttle_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    # No other is read, and another may repeat the API key, as a Location does.
-    return {name: headers[name] for name in ("date", "retry-after") if name in headers}

@@ -49,7 +49,7 @@ class ResolvedMessage:
     content: bytes
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # it is made sooner, and lives no longer than a send
 class PreparedSend:
     """A message ready to go: what the caller gave, and what is sent of it.
 

@@ -32,7 +32,8 @@ class TransportUnusable(RuntimeError):
     """
 
 
-@attrs.frozen(kw_only=True)
+# Without slots, as values are made sooner, and these live no longer than an exchange.
+@attrs.frozen(kw_only=True, slots=False)
 class Request:
     """One HTTP request.  What holds the API key is kept out of its `repr`.
 
@@ -51,7 +52,7 @@ class Request:
         return f"{self.url}?{self.query}" if self.query else self.url
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Response:
     """The answer to a `Request`, its body as it came; header names are in lower case.
 

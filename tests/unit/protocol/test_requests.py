@@ -223,6 +223,13 @@ def test_defaults_are_for_messages_that_name_none() -> None:
     assert (resolved.from_, resolved.campaign_ref) == ("60856", "77676")
 
 
+def test_a_complete_message_is_sent_as_it_is() -> None:
+    """Where nothing is to be filled in, what is sent is the value that the caller gave."""
+    complete = SMS(to="15551234888", text="Hello", from_="60856", campaign_ref="a")
+    assert requests.resolve(complete, from_="99999", campaign_ref="b") is complete
+    assert requests.resolve(attrs.evolve(complete, to="+1 555 123 4888")) == complete
+
+
 def test_a_message_without_a_sender_is_refused() -> None:
     """FROM is mandatory."""
     with pytest.raises(InvalidMessage, match="no short code") as caught:

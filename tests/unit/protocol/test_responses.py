@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from skycore_async import SMS, Accepted, OutcomeUnknown, Rejected, SkycoreError, Throttled
 from skycore_async.protocol import responses
+from skycore_async.runtime.secret import Secret
 from tests.support.sending_cases import (
     ANSWERS,
     DATE,
     HELLO,
     HTML,
+    KEY,
     Answer,
     accepted,
     check,
@@ -27,6 +29,7 @@ def read(answer: Answer) -> Accepted:
         status=answer.status,
         headers={name.lower(): value for name, value in answer.headers.items()},
         body=answer.body,
+        api_key=Secret(KEY),
     )
 
 
@@ -118,13 +121,25 @@ def test_a_plain_success_is_accepted_as_any_other() -> None:
         b"<TO>15551234888</TO></RESPONSE>"
     )
     message = SMS(to="+1 555 123 4888", text="Hello")
-    plain, parsed = (
-        responses.parse_response(message, to="15551234888", status=200, headers={}, body=each)
-        for each in (body, body.replace(b"<STATUS>", b"<!-- --><STATUS>"))
-    )
-    assert plain == parsed
+    slow = body.replace(b"<STATUS>", b"<!-- --><STATUS>")
+    assert read_of(message, body) == read_of(message, slow)
     with pytest.raises(OutcomeUnknown, match="another number"):
-        responses.parse_response(message, to="15551234889", status=200, headers={}, body=body)
+        read_of(message, body, to="15551234889")
+
+
+def test_a_plain_success_that_repeats_the_key_is_read_without_it() -> None:
+    """A tracking id that has the key in it, in whatever way, is kept without it."""
+    body = success(f"<TRACKINGID>SMS_{KEY}</TRACKINGID><TO>15551234888</TO>")
+    assert responses._PLAIN_SUCCESS.fullmatch(body)
+    read = read_of(HELLO, body)
+    assert read.tracking_id == "SMS_***"
+    assert KEY not in str(read.raw)
+
+
+def read_of(message: SMS, body: bytes, *, to: str = "15551234888") -> Accepted:
+    return responses.parse_response(
+        message, to=to, status=200, headers={}, body=body, api_key=Secret(KEY)
+    )
 
 
 @given(st.from_regex(responses._PLAIN_SUCCESS, fullmatch=True))

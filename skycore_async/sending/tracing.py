@@ -1,0 +1,39 @@
+"""What telemetry is told of a message, which costs the message nothing but the time it takes.
+
+Rule: what telemetry raises ends here, or in `Observed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..messages import Outcome
+from ..runtime.observed import Observed
+from .prepare import PreparedSend
+
+if TYPE_CHECKING:
+    from ..telemetry import Telemetry
+
+
+def in_trace(telemetry: Telemetry, prepared: PreparedSend) -> PreparedSend:
+    """Return a message in the trace of its caller, where it is sent in another task."""
+    with suppress(Exception):  # it costs the trace, and no message
+        return attrs.evolve(prepared, trace=telemetry.here())
+    return prepared
+
+
+async def told(
+    telemetry: Telemetry, prepared: PreparedSend, attempts: Awaitable[Outcome]
+) -> Outcome:
+    """Return what comes of all attempts to send a message, and tell telemetry of it."""
+    base_url, parent = prepared.settings.base_url, prepared.trace
+    with Observed(
+        lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
+    ) as observed:
+        outcome = await attempts
+        observed.tell(lambda operation: operation.ended(outcome))
+    return outcome
