@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections.abc
 import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,28 @@ def test_a_file_that_is_named_is_there(page: Path) -> None:
     )
     missing = {name for name in named if not any((root / name).exists() for root in roots)}
     assert missing == set()
+
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """The page that is made from docstrings has each name once, and no other."""
+    listed = re.findall(
+        r"^\.\. (?:auto(?:class|exception|function)|py:type):: (\w+)$", REFERENCE, re.MULTILINE
+    )
+    assert sorted(listed) == sorted({*skycore_async.__all__} - {"__version__"})
+
+
+TYPES = re.findall(r"^\.\. py:type:: (\w+)\n   :canonical: (.+)$", REFERENCE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "written"), TYPES)
+def test_a_type_is_as_the_reference_says(name: str, written: str) -> None:
+    """What a name stands for is written out, and is so."""
+    known = {
+        **vars(typing),
+        **vars(collections.abc),
+        **{n: getattr(skycore_async, n) for n in skycore_async.__all__},
+    }
+    assert eval(written, known) == getattr(skycore_async, name)  # noqa: S307 - our own page
