@@ -7,6 +7,7 @@ test fails, as does a line for the shell with a command or an option that there 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -28,6 +29,7 @@ from skycore_async import (
     OutcomeUnknown,
     RateLimiter,
     SkycoreClient,
+    SQLiteLedger,
     parse_postback,
 )
 from skycore_async.cli.app import COMMANDS, skycore
@@ -61,6 +63,9 @@ def typed(page: str) -> Iterator[list[str]]:
         line = ""
         for more in block.splitlines():
             line += more.removeprefix("$ ") + "\n"
+            if line.endswith("\\\n"):
+                line = line.removesuffix("\\\n")
+                continue
             try:
                 words = shlex.split(line, comments=True)
             except ValueError:  # the quote is not closed
@@ -391,6 +396,40 @@ def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     sent = sorted(str(message.tracking_id) for message in simulator.messages)
     assert sorted(capsys.readouterr().out.split()) == sent
     assert len(sent) == 2
+
+
+def shell(page: str, about: str, folder: Path) -> None:
+    """Run the one block of a page that contains these words in a shell, as a user would."""
+    (text,) = (block for block in blocks(page, "console") if about in block)
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    sqlite = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2])"
+    for name, arguments in (("sqlite3", f"-c '{sqlite}'"), ("skycore", "-m skycore_async.cli")):
+        program = programs / name  # which not every machine has installed
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n', "utf-8")
+        program.chmod(0o700)
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", "-euc", text], check=True, cwd=folder, env=environment, timeout=60)  # noqa: S603, S607
+
+
+def test_a_ledger_is_backed_up_and_put_back(simulator: Simulator, here: Path) -> None:
+    """The lines on backups make one while the ledger is open, and put it back once it is lost."""
+
+    async def send(*keys: str) -> int:
+        async with SQLiteLedger("service.db") as ledger, SkycoreClient(ledger=ledger) as client:
+            for key in keys:
+                await client.send_sms(to="15551234888", text="Hello", key=key)
+            if "before" in keys:
+                shell("docs/deployment.md", "VACUUM INTO", here)
+            return (await ledger.summary()).total
+
+    anyio.run(send, "before")
+    assert (here / "backup.db").stat().st_mode & 0o077 == 0
+    assert anyio.run(send, "after") == 2
+    (here / "service.db").write_bytes(b"lost")
+    shell("docs/deployment.md", "mv service.db*", here)
+    assert anyio.run(send) == 1
+    assert simulator.billed == 2
 
 
 def test_one_message(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,9 @@ def test_a_link_leads_somewhere(page: Path) -> None:
 @each_page
 def test_a_file_that_is_named_is_there(page: Path) -> None:
     """A path of a module, a test or a folder, in a picture too, is one that is there."""
-    named = set(re.findall(r"(?<![\w./-])[a-z_./-]+(?:\.(?:py|sql|md)\b|/(?![\w.]))", prose(page)))
+    named = set(
+        re.findall(r"(?<![\w./:-])[a-z_.-][a-z_./-]*(?:\.(?:py|sql|md)\b|/(?![\w.]))", prose(page))
+    )
     package = Path(skycore_async.__file__).parent  # which may be an installed one
     roots = (
         ROOT,
