@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .sending.report import SendingReport
     from .sending.settings import Method, Options
     from .sending.sources import Source
+    from .sync import SyncClient
     from .telemetry import Telemetry
     from .transports.base import Request, Response, Road, Transport
     from .transports.direct import DirectTransport
@@ -161,6 +162,7 @@ __all__ = [
     "Submission",
     "SubscriptionChange",
     "Summary",
+    "SyncClient",
     "Telemetry",
     "Throttled",
     "Transport",
@@ -206,6 +208,7 @@ _MODULES: Final = {
     "sending.report": ("SendingReport",),
     "sending.settings": ("Method", "Options"),
     "sending.sources": ("Source",),
+    "sync": ("SyncClient",),
     "telemetry": ("Telemetry",),
     "protocol.national_numbers": ("NationalNumbers",),
     "protocol.numbers": ("NumberReader",),

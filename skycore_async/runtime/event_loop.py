@@ -51,4 +51,8 @@ def now() -> float:
 
 def elsewhere(of: str) -> RuntimeError:
     """Make the error for a use in another event loop than that in which it began."""
-    return RuntimeError(f"this {of} belongs to another event loop; make one for each event loop")
+    return RuntimeError(
+        f"this {of} belongs to another event loop, that of its first use; make one for each event"
+        " loop, inside the function that asyncio.run() is given. Where code is not asynchronous,"
+        " use SyncClient"
+    )

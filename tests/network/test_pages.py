@@ -390,6 +390,24 @@ def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
     assert anyio.run(is_done, "15551234888") == [True]
 
 
+def test_sync(
+    simulator: Simulator,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The module that a project makes sends one, then many, for whoever imports it."""
+    (here / "notices.py").write_text(snippet("docs/sync.md", "async def opened"))
+    monkeypatch.syspath_prepend(here)
+    skycore = run(snippet("docs/sync.md", "from notices import skycore"))["skycore"]
+    monkeypatch.delitem(sys.modules, "notices")
+    skycore.close()
+    first, *reminders = capsys.readouterr().out.splitlines()
+    assert first == simulator.messages[0].tracking_id
+    assert sorted(reminders) == [f"reminder-{n} True" for n in range(3)]
+    assert simulator.billed == 4
+
+
 def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on trio sends both messages."""
     run(snippet("docs/sending.md", "trio.run(main)"))

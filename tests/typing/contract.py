@@ -50,11 +50,13 @@ from skycore_async import (
     Scope,
     SendingReport,
     SentNotification,
+    Settlement,
     SkycoreClient,
     SkycoreError,
     SQLiteLedger,
     SubscriptionChange,
     Summary,
+    SyncClient,
     Throttled,
     Transport,
     UnknownNotification,
@@ -117,6 +119,19 @@ async def read_report(client: SkycoreClient, since: datetime, until: datetime) -
     except LookupTooSoon as error:
         assert_type(error.retry_after, float)
     client.sending_report(since, "today")  # type: ignore[arg-type]
+
+
+def send_without_async(skycore: SyncClient) -> None:
+    """Send from code that is not asynchronous, with the arguments of `SkycoreClient`."""
+    assert_type(skycore.send_sms(to="15551234888", text="Hello", key="order-1"), Accepted)
+    assert_type(skycore.settle(wait=0), Settlement)
+    assert_type(skycore.run(lambda client: client.settle()), Settlement)
+    with skycore.send_many([SMS(to="15551234888", text="Hello")]) as outcomes:
+        for outcome in outcomes:
+            assert_type(outcome, Accepted | Failed)
+    SyncClient(SkycoreClient)
+    skycore.send_sms(to="15551234888", txt="Hello")  # type: ignore[call-arg]
+    SyncClient(SkycoreClient())  # type: ignore[arg-type]
 
 
 class OwnClient(SkycoreClient):

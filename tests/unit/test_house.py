@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
     {"ledger", "limits"},
     {"sending"},
     {"client", "receiving", "simulator"},
-    {"campaigns"},
+    {"campaigns", "sync"},
     {"cli", "pyinstaller", "pytest_plugin"},
 ]
 LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -1,0 +1,259 @@
+"""A client for code that is not asynchronous, over an event loop in the background.
+
+Strategy: in each process one thread runs an event loop, and in it one `SkycoreClient`.  A
+call is handed to that loop, and the caller's thread waits for what comes of it.
+
+Rules:
+
+* The client is made in the loop, at the first call in a process, by a function of the
+  caller's.  So a `SyncClient` may be made where a module is imported, and a process that is
+  forked later makes a client of its own and uses nothing of its parent's.
+* What is the caller's stays in the caller's thread: the messages of `send_many` are taken
+  there, where the database connection, the request and the context variables are.
+* A caller who is interrupted leaves as one who is cancelled does: an exchange that has begun
+  runs on, and the ledger and the log have its outcome.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from queue import SimpleQueue
+from threading import Lock
+from types import TracebackType
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
+
+import anyio
+import attrs
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from .client import SkycoreClient
+from .messages import SMS, Outcome
+from .sending.bulk import BulkSend
+
+MakeClient = Callable[[], AbstractAsyncContextManager[SkycoreClient]]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _waiting(
+    method: Callable[Concatenate[SkycoreClient, P], Awaitable[T]],
+) -> Callable[Concatenate[SyncClient, P], T]:
+    """Make the method of a `SyncClient` that waits for what `method` of its client gives."""
+
+    @functools.wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **options: P.kwargs) -> T:
+        return self.run(lambda client: method(client, *args, **options))
+
+    return call
+
+
+class SyncClient:
+    """Send from code that is not asynchronous, with the arguments and errors of `SkycoreClient`.
+
+        skycore = SyncClient(SkycoreClient)
+        skycore.send_sms(to="15551234888", text="Hello Jerry")
+
+    `make` is called without arguments once in each process, at the first use there, and gives
+    an async context manager of a client: `SkycoreClient` itself, a `functools.partial` of it
+    with settings, or a function of `contextlib.asynccontextmanager` that opens a ledger first.
+    It runs in the background event loop, which is asyncio's.
+
+    All threads of a process may use it at once.  It is closed where the program ends, by
+    `close` before that, or as a context manager; each waits for what is in flight.
+
+    Raises RuntimeError where it is used after it was closed, and whatever `make` raises.
+    """
+
+    def __init__(self, make: MakeClient) -> None:
+        self._make = make
+        self._changing = Lock()
+        self._running: dict[
+            int, _ProcessClient
+        ] = {}  # by process: a child keeps its parent's, unused
+        self._is_closed = False
+        _clients.add(self)
+
+    send_sms = _waiting(SkycoreClient.send_sms)
+    settle = _waiting(SkycoreClient.settle)
+
+    @contextmanager
+    def send_many(
+        self,
+        messages: Iterable[SMS],
+        *,
+        resend_in_doubt: bool = False,
+        ignore_opt_out: bool = False,
+    ) -> Iterator[Iterator[Outcome]]:
+        """Send many messages, and give their outcomes as they complete.
+
+            with skycore.send_many(messages) as outcomes:
+                for outcome in outcomes:
+                    ...
+
+        `messages` is read in this thread, while the next outcome is waited for.  For all else
+        see `SkycoreClient.send_many`.
+        """
+        portal, source = self._run().portal, _Source(messages)
+
+        async def begin(client: SkycoreClient) -> BulkSend:
+            return client.send_many(
+                source.taken(), resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
+            )
+
+        with portal.wrap_async_context_manager(self.run(begin)) as outcomes:
+            yield _outcomes(portal, outcomes, source)
+
+    def run(self, function: Callable[[SkycoreClient], Awaitable[T]], /) -> T:
+        """Return what `await function(client)` gives in the background event loop.
+
+        It is for what this class has no method for, such as reading the client's ledger.
+        """
+        running = self._run()
+
+        async def call() -> T:
+            return await function(running.client)
+
+        return _result(running.portal, call)
+
+    def close(self) -> None:
+        """Wait for what is in flight, and close the client that was made in this process."""
+        with self._changing:
+            self._is_closed = True
+            running = self._running.pop(os.getpid(), None)
+        _clients.discard(self)
+        if running is not None:
+            running.stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self) -> _ProcessClient:
+        """Return what runs in this process, which begins where there is none."""
+        with self._changing:
+            if self._is_closed:
+                raise RuntimeError("this SyncClient is closed")
+            if (running := self._running.get(os.getpid())) is None:
+                running = self._running[os.getpid()] = _begin(self._make)
+            return running
+
+    def _after_fork(self) -> None:
+        self._changing = Lock()  # a thread of the parent's may have held it
+
+
+@attrs.frozen
+class _ProcessClient:
+    """The client of one process, and the event loop in which it runs."""
+
+    client: SkycoreClient
+    portal: BlockingPortal
+    stack: ExitStack
+
+
+def _begin(make: MakeClient) -> _ProcessClient:
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal(name="skycore_async"))
+        made = portal.call(make)
+        client = stack.enter_context(portal.wrap_async_context_manager(made))
+        return _ProcessClient(client, portal, stack.pop_all())
+
+
+def _result(portal: BlockingPortal, call: Callable[[], Awaitable[T]]) -> T:
+    """Wait for `call` in the event loop; cancel it where this thread is interrupted."""
+    future = portal.start_task_soon(call)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # of one that has ended, nothing
+        raise
+
+
+@attrs.define
+class _Wanted:
+    """The next message, which the event loop waits for and the caller's thread takes."""
+
+    is_there: anyio.Event = attrs.field(factory=anyio.Event)
+    message: SMS | None = None
+    error: Exception | None = None
+
+
+class _Source:
+    """The caller's messages, taken in the caller's thread when the event loop wants them."""
+
+    def __init__(self, messages: Iterable[SMS]) -> None:
+        self._messages = iter(messages)
+        self.wanted: SimpleQueue[_Wanted | None] = SimpleQueue()
+
+    async def taken(self) -> AsyncIterator[SMS]:
+        """Give each message, in the event loop."""
+        while True:
+            self.wanted.put(wanted := _Wanted())
+            await wanted.is_there.wait()
+            if wanted.error is not None:
+                raise wanted.error
+            if wanted.message is None:
+                return
+            yield wanted.message
+
+    def take(self, wanted: _Wanted) -> None:
+        """Take the message that is wanted, in the caller's thread."""
+        try:
+            wanted.message = next(self._messages, None)
+        except Exception as error:  # noqa: BLE001 - it is raised where the messages are read
+            wanted.error = error
+
+
+def _outcomes(portal: BlockingPortal, outcomes: BulkSend, source: _Source) -> Iterator[Outcome]:
+    """Give each outcome; while one is waited for, take the messages that are wanted."""
+
+    async def following() -> Outcome | None:
+        return await anext(outcomes, None)
+
+    while True:
+        future = portal.start_task_soon(following)
+        future.add_done_callback(lambda _: source.wanted.put(None))
+        try:
+            while (wanted := source.wanted.get()) is not None:
+                source.take(wanted)
+                portal.start_task_soon(_set, wanted.is_there)
+        except BaseException:
+            future.cancel()
+            raise
+        if (outcome := future.result()) is None:
+            return
+        yield outcome
+
+
+async def _set(event: anyio.Event) -> None:
+    event.set()
+
+
+# Those that are not closed: kept, as what runs in the background has no other end.
+_clients: Final[set[SyncClient]] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    for client in tuple(_clients):
+        client.close()
+
+
+def _forked() -> None:
+    for client in tuple(_clients):
+        client._after_fork()  # noqa: SLF001 - of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

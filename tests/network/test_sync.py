@@ -1,0 +1,345 @@
+"""SyncClient over real sockets: threads, forks, interruptions and the end of a program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from skycore_async import (
+    SMS,
+    Accepted,
+    Failed,
+    InvalidMessage,
+    MessageState,
+    Outcome,
+    OutcomeUnknown,
+    Rejected,
+    SkycoreClient,
+    SQLiteLedger,
+    SyncClient,
+)
+from skycore_async.simulator import API_KEY, Simulator
+
+TO = "15551234888"
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as running:
+        yield running
+
+
+def client_of(simulator: Simulator) -> partial[SkycoreClient]:
+    return partial(SkycoreClient, api_key=API_KEY, from_="60856", base_url=simulator.url)
+
+
+@pytest.fixture
+def skycore(simulator: Simulator) -> Iterator[SyncClient]:
+    with SyncClient(client_of(simulator)) as client:
+        yield client
+
+
+def background_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "skycore_async"]
+
+
+def test_one_message_is_sent_and_its_outcome_returned(
+    skycore: SyncClient, simulator: Simulator
+) -> None:
+    """What the provider answered comes back, and one message is billed."""
+    sent = skycore.send_sms(to=TO, text="Hello Jerry")
+    assert isinstance(sent, Accepted)
+    assert [message.tracking_id for message in simulator.messages] == [sent.tracking_id]
+
+
+@pytest.mark.parametrize(
+    ("to", "error"),
+    [("15551230110", Rejected), ("15551232001", OutcomeUnknown), ("not a number", InvalidMessage)],
+)
+def test_its_errors_are_those_of_the_client(
+    skycore: SyncClient, to: str, error: type[Exception]
+) -> None:
+    """Who knows how SkycoreClient fails knows how this does."""
+    with pytest.raises(error):
+        skycore.send_sms(to=to, text="Hello")
+
+
+def test_what_is_made_at_import_opens_nothing(simulator: Simulator) -> None:
+    """No thread runs and nothing is connected before the first call, nor is anything after."""
+    before = len(background_threads())
+    client = SyncClient(client_of(simulator))
+    assert len(background_threads()) == before
+    client.send_sms(to=TO, text="Hello")
+    assert len(background_threads()) == before + 1
+    client.close()
+    assert len(background_threads()) == before
+    client.close()
+    with pytest.raises(RuntimeError, match="this SyncClient is closed"):
+        client.send_sms(to=TO, text="Hello")
+
+
+def test_one_that_was_never_used_is_closed(simulator: Simulator) -> None:
+    """There is nothing to close, and no error."""
+    with SyncClient(client_of(simulator)):
+        pass
+
+
+def test_many_threads_share_one_client(skycore: SyncClient, simulator: Simulator) -> None:
+    """Calls of many threads at once go over one client, made once."""
+    before = len(background_threads())
+    send = partial(skycore.send_sms, to=TO)
+    with ThreadPoolExecutor(8) as threads:
+        sent = list(threads.map(lambda n: send(text=f"Hello {n}"), range(40)))
+    assert len({each.tracking_id for each in sent}) == 40
+    assert len(background_threads()) == before + 1
+    assert simulator.billed == 40
+
+
+def test_a_client_that_cannot_be_made_is_an_error_each_time() -> None:
+    """The first call raises what the function raised, and so does the next; no thread is left."""
+    before = len(background_threads())
+    client = SyncClient(partial(SkycoreClient, api_key=API_KEY, timeout=-1))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="timeout"):
+            client.send_sms(to=TO, text="Hello")
+    client.close()
+    assert len(background_threads()) == before
+
+
+class TestMany:
+    """send_many, whose messages are taken in the caller's thread."""
+
+    def test_outcomes_come_as_they_complete(
+        self, skycore: SyncClient, simulator: Simulator
+    ) -> None:
+        """Each message has one outcome, accepted or failed."""
+        numbers = [TO, "15551230110", "15551239000"] * 40
+        with skycore.send_many(SMS(to=to, text="Hello") for to in numbers) as outcomes:
+            came = list(outcomes)
+        assert sum(1 for each in came if isinstance(each, Failed)) == 40
+        assert len(came) == 120
+        assert simulator.billed == 80
+
+    def test_the_source_is_read_in_the_callers_thread(self, skycore: SyncClient) -> None:
+        """A database cursor or a context variable of the caller's works in it."""
+        read_in: set[int] = set()
+
+        def messages() -> Iterator[SMS]:
+            for n in range(100):
+                read_in.add(threading.get_ident())
+                yield SMS(to=TO, text=f"Hello {n}")
+
+        with skycore.send_many(messages()) as outcomes:
+            assert sum(1 for _ in outcomes) == 100
+        assert read_in == {threading.get_ident()}
+
+    def test_what_the_source_raises_comes_after_the_outcomes(self, skycore: SyncClient) -> None:
+        """What was taken before is sent and told, and then the error is raised."""
+
+        def messages() -> Iterator[SMS]:
+            yield SMS(to=TO, text="Hello")
+            raise LookupError("the database is gone")
+
+        came: list[Outcome] = []
+        gone = pytest.raises(LookupError, match="the database is gone")
+        with gone, skycore.send_many(messages()) as outcomes:
+            came.extend(outcomes)  # takes each as it comes, those before an error too
+        assert [type(outcome) for outcome in came] == [Accepted]
+
+    def test_leaving_early_starts_nothing_more(
+        self, skycore: SyncClient, simulator: Simulator
+    ) -> None:
+        """A loop that is left after an outcome reads no more of an endless source."""
+
+        def messages() -> Iterator[SMS]:
+            while True:
+                yield SMS(to=TO, text="Hello")
+
+        with skycore.send_many(messages()) as outcomes:
+            next(outcomes)
+        billed = simulator.billed
+        assert 0 < billed < 1000
+        skycore.send_sms(to=TO, text="Hello")
+        assert simulator.billed == billed + 1
+
+    def test_an_interruption_while_the_source_is_read_leaves_the_loop(
+        self, skycore: SyncClient, simulator: Simulator
+    ) -> None:
+        """Ctrl-C within the caller's own code ends the sending, and the client goes on."""
+
+        def messages() -> Iterator[SMS]:
+            yield SMS(to=TO, text="Hello")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), skycore.send_many(messages()) as outcomes:
+            list(outcomes)
+        skycore.send_sms(to=TO, text="Hello")
+        assert simulator.billed in {1, 2}
+
+
+def test_a_ledger_is_opened_with_the_client(simulator: Simulator, tmp_path: Path) -> None:
+    """An async context manager that opens both gives what they give together."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[SkycoreClient]:
+        async with (
+            SQLiteLedger(tmp_path / "sent.db") as ledger,
+            client_of(simulator)(ledger=ledger) as client,
+        ):
+            ledgers.append(ledger)
+            yield client
+
+    ledgers: list[SQLiteLedger] = []
+    with SyncClient(opened) as skycore:
+        for _ in range(2):
+            skycore.send_sms(to=TO, text="Hello", key="order-1")
+        delivery = skycore.run(lambda _: ledgers[0].delivery(key="order-1"))
+    assert delivery is not None
+    assert delivery.state is MessageState.ACCEPTED
+    assert simulator.billed == 1
+
+
+def run_program(tmp_path: Path, simulator: Simulator, text: str) -> str:
+    """Run a program of its own, all warnings errors, and return what it prints."""
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    environment = os.environ | {
+        "SKYCORE_API_KEY": API_KEY,
+        "SKYCORE_FROM": "60856",
+        "SKYCORE_BASE_URL": simulator.url,
+    }
+    ran = subprocess.run(  # noqa: S603 - it is ours
+        [sys.executable, "-W", "error", str(program)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stderr == ""
+    assert ran.returncode == 0
+    return ran.stdout
+
+
+def test_a_program_ends_without_closing(simulator: Simulator, tmp_path: Path) -> None:
+    """A client that nobody closed is closed as the program ends, and its ledger as well."""
+    program = """
+from contextlib import asynccontextmanager
+from skycore_async import SkycoreClient, SQLiteLedger, SyncClient
+
+@asynccontextmanager
+async def opened():
+    async with SQLiteLedger("sent.db") as ledger, SkycoreClient(ledger=ledger) as client:
+        yield client
+    print("closed")
+
+skycore = SyncClient(opened)
+skycore.send_sms(to="15551234888", text="Hello", key="order-1")
+print("sent")
+"""
+    assert run_program(tmp_path, simulator, program) == "sent\nclosed\n"
+    assert run_program(tmp_path, simulator, program) == "sent\nclosed\n"
+    assert simulator.billed == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_process_has_a_client_of_its_own(simulator: Simulator, tmp_path: Path) -> None:
+    """A parent that has sent, and children forked while a thread sends, each send."""
+    program = """
+import os, threading, warnings
+from skycore_async import SkycoreClient, SyncClient
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # a fork beside a thread
+skycore = SyncClient(SkycoreClient)
+skycore.send_sms(to="15551234888", text="parent")
+with skycore._changing:  # as if another thread were just beginning
+    children = [os.fork() for _ in range(1)]
+    if 0 in children:
+        skycore.send_sms(to="15551234888", text="child")
+        skycore.close()
+        os._exit(7)
+skycore.send_sms(to="15551234888", text="parent again")
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+    assert run_program(tmp_path, simulator, program) == "[7]\n"
+    assert sorted(message.text for message in simulator.messages) == [
+        "child",
+        "parent",
+        "parent again",
+    ]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes_sends(simulator: Simulator, tmp_path: Path, method: str) -> None:
+    """Made where the module is imported, it works in each process of a pool."""
+    if method == "fork" and not hasattr(os, "fork"):
+        pytest.skip("there are no forks here")
+    program = f"""
+import multiprocessing, warnings
+from skycore_async import SkycoreClient, SyncClient
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # a fork beside a thread
+skycore = SyncClient(SkycoreClient)
+
+def send(n):
+    return skycore.send_sms(to="15551234888", text=f"Hello {{n}}").tracking_id
+
+if __name__ == "__main__":
+    send(0)
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        print(len(set(pool.map(send, range(1, 11)))))
+"""
+    assert run_program(tmp_path, simulator, program) == "10\n"
+    assert simulator.billed == 11
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+def test_ctrl_c_leaves_the_message_in_doubt(simulator: Simulator, tmp_path: Path) -> None:
+    """Interrupted while it waits for an answer, the message is in the ledger as in doubt."""
+    program = """
+import os, signal, threading
+from contextlib import asynccontextmanager
+from skycore_async import SkycoreClient, SQLiteLedger, SyncClient
+
+@asynccontextmanager
+async def opened():
+    async with SQLiteLedger("sent.db") as ledger, SkycoreClient(ledger=ledger, timeout=1) as one:
+        yield one
+
+skycore = SyncClient(opened)
+skycore.send_sms(to="15551234888", text="Hello", key="order-1")
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    skycore.send_sms(to="15551232004", text="Hello", key="order-2")
+except KeyboardInterrupt:
+    print("interrupted")
+skycore.close()
+
+async def state():
+    async with SQLiteLedger("sent.db") as ledger:
+        print((await ledger.delivery(key="order-2")).state.value)
+
+import asyncio
+asyncio.run(state())
+"""
+    assert run_program(tmp_path, simulator, program) == "interrupted\nin_doubt\n"
+
+
+def test_it_is_not_for_code_within_its_own_event_loop(skycore: SyncClient) -> None:
+    """A call from the background event loop would wait for itself, and is an error."""
+
+    async def call(_: SkycoreClient) -> None:
+        skycore.send_sms(to=TO, text="Hello")
+
+    with pytest.raises(RuntimeError, match="event loop thread"):
+        skycore.run(call)
