@@ -82,12 +82,14 @@ if TYPE_CHECKING:
     from .telemetry import Telemetry
     from .transports.base import Request, Response, Road, Transport
     from .transports.direct import DirectTransport
+    from .transports.http_client import AsyncHTTPClient
     from .transports.httpx import HttpxTransport
     from .version import __version__
 
 __all__ = [
     "SMS",
     "Accepted",
+    "AsyncHTTPClient",
     "AuthenticationFailed",
     "BillingProblem",
     "BulkSend",
@@ -215,6 +217,7 @@ _MODULES: Final = {
     "protocol.segments": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
     "transports.base": ("Request", "Response", "Road", "Transport"),
     "transports.direct": ("DirectTransport",),
+    "transports.http_client": ("AsyncHTTPClient",),
     "transports.httpx": ("HttpxTransport",),
     "version": ("__version__",),
 }

@@ -39,14 +39,13 @@ from .transports.base import Road, Transport
 from .transports.choice import choose
 
 if TYPE_CHECKING:
-    import httpx
-
     from .ledger.model import Ledger
     from .ledger.report_values import Settlement
     from .sending.prepare import ResolvedMessage
     from .sending.recording import Recorder
     from .sending.report import SendingReport
     from .telemetry import Telemetry
+    from .transports.http_client import AsyncHTTPClient
 
 
 class SkycoreClient:
@@ -70,9 +69,9 @@ class SkycoreClient:
     Without `transport` and `http_client` the connections are this client's own,
     made by httpx, or with `transport="fast"` by `DirectTransport`, for volume; through the
     proxy that the environment names for `base_url` (HTTPS_PROXY, NO_PROXY).
-    `http_client` sends over an `httpx.AsyncClient` of the caller's, with a new connection
-    for each message, and never closes it here; `transport` over any `Transport`, which is
-    closed.  `method="GET"` puts the API key into the URL, where
+    `http_client` sends over an `AsyncClient` of the caller's, of httpx or httpx2, with a new
+    connection for each message, and never closes it here; `transport` over any `Transport`,
+    which is closed.  `method="GET"` puts the API key into the URL, where
     proxies and logs see it.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
@@ -99,7 +98,7 @@ class SkycoreClient:
         timeout: float = 30,
         max_attempts: int = 3,
         transport: Transport | Road | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: AsyncHTTPClient | None = None,
         ledger: Ledger | None = None,
         telemetry: Telemetry | None = None,
         max_segments: int | None = None,

@@ -1,4 +1,8 @@
-"""What every test module shares: both event loops, and the three transports."""
+"""What every test module shares: both event loops, and the three transports.
+
+Those over a client of the caller's are over one of httpx, or of the library that
+SKYCORE_TESTS_HTTP_CLIENT names: httpx2.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,10 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
 
@@ -25,6 +29,13 @@ hypothesis_settings.register_profile(
     "skycore", deadline=None, derandomize=IN_GATE, max_examples=50 if IN_GATE else 100
 )
 hypothesis_settings.load_profile("skycore")
+
+if TYPE_CHECKING:
+    import httpx
+
+    http_library = httpx
+else:
+    http_library = import_module(os.environ.get("SKYCORE_TESTS_HTTP_CLIENT", "httpx"))
 
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
 
@@ -49,11 +60,12 @@ async def over_httpx(base_url: str, **settings: Any) -> AsyncIterator[SkycoreCli
 
 @asynccontextmanager
 async def over_http_client(base_url: str, **settings: Any) -> AsyncIterator[SkycoreClient]:
-    """Open a client over an `httpx.AsyncClient` that is not its own."""
+    """Open a client over an `AsyncClient` that is not its own."""
     settings = {"api_key": KEY, "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
-    limits = httpx.Limits(max_connections=settings.get("max_in_flight", 50))
+    limits = http_library.Limits(max_connections=settings.get("max_in_flight", 50))
+    made = http_library.AsyncClient(verify=client_context(), limits=limits, trust_env=False)
     async with (
-        httpx.AsyncClient(verify=client_context(), limits=limits, trust_env=False) as http_client,
+        made as http_client,
         SkycoreClient(base_url=base_url, http_client=http_client, **settings) as client,
     ):
         yield client

@@ -8,14 +8,14 @@ from ..errors import ConfigurationError
 from .base import Road, Transport
 
 if TYPE_CHECKING:
-    import httpx
+    from .http_client import AsyncHTTPClient
 
 _HTTP: Final = frozenset({"http", "https"})
 
 
 def choose(
     transport: Transport | Road | None,
-    http_client: httpx.AsyncClient | None,
+    http_client: AsyncHTTPClient | None,
     base_url: str,
 ) -> Transport:
     """Return the transport that was given, or one over the client that was, or a new one.
@@ -24,20 +24,24 @@ def choose(
 
     Raises ConfigurationError where both were given, or something else.
     """
-    # Slow to load, which the import of this module does not wait for.
-    import httpx  # noqa: PLC0415
-
-    from .httpx import HttpxClientTransport  # noqa: PLC0415
-
     if transport is not None and http_client is not None:
         raise ConfigurationError("give transport or http_client, not both")
     if http_client is not None:
-        if not isinstance(http_client, httpx.AsyncClient):
-            raise ConfigurationError("http_client: an httpx.AsyncClient is needed")
-        return HttpxClientTransport(http_client)
+        return _over(http_client)
     if transport is None or isinstance(transport, str):
         return _new(transport or "httpx", base_url)
     return transport
+
+
+def _over(http_client: AsyncHTTPClient) -> Transport:
+    # Slow to load, which the import of this module does not wait for.
+    from .http_client import library_of  # noqa: PLC0415
+    from .httpx import HttpxClientTransport  # noqa: PLC0415
+
+    library = library_of(http_client)
+    if library is None:
+        raise ConfigurationError("http_client: an AsyncClient of httpx or httpx2 is needed")
+    return HttpxClientTransport(http_client, library)
 
 
 def _new(road: Road, base_url: str) -> Transport:

@@ -62,7 +62,7 @@ class HTTPConnection:
         """Send a request and read the answer, with `connecting` seconds for each handshake."""
         self._traffic.begin()
         self.is_clean = False
-        url = parsed(request)
+        url = _parsed(request)
         made = httpcore.Request(
             request.method,
             _of_httpcore(url),
@@ -120,8 +120,7 @@ def _of_httpcore(url: httpx.URL) -> httpcore.URL:
     )
 
 
-def parsed(request: Request) -> httpx.URL:
-    """Return the URL of a request, with its query."""
+def _parsed(request: Request) -> httpx.URL:
     # A URL with a query holds the key and a text: it is not kept.
     return httpx.URL(request.target) if request.query else _url(request.url)
 

@@ -3,7 +3,7 @@
 Strategy: the road of httpx's own transport beneath its client: with the certificates and the
 proxy of the client's transport, and nothing else.  It follows no redirect, has no cookies and
 no authentication, and logs no address, which is all that guards a report.  A caller's own
-`httpx.AsyncClient` is used as it is, since its proxies and certificates may be the only way.
+`AsyncClient` is used as it is, since its proxies and certificates may be the only way.
 
 Rules:
 
@@ -134,7 +134,7 @@ class Download:
 
     async def _begin(self, url: httpx.URL) -> httpx.Response:
         if isinstance(self._transport, HttpxClientTransport):
-            return await self._transport.begin_download(url, _HEADERS)
+            return await self._transport.begin_download(str(url), _HEADERS)
         if isinstance(self._transport, DirectTransport | HttpxTransport):
             self._road = self._transport.for_downloads()
         else:

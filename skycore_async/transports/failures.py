@@ -42,7 +42,9 @@ _WORDS: Final = {
     "WriteError": "the connection broke",
 }
 # Whose exceptions can be made again with a text alone.
-_LIBRARIES: Final = frozenset({"anyio", "builtins", "h11", "httpcore", "httpx", "ssl"})
+_LIBRARIES: Final = frozenset(
+    {"anyio", "builtins", "h11", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"}
+)
 _LONGEST_CHAIN: Final = 16
 
 _STATUS: Final = re.compile(r"[1-5][0-9]{2}(?= )")  # of a proxy that refused, before its reason

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import functools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, cast
 
 import anyio
 import httpx
@@ -28,8 +28,9 @@ import httpx
 from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
 from .base import Request, Response, TransportUnusable
-from .connection import HTTPConnection, parsed, read_body
+from .connection import HTTPConnection, read_body
 from .failures import failed, timed_out
+from .http_client import TALKATIVE, AsyncHTTPClient, Library
 from .library_logs import mask_library_logs
 from .progress import ExchangeProgress, UsedBefore
 from .proxies import parse_proxy
@@ -38,13 +39,6 @@ from .tls import ssl_context
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
 _CONNECTING_SHARE: Final = 0.8
-
-# Who logs URLs or headers; hpack is HTTP/2's.
-_TALKATIVE: Final = (
-    "httpx",
-    *(f"httpcore.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")),
-    *("hpack.hpack", "hpack.table"),
-)
 
 
 class HttpxTransport:
@@ -66,7 +60,7 @@ class HttpxTransport:
         # One to begin with, so that a wrong proxy is an error here.
         self._free = [self._new_connection()]
         self._closed = False
-        mask_library_logs(*_TALKATIVE)
+        mask_library_logs(*TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included."""
@@ -98,7 +92,7 @@ class HttpxTransport:
 
 
 class HttpxClientTransport:
-    """Send over the caller's own `httpx.AsyncClient`, which stays the caller's to close.
+    """Send over the caller's own `AsyncClient` of httpx or httpx2, the caller's to close.
 
     Its pool, proxies, certificates, hooks, cookies and headers apply, other
     than the headers that a request names itself.  Redirects are never followed,
@@ -111,16 +105,17 @@ class HttpxClientTransport:
     where an answer names its request, connections are shared.
     """
 
-    def __init__(self, http_client: httpx.AsyncClient) -> None:
+    def __init__(self, http_client: AsyncHTTPClient, library: Library) -> None:
         self._http_client = http_client
+        self._library = library
         self._closed = False
-        mask_library_logs(*_TALKATIVE)
+        mask_library_logs(*TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, the wait for a free connection included."""
         if self._closed or self._http_client.is_closed:
             raise TransportUnusable("this transport is closed")
-        progress = ExchangeProgress()
+        progress = ExchangeProgress(self._library.pool_timeout)
         exchange = functools.partial(self._exchange, request, timeout, progress)
         return await _within(timeout, exchange, progress.proves_not_sent)
 
@@ -128,12 +123,16 @@ class HttpxClientTransport:
         """Send nothing more; the connections are the caller's to close."""
         self._closed = True
 
-    async def begin_download(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
-        """Ask for a file, to be read as a stream, without what authenticates to the API."""
+    async def begin_download(self, url: str, headers: dict[str, str]) -> httpx.Response:
+        """Ask for a file, to be read as a stream, without what authenticates to the API.
+
+        The answer may be httpx2's, which is read alike.
+        """
         made = self._http_client.build_request("GET", url, headers=headers)
         for name in ("authorization", "cookie"):
             made.headers.pop(name, None)
-        return await self._http_client.send(made, stream=True, auth=None, follow_redirects=False)
+        answer = await self._http_client.send(made, stream=True, auth=None, follow_redirects=False)
+        return cast("httpx.Response", answer)
 
     async def _exchange(
         self, request: Request, timeout: float, progress: ExchangeProgress
@@ -159,35 +158,16 @@ class HttpxClientTransport:
         connecting = timeout * _CONNECTING_SHARE
         made = self._http_client.build_request(
             request.method,
-            parsed(request),
+            request.target,
             headers={**request.headers, "Connection": "close"},
             content=request.body or None,
-            timeout=httpx.Timeout(None, connect=connecting, pool=connecting),
+            timeout=(connecting, None, None, connecting),  # connect, read, write, pool
             extensions={"trace": progress.trace},
         )
-        made.stream = _Body(request.body)
+        made.stream = self._library.byte_stream(request.body)
         progress.given_to_client = True
-        return await self._http_client.send(made, stream=True, follow_redirects=False)
-
-
-class _Body(httpx.AsyncByteStream):
-    """A body in one piece.
-
-    httpx's own is a generator, which a failed or cancelled write leaves half run;
-    trio does not forgive that.
-    """
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._left = [body]
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Body(self._body)
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
+        answer = await self._http_client.send(made, stream=True, follow_redirects=False)
+        return cast("httpx.Response", answer)
 
 
 async def _within(

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import httpx
-
 # What httpcore traces of a connection, and of the answer to a CONNECT.
 _BEFORE_THE_REQUEST: Final = frozenset(
     {
@@ -39,9 +37,13 @@ class UsedBefore(Exception):
 
 
 class ExchangeProgress:
-    """What was traced of one exchange."""
+    """What was traced of one exchange.
 
-    def __init__(self) -> None:
+    `pool_timeout` is what its client raises where it had no connection for it in time.
+    """
+
+    def __init__(self, pool_timeout: type[Exception]) -> None:
+        self._pool_timeout = pool_timeout
         self.given_to_client = False
         self.traced = False
         self.request_began = False
@@ -76,5 +78,5 @@ class ExchangeProgress:
         # ConnectError there may be one that broke after the request.  InvalidURL is also
         # what httpx says of an answer whose Location is no address of a web page.
         if not self.traced:
-            return isinstance(error, httpx.PoolTimeout)
+            return isinstance(error, self._pool_timeout)
         return not self.request_began

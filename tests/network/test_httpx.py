@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -32,8 +33,8 @@ from skycore_async import (
 )
 from skycore_async.transports import connection
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
-from skycore_async.transports.httpx import HttpxClientTransport
-from tests.conftest import TRANSPORTS
+from skycore_async.transports.choice import choose
+from tests.conftest import TRANSPORTS, http_library
 from tests.support.fault_server import (
     SUCCESS,
     Drip,
@@ -74,15 +75,19 @@ async def post(transport: Transport, url: str, timeout: float = 5) -> Response:
 # --- Failures -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["httpx", "http_client"])
-async def test_the_cause_is_httpxs(name: str) -> None:
-    """What fails is told with a copy of httpx's exception, without its frames."""
+@pytest.mark.parametrize(
+    ("name", "library"), [("httpx", httpx), ("http_client", http_library)], ids=["own", "theirs"]
+)
+async def test_the_cause_is_httpxs(name: str, library: ModuleType) -> None:
+    """What fails is told with a copy of the library's exception, without its frames."""
     with refused() as url:
         async with TRANSPORTS[name](url, max_attempts=1) as client:
             with pytest.raises(NotSent) as caught:
                 await send(client)
-    assert type(caught.value.__cause__) is httpx.ConnectError
-    assert caught.value.__cause__.__traceback__ is None
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert type(cause) is library.ConnectError
+    assert cause.__traceback__ is None
 
 
 async def test_a_certificate_of_nobody_known_is_not_taken() -> None:
@@ -261,23 +266,6 @@ async def test_there_are_as_many_connections_as_messages_under_way(
         assert server.connections == many
 
 
-@pytest.mark.slow
-async def test_no_free_connection_of_the_callers_in_time_is_not_sent() -> None:
-    """The wait for a connection of the caller's own pool counts, and ends in NotSent."""
-    with FaultServer((Read(), Hang()), ANSWERED) as server:
-        async with (
-            TRANSPORTS["http_client"](server.url, max_in_flight=1, timeout=1) as client,
-            anyio.create_task_group() as tasks,
-        ):
-            # Beside the client, which has a place for another.
-            tasks.start_soon(post, client._dispatcher.transport, server.url, 60)
-            await has_read(server)
-            with pytest.raises(NotSent):
-                await send(client)
-            tasks.cancel_scope.cancel()
-        assert len(server.requests) == 1
-
-
 # --- Cancellation and closing: of the exchange, whoever waits for its outcome. ---
 
 
@@ -425,274 +413,13 @@ async def test_a_closed_client_says_so(open_client: OpenClient) -> None:
         assert len(server.requests) == 1
 
 
-# --- The caller's own client --------------------------------------------------
-
-
-@asynccontextmanager
-async def sending_over(
-    http_client: httpx.AsyncClient, base_url: str = "http://skycore.example/", **settings: Any
-) -> AsyncIterator[SkycoreClient]:
-    settings = {"api_key": "a key", "from_": "60856", "timeout": 5, "max_attempts": 1, **settings}
-    async with (
-        http_client,
-        SkycoreClient(http_client=http_client, base_url=base_url, **settings) as client,
-    ):
-        yield client
-
-
-async def test_the_callers_client_stays_open() -> None:
-    """Closing ours closes neither the caller's client nor its connections."""
-    with FaultServer(KEPT_ALIVE) as server:
-        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
-        async with sending_over(http_client, server.url) as client:
-            async with client:
-                await send(client)
-                await http_client.post(server.url)
-            assert not http_client.is_closed
-            await http_client.post(server.url)
-        assert (server.connections, len(server.requests)) == (2, 3)
-
-
-async def test_over_the_callers_client_each_request_has_a_connection() -> None:
-    """It is said to the server and to httpcore, and the caller's own requests keep theirs."""
-    with FaultServer(KEPT_ALIVE) as server:
-        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
-        async with sending_over(http_client, server.url) as client:
-            for _ in range(3):
-                await send(client)
-                assert await anyio.to_thread.run_sync(server.hung_up)
-        assert (server.connections, len(server.requests)) == (3, 3)
-        assert all(b"\r\nconnection: close\r\n" in each.lower() for each in server.requests)
-
-
-async def test_no_connection_of_the_callers_own_requests_is_taken() -> None:
-    """What a server sent after the answer to the caller is not read as that to a message."""
-    stray = SUCCESS.replace(b"SMS_12345", b"SMS_666")
-    first = (Read(), Send(answer(b"to the caller") + answer(stray)), Hang())
-    with FaultServer(first, first, ANSWERED) as server:
-        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
-        async with sending_over(http_client, server.url) as client:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(2):
-                    tasks.start_soon(http_client.post, server.url)
-            assert (await send(client)).tracking_id == "SMS_12345"
-        assert (server.connections, len(server.requests)) == (3, 3)
-
-
-async def test_the_callers_closed_client_is_a_clear_error() -> None:
-    """A client that its owner closed is a RuntimeError and no doubtful message."""
-    http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
-    async with sending_over(http_client) as client:
-        await http_client.aclose()
-        with pytest.raises(RuntimeError, match="transport is closed"):
-            await send(client)
-
-
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 T", "308 P"])
-async def test_a_redirect_is_never_followed(status: str) -> None:
-    """A redirect could be a second SMS: not followed, whatever the caller's client does."""
-    with FaultServer((Read(), Send(html(status, Location="/"))), ANSWERED) as server:
-        http_client = httpx.AsyncClient(
-            verify=client_context(), trust_env=False, follow_redirects=True
-        )
-        async with sending_over(http_client, server.url) as client:
-            with pytest.raises(OutcomeUnknown) as caught:
-                await send(client)
-        assert caught.value.http_status == int(status[:3])
-        assert len(server.requests) == 1
-
-
-async def test_the_callers_headers_and_cookies_apply() -> None:
-    """What the caller's client adds to every request is added to ours, and changes none of it."""
-    with FaultServer(ANSWERED) as server:
-        http_client = httpx.AsyncClient(
-            verify=client_context(),
-            trust_env=False,
-            headers={"X-Tenant": "7", "Content-Type": "application/json"},
-            cookies={"session": "abc"},
-            auth=("gate", "way"),
-        )
-        async with sending_over(http_client, server.url) as client:
-            await send(client)
-    (request,) = server.requests
-    headers = request.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")[1:]
-    assert {
-        b"x-tenant: 7",
-        b"cookie: session=abc",
-        b"content-type: application/x-www-form-urlencoded",
-    } <= set(headers)
-    assert any(header.startswith(b"authorization: basic ") for header in headers)
-    assert len({header.partition(b":")[0] for header in headers}) == len(headers)
-
-
-class Retrying(httpx.AsyncBaseTransport):
-    """Try a lost request again, somewhere where nobody listens, as a careless one may."""
-
-    def __init__(self) -> None:
-        self.wrapped = httpx.AsyncHTTPTransport(verify=client_context())
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self.wrapped.handle_async_request(request)
-        except httpx.TransportError:
-            with refused() as url:
-                request.url = httpx.URL(url)
-                return await self.wrapped.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self.wrapped.aclose()
-
-
-async def test_a_refused_connection_proves_nothing_after_a_request() -> None:
-    """A ConnectError of a second try does not make the first one unsent."""
-    with FaultServer((Read(),)) as server:
-        http_client = httpx.AsyncClient(transport=Retrying())
-        async with sending_over(http_client, server.url) as client:
-            with pytest.raises(OutcomeUnknown, match="ConnectError"):
-                await send(client)
-        assert len(server.requests) == 1
-
-
-class Persistent(Retrying):
-    """Try a lost request again where it was lost."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self.wrapped.handle_async_request(request)
-        except httpx.TransportError:
-            return await self.wrapped.handle_async_request(request)
-
-
-CHALLENGED = html("401 Unauthorized", **{"WWW-Authenticate": 'Digest realm="way", nonce="1"'})
-REPEATING: dict[str, tuple[Callable[[], httpx.AsyncClient], Script]] = {
-    "a retry": (lambda: httpx.AsyncClient(transport=Persistent()), (Read(),)),
-    "digest auth": (
-        lambda: httpx.AsyncClient(auth=httpx.DigestAuth("gate", "way"), verify=client_context()),
-        (Read(), Send(CHALLENGED)),
-    ),
-}
-
-
-@pytest.mark.parametrize(("make", "first"), REPEATING.values(), ids=REPEATING)
-async def test_a_request_that_is_to_be_repeated_is_in_doubt(
-    make: Callable[[], httpx.AsyncClient], first: Script
-) -> None:
-    """What the caller's client would send again by itself is stopped, and the next goes out."""
-    with FaultServer(first, ANSWERED) as server:
-        async with sending_over(make(), server.url) as client:
-            with pytest.raises(OutcomeUnknown, match="about to be sent a second time"):
-                await send(client)
-            assert len(server.requests) == 1
-            await send(client)
-        assert len(server.requests) == 2
-
-
-def raising(fault: Exception) -> httpx.AsyncClient:
-    def handle(request: httpx.Request) -> httpx.Response:
-        raise fault
-
-    return httpx.AsyncClient(transport=httpx.MockTransport(handle))
-
-
-class Demanding(Exception):
-    """An exception that cannot be made from its own `args`."""
-
-    def __init__(self, *, url: str) -> None:
-        super().__init__(f"failed for {url}")
-
-
-class Exploding(Exception):
-    """An exception that can be made only once."""
-
-    made = 0
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        type(self).made += 1
-        if self.made > 1:
-            raise OSError("once is enough")
-
-
-@pytest.mark.parametrize(
-    ("fault", "error", "cause"),
-    [
-        # Where the name is all there is, it is no proof: some transports call a
-        # connection that broke after the request a ConnectError.
-        pytest.param(
-            httpx.ConnectError("reset"), OutcomeUnknown, httpx.ConnectError, id="ConnectError"
-        ),
-        pytest.param(httpx.ReadError(""), OutcomeUnknown, httpx.ReadError, id="no text"),
-        pytest.param(httpx.PoolTimeout("full"), NotSent, httpx.PoolTimeout, id="PoolTimeout"),
-        pytest.param(
-            ConnectionResetError(104, "reset"),
-            OutcomeUnknown,
-            ConnectionResetError,
-            id="OSError",
-        ),
-        pytest.param(Demanding(url="x"), OutcomeUnknown, RuntimeError, id="keyword only"),
-        pytest.param(Exploding("x"), OutcomeUnknown, RuntimeError, id="cannot be copied"),
-    ],
-)
-async def test_an_exception_of_a_foreign_transport_is_no_proof(
-    fault: Exception, error: type[SkycoreError], cause: type[Exception]
-) -> None:
-    """Without httpcore's trace a message is in doubt, whatever the exception is called."""
-    async with sending_over(raising(fault)) as client:
-        with pytest.raises(error, match=type(fault).__name__) as caught:
-            await send(client)
-    assert type(caught.value) is error
-    assert type(caught.value.__cause__) is cause
-
-
-async def test_an_answer_that_httpx_refuses_leaves_the_message_in_doubt() -> None:
-    """An answer whose Location is no web address was an answer: nothing is sent again."""
-    asked: list[httpx.Request] = []
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return httpx.Response(303, headers={"Location": "sms:+15551234888"})
-
-    http_client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
-    async with sending_over(http_client) as client:
-        with pytest.raises(OutcomeUnknown, match="InvalidURL"):
-            await send(client)
-    assert len(asked) == 1
-
-
-async def test_silence_of_a_foreign_transport_is_no_proof() -> None:
-    """A timeout without a trace leaves the message in doubt."""
-
-    async def handle(request: httpx.Request) -> httpx.Response:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    http_client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
-    async with sending_over(http_client, timeout=0.05) as client:
-        with pytest.raises(OutcomeUnknown, match=r"no answer within 0\.0\d+ seconds"):
-            await send(client)
-
-
-async def test_a_hook_may_read_the_answer() -> None:
-    """A response hook of the caller's that reads the body takes it from nobody."""
-
-    async def read(response: httpx.Response) -> None:
-        await response.aread()
-
-    with FaultServer(ANSWERED) as server:
-        http_client = httpx.AsyncClient(
-            verify=client_context(), trust_env=False, event_hooks={"response": [read]}
-        )
-        async with sending_over(http_client, server.url) as client:
-            assert (await send(client)).tracking_id == "SMS_12345"
-
-
 async def test_a_transport_gives_the_answer_as_it_came() -> None:
     """Status, headers by their lower-case names, and the body: nothing is read into them."""
     script = (Read(), Send(answer(b"any", status="418 Teapot", headers={"X-Other": "1"})))
-    http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+    http_client = http_library.AsyncClient(verify=client_context(), trust_env=False)
     ours = HttpxTransport(verify=client_context())
     async with http_client:
-        for transport in (ours, HttpxClientTransport(http_client)):
+        for transport in (ours, choose(None, http_client, "")):
             with FaultServer(script) as server:
                 request = Request(method="GET", url=server.url, query="a=b")
                 response = await transport.send(request, timeout=5)

@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never, assert_type
 
 import httpx
+import httpx2
 
 from skycore_async import (
     SMS,
     Accepted,
+    AsyncHTTPClient,
     AuthenticationFailed,
     BillingProblem,
     Delivery,
@@ -101,7 +103,11 @@ async def open_clients() -> None:
     assert_type(reader("020 7946 0958"), str)
     client.with_options(number_reader=None)
     SkycoreClient(http_client=httpx.AsyncClient())
+    SkycoreClient(http_client=httpx2.AsyncClient())
     SkycoreClient(http_client=httpx.Client())  # type: ignore[arg-type]
+    SkycoreClient(http_client=httpx2.Client())  # type: ignore[arg-type]
+    given: AsyncHTTPClient = httpx.AsyncClient()
+    SkycoreClient(http_client=given)
 
 
 async def read_report(client: SkycoreClient, since: datetime, until: datetime) -> None:

@@ -62,7 +62,7 @@ MAYBE_SENT: dict[str, Events] = {
 
 
 def progress_after(events: Events) -> ExchangeProgress:
-    progress = ExchangeProgress()
+    progress = ExchangeProgress(httpx.PoolTimeout)
     progress.given_to_client = True
 
     async def tell() -> None:
@@ -89,7 +89,7 @@ def test_what_is_not_known_proves_nothing(case: str) -> None:
 
 def test_what_was_not_given_to_the_client_was_not_sent() -> None:
     """A request that could not even be made went nowhere, whatever is raised of it."""
-    assert ExchangeProgress().proves_not_sent(httpx.InvalidURL("URL too long"))
+    assert ExchangeProgress(httpx.PoolTimeout).proves_not_sent(httpx.InvalidURL("URL too long"))
 
 
 def test_a_connection_that_was_used_before_is_not_used() -> None:
