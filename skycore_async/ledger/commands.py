@@ -226,6 +226,17 @@ class IsOptedOut(Query[bool]):
         return self.number in store.opted_out([self.number])
 
 
+@attrs.frozen(kw_only=True)
+class ListOptedOut(Query[frozenset[str]]):
+    """Those of many numbers that may not be sent to."""
+
+    numbers: tuple[str, ...]
+
+    def answer(self, store: LedgerReader) -> frozenset[str]:
+        """Return the answer of a store."""
+        return frozenset(store.opted_out(self.numbers))
+
+
 # A command on its way through a group.
 
 

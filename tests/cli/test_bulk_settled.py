@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from click.testing import CliRunner, Result
 
+from skycore_async import SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
-from skycore_async.simulator import API_KEY, Behaviour, Simulator
+from skycore_async.simulator import API_KEY, Answer, Behaviour, Simulator, refusal
 
 # Accepted, taken without an answer, accepted, not taken without an answer, accepted.
 NUMBERS = ("15551234888", "15551232002", "15551234887", "15551232001", "15551234886")
@@ -56,12 +58,12 @@ def settled(simulator: Simulator) -> Simulator:
     assert bulk("promo.csv").exit_code == Exit.IN_DOUBT
     done = CliRunner().invoke(skycore, ["settle", "promo.db", "--after", "0", "--json"])
     assert (facts(done)["sent"], facts(done)["not_sent"]) == (1, 1)
-    simulator.script(*[Behaviour()] * 5)  # whoever gets a message now gets it
     return simulator
 
 
 def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator) -> None:
     """It was sent, and it is said what told that; nothing leads to settling it once more."""
+    settled.script(Behaviour())
     done = bulk("promo.csv", text="Bye")
     assert done.exit_code == Exit.NOT_ALL_WELL, done.output
     assert "already sent  4 (with another text" in done.stdout
@@ -72,3 +74,114 @@ def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator
     assert told["2002"].endswith("sent, as Skycore's own report of what it sent lists it")
     assert "report" not in told["4888"]
     assert settled.billed == 5
+
+
+def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
+    """Counted from the ledger, in all that is shown before: messages, segments and cost."""
+    recipients(*NUMBERS, "15551234885")
+    shown = bulk("promo.csv", "--dry-run", "--price", "0.5").stdout
+    assert "rows          6\n  to send     2\n  done before 4\n" in shown
+    assert "segments      2\n" in shown
+    assert "estimate      1.00 at 0.5 a segment" in shown
+    settled.script(Behaviour())
+    done = bulk("promo.csv", "--json")
+    assert "  to send     2\n  done before 4\n" in done.stderr
+    assert "The ledger holds 5 messages, 0 of them in doubt. To send is what" in done.stderr
+    told = facts(done)
+    assert (told["to_send"], told["accepted"], told["already_done"]) == (2, 2, 4)
+    assert (settled.billed, done.exit_code) == (6, Exit.DONE)
+    told = facts(bulk("promo.csv", "--json"))
+    assert (told["to_send"], told["accepted"], told["already_done"]) == (0, 0, 6)
+
+
+def test_what_the_ledger_says_of_a_row_is_shown_before(
+    settled: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In doubt, refused, opted out, or sent with another text; a dry run needs no sender."""
+    settled.script(refusal("E110"), Behaviour(answer=Answer.DROP))
+    more = ("15551234110", "15551234111", "15551234112")
+    recipients(*more[:2])
+    assert bulk("promo.csv").exit_code == Exit.IN_DOUBT
+    anyio.run(opt_out, more[2])
+    recipients(*NUMBERS, *more)
+    lines = [
+        "  to send     1",
+        "  done before 4",
+        "  in doubt    1 by the ledger: not sent again",
+        "  refused     2 before, or opted out: not sent again",
+    ]
+    shown = bulk("promo.csv", "--dry-run").stdout
+    assert "\n".join(lines) in shown
+    other = bulk("promo.csv", "--dry-run", "--rejects", "mend.csv", text="Bye").stdout
+    assert "  sent before 4 with another text, number or sender\n" in other
+    monkeypatch.delenv("SKYCORE_FROM")
+    assert "  done before 4\n" in bulk("promo.csv", "--dry-run").stdout
+
+
+async def opt_out(number: str) -> None:
+    async with SQLiteLedger("promo.db") as ledger:
+        await ledger.opt_out(number)
+
+
+def test_a_bound_on_segments_holds_for_what_goes_out(settled: Simulator) -> None:
+    """Of what is in doubt, too, where that is settled first and may turn out not to be sent."""
+    assert "to send     1\n" in bulk("promo.csv", "--max-segments", "1", "--dry-run").stdout
+    settled.script(Behaviour(answer=Answer.DROP))
+    assert bulk("promo.csv", "--max-segments", "1").exit_code == Exit.IN_DOUBT
+    recipients(*NUMBERS, "15551234885")
+    done = bulk("promo.csv", "--max-segments", "1", "--settle")
+    assert "it could take 2 segments, and --max-segments is 1" in done.stderr
+    assert bulk("promo.csv", "--max-segments", "1").exit_code == Exit.IN_DOUBT
+    assert settled.billed == 6
+
+
+def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
+    """What the report lists is left out and says so; what was not sent goes out."""
+    old = Path("promo.rejects.csv")
+    assert {reason.split(":")[0] for reason in rejected(str(old)).values()} == {"in doubt"}
+    shown = bulk(str(old), "--dry-run", "--rejects", "mend.csv").stdout
+    assert "  to send     1\n" in shown
+    assert "already sent: Skycore's own report of what it sent lists it" in shown
+    assert rejected("mend.csv").keys() == {"2002"}
+    settled.script(Behaviour())
+    done = bulk(str(old), "--json")
+    told = facts(done)
+    assert (told["to_send"], told["accepted"], told["left_out"]["duplicate"]) == (1, 1, 1)
+    assert (told["not_sent"], done.exit_code, settled.billed) == (0, Exit.DONE, 5)
+    assert rejected(told["rejects"]) == {
+        "2002": "already sent: Skycore's own report of what it sent lists it"
+    }
+
+
+def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulator) -> None:
+    """Another ledger knows nothing of them; nor is a number sent to under two rows."""
+    other = ("--campaign", "b", "--ledger", "b.db")
+    old = Path("promo.rejects.csv")
+    old.write_text(old.read_text("utf-8-sig") + "15551232001,,9\n", "utf-8-sig")
+    settled.script(*[Behaviour()] * 2)
+    told = facts(bulk(str(old), *other, "--json"))
+    assert (told["accepted"], told["left_in_doubt"], settled.billed) == (1, 2, 5)
+    told = facts(bulk(str(old), "--json"))
+    assert (told["accepted"], settled.billed) == (1, 6)
+    with Path(told["rejects"]).open(encoding="utf-8-sig", newline="") as file:
+        assert "15551232001 is on line 4" in [row["reason"] for row in csv.DictReader(file)]
+
+
+def test_old_rejects_that_are_no_messages_any_more_say_why(settled: Simulator) -> None:
+    """That one was not sent does not make it one that can be sent."""
+    done = bulk("promo.rejects.csv", "--max-segments-each", "1", text="x" * 200)
+    assert done.exit_code == Exit.NOT_ALL_WELL
+    told = rejected("promo.rejects-2.csv")
+    assert told["2001"] == "text: it takes 2 segments, and --max-segments-each is 1"
+
+
+def test_rejects_are_settled_first_where_that_is_asked_for(simulator: Simulator) -> None:
+    """What is counted in the end is what the ledger says by then."""
+    recipients(*NUMBERS[:3], "15551234885")
+    assert bulk("promo.csv").exit_code == Exit.IN_DOUBT
+    old = Path("promo.rejects.csv")
+    old.write_text(old.read_text("utf-8-sig") + "15551234884,,9\n", "utf-8-sig")
+    done = bulk(str(old), "--settle", "--json")
+    assert (facts(done)["accepted"], facts(done)["not_sent"]) == (1, 0)
+    assert (facts(done)["left_in_doubt"], done.exit_code) == (0, Exit.DONE)
+    assert simulator.billed == 5

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from benchmarks.postgres import Server
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
+from skycore_async.cli.ui.output import Exit
 from skycore_async.postgres.schema import VERSION
 from skycore_async.simulator import API_KEY, Account, Simulator
 from tests.support.cli_program import program
@@ -185,6 +186,30 @@ def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
     other = answer(*load, "--max-segments-each", "1", "--rejects", "r.csv")
     assert (other["exit"], other["in_doubt"]) == (5, 2)
     assert "in doubt: text: it takes" in Path("r.csv").read_text("utf-8-sig")
+
+
+def test_old_rejects_are_what_the_ledger_says_by_now(simulator: Simulator, dsn: str) -> None:
+    """What is in doubt by the file was sent, was not sent, or is in doubt still."""
+    loaded(dsn, count=3)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for number, state in enumerate(("accepted", "not_sent", "in_doubt")):
+            connection.execute(
+                "INSERT INTO skycore.messages"
+                " (key, content, recipient, state, started_at, session, attempt, settled_by)"
+                " VALUES (%s, '', '1', %s, 0, 1, 1, 'report')",
+                (f"promo:1555{number:07}", state),
+            )
+    rows = "".join(f"1555{number:07},{number},in doubt: lost,2\n" for number in range(3))
+    rows += "15550000003,3,,9\n"
+    Path("promo.rejects.csv").write_text("to,name,reason,line\n" + rows, "utf-8")
+    command = ("bulk", "promo.rejects.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    done = answer(*command)
+    assert (done["new"], done["known"], done["in_doubt"], done["exit"]) == (1, 1, 2, Exit.IN_DOUBT)
+    reasons = Path(done["rejects"]).read_text("utf-8-sig").splitlines()[1:]
+    assert [row.split(",")[2] for row in reasons] == [
+        "already sent: Skycore's own report of what it sent lists it",
+        "in doubt: lost",
+    ]
 
 
 def test_doubts_are_sent_again_on_a_word(monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:

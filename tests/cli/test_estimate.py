@@ -12,8 +12,9 @@ import pytest
 
 from skycore_async import NationalNumbers
 from skycore_async.cli.bulk.duplicates import FirstLines
-from skycore_async.cli.bulk.estimate import Estimate, Survey, duration, preview
+from skycore_async.cli.bulk.estimate import Estimate, Survey, duration
 from skycore_async.cli.bulk.kept import KeptRows
+from skycore_async.cli.bulk.preview import preview
 from skycore_async.cli.bulk.recipients import Header, Sheet, SheetError
 from skycore_async.cli.bulk.rows import (
     MessageRow,

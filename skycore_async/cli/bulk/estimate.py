@@ -2,14 +2,14 @@
 
 Strategy: a `Survey` is given what was found of every row, once, and keeps counts and
 the first few of each kind, so that it is as small for a million rows as for ten.
-Its `Estimate` is a value, and `preview` says it in lines for people.
+Its `Estimate` is a value, which `preview` says in lines for people.
 
 Rules:
 
-* What the estimate counts is what would be sent, and nothing else.
+* What the estimate counts is what would be sent, and nothing else: of what the ledger has an
+  outcome it says what kind that is.
 * A row that lacks what the text names stops the run before it begins: nobody
   knows what was meant.
-* Every example has its line number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final
 
@@ -25,14 +24,11 @@ import attrs
 
 from ...protocol.numbers import country_code
 from ...protocol.segments import Encoding, describe, segments
-from ..ui.output import number_of
-from .rows import JudgedRow, RejectedRow, RejectionKind
+from .outcome_kinds import OutcomeKind
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _EXAMPLES: Final = 5
 _CHARACTERS: Final = 8
-_COUNTRIES: Final = 8
-_SHOWN: Final = 500  # characters of a text: a screen has to hold the rest of the estimate, too
-_WIDTH: Final = 13  # of the words that lines begin with
 
 _segments = functools.lru_cache(maxsize=16)(segments)  # many rows may have one text
 
@@ -94,15 +90,25 @@ class TenDigits:
 class Estimate:
     """What a bulk send would be.
 
+    `messages` are the rows that are one, and `to_send` those of them that go out now.  `known`
+    are the others, by what came of them before, and `revived` how many of the messages a file
+    of rejects calls in doubt, which the ledger knows as not sent; `settled` are those of which
+    it knows that they were sent.  `segments` are of those that
+    go out, and `doubtful_segments` of those in doubt.
     `countries` has how many messages go to each country code, the most first.
     """
 
     rows: int
+    messages: int
     to_send: int
+    known: dict[OutcomeKind, int]
+    revived: int
+    settled: int
     refused: dict[RejectionKind, Refusals]
     countries: dict[str, int]
     ten_digits: TenDigits | None
     segments: int
+    doubtful_segments: int
     encodings: dict[Encoding, Share]
     forcing: tuple[Forcing, ...]
     sample: Example | None
@@ -132,8 +138,16 @@ class Estimate:
         """Return how many rows are refused for that kind of reason."""
         return self.refused[kind].count if kind in self.refused else 0
 
-    def obstacle(self, max_segments: int | None) -> str | None:
-        """Say why this cannot be begun, and what to do; None where it can."""
+    @property
+    def in_doubt(self) -> int:
+        """How many of the rows are in doubt."""
+        return self.known.get(OutcomeKind.IN_DOUBT, 0) + self.count(RejectionKind.IN_DOUBT)
+
+    def obstacle(self, max_segments: int | None, *, settles: bool = False) -> str | None:
+        """Say why this cannot be begun, and what to do; None where it can.
+
+        Where it `settles` what is in doubt first, all of that may turn out not to be sent.
+        """
         if lacking := self.refused.get(RejectionKind.INCOMPLETE):
             lines = ", ".join(str(one.line) for one in lacking.first)
             more = ", ..." if lacking.count > len(lacking.first) else ""
@@ -141,11 +155,13 @@ class Estimate:
                 f"nothing was sent: rows lack what the text names, {lacking.count:,} in all, on"
                 f" line {lines}{more} ({lacking.first[0].reason}): fill them in, or take them out"
             )
-        if not self.to_send:
+        if not (self.messages or self.settled or (settles and self.in_doubt)):
             return "nothing was sent: no row has a message to send"
-        if max_segments is not None and self.segments > max_segments:
+        most = self.segments + (self.doubtful_segments if settles else 0)
+        if max_segments is not None and most > max_segments:
+            could = "could" if settles and most > self.segments else "would"
             return (
-                f"nothing was sent: it would take {self.segments:,} segments, and --max-segments"
+                f"nothing was sent: it {could} take {most:,} segments, and --max-segments"
                 f" is {max_segments:,}"
             )
         return None
@@ -165,11 +181,24 @@ class Survey:
         self._countries: Counter[str] = Counter()
         self._ten_digits: Counter[str] = Counter()
         self._ten_digits_line = 0
+        self._known: Counter[OutcomeKind] = Counter()
+        self._doubtful_segments = 0
+        self.revived = 0
+        self.settled = 0
+
+    def see_known(self, judged: MessageRow, kind: OutcomeKind) -> None:
+        """Take a row into account that the ledger has an outcome of."""
+        self._rows += 1
+        self._known[kind] += 1
+        if kind is OutcomeKind.IN_DOUBT:
+            self._doubtful_segments += _segments(judged.message.text).count
 
     def see(self, judged: JudgedRow) -> None:
         """Take one row into account."""
         self._rows += 1
         if isinstance(judged, RejectedRow):
+            if judged.kind is RejectionKind.IN_DOUBT and judged.message is not None:
+                self._doubtful_segments += _segments(judged.message.text).count
             self._counts[judged.kind] += 1
             examples = self._refused.setdefault(judged.kind, [])
             if len(examples) < _EXAMPLES:
@@ -215,7 +244,11 @@ class Survey:
         to_send = sum(share.messages for share in self._shares.values())
         return Estimate(
             rows=self._rows,
+            messages=to_send + self._known.total(),
             to_send=to_send,
+            known={kind: self._known[kind] for kind in OutcomeKind if self._known[kind]},
+            revived=self.revived,
+            settled=self.settled,
             refused={
                 kind: Refusals(count=self._counts[kind], first=tuple(self._refused[kind]))
                 for kind in RejectionKind
@@ -224,6 +257,7 @@ class Survey:
             countries=dict(self._countries.most_common()),
             ten_digits=self._seen_ten_digits(),
             segments=total,
+            doubtful_segments=self._doubtful_segments,
             encodings={name: self._shares[name] for name in Encoding if name in self._shares},
             forcing=tuple(
                 Forcing(character=one, messages=count, first_line=self._first[one])
@@ -233,65 +267,6 @@ class Survey:
             price=price,
             rate=rate,
         )
-
-
-def preview(estimate: Estimate) -> Iterator[str]:
-    """Say an estimate in lines, as they are printed before anything is sent."""
-    yield _line("rows", f"{estimate.rows:,}")
-    yield _line("  to send", f"{estimate.to_send:,}")
-    for kind, refused in estimate.refused.items():
-        yield _line(f"  {kind}", f"{refused.count:,}")
-        for one in refused.first:
-            yield f"    line {one.line}: {one.reason}"
-        if refused.count > len(refused.first):
-            yield f"    and {refused.count - len(refused.first):,} more"
-    yield from _numbers(estimate)
-    if estimate.sample is not None:
-        # As Python writes it, since it may hold what would steer a terminal.
-        text = estimate.sample.reason
-        cut = f"{text[:_SHOWN]!r} and {len(text) - _SHOWN:,} characters more"
-        shown = repr(text) if len(text) <= _SHOWN else cut
-        yield _line("first text", f"{shown} (line {estimate.sample.line})")
-    yield _line("segments", f"{estimate.segments:,}")
-    for encoding, share in estimate.encodings.items():
-        yield _line(f"  {encoding}", _share(share))
-    if estimate.forcing:
-        yield "UCS-2 takes more segments, and is needed for"
-    for character in estimate.forcing:
-        often = number_of(character.messages, "message")
-        yield f"    {character.name}: {often}, first on line {character.first_line}"
-    if estimate.cost is not None:
-        yield _line("estimate", f"{estimate.cost:,.2f} at {estimate.price} a segment")
-    if estimate.seconds is not None:
-        yield _line("time", f"{duration(estimate.seconds)} at {estimate.rate:g} a second")
-
-
-def _numbers(estimate: Estimate) -> Iterator[str]:
-    if estimate.countries:
-        yield _line("countries", _codes(estimate.countries, counted=True))
-    if (ten := estimate.ten_digits) is not None:
-        have = "number has" if ten.count == 1 else "numbers have"
-        yield (
-            f"{ten.count:,} {have} ten digits and no + (first on line {ten.first_line}): with"
-            f" --country US they are American; without it they go to {_codes(ten.countries)}"
-        )
-
-
-def _codes(countries: dict[str, int], *, counted: bool = False) -> str:
-    shown = [f"+{code} ({n:,})" if counted else f"+{code}" for code, n in countries.items()]
-    more = len(shown) - _COUNTRIES
-    return ", ".join(shown[:_COUNTRIES]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _line(name: str, value: str) -> str:
-    return f"{name:<{_WIDTH}} {value}"
-
-
-def _share(share: Share) -> str:
-    said = f"{share.segments:,} in {number_of(share.messages, 'message')}"
-    if share.longest > 1:
-        said += f", at most {share.longest} for one (line {share.longest_line})"
-    return said
 
 
 def duration(seconds: float) -> str:

@@ -14,9 +14,9 @@ Rules:
 from __future__ import annotations
 
 import errno
+import functools
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,18 +30,18 @@ from ...errors import ConfigurationError, LedgerError
 from ...runtime.secret import Secret
 from ...transports.base import Road
 from ..ui.dsn import dsn_of
-from ..ui.ledger_target import LedgerFile
-from ..ui.marks import marks
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
-from .estimate import Estimate, Survey, preview
+from .asking import WordsGiven, ask
+from .estimate import Estimate, Survey
 from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
 from .kept import KeptRows
+from .preflight import LedgerCounts, survey_by_ledger, write_rejects
+from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .rows import RejectedRow, RowOptions, RowReader
-from .run import Run, SendOptions, count_known
-from .settling import is_to_settle
+from .run import Run, SendOptions
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -94,6 +94,11 @@ class BulkJob:
         return self.ledger or self.stem.with_name(f"{self.stem.name}.db")
 
     @property
+    def known_ledger(self) -> Path | None:
+        """Where the ledger is, where one is there already; None with a cluster."""
+        return self.ledger_path if self.cluster is None and self.ledger_path.exists() else None
+
+    @property
     def campaign_name(self) -> str:
         """What the keys of the messages begin with."""
         return self.campaign or self.stem.name
@@ -106,6 +111,12 @@ class BulkJob:
         }
         given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
         return RowOptions(**own, **{name: getattr(self, name) for name in given})
+
+    def words_given(self) -> WordsGiven:
+        """Return what need not be asked any more."""
+        names = ("yes", "settle", "resend_in_doubt", "max_segments")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
 
     def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
         """Return what concerns the sending."""
@@ -148,18 +159,20 @@ def _run(job: BulkJob) -> int:
     is_sending = not job.dry_run and job.cluster is None
     api_key = read_api_key(job.api_key_file) if is_sending else None
     with KeptRows() as kept:
-        estimate, rejects = _read(job, kept)
+        estimate, known, rejects = _read(job, kept)
         with rejects:
             if job.dry_run:
-                _write_rejects(job, kept, rejects)
+                if job.rejects is not None:
+                    write_rejects(job.known_ledger, kept, rejects)
                 return _end_of_dry_run(job, estimate)
-            if (why := estimate.obstacle(job.max_segments)) is not None:
-                fail(why)
-            settle = _ask(job, estimate)
+            if job.cluster is not None:
+                _database(job.cluster).check_to_write()
+            settle = ask(job.words_given(), estimate, known)
             if job.cluster is not None:
                 return _load(job, job.cluster, kept, rejects, estimate)
-            counters = BulkCounters(total=estimate.to_send)
-            end = _send(job, api_key, Run(kept, rejects, counters), settle=settle)
+            counters = BulkCounters(total=estimate.messages)
+            run = Run(kept, rejects, counters, revived=estimate.revived)
+            end = _send(job, api_key, run, settle=settle)
         return _account(job, estimate, counters, end, rejects)
 
 
@@ -185,7 +198,7 @@ def _check(job: BulkJob) -> None:
         fail("--start goes with --cluster: it is workers who wait for it")
 
 
-def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, Rejects]:
+def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects]:
     """Read the file to its end and show what it would take; keep the rows that are needed yet."""
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
@@ -193,9 +206,12 @@ def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, Rejects]:
         path = free_rejects(job.stem)
         if job.rejects is not None:
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
-        estimate = _survey(job, sheet, reader, kept)
+        survey = Survey()
+        _check_rows(job, sheet, reader, kept, survey)
+        known = _look_up(job, reader, kept, survey)
+        estimate = survey.estimate(price=job.price, rate=job.rate)
         _show(job, sheet, reader, estimate)
-        return estimate, Rejects(path, sheet)
+        return estimate, known, Rejects(path, sheet)
 
 
 def _with_sender(job: BulkJob, sheet: Sheet) -> RowOptions:
@@ -208,19 +224,37 @@ def _with_sender(job: BulkJob, sheet: Sheet) -> RowOptions:
     return options
 
 
-def _survey(job: BulkJob, sheet: Sheet, reader: RowReader, kept: KeptRows) -> Estimate:
-    survey = Survey()
-    is_watched = sys.stderr.isatty()
+def _check_rows(
+    job: BulkJob, sheet: Sheet, reader: RowReader, kept: KeptRows, survey: Survey
+) -> None:
+    """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
+    is_watched, is_known = sys.stderr.isatty(), job.known_ledger is not None
+    keeps_all = is_known or not job.dry_run
     for number, row in enumerate(sheet.rows(), 1):
         judged = reader.read(row)
-        survey.see(judged)
-        if not job.dry_run or (job.rejects is not None and isinstance(judged, RejectedRow)):
+        if not is_known:
+            survey.see(judged)
+        if keeps_all or (job.rejects is not None and isinstance(judged, RejectedRow)):
             kept.add(judged)
         if is_watched and number % _EVERY == 0:
             click.echo(f"\rchecked {number:,} rows", err=True, nl=False)
     if is_watched:
         click.echo("\r\x1b[K", err=True, nl=False)
-    return survey.estimate(price=job.price, rate=job.rate)
+
+
+def _look_up(job: BulkJob, reader: RowReader, kept: KeptRows, survey: Survey) -> LedgerCounts:
+    if job.known_ledger is None:
+        return LedgerCounts()
+    look = functools.partial(
+        survey_by_ledger,
+        resend_in_doubt=job.resend_in_doubt,
+        knows_sender=bool(job.from_ or reader.has_senders),
+        alone=not job.dry_run,
+    )
+    try:
+        return anyio.run(look, job.known_ledger, kept, survey)
+    except LedgerError as error:
+        fail(str(error), Exit.USAGE if job.dry_run else Exit.NOT_SENT)
 
 
 def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
@@ -234,25 +268,6 @@ def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> 
     say(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
-def _write_rejects(job: BulkJob, kept: KeptRows, rejects: Rejects) -> None:
-    """Write the rejects of a dry run, marked by a ledger that is there already."""
-    rows = [row for row in kept if isinstance(row, RejectedRow)]
-    keys = [row.key for row in rows if row.key is not None]
-    marked: Mapping[str, str] = {}
-    if keys and job.cluster is None and job.ledger_path.exists():
-        marked = anyio.run(_marks_in, LedgerFile(job.ledger_path), keys)
-    for row in rows:
-        rejects.write(row.row, row.marked(marked.get(row.key or "", "")))
-
-
-async def _marks_in(file: LedgerFile, keys: Sequence[str]) -> Mapping[str, str]:
-    try:
-        async with file.to_read() as ledger:
-            return await marks(ledger, keys)
-    except LedgerError as error:
-        fail(str(error))
-
-
 def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
     why = estimate.obstacle(job.max_segments)
     if job.as_json:
@@ -262,40 +277,7 @@ def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
     if why is not None:
         fail(why)
     say("This was a dry run: nothing was sent.", err=True)
-    return Exit.DONE if estimate.rows == estimate.to_send else Exit.NOT_ALL_WELL
-
-
-def _ask(job: BulkJob, estimate: Estimate) -> bool:
-    """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
-    if job.cluster is not None:
-        _database(job.cluster).check_to_write()
-    try:
-        is_there = job.cluster is None and job.ledger_path.exists()
-        known, doubtful = anyio.run(count_known, job.ledger_path) if is_there else (0, 0)
-    except LedgerError as error:
-        fail(str(error), Exit.NOT_SENT)
-    if known:
-        doubts = ", but for what is in doubt" if job.resend_in_doubt else ""
-        say(
-            f"The ledger holds {number_of(known, 'message')}, {doubtful:,} of them in doubt:"
-            f" what it knows is not sent again{doubts}.",
-            err=True,
-        )
-    if job.yes:
-        return is_to_settle(doubtful, wanted=job.settle, asks=False)
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        fail("nothing was sent: say --yes, as there is no terminal to ask on")
-    settle = is_to_settle(doubtful, wanted=job.settle, asks=True)
-    verb = "Send" if job.cluster is None else "Load"
-    if not click.confirm(f"{verb} {number_of(estimate.to_send, 'message')}?", err=True):
-        fail("nothing was sent", Exit.NOT_SENT)
-    if job.resend_in_doubt and not click.confirm(
-        "What is in doubt may have been sent already, and would be billed and delivered twice."
-        " Send it again?",
-        err=True,
-    ):
-        fail("nothing was sent", Exit.NOT_SENT)
-    return settle
+    return Exit.DONE if estimate.rows == estimate.messages else Exit.NOT_ALL_WELL
 
 
 def _database(given: Secret) -> LedgerDatabase:

@@ -18,11 +18,11 @@ import attrs
 
 from ...messages import SMS
 from .recipients import Row
-from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind, number_stands
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(SMS))
 _values: Final = attrgetter(*_FIELDS)
-_COLUMNS: Final = ("line", "cells", "kind", "reason", "written", *_FIELDS)
+_COLUMNS: Final = ("line", "cells", "kind", "reason", "otherwise", "written", *_FIELDS)
 _SETTINGS: Final = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
@@ -33,7 +33,13 @@ _SETTINGS: Final = (
 )
 _INSERT: Final = f"INSERT INTO rows VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SELECT: Final = "SELECT * FROM rows ORDER BY rowid"
-_OTHERS: Final = 'SELECT * FROM rows WHERE kind IS NOT NULL AND "to" = ? ORDER BY rowid'
+_OTHERS: Final = 'SELECT * FROM rows WHERE kind = ? AND "to" = ? ORDER BY rowid'
+_BY_NUMBER: Final = 'CREATE INDEX IF NOT EXISTS by_number ON rows ("to")'
+# The row that is sent to a number besides one in doubt, or one in doubt that stands before it.
+_STANDS: Final = (
+    'SELECT line FROM rows WHERE "to" = ? AND (kind IS NULL OR kind = ? AND line < ?)'
+    " ORDER BY rowid LIMIT 1"
+)
 _TOGETHER: Final = 500  # rows that are written in one step
 
 
@@ -50,6 +56,7 @@ class KeptRows:
             raise
         self._unwritten: list[tuple[Any, ...]] = []
         self._has_others = False
+        self._has_doubts = False
 
     def add(self, judged: JudgedRow) -> None:
         """Keep a row."""
@@ -58,10 +65,14 @@ class KeptRows:
         if isinstance(judged, RejectedRow):
             values = tuple(judged.key if name == "key" else None for name in _FIELDS)
             if judged.message is not None:
-                values, self._has_others = _values(judged.message), True
-            self._unwritten.append((*place, judged.kind, judged.reason, None, *values))
+                values = _values(judged.message)
+                self._has_others |= judged.kind is RejectionKind.DUPLICATE
+                self._has_doubts |= judged.kind is RejectionKind.IN_DOUBT
+            said = (judged.kind, judged.reason, judged.otherwise)
+            self._unwritten.append((*place, *said, None, *values))
         else:
-            self._unwritten.append((*place, None, None, judged.written, *_values(judged.message)))
+            told = (None, None, None, judged.written)
+            self._unwritten.append((*place, *told, *_values(judged.message)))
         if len(self._unwritten) == _TOGETHER:
             self._write()
 
@@ -71,7 +82,10 @@ class KeptRows:
 
     def __iter__(self) -> Iterator[JudgedRow]:
         self._write()
-        for line, cells, kind, reason, written, *values in self._connection.execute(_SELECT):
+        if self._has_doubts:
+            self._connection.execute(_BY_NUMBER)
+        rows = self._connection.execute(_SELECT)
+        for line, cells, kind, reason, otherwise, written, *values in rows:
             row = Row(line=line, values=json.loads(cells))
             if kind is None:
                 message = SMS(**dict(zip(_FIELDS, values, strict=True)))
@@ -80,15 +94,32 @@ class KeptRows:
             else:
                 key = values[_FIELDS.index("key")]
                 own = None if values[0] is None else _message(values)
-                yield RejectedRow(
-                    row=row, kind=RejectionKind(kind), reason=reason, key=key, message=own
+                rejected = RejectedRow(
+                    row=row,
+                    kind=RejectionKind(kind),
+                    reason=reason,
+                    key=key,
+                    message=own,
+                    otherwise=otherwise,
                 )
+                yield self._alone(rejected) if kind == RejectionKind.IN_DOUBT else rejected
+
+    def _alone(self, row: RejectedRow) -> RejectedRow:
+        """Return a row in doubt, which is no message to send where another has its number."""
+        if row.message is None:
+            return row
+        asked = (row.message.to, RejectionKind.IN_DOUBT, row.row.line)
+        stands = self._connection.execute(_STANDS, asked).fetchone()
+        if stands is None:
+            return row
+        return attrs.evolve(row, message=None, otherwise=number_stands(row.message.to, *stands))
 
     def _others(self, to: str) -> tuple[MessageRow, ...]:
-        found = self._connection.execute(_OTHERS, (to,)).fetchall()
+        asked = (RejectionKind.DUPLICATE, to)
+        found = self._connection.execute(_OTHERS, asked).fetchall()
         return tuple(
             MessageRow(row=Row(line=line, values=json.loads(cells)), message=_message(values))
-            for line, cells, _, _, _, *values in found
+            for line, cells, _, _, _, _, *values in found
         )
 
     def __enter__(self) -> Self:

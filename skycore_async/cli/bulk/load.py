@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,18 +20,23 @@ import attrs
 from ...campaigns.campaigns import Loaded, load
 from ...campaigns.progress import in_doubt
 from ...campaigns.rereading import refuse_reread
+from ...ledger.model import MessageState
 from ...messages import SMS
 from ...postgres.schema import Connection
 from ...runtime.secret import Secret
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
+from .doubtful_rows import reconsidered
 from .kept import KeptRows
 from .recipients import Rejects
-from .rows import MessageRow, RejectedRow
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step
-_STATES: Final = "SELECT key, state FROM skycore.messages WHERE key = ANY(%s)"
+_STATES: Final = "SELECT key, state, settled_by FROM skycore.messages WHERE key = ANY(%s)"
+
+_Known = tuple[MessageState | None, str | None]  # a state, and what settled it
+_UNKNOWN: Final[_Known] = (None, None)
 
 
 def load_campaign(
@@ -108,13 +113,22 @@ class _MessageRows:
         """Yield messages, those to one number under several keys together."""
         rows = iter(self._rows)
         while some := list(itertools.islice(rows, _AT_A_TIME)):
-            rejected = [row for row in some if isinstance(row, RejectedRow)]
-            keys = [row.key for row in rejected if row.key is not None]
-            states: dict[str | None, str] = dict(connection.execute(_STATES, (keys,)).fetchall())
-            for row in rejected:
-                reason = row.marked(mark_of(states.get(row.key)))
-                self._rejects.write(row.row, reason)
-                self.left_in_doubt += reason.startswith(IN_DOUBT)
-            for judged in some:
-                if not isinstance(judged, RejectedRow):
+            keys = [row.key for row in some if isinstance(row, RejectedRow) and row.key]
+            found = connection.execute(_STATES, (keys,)).fetchall()
+            known = {key: (MessageState(state), by) for key, state, by in found}
+            for judged in (_as_known_now(row, known) for row in some):
+                if isinstance(judged, MessageRow):
                     yield (judged.message, *(other.message for other in judged.others))
+                else:
+                    state, _ = known.get(judged.key, _UNKNOWN)
+                    self._reject(judged, judged.marked(mark_of(state)))
+
+    def _reject(self, row: RejectedRow, reason: str) -> None:
+        self._rejects.write(row.row, reason)
+        self.left_in_doubt += reason.startswith(IN_DOUBT)
+
+
+def _as_known_now(row: JudgedRow, known: Mapping[str | None, _Known]) -> JudgedRow:
+    if isinstance(row, RejectedRow) and row.kind is RejectionKind.IN_DOUBT:
+        return reconsidered(row, *known.get(row.key, _UNKNOWN))
+    return row

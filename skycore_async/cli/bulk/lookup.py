@@ -6,6 +6,7 @@ Rules:
   is the one that counts, in whatever order they stand.
 * A campaign that began without --country goes on with it, and sends nobody again what was
   accepted, or may have been sent, to the number as it is written.
+* Of a row that a file of rejects calls in doubt, it is the ledger that says what it is now.
 """
 
 from __future__ import annotations
@@ -13,16 +14,32 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 
 from ...errors import KeyConflict, LedgerError, Rejected
+from ...ledger.base import BaseLedger
 from ...ledger.model import SendIntent, Submission
 from ...ledger.rules import content_of, outcome_of
-from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import SMS, Failed, Outcome
 from ..ui.marks import is_out
-from .rows import MessageRow
+from .doubtful_rows import reconsidered
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
+
+
+async def as_known_now(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> list[JudgedRow]:
+    """Return rows, those in doubt by a file of rejects as what the ledger says that they are."""
+    return [
+        await _reconsidered(ledger, row)
+        if isinstance(row, RejectedRow) and row.kind is RejectionKind.IN_DOUBT and row.key
+        else row
+        for row in rows
+    ]
+
+
+async def _reconsidered(ledger: BaseLedger, row: RejectedRow) -> JudgedRow:
+    known = await ledger.delivery(key=row.key)
+    return row if known is None else reconsidered(row, known.state, known.settled_by)
 
 
 async def outcomes(
-    ledger: SQLiteLedger, rows: Sequence[MessageRow], *, resend_in_doubt: bool
+    ledger: BaseLedger, rows: Sequence[MessageRow], *, resend_in_doubt: bool
 ) -> list[tuple[MessageRow, Outcome | SendIntent]]:
     """Return with each row its recorded outcome, or the intent to send it where it has none.
 
@@ -40,7 +57,7 @@ async def outcomes(
     return found
 
 
-async def _chosen(ledger: SQLiteLedger, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
+async def _chosen(ledger: BaseLedger, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
     several = [each for row in rows if row.others for each in (row, *row.others)]
     if not several:
         return rows
@@ -52,7 +69,7 @@ async def _chosen(ledger: SQLiteLedger, rows: Sequence[MessageRow]) -> Sequence[
 
 
 async def _known(
-    ledger: SQLiteLedger, intents: Sequence[SendIntent], *, resend_in_doubt: bool
+    ledger: BaseLedger, intents: Sequence[SendIntent], *, resend_in_doubt: bool
 ) -> dict[str, Submission | KeyConflict]:
     try:
         return await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
@@ -61,7 +78,7 @@ async def _known(
 
 
 async def _outcomes_unread(
-    ledger: SQLiteLedger,
+    ledger: BaseLedger,
     rows: Iterable[MessageRow],
     known: Container[str | None],
     *,

@@ -32,14 +32,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...errors import KeyConflict
 from ...messages import Accepted, Outcome
-from ...sending.outcomes import StuckCounter, meaning_of
-from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
+from ...sending.outcomes import StuckCounter
+from ..ui.marks import ALREADY_SENT, IN_DOUBT
 from ..ui.output import Exit, printable, say
 from ..ui.signals import STOPPING
 from ..ui.tables import console
 from .estimate import Estimate, duration
+from .outcome_kinds import OutcomeKind, kind_of
 from .rows import RejectionKind
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
@@ -96,15 +96,14 @@ class BulkCounters:
             self.already_done += outcome.recorded
             self.accepted += not outcome.recorded
             return None
-        error, meaning = outcome.error, meaning_of(outcome)
-        mark = mark_of_conflict(error) if isinstance(error, KeyConflict) else ""
-        if mark == ALREADY_SENT:
+        error, kind = outcome.error, kind_of(outcome)
+        if kind is OutcomeKind.ALREADY_SENT:
             self.already_sent += 1
-            return f"{mark}{error}"
-        if meaning.in_doubt or mark:
+            return f"{ALREADY_SENT}{error}"
+        if kind is OutcomeKind.IN_DOUBT:
             self.in_doubt += 1
             return f"{IN_DOUBT}{error}"
-        if meaning.is_final:
+        if kind is OutcomeKind.REFUSED:
             self.refused[getattr(error, "code", None) or type(error).__name__] += 1
             return str(error)
         self.turned_back += 1
@@ -178,9 +177,8 @@ async def show_live(counters: BulkCounters) -> None:
 
 def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
     """Return the exit code for the worst that there is."""
-    doubts = counters.in_doubt + counters.left_in_doubt + estimate.count(RejectionKind.IN_DOUBT)
     table = (
-        (doubts > 0, Exit.IN_DOUBT),
+        (counters.in_doubt + counters.left_in_doubt > 0, Exit.IN_DOUBT),
         (end.interrupted, Exit.INTERRUPTED),
         (end.is_refused, Exit.REFUSED),
         (counters.left > 0, Exit.NOT_SENT),

@@ -7,8 +7,9 @@ Rules:
 
 * What the API would refuse is refused by the package's own rules, `requests.resolve`.
 * Of rows with one number, the first that could be sent is the one that is.
-* A row that a file of rejects calls in doubt is sent again with --resend-in-doubt alone,
-  and one that it calls sent already is a duplicate of that.  One that it calls a duplicate
+* A row that a file of rejects calls in doubt is sent again with --resend-in-doubt, or where
+  the ledger knows by now that it was not sent (`lookup`), and by nothing else.
+* One that it calls sent already is a duplicate of that.  One that it calls a duplicate
   stays one until its number or its key is changed, since the row that it repeats may be
   in another file.
 * A message's key is the campaign and the number, so that the same campaign run
@@ -90,7 +91,8 @@ class RejectedRow:
     """A row that is none, and why.
 
     `key` is that of the message that it would be, None where there is none; `message` is
-    that of a duplicate with a key of its own.
+    that of a duplicate with a key of its own, or of one in doubt.  Of one in doubt that would
+    be no message either, `otherwise` says why.
     """
 
     row: Row
@@ -98,6 +100,7 @@ class RejectedRow:
     reason: str
     key: str | None = None
     message: SMS | None = None
+    otherwise: str | None = None
 
     def marked(self, mark: str) -> str:
         """Return the reason with `mark`, of what the ledger has under its key, in front."""
@@ -183,6 +186,18 @@ class RowReader:
         """Return the message that a row is, or why it is none."""
         values = [*row.values, *[""] * (self._width - len(row.values))]
         before = "" if self._reason is None else values[self._reason]
+        message = self._message_in(row, values, before)
+        if before.startswith(IN_DOUBT) and not self._options.resend_in_doubt:
+            return _in_doubt(row, before, message, key=self._key_of(values))
+        if isinstance(message, RejectedRow):
+            return message
+        if repeated := self._repeated(message, row.line, before):
+            kind, own = RejectionKind.DUPLICATE, None if self._key is None else message
+            key = None if own is None else own.key
+            return RejectedRow(row=row, kind=kind, reason=repeated, key=key, message=own)
+        return self._message_row(row, message, values)
+
+    def _message_in(self, row: Row, values: Sequence[str], before: str) -> SMS | RejectedRow:
         if unfit := self._unfit(values, before):
             kind, reason = unfit
             return RejectedRow(row=row, kind=kind, reason=reason, key=self._key_of(values))
@@ -194,11 +209,7 @@ class RowReader:
         if too_long := self._too_long(message.text):
             kind, key = RejectionKind.INVALID, message.key
             return RejectedRow(row=row, kind=kind, reason=too_long, key=key)
-        if repeated := self._repeated(message, row.line, before):
-            kind, own = RejectionKind.DUPLICATE, None if self._key is None else message
-            key = None if own is None else own.key
-            return RejectedRow(row=row, kind=kind, reason=repeated, key=key, message=own)
-        return self._message_row(row, message, values)
+        return message
 
     def _message_row(self, row: Row, message: SMS, values: Sequence[str]) -> MessageRow:
         cell = values[self.to]
@@ -220,8 +231,6 @@ class RowReader:
         if lacking := [i for i in self._needed if not values[i].strip()]:
             reason = f"no value for {', '.join(repr(self._header.names[i]) for i in lacking)}"
             return RejectionKind.INCOMPLETE, reason
-        if before.startswith(IN_DOUBT) and not self._options.resend_in_doubt:
-            return RejectionKind.IN_DOUBT, before
         if before.startswith(ALREADY_SENT):
             return RejectionKind.DUPLICATE, before
         return None
@@ -256,11 +265,11 @@ class RowReader:
     def _repeated(self, message: SMS, line: int, before: str) -> str | None:
         """Say which row has the number or the key already, in this file or one that it is of."""
         to, key = message.to, message.key or ""
-        if before and before.startswith((_number_stands(to, ""), _key_stands(key, ""))):
+        if before and before.startswith((number_stands(to, ""), _key_stands(key, ""))):
             return before
         digits = int(f"1{to}")
         if (first := self._numbers.before(digits, line)) is not None:
-            return _number_stands(to, first)
+            return number_stands(to, first)
         # Where no column has keys, a key is as new as its number.
         if self._key is not None and (first := self._keys.before(_digest(key), line)) is not None:
             self._numbers.forget(digits)
@@ -280,7 +289,15 @@ def _column(header: Header, named: str | None, names: Sequence[str], option: str
     return header.index(named) if named is not None else header.find(names, option)
 
 
-def _number_stands(to: str, line: int | str) -> str:
+def _in_doubt(row: Row, reason: str, found: SMS | RejectedRow, *, key: str | None) -> RejectedRow:
+    rejected = RejectedRow(row=row, kind=RejectionKind.IN_DOUBT, reason=reason, key=key)
+    if isinstance(found, RejectedRow):
+        return attrs.evolve(rejected, otherwise=found.reason)
+    return attrs.evolve(rejected, message=found)
+
+
+def number_stands(to: str, line: int | str) -> str:
+    """Return why a row is a duplicate, whose number is on another line."""
     return f"{to} is on line {line}"
 
 

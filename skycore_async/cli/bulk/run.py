@@ -23,31 +23,29 @@ import itertools
 import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import attrs
 
 from ...client import SkycoreClient
 from ...errors import Rejected, SendingHalted
-from ...ledger.model import MessageState, SendIntent
+from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
-from ...ledger.sqlite.read_only import looked_at
 from ...messages import Failed, Outcome
 from ...runtime.secret import Secret
 from ...sending.prepare import ResolvedMessage
 from ...transports.base import Road
-from ..ui.marks import IN_DOUBT, marks
+from ..ui.marks import IN_DOUBT
 from ..ui.output import say
 from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
-from .lookup import outcomes
+from .lookup import as_known_now, outcomes
+from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .settling import settle_first
-
-_AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
 
 @attrs.frozen(kw_only=True)
@@ -62,17 +60,6 @@ class SendOptions:
     live: bool = False
 
 
-async def count_known(path: Path) -> tuple[int, int]:
-    """Return how many messages a ledger has, and how many of them are in doubt.
-
-    Nothing is changed: nobody has said yes so far.  Raises LedgerInUse where another process
-    has it open, which sends from it.
-    """
-    async with looked_at(path, alone=True) as ledger:
-        summary = await ledger.summary()
-    return summary.total, summary.states.get(MessageState.IN_DOUBT, 0)
-
-
 def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
     return SkycoreClient(
         **options.client,
@@ -85,11 +72,18 @@ def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
 class Run:
     """Send the rows that are messages, write the others to `rejects`, count in `counters`.
 
+    `revived` is how many of the messages to count a file of rejects calls in doubt: what the
+    ledger says of these may be another thing by now.
     Raises LedgerError where the ledger cannot be opened.
     """
 
     def __init__(
-        self, rows: Iterable[JudgedRow], rejects: Rejects, counters: BulkCounters
+        self,
+        rows: Iterable[JudgedRow],
+        rejects: Rejects,
+        counters: BulkCounters,
+        *,
+        revived: int = 0,
     ) -> None:
         self._rows = rows
         self._rejects = rejects
@@ -98,6 +92,7 @@ class Run:
         self._error: Exception | None = None
         self._signals = Signals()
         self._halted: str | None = None
+        self._revived = revived
 
     async def send(self, path: Path, options: SendOptions) -> End:
         """Send until all is sent, or it is stopped."""
@@ -127,22 +122,28 @@ class Run:
     ) -> AsyncGenerator[ResolvedMessage, None]:
         """Yield the messages that the ledger has no outcome of, and count the others."""
         rows = iter(self._rows)
-        while some := list(itertools.islice(rows, _AT_A_TIME)):
-            await self._reject(ledger, [row for row in some if isinstance(row, RejectedRow)])
-            judged = [row for row in some if isinstance(row, MessageRow)]
+        while some := list(itertools.islice(rows, AT_A_TIME)):
+            known = await as_known_now(ledger, some)
+            await self._reject(ledger, [row for row in known if isinstance(row, RejectedRow)])
+            judged = [row for row in known if isinstance(row, MessageRow)]
+            self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
             for row, found in await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt):
                 if not isinstance(found, SendIntent):
                     self._count(row.row, found)
                 else:
                     self._under_way[found.key] = row.row
                     yield ResolvedMessage(message=row.message, content=found.content)
+        self._counters.total -= max(0, self._revived)  # they are in doubt still, or were sent
+
+    def _revive(self, count: int) -> None:
+        """Count messages that a file of rejects calls in doubt, and the ledger does not."""
+        self._counters.total += max(0, count - max(0, self._revived))
+        self._revived -= count
 
     async def _reject(self, ledger: SQLiteLedger, rows: Sequence[RejectedRow]) -> None:
-        """Write rows that are no message to the rejects, marked where theirs may have gone out."""
-        marked = await marks(ledger, [row.key for row in rows if row.key is not None])
-        for row in rows:
-            self._rejects.write(row.row, reason := row.marked(marked.get(row.key or "", "")))
-            self._counters.left_in_doubt += reason.startswith(IN_DOUBT)
+        """Write rows that are no message to the rejects, and count those that are in doubt."""
+        reasons = await marked(ledger, rows, self._rejects)
+        self._counters.left_in_doubt += sum(reason.startswith(IN_DOUBT) for reason in reasons)
 
     async def _take_all(self) -> None:
         try:

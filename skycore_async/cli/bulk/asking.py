@@ -1,0 +1,68 @@
+"""What is asked before a bulk send: whether to settle first, whether to send, and to send again.
+
+Rule: without a terminal nothing is asked, and nothing is sent without --yes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import attrs
+import click
+
+from ..ui.output import Exit, fail, number_of, say
+from .estimate import Estimate
+from .preflight import LedgerCounts
+from .settling import is_to_settle
+
+
+@attrs.frozen(kw_only=True)
+class WordsGiven:
+    """What the options said already of what would be asked; `verb` is what is to be done."""
+
+    verb: str
+    yes: bool
+    settle: bool
+    resend_in_doubt: bool
+    max_segments: int | None
+
+
+def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts) -> bool:
+    """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
+    if known.messages:
+        say(_known_before(known, resend_in_doubt=given.resend_in_doubt), err=True)
+    has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    asks = has_terminal and not given.yes
+    settle = is_to_settle(known.in_doubt, wanted=given.settle, asks=asks)
+    if (why := estimate.obstacle(given.max_segments, settles=settle)) is not None:
+        fail(why)
+    if given.yes:
+        return settle
+    if not has_terminal:
+        fail("nothing was sent: say --yes, as there is no terminal to ask on")
+    if estimate.to_send or (settle and estimate.in_doubt):
+        _ask_to_send(given, estimate, settle=settle)
+    else:
+        say("Nothing is left to send.", err=True)
+    return settle
+
+
+def _known_before(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
+    doubts = ", and what is in doubt once more" if resend_in_doubt else ""
+    return (
+        f"The ledger holds {number_of(known.messages, 'message')}, {known.in_doubt:,} of them in"
+        f" doubt. To send is what it has no outcome of, or knows as not sent{doubts}."
+    )
+
+
+def _ask_to_send(given: WordsGiven, estimate: Estimate, *, settle: bool) -> None:
+    more = f", and what was not sent of {estimate.in_doubt:,} in doubt"
+    asked = number_of(estimate.to_send, "message") + (more if settle and estimate.in_doubt else "")
+    if not click.confirm(f"{given.verb} {asked}?", err=True):
+        fail("nothing was sent", Exit.NOT_SENT)
+    if given.resend_in_doubt and not click.confirm(
+        "What is in doubt may have been sent already, and would be billed and delivered twice."
+        " Send it again?",
+        err=True,
+    ):
+        fail("nothing was sent", Exit.NOT_SENT)

@@ -1,0 +1,41 @@
+"""What has become of rows that a file of rejects calls in doubt.  No I/O.
+
+Rules:
+
+* The ledger's word replaces that of the file, which is as old as it is.
+* What was sent is left out, and says what told it.  What was proven not sent is a message as any
+  other.  What the ledger does not know stays in doubt: another one may.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from ...ledger.model import BY_REPORT, MessageState
+from ..ui.marks import ALREADY_SENT, mark_of
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
+
+_NOT_SENT: Final = frozenset({MessageState.NOT_SENT, MessageState.REJECTED})
+_TOLD: Final = MappingProxyType(
+    {
+        BY_REPORT: "Skycore's own report of what it sent lists it",
+        "postback": "a postback told it",
+    }
+)
+
+
+def reconsidered(
+    row: RejectedRow, state: MessageState | None, settled_by: str | None
+) -> JudgedRow:
+    """Return a row in doubt as what it is by the state that the ledger has under its key."""
+    if mark_of(state) == ALREADY_SENT:
+        how = _TOLD.get(settled_by or "", "it was accepted")
+        return attrs.evolve(row, kind=RejectionKind.DUPLICATE, reason=f"{ALREADY_SENT}{how}")
+    if state not in _NOT_SENT:
+        return row
+    if row.message is not None:
+        return MessageRow(row=row.row, message=row.message)
+    return attrs.evolve(row, kind=RejectionKind.INVALID, reason=row.otherwise or row.reason)

@@ -1,0 +1,37 @@
+"""What kind of outcome a row has, for those who count: a run, and who looks before it."""
+
+from __future__ import annotations
+
+import enum
+
+from ...errors import KeyConflict
+from ...messages import Accepted, Outcome
+from ...sending.outcomes import meaning_of
+from ..ui.marks import ALREADY_SENT, mark_of_conflict
+
+
+class OutcomeKind(enum.StrEnum):
+    """What came of a row's message.
+
+    `ALREADY_SENT` went out with other content under the same key; `NOT_SENT` is sent when the
+    same command is run again.
+    """
+
+    ACCEPTED = "accepted"
+    ALREADY_SENT = "already_sent"
+    IN_DOUBT = "in_doubt"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+
+
+def kind_of(outcome: Outcome) -> OutcomeKind:
+    """Return what kind of outcome it is; a doubt is one whatever else may be said of it."""
+    if isinstance(outcome, Accepted):
+        return OutcomeKind.ACCEPTED
+    error, meaning = outcome.error, meaning_of(outcome)
+    mark = mark_of_conflict(error) if isinstance(error, KeyConflict) else ""
+    if mark == ALREADY_SENT:
+        return OutcomeKind.ALREADY_SENT
+    if meaning.in_doubt or mark:
+        return OutcomeKind.IN_DOUBT
+    return OutcomeKind.REFUSED if meaning.is_final else OutcomeKind.NOT_SENT

@@ -1,0 +1,136 @@
+"""What a run would do with the rows of a file, by what the ledger has of them.
+
+Strategy: once the file was read to its end, its rows are gone over again beside the ledger, many
+at a time and by the very look-ups of a run, so that what is shown is what goes out.
+
+Rules:
+
+* Nothing is changed: nobody has said yes so far.
+* What a report proved not sent is to send, and what opted out is not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import attrs
+
+from ...errors import LedgerError
+from ...ledger.base import BaseLedger
+from ...ledger.commands import ListOptedOut
+from ...ledger.model import MessageState, SendIntent
+from ...ledger.sqlite.read_only import looked_at
+from ..ui.ledger_target import LedgerFile
+from ..ui.marks import marks
+from ..ui.output import fail
+from .estimate import Survey
+from .lookup import as_known_now, outcomes
+from .outcome_kinds import OutcomeKind, kind_of
+from .recipients import Rejects
+from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
+
+AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
+
+
+@attrs.frozen(kw_only=True)
+class LedgerCounts:
+    """How many messages a ledger has, of all campaigns, and how many of them are in doubt."""
+
+    messages: int = 0
+    in_doubt: int = 0
+
+
+async def survey_by_ledger(
+    path: Path,
+    rows: Iterable[JudgedRow],
+    survey: Survey,
+    *,
+    resend_in_doubt: bool,
+    knows_sender: bool,
+    alone: bool,
+) -> LedgerCounts:
+    """Show all rows to a survey, with what the ledger has of them, and return what else it has.
+
+    Where nobody `knows_sender`, what was sent before was sent, whichever content it had.
+    Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
+    process has it open, which sends from it.
+    """
+    async with looked_at(path, alone=alone) as ledger:
+        summary = await ledger.summary()
+        left = iter(rows)
+        while some := list(itertools.islice(left, AT_A_TIME)):
+            known = await as_known_now(ledger, some)
+            changed = [row for row, before in zip(known, some, strict=True) if row is not before]
+            survey.revived += sum(isinstance(row, MessageRow) for row in changed)
+            survey.settled += sum(_is_sent(row) for row in changed)
+            for row, kind in await _kinds(ledger, known, resend_in_doubt=resend_in_doubt):
+                if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
+                    kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
+                if isinstance(row, MessageRow) and kind is not None:
+                    survey.see_known(row, kind)
+                else:
+                    survey.see(row)
+    in_doubt = summary.states.get(MessageState.IN_DOUBT, 0)
+    return LedgerCounts(messages=summary.total, in_doubt=in_doubt)
+
+
+def _is_sent(row: JudgedRow) -> bool:
+    return isinstance(row, RejectedRow) and row.kind is RejectionKind.DUPLICATE
+
+
+async def _kinds(
+    ledger: BaseLedger, rows: Iterable[JudgedRow], *, resend_in_doubt: bool
+) -> list[tuple[JudgedRow, OutcomeKind | None]]:
+    """Return rows, each with what came of its message before; None for what is to send."""
+    messages = [row for row in rows if isinstance(row, MessageRow)]
+    found = await outcomes(ledger, messages, resend_in_doubt=resend_in_doubt)
+    numbers = tuple(row.message.to for row, known in found if isinstance(known, SendIntent))
+    opted_out = await ledger.run(ListOptedOut(numbers=numbers))
+    kinds: list[tuple[JudgedRow, OutcomeKind | None]] = [
+        (row, None) for row in rows if isinstance(row, RejectedRow)
+    ]
+    for row, known in found:
+        if isinstance(known, SendIntent):
+            kinds.append((row, OutcomeKind.REFUSED if row.message.to in opted_out else None))
+        else:
+            kinds.append((row, kind_of(known)))
+    return kinds
+
+
+def write_rejects(ledger: Path | None, rows: Iterable[JudgedRow], rejects: Rejects) -> None:
+    """Write the rejects of a dry run, marked by a ledger where that is there already."""
+    if ledger is not None and ledger.exists():
+        anyio.run(_write_by_ledger, LedgerFile(ledger), rows, rejects)
+        return
+    for row in rows:
+        if isinstance(row, RejectedRow):
+            rejects.write(row.row, row.reason)
+
+
+async def _write_by_ledger(file: LedgerFile, rows: Iterable[JudgedRow], rejects: Rejects) -> None:
+    try:
+        async with file.to_read() as ledger:
+            left = iter(rows)
+            while some := list(itertools.islice(left, AT_A_TIME)):
+                known = await as_known_now(ledger, some)
+                rejected = [row for row in known if isinstance(row, RejectedRow)]
+                await marked(ledger, rejected, rejects)
+    except LedgerError as error:
+        fail(str(error))
+
+
+async def marked(ledger: BaseLedger, rows: Iterable[RejectedRow], rejects: Rejects) -> list[str]:
+    """Write rows to the rejects, marked where their messages may have gone out.
+
+    Returns the reasons.
+    """
+    some = list(rows)
+    known = await marks(ledger, [row.key for row in some if row.key is not None])
+    reasons = [row.marked(known.get(row.key or "", "")) for row in some]
+    for row, reason in zip(some, reasons, strict=True):
+        rejects.write(row.row, reason)
+    return reasons
