@@ -33,10 +33,20 @@ def test_every_page_is_in_both_tables_of_contents() -> None:
     """A reader of the README, and one of the pages alone, finds each page."""
     for start in (ROOT / "README.md", ROOT / "docs" / "index.md"):
         linked = {(start.parent / link).resolve() for link in LINK.findall(prose(start))}
-        assert {page.name for page in PAGES if page.resolve() not in linked} <= {
-            "README.md",
-            "index.md",
-        }
+        missing = {page.name for page in PAGES if page.resolve() not in linked}
+        assert missing <= {"README.md", "index.md"}
+
+
+def test_every_page_is_in_the_menu() -> None:
+    """The website has each page beside the others, at a place that somebody has chosen."""
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    menus = re.findall(
+        r"^```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)^```$", index, re.DOTALL | re.MULTILINE
+    )
+    listed = [name for menu in menus for name in menu.split()]
+    assert sorted(listed) == sorted(
+        ["../CHANGELOG", "../README", *(page.stem for page in PAGES[1:] if page.stem != "index")]
+    )
 
 
 @each_page
