@@ -454,7 +454,7 @@ def test_the_page_has_the_report_data() -> None:
         "up to 1 min",
         "Of 1 message the receipt does not tell",
         "number is not a subscriber recipient, carrier 383, protocol 2, status 514",
-        "carrier 383 1 of 41 failed",
+        "carrier 383 40 of 41",
         "E110 recipient number not valid",
         "E713 billing problem on the account, for the whole account",
         "E999 not documented",
@@ -490,10 +490,24 @@ def test_an_empty_ledger_makes_a_page_that_says_so() -> None:
 
 
 def test_a_long_list_of_doubts_says_how_many_are_left_out() -> None:
-    """The page lists some, and counts the rest."""
+    """The page shows ten, folds away those that it lists besides, and counts the rest."""
     parsed = Page(page(PAGES["many"]))
-    assert "And 1,000 more." in parsed.text
+    assert "The first 10 of 1,200" in parsed.text
+    shown, folded = parsed.text.split("The other 1,190")
+    assert shown.count("*******4888") == 10
+    assert "1,000 more are not listed here" in folded
     assert parsed.text.count("*******4888") == MAX_ROWS
+
+
+def test_the_bar_of_a_carrier_says_what_its_figure_says() -> None:
+    """However many messages it had, its bar is divided as the share beside it."""
+    found = report_data(*(delivered(n) for n in range(3)), failed(receipt(NOON, spid="383")))
+    (row,) = re.findall(r"<tr><th scope=\"row\">carrier 383.*?</tr>", page(found), re.DOTALL)
+    assert re.findall(r'class="(\w+)" x="[\d.]+%" y="0" width="([\d.]+)%"', row) == [
+        ("delivered", "75.00"),
+        ("failed", "25.00"),
+    ]
+    assert "75.0 %" in row
 
 
 def test_the_chart_has_a_table_of_the_same() -> None:
@@ -520,7 +534,10 @@ def test_what_is_little_is_still_seen() -> None:
 
 @pytest.mark.parametrize(
     ("name", "axis"),
-    [("one", ["12:00:00"]), ("days", ["19 Nov 2026", "31 Dec 2026", "11 Feb 2027"])],
+    [
+        ("one", ["12:00:00", "12:00:05", "12:00:11"]),
+        ("days", ["19 Nov 2026", "31 Dec 2026", "11 Feb 2027"]),
+    ],
 )
 def test_the_axis_names_its_times(name: str, axis: list[str]) -> None:
     """Times are told as finely as the columns are wide."""

@@ -1,11 +1,16 @@
 """Where the parts of a chart are: numbers in, positions out, which the templates draw.  No I/O.
 
-Rule: whatever there is is large enough to be seen.
+Rules:
+
+* Whatever there is is large enough to be seen.
+* A chart takes all the width that there is.  Where there are few columns, empty ones follow,
+  so that a column is never wider than the eye takes for one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 import attrs
@@ -16,7 +21,7 @@ from .kinds import MessageKind, by_kind
 
 _LEAST: Final = 1.0  # the size of a part that would be too small to see, in percent
 _PITCH: Final = 10  # from one column to the next, in the picture's own units
-_FEW: Final = 4  # columns that stand too close to be named apart
+_LEAST_COLUMNS: Final = 12  # in all the width
 
 
 @attrs.frozen(kw_only=True)
@@ -51,12 +56,7 @@ class ColumnChart:
     @property
     def width(self) -> int:
         """The width of the picture, in its own units."""
-        return _PITCH * len(self.columns)
-
-    @property
-    def width_in_rem(self) -> int:
-        """The width that is enough on a large screen."""
-        return 4 * len(self.columns)
+        return _PITCH * max(len(self.columns), _LEAST_COLUMNS)
 
 
 def bar_parts(parts: Mapping[MessageKind, int], most: int) -> list[ChartPart]:
@@ -110,8 +110,9 @@ def _column_parts(counts: Mapping[MessageKind, int], top: int) -> list[ChartPart
 
 
 def _ticks(slots: Sequence[Slot], step: int) -> list[str]:
-    chosen = sorted({0, (len(slots) - 1) // 2, len(slots) - 1})
-    if len(slots) <= _FEW:
-        chosen = chosen[:1]
-    short = slots[0].start.date() == slots[-1].start.date()
-    return [column_name(slots[index].start, step, short=short) for index in chosen]
+    """Return the names of the first column, of that in the middle, and of the last."""
+    first = slots[0].start
+    last = max(slots[-1].start, first + timedelta(seconds=step * (_LEAST_COLUMNS - 1)))
+    middle = first + timedelta(seconds=(last - first).total_seconds() // step // 2 * step)
+    short = first.date() == last.date()
+    return [column_name(each, step, short=short) for each in (first, middle, last)]
