@@ -246,4 +246,4 @@ def _available() -> Iterator[str]:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted(_PUBLIC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import attrs
 
@@ -13,6 +13,11 @@ from ..runtime.secret import Secret
 from ..transports.library_logs import masked
 
 Method = Literal["POST", "GET"]
+
+_OF_THE_CLIENT: Final = (
+    "connections, rate, ledger and telemetry are those of the whole client, and are given to"
+    " SkycoreClient()"
+)
 
 
 class Options(TypedDict, total=False):
@@ -70,10 +75,23 @@ class Settings:
             raise ConfigurationError(f"method: {self.method!r} is neither 'POST' nor 'GET'")
 
     def changed(self, options: Options) -> Settings:
-        """Make the settings that differ from these in `options`; the key leaves the dict."""
+        """Return the settings that differ from these in `options`; the key leaves the dict.
+
+        Raises TypeError for what is no option, with the one that was likely meant.
+        """
+        _check_names(options)
         key = checked_key(Secret(options.pop("api_key"))) if "api_key" in options else None
         changed: dict[str, Any] = {**options, "api_key": key or self.api_key}
         return attrs.evolve(self, **changed)
+
+
+def _check_names(options: Options) -> None:
+    from difflib import get_close_matches  # noqa: PLC0415 - for what is wrong alone
+
+    for name in options.keys() - Options.__annotations__.keys():
+        near = get_close_matches(name, Options.__annotations__, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else _OF_THE_CLIENT
+        raise TypeError(f"with_options() got an unexpected keyword argument {name!r}: {hint}")
 
 
 def _check_address(base_url: str) -> None:

@@ -340,6 +340,20 @@ def test_a_view_is_checked_too(settings: dict[str, Any], text: str) -> None:
         client.with_options(**settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("timout", "argument 'timout': did you mean 'timeout'?"),
+        ("max_in_flight", "argument 'max_in_flight': connections, rate, .* to SkycoreClient"),
+    ],
+)
+def test_what_is_no_option_of_a_view_is_named(name: str, text: str) -> None:
+    """A slip of the fingers is told with the name that was meant, the rest with where it goes."""
+    client = SkycoreClient(api_key=KEY, transport=Recording())
+    with pytest.raises(TypeError, match=text):
+        client.with_options(**{name: 5})
+
+
 def test_there_is_no_view_over_a_ledger_for_a_client_without_one() -> None:
     """It would seem to keep what it sends, and not keep it."""
     client = SkycoreClient(api_key=KEY, from_="60856")

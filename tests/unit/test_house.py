@@ -257,6 +257,11 @@ def test_a_public_name_is_there(name: str) -> None:
     assert name in dir(skycore_async)
 
 
+def test_dir_shows_the_public_names_alone() -> None:
+    """Who looks with `dir` or the Tab key is not offered what is the package's own."""
+    assert set(dir(skycore_async)) == {*skycore_async.__all__}
+
+
 def test_the_lazy_table_and_the_type_checkers_agree() -> None:
     """What type checkers see is what is public, from the same modules."""
     seen = names_for_type_checkers()
