@@ -58,6 +58,26 @@ def surveyed(content: str, *, price: str | None = None, **options: Any) -> Estim
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["Phone Number", "cell", "Telephone", "phone_number", "Mobile", "Cell Phone", "TO", "Phone #"],
+)
+def test_the_column_of_the_numbers_is_found(name: str) -> None:
+    """It has one of the names that people and other programs give it, however it is written."""
+    (row,) = message_rows(f"Name,{name}\nAnn,15551234888\n")
+    assert row.message.to == "15551234888"
+
+
+def test_a_formula_that_is_a_text_is_what_it_shows() -> None:
+    """What keeps Excel from rounding a number is no part of it, nor of a text or a name."""
+    content = '="phone",name\n="15551234888",="A ""quoted"" name"\n"=""15551234889""",=A1\n'
+    rows = message_rows(content, text="Hi {name}")
+    assert [(row.message.to, row.message.text) for row in rows] == [
+        ("15551234888", 'Hi A "quoted" name'),
+        ("15551234889", "Hi =A1"),
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "filled"),
     [
         ("Hello", "Hello"),

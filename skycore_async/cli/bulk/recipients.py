@@ -32,7 +32,11 @@ import attrs
 from ...runtime.private import private
 from ..ui.output import printable
 
-NUMBER_COLUMNS: Final = ("to", "number", "phone", "mobile", "msisdn", "recipient")
+NUMBER_COLUMNS: Final = (
+    *("to", "number", "phone", "phone number", "mobile", "mobile number", "mobile phone"),
+    *("cell", "cell number", "cell phone", "telephone", "telephone number", "tel", "msisdn"),
+    "recipient",
+)
 TEXT_COLUMNS: Final = ("text",)
 KEY_COLUMNS: Final = ("key",)
 FROM_COLUMNS: Final = ("from",)
@@ -44,6 +48,8 @@ LINE: Final = "line"
 _CHUNK: Final = 1 << 16
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _COMPUTED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # what formulas begin with, wide ones too
+# A formula that is a text, by which spreadsheets are kept from making a number of it.
+_QUOTED_FORMULA: Final = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
 _SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"')
 
@@ -71,6 +77,12 @@ class Row:
 def plain_name(name: str) -> str:
     """Return the name of a column without case and punctuation."""
     return "".join(filter(str.isalnum, name.casefold()))
+
+
+def shown(cell: str) -> str:
+    """Return what a spreadsheet shows of a cell: of `="1555"` it is 1555."""
+    formula = _QUOTED_FORMULA.fullmatch(cell)
+    return cell if formula is None else formula[1].replace('""', '"')
 
 
 @attrs.frozen
@@ -186,7 +198,7 @@ class Sheet:
         header = next(self._records(), None)
         if header is None:
             raise SheetError("it is empty: its first line is to name the columns")
-        self.header = Header(tuple(name.strip() for name in header.values))
+        self.header = Header(tuple(shown(name).strip() for name in header.values))
 
     @property
     def form(self) -> str:

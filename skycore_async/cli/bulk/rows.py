@@ -43,6 +43,7 @@ from .recipients import (
     Header,
     Row,
     SheetError,
+    shown,
 )
 from .template import Template
 
@@ -184,7 +185,7 @@ class RowReader:
 
     def read(self, row: Row) -> JudgedRow:
         """Return the message that a row is, or why it is none."""
-        values = [*row.values, *[""] * (self._width - len(row.values))]
+        values = [*map(shown, row.values), *[""] * (self._width - len(row.values))]
         before = "" if self._reason is None else values[self._reason]
         message = self._message_in(row, values, before)
         if before.startswith(IN_DOUBT) and not self._options.resend_in_doubt:

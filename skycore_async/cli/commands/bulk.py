@@ -25,9 +25,9 @@ _count: Final = WholeNumber(min=1)
 
     The first line names the columns; commas, semicolons or tabs, in any encoding
     that Excel writes; `-` reads standard input.  The numbers are in the column
-    to, number, phone, mobile, msisdn or recipient, in international format, or with
-    --country as they are dialled there.  The text is --text, or a
-    column of its own.
+    to, number, phone, mobile, cell, telephone, msisdn or recipient, also as `Phone
+    Number`, in international format, or with --country as they are dialled there.  The
+    text is --text, or a column of its own.
 
     First the file is checked, and what it would take is shown: rows that cannot
     be sent, with their lines, segments, and the cost at --price.  Then it asks.
