@@ -155,7 +155,8 @@ def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Sim
     recipients("to\n555 555 4888\n555 555 2002\n555 555 0110\n555 555 4889\n")
     after = send("--country", "US", text="Hello")
     assert (after["accepted"], after["already_done"], after["in_doubt"]) == (1, 1, 1)
-    assert rejected("promo.rejects-2.csv")[0]["reason"].startswith("in doubt: ")
+    reasons = {row["to"]: row["reason"] for row in rejected(after["rejects"])}
+    assert reasons["555 555 2002"].startswith("in doubt: ")
     sent += ["15555554889", "15555550110"]
     assert numbers(simulator) == sorted(sent)
     again = send("--country", "US", "--resend-in-doubt", text="Hello", name="promo.csv")
@@ -298,6 +299,17 @@ def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
     monkeypatch.setattr(SQLiteLedger, "lookup_many", gone)
     assert send()["already_done"] == 2
     assert simulator.requests == 2
+
+
+def test_files_of_the_same_rejects_do_not_pile_up(simulator: Simulator) -> None:
+    """Run again, a bulk names the file that has its rejects already, until something differs."""
+    rows = "".join(f"1555000{n}\n" for n in ("0110", "0201", "0621", "2002"))
+    recipients(f"to\nnone\n{rows}")
+    assert [send(text="x")["rejects"] for _ in range(3)] == ["promo.rejects.csv"] * 3
+    assert len(rejected()) == 5
+    recipients(f"to\nnone\nnor this\n{rows}")
+    assert [send(text="x")["rejects"] for _ in range(2)] == ["promo.rejects-2.csv"] * 2
+    assert len(list(Path.cwd().glob("*.rejects*"))) == 2
 
 
 def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:

@@ -5,7 +5,8 @@ Rules:
 * The recipients are read from a copy: what is looked at twice, for its encoding and for
   its rows, is the same both times, and a pipe can be looked at twice.
 * No file of the user's is written over: the rejects take a free name where none was
-  given, and one that was given only where it is free or has rejects in it.
+  given, and one that was given only where it is free or has rejects in it.  Where an
+  earlier run left a file of the same rejects, that one stays the only one.
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ def checked_rejects(rejects: Path, *, csv: str, ledger: Path) -> Path:
     if not is_replaceable(rejects):
         fail(f"--rejects {rejects} is something other than rejects: name another")
     return rejects
+
+
+def earlier_rejects(stem: Path) -> list[Path]:
+    """Return the files of rejects of earlier runs that are still there."""
+    named = re.compile(rf"{re.escape(stem.name)}\.rejects(-[0-9]+)?\.csv")
+    return sorted(path for path in stem.parent.iterdir() if named.fullmatch(path.name))
 
 
 def free_rejects(stem: Path) -> Path:

@@ -34,7 +34,15 @@ from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
 from .asking import WordsGiven, ask
 from .estimate import Estimate, Survey
-from .files import STANDARD_INPUT, checked_rejects, copied, free_rejects, name_of, stem_of
+from .files import (
+    STANDARD_INPUT,
+    checked_rejects,
+    copied,
+    earlier_rejects,
+    free_rejects,
+    name_of,
+    stem_of,
+)
 from .kept import KeptRows
 from .preflight import LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
@@ -203,15 +211,16 @@ def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
         reader = RowReader(sheet.header, _with_sender(job, sheet))
-        path = free_rejects(job.stem)
+        path, earlier = free_rejects(job.stem), earlier_rejects(job.stem)
         if job.rejects is not None:
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
+            earlier = []
         survey = Survey()
         _check_rows(job, sheet, reader, kept, survey)
         known = _look_up(job, reader, kept, survey)
         estimate = survey.estimate(price=job.price, rate=job.rate)
         _show(job, sheet, reader, estimate)
-        return estimate, known, Rejects(path, sheet)
+        return estimate, known, Rejects(path, sheet, earlier)
 
 
 def _with_sender(job: BulkJob, sheet: Sheet) -> RowOptions:

@@ -62,6 +62,7 @@ def load_campaign(
         return loaded, in_doubt(connection, name)
 
     loaded, doubts = with_connection(dsn, loaded_by)
+    rejects.close()
     path = str(rejects.path) if rejects.count else None
     doubts += counted.left_in_doubt
     if as_json:

@@ -24,6 +24,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -261,6 +262,12 @@ def is_replaceable(path: Path) -> bool:
         return False
 
 
+def _lines_of(path: Path) -> int:
+    """Return a digest of the lines of a file, whatever their order."""
+    with path.open("rb") as file:
+        return sum(int.from_bytes(blake2b(line, digest_size=16).digest()) for line in file)
+
+
 def _no_formula(reason: str) -> str:
     """Return a reason, which may be the API's, as a text that no spreadsheet computes."""
     return f"'{reason}" if reason.startswith(_COMPUTED) else reason
@@ -269,11 +276,14 @@ def _no_formula(reason: str) -> str:
 class Rejects:
     """Rows to mend and to run again, in a file of the same shape with a reason and a line.
 
-    The file is made, and one of that name replaced, when the first row comes.
+    The file is made, and one of that name replaced, when the first row comes.  Where one of
+    the `earlier` files has the same rows for the same reasons, in whatever order, that one is
+    `path` in the end, and no other is left.
     """
 
-    def __init__(self, path: Path, sheet: Sheet) -> None:
+    def __init__(self, path: Path, sheet: Sheet, earlier: Iterable[Path] = ()) -> None:
         self.path = path
+        self._earlier = earlier
         self.count = 0
         self._width = len(sheet.header.names)
         self._delimiter = sheet.delimiter
@@ -308,8 +318,15 @@ class Rejects:
 
     def close(self) -> None:
         """Close the file, if there is one."""
-        if self._file is not None:
-            self._file.close()
+        if self._file is None or self._file.closed:
+            return
+        self._file.close()
+        size, content = self.path.stat().st_size, _lines_of(self.path)
+        for path in self._earlier:
+            if path.stat().st_size == size and _lines_of(path) == content:
+                self.path.unlink()
+                self.path = path
+                return
 
     def __enter__(self) -> Self:
         return self
