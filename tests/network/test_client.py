@@ -350,8 +350,9 @@ def test_a_view_is_checked_too(settings: dict[str, Any], text: str) -> None:
 def test_what_is_no_option_of_a_view_is_named(name: str, text: str) -> None:
     """A slip of the fingers is told with the name that was meant, the rest with where it goes."""
     client = SkycoreClient(api_key=KEY, transport=Recording())
+    settings: dict[str, Any] = {name: 5}
     with pytest.raises(TypeError, match=text):
-        client.with_options(**{name: 5})
+        client.with_options(**settings)
 
 
 def test_there_is_no_view_over_a_ledger_for_a_client_without_one() -> None:
