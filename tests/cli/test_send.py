@@ -244,6 +244,20 @@ def test_the_same_key_sends_once(simulator: Simulator, tmp_path: Path) -> None:
     assert simulator.billed == billed + 1
 
 
+@pytest.mark.slow
+def test_a_ledger_in_a_database_sends_a_key_once(simulator: Simulator, dsn: str) -> None:
+    """Many machines that run the same command with one database send one message."""
+    with_key = ["--ledger", dsn, "--key", "k"]
+    billed = simulator.billed
+    first, again = (send("15551234888", "Hello", *with_key) for _ in range(2))
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert first.stdout == again.stdout
+    assert simulator.billed == billed + 1
+    doubtful = send("15551232002", "Hello", "--ledger", dsn, "--key", "other")
+    assert doubtful.exit_code == Exit.IN_DOUBT
+    assert "`skycore status DSN --key other`" in doubtful.stderr
+
+
 def test_a_key_with_other_content_is_refused(simulator: Simulator, tmp_path: Path) -> None:
     """The same key with another text is a mistake, and not a second message."""
     with_key = ["--ledger", str(tmp_path / "sent.db"), "--key", "k"]

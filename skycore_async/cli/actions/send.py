@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import anyio
@@ -29,8 +28,9 @@ from ...errors import (
     Rejected,
     SkycoreError,
 )
-from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Accepted
+from ...runtime.secret import Secret
+from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
 from ..ui.output import Exit, emit, fail, say
 
@@ -68,9 +68,13 @@ VERDICTS: Final[Mapping[type[SkycoreError], FailureVerdict]] = {
 
 
 def send_message(
-    message: dict[str, Any], settings: dict[str, Any], ledger: Path | None, *, as_json: bool
+    message: dict[str, Any], settings: dict[str, Any], named: Secret | None, *, as_json: bool
 ) -> None:
-    """Send a message, and print its number and tracking id; end the program where it failed."""
+    """Send a message, and print its number and tracking id; end the program where it failed.
+
+    `named` is the ledger that is to know of it: a file, or a DSN.
+    """
+    ledger = None if named is None else ledger_target(named)
     try:
         sent = anyio.run(_send, message, settings, ledger)
     except SkycoreError as error:
@@ -83,13 +87,15 @@ def send_message(
         say(f"{sent.to}  {sent.tracking_id}")
 
 
-async def _send(message: dict[str, Any], settings: dict[str, Any], path: Path | None) -> Accepted:
+async def _send(
+    message: dict[str, Any], settings: dict[str, Any], target: LedgerTarget | None
+) -> Accepted:
     outcome: Accepted | SkycoreError | None = None
     try:
         async with AsyncExitStack() as opened:
             ledger = None
-            if path is not None:
-                ledger = await opened.enter_async_context(SQLiteLedger(path))
+            if target is not None:
+                ledger = await opened.enter_async_context(target.to_write())
             client = SkycoreClient(**_revealed(settings), ledger=ledger)
             await opened.enter_async_context(client)
             try:
@@ -132,7 +138,7 @@ def verdict_of(error: SkycoreError) -> FailureVerdict:
 
 
 def _fail(
-    error: SkycoreError, message: dict[str, Any], ledger: Path | None, *, as_json: bool
+    error: SkycoreError, message: dict[str, Any], ledger: LedgerTarget | None, *, as_json: bool
 ) -> NoReturn:
     verdict = verdict_of(error)
     if as_json:
@@ -149,10 +155,10 @@ def _fail(
     fail(verdict.words.format(error) + hint, verdict.code)
 
 
-def _where(message: dict[str, Any], ledger: Path | None) -> str:
+def _where(message: dict[str, Any], ledger: LedgerTarget | None) -> str:
     """Return how to see what becomes of a message in doubt."""
     if ledger is None:
         return ""
     named = ["--key", message["key"]] if message["key"] else ["--state", "in_doubt"]
-    command = shlex.join(["skycore", "status", str(ledger), *named])
+    command = shlex.join(["skycore", "status", ledger.argument, *named])
     return f"; its postbacks tell, and then `{command}`"

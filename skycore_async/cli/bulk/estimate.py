@@ -91,7 +91,8 @@ class Estimate:
     """What a bulk send would be.
 
     `messages` are the rows that are one, and `to_send` those of them that go out now.  `known`
-    are the others, by what came of them before, and `revived` how many of the messages a file
+    are the others, by what came of them before, `held_back` how many more go out by later runs,
+    as this one sends no more than its limit, and `revived` how many of the messages a file
     of rejects calls in doubt, which the ledger knows as not sent; `settled` are those of which
     it knows that they were sent.  `segments` are of those that
     go out, and `doubtful_segments` of those in doubt.
@@ -102,6 +103,7 @@ class Estimate:
     messages: int
     to_send: int
     known: dict[OutcomeKind, int]
+    held_back: int
     revived: int
     settled: int
     refused: dict[RejectionKind, Refusals]
@@ -168,9 +170,12 @@ class Estimate:
 
 
 class Survey:
-    """See what each row is, and keep what matters of them all."""
+    """See what each row is, and keep what matters of them all; send the first `limit` alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = math.inf if limit is None else limit
+        self._to_send = 0
+        self._held_back = 0
         self._rows = 0
         self._refused: dict[RejectionKind, list[Example]] = {}
         self._counts: Counter[RejectionKind] = Counter()
@@ -204,6 +209,10 @@ class Survey:
             if len(examples) < _EXAMPLES:
                 examples.append(Example(line=judged.row.line, reason=judged.reason))
             return
+        if self._to_send >= self._limit:
+            self._held_back += 1
+            return
+        self._to_send += 1
         self._see_text(judged.message.text, judged.row.line)
         code = country_code(judged.message.to)
         self._countries[code] += 1
@@ -241,12 +250,12 @@ class Survey:
     def estimate(self, *, price: Decimal | None = None, rate: float | None = None) -> Estimate:
         """Return what was seen, at `price` a segment and `rate` messages a second."""
         total = sum(share.segments for share in self._shares.values())
-        to_send = sum(share.messages for share in self._shares.values())
         return Estimate(
             rows=self._rows,
-            messages=to_send + self._known.total(),
-            to_send=to_send,
+            messages=self._to_send + self._known.total(),
+            to_send=self._to_send,
             known={kind: self._known[kind] for kind in OutcomeKind if self._known[kind]},
+            held_back=self._held_back,
             revived=self.revived,
             settled=self.settled,
             refused={

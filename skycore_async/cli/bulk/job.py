@@ -17,10 +17,8 @@ import errno
 import functools
 import sqlite3
 import sys
-from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -28,28 +26,20 @@ import click
 
 from ...errors import ConfigurationError, LedgerError
 from ...runtime.secret import Secret
-from ...transports.base import Road
 from ..ui.dsn import dsn_of
-from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
-from .asking import WordsGiven, ask
+from .asking import ask
 from .estimate import Estimate, Survey
-from .files import (
-    STANDARD_INPUT,
-    checked_rejects,
-    copied,
-    earlier_rejects,
-    free_rejects,
-    name_of,
-    stem_of,
-)
+from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .kept import KeptRows
+from .options import BulkOptions
 from .preflight import LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .rows import RejectedRow, RowOptions, RowReader
-from .run import Run, SendOptions
+from .run import Run
+from .sample import first_messages, send_sample
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -57,115 +47,36 @@ if TYPE_CHECKING:
 _EVERY: Final = 50_000  # rows between signs of life while the file is checked
 
 
-@attrs.frozen(kw_only=True)
-class BulkJob:
-    """What was asked for, by the names of the options."""
+def run_bulk(job: BulkOptions) -> int:
+    """Check, show, ask, send and account, and return the exit code.
 
-    csv: str
-    text: str | None
-    ledger: Path | None
-    cluster: Secret | None
-    start: datetime | None
-    campaign: str | None
-    country: str | None
-    to_column: str | None
-    text_column: str | None
-    key_column: str | None
-    from_column: str | None
-    from_: str | None
-    campaign_ref: str | None
-    rate: float | None
-    in_flight: int
-    road: Road
-    price: Decimal | None
-    max_segments: int | None
-    max_segments_each: int | None
-    rejects: Path | None
-    dry_run: bool
-    yes: bool
-    resend_in_doubt: bool
-    settle: bool
-    base_url: str | None
-    api_key_file: Path | None
-    as_json: bool
-
-    @property
-    def stem(self) -> Path:
-        """The path that the names of the files beside the recipients begin with."""
-        if self.csv == STANDARD_INPUT:
-            return Path(self.campaign or "stdin")
-        return stem_of(self.csv)
-
-    @property
-    def ledger_path(self) -> Path:
-        """Where the ledger is: beside the recipients, where nothing else was said."""
-        return self.ledger or self.stem.with_name(f"{self.stem.name}.db")
-
-    @property
-    def known_ledger(self) -> Path | None:
-        """Where the ledger is, where one is there already; None with a cluster."""
-        return self.ledger_path if self.cluster is None and self.ledger_path.exists() else None
-
-    @property
-    def campaign_name(self) -> str:
-        """What the keys of the messages begin with."""
-        return self.campaign or self.stem.name
-
-    def row_options(self) -> RowOptions:
-        """Return what concerns the rows."""
-        own: dict[str, Any] = {
-            "campaign": self.campaign_name,
-            "number_reader": number_reader_of(self.country),
-        }
-        given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
-        return RowOptions(**own, **{name: getattr(self, name) for name in given})
-
-    def words_given(self) -> WordsGiven:
-        """Return what need not be asked any more."""
-        names = ("yes", "settle", "resend_in_doubt", "max_segments")
-        given: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
-
-    def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
-        """Return what concerns the sending."""
-        client = {name: getattr(self, name) for name in ("base_url", "rate")}
-        return SendOptions(
-            api_key=api_key,
-            client={**client, "max_in_flight": self.in_flight},
-            road=self.road,
-            resend_in_doubt=self.resend_in_doubt,
-            settle=settle,
-            live=sys.stderr.isatty(),
-        )
-
-    def run(self) -> int:
-        """Check, show, ask, send and account, and return the exit code.
-
-        Fails in words where that cannot be: what all commands have in common is not
-        among it.
-        """
-        try:
-            return _run(self)
-        except SheetError as error:
-            fail(f"{name_of(self.csv)}: {error}")
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise  # it is nothing that is wrong with the recipients
-            fail(f"{error.filename or name_of(self.csv)}: {error.strerror}")
-        except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
-            fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
-        except click.Abort:  # at a question, and so before anything was sent
-            say(err=True)
-            fail("nothing was sent", Exit.INTERRUPTED)
-        except KeyboardInterrupt:
-            go_on = how_to_go_on(resend_in_doubt=self.resend_in_doubt)
-            fail(f"interrupted. {go_on}", Exit.INTERRUPTED)
+    Fails in words where that cannot be: what all commands have in common is not
+    among it.
+    """
+    try:
+        return _run(job)
+    except SheetError as error:
+        fail(f"{name_of(job.csv)}: {error}")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise  # it is nothing that is wrong with the recipients
+        fail(f"{error.filename or name_of(job.csv)}: {error.strerror}")
+    except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
+        fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
+    except click.Abort:  # at a question, and so before anything was sent
+        say(err=True)
+        fail("nothing was sent", Exit.INTERRUPTED)
+    except KeyboardInterrupt:
+        go_on = how_to_go_on(resend_in_doubt=job.resend_in_doubt)
+        fail(f"interrupted. {go_on}", Exit.INTERRUPTED)
 
 
-def _run(job: BulkJob) -> int:
-    _check(job)
+def _run(job: BulkOptions) -> int:
+    job.check()
     is_sending = not job.dry_run and job.cluster is None
     api_key = read_api_key(job.api_key_file) if is_sending else None
+    if job.sample is not None and api_key is not None:
+        return _send_sample(job, api_key, job.sample)
     with KeptRows() as kept:
         estimate, known, rejects = _read(job, kept)
         with rejects:
@@ -184,29 +95,14 @@ def _run(job: BulkJob) -> int:
         return _account(job, estimate, counters, end, rejects)
 
 
-def _check(job: BulkJob) -> None:
-    """Fail where options do not go together."""
-    if job.csv == STANDARD_INPUT and not job.campaign and not job.dry_run:
-        fail("name what is read from standard input with --campaign NAME")
-    if job.cluster is not None and job.ledger is not None:
-        fail(
-            "--cluster goes without --ledger: the database has a ledger of its own. What is in a"
-            " file is unknown there, and would be sent again, until `skycore cluster copy FILE"
-            " DSN` has copied it"
-        )
-    if job.cluster is not None and job.settle:
-        fail("--cluster goes without --settle: `skycore settle DSN` ends what is in doubt there")
-    if job.cluster is not None and job.resend_in_doubt:
-        fail(
-            "--cluster goes without --resend-in-doubt: workers never send again what may have been"
-            " sent, but on your word of a campaign, `skycore cluster resend DSN CAMPAIGN`;"
-            " `skycore status DSN --state in_doubt` lists it"
-        )
-    if job.cluster is None and job.start is not None:
-        fail("--start goes with --cluster: it is workers who wait for it")
+def _send_sample(job: BulkOptions, api_key: Secret, count: int) -> Exit:
+    with copied(job.csv) as file:
+        sheet = Sheet(file, name_of(job.csv))
+        rows = first_messages(sheet, RowReader(sheet.header, _with_sender(job, sheet)), count)
+    return send_sample(rows, job, api_key)
 
 
-def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects]:
+def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects]:
     """Read the file to its end and show what it would take; keep the rows that are needed yet."""
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
@@ -215,7 +111,7 @@ def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects
         if job.rejects is not None:
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
             earlier = []
-        survey = Survey()
+        survey = Survey(job.limit)
         _check_rows(job, sheet, reader, kept, survey)
         known = _look_up(job, reader, kept, survey)
         estimate = survey.estimate(price=job.price, rate=job.rate)
@@ -223,7 +119,7 @@ def _read(job: BulkJob, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects
         return estimate, known, Rejects(path, sheet, earlier)
 
 
-def _with_sender(job: BulkJob, sheet: Sheet) -> RowOptions:
+def _with_sender(job: BulkOptions, sheet: Sheet) -> RowOptions:
     options = job.row_options()
     is_named = job.from_column or sheet.header.find(FROM_COLUMNS, "--from-column") is not None
     if not (job.from_ or is_named):
@@ -234,7 +130,7 @@ def _with_sender(job: BulkJob, sheet: Sheet) -> RowOptions:
 
 
 def _check_rows(
-    job: BulkJob, sheet: Sheet, reader: RowReader, kept: KeptRows, survey: Survey
+    job: BulkOptions, sheet: Sheet, reader: RowReader, kept: KeptRows, survey: Survey
 ) -> None:
     """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
     is_watched, is_known = sys.stderr.isatty(), job.known_ledger is not None
@@ -251,7 +147,7 @@ def _check_rows(
         click.echo("\r\x1b[K", err=True, nl=False)
 
 
-def _look_up(job: BulkJob, reader: RowReader, kept: KeptRows, survey: Survey) -> LedgerCounts:
+def _look_up(job: BulkOptions, reader: RowReader, kept: KeptRows, survey: Survey) -> LedgerCounts:
     if job.known_ledger is None:
         return LedgerCounts()
     look = functools.partial(
@@ -266,7 +162,7 @@ def _look_up(job: BulkJob, reader: RowReader, kept: KeptRows, survey: Survey) ->
         fail(str(error), Exit.USAGE if job.dry_run else Exit.NOT_SENT)
 
 
-def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
+def _show(job: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
     column = sheet.header.names[reader.to]
     say(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
     for line in preview(estimate):
@@ -277,7 +173,7 @@ def _show(job: BulkJob, sheet: Sheet, reader: RowReader, estimate: Estimate) -> 
     say(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
-def _end_of_dry_run(job: BulkJob, estimate: Estimate) -> int:
+def _end_of_dry_run(job: BulkOptions, estimate: Estimate) -> int:
     why = estimate.obstacle(job.max_segments)
     if job.as_json:
         found = attrs.asdict(estimate, recurse=False)
@@ -295,7 +191,9 @@ def _database(given: Secret) -> LedgerDatabase:
     return LedgerDatabase(dsn_of(given))
 
 
-def _load(job: BulkJob, dsn: Secret, kept: KeptRows, rejects: Rejects, estimate: Estimate) -> int:
+def _load(
+    job: BulkOptions, dsn: Secret, kept: KeptRows, rejects: Rejects, estimate: Estimate
+) -> int:
     from .load import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
     return load_campaign(
@@ -309,7 +207,7 @@ def _load(job: BulkJob, dsn: Secret, kept: KeptRows, rejects: Rejects, estimate:
     )
 
 
-def _send(job: BulkJob, api_key: Secret | None, run: Run, *, settle: bool) -> End:
+def _send(job: BulkOptions, api_key: Secret | None, run: Run, *, settle: bool) -> End:
     try:
         return anyio.run(run.send, job.ledger_path, job.send_options(api_key, settle=settle))
     except LedgerError as error:
@@ -319,7 +217,7 @@ def _send(job: BulkJob, api_key: Secret | None, run: Run, *, settle: bool) -> En
 
 
 def _account(
-    job: BulkJob, estimate: Estimate, counters: BulkCounters, end: End, rejects: Rejects
+    job: BulkOptions, estimate: Estimate, counters: BulkCounters, end: End, rejects: Rejects
 ) -> int:
     """Say what came of it all, and return the exit code."""
     path = str(rejects.path) if rejects.count else None

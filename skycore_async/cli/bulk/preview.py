@@ -34,6 +34,10 @@ def preview(estimate: Estimate) -> Iterator[str]:
     """Say an estimate in lines, as they are printed before anything is sent."""
     yield _line("rows", f"{estimate.rows:,}")
     yield _line("  to send", f"{estimate.to_send:,}")
+    if estimate.held_back:
+        yield _line(
+            "  later", f"{estimate.held_back:,} more than --limit: the next runs send them"
+        )
     for known, count in estimate.known.items():
         name, detail = _KNOWN[known]
         yield _line(f"  {name}", f"{count:,}{detail}")

@@ -61,7 +61,8 @@ class End:
 class BulkCounters:
     """What came of the messages so far; `clock` gives seconds.
 
-    `left_in_doubt` are rows that no message was made of, and whose key is in doubt.
+    `left_in_doubt` are rows that no message was made of, and whose key is in doubt;
+    `held_back` are messages beyond the limit of this run.
     """
 
     total: int
@@ -71,6 +72,7 @@ class BulkCounters:
     already_sent: int = 0
     in_doubt: int = 0
     left_in_doubt: int = 0
+    held_back: int = 0
     turned_back: int = 0
     why_not_sent: str | None = None  # of the last one
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
@@ -200,6 +202,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "in_doubt": counters.in_doubt,
         "left_in_doubt": counters.left_in_doubt,
         "not_sent": counters.left,
+        "held_back": counters.held_back,
         "why_not_sent": None if end.interrupted else counters.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
         **estimate.numbers,
@@ -220,6 +223,7 @@ def account(counters: BulkCounters) -> Iterator[str]:
         ("in doubt", counters.in_doubt, ""),
         ("in doubt too", counters.left_in_doubt, " (rows that were left out)"),
         ("not sent", counters.left, ""),
+        ("for later", counters.held_back, " (more than --limit: the same command goes on)"),
     )
     for name, count, detail in rows:
         if count or name == "accepted":

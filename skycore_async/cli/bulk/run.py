@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ class SendOptions:
     client: dict[str, Any]
     api_key: Secret | None = None
     road: Road = "fast"
+    limit: int | None = None
     resend_in_doubt: bool = False
     settle: bool = False
     live: bool = False
@@ -105,7 +107,7 @@ class Run:
         ):
             if options.settle:
                 await settle_first(client)
-            messages = self._new_messages(ledger, resend_in_doubt=resend)
+            messages = self._new_messages(ledger, resend_in_doubt=resend, limit=options.limit)
             async with client._send_resolved(  # noqa: SLF001 - no caller's
                 messages, resend_in_doubt=resend
             ) as self._outcomes:
@@ -118,9 +120,10 @@ class Run:
         return self._end()
 
     async def _new_messages(
-        self, ledger: SQLiteLedger, *, resend_in_doubt: bool
+        self, ledger: SQLiteLedger, *, resend_in_doubt: bool, limit: int | None
     ) -> AsyncGenerator[ResolvedMessage, None]:
         """Yield the messages that the ledger has no outcome of, and count the others."""
+        left = math.inf if limit is None else limit
         rows = iter(self._rows)
         while some := list(itertools.islice(rows, AT_A_TIME)):
             known = await as_known_now(ledger, some)
@@ -130,7 +133,10 @@ class Run:
             for row, found in await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt):
                 if not isinstance(found, SendIntent):
                     self._count(row.row, found)
+                elif not left:
+                    self._counters.held_back += 1
                 else:
+                    left -= 1
                     self._under_way[found.key] = row.row
                     yield ResolvedMessage(message=row.message, content=found.content)
         self._counters.total -= max(0, self._revived)  # they are in doubt still, or were sent

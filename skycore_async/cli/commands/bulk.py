@@ -47,6 +47,7 @@ _count: Final = WholeNumber(min=1)
     \b
     Examples:
       skycore bulk promo.csv --text "Hi {name}, your code is {code}" --dry-run
+      skycore bulk promo.csv --text "Hi {name}" --from 60856 --sample 3 --to 15551234888
       skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20
       skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
       skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
@@ -106,6 +107,16 @@ _count: Final = WholeNumber(min=1)
 @click.option(
     "--max-segments-each", type=_count, metavar="N", help="Leave out a message that takes more."
 )
+@click.option(
+    "--limit", type=_count, metavar="N", help="Send N at most now, and the others by later runs."
+)
+@click.option(
+    "--sample",
+    type=_count,
+    metavar="N",
+    help="With --to: send the texts of the first N rows there, and no more.",
+)
+@click.option("--to", "sample_to", metavar="NUMBER", help="With --sample: a number of your own.")
 @click.option("--rejects", type=_file, help="Where rows to mend go [RECIPIENTS.rejects.csv].")
 @click.option("--dry-run", is_flag=True, help="Look at the file, and send nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")
@@ -123,6 +134,7 @@ _count: Final = WholeNumber(min=1)
 @click.option("--api-key-file", type=_file, help="A file with the API key; else SKYCORE_API_KEY.")
 @json_option
 def bulk(**given: Any) -> None:
-    from ..bulk.job import BulkJob  # noqa: PLC0415 - not for help
+    from ..bulk.job import run_bulk  # noqa: PLC0415 - not for help
+    from ..bulk.options import BulkOptions  # noqa: PLC0415
 
-    sys.exit(BulkJob(**given).run())
+    sys.exit(run_bulk(BulkOptions(**given)))

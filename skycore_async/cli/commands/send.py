@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..ui.dsn import FilePath
+from ...runtime.secret import Secret
+from ..ui.dsn import FilePath, HiddenText
 from ..ui.input import text_of
 from ..ui.numbers import country_option, number_reader_of
 from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_key
@@ -55,8 +56,9 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
 )
 @click.option(
     "--ledger",
-    type=FilePath(dir_okay=False, path_type=Path),
-    help="Remember the message in this file, made where there is none.",
+    metavar="FILE|DSN",
+    type=HiddenText(),
+    help="Remember the message in this file, made where there is none, or in a database.",
 )
 @click.option("--key", metavar="KEY", help="Your name for the message: the ledger sends it once.")
 @click.option(
@@ -75,7 +77,7 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
 )
 @json_option
 def send(
-    *, text: str, ledger: Path | None, api_key_file: Path | None, as_json: bool, **given: Any
+    *, text: str, ledger: Secret | None, api_key_file: Path | None, as_json: bool, **given: Any
 ) -> None:
     from ..actions.send import send_message  # noqa: PLC0415 - not for help
 

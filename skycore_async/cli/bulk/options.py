@@ -1,0 +1,161 @@
+"""What was asked of `skycore bulk`: its options, what follows from them, and what is wrong.
+
+Rule: no advice here sends anybody a second message.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from ...runtime.secret import Secret
+from ...transports.base import Road
+from ..ui.numbers import number_reader_of
+from ..ui.output import fail
+from .asking import WordsGiven
+from .files import STANDARD_INPUT, stem_of
+from .rows import RowOptions
+from .run import SendOptions
+
+
+@attrs.frozen(kw_only=True)
+class BulkOptions:
+    """What was asked for, by the names of the options."""
+
+    csv: str
+    text: str | None
+    ledger: Path | None
+    cluster: Secret | None
+    start: datetime | None
+    campaign: str | None
+    country: str | None
+    to_column: str | None
+    text_column: str | None
+    key_column: str | None
+    from_column: str | None
+    from_: str | None
+    campaign_ref: str | None
+    rate: float | None
+    in_flight: int
+    road: Road
+    price: Decimal | None
+    max_segments: int | None
+    max_segments_each: int | None
+    limit: int | None
+    sample: int | None
+    sample_to: str | None
+    rejects: Path | None
+    dry_run: bool
+    yes: bool
+    resend_in_doubt: bool
+    settle: bool
+    base_url: str | None
+    api_key_file: Path | None
+    as_json: bool
+
+    @property
+    def stem(self) -> Path:
+        """The path that the names of the files beside the recipients begin with."""
+        if self.csv == STANDARD_INPUT:
+            return Path(self.campaign or "stdin")
+        return stem_of(self.csv)
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is: beside the recipients, where nothing else was said."""
+        return self.ledger or self.stem.with_name(f"{self.stem.name}.db")
+
+    @property
+    def known_ledger(self) -> Path | None:
+        """Where the ledger is, where one is there already; None with a cluster."""
+        return self.ledger_path if self.cluster is None and self.ledger_path.exists() else None
+
+    @property
+    def campaign_name(self) -> str:
+        """What the keys of the messages begin with."""
+        return self.campaign or self.stem.name
+
+    def row_options(self) -> RowOptions:
+        """Return what concerns the rows."""
+        own: dict[str, Any] = {
+            "campaign": self.campaign_name,
+            "number_reader": number_reader_of(self.country),
+        }
+        given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
+        return RowOptions(**own, **{name: getattr(self, name) for name in given})
+
+    def words_given(self) -> WordsGiven:
+        """Return what need not be asked any more."""
+        names = ("yes", "settle", "resend_in_doubt", "max_segments")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
+
+    def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
+        """Return what concerns the sending."""
+        client = {name: getattr(self, name) for name in ("base_url", "rate")}
+        return SendOptions(
+            api_key=api_key,
+            client={**client, "max_in_flight": self.in_flight},
+            road=self.road,
+            limit=self.limit,
+            resend_in_doubt=self.resend_in_doubt,
+            settle=settle,
+            live=sys.stderr.isatty(),
+        )
+
+    def check(self) -> None:
+        """Fail where options do not go together."""
+        for is_wrong, words in _WRONG:
+            if is_wrong(self):
+                fail(words)
+
+
+# What does not go together, and what to do instead.
+_WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
+    (
+        lambda given: given.csv == STANDARD_INPUT and not (given.campaign or given.dry_run),
+        "name what is read from standard input with --campaign NAME",
+    ),
+    (
+        lambda given: given.cluster and given.ledger,
+        (
+            "--cluster goes without --ledger: the database has a ledger of its own. What is in a"
+            " file is unknown there, and would be sent again, until `skycore cluster copy FILE"
+            " DSN` has copied it"
+        ),
+    ),
+    (
+        lambda given: given.cluster and given.settle,
+        "--cluster goes without --settle: `skycore settle DSN` ends what is in doubt there",
+    ),
+    (
+        lambda given: given.cluster and given.resend_in_doubt,
+        (
+            "--cluster goes without --resend-in-doubt: workers never send again what may have been"
+            " sent, but on your word of a campaign, `skycore cluster resend DSN CAMPAIGN`;"
+            " `skycore status DSN --state in_doubt` lists it"
+        ),
+    ),
+    (
+        lambda given: given.cluster and given.limit,
+        "--cluster goes without --limit: workers send all that is loaded",
+    ),
+    (
+        lambda given: given.start and not given.cluster,
+        "--start goes with --cluster: it is workers who wait for it",
+    ),
+    (
+        lambda given: bool(given.sample) is not bool(given.sample_to),
+        "--sample N goes with --to NUMBER, to which the first N texts are sent",
+    ),
+    (
+        lambda given: given.sample and (given.dry_run or given.cluster),
+        "--sample sends a few texts to --to and ends: it goes without --dry-run and --cluster",
+    ),
+)

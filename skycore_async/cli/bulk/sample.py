@@ -1,0 +1,96 @@
+"""The texts of the first rows, sent to one's own number, to be looked at before the whole.
+
+Rules:
+
+* They are messages like others, which cost money: it is shown what they are, and asked.
+* No ledger knows of them: they can be sent again and again, and change nothing of the campaign.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import click
+
+from ...client import SkycoreClient
+from ...errors import ConfigurationError, InvalidMessage, OutcomeUnknown
+from ...messages import SMS, Accepted, Outcome, masked
+from ...protocol.numbers import number
+from ...protocol.segments import segments
+from ...runtime.secret import Secret
+from ..ui.numbers import number_reader_of
+from ..ui.output import Exit, emit, fail, number_of, say
+from .options import BulkOptions
+from .recipients import Sheet
+from .rows import MessageRow, RowReader
+
+
+def first_messages(sheet: Sheet, reader: RowReader, count: int) -> list[MessageRow]:
+    """Return the first rows that are messages, or fail where none is."""
+    judged: Iterator[Any] = map(reader.read, sheet.rows())
+    rows = (row for row in judged if isinstance(row, MessageRow))
+    return list(itertools.islice(rows, count)) or fail(
+        "nothing was sent: no row has a message to send"
+    )
+
+
+def send_sample(rows: Sequence[MessageRow], options: BulkOptions, api_key: Secret) -> Exit:
+    """Send the texts of rows to the number that was given for it, once that is confirmed."""
+    try:
+        to = number(options.sample_to or "", number_reader_of(options.country))
+    except InvalidMessage as error:
+        fail(f"--to: {error}")
+    cost = 0
+    for row in rows:
+        count = segments(row.message.text).count
+        cost += count
+        lines = f"line {row.row.line}: {row.message.text!r} ({number_of(count, 'segment')})"
+        say(lines, err=options.as_json)
+    what = f"{number_of(len(rows), 'message')} of {number_of(cost, 'segment')} to {masked(to)}"
+    if not options.yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            fail("nothing was sent: say --yes, as there is no terminal to ask on")
+        if not click.confirm(f"Send {what}?", err=True):
+            fail("nothing was sent", Exit.NOT_SENT)
+    messages = [attrs.evolve(row.message, to=to, key=None) for row in rows]
+    try:
+        outcomes = anyio.run(_send, options, api_key, messages)
+    except ConfigurationError as error:
+        fail(str(error))
+    return _account(outcomes, as_json=options.as_json)
+
+
+async def _send(options: BulkOptions, api_key: Secret, messages: list[SMS]) -> list[Outcome]:
+    client = SkycoreClient(
+        api_key=api_key.reveal(),
+        base_url=options.base_url,
+        rate=options.rate,
+        transport=options.road,
+    )
+    async with client, client.send_many(messages) as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+def _account(outcomes: Sequence[Outcome], *, as_json: bool) -> Exit:
+    accepted = sum(isinstance(outcome, Accepted) for outcome in outcomes)
+    errors = [outcome.error for outcome in outcomes if not isinstance(outcome, Accepted)]
+    doubts = sum(isinstance(error, OutcomeUnknown) for error in errors)
+    if as_json:
+        emit({"sample": True, "accepted": accepted, "errors": [str(error) for error in errors]})
+    else:
+        say(f"{'accepted':<13} {accepted:,}")
+        for error in errors:
+            say(f"{'failed':<13} {error}")
+    say(
+        "That was the sample, which no ledger knows of: the same command without --sample and"
+        " --to sends the whole.",
+        err=True,
+    )
+    if doubts:
+        return Exit.IN_DOUBT
+    return Exit.NOT_ALL_WELL if errors else Exit.DONE

@@ -1,0 +1,134 @@
+"""`skycore bulk` in parts: so many now, or the first texts to oneself before the whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async.cli.commands.bulk import bulk
+from skycore_async.simulator import API_KEY, Simulator, refusal
+
+SHEET = "to,name\n" + "".join(f"1555123{n:04},Row{n}\n" for n in range(3000, 3010))
+MINE = "15551239999"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own, with key, sender and recipients."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    Path("promo.csv").write_text(SHEET)
+
+
+@pytest.fixture
+def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Put a provider at the address."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def run(*args: str, yes: bool = True) -> Result:
+    words = ["promo.csv", "--text", "Hi {name}", *args, *(["--yes"] if yes else [])]
+    return CliRunner().invoke(bulk, words)
+
+
+def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator) -> None:
+    """Each run sends at most so many, none twice, and says how many are left for later."""
+    told = []
+    for _ in range(4):
+        done = run("--limit", "4", "--json")
+        assert done.exit_code == 0
+        told.append(json.loads(done.stdout))
+    assert [each["accepted"] for each in told] == [4, 4, 2, 0]
+    assert [each["held_back"] for each in told] == [6, 2, 0, 0]
+    assert [each["already_done"] for each in told] == [0, 4, 8, 10]
+    assert [each["not_sent"] for each in told] == [0, 0, 0, 0]
+    assert simulator.billed == 10
+    assert len({message.to for message in simulator.messages}) == 10
+
+
+def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator) -> None:
+    """What is shown and priced before is what goes out now, in the first run and the next."""
+    first = run("--limit", "4", "--price", "0.01", "--dry-run").stdout
+    assert "  to send     4\n  later       6 more than --limit: the next runs send them\n" in first
+    assert "estimate      0.04 at 0.01 a segment\n" in first
+    run("--limit", "4")
+    second = run("--limit", "5", "--price", "0.01", "--dry-run").stdout
+    assert "  to send     5\n  later       1 more" in second
+    assert "estimate      0.05 at 0.01 a segment\n" in second
+
+
+def test_a_limited_run_says_how_to_go_on(simulator: Simulator) -> None:
+    """What is held back is told of, and is neither lost nor an error."""
+    assert (
+        "for later     6 (more than --limit: the same command goes on)\n"
+        in run("--limit", "4").stdout
+    )
+
+
+def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:
+    """The first texts go to the number alone, and the campaign has still to be sent whole."""
+    done = run("--sample", "3", "--to", MINE, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"sample": True, "accepted": 3, "errors": []}
+    assert "line 2: 'Hi Row3000' (1 segment)" in done.stderr
+    assert [message.to for message in simulator.messages] == [MINE] * 3
+    assert {message.text for message in simulator.messages} == {
+        f"Hi Row{n}" for n in range(3000, 3003)
+    }
+    assert not Path("promo.db").exists()
+    assert json.loads(run("--json").stdout)["accepted"] == 10
+
+
+def test_a_sample_asks_first(simulator: Simulator) -> None:
+    """Without a terminal and without --yes nothing is sent."""
+    done = run("--sample", "3", "--to", MINE, yes=False)
+    assert done.exit_code == 2
+    assert "nothing was sent: say --yes" in done.stderr
+    assert simulator.billed == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--sample", "3"), "--sample N goes with --to NUMBER"),
+        (("--to", MINE), "--sample N goes with --to NUMBER"),
+        (("--sample", "3", "--to", MINE, "--dry-run"), "it goes without --dry-run"),
+        (("--sample", "3", "--to", "mine"), "--to: to: "),
+        (("--limit", "3", "--cluster", "postgresql://a@b/c"), "--cluster goes without --limit"),
+    ],
+)
+def test_what_does_not_go_together_is_said(
+    simulator: Simulator, args: tuple[str, ...], words: str
+) -> None:
+    """Options that mean nothing together send nothing, and say what goes with what."""
+    done = run(*args)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert simulator.requests == 0
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("E110", 1), ("15551232002", 5)])
+def test_a_sample_that_fails_says_so(simulator: Simulator, behaviour: str, code: int) -> None:
+    """A refusal and a lost answer are told, by the words and by the exit code."""
+    to = MINE
+    if behaviour.startswith("E"):
+        simulator.script(refusal(behaviour))
+    else:
+        to = behaviour
+    done = run("--sample", "1", "--to", to)
+    assert done.exit_code == code
+    assert "accepted      0\nfailed " in done.stdout
+
+
+def test_a_sample_of_nothing_is_an_error(simulator: Simulator) -> None:
+    """A file without a row to send has no sample."""
+    Path("promo.csv").write_text("to,name\n555,Ann\n")
+    done = run("--sample", "1", "--to", MINE)
+    assert done.exit_code == 2
+    assert "no row has a message to send" in done.stderr
