@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .protocol.national_numbers import NationalNumbers
     from .protocol.numbers import NumberReader
     from .protocol.segments import Encoding, NonGSMCharacter, Segments, segments
+    from .receiving.inbox import PostbackInbox
     from .receiving.receiver import PostbackReceiver
     from .sending.bulk import BulkSend
     from .sending.report import SendingReport
@@ -136,6 +137,7 @@ __all__ = [
     "PeriodTooLong",
     "PermissionDenied",
     "PostbackError",
+    "PostbackInbox",
     "PostbackReceiver",
     "PostgresLedger",
     "PostgresLimiter",
@@ -205,6 +207,7 @@ _MODULES: Final = {
         "UnknownNotification",
     ),
     "postbacks": ("parse_postback",),
+    "receiving.inbox": ("PostbackInbox",),
     "receiving.receiver": ("PostbackReceiver",),
     "sending.bulk": ("BulkSend",),
     "sending.report": ("SendingReport",),

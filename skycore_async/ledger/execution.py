@@ -98,7 +98,8 @@ class CommandExecutor:
         if first.begins:
             self._begin(first.begins)
         if first.records:
-            self._record([each for command in first.records for each in command.notifications])
+            now = self._clock()
+            self._record([(each, now) for of in first.records for each in of.notifications])
         for pending in first.others:
             self._run_one(pending, pending.command)
         return first.later
@@ -205,17 +206,17 @@ class CommandExecutor:
             last = [last_word(known[number], said, now=now) for number, said in words.items()]
             self._store.update_opt_outs([each for each in last if each != known[each.number]])
 
-    def _record(self, notifications: Iterable[Notification]) -> None:
-        received = self._clock()
+    def _record(self, notifications: Iterable[tuple[Notification, float]]) -> None:
+        """Write notifications, each with the time at which it was received."""
         kept: dict[bytes, tuple[StoredNotification, Notification]] = {}
-        for notification in notifications:
+        for notification, received in notifications:
             stored = settlement.stored(notification, received=received)
             kept.setdefault(stored.identity, (stored, notification))
         new = self._store.insert_notifications([stored for stored, _ in kept.values()])
         added = [each for identity, each in kept.items() if identity in new]
         self._place([stored for stored, _ in added])
         rule = self._opt_out_rule
-        found = [opt_out_of(each, received=received, rule=rule) for _, each in added]
+        found = [opt_out_of(each, received=stored.received, rule=rule) for stored, each in added]
         self._opt_outs += [each for each in found if each is not None]
 
     def _place(self, notifications: Sequence[StoredNotification]) -> None:

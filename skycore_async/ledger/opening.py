@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
@@ -23,6 +23,7 @@ from ..runtime.background import BackgroundTasks
 from .base import BaseLedger
 from .commands import PendingCommand
 from .group_commit import GroupCommit
+from .waiters import Waiters
 
 
 class Opening:
@@ -81,10 +82,11 @@ class Opening:
             self._has_ended.set()
 
 
-class OpenableLedger(BaseLedger):
-    """A ledger that is opened before it is used; errors call it `name`."""
+class Openable(ABC):
+    """What is opened before it is used, and written to in groups; errors call it `name`."""
 
     name: str
+    waiters: Waiters
     _opening: Opening | None = None
     _group_commit: GroupCommit
 
@@ -153,3 +155,7 @@ class OpenableLedger(BaseLedger):
             )
         self._opening.owner.check()
         return self._group_commit
+
+
+class OpenableLedger(Openable, BaseLedger):
+    """A ledger that is opened before it is used."""

@@ -18,13 +18,14 @@ Rules:
 from __future__ import annotations
 
 import inspect
+import os
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ..errors import ConfigurationError, PostbackError, words_of
+from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
 from ..ledger.model import Ledger, check_ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
@@ -44,11 +45,16 @@ from .bodies import Bodies, Receive
 
 if TYPE_CHECKING:
     from ..telemetry import Telemetry
+    from .inbox import PostbackInbox
 
 
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OK: Final = HTTPAnswer(status=200, text="OK")
+_BESIDE: Final = (
+    ". A receiver can take postbacks in beside it: PostbackReceiver(ledger=PATH), with the path in"
+    " place of the ledger"
+)
 _FAILED: Final = HTTPAnswer(status=500, text="This could not be taken in; try again")
 
 
@@ -56,9 +62,11 @@ class PostbackReceiver:
     """Take postbacks in: an ASGI application, to be served alone or mounted in another.
 
     * `ledger`: what every notification is recorded in, those of a bundle all or
-      none.  Served alone, it is opened at start-up and closed at shutdown,
-      unless it was open; mounted, it is for the application around to do so.  Where
-      nobody does, as a server that tells of neither, it is opened at the first request.
+      none; or the path of an SQLite ledger that other processes send from, see
+      `PostbackInbox`: any number of receivers can have it.  Served alone, it is opened
+      at start-up and closed at shutdown, unless it was open; mounted, it is for the
+      application around to do so.  Where nobody does, as a server that tells of neither,
+      it is opened at the first request.
     * `on_notification`: called with each notification of a postback, in order,
       once they are recorded.  A coroutine function is awaited; any other is
       called in the event loop, and should not block.  As the provider repeats
@@ -90,7 +98,7 @@ class PostbackReceiver:
     def __init__(
         self,
         *,
-        ledger: Ledger | None = None,
+        ledger: Ledger | PostbackInbox | str | os.PathLike[str] | None = None,
         on_notification: Callable[[Notification], object] | None = None,
         path: str = "/postback",
         secret: str | Iterable[str] | None = None,
@@ -115,6 +123,8 @@ class PostbackReceiver:
         for name, seconds in (("timeout", timeout), ("body_timeout", body_timeout)):
             if not seconds > 0:
                 raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
+        if isinstance(ledger, str | os.PathLike):
+            ledger = _inbox_of(ledger)
         if ledger is not None:
             check_ledger(ledger, "record")
         self._ledger = ledger
@@ -217,7 +227,8 @@ class PostbackReceiver:
             close = await _opened(self._ledger)
             self._was_open = True
         except Exception as error:  # noqa: BLE001 - the server tells it
-            await send({"type": "lifespan.startup.failed", "message": words_of(error)})
+            why = words_of(error) + (_BESIDE if isinstance(error, LedgerInUse) else "")
+            await send({"type": "lifespan.startup.failed", "message": why})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -227,6 +238,17 @@ class PostbackReceiver:
             await send({"type": "lifespan.shutdown.failed", "message": words_of(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _inbox_of(path: str | os.PathLike[str]) -> PostbackInbox:
+    from .inbox import PostbackInbox  # noqa: PLC0415 - SQLite, which not all have to load
+
+    if isinstance(path, str) and ("://" in path or "=" in path):  # and a password, perhaps
+        raise ConfigurationError(
+            "ledger: a text that looks like a DSN: for a database, which several processes share"
+            " as it is, give PostgresLedger(dsn), and for a file of such a name a Path"
+        )
+    return PostbackInbox(path)
 
 
 # Speaking ASGI.

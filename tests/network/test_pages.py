@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import click
 import httpx
 import pytest
@@ -210,7 +211,7 @@ def test_postbacks() -> None:
 def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Run alone, the receiver opens its ledger and answers what curl posts to its URL."""
     ((path, body),) = samples(page, 8000)
-    with served(run(snippet(page, "app = PostbackReceiver("))["app"]) as web:
+    with served(run(snippet(page, "on_notification=on_notification"))["app"]) as web:
         assert post(web, path, body).status_code == 200
         assert post(web, path, b"hello").status_code == 400
         assert post(web, path + "er", body).status_code == 404
@@ -220,10 +221,30 @@ def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("here")
 def test_the_receiver_prints_a_receipt(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on the page of postbacks prints what became of a message, too."""
-    names = run(snippet("docs/postbacks.md", "app = PostbackReceiver("))
+    names = run(snippet("docs/postbacks.md", "on_notification=on_notification"))
     with served(names["app"]) as web:
         assert web.post("/postback/a-long-secret", content=RECEIPT).status_code == 200
     assert capsys.readouterr().out == "SMS_12345 is delivered\n"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_receiver_beside_who_sends() -> None:
+    """With the path of a ledger that is in use, what is answered is in it soon."""
+    app = run(snippet("docs/postbacks.md", 'ledger="promo.db"'))["app"]
+
+    async def hold() -> None:
+        async with SQLiteLedger("promo.db", look_every=0.01) as ledger:
+            with served(app) as web:
+                url = "/postback/a-long-secret"
+                answer = await anyio.to_thread.run_sync(lambda: web.post(url, content=RECEIPT))
+                assert answer.status_code == 200
+                for _ in range(500):
+                    if (await ledger.summary()).unplaced:
+                        return
+                    await anyio.sleep(0.01)
+        raise TimeoutError
+
+    anyio.run(hold)
 
 
 def test_the_postback_for_the_command() -> None:

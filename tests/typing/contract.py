@@ -8,6 +8,7 @@ what must be refused is.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, assert_never, assert_type
 
 import httpx
@@ -38,6 +39,7 @@ from skycore_async import (
     OptOutRule,
     Outcome,
     OutcomeUnknown,
+    PostbackInbox,
     PostbackReceiver,
     PostgresLedger,
     PostgresLimiter,
@@ -211,6 +213,13 @@ async def keep_a_ledger(own: Ledger) -> None:
         rule: OptOutRule = lambda text: text.text == "basta" or None  # noqa: E731
         MemoryLedger(opt_out_rule=rule)
         PostbackReceiver(ledger=own, secret=["new", "old"], credentials=("user", "password"))
+        PostbackReceiver(ledger="promo.db")
+        async with PostbackInbox(Path("promo.db"), opt_out_rule=rule) as inbox:
+            assert_type(inbox, PostbackInbox)
+            assert_type(await inbox.count(), int)
+            assert_type(inbox.holder(), str | None)
+            PostbackReceiver(ledger=inbox)
+            SkycoreClient(ledger=inbox)  # type: ignore[arg-type]
         PostbackReceiver(ledger=client)  # type: ignore[arg-type]
 
 

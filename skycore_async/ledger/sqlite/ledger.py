@@ -2,7 +2,8 @@
 
 Strategy: the file is an `OpenFile`, used by one worker thread at a time, through
 `GroupCommit`.  One process at a time has it open, which `file_lock` sees to; who opens
-it while another has it may wait for that.
+it while another has it may wait for that.  Postbacks that other processes took in are in
+the inbox beside it, which is looked into for as long as it is open.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from ..commands import LedgerCommand, PendingCommand
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN
+from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
 from .reader import Connection
+from .watching import LOOK_EVERY, InboxWatch
 
 T = TypeVar("T")
 
 _PATIENCE: Final = 0.25  # seconds, since who asks whether it is in use has it for a moment
+_PATIENCE_BESIDE_AN_INBOX: Final = 3.0  # ... and who takes postbacks in while nobody has it
 _PAUSE: Final = 0.05  # seconds between attempts to open
 
 
@@ -39,7 +43,9 @@ class SQLiteLedger(OpenableLedger):
     Open it with `async with`, or with `open` and `aclose`; one process at a time
     can, and another one's is waited for `open_timeout` seconds.  A call returns when
     what it wrote is on the disk.  A postback settles a doubt within `settle_within`
-    seconds of its intent.  `clock` gives seconds since 1970, and `sleep` waits some seconds.
+    seconds of its intent.  What a `PostbackInbox` beside it has taken in is recorded when it
+    is opened, and every `look_every` seconds after that; `math.inf` for not after that.
+    `clock` gives seconds since 1970, and `sleep` waits some seconds.
 
     `opt_out_rule` is asked, in a thread, about each text from a handset that is not surely
     STOP: True opts its number out, False says that it is no opt-out, None leaves it to the
@@ -57,6 +63,7 @@ class SQLiteLedger(OpenableLedger):
         open_timeout: float = 0,
         settle_within: float = SETTLE_WITHIN,
         opt_out_rule: OptOutRule | None = None,
+        look_every: float = LOOK_EVERY,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         connect: Callable[[str], Connection] = connect,
@@ -64,9 +71,12 @@ class SQLiteLedger(OpenableLedger):
         super().__init__()
         if not open_timeout >= 0:
             raise ConfigurationError(f"open_timeout: {open_timeout!r} is no number of seconds")
+        if not look_every > 0:
+            raise ConfigurationError(f"look_every: {look_every!r} is not more than 0")
         self.path = Path(path)
         self.name = str(self.path)
         self._open_timeout = open_timeout
+        self._look_every = look_every
         self._sleep = sleep
         self._new_file = functools.partial(
             OpenFile,
@@ -91,6 +101,18 @@ class SQLiteLedger(OpenableLedger):
     async def _begin(self, owner: BackgroundTasks) -> None:
         file = self._file = self._new_file()
         await self._open_in_time(file)
+        look = functools.partial(self._look_into_inbox, file, owner)
+        InboxWatch(look, owner, every=self._look_every)
+
+    async def _look_into_inbox(self, file: OpenFile, owner: BackgroundTasks) -> None:
+        """Take in what is in the inbox beside it, until nothing is left or it is closed."""
+        inbox = file.inbox
+        while inbox.is_there():
+            command = await anyio.to_thread.run_sync(inbox.next)
+            if command is None or owner.closed:
+                return
+            await self._group_commit.run(command)
+            await anyio.to_thread.run_sync(inbox.taken, command)
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         return self._file.commit(group)
@@ -101,11 +123,13 @@ class SQLiteLedger(OpenableLedger):
     async def _open_in_time(self, file: OpenFile) -> None:
         """Open the file, once whoever has it open has closed it."""
         waited = 0.0
+        is_beside = inbox_of(self.path.resolve()).exists()
+        patience = _PATIENCE_BESIDE_AN_INBOX if is_beside else _PATIENCE
         while True:
             try:
                 return await anyio.to_thread.run_sync(file.open)
             except LedgerInUse as error:
-                if waited >= max(self._open_timeout, _PATIENCE):
+                if waited >= max(self._open_timeout, patience):
                     raise
                 if not waited and self._open_timeout:
                     log.warning("waiting %g seconds at most: %s", self._open_timeout, error)

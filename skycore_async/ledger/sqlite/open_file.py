@@ -11,10 +11,12 @@ Rules:
   the WAL-reset defect of SQLite before 3.51.3, where two connections write or
   checkpoint at once, cannot touch it.
 * Its lock is taken before all else and given up last.
+* What is left in the inbox beside it is taken in before it is open.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -24,12 +26,12 @@ from typing import Any, Final
 
 from ...errors import LedgerError
 from ..commands import WITHDRAWN, Finish, PendingCommand
-from ..execution import CommandExecutor
 from ..opt_outs import OptOutRule
 from .file_lock import FileLock
 from .reader import Connection
 from .schema import VERSION, migrate, version_of
 from .store import SQLiteStore
+from .taking_in import InboxTaker, TakingExecutor
 from .write_ahead_log import WriteAheadLog, check
 
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
@@ -73,17 +75,19 @@ class OpenFile:
         self._log: Any = None
         self._unwritten: dict[str, Finish] = {}
         self._touched: set[str] = set()
-        self._executor: CommandExecutor
+        self._executor: TakingExecutor
+        self._inbox: Any = None
 
     @property
     def is_inherited(self) -> bool:
         """Whether it is open in the process that forked this one, and not here."""
         return self._lock.is_inherited
 
-    def open(self) -> None:
+    def open(self, *, most: float = math.inf) -> None:
         """Open it; what was being sent when it was last in use is in doubt from now on.
 
-        Raises LedgerInUse where another has it, and LedgerError where it cannot be opened.
+        Takes in what is left in the inbox beside it, `most` times as much as is taken in at
+        once.  Raises LedgerInUse where another has it, and LedgerError where it cannot be opened.
         """
         if not self._path.parent.is_dir():
             raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
@@ -92,6 +96,7 @@ class OpenFile:
                 raise LedgerError(f"{self._name} is closed before it was opened")
             try:
                 self._open()
+                self._take_in(most)
             except BaseException as error:
                 self._close()
                 if isinstance(error, sqlite3.Error | OSError):
@@ -109,7 +114,8 @@ class OpenFile:
         _make_durable(self._connection, self._name)
         self._log = WriteAheadLog(self._connection, self._path, self._lock, self._name)
         self._log.begin()
-        self._executor = CommandExecutor(
+        self._executor = TakingExecutor(
+            self._connection,
             SQLiteStore(self._connection),
             clock=self._clock,
             settle_within=self._settle_within,
@@ -121,6 +127,20 @@ class OpenFile:
         self._executor.interrupt()
         self._connection.execute("COMMIT")
         self._executor.forget()
+
+    @property
+    def inbox(self) -> InboxTaker:
+        """The inbox beside it, to be taken in."""
+        inbox: InboxTaker = self._inbox
+        return inbox
+
+    def _take_in(self, most: float) -> None:
+        self._inbox = InboxTaker.over(self._connection, self._path, name=self._name)
+        while most > 0 and (command := self._inbox.next()) is not None:
+            self._commit([pending := PendingCommand(command)])
+            pending.outcome(command)
+            self._inbox.taken(command)
+            most -= 1
 
     def commit(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, and return what they touched; all or nothing.
@@ -190,12 +210,14 @@ class OpenFile:
         if self._unwritten:
             with suppress(LedgerError, sqlite3.Error):
                 self.commit([])
+        if self._inbox is not None:
+            self._inbox.close()
         if self._log is not None:
             self._log.close()
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
-        self._connection = self._log = None
+        self._connection = self._log = self._inbox = None
         self._unwritten.clear()
         self._lock.release()
 

@@ -1,0 +1,298 @@
+"""The inbox beside a ledger's file: postbacks that are on the disk, and in no ledger yet.
+
+Strategy: PATH-inbox is a small database of SQLite's, a row for each postback.  Any number of
+processes add to it, whoever has the ledger open takes from it, and so does the next opening.
+
+Rules:
+
+* What was added is on the disk, also after a power cut: `synchronous=EXTRA`, read back.
+* Its journal is a rollback journal, and no write-ahead log: several processes write to it, and
+  SQLite before 3.51.3 can damage a log that two write to or checkpoint at once.
+* No id is used twice, and ids are in the order of the commits: so one number tells what of an
+  inbox a ledger has taken in, whatever of it was removed since.
+* It is of one ledger, from when that has first looked into it for as long as there is anything
+  in it.  What it has is never given to another.
+* Nothing is added to a file that is not where it was opened: nobody would look for it there.
+* It is private from its first byte, and never removed here: others may have it open.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from ...errors import LedgerError
+from ...notifications import Notification
+from ...postbacks import notification
+from ...runtime.private import private
+
+APPLICATION_ID: Final = 0x534B5949  # "SKYI", where SQLite keeps a file's kind
+VERSION: Final = 1
+_EXTRA: Final = 3  # what PRAGMA synchronous calls EXTRA
+_PATIENCE: Final = 5.0  # seconds, while other processes write to it; a receiver waits 8
+MOST: Final = 500  # postbacks that are read at a time ...
+_MOST_CHARACTERS: Final = 1024 * 1024  # ... and in how many characters, or one that is longer
+
+_TABLES: Final = (
+    "CREATE TABLE identity (inbox BLOB NOT NULL, ledger BLOB)",
+    "INSERT INTO identity VALUES (randomblob(16), NULL)",
+    """CREATE TABLE postbacks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received REAL NOT NULL,
+    notifications TEXT NOT NULL)""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+
+
+def inbox_of(path: Path) -> Path:
+    """Return the inbox of the ledger at `path`."""
+    return path.with_name(f"{path.name}-inbox")
+
+
+@attrs.frozen(kw_only=True)
+class KeptPostback:
+    """A postback in an inbox; `received` is in seconds since 1970, and `text` all of it."""
+
+    id: int = 0
+    received: float
+    text: str = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, notifications: Sequence[Notification], *, received: float) -> KeptPostback:
+        """Make it of the notifications of a postback."""
+        text = json.dumps([each.raw for each in notifications], separators=(",", ":"))
+        return cls(received=received, text=text)
+
+    def notifications(self) -> list[Notification]:
+        """Return its notifications, as they came."""
+        return list(map(notification, json.loads(self.text)))
+
+
+class InboxFile:
+    """The inbox of the ledger at `path`, which has no symbolic link in it; one use at a time.
+
+    What is wrong with it is a LedgerError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = inbox_of(path)
+        self._turn = threading.RLock()
+        self._connection: Any = None
+        self._place: tuple[int, int] | None = None  # of the open file: its device and its inode
+        self._is_inherited = False
+
+    def exists(self) -> bool:
+        """Return whether there is such a file."""
+        return self.path.exists()
+
+    def open(self) -> None:
+        """Open it, and make it where there is none; again does nothing."""
+        with self._explained():
+            if self._connection is None:
+                with suppress(FileExistsError):
+                    os.close(private(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+                self._connect()
+
+    def open_if_there(self) -> bool:
+        """Open it where it is there, and return whether it is."""
+        with self._explained():
+            if self._connection is not None and not self._is_in_place():
+                self._close()
+            if self._connection is None and self.exists():
+                self._connect()
+            return self._connection is not None
+
+    def _connect(self) -> None:
+        self._place = self._found()
+        self._connection = connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
+        )
+        _opened.add(self)
+        try:
+            self._check_kind()
+            (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
+            (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+            if mode != "delete" or synchronous != _EXTRA:
+                raise LedgerError(f"{self.path} cannot be made durable: its journal is {mode!r}")
+            with self._transaction() as execute:
+                if not execute("PRAGMA user_version").fetchone()[0]:
+                    for statement in _TABLES:
+                        execute(statement)
+        except BaseException:
+            self._close()
+            raise
+
+    def _check_kind(self) -> None:
+        """Raise LedgerError where it is of another kind: nothing is written to that."""
+        (kind,) = self._connection.execute("PRAGMA application_id").fetchone()
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if kind != APPLICATION_ID and (kind or version or tables):
+            raise LedgerError(f"{self.path} is a database of something else, and no inbox")
+        if version > VERSION:
+            raise LedgerError(
+                f"{self.path} was made by a newer skycore-async: upgrade with"
+                " pip install -U skycore-async"
+            )
+
+    # What receivers do.
+
+    def add(self, postbacks: Sequence[KeptPostback]) -> None:
+        """Add postbacks, all of them or none, and return when they are on the disk."""
+        with self._explained():
+            self._check_place()
+            with self._transaction():
+                self._connection.executemany(
+                    "INSERT INTO postbacks (received, notifications) VALUES (?, ?)",
+                    [(each.received, each.text) for each in postbacks],
+                )
+            self._check_place()  # it may have been moved meanwhile
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in it."""
+        with self._explained():
+            return bool(self._one("SELECT NOT EXISTS (SELECT 1 FROM postbacks)")[0])
+
+    # What a ledger does.
+
+    @property
+    def identity(self) -> bytes:
+        """What tells it from every other inbox."""
+        with self._explained():
+            return bytes(self._one("SELECT inbox FROM identity")[0])
+
+    def owner(self) -> bytes | None:
+        """Return the identity of the ledger that it is of, None where none has looked into it."""
+        with self._explained():
+            (ledger,) = self._one("SELECT ledger FROM identity")
+        return None if ledger is None else bytes(ledger)
+
+    def give_to(self, ledger: bytes) -> bool:
+        """Make it that of a ledger; False where another's postbacks are in it."""
+        with self._explained(), self._transaction() as execute:
+            execute(
+                "UPDATE identity SET ledger = ? WHERE ledger IS NULL OR ledger = ?1"
+                " OR NOT EXISTS (SELECT 1 FROM postbacks)",
+                (ledger,),
+            )
+            return bool(self._one("SELECT ledger FROM identity")[0] == ledger)
+
+    def read(self, after: int) -> list[KeptPostback]:
+        """Return the first postbacks beyond the id `after`: not more than are taken in at once."""
+        found: list[KeptPostback] = []
+        characters = 0
+        with self._explained():
+            rows = self._connection.execute(
+                "SELECT id, received, notifications FROM postbacks WHERE id > ?"
+                f" ORDER BY id LIMIT {MOST}",
+                (after,),
+            )
+            for id_, received, text in rows:
+                found.append(KeptPostback(id=id_, received=received, text=text))
+                if (characters := characters + len(text)) >= _MOST_CHARACTERS:
+                    break
+            rows.close()
+        return found
+
+    def remove(self, until: int) -> None:
+        """Remove the postbacks up to this id, which a ledger has."""
+        with self._explained(), self._transaction() as execute:
+            execute("DELETE FROM postbacks WHERE id <= ?", (until,))
+
+    def count(self) -> int:
+        """Return how many postbacks are in it."""
+        with self._explained():
+            return int(self._one("SELECT count(*) FROM postbacks")[0])
+
+    # What all do.
+
+    def close(self) -> None:
+        """Close it; again does nothing."""
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None and not self._is_inherited:
+            self._connection.close()
+        self._connection = None
+
+    def _one(self, statement: str) -> Any:
+        return self._connection.execute(statement).fetchone()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            yield execute
+            execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # SQLite rolls back by itself after some errors
+                execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        with self._turn:
+            if self._is_inherited:
+                raise LedgerError(
+                    f"{self.path} is open in the process that forked this one, and not here: open"
+                    " it after the fork"
+                )
+            try:
+                yield
+            except (sqlite3.Error, OSError) as error:
+                said = error.strerror if isinstance(error, OSError) else str(error)
+                raise LedgerError(
+                    f"{self.path}, the inbox of a ledger, cannot be used: {said}. What it holds"
+                    " already is safe; it goes on when its disk has room and it can be read and"
+                    " written"
+                ) from error
+
+    def _check_place(self) -> None:
+        if not self._is_in_place():
+            raise LedgerError(
+                f"{self.path} was moved, removed or replaced while it was open: nothing more is"
+                " taken in until it is back in its place, or this is started anew"
+            )
+
+    def _is_in_place(self) -> bool:
+        with suppress(FileNotFoundError):
+            return self._found() == self._place
+        return False
+
+    def _found(self) -> tuple[int, int]:
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
+
+    def leave_to_the_parent(self) -> None:
+        """Never close it, in a child that was forked: it may be in a transaction there."""
+        self._turn = threading.RLock()
+        self._is_inherited = True
+        if self._connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+
+_opened: Final[weakref.WeakSet[InboxFile]] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for file in list(_opened):
+        file.leave_to_the_parent()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows
+    os.register_at_fork(after_in_child=_in_child)

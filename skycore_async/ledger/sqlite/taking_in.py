@@ -1,0 +1,144 @@
+"""Taking postbacks into a ledger's file from the inbox beside it, each once.
+
+Strategy: `next` reads some of them, the ledger records them as one command, and `taken` removes
+them from the inbox.
+
+Rules:
+
+* The notifications and the mark, up to which an inbox was taken in, are in one transaction of
+  the ledger's; what is removed from the inbox is on the disk there.  So a crash at any moment
+  loses none and repeats none: what is in both is at or below the mark, and is only removed.
+* They count as of when they came, and not of when they are taken in.
+* What an inbox has for another ledger is never taken in, and is said: see `claim_of`.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ...errors import LedgerError
+from ..commands import LedgerCommand, PendingCommand
+from ..execution import CommandExecutor
+from .inbox_file import InboxFile, KeptPostback
+
+
+@attrs.frozen(kw_only=True)
+class TakeIn(LedgerCommand[None]):
+    """Record the postbacks of an inbox, and that it was taken in up to the last of them."""
+
+    inbox: bytes
+    postbacks: tuple[KeptPostback, ...]
+
+    @property
+    def last(self) -> int:
+        """The id of the last of them."""
+        return self.postbacks[-1].id
+
+
+class Claim(enum.Enum):
+    """What a ledger may do with an inbox beside it."""
+
+    TAKE = enum.auto()
+    MAKE_IT_OURS = enum.auto()
+    LEAVE = enum.auto()
+
+
+def claim_of(ledger: bytes, *, owner: bytes | None, is_empty: bool) -> Claim:
+    """Return what a ledger may do with an inbox that is of `owner`, or of none so far."""
+    if owner == ledger:
+        return Claim.TAKE
+    return Claim.MAKE_IT_OURS if owner is None or is_empty else Claim.LEAVE
+
+
+class TakingExecutor(CommandExecutor):
+    """Run commands over a ledger's file, which knows how far its inboxes were taken in."""
+
+    def __init__(self, connection: Any, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._execute = connection.execute
+
+    def _run_one(self, pending: PendingCommand, command: LedgerCommand[object]) -> None:
+        if not isinstance(command, TakeIn):
+            super()._run_one(pending, command)
+            return
+        with pending:
+            self._record(
+                (each, postback.received)
+                for postback in command.postbacks
+                for each in postback.notifications()
+            )
+            self._execute(
+                "INSERT OR REPLACE INTO inboxes (identity, taken) VALUES (?, ?)",
+                (command.inbox, command.last),
+            )
+
+
+class InboxTaker:
+    """What the ledger at `path` takes in from the inbox beside it; errors call it `name`.
+
+    `ledger` is its identity, and `marks` are the ids up to which it has taken inboxes in.
+    """
+
+    def __init__(self, path: Path, *, name: str, ledger: bytes, marks: dict[bytes, int]) -> None:
+        self._file = InboxFile(path)
+        self._name = name
+        self._ledger = ledger
+        self._marks = marks
+        self._turn = threading.Lock()
+
+    @classmethod
+    def over(cls, connection: Any, path: Path, *, name: str) -> InboxTaker:
+        """Return that of an open ledger, by what its tables say."""
+        (ledger,) = connection.execute("SELECT ledger FROM identity").fetchone()
+        marks = dict(connection.execute("SELECT identity, taken FROM inboxes").fetchall())
+        return cls(path, name=name, ledger=ledger, marks=marks)
+
+    def is_there(self) -> bool:
+        """Return whether there may be anything to take in, at the price of asking for a file."""
+        return self._file.exists()
+
+    def next(self) -> TakeIn | None:
+        """Return what is to be recorded next, None where there is nothing.
+
+        Raises LedgerError where the inbox cannot be read, or has what is another ledger's.
+        """
+        with self._turn:
+            if not self._file.open_if_there():
+                return None
+            self._claim()
+            identity = self._file.identity
+            mark = self._marks.get(identity, 0)
+            postbacks = self._file.read(0)
+            if postbacks and postbacks[0].id <= mark:  # a crash came before they were removed
+                self._file.remove(mark)
+                postbacks = self._file.read(mark)
+            return TakeIn(inbox=identity, postbacks=tuple(postbacks)) if postbacks else None
+
+    def taken(self, command: TakeIn) -> None:
+        """Remove from the inbox what was recorded."""
+        with self._turn:
+            self._marks[command.inbox] = command.last
+            self._file.remove(command.last)
+
+    def close(self) -> None:
+        """Let go of the inbox."""
+        with self._turn:
+            self._file.close()
+
+    def _claim(self) -> None:
+        owner = self._file.owner()
+        claim = claim_of(self._ledger, owner=owner, is_empty=self._file.is_empty())
+        if claim is Claim.LEAVE or (
+            claim is Claim.MAKE_IT_OURS and not self._file.give_to(self._ledger)
+        ):
+            raise LedgerError(
+                f"{self._file.path} has postbacks for another ledger that was called"
+                f" {self._name}: {self._file.count():,} of them, and none is taken in here. Move"
+                " it to that ledger, with the name that it has there and -inbox behind it; or,"
+                " where that ledger is gone for good, remove it"
+            )

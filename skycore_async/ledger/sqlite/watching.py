@@ -1,0 +1,52 @@
+"""Looking into an inbox from time to time, for as long as a ledger, or a receiver, is open.
+
+Rules:
+
+* Nobody waits for it: what goes wrong is logged once, and tried again at the next look.
+* It ends where closing begins, without a last look: what is left is taken in by the next opening.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from ...errors import LedgerError
+from ...runtime.background import BackgroundTasks
+from ...runtime.logs import log
+
+LOOK_EVERY = 1.0  # seconds between looks into an inbox
+
+
+class InboxWatch:
+    """Call `look` every so many seconds, as a task of `owner`'s; never where that is infinite."""
+
+    def __init__(
+        self, look: Callable[[], Awaitable[None]], owner: BackgroundTasks, *, every: float
+    ) -> None:
+        self._look = look
+        self._every = every
+        self._closing = anyio.Event()
+        self._said = ""
+        if every < math.inf:
+            owner.at_closing.add(self._closing.set)
+            owner.start(self._run)
+
+    async def _run(self) -> None:
+        while not self._closing.is_set():
+            with anyio.move_on_after(self._every):
+                await self._closing.wait()
+                return
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        try:
+            await self._look()
+        except LedgerError as error:
+            if self._said != str(error):
+                self._said = str(error)
+                log.error("%s", error)
+        else:
+            self._said = ""

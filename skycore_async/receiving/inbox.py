@@ -1,0 +1,166 @@
+"""Postbacks beside a ledger's file that any process may have open, or none.
+
+Strategy: each postback goes into the inbox beside the file (`ledger/sqlite/inbox_file.py`),
+many of them in one transaction.  Whoever has the ledger open takes them in; while nobody has,
+one of those who receive does, who opens it for a moment.
+
+Rules:
+
+* What `record` returned for is on the disk, and is in the ledger once, whatever is killed when.
+* The ledger is opened for no longer than a part of what waits takes, and is free in between:
+  who wants it waits a moment for it, see `SQLiteLedger`.
+* A ledger that was moved away is not made anew here: the inbox would be another's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import anyio.to_thread
+import attrs
+
+from ..errors import ConfigurationError, LedgerInUse
+from ..ledger.commands import LedgerCommand, PendingCommand
+from ..ledger.opening import Openable
+from ..ledger.opt_outs import OptOutRule
+from ..ledger.settlement import SETTLE_WITHIN
+from ..ledger.sqlite.file_lock import by_process, is_in_use
+from ..ledger.sqlite.inbox_file import InboxFile, KeptPostback
+from ..ledger.sqlite.open_file import OpenFile
+from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch
+from ..ledger.waiters import Waiters
+from ..notifications import Notification
+from ..runtime.background import BackgroundTasks
+
+_AT_ONCE: Final = 10  # times as much as is taken in at once, before the ledger is free again
+
+
+@attrs.frozen
+class _Keep(LedgerCommand[None]):
+    """Put a postback into the inbox."""
+
+    postback: KeptPostback
+
+
+class PostbackInbox(Openable):
+    """Take postbacks in for the SQLite ledger in the file `path`, whoever has that open.
+
+    For a `PostbackReceiver`, which also takes the path of a ledger for one of these; any number
+    of them can be open at a time, in any processes.  `record` returns when a postback is on the
+    disk, in a file beside the ledger, whose name is the ledger's with -inbox behind it.  A
+    process that has the ledger open records them within a second.  While none has, it is opened
+    here for a moment every `look_every` seconds in which there is something, and made where there
+    is none.  For `settle_within` and `opt_out_rule`, which count then, see `SQLiteLedger`.
+    `clock` gives seconds since 1970.
+
+    Raises ConfigurationError for what is no time, and LedgerError where the inbox cannot be
+    opened or written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        settle_within: float = SETTLE_WITHIN,
+        opt_out_rule: OptOutRule | None = None,
+        look_every: float = LOOK_EVERY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not look_every > 0:
+            raise ConfigurationError(f"look_every: {look_every!r} is not more than 0")
+        self.path = Path(path)
+        self.name = str(self.path)
+        self.waiters = Waiters()
+        self._settle_within = settle_within
+        self._opt_out_rule = opt_out_rule
+        self._look_every = look_every
+        self._clock = clock
+        self._file = InboxFile(self.path.resolve())
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def record(self, *notifications: Notification) -> None:
+        """Put the notifications of a postback into the inbox, and return when they are there."""
+        postback = KeptPostback.of(notifications, received=self._clock())
+        await self._commits().run(_Keep(postback))
+
+    async def count(self) -> int:
+        """Return how many postbacks are in the inbox, and not in the ledger yet."""
+        return await anyio.to_thread.run_sync(self._file.count)
+
+    def holder(self) -> str | None:
+        """Return what to call the process that has the ledger open; None where none has."""
+        path = self.path.resolve()
+        return by_process(path) if is_in_use(path) else None
+
+    async def take_in(self) -> None:
+        """Record what is in the inbox, or a part of it, unless the ledger is open elsewhere."""
+        await anyio.to_thread.run_sync(self._take_in)
+
+    async def _begin(self, owner: BackgroundTasks) -> None:
+        await anyio.to_thread.run_sync(self._open)
+        InboxWatch(self.take_in, owner, every=self._look_every)
+
+    def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
+        self._file.add(
+            [each.command.postback for each in group if isinstance(each.command, _Keep)]
+        )
+        return set()
+
+    def _explain(self, error: Exception) -> Exception:
+        return error
+
+    def _close(self) -> None:
+        self._file.close()
+
+    # From here on in a thread.
+
+    def _open(self) -> None:
+        """Open the inbox, once the ledger is known for one; LedgerError where it is none."""
+        ledger = self._new_ledger()
+        try:
+            ledger.open(most=_AT_ONCE)
+        except LedgerInUse:
+            self._file.open()
+            return
+        try:
+            self._file.open()
+            ledger.inbox.next()  # from now on it is this ledger's
+        finally:
+            ledger.close()
+
+    def _take_in(self) -> None:
+        if self._file.is_empty() or self._is_moved_away():
+            return
+        ledger = self._new_ledger()
+        with suppress(LedgerInUse):
+            ledger.open(most=_AT_ONCE)
+            ledger.close()
+
+    def _new_ledger(self) -> OpenFile:
+        return OpenFile(
+            self.path,
+            name=self.name,
+            clock=self._clock,
+            settle_within=self._settle_within,
+            opt_out_rule=self._opt_out_rule,
+        )
+
+    def _is_moved_away(self) -> bool:
+        return self._file.owner() is not None and not self.path.exists()

@@ -1,0 +1,267 @@
+"""Postbacks beside a ledger that another process has open: `PostbackInbox`, and a receiver's path.
+
+Strategy: the other process is a real one where it is about locks; where it is about who takes
+in what, the ledger is open in this process, which is as good as another to an inbox.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from skycore_async import PostbackInbox, PostbackReceiver, SQLiteLedger
+from skycore_async.errors import ConfigurationError, LedgerError, LedgerInUse
+from skycore_async.ledger.model import MessageState
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, inbox_of
+from tests.network.test_receiver import notification, status
+from tests.support.ledger_cases import DELIVERED, NOON, Clock, accepted, intent, notice, said
+from tests.support.ledger_owner import owner
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "promo.db"
+
+
+async def until(holds: Callable[[], Awaitable[Any]]) -> None:
+    """Wait for what another task, or process, brings about."""
+    for _ in range(1000):
+        if await holds():
+            return
+        await anyio.sleep(0.005)
+    raise TimeoutError
+
+
+def move(path: Path, to: Path) -> None:
+    path.rename(to)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def files_in(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+async def unplaced(path: Path) -> int:
+    """Open the ledger, and return how many receipts it has."""
+    async with SQLiteLedger(path) as ledger:
+        return (await ledger.summary()).unplaced
+
+
+async def test_a_receiver_takes_postbacks_in_beside_whoever_has_the_ledger(path: Path) -> None:
+    """Who sends finds what became of a message, and a STOP, where it asks for them."""
+    async with (
+        SQLiteLedger(path, look_every=0.01) as ledger,
+        PostbackInbox(path, look_every=0.01) as inbox,
+    ):
+        receiver = PostbackReceiver(ledger=inbox)
+        await ledger.begin(intent())
+        await ledger.finish("k", accepted("SMS_1"))
+        assert await status(receiver, content=notification(tracking_id="SMS_1")) == 200
+        assert (await ledger.wait_for("SMS_1", timeout=5)).state is MessageState.DELIVERED
+        assert await status(receiver, content=notification(2, text="STOP")) == 200
+        await until(lambda: ledger.is_opted_out("15551234888"))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+async def test_a_path_is_enough(kind: type, path: Path) -> None:
+    """The receiver opens its inbox at its start, or at the first postback, as it does a ledger."""
+    receiver = PostbackReceiver(ledger=kind(path))
+    async with SQLiteLedger(path, look_every=math.inf):
+        assert await status(receiver) == 200
+    await receiver._ledger.aclose()  # type: ignore[union-attr]
+    assert await unplaced(path) == 1
+
+
+async def test_while_nobody_has_the_ledger_it_is_opened_for_a_moment(path: Path) -> None:
+    """So that it has everything soon, and is free for whoever comes; it is made where none is."""
+    async with PostbackInbox(path, look_every=0.01) as inbox:
+        for count in (1, 2):
+            await inbox.record(notice(tracking_id=str(count)))
+            await until(lambda: _is_empty(inbox))
+            assert await unplaced(path) == count
+
+
+async def _is_empty(inbox: PostbackInbox) -> bool:
+    return await inbox.count() == 0
+
+
+async def test_of_several_each_takes_in_what_all_received(path: Path) -> None:
+    """Workers of one server share the inbox, and none of them keeps the ledger."""
+    async with (
+        PostbackInbox(path, look_every=math.inf) as one,
+        PostbackInbox(path, look_every=math.inf) as other,
+    ):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon((one, other)[number % 2].record, notice(tracking_id=str(number)))
+        assert await other.count() == 20
+        await one.take_in()
+        assert await other.count() == 0
+    assert await unplaced(path) == 20
+
+
+async def test_it_is_there_while_another_process_has_the_ledger(path: Path) -> None:
+    """What was answered is on the disk; who has the ledger is told by its number, on Linux."""
+    with owner(path) as process:
+        async with PostbackInbox(path) as inbox:
+            assert inbox.holder() in {f"process {process.pid}", "another process"}
+            await inbox.record(notice())
+            await until(lambda: _is_empty(inbox))
+    async with PostbackInbox(path) as inbox:
+        assert inbox.holder() is None
+    assert await unplaced(path) == 1
+
+
+async def test_it_is_of_when_it_came(path: Path) -> None:
+    """The clock is asked when a postback comes, and not when it is taken in."""
+    clock = Clock()
+    async with (
+        SQLiteLedger(path, look_every=math.inf) as ledger,
+        PostbackInbox(path, look_every=math.inf, clock=clock) as inbox,
+    ):
+        await inbox.record(notice(DELIVERED))
+        clock.now += 1_000_000
+        command = ledger._file.inbox.next()
+        assert command is not None
+        assert [each.received for each in command.postbacks] == [NOON]
+
+
+async def test_the_settings_of_a_ledger_are_its_own(path: Path) -> None:
+    """What it takes in while nobody has the ledger is judged by the rule that it was given."""
+    rule = {"no more": True}.get
+    async with PostbackInbox(path, opt_out_rule=lambda text: rule(text.text)) as inbox:
+        await inbox.record(said("no more"))
+        await inbox.take_in()
+    async with SQLiteLedger(path) as ledger:
+        assert await ledger.is_opted_out("15551234888")
+
+
+async def test_what_cannot_be_written_is_answered_with_500(path: Path) -> None:
+    """The provider tries again, and there is room then."""
+    async with (
+        SQLiteLedger(path, look_every=math.inf),
+        PostbackInbox(path, look_every=math.inf) as inbox,
+    ):
+        receiver = PostbackReceiver(ledger=inbox)
+        connection: sqlite3.Connection = inbox._file._connection
+        connection.execute("PRAGMA max_page_count = 1")
+        large = notification(text="x" * 100_000)
+        assert await status(receiver, content=large) == 500
+        connection.execute("PRAGMA max_page_count = 1000000")
+        assert await status(receiver, content=large) == 200
+
+
+async def test_what_nobody_foresaw_is_raised_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours is not taken for one of the disk's."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(InboxFile, "add", fail)
+    async with PostbackInbox(path, look_every=math.inf) as inbox:
+        with pytest.raises(ZeroDivisionError):
+            await inbox.record(notice())
+
+
+async def test_what_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
+    """A mistyped name is told at the start, and nothing is made beside it."""
+    rows = tmp_path / "rows.csv"
+    write(rows, "to;name\n" * 100)
+    with pytest.raises(LedgerError, match="is no ledger"):
+        await PostbackInbox(rows).open()
+    assert "rows.csv-inbox" not in files_in(tmp_path)
+    with pytest.raises(LedgerError, match="there is no directory"):
+        await PostbackInbox(tmp_path / "no" / "promo.db").open()
+
+
+async def test_an_inbox_of_another_ledger_is_told_at_the_start(path: Path) -> None:
+    """A receiver does not put new postbacks behind those that nobody takes in."""
+    async with (
+        PostbackInbox(path, look_every=math.inf) as inbox,
+        SQLiteLedger(path, look_every=math.inf),
+    ):
+        await inbox.record(notice())
+    remove(path)
+    with pytest.raises(LedgerError, match="has postbacks for another ledger"):
+        await PostbackInbox(path).open()
+
+
+async def test_a_ledger_that_was_moved_away_is_not_made_anew(path: Path) -> None:
+    """What comes stays in the inbox, for the ledger when it is back."""
+    elsewhere = path.with_name("elsewhere.db")
+    async with PostbackInbox(path, look_every=math.inf) as inbox:
+        move(path, elsewhere)
+        await inbox.record(notice())
+        await inbox.take_in()
+        assert path.name not in files_in(path.parent)
+        assert await inbox.count() == 1
+        move(elsewhere, path)
+        await inbox.take_in()
+        assert await inbox.count() == 0
+
+
+async def test_it_is_used_while_it_is_open(path: Path) -> None:
+    """As a ledger is: to use one that is not, is a mistake of the program."""
+    inbox = PostbackInbox(path)
+    with pytest.raises(RuntimeError, match="is not open"):
+        await inbox.record(notice())
+    with pytest.raises(ConfigurationError, match="look_every: 0 is not more than 0"):
+        PostbackInbox(path, look_every=0)
+
+
+async def test_a_ledger_in_use_says_what_a_receiver_can_do(path: Path) -> None:
+    """The second worker of a server, which cannot have the ledger, is told of the path."""
+    told: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    with owner(path):
+        receiver = PostbackReceiver(ledger=SQLiteLedger(path))
+        await receiver({"type": "lifespan"}, receive, send)
+    assert "is in use" in told[0]["message"]
+    assert "PostbackReceiver(ledger=PATH)" in told[0]["message"]
+
+
+async def test_who_opens_the_ledger_waits_for_who_takes_in(path: Path) -> None:
+    """Where there is an inbox, the ledger is in use for a moment now and then."""
+    waited: list[float] = []
+    async with PostbackInbox(path, look_every=math.inf):
+        ledger, taking = SQLiteLedger(path), SQLiteLedger(path, look_every=math.inf)
+        await taking.open()
+
+        async def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            if sum(waited) > 2:
+                await taking.aclose()
+
+        ledger._sleep = sleep
+        await ledger.open()
+        await ledger.aclose()
+        assert 2 < sum(waited) < 3
+    remove(inbox_of(path))
+    waited.clear()
+    async with taking:
+        with pytest.raises(LedgerInUse):
+            await ledger.open()
+    assert sum(waited) < 0.5

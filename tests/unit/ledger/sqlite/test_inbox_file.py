@@ -1,0 +1,281 @@
+"""The inbox beside a ledger's file: what is in it is on the disk, and it is one ledger's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from skycore_async.errors import LedgerError
+from skycore_async.ledger.sqlite import inbox_file
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
+from tests.support.ledger_cases import NOON, notice, said
+
+OURS, THEIRS = b"o" * 16, b"t" * 16
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def inbox(path: Path) -> Iterator[InboxFile]:
+    file = InboxFile(path)
+    file.open()
+    yield file
+    file.close()
+
+
+def kept(name: str = "T", *, received: float = NOON) -> KeptPostback:
+    return KeptPostback.of([notice(tracking_id=name)], received=received)
+
+
+def texts(inbox: InboxFile, after: int = 0) -> list[tuple[int, str | None]]:
+    """Return the ids and the tracking ids of what is in it."""
+    return [
+        (each.id, getattr(one, "tracking_id", None))
+        for each in inbox.read(after)
+        for one in each.notifications()
+    ]
+
+
+def test_a_postback_comes_out_as_it_went_in(inbox: InboxFile) -> None:
+    """All its notifications, in order, with the time at which it was received."""
+    whole = [notice(tracking_id="A"), said("Stop &amp; \N{SNOWMAN}"), notice(tracking_id="B")]
+    inbox.add([KeptPostback.of(whole, received=NOON + 0.25)])
+    (found,) = inbox.read(0)
+    assert (found.received, found.notifications()) == (NOON + 0.25, whole)
+
+
+def test_it_is_private_from_its_first_byte(path: Path) -> None:
+    """Whatever the umask, as it has numbers and texts; and so is its journal."""
+    before = os.umask(0)
+    try:
+        inbox = InboxFile(path)
+        inbox.open()
+    finally:
+        os.umask(before)
+    modes: list[int] = []
+
+    def look(action: int, *_: object) -> int:
+        if action == sqlite3.SQLITE_INSERT:
+            modes.extend(file.stat().st_mode & 0o777 for file in path.parent.iterdir())
+        return sqlite3.SQLITE_OK
+
+    inbox._connection.set_authorizer(look)
+    inbox.add([kept()])
+    inbox.close()
+    assert set(modes) == {0o600}
+    assert [file.name for file in path.parent.iterdir()] == ["ledger.db-inbox"]
+
+
+def test_what_was_added_outlasts_a_power_cut(inbox: InboxFile) -> None:
+    """SQLite syncs the file and its directory at each commit, and has a rollback journal."""
+    asked = ("journal_mode", "synchronous", "fullfsync")
+    found = [inbox._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
+    assert found == ["delete", 3, 1]
+
+
+def test_one_that_cannot_be_made_durable_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SQLite that does not do as it is told gets no postback to lose."""
+    monkeypatch.setattr(inbox_file, "_EXTRA", 4)
+    with pytest.raises(LedgerError, match="cannot be made durable"):
+        InboxFile(path).open()
+
+
+def test_several_write_at_once(path: Path) -> None:
+    """Each postback of each of them is there, with an id of its own."""
+    inboxes = [InboxFile(path) for _ in range(4)]
+
+    def write(number: int) -> None:
+        inboxes[number].open()
+        for count in range(10):
+            inboxes[number].add([kept(f"{number}-{count}")])
+        inboxes[number].close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reading = InboxFile(path)
+    assert reading.open_if_there()
+    found = texts(reading)
+    assert [id_ for id_, _ in found] == list(range(1, 41))
+    assert {name for _, name in found} == {f"{n}-{c}" for n in range(4) for c in range(10)}
+    reading.close()
+
+
+def test_no_id_is_used_twice(inbox: InboxFile) -> None:
+    """Also where all was removed, so that a mark counts for ever."""
+    inbox.add([kept("A"), kept("B")])
+    inbox.remove(2)
+    assert inbox.is_empty()
+    inbox.add([kept("C")])
+    assert texts(inbox) == [(3, "C")]
+    assert (inbox.count(), inbox.is_empty()) == (1, False)
+
+
+def test_a_part_is_read_at_a_time(inbox: InboxFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more postbacks, and no more text, than can be recorded at once; but always one."""
+    monkeypatch.setattr(inbox_file, "MOST", 3)
+    inbox.add([kept(str(number)) for number in range(5)])
+    assert [id_ for id_, _ in texts(inbox)] == [1, 2, 3]
+    assert [id_ for id_, _ in texts(inbox, 3)] == [4, 5]
+    monkeypatch.setattr(inbox_file, "_MOST_CHARACTERS", 2 * len(kept("0").text))
+    assert [id_ for id_, _ in texts(inbox)] == [1, 2]
+    monkeypatch.setattr(inbox_file, "_MOST_CHARACTERS", 1)
+    assert [id_ for id_, _ in texts(inbox)] == [1]
+
+
+def test_where_the_disk_is_full_nothing_is_added(inbox: InboxFile) -> None:
+    """Of what comes together all or nothing, and it goes on when there is room."""
+    inbox.add([kept("A")])
+    inbox._connection.execute("PRAGMA max_page_count = 1")  # as many as it has
+    large = KeptPostback.of([said("x" * 100_000)], received=NOON)
+    with pytest.raises(LedgerError, match=r"ledger\.db-inbox, .*full.*What it holds already is"):
+        inbox.add([kept("B"), large])
+    assert texts(inbox) == [(1, "A")]
+    inbox._connection.execute("PRAGMA max_page_count = 1000000")
+    inbox.add([kept("C")])
+    assert texts(inbox) == [(1, "A"), (2, "C")]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_nothing_is_added_to_one_that_was_moved(inbox: InboxFile, when: str) -> None:
+    """Nobody would look for it there, and 200 would be a promise that nobody keeps."""
+    elsewhere = inbox.path.with_name("elsewhere")
+
+    def move(_action: int, what: object, *_: object) -> int:
+        if what == "COMMIT" and not elsewhere.exists():
+            inbox.path.rename(elsewhere)
+        return sqlite3.SQLITE_OK
+
+    if when == "before":
+        inbox.path.rename(elsewhere)
+    else:
+        inbox._connection.set_authorizer(move)
+    with pytest.raises(LedgerError, match="was moved, removed or replaced"):
+        inbox.add([kept()])
+    elsewhere.rename(inbox.path)
+    inbox._connection.set_authorizer(None)
+    inbox.add([kept()])
+    assert inbox.count() == (1 if when == "before" else 2)
+
+
+def test_who_takes_from_it_goes_with_the_file_that_is_there(path: Path, inbox: InboxFile) -> None:
+    """Where it was removed and made anew, the new one is opened; where there is none, nothing."""
+    taking = InboxFile(path)
+    assert taking.open_if_there()
+    first = taking.identity
+    inbox.path.unlink()
+    assert not taking.open_if_there()
+    other = InboxFile(path)
+    other.open()
+    assert taking.open_if_there()
+    assert taking.identity == other.identity != first
+    for file in (other, taking, taking):
+        file.close()
+
+
+def test_to_open_it_again_changes_nothing(inbox: InboxFile) -> None:
+    """What is open stays open, and one that is there is not made anew."""
+    inbox.add([kept("A")])
+    inbox.open()
+    assert texts(inbox) == [(1, "A")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("CREATE TABLE theirs (a)", "is a database of something else, and no inbox"),
+        (f"PRAGMA application_id = {0x534B5943}", "is a database of something else"),
+        ("PRAGMA user_version = 7", "is a database of something else"),
+        (
+            f"PRAGMA application_id = {inbox_file.APPLICATION_ID}; PRAGMA user_version = 2",
+            "was made by a newer skycore-async: upgrade with",
+        ),
+    ],
+)
+def test_what_is_no_inbox_is_left_as_it_is(path: Path, statement: str, said: str) -> None:
+    """Nothing is written to what somebody else keeps under that name, or a newer version."""
+    with closing(sqlite3.connect(inbox_of(path))) as theirs:
+        theirs.executescript(statement)
+    before = inbox_of(path).read_bytes()
+    with pytest.raises(LedgerError, match=said):
+        InboxFile(path).open()
+    assert inbox_of(path).read_bytes() == before
+
+
+def test_what_is_no_database_is_told(path: Path) -> None:
+    """In words, with the name of the file."""
+    inbox_of(path).write_text("to;name\n" * 100)
+    with pytest.raises(LedgerError, match=r"ledger\.db-inbox, the inbox of a ledger, cannot be"):
+        InboxFile(path).open()
+
+
+def test_without_a_directory_it_cannot_be_made(tmp_path: Path) -> None:
+    """The system's own word for that is told."""
+    with pytest.raises(LedgerError, match="cannot be used: No such file or directory"):
+        InboxFile(tmp_path / "no" / "ledger.db").open()
+
+
+def test_it_is_of_one_ledger_while_something_is_in_it(inbox: InboxFile) -> None:
+    """The first that looks into it has it; another one can only when it is empty."""
+    inbox.add([kept()])
+    assert inbox.owner() is None
+    assert inbox.give_to(OURS)
+    assert inbox.give_to(OURS)
+    assert not inbox.give_to(THEIRS)
+    assert inbox.owner() == OURS
+    inbox.remove(1)
+    assert inbox.give_to(THEIRS)
+    assert inbox.owner() == THEIRS
+
+
+FORKED = """
+import os, sys, warnings
+from pathlib import Path
+from skycore_async import LedgerError
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads
+inbox = InboxFile(Path(sys.argv[1]))
+inbox.open()
+never = InboxFile(Path(sys.argv[1]))
+inbox._connection.execute("BEGIN IMMEDIATE")
+inbox._connection.execute("INSERT INTO postbacks (received, notifications) VALUES (1, '[]')")
+inbox._connection.execute("PRAGMA cache_spill")
+if not (child := os.fork()):
+    try:
+        inbox.add([KeptPostback(received=2, text="[]")])
+    except LedgerError as error:
+        print(error, flush=True)
+    inbox.close()
+    del inbox
+    sys.exit()
+os.waitpid(child, 0)
+inbox._connection.execute("COMMIT")
+print(inbox.count())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked there")
+def test_a_forked_child_leaves_it_to_its_parent(path: Path) -> None:
+    """Its copy of the connection is never closed, which would undo what the parent is writing."""
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", FORKED, str(path)], capture_output=True, text=True, check=True
+    )
+    refused, count = done.stdout.splitlines()
+    assert "is open in the process that forked this one" in refused
+    assert count == "1"

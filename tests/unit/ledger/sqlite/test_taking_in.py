@@ -1,0 +1,364 @@
+"""Postbacks of the inbox beside a ledger: in the ledger once, as of when they came.
+
+Strategy: what a receiver in another process would do is done by an `InboxFile` of the test's
+own.  A crash is where the ledger has recorded and nothing was removed from the inbox yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import pytest
+
+from skycore_async import Notification, SQLiteLedger
+from skycore_async.errors import ConfigurationError, LedgerError, RecipientOptedOut
+from skycore_async.ledger.model import MessageState
+from skycore_async.ledger.sqlite import inbox_file
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
+from skycore_async.ledger.sqlite.taking_in import Claim, InboxTaker, claim_of
+from skycore_async.ledger.sqlite.watching import InboxWatch
+from skycore_async.runtime.background import BackgroundTasks
+from tests.support.ledger_cases import (
+    DELIVERED,
+    DOUBT,
+    NOON,
+    OTHER,
+    SENT,
+    TO,
+    Clock,
+    accepted,
+    intent,
+    notice,
+    said,
+)
+
+S = MessageState
+OURS, THEIRS = b"o" * 16, b"t" * 16
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+def put(path: Path, *postbacks: Notification | list[Notification], received: float = NOON) -> None:
+    """Add postbacks to the inbox of a ledger, as a receiver does."""
+    inbox = InboxFile(path)
+    inbox.open()
+    whole = [each if isinstance(each, list) else [each] for each in postbacks]
+    inbox.add([KeptPostback.of(each, received=received) for each in whole])
+    inbox.close()
+
+
+def left(path: Path) -> int:
+    """Return how many postbacks are in the inbox."""
+    inbox = InboxFile(path)
+    inbox.open()
+    try:
+        return inbox.count()
+    finally:
+        inbox.close()
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    """Wait for what another task brings about."""
+    for _ in range(1000):
+        if holds():
+            return
+        await anyio.sleep(0.005)
+    raise TimeoutError
+
+
+def move(path: Path, to: Path) -> None:
+    path.rename(to)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_empty", "claim"),
+    [
+        (OURS, False, Claim.TAKE),
+        (OURS, True, Claim.TAKE),
+        (None, False, Claim.MAKE_IT_OURS),
+        (None, True, Claim.MAKE_IT_OURS),
+        (THEIRS, True, Claim.MAKE_IT_OURS),
+        (THEIRS, False, Claim.LEAVE),
+    ],
+)
+def test_what_a_ledger_may_do_with_an_inbox(
+    owner: bytes | None, is_empty: bool, claim: Claim
+) -> None:
+    """It takes from its own, has what is nobody's, and leaves what another's postbacks are in."""
+    assert claim_of(OURS, owner=owner, is_empty=is_empty) is claim
+
+
+@pytest.mark.anyio
+async def test_what_is_left_is_taken_in_before_it_is_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it is, and bundles whole; nothing is in the inbox then."""
+    monkeypatch.setattr(inbox_file, "MOST", 3)
+    bundle = [notice(tracking_id="in a bundle"), said("Hello"), notice(DELIVERED, "and more")]
+    put(path, bundle, *(notice(tracking_id=str(number)) for number in range(10)))
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        assert (await ledger.summary()).unplaced == 12
+        assert left(path) == 0
+
+
+@pytest.mark.anyio
+async def test_what_comes_while_it_is_open_wakes_who_waits_for_it(path: Path) -> None:
+    """As what is recorded directly does; a second look finds what came after the first."""
+    async with SQLiteLedger(path, look_every=0.01) as ledger:
+        for key, tracking_id in (("one", "A"), ("two", "B")):
+            await ledger.begin(intent(key))
+            await ledger.finish(key, accepted(tracking_id))
+            put(path, notice(DELIVERED, tracking_id))
+            assert (await ledger.wait_for(tracking_id, timeout=5)).state is S.DELIVERED
+        await until(lambda: left(path) == 0)
+
+
+@pytest.mark.anyio
+async def test_without_looks_it_is_left_to_the_next_opening(path: Path) -> None:
+    """Where `look_every` is infinite, and where closing begins: nothing is lost by that."""
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        put(path, notice())
+        await anyio.sleep(0.03)
+        assert (await ledger.summary()).unplaced == 0
+    assert left(path) == 1
+    async with SQLiteLedger(path) as ledger:
+        assert (await ledger.summary()).unplaced == 1
+
+
+@pytest.mark.parametrize("wrong", [0, -1, math.nan])
+def test_what_is_no_time_between_looks_is_refused(path: Path, wrong: float) -> None:
+    """It would be a loop that does nothing else."""
+    with pytest.raises(ConfigurationError, match="look_every: "):
+        SQLiteLedger(path, look_every=wrong)
+
+
+@pytest.mark.anyio
+async def test_a_crash_before_the_inbox_is_cleared_repeats_nothing(path: Path) -> None:
+    """The mark in the ledger says what was taken in, whatever the ledger still knows of it."""
+    put(path, notice(tracking_id="A"), notice(tracking_id="B"))
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        command = ledger._file.inbox.next()
+        assert command is None
+        put(path, notice(tracking_id="C"))
+        command = ledger._file.inbox.next()
+        assert command is not None
+        await ledger.run(command)
+    assert left(path) == 1
+    with closing(sqlite3.connect(path)) as forgetting:
+        forgetting.execute("DELETE FROM events")
+        forgetting.commit()
+    put(path, notice(tracking_id="D"))
+    async with SQLiteLedger(path) as ledger:
+        assert [getattr(one, "tracking_id", "") async for one in ledger.unplaced()] == ["D"]
+    assert left(path) == 0
+
+
+@pytest.mark.anyio
+async def test_a_crash_before_the_ledger_has_it_loses_nothing(path: Path) -> None:
+    """What was read, and not recorded, is there for the next opening."""
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        put(path, notice())
+        assert ledger._file.inbox.next() is not None
+    async with SQLiteLedger(path) as ledger:
+        assert (await ledger.summary()).unplaced == 1
+
+
+@pytest.mark.anyio
+async def test_of_each_inbox_it_knows_how_far_it_was_taken_in(path: Path) -> None:
+    """One that was made anew begins to count anew."""
+    for tracking_id in ("A", "B"):
+        put(path, notice(tracking_id=tracking_id))
+        async with SQLiteLedger(path) as ledger:
+            known = [getattr(one, "tracking_id", "") async for one in ledger.unplaced()]
+        remove(inbox_of(path))
+    assert known == ["A", "B"]
+
+
+# As of when they came.
+
+
+@pytest.mark.anyio
+async def test_it_settles_a_doubt_by_when_it_came(path: Path) -> None:
+    """A postback that came in time settles, however much later it is taken in; or the reverse."""
+    clock = Clock()
+    async with SQLiteLedger(path, look_every=math.inf, clock=clock, settle_within=60) as ledger:
+        for key, number in (("soon", TO), ("late", OTHER)):
+            await ledger.begin(intent(key, to=number))
+            await ledger.finish(key, DOUBT)
+    put(path, notice(SENT, "A", after=-9_000), received=NOON + 30)
+    put(path, notice(SENT, "B", to=OTHER, after=-9_000), received=NOON + 90)
+    clock.now += 10_000
+    async with SQLiteLedger(path, clock=clock, settle_within=60) as ledger:
+        states = {each.key: each.state async for each in ledger.deliveries()}
+    assert states == {"soon": S.SENT, "late": S.IN_DOUBT}
+
+
+@pytest.mark.anyio
+async def test_stop_counts_at_once(path: Path) -> None:
+    """Whoever said it is not sent to from when it is taken in."""
+    put(path, said("STOP"))
+    async with SQLiteLedger(path) as ledger:
+        with pytest.raises(RecipientOptedOut):
+            await ledger.begin(intent())
+
+
+@pytest.mark.anyio
+async def test_a_rule_for_opting_out_is_asked(path: Path) -> None:
+    """As for what is recorded directly."""
+    put(path, said("no more of this"))
+    async with SQLiteLedger(path, opt_out_rule=lambda text: "no more" in text.text) as ledger:
+        assert await ledger.is_opted_out(TO)
+
+
+@pytest.mark.anyio
+async def test_a_word_without_a_stamp_is_of_when_it_came(path: Path) -> None:
+    """STOP, then START with an earlier stamp: the later of the two counts."""
+    stop = said("STOP")
+    stop = type(stop)(**{**vars(stop), "timestamp": None, "received": None})
+    put(path, stop, received=NOON)
+    async with SQLiteLedger(path) as ledger:
+        await ledger.record(said("START", after=60))
+        assert not await ledger.is_opted_out(TO)
+
+
+# What is another's.
+
+
+@pytest.mark.anyio
+async def test_postbacks_for_another_ledger_are_not_taken_in(path: Path) -> None:
+    """A new ledger under the name of one that is gone does not open, and says why."""
+    put(path)
+    async with SQLiteLedger(path, look_every=math.inf):
+        put(path, notice())
+    move(path, path.with_name("old.db"))
+    with pytest.raises(LedgerError, match=r"-inbox has postbacks for another .* 1 of them.*Move"):
+        await SQLiteLedger(path).open()
+    assert left(path) == 1
+    remove(path)
+    move(path.with_name("old.db"), path)
+    async with SQLiteLedger(path) as ledger:
+        assert (await ledger.summary()).unplaced == 1
+
+
+@pytest.mark.anyio
+async def test_an_empty_inbox_goes_with_whoever_has_the_name(path: Path) -> None:
+    """Nothing in it is another's, and a receiver that is still there goes on for the new one."""
+    put(path, notice())
+    async with SQLiteLedger(path):
+        pass
+    remove(path)
+    async with SQLiteLedger(path):
+        pass
+    put(path, notice(tracking_id="B"))
+    async with SQLiteLedger(path) as ledger:
+        assert (await ledger.summary()).unplaced == 1
+
+
+def test_one_that_is_claimed_meanwhile_is_left(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking and claiming, another ledger's postbacks may have come into it."""
+    put(path)
+    inbox = InboxFile(path)
+    inbox.open()
+    inbox.give_to(THEIRS)
+    is_empty = InboxFile.is_empty
+
+    def fill(self: InboxFile) -> bool:
+        found = is_empty(self)
+        inbox.add([KeptPostback.of([notice()], received=NOON)])
+        return found
+
+    monkeypatch.setattr(InboxFile, "is_empty", fill)
+    taker = InboxTaker(path, name="ledger.db", ledger=OURS, marks={})
+    with pytest.raises(LedgerError, match=r"for another ledger that was called ledger\.db"):
+        taker.next()
+    taker.close()
+    assert inbox.owner() == THEIRS
+    inbox.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_wrong_while_it_is_open_is_logged_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And costs nothing that is sent; it goes on when that is over."""
+    async with SQLiteLedger(path, look_every=0.01) as ledger:
+        theirs = InboxFile(path)
+        theirs.open()
+        theirs.give_to(THEIRS)
+        theirs.add([KeptPostback.of([notice()], received=NOON)])
+        await until(lambda: caplog.records)
+        await anyio.sleep(0.05)
+        assert await ledger.begin(intent()) is None
+        theirs.remove(1)
+        await until(lambda: theirs.owner() != THEIRS)
+        put(path, notice(DELIVERED, "B"))
+        await until(theirs.is_empty)
+        assert (await ledger.summary()).unplaced == 1
+        theirs.close()
+    (record,) = caplog.records
+    assert (record.levelno, "for another ledger" in record.getMessage()) == (logging.ERROR, True)
+
+
+# Closing.
+
+
+@pytest.mark.anyio
+async def test_closing_waits_for_no_more_than_what_is_being_recorded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read and not begun to be recorded is left in the inbox."""
+    is_reading = anyio.Event()
+    ledger = SQLiteLedger(path, look_every=0.01)
+    await ledger.open()
+    next_of = InboxTaker.next
+
+    def slowly(self: InboxTaker) -> Any:
+        anyio.from_thread.run_sync(is_reading.set)
+        anyio.from_thread.run(until, lambda: not ledger.is_open)
+        return next_of(self)
+
+    monkeypatch.setattr(InboxTaker, "next", slowly)
+    put(path, notice())
+    await is_reading.wait()
+    await ledger.aclose()
+    assert left(path) == 1
+
+
+@pytest.mark.anyio
+async def test_a_watch_tells_what_goes_wrong_when_it_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once for as long as it is the same, and again where it was well in between."""
+    words = ["full", "full", "", "full", "gone", "end"]
+
+    async def look() -> None:
+        if (word := words.pop(0)) == "end":
+            owner.end()
+        elif word:
+            raise LedgerError(word)
+
+    async def finalize() -> None:
+        pass
+
+    owner = BackgroundTasks(finalize)
+    InboxWatch(look, owner, every=0.001)
+    await until(lambda: owner.closed)
+    await owner.close()
+    assert [record.getMessage() for record in caplog.records] == ["full", "full", "gone"]
