@@ -76,10 +76,12 @@ class CommandExecutor:
             left = self._run_some(left)
         self._write_opt_outs()
         self._settle()
+        self._store.write_counts()
 
     def forget(self) -> set[str]:
         """Return what was touched, and be ready for another transaction."""
         touched, self.touched = self.touched, set()
+        self._store.forget_counts()
         self._unsettled.clear()
         self._opt_outs.clear()
         return touched
@@ -89,6 +91,7 @@ class CommandExecutor:
         self.touched.update(self._store.interrupt(at=self._clock()))
         self._unsettled |= self._store.unsettled_endings()  # of these, too
         self._settle()
+        self._store.write_counts()
 
     def _run_some(self, group: Sequence[PendingCommand]) -> list[PendingCommand]:
         """Run the first command about each key, and return the others."""

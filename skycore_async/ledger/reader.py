@@ -29,7 +29,6 @@ BEGUN: Final = (
     " settled_by"
 )
 IS_BEGUN: Final = "state NOT IN ('in_doubt', 'not_sent', 'rejected')"
-IS_SETTLED: Final = "settled_by IS NOT NULL AND state <> 'in_doubt'"
 LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
 
 

@@ -53,6 +53,16 @@ class Finished:
 class LedgerStore(LedgerReader, Protocol):
     """What the tables can be asked and told; what is read to be changed is locked first."""
 
+    # What it counts.
+
+    def write_counts(self) -> None:
+        """Write what the transaction has changed of the counts, where these are kept."""
+        ...
+
+    def forget_counts(self) -> None:
+        """Forget that, as the transaction was not committed."""
+        ...
+
     # Messages.
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:

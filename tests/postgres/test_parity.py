@@ -33,8 +33,10 @@ from skycore_async.ledger.commands import (
     SetOptOut,
     Summarize,
 )
+from skycore_async.ledger.counts import KIND
 from skycore_async.ledger.execution import CommandExecutor
 from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord, MessageState
+from skycore_async.ledger.postgres.reader import PostgresReader
 from skycore_async.ledger.postgres.store import PostgresStore
 from skycore_async.ledger.reader import LedgerReader
 from skycore_async.ledger.report_commands import ListLookUps, RecordLookUp, SettleByReport
@@ -224,6 +226,18 @@ def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
+def kept(connection: Any) -> list[tuple[Any, ...]]:
+    """Return the counts that are kept of messages, of which there are some."""
+    return sorted(connection.execute("SELECT * FROM counts WHERE messages <> 0"))
+
+
+def recounted(connection: Any) -> list[tuple[Any, ...]]:
+    """Count the messages again."""
+    return sorted(
+        connection.execute(f"SELECT {KIND}, count(*) FROM messages GROUP BY 1, 2, 3, 4")  # noqa: S608
+    )
+
+
 def with_attempts(
     commands: Sequence[Command], connection: Any, count: Iterator[int]
 ) -> list[Command]:
@@ -315,5 +329,9 @@ def test_the_same_history_leaves_the_same_rows(
                 executor.run(group)
                 answers.append([(comparable(each.result), repr(each.error)) for each in group])
             assert answers[0] == answers[1] == answers[2]
+            for store, connection, schema in stores:
+                if not schema:
+                    assert kept(connection) == recounted(connection)
+                    assert store.summary() == PostgresReader(stores[2][1]).summary()
         tables = [rows(connection, schema) for _, connection, schema in stores]
         assert tables[0] == tables[1] == tables[2]

@@ -45,6 +45,14 @@ def _by_column(columns: Columns[Any], values: Sequence[Any]) -> tuple[list[Any],
 class PostgresStore(PostgresReader):
     """The tables of a ledger over `connection`; see `LedgerStore`."""
 
+    # What it counts.
+
+    def write_counts(self) -> None:
+        """Do nothing: no counts are kept here."""
+
+    def forget_counts(self) -> None:
+        """Do nothing."""
+
     # Messages.
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:

@@ -22,6 +22,7 @@ from ...errors import ConfigurationError, LedgerError
 from ...protocol.numbers import ending
 from ..base import BaseLedger
 from ..commands import Begin, LedgerCommand, PendingCommand
+from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
 from ..forgotten import Forgotten
 from ..model import StoredNotification
@@ -39,11 +40,10 @@ _PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one 
 _UNDECIDED: Final = "('sending', 'in_doubt')"
 # Of the notifications those without a message go first: the others tell its state.
 _OLDEST: Final = {
-    "messages": "SELECT id, plain_id, CASE WHEN doubted THEN recipient END, started_at"
-    " FROM messages"
-    f" WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
-    "events": "SELECT id, NULL, NULL, 0 FROM events LEFT JOIN submissions USING (tracking_id)"
-    " ORDER BY message IS NOT NULL, id LIMIT ?",
+    "messages": "SELECT id, plain_id, CASE WHEN doubted THEN recipient END, started_at,"
+    f" {KIND} FROM messages WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
+    "events": "SELECT id, NULL, NULL, 0, NULL, NULL, NULL, NULL FROM events"
+    " LEFT JOIN submissions USING (tracking_id) ORDER BY message IS NOT NULL, id LIMIT ?",
 }
 _OF_MESSAGE: Final = "tracking_id = (SELECT plain_id FROM messages WHERE id = ?)"
 _FORGET: Final = {
@@ -183,7 +183,9 @@ class BoundedStore(SQLiteStore):
 
     def _forget(self, table: str, count: int) -> int:
         oldest = self._execute(_OLDEST[table], (count,)).fetchall()
-        for id_, plain_id, number, started_at in oldest:
+        for id_, plain_id, number, started_at, *kind in oldest:
+            if table == "messages":
+                self._counts[CountedKind(*kind)] -= 1
             self._forgotten_until = max(self._forgotten_until, started_at)
             if plain_id is not None:
                 self._forgotten.add(plain_id)

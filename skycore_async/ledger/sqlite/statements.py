@@ -9,6 +9,7 @@ from typing import Final
 
 from ...protocol.numbers import SHORTEST
 from ..columns import NOTIFICATION
+from ..counts import KIND
 from .reader import CANDIDATE, MESSAGE
 
 _HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
@@ -76,7 +77,7 @@ UNMATCHED: Final = (
     " JOIN events ON events.tracking_id = submissions.tracking_id"
     f" WHERE message IS NULL AND {_ending('submissions.recipient')} = ?"
 )
-UNDER_WAY: Final = f"SELECT id, key FROM messages WHERE {CANDIDATE} AND state = 'sending'"
+UNDER_WAY: Final = f"SELECT id, key, {KIND} FROM messages WHERE {CANDIDATE} AND state = 'sending'"
 UNSETTLED: Final = (
     f"SELECT DISTINCT {_ending('messages.recipient')} FROM messages JOIN submissions AS other"
     f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"
@@ -142,7 +143,15 @@ PROGRESS: Final = (
 PROGRESS_ONE: Final = (
     "UPDATE messages SET state = ?, reason = ?, history_id = coalesce(?, history_id) WHERE id = ?"
 )
-NAMES: Final = "SELECT key, plain_id FROM (VALUES {}) JOIN messages ON id = column1"
+NAMES: Final = f"SELECT id, key, plain_id, {KIND} FROM (VALUES {{}}) JOIN messages ON id = column1"
+
+# How many there are; see `counts`.
+KINDS: Final = f"SELECT {KIND} FROM (VALUES {{}}) JOIN messages ON id = column1"
+COUNT: Final = (
+    f"INSERT INTO counts (state, code, reason, settled_by, messages) {ROWS}"
+    " ON CONFLICT (state, code, reason, settled_by)"
+    " DO UPDATE SET messages = messages + excluded.messages"
+)
 
 # What a message is known by.
 FIXED: Final = frozenset({"id", "key"})

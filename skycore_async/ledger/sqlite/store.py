@@ -11,19 +11,21 @@ written for each message that is sent goes in one statement for many.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
 from ..commands import Begin, Finish
-from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
+from ..counts import ACCEPTED, SENDING, CountedKind, kind_of
+from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, Summary
 from ..opt_outs import OptOut
 from ..report_values import AttemptVerdict, LookUp
 from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
-from .reader import MESSAGE, MOST, SQLiteReader
+from .reader import MESSAGE, MOST, Connection, SQLiteReader
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
@@ -43,6 +45,27 @@ def _is_accepted(command: Finish) -> bool:
 
 class SQLiteStore(SQLiteReader):
     """The tables of a ledger over `connection`; see `LedgerStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._counts: Counter[CountedKind] = Counter()  # what the transaction has changed
+
+    # What it counts.
+
+    def write_counts(self) -> None:
+        """Write what the transaction has changed of the counts."""
+        if changed := [(*kind, by) for kind, by in self._counts.items() if by]:
+            self._over(statements.COUNT, changed)
+        self._counts.clear()
+
+    def forget_counts(self) -> None:
+        """Forget that, as the transaction was not committed."""
+        self._counts.clear()
+
+    def summary(self) -> Summary:
+        """Return how many there are of everything, what is yet to be written among it."""
+        self.write_counts()
+        return super().summary()
 
     # Messages.
 
@@ -68,6 +91,7 @@ class SQLiteStore(SQLiteReader):
                     ],
                 )
                 count, last = self._one("SELECT changes(), last_insert_rowid()")
+                self._counts[SENDING] += count
                 if count == len(part):
                     new.update([each.key for each in part])
                 elif count:
@@ -84,7 +108,11 @@ class SQLiteStore(SQLiteReader):
 
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
+        for before in self._over(statements.KINDS, [(record.id,) for record in records]):
+            self._counts[CountedKind(*before)] -= 1
         for record in records:
+            reason = record.reason and record.reason.value
+            self._counts[kind_of(record.state.value, record.code, reason, record.settled_by)] += 1
             columns = zip(MESSAGE.names, MESSAGE.row(record), strict=True)
             values = [value for name, value in columns if name not in statements.FIXED]
             self._execute(statements.UPDATE, [*values, record.id])
@@ -119,6 +147,8 @@ class SQLiteStore(SQLiteReader):
                 ended_at,
             )
             (count,) = self._one("SELECT changes()")
+            self._counts[SENDING] -= count
+            self._counts[ACCEPTED] += count
             names: Sequence[Any] = [(key, of.plain_id) for key, of in given]
             if count:
                 self._over(statements.SUBMIT_ACCEPTED, names)
@@ -134,6 +164,9 @@ class SQLiteStore(SQLiteReader):
             statements.FOUND_USUAL,
             [(key, of.plain_id, of.state.value) for key, of in given.items()],
         )
+        for _, key, *_ in found:
+            self._counts[SENDING] -= 1
+            self._counts[kind_of(given[key].state.value, given[key].code)] += 1
         ended = [
             (
                 of.state.value,
@@ -210,6 +243,12 @@ class SQLiteStore(SQLiteReader):
 
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
         """Write how far messages got, by their ids, and return their keys and plain ids."""
+        found = self._over(statements.NAMES, [(id_,) for id_ in progress])
+        for id_, _, _, *kind in found:
+            before, each = CountedKind(*kind), progress[id_]
+            reason = each.reason and each.reason.value
+            self._counts[before] -= 1
+            self._counts[kind_of(each.state.value, None, reason, before.settled_by)] += 1
         self._update(
             statements.PROGRESS,
             statements.PROGRESS_ONE,
@@ -218,8 +257,7 @@ class SQLiteStore(SQLiteReader):
                 for id_, each in progress.items()
             ],
         )
-        names = self._over(statements.NAMES, [(id_,) for id_ in progress])
-        return [name for row in names for name in row if name]
+        return [name for _, key, plain_id, *_ in found for name in (key, plain_id) if name]
 
     # Doubt.
 
@@ -246,12 +284,16 @@ class SQLiteStore(SQLiteReader):
     def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
         found = self._execute(statements.UNDER_WAY).fetchall()
+        for _, _, *kind in found:
+            before = CountedKind(*kind)
+            self._counts[before] -= 1
+            self._counts[before._replace(state=MessageState.IN_DOUBT.value)] += 1
         self._execute(
             f"UPDATE messages SET state = '{MessageState.IN_DOUBT}', interrupted_at = ?"
             f" WHERE id IN (SELECT id FROM ({statements.UNDER_WAY}))",
             (at,),
         )
-        return [key for _, key in found]
+        return [key for _, key, *_ in found]
 
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""

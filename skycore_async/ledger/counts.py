@@ -1,0 +1,70 @@
+"""How many messages there are of each kind, as a summary counts them.  No I/O, no storage.
+
+Strategy: a kind is what a summary tells messages apart by.  A store that keeps counts gathers
+what a transaction changes of each, and writes that with it; one that keeps none counts its rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from ..codes import FailureReason
+from .model import MessageState, Summary
+
+_S: Final = MessageState
+
+
+class CountedKind(NamedTuple):
+    """What messages are counted by, as texts: `code` is of those refused, and empty for others."""
+
+    state: str
+    code: str
+    reason: str
+    settled_by: str
+
+
+def kind_of(
+    state: str, code: str | None = None, reason: str | None = None, settled_by: str | None = None
+) -> CountedKind:
+    """Return the kind of a message with these columns."""
+    refused = (code or "") if state == _S.REJECTED else ""
+    return CountedKind(state, refused, reason or "", settled_by or "")
+
+
+# The same over the columns of a row, in either database.
+KIND: Final = (
+    f"state, CASE WHEN state = '{_S.REJECTED}' THEN coalesce(code, '') ELSE '' END,"
+    " coalesce(reason, ''), coalesce(settled_by, '')"
+)
+SENDING: Final = kind_of(_S.SENDING.value)
+ACCEPTED: Final = kind_of(_S.ACCEPTED.value)
+
+
+def summary_of(
+    counts: Iterable[tuple[str, str, str, str, int]], *, unplaced: int, opted_out: int
+) -> Summary:
+    """Return the summary of counts by kind, of which some may be 0."""
+    states: Counter[MessageState] = Counter()
+    codes: Counter[str] = Counter()
+    reasons: Counter[FailureReason] = Counter()
+    settled: Counter[str] = Counter()
+    for state, code, reason, settled_by, messages in counts:
+        if not messages:
+            continue
+        states[MessageState(state)] += messages
+        if state == _S.REJECTED:
+            codes[code] += messages
+        if reason:
+            reasons[FailureReason(reason)] += messages
+        if settled_by and state != _S.IN_DOUBT:
+            settled[settled_by] += messages
+    return Summary(
+        states=dict(states),
+        codes=dict(codes),
+        reasons=dict(reasons),
+        settled=dict(settled),
+        unplaced=unplaced,
+        opted_out=opted_out,
+    )
