@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .ledger.opt_outs import OptOutRule
     from .ledger.postgres.ledger import PostgresLedger
     from .ledger.report_evidence import OpenReason
-    from .ledger.report_values import OpenDoubt, Settlement
+    from .ledger.report_values import OpenDoubt, SavedReport, Settlement
     from .ledger.sqlite.ledger import SQLiteLedger
     from .ledger.sqlite.memory import MemoryLedger
     from .limits.base import Limiter
@@ -153,6 +153,7 @@ __all__ = [
     "Response",
     "Road",
     "SQLiteLedger",
+    "SavedReport",
     "Scope",
     "Segments",
     "SendIntent",
@@ -192,7 +193,7 @@ _MODULES: Final = {
     ),
     "ledger.opt_outs": ("OptOutRule",),
     "ledger.report_evidence": ("OpenReason",),
-    "ledger.report_values": ("OpenDoubt", "Settlement"),
+    "ledger.report_values": ("OpenDoubt", "SavedReport", "Settlement"),
     "ledger.sqlite.memory": ("MemoryLedger",),
     "ledger.sqlite.ledger": ("SQLiteLedger",),
     "limits.base": ("Limiter",),

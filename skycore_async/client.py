@@ -19,6 +19,8 @@ import os
 import warnings
 from collections.abc import AsyncIterable
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -263,6 +265,7 @@ class SkycoreClient:
         trust_absence: bool = False,
         is_dry_run: bool = False,
         wait: float = 600,
+        save: Path | None = None,
     ) -> Settlement:
         """End doubts by the provider's sending reports, and return what became of each.
 
@@ -273,22 +276,25 @@ class SkycoreClient:
         witnesses are needed.  With `is_dry_run` nothing is written.
 
         Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
-        asked for by then stays in doubt.  Again it changes nothing.
+        asked for by then stays in doubt.  Again it changes nothing.  Reports are kept as they are
+        downloaded under the name `save`, and beside it where there are several.
 
         Raises ConfigurationError where the client has no ledger of this package, LedgerInUse
-        where its doubts are being settled already, and Rejected where the account may not have
-        reports.
+        where its doubts are being settled already, Rejected where the account may not have
+        reports, and OSError where one cannot be saved, as where there is a file of that name.
         """
+        from .sending.report import SendingReport  # noqa: PLC0415 - not needed to send
         from .sending.report_requests import settle  # noqa: PLC0415 - not needed to send
 
         recorder = self._dispatcher.recorder
         return await settle(
             None if recorder is None else recorder.ledger,
-            self.sending_report,
+            partial(SendingReport, self._dispatcher, self._settings),
             after=after,
             trust_absence=trust_absence,
             is_dry_run=is_dry_run,
             wait=wait,
+            save=save,
         )
 
     def _send_resolved(

@@ -71,6 +71,7 @@ class ReportDatabase:
         self._execute(f"PRAGMA cache_size = {_CACHE}")
         self._connection.executescript(_TABLES)
         self._span: tuple[float, float] | None = None
+        self.latest = -math.inf
 
     def close(self) -> None:
         """Close it, and with it remove all that it holds."""
@@ -101,7 +102,12 @@ class ReportDatabase:
         )
 
     def add_rows(self, messages: Sequence[ReportedMessage]) -> None:
-        """Add what a report lists as sent one by one; `set_period` says what it is about."""
+        """Add what a report lists as sent one by one; `set_period` says what it is about.
+
+        `latest` is the latest time that any report shows.
+        """
+        shown = (at for each in messages for at in times_of(each))
+        self.latest = max(self.latest, max(shown, default=-math.inf))
         self._insert(
             "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
             (
@@ -204,8 +210,13 @@ class ReportDatabase:
 
 def first_time(message: ReportedMessage) -> float | None:
     """Return the first time that a report says of a message; None where it waits."""
+    return min(times_of(message), default=None)
+
+
+def times_of(message: ReportedMessage) -> list[float]:
+    """Return the times that a report says of a message, in seconds since 1970."""
     told = (message.acknowledged_at, message.delivered_at, message.failed_at)
-    return min((at.timestamp() for at in told if at is not None), default=None)
+    return [at.timestamp() for at in told if at is not None]
 
 
 def _attempt(row: Sequence[Any]) -> KnownAttempt:

@@ -32,6 +32,7 @@ class OpenReason(enum.StrEnum):
     """Why a report does not end a doubt; `words` say it, and what would."""
 
     NOT_COVERED = "not_covered"
+    NO_REPORT = "no_report"
     TOO_SOON = "too_soon"
     NO_WITNESS_BEFORE = "no_witness_before"
     NO_WITNESS_AFTER = "no_witness_after"
@@ -56,13 +57,14 @@ class OpenReason(enum.StrEnum):
 _WORDS: Final = MappingProxyType(
     {
         OpenReason.NOT_COVERED: "no complete report covers its time",
-        OpenReason.TOO_SOON: "the report ends or was made too soon after it: settle again later",
+        OpenReason.NO_REPORT: "there was no report of its time, or not all of one",
+        OpenReason.TOO_SOON: "the report ends or was made too soon after it",
         OpenReason.NO_WITNESS_BEFORE: (
             "no message that was accepted before it shows that the report lists that time"
         ),
         OpenReason.NO_WITNESS_AFTER: (
-            "no message that was accepted after it shows that the report lists that time: send"
-            " one, and settle again later"
+            "no message that was accepted after it shows that the report lists that time: it can"
+            " be ended once one was"
         ),
         OpenReason.WITNESS_MISSING: (
             "a message of its time that was accepted is not in the report, or not surely"
@@ -87,11 +89,28 @@ _WORDS: Final = MappingProxyType(
         OpenReason.FORGOTTEN: "the ledger has forgotten what else was sent at its time",
         OpenReason.UNDER_WAY: "it is being sent, or whoever sends it may still be alive",
         OpenReason.CHANGED: "it was sent again or settled while the report was read",
-        OpenReason.ASKED_TOO_OFTEN: (
-            "the provider limits how often it is asked for a report: settle again later"
-        ),
+        OpenReason.ASKED_TOO_OFTEN: ("the provider limits how often it is asked for a report"),
     }
 )
+
+
+# What time alone brings nearer, as far as the times of a report go.
+_IN_TIME: Final = frozenset(
+    {OpenReason.TOO_SOON, OpenReason.NO_WITNESS_AFTER, OpenReason.ASKED_TOO_OFTEN}
+)
+
+
+def not_before(
+    reason: OpenReason, ended_at: float, *, after: float, next_at: float
+) -> float | None:
+    """Return when a doubt can be ended at the earliest, in seconds since 1970; None for unknown.
+
+    `ended_at` is the end of its attempts, and `next_at` when a report may be asked for again.
+    """
+    if reason not in _IN_TIME:
+        return None
+    is_refused = reason is OpenReason.ASKED_TOO_OFTEN
+    return max(ended_at + after, next_at if is_refused else 0.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -135,6 +154,29 @@ def periods_of(times: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
     near = merged((since - CLOCKS_APART, until + CLOCKS_APART + _APART) for since, until in times)
     return tuple(
         (float(math.floor(since)), float(math.ceil(until - _APART))) for since, until in near
+    )
+
+
+def period_for(times: Iterable[tuple[float, float]], *, after: float) -> ReportPeriod:
+    """Return the least that a report has to be about, and from when, to be proof of attempts.
+
+    `times` are when each began and ended.
+    """
+    some = list(times)
+    last = max(ended_at for _, ended_at in some)
+    return ReportPeriod(
+        since=min(started_at for started_at, _ in some) - CLOCKS_APART,
+        until=last + max(after, CLOCKS_APART),
+        made_at=last + after,
+    )
+
+
+def is_within(period: ReportPeriod, most: ReportPeriod) -> bool:
+    """Return whether a report about `most` may be one about a period."""
+    return (
+        most.since <= period.since
+        and period.until <= most.until
+        and period.made_at <= most.made_at
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import attrs
@@ -68,10 +70,30 @@ class DoubtVerdict:
 
 @attrs.frozen(kw_only=True)
 class OpenDoubt:
-    """A message that stays in doubt, and why."""
+    """A message that stays in doubt, and why.
+
+    `not_before` is when it can be ended at the earliest, in UTC, where only time is lacking;
+    `reason.words` say what else is.
+    """
 
     key: str
     reason: OpenReason
+    not_before: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SavedReport:
+    """A report as it was downloaded, in a file of its own.
+
+    It is about the time from `since` to `until`, and was made at `made_at`, or a little later.
+    What is not `is_complete` broke off, or is no report.
+    """
+
+    path: Path
+    since: datetime
+    until: datetime
+    made_at: datetime
+    is_complete: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -79,9 +101,12 @@ class Settlement:
     """What sending reports told of the messages in doubt: their keys, each in one of three.
 
     `sent` are those that were sent, `not_sent` those that were not, and are sent by the next
-    run, and `open` those of which nothing is proven.
+    run, and `open` those of which nothing is proven.  `problems` say why a report could not be
+    had, or was not all there; `saved` are those that were kept.
     """
 
     sent: tuple[str, ...] = ()
     not_sent: tuple[str, ...] = ()
     open: tuple[OpenDoubt, ...] = ()
+    problems: tuple[str, ...] = ()
+    saved: tuple[SavedReport, ...] = ()

@@ -10,7 +10,10 @@ Rules:
   does not list, and iterating ends with an error that says why.
 * Parts overlap by a second, as nobody says whether the ends of a period belong to it; a message
   in both is given once.
+* Where the account allows a period exactly, it is shortened by the overlap.
 * A look-up is tried once, since how many there may be is limited.
+* It takes no permit of the rate limiter: that is of messages, and look-ups have limits of their
+  own (E510).  One would be a message less, and would wait behind all that is being sent.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from ..transports.base import Request
 from ..transports.download import Download
 from ..version import __version__
 from .dispatcher import Dispatcher
+from .report_files import KeptReport, ReportFiles
 from .settings import Settings
 
 SHORTEST_PERIOD: Final = timedelta(hours=1)
@@ -52,10 +56,11 @@ class SendingReport:
             async for message in report:
                 ...
 
-    Entering it looks the report up.  Iterating gives the messages as they come, in an order
-    that means nothing.  `complete` is True once all of it was read, `covered_until` is up to
-    when it was.  `period` is the longest that is asked for at once, which the account may make
-    shorter: then there are several look-ups, most of them while it is iterated over.
+    Entering it looks the report up: it `is_begun` once a link was given.  Iterating gives the
+    messages as they come, in an order that means nothing.  `complete` is True once all of it
+    was read, `covered_until` is up to when it was.  `period` is the longest that is asked for
+    at once, which the account may make shorter: then there are several look-ups, most of them
+    while it is iterated over.
 
     Either raises LookupTooSoon where the account may not look it up yet; after that time it can
     be entered, or iterated over, once more, and goes on where it was.  Either raises another
@@ -71,6 +76,7 @@ class SendingReport:
         until: datetime,
         *,
         period: timedelta | None = None,
+        files: ReportFiles | None = None,
     ) -> None:
         for name, time in (("since", since), ("until", until)):
             if time.tzinfo is None:
@@ -85,6 +91,9 @@ class SendingReport:
         self.covered_until = self.since
         self._dispatcher = dispatcher
         self._settings = settings
+        self.is_begun = False
+        self._granted = timedelta()
+        self._files = files
         self._is_entered = False
         self._part: _Part | None = None
         self._messages: Iterator[ReportedMessage] = iter(())
@@ -140,21 +149,36 @@ class SendingReport:
         begin = self.covered_until - (_OVERLAP if self.covered_until > self.since else timedelta())
         while True:
             end = min(self.covered_until + self.period, self.until)
+            made_at = datetime.now(UTC)
             try:
                 link = await self._look_up(begin, end)
             except PeriodTooLong:
-                length = end - self.covered_until
-                if length <= SHORTEST_PERIOD:
+                is_shortest = end - self.covered_until <= SHORTEST_PERIOD
+                if is_shortest and not self._is_granted(begin, end):
                     raise
-                self.period = max(length / 2, SHORTEST_PERIOD)
-                log.info(
-                    "no report is given for %s, so one for %s is asked for", length, self.period
-                )
+                self._shorten(begin, end)
             else:
                 break
-        part = _Part(self._dispatcher, self._settings, end)
+        self.is_begun = True
+        self._granted = max(self._granted, end - begin)
+        file = None
+        if self._files is not None:
+            file = await self._files.open(begin, end, made_at=made_at)
+        part = _Part(self._dispatcher, self._settings, end, file)
         await part.open(link)
         return part
+
+    def _is_granted(self, begin: datetime, end: datetime) -> bool:
+        """Return whether a period that is too long was granted before, without the overlap."""
+        return end - self.covered_until <= self._granted < end - begin
+
+    def _shorten(self, begin: datetime, end: datetime) -> None:
+        """Ask for less at once from now on."""
+        length = end - self.covered_until
+        self.period = max(length / 2, SHORTEST_PERIOD)
+        if self._is_granted(begin, end):
+            self.period = length - _OVERLAP
+        log.info("no report is given for %s, so one for %s is asked for", length, self.period)
 
     async def _look_up(self, begin: datetime, end: datetime) -> wire.Link:
         settings, failure = self._settings, None
@@ -193,8 +217,11 @@ class SendingReport:
 class _Part:
     """One look-up's worth of a report: `open` it, `read` it to its end, and `aclose` it."""
 
-    def __init__(self, dispatcher: Dispatcher, settings: Settings, end: datetime) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, settings: Settings, end: datetime, file: KeptReport | None
+    ) -> None:
         self.end = end
+        self._file = file
         self._reader = ReportReader()
         self._error: ReportError | None = None
         self._is_read = False
@@ -227,6 +254,8 @@ class _Part:
         except ReportError as error:
             self._error, data = error, None
         if data is not None:
+            if self._file is not None:
+                await self._file.write(data)
             return self._reader.feed(data)
         self._is_read = True
         try:
@@ -238,11 +267,17 @@ class _Part:
             self._error = self._error or ReportError(
                 f"the report is not complete: {self._reader.problem}"
             )
+        if self._file is not None:
+            await self._file.aclose(is_complete=self._error is None)
         return left
 
     async def aclose(self) -> None:
         """End the download."""
-        await self._download.aclose()
+        try:
+            await self._download.aclose()
+        finally:
+            if self._file is not None:
+                await self._file.aclose()
 
 
 def _request(settings: Settings, begin: datetime, end: datetime) -> Request:

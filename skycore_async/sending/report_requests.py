@@ -11,26 +11,30 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import anyio
+import attrs
 
-from ..errors import ConfigurationError, LookupTooSoon, ReportError
+from ..errors import ConfigurationError, LookupTooSoon, Rejected, ReportError
 from ..ledger.base import BaseLedger
 from ..ledger.report_commands import ListLookUps, RecordLookUp
 from ..ledger.report_evidence import AFTER, next_look_up
 from ..ledger.report_values import LookUp, Settlement
 from ..runtime.logs import log
 from .report import SendingReport
+from .report_files import ReportFiles
 from .settling import ReportSettling
 
 WAIT: Final = 600.0  # seconds for which a report is waited for at most
 
 
-OpenReport = Callable[[datetime, datetime], SendingReport]
+OpenReport = Callable[..., SendingReport]  # of since, until, and the `files` to keep it in
 
 
 async def settle(
@@ -41,13 +45,14 @@ async def settle(
     trust_absence: bool = False,
     is_dry_run: bool = False,
     wait: float = WAIT,
+    save: Path | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Settlement:
     """Ask for the reports that may end doubts, write what they prove, and return it.
 
     Where the provider refuses for being asked too often, it is waited for, `wait` seconds in
-    all; what is left then stays in doubt.
+    all; what is left then stays in doubt.  Reports are kept in files that begin with `save`.
 
     Raises ConfigurationError where it is no ledger that can be held against reports.
     """
@@ -59,13 +64,17 @@ async def settle(
     settling = ReportSettling(
         ledger, after=after, trust_absence=trust_absence, is_dry_run=is_dry_run, clock=clock
     )
+    files = None if save is None else ReportFiles(save)
+    if files is not None:
+        open_report = functools.partial(open_report, files=files)
     asking = _Asking(ledger, open_report, settling, patience=wait, sleep=sleep)
     async with settling:
         for since, until in settling.periods:
             if not await asking.ask(since, until):
-                settling.cut_short()
                 break
-        return await settling.end()
+        settlement = await settling.end()
+    saved = () if files is None else tuple(files.saved)
+    return attrs.evolve(settlement, saved=saved)
 
 
 class _Asking:
@@ -85,9 +94,13 @@ class _Asking:
         self._settling = settling
         self._patience = patience
         self._sleep = sleep
+        self._has_read = False
 
     async def ask(self, since: float, until: float) -> bool:
-        """Read the report about a time; False where it cannot be had within the patience."""
+        """Read the report about a time; False where no other is to be asked for now.
+
+        Raises Rejected where the account may have none at all.
+        """
         period = datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC)
         report = self._open_report(*period)
         made_at = self._settling.clock()
@@ -95,7 +108,15 @@ class _Asking:
             asked_at = self._settling.clock()
             if report.covered_until == report.since:
                 made_at = asked_at
-            pause = await self._read(report, made_at)
+            try:
+                pause = await self._read(report, made_at)
+            except Rejected as error:
+                if not self._has_read:
+                    raise
+                # What other reports told is no less true.
+                self._settling.failed(str(error))
+                self._cover(report, made_at)
+                return False
             look_up = LookUp(asked_at, refused=pause is not None, retry_after=pause or 0.0)
             await self._ledger.run(RecordLookUp(look_up=look_up))
             if pause is None:
@@ -104,8 +125,10 @@ class _Asking:
         return False
 
     async def _has_turn(self) -> bool:
-        pause = next_look_up(await self._ledger.run(ListLookUps())) - self._settling.clock()
+        next_at = next_look_up(await self._ledger.run(ListLookUps()))
+        pause = next_at - self._settling.clock()
         if pause > self._patience:
+            self._settling.cut_short(next_at)
             return False
         if pause > 0:
             self._patience -= pause
@@ -131,7 +154,10 @@ class _Asking:
             return error.retry_after
         except ReportError as error:
             log.warning("a sending report proves only what it lists: %s", error)
+            self._settling.failed(str(error))
             self._cover(report, made_at)
+        finally:
+            self._has_read |= report.is_begun
         return None
 
     def _cover(self, report: SendingReport, made_at: float) -> None:

@@ -13,10 +13,12 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import time
 from array import array
 from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,17 +28,21 @@ from ..ledger.base import BaseLedger
 from ..ledger.model import MessageState
 from ..ledger.report_commands import SettleByReport
 from ..ledger.report_database import ReportDatabase
-from ..ledger.report_decisions import decide
+from ..ledger.report_decisions import MessageInDoubt, decide
 from ..ledger.report_evidence import (
     AFTER,
     OpenReason,
     ReportPeriod,
+    is_within,
     merged,
+    not_before,
+    period_for,
     why_not_covered,
     why_not_witnessed,
 )
 from ..ledger.report_matching import Absent, Taken, Unclear, match
 from ..ledger.report_values import DoubtVerdict, OpenDoubt, Settlement
+from ..ledger.settlement import CLOCKS_APART
 from ..messages import ReportedMessage
 from .doubts import LedgerDoubts
 
@@ -69,7 +75,9 @@ class ReportSettling:
         self._is_dry_run = is_dry_run
         self.clock = clock
         self._complete: list[ReportPeriod] = []
-        self._is_cut_short = False
+        self._problems: list[str] = []
+        self._next_at: float | None = None
+        self._told: dict[int, Taken | Absent | Unclear] = {}
         self.periods: tuple[tuple[float, float], ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -105,8 +113,8 @@ class ReportSettling:
         """Take in a report; `is_complete` is asked after its end.
 
         What was listed before an error counts, too.  Where `since` or `until` is not given, it
-        is the time of its first or last row; and where `made_at` is not, it is taken to have
-        been made at its end.
+        is the time of its first or last row.  Where `made_at` is not, it is taken to have been
+        made at the latest time that it shows, by a clock that may be ahead of this one.
         """
         rows: list[ReportedMessage] = []
         try:
@@ -120,15 +128,20 @@ class ReportSettling:
             await anyio.to_thread.run_sync(self._database.set_period, since, until)
         span = await anyio.to_thread.run_sync(self._database.span_of_rows)
         if is_complete() and span is not None:
-            self.covered(*span, made_at=span[1] if made_at is None else made_at)
+            shown = self._database.latest - CLOCKS_APART
+            self.covered(*span, made_at=shown if made_at is None else made_at)
 
     def covered(self, since: float, until: float, *, made_at: float) -> None:
         """Say that what was read has all that the provider sent in a time."""
         self._complete.append(ReportPeriod(since=since, until=until, made_at=made_at))
 
-    def cut_short(self) -> None:
-        """Say that the provider was not asked for all that is worth asking for."""
-        self._is_cut_short = True
+    def cut_short(self, next_at: float) -> None:
+        """Say that not all could be asked for that is worth it, and from when it can be."""
+        self._next_at = next_at
+
+    def failed(self, problem: str) -> None:
+        """Say why there was no report of a time, or not all of one."""
+        self._problems.append(problem)
 
     # What they prove.
 
@@ -137,9 +150,7 @@ class ReportSettling:
         decided = await anyio.to_thread.run_sync(self._decided)
         verdicts = [each for _, each in decided if isinstance(each, DoubtVerdict)]
         still_open = [
-            OpenDoubt(key=key, reason=each)
-            for key, each in decided
-            if isinstance(each, OpenReason)
+            self._open(doubt, each) for doubt, each in decided if isinstance(each, OpenReason)
         ]
         settled: set[str] = set()
         for first in range(0, len(verdicts), _WRITTEN):
@@ -155,15 +166,24 @@ class ReportSettling:
             sent=tuple(each.seen.key for each in told if each.state is is_sent),
             not_sent=tuple(each.seen.key for each in told if each.state is not is_sent),
             open=tuple(still_open),
+            problems=tuple(self._problems),
         )
+
+    async def would_prove(self, most: ReportPeriod) -> tuple[ReportPeriod, int] | None:
+        """Return which period of the report would prove more, and of how many; None for none.
+
+        That is of use where the report may be about more than its rows show, and about no more
+        than `most`.
+        """
+        return await anyio.to_thread.run_sync(self._would_prove, most)
 
     async def _write(self, verdicts: Sequence[DoubtVerdict]) -> frozenset[str]:
         if self._is_dry_run:
             return frozenset(each.seen.key for each in verdicts)
         return await self._ledger.run(SettleByReport(verdicts=tuple(verdicts)))
 
-    def _decided(self) -> list[tuple[str, DoubtVerdict | OpenReason]]:
-        """Return what becomes of each message in doubt, by its key."""
+    def _decided(self) -> list[tuple[MessageInDoubt, DoubtVerdict | OpenReason]]:
+        """Return what becomes of each message in doubt."""
         database = self._database
         doubtful = self._known.doubtful.values()
         windows: list[tuple[float, float]] = []
@@ -172,27 +192,71 @@ class ReportSettling:
             if near.before is not None and near.after is not None:
                 windows.append((near.before, near.after))
         database.want((each.number for each in doubtful), merged(windows))
-        told: dict[int, Taken | Absent | Unclear] = {}
         present = array("q")
         for attempts, rows in database.by_number():
             matching = match(attempts, rows)
-            told |= matching.doubtful
+            self._told |= matching.doubtful
             present.extend(matching.present)
         database.set_present(present)
-        return [
-            (
-                doubt.record.key,
-                decide(doubt, told, self._why_not_proven, trust_absence=self._trust_absence),
-            )
-            for doubt in self._known.doubts.values()
-        ]
+        return [(doubt, self._decide(doubt)) for doubt in self._known.doubts.values()]
 
-    def _why_not_proven(self, id_: int) -> OpenReason | None:
-        attempt = self._known.doubtful[id_]
-        times = attempt.started_at, attempt.ended_at
-        reason = why_not_covered(*times, self._complete, after=self._after)
-        if reason is OpenReason.NOT_COVERED and self._is_cut_short:
+    def _decide(
+        self, doubt: MessageInDoubt, period: ReportPeriod | None = None
+    ) -> DoubtVerdict | OpenReason:
+        """Return what becomes of a message, were what was read the complete report of a period."""
+        complete = self._complete if period is None else [period]
+        why_not = functools.partial(self._why_not_proven, complete)
+        return decide(doubt, self._told, why_not, trust_absence=self._trust_absence)
+
+    def _why_not_proven(self, complete: Sequence[ReportPeriod], id_: int) -> OpenReason | None:
+        times = self._times_of(id_)
+        reason = why_not_covered(*times, complete, after=self._after)
+        if reason is OpenReason.NOT_COVERED and self._problems:
+            return OpenReason.NO_REPORT
+        if reason is OpenReason.NOT_COVERED and self._next_at is not None:
             return OpenReason.ASKED_TOO_OFTEN
         if reason is not None or self._trust_absence:
             return reason
         return why_not_witnessed(self._database.witnesses(*times))
+
+    def _times_of(self, id_: int) -> tuple[float, float]:
+        attempt = self._known.doubtful[id_]
+        return attempt.started_at, attempt.ended_at
+
+    def _attempts_behind(self, doubt: MessageInDoubt) -> list[tuple[float, float]]:
+        """Return when those attempts began and ended that a report has to be about."""
+        last = () if doubt.last is None else (doubt.last,)
+        ids = {id_ for id_ in (*last, *doubt.earlier) if id_ in self._known.doubtful}
+        for id_ in tuple(ids):
+            if isinstance(verdict := self._told.get(id_), Absent):
+                ids |= verdict.group
+        return [self._times_of(id_) for id_ in ids]
+
+    def _open(self, doubt: MessageInDoubt, reason: OpenReason) -> OpenDoubt:
+        ends = [ended_at for _, ended_at in self._attempts_behind(doubt)]
+        at = not_before(
+            reason, max(ends, default=0.0), after=self._after, next_at=self._next_at or 0.0
+        )
+        return OpenDoubt(
+            key=doubt.record.key,
+            reason=reason,
+            not_before=None if at is None else datetime.fromtimestamp(at, UTC),
+        )
+
+    def _would_prove(self, most: ReportPeriod) -> tuple[ReportPeriod, int] | None:
+        found = {id_: self._attempts_behind(doubt) for id_, doubt in self._known.doubts.items()}
+        wanted = {
+            id_: period_for(times, after=self._after)
+            for id_, times in found.items()
+            if times and isinstance(self._decide(self._known.doubts[id_]), OpenReason)
+        }
+        proven = [
+            id_
+            for id_, period in wanted.items()
+            if is_within(period, most)
+            and isinstance(self._decide(self._known.doubts[id_], period), DoubtVerdict)
+        ]
+        if not proven:
+            return None
+        times = [each for id_ in proven for each in found[id_]]
+        return period_for(times, after=self._after), len(proven)

@@ -16,6 +16,7 @@ from skycore_async import (
     LookupTooSoon,
     OutcomeUnknown,
     PeriodTooLong,
+    RateLimiter,
     ReportedMessage,
     ReportError,
     ReportSection,
@@ -423,6 +424,34 @@ async def test_a_period_that_is_too_long_is_halved() -> None:
         *("12:00:00-16:00:00", "12:00:00-14:00:00", "12:00:00-13:00:00"),
         *("12:59:59-14:00:00", "13:59:59-15:00:00", "14:59:59-16:00:00"),
     ]
+
+
+async def test_a_period_that_is_allowed_exactly_is_shortened_by_the_overlap() -> None:
+    """An account that allows an hour, and no second more, has its report to the end."""
+    hour = timedelta(hours=1)
+    scripts = [
+        *(linking(), giving(report(row(1))), failing("E509")),
+        *(linking(), giving(report(row(2))), linking(), giving(report(row(3)))),
+    ]
+    with FaultServer(*scripts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, SINCE + 2.5 * hour, period=hour)
+            assert await read(report_) == ["1", "2", "3"]
+    assert report_.complete
+    assert periods(server) == [
+        *("12:00:00-13:00:00", "12:59:59-14:00:00", "12:59:59-13:59:59"),
+        "13:59:58-14:30:00",
+    ]
+
+
+async def test_a_look_up_takes_no_permit_of_the_rate_limiter() -> None:
+    """That is of messages: a look-up would wait behind them, and be one less of them."""
+    limiter = RateLimiter(0.001)
+    with FaultServer(linking(), giving(report(row(1)))) as server:
+        async with over_httpx(server.url, rate=limiter) as client:
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1"]
+    assert limiter.start_now() is not None
+    assert limiter.start_now() is None
 
 
 async def test_an_hour_is_not_halved() -> None:

@@ -184,7 +184,8 @@ async def test_a_report_that_is_not_whole_leaves_what_it_lacks_in_doubt(
     ):
         await send(client, "4000", "2001", "4001")
         found = await client.settle(after=0)
-        assert [each.reason for each in found.open] == [OpenReason.NOT_COVERED]
+        assert [each.reason for each in found.open] == [OpenReason.NO_REPORT]
+        assert len(found.problems) == 1
         simulator.reports = Reports()
         assert (await client.settle(after=0)).not_sent == ("2001",)
 

@@ -51,6 +51,7 @@ from skycore_async import (
     Request,
     Response,
     Road,
+    SavedReport,
     Scope,
     SendingReport,
     SentNotification,
@@ -134,6 +135,10 @@ def send_without_async(skycore: SyncClient) -> None:
     assert_type(skycore.send_sms(to="15551234888", text="Hello", key="order-1"), Accepted)
     assert_type(skycore.settle(wait=0), Settlement)
     assert_type(skycore.run(lambda client: client.settle()), Settlement)
+    settlement = skycore.settle(save=Path("sent.xml"))
+    assert_type(settlement.open[0].not_before, datetime | None)
+    assert_type(settlement.problems, tuple[str, ...])
+    assert_type(settlement.saved, tuple[SavedReport, ...])
     with skycore.send_many([SMS(to="15551234888", text="Hello")]) as outcomes:
         for outcome in outcomes:
             assert_type(outcome, Accepted | Failed)

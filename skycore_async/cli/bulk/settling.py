@@ -9,8 +9,8 @@ import click
 
 from ...client import SkycoreClient
 from ...errors import SkycoreError
-from ..actions.settle import described
 from ..ui.output import say
+from ..ui.settlements import described
 
 
 def is_to_settle(in_doubt: int, *, wanted: bool, asks: bool) -> bool:
@@ -30,3 +30,5 @@ async def settle_first(client: SkycoreClient) -> None:
     say("In doubt before, by Skycore's own report:", err=True)
     for line in described(settlement):
         say(line, err=True)
+    for problem in settlement.problems:
+        say(f"There was no report of some time, or not all of one: {problem}", err=True)

@@ -28,32 +28,54 @@ _seconds = Number(min=0)
     but what more can be told by then.
 
     It is proof that a message is not listed if the report is complete, reaches to
-    --after seconds past it, and lists what was accepted before and after it.
-    --trust-absence is your word that this last one is not needed.
+    --after seconds past it and was made after that, and lists what was accepted before
+    and after it.  --trust-absence is your word that this last one is not needed.
 
-    Where the API gives no report, --report reads one that was downloaded by hand.  It
-    is taken to cover the time from its first message to its last, or what --since
-    and --until say: ISO 8601, in UTC where no offset is written.
+    Where the API gives no report, --report reads one that was downloaded by hand, or
+    that --save kept.  All that it shows is the time from its first message to its last.
+    A message in doubt has to lie 300 seconds inside that, as clocks differ, and --after
+    seconds before its last: a short report, or a fresh one, proves that messages were
+    sent, and never that they were not.  --since, --until and --made are your word that it
+    is about more than it shows: for which time it was asked for, and when.  The time of
+    the file makes it no younger, as that of a copy is later.  Say only what you know: by
+    a wrong word, what was sent is sent again, and billed twice.  Times are in ISO 8601,
+    in UTC where no offset is written.
 
     \b
     Examples:
       skycore settle promo.db
       skycore settle promo.db --dry-run --json
-      skycore settle promo.db --report sent.xml --since 2026-12-01 --until 2026-12-02
+      skycore settle promo.db --save sent.xml
+      skycore settle promo.db --report sent.xml --since 2026-12-01T08:00 \\
+        --until 2026-12-01T12:00 --made 2026-12-01T12:05
 
-    Exit codes: 0 nothing is in doubt any more, 1 there was no report, or not all
-    of it, 2 wrong usage, or the ledger cannot be opened, 3 refused by Skycore, 5
-    something is in doubt still.
+    Exit codes, the first that is so: 2 wrong usage, or the ledger or a file cannot be
+    opened, 3 Skycore refused to give reports, 5 something is in doubt still, also where
+    there was no report, 1 nothing is in doubt any more, but a report was not all there,
+    0 nothing is in doubt any more.
     """
 )
 @click.argument("ledger", metavar="LEDGER|DSN", type=HiddenText(), envvar=ENVIRONMENT)
 @click.option(
     "--report",
-    type=FilePath(exists=True, dir_okay=False, path_type=Path),
-    help="Read this report, and ask for none.",
+    type=FilePath(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Read this report, and ask for none; `-` reads standard input.",
 )
-@click.option("--since", type=UTCTime(), metavar="TIME", help="With --report: from when it is.")
-@click.option("--until", type=UTCTime(), metavar="TIME", help="With --report: up to when it is.")
+@click.option(
+    "--since", type=UTCTime(), metavar="TIME", help="With --report: from when it was asked for."
+)
+@click.option(
+    "--until", type=UTCTime(), metavar="TIME", help="With --report: up to when it was asked for."
+)
+@click.option(
+    "--made", type=UTCTime(), metavar="TIME", help="With --report: when it was downloaded."
+)
+@click.option(
+    "--save",
+    type=FilePath(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep the report as it is downloaded; further parts get names beside it.",
+)
 @click.option(
     "--after",
     type=_seconds,
@@ -93,6 +115,8 @@ def settle(
     report: Path | None,
     since: datetime | None,
     until: datetime | None,
+    made: datetime | None,
+    save: Path | None,
     after: float,
     trust_absence: bool,
     wait: float,
@@ -101,15 +125,21 @@ def settle(
     api_key_file: Path | None,
     as_json: bool,
 ) -> None:
+    from ..actions import report_on_disk  # noqa: PLC0415 - not for help
     from ..actions import settle as action  # noqa: PLC0415 - not for help
 
-    if report is None and (since or until):
-        raise click.UsageError("--since and --until go with --report.")
+    if report is None and (since or until or made):
+        raise click.UsageError("--since, --until and --made go with --report.")
+    if report is not None and save is not None:
+        raise click.UsageError("--save is of a report that is asked for: leave --report out.")
+    if save is not None and save.exists():
+        raise click.UsageError(f"--save {save} is there already: name another file.")
     if since and until and since >= until:
         raise click.UsageError("--since is not before --until.")
     options = action.SettleOptions(after=after, trust_absence=trust_absence, is_dry_run=dry_run)
     if report is not None:
-        on_disk = action.ReportOnDisk(report, since=since, until=until)
+        on_disk = report_on_disk.ReportOnDisk(report, since=since, until=until, made=made)
         sys.exit(action.settle_by_file(ledger, options, on_disk, as_json=as_json))
     client = {"api_key": read_api_key(api_key_file), "base_url": base_url}
-    sys.exit(action.settle_by_request(ledger, options, client, wait=wait, as_json=as_json))
+    code = action.settle_by_request(ledger, options, client, wait=wait, save=save, as_json=as_json)
+    sys.exit(code)

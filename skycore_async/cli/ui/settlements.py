@@ -1,0 +1,132 @@
+"""What came of settling, in lines for people and as values for programs.
+
+Rule: nobody is told to say of a report what may not be so: who says too much of it has messages
+sent again, and pays for them twice.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ...ledger.report_evidence import OpenReason, ReportPeriod
+from ...ledger.report_values import SavedReport, Settlement
+
+
+def facts(settlement: Settlement) -> dict[str, Any]:
+    """Return what came of it as names and values, for programs."""
+    times = _not_before(settlement)
+    return {
+        "sent": len(settlement.sent),
+        "not_sent": len(settlement.not_sent),
+        "in_doubt": len(settlement.open),
+        "reasons": {reason.value: count for reason, count in _reasons(settlement)},
+        "not_before": {reason.value: at for reason, at in times.items()},
+        "problem": "; ".join(settlement.problems) or None,
+        "saved": settlement.saved,
+    }
+
+
+def _reasons(settlement: Settlement) -> list[tuple[OpenReason, int]]:
+    return Counter(doubt.reason for doubt in settlement.open).most_common()
+
+
+def _not_before(settlement: Settlement) -> dict[OpenReason, datetime]:
+    """Return from when all that are open for a reason can be ended, as far as time goes."""
+    found: dict[OpenReason, datetime] = {}
+    for doubt in settlement.open:
+        if doubt.not_before is not None:
+            known = found.get(doubt.reason, doubt.not_before)
+            found[doubt.reason] = max(known, doubt.not_before)
+    return found
+
+
+def described(settlement: Settlement, *, is_dry_run: bool = False) -> Iterator[str]:
+    """Say what came of it, in lines for people."""
+    goes_out = "the next run would send them" if is_dry_run else "the next run sends them"
+    rows = (
+        ("sent", len(settlement.sent), "the report lists them"),
+        ("not sent", len(settlement.not_sent), f"it provably lacks them: {goes_out}"),
+        ("in doubt", len(settlement.open), "still" if settlement.open else ""),
+    )
+    for name, count, meaning in rows:
+        would = "would be " if is_dry_run and name != "in doubt" else ""
+        if count or name == "in doubt":
+            yield f"  {would + name:<17}{count:>9,}  {meaning}".rstrip()
+    times = _not_before(settlement)
+    for reason, count in _reasons(settlement):
+        yield f"  {'':<17}{count:>9,}  {reason.words}"
+        if reason in times:
+            yield f"  {'':<26}  settle again at {_time(times[reason])} or later"
+
+
+def report_words(
+    settlement: Settlement, would_prove: tuple[ReportPeriod, int] | None, ledger: str
+) -> Iterator[str]:
+    """Say what is to be said of the reports themselves, in lines for people."""
+    for problem in settlement.problems:
+        yield (
+            f"{problem[:1].upper()}{problem[1:]}. What it lists was sent all the same; that it"
+            " does not list a message proves nothing."
+        )
+    for saved in settlement.saved:
+        yield from _saved_words(saved, ledger)
+    if would_prove is not None:
+        period, count = would_prove
+        yield (
+            f"A report shows only the time from its first message to its last, with five minutes"
+            f" less at each end, as clocks differ. If you asked for this one for all of the time"
+            f" from {_time(_utc(period.since))} to {_time(_utc(period.until, up=True))}, and"
+            f" downloaded it at {_time(_utc(period.made_at, up=True))} or later, then these say"
+            f" so, and it proves {count:,} more not sent:"
+        )
+        yield f"  {_options(period)}"
+        yield (
+            "Do not say so unless you know it: what was sent would be sent again, and billed"
+            " twice."
+        )
+
+
+def period_words(period: ReportPeriod) -> dict[str, datetime]:
+    """Return what a report would have to be about, for programs."""
+    return {
+        "since": _utc(period.since),
+        "until": _utc(period.until, up=True),
+        "made": _utc(period.made_at, up=True),
+    }
+
+
+def _saved_words(saved: SavedReport, ledger: str) -> Iterator[str]:
+    if not saved.is_complete:
+        yield f"Saved as {saved.path}, not complete: it broke off."
+        return
+    yield f"Saved as {saved.path}, complete. To read it again:"
+    command = shlex.join(["skycore", "settle", ledger, "--report", str(saved.path)])
+    period = ReportPeriod(
+        since=saved.since.timestamp(),
+        until=saved.until.timestamp(),
+        made_at=saved.made_at.timestamp(),
+    )
+    yield f"  {command} {_options(period, up=False)}"
+
+
+def _options(period: ReportPeriod, *, up: bool = True) -> str:
+    since, until = _utc(period.since), _utc(period.until, up=up)
+    made = _utc(period.made_at, up=up)
+    return f"--since {_iso(since)} --until {_iso(until)} --made {_iso(made)}"
+
+
+def _utc(seconds: float, *, up: bool = False) -> datetime:
+    whole = int(seconds // 1)
+    return datetime.fromtimestamp(whole + (up and whole != seconds), UTC)
+
+
+def _iso(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _time(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
