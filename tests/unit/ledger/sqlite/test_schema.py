@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from importlib import resources
 
 import pytest
 
@@ -32,3 +33,11 @@ def test_a_semicolon_that_ends_no_statement_is_part_of_it(
         assert connection.execute("SELECT text FROM odd").fetchall() == [("a;b",), (";",)]
         connection.execute("ROLLBACK")
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("package", ["skycore_async.ledger.sqlite", "skycore_async.postgres"])
+def test_migrations_are_numbered_without_a_gap(package: str) -> None:
+    """Two of one number would be run in the order of their names, in one file or the other."""
+    found = resources.files(package).joinpath("migrations").iterdir()
+    names = sorted(file.name for file in found if file.name.endswith(".sql"))
+    assert [int(name.partition("_")[0]) for name in names] == list(range(1, len(names) + 1))
