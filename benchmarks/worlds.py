@@ -3,7 +3,7 @@
     python -m benchmarks worlds --seconds 60 [--trio] [--first SEED]
     python -m benchmarks worlds --seed 4711 [--trace]
     python -m benchmarks worlds --script world.txt [--trace]
-    python -m benchmarks worlds --mutants [NAME ...] [--most 20000]
+    python -m benchmarks worlds --mutants [NAME ...] [--most 20000] [--jobs 2] [--kept FILE]
 
 A world is a seed; see `tests/worlds`.  One that breaks a rule is made smaller and written
 down, and exits with 1.
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     if given.mutants is not None:
         from tests.worlds.mutants import hunt  # noqa: PLC0415 - not needed otherwise
 
-        return hunt(given.mutants, most=given.most, backend=backend)
+        return hunt(
+            given.mutants, most=given.most, backend=backend, jobs=given.jobs, kept=given.kept
+        )
     with worlds(backend) as here:
         if given.seed is not None:
             return _shown(here, draw(given.seed), trace=given.trace)
@@ -71,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--trace", action="store_true", help="show what happens in it")
     add("--mutants", nargs="*", metavar="NAME", help="put mistakes in, and see them found")
     add("--most", type=int, default=20_000, help="worlds in which a mistake must be found")
+    add("--jobs", type=int, help="mistakes that are looked for at a time; one a core")
+    add("--kept", type=Path, metavar="FILE", help="what is known, for another hunt to go on with")
     return parser
 
 
@@ -104,8 +108,12 @@ def _run_on(here: Worlds, given: argparse.Namespace) -> int:
             if kinds[kind] == 1:
                 _keep(here, seed, given)
         seed += 1
-    used = time.process_time() - used
-    print(f"{seed - first:,} worlds, {(seed - first) / used * 60:,.0f} a minute of CPU")
+    used, took = time.process_time() - used, time.monotonic() - began
+    count = seed - first
+    print(
+        f"{count:,} worlds (seeds {first:,} to {seed - 1:,}), {count / used * 60:,.0f} a minute"
+        f" of CPU, {count / took * 60:,.0f} a minute by the wall"
+    )
     for kind, count in sorted(kinds.items(), key=lambda each: -each[1]):
         print(f"{count} times: {kind}")
     return bool(kinds)

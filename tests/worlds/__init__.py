@@ -6,11 +6,13 @@ cuts.  The same seed gives the same world, so that whatever breaks can be seen a
 
     events     what happens in a world, as values, and how they are drawn from a seed
     loop       an event loop for asyncio in which time and order are drawn
-    life       one process, from its start to its end or its crash, on asyncio or trio
+    life       the event loop of one process, asyncio's or trio's, and its threads
     machine    the disk of a process, and what a crash leaves of it
     provider   who takes messages, bills them and posts what became of them
     callers    who sends, leaves, sends again, opts out
-    world      the lives of a world one after the other, and what is noted of them
+    postman    who posts what became of them
+    process    what one process opens, what happens in it, and what it leaves
+    world      the processes of a world one after the other, and what is noted of them
     rules      what must hold at the end, by the provider's books
     shrinking  a world that breaks a rule, made as short as can be
     mutants    mistakes put into the package, each of which must be found

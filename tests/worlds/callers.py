@@ -140,8 +140,7 @@ class Callers:
         self.notes.chose(number, is_out=event.is_out, now=self._provider.now())
 
     async def post(self, posted: Posted) -> None:
-        """Post a postback when its time has come."""
-        await anyio.sleep(max(0.0, posted.at - self._provider.now()))
+        """Post a postback."""
         status = None
         with anyio.move_on_after(10):
             status = await self._status(posted.body)

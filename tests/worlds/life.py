@@ -64,15 +64,15 @@ async def _in_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def _on_asyncio(life: Life, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-    def on_step() -> None:
-        if life.on_step():
-            raise Crashed
-
     def on_error(context: dict[str, Any]) -> None:
         life.on_error(f"{context.get('message')}: {context.get('exception')!r}")
 
     loop = SeededLoop(  # type: ignore[abstract]
-        life.chance, start=life.start, favours=life.favours, on_step=on_step, on_error=on_error
+        life.chance,
+        start=life.start,
+        favours=life.favours,
+        on_step=life.on_step,
+        on_error=on_error,
     )
     life.on_clock(loop.time)
     with mock.patch.object(sniffio.thread_local, "name", "asyncio"):  # which asks no further

@@ -218,3 +218,6 @@ class LogOfWorld(logging.Handler):
                 raise Accident
         if "a background task raised" in said or "not recorded" in said:
             self.notes.break_rule(said)
+
+
+log_of_world: Final = LogOfWorld()  # of the one that runs

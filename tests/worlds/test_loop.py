@@ -58,9 +58,10 @@ def run(main: Callable[[Note], Awaitable[None]], seed: int, *, favours: bool = F
     notes: list[str] = []
     steps = 0
 
-    def on_step() -> None:
+    def on_step() -> bool:
         nonlocal steps
         steps += 1
+        return False
 
     async def noted() -> None:
         await main(lambda what: notes.append(f"{steps} {what}"))
@@ -114,9 +115,8 @@ def test_a_crash_comes_between_two_steps() -> None:
     ended: list[str] = []
     steps = iter(range(1000))
 
-    def on_step() -> None:
-        if next(steps) == 20:
-            raise Crashed
+    def on_step() -> bool:
+        return next(steps) == 20
 
     async def child() -> None:
         try:
