@@ -40,6 +40,7 @@ _WITHOUT_A_BODY: Final = frozenset({204, 304})
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 _MOST_EARLY: Final = 32  # answers of 1xx
+_MOST_PARTS: Final = 16 * 1024  # of a body; each takes h11 some 10 µs, a byte as much as 4 KiB
 
 # The answer to these is framed by what is in it alone.
 _USUAL_METHODS: Final = frozenset({"GET", "POST"})
@@ -123,7 +124,7 @@ class _ByH11:
 
     def __init__(self, method: str) -> None:
         self.is_clean = False
-        self._came = self._early = 0
+        self._came = self._early = self._parts = 0
         self._head: h11.Response  # which is h11's first event, or there is none
         self._body = bytearray()
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
@@ -139,7 +140,7 @@ class _ByH11:
                 case h11.Response() as head:
                     self._head = head
                 case h11.Data(data=part):
-                    self._body += part
+                    self._add(part)
                     if len(self._body) > MAX_RESPONSE:
                         return self._response()
                 case h11.EndOfMessage():
@@ -156,6 +157,12 @@ class _ByH11:
                     self._early += 1
                     if self._early > _MOST_EARLY:
                         raise h11.RemoteProtocolError("more early answers than there can be")
+
+    def _add(self, part: bytes) -> None:
+        self._body += part
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise h11.RemoteProtocolError("more parts than an answer can have")
 
     def _is_clean(self) -> bool:
         is_alone = self._connection.trailing_data == (b"", False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import shared_pace
-from benchmarks.harness import at_most, table
+from benchmarks import earlier, shared_pace
+from benchmarks.harness import at_most, table, without_peer
 from benchmarks.pace import most_in_a_second
 
 
@@ -18,6 +18,16 @@ def test_a_missed_bound_is_said_in_the_table() -> None:
     assert "MISSED" not in lines[2]
     assert "2.00" in lines[3]
     assert "MISSED" in lines[3]
+
+
+def test_a_peer_that_is_not_here_is_said_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the commit of the earlier build there is none, which the line says, and holds."""
+    monkeypatch.setattr(earlier, "COMMIT", "0" * 40)
+    with earlier.earlier_build() as build:
+        assert build is None
+    lines = table([without_peer("speed", "build 0000000, which is not here")]).splitlines()
+    assert "which is not here" in lines[2]
+    assert "MISSED" not in lines[2]
 
 
 def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:

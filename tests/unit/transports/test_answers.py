@@ -243,6 +243,16 @@ def test_an_endless_answer_is_read_no_further(parts: Iterator[bytes], *, is_answ
     assert took < 5
 
 
+@pytest.mark.parametrize(
+    ("start", "part"), [(OK + b"\r\n", b"x"), (CHUNKED, b"1\r\nx\r\n")], ids=["bytes", "chunks"]
+)
+def test_an_answer_of_tiny_parts_costs_little(start: bytes, part: bytes) -> None:
+    """However small the parts that it comes in, reading it is given up before it takes long."""
+    began = time.process_time()
+    assert ours(start, *[part] * 20_000) == BROKEN
+    assert time.process_time() - began < 2
+
+
 # --- Against h11, on inputs that nobody thought of ----------------------------
 
 STATUS_LINES = [
