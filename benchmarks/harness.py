@@ -97,6 +97,11 @@ def at_least_absolute(bound: float, measured: str, value: float, unit: str) -> F
     )
 
 
+def without_peer(measured: str, peer: str) -> Figure:
+    """Make the line of what was to be compared with a peer that is not there."""
+    return Figure(measured=measured, ours="", against=peer, ratio="", bound="", holds=True)
+
+
 def machine(*packages: str) -> str:
     """Describe what the figures were measured on."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)

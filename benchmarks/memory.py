@@ -19,7 +19,8 @@ import anyio
 from skycore_async import SMS, Accepted, SkycoreClient
 
 from .harness import Figure, at_most_absolute, peak
-from .sending import KEY, MESSAGE, AtOnce
+from .sending import KEY, MESSAGE
+from .side import AtOnce
 
 FEW: Final = 10_000
 MANY: Final = 1_000_000

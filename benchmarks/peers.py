@@ -86,8 +86,8 @@ def measure() -> Iterator[Figure]:
     """Send over the fast transport against twilio, over the default one against telnyx."""
     with running() as url, running(body=_TWILIO_ANSWER) as stub:
         mine, theirs = medians(
-            functools.partial(ours, url, count=5000, in_flight=100, transport=DirectTransport),
-            functools.partial(twilio, stub, count=3000, in_flight=100),
+            functools.partial(ours, url, count=4000, in_flight=100, transport=DirectTransport),
+            functools.partial(twilio, stub, count=1500, in_flight=100),
             rounds=ROUNDS,
         )
     yield at_least(
@@ -95,7 +95,7 @@ def measure() -> Iterator[Figure]:
     )
     with running() as url, running(body=_TELNYX_ANSWER) as stub:
         mine, theirs = medians(
-            functools.partial(ours, url, count=2000, in_flight=100),
+            functools.partial(ours, url, count=1500, in_flight=100),
             functools.partial(telnyx, stub, count=500, in_flight=100),
             rounds=ROUNDS,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import ssl
-import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -26,8 +25,6 @@ from skycore_async import (
     Accepted,
     DirectTransport,
     HttpxTransport,
-    Request,
-    Response,
     SkycoreClient,
     Transport,
 )
@@ -35,8 +32,9 @@ from skycore_async.protocol import requests
 from skycore_async.runtime.extras import missing
 from tests.support.fault_server import CHAIN, client_context
 
-from .harness import Figure, at_least, at_most_absolute, medians
-from .server import SUCCESS, running
+from . import earlier
+from .harness import Figure, at_least, medians
+from .server import running
 
 MESSAGE = SMS(to="15551234888", text="Hello Jerry, Greetings from Marc", from_="60856")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -153,34 +151,15 @@ def hand_written_aiohttp(
     return anyio.run(run, **loop)
 
 
-class AtOnce:
-    """A transport that answers at once, so that what is left is our own work."""
-
-    async def send(self, request: Request, *, timeout: float) -> Response:
-        """Answer Success."""
-        return Response(status=200, headers={}, body=SUCCESS.encode())
-
-    async def aclose(self) -> None:
-        """Close nothing."""
-
-
-def _own_cpu() -> float:
-    """Return the microseconds of CPU that a message costs us in `send_many`."""
-    count = 20_000
-    began = time.process_time()
-    ours("http://127.0.0.1/", count=count, in_flight=100, transport=AtOnce)
-    return (time.process_time() - began) / count * 1e6
-
-
 _TO_A_SERVER: Final = (
     # bound, in flight, the server's delay in seconds, and how many each side sends
-    (3.0, 100, 0.0, 2000, 800),
-    (12.0, 200, 0.05, 3000, 400),
+    (3.0, 100, 0.0, 1500, 200),
+    (12.0, 200, 0.05, 1500, 200),
 )
 
 
 def measure() -> Iterator[Figure]:
-    """Send over either transport, at once and with a server that takes 50 ms."""
+    """Send over either transport, against httpx, aiohttp, one another and an earlier build."""
     for bound, in_flight, delay, count, plain_count in _TO_A_SERVER:
         with running(delay=delay) as url:
             mine, plain = medians(
@@ -199,8 +178,7 @@ def measure() -> Iterator[Figure]:
         chain.write_text(CHAIN, "ascii")
         with running(chain=str(chain)) as url:
             yield _against_aiohttp(2.2, "fast, TLS", url, verify=client_context())
-    cpu = statistics.median(_own_cpu() for _ in range(ROUNDS))
-    yield at_most_absolute(60, "own CPU per message", cpu, "µs")
+    yield from earlier.measure()
 
 
 def _against_aiohttp(
@@ -211,7 +189,7 @@ def _against_aiohttp(
     loop: Loop = ASYNCIO,
     verify: ssl.SSLContext | None = None,
 ) -> Figure:
-    size: dict[str, Any] = {"count": 5000, "in_flight": 100, "loop": loop}
+    size: dict[str, Any] = {"count": 3000, "in_flight": 100, "loop": loop}
     transport = functools.partial(DirectTransport, verify=verify or True)
     mine, theirs = medians(
         functools.partial(ours, url, transport=transport, **size),
@@ -224,10 +202,10 @@ def _against_aiohttp(
 def _on_trio(bound: float, url: str) -> Figure:
     fast, default = medians(
         functools.partial(
-            ours, url, count=5000, in_flight=100, loop=TRIO, transport=DirectTransport
+            ours, url, count=4000, in_flight=100, loop=TRIO, transport=DirectTransport
         ),
         functools.partial(
-            ours, url, count=2000, in_flight=100, loop=TRIO, transport=HttpxTransport
+            ours, url, count=1000, in_flight=100, loop=TRIO, transport=HttpxTransport
         ),
         rounds=ROUNDS,
     )
