@@ -1,4 +1,8 @@
-"""What `skycore simulate` does: run a simulator, and print what it is asked to send."""
+"""What `skycore simulate` does: run a simulator, and print what it is asked to send.
+
+Rule: texts are shown, as whoever tries something out looks for them; numbers, which may be
+those of real people in a real file, are masked.
+"""
 
 from __future__ import annotations
 
@@ -133,10 +137,8 @@ def _line(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
     to = printable(masked(message.to)) or "-"
     id_ = message.tracking_id or "-"
     line = f"{message.time:%H:%M:%S}  {to:<15}  {_outcome(message):<12}  {id_:<24}"
-    return f"{line}  {_meaning(message, behaviours)}".rstrip()
+    return f'{line}  "{printable(message.text)}"  {_meaning(message, behaviours)}'.rstrip()
 
 
 def _facts(message: ReceivedMessage) -> dict[str, Any]:
-    facts = plain(message)
-    del facts["text"]
-    return {"kind": "message", **facts, "to": masked(message.to)}
+    return {"kind": "message", **plain(message), "to": masked(message.to)}

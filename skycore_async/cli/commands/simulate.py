@@ -12,7 +12,7 @@ from ..ui.output import RATE, WholeNumber, json_option
     Run a pretend Skycore to send to.
 
     Runs until Ctrl-C.  Prints the settings for a client, a line for each message
-    that it is asked to send, and in the end how many it billed.  Postbacks come a
+    that it is asked to send, with its text, and in the end how many it billed.  Postbacks come a
     hundred times sooner than Skycore's.  The last four digits
     of some numbers make it misbehave; --no-faults is for whole files of numbers.
     With --json, the first line is its address, each other line a message.
