@@ -146,7 +146,7 @@ def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
         "from": "60856",
         "state": "failed",
         "reason": "recipient",
-        "began": "14:13:20+00:00",
+        "began": "14:13:20Z",
     }
     rows = [line.split()[0] for line in events.splitlines()]
     assert rows[0] == "kind"

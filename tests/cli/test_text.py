@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from skycore_async import parse_postback
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.notifications import row_of
 from skycore_async.cli.ui.output import Exit, printable
-from skycore_async.cli.ui.tables import show_table
+from skycore_async.cli.ui.tables import show_table, time_of
 
 BUNDLE = """<POSTBACK>
 <NOTIFICATION ID="1" CREATED="2026-11-22 10:00:00"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE>
@@ -135,19 +137,61 @@ def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
     assert not [line for line in printed.splitlines() if line != line.rstrip()]
 
 
+def on_terminal(
+    width: int, headings: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()
+) -> list[str]:
+    """Return the lines of a table on a terminal of that width."""
+    printed = io.StringIO()
+    out = Console(file=printed, width=width, force_terminal=True, color_system=None)
+    show_table(out, headings, rows, spare=spare)
+    return printed.getvalue().splitlines()
+
+
 @pytest.mark.parametrize(
     ("width", "first"), [(140, "kind          tracking id"), (40, "kind sent")]
 )
 def test_a_terminal_too_narrow_gets_blocks(width: int, first: str) -> None:
-    """A row that does not fit is a block of lines, one for each thing it says."""
-    printed = io.StringIO()
-    out = Console(file=printed, width=width, force_terminal=True, color_system=None)
+    """A row whose words do not fit is a block of lines, one for each thing it says."""
     rows = [row_of(one) for one in parse_postback(BUNDLE)]
-    show_table(out, type(rows[0]).headings(), [row.cells() for row in rows])
-    lines = printed.getvalue().splitlines()
+    lines = on_terminal(width, type(rows[0]).headings(), [row.cells() for row in rows])
     assert lines[0].startswith(first)
     assert max(map(len, lines)) <= (width if width > 100 else 55)
     assert any("unsubscribed" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_table_stays_one_and_breaks_no_word(width: int) -> None:
+    """Cells are wrapped between words, the widest first, and the others stay as they are."""
+    reason = "recipient: the number is not one of a subscriber, and was given back long ago"
+    row = ("receipt", "*******4888", "failed", reason, "2026-11-22 10:00:00Z")
+    lines = on_terminal(width, ("kind", "number", "state", "reason", "time"), [row])
+    assert lines[0].split() == ["kind", "number", "state", "reason", "time"]
+    assert lines[2].startswith("receipt  *******4888  failed  recipient: ")
+    assert max(map(len, lines)) <= width
+    assert sorted(" ".join(lines[2:]).split()) == sorted(" ".join(row).split())
+
+
+def test_a_narrow_table_leaves_out_what_can_be_spared() -> None:
+    """Columns go in the order in which they can be done without, and no more than have to."""
+    headings = ("to", "tracking id", "answer")
+    rows = [("15551234888", "U01TXzYxNzY0NTA2MDAwMDAw", "0.07 s")]
+
+    def shown(width: int) -> list[str]:
+        printed = on_terminal(width, headings, rows, spare=["answer", "tracking id"])
+        return printed[0].split("  ")
+
+    assert [word.strip() for word in shown(60) if word] == list(headings)
+    assert [word.strip() for word in shown(40) if word.strip()] == ["to", "tracking id"]
+    assert [word.strip() for word in shown(20) if word.strip()] == ["to"]
+
+
+def test_times_are_in_one_zone() -> None:
+    """Whatever zone a time came in, people read it in UTC; one of no known zone says so."""
+    east = datetime(2026, 11, 22, 1, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert time_of(east) == "2026-11-21 20:00:00Z"
+    assert time_of(east.astimezone(UTC)) == "2026-11-21 20:00:00Z"
+    assert time_of(east.replace(tzinfo=None)) == "2026-11-22 01:30:00"
+    assert time_of(None) == ""
 
 
 def test_notifications_for_programs() -> None:

@@ -46,4 +46,4 @@ def _show(text: InboundSMS, *, show_numbers: bool, as_json: bool) -> None:
     if as_json:
         emit({"from": number, "to": text.to, "text": said, "time": time})
     else:
-        say(f"{number:<15}  {time_of(time):<19}  {said}")
+        say(f"{number:<15}  {time_of(time):<20}  {said}")

@@ -136,7 +136,7 @@ def _meaning(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> s
 def _line(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
     to = printable(masked(message.to)) or "-"
     id_ = message.tracking_id or "-"
-    line = f"{message.time:%H:%M:%S}  {to:<15}  {_outcome(message):<12}  {id_:<24}"
+    line = f"{message.time:%H:%M:%S}Z  {to:<15}  {_outcome(message):<12}  {id_:<24}"
     return f'{line}  "{printable(message.text)}"  {_meaning(message, behaviours)}'.rstrip()
 
 

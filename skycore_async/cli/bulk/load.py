@@ -27,6 +27,7 @@ from ...runtime.secret import Secret
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
+from ..ui.tables import time_of
 from .doubtful_rows import reconsidered
 from .kept import KeptRows
 from .recipients import Rejects
@@ -86,7 +87,7 @@ def load_campaign(
             err=True,
         )
     if loaded.state == "running":
-        then = "" if start is None else f" from {start:%Y-%m-%d %H:%M %z} on"
+        then = "" if start is None else f" from {time_of(start)} on"
         say(f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True)
     else:
         say(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)

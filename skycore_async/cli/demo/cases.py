@@ -31,16 +31,12 @@ from ...simulator.asgi_thread import ServerThread
 from ..ui.tables import show_table
 
 try:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 except ImportError as error:
     raise missing("cli", error) from error
 
 _HEADINGS: Final = ["to", "outcome", "tracking id", "delivery", "reason", "answer", "receipt"]
-_FOLDED: Final = {"tracking id", "reason"}  # where the terminal is narrow
-_ROOM: Final = 76  # columns of a terminal that a table with folded cells takes
+_SPARE: Final = ["receipt", "answer", "tracking id"]  # where the terminal is narrow
 _COLOURS: Final = {"accepted": "green", "in doubt": "yellow", "refused": "red"}
 _PATIENCE: Final = 20.0  # seconds for all postbacks to arrive; they take about one
 
@@ -234,17 +230,7 @@ def _follow(
 
 def _show_table(console: Console, stories: Sequence[Story]) -> None:
     rows = [_cells(story) for story in stories]
-    if not console.is_terminal or console.width < _ROOM:
-        width = console.width
-        show_table(console, _HEADINGS, rows)
-        console.width = width  # of the text below, where the table is wider
-        return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in _HEADINGS:
-        table.add_column(heading, overflow="fold", no_wrap=heading not in _FOLDED)
-    for row in rows:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    console.print(table)
+    show_table(console, _HEADINGS, rows, spare=_SPARE, styles=_COLOURS)
 
 
 def _cells(story: Story) -> tuple[str, ...]:

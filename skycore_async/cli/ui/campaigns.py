@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...campaigns.progress import CampaignProgress
 from .output import printable, say
-from .tables import console, show_table
+from .tables import console, show_table, time_of
 
 _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "workers")
 
@@ -22,7 +22,7 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
             say(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
             say(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
         if one.state == "scheduled":
-            say(f"\n{printable(one.name)} starts at {one.starts_at:%Y-%m-%d %H:%M:%S %z}")
+            say(f"\n{printable(one.name)} starts at {time_of(one.starts_at)}")
         for reason, count in one.left_out.items():
             say(f"\n{printable(one.name)}: {count:,} left out, {reason}")
 

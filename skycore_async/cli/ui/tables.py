@@ -4,25 +4,34 @@ Rules:
 
 * What came over the wire is shown without the characters that move a cursor.
 * Through a pipe a table is as wide as it needs to be, so that no cell is
-  wrapped; on a terminal too narrow for it, each row is a block of lines.
+  wrapped; on a terminal too narrow for it, cells are wrapped between words, and where
+  a word would be broken, each row is a block of lines.
+* All times are in UTC, whatever zone they came in.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
 
 from ...runtime.extras import missing
 from .output import printable
 
 try:
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 except ImportError as error:
     raise missing("cli", error) from error
+
+
+_Columns = Sequence[Sequence[Text]]  # each with its heading first
+
+_PLAIN: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -31,31 +40,93 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def time_of(time: datetime | None) -> str:
-    """Return a time as people read it."""
-    return "" if time is None else time.isoformat(sep=" ", timespec="seconds")
+    """Return a time as people read it: in UTC, and without the Z where its zone is unknown."""
+    if time is None:
+        return ""
+    if time.tzinfo is None:
+        return f"{time:%Y-%m-%d %H:%M:%S}"
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def show_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows as a table, or one after another where a table does not fit."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    kept = [list(map(printable, row)) for row in rows]
-    for row in kept:
-        table.add_row(*map(Text, row))
-    needed = out.measure(table, options=out.options.update(max_width=sys.maxsize)).maximum
+def show_table(
+    out: Console,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    spare: Sequence[str] = (),
+    styles: Mapping[str, str] = _PLAIN,
+) -> None:
+    """Print rows as a table, or one after another where not even their words fit beside others.
+
+    Of the columns that are `spare` as many are left out before that, in that order, as a
+    terminal has no room for.  `styles` are the colours of cells that say these words.
+    """
+    lines = [[*headings], *(list(map(printable, row)) for row in rows)]
+    columns = [
+        [Text(cell, style=styles.get(cell, "")) for cell in column]
+        for column in zip(*lines, strict=True)
+    ]
     if not out.is_terminal:
-        out.width = max(out.width, needed)
-        with out.capture() as printed:
-            out.print(table)
-        # rich pads each line to the table's width.
-        out.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
+        _print_whole(out, columns)
         return
-    if needed <= out.width:
-        out.print(table)
-        return
-    for row in kept:
-        for heading, cell in zip(headings, row, strict=True):
+    for heading in spare:
+        if _width(_least(columns)) > out.width:
+            columns = [column for column in columns if column[0].plain != heading]
+    least = _least(columns)
+    if _width(least) <= out.width:
+        out.print(_table(columns, _narrowed(_needed(columns), least, out.width)))
+    else:
+        _print_blocks(out, lines)
+
+
+def _needed(columns: _Columns) -> list[int]:
+    """Return how wide each column is with no cell wrapped."""
+    return [max(cell.cell_len for cell in column) for column in columns]
+
+
+def _least(columns: _Columns) -> list[int]:
+    """Return how wide each column is with no word broken."""
+    return [
+        max(cell_len(word) for cell in column for word in cell.plain.split()) for column in columns
+    ]
+
+
+def _width(columns: Sequence[int]) -> int:
+    """Return how wide a table of these columns is: two blanks between them, and one at its end."""
+    return sum(columns) + 2 * len(columns) - 1
+
+
+def _narrowed(needed: Sequence[int], least: Sequence[int], most: int) -> list[int]:
+    """Return the widths of columns in a table of `most`: the widest one gives way first."""
+    widths = [*needed]
+    while _width(widths) > most:
+        yielding = [place for place, width in enumerate(widths) if width > least[place]]
+        widths[max(yielding, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _table(columns: _Columns, widths: Sequence[int]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column[0], width=width)
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _print_whole(out: Console, columns: _Columns) -> None:
+    widths, before = _needed(columns), out.width
+    out.width = max(before, _width(widths))
+    with out.capture() as printed:
+        out.print(_table(columns, widths))
+    out.width = before
+    # rich pads each line to the table's width.
+    out.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
+
+
+def _print_blocks(out: Console, lines: Sequence[Sequence[str]]) -> None:
+    for row in lines[1:]:
+        for heading, cell in zip(lines[0], row, strict=True):
             if cell:
                 out.print(Text.assemble((f"{heading} ", "bold"), cell), soft_wrap=True)
         out.print()
