@@ -34,7 +34,7 @@ HELP = "<!-- the help of each command -->"
 
 def help_of(name: str, command: click.Command, parent: click.Context) -> str:
     """Return what `--help` of a command shows, and of each below it, as sections of a page."""
-    context = click.Context(command, parent, info_name=name, terminal_width=78)
+    context = command.context_class(command, parent, info_name=name, terminal_width=78)
     context.help_option_names = ["-h", "--help"]
     text = f"### {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n\n"
     if isinstance(command, click.Group):

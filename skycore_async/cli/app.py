@@ -31,6 +31,7 @@ try:
 except ImportError as error:
     raise missing("cli", error) from error
 
+from .ui.help import HelpContext, with_whole_words
 from .ui.output import Exit, fail
 
 COMMANDS: Final = {
@@ -53,6 +54,8 @@ COMMANDS: Final = {
 class Commands(click.Group):
     """A group that imports a command when it is needed."""
 
+    context_class = HelpContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order in which users need them."""
         return list(COMMANDS)
@@ -63,7 +66,7 @@ class Commands(click.Group):
             return super().get_command(ctx, cmd_name)
         name = cmd_name.replace("-", "_")
         module = import_module(f".commands.{name}", __package__)
-        return cast("click.Command", getattr(module, name))
+        return with_whole_words(cast("click.Command", getattr(module, name)))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -113,6 +113,16 @@ def test_help_has_an_example_and_says_what_the_table_says(command: str) -> None:
     assert f"skycore {command} " in done.output.partition("Examples:")[2]
 
 
+@pytest.mark.parametrize("columns", ["40", "60", "80"])
+@pytest.mark.parametrize(
+    "command", [[name] for name in ORDER] + [["cluster", "resend"], ["opt-outs", "candidates"], []]
+)
+def test_help_breaks_no_option(command: list[str], columns: str) -> None:
+    """A word with hyphens, such as an option, is on one line, where it can be copied."""
+    help_ = CliRunner().invoke(skycore, [*command, "--help"], env={"COLUMNS": columns}).output
+    assert [line for line in help_.splitlines() if line.endswith("-")] == []
+
+
 def test_help_fits_a_narrow_terminal() -> None:
     """At 40 columns, help is wrapped; only what is to be copied is not."""
     help_ = CliRunner().invoke(skycore, ["status", "--help"], env={"COLUMNS": "40"}).output

@@ -49,7 +49,7 @@ _seconds = Number(min=0)
       skycore settle promo.db --report sent.xml --since 2026-12-01T08:00 \\
         --until 2026-12-01T12:00 --made 2026-12-01T12:05
 
-    Exit codes, the first that is so: 2 wrong usage, or the ledger or a file cannot be
+    Exit codes: of these the first that is so, 2 wrong usage, or the ledger or a file cannot be
     opened, 3 Skycore refused to give reports, 5 something is in doubt still, also where
     there was no report, 1 nothing is in doubt any more, but a report was not all there,
     0 nothing is in doubt any more.

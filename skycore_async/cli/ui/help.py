@@ -1,0 +1,50 @@
+"""Help with whole words: an option such as --show-numbers is on one line, to be read and copied.
+
+Strategy: while click wraps a text, hyphens stand as ones that no line ends at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import click
+
+_NO_BREAK: Final = "\N{NON-BREAKING HYPHEN}"
+
+
+def _joined(text: str) -> str:
+    return text.replace("-", _NO_BREAK)
+
+
+class WholeWords(click.HelpFormatter):
+    """Write help as click does, but for what it does at hyphens."""
+
+    def write_text(self, text: str) -> None:
+        """Write paragraphs."""
+        super().write_text(_joined(text))
+
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write a list of options or commands with what each is for."""
+        super().write_dl([(name, _joined(text)) for name, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """Return what was written, as it is typed."""
+        return super().getvalue().replace(_NO_BREAK, "-")
+
+
+class HelpContext(click.Context):
+    """What a command runs in, with help of whole words."""
+
+    formatter_class = WholeWords
+
+
+def with_whole_words(command: click.Command) -> click.Command:
+    """Have a command, and each below it, show its help so; return it."""
+    command.context_class = HelpContext
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            with_whole_words(below)
+    return command
