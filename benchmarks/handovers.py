@@ -127,7 +127,7 @@ def send_rows(url: str, count: int, *options: str) -> None:
         said = io.StringIO()
         with (
             mock.patch.object(sys, "argv", [*command.split(), *options]),
-            mock.patch.dict(os.environ, SKYCORE_API_KEY=API_KEY),
+            mock.patch.dict(os.environ, SKYCORE_API_KEY=API_KEY, SKYCORE_HOME=folder),
             contextlib.redirect_stdout(said),
             contextlib.redirect_stderr(said),
             contextlib.suppress(SystemExit),

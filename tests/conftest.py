@@ -43,6 +43,12 @@ KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
 OpenClient = Callable[..., AbstractAsyncContextManager[SkycoreClient]]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def users_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what belongs to a user out of the user's own files."""
+    os.environ["SKYCORE_HOME"] = str(tmp_path_factory.mktemp("user"))
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each test marked `anyio` on both event loops."""

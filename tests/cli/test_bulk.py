@@ -528,7 +528,8 @@ def test_rejects_sent_as_another_campaign_bill_nobody_twice(simulator: Simulator
     """Their duplicates and doubts stay what they are where no ledger knows them."""
     recipients("to\n15551234888\n+1 555 1234888\n15550002002\n15550000110\n")
     assert send(text="x")["exit"] == 5
-    done = send("--campaign", "b", "--ledger", "b.db", text="x", name="promo.rejects.csv")
+    other = ("--campaign", "b", "--ledger", "b.db", "--yes-send-again")
+    done = send(*other, text="x", name="promo.rejects.csv")
     assert (done["accepted"], done["refused"]) == (0, {"E110": 1})
     assert (done["left_out"]["duplicate"], done["left_out"]["in doubt"]) == (1, 1)
     assert numbers(simulator).count("15551234888") == 1

@@ -155,13 +155,13 @@ def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
 
 def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulator) -> None:
     """Another ledger knows nothing of them; nor is a number sent to under two rows."""
-    other = ("--campaign", "b", "--ledger", "b.db")
+    other = ("--campaign", "b", "--ledger", "b.db", "--yes-send-again")
     old = Path("promo.rejects.csv")
     old.write_text(old.read_text("utf-8-sig") + "15551232001,,9\n", "utf-8-sig")
     settled.script(*[Behaviour()] * 2)
     told = facts(bulk(str(old), *other, "--json"))
     assert (told["accepted"], told["left_in_doubt"], settled.billed) == (1, 2, 5)
-    told = facts(bulk(str(old), "--json"))
+    told = facts(bulk(str(old), "--yes-send-again", "--json"))
     assert (told["accepted"], settled.billed) == (1, 6)
     with Path(told["rejects"]).open(encoding="utf-8-sig", newline="") as file:
         assert "15551232001 is on line 4" in [row["reason"] for row in csv.DictReader(file)]

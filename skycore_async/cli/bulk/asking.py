@@ -11,6 +11,7 @@ import attrs
 import click
 
 from ..ui.output import Exit, fail, number_of, say
+from .campaigns_before import Before
 from .estimate import Estimate
 from .preflight import LedgerCounts
 from .settling import is_to_settle
@@ -22,12 +23,13 @@ class WordsGiven:
 
     verb: str
     yes: bool
+    yes_send_again: bool
     settle: bool
     resend_in_doubt: bool
     max_segments: int | None
 
 
-def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts) -> bool:
+def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts, before: Before | None) -> bool:
     """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
     if known.messages:
         say(_known_before(known, resend_in_doubt=given.resend_in_doubt), err=True)
@@ -36,6 +38,8 @@ def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts) -> bool:
     settle = is_to_settle(known.in_doubt, wanted=given.settle, asks=asks)
     if (why := estimate.obstacle(given.max_segments, settles=settle)) is not None:
         fail(why)
+    if before is not None and not given.yes_send_again:
+        _ask_to_send_again(before, asks=asks)
     if given.yes:
         return settle
     if not has_terminal:
@@ -53,6 +57,23 @@ def _known_before(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
         f"The ledger holds {number_of(known.messages, 'message')}, {known.in_doubt:,} of them in"
         f" doubt. To send is what it has no outcome of, or knows as not sent{doubts}."
     )
+
+
+def _ask_to_send_again(before: Before, *, asks: bool) -> None:
+    if not asks:
+        fail(
+            f"nothing was sent: {before.words}. To go on with that campaign, which sends what is"
+            f" not sent yet, add {before.place.as_options}; to send all of it once more, billed"
+            " and delivered a second time, --yes-send-again"
+        )
+    say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)
+    if not click.confirm(
+        "They would be billed and delivered a second time. Send them again?", err=True
+    ):
+        fail(
+            f"nothing was sent; to go on with that campaign, add {before.place.as_options}",
+            Exit.NOT_SENT,
+        )
 
 
 def _ask_to_send(given: WordsGiven, estimate: Estimate, *, settle: bool) -> None:

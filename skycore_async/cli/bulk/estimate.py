@@ -25,6 +25,7 @@ import attrs
 from ...protocol.numbers import country_code
 from ...protocol.segments import Encoding, describe, segments
 from .outcome_kinds import OutcomeKind
+from .resemblance import Sketch
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _EXAMPLES: Final = 5
@@ -188,6 +189,7 @@ class Survey:
         self._ten_digits_line = 0
         self._known: Counter[OutcomeKind] = Counter()
         self._doubtful_segments = 0
+        self.sketch = Sketch()
         self.revived = 0
         self.settled = 0
 
@@ -213,6 +215,7 @@ class Survey:
             self._held_back += 1
             return
         self._to_send += 1
+        self.sketch.add(judged.message.to, judged.message.text)
         self._see_text(judged.message.text, judged.row.line)
         code = country_code(judged.message.to)
         self._countries[code] += 1

@@ -17,6 +17,7 @@ import errno
 import functools
 import sqlite3
 import sys
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ from ...runtime.secret import Secret
 from ..ui.dsn import dsn_of
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
 from .asking import ask
+from .campaigns_before import Before, begun_before, note_begun
 from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .kept import KeptRows
@@ -37,6 +39,7 @@ from .preflight import LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
+from .resemblance import Sketch
 from .rows import RejectedRow, RowOptions, RowReader
 from .run import Run
 from .sample import first_messages, send_sample
@@ -78,15 +81,16 @@ def _run(job: BulkOptions) -> int:
     if job.sample is not None and api_key is not None:
         return _send_sample(job, api_key, job.sample)
     with KeptRows() as kept:
-        estimate, known, rejects = _read(job, kept)
+        estimate, known, rejects, sketch = _read(job, kept)
         with rejects:
             if job.dry_run:
                 if job.rejects is not None:
                     write_rejects(job.known_ledger, kept, rejects)
-                return _end_of_dry_run(job, estimate)
+                return _end_of_dry_run(job, estimate, _before(job, sketch))
             if job.cluster is not None:
                 _database(job.cluster).check_to_write()
-            settle = ask(job.words_given(), estimate, known)
+            settle = ask(job.words_given(), estimate, known, _before(job, sketch))
+            note_begun(job.place, sketch, now=time.time())
             if job.cluster is not None:
                 return _load(job, job.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages)
@@ -102,7 +106,7 @@ def _send_sample(job: BulkOptions, api_key: Secret, count: int) -> Exit:
     return send_sample(rows, job, api_key)
 
 
-def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects]:
+def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
     """Read the file to its end and show what it would take; keep the rows that are needed yet."""
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
@@ -116,7 +120,7 @@ def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rej
         known = _look_up(job, reader, kept, survey)
         estimate = survey.estimate(price=job.price, rate=job.rate)
         _show(job, sheet, reader, estimate)
-        return estimate, known, Rejects(path, sheet, earlier)
+        return estimate, known, Rejects(path, sheet, earlier), survey.sketch
 
 
 def _with_sender(job: BulkOptions, sheet: Sheet) -> RowOptions:
@@ -173,12 +177,28 @@ def _show(job: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate)
     say(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
 
 
-def _end_of_dry_run(job: BulkOptions, estimate: Estimate) -> int:
+def _before(job: BulkOptions, sketch: Sketch) -> Before | None:
+    has_ledger = job.cluster is not None or job.known_ledger is not None
+    return begun_before(job.place, sketch, has_ledger=has_ledger)
+
+
+def _end_of_dry_run(job: BulkOptions, estimate: Estimate, before: Before | None) -> int:
     why = estimate.obstacle(job.max_segments)
     if job.as_json:
         found = attrs.asdict(estimate, recurse=False)
         costs = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
-        emit({"dry_run": True, "obstacle": why, **found, **costs, "price": _plain(job.price)})
+        emit(
+            {
+                "dry_run": True,
+                "obstacle": why,
+                **found,
+                **costs,
+                "price": _plain(job.price),
+                "begun_before": before,
+            }
+        )
+    if before is not None:
+        say(f"{before.words}: --yes-send-again would be needed to send them again", err=True)
     if why is not None:
         fail(why)
     say("This was a dry run: nothing was sent.", err=True)

@@ -14,11 +14,14 @@ from typing import Any, Final
 
 import attrs
 
+from ...protocol.requests import ENDPOINT
 from ...runtime.secret import Secret
 from ...transports.base import Road
+from ..ui.dsn import dsn_of
 from ..ui.numbers import number_reader_of
 from ..ui.output import fail
 from .asking import WordsGiven
+from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
 from .rows import RowOptions
 from .run import SendOptions
@@ -53,6 +56,7 @@ class BulkOptions:
     rejects: Path | None
     dry_run: bool
     yes: bool
+    yes_send_again: bool
     resend_in_doubt: bool
     settle: bool
     base_url: str | None
@@ -81,6 +85,23 @@ class BulkOptions:
         """What the keys of the messages begin with."""
         return self.campaign or self.stem.name
 
+    @property
+    def place(self) -> Place:
+        """Where and under which name the campaign is begun."""
+        in_database = self.cluster is not None
+        ledger = str(self.ledger_path)
+        if self.cluster is not None:
+            from ..ui.database import name_of_database  # noqa: PLC0415 - the extra `postgres`
+
+            ledger = name_of_database(dsn_of(self.cluster))
+        return Place(
+            directory=str(self.stem.resolve().parent),
+            address=self.base_url or ENDPOINT,
+            ledger=ledger,
+            in_database=in_database,
+            campaign=self.campaign_name,
+        )
+
     def row_options(self) -> RowOptions:
         """Return what concerns the rows."""
         own: dict[str, Any] = {
@@ -92,7 +113,7 @@ class BulkOptions:
 
     def words_given(self) -> WordsGiven:
         """Return what need not be asked any more."""
-        names = ("yes", "settle", "resend_in_doubt", "max_segments")
+        names = ("yes", "yes_send_again", "settle", "resend_in_doubt", "max_segments")
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
 

@@ -35,7 +35,9 @@ _count: Final = WholeNumber(min=1)
     What was sent is in the ledger.  Stopped by Ctrl-C or a crash, the same
     command goes on; pressing Ctrl-C twice ends it at once.  A message's key is
     CAMPAIGN:NUMBER, unless a column names it; the campaign is the name of the
-    file, and another one sends to the same numbers anew.
+    file, and another one sends to the same numbers anew.  Where the same messages
+    were begun from this directory under another name, it asks, or needs
+    --yes-send-again.
 
     Rows that are not valid, twice in the file, refused, or in doubt go to
     --rejects with a reason: mend that file and send it the same way.  Where a
@@ -120,6 +122,11 @@ _count: Final = WholeNumber(min=1)
 @click.option("--rejects", type=_file, help="Where rows to mend go [RECIPIENTS.rejects.csv].")
 @click.option("--dry-run", is_flag=True, help="Look at the file, and send nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")
+@click.option(
+    "--yes-send-again",
+    is_flag=True,
+    help="Send what was begun under another name from here, all of it a second time.",
+)
 @click.option(
     "--settle", is_flag=True, help="First end what is in doubt, by Skycore's own report."
 )

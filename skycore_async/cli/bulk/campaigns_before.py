@@ -1,0 +1,136 @@
+"""The campaigns that a user has begun, so that one under another name is known again.
+
+Strategy: a file of the user's own, in which each campaign has a sketch of its messages and
+where it was begun.  It is written before the first message goes out.
+
+Rules:
+
+* Compared is what is to be sent now with what was begun from the same directory, at the same
+  address of the API: a rehearsal against a simulator is none.
+* The campaign itself counts as another where its ledger, which knew what was sent, is gone.
+* Where the file cannot be read or written, that is said, and nothing else fails.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Final
+
+import attrs
+
+from ...runtime.private import PRIVATE
+from ..ui.output import say
+from ..ui.user_files import user_file
+from .resemblance import Sketch
+
+_NAME: Final = "campaigns.db"
+_MOST: Final = 1000  # campaigns that are remembered, the last ones
+_ALIKE: Final = 0.5  # the share of messages from which on it is taken for the same campaign
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS campaigns (
+    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT,
+    begun REAL, sketch BLOB,
+    PRIMARY KEY (directory, address, ledger, in_database, campaign)
+) WITHOUT ROWID
+"""
+_ALL: Final = "SELECT ledger, in_database, campaign, begun, sketch FROM campaigns"
+_HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
+_SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
+_OLD: Final = """
+DELETE FROM campaigns
+WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where and under which name a campaign is begun; `address` is that of the API."""
+
+    directory: str
+    address: str
+    ledger: str
+    in_database: bool
+    campaign: str
+
+    @property
+    def as_options(self) -> str:
+        """The options with which `skycore bulk` goes on with it."""
+        named = f"--campaign {shlex.quote(self.campaign)}"
+        return f"{named} {'--cluster DSN' if self.in_database else f'--ledger {self.ledger}'}"
+
+
+@attrs.frozen(kw_only=True)
+class Before:
+    """A campaign that was begun before, and the share of what is to be sent that it has."""
+
+    place: Place
+    begun: datetime
+    share: float
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        percent = "all" if self.share == 1 else f"about {100 * self.share:.0f} %"
+        return (
+            f"{percent} of these messages, numbers and texts, were begun as campaign"
+            f" {self.place.campaign!r} with the ledger {self.place.ledger} on"
+            f" {self.begun:%d %b %Y %H:%M} UTC"
+        )
+
+
+def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | None:
+    """Return the campaign that has most of these messages, if it has enough to be the same."""
+    found: list[Before] = []
+    with _said_where_it_fails(), _opened() as connection:
+        here = (place.directory, place.address)
+        for ledger, in_database, campaign, begun, data in connection.execute(_HERE, here):
+            other = attrs.evolve(
+                place, ledger=ledger, in_database=bool(in_database), campaign=campaign
+            )
+            if other != place or not has_ledger:
+                share = sketch.share_in(Sketch.from_bytes(data))
+                at = datetime.fromtimestamp(begun, UTC)
+                found.append(Before(place=other, begun=at, share=share))
+    most = max(found, key=attrgetter("share"), default=None)
+    return most if most is not None and most.share >= _ALIKE else None
+
+
+def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
+    """Note that these messages are about to be sent, at a time in seconds since 1970."""
+    key = attrs.astuple(place)
+    with _said_where_it_fails(), _opened() as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for *_, data in connection.execute(_SAME, key):
+            sketch.merge(Sketch.from_bytes(data))
+        connection.execute(
+            "INSERT OR REPLACE INTO campaigns VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*key, now, sketch.to_bytes()),
+        )
+        connection.execute(_OLD, (_MOST - 1,))
+
+
+@contextmanager
+def _opened() -> Iterator[sqlite3.Connection]:
+    path = user_file(_NAME)
+    path.touch(mode=PRIVATE)
+    with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
+        connection.execute(_TABLE)
+        yield connection
+
+
+@contextmanager
+def _said_where_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        say(
+            f"What was begun under other names is not known ({error}): a file of recipients that"
+            " was renamed is sent again. SKYCORE_HOME names a directory to remember it in.",
+            err=True,
+        )

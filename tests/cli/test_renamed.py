@@ -1,0 +1,201 @@
+"""`skycore bulk` of a file that was sent under another name: nobody gets it twice unasked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async.cli.bulk import asking
+from skycore_async.cli.bulk.resemblance import Sketch
+from skycore_async.cli.commands.bulk import bulk
+from skycore_async.simulator import API_KEY, Simulator
+
+ROWS = [f"1555123{n:04},Row{n}\n" for n in range(3000, 3400)]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own, with key, sender, user's files and recipients."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "user"))
+    sheet("promo.csv", ROWS)
+
+
+@pytest.fixture
+def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Put a provider at the address."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def sheet(name: str, rows: list[str]) -> None:
+    Path(name).write_text("to,name\n" + "".join(rows))
+
+
+def run(name: str, *args: str, text: str = "Hi {name}", typed: str | None = None) -> Result:
+    yes = [] if typed is not None else ["--yes"]
+    return CliRunner().invoke(bulk, [name, "--text", text, *yes, *args], input=typed)
+
+
+@pytest.fixture
+def sent(simulator: Simulator) -> Simulator:
+    """Send the file once."""
+    assert run("promo.csv").exit_code == 0
+    assert simulator.billed == len(ROWS)
+    return simulator
+
+
+@pytest.mark.parametrize(
+    ("rows", "share"),
+    [
+        (ROWS, "all"),
+        (ROWS[::-1], "all"),
+        ([*ROWS[:300], *(f"1666{r[4:]}" for r in ROWS[:60])], ""),
+    ],
+)
+def test_a_renamed_file_is_known_by_its_rows(sent: Simulator, rows: list[str], share: str) -> None:
+    """In another order, and with other rows among them, nothing is sent before that is said."""
+    sheet("final.csv", rows)
+    done = run("final.csv")
+    assert done.exit_code == 2
+    assert share in done.stderr
+    assert "were begun as campaign 'promo' with the ledger promo.db" in done.stderr
+    assert "--campaign promo --ledger promo.db" in done.stderr
+    assert sent.billed == len(ROWS)
+    assert not Path("final.db").exists()
+
+
+def test_the_advice_goes_on_with_the_campaign(sent: Simulator) -> None:
+    """Who follows the advice to the letter sends what is new, and nothing twice."""
+    sheet("final.csv", [*ROWS, "15559990000,New\n"])
+    assert run("final.csv", "--campaign", "promo", "--ledger", "promo.db").exit_code == 0
+    assert sent.billed == len(ROWS) + 1
+
+
+def test_a_word_sends_it_again(sent: Simulator) -> None:
+    """Who wants each message a second time can have it."""
+    sheet("final.csv", ROWS)
+    assert run("final.csv", "--yes-send-again").exit_code == 0
+    assert sent.billed == 2 * len(ROWS)
+
+
+@pytest.mark.parametrize(("typed", "billed"), [("n\n", 1), ("y\ny\n", 2), ("y\nn\n", 1)])
+def test_on_a_terminal_it_asks(
+    sent: Simulator, monkeypatch: pytest.MonkeyPatch, typed: str, billed: int
+) -> None:
+    """It is asked before and apart from the usual question, and a no sends nothing."""
+    monkeypatch.setattr(asking, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    sheet("final.csv", ROWS)
+    done = run("final.csv", typed=typed)
+    assert sent.billed == billed * len(ROWS)
+    assert (done.exit_code == 0) is (billed == 2)
+
+
+class Terminal:
+    """A stream that somebody sits before."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_another_text_is_another_campaign(sent: Simulator) -> None:
+    """The same numbers with a new text are what a list of recipients is for."""
+    sheet("final.csv", ROWS)
+    assert run("final.csv", text="Bye {name}").exit_code == 0
+    assert sent.billed == 2 * len(ROWS)
+
+
+def test_what_a_campaign_did_not_send_goes_out(sent: Simulator) -> None:
+    """The same campaign goes on without a question, as its ledger knows what was sent."""
+    sheet("promo.csv", [*ROWS, "15559990000,New\n"])
+    assert run("promo.csv").exit_code == 0
+    assert sent.billed == len(ROWS) + 1
+
+
+def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None:
+    """Without the ledger nobody knows what was sent, and all of it would go out again."""
+    Path("promo.db").unlink()
+    done = run("promo.csv")
+    assert done.exit_code == 2
+    assert "all of these messages" in done.stderr
+    assert "were begun as campaign 'promo'" in done.stderr
+    assert sent.billed == len(ROWS)
+
+
+def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
+    """What went to a simulator was a rehearsal."""
+    sheet("final.csv", ROWS)
+    with Simulator() as other:
+        assert run("final.csv", "--base-url", other.url).exit_code == 0
+        assert other.billed == len(ROWS)
+
+
+def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
+    """People and programs are told; a dry run itself begins no campaign."""
+    sheet("final.csv", ROWS)
+    done = run("final.csv", "--dry-run", "--json")
+    assert json.loads(done.stdout)["begun_before"]["place"]["campaign"] == "promo"
+    assert "were begun as campaign 'promo'" in done.stderr
+    sheet("third.csv", [f"1444{row[4:]}" for row in ROWS])
+    run("third.csv", "--dry-run")
+    assert json.loads(run("third.csv", "--dry-run", "--json").stdout)["begun_before"] is None
+
+
+def test_where_nothing_can_be_noted_it_says_so(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be made costs this knowledge, which is said, and no message."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below"))
+    done = run("promo.csv")
+    assert done.exit_code == 0
+    assert "a file of recipients that was renamed is sent again" in done.stderr
+    assert simulator.billed == len(ROWS)
+
+
+def sketch(numbers: range, text: str = "Hello") -> Sketch:
+    made = Sketch()
+    for n in numbers:
+        made.add(str(15550000000 + n), text)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "share"),
+    [
+        (range(10), range(10), 1.0),
+        (range(10), range(5), 0.5),
+        (range(5), range(10), 1.0),
+        (range(10), range(10, 20), 0.0),
+        (range(0), range(10), 0.0),
+        (range(100_000), range(100_000), 1.0),
+        (range(100_000), range(50_000, 150_000), 0.5),
+        (range(100_000), range(25_000, 100_000), 0.75),
+        (range(1000), range(100_000), 1.0),
+        (range(100_000), range(1000), 0.01),
+    ],
+)
+def test_a_share_is_told_from_a_few(ours: range, theirs: range, share: float) -> None:
+    """Of few messages it is exact, and of many it is off by a tenth at most."""
+    exactly = len(ours) <= 10
+    found = sketch(ours).share_in(sketch(theirs))
+    assert found == share if exactly else abs(found - share) <= 0.1
+
+
+def test_a_sketch_is_the_same_after_it_was_kept() -> None:
+    """As bytes and back, and merged of two halves, it tells the same."""
+    whole = sketch(range(2000))
+    halves = sketch(range(1000))
+    halves.merge(sketch(range(1000, 2000)))
+    for other in (halves, Sketch.from_bytes(whole.to_bytes())):
+        assert sketch(range(1500, 2500)).share_in(other) == sketch(range(1500, 2500)).share_in(
+            whole
+        )
+    assert sketch(range(2000), "Bye").share_in(whole) == 0
