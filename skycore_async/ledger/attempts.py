@@ -2,7 +2,8 @@
 
 Rules:
 
-* An attempt that may have been taken is kept when its message is begun again.
+* An attempt that may have been taken is kept when its message is begun again, and so is one
+  that a report proved not taken: that it did stays told.
 * What a report tells holds for the attempts that it was held against, and for no later one.
 """
 
@@ -16,8 +17,12 @@ from .rules import is_of_more
 
 
 def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
-    """Return the attempt that may have been taken of a message that is begun again; else None."""
-    if record.state is not MessageState.IN_DOUBT or record.untaken:
+    """Return the attempt of a message that is begun again, where it is kept; else None.
+
+    It may have been taken, or was proven not taken by a report.
+    """
+    is_proven = record.settled_by == BY_REPORT and record.state is MessageState.NOT_SENT
+    if not is_proven and (record.state is not MessageState.IN_DOUBT or record.untaken):
         return None
     ends = (record.ended_at, record.interrupted_at, now)
     return EarlierAttempt(
@@ -27,6 +32,7 @@ def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
         from_=record.from_,
         started_at=record.started_at,
         ended_at=next(at for at in ends if at is not None),
+        state=MessageState.NOT_SENT if is_proven else MessageState.IN_DOUBT,
     )
 
 

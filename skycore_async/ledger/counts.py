@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ..codes import FailureReason
-from .model import MessageState, Summary
+from .model import BY_REPORT, MessageState, Summary
 
 _S: Final = MessageState
+_UNSENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
+_TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
 
 
 class CountedKind(NamedTuple):
@@ -42,14 +44,32 @@ SENDING: Final = kind_of(_S.SENDING.value)
 ACCEPTED: Final = kind_of(_S.ACCEPTED.value)
 
 
+# The messages that a report proved not sent and that were begun again, by their states.
+PROVEN: Final = (
+    "SELECT message.state, count(DISTINCT message.id)"  # noqa: S608 - of constants
+    " FROM {attempts} AS attempt JOIN {messages} AS message ON message.id = attempt.message"
+    f" WHERE attempt.state = '{_S.NOT_SENT}' AND NOT (coalesce(message.settled_by, '') ="
+    f" '{BY_REPORT}' AND message.state IN ('{_S.NOT_SENT}', '{_S.REJECTED}'))"
+    " GROUP BY message.state"
+)
+
+
 def summary_of(
-    counts: Iterable[tuple[str, str, str, str, int]], *, unplaced: int, opted_out: int
+    counts: Iterable[tuple[str, str, str, str, int]],
+    proven: Iterable[tuple[str, int]],
+    *,
+    unplaced: int,
+    opted_out: int,
 ) -> Summary:
-    """Return the summary of counts by kind, of which some may be 0."""
+    """Return the summary of counts by kind, of which some may be 0.
+
+    `proven` are of the messages that a report proved not sent, and that were begun since.
+    """
     states: Counter[MessageState] = Counter()
     codes: Counter[str] = Counter()
     reasons: Counter[FailureReason] = Counter()
     settled: Counter[str] = Counter()
+    proven_not_sent = 0
     for state, code, reason, settled_by, messages in counts:
         if not messages:
             continue
@@ -60,11 +80,18 @@ def summary_of(
             reasons[FailureReason(reason)] += messages
         if settled_by and state != _S.IN_DOUBT:
             settled[settled_by] += messages
+        if settled_by == BY_REPORT and state in _UNSENT:
+            proven_not_sent += messages
+    begun = {MessageState(state): messages for state, messages in proven}
+    if begun:
+        settled[BY_REPORT] += sum(begun.values())
     return Summary(
         states=dict(states),
         codes=dict(codes),
         reasons=dict(reasons),
         settled=dict(settled),
+        proven_not_sent=proven_not_sent + sum(begun.values()),
+        sent_since=sum(messages for state, messages in begun.items() if state in _TAKEN),
         unplaced=unplaced,
         opted_out=opted_out,
     )

@@ -228,7 +228,8 @@ class Summary:
     `codes` counts the refusals by error code, `reasons` the failures,
     `unplaced` the notifications for messages that the ledger does not know, and
     `opted_out` the numbers that may not be sent to.  `settled` counts the doubts that have
-    ended, by what ended them: `"postback"` or `"report"`.
+    ended, by what ended them: `"postback"` or `"report"`.  Of the latter, `proven_not_sent`
+    messages were not sent by then, and of these `sent_since` have gone out.
     """
 
     states: Mapping[MessageState, int]
@@ -237,6 +238,8 @@ class Summary:
     unplaced: int
     opted_out: int
     settled: Mapping[str, int] = attrs.field(factory=dict)
+    proven_not_sent: int = 0
+    sent_since: int = 0
 
     @property
     def total(self) -> int:

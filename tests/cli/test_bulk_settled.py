@@ -185,3 +185,26 @@ def test_rejects_are_settled_first_where_that_is_asked_for(simulator: Simulator)
     assert (facts(done)["accepted"], facts(done)["not_sent"]) == (1, 0)
     assert (facts(done)["left_in_doubt"], done.exit_code) == (0, Exit.DONE)
     assert simulator.billed == 5
+
+
+def status(*options: str) -> str:
+    return CliRunner().invoke(skycore, ["status", "promo.db", *options]).stdout
+
+
+def test_what_a_report_did_stays_told(settled: Simulator) -> None:
+    """How many it proved sent and not sent, and how many of the latter went out since."""
+    assert "report: sent             1  which Skycore's own report lists\n" in status()
+    assert "report: not              1  which it proved not sent\n" in status()
+    told = json.loads(status("--json"))
+    assert (told["settled"], told["proven_not_sent"], told["sent_since"]) == ({"report": 2}, 1, 0)
+    assert "proven not sent: Skycore's own report" in status("--state", "not_sent")
+    settled.script(Behaviour())
+    assert bulk("promo.csv").exit_code == Exit.DONE
+    assert "report: sent             1  which Skycore's own report lists\n" in status()
+    assert "report: not              1  which it proved not sent; 1 of them went out" in status()
+    told = json.loads(status("--json"))
+    assert (told["settled"], told["proven_not_sent"], told["sent_since"]) == ({"report": 2}, 1, 1)
+    CliRunner().invoke(skycore, ["report", "promo.db", "--html", "promo.html"])
+    page = Path("promo.html").read_text("utf-8")
+    assert "1 message once in doubt turned out not to be sent" in page
+    assert "1 message of these went out since" in page

@@ -101,14 +101,8 @@ def report_data(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) 
     counters = ReportCounters()
     for each in deliveries:
         counters.add(each)
-    besides = {"unplaced": 0, "opted_out": 0} | counts
-    summary = Summary(
-        states={},
-        codes={},
-        reasons={},
-        unplaced=besides["unplaced"],
-        opted_out=besides["opted_out"],
-    )
+    besides: Any = {"unplaced": 0, "opted_out": 0} | counts
+    summary = Summary(states={}, codes={}, reasons={}, **besides)
     return counters.report_data(summary, ledger=ledger, made=NOON + timedelta(hours=1))
 
 
@@ -248,6 +242,7 @@ def test_what_ended_doubts_is_counted() -> None:
         delivery("rejected", settled_by="report"),
         delivery("in_doubt", settled_by="resend"),
         delivery("sent"),
+        proven_not_sent=5,
     )
     assert (found.settled_by_postback, found.found_sent, found.found_not_sent) == (2, 3, 5)
     shown = page(found)

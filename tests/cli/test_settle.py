@@ -106,7 +106,7 @@ def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
     assert settled["2002"] == (MessageState.ACCEPTED, "report")
     assert settled["2001"] == (MessageState.NOT_SENT, "report")
     shown = CliRunner().invoke(skycore, ["status", str(ledger)]).stdout
-    assert "in doubt before, and ended by\n  report                   2  Skycore's own" in shown
+    assert "in doubt before, and ended by\n  report: sent             1  which Sky" in shown
     again = settle(ledger, "--after", "0")
     assert "nothing is in doubt, so no report is needed" in again.stdout
     assert (again.exit_code, simulator.lookups) == (Exit.DONE, 1)

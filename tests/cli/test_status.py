@@ -125,6 +125,8 @@ def test_the_summary_for_programs(ledger: Path) -> None:
         "unplaced": 1,
         "opted_out": 1,
         "settled": {},
+        "proven_not_sent": 0,
+        "sent_since": 0,
     }
 
 

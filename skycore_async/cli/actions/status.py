@@ -19,7 +19,14 @@ import anyio
 
 from ...codes import API_ERRORS
 from ...errors import LedgerError
-from ...ledger.model import ENDED_MEANWHILE, Delivery, Ledger, MessageState, Summary
+from ...ledger.model import (
+    BY_REPORT,
+    ENDED_MEANWHILE,
+    Delivery,
+    Ledger,
+    MessageState,
+    Summary,
+)
 from ...messages import masked
 from ...notifications import Notification
 from ...runtime.secret import Secret
@@ -31,11 +38,7 @@ from ..ui.tables import console, show_table, time_of
 
 T = TypeVar("T")
 
-
-_ENDED: Final = {
-    "postback": "which told that they had been sent",
-    "report": "Skycore's own, which told whether they had been sent",
-}
+_PROVEN: Final = "proven not sent: Skycore's own report of what it sent lacks it"
 
 
 def show_status(
@@ -152,6 +155,8 @@ class _Printer:
         del facts["events"]
         if delivery.state == "in_doubt":
             facts["info"] = facts["info"] or ENDED_MEANWHILE
+        if delivery.state == "not_sent" and delivery.settled_by == BY_REPORT:
+            facts["info"] = facts["info"] or _PROVEN
         if self._show_numbers:
             return facts
         for name in ("key", "info"):
@@ -164,13 +169,23 @@ class _Printer:
         return masked_facts(event)
 
 
+def _not_sent_words(summary: Summary) -> str:
+    since = f"; {summary.sent_since:,} of them went out since" if summary.sent_since else ""
+    return f"which it proved not sent{since}"
+
+
 def _tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
     """Return the counts as tables: a name, how many, and what the name means."""
     meanings = {code: error.meaning for code, error in API_ERRORS.items()}
     states = [(state.value, summary.states.get(state, 0), "") for state in MessageState]
     most_first = sorted(summary.codes.items(), key=lambda pair: (-pair[1], pair[0]))
     reasons = sorted(summary.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-    ended = [(by, summary.settled.get(by, 0), meaning) for by, meaning in _ENDED.items()]
+    by_report = summary.settled.get(BY_REPORT, 0)
+    ended = [
+        ("postback", summary.settled.get("postback", 0), "which told that they had been sent"),
+        ("report: sent", by_report - summary.proven_not_sent, "which Skycore's own report lists"),
+        ("report: not", summary.proven_not_sent, _not_sent_words(summary)),
+    ]
     others = [
         ("unplaced", summary.unplaced, "notifications of messages it does not know"),
         ("opted out", summary.opted_out, "numbers that may not be sent to"),

@@ -31,6 +31,7 @@ from .counters import (
 )
 
 _S: Final = MessageState
+_NOT_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED, _S.IN_DOUBT})  # as far as is known
 _Carrier = tuple[str | None, str | None]
 _Alike = tuple[str, str | None, str | None, str | None]
 
@@ -85,7 +86,8 @@ class InDoubt:
 class ReportData:
     """What a report says.
 
-    `found_sent` and `found_not_sent` are of what was in doubt, by Skycore's own report.
+    `found_sent` and `found_not_sent` are of what was in doubt, by Skycore's own report, and
+    `sent_since` of the latter, which went out by a later run.
     """
 
     ledger: str
@@ -97,6 +99,7 @@ class ReportData:
     settled_by_postback: int
     found_sent: int
     found_not_sent: int
+    sent_since: int
     unplaced: int
     opted_out: int
     step: int
@@ -130,9 +133,8 @@ class ReportCounters:
         state = delivery.state
         self.messages += 1
         self._states[state] += 1
-        if delivery.settled_by is not None and state is not _S.IN_DOUBT:
-            not_sent = state in {_S.NOT_SENT, _S.REJECTED}
-            self._settled["not sent" if not_sent else delivery.settled_by] += 1
+        if delivery.settled_by is not None and state not in _NOT_SENT:
+            self._settled[delivery.settled_by] += 1
         self._timeline.add(delivery.began.timestamp(), state)
         if state.is_final:
             self._add_final(delivery)
@@ -169,7 +171,8 @@ class ReportCounters:
             states={state: self._states[state] for state in _S},
             settled_by_postback=self._settled["postback"],
             found_sent=self._settled[BY_REPORT],
-            found_not_sent=self._settled["not sent"],
+            found_not_sent=summary.proven_not_sent,
+            sent_since=summary.sent_since,
             unplaced=summary.unplaced,
             opted_out=summary.opted_out,
             step=self._timeline.step,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ...notifications import Notification
 from ...postgres.schema import Connection
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
-from ..counts import KIND, summary_of
+from ..counts import KIND, PROVEN, summary_of
 from ..model import (
     Delivery,
     EarlierAttempt,
@@ -190,8 +190,10 @@ class PostgresReader:
 
         # No counts are kept, which all who write would wait for one after the other.
         rows = self._execute(f"SELECT {KIND}, count(*) FROM {self._messages} GROUP BY 1, 2, 3, 4")
+        proven = PROVEN.format(attempts="skycore.attempts", messages="skycore.messages")
         return summary_of(
             rows.fetchall(),
+            self._execute(proven).fetchall(),
             unplaced=count(_UNPLACED),
             opted_out=count("FROM skycore.opt_outs WHERE out"),
         )

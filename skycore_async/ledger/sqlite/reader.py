@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from ...notifications import Notification
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
-from ..counts import summary_of
+from ..counts import PROVEN, summary_of
 from ..model import (
     Delivery,
     EarlierAttempt,
@@ -216,6 +216,7 @@ class SQLiteReader:
         """Return how many there are of everything, of counts that are kept or of what is few."""
         return summary_of(
             self._execute("SELECT * FROM counts").fetchall(),
+            self._execute(PROVEN.format(attempts="attempts", messages="messages")).fetchall(),
             unplaced=self._one(COUNT_UNPLACED)[0],
             opted_out=self._one("SELECT count(*) FROM opt_outs WHERE out")[0],
         )
