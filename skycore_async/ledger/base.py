@@ -27,6 +27,7 @@ from .commands import (
     IsOptedOut,
     LedgerCommand,
     ListDeliveries,
+    ListInbound,
     ListOptOutCandidates,
     ListUnplaced,
     Lookup,
@@ -182,6 +183,15 @@ class BaseLedger(ABC):
             page = await self.run(ListUnplaced(after=after))
             for notification in page.rows:
                 yield notification
+            after = page.last
+
+    async def inbound(self) -> AsyncIterator[InboundSMS]:
+        """Yield the texts that handsets sent, in the order in which they came."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.run(ListInbound(after=after))
+            for _, text in page.rows:
+                yield text
             after = page.last
 
     @asynccontextmanager

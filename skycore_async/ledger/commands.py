@@ -187,6 +187,23 @@ class ListUnplaced(Query[Page[Notification]]):
 
 
 @attrs.frozen(kw_only=True)
+class ListInbound(Query[Page[tuple[int, InboundSMS]]]):
+    """A page of texts from handsets, each with its id, beyond the id `after`."""
+
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[tuple[int, InboundSMS]]:
+        """Return the answer of a store."""
+        page = store.texts(self.after)
+        found = [
+            (id_, notification)
+            for id_, stored in page.rows
+            if isinstance(notification := rebuilt(stored), InboundSMS)
+        ]
+        return Page(found, page.last)
+
+
+@attrs.frozen(kw_only=True)
 class ListOptOutCandidates(Query[Page[InboundSMS]]):
     """A page of texts that may opt their numbers out, beyond the id `after`."""
 
@@ -197,7 +214,7 @@ class ListOptOutCandidates(Query[Page[InboundSMS]]):
         page = store.texts(self.after)
         found = [
             (notification, str(digits(notification.from_)), min(stored.happened, stored.received))
-            for stored in page.rows
+            for _, stored in page.rows
             if isinstance(notification := rebuilt(stored), InboundSMS)
             and is_candidate(notification)
         ]

@@ -322,6 +322,10 @@ class Ledger(Protocol):
         """Return the notifications for messages that this ledger does not know."""
         ...
 
+    def inbound(self) -> AsyncIterator[InboundSMS]:
+        """Return the texts that handsets sent, in the order in which they came."""
+        ...
+
     def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
         """Return the texts that may opt their numbers out, and are not surely STOP.
 

@@ -72,8 +72,11 @@ class LedgerReader(Protocol):
         """Return the last word of these numbers on being sent to, of those that said any."""
         ...
 
-    def texts(self, after: int) -> Page[StoredNotification]:
-        """Return a page of notifications that are about no message, as texts from handsets are."""
+    def texts(self, after: int) -> Page[tuple[int, StoredNotification]]:
+        """Return a page of notifications that are about no message, as texts from handsets are.
+
+        Each with its id.
+        """
         ...
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:

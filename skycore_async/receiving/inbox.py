@@ -25,7 +25,7 @@ from typing import Final, Self
 import anyio.to_thread
 import attrs
 
-from ..errors import ConfigurationError, LedgerInUse
+from ..errors import ConfigurationError, LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule
@@ -127,6 +127,8 @@ class PostbackInbox(Openable):
         return error
 
     def _close(self) -> None:
+        with suppress(LedgerError):  # what is left is taken in by the next opening
+            self._take_in()
         self._file.close()
 
     # From here on in a thread.
@@ -146,7 +148,7 @@ class PostbackInbox(Openable):
             ledger.close()
 
     def _take_in(self) -> None:
-        if self._file.is_empty() or self._is_moved_away():
+        if not self._file.is_open or self._file.is_empty() or self._is_moved_away():
             return
         ledger = self._new_ledger()
         with suppress(LedgerInUse):

@@ -8,10 +8,11 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import httpx
 import psycopg
 import pytest
@@ -26,9 +27,11 @@ from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 from tests.support.cli_program import program, told
 from tests.support.fault_server import client_context
+from tests.support.ledger_owner import owner
 
 INBOUND = """<NOTIFICATION ID="7"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY>
-<FROM>15551234888</FROM><TO>60856</TO><TEXT>my secret words</TEXT></BODY></NOTIFICATION>"""
+<FROM>15551234888</FROM><TO>60856</TO><TEXT>my secret words, from 5551234888</TEXT></BODY>
+</NOTIFICATION>"""
 RECEIPT = """<NOTIFICATION ID="8"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>
 <TO>15551234888</TO><TRACKINGID>SMS_1</TRACKINGID><STATUS PROTOCOL="2" STATUS="514"/>
 <STATUSDETAILS>5551234888 is not a subscriber</STATUSDETAILS></BODY></NOTIFICATION>"""
@@ -109,7 +112,7 @@ def test_what_comes_is_recorded_and_told(
 
 
 def test_people_read_a_line_for_each(tmp_path: Path) -> None:
-    """Kind, number and state in a line; what people wrote is not in it; Ctrl-C ends it with 0."""
+    """Kind, number and state or text in a line, numbers masked; Ctrl-C ends it with 0."""
     path = tmp_path / "promo.db"
     with listening("--ledger", str(path), NO_COLOR="1") as process:
         assert process.stderr is not None
@@ -119,9 +122,75 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
     assert process.returncode == 0
-    assert introduction == f"Postbacks to {url} go to {path}. Ctrl-C ends it.\n"
-    assert out.split() == ["inbound", "*******4888"]
+    by_way = f"while another command has it open by way of {path}-inbox"
+    assert introduction == f"Postbacks to {url} go to {path}, {by_way}. Ctrl-C ends it.\n"
+    assert out.split() == [
+        "inbound",
+        "*******4888",
+        *["my", "secret", "words,", "from", "******4888"],
+    ]
     assert err == "\nNotifications: 1.\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_numbers_are_shown_where_that_is_asked_for(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their place, and in what people and carriers wrote."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        assert [post(f"http://127.0.0.1:{port}/postback", body) for body in (INBOUND, RECEIPT)]
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    options = ["--json"] if as_json else []
+    done = listen("--ledger", tmp_path / "p.db", "--port", port, "--show-numbers", *options)
+    assert done.exit_code == 0
+    if not as_json:
+        assert "15551234888" in done.stdout.splitlines()[0]
+        assert done.stdout.splitlines()[0].endswith("  my secret words, from 5551234888")
+        assert done.stdout.splitlines()[1].endswith("recipient: 5551234888 is not a subscriber")
+        return
+    text, receipt = map(json.loads, done.stdout.splitlines()[1:])
+    assert (text["number"], text["text"]) == ("15551234888", "my secret words, from 5551234888")
+    assert (receipt["detail"], receipt["text"]) == ("5551234888 is not a subscriber", None)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_another_command_has_the_ledger_meanwhile(is_first: bool, tmp_path: Path) -> None:
+    """Whichever began first: what comes is with it within a second, and `listen` says how."""
+    path = str(tmp_path / "promo.db")
+
+    async def receive() -> None:
+        async with SQLiteLedger(path) if not is_first else nullcontext() as before:
+            with listening("--ledger", path, "--json") as process:
+                introduction = await anyio.to_thread.run_sync(told, process)
+                assert introduction["inbox"] == f"{path}-inbox"
+                assert (introduction["holder"] is None) is is_first
+                async with nullcontext(before) if before else SQLiteLedger(path) as ledger:
+                    answer = await anyio.to_thread.run_sync(post, introduction["url"], RECEIPT)
+                    assert answer == 200
+                    with anyio.fail_after(5):
+                        while not (await ledger.summary()).unplaced:  # noqa: ASYNC110
+                            await anyio.sleep(0.02)
+                process.send_signal(signal.SIGTERM)
+                await anyio.to_thread.run_sync(process.wait)
+
+    anyio.run(receive)
+    assert summary(path).unplaced == 1
+
+
+def test_who_has_the_ledger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which of the two it does: into the ledger, or into the inbox for another process."""
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
+    path = tmp_path / "promo.db"
+    with owner(path) as process:
+        done = listen("--ledger", path, "--port", 0)
+    assert done.exit_code == 0
+    assert f" go to {path}-inbox, from where " in done.stderr
+    assert f"process {process.pid}, which has {path} open, takes them in" in done.stderr
 
 
 def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path) -> None:

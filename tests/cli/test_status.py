@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: byte
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
-    """While `listen` has it, the counts are told, and `listen` goes on to its end."""
+    """Beside `listen` the counts are told, and `listen` goes on to its end."""
     path = tmp_path / "promo.db"
     with program("listen", "--ledger", str(path), "--port", "0", "--json") as listening:
         url = told(listening)["url"]
@@ -270,7 +271,9 @@ def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
             httpx.post(url, content=text, verify=client_context(), trust_env=False).status_code
             == 200
         )
-        assert "unplaced" in status(path).stdout
+        until = time.monotonic() + 5
+        while "unplaced" not in status(path).stdout:  # while `listen` has just begun to take it in
+            assert time.monotonic() < until
         done = CliRunner().invoke(skycore, ["report", str(path), "--json"])
         assert (done.exit_code, json.loads(done.stdout)["unplaced"]) == (0, 1)
         listening.send_signal(signal.SIGTERM)

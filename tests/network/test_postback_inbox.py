@@ -193,10 +193,9 @@ async def test_what_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
 
 async def test_an_inbox_of_another_ledger_is_told_at_the_start(path: Path) -> None:
     """A receiver does not put new postbacks behind those that nobody takes in."""
-    async with (
-        PostbackInbox(path, look_every=math.inf) as inbox,
-        SQLiteLedger(path, look_every=math.inf),
-    ):
+    async with PostbackInbox(path):
+        pass
+    async with SQLiteLedger(path, look_every=math.inf), PostbackInbox(path) as inbox:
         await inbox.record(notice())
     remove(path)
     with pytest.raises(LedgerError, match="has postbacks for another ledger"):

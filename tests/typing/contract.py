@@ -213,6 +213,9 @@ async def keep_a_ledger(own: Ledger) -> None:
         async for each in own.deliveries(MessageState.IN_DOUBT):
             assert_type(each, Delivery)
         assert_type(await own.summary(), Summary)
+        async for text in own.inbound():
+            assert_type(text, InboundSMS)
+            assert_type(text.text, str)
         async for text in own.opt_out_candidates():
             assert_type(text, InboundSMS)
         rule: OptOutRule = lambda text: text.text == "basta" or None  # noqa: E731

@@ -1,34 +1,37 @@
 """What `skycore listen` does: serve the postback URL of a ledger, and print what comes.
 
 Strategy: `PostbackReceiver` receives and stores, in the thread of its server, in
-which the ledger is opened; its handler prints the lines.
+which the ledger is opened; its handler prints the lines.  A ledger in a file is written by way
+of its inbox, so that others can have it open, before and after.
 
 Rules:
 
 * The ledger is opened once before the server starts, so that an error in it is
   one line and no traceback of a thread.
 * The secret comes from the environment, and is not printed.
-* Numbers are masked, and texts from handsets are not shown.
+* Numbers are masked, in texts from handsets as well, unless --show-numbers is given.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Callable
 from typing import Final
 
 import anyio
+import attrs
 
 from ...errors import ConfigurationError, LedgerError
 from ...notifications import Notification
+from ...receiving.inbox import PostbackInbox
 from ...receiving.receiver import PostbackReceiver
 from ...runtime.extras import missing
 from ...runtime.secret import Secret
 from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.notifications import masked_facts, masked_row
+from ..ui.notifications import facts_of, masked_facts, masked_row, row_of
 from ..ui.output import emit, fail, printable, say
+from ..ui.postback_secret import SECRET, postback_secret
 from ..ui.signals import UntilSignal
 from ..ui.tables import console
 
@@ -38,19 +41,21 @@ except ImportError as error:
     raise missing("cli", error) from error
 
 _PATH: Final = "/postback"
-_SECRET: Final = "SKYCORE_POSTBACK_SECRET"  # noqa: S105 - the name of the variable, not its value
 
 
-def serve_postbacks(named: Secret, *, host: str, port: int, as_json: bool) -> None:
+def serve_postbacks(
+    named: Secret, *, host: str, port: int, show_numbers: bool, as_json: bool
+) -> None:
     """Record postbacks in the ledger `named`, and print each, until a signal."""
     with UntilSignal() as ending:
         target = ledger_target(named)
-        _check_ledger(target)
-        printer = _NotificationPrinter(ending, _as_json if as_json else _as_line())
-        secret = _secret()
+        way = _check_ledger(target)
+        show = _as_json(show_numbers) if as_json else _as_line(show_numbers)
+        printer = _NotificationPrinter(ending, show)
+        secret = postback_secret()
         try:
             receiver = PostbackReceiver(
-                ledger=target.to_write(),
+                ledger=target.to_receive(),
                 on_notification=printer,
                 path=_PATH,
                 secret=None if secret is None else secret.reveal(),
@@ -58,7 +63,7 @@ def serve_postbacks(named: Secret, *, host: str, port: int, as_json: bool) -> No
             server = ServerThread(receiver, host=host, port=port)
             server.start()
         except ConfigurationError as error:
-            fail(f"{_SECRET}: {error}")
+            fail(f"{SECRET}: {error}")
         except OSError as error:
             fail(
                 f"cannot listen on {host}, port {port}: {error.strerror};"
@@ -67,7 +72,7 @@ def serve_postbacks(named: Secret, *, host: str, port: int, as_json: bool) -> No
         except RuntimeError as error:
             fail(f"{target.name}: {error}")
         try:
-            _introduce(server.url, target, is_secret=secret is not None, as_json=as_json)
+            _introduce(server.url, way, is_secret=secret is not None, as_json=as_json)
             for _ in ending.polls():
                 pass
         finally:
@@ -76,35 +81,53 @@ def serve_postbacks(named: Secret, *, host: str, port: int, as_json: bool) -> No
         say(f"\nNotifications: {printer.count}.", err=True)
 
 
-def _secret() -> Secret | None:
-    if _SECRET not in os.environ:
-        return None
-    secret = Secret(os.environ[_SECRET])
-    if not secret.reveal().strip():
-        # As where a variable in it was not set: everybody could post.
-        fail(f"{_SECRET} is empty: give it a secret, or unset it to do without one")
-    return secret
+@attrs.frozen(kw_only=True)
+class _Way:
+    """Where postbacks go: into the ledger called `name`, in a file by way of an `inbox`.
+
+    `holder` is who had the file open when that was asked.
+    """
+
+    name: str
+    inbox: str | None = None
+    holder: str | None = None
+
+    def words(self) -> str:
+        """Say it."""
+        if self.inbox is None:
+            return f"go to {self.name}"
+        if self.holder is None:
+            return f"go to {self.name}, while another command has it open by way of {self.inbox}"
+        return (
+            f"go to {self.inbox}, from where {self.holder}, which has {self.name} open, takes"
+            " them in"
+        )
 
 
-def _check_ledger(target: LedgerTarget) -> None:
-    async def open_and_close() -> None:
-        async with target.to_write():
-            pass
+def _check_ledger(target: LedgerTarget) -> _Way:
+    """Open it and close it again, and return where postbacks go."""
+
+    async def open_and_close() -> _Way:
+        async with target.to_receive() as ledger:
+            if not isinstance(ledger, PostbackInbox):
+                return _Way(name=target.name)
+            inbox = f"{target.name}-inbox"
+            return _Way(name=target.name, inbox=inbox, holder=ledger.holder())
 
     try:
-        anyio.run(open_and_close)
+        return anyio.run(open_and_close)
     except LedgerError as error:
         fail(str(error))
 
 
-def _introduce(server_url: str, target: LedgerTarget, *, is_secret: bool, as_json: bool) -> None:
-    url = f"{server_url}{_PATH}" + (f"/${_SECRET}" if is_secret else "")
+def _introduce(server_url: str, way: _Way, *, is_secret: bool, as_json: bool) -> None:
+    url = f"{server_url}{_PATH}" + (f"/${SECRET}" if is_secret else "")
     if as_json:
-        emit({"kind": "listening", "url": url})
+        emit({"kind": "listening", "url": url, "inbox": way.inbox, "holder": way.holder})
     else:
-        say(f"Postbacks to {url} go to {target.name}. Ctrl-C ends it.", err=True)
+        say(f"Postbacks to {url} {way.words()}. Ctrl-C ends it.", err=True)
     if not is_secret and not _is_loopback(server_url):
-        say(f"Anyone who can reach it can post: set {_SECRET} to keep others out.", err=True)
+        say(f"Anyone who can reach it can post: set {SECRET} to keep others out.", err=True)
 
 
 def _is_loopback(server_url: str) -> bool:
@@ -129,16 +152,18 @@ class _NotificationPrinter:
             self._ending.is_set = True
 
 
-def _as_json(notification: Notification) -> None:
-    emit(masked_facts(notification))
+def _as_json(show_numbers: bool) -> Callable[[Notification], None]:
+    facts = facts_of if show_numbers else masked_facts
+    return lambda notification: emit(facts(notification))
 
 
-def _as_line() -> Callable[[Notification], None]:
+def _as_line(show_numbers: bool) -> Callable[[Notification], None]:
     out = console()
+    row_for = row_of if show_numbers else masked_row
     styles = {"delivered": "green", "failed": "red", "unsubscribed": "yellow"}
 
     def show(notification: Notification) -> None:
-        row = masked_row(notification)
+        row = row_for(notification)
         line = Text.assemble(
             f"{printable(row.kind):<12}  {printable(row.tracking_id):<24}  ",
             f"{printable(row.number):<15}  ",

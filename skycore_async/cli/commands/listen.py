@@ -19,11 +19,12 @@ from ..ui.output import WholeNumber, json_option
     environment, the URL must end in that secret.  With --json, the first line
     is the URL, and each other line a notification.
 
-    One process at a time can open a FILE: this one has it until it ends.  Any
-    number can use the PostgreSQL database DSN at once, as behind a load balancer:
-    a notification that comes to several of them is recorded once, and shown by
-    each.  Other users of the machine can see a password in DSN; keep it in
-    ~/.pgpass.
+    Other commands can have the FILE open meanwhile, as `skycore bulk` does, whichever
+    begins first: postbacks go to FILE-inbox beside it, from where they are taken
+    into the ledger within a second, by that command or by this one.  Any number
+    can listen at once, for a FILE as for the PostgreSQL database DSN: a
+    notification that comes to several is recorded once, and shown by each.  Other
+    users of the machine can see a password in DSN; keep it in ~/.pgpass.
 
     \b
     Examples:
@@ -58,8 +59,9 @@ from ..ui.output import WholeNumber, json_option
     show_default=True,
     help="The port to listen on; 0 for any.",
 )
+@click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
 @json_option
-def listen(*, named: Secret, host: str, port: int, as_json: bool) -> None:
+def listen(*, named: Secret, host: str, port: int, show_numbers: bool, as_json: bool) -> None:
     from ..actions.listen import serve_postbacks  # noqa: PLC0415 - not for help
 
-    serve_postbacks(named, host=host, port=port, as_json=as_json)
+    serve_postbacks(named, host=host, port=port, show_numbers=show_numbers, as_json=as_json)

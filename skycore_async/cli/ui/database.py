@@ -69,6 +69,10 @@ class LedgerDatabase:
         """Return the ledger to open and write to."""
         return PostgresLedger(self._dsn.reveal())
 
+    def to_receive(self) -> PostgresLedger:
+        """Return what takes postbacks in for the ledger, which is itself: many can have it."""
+        return self.to_write()
+
     def to_read(self) -> PostgresLedgerView:
         """Return the ledger to open and read, which a role that can only read may."""
         return PostgresLedgerView(Database(self._dsn.reveal()))

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...ledger.base import BaseLedger
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.read_only import looked_at
+from ...receiving.inbox import PostbackInbox
 from ...runtime.secret import Secret
 from .dsn import is_dsn
 from .output import fail
@@ -23,6 +24,9 @@ from .output import fail
 if TYPE_CHECKING:
     from ...campaigns.progress import CampaignProgress
     from .database import LedgerDatabase
+
+# Of the names of the files that are a ledger's own.
+_ENDINGS: Final = ("", "-lock", "-wal", "-shm", "-inbox", "-inbox-journal")
 
 
 class LedgerFile:
@@ -39,6 +43,12 @@ class LedgerFile:
         if self._path.is_dir():
             fail(f"{self.name} is a directory, and no ledger")
         return SQLiteLedger(self._path)
+
+    def to_receive(self) -> PostbackInbox:
+        """Return what takes postbacks in for the ledger, whoever has its file open."""
+        if self._path.is_dir():
+            fail(f"{self.name} is a directory, and no ledger")
+        return PostbackInbox(self._path)
 
     def to_read(self) -> AbstractAsyncContextManager[BaseLedger]:
         """Return the ledger to open and read, or fail where there is none."""
@@ -57,7 +67,7 @@ class LedgerFile:
 
     def holds(self, path: Path) -> bool:
         """Return whether a file is the ledger's own."""
-        own = {f"{self._path.resolve()}{ending}" for ending in ("", "-lock", "-wal", "-shm")}
+        own = {f"{self._path.resolve()}{ending}" for ending in _ENDINGS}
         return str(path.resolve()) in own
 
     def campaigns(self) -> list[CampaignProgress] | None:

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import attrs
@@ -93,18 +94,27 @@ def row_of(notification: Notification) -> NotificationRow:
 
 
 def masked_row(notification: Notification) -> NotificationRow:
-    """Return what is shown of a notification without its number and the text of a person."""
+    """Return what is shown of a notification without its number, in the text of a person, too."""
     row = row_of(notification)
-    is_personal = isinstance(notification, InboundSMS)
-    reason = "" if is_personal else mask_in(row.reason, row.number)
-    return attrs.evolve(row, number=masked(row.number), reason=reason)
+    return attrs.evolve(row, number=masked(row.number), reason=mask_in(row.reason, row.number))
+
+
+def facts_of(notification: Notification) -> dict[str, Any]:
+    """Return what a notification says, for programs."""
+    return _facts(notification, row_of(notification), lambda text: text)
 
 
 def masked_facts(notification: Notification) -> dict[str, Any]:
-    """Return what a notification says, for programs, without numbers and texts."""
+    """Return what a notification says, for programs, without its number."""
     number = row_of(notification).number
-    row = masked_row(notification)
+    return _facts(notification, masked_row(notification), lambda text: mask_in(text, number))
+
+
+def _facts(
+    notification: Notification, row: NotificationRow, shown: Callable[[str], str]
+) -> dict[str, Any]:
     detail = getattr(notification, "detail", None)
+    text = notification.text if isinstance(notification, InboundSMS) else None
     return {
         "kind": row.kind,
         "code": notification.code,
@@ -112,6 +122,7 @@ def masked_facts(notification: Notification) -> dict[str, Any]:
         "number": row.number or None,
         "state": row.state or None,
         "reason": getattr(notification, "reason", None),
-        "detail": detail and mask_in(detail, number),
+        "detail": detail and shown(detail),
+        "text": None if text is None else shown(text),
         "time": notification.timestamp or notification.created,
     }

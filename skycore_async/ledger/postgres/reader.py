@@ -115,7 +115,7 @@ class PostgresReader:
         found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
         return page_of(found, rows, _PAGE)
 
-    def texts(self, after: int) -> Page[StoredNotification]:
+    def texts(self, after: int) -> Page[tuple[int, StoredNotification]]:
         """Return a page of notifications that are about no message, as texts from handsets are."""
         rows = self._execute(
             f"SELECT id, {NOTIFICATION.of('events')} FROM skycore.events"
@@ -123,7 +123,7 @@ class PostgresReader:
             f" ORDER BY id LIMIT {_PAGE}",
             (after,),
         ).fetchall()
-        found = [NOTIFICATION.value(columns) for _, *columns in rows]
+        found = [(id_, NOTIFICATION.value(columns)) for id_, *columns in rows]
         return page_of(found, rows, _PAGE)
 
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:

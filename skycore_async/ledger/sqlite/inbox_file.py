@@ -25,7 +25,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +58,20 @@ _TABLES: Final = (
 def inbox_of(path: Path) -> Path:
     """Return the inbox of the ledger at `path`."""
     return path.with_name(f"{path.name}-inbox")
+
+
+def copy_inbox(path: Path, copy: Path) -> None:
+    """Copy the inbox of the ledger at `path`, if there is one, to be that of a copy of it.
+
+    Raises sqlite3.Error where it cannot be read without changing it.
+    """
+    if inbox_of(path).exists():
+        uri = f"{inbox_of(path).as_uri()}?mode=ro"
+        with (
+            closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE)) as source,
+            closing(sqlite3.connect(inbox_of(copy))) as target,
+        ):
+            source.backup(target)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +109,11 @@ class InboxFile:
     def exists(self) -> bool:
         """Return whether there is such a file."""
         return self.path.exists()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed yet."""
+        return self._connection is not None
 
     def open(self) -> None:
         """Open it, and make it where there is none; again does nothing."""

@@ -5,8 +5,8 @@ WAL mode it sees what was committed when a question began, and neither waits for
 owner nor lets it wait.  What is `sending` is so: the owner lives.
 
 Where nobody has it open, that would be the first connection, which writes: to the
-journal's index, and at its end to the file.  So the file and its journal are copied, and
-the copy is opened in order, which tells what is in doubt.
+journal's index, and at its end to the file.  So the file, its journal and its inbox are
+copied, and the copy is opened in order, which tells what is in doubt.
 
 Rules:
 
@@ -32,12 +32,13 @@ from typing import Any, Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from ...errors import LedgerError
+from ...errors import LedgerError, LedgerInUse
 from ..base import BaseLedger
 from ..commands import LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
 from ..settlement import SETTLE_WITHIN
 from .file_lock import by_process, in_use, is_in_use, journal_of
+from .inbox_file import copy_inbox, inbox_of
 from .open_file import OpenFile, describe_error
 from .schema import VERSION, version_of
 from .store import SQLiteStore
@@ -152,13 +153,18 @@ async def _opened(path: Path, directory: Path, *, alone: bool) -> LedgerView:
         try:
             view = await anyio.to_thread.run_sync(_view, path, directory, alone)
             await view.open()
-        except _Changing:
-            if not left:
+        except (_Changing, LedgerInUse) as error:
+            if not left or not _is_for_a_moment(error, path):
                 raise
             await anyio.sleep(_PAUSE)
         else:
             return view
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def _is_for_a_moment(error: LedgerError, path: Path) -> bool:
+    # Who takes postbacks in from an inbox has the ledger no longer.
+    return isinstance(error, _Changing) or inbox_of(path.resolve()).exists()
 
 
 def _view(path: Path, directory: Path, alone: bool) -> LedgerView:
@@ -206,4 +212,6 @@ def _copied(path: Path, directory: Path) -> Path:
             f"{directory.parent} has no room for a copy of {path}, which is read without changing"
             " it: name another directory with TMPDIR"
         ) from error
+    with suppress(sqlite3.Error):  # what a crash left of a commit is mended by who may write
+        copy_inbox(path, copy)
     return copy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 from contextlib import closing
@@ -13,11 +14,13 @@ import anyio.lowlevel
 import pytest
 
 from skycore_async import SQLiteLedger
-from skycore_async.errors import LedgerError
+from skycore_async.errors import LedgerError, LedgerInUse
 from skycore_async.ledger.model import MessageState, SendIntent
 from skycore_async.ledger.sqlite import read_only
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
 from skycore_async.ledger.sqlite.read_only import LedgerView, looked_at
 from skycore_async.ledger.sqlite.schema import APPLICATION_ID, VERSION
+from tests.support.ledger_cases import NOON, notice
 from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +60,63 @@ async def test_it_shows_what_the_owner_has_committed(path: Path) -> None:
             found = await ledger.delivery("Ta")
             assert found is not None
             assert found.key == "a"
+
+
+def put(path: Path, tracking_id: str) -> None:
+    """Have a receiver take a postback in."""
+    inbox = InboxFile(path)
+    inbox.open()
+    inbox.add([KeptPostback.of([notice(tracking_id=tracking_id)], received=NOON)])
+    inbox.close()
+
+
+async def test_it_shows_what_receivers_have_left_for_the_next_opening(path: Path) -> None:
+    """And leaves it where it is; one that is another ledger's is told as by the opening."""
+    async with SQLiteLedger(path):
+        pass
+    put(path, "A")
+    before = files(path)
+    async with looked_at(path) as ledger:
+        assert (await ledger.summary()).unplaced == 1
+    assert files(path) == before
+
+
+async def test_an_inbox_that_only_who_may_write_can_read_is_left_out(path: Path) -> None:
+    """As where a receiver was killed within a commit: the next opening mends it."""
+    async with SQLiteLedger(path):
+        pass
+    overwrite(inbox_of(path), b"no database")
+    before = files(path)
+    async with looked_at(path) as ledger:
+        assert (await ledger.summary()).unplaced == 0
+    assert files(path) == before
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+async def test_to_have_it_alone_is_waited_for_beside_an_inbox(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes postbacks in has the ledger for a moment; without an inbox nobody waits."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await holding.aclose()
+
+    monkeypatch.setattr(anyio, "sleep", sleep)
+    holding = SQLiteLedger(path, look_every=math.inf)
+    async with holding:
+        with pytest.raises(LedgerInUse):
+            async with looked_at(path, alone=True):
+                raise AssertionError
+        assert pauses == []
+        put(path, "A")
+        async with looked_at(path, alone=True) as ledger:
+            assert (await ledger.summary()).unplaced == 1
+        assert len(pauses) == 1
 
 
 async def test_the_owner_goes_on_and_ends_in_order_while_it_is_looked_at(path: Path) -> None:
