@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "status": "Show what became of messages, from a ledger.",
     "report": "Make a web page of a ledger.",
     "opt-outs": "Show who may not want to be sent to.",
+    "inbox": "Show the texts that handsets sent.",
     "listen": "Receive postbacks, record them, and show them.",
     "simulate": "Run a pretend Skycore to send to.",
     "parse": "Show what the body of a postback says.",

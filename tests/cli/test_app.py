@@ -25,6 +25,7 @@ ORDER = [
     "status",
     "report",
     "opt-outs",
+    "inbox",
     "listen",
     "simulate",
     "parse",

@@ -28,6 +28,7 @@ from skycore_async import (
     DeliveryReceipt,
     OpenReason,
     OutcomeUnknown,
+    PostbackReceiver,
     RateLimiter,
     SkycoreClient,
     SQLiteLedger,
@@ -245,6 +246,16 @@ def test_the_receiver_beside_who_sends() -> None:
         raise TimeoutError
 
     anyio.run(hold)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_handsets_write(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet on texts prints what curl has posted to the receiver."""
+    ((path, body),) = samples("docs/postbacks.md", 8000)
+    with served(PostbackReceiver(ledger="service.db", secret="a-long-secret")) as web:
+        assert post(web, path, body).status_code == 200
+    run(snippet("docs/postbacks.md", "ledger.inbound()"))
+    assert capsys.readouterr().out == "15551234888 says yes please\n"
 
 
 def test_the_postback_for_the_command() -> None:

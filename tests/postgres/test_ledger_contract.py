@@ -991,6 +991,16 @@ async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: 
     assert await candidates(ledger) == [(TO, "please stop?")]
 
 
+async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger: Ledger) -> None:
+    """With the text and its number; each once, and nothing that came of messages among it."""
+    await ledger.record(notice(), said("second", after=20), said("STOP", after=10, from_=OTHER))
+    await ledger.record(said("second", after=20), notice(DELIVERED))
+    await ledger.record(*(said(f"Hello {n}", after=n) for n in range(100, 700)))
+    found = [(each.from_, each.text) async for each in ledger.inbound()]
+    assert found[:2] == [(TO, "second"), (OTHER, "STOP")]
+    assert found[2:] == [(TO, f"Hello {n}") for n in range(100, 700)]
+
+
 async def test_more_than_a_page_of_texts_is_looked_through(ledger: Ledger) -> None:
     """Among many that are about something else, the few are found."""
     await ledger.record(*(said(f"Hello {n}", after=n) for n in range(700)))

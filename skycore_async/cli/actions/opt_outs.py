@@ -9,14 +9,10 @@ from __future__ import annotations
 import anyio
 
 from ...errors import LedgerError
-from ...messages import masked
-from ...notifications import InboundSMS
-from ...protocol.numbers import digits
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.masking import mask_in
-from ..ui.output import emit, fail, say
-from ..ui.tables import time_of
+from ..ui.output import fail, say
+from ..ui.texts import show_text
 
 
 def list_candidates(named: Secret, *, show_numbers: bool, as_json: bool) -> None:
@@ -34,16 +30,5 @@ async def _list(target: LedgerTarget, show_numbers: bool, as_json: bool) -> int:
     async with target.to_read() as ledger:
         async for text in ledger.opt_out_candidates():
             count += 1
-            _show(text, show_numbers=show_numbers, as_json=as_json)
+            show_text(text, show_numbers=show_numbers, as_json=as_json)
     return count
-
-
-def _show(text: InboundSMS, *, show_numbers: bool, as_json: bool) -> None:
-    number, said = digits(text.from_) or "", text.text
-    if not show_numbers:
-        number, said = masked(number), mask_in(said, number)
-    time = text.timestamp or text.created
-    if as_json:
-        emit({"from": number, "to": text.to, "text": said, "time": time})
-    else:
-        say(f"{number:<15}  {time_of(time):<20}  {said}")

@@ -77,6 +77,10 @@ class LedgerDatabase:
         """Return the ledger to open and read, which a role that can only read may."""
         return PostgresLedgerView(Database(self._dsn.reveal()))
 
+    def version(self) -> object:
+        """Return what is another value each time: others may have written since."""
+        return object()
+
     def check(self) -> None:
         """Fail where the database cannot be read, or does not have the tables."""
         with_connection(self._dsn, lambda _: None, connect=Database.open_to_read)

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -54,6 +54,15 @@ class LedgerFile:
         """Return the ledger to open and read, or fail where there is none."""
         self.check()
         return looked_at(self._path)
+
+    def version(self) -> object:
+        """Return what is another value once the file, or what goes with it, was written."""
+        found: list[object] = []
+        for ending in _ENDINGS:
+            with suppress(OSError):
+                status = Path(f"{self._path.resolve()}{ending}").stat()
+                found += [ending, status.st_ino, status.st_size, status.st_mtime_ns]
+        return found
 
     def check(self) -> None:
         """Fail where there is nothing to read."""

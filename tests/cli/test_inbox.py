@@ -1,0 +1,152 @@
+"""`skycore inbox`: what handsets wrote, listed and followed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import SQLiteLedger
+from skycore_async.cli.actions import inbox as action
+from skycore_async.cli.app import skycore
+from skycore_async.cli.ui.output import Exit
+from skycore_async.cli.ui.signals import UntilSignal
+from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
+from tests.support.cli_program import program
+from tests.support.ledger_cases import NOON, notice, said
+from tests.support.ledger_owner import owner
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(skycore, ["inbox", *map(str, arguments)])
+
+
+def record(place: str, *texts: str) -> None:
+    """Have a ledger take texts in, after one another."""
+
+    async def take_in() -> None:
+        opened = PostgresLedger(place) if "://" in place else SQLiteLedger(place)
+        async with opened as ledger:
+            for after, text in enumerate(texts):
+                await ledger.record(said(text, after=after), notice())
+
+    anyio.run(take_in)
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A line for each, with its time; its number is masked, in the text as well."""
+    place = str(tmp_path / "p.db") if kind == "file" else request.getfixturevalue("dsn")
+    assert run(place).exit_code == (Exit.USAGE if kind == "file" else Exit.DONE)
+    record(place, "Call me at 555 123 4888", "bye\n\u202enow")
+    done = run(place)
+    assert done.exit_code == Exit.DONE
+    assert done.stdout.splitlines() == [
+        "*******4888      2023-11-14 22:13:20Z  Call me at *** *** 4888",
+        "*******4888      2023-11-14 22:13:21Z  bye \ufffdnow",
+    ]
+    shown = run(place, "--show-numbers", "--json").stdout.splitlines()
+    assert json.loads(shown[0]) == {
+        "from": "15551234888",
+        "to": "60856",
+        "text": "Call me at 555 123 4888",
+        "time": "2023-11-14T22:13:20+00:00",
+    }
+
+
+def test_that_none_has_come_is_said(tmp_path: Path) -> None:
+    """To people; programs read nothing."""
+    path = str(tmp_path / "promo.db")
+    record(path)
+    assert run(path).stdout == "No text has come.\n"
+    assert run(path, "--json").stdout == ""
+
+
+def test_it_reads_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
+    """And what a receiver has just taken in, where nobody has the ledger."""
+    path = tmp_path / "promo.db"
+    record(str(path), "one")
+    with owner(path):
+        assert run(path).stdout.count("one") == 1
+    inbox = InboxFile(path)
+    inbox.open()
+    inbox.add([KeptPostback.of([said("two")], received=NOON)])
+    assert [line.split()[-1] for line in run(path).stdout.splitlines()] == ["one", "two"]
+    assert inbox.count() == 1
+    inbox.close()
+
+
+@pytest.mark.parametrize("kind", ["file", "database"])
+def test_what_comes_is_followed(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each text once, as it comes; between two looks the ledger is whoever wants it."""
+    place = str(tmp_path / "p.db") if kind == "file" else request.getfixturevalue("dsn")
+    record(place, "one")
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        yield
+        record(place, "one", "two")
+        yield
+        yield
+        record(place, "one", "two", "three", "four")
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    monkeypatch.setattr(action, "_EVERY", 0)
+    done = run(place, "--follow")
+    assert done.exit_code == Exit.DONE
+    words = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert words == ["one", "two", "three", "four"]
+
+
+def test_a_look_is_not_for_each_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none is at a file that nobody has written since."""
+    path = str(tmp_path / "promo.db")
+    record(path, "one")
+    looks: list[None] = []
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        record(path, "one", "two")
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    read = action._Reading._read
+
+    async def counted(reading: action._Reading) -> None:
+        looks.append(None)
+        await read(reading)
+
+    monkeypatch.setattr(action._Reading, "_read", counted)
+    assert run(path, "--follow").exit_code == Exit.DONE
+    assert len(looks) == 1
+    monkeypatch.setattr(UntilSignal, "polls", lambda _: iter((None,) * 5))
+    monkeypatch.setattr(action, "_EVERY", 0)
+    assert run(path, "--follow").exit_code == Exit.DONE
+    assert len(looks) == 2
+
+
+def test_a_ledger_that_is_none_is_told(tmp_path: Path) -> None:
+    """In one line, and it is left as it is."""
+    path = tmp_path / "rows.csv"
+    path.write_text("to;name\n" * 100)
+    done = run(path)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr.startswith(f"skycore: {path} is no ledger")
+
+
+def test_ctrl_c_ends_it(tmp_path: Path) -> None:
+    """With exit code 0, as it is its ordinary end."""
+    path = str(tmp_path / "promo.db")
+    record(path, "one")
+    with program("inbox", path, "--follow", "--json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["text"] == "one"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
