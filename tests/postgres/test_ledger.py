@@ -42,8 +42,8 @@ from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fenced_ledger import FencedLedger
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
 from skycore_async.ledger.postgres.statements import (
-    EXPIRED,
     FINISH,
+    INTERRUPT,
     LOCK_CANDIDATES,
     LOCK_FIRST_CANDIDATE,
     MAY_SETTLE,
@@ -52,6 +52,7 @@ from skycore_async.ledger.postgres.statements import (
 )
 from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.settlement import SETTLE_WITHIN
+from skycore_async.postgres.connection import Database
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -129,6 +130,12 @@ def finish_as(
 
 def executor(connection: Any) -> FencedExecutor:
     return FencedExecutor(connection, clock=Clock(), settle_within=SETTLE_WITHIN)
+
+
+def planned(dsn: str, statement: Any) -> str:
+    """Return how the database plans a statement over a connection of a ledger's."""
+    with Database(dsn).connect() as connection:
+        return "\n".join(line for (line,) in connection.execute(statement))
 
 
 def fenced(ledger: PostgresLedger, chunk: int) -> FencedLedger:
@@ -260,6 +267,7 @@ async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -
     """A doubt that is written while its receipt is not committed yet waits for it, and settles."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         first, second = executor(one), executor(two)
+        sql("INSERT INTO skycore.sessions VALUES (1, 'infinity', 1)")
         first.run([begin(attempt=1)])
         one.commit()
         first.run([PendingCommand(Record(notifications=(notice(DELIVERED),)))])
@@ -377,35 +385,61 @@ async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
         assert sql("SELECT state FROM skycore.messages") == [("accepted",)]
 
 
-def test_the_message_of_an_outcome_is_found_by_its_key(sql: Any) -> None:
-    """By the index of keys: it is not compared with everything that is undecided."""
+@pytest.mark.parametrize("count_of_messages", [3, 5000])
+def test_the_message_of_an_outcome_is_found_by_its_key(
+    dsn: str, sql: Any, count_of_messages: int
+) -> None:
+    """By the index of keys, also by a plan that was made when there were but a few messages."""
     sql(
         "INSERT INTO skycore.messages"
         " (key, content, recipient, state, started_at, session, attempt)"
         " SELECT n::text, '', n::text,"
         " CASE WHEN mod(n, 50) = 0 THEN 'in_doubt' ELSE 'accepted' END, 1, 1, n"
-        " FROM generate_series(1, 5000) AS given (n)"
+        " FROM generate_series(1, %s) AS given (n)",
+        count_of_messages,
     )
     sql("ANALYZE skycore.messages")
     numbers = count(1)
     statement = re.sub("%[bs]", lambda _: f"${next(numbers)}", FINISH)
-    plan = "\n".join(line for (line,) in sql(f"EXPLAIN (GENERIC_PLAN) {statement}"))
+    plan = planned(dsn, f"EXPLAIN (GENERIC_PLAN) {statement}")
     assert "Index Scan using messages_key_key on messages" in plan
-    assert "undecided" not in plan
+    assert "Seq Scan" not in plan
+
+
+async def test_outcomes_and_receipts_leave_the_indexes_alone(opened: Open, sql: Any) -> None:
+    """The row of a message is written anew beside the old one, which no index learns of."""
+    counted = (
+        "SELECT pg_stat_get_tuples_updated(messages), pg_stat_get_tuples_hot_updated(messages)"
+        " FROM (SELECT 'skycore.messages'::regclass) AS given (messages)"
+    )
+    ((updated, alone),) = sql(counted)
+    ledger = await opened()
+    for number in range(20):
+        await ledger.begin(intent(f"k{number}"))
+        await ledger.finish(f"k{number}", accepted(f"T{number}"))
+        await ledger.record(notice(DELIVERED, f"T{number}"))
+    await ledger.aclose()  # then the server has counted
+    with anyio.fail_after(10):
+        while sql(counted)[0][0] < updated + 40:  # noqa: ASYNC110 - nothing tells of it
+            await anyio.sleep(0.01)
+    assert sql(counted) == [(updated + 40, alone + 40)]
 
 
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
         (LOCK_CANDIDATES.replace("%s", "'04888'"), "candidates"),
+        (LOCK_CANDIDATES.replace("%s", "'04888'"), "messages_by_attempt"),
         (LOCK_FIRST_CANDIDATE.replace("%s", "'04888'"), "candidates"),
         (MAY_SETTLE.replace("%s", "'04888'"), "candidates"),
-        (EXPIRED.replace("%s", "1"), "candidates"),
+        (INTERRUPT.replace("%s", "1", 1).replace("%s", "'{1, 2}'"), "messages_by_attempt"),
         (UNSETTLED, "candidates"),
         (UNMATCHED.replace("%s", "'04888'"), "unmatched"),
     ],
 )
-def test_what_settles_a_doubt_is_found_by_an_index(sql: Any, statement: str, index: str) -> None:
+def test_what_settles_a_doubt_is_found_by_an_index(
+    dsn: str, sql: Any, statement: str, index: str
+) -> None:
     """However many messages there are that nothing can come for any more."""
     sql(
         "INSERT INTO skycore.messages"
@@ -419,8 +453,9 @@ def test_what_settles_a_doubt_is_found_by_an_index(sql: Any, statement: str, ind
         " SELECT n::text, CASE WHEN mod(n, 500) = 0 THEN NULL ELSE n END, n::text"
         " FROM generate_series(10000, 15000) AS given (n)"
     )
-    sql("ANALYZE skycore.messages, skycore.submissions")
-    plan = "\n".join(line for (line,) in sql(f"EXPLAIN {statement}"))
+    sql("INSERT INTO skycore.sessions SELECT n, 'infinity', 14990 FROM generate_series(1, 4) AS n")
+    sql("ANALYZE skycore.messages, skycore.submissions, skycore.sessions")
+    plan = planned(dsn, f"EXPLAIN {statement}")
     assert f"Scan using {index} on" in plan or f"Scan on {index} " in plan
     assert "Seq Scan on messages" not in plan
     assert "Seq Scan on submissions" not in plan
@@ -472,6 +507,19 @@ async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) 
     with anyio.fail_after(10):
         while await state_of(alive, "k") is not S.IN_DOUBT:  # noqa: ASYNC110 - nothing tells of it
             await anyio.sleep(0.005)
+
+
+async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: Any) -> None:
+    """Where it dies after that, too: what was found before does not hide it."""
+    late = await opened()
+    await late.begin(intent("first"))
+    sql(LATE)
+    watcher = await opened()
+    assert await state_of(watcher, "first") is S.IN_DOUBT
+    await late.begin(intent("second", to=OTHER))
+    sql(LATE)
+    await opened()
+    assert await state_of(watcher, "second") is S.IN_DOUBT
 
 
 async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:

@@ -54,6 +54,9 @@ SPELLINGS = {
 PASSING = (0, 1, 30, 600, 7200, 86_400)  # seconds that go by
 AHEAD = (0, 0, 600, -600)  # seconds by which the clock of who begins a message is wrong
 ZONES = (0, 0, 10_800, -25_200)  # seconds by which a stamp is wrong
+# The session in PostgreSQL; each of its attempts may be under way.
+ALIVE = "UPDATE skycore.sessions SET alive_until = 'infinity', oldest_attempt = 1"
+DEAD = "UPDATE skycore.sessions SET alive_until = '-infinity'"
 
 
 @attrs.define
@@ -148,7 +151,11 @@ class World:
 
     def crash(self) -> None:
         self.under_way.clear()
+        if isinstance(self.store, PostgresStore):
+            self.connection.execute(DEAD)
         self.executor.interrupt()
+        if isinstance(self.store, PostgresStore):
+            self.connection.execute(ALIVE)
         self.executor.forget()
 
     def settled(self) -> int:
@@ -170,6 +177,8 @@ def in_sqlite(kind: Any) -> Iterator[Any]:
 @contextmanager
 def in_postgres(dsn: str) -> Iterator[Any]:
     with psycopg.connect(dsn) as connection:
+        connection.execute("INSERT INTO skycore.sessions (id, alive_until) VALUES (1, now())")
+        connection.execute(ALIVE)
         yield PostgresStore(connection), connection
         connection.rollback()
 

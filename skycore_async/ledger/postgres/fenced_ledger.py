@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TypeVar, cast
 
-import attrs
-
 from ..commands import Begin, Fence, LedgerCommand
 from .ledger import PostgresLedger, SharedLedger
 
@@ -27,7 +25,8 @@ class FencedLedger(SharedLedger):
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command; one that begins a message only within the fence."""
         if isinstance(command, Begin):
-            return cast("T", await self._ledger.run(attrs.evolve(command, fence=self._fence)))
+            fenced = command.as_attempt(command.attempt, self._fence)
+            return cast("T", await self._ledger.run(fenced))
         return await self._ledger.run(command)
 
     @property

@@ -28,7 +28,6 @@ from typing import Final, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-import attrs
 import psycopg
 
 from ...errors import KeyConflict, LedgerError
@@ -57,6 +56,7 @@ from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .settling import lock_for_settling
+from .under_way import UnderWayAttempts
 
 T = TypeVar("T")
 
@@ -68,12 +68,15 @@ _BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 _COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
 
-_ALIVE: Final = """
-INSERT INTO skycore.sessions (id, alive_until)
-VALUES (%s, clock_timestamp() + %s * interval '1 second')
-ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
+_SESSION: Final = """
+INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
+VALUES (%s, clock_timestamp() + %s * interval '1 second', %s)
+ON CONFLICT (id) DO UPDATE SET oldest_attempt = excluded.oldest_attempt
+"""
+_ALIVE: Final = f"""{_SESSION}, alive_until = excluded.alive_until
 RETURNING current_setting('synchronous_commit')
 """
+_OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"
 
 
 class SharedLedger(BaseLedger):
@@ -127,6 +130,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._numbers = itertools.count(1)
         self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
         self._unwritten: dict[Attempt | None, Finish] = {}  # outcomes, by their attempts
+        self._attempts = UnderWayAttempts()
 
     async def _begin(self, owner: BackgroundTasks) -> None:
         """Connect, and take what nobody alive is sending for in doubt."""
@@ -155,7 +159,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             raise KeyConflict(intent.key, state=MessageState.SENDING)
         # An attempt is known by its number from the first word about it to the last.
         attempt = Attempt(session=self._session, number=next(self._numbers))
-        command = attrs.evolve(command, attempt=attempt)
+        command = command.as_attempt(attempt, command.fence)
         self._under_way[intent.key] = command
         try:
             known = await commits.run(command)
@@ -177,7 +181,12 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             if (begun := self._under_way.get(command.key)) is None:
                 return  # it was written by now
             # From here on it is of that attempt, whenever it is written.
-            command = attrs.evolve(command, attempt=begun.attempt, fence=begun.fence)
+            command = Finish(
+                key=command.key,
+                submission=command.submission,
+                attempt=begun.attempt,
+                fence=begun.fence,
+            )
         attempt = command.attempt
         try:
             await commits.run(command)
@@ -232,6 +241,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 error
             )
         self._connection = connection
+        self._attempts = UnderWayAttempts()
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, and keep what takes an intent back if they fail."""
@@ -242,6 +252,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             for pending in group:
                 if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
                     self._unwritten[back.attempt] = back
+            self._attempts.failed(group, self._unwritten)
             raise
 
     def _commit_in_time(self, group: Sequence[PendingCommand]) -> set[str]:
@@ -271,15 +282,19 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     def _transact(self, connection: Connection, group: Sequence[PendingCommand]) -> set[str]:
         executor = self._executor(connection)
+        begins = self._attempts.add(group)
+        session = (self._session, self._lease, self._attempts.oldest)
         try:
             with connection.transaction():
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
-                    alive = connection.execute(_ALIVE, (self._session, self._lease))
-                    check_durable(alive.fetchone())
+                    check_durable(connection.execute(_ALIVE, session).fetchone())
+                elif begins:
+                    connection.execute(_SESSION, session)
                 executor.run(group)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
             raise
+        self._attempts.committed(group)
         return executor.touched
 
     def _connected(self, until: float) -> Connection:
@@ -316,8 +331,14 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 self._unwritten.clear()
         if self._connection is not None:
             with suppress(psycopg.Error):
-                self._connection.execute(
-                    "DELETE FROM skycore.sessions WHERE id = %s", (self._session,)
-                )
+                self._end_session(self._connection)
             self._connection.close()
             self._connection = None
+
+    def _end_session(self, connection: Connection) -> None:
+        """End the session; what is still under way is in doubt, as nobody is left to say more."""
+        with connection.transaction():
+            if self._attempts:
+                connection.execute(_OVER, (self._session,))
+                self._executor(connection).interrupt()
+            connection.execute("DELETE FROM skycore.sessions WHERE id = %s", (self._session,))

@@ -141,29 +141,34 @@ FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[])
 WHERE message.id = given.id
 RETURNING key, plain_id
 """
-_CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
-# Numbers are looked up by their last digits, as `numbers.ending` has them.
+# Numbers are looked up by their last digits, as `numbers.ending` has them.  What is under way has
+# no index of its own: it is found by the sessions that send, each of which has but a few.
 CANDIDATES: Final = f"""
+WITH named AS MATERIALIZED (SELECT %s::text AS ending), possible AS MATERIALIZED (
+    SELECT id FROM skycore.messages, named WHERE uncertain AND right(recipient, 5) = ending
+    UNION ALL
+    SELECT messages.id FROM named, skycore.sessions JOIN skycore.messages
+        ON session = sessions.id AND attempt >= oldest_attempt
+    WHERE state = 'sending' AND NOT doubted AND right(recipient, 5) = ending
+)
 SELECT {MESSAGE.listed} FROM skycore.messages
-WHERE {_CANDIDATE} AND right(recipient, 5) = %s
+WHERE id IN (SELECT id FROM possible) AND (state IN ('sending', 'in_doubt') OR doubted)
 ORDER BY id
 """
-LOCK_CANDIDATES: Final = f"{CANDIDATES}FOR UPDATE"
+LOCK_CANDIDATES: Final = f"{CANDIDATES}FOR UPDATE OF messages"
 # By an expression, so that it is not looked for in the index of all ids.
-LOCK_FIRST_CANDIDATE: Final = f"""
-SELECT id FROM skycore.messages
-WHERE {_CANDIDATE} AND right(recipient, 5) = %s
-ORDER BY id + 0 LIMIT 1 FOR UPDATE
-"""
+LOCK_FIRST_CANDIDATE: Final = LOCK_CANDIDATES.replace(MESSAGE.listed, "id").replace(
+    "ORDER BY id", "ORDER BY id + 0 LIMIT 1"
+)
 # Whether `settlement.match_doubts` could match anything, found out at a low price: a doubt, or
-# what a report found, where there is something that no message is known for.  Of two to the
-# same number from the same sender, nothing tells which a submission is of.
-MAY_SETTLE: Final = f"""
+# what a report found, where there is something that no message is known for.  Of two in doubt
+# to the same number from the same sender, nothing tells which a submission is of.
+MAY_SETTLE: Final = """
 SELECT FROM skycore.messages AS one
-WHERE {_CANDIDATE} AND right(recipient, 5) = %s
+WHERE uncertain AND right(recipient, 5) = %s
     AND (state = 'in_doubt' AND NOT EXISTS (
         SELECT FROM skycore.messages AS other
-        WHERE {_CANDIDATE} AND right(recipient, 5) = %s AND other.id <> one.id
+        WHERE uncertain AND right(recipient, 5) = %s AND other.id <> one.id
             AND other.recipient = one.recipient
             AND other.sender IS NOT DISTINCT FROM one.sender)
         OR history_id IS NOT NULL AND plain_id IS NULL)
@@ -176,19 +181,26 @@ SELECT {NOTIFICATION.of("events")}
 FROM skycore.submissions JOIN skycore.events USING (tracking_id)
 WHERE message IS NULL AND right(submissions.recipient, 5) = %s
 """
-# What nobody alive is sending: its session has let its time run out, or has ended.
-EXPIRED: Final = """
+# Sessions that have let their time run out.  One that is locked is alive after all, or
+# another looks at it now.
+LOCK_EXPIRED: Final = """
+SELECT id FROM skycore.sessions
+WHERE alive_until <= clock_timestamp() AND oldest_attempt IS NOT NULL
+ORDER BY id FOR UPDATE SKIP LOCKED
+"""
+INTERRUPT: Final = """
 UPDATE skycore.messages SET state = 'in_doubt', interrupted_at = %s
-WHERE state = 'sending' AND NOT EXISTS (
-    SELECT 1 FROM skycore.sessions
-    WHERE sessions.id = session AND alive_until > clock_timestamp())
+FROM skycore.sessions
+WHERE sessions.id = ANY(%s) AND session = sessions.id AND attempt >= oldest_attempt
+    AND state = 'sending'
 RETURNING key
 """
+INTERRUPTED: Final = "UPDATE skycore.sessions SET oldest_attempt = NULL WHERE id = ANY(%s)"
 UNSETTLED: Final = """
 SELECT DISTINCT right(messages.recipient, 5)
 FROM skycore.messages JOIN skycore.submissions AS other
     ON right(other.recipient, 5) = right(messages.recipient, 5)
-WHERE state = 'in_doubt' AND other.message IS NULL
+WHERE uncertain AND state = 'in_doubt' AND other.message IS NULL
 """
 # Who comes second waits for the first, and then finds what that wrote.
 NEW_OPT_OUTS: Final = f"""

@@ -15,6 +15,8 @@ Rules:
   each other all the same is found by whoever looks for expired sessions next.
 * Only who finds a doubt that can be settled locks all of these candidates, and looks again:
   to lock a row is to write it, and a storm of receipts is about rows that settle nothing.
+* An outcome and a receipt change no column that an index has.  What is under way is therefore
+  found by the sessions that send it (`under_way`).
 * Rows are written in the sorted order.  Where the database finds a deadlock all
   the same, the transaction is begun anew.
 """
@@ -206,7 +208,12 @@ class PostgresStore(PostgresReader):
 
     def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what expired sessions were sending."""
-        return [key for (key,) in self._execute(statements.EXPIRED, (at,))]
+        expired = [id_ for (id_,) in self._execute(statements.LOCK_EXPIRED)]
+        if not expired:
+            return []
+        keys = [key for (key,) in self._execute(statements.INTERRUPT, (at, expired))]
+        self._execute(statements.INTERRUPTED, (expired,))
+        return keys
 
     def unsettled_endings(self) -> set[str]:
         """Return how the numbers end that have messages in doubt and unmatched submissions."""
