@@ -64,8 +64,8 @@ class FileLock:
         self._open: list[Any] = []
         self._of_sqlite: list[Any] = []
 
-    def take(self) -> None:
-        """Take the lock.
+    def take(self, check: Callable[[IO[bytes]], None] = lambda _file: None) -> None:
+        """Take the lock; what `check` raises of the file leaves nothing beside it.
 
         Raises LedgerInUse where another has it, LedgerError where it cannot be had here, and
         OSError and sqlite3.Error where the files cannot be written.
@@ -73,7 +73,7 @@ class FileLock:
         with _guard:
             self._refuse_what_is_open_here()
             try:
-                self._take()
+                self._take(check)
             except BaseException:
                 self._close()
                 raise
@@ -95,8 +95,9 @@ class FileLock:
                 " process by SIGKILL, and open the ledger in another one"
             )
 
-    def _take(self) -> None:
+    def _take(self, check: Callable[[IO[bytes]], None]) -> None:
         self.file = self._opened(self.path)
+        check(self.file)
         status = os.fstat(self.file.fileno())
         locked, beside = _flocked(self.path), lock_file(self.path)
         if locked == self.path:

@@ -17,19 +17,20 @@ Rules:
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from ...errors import LedgerError
 from ..commands import WITHDRAWN, Finish, PendingCommand
 from ..opt_outs import OptOutRule
-from .file_lock import FileLock
+from .file_lock import FileLock, journal_of
 from .reader import Connection
-from .schema import VERSION, migrate, version_of
+from .schema import HEADER, VERSION, migrate, refuse_other, version_of
 from .store import SQLiteStore
 from .taking_in import InboxTaker, TakingExecutor
 from .write_ahead_log import WriteAheadLog, check
@@ -106,7 +107,7 @@ class OpenFile:
     def _open(self) -> None:
         if not self._path.exists():
             check(self._path, None, self._name)  # before one is made
-        self._lock.take()
+        self._lock.take(self._refuse_other)
         check(self._path, self._lock.file, self._name)
         self._connection = self._connect(str(self._path))
         self._lock.not_to_be_closed_by_children(self._connection)
@@ -127,6 +128,11 @@ class OpenFile:
         self._executor.interrupt()
         self._connection.execute("COMMIT")
         self._executor.forget()
+
+    def _refuse_other(self, file: IO[bytes]) -> None:
+        if not journal_of(self._path).exists():  # which may have what the file lacks
+            size = os.fstat(file.fileno()).st_size
+            refuse_other(file.read(HEADER), size, self._name)
 
     @property
     def inbox(self) -> InboxTaker:

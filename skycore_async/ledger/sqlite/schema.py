@@ -19,6 +19,12 @@ from ...errors import LedgerError
 from ...protocol.tracking_ids import plain
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
+HEADER: Final = 100  # bytes, by the file format of SQLite; as are the next four
+_MAGIC: Final = b"SQLite format 3\0"
+_KIND: Final = slice(68, 72)
+_PAGE: Final = slice(16, 18)
+_LARGEST: Final = 65_536  # bytes of a page, which is written as 1
+_OTHER: Final = "is a database of something else, and no ledger"
 VERSION_BITS: Final = 0xFF  # of `user_version`; what the others say is in `generations`
 
 
@@ -69,6 +75,20 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
+def refuse_other(header: bytes, size: int, name: str) -> None:
+    """Raise LedgerError where a file of that header surely is no ledger, without opening it.
+
+    One of a single page without a kind may be a ledger that is just being made.
+    """
+    if not header:
+        return
+    if not header.startswith(_MAGIC):
+        raise LedgerError(f"{name} is no ledger, or is damaged: file is not a database")
+    kind, page = (int.from_bytes(header[place], "big") for place in (_KIND, _PAGE))
+    if kind != APPLICATION_ID and (kind or size > (_LARGEST if page == 1 else page)):
+        raise LedgerError(f"{name} {_OTHER}")
+
+
 def version_of(connection: Any, name: str) -> int:
     """Return the version of a file's tables, 0 for a new file.
 
@@ -79,7 +99,7 @@ def version_of(connection: Any, name: str) -> int:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     version = number & VERSION_BITS
     if kind != APPLICATION_ID and (kind or number or tables):
-        raise LedgerError(f"{name} is a database of something else, and no ledger")
+        raise LedgerError(f"{name} {_OTHER}")
     if version > VERSION:
         raise LedgerError(
             f"{name} was made by a newer skycore-async (schema {version}, this one knows"

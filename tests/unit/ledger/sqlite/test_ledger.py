@@ -290,7 +290,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 async def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(
     path: Path, case: str
 ) -> None:
-    """The error says what it is, and not a byte of it changes."""
+    """The error says what it is, not a byte of it changes, and nothing is put beside it."""
     make, said = WRONG[case]
     make(path)
     before = content(path)
@@ -299,6 +299,8 @@ async def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(
             await SQLiteLedger(path).open()
         assert str(path) in str(caught.value)
     assert content(path) == before
+    beside = [each.name for each in path.parent.iterdir() if each != path]
+    assert beside == ([f"{path.name}-lock"] if case == "a newer one" else [])
 
 
 def only_to_read(path: str) -> Any:
