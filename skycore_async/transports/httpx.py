@@ -39,6 +39,7 @@ from .tls import ssl_context
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
 _CONNECTING_SHARE: Final = 0.8
+_CLOSING_TIME: Final = 1.0  # seconds for closing what was begun of a connection
 
 
 class HttpxTransport:
@@ -166,7 +167,12 @@ class HttpxClientTransport:
         )
         made.stream = self._library.byte_stream(request.body)
         progress.given_to_client = True
-        answer = await self._http_client.send(made, stream=True, follow_redirects=False)
+        try:
+            answer = await self._http_client.send(made, stream=True, follow_redirects=False)
+        finally:
+            if progress.unfinished is not None:
+                with anyio.move_on_after(_CLOSING_TIME, shield=True), suppress(Exception):
+                    await progress.unfinished.aclose()
         return cast("httpx.Response", answer)
 
 

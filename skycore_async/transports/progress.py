@@ -24,6 +24,9 @@ _BEFORE_THE_REQUEST: Final = frozenset(
 )
 
 
+# Of these, what begins a connection, which the event has.
+_BEGINS: Final = ("connect_tcp.complete", "connect_unix_socket.complete")
+
 # Of HTTP/1.1, what is traced first where nothing had to be connected.
 _USES_AGAIN: Final = "http11.send_request_headers.started"
 
@@ -40,12 +43,15 @@ class ExchangeProgress:
     """What was traced of one exchange.
 
     `pool_timeout` is what its client raises where it had no connection for it in time.
+    `unfinished` is the connection that was begun for it, until the request is: httpcore
+    forgets one whose handshake is cancelled, and leaves its socket to the garbage collector.
     """
 
     def __init__(self, pool_timeout: type[Exception]) -> None:
         self._pool_timeout = pool_timeout
         self.given_to_client = False
         self.traced = False
+        self.unfinished: Any = None
         self.request_began = False
         self.look_at_the_next()
 
@@ -57,6 +63,8 @@ class ExchangeProgress:
         """Take an event of httpcore's into account; it is what the extension `trace` calls."""
         self.traced = True
         is_first, self._is_first = self._is_first, False
+        if event.endswith(_BEGINS):
+            self.unfinished = info.get("return_value")
         if event.endswith((".complete", ".failed")):
             return  # it has begun before
         # A CONNECT goes to a proxy, before the request itself.
@@ -69,6 +77,7 @@ class ExchangeProgress:
         if is_first and event == _USES_AGAIN:
             raise UsedBefore
         self.request_began = True
+        self.unfinished = None
 
     def proves_not_sent(self, error: Exception | None = None) -> bool:
         """Return whether the request is proven not to have begun, where `error` ended it."""

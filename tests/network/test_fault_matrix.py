@@ -554,8 +554,6 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
                 return await send_over_it(request, timeout=timeout)
 
             monkeypatch.setattr(transport, "send", noted)
-            # Long enough that the transport's own time for connecting ends first: cancelled in
-            # a handshake, httpcore leaves a caller's socket to the garbage collector.
             elsewhere = client.with_options(base_url=url, timeout=0.5)
             await cancel(lambda: outcome(elsewhere), lambda: bool(begun))
             await send(client)

@@ -6,6 +6,7 @@ what it would do by itself.  What counts is told by the server: how many request
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -397,3 +398,39 @@ def test_httpx2_is_not_loaded_for_others() -> None:
         " sys.exit('httpx2' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 - our own
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_cancelled_within_a_handshake_leaves_no_socket() -> None:
+    """`Task.cancel()` closes the connection, which httpcore forgets at this point."""
+    with FaultServer((Hang(),)) as server:
+        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+        async with sending_over(http_client, server.secure_url) as client:
+            request = Request(method="POST", url=server.secure_url, body=b"xml=")
+            sending = client._dispatcher.transport.send(request, timeout=60)
+            task = asyncio.ensure_future(sending)
+            await connected(server)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await anyio.to_thread.run_sync(server.hung_up)
+
+
+async def test_an_exchange_cancelled_within_a_handshake_leaves_no_socket() -> None:
+    """A cancelled scope closes the connection, too, and so does the time that is over."""
+    with FaultServer((Hang(),)) as server:
+        http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
+        async with sending_over(http_client, server.secure_url) as client:
+            request = Request(method="POST", url=server.secure_url, body=b"xml=")
+            transport = client._dispatcher.transport
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(transport.send, request, timeout=60))
+                await connected(server)
+                tasks.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(server.hung_up)
+
+
+async def connected(server: FaultServer) -> None:
+    while not server.connections:  # noqa: ASYNC110 - the server is a thread
+        await anyio.sleep(0.001)
+    await anyio.sleep(0.02)  # for the handshake to begin

@@ -102,3 +102,18 @@ def test_a_connection_that_was_used_before_is_not_used() -> None:
     anyio.run(progress.trace, "connection.connect_tcp.started", {})
     anyio.run(progress.trace, "http11.send_request_headers.started", POST)
     assert not progress.proves_not_sent()
+
+
+def test_a_connection_is_unfinished_until_the_request_begins() -> None:
+    """What was connected, and not written to yet, is there to be closed by whoever gives up."""
+    stream = object()
+    connected = ("connection.connect_tcp.complete", {"return_value": stream})
+    in_tls = [
+        connected,
+        ("connection.start_tls.started", {}),
+        ("connection.start_tls.complete", {}),
+    ]
+    assert progress_after([]).unfinished is None
+    assert progress_after(in_tls).unfinished is stream
+    began = ("http11.send_request_headers.started", POST)
+    assert progress_after([*in_tls, began]).unfinished is None
