@@ -48,17 +48,19 @@ class Accepted:
     """The provider took the message, and names it by `tracking_id` from now on.
 
     `recorded` is True where the ledger knew it already, so that nothing was sent now.
-    `tracking_id` is empty where the answer was lost and the sending report told that the
-    message was sent, which names none: `raw` then has its HISTORYID.
+    `tracking_id` is None where the answer was lost and the sending report told that the
+    message was sent: a report has no tracking ids.  `history_id`, by which it does name it, is
+    the provider's id of the sending, where the ledger knows that, as of a report or a postback.
     """
 
     verdict: ClassVar[Verdict] = Verdict.ACCEPTED
 
     message: SMS
     to: str
-    tracking_id: str
+    tracking_id: str | None
     raw: dict[str, Any] = _raw
     recorded: bool = _recorded
+    history_id: str | None = attrs.field(default=None, eq=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)

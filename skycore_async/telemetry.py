@@ -62,7 +62,8 @@ class Operation:
     def ended(self, outcome: Outcome) -> None:
         """Tell what came of a message."""
         if isinstance(outcome, Accepted):
-            self._span.set_attribute("messaging.message.id", outcome.tracking_id)
+            if outcome.tracking_id is not None:
+                self._span.set_attribute("messaging.message.id", outcome.tracking_id)
         else:
             self.failed(outcome.error)
 

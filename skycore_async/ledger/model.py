@@ -82,7 +82,10 @@ def _plain_id_of(submission: Submission) -> str | None:
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What came of submitting a message, as it is kept; `plain_id` is of its tracking id."""
+    """What came of submitting a message, as it is kept; `plain_id` is of its tracking id.
+
+    `history_id` is the provider's id of the sending, where a postback or a report told it.
+    """
 
     state: MessageState
     tracking_id: str | None = attrs.field(default=None, converter=storable)
@@ -90,6 +93,7 @@ class Submission:
     info: str | None = attrs.field(default=None, converter=storable)
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
+    history_id: str | None = attrs.field(default=None, eq=False, repr=False)
 
     plain_id: str | None = attrs.field(
         init=False, repr=False, eq=False, default=attrs.Factory(_plain_id_of, takes_self=True)

@@ -233,6 +233,7 @@ def submission_in(record: MessageRecord) -> Submission:
         info=record.info,
         http_status=record.http_status,
         raw=_raw_of(record),
+        history_id=record.history_id,
     )
 
 
@@ -303,9 +304,10 @@ def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
         return Accepted(
             message=message,
             to=to,
-            tracking_id=submission.tracking_id or "",
+            tracking_id=submission.tracking_id,
             raw=dict(submission.raw or {}),
             recorded=True,
+            history_id=submission.history_id,
         )
     if submission.state is _S.REJECTED:
         error = Rejected.of(code=submission.code, info=submission.info)

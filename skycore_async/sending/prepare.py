@@ -123,7 +123,7 @@ def log_outcome(job: PreparedSend, outcome: Outcome) -> None:
     if isinstance(outcome, Accepted):
         if log.isEnabledFor(logging.DEBUG):
             to = masked(job.resolved.to)
-            named = _TRACKING_ID.fullmatch(outcome.tracking_id)
+            named = _TRACKING_ID.fullmatch(outcome.tracking_id or "")
             log.debug("SMS to %s accepted as %s", to, named[0] if named else "an odd tracking id")
         return
     to = masked(job.resolved.to)

@@ -82,7 +82,12 @@ def test_an_accepted_message_for_programs(simulator: Simulator) -> None:
     code, told = answer("15551234888", "Hello")
     tracking_id = simulator.messages[-1].tracking_id
     assert code == 0
-    assert told == {"outcome": "accepted", "to": "15551234888", "tracking_id": tracking_id}
+    assert told == {
+        "outcome": "accepted",
+        "to": "15551234888",
+        "tracking_id": tracking_id,
+        "history_id": None,
+    }
 
 
 def test_the_text_of_standard_input_is_sent(simulator: Simulator) -> None:

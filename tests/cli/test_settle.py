@@ -113,6 +113,17 @@ def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
     assert states(ledger) == settled
 
 
+def test_what_a_report_found_is_sent_by_its_history_id(ledger: Path) -> None:
+    """Sent again under its key, it is what it was, and has no tracking id."""
+    settle(ledger, "--after", "0")
+    key = ("--key", "2002", "--ledger", str(ledger), "--from", SHORT_CODE)
+    command = ["send", "15551232002", "Hello", *key]
+    told = facts(CliRunner().invoke(skycore, [*command, "--json"]))
+    assert (told["outcome"], told["tracking_id"]) == ("accepted", None)
+    shown = CliRunner().invoke(skycore, command).stdout
+    assert shown == f"15551232002  HISTORYID {told['history_id']}\n"
+
+
 @pytest.mark.slow
 def test_doubts_end_in_a_database(
     simulator: Simulator, dsn: str, monkeypatch: pytest.MonkeyPatch
@@ -332,7 +343,7 @@ def test_help_says_what_a_report_shows_and_the_exit_codes_in_order() -> None:
     assert "has to lie 300 seconds inside that" in said
     assert "The time of the file makes it no younger" in said
     order = ("2 wrong usage", "3 Skycore refused", "5 something is in doubt still", "1 nothing")
-    places = [said.index(each, said.index("Exit codes, the first that is so")) for each in order]
+    places = [said.index(each, said.index("Exit codes: of these the first that is so")) for each in order]
     assert places == sorted(places)
 
 

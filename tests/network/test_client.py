@@ -229,7 +229,7 @@ async def test_many_at_once_are_not_mixed_up(open_client: OpenClient) -> None:
     answered: list[str] = []
 
     async def one(client: SkycoreClient) -> None:
-        answered.append((await send(client)).tracking_id)
+        answered.append(str((await send(client)).tracking_id))
 
     with FaultServer(*map(script, range(20))) as server:
         async with open_client(server.url) as client, anyio.create_task_group() as tasks:
@@ -377,7 +377,7 @@ def test_a_client_made_outside_an_event_loop_sends_inside(backend: str) -> None:
     with FaultServer(ANSWERED) as server:
         client = SkycoreClient(api_key=KEY, from_="60856", base_url=server.url)
 
-        async def main() -> str:
+        async def main() -> str | None:
             async with client:
                 return (await send(client)).tracking_id
 

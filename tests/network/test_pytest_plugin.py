@@ -58,7 +58,7 @@ def run_pytest(folder: Path, text: str, *options: str, **environment: str) -> st
     return done.stdout
 
 
-async def send(text: str = "Hello") -> str:
+async def send(text: str = "Hello") -> str | None:
     """Send one message with what the environment says, and return its tracking id."""
     async with SkycoreClient(max_attempts=1) as client:
         return (await client.send_sms(to="15551234888", text=text)).tracking_id

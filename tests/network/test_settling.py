@@ -124,10 +124,11 @@ async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
         assert (await client.settle()).sent == ("k",)
         sent = await client.send_sms(to="15551232002", text="Hello", key="k")
         (message,) = simulator.messages
-        assert (sent.tracking_id, sent.recorded) == ("", True)
+        assert (sent.tracking_id, sent.recorded) == (None, True)
         delivery = await ledger.delivery(key="k")
         assert delivery is not None
         assert sent.raw == {"HISTORYID": delivery.history_id}
+        assert sent.history_id == delivery.history_id
         body = (
             "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><FROM>60856</FROM>"
             f"<TO>15551232002</TO><HISTORYID>{delivery.history_id}</HISTORYID>"

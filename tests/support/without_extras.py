@@ -51,7 +51,7 @@ class Skycore(http.server.BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-async def send(base_url: str) -> str:
+async def send(base_url: str) -> str | None:
     """Send one message and return its tracking id."""
     async with skycore_async.SkycoreClient(
         api_key="a key", from_="60856", base_url=base_url

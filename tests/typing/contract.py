@@ -76,7 +76,8 @@ async def send(client: SkycoreClient) -> None:
     assert_type(accepted, Accepted)
     assert_type(accepted.message, SMS)
     assert_type(accepted.to, str)
-    assert_type(accepted.tracking_id, str)
+    assert_type(accepted.tracking_id, str | None)
+    assert_type(accepted.history_id, str | None)
     assert_type(accepted.raw, dict[str, Any])
     assert_type(accepted.recorded, bool)
 
@@ -237,7 +238,7 @@ def match_outcome(outcome: Outcome) -> str:
     assert_type(outcome.recorded, bool)
     match outcome:
         case Accepted(tracking_id=tracking_id, to=to):
-            return tracking_id + to
+            return f"{tracking_id} {to}"
         case Failed(message=message, error=error):
             assert_type(message, SMS)
             assert_type(error, SkycoreError)

@@ -82,9 +82,10 @@ def send_message(
     except KeyboardInterrupt:
         fail(f"interrupted: it may have been sent{_where(message, ledger)}", Exit.INTERRUPTED)
     if as_json:
-        emit({"outcome": "accepted", "to": sent.to, "tracking_id": sent.tracking_id})
+        ids = {"tracking_id": sent.tracking_id, "history_id": sent.history_id}
+        emit({"outcome": "accepted", "to": sent.to, **ids})
     else:
-        say(f"{sent.to}  {sent.tracking_id}")
+        say(f"{sent.to}  {sent.tracking_id or f'HISTORYID {sent.history_id}'}")
 
 
 async def _send(

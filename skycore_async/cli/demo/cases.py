@@ -253,7 +253,7 @@ def _kind(outcome: Outcome) -> str:
 
 def _tracking_id(outcome: Outcome) -> str:
     if isinstance(outcome, Accepted):
-        return outcome.tracking_id
+        return outcome.tracking_id or "-"
     return "never learnt" if outcome.error.may_have_been_sent else "-"
 
 
