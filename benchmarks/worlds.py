@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.worlds.events import Plan, draw, read
+from tests.worlds.drawing import draw
+from tests.worlds.events import Plan, read
 from tests.worlds.running import Worlds, worlds
 from tests.worlds.shrinking import kind_of, shrunk
 

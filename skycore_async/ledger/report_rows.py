@@ -42,12 +42,21 @@ class KnownAttempt:
     history_id: str | None = None
 
     @property
+    def times(self) -> tuple[float, float]:
+        """From when to when it was under way: it ends before it starts where a clock was set back.
+
+        By which of the two the clock was right is not known.
+        """
+        return min(self.started_at, self.ended_at), max(self.started_at, self.ended_at)
+
+    @property
     def window(self) -> tuple[float, float]:
         """When the provider's clock may have shown that it took it, if it took it at once."""
         if not self.started_at:
             return float("-inf"), self.ended_at + CLOCKS_APART
-        ends = min(self.ended_at, self.started_at + SETTLE_WITHIN)
-        return self.started_at - CLOCKS_APART, ends + CLOCKS_APART
+        first, last = self.times
+        last = max(self.started_at, min(last, first + SETTLE_WITHIN))
+        return first - CLOCKS_APART, last + CLOCKS_APART
 
 
 @attrs.frozen(kw_only=True)

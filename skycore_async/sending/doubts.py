@@ -131,13 +131,14 @@ class LedgerDoubts:
         """Return what to ask for: the times of doubts, as far as their witnesses."""
         found: list[tuple[float, float]] = []
         for each in attempts:
-            near = self._database.neighbours(each.started_at, each.ended_at)
+            first, last = each.times
+            near = self._database.neighbours(first, last)
             before, after = near.before, near.after
-            if before is None or each.started_at - before > NEAR:
-                before = each.started_at
-            if after is None or after - each.ended_at > NEAR:
-                after = each.ended_at
-            found.append((before, max(after, each.ended_at + self._after)))
+            if before is None or first - before > NEAR:
+                before = first
+            if after is None or after - last > NEAR:
+                after = last
+            found.append((before, max(after, last + self._after)))
         return periods_of(found)
 
 

@@ -188,7 +188,7 @@ class ReportSettling:
         doubtful = self._known.doubtful.values()
         windows: list[tuple[float, float]] = []
         for each in () if self._trust_absence else doubtful:
-            near = database.neighbours(each.started_at, each.ended_at)
+            near = database.neighbours(*each.times)
             if near.before is not None and near.after is not None:
                 windows.append((near.before, near.after))
         database.want((each.number for each in doubtful), merged(windows))
@@ -220,8 +220,7 @@ class ReportSettling:
         return why_not_witnessed(self._database.witnesses(*times))
 
     def _times_of(self, id_: int) -> tuple[float, float]:
-        attempt = self._known.doubtful[id_]
-        return attempt.started_at, attempt.ended_at
+        return self._known.doubtful[id_].times
 
     def _attempts_behind(self, doubt: MessageInDoubt) -> list[tuple[float, float]]:
         """Return when those attempts began and ended that a report has to be about."""

@@ -18,6 +18,9 @@ Rules:
 
 from __future__ import annotations
 
+import errno
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from random import Random
@@ -30,13 +33,14 @@ SECTOR: Final = 512
 CHECKPOINT_EVERY: Final = 40  # pages, so that many a cut falls into a checkpoint
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Content:
     """One file: what is read, what is on the platter, and the writes between the two."""
 
     path: Path
     seen: bytearray = attrs.Factory(bytearray)
     platter: bytes = b""
+    descriptor: int = -1
     unsynced: list[tuple[int, bytes | None]] = attrs.Factory(list)  # None cuts the file off there
 
     @classmethod
@@ -44,20 +48,19 @@ class _Content:
         """Take a file as it is, or make one."""
         path.touch()
         content = path.read_bytes()
-        return cls(path, bytearray(content), content)
+        opened = cls(path, bytearray(content), content, os.open(path, os.O_RDWR))
+        weakref.finalize(opened, os.close, opened.descriptor)
+        return opened
 
     def write(self, data: bytes, offset: int) -> None:
         _put(self.seen, data, offset)
         self.unsynced.append((offset, data))
-        with self.path.open("r+b") as file:
-            file.seek(offset)
-            file.write(data)
+        os.pwrite(self.descriptor, data, offset)
 
     def truncate(self, size: int) -> None:
         del self.seen[size:]
         self.unsynced.append((size, None))
-        with self.path.open("r+b") as file:
-            file.truncate(size)
+        os.truncate(self.descriptor, size)
 
     def sync(self) -> None:
         self.platter = bytes(self.seen)
@@ -98,10 +101,27 @@ class Disk(apsw.VFS):
         self.files: dict[str, _Content] = {}
         self._left = -1  # calls until the cut; none comes where it is negative
         self._cut: Callable[[], None] = lambda: None
+        self._room = -1  # writes until there is none; there is always where it is negative
+        self._is_full_for = 0
+        self.was_full = False
 
     def cut_after(self, calls: int, cut: Callable[[], None]) -> None:
         """Call `cut` instead of what would be the last of so many writes and syncs."""
         self._left, self._cut = calls, cut
+
+    def fill_after(self, writes: int, *, lasts: int) -> None:
+        """Have no room for `lasts` writes and syncs, after so many."""
+        self._room, self._is_full_for = writes, lasts
+
+    def is_full(self) -> bool:
+        """Count a write or a sync that needs room, and return whether there is none."""
+        if self._room > 0:
+            self._room -= 1
+        if self._room or not self._is_full_for:
+            return False
+        self._is_full_for -= 1
+        self.was_full = True
+        return True
 
     def image(self, random: Random) -> dict[str, bytes]:
         """Return what a cut at this moment leaves."""
@@ -133,10 +153,15 @@ class Disk(apsw.VFS):
         (content,) = (
             one for one in self.files.values() if one.path.samefile(f"/dev/fd/{file.fileno()}")
         )
-        self.tick()
+        self._use_room()
         content.write(data, at)
-        self.tick()
+        self._use_room()
         content.sync()
+
+    def _use_room(self) -> None:
+        self.tick()
+        if self.is_full():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     # What SQLite calls.
 
@@ -171,6 +196,8 @@ class _File:
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._disk.tick()
+        if self._disk.is_full():
+            raise apsw.FullError("no space left on device")
         self._content.write(bytes(data), offset)
 
     def xTruncate(self, size: int) -> None:  # noqa: N802
@@ -179,6 +206,8 @@ class _File:
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         self._disk.tick()
+        if self._disk.is_full():
+            raise apsw.IOError("no space left on device")
         self._content.sync()
 
     def xFileSize(self) -> int:  # noqa: N802

@@ -4,7 +4,8 @@ A world has the real client, limiter, ledger and receiver in it.  Around them ar
 provider that misbehaves, postbacks that go astray, callers who leave, crashes and power
 cuts.  The same seed gives the same world, so that whatever breaks can be seen again.
 
-    events     what happens in a world, as values, and how they are drawn from a seed
+    events     what happens in a world, as values
+    drawing    how they are drawn from a seed
     loop       an event loop for asyncio in which time and order are drawn
     life       the event loop of one process, asyncio's or trio's, and its threads
     machine    the disk of a process, and what a crash leaves of it

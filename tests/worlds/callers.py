@@ -7,18 +7,30 @@ and nobody is told anything that the provider's books do not say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final
 
 import anyio
 
-from skycore_async import SMS, BulkSend, Failed, SkycoreClient, SkycoreError, SQLiteLedger
+from skycore_async import (
+    SMS,
+    BulkSend,
+    Delivery,
+    Failed,
+    LedgerError,
+    MemoryLedger,
+    SkycoreClient,
+    SkycoreError,
+    SQLiteLedger,
+)
 from skycore_async.errors import SendingHalted
 from skycore_async.receiving.receiver import PostbackReceiver
 
-from .events import Message, OptOut, Send, SendMany, key_of, number_of
+from .events import Message, OptOut, Send, SendMany, Wait, key_of, number_of
 from .notes import Accident, Call, Notes
-from .provider import Posted, Provider, text_of
+from .provider import Posted, Provider, body_of, plain, text_of
+
+_SOON: Final = 2.0  # seconds in which who waits is told, and more than a few threads take
 
 
 class Callers:
@@ -31,7 +43,7 @@ class Callers:
         names: Iterator[int],
         *,
         client: SkycoreClient,
-        ledger: SQLiteLedger,
+        ledger: SQLiteLedger | MemoryLedger,
     ) -> None:
         self._provider = provider
         self.notes = notes
@@ -134,22 +146,58 @@ class Callers:
             return
         try:
             await (self._ledger.opt_out if event.is_out else self._ledger.opt_in)(number)
-        except RuntimeError as error:
-            self.refused(error)
+        except (RuntimeError, LedgerError) as error:
+            if isinstance(error, RuntimeError):
+                self.refused(error)
             return  # and so it stays unclear
         self.notes.chose(number, is_out=event.is_out, now=self._provider.now())
 
-    async def post(self, posted: Posted) -> None:
-        """Post a postback."""
+    async def wait(self, event: Wait) -> None:
+        """Wait for a message to come to its end, of which is told in time."""
+        key, until = f"k{event.key}", self._provider.now() + event.timeout
+        try:
+            delivery = await self._ledger.wait_for(key=key, timeout=event.timeout)
+        except TimeoutError:
+            is_clear = event.timeout > _SOON and not self.notes.open_calls[key]
+            if is_clear and not self.is_gone:
+                self._waited_in_vain(key, await self._ledger.delivery(key=key), until)
+        except RuntimeError as error:
+            self.refused(error)
+        except LedgerError:
+            pass  # its disk is full
+        else:
+            if not self.is_gone and not delivery.state.is_final:
+                self.notes.break_rule(f"who waited for {key} is told that it is {delivery.state}")
+
+    def _waited_in_vain(self, key: str, delivery: Delivery | None, until: float) -> None:
+        """Hold it against the postbacks that somebody waited, and was not told of an end."""
+        if delivery is None or delivery.tracking_id is None or not delivery.state.is_final:
+            return
+        known = [
+            posted.answered_at
+            for posted in self._provider.postbacks
+            if posted.is_taken
+            and posted.told is not None
+            and posted.told.kind != "sent"
+            and posted.submission is not None
+            and posted.submission.id == plain(delivery.tracking_id)
+        ]
+        since = max(min(known, default=until), self.notes.ended.get(key, until))
+        if delivery.settled_by is None and since < until - _SOON:
+            self.notes.break_rule(f"who waited for {key} was not told that it is {delivery.state}")
+
+    async def post(self, together: Sequence[Posted]) -> None:
+        """Post postbacks in one body."""
         status = None
         with anyio.move_on_after(10):
-            status = await self._status(posted.body)
+            status = await self._status(body_of(together))
         if self.is_gone:
             return
-        self._provider.answered(posted, status)
-        if status == 200 and posted.choice is not None:
-            number, is_out = posted.choice
-            self.notes.chose(number, is_out=is_out, now=self._provider.now())
+        for posted in together:
+            self._provider.answered(posted, status)
+            if status == 200 and posted.choice is not None:
+                number, is_out = posted.choice
+                self.notes.chose(number, is_out=is_out, now=self._provider.now())
 
     async def _status(self, body: bytes) -> int:
         given: list[int] = []

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 MOST_STEPS: Final = 300_000
 LONGEST: Final = 30_000.0  # seconds that a process may take
-_SHORTEST, _LONGEST = math.log(1e-3), math.log(0.1)  # of what is done in a thread
+_SHORTEST: Final = math.log(1e-3)  # of the seconds that a thread takes
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +43,7 @@ class Life:
     chance: Random
     start: float
     favours: bool
+    thread: float  # seconds at most that a thread takes
     on_clock: Callable[[Callable[[], float]], None]  # is given what tells its time
     on_step: Callable[[], bool]
     on_error: Callable[[str], None]
@@ -52,7 +53,7 @@ class Life:
 
         Raises Stuck where it never would, and what `main` raises.
         """
-        with _threads_as_steps(self.chance):
+        with _threads_as_steps(self.chance, math.log(self.thread)):
             return _on_trio(self, main) if backend == "trio" else _on_asyncio(self, main)
 
 
@@ -118,11 +119,11 @@ def _on_trio(life: Life, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:
 
 
 @contextlib.contextmanager
-def _threads_as_steps(chance: Random) -> Iterator[None]:
+def _threads_as_steps(chance: Random, longest: float) -> Iterator[None]:
     """Have what is for worker threads done in steps of the event loop."""
 
     def lasts() -> float:
-        return math.exp(chance.uniform(_SHORTEST, _LONGEST))
+        return math.exp(chance.uniform(_SHORTEST, longest))
 
     async def run_sync(
         work: Callable[..., T], *args: Any, abandon_on_cancel: bool = False, limiter: Any = None

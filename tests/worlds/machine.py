@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import Any, Final
 from unittest import mock
 
 import anyio
+import apsw
 
 from skycore_async import SQLiteLedger
 from skycore_async.ledger.sqlite import write_ahead_log
@@ -77,7 +79,7 @@ class Machine:
     def connect(self, path: str) -> Any:
         """Open the ledger's file."""
         if self._disk is not None:
-            return self._disk.connect_with(self._pages)(path)
+            return _Connection(self._disk.connect_with(self._pages)(path))
         connection = connect_to_file(path)
         connection.execute(f"PRAGMA wal_autocheckpoint = {self._pages}")
         return connection
@@ -95,6 +97,16 @@ class Machine:
         """Call `cut` in place of one of the writes that are to come."""
         if self._disk is not None:
             self._disk.cut_after(writes, cut)
+
+    def fill_after(self, writes: int, *, lasts: int) -> None:
+        """Have no room on the disk for some writes, after so many."""
+        if self._disk is not None:
+            self._disk.fill_after(writes, lasts=lasts)
+
+    @property
+    def was_full(self) -> bool:
+        """Whether there was no room on the disk at some time."""
+        return self._disk is not None and self._disk.was_full
 
     def left(self, *, is_power: bool, chance: Random) -> Callable[[Path], Machine]:
         """Take what a crash at this moment leaves; the result puts it on another machine."""
@@ -119,3 +131,28 @@ class Machine:
         if self._disk is not None:
             self._disk.unregister()
         shutil.rmtree(self.folder)
+
+
+class _Connection:
+    """A connection of apsw, whose errors are those of `sqlite3`."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close it."""
+        self._done(self._connection.close)
+
+    def execute(self, statement: str, values: Any = ()) -> Any:
+        """Execute a statement."""
+        return self._done(self._connection.execute, statement, values)
+
+    @staticmethod
+    def _done(work: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return work(*args)
+        except apsw.Error as error:
+            raise sqlite3.OperationalError(str(error)) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
@@ -11,12 +12,21 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import anyio.abc
 
-from skycore_async import LedgerInUse, MessageState, RateLimiter, SkycoreClient, SQLiteLedger
+from skycore_async import (
+    LedgerError,
+    LedgerInUse,
+    MemoryLedger,
+    MessageState,
+    RateLimiter,
+    SkycoreClient,
+    SQLiteLedger,
+)
 
 from . import rules
 from .callers import Callers, left
 from .events import (
     Crash,
+    FullDisk,
     Jump,
     Message,
     OptOut,
@@ -24,6 +34,7 @@ from .events import (
     Send,
     SendMany,
     Settle,
+    Wait,
     number_of,
 )
 from .machine import Machine
@@ -60,7 +71,7 @@ class Process:
         self._provider = world.provider
         self._transport = PretendTransport(world.provider)
         self._callers: Callers | None = None
-        self._ledger: SQLiteLedger
+        self._ledger: SQLiteLedger | MemoryLedger
         self._scope: anyio.CancelScope
         self._group: anyio.abc.TaskGroup
         self._busy = 0
@@ -126,16 +137,10 @@ class Process:
         world = self.world
         async with anyio.create_task_group() as group:
             self._group = group
-            ledger = self._ledger = SQLiteLedger(
-                self.machine.path,
-                open_timeout=5,
-                clock=world.wall,
-                connect=self.machine.connect,
-            )
+            ledger = self._ledger = self._new_ledger()
             await self._leave_opening()
             while True:
-                await ledger.open()
-                await self._look_after_opening(ledger)
+                await self._open(ledger)
                 client = self._new_client(ledger)
                 self._callers = Callers(
                     world.provider, world.notes, world.names, client=client, ledger=ledger
@@ -154,18 +159,45 @@ class Process:
                 if is_over:
                     return
 
+    def _new_ledger(self) -> SQLiteLedger | MemoryLedger:
+        world, capacity = self.world, self.world.plan.settings.capacity
+        if capacity is not None:
+            return MemoryLedger(capacity=capacity, clock=world.wall)
+        return SQLiteLedger(
+            self.machine.path,
+            open_timeout=5,
+            clock=world.wall,
+            connect=self.machine.connect,
+            look_every=math.inf,  # there is no inbox
+        )
+
+    async def _open(self, ledger: SQLiteLedger | MemoryLedger) -> None:
+        """Open the ledger, and look what is in it; again while its disk is full."""
+        while True:
+            try:
+                await ledger.open()
+                return await self._look_after_opening(ledger)
+            except LedgerError:
+                if not self.machine.was_full:
+                    raise
+            await anyio.sleep(1.0)
+
     async def _leave_opening(self) -> None:
         """Begin to open the ledger, and leave; nothing of that is to be in the way later."""
         after = self.world.plan.settings.leaves_opening
         if after is None:
             return
         other = SQLiteLedger(
-            self.machine.path, clock=self.world.wall, connect=self.machine.connect
+            self.machine.path,
+            clock=self.world.wall,
+            connect=self.machine.connect,
+            look_every=math.inf,
         )
-        if not await left(other.open, after, natively=self._chance.random() < 0.5):
-            await other.aclose()
+        with contextlib.suppress(*([LedgerError] if self.machine.was_full else [])):
+            if not await left(other.open, after, natively=self._chance.random() < 0.5):
+                await other.aclose()
 
-    def _new_client(self, ledger: SQLiteLedger) -> SkycoreClient:
+    def _new_client(self, ledger: SQLiteLedger | MemoryLedger) -> SkycoreClient:
         world, settings = self.world, self.world.plan.settings
         rate = settings.rate
         limiter = None if rate is None else NotedLimiter(rate, settings.burst, self._notes, world)
@@ -208,7 +240,8 @@ class Process:
         provider = self._provider
         try:
             async with anyio.create_task_group() as posts:
-                postman = Postman(provider.now, provider.to_post)
+                bundles = self.world.plan.settings.bundles
+                postman = Postman(provider.now, provider.to_post, bundles=bundles)
                 provider.on_post = postman.add
                 posts.start_soon(postman.deliver, posts, self.callers.post)
                 yield
@@ -232,6 +265,8 @@ class Process:
             self._is_to_crash(event)
         elif isinstance(event, Jump):
             world.jump(event.seconds)
+        elif isinstance(event, FullDisk):
+            self.machine.fill_after(event.writes, lasts=event.lasts)
         else:
             self._start(self._done, event)
 
@@ -239,7 +274,7 @@ class Process:
         self._busy += 1
         self._group.start_soon(run, *args)
 
-    async def _done(self, event: Send | SendMany | OptOut | Settle) -> None:
+    async def _done(self, event: Send | SendMany | OptOut | Settle | Wait) -> None:
         try:
             if isinstance(event, Send):
                 await self.callers.send(event)
@@ -247,12 +282,14 @@ class Process:
                 await self.callers.send_many(event)
             elif isinstance(event, OptOut):
                 await self.callers.opt_out(event)
-            elif not self.world.jumps:
+            elif isinstance(event, Wait):
+                await self.callers.wait(event)
+            else:
                 await self._settle(after=_SOON, breaks=event.breaks)
         finally:
             self._busy -= 1
 
-    async def _look_after_opening(self, ledger: SQLiteLedger) -> None:
+    async def _look_after_opening(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Hold what a crash has left in doubt against what was under way."""
         doubts = {
             each.key
@@ -263,17 +300,21 @@ class Process:
         self.world.doubts = doubts
         if len(new) > self.world.plan.settings.in_flight:
             self._notes.break_rule(f"a crash left too many in doubt: {sorted(new)}")
+        if self.machine.was_full or self.world.fills:  # what came of them may be unwritten
+            self._notes.crashed_with |= new
         if others := new - self._notes.crashed_with:
             self._notes.break_rule(f"in doubt, and not under way: {sorted(others)}")
 
-    async def _end_well(self, client: SkycoreClient, ledger: SQLiteLedger) -> None:
+    async def _end_well(self, client: SkycoreClient, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Give everything once more to a provider that behaves, and look at what is there."""
         world = self.world
         world.provider.is_well = True
+        self.machine.fill_after(-1, lasts=0)
         dispatcher = client._dispatcher
         if isinstance(dispatcher._limiter, NotedLimiter):
             dispatcher._limiter.has_accidents = False
-        await self._run_again()
+        if not self._notes.forgets:  # which would send all that was forgotten
+            await self._run_again()
         if world.reads_report:
             for _ in range(2):
                 await self._witness()
@@ -311,8 +352,10 @@ class Process:
                 chance=self._chance,
                 wall=world.wall,
             )
-        except LedgerInUse:
-            return  # it is being settled already
+        except LedgerError as error:  # it is being settled already, or its disk is full
+            if not isinstance(error, LedgerInUse) and not self.machine.was_full:
+                raise
+            return
         except RuntimeError as error:
             self.callers.refused(error)
             return

@@ -17,7 +17,7 @@ import itertools
 import re
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -30,15 +30,19 @@ from skycore_async import NotSent, OutcomeUnknown, Request, Response
 from skycore_async.simulator import behaviours, postbacks
 from skycore_async.simulator.postbacks import PostbackForm
 
-from .events import Answer, Answers, Message, Tells, Told
+from .events import Answer, Answers, Message, Outage, Tells, Told
 
+_OTHERS: Final = 0.2  # of what is sent, beside which others send to the number
+_FIRST_OF_OTHERS: Final = 500_000
 _MENDED: Final = 9  # the version of a text that was mended
 TRIES: Final = 5  # times that a postback is posted
 AGAIN_AFTER: Final = 15.0  # seconds until it is posted again
 BEGINNING: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)  # the provider's time at 0
 
+NEW: Final = "\U0001fa77"  # of Unicode 15, which Python 3.11 does not know yet
+
 _TO: Final = re.compile(r"<TO>(\d+)</TO>")
-_TEXT: Final = re.compile(r"<TEXT>Hello (\S+) v(\d+)</TEXT>")
+_TEXT: Final = re.compile(rf"<TEXT>Hello (\S+) v(\d+) {NEW}</TEXT>")
 _EVENTS: Final = {
     "sent": behaviours.SENT,
     "delivered": behaviours.DELIVERED,
@@ -52,7 +56,7 @@ _WITH_NEWS: Final = (
 
 def text_of(name: str, version: int) -> str:
     """Return the text of a message, by which the provider knows it."""
-    return f"Hello {name} v{version}"
+    return f"Hello {name} v{version} {NEW}"
 
 
 def plain(tracking_id: str) -> str:
@@ -71,6 +75,7 @@ class Submission:
     version: int
     to: str
     at: float
+    from_: str = "60856"
 
     def spelt(self, *, is_encoded: bool) -> str:
         """Return its tracking id as the provider writes it."""
@@ -87,8 +92,10 @@ class Posted:
     submission: Submission | None = None
     told: Told | None = None
     tries: int = 0
+    postback: postbacks.Postback | None = None  # of the form that can be bundled
     choice: tuple[str, bool] | None = None  # a number, and whether it opts out
     is_taken: bool = False  # it was answered with 200
+    answered_at: float = 0.0
 
 
 class Provider:
@@ -98,7 +105,9 @@ class Provider:
         self,
         answers: list[Answers],
         tells: list[Tells],
+        outages: list[Outage],
         *,
+        has_others: bool,
         chance: Random,
         now: Callable[[], float],
         note: Callable[[str], None],
@@ -117,6 +126,9 @@ class Provider:
         self._note = note
         self._answers = {f"k{each.key}": iter(each.answers) for each in answers}
         self._tells = {f"k{each.key}": each.told for each in tells}
+        self._outages = [(each.at, each.at + each.lasts) for each in outages]
+        self.others: list[Submission] = []  # of who sends over the same account
+        self._has_others = has_others
         self._chance = chance
         self._ids = itertools.count(1)
         self._marks = itertools.count(1)
@@ -131,7 +143,25 @@ class Provider:
     def answer_to(self, name: str) -> Answer:
         """Return what is done with the next attempt of a message."""
         planned: Iterator[Answer] = self._answers.get(name, iter(()))
-        return Answer.ACCEPTED if self.is_well else next(planned, Answer.ACCEPTED)
+        if self.is_well:
+            return Answer.ACCEPTED
+        now, answer = self.now(), next(planned, Answer.ACCEPTED)
+        is_out = any(since <= now < until for since, until in self._outages)
+        return Answer.BAD_GATEWAY if is_out else answer
+
+    def asked_by_others(self, to: str, name: str) -> None:
+        """Have somebody else send to a number, perhaps the same text from another sender."""
+        if self._has_others and self._chance.random() < _OTHERS:
+            is_same = self._chance.random() < 0.5
+            other = Submission(
+                id=f"SMS_{_FIRST_OF_OTHERS + len(self.others)}",
+                name=name if is_same else "other",
+                version=0,
+                to=to,
+                at=self.now(),
+                from_="70999" if is_same else "60856",
+            )
+            self.others.append(other)
 
     def delay(self) -> float:
         """Draw the seconds that something takes on its way."""
@@ -154,9 +184,13 @@ class Provider:
     def _post(self, taken: Submission, told: Told) -> None:
         mark = next(self._marks)
         at = taken.at + told.after
-        body = _written(taken, told, mark, BEGINNING + timedelta(seconds=at))
+        postback = _postback(taken, told, mark, BEGINNING + timedelta(seconds=at))
+        form = PostbackForm.FLAT if told.is_flat else PostbackForm.NOTIFICATION
+        body = postbacks.render(postback, form)
         for copy in range(told.copies):
-            self.post(Posted(at=at + 3 * copy, body=body, mark=mark, submission=taken, told=told))
+            posted = Posted(at=at + 3 * copy, body=body, mark=mark, submission=taken, told=told)
+            posted.postback = None if told.is_flat else postback
+            self.post(posted)
 
     def post_text(self, number: str, text: str) -> Posted:
         """Post a text from a handset now."""
@@ -179,6 +213,7 @@ class Provider:
     def answered(self, posted: Posted, status: int | None) -> None:
         """Take the answer to a postback in; None where none came."""
         posted.tries += 1
+        posted.answered_at = self.now()
         self._note(f"postback {posted.mark}: {status}")
         if status == 200:
             posted.is_taken = True
@@ -192,11 +227,11 @@ class Provider:
         return [each for each in self.postbacks if not each.is_taken and each.tries < TRIES]
 
 
-def _written(taken: Submission, told: Told, mark: int, at: datetime) -> bytes:
+def _postback(taken: Submission, told: Told, mark: int, at: datetime) -> postbacks.Postback:
     stamp = at + timedelta(hours=told.hours)
     to = taken.to[1:] if told.is_short else taken.to
     event = _EVENTS[told.kind]
-    postback = postbacks.Postback(
+    return postbacks.Postback(
         event=attrs.evolve(event, detail=f"{event.detail or ''} mark={mark}"),
         to=to,
         tracking_id=taken.spelt(is_encoded=told.is_encoded),
@@ -206,8 +241,14 @@ def _written(taken: Submission, told: Told, mark: int, at: datetime) -> bytes:
         timestamp=stamp,
         from_="60856",
     )
-    form = PostbackForm.FLAT if told.is_flat else PostbackForm.NOTIFICATION
-    return postbacks.render(postback, form)
+
+
+def body_of(posted: Sequence[Posted]) -> bytes:
+    """Return the body in which these are posted together."""
+    first, *others = posted
+    if not others:
+        return first.body
+    return postbacks.bundle([each.postback for each in posted if each.postback is not None])
 
 
 class PretendTransport:
@@ -240,6 +281,7 @@ class PretendTransport:
         answer = provider.answer_to(name)
         provider.asked[name] += 1
         words = provider.on_submitted(name, to)
+        provider.asked_by_others(to, name)
         provider._note(f"asked {name} v{version}: {answer}")
         with anyio.move_on_after(timeout):
             return await self._answered(answer, name, version, to, words)

@@ -21,7 +21,7 @@ from skycore_async.simulator.report_file import ReportForm, write_report
 from .provider import BEGINNING, Provider, Submission, text_of
 
 if TYPE_CHECKING:
-    from skycore_async import SQLiteLedger
+    from skycore_async import MemoryLedger, SQLiteLedger
 
 _EDGE = timedelta(seconds=1)
 
@@ -32,8 +32,11 @@ class PretendReport:
     def __init__(
         self, provider: Provider, since: datetime, until: datetime, *, chance: Random, breaks: bool
     ) -> None:
+        if not since < until:  # as the real one says
+            raise ValueError("since: it is not before until")
         self.since = self.covered_until = since
         self.until = until
+        self.is_begun = True
         self._provider = provider
         self._chance = chance
         self._breaks = breaks
@@ -62,7 +65,7 @@ class PretendReport:
         raise StopAsyncIteration
 
     def _read(self) -> list[ReportedMessage]:
-        books = list(self._provider.books.values())
+        books = [*self._provider.books.values(), *self._provider.others]
         listed = [
             shown
             for shown in map(_shown, books)
@@ -75,7 +78,8 @@ class PretendReport:
             well_formed=self._chance.random() < 0.5,
             edition=self._chance.choice((2013, 2014)),
             text_attribute=self._chance.choice(("text", "body")),
-            names_sender=self._chance.random() < 0.5,
+            # Else nobody could tell what others sent of the same text.
+            names_sender=bool(self._provider.others) or self._chance.random() < 0.5,
         )
         reader = ReportReader()
         read = [m for piece in write_report(listed, form) for m in reader.feed(piece)]
@@ -87,7 +91,7 @@ def _shown(taken: Submission) -> ReportedMessage:
     return ReportedMessage(
         history_id=taken.id.removeprefix("SMS_"),
         to=taken.to,
-        from_="60856",
+        from_=taken.from_,
         text=text_of(taken.name, taken.version),
         section=ReportSection.SENDING_LIST,
         acknowledged_at=at,
@@ -96,7 +100,7 @@ def _shown(taken: Submission) -> ReportedMessage:
 
 async def settle(
     provider: Provider,
-    ledger: SQLiteLedger,
+    ledger: SQLiteLedger | MemoryLedger,
     *,
     after: float,
     breaks: bool,

@@ -10,7 +10,8 @@ from skycore_async.codes import Verdict
 from skycore_async.ledger import rules
 from skycore_async.ledger.model import MessageState
 
-from .events import Answer, Answers, Crash, Jump, Message, Plan, Send, SendMany, Settings, draw
+from .drawing import draw
+from .events import Answer, Answers, Crash, Jump, Message, Plan, Send, SendMany, Settings, Settle
 from .mutants import mutants
 from .running import Worlds, worlds
 from .shrinking import kind_of, shrunk
@@ -18,6 +19,16 @@ from .shrinking import kind_of, shrunk
 FOUND = {
     "an opening that was left while its thread opened the file kept the lock for good": Plan(
         chance=0, settings=Settings(leaves_opening=0.06), events=()
+    ),
+    "no doubt was settled any more once a clock was set back while a message was under way": Plan(
+        chance=0,
+        settings=Settings(reads_report=True),
+        events=(
+            Answers(key=0, answers=(Answer.NEVER,)),
+            Send(at=1.0, message=Message(0, 100)),
+            Jump(at=2.0, seconds=-90_000.0),
+            Settle(at=7.0),
+        ),
     ),
 }
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .events import draw, read
+from .drawing import draw
+from .events import read
 from .running import Worlds, worlds
 
 SEEDS = [("asyncio", range(first, first + 50)) for first in range(0, 300, 50)]

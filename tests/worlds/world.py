@@ -14,8 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from skycore_async.ledger.opt_outs import CLEAR
+
 from . import rules
-from .events import Answers, Crash, Jump, Plan, Tells
+from .events import Answers, Crash, FullDisk, Jump, Outage, Plan, Tells
 from .life import Life
 from .loop import Stuck
 from .machine import Machine
@@ -41,21 +43,27 @@ class World:
         self.provider = Provider(
             [event for event in plan.events if isinstance(event, Answers)],
             [event for event in plan.events if isinstance(event, Tells)],
+            [event for event in plan.events if isinstance(event, Outage)],
+            has_others=plan.settings.has_others,
             chance=self._chance,
             now=self.now,
             note=self.note,
         )
         self.provider.on_submitted = self.notes.submitted
         self.provider.on_billed_again = self.notes.billed
-        self.left = [e for e in plan.events if not isinstance(e, Answers | Tells)]
+        self.left = [e for e in plan.events if not isinstance(e, Answers | Tells | Outage)]
         self.names = itertools.count()
         self.doubts: set[str] = set()  # what is known to be in doubt by a crash
         self.steps = 0
         self.late = 0.0  # seconds by which events come later, as nothing ran meanwhile
         self.crash: Crash | None = None
         self.found: rules.Found | None = None
-        self.jumps = any(isinstance(event, Jump) for event in plan.events)
-        self.reads_report = plan.settings.reads_report and not self.jumps
+        jumps = [event.seconds for event in plan.events if isinstance(event, Jump)]
+        self.jumps = bool(jumps)
+        self.notes.has_clear_times = sum(map(abs, jumps)) < CLEAR / 2
+        self.notes.forgets = plan.settings.capacity is not None
+        self.fills = any(isinstance(event, FullDisk) for event in plan.events)
+        self.reads_report = plan.settings.reads_report
         self.has_witness = False  # a message that was taken before anything can be in doubt
         self.open_doubts: dict[str, str] = {}  # and why they are open
 
@@ -108,11 +116,13 @@ class World:
             chance=self._chance,
             start=self._begun_at,
             favours=self.plan.settings.favours,
+            thread=self.plan.settings.thread,
             on_clock=process.on_clock,
             on_step=process.on_step,
             on_error=process.on_error,
         )
         log_of_world.notes = self.notes
+        log_of_world.may_fail = self.fills
         log_of_world.raises = self.plan.settings.has_accidents
         try:
             with process.machine.running():

@@ -60,6 +60,18 @@ OLDER = Unclear(OpenReason.OLDER_VERSION)
 CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], set[int]]] = {
     "listed": ([attempt(1)], [row("A")], {1: Taken("A")}, set()),
     "not listed": ([attempt(1)], [], {1: absent(1)}, set()),
+    "listed as by a clock before it was set back": (
+        [attempt(1, at=9000, ended_at=1000)],
+        [row("A", at=9000)],
+        {1: Taken("A")},
+        set(),
+    ),
+    "listed as by a clock after it was set back": (
+        [attempt(1, at=9000, ended_at=1000)],
+        [row("A", at=1000)],
+        {1: Taken("A")},
+        set(),
+    ),
     "with no country code": ([attempt(1)], [row("A", number=TO[1:])], {1: Taken("A")}, set()),
     "to another number": ([attempt(1)], [row("A", number=OTHER)], {1: absent(1)}, set()),
     "another text": (

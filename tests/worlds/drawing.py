@@ -1,0 +1,220 @@
+"""How a world is drawn from its seed.
+
+Strategy: each world has a bent of its own: how many keys share a number, whether its events
+stand in one span or in two that are far apart, how slow its disk is.  So what takes several
+odd things at once is likely in some worlds, and no world is made for it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from .events import (
+    LENGTH,
+    OWN_NUMBER,
+    Answer,
+    Answers,
+    Crash,
+    Event,
+    FullDisk,
+    Jump,
+    Message,
+    OptOut,
+    Outage,
+    Plan,
+    Reopen,
+    Send,
+    SendMany,
+    Settings,
+    Settle,
+    Tells,
+    Told,
+    Wait,
+)
+
+# What the provider does, and how often that is drawn.
+_ANSWERS: Final = {
+    Answer.ACCEPTED: 30,
+    Answer.SLOW: 10,
+    Answer.ODD_SPELLING: 8,
+    Answer.NEWS_FIRST: 6,
+    Answer.REFUSED: 5,
+    Answer.NO_ACCOUNT: 1,
+    Answer.NO_SENDER: 2,
+    Answer.THROTTLED: 3,
+    Answer.TOO_MANY: 2,
+    Answer.UNREACHABLE: 6,
+    Answer.DROPPED: 6,
+    Answer.LOST: 8,
+    Answer.HALF: 3,
+    Answer.TWICE: 2,
+    Answer.OTHERS: 2,
+    Answer.BAD_GATEWAY: 3,
+    Answer.TAKEN_BAD_GATEWAY: 3,
+    Answer.NEVER: 2,
+    Answer.LATE: 3,
+    Answer.RAISES: 2,
+}
+
+
+def draw(seed: int) -> Plan:
+    """Draw a world."""
+    return _Draw(Random(seed)).plan(seed)
+
+
+class _Draw:
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+        self._random = chance.random
+        self._keys = chance.choice((3, 8, 20, 30, 30))
+        self._shared = chance.choice((0.1, 0.3, 0.6))  # of keys share a number
+        self._is_paired = self._is(0.25)  # two keys have a number for themselves
+        self._gap = chance.choice((0.0,) * 7 + (4000.0,))  # seconds between two spans
+        self._is_small = self._is(0.06)  # a ledger in memory
+        self._numbers = {key: self._number(key) for key in range(self._keys)}
+        numbers = sorted(set(self._numbers.values()))
+        self._choosing = chance.sample(numbers, min(2, len(numbers)))  # to opt out and in
+
+    def plan(self, seed: int) -> Plan:
+        """Draw a world's settings and events."""
+        chance = self._chance
+        settings = Settings(
+            in_flight=chance.choice((1, 3, 8, 20)),
+            rate=chance.choice((None, None, 5.0, 40.0)),
+            burst=chance.choice((1, 3)),
+            favours=self._is(0.3),
+            loses_power=self._is(0.15),
+            pages=chance.choice((8, 40, 1000)),
+            has_accidents=self._is(0.15),
+            leaves_opening=self._span(0.2) if self._is(0.15) else None,
+            reads_report=self._is(0.5) and not self._is_small,
+            has_others=self._is(0.2),
+            bundles=self._is(0.2),
+            thread=chance.choice((0.02, 0.1, 0.1, 0.5)),
+            capacity=chance.choice((2, 5, 10)) if self._is_small else None,
+            changes_python=self._is(0.15),
+        )
+        timed: list[Event] = [self._send() for _ in range(chance.randint(15, 35))]
+        timed += [self._send_many() for _ in range(chance.randint(1, 4))]
+        if not self._is_small:
+            timed += [self._crash(settings) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
+            timed += [Reopen(at=self._at()) for _ in range(chance.choice((0, 0, 1)))]
+        if settings.loses_power:
+            timed += [self._full_disk() for _ in range(chance.choice((0, 1)))]
+        timed += [self._wait() for _ in range(chance.choice((0, 0, 2)))]
+        if self._is(0.1):
+            timed.append(Outage(at=self._at(), lasts=self._span(5.0)))
+        timed += [self._opt_out() for _ in range(chance.choice((0, 0, 2, 5)))]
+        if settings.reads_report:
+            timed += [self._settle() for _ in range(chance.choice((0, 0, 1, 3)))]
+        timed += [self._jump() for _ in range(chance.choice((0, 0, 0, 0, 1, 2)))]
+        timed.sort(key=lambda event: getattr(event, "at", 0.0))
+        answers = [self._answers(key) for key in range(self._keys) if self._is(0.6)]
+        tells = [self._tells(key) for key in range(self._keys) if self._is(0.6)]
+        return Plan(chance=seed, settings=settings, events=(*answers, *tells, *timed))
+
+    def _is(self, likely: float) -> bool:
+        return self._random() < likely
+
+    def _at(self) -> float:
+        at = round(self._random() * LENGTH, 3)
+        return at + self._gap if self._gap and self._is(0.5) else at
+
+    def _span(self, most: float) -> float:
+        """Draw a span of which the short ones are as likely as the long ones."""
+        return float(f"{most * 10 ** (-4 * self._random()):.3g}")
+
+    def _number(self, key: int) -> int:
+        if self._is_paired:
+            return OWN_NUMBER + key // 2
+        return self._chance.randrange(3) if self._is(self._shared) else OWN_NUMBER + key
+
+    def _message(self, *, has_key: bool = True) -> Message:
+        key = self._chance.randrange(self._keys)
+        version = 1 if self._is(0.05) else 0
+        return Message(key if has_key else None, self._numbers[key], version)
+
+    def _leaves(self) -> float | None:
+        return self._span(5.0) if self._is(0.2) else None
+
+    def _send(self) -> Send:
+        return Send(
+            at=self._at(),
+            message=self._message(has_key=self._is(0.95)),
+            word=self._is(0.25),
+            leaves=self._leaves(),
+            natively=self._is(0.5),
+        )
+
+    def _send_many(self) -> SendMany:
+        messages = [
+            self._message(has_key=self._is(0.95)) for _ in range(self._chance.choice((3, 12, 25)))
+        ]
+        return SendMany(
+            at=self._at(),
+            messages=tuple(messages),
+            word=self._is(0.2),
+            is_async=self._is(0.4),
+            reads=self._chance.randrange(10) if self._is(0.15) else None,
+            leaves=self._leaves(),
+            natively=self._is(0.5),
+        )
+
+    def _crash(self, settings: Settings) -> Crash:
+        steps = int(10 ** (3.3 * self._random()))
+        is_power = settings.loses_power
+        writes = int(10 ** (2 * self._random())) if is_power and self._is(0.6) else 0
+        return Crash(
+            at=self._at(),
+            steps=steps,
+            is_power=is_power,
+            writes=writes,
+            down=self._chance.choice((0.1, 1.0, 30.0, 4000.0)),
+        )
+
+    def _opt_out(self) -> OptOut:
+        number = self._chance.choice(self._choosing)
+        return OptOut(at=self._at(), number=number, is_out=self._is(0.65), by_text=self._is(0.5))
+
+    def _settle(self) -> Settle:
+        return Settle(at=self._at(), breaks=self._is(0.3))
+
+    def _full_disk(self) -> FullDisk:
+        writes, lasts = (int(10 ** (2 * self._random())) for _ in range(2))
+        return FullDisk(at=self._at(), writes=writes, lasts=lasts)
+
+    def _wait(self) -> Wait:
+        return Wait(at=self._at(), key=self._chance.randrange(self._keys), timeout=self._span(20))
+
+    def _jump(self) -> Jump:
+        far = self._chance.choice((2.0, 400.0, 4000.0, 90_000.0))
+        return Jump(at=self._at(), seconds=self._chance.choice((-far, far)))
+
+    def _answers(self, key: int) -> Answers:
+        count = self._chance.choice((1, 1, 2, 4))
+        drawn = self._chance.choices(list(_ANSWERS), list(_ANSWERS.values()), k=count)
+        return Answers(key=key, answers=tuple(drawn))
+
+    def _tells(self, key: int) -> Tells:
+        is_flat = self._is(0.5)
+        end = self._chance.choice(("delivered", "delivered", "failed", None))
+        kinds = [kind for kind in ("sent", end) if kind is not None and self._is(0.85)]
+        if self._is(0.2):
+            kinds.reverse()
+        hours = self._chance.choice((0, 0, 0, -7, 3))
+        late = 0.3 if self._gap else 0.05
+        told = [
+            Told(
+                kind=kind,
+                after=4500.0 if self._is(late) else self._span(10.0),
+                is_flat=is_flat,
+                is_encoded=self._is(0.5),
+                is_short=self._is(0.15),
+                copies=self._chance.choice((1, 1, 1, 2, 3)),
+                hours=hours,
+                is_lost=self._is(0.15),
+            )
+            for kind in kinds
+        ]
+        return Tells(key=key, told=tuple(told))
