@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import attrs
 
 from ..notifications import Notification
+from .listed import BegunCount, EndedRow, MessageLine
 from .model import (
     Delivery,
     EarlierAttempt,
@@ -24,6 +25,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 # What is read in either database, by the same words.
 LONG_PAGE: Final = 5000  # of rows that are short, and of which all are read
+SPAN: Final = 10_000  # ids that a question is about, of which perhaps few are asked for
 BEGUN: Final = (
     "id, recipient, sender, text_digest, started_at, ended_at, history_id, state, doubted,"
     " settled_by"
@@ -40,9 +42,14 @@ class Page(Generic[T_co]):
     last: int | None
 
 
-def page_of(found: Sequence[T], rows: Sequence[Sequence[Any]], size: int) -> Page[T]:
-    """Return a page of what was found in rows that begin with their ids; a full one has `size`."""
-    return Page(found, rows[-1][0] if len(rows) == size else None)
+def page_of(
+    found: Sequence[T], rows: Sequence[Sequence[Any]], size: int, *, until: int | None = None
+) -> Page[T]:
+    """Return a page of what was found in rows that begin with their ids; a full one has `size`.
+
+    `until` is the id up to which was looked, where there may be more beyond it.
+    """
+    return Page(found, rows[-1][0] if len(rows) == size else until)
 
 
 class LedgerReader(Protocol):
@@ -54,6 +61,33 @@ class LedgerReader(Protocol):
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
+        ...
+
+    def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
+        """Return a page of messages in that state beyond the id `after`, in the order of ids."""
+        ...
+
+    def begun_counts(self, step: int, after: int, until: int) -> list[BegunCount]:
+        """Count the messages beyond the id `after` by slots of `step` seconds."""
+        ...
+
+    def ended(self, after: int, until: int) -> list[EndedRow]:
+        """Return what decided each message there that has ended, first, and what else is final."""
+        ...
+
+    def naming(self, element: str, after: int, until: int) -> set[int]:
+        """Return the ids of messages there that have ended, where a notification names that.
+
+        `element` is in lower case, and found in any.
+        """
+        ...
+
+    def last_id(self) -> int:
+        """Return the greatest id of a message, 0 where there is none."""
+        ...
+
+    def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
+        """Return the notifications of messages, by the messages' ids."""
         ...
 
     def unplaced(self, after: int) -> Page[Notification]:

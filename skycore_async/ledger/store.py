@@ -113,10 +113,6 @@ class LedgerStore(LedgerReader, Protocol):
         """Write how far messages got, by their ids; return their keys and plain ids."""
         ...
 
-    def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
-        """Return the notifications of messages, by the messages' ids."""
-        ...
-
     # Doubt.
 
     def may_settle(self, ending: str) -> bool:

@@ -35,11 +35,13 @@ from skycore_async.cli.report.counters import (
 )
 from skycore_async.cli.report.data import ReportCounters, ReportData
 from skycore_async.cli.report.page import _environment, page
+from skycore_async.ledger.list_commands import CountMessages, ListLines
 from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submission
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.notifications import Notification
 from skycore_async.postgres.schema import migrate
 from skycore_async.runtime import private
+from tests.support.ledger_rows import store_of
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NUMBER = "15551234888"
@@ -99,8 +101,13 @@ def failed(*events: Notification, reason: str = "recipient") -> Delivery:
 def report_data(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) -> ReportData:
     """Count messages."""
     counters = ReportCounters()
-    for each in deliveries:
-        counters.add(each)
+    with store_of(deliveries) as store:
+        after: int | None = 0
+        while after is not None:
+            counted = CountMessages(step=counters.step, after=after).answer(store)
+            counters.add(counted)
+            after = counted.last
+        counters.list_doubts(ListLines(state=MessageState.IN_DOUBT, after=0).answer(store).rows)
     besides: Any = {"unplaced": 0, "opted_out": 0} | counts
     summary = Summary(states={}, codes={}, reasons={}, **besides)
     return counters.report_data(summary, ledger=ledger, made=NOON + timedelta(hours=1))
@@ -255,7 +262,8 @@ def test_time_is_cut_into_as_many_columns_as_fit(apart: float) -> None:
     """However long the time is: no message is lost, columns are in order and without a gap."""
     timeline = TimelineCounter()
     for index in range(300):
-        timeline.add(NOON.timestamp() + apart * index, MessageState.SENT)
+        at = NOON.timestamp() + apart * index
+        timeline.add(MessageState.SENT, 1, first=at, last=at)
     slots = list(timeline.slots())
     assert len(slots) <= MAX_SLOTS
     assert apart < 7 or len(slots) > MAX_SLOTS / 8
@@ -272,15 +280,15 @@ def test_columns_do_not_depend_on_the_order_of_messages() -> None:
     forth, back = TimelineCounter(), TimelineCounter()
     times = range(0, 100_000, 97)
     for sooner, later in zip(times, reversed(times), strict=True):
-        forth.add(sooner, MessageState.SENT)
-        back.add(later, MessageState.SENT)
+        forth.add(MessageState.SENT, 1, first=sooner, last=sooner)
+        back.add(MessageState.SENT, 1, first=later, last=later)
     assert list(forth.slots()) == list(back.slots())
     assert (forth.first, forth.last) == (back.first, back.last)
 
 
 def test_a_quantile_of_nothing_is_none() -> None:
     """No delivery, no median."""
-    assert DurationCounter().delivery_time().p99 is None
+    assert DurationCounter().delivery_time(0).p99 is None
 
 
 def test_no_table_grows_with_the_ledger() -> None:
@@ -753,12 +761,14 @@ def test_a_file_that_cannot_be_looked_into_is_not_written_over(
     assert "something other" in wrong(run(ledger, "--html", other))
 
 
-def test_a_long_ledger_is_told_of_while_it_is_read(
-    ledger: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever looks on sees how far it is; the answer is the same."""
-    monkeypatch.setattr("skycore_async.cli.report.write._UPDATE_EVERY", 1)
-    assert json.loads(run(ledger, "--json").stdout)["messages"] == 3
+def test_a_long_ledger_is_read_in_parts(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No question is about more ids than so many; the answer is the same."""
+    at_once = json.loads(run(ledger, "--json").stdout)
+    for module in ("list_commands", "sqlite.reader"):
+        monkeypatch.setattr(f"skycore_async.ledger.{module}.SPAN", 1)
+    in_parts = json.loads(run(ledger, "--json").stdout)
+    assert in_parts["messages"] == 3
+    assert {**in_parts, "made": 0} == {**at_once, "made": 0}
 
 
 def test_help_loads_neither_ledger_nor_tables() -> None:

@@ -35,6 +35,7 @@ from skycore_async.ledger.commands import (
 )
 from skycore_async.ledger.counts import KIND
 from skycore_async.ledger.execution import CommandExecutor
+from skycore_async.ledger.list_commands import CountMessages, ListLines
 from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord, MessageState
 from skycore_async.ledger.postgres.reader import PostgresReader
 from skycore_async.ledger.postgres.store import PostgresStore
@@ -87,6 +88,17 @@ class ListDoubtKeys(Query[object]):
         begun = [each._replace(id=0, doubted=bool(each.doubted)) for each in rows]
         earlier = [attrs.astuple(each)[2:] for each in store.earlier_attempts(0).rows]
         return sorted(doubts), sorted(map(repr, begun)), sorted(map(repr, earlier))
+
+
+@attrs.frozen
+class ListCounted(Query[object]):
+    """What a list and a report are made of, in some order that is the same in every store."""
+
+    def answer(self, store: LedgerReader) -> object:
+        page = CountMessages(step=60, after=0).answer(store)
+        lines = [ListLines(state=state, after=0).answer(store).rows for state in MessageState]
+        parts = page.begun, page.ended.items(), page.times, *lines
+        return [sorted(part, key=repr) for part in parts]
 
 
 def told(command: Told, store: Any) -> LedgerCommand[Any]:
@@ -175,6 +187,7 @@ COMMANDS = st.one_of(
     ),
     st.builds(ListLookUps),
     st.builds(ListDoubtKeys),
+    st.builds(ListCounted),
     st.builds(
         lambda text, number: Record(notifications=(said(text, from_=number),)),
         st.sampled_from(("STOP", "START", "Hello", "stop it")),

@@ -11,19 +11,23 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import anyio
 
 from ...codes import API_ERRORS
 from ...errors import LedgerError
+from ...ledger.base import BaseLedger
+from ...ledger.list_commands import ListLines
+from ...ledger.listed import MessageLine
 from ...ledger.model import (
     BY_REPORT,
     ENDED_MEANWHILE,
     Delivery,
-    Ledger,
     MessageState,
     Summary,
 )
@@ -33,12 +37,14 @@ from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
 from ..ui.notifications import NotificationRow, masked_facts, masked_row, row_of
-from ..ui.output import Exit, emit, fail, number_of, plain, printable, say
+from ..ui.output import Exit, emit, fail, number_of, plain, printable, say, say_lines
 from ..ui.tables import console, show_table, time_of
 
 T = TypeVar("T")
 
 _PROVEN: Final = "proven not sent: Skycore's own report of what it sent lacks it"
+# What the fields of a row are called in JSON.
+_NAMES: Final = [{"from_": "from", "started_at": "began"}.get(n, n) for n in MessageLine._fields]
 
 
 def show_status(
@@ -71,7 +77,7 @@ def show_summary(summary: Summary, target: LedgerTarget) -> None:
     _Printer(show_numbers=False, as_json=False).summary(summary, target)
 
 
-def _ask(target: LedgerTarget, question: Callable[[Ledger], Awaitable[T]]) -> T:
+def _ask(target: LedgerTarget, question: Callable[[BaseLedger], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with target.to_read() as ledger:
             return await question(ledger)
@@ -82,9 +88,13 @@ def _ask(target: LedgerTarget, question: Callable[[Ledger], Awaitable[T]]) -> T:
         fail(str(error))
 
 
-async def _list(ledger: Ledger, state: MessageState, printer: _Printer) -> None:
-    async for delivery in ledger.deliveries(state):
-        printer.line(delivery)
+async def _list(ledger: BaseLedger, state: MessageState, printer: _Printer) -> None:
+    after: int | None = 0
+    while after is not None:
+        page = await ledger.run(ListLines(state=state, after=after))
+        if page.rows:
+            printer.lines(page.rows)
+        after = page.last
 
 
 class _Printer:
@@ -118,15 +128,10 @@ class _Printer:
             say(f"  {shlex.join(['skycore', 'status', target.argument, '--state', 'in_doubt'])}")
             say(f"  {shlex.join(['skycore', 'settle', target.argument])}")
 
-    def line(self, delivery: Delivery) -> None:
-        """Print one message of many."""
-        facts = self._facts(delivery)
-        if self._as_json:
-            emit({**facts, "events": len(delivery.events)})
-            return
-        why = " ".join(filter(None, (facts["reason"], facts["code"], facts["info"])))
-        line = f"{facts['to']:<15}  {facts['tracking_id'] or '-':<24}  {facts['key']}  {why}"
-        say(printable(line).rstrip())
+    def lines(self, rows: Sequence[MessageLine]) -> None:
+        """Print some of many messages, all at once: each by itself would cost as much again."""
+        line = json.dumps if self._as_json else _line_of
+        say_lines(line(self._facts_of(row)) for row in rows)
 
     def message(self, delivery: Delivery) -> None:
         """Print all of one message."""
@@ -150,23 +155,39 @@ class _Printer:
         columns = [name for name in headings if name not in {"number", "tracking id"}]
         show_table(console(), columns, [[row[name] for name in columns] for row in rows])
 
+    def _facts_of(self, row: MessageLine) -> dict[str, Any]:
+        facts = dict(zip(_NAMES, row, strict=True))
+        facts["began"] = datetime.fromtimestamp(row.started_at, UTC).isoformat()
+        return self._shown(facts)
+
     def _facts(self, delivery: Delivery) -> dict[str, Any]:
         facts: dict[str, Any] = plain(delivery)
         del facts["events"]
-        if delivery.state == "in_doubt":
+        return self._shown(facts)
+
+    def _shown(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Complete what is shown of a message, and mask its number, in the place that it has."""
+        if facts["state"] == MessageState.IN_DOUBT:
             facts["info"] = facts["info"] or ENDED_MEANWHILE
-        if delivery.state == "not_sent" and delivery.settled_by == BY_REPORT:
+        if facts["state"] == MessageState.NOT_SENT and facts["settled_by"] == BY_REPORT:
             facts["info"] = facts["info"] or _PROVEN
-        if self._show_numbers:
-            return facts
-        for name in ("key", "info"):
-            facts[name] = facts[name] and mask_in(facts[name], delivery.to)
-        return {**facts, "to": masked(delivery.to)}
+        if not self._show_numbers:
+            number = facts["to"]
+            facts["key"] = mask_in(facts["key"], number)
+            facts["info"] = facts["info"] and mask_in(facts["info"], number)
+            facts["to"] = masked(number)
+        return facts
 
     def _event(self, event: Notification) -> dict[str, Any]:
         if self._show_numbers:
             return {"kind": row_of(event).kind, **plain(event)}
         return masked_facts(event)
+
+
+def _line_of(facts: Mapping[str, Any]) -> str:
+    why = " ".join(filter(None, (facts["reason"], facts["code"], facts["info"])))
+    line = f"{facts['to']:<15}  {facts['tracking_id'] or '-':<24}  {facts['key']}  {why}"
+    return printable(line).rstrip()
 
 
 def _not_sent_words(summary: Summary) -> str:

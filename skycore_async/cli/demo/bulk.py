@@ -21,7 +21,6 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -48,7 +47,8 @@ from ...simulator import (
 )
 from ...simulator.asgi_thread import ServerThread
 from ..bulk.progress import BulkCounters, show_live
-from ..report.data import ReportCounters, ReportData
+from ..report.data import ReportData
+from ..report.reading import read_report
 from .verdict import DemoVerdict, DoubtCounts, judge
 
 try:
@@ -253,10 +253,8 @@ class _DemoBulk:
 
     async def _judged(self) -> Settled:
         known: dict[str, Delivery] = {}
-        counters = ReportCounters()
         async for delivery in self._ledger.deliveries():
             known[delivery.to] = delivery
-            counters.add(delivery)
         received = self._skycore.messages
         verdict = judge(
             (message.to for message in messages(self._progress.total)),
@@ -265,6 +263,6 @@ class _DemoBulk:
             asked=Counter(message.to for message in received),
             in_doubt=self._in_doubt,
         )
-        summary, made = await self._ledger.summary(), datetime.now(UTC)
-        report = counters.report_data(summary, ledger=self._ledger.path.name, made=made)
+        summary = await self._ledger.summary()
+        report = await read_report(self._ledger, title=self._ledger.path.name)
         return Settled(verdict=verdict, report=report, summary=summary)

@@ -7,9 +7,10 @@ What comes after is counted together, or more coarsely.
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
@@ -25,6 +26,13 @@ MAX_SLOTS: Final = 60  # columns of the chart over time; they fit a phone
 _STEPS: Final = (1, 5, 15, 60, 300, 900, 3600, 10800, 21600, 43200, 86400, 604800)
 DURATIONS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
 _FINENESS: Final = 50  # classes for each power of ten: a quantile is 5 % off at most
+# The most seconds of each class, from a millisecond to thirty years, and then for ever.  Those
+# of `DURATIONS` are among them, so that each is within one of these.
+_FINE: Final = sorted(
+    {10 ** (index / _FINENESS) for index in range(-3 * _FINENESS, 9 * _FINENESS)}
+    | set(map(float, DURATIONS))
+    | {math.inf}
+)
 
 K = TypeVar("K")
 
@@ -36,10 +44,10 @@ class CappedCounter(Counter[K], Generic[K]):
         super().__init__()
         self._others = others
 
-    def add(self, key: K) -> K:
-        """Count one, and return the key that it is counted under."""
+    def add(self, key: K, messages: int) -> K:
+        """Count so many, and return the key that they are counted under."""
         counted = key if key in self or len(self) < MAX_ROWS else self._others
-        self[counted] += 1
+        self[counted] += messages
         return counted
 
     def ranked(self) -> list[tuple[K, int]]:
@@ -94,12 +102,12 @@ class TimelineCounter:
         """When the last was begun."""
         return datetime.fromtimestamp(self._most, UTC) if self._slots else None
 
-    def add(self, at: float, state: MessageState) -> None:
-        """Count one at a time in seconds since 1970."""
-        self._least, self._most = min(self._least, at), max(self._most, at)
+    def add(self, state: MessageState, messages: int, *, first: float, last: float) -> None:
+        """Count so many that began within one step, at times in seconds since 1970."""
+        self._least, self._most = min(self._least, first), max(self._most, last)
         while self._most // self.step - self._least // self.step >= MAX_SLOTS:
             self._coarsen()
-        self._slots.setdefault(int(at // self.step), Counter())[state] += 1
+        self._slots.setdefault(int(first // self.step), Counter())[state] += messages
 
     def _coarsen(self) -> None:
         wider = next((step for step in _STEPS if step > self.step), self.step * 2)
@@ -119,24 +127,23 @@ class DurationCounter:
     """Counts how long deliveries took, in classes fine enough for quantiles."""
 
     def __init__(self) -> None:
-        self._unknown = 0
         self._coarse: Counter[int] = Counter()
         self._fine: Counter[int] = Counter()
 
-    def add(self, seconds: float | None) -> None:
-        """Count one; None where its receipt does not say."""
-        if seconds is None:
-            self._unknown += 1
-            return
-        self._coarse[bisect.bisect_left(DURATIONS, seconds)] += 1
-        self._fine[math.ceil(math.log10(max(seconds, 0.001)) * _FINENESS)] += 1
+    def add(self, times: Iterable[float]) -> None:
+        """Count deliveries by the seconds that they took."""
+        # Nothing of Python's own for each of them: there may be millions.
+        fine = Counter(map(functools.partial(bisect.bisect_left, _FINE), times))
+        self._fine.update(fine)
+        for index, messages in fine.items():
+            self._coarse[bisect.bisect_left(DURATIONS, _FINE[index])] += messages
 
-    def delivery_time(self) -> DeliveryTime:
-        """Return the quantiles and the distribution of what was counted."""
-        last = max(self._coarse, default=-1)
+    def delivery_time(self, delivered: int) -> DeliveryTime:
+        """Return the quantiles and the distribution of what was counted, of so many in all."""
+        last, known = max(self._coarse, default=-1), self._coarse.total()
         return DeliveryTime(
-            known=self._coarse.total(),
-            unknown=self._unknown,
+            known=known,
+            unknown=delivered - known,
             median=self._quantile(0.5),
             p90=self._quantile(0.9),
             p99=self._quantile(0.99),
@@ -152,5 +159,5 @@ class DurationCounter:
         for index in sorted(self._fine):
             wanted -= self._fine[index]
             if wanted <= 0:
-                return round(10 ** (index / _FINENESS), 3)
+                return round(_FINE[index], 3)
         return None

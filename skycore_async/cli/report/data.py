@@ -9,16 +9,18 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
 
 from ...codes import API_ERRORS, Scope, carrier_status
-from ...ledger.model import BY_REPORT, Delivery, MessageState, Summary
+from ...ledger.listed import BegunCount, CountedPage, EndedKind, MessageLine
+from ...ledger.model import BY_REPORT, MessageState, Summary
 from ...messages import masked
-from ...notifications import DeliveryReceipt, Notification
 from ..ui.masking import mask_in
 from .counters import (
     MAX_ROWS,
@@ -113,7 +115,7 @@ class ReportData:
 
 
 class ReportCounters:
-    """Counts deliveries, one after the other, and returns the report data at the end."""
+    """Counts messages, some after the others, and returns the report data at the end."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -128,36 +130,43 @@ class ReportCounters:
         self._refusals = CappedCounter[str](OTHERS)
         self._in_doubt: list[InDoubt] = []
 
-    def add(self, delivery: Delivery) -> None:
-        """Count one message."""
-        state = delivery.state
-        self.messages += 1
-        self._states[state] += 1
-        if delivery.settled_by is not None and state not in _NOT_SENT:
-            self._settled[delivery.settled_by] += 1
-        self._timeline.add(delivery.began.timestamp(), state)
-        if state.is_final:
-            self._add_final(delivery)
-        elif state is _S.IN_DOUBT:
-            if len(self._in_doubt) < MAX_ROWS:
-                self._in_doubt.append(_in_doubt(delivery))
-        elif state is _S.REJECTED or (state is _S.NOT_SENT and delivery.code):
-            self._refusals.add(delivery.code or "")
+    @property
+    def step(self) -> int:
+        """How many seconds are counted together at present."""
+        return self._timeline.step
 
-    def _add_final(self, delivery: Delivery) -> None:
-        last = _final(delivery.events)
-        # Not every receipt names the carrier; the sent notification may.
-        spid = next(filter(None, (getattr(e, "spid", None) for e in delivery.events)), None)
-        protocol = getattr(last, "protocol", None)
-        carrier = self._ended.add((spid, None) if spid else (None, protocol))
-        if delivery.state is _S.DELIVERED:
-            self._times.add(None if last is None else _took(delivery.began, last))
-        else:
-            reason = str(delivery.reason or "unknown")
-            status = getattr(last, "status", None) if protocol else None
-            self._failed[carrier] += 1
-            self._reasons[reason] += 1
-            self._failures.add((reason, spid, protocol, status))
+    def add(self, page: CountedPage) -> None:
+        """Count some of the messages."""
+        for begun in page.begun:
+            self._add_begun(begun)
+        for ended, messages in page.ended.items():
+            self._add_ended(ended, messages)
+        self._times.add(page.times)
+
+    def _add_begun(self, begun: BegunCount) -> None:
+        state, messages = _S(begun.state), begun.messages
+        self.messages += messages
+        self._states[state] += messages
+        if begun.settled_by is not None and state not in _NOT_SENT:
+            self._settled[begun.settled_by] += messages
+        self._timeline.add(state, messages, first=begun.first, last=begun.last)
+        if state is _S.REJECTED or (state is _S.NOT_SENT and begun.code):
+            self._refusals.add(begun.code or "", messages)
+
+    def _add_ended(self, ended: EndedKind, messages: int) -> None:
+        spid, protocol, status = ended.carrier
+        carrier = self._ended.add((spid, None) if spid else (None, protocol), messages)
+        if ended.state == _S.FAILED:
+            reason = ended.reason or "unknown"
+            self._failed[carrier] += messages
+            self._reasons[reason] += messages
+            self._failures.add((reason, spid, protocol, status), messages)
+
+    def list_doubts(self, doubts: Iterable[MessageLine]) -> bool:
+        """Take in what is in doubt, as far as it is listed; False where no more is."""
+        left = MAX_ROWS - len(self._in_doubt)
+        self._in_doubt += map(_in_doubt, itertools.islice(doubts, left))
+        return len(self._in_doubt) < MAX_ROWS
 
     def report_data(self, summary: Summary, *, ledger: str, made: datetime) -> ReportData:
         """Return the report data of all messages that were counted."""
@@ -177,7 +186,7 @@ class ReportCounters:
             opted_out=summary.opted_out,
             step=self._timeline.step,
             over_time=slots,
-            delivery_time=self._times.delivery_time(),
+            delivery_time=self._times.delivery_time(self._states[_S.DELIVERED]),
             failures_by_reason=dict(self._reasons.most_common()),
             failures=[_failure(alike, n) for alike, n in self._failures.ranked()],
             carriers=[_carrier(one, n, self._failed[one]) for one, n in self._ended.ranked()],
@@ -186,29 +195,9 @@ class ReportCounters:
         )
 
 
-def _in_doubt(delivery: Delivery) -> InDoubt:
-    key, to = mask_in(delivery.key, delivery.to), masked(delivery.to)
-    return InDoubt(key=key, to=to, since=delivery.began)
-
-
-def _final(events: tuple[Notification, ...]) -> DeliveryReceipt | None:
-    """Return the receipt that decided, by the rule of the ledger: the first final one."""
-    return next(
-        (
-            event
-            for event in events
-            if isinstance(event, DeliveryReceipt) and event.state in {"delivered", "failed"}
-        ),
-        None,
-    )
-
-
-def _took(began: datetime, receipt: DeliveryReceipt) -> float | None:
-    at = receipt.timestamp or receipt.created
-    if at is None or at.tzinfo is None:
-        return None
-    # The provider's clock may be behind ours.
-    return max(0.0, (at - began).total_seconds())
+def _in_doubt(line: MessageLine) -> InDoubt:
+    since = datetime.fromtimestamp(line.started_at, UTC)
+    return InDoubt(key=mask_in(line.key, line.to), to=masked(line.to), since=since)
 
 
 def _failure(alike: _Alike, messages: int) -> Failure:

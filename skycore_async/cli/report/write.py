@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +24,9 @@ from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import emit, fail, say
 from ..ui.tables import console
-from .data import ReportCounters, ReportData
+from .data import ReportData
 from .page import page
+from .reading import read_report
 
 try:
     from rich.markup import escape
@@ -34,7 +34,6 @@ except ImportError as error:
     raise missing("cli", error) from error
 
 _START: Final = b"<!doctype html>"
-_UPDATE_EVERY: Final = 10_000  # messages
 
 
 def write_report(ledger: Secret, html: Path | None, *, as_json: bool) -> None:
@@ -79,15 +78,14 @@ def _read(target: LedgerTarget) -> ReportData:
 
 
 async def _count(target: LedgerTarget) -> ReportData:
-    counters, err, name = ReportCounters(), console(stderr=True), escape(target.title)
+    err, name = console(stderr=True), escape(target.title)
     async with target.to_read() as ledger:
         with err.status(f"Reading {name}") as status:
-            async for delivery in ledger.deliveries():
-                counters.add(delivery)
-                if counters.messages % _UPDATE_EVERY == 0:
-                    status.update(f"Reading {name}: {counters.messages:,} messages")
-        summary = await ledger.summary()
-    return counters.report_data(summary, ledger=target.title, made=datetime.now(UTC))
+            return await read_report(
+                ledger,
+                title=target.title,
+                told=lambda count: status.update(f"Reading {name}: {count:,} messages"),
+            )
 
 
 def _write(page: str, html: Path | None) -> None:

@@ -12,10 +12,13 @@ from typing import Final
 _SHOWN: Final = 4  # of the last digits
 _LEAST: Final = 7  # digits without a country or area code
 _BETWEEN: Final = r"[\s().+/-]*"
+_NO_DIGIT: Final = re.compile(r"[^0-9]+")
 
 
 def mask_in(text: str, number: str) -> str:
     """Return a text in which a number is masked but for its last four digits."""
+    if number[-_LEAST:] not in _NO_DIGIT.sub("", text) and number.isdecimal():
+        return text  # as nearly all that is looked at, for which no pattern is made
     digits = [digit for digit in number if digit.isdigit()]
     code, local = digits[:-_LEAST], digits[-_LEAST:]
     if len(local) <= _SHOWN:

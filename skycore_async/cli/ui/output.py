@@ -17,7 +17,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -106,6 +106,11 @@ def say(text: str = "", *, err: bool = False) -> None:
     line = text.strip("\n")
     before, after = text.partition(line)[::2] if line else (text, "")
     click.echo(f"{before}{printable(line)}{after}", err=err)
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines that are fit to be shown, all at once."""
+    click.echo("\n".join(lines))
 
 
 def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:

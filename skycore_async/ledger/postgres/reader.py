@@ -9,12 +9,15 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any, Final
 
 from ...notifications import Notification
 from ...postgres.schema import Connection
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import KIND, PROVEN, summary_of
+from ..list_statements import ListStatements
+from ..listed import BegunCount, EndedRow, MessageLine
 from ..model import (
     Delivery,
     EarlierAttempt,
@@ -24,7 +27,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, Page, page_of
+from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -53,6 +56,18 @@ _UNPLACED: Final = (
 )
 
 
+@cache
+def _lists_over(messages: str) -> ListStatements:
+    return ListStatements(
+        messages=messages,
+        schema="skycore.",
+        value="%s",
+        named="json_build_array(events.raw::json -> 'SPID', events.raw::json #> '{BODY,SPID}',"
+        " events.raw::json -> 'STATUS', events.raw::json #> '{BODY,STATUS}')::text",
+        integer="floor({})::bigint",
+    )
+
+
 class PostgresReader:
     """The questions to a ledger over `connection`; see `LedgerReader`.
 
@@ -62,6 +77,7 @@ class PostgresReader:
     def __init__(self, connection: Connection, *, messages: str = "skycore.messages") -> None:
         self._execute: Any = connection.execute
         self._messages = messages
+        self._lists = _lists_over(messages)
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
@@ -97,13 +113,49 @@ class PostgresReader:
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
-        only = "" if state is None else " AND state = %s"
+        only, until = "", None
+        if state is not None:
+            only, until = self._only(after)
+            only = f" AND state = %s{only}"
         rows = self._execute(
             f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE id > %s{only}"
             f" ORDER BY id LIMIT {_PAGE}",
             (after,) if state is None else (after, state.value),
         ).fetchall()
-        return page_of(self._deliveries(rows), rows, _PAGE)
+        return page_of(self._deliveries(rows), rows, _PAGE, until=until)
+
+    def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
+        """Return a page of messages in that state beyond the id `after`, in the order of ids."""
+        only, until = self._only(after)
+        rows = self._execute(
+            f"{self._lists.lines}{only} ORDER BY id LIMIT {LONG_PAGE}", (after, state.value)
+        ).fetchall()
+        found = [MessageLine._make(columns) for _, *columns in rows]
+        return page_of(found, rows, LONG_PAGE, until=until)
+
+    def begun_counts(self, step: int, after: int, until: int) -> list[BegunCount]:
+        """Count the messages beyond the id `after` by slots of `step` seconds."""
+        rows = self._execute(self._lists.begun, (step, after, until))
+        return list(map(BegunCount._make, rows.fetchall()))
+
+    def ended(self, after: int, until: int) -> list[EndedRow]:
+        """Return what decided each message there that has ended, first, and what else is final."""
+        rows: list[EndedRow] = self._execute(self._lists.ended, (after, until)).fetchall()
+        return rows
+
+    def naming(self, element: str, after: int, until: int) -> set[int]:
+        """Return the ids of messages there that have ended, where a notification names that."""
+        rows = self._execute(self._lists.naming, (after, until, f'%"{element}"%')).fetchall()
+        return {id_ for (id_,) in rows}
+
+    def last_id(self) -> int:
+        """Return the greatest id of a message, 0 where there is none."""
+        return int(self._execute(self._lists.last_id).fetchone()[0])
+
+    def _only(self, after: int) -> tuple[str, int | None]:
+        """Return what limits a page of a state, and up to which id where there may be more."""
+        until = after + SPAN
+        return f" AND id <= {until}", until if until < self.last_id() else None
 
     def unplaced(self, after: int) -> Page[Notification]:
         """Return a page of notifications that say what became of a message, and have none."""

@@ -18,6 +18,8 @@ from typing import Any, Final, Protocol
 from ...notifications import Notification
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import PROVEN, summary_of
+from ..list_statements import ListStatements
+from ..listed import BegunCount, EndedRow, MessageLine
 from ..model import (
     Delivery,
     EarlierAttempt,
@@ -27,7 +29,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, Page, page_of
+from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -55,6 +57,15 @@ COUNT_UNPLACED: Final = (
     "SELECT (SELECT count(*) FROM events WHERE tracking_id IS NULL AND state IS NOT NULL)"
     " + (SELECT count(*) FROM submissions CROSS JOIN events USING (tracking_id)"
     "  WHERE message IS NULL AND state IS NOT NULL)"
+)
+
+
+_LISTS: Final = ListStatements(
+    messages="messages",
+    schema="",
+    value="?",
+    named="json_extract(events.raw, '$.SPID', '$.BODY.SPID', '$.STATUS', '$.BODY.STATUS')",
+    integer="CAST({} AS INTEGER)",
 )
 
 
@@ -140,14 +151,50 @@ class SQLiteReader:
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
-        only = "" if state is None else " AND state = ?"
-        if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
-            only += " AND " + CANDIDATE  # which there is an index for
+        only, until = "", None
+        if state is not None:
+            only, until = self._only(state, after)
+            only = f" AND state = ?{only}"
         rows = self._execute(
             f"SELECT {MESSAGE.listed} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {_PAGE}",
             (after,) if state is None else (after, state.value),
         ).fetchall()
-        return page_of(self._deliveries(rows), rows, _PAGE)
+        return page_of(self._deliveries(rows), rows, _PAGE, until=until)
+
+    def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
+        """Return a page of messages in that state beyond the id `after`, in the order of ids."""
+        only, until = self._only(state, after)
+        rows = self._execute(
+            f"{_LISTS.lines}{only} ORDER BY id LIMIT {LONG_PAGE}", (after, state.value)
+        ).fetchall()
+        found = [MessageLine._make(columns) for _, *columns in rows]
+        return page_of(found, rows, LONG_PAGE, until=until)
+
+    def begun_counts(self, step: int, after: int, until: int) -> list[BegunCount]:
+        """Count the messages beyond the id `after` by slots of `step` seconds."""
+        rows = self._execute(_LISTS.begun, (step, after, until))
+        return list(map(BegunCount._make, rows.fetchall()))
+
+    def ended(self, after: int, until: int) -> list[EndedRow]:
+        """Return what decided each message there that has ended, first, and what else is final."""
+        rows: list[EndedRow] = self._execute(_LISTS.ended, (after, until)).fetchall()
+        return rows
+
+    def naming(self, element: str, after: int, until: int) -> set[int]:
+        """Return the ids of messages there that have ended, where a notification names that."""
+        rows = self._execute(_LISTS.naming, (after, until, f'%"{element}"%')).fetchall()
+        return {id_ for (id_,) in rows}
+
+    def last_id(self) -> int:
+        """Return the greatest id of a message, 0 where there is none."""
+        return int(self._execute(_LISTS.last_id).fetchone()[0])
+
+    def _only(self, state: MessageState, after: int) -> tuple[str, int | None]:
+        """Return what limits a page of a state, and up to which id where there may be more."""
+        if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
+            return f" AND {CANDIDATE}", None  # which there is an index for
+        until = after + SPAN
+        return f" AND id <= {until}", until if until < self.last_id() else None
 
     def unplaced(self, after: int) -> Page[Notification]:
         """Return a page of notifications that say what became of a message, and have none."""

@@ -1,0 +1,31 @@
+"""A ledger read for its report: counted in one pass, in pages, whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from ...ledger.base import BaseLedger
+from ...ledger.list_commands import CountMessages, ListLines
+from ...ledger.model import MessageState
+from .data import ReportCounters, ReportData
+
+
+async def read_report(
+    ledger: BaseLedger, *, title: str, told: Callable[[int], None] | None = None
+) -> ReportData:
+    """Return the report data of a ledger, called `title`; `told` hears how many were counted."""
+    counters = ReportCounters()
+    after: int | None = 0
+    while after is not None:
+        page = await ledger.run(CountMessages(step=counters.step, after=after))
+        counters.add(page)
+        if told is not None:
+            told(counters.messages)
+        after = page.last
+    after = 0
+    while after is not None:
+        doubts = await ledger.run(ListLines(state=MessageState.IN_DOUBT, after=after))
+        after = doubts.last if counters.list_doubts(doubts.rows) else None
+    summary = await ledger.summary()
+    return counters.report_data(summary, ledger=title, made=datetime.now(UTC))

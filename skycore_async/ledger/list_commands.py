@@ -1,0 +1,58 @@
+"""What a ledger is asked by who lists or counts many of its messages.
+
+Rule: a question is about so many ids at most, however few of them are asked for, so that none
+holds a transaction for long.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .commands import Query
+from .listed import (
+    CountedPage,
+    MessageLine,
+    counted_page,
+    first_of_each,
+    needs_other_carrier,
+    needs_other_status,
+)
+from .model import MessageState
+from .reader import SPAN, LedgerReader, Page
+
+
+@attrs.frozen(kw_only=True)
+class ListLines(Query[Page[MessageLine]]):
+    """A page of messages in one state beyond the id `after`, without their notifications."""
+
+    state: MessageState
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[MessageLine]:
+        """Return the answer of a store."""
+        return store.lines(self.state, self.after)
+
+
+@attrs.frozen(kw_only=True)
+class CountMessages(Query[CountedPage]):
+    """The messages of some ids beyond `after`, counted by slots of `step` seconds."""
+
+    step: int
+    after: int
+
+    def answer(self, store: LedgerReader) -> CountedPage:
+        """Return the answer of a store."""
+        until = self.after + SPAN
+        ended = first_of_each(store.ended(self.after, until))
+        named = {row[4] for row in ended}
+        whole: set[int] = set()
+        for element, needs in (("spid", needs_other_carrier), ("status", needs_other_status)):
+            if lacking := set(filter(needs, named)):
+                ids = {row[0] for row in ended if row[4] in lacking}
+                whole |= ids.intersection(store.naming(element, self.after, until))
+        return counted_page(
+            store.begun_counts(self.step, self.after, until),
+            ended,
+            store.notifications_of(whole),
+            last=until if until < store.last_id() else None,
+        )
