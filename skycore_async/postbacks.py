@@ -229,11 +229,11 @@ _FIELDS: Final[dict[Any, frozenset[str]]] = {
 
 
 def _make(kind: type[_N], values: _Fields) -> _N:
-    fields = _FIELDS[kind]
-    if not values.keys() <= fields:
-        # An element that belongs to another kind; it is still in `raw`.
-        values = {name: values[name] for name in values.keys() & fields}
-    return kind(**values)
+    try:
+        return kind(**values)
+    except TypeError:  # of an element that belongs to another kind; it is still in `raw`
+        fields = _FIELDS[kind]
+        return kind(**{name: values[name] for name in values.keys() & fields})
 
 
 def _unknown(values: _Fields) -> UnknownNotification:
