@@ -27,7 +27,6 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ..codes import DeliveryState, FailureReason
-from ..errors import ConfigurationError
 from ..messages import SMS
 from ..notifications import InboundSMS, Notification
 from ..protocol import tracking_ids
@@ -249,16 +248,6 @@ class Summary:
     def total(self) -> int:
         """How many messages there are."""
         return sum(self.states.values())
-
-
-def check_ledger(given: object, *calls: str) -> None:
-    """Raise ConfigurationError where what is given for a ledger does not have these calls."""
-    if isinstance(given, type) or not all(callable(getattr(given, name, None)) for name in calls):
-        # What it is instead is not shown: a DSN has a password in it.
-        raise ConfigurationError(
-            f"ledger: a {type(given).__name__} is no ledger: give one such as"
-            " SQLiteLedger(path) or PostgresLedger(dsn)"
-        )
 
 
 class Ledger(Protocol):

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
-from ..ledger.model import Ledger, check_ledger
+from ..ledger.given import check_ledger
+from ..ledger.model import Ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now

@@ -23,7 +23,8 @@ import anyio
 
 from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, words_of
 from ..ledger.commands import Postponed
-from ..ledger.model import Ledger, SendIntent, Submission, check_ledger
+from ..ledger.given import check_ledger
+from ..ledger.model import Ledger, SendIntent, Submission
 from ..ledger.rules import outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked

@@ -14,9 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
-from typing import Final
 
 import anyio
 import attrs
@@ -31,7 +29,7 @@ from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.notifications import facts_of, masked_facts, masked_row, row_of
 from ..ui.output import emit, fail, printable, say
-from ..ui.postback_secret import SECRET, postback_secret
+from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 from ..ui.signals import UntilSignal
 from ..ui.tables import console
 
@@ -39,8 +37,6 @@ try:
     from rich.text import Text
 except ImportError as error:
     raise missing("cli", error) from error
-
-_PATH: Final = "/postback"
 
 
 def serve_postbacks(
@@ -57,7 +53,7 @@ def serve_postbacks(
             receiver = PostbackReceiver(
                 ledger=target.to_receive(),
                 on_notification=printer,
-                path=_PATH,
+                path=PATH,
                 secret=None if secret is None else secret.reveal(),
             )
             server = ServerThread(receiver, host=host, port=port)
@@ -121,18 +117,13 @@ def _check_ledger(target: LedgerTarget) -> _Way:
 
 
 def _introduce(server_url: str, way: _Way, *, is_secret: bool, as_json: bool) -> None:
-    url = f"{server_url}{_PATH}" + (f"/${SECRET}" if is_secret else "")
+    url = url_of(server_url, is_secret=is_secret)
     if as_json:
         emit({"kind": "listening", "url": url, "inbox": way.inbox, "holder": way.holder})
     else:
         say(f"Postbacks to {url} {way.words()}. Ctrl-C ends it.", err=True)
-    if not is_secret and not _is_loopback(server_url):
-        say(f"Anyone who can reach it can post: set {SECRET} to keep others out.", err=True)
-
-
-def _is_loopback(server_url: str) -> bool:
-    host = server_url.removeprefix("http://").rpartition(":")[0].strip("[]")
-    return ipaddress.ip_address(host).is_loopback
+    for warning in warnings_of(server_url, is_secret=is_secret):
+        say(warning, err=True)
 
 
 class _NotificationPrinter:

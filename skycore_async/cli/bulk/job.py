@@ -78,6 +78,8 @@ def _run(job: BulkOptions) -> int:
     job.check()
     is_sending = not job.dry_run and job.cluster is None
     api_key = read_api_key(job.api_key_file) if is_sending else None
+    if is_sending and (listening := job.listening) is not None:
+        listening.check()
     if job.sample is not None and api_key is not None:
         return _send_sample(job, api_key, job.sample)
     with KeptRows() as kept:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -25,6 +25,9 @@ from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
 from .rows import RowOptions
 from .run import SendOptions
+
+if TYPE_CHECKING:
+    from .listening import Listening
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +56,8 @@ class BulkOptions:
     limit: int | None
     sample: int | None
     sample_to: str | None
+    listen: tuple[str, int] | None
+    listen_for: float
     rejects: Path | None
     dry_run: bool
     yes: bool
@@ -84,6 +89,16 @@ class BulkOptions:
     def campaign_name(self) -> str:
         """What the keys of the messages begin with."""
         return self.campaign or self.stem.name
+
+    @property
+    def listening(self) -> Listening | None:
+        """Where postbacks are taken in meanwhile; None where they are not."""
+        if self.listen is None:
+            return None
+        from .listening import Listening  # noqa: PLC0415 - the extra `server`
+
+        host, port = self.listen
+        return Listening(host=host, port=port, seconds=self.listen_for)
 
     @property
     def place(self) -> Place:
@@ -127,6 +142,7 @@ class BulkOptions:
             limit=self.limit,
             resend_in_doubt=self.resend_in_doubt,
             settle=settle,
+            listening=self.listening,
             live=sys.stderr.isatty(),
         )
 
@@ -166,6 +182,10 @@ _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
     (
         lambda given: given.cluster and given.limit,
         "--cluster goes without --limit: workers send all that is loaded",
+    ),
+    (
+        lambda given: given.cluster and given.listen,
+        "--cluster goes without --listen: `skycore listen --ledger DSN` takes the postbacks in",
     ),
     (
         lambda given: given.start and not given.cluster,

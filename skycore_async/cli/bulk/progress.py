@@ -77,6 +77,8 @@ class BulkCounters:
     why_not_sent: str | None = None  # of the last one
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     is_stopping: bool = False
+    awaited: int | None = None  # receipts, where they are listened for
+    listens_until: float | None = None  # by `clock`, after the last send
     clock: Callable[[], float] = time.monotonic
     _readings: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_WINDOW))
 
@@ -127,7 +129,8 @@ class BulkCounters:
     def parts(self) -> Iterator[str]:
         """Say how far it is."""
         yield f"{self.done:,}/{self.total:,}"
-        yield f"{self.rate:,.0f}/s"
+        if self.listens_until is None:
+            yield f"{self.rate:,.0f}/s"
         yield f"accepted {self.accepted:,}"
         if self.already_done:
             yield f"already done {self.already_done:,}"
@@ -140,7 +143,16 @@ class BulkCounters:
             yield f"in doubt {self.in_doubt:,}"
         if self.turned_back:
             yield f"not sent {self.turned_back:,}"
-        if self.is_stopping:
+        if self.awaited is not None:
+            yield f"receipts awaited {self.awaited:,}"
+        yield from self._how_long()
+
+    def _how_long(self) -> Iterator[str]:
+        """Say what comes, and for how long."""
+        if self.listens_until is not None:
+            left = max(0.0, self.listens_until - self.clock())
+            yield f"listening {duration(left)} more, or until Ctrl-C"
+        elif self.is_stopping:
             yield STOPPING
         elif self.rate:
             yield f"{duration(self.left / self.rate)} left"
@@ -207,6 +219,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
         **estimate.numbers,
         "segments": estimate.segments,
+        "receipts_awaited": counters.awaited,
         "interrupted": end.interrupted,
         "halted": end.halted,
     }
@@ -223,6 +236,7 @@ def account(counters: BulkCounters) -> Iterator[str]:
         ("in doubt", counters.in_doubt, ""),
         ("in doubt too", counters.left_in_doubt, " (rows that were left out)"),
         ("not sent", counters.left, ""),
+        ("awaited", counters.awaited or 0, " (receipts that have not come)"),
         ("for later", counters.held_back, " (more than --limit: the same command goes on)"),
     )
     for name, count, detail in rows:
@@ -262,6 +276,12 @@ def advice(
             f" of what it sent, an hour from now: `{settle}`. With --resend-in-doubt, whoever"
             " has it already gets it twice, and you pay twice. So it is under another key, in"
             " another campaign, or with another ledger."
+        )
+    if counters.awaited:
+        listen = shlex.join(["skycore", "listen", "--ledger", str(ledger)])
+        yield (
+            f"{counters.awaited:,} receipts have not come; not every carrier sends one. What comes"
+            f" later is taken in by `{listen}`."
         )
     if counters.already_sent:
         yield (

@@ -22,9 +22,10 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
@@ -44,9 +45,13 @@ from ..ui.tables import console
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
+from .receipts import count_awaited, wait_for_receipts
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .settling import settle_first
+
+if TYPE_CHECKING:
+    from .listening import Listening
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +64,7 @@ class SendOptions:
     limit: int | None = None
     resend_in_doubt: bool = False
     settle: bool = False
+    listening: Listening | None = None
     live: bool = False
 
 
@@ -69,6 +75,12 @@ def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
         transport=options.road,
         ledger=ledger,
     )
+
+
+def _receiving(
+    ledger: SQLiteLedger, listening: Listening | None, *, name: str
+) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if listening is None else listening.receiving(ledger, name=name)
 
 
 class Run:
@@ -95,6 +107,8 @@ class Run:
         self._signals = Signals()
         self._halted: str | None = None
         self._revived = revived
+        self._is_interrupted = False
+        self._end_waiting: Callable[[], None] | None = None
 
     async def send(self, path: Path, options: SendOptions) -> End:
         """Send until all is sent, or it is stopped."""
@@ -102,6 +116,7 @@ class Run:
         resend = options.resend_in_doubt
         async with (
             SQLiteLedger(path) as ledger,
+            _receiving(ledger, options.listening, name=str(path)),
             _client(ledger, options) as client,
             anyio.create_task_group() as beside,
         ):
@@ -115,9 +130,23 @@ class Run:
                 say = functools.partial(self._say_what_is_left, resend_in_doubt=resend)
                 beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
                 beside.start_soon(show, self._counters)
+                if options.listening is not None:
+                    beside.start_soon(count_awaited, ledger, self._counters)
                 await self._take_all()
+            if options.listening is not None:
+                await self._wait_for_receipts(ledger, options.listening.seconds)
             beside.cancel_scope.cancel()
         return self._end()
+
+    async def _wait_for_receipts(self, ledger: SQLiteLedger, seconds: float) -> None:
+        """Wait for the receipts of a run that came to its end."""
+        if self._is_interrupted or self._halted or self._error:
+            seconds = 0
+
+        def can_end(end: Callable[[], None]) -> None:
+            self._end_waiting = end
+
+        await wait_for_receipts(ledger, self._counters, seconds=seconds, can_end=can_end)
 
     async def _new_messages(
         self, ledger: SQLiteLedger, *, resend_in_doubt: bool, limit: int | None
@@ -173,6 +202,10 @@ class Run:
             self._rejects.write(row, reason)
 
     def _stop(self, *, is_shown: bool) -> None:
+        if self._end_waiting is not None:
+            self._end_waiting()
+            return
+        self._is_interrupted = True
         self._outcomes.stop()
         self._counters.is_stopping = True
         if not is_shown:  # the live picture says it, and would paint over any other line
@@ -195,7 +228,7 @@ class Run:
         cause = None if error is None else error.__cause__
         is_refused = isinstance(cause, Rejected)
         return End(
-            interrupted=self._signals.count > 0 and self._counters.left > 0,
+            interrupted=self._is_interrupted and self._counters.left > 0,
             halted=self._halted if error is None else str(error),
             is_refused=is_refused,
         )

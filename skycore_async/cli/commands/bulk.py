@@ -11,7 +11,16 @@ import click
 from ..ui.dsn import FilePath, HiddenText
 from ..ui.money import Money
 from ..ui.numbers import country_option
-from ..ui.output import EXIT_CODES, RATE, WholeNumber, in_flight_option, json_option, road_option
+from ..ui.output import (
+    EXIT_CODES,
+    RATE,
+    Number,
+    WholeNumber,
+    in_flight_option,
+    json_option,
+    road_option,
+)
+from ..ui.postback_url import Address
 from ..ui.start_time import StartTime
 
 _file: Final = FilePath(dir_okay=False, path_type=Path)
@@ -39,6 +48,10 @@ _count: Final = WholeNumber(min=1)
     were begun from this directory under another name, it asks, or needs
     --yes-send-again.
 
+    With --listen, receipts and texts from handsets come in meanwhile, at the URL that is
+    printed, and after the last send for as long as receipts are awaited: --listen-for
+    seconds at most, or until Ctrl-C.
+
     Rows that are not valid, twice in the file, refused, or in doubt go to
     --rejects with a reason: mend that file and send it the same way.  Where a
     short code or a campaign reference is refused, its rows are held back and the
@@ -51,6 +64,7 @@ _count: Final = WholeNumber(min=1)
       skycore bulk promo.csv --text "Hi {name}, your code is {code}" --dry-run
       skycore bulk promo.csv --text "Hi {name}" --from 60856 --sample 3 --to 15551234888
       skycore bulk promo.csv --text "Hi {name}" --from 60856 --rate 20
+      skycore bulk promo.csv --text "Hi {name}" --from 60856 --listen 8026
       skycore bulk promo.rejects.csv --text "Hi {name}" --from 60856
       skycore bulk promo.csv --text "Hi {name}" --cluster postgresql://me@db/sms
     """,
@@ -119,6 +133,20 @@ _count: Final = WholeNumber(min=1)
     help="With --to: send the texts of the first N rows there, and no more.",
 )
 @click.option("--to", "sample_to", metavar="NUMBER", help="With --sample: a number of your own.")
+@click.option(
+    "--listen",
+    type=Address(),
+    metavar="[HOST:]PORT",
+    help="Take postbacks in meanwhile, as `skycore listen` does, at this address.",
+)
+@click.option(
+    "--listen-for",
+    type=Number(min=0),
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="How long to go on listening after the last send, while receipts are awaited.",
+)
 @click.option("--rejects", type=_file, help="Where rows to mend go [RECIPIENTS.rejects.csv].")
 @click.option("--dry-run", is_flag=True, help="Look at the file, and send nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")

@@ -1,0 +1,96 @@
+"""Postbacks that the process takes in which sends: `skycore bulk --listen`.
+
+Strategy: the server has a thread and an event loop of its own, so that whoever posts does not
+hold up the sending.  What it takes in is recorded in the loop that sends, which has the ledger,
+together with what is sent.
+
+Rules:
+
+* It listens before the first message goes out.  After the last it goes on for as long as
+  receipts are awaited, for so many seconds at most, or until a signal.
+* What is answered with 200 is in the ledger.
+* An address that cannot be had is told before anybody is asked whether to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from ...errors import ConfigurationError
+from ...ledger.base import BaseLedger
+from ...notifications import Notification
+from ...receiving.receiver import PostbackReceiver
+from ...simulator.asgi_thread import ServerThread
+from ..ui.output import fail, say
+from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
+
+
+@attrs.frozen(kw_only=True)
+class Listening:
+    """Where to listen, and for how many seconds after the last send."""
+
+    host: str
+    port: int
+    seconds: float
+
+    def check(self) -> None:
+        """Fail where nobody can listen there, or with a secret that would keep nobody out."""
+        _receiver(None)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            socket.create_server((self.host, self.port), family=family).close()
+        except OSError as error:
+            fail(
+                f"cannot listen on {self.host}, port {self.port}: {error.strerror}; choose another"
+                " with --listen"
+            )
+
+    @asynccontextmanager
+    async def receiving(self, ledger: BaseLedger, *, name: str) -> AsyncGenerator[None]:
+        """Take postbacks in while this is open, for the ledger that errors call `name`."""
+        receiver, is_secret = _receiver(_Ledger(ledger, asyncio.get_running_loop()))
+        server = ServerThread(receiver, host=self.host, port=self.port)
+        await anyio.to_thread.run_sync(server.start)
+        try:
+            say(f"Postbacks to {url_of(server.url, is_secret=is_secret)} go to {name}.", err=True)
+            for warning in warnings_of(server.url, is_secret=is_secret):
+                say(warning, err=True)
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):  # what is being answered needs this event loop
+                await anyio.to_thread.run_sync(server.stop)
+
+
+class _Ledger:
+    """A ledger of the event loop `loop`, for the one of a server in another thread."""
+
+    def __init__(self, ledger: BaseLedger, loop: asyncio.AbstractEventLoop) -> None:
+        self._ledger = ledger
+        self._loop = loop
+
+    async def record(self, *notifications: Notification) -> None:
+        """Take notifications in."""
+        recording = self._ledger.record(*notifications)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(recording, self._loop))
+
+
+def _receiver(ledger: Any) -> tuple[PostbackReceiver, bool]:
+    """Return the receiver, and whether it asks for a secret."""
+    secret = postback_secret()
+    given = None if secret is None else secret.reveal()
+    try:
+        # Without a ledger it is made to see whether it can be.
+        handler = None if ledger is not None else print
+        return PostbackReceiver(
+            ledger=ledger, on_notification=handler, path=PATH, secret=given
+        ), given is not None
+    except ConfigurationError as error:
+        fail(f"{SECRET}: {error}")

@@ -1,0 +1,245 @@
+"""`skycore bulk --listen`: postbacks into the ledger of the process that sends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import Summary
+from skycore_async.cli.bulk import receipts
+from skycore_async.cli.commands.bulk import bulk
+from skycore_async.cli.ui.output import Exit
+from skycore_async.cli.ui.postback_url import Address
+from skycore_async.ledger.sqlite.ledger import SQLiteLedger
+from skycore_async.simulator import API_KEY, Simulator
+from tests.cli.test_listen import INBOUND, post
+from tests.support.cli_program import program
+
+NEVER = "15551231004"  # sent, and no receipt ever
+
+
+@pytest.fixture
+def port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own, with key and sender, and look often."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    monkeypatch.setattr(receipts, "_LOOK_EVERY", 0.02)
+
+
+@pytest.fixture
+def simulator(
+    surroundings: None, port: int, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Simulator]:
+    """Put a provider at the address, which posts to the port."""
+    with Simulator(postback_url=f"http://127.0.0.1:{port}/postback") as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def write(*numbers: str) -> None:
+    Path("promo.csv").write_text("to\n" + "".join(f"{number}\n" for number in numbers))
+
+
+def words(*arguments: object) -> list[str]:
+    return ["promo.csv", "--text", "Hi", "--yes", *map(str, arguments)]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(bulk, words(*arguments))
+
+
+def summary() -> Summary:
+    async def ask() -> Summary:
+        async with SQLiteLedger("promo.db") as ledger:
+            return await ledger.summary()
+
+    return anyio.run(ask)
+
+
+def test_it_ends_when_every_receipt_has_come(simulator: Simulator, port: int) -> None:
+    """What became of each message is in the ledger when the command is back."""
+    write(*(f"1555123{number}" for number in range(3000, 3030)))
+    done = run("--listen", port)
+    assert done.exit_code == Exit.DONE, done.output
+    assert f"Postbacks to http://127.0.0.1:{port}/postback go to promo.db.\n" in done.stderr
+    assert summary().states == {"delivered": 30}
+    assert "awaited" not in done.stdout
+
+
+def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int) -> None:
+    """And told of: how many, that this may be so, and what takes in what comes later."""
+    write("15551233000", NEVER)
+    done = run("--listen", f"127.0.0.1:{port}", "--listen-for", 0.3)
+    assert done.exit_code == Exit.DONE, done.output
+    assert "awaited       1 (receipts that have not come)\n" in done.stdout
+    assert "1 receipts have not come; not every carrier sends one." in done.stderr
+    assert "`skycore listen --ledger promo.db`" in done.stderr
+    again = run("--listen", port, "--listen-for", 0, "--json")
+    told = json.loads(again.stdout)
+    assert (told["already_done"], told["receipts_awaited"]) == (2, 1)
+
+
+def test_without_it_nothing_is_said_of_receipts(simulator: Simulator) -> None:
+    """Nobody listens, so that nobody knows."""
+    write("15551233000")
+    done = run("--json")
+    assert json.loads(done.stdout)["receipts_awaited"] is None
+    assert "ostbacks to" not in done.stderr
+
+
+def sending(port: int, *options: object) -> list[str]:
+    return ["bulk", *words("--listen", port, *options)]
+
+
+def lines_of(process: subprocess.Popen[str], having: str) -> list[str]:
+    """Return the lines of standard error up to one that has these words."""
+    assert process.stderr is not None
+    found: list[str] = []
+    while not found or having not in found[-1]:
+        found.append(process.stderr.readline())
+        assert found[-1], found
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_waiting(simulator: Simulator, port: int) -> None:
+    """The messages are sent: nothing was interrupted, and the exit code says so."""
+    write("15551233000", NEVER)
+    with program(*sending(port)) as process:
+        said = lines_of(process, "listening 0:0")[-1]
+        assert "2/2  accepted 2  receipts awaited 1  listening 0:09:5" in said
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == Exit.DONE
+    assert "awaited       1 (" in out
+    assert "Stopping" not in err
+
+
+@pytest.mark.slow
+def test_who_stops_the_sending_waits_for_no_receipts(simulator: Simulator, port: int) -> None:
+    """Ctrl-C while it sends ends it as soon as what is in flight is back."""
+    write(*(f"1555123{number}" for number in range(3000, 3030)))
+    with program(*sending(port, "--rate", 5)) as process:
+        lines_of(process, "receipts awaited")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=10)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "listening" not in out
+
+
+@pytest.mark.slow
+def test_a_stop_in_the_middle_is_heeded(
+    simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who says STOP before the turn has come to the number is not sent to."""
+    monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", "a-long-word")
+    write(*(f"1555123{number}" for number in range(3000, 3010)), "15551234888")
+    url = f"http://127.0.0.1:{port}/postback"
+    with program(*sending(port, "--rate", 8, "--listen-for", 0)) as process:
+        assert f"{url}/$SKYCORE_POSTBACK_SECRET" in lines_of(process, "ostbacks to")[-1]
+        text = INBOUND.replace("my secret words", "STOP").replace(", from 5551234888", "")
+        assert [post(url, text), post(f"{url}/a-long-word", text)] == [404, 200]
+        out, _ = process.communicate(timeout=15)
+    assert "refused       1 (RecipientOptedOut 1)\n" in out
+    assert "15551234888" not in {message.to for message in simulator.messages}
+
+
+def test_what_cannot_be_recorded_is_posted_again(
+    simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in the loop that sends is a 500 in the other, and costs the sending nothing."""
+    record, refused = SQLiteLedger.record, threading.Event()
+
+    async def fail_once(self: SQLiteLedger, *notifications: object) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise OSError
+        await record(self, *notifications)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SQLiteLedger, "record", fail_once)
+    write("15551233000")
+    assert run("--listen", port).exit_code == Exit.DONE
+    assert refused.is_set()
+    assert {attempt.status for attempt in simulator.postbacks} == {500, 200}
+    assert summary().states == {"delivered": 1}
+
+
+# What ends it before anything is sent.
+
+
+def test_an_address_in_use_is_told_first(simulator: Simulator) -> None:
+    """Before the file is read, and before anybody is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("--listen", port)
+    assert done.exit_code == Exit.USAGE
+    assert f"skycore: cannot listen on 127.0.0.1, port {port}: " in done.stderr
+    assert done.stderr.endswith("; choose another with --listen\n")
+    assert simulator.billed == 0
+
+
+@pytest.mark.parametrize("secret", ["", "/"])
+def test_a_secret_that_keeps_nobody_out_is_told(
+    secret: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a mistake, and nothing is sent with it."""
+    monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", secret)
+    done = run("--listen", port)
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.startswith("skycore: SKYCORE_POSTBACK_SECRET")
+
+
+def test_an_address_that_others_reach_is_warned_of(simulator: Simulator, port: int) -> None:
+    """Without a secret, anyone could post."""
+    write("15551233000")
+    done = run("--listen", f"0.0.0.0:{port}", "--listen-for", 0)
+    assert "Anyone who can reach it can post: set SKYCORE_POSTBACK_SECRET" in done.stderr
+
+
+def test_workers_do_not_listen() -> None:
+    """With --cluster it says who does."""
+    done = run("--listen", "8026", "--cluster", "postgresql://me@db/sms")
+    assert done.exit_code == Exit.USAGE
+    assert "--cluster goes without --listen: `skycore listen --ledger DSN`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("8026", ("127.0.0.1", 8026)),
+        (":0", ("127.0.0.1", 0)),
+        ("0.0.0.0:65535", ("0.0.0.0", 65535)),  # noqa: S104
+        ("[::1]:8026", ("::1", 8026)),
+        (("10.0.0.7", 1), ("10.0.0.7", 1)),
+    ],
+)
+def test_an_address_is_a_port_or_a_host_and_a_port(
+    given: object, address: tuple[str, int]
+) -> None:
+    """Without a host it is this machine alone."""
+    assert Address().convert(given, None, None) == address
+
+
+@pytest.mark.parametrize("given", ["", "localhost", "65536", "x:", "8026:", "-1", "²"])
+def test_what_is_no_address_is_refused(given: str) -> None:
+    """With what it would be."""
+    with pytest.raises(click.BadParameter, match=r"is no \[HOST:\]PORT, such as 8026"):
+        Address().convert(given, None, None)
