@@ -122,10 +122,9 @@ class MessageRecord:
     `settled_by` says what ended its doubt, or that it is to be sent again (`TO_RESEND`).
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
 
-    What a sending report is held against: `text_digest` is None in rows of older versions;
-    `interrupted_at` is when its attempt was found without anybody who sends it; `untaken`
-    is set where its last attempt is proven not taken, while an earlier one is in doubt;
-    `history_id` is the provider's id of its sending, where a postback or a report told it.
+    What a sending report is held against: `text_digest`, None in rows of older versions;
+    `interrupted_at`, when its attempt was found without anybody who sends it; `untaken`, where
+    its last attempt is proven not taken, while an earlier one is in doubt; and `history_id`.
     """
 
     id: int

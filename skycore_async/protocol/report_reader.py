@@ -162,7 +162,7 @@ class ReportReader:
         elif name == "HTML":
             raise ReportError("the report is an HTML page")
         elif name != "RESPONSE" or closes:
-            raise ReportError("the report is none: its root is another element")
+            raise ReportError("the report is something else: it does not begin with <RESPONSE>")
         else:
             self._root = _Root.CLOSED if is_empty else _Root.OPEN
 

@@ -16,7 +16,7 @@ from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.messages import SMS
 from skycore_async.protocol import requests
-from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from skycore_async.simulator import API_KEY, BY_LAST_DIGITS, SHORT_CODE, Simulator
 from tests.support.cli_program import program, told
 from tests.support.fault_server import client_context
 
@@ -52,6 +52,7 @@ def test_it_answers_until_it_is_told_to_end() -> None:
         ("*******4889", False, "E113"),
     ]
     assert [one["text"] for one in messages] == ["Hello", "Hello"]
+    assert [one["billed"] for one in messages] == [1, 1]
 
 
 @pytest.mark.slow
@@ -73,10 +74,29 @@ def test_people_are_told_how_to_point_a_client_at_it() -> None:
     assert process.returncode == 0
     assert (exports["SKYCORE_API_KEY"], exports["SKYCORE_FROM"]) == (API_KEY, SHORT_CODE)
     assert lines[0][1:3] == ["*******2006", "taken"]
-    assert lines[0][3].endswith('  "Hello"  HTTP 502, taken\n')
+    assert lines[0][3].endswith('  "Hello"  HTTP 502, taken  [billed: 1]\n')
     assert lines[1][1:3] == ["*******0110", "refused"]
-    assert lines[1][3].endswith("recipient number not valid\n")
+    assert lines[1][3].endswith("recipient number not valid  [billed: 1]\n")
     assert err == "\nMessages: 2, billed: 1.\n"
+
+
+def test_numbers_are_shown_where_they_are_asked_for() -> None:
+    """As whoever looks for one message among many needs."""
+    with program("simulate", "--port", "0", "--json", "--show-numbers") as process:
+        send(told(process)["url"], "15551234888")
+        assert told(process)["to"] == "15551234888"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+
+
+def test_help_has_the_numbers_that_it_misbehaves_for() -> None:
+    """Each with what it does; those of refusals are told by their rule."""
+    said = simulate("--help").stdout
+    for digits, behaviour in BY_LAST_DIGITS.items():
+        if not digits.startswith("0"):
+            shown = " ".join(said[said.index(f"  {digits}  ") :].split())
+            assert shown.startswith(f"{digits} {behaviour.meaning}")
+    assert "refused with the code Eddd" in said
 
 
 @pytest.mark.slow
@@ -94,7 +114,9 @@ def test_without_faults_every_number_is_delivered() -> None:
     assert "Every valid message is taken and delivered" in introduction
     assert "four digits" not in introduction
     assert [line[1:3] for line in lines] == [["*******0102", "taken"], ["*******2002", "taken"]]
-    assert [line[4:] for line in lines] == [['"Hello"'], ['"Hello"']]
+    assert [line[4:] for line in lines] == [
+        ['"Hello"', "[billed:", f"{number}]"] for number in (1, 2)
+    ]
     assert err == "\nMessages: 2, billed: 2.\n"
 
 

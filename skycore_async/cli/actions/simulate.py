@@ -1,13 +1,13 @@
 """What `skycore simulate` does: run a simulator, and print what it is asked to send.
 
 Rule: texts are shown, as whoever tries something out looks for them; numbers, which may be
-those of real people in a real file, are masked.
+those of real people in a real file, are masked unless they are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -43,7 +43,7 @@ Ctrl-C ends it.
 _FAULTS: Final = """\
 The last four digits of a number choose what becomes of a message: 0110 is
 refused with E110, 1001 is not delivered, 2002 is taken and its answer lost.
-All of them: python -c "import skycore_async.simulator as s; help(s)\""""
+All of them: skycore simulate --help"""
 _NO_FAULTS: Final = "Every valid message is taken and delivered, whatever its number."
 
 
@@ -55,6 +55,7 @@ def run_simulator(
     rate: float | None,
     bundle: bool,
     has_faults: bool,
+    show_numbers: bool,
     as_json: bool,
 ) -> None:
     """Run a simulator until a signal, and print a line for each message."""
@@ -76,7 +77,11 @@ def run_simulator(
             fail(f"cannot listen on port {port}: {error.strerror}; choose another with --port")
         try:
             _introduce(simulator, _FAULTS if behaviours else _NO_FAULTS, as_json=as_json)
-            _follow(simulator, ending, behaviours, as_json=as_json)
+            printed = _Printed(behaviours, show_numbers=show_numbers, as_json=as_json)
+            _follow(simulator, ending, printed)
+            if not as_json:
+                counts = f"Messages: {printed.seen}, billed: {simulator.billed}."
+                say(f"\n{counts}", err=True)
         finally:
             simulator.stop()
 
@@ -95,28 +100,41 @@ def _introduce(simulator: Simulator, faults: str, *, as_json: bool) -> None:
     click.echo(_INTRODUCTION.format(**facts, faults=faults, postbacks=postbacks))
 
 
-def _follow(
-    simulator: Simulator,
-    ending: UntilSignal,
-    behaviours: Mapping[str, Behaviour],
-    *,
-    as_json: bool,
-) -> None:
-    seen = requests = 0
+class _Printed:
+    """The messages that were printed, each in a line with what was billed up to it."""
+
+    def __init__(
+        self, behaviours: Mapping[str, Behaviour], *, show_numbers: bool, as_json: bool
+    ) -> None:
+        self.seen = self._billed = 0
+        self._behaviours = behaviours
+        self._shown = _as_it_is if show_numbers else masked
+        self._as_json = as_json
+
+    def add(self, message: ReceivedMessage) -> None:
+        """Print a message."""
+        self.seen += 1
+        self._billed += message.taken
+        to = self._shown(message.to)
+        if self._as_json:
+            emit({"kind": "message", **plain(message), "to": to, "billed": self._billed})
+        else:
+            say(_line(message, to, self._billed, self._behaviours))
+
+
+def _as_it_is(number: str) -> str:
+    return number
+
+
+def _follow(simulator: Simulator, ending: UntilSignal, printed: _Printed) -> None:
+    requests = 0
     for _ in ending.polls():
         # Copying the log of messages costs time, so only when there are new ones.
         if simulator.requests == requests:
             continue
         requests = simulator.requests
-        messages = simulator.messages
-        for message in messages[seen:]:
-            if as_json:
-                emit(_facts(message))
-            else:
-                say(_line(message, behaviours))
-        seen = len(messages)
-    if not as_json:
-        say(f"\nMessages: {seen}, billed: {simulator.billed}.", err=True)
+        for message in simulator.messages[printed.seen :]:
+            printed.add(message)
 
 
 def _outcome(message: ReceivedMessage) -> str:
@@ -133,12 +151,10 @@ def _meaning(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> s
     return behaviour.meaning if behaviour else ""
 
 
-def _line(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
-    to = printable(masked(message.to)) or "-"
+def _line(
+    message: ReceivedMessage, to: str, billed: int, behaviours: Mapping[str, Behaviour]
+) -> str:
     id_ = message.tracking_id or "-"
-    line = f"{message.time:%H:%M:%S}Z  {to:<15}  {_outcome(message):<12}  {id_:<24}"
-    return f'{line}  "{printable(message.text)}"  {_meaning(message, behaviours)}'.rstrip()
-
-
-def _facts(message: ReceivedMessage) -> dict[str, Any]:
-    return {"kind": "message", **plain(message), "to": masked(message.to)}
+    line = f"{message.time:%H:%M:%S}Z  {printable(to) or '-':<15}  {_outcome(message):<12}"
+    line = f'{line}  {id_:<24}  "{printable(message.text)}"  {_meaning(message, behaviours)}'
+    return f"{line.rstrip()}  [billed: {billed:,}]"

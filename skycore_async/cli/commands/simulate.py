@@ -15,7 +15,9 @@ from ..ui.output import RATE, WholeNumber, json_option
     that it is asked to send, with its text, and in the end how many it billed.  Postbacks come a
     hundred times sooner than Skycore's.  The last four digits
     of some numbers make it misbehave; --no-faults is for whole files of numbers.
-    With --json, the first line is its address, each other line a message.
+    With --json, the first line is its address, each other line a message, with
+    how many were billed up to it.  Numbers are masked but for their last four digits,
+    unless --show-numbers is given.
 
     \b
     Examples:
@@ -23,8 +25,39 @@ from ..ui.output import RATE, WholeNumber, json_option
       skycore simulate --rate 20 --json
       skycore simulate --no-faults
 
+    \b
+    The last four digits of a number:
+      0ddd  refused with the code Eddd, as 0110 with E110
+      1001  not delivered: the number is not a subscriber
+      1002  not delivered: expired at the carrier
+      1003  not delivered: blocked by the carrier
+      1004  sent, and no receipt ever
+      1005  no postback at all
+      1006  the receipt comes twice
+      1007  the receipt comes before the sent notification
+      1008  the postbacks come before the HTTP answer
+      1009  the carrier does not take it (E201 postback)
+      1010  a receipt with a status in no table
+      2001  connection reset, not taken
+      2002  connection reset, taken
+      2003  no answer, not taken
+      2004  no answer, taken
+      2005  HTTP 502, not taken
+      2006  HTTP 502, taken
+      2007  HTTP 429 with Retry-After, not taken
+      2008  HTTP 503, not taken
+      2009  XML that stops in the middle, taken
+      2010  Success without a TRACKINGID, taken
+      2011  HTTP 200 with an HTML page, not taken
+      2012  HTTP 200 without a body, taken
+      2013  E503, taken
+      2014  a slow answer (1 s, scaled), taken
+      2015  connection closed without an answer, taken
+      2016  connection closed in the middle of the answer, taken
+      2017  connection reset, taken, and no postback at all
+
     Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
-    """
+    """,
 )
 @click.option(
     "--port",
@@ -53,6 +86,7 @@ from ..ui.output import RATE, WholeNumber, json_option
 @click.option(
     "--no-faults", is_flag=True, help="Deliver to every number, whatever its last four digits."
 )
+@click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
 @json_option
 def simulate(
     *,
@@ -62,6 +96,7 @@ def simulate(
     rate: float | None,
     bundle: bool,
     no_faults: bool,
+    show_numbers: bool,
     as_json: bool,
 ) -> None:
     from ..actions.simulate import run_simulator  # noqa: PLC0415 - not for help
@@ -75,5 +110,6 @@ def simulate(
         rate=rate,
         bundle=bundle,
         has_faults=not no_faults,
+        show_numbers=show_numbers,
         as_json=as_json,
     )

@@ -69,8 +69,8 @@ def report_words(
     """Say what is to be said of the reports themselves, in lines for people."""
     for problem in settlement.problems:
         yield (
-            f"{problem[:1].upper()}{problem[1:]}. What it lists was sent all the same; that it"
-            " does not list a message proves nothing."
+            f"{problem[:1].upper()}{problem[1:]}. What was read of it was sent; what it does not"
+            " list may have been sent all the same."
         )
     for saved in settlement.saved:
         yield from _saved_words(saved, ledger)
