@@ -87,6 +87,11 @@ class FileLock:
             )
         if identity in _held:
             raise in_use(self.path, "another ledger in this process")
+        if index_of(self.path).exists():  # or else it is asked later, as it takes its time
+            self.refuse_a_removed_log()
+
+    def refuse_a_removed_log(self) -> None:
+        """Raise LedgerError where SQLite has, in this process, the index of a log that is gone."""
         if _reads_a_removed_log(self.path):
             raise LedgerError(
                 f"{self.path} is open in this process by a connection of SQLite's own, to a log"

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ...errors import LedgerError
-from ..commands import WITHDRAWN, Finish, PendingCommand
+from ..commands import WITHDRAWN, Finish, PendingCommand, Query
 from ..opt_outs import OptOutRule
 from .file_lock import FileLock, journal_of
 from .reader import Connection
@@ -37,6 +37,7 @@ from .write_ahead_log import WriteAheadLog, check
 
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
 _TORN: Final = "locking protocol"  # what SQLite says of an index that cannot be mended
+_NOTHING: Final = "UPDATE look_ups SET refused = 0 WHERE 0"  # which fails where nothing can be
 _PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
 
 
@@ -114,14 +115,28 @@ class OpenFile:
         version = version_of(self._connection, self._name)
         _make_durable(self._connection, self._name)
         self._log = WriteAheadLog(self._connection, self._path, self._lock, self._name)
-        self._log.begin()
+        self._log.hold()
+        store = SQLiteStore(self._connection)
         self._executor = TakingExecutor(
             self._connection,
-            SQLiteStore(self._connection),
+            store,
             clock=self._clock,
             settle_within=self._settle_within,
             opt_out_rule=self._opt_out_rule,
         )
+        if version != VERSION or self._has_to_write(store):
+            self._log.begin_unmarked()
+            self._bring_up_to_date(version)
+
+    def _has_to_write(self, store: SQLiteStore) -> bool:
+        """Return whether there is something in doubt that does not say so, or is not any more."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(_NOTHING)
+        found = store.has_doubts_to_find()
+        self._connection.execute("COMMIT")
+        return found
+
+    def _bring_up_to_date(self, version: int) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         if version != VERSION:
             migrate(self._connection, version)
@@ -170,19 +185,18 @@ class OpenFile:
         self._touched.clear()
         return touched
 
-    def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
+    def _commit(self, group: Sequence[PendingCommand], *, is_mended: bool = False) -> set[str]:
         execute, log = self._connection.execute, self._log
         try:
-            log.check()
-            try:
-                execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if _TORN not in str(error):
-                    raise
-                log.mend_index()
-                execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:  # as it would be for any other: once is enough to wait
-            raise self.explain(error) from error
+            log.check_places()
+            if not log.is_marked and not _asks_only(group):
+                log.begin()
+            execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, OSError) as error:
+            if is_mended or _TORN not in str(error):
+                raise self.explain(error) from error  # as for any other: once is enough to wait
+            log.mend_index()
+            return self._commit(group, is_mended=True)
         try:
             self._executor.run(group)
             execute("COMMIT")
@@ -191,16 +205,17 @@ class OpenFile:
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
             raise
-        log.check(is_committed=True)  # it may have been moved meanwhile
+        if log.is_marked:
+            log.look_after()  # it may have been moved meanwhile
         return self._executor.forget()
 
     def explain(self, error: Exception) -> Exception:
         """Return what is raised to the caller of a command for an error of SQLite's."""
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, sqlite3.Error | OSError):
             return error
         return LedgerError(
-            f"{self._name} could not be written: {error}. What it holds already is safe; it goes"
-            " on when its disk has room and can be written to, and no other program holds it"
+            f"{self._name} could not be written: {_said(error)}. What it holds already is safe; it"
+            " goes on when its disk has room and can be written to, and no other program holds it"
         )
 
     def close(self) -> None:
@@ -243,11 +258,19 @@ def _make_durable(connection: Any, name: str) -> None:
         )
 
 
+def _asks_only(group: Sequence[PendingCommand]) -> bool:
+    return all(isinstance(pending.command, Query) for pending in group)
+
+
 def describe_error(name: str, error: sqlite3.Error | OSError) -> str:
     """Say what is wrong with a file, and what to do."""
-    said = str(error) if isinstance(error, sqlite3.Error) else error.strerror or "it is no file"
+    said = _said(error)
     if "not a database" in said or "malformed" in said:
         return f"{name} is no ledger, or is damaged: {said}"
     if isinstance(error, OSError) or "readonly" in said or "unable to open" in said:
         return f"{name} cannot be written: {said}. Its directory and the file must be writable"
     return f"{name} cannot be opened: {said}"
+
+
+def _said(error: sqlite3.Error | OSError) -> str:
+    return str(error) if isinstance(error, sqlite3.Error) else error.strerror or "it is no file"

@@ -96,10 +96,11 @@ def version_of(connection: Any, name: str) -> int:
     """
     (kind,) = connection.execute("PRAGMA application_id").fetchone()
     (number,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     version = number & VERSION_BITS
-    if kind != APPLICATION_ID and (kind or number or tables):
-        raise LedgerError(f"{name} {_OTHER}")
+    if kind != APPLICATION_ID:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if kind or number or tables:
+            raise LedgerError(f"{name} {_OTHER}")
     if version > VERSION:
         raise LedgerError(
             f"{name} was made by a newer skycore-async (schema {version}, this one knows"

@@ -78,6 +78,7 @@ UNMATCHED: Final = (
     f" WHERE message IS NULL AND {_ending('submissions.recipient')} = ?"
 )
 UNDER_WAY: Final = f"SELECT id, key, {KIND} FROM messages WHERE {CANDIDATE} AND state = 'sending'"
+UNDECIDED: Final = f"SELECT 1 FROM messages WHERE {CANDIDATE} LIMIT 1"
 UNSETTLED: Final = (
     f"SELECT DISTINCT {_ending('messages.recipient')} FROM messages JOIN submissions AS other"
     f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"

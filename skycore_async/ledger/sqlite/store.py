@@ -281,6 +281,14 @@ class SQLiteStore(SQLiteReader):
                 "UPDATE submissions SET message = ? WHERE tracking_id = ?", (message, tracking_id)
             )
 
+    def has_doubts_to_find(self) -> bool:
+        """Return whether something is under way, or a doubt may be settled by now."""
+        if self._execute(statements.UNDECIDED).fetchone() is None:  # as nearly always
+            return False
+        if self._execute(f"{statements.UNDER_WAY} LIMIT 1").fetchone() is not None:
+            return True
+        return any(map(self.may_settle, self.unsettled_endings()))
+
     def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
         found = self._execute(statements.UNDER_WAY).fetchall()

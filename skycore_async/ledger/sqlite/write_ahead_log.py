@@ -10,10 +10,13 @@ commit; here that is done at a moment of our own, when the log has grown, so tha
     the next generation is committed        it is the first in the log, which begins anew
     the mark is set
 
+Whoever opens a ledger need not record anything: so that is done before the first commit.
+
 Rules:
 
-* The file says that it is incomplete, by its mark or its tail, before anything but that
-  generation is in the log.  Until it does, nothing is committed.
+* The file says that it is incomplete, by its mark or its tail, before anything is in the log
+  but that generation, and what whoever opens the file finds out by itself.  Until it does,
+  nothing that somebody waits for is committed.
 * Nothing is committed to a file, or a log, that is not where it was opened: another
   ledger would be found there, or none.
 * What was committed is not acknowledged where the file does not say so any more, as another
@@ -113,7 +116,10 @@ class WriteAheadLog:
         self._file = lock.file
         self._name = name
         self._state()  # SQLite makes the log and its index where they are first needed
-        self._locks = SQLiteLocks(lock.file, lock.opened_too(index_of(path)), name)
+        index = lock.opened_too(index_of(path))
+        if index is None:  # it has another, or needs none
+            lock.refuse_a_removed_log()
+        self._locks = SQLiteLocks(lock.file, index, name)
         self._log = journal_of(path).open("rb", buffering=0)
         self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
         for place, file in ((path, lock.file), (journal_of(path), self._log)):
@@ -122,23 +128,60 @@ class WriteAheadLog:
         self._header = b""
         self._frame = 0
         self._mark = (b"", 0)  # what stands in the file, and where
-        self._is_marked = False
+        self.is_marked = False  # before anything that somebody waits for is recorded
+        self._unmarked = b""  # the header of a log that has begun, and is all that there is yet
         # As many pages as SQLite's own checkpoints would wait for.
         (self._pages,) = self._execute("PRAGMA wal_autocheckpoint").fetchone()
         self._limit = self._pages
 
-    def begin(self) -> None:
-        """Begin the log, or go on with the one that a crash left; nothing was committed before."""
+    def hold(self) -> None:
+        """Keep other programs from bringing the log into the file; not a byte is written."""
         self._execute("PRAGMA wal_autocheckpoint = 0")
+        self._locks.take()
+
+    def begin_unmarked(self) -> None:
+        """Have something committed that nobody would miss where the log is lost.
+
+        Whoever opens the file without it finds it out again, as what is in doubt.
+        """
+        generation = self._state().generation
+        if self._has_begun():
+            if _needed_by(self._file) != generation:
+                self.begin()
+        elif generation % 2:
+            self.begin()
+        else:
+            # What is committed next has it on the disk as well, and comes after it.
+            self._execute("PRAGMA synchronous = NORMAL")
+            self._commit(after(generation or _at_random()))
+            self._execute("PRAGMA synchronous = FULL")
+            self._unmarked = read(self._log.fileno(), HEADER, 0)
+
+    def begin(self) -> None:
+        """Begin the log, or go on with the one that a crash left, and mark the file."""
+        if self._is_as_begun():
+            self._watch()
+            return
         self._locks.take()
         if not self._begin_anew():
             self._go_on()
 
-    def check(self, *, is_committed: bool = False) -> None:
-        """Raise LedgerError where it cannot be committed to, or what was committed is not there.
+    def look_after(self) -> None:
+        """Begin the log anew where it has grown, which fails nobody, after a commit.
 
-        After a commit, it also begins the log anew where it has grown, which fails nobody.
+        Raises LedgerError where what was committed may not be found any more.
         """
+        self.check_places()
+        header = read(self._log.fileno(), HEADER, 0)
+        salts = read(self._log.fileno(), 8, HEADER + (self._limit - 1) * self._frame + 8)
+        is_full = salts == header[SALTS]
+        mark, place = self._mark
+        is_there = read(self._file.fileno(), len(mark), place) == mark
+        if is_full or header != self._header or not is_there:
+            self._keep_short()
+
+    def check_places(self) -> None:
+        """Raise LedgerError where the files are not where they were opened."""
         for place, identity in self._places.items():
             try:
                 status = os.stat(place)  # noqa: PTH116 - it is asked for at every commit
@@ -152,15 +195,6 @@ class WriteAheadLog:
                     " recorded in it, and nothing sent, until it is back in its place. What it"
                     " holds stays in it and in the -wal file beside it, which belong together"
                 )
-        if not is_committed:
-            if not self._is_marked:
-                self.begin()
-            return
-        header = read(self._log.fileno(), HEADER, 0)
-        salts = read(self._log.fileno(), 8, HEADER + (self._limit - 1) * self._frame + 8)
-        is_full = salts == header[SALTS]
-        if is_full or header != self._header or not self._mark_is_there():
-            self._keep_short()
 
     def mend_index(self) -> None:
         """Let SQLite make the index anew, which a program that was killed left half written."""
@@ -175,7 +209,7 @@ class WriteAheadLog:
                 self._limit += self._pages
                 self._go_on()
         self._execute(f"PRAGMA busy_timeout = {patience}")
-        if not self._is_marked and not self._says_that_it_is_incomplete():
+        if not self.is_marked and not self._says_that_it_is_incomplete():
             raise LedgerError(
                 f"{self._name} cannot be made to say that it is incomplete without its -wal file:"
                 " nothing is recorded in it, and nothing sent, until it can"
@@ -185,17 +219,26 @@ class WriteAheadLog:
         log = read(self._log.fileno(), BEGINNING, 0)
         return _needed_by(self._file) in {generation_in(log), log[SALTS]} - {None}
 
+    def _is_as_begun(self) -> bool:
+        """Return whether a log has begun here that nobody brought into the file, or wrote over."""
+        header = read(self._file.fileno(), FILE_HEADER, 0)
+        return (
+            self._unmarked != b""
+            and self._unmarked == read(self._log.fileno(), HEADER, 0)
+            and FileState.in_header(header).generation != self._state().generation
+        )
+
     def _begin_anew(self) -> bool:
         """Bring the log into the file, and begin it anew; False where somebody still reads it."""
-        self._is_marked = False
+        self.is_marked, self._unmarked = False, b""
         generation = self._state().generation
         if generation % 2 or self._has_begun():
             self._commit(rest_after(generation or _at_random()))
             self._write_tail()
-        with self._locks.lifted_for_checkpoint():
-            is_busy, *_ = self._execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        if is_busy:
-            return False
+            with self._locks.lifted_for_checkpoint():
+                is_busy, *_ = self._execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            if is_busy:
+                return False
         self._commit(after(self._state().generation or _at_random()))
         self._limit = self._pages
         self._watch()
@@ -238,7 +281,7 @@ class WriteAheadLog:
             self._write_mark(generation)
         else:
             self._write_tail()
-        self._is_marked = True
+        self.is_marked, self._unmarked = True, b""
 
     def _write_mark(self, generation: int) -> None:
         state = attrs.evolve(self._state(), generation=generation, is_incomplete=True)
@@ -258,18 +301,14 @@ class WriteAheadLog:
         write_durably(self._file, tail_of(log), place)
         self._mark = (tail_of(log), place)
 
-    def _mark_is_there(self) -> bool:
-        """Return whether no other program has brought the log into the file."""
-        mark, place = self._mark
-        return read(self._file.fileno(), len(mark), place) == mark
-
     def close(self) -> None:
         """Let go of the log, before SQLite closes it."""
         # Where that cannot be in order, the locks stay, for which SQLite leaves all as it is.
         with suppress(sqlite3.Error, OSError, LedgerError):  # nothing is lost: the log has it
-            self.check()
-            self._commit(rest_after(self._state().generation))
-            self._write_tail()
+            self.check_places()
+            if self.is_marked or self._has_begun():  # or else nothing was written
+                self._commit(rest_after(self._state().generation or _at_random()))
+                self._write_tail()
             self._locks.release()
         self._log.close()
 

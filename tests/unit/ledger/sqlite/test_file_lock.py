@@ -251,30 +251,41 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @on_linux
+@pytest.mark.parametrize("has_log", [False, True])
+@pytest.mark.parametrize("is_killed", [False, True])
 async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
-    path: Path,
+    path: Path, is_killed: bool, has_log: bool
 ) -> None:
     """A ledger is not opened beside it, which would keep what it sees; and nothing is lost."""
     async with SQLiteLedger(path):
         pass
+    if has_log:  # which the onlooker's connection knows
+        with owner(path) as process:
+            tell(process, "b")
+            kill(process)
     command = [sys.executable, "-c", ONLOOKING, str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as onlooker:  # type: ignore[call-overload] # noqa: S603, ASYNC220
         assert onlooker.stdout is not None
         assert onlooker.stdout.readline() == "reads\n"
-        assert opened_elsewhere(path) == "it has 0 messages"
+        assert opened_elsewhere(path) == f"it has {int(has_log)} messages"
         with owner(path) as process:
             tell(process, "a")
-            kill(process)
+            if is_killed:
+                kill(process)
+            else:
+                process.communicate("\n", timeout=20)
         said, _ = onlooker.communicate("\n", timeout=20)
     assert "end this process by SIGKILL" in said
-    assert opened_elsewhere(path) == "it has 1 messages"
+    assert opened_elsewhere(path) == f"it has {1 + has_log} messages"
 
 
 async def test_a_connection_that_lost_its_locks_leaves_the_ledger_free_for_others(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is refused beside it has taken no lock."""
+    with owner(path) as process:
+        kill(process)
     monkeypatch.setattr(file_lock, "_reads_a_removed_log", lambda _: True)
     with pytest.raises(LedgerError, match="to a log that another process has removed"):
         await SQLiteLedger(path).open()

@@ -382,7 +382,7 @@ async def test_an_intent_that_cannot_be_taken_back_on_a_full_disk_is_later(
             return _commit(group)
 
         _commit = ledger._file._commit
-        ledger._file._commit = full  # type: ignore[method-assign]
+        ledger._file._commit = full  # type: ignore[method-assign, assignment]
         ledger._group_commit._commit = commit_and_leave
         with anyio.CancelScope() as caller:
             await ledger.begin(intent("left"))
