@@ -29,6 +29,7 @@ from .commands import (
     ListDeliveries,
     ListInbound,
     ListOptOutCandidates,
+    ListOptOuts,
     ListUnplaced,
     Lookup,
     LookupMany,
@@ -37,6 +38,7 @@ from .commands import (
     Summarize,
 )
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
+from .opt_outs import OptOut
 from .rules import UnderWay
 from .waiters import Waiters
 
@@ -226,6 +228,14 @@ class BaseLedger(ABC):
     async def opt_in(self, number: str) -> None:
         """Unmark a number."""
         await self.run(SetOptOut(number=numbers.number(number), out=False))
+
+    async def opt_outs(self) -> AsyncIterator[OptOut]:
+        """Yield the last word of each number that said whether it may be sent to."""
+        after = ""
+        while page := await self.run(ListOptOuts(after=after)):
+            for word in page:
+                yield word
+            after = page[-1].number
 
     async def is_opted_out(self, number: str) -> bool:
         """Return whether a number may not be sent to."""

@@ -17,7 +17,7 @@ from ..notifications import InboundSMS, Notification
 from ..protocol import tracking_ids
 from ..protocol.numbers import digits
 from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
-from .opt_outs import is_candidate, is_open
+from .opt_outs import OptOut, is_candidate, is_open
 from .reader import LedgerReader, Page
 from .rules import UnderWay, earlier_submission
 from .settlement import rebuilt
@@ -104,6 +104,13 @@ class SetOptOut(LedgerCommand[None]):
 
     number: str
     out: bool
+
+
+@attrs.frozen(kw_only=True)
+class TellOptOuts(LedgerCommand[None]):
+    """Take words of numbers that were said elsewhere as if they came now, in this order."""
+
+    words: tuple[OptOut, ...]
 
 
 @attrs.frozen
@@ -265,6 +272,28 @@ class ListOptedOut(Query[frozenset[str]]):
     def answer(self, store: LedgerReader) -> frozenset[str]:
         """Return the answer of a store."""
         return frozenset(store.opted_out(self.numbers))
+
+
+@attrs.frozen(kw_only=True)
+class GetOptOuts(Query[dict[str, OptOut]]):
+    """The last words of numbers on being sent to, of those that said any."""
+
+    numbers: tuple[str, ...]
+
+    def answer(self, store: LedgerReader) -> dict[str, OptOut]:
+        """Return the answer of a store."""
+        return store.opt_outs(self.numbers)
+
+
+@attrs.frozen(kw_only=True)
+class ListOptOuts(Query[list[OptOut]]):
+    """The last words of some numbers, in the order of the numbers, beyond the number `after`."""
+
+    after: str
+
+    def answer(self, store: LedgerReader) -> list[OptOut]:
+        """Return the answer of a store."""
+        return store.opt_outs_after(self.after)
 
 
 # A command on its way through a group.

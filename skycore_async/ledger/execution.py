@@ -16,7 +16,7 @@ Rules:
 * Whatever a group was about leaves the doubts of its numbers settled, as far as they
   can be.  Of two that come together and could each be meant, neither is the first.
 * `touched` has the keys, and the plain forms of the tracking ids, that were changed, for
-  those who wait for them.
+  those who wait for them; and `CHANGED` where somebody opted out or in.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from .commands import (
     Query,
     Record,
     SetOptOut,
+    TellOptOuts,
 )
 from .model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
-from .opt_outs import OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
+from .opt_outs import CHANGED, OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
 from .report_commands import RecordLookUp, SettleByReport
 from .report_values import AttemptVerdict, DoubtVerdict
 from .store import Finished, LedgerStore
@@ -114,6 +115,8 @@ class CommandExecutor:
             elif isinstance(command, SetOptOut):
                 said = OptOut(number=command.number, out=command.out, at=self._clock())
                 self._opt_outs.append(said)
+            elif isinstance(command, TellOptOuts):
+                self._opt_outs += command.words
             elif isinstance(command, KeepAlive):
                 self.interrupt()
             elif isinstance(command, RecordLookUp):
@@ -203,6 +206,7 @@ class CommandExecutor:
             words.setdefault(each.number, []).append(each)
         self._opt_outs.clear()
         if words:
+            self.touched.add(CHANGED)
             now = self._clock()
             self._store.insert_opt_outs([first for first, *_ in words.values()])
             known = self._store.opt_outs_to_change(words)

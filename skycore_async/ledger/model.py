@@ -30,6 +30,7 @@ from ..codes import DeliveryState, FailureReason
 from ..messages import SMS
 from ..notifications import InboundSMS, Notification
 from ..protocol import tracking_ids
+from .opt_outs import OptOut
 from .texts import storable
 
 
@@ -332,6 +333,10 @@ class Ledger(Protocol):
 
     async def opt_in(self, number: str) -> None:
         """Unmark a number."""
+        ...
+
+    def opt_outs(self) -> AsyncIterator[OptOut]:
+        """Return the last word of each number that said whether it may be sent to."""
         ...
 
     async def is_opted_out(self, number: str) -> bool:

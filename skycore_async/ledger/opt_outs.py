@@ -31,6 +31,8 @@ from ..runtime.logs import log
 # True where a text opts its number out, False where it does not, None where the words decide.
 OptOutRule = Callable[[InboundSMS], bool | None]
 
+# What those wait for who are told when any word of a number has changed; no key is like it.
+CHANGED: Final = "\0opt-outs"
 _BLOCKED: Final = "E114"  # the recipient is on the block list
 CLEAR: Final = 86_400.0  # seconds; a stamp in a wrong zone, or a clock set by hand, is nearer
 

@@ -106,6 +106,10 @@ class LedgerReader(Protocol):
         """Return the last word of these numbers on being sent to, of those that said any."""
         ...
 
+    def opt_outs_after(self, number: str) -> list[OptOut]:
+        """Return the last words of the numbers beyond one, in their order, a page of them."""
+        ...
+
     def texts(self, after: int) -> Page[tuple[int, StoredNotification]]:
         """Return a page of notifications that are about no message, as texts from handsets are.
 

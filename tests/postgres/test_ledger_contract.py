@@ -34,7 +34,10 @@ from skycore_async import MemoryLedger, PostgresLedger, SQLiteLedger
 from skycore_async.codes import DeliveryState, FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
 from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
+from skycore_async.ledger.opt_outs import OptOut
+from skycore_async.ledger.reader import LONG_PAGE
 from skycore_async.notifications import DeliveryReceipt, Notification, SentNotification
 from skycore_async.postbacks import parse_postback
 from tests.support.ledger_cases import (
@@ -951,6 +954,16 @@ async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger
     with pytest.raises(RecipientOptedOut):
         await ledger.begin(intent("again"))
     assert await state_of(ledger, "again") is S.NOT_SENT
+
+
+async def test_every_number_that_opted_out_or_in_is_listed(ledger: BaseLedger) -> None:
+    """More than a page of them, each once with its last word, in whatever order they came."""
+    numbers = [str(15550000000 + n) for n in range(LONG_PAGE + 1)]
+    words = tuple(OptOut(number=each, out=True, at=NOON) for each in reversed(numbers))
+    await ledger.run(TellOptOuts(words=words))
+    await ledger.opt_in(numbers[1])
+    told = {word.number: word.out async for word in ledger.opt_outs()}
+    assert told == dict.fromkeys(numbers, True) | {numbers[1]: False}
 
 
 async def candidates(ledger: Ledger) -> list[tuple[str | None, str]]:

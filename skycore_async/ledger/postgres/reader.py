@@ -186,6 +186,15 @@ class PostgresReader:
         )
         return {each.number: each for each in map(OPT_OUT.value, rows)}
 
+    def opt_outs_after(self, number: str) -> list[OptOut]:
+        """Return the last words of the numbers beyond one, in their order, a page of them."""
+        rows = self._execute(
+            f"SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number > %s"
+            f" ORDER BY number LIMIT {LONG_PAGE}",
+            (number,),
+        )
+        return list(map(OPT_OUT.value, rows))
+
     # What a sending report is held against.
 
     def doubts(self, after: int) -> Page[Doubt]:

@@ -131,6 +131,15 @@ class SQLiteReader:
         )
         return {each.number: each for each in map(OPT_OUT.value, found)}
 
+    def opt_outs_after(self, number: str) -> list[OptOut]:
+        """Return the last words of the numbers beyond one, in their order, a page of them."""
+        found = self._execute(
+            f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE number > ?"
+            f" ORDER BY number LIMIT {LONG_PAGE}",
+            (number,),
+        )
+        return list(map(OPT_OUT.value, found))
+
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
         """Return the notifications of messages, by the messages' ids."""
         found: dict[int, list[StoredNotification]] = {}

@@ -1,0 +1,146 @@
+"""A ledger that shares a list of who may not be sent to with all other ledgers of a user.
+
+Strategy: at the beginning the ledger takes in what it has not seen of the list, and tells the
+list what that has not heard of.  While the ledger is open, what changes in either goes to the
+other: from the list at a look every second, from the ledger once it was told of a change.
+
+Rules:
+
+* Nothing is sent before the ledger has the whole list.
+* A word is told as it arrived, with its own time, and each change of the list arrives once;
+  which of two words counts is decided by the rules of both sides, which are the same.
+* A ledger that cannot reach the list goes on: what it has heard is told by the next opening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from ...errors import LedgerError
+from ...runtime.event_loop import now
+from ...runtime.logs import log
+from ..base import BaseLedger
+from ..commands import GetOptOuts, TellOptOuts
+from ..opt_outs import CHANGED, OptOut
+from .opt_out_list import PAGE, OptOutList
+
+LOOK_EVERY: Final = 1.0  # seconds
+_PAUSE: Final = (
+    10  # times as long as it took to compare both: it takes a tenth of the time at most
+)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@asynccontextmanager
+async def sharing_opt_outs(
+    ledger: BaseLedger, shared: OptOutList, *, name: str, sleep: Sleep = anyio.sleep
+) -> AsyncGenerator[None]:
+    """Share the opt-outs of an open ledger, by its `name`, with a list while this is entered.
+
+    Raises LedgerError where the list or the ledger cannot be used at the beginning.
+    """
+    sharing = _Sharing(ledger, shared, name)
+    with ExitStack() as watching:
+        sharing.watch(watching)
+        await sharing.take_all()
+        await sharing.tell_all()
+        async with anyio.create_task_group() as group:
+            group.start_soon(sharing.follow, watching, sleep)
+            try:
+                yield
+            finally:
+                group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await sharing.look(tells=sharing.has_heard)
+
+
+class _Sharing:
+    def __init__(self, ledger: BaseLedger, shared: OptOutList, name: str) -> None:
+        self._ledger = ledger
+        self._shared = shared
+        self._name = name
+        self._seen = 0
+        self._said = ""
+
+    async def take_all(self) -> None:
+        """Take in what the ledger has not seen of the list, or has no word of."""
+        seen = await anyio.to_thread.run_sync(self._shared.seen_by, self._name)
+        last = 0
+        while changes := await anyio.to_thread.run_sync(self._shared.changes, last):
+            numbers = tuple(change.word.number for change in changes)
+            known = await self._ledger.run(GetOptOuts(numbers=numbers))
+            await self._take(
+                tuple(
+                    change.word
+                    for change in changes
+                    if change.number > seen or change.word.number not in known
+                )
+            )
+            last = changes[-1].number
+        await self._note_seen(last)
+
+    async def tell_all(self) -> None:
+        """Tell the list every word of the ledger's that it has not."""
+        words: list[OptOut] = []
+        async for word in self._ledger.opt_outs():
+            words.append(word)
+            if len(words) == PAGE:
+                await anyio.to_thread.run_sync(self._tell, words)
+                words = []
+        await anyio.to_thread.run_sync(self._tell, words)
+
+    def watch(self, watching: ExitStack) -> None:
+        """Note from now on whether the ledger hears something."""
+        with watching.pop_all():  # that from before ends once there is a new one
+            self._changed = watching.enter_context(self._ledger.waiters.wait(CHANGED))
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether the ledger heard something since that is noted."""
+        return self._changed.is_set()
+
+    async def follow(self, watching: ExitStack, sleep: Sleep) -> None:
+        """Take in and tell what changes, until cancelled."""
+        pause = LOOK_EVERY
+        while True:
+            await sleep(pause)
+            began, has_heard = now(), self.has_heard
+            if has_heard:
+                self.watch(watching)
+            await self.look(tells=has_heard)
+            pause = max(LOOK_EVERY, _PAUSE * (now() - began))
+
+    async def look(self, *, tells: bool) -> None:
+        """Take in what has changed, and tell what the list has not where `tells`; never raises."""
+        try:
+            await self._take_changes()
+            if tells:
+                await self.tell_all()
+        except LedgerError as error:
+            if self._said != str(error):
+                self._said = str(error)
+                log.error("%s", error)
+
+    async def _take_changes(self) -> None:
+        while changes := await anyio.to_thread.run_sync(self._shared.changes, self._seen):
+            await self._take(tuple(change.word for change in changes))
+            await self._note_seen(changes[-1].number)
+
+    async def _take(self, words: tuple[OptOut, ...]) -> None:
+        if words:
+            await self._ledger.run(TellOptOuts(words=words))
+
+    async def _note_seen(self, change: int) -> None:
+        if change > self._seen:
+            await anyio.to_thread.run_sync(self._shared.note_seen, self._name, change)
+            self._seen = change
+
+    def _tell(self, words: list[OptOut]) -> None:
+        known = self._shared.words([word.number for word in words])
+        self._shared.tell(word for word in words if known.get(word.number) != word)

@@ -1,0 +1,247 @@
+"""The list of who may not be sent to, that all ledgers of a user share."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from skycore_async import LedgerError, MemoryLedger, SQLiteLedger, parse_postback
+from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.opt_outs import OptOut
+from skycore_async.ledger.sqlite.opt_out_list import PAGE, VERSION, OptOutList
+from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
+
+NOON = 1_700_000_000.0
+ANN, BO = "15551234888", "15551234889"
+
+
+def word(
+    number: str = ANN, *, out: bool = True, at: float = NOON, stamped: bool = False
+) -> OptOut:
+    return OptOut(number=number, out=out, at=at, stamped=stamped)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> OptOutList:
+    return OptOutList(tmp_path / "user" / "opt-outs.db", clock=lambda: NOON + 1000)
+
+
+class TestList:
+    """The list by itself."""
+
+    def test_it_is_made_at_its_first_use_and_private(self, shared: OptOutList) -> None:
+        """Nobody but its owner can read the numbers, and an empty one has nobody."""
+        assert shared.count() == 0
+        assert stat.S_IMODE(shared.path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(shared.path.parent.stat().st_mode) == 0o700
+        assert list(shared.opted_out()) == []
+        assert shared.changes(0) == []
+
+    @pytest.mark.parametrize(
+        ("words", "is_out"),
+        [
+            ([word()], True),
+            ([word(), word(out=False, at=NOON + 1)], False),
+            ([word(stamped=True), word(out=False, at=NOON - 1, stamped=True)], True),
+            ([word(out=False, stamped=True), word(at=NOON - 1, stamped=True)], False),
+            ([word(out=False), word(at=NOON - 100, stamped=True)], True),
+            ([word(stamped=True), word(out=False, at=NOON - 100)], False),
+        ],
+    )
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_the_last_word_counts(
+        self, shared: OptOutList, words: list[OptOut], is_out: bool, at_once: bool
+    ) -> None:
+        """Told at once or one by one, the rules of a ledger say which word counts."""
+        for some in [words] if at_once else [[each] for each in words]:
+            shared.tell(some)
+        assert [each.number for each in shared.opted_out()] == ([ANN] if is_out else [])
+        assert shared.count() == is_out
+
+    def test_changes_are_numbered_in_their_order(self, shared: OptOutList) -> None:
+        """What did not change has no new number, and what changed again has the last."""
+        shared.tell([word(ANN), word(BO)])
+        (first, second) = shared.changes(0)
+        shared.tell([word(ANN)])
+        assert shared.changes(second.number) == []
+        shared.tell([word(ANN, out=False, at=NOON + 1)])
+        (third,) = shared.changes(second.number)
+        assert (third.word.number, third.word.out) == (ANN, False)
+        assert first.number < second.number < third.number
+
+    def test_many_are_read_in_pages(self, shared: OptOutList) -> None:
+        """More than a page of them are all told, each once."""
+        numbers = [str(15550000000 + n) for n in range(2 * PAGE + 1)]
+        shared.tell(map(word, numbers))
+        assert [each.number for each in shared.opted_out()] == numbers
+        assert shared.words(numbers).keys() == set(numbers)
+        seen, last = [], 0
+        while page := shared.changes(last):
+            seen += [change.word.number for change in page]
+            last = page[-1].number
+        assert seen == numbers
+
+    def test_what_is_no_list_is_left_alone(self, tmp_path: Path) -> None:
+        """Another database, a ledger, a text and a directory are refused, and not changed."""
+        other = tmp_path / "other.db"
+        connection = sqlite3.connect(other)
+        connection.execute("CREATE TABLE mine (x)")
+        connection.close()
+        before = other.read_bytes()
+        text = tmp_path / "text"
+        text.write_text("to\n15551234888\n")
+        for path, words in ((other, "no list"), (text, "cannot be used"), (tmp_path, "cannot")):
+            with pytest.raises(LedgerError, match=words):
+                OptOutList(path).count()
+        assert other.read_bytes() == before
+        assert text.read_text() == "to\n15551234888\n"
+
+    def test_one_of_a_newer_version_is_refused(self, shared: OptOutList) -> None:
+        """It says what to do, and reads nothing that it does not know."""
+        shared.count()
+        connection = sqlite3.connect(shared.path)
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        connection.close()
+        with pytest.raises(LedgerError, match="pip install -U"):
+            shared.count()
+
+
+class Looks:
+    """A sleep that is over when the test says so; it is made in an event loop."""
+
+    def __init__(self) -> None:
+        self._go = anyio.Event()
+        self._sleeps = anyio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self._sleeps.set()
+        await self._go.wait()
+        self._go = anyio.Event()
+
+    async def look(self) -> None:
+        """Let one look happen, and return when it is over."""
+        await self._sleeps.wait()
+        self._sleeps = anyio.Event()
+        self._go.set()
+        await self._sleeps.wait()
+
+
+@pytest.fixture(params=["memory", "file"])
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BaseLedger]:
+    made = MemoryLedger() if request.param == "memory" else SQLiteLedger(tmp_path / "promo.db")
+    async with made:
+        yield made
+
+
+STOP = (
+    f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{ANN}</FROM><TO>60856</TO>"
+    "<TEXT>STOP</TEXT></POSTBACK>"
+)
+
+
+@pytest.mark.anyio
+class TestSharing:
+    """A ledger with a list."""
+
+    async def test_the_list_is_there_before_anything_is_sent(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """Once it is entered, the ledger knows whom the list has, more than a page of them."""
+        numbers = [str(15550000000 + n) for n in range(PAGE + 1)]
+        shared.tell(map(word, numbers))
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            for number in (numbers[0], numbers[-1]):
+                assert await ledger.is_opted_out(number)
+
+    async def test_what_the_ledger_has_goes_onto_the_list(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """Also what it heard before it shared, more than a page of it."""
+        numbers = [str(15550000000 + n) for n in range(PAGE + 1)]
+        for number in numbers:
+            await ledger.opt_out(number)
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            assert shared.count() == len(numbers)
+
+    async def test_what_is_heard_meanwhile_goes_both_ways(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """A STOP in one ledger is in another at the looks after it, and a START as well."""
+        ours, theirs = Looks(), Looks()
+        async with (
+            MemoryLedger() as other,
+            sharing_opt_outs(ledger, shared, name="a", sleep=ours),
+            sharing_opt_outs(other, shared, name="b", sleep=theirs),
+        ):
+            await ledger.record(*parse_postback(STOP))
+            await ours.look()
+            await theirs.look()
+            assert await other.is_opted_out(ANN)
+            await other.opt_in(ANN)
+            await theirs.look()
+            await ours.look()
+            assert not await ledger.is_opted_out(ANN)
+            await ours.look()
+            await theirs.look()
+            assert not await other.is_opted_out(ANN)
+        assert shared.count() == 0
+
+    async def test_what_was_heard_last_is_told_at_the_end(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """A STOP within the last second is not forgotten by the next campaign."""
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            await ledger.record(*parse_postback(STOP))
+        assert [each.number for each in shared.opted_out()] == [ANN]
+
+    async def test_a_person_is_believed_once(self, ledger: BaseLedger, shared: OptOutList) -> None:
+        """Who was taken off the list stays off, though ledgers heard the STOP before."""
+        await ledger.record(*parse_postback(STOP))
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            pass
+        shared.tell([word(out=False, at=NOON + 3)])
+        for _ in range(2):
+            async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+                assert not await ledger.is_opted_out(ANN)
+        assert shared.count() == 0
+
+    async def test_a_new_ledger_of_an_old_name_takes_all(self, shared: OptOutList) -> None:
+        """A ledger that was begun anew under its name knows whom the first one knew."""
+        shared.tell([word()])
+        for _ in range(2):
+            async with (
+                MemoryLedger() as ledger,
+                sharing_opt_outs(ledger, shared, name="a", sleep=Looks()),
+            ):
+                assert await ledger.is_opted_out(ANN)
+
+    async def test_a_list_that_cannot_be_read_is_an_error_before_anything_is_sent(
+        self, ledger: BaseLedger, tmp_path: Path
+    ) -> None:
+        """It is never taken for an empty one."""
+        (tmp_path / "no-list").write_text("to")
+        broken = OptOutList(tmp_path / "no-list")
+        with pytest.raises(LedgerError, match="cannot be used"):
+            async with sharing_opt_outs(ledger, broken, name="a", sleep=Looks()):
+                pytest.fail("it was entered")
+
+    async def test_a_list_that_is_lost_meanwhile_costs_no_message(
+        self, ledger: BaseLedger, shared: OptOutList, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is said once, and what the ledger heard is told by the next opening."""
+        looks = Looks()
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
+            kept = shared.path.read_bytes()
+            shared.path.write_text("broken" * 1000)
+            await ledger.opt_out(ANN)
+            await looks.look()
+            await looks.look()
+        assert sum("cannot be used" in record.message for record in caplog.records) == 1
+        shared.path.write_bytes(kept)
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            assert shared.count() == 1
