@@ -229,7 +229,8 @@ def test_a_doubt_is_settled_once_nothing_to_its_number_is_under_way() -> None:
 
 def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
     """Also what the API's own answers never have."""
-    usual = {"state", "tracking_id", "plain_id", "raw"}
+    # A HISTORYID is told by postbacks and reports, and never by the outcome of a request.
+    usual = {"state", "tracking_id", "plain_id", "raw", "history_id"}
     others = (each.name for each in attrs.fields(Submission) if each.name not in usual)
     given = {name: 202 if name == "http_status" else "in words" for name in others}
     keys = {f"odd by {name}": name for name in given}
