@@ -34,7 +34,7 @@ __all__ = ["anyio_backend"]  # the three event loops
 
 pytestmark = pytest.mark.anyio
 
-TIMEOUT = 20.0  # seconds, of which none of what is endless takes a quarter
+TIMEOUT = 60.0  # seconds, which nothing that is endless comes near
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 SECOND = SUCCESS.replace(b"12345", b"2")
@@ -63,22 +63,20 @@ ENDLESS: dict[str, Script] = {
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
 async def test_an_answer_without_an_end_is_given_up(script: Script, *, secure: bool) -> None:
-    """In a quarter of its time and a few megabytes it is in doubt, and its socket closed."""
+    """Long before its time is over, and in a few megabytes, it is in doubt, its socket closed."""
     tls: Script = (Secure(),) if secure else ()
     with FaultServer((*tls, *script), (*tls, Read(), Send(answer()))) as server:
         url = server.secure_url if secure else server.url
         async with over_direct(url, timeout=TIMEOUT) as client:
-            began = time.monotonic()
             tracemalloc.start()
             given = await outcome(client)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            took = time.monotonic() - began
             assert await anyio.to_thread.run_sync(server.hung_up)
             await send(client)
         assert type(given) is OutcomeUnknown
         assert (server.connections, len(server.requests)) == (2, 2)
-    assert took < TIMEOUT / 4
+    assert "no answer within" not in str(given)  # as it says where the time was over
     assert peak < 12 * MAX_RESPONSE
 
 

@@ -228,7 +228,7 @@ async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_r
     transport = StubTransport(lambda _: refused("E111"))
     taken: list[Outcome] = []
     skycore = SkycoreClient(
-        api_key="a key", from_="60856", transport=transport, max_in_flight=4, rate=50
+        api_key="a key", from_="60856", transport=transport, max_in_flight=4, rate=10
     )
     async with skycore, skycore.send_many(messages(20)) as outcomes:
         with pytest.raises(SendingHalted):
