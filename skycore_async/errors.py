@@ -39,9 +39,10 @@ makes which class is in `codes.API_ERRORS` alone.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from .codes import API_ERRORS, Scope, Verdict
+from .runtime.advice import advice_for
 from .runtime.pickled_causes import packed, unpacked
 
 
@@ -53,6 +54,12 @@ class SkycoreError(Exception):
     """
 
     may_have_been_sent: ClassVar[bool] = False
+
+    def __new__(cls, *args: object, **_more: object) -> Self:
+        """Make an error with advice, which a traceback shows, in its notes."""
+        error = super().__new__(cls, *args)
+        error.__notes__ = [*advice_for(cls.__mro__)]
+        return error
 
     @property
     def verdict(self) -> Verdict:
@@ -70,6 +77,7 @@ def _restore(
 ) -> SkycoreError:
     error = cls.__new__(cls, *args)
     error.__dict__.update(state)
+    error.__notes__ = [*error.__notes__]  # and not those of the error that was copied
     error.__cause__ = None if cause is None else unpacked(cause)
     return error
 

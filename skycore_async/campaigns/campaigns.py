@@ -122,7 +122,7 @@ def load(
 def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
     """Return a campaign's id, its state, and the number of its last chunk."""
     if not name.strip():
-        raise CampaignError("a campaign needs a name")
+        raise CampaignError("a campaign needs a name: give one with --campaign")
     connection.execute(
         "INSERT INTO skycore.campaigns (name, state) VALUES (%s, 'running')"
         " ON CONFLICT (name) DO NOTHING",

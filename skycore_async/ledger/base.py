@@ -203,7 +203,9 @@ class BaseLedger(ABC):
         Raises LedgerInUse where that is done elsewhere.
         """
         if self._is_settling:
-            raise LedgerInUse("its doubts are being settled already: wait for that to end")
+            raise LedgerInUse(
+                "the ledger's doubts are being settled already: wait for that to end"
+            )
         self._is_settling = True
         try:
             yield

@@ -43,7 +43,7 @@ from .model import (
 )
 
 _S: Final = MessageState
-_OPTED_OUT: Final = "the number has opted out"
+_OPTED_OUT: Final = "the number has opted out, and is not sent to before it says START"
 
 
 class UnderWay(Exception):

@@ -140,7 +140,10 @@ class Database:
     def _check(self, connection: Connection) -> None:
         (fsync,) = connection.execute("SHOW fsync").fetchone() or ("off",)
         if fsync != "on":
-            raise LedgerError(f"{self.name} has fsync off, and would forget after a power cut")
+            raise LedgerError(
+                f"{self.name} has fsync off, and would forget after a power cut what was sent: set"
+                " fsync = on in postgresql.conf"
+            )
         check(connection)
 
 

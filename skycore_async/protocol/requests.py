@@ -75,10 +75,13 @@ def resolve(
         campaign_ref=message.campaign_ref or campaign_ref,
     )
     if not resolved.from_:
-        raise InvalidMessage("no short code given, by the message or the client", field="from_")
+        raise InvalidMessage(
+            "no short code given: pass from_=, or set SKYCORE_FROM", field="from_"
+        )
     if enforce_campaign_check and not resolved.campaign_ref:
         raise InvalidMessage(
-            "none given, and the account has Enforce Campaign Check on", field="campaign_ref"
+            "none given, which Enforce Campaign Check asks for: pass campaign_ref=",
+            field="campaign_ref",
         )
     _check_characters(resolved)
     if resolved.key == "":

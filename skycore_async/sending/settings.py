@@ -79,8 +79,8 @@ class Settings:
 
         Raises TypeError for what is no option, with the one that was likely meant.
         """
-        _check_names(options)
         key = checked_key(Secret(options.pop("api_key"))) if "api_key" in options else None
+        _check_names(options)
         changed: dict[str, Any] = {**options, "api_key": key or self.api_key}
         return attrs.evolve(self, **changed)
 

@@ -463,7 +463,11 @@ def test_the_preview_cannot_steer_the_terminal() -> None:
     [
         ("to,name\n15551234888,Ann\n", None, None),
         ("to,name\n15551234888,Ann\n", 1, None),
-        ("to,name\n", None, "nothing was sent: no row has a message to send"),
+        (
+            "to,name\n",
+            None,
+            "nothing was sent: no row has a message to send, for the reasons above",
+        ),
         (
             "to,name\n15551234888,Ann\n15551234889,Bo\n",
             1,

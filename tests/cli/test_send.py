@@ -310,7 +310,9 @@ def test_a_number_that_opted_out_is_not_sent_to(simulator: Simulator, tmp_path: 
     anyio.run(stop)
     done = send("15551234888", "Hello", "--ledger", str(path))
     assert done.exit_code == Exit.NOT_SENT
-    assert done.stderr == "skycore: not sent: the number has opted out\n"
+    assert done.stderr == (
+        "skycore: not sent: the number has opted out, and is not sent to before it says START\n"
+    )
 
 
 @pytest.mark.slow

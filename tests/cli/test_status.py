@@ -236,7 +236,7 @@ def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """A misspelt name leaves nothing behind."""
     done = status(tmp_path / "promo.db")
     assert done.exit_code == Exit.USAGE
-    assert done.stderr == f"skycore: {tmp_path / 'promo.db'}: there is no such file\n"
+    assert f"skycore: {tmp_path / 'promo.db'}: there is no such file; name the" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import traceback
 
 import pytest
 
@@ -194,9 +195,33 @@ def test_an_error_travels(error: SkycoreError, travel: object) -> None:
     assert type(arrived) is type(error)
     assert str(arrived) == str(error)
     assert arrived.args == error.args
-    assert vars(arrived) == {**vars(error), "__notes__": ["a note"]}
+    advice = error.__notes__
+    assert vars(arrived) == {**vars(error), "__notes__": [*advice, "a note"]}
+    assert "a note" not in advice
     assert arrived.may_have_been_sent == error.may_have_been_sent
     assert arrived.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OutcomeUnknown("no answer"), "may have been sent, and billed: do not send it again"),
+        (NotSent("no connection"), "not sent, and is not billed: it is safe to send it again"),
+        (NotRecorded("x"), "Nothing was sent or billed: mend the ledger"),
+        (BillingProblem(code="E713"), "nothing was sent or billed. Mend what the code names"),
+        (RecipientOptedOut("x"), "do not try again before it says START"),
+        (InvalidMessage("empty", field="text"), "Nothing was sent or billed: mend"),
+        (KeyConflict("k", state="sent"), "one more message, and billed"),
+        (SendingHalted("x"), "What was not begun is not billed"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_a_traceback_says_what_it_costs_and_what_to_do(error: SkycoreError, advice: str) -> None:
+    """Below the text stands whether the message is billed; the text itself is as it was."""
+    *_, text, note = traceback.format_exception(error)
+    assert text.endswith(f"{error}\n")
+    assert advice in note
+    assert advice not in str(error)
 
 
 class Unpicklable(Exception):

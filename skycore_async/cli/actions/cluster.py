@@ -46,7 +46,7 @@ def migrate_tables(dsn: Secret | None, *, as_json: bool) -> None:
 def copy_ledger(file: Path, dsn: Secret | None, *, as_json: bool) -> None:
     """Copy the ledger in a file into the database, and print how much there was."""
     if not (file.is_file() and file.stat().st_size):
-        fail(f"{file}: there is no such ledger")
+        fail(f"{file}: there is no such ledger; name the file that --ledger named")
 
     async def copied() -> Copied:
         # Open, so that no other process sends from it meanwhile.

@@ -123,7 +123,11 @@ def _settle(
     try:
         told = anyio.run(run)
     except Rejected as error:
-        fail(f"Skycore refused the report with {error}", Exit.REFUSED)
+        fail(
+            f"Skycore refused the report with {error}. Nothing was changed; where the account"
+            " may have none, download one and give it with --report",
+            Exit.REFUSED,
+        )
     except (ConfigurationError, LedgerError) as error:
         fail(str(error))
     except OSError as error:

@@ -159,7 +159,7 @@ class Estimate:
                 f" line {lines}{more} ({lacking.first[0].reason}): fill them in, or take them out"
             )
         if not (self.messages or self.settled or (settles and self.in_doubt)):
-            return "nothing was sent: no row has a message to send"
+            return "nothing was sent: no row has a message to send, for the reasons above"
         most = self.segments + (self.doubtful_segments if settles else 0)
         if max_segments is not None and most > max_segments:
             could = "could" if settles and most > self.segments else "would"

@@ -235,7 +235,9 @@ class Sheet:
                     " closed?"
                 ) from error
             except UnicodeDecodeError as error:
-                raise SheetError("it was changed while it was read: run again") from error
+                raise SheetError(
+                    "it was changed while it was read, and nothing was sent: run again"
+                ) from error
 
 
 class _text:  # noqa: N801 - it reads as the function it is

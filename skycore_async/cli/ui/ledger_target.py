@@ -41,13 +41,13 @@ class LedgerFile:
     def to_write(self) -> SQLiteLedger:
         """Return the ledger to open and write to; its file is created on opening."""
         if self._path.is_dir():
-            fail(f"{self.name} is a directory, and no ledger")
+            fail(f"{self.name} is a directory, and no ledger: name a file")
         return SQLiteLedger(self._path)
 
     def to_receive(self) -> PostbackInbox:
         """Return what takes postbacks in for the ledger, whoever has its file open."""
         if self._path.is_dir():
-            fail(f"{self.name} is a directory, and no ledger")
+            fail(f"{self.name} is a directory, and no ledger: name a file")
         return PostbackInbox(self._path)
 
     def to_read(self) -> AbstractAsyncContextManager[BaseLedger]:
@@ -67,7 +67,10 @@ class LedgerFile:
     def check(self) -> None:
         """Fail where there is nothing to read."""
         if not self._path.exists():
-            fail(f"{self.name}: there is no such file")
+            fail(
+                f"{self.name}: there is no such file; name the one that --ledger named, or that"
+                " `skycore bulk` made beside its recipients, as promo.db for promo.csv"
+            )
         if not self._path.is_file():
             fail(f"{self.name} is no file, and no ledger")
         if not self._path.stat().st_size:

@@ -145,7 +145,10 @@ class InboxFile:
             connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
             (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
             if mode != "delete" or synchronous != _EXTRA:
-                raise LedgerError(f"{self.path} cannot be made durable: its journal is {mode!r}")
+                raise LedgerError(
+                    f"{self.path} cannot be made durable: its journal is {mode!r} and not"
+                    " 'delete'; it needs a disk of this machine"
+                )
             with self._transaction() as execute:
                 if not execute("PRAGMA user_version").fetchone()[0]:
                     for statement in _TABLES:

@@ -98,7 +98,11 @@ class LedgerView(BaseLedger):
         )
         try:
             if version_of(self._connection, str(self._path)) != VERSION:
-                raise LedgerError(f"{self._path} is of an older version, or is being made")
+                raise LedgerError(
+                    f"{self._path} is of an older version, or is being made: open it once to"
+                    " write, as `skycore settle` and `skycore listen` do, which brings it up to"
+                    " date"
+                )
             self._executor = CommandExecutor(
                 SQLiteStore(self._connection), clock=time.time, settle_within=SETTLE_WITHIN
             )

@@ -86,7 +86,8 @@ class SQLiteLocks:
         while (error := self._refused_checkpoints()) is not None:
             if not left:
                 raise LedgerError(
-                    f"another program brings what {self._name}-wal has into {self._name}: end that"
+                    f"another program brings what {self._name}-wal has into {self._name}, as"
+                    " SQLite's own shell does when it leaves: nothing was changed here; end that"
                     " first"
                 ) from error
             left -= 1

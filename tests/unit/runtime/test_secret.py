@@ -295,7 +295,9 @@ async def test_an_exception_of_a_hook_does_not_show_the_key(check: Any) -> None:
                 method="GET",
             ) as client,
         ):
-            with pytest.raises(OutcomeUnknown, match=r"no answer: [A-Z][A-Za-z]+Error$") as caught:
+            with pytest.raises(
+                OutcomeUnknown, match=r"(?m)no answer: [A-Z][A-Za-z]+Error$"
+            ) as caught:
                 await client.send_sms(to="15551234888", text="Hello Jerry")
     assert_hidden(PLAIN, *looked_at(caught.value), repr(pickle.dumps(caught.value)))
 

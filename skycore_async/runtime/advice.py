@@ -1,0 +1,34 @@
+"""What a traceback says below an error's own text: whether it costs money, and what to do next.
+
+Strategy: a table by the name of the error's class; an error without a row has that of the
+class that it is one of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Final
+
+_ADVICE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "InvalidMessage": "Nothing was sent or billed: mend what it names, and send it.",
+        "KeyConflict": "Nothing was sent now. Under another key this would be one more message,"
+        " and billed.",
+        "NotSent": "It was not sent, and is not billed: it is safe to send it again.",
+        "NotRecorded": "Nothing was sent or billed: mend the ledger, and send it again.",
+        "SendingHalted": "What was not begun is not billed: mend what the rejection names, and run"
+        " it again.",
+        "RecipientOptedOut": "Nothing was sent or billed: do not try again before it says START.",
+        "Rejected": "Skycore refused it: nothing was sent or billed. Mend what the code names.",
+        "OutcomeUnknown": "It may have been sent, and billed: do not send it again. Its postbacks"
+        " tell, and so do client.settle() and `skycore settle` where there is a ledger.",
+    }
+)
+
+
+@cache
+def advice_for(classes: tuple[type, ...]) -> tuple[str, ...]:
+    """Return the advice for an error of the first of these classes that has one, if one has."""
+    return tuple(_ADVICE[kind.__name__] for kind in classes if kind.__name__ in _ADVICE)[:1]
