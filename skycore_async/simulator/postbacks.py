@@ -63,6 +63,28 @@ def render(postback: Postback, form: PostbackForm) -> bytes:
     return _WRITERS[form](postback).encode()
 
 
+def document(
+    origin: str,
+    code: str,
+    fields: Mapping[str, str],
+    times: Mapping[str, datetime],
+    *,
+    id: int,  # noqa: A002 - the name that the wire has for it
+    form: PostbackForm,
+) -> bytes:
+    """Write a postback that is about no message; its first time is also that of its creation."""
+    if form is PostbackForm.FLAT:
+        written = {name: time.astimezone(_ZONE).isoformat() for name, time in times.items()}
+        about = {"ORIGIN": origin, "CODE": code}
+        return f"<POSTBACK>\n{_elements({**about, **fields, **written})}</POSTBACK>".encode()
+    written = {name: _with_space(time) for name, time in times.items()}
+    return (
+        f'<NOTIFICATION ID="{id}" CREATED="{next(iter(written.values()))}">\n'
+        f"{_elements({'ORIGIN': origin, 'CODE': code})}"
+        f"<BODY>\n{_elements({**fields, **written})}</BODY>\n</NOTIFICATION>"
+    ).encode()
+
+
 def bundle(postbacks: Sequence[Postback]) -> bytes:
     """Write several postbacks as one POSTBACK of notifications.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from skycore_async import DeliveryReceipt, Notification, PostbackReceiver, parse_postback
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.messages import SMS
 from skycore_async.protocol import requests
 from skycore_async.simulator import API_KEY, BY_LAST_DIGITS, SHORT_CODE, Simulator
+from skycore_async.simulator.asgi_thread import ServerThread
 from tests.support.cli_program import program, told
 from tests.support.fault_server import client_context
 
@@ -183,6 +186,70 @@ def test_settings_that_cannot_work(options: list[str], words: str) -> None:
     done = simulate("--port", "0", *options)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
     assert words in done.stderr
+
+
+# One sample.
+
+
+@pytest.mark.parametrize("form", ["notification", "postback"])
+def test_a_sample_is_posted(form: str) -> None:
+    """To whatever takes postbacks; what was posted and how it was answered is shown."""
+    seen: list[Notification] = []
+    with ServerThread(PostbackReceiver(on_notification=seen.append)) as server:
+        url = f"{server.url}/postback"
+        options = ["--form", form, "--tracking-id", "SMS_7", "--number", "15550001111"]
+        done = simulate("--postback", "delivered", "--to", url, *options)
+        assert done.exit_code == Exit.DONE, done.output
+        as_json = simulate("--postback", "stop", "--to", url, "--form", form, "--json")
+    told = json.loads(as_json.stdout)
+    assert (told["kind"], told["status"]) == ("stop", 200)
+    posted = [*parse_postback(done.stdout), *parse_postback(told["body"])]
+    assert posted == seen
+    assert done.stderr == "Answered with 200. OK\n"
+    receipt = seen[0]
+    assert isinstance(receipt, DeliveryReceipt)
+    assert (receipt.tracking_id, receipt.to) == ("SMS_7", "15550001111")
+
+
+def test_a_sample_that_is_not_taken_is_told() -> None:
+    """With what Skycore would do then, and nothing of the secret in the URL."""
+    with ServerThread(PostbackReceiver(on_notification=print, secret="right")) as server:
+        done = simulate("--postback", "sent", "--to", f"{server.url}/postback/wr0ng")
+    assert done.exit_code == Exit.NOT_ALL_WELL
+    assert "Answered with 404: Skycore would post it again, up to five times." in done.stderr
+    assert "wr0ng" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "code"),
+    [
+        ("http://127.0.0.1:9/s3cret", "nobody answered there", Exit.NOT_ALL_WELL),
+        ("localhost:8026/s3cret", "is no URL, such as http://", Exit.USAGE),
+        ("http://[::g]/s3cret", "is no URL, such as http://", Exit.USAGE),
+    ],
+)
+def test_where_nobody_takes_a_sample_is_told(url: str, said: str, code: Exit) -> None:
+    """In one line, without what the URL may have in it."""
+    done = simulate("--postback", "sent", "--to", url)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--postback", "sent"], "--postback KIND goes with --to URL"),
+        (["--to", "http://127.0.0.1:9/"], "--postback KIND goes with --to URL"),
+        (["--number", "1"], "--postback KIND goes with --to URL"),
+        (["--postback", "fax", "--to", "x"], "'delivered', 'failed'"),
+    ],
+)
+def test_a_sample_has_a_kind_and_a_place(options: list[str], said: str) -> None:
+    """An unknown kind is refused with the list of them."""
+    done = simulate(*options)
+    assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
+    assert said in done.stderr
 
 
 def test_a_port_in_use_is_told() -> None:

@@ -26,7 +26,7 @@ from ...simulator import (
 from ..ui.output import emit, fail, plain, printable, say
 from ..ui.signals import UntilSignal
 
-_FORMS: Final = {"notification": PostbackForm.NOTIFICATION, "postback": PostbackForm.FLAT}
+FORMS: Final = {"notification": PostbackForm.NOTIFICATION, "postback": PostbackForm.FLAT}
 _INTRODUCTION: Final = """\
 A pretend Skycore listens. Its API key is {api_key} and its short code {short_code}:
 
@@ -65,7 +65,7 @@ def run_simulator(
             simulator = Simulator(
                 port=port,
                 postback_url=postback_url,
-                postback_form=_FORMS[form],
+                postback_form=FORMS[form],
                 bundle_postbacks=bundle,
                 behaviours=behaviours,
                 account=Account(rate=rate),

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
 import click
 
 from ..ui.output import RATE, WholeNumber, json_option
+
+# What `simulator.samples` has, which needs an extra.
+KINDS: Final = (
+    "sent",
+    "delivered",
+    "failed",
+    "expired",
+    "rejected",
+    "not-sent",
+    "inbound",
+    "stop",
+    "start",
+    "subscribed",
+    "unsubscribed",
+    "unknown",
+)
 
 
 @click.command(
@@ -24,6 +43,7 @@ from ..ui.output import RATE, WholeNumber, json_option
       skycore simulate --postback-url http://127.0.0.1:8026/postback
       skycore simulate --rate 20 --json
       skycore simulate --no-faults
+      skycore simulate --postback inbound --to http://127.0.0.1:8026/postback
 
     \b
     The last four digits of a number:
@@ -56,7 +76,8 @@ from ..ui.output import RATE, WholeNumber, json_option
       2016  connection closed in the middle of the answer, taken
       2017  connection reset, taken, and no postback at all
 
-    Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 wrong usage.
+    Exit codes: 0 ended by Ctrl-C or SIGTERM, or the postback was answered with 200,
+    1 it was not, 2 wrong usage.
     """,
 )
 @click.option(
@@ -87,9 +108,22 @@ from ..ui.output import RATE, WholeNumber, json_option
     "--no-faults", is_flag=True, help="Deliver to every number, whatever its last four digits."
 )
 @click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
+@click.option(
+    "--postback",
+    type=click.Choice(KINDS),
+    metavar="KIND",
+    help=f"Run nothing, but post one sample to --to: {', '.join(KINDS)}.",
+)
+@click.option("--to", metavar="URL", help="With --postback: where to post it.")
+@click.option("--tracking-id", metavar="ID", help="With --postback: which message it is about.")
+@click.option("--number", metavar="NUMBER", help="With --postback: the number of the handset.")
 @json_option
 def simulate(
     *,
+    postback: str | None,
+    to: str | None,
+    tracking_id: str | None,
+    number: str | None,
     port: int,
     postback_url: str | None,
     form: str,
@@ -101,6 +135,15 @@ def simulate(
 ) -> None:
     from ..actions.simulate import run_simulator  # noqa: PLC0415 - not for help
 
+    facts = {"tracking_id": tracking_id, "number": number}
+    given = {name: value for name, value in facts.items() if value is not None}
+    if postback is not None and to is not None:
+        from ..actions.sample import post_sample  # noqa: PLC0415
+        from ..actions.simulate import FORMS  # noqa: PLC0415
+
+        sys.exit(post_sample(postback, to, FORMS[form], facts=given, as_json=as_json))
+    if postback is not None or to is not None or given:
+        raise click.UsageError("--postback KIND goes with --to URL, and what is about it with it.")
     if bundle and form != "notification":
         raise click.UsageError("--bundle needs --form notification.")
     run_simulator(
