@@ -10,6 +10,8 @@ cuts.  The same seed gives the same world, so that whatever breaks can be seen a
     life       the event loop of one process, asyncio's or trio's, and its threads
     machine    the disk of a process, and what a crash leaves of it
     provider   who takes messages, bills them and posts what became of them
+    bulk       `skycore bulk` in a world, without its terminal
+    pythons    other versions of Python
     callers    who sends, leaves, sends again, opts out
     postman    who posts what became of them
     process    what one process opens, what happens in it, and what it leaves

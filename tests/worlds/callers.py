@@ -19,6 +19,7 @@ from skycore_async import (
     Failed,
     LedgerError,
     MemoryLedger,
+    Outcome,
     SkycoreClient,
     SkycoreError,
     SQLiteLedger,
@@ -26,9 +27,10 @@ from skycore_async import (
 from skycore_async.errors import SendingHalted
 from skycore_async.receiving.receiver import PostbackReceiver
 
-from .events import Message, OptOut, Send, SendMany, Wait, key_of, number_of
+from .bulk import send_rows
+from .events import Bulk, Message, OptOut, Send, SendMany, Wait, key_of, number_of
 from .notes import Accident, Call, Notes
-from .provider import Posted, Provider, body_of, plain, text_of
+from .provider import Posted, Provider, body_of, name_in, plain, text_of
 
 _SOON: Final = 2.0  # seconds in which who waits is told, and more than a few threads take
 
@@ -44,12 +46,14 @@ class Callers:
         *,
         client: SkycoreClient,
         ledger: SQLiteLedger | MemoryLedger,
+        in_flight: int,
     ) -> None:
         self._provider = provider
         self.notes = notes
         self._names = names
         self._client = client
         self._ledger = ledger
+        self._in_flight = in_flight
         self.is_gone = False  # the process has ended, and nobody sees what it does
         self._receiver = PostbackReceiver(ledger=ledger)
 
@@ -58,13 +62,13 @@ class Callers:
         text = text_of(name, message.version)
         return SMS(to=number_of(message.number), text=text, key=key_of(message)), name
 
-    def _begin(self, message: Message, sms: SMS, name: str, *, word: bool) -> Call:
-        return self.notes.begin(self._provider, name, message.version, sms.to, word=word)
+    def _begin(self, name: str, version: int, to: str, *, word: bool) -> Call:
+        return self.notes.begin(self._provider, name, version, to, word=word)
 
     async def send(self, event: Send) -> None:
         """Send one message."""
         sms, name = self._sms(event.message)
-        call = self._begin(event.message, sms, name, word=event.word)
+        call = self._begin(name, event.message.version, sms.to, word=event.word)
 
         async def send() -> None:
             try:
@@ -99,7 +103,7 @@ class Callers:
         def taken() -> Iterator[SMS]:
             for message in event.messages:
                 sms, name = self._sms(message)
-                calls[id(sms)] = sms, self._begin(message, sms, name, word=event.word)
+                calls[id(sms)] = sms, self._begin(name, message.version, sms.to, word=event.word)
                 yield sms
 
         async def taken_later() -> AsyncIterator[SMS]:
@@ -133,6 +137,37 @@ class Callers:
                 read += 1
                 if read == most:
                     break
+
+    async def bulk(self, event: Bulk) -> None:
+        """Send many messages as the command line does."""
+        calls: dict[str, Call] = {}
+
+        def begin(sms: SMS) -> None:
+            name, version = name_in(sms.text)
+            calls[name] = self._begin(name, version, sms.to, word=event.word)
+
+        def end(outcome: Outcome) -> None:
+            self.notes.end(self._provider, calls.pop(outcome.message.key or ""), outcome)
+
+        broken: list[str] = []
+        try:
+            broken = await send_rows(
+                self._client,
+                self._ledger,
+                event.messages,
+                word=event.word,
+                in_flight=self._in_flight,
+                on_begin=begin,
+                on_outcome=end,
+            )
+        except (LedgerError, Accident):
+            pass
+        except RuntimeError as error:
+            self.refused(error)
+        for call in calls.values():
+            self.notes.leave(call)
+        for each in () if self.is_gone else broken:
+            self.notes.break_rule(each)
 
     async def opt_out(self, event: OptOut) -> None:
         """Have a number opt out or in."""

@@ -15,6 +15,7 @@ from .events import (
     OWN_NUMBER,
     Answer,
     Answers,
+    Bulk,
     Crash,
     Event,
     FullDisk,
@@ -103,8 +104,10 @@ class _Draw:
         if settings.loses_power:
             timed += [self._full_disk() for _ in range(chance.choice((0, 1)))]
         timed += [self._wait() for _ in range(chance.choice((0, 0, 2)))]
+        timed += [self._bulk(self._at()) for _ in range(chance.choice((0, 0, 0, 1, 2)))]
         if self._is(0.1):
-            timed.append(Outage(at=self._at(), lasts=self._span(5.0)))
+            at = self._at()
+            timed += [Outage(at=at, lasts=self._span(5.0)), self._bulk(at)]
         timed += [self._opt_out() for _ in range(chance.choice((0, 0, 2, 5)))]
         if settings.reads_report:
             timed += [self._settle() for _ in range(chance.choice((0, 0, 1, 3)))]
@@ -159,6 +162,12 @@ class _Draw:
             reads=self._chance.randrange(10) if self._is(0.15) else None,
             leaves=self._leaves(),
             natively=self._is(0.5),
+        )
+
+    def _bulk(self, at: float) -> Bulk:
+        count = self._chance.choice((3, 12, 25))
+        return Bulk(
+            at=at, messages=tuple(self._message() for _ in range(count)), word=self._is(0.2)
         )
 
     def _crash(self, settings: Settings) -> Crash:

@@ -83,6 +83,15 @@ class SendMany:
 
 
 @attrs.frozen(kw_only=True)
+class Bulk:
+    """`skycore bulk`, whose rows are these messages."""
+
+    at: float
+    messages: tuple[Message, ...]
+    word: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class Answers:
     """What the provider does with the attempts of a key, one after the other."""
 
@@ -185,6 +194,7 @@ class Wait:
 Event = (
     Send
     | SendMany
+    | Bulk
     | Answers
     | Tells
     | Crash

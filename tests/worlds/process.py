@@ -25,6 +25,7 @@ from skycore_async import (
 from . import rules
 from .callers import Callers, left
 from .events import (
+    Bulk,
     Crash,
     FullDisk,
     Jump,
@@ -143,7 +144,12 @@ class Process:
                 await self._open(ledger)
                 client = self._new_client(ledger)
                 self._callers = Callers(
-                    world.provider, world.notes, world.names, client=client, ledger=ledger
+                    world.provider,
+                    world.notes,
+                    world.names,
+                    client=client,
+                    ledger=ledger,
+                    in_flight=world.plan.settings.in_flight,
                 )
                 if world.reads_report and not world.has_witness:
                     world.has_witness = True
@@ -274,7 +280,7 @@ class Process:
         self._busy += 1
         self._group.start_soon(run, *args)
 
-    async def _done(self, event: Send | SendMany | OptOut | Settle | Wait) -> None:
+    async def _done(self, event: Send | SendMany | Bulk | OptOut | Settle | Wait) -> None:
         try:
             if isinstance(event, Send):
                 await self.callers.send(event)
@@ -282,6 +288,8 @@ class Process:
                 await self.callers.send_many(event)
             elif isinstance(event, OptOut):
                 await self.callers.opt_out(event)
+            elif isinstance(event, Bulk):
+                await self.callers.bulk(event)
             elif isinstance(event, Wait):
                 await self.callers.wait(event)
             else:

@@ -59,6 +59,12 @@ def text_of(name: str, version: int) -> str:
     return f"Hello {name} v{version} {NEW}"
 
 
+def name_in(text: str) -> tuple[str, int]:
+    """Return which message a text is of, and which version of it."""
+    _, name, version, *_ = text.split(" ")
+    return name, int(version.removeprefix("v"))
+
+
 def plain(tracking_id: str) -> str:
     """Return a tracking id as it is in the books, however it is spelt."""
     if tracking_id.startswith("SMS_"):

@@ -11,7 +11,7 @@ import attrs
 from skycore_async import Delivery, MessageState, Notification
 from skycore_async.ledger.opt_outs import CLEAR
 
-from .events import Crash, Jump, Message, OptOut, Plan, Send, SendMany, number_of
+from .events import Bulk, Crash, Jump, Message, OptOut, Plan, Send, SendMany, number_of
 from .provider import plain
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def all_messages(plan: Plan) -> list[Message]:
     for event in plan.events:
         if isinstance(event, Send):
             found.append(event.message)
-        elif isinstance(event, SendMany):
+        elif isinstance(event, SendMany | Bulk):
             found += event.messages
     return found
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 
-from .events import Answers, Event, Plan, Send, SendMany, Settings, Tells
+from .events import Answers, Bulk, Event, Plan, Send, SendMany, Settings, Tells
 
 _CHANCES: Final = 6
 _DETAILS: Final = re.compile(r"\b[kn]?\d+\b|'[^']*'|made-up\S*")
@@ -100,7 +100,7 @@ def _simpler_events(plan: Plan) -> Iterator[Plan]:
 
 
 def _simpler(event: Event) -> Iterator[Event]:
-    if isinstance(event, SendMany):
+    if isinstance(event, SendMany | Bulk):
         for shorter in _without_one(event.messages):
             yield attrs.evolve(event, messages=shorter)
         if len(event.messages) == 1:

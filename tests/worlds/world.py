@@ -8,6 +8,7 @@ against the provider's books.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from .machine import Machine
 from .notes import Notes, log_of_world
 from .process import Process
 from .provider import BEGINNING, Provider
+from .pythons import another_python
 
 _MOST_LIVES: Final = 12
 
@@ -96,7 +98,7 @@ class World:
         try:
             for number in range(1, _MOST_LIVES):
                 process = Process(self, machine)
-                is_done = self._live(process)
+                is_done = self._live(process, number - 1)
                 if process.left is None:
                     if not is_done:
                         self.notes.break_rule("a process ended without a crash")
@@ -110,7 +112,12 @@ class World:
             machine.remove()
         return self.notes
 
-    def _live(self, process: Process) -> bool:
+    def _python(self, number: int) -> contextlib.AbstractContextManager[None]:
+        if self.plan.settings.changes_python:
+            return another_python(number)
+        return contextlib.nullcontext()
+
+    def _live(self, process: Process, number: int) -> bool:
         self.crash = None
         life = Life(
             chance=self._chance,
@@ -125,7 +132,7 @@ class World:
         log_of_world.may_fail = self.fills
         log_of_world.raises = self.plan.settings.has_accidents
         try:
-            with process.machine.running():
+            with process.machine.running(), self._python(number):
                 return life.run(self.backend, process.main)
         except Stuck as error:
             self.notes.break_rule(f"stuck: {error}")

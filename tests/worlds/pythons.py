@@ -1,0 +1,59 @@
+"""Other versions of Python, as far as a ledger could tell them apart.
+
+Strategy: what shows a value (`repr`), and what hashes it, are another's in each process: one
+version shows a character that the other does not know yet, and escapes.
+
+Rule: the first process has the first version of the package, whose digests of content were of
+what its Python showed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from unittest import mock
+
+import attrs
+
+from skycore_async import SMS
+from skycore_async.cli.bulk import lookup
+from skycore_async.ledger import first_digests, rules
+from skycore_async.sending import prepare
+
+from .provider import NEW
+
+_ESCAPED = ascii(NEW)[1:-1]
+
+
+def _newer(value: object) -> str:
+    return repr(value).replace(_ESCAPED, NEW)
+
+
+def _older(value: object) -> str:
+    return repr(value).replace(NEW, _ESCAPED)
+
+
+@contextlib.contextmanager
+def another_python(number: int) -> Iterator[None]:
+    """Have the process of this number run by another version than those beside it."""
+    shows = _older if number % 2 else _newer
+    with contextlib.ExitStack() as stack:
+        for module in (rules, first_digests):
+            stack.enter_context(mock.patch.object(module, "repr", shows, create=True))
+        hashes = mock.patch.object(rules, "hash", lambda of: hash((number, of)), create=True)
+        stack.enter_context(hashes)
+        if not number:
+            for of in (prepare, lookup):
+                stack.enter_context(mock.patch.object(of, "content_of", _of_first_version(shows)))
+        yield
+
+
+def _of_first_version(shows: Callable[[object], str]) -> Callable[[SMS], bytes]:
+    names = [field.name for field in attrs.fields(SMS) if field.name != "key"]
+
+    def content_of(resolved: SMS) -> bytes:
+        shown = shows(tuple(getattr(resolved, name) for name in names))
+        return blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    return content_of
