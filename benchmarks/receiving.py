@@ -4,6 +4,9 @@
 ledger PATH under uvicorn, in a process of its own; it prints its port, and
 serves until its standard input ends.  Fifty connections, kept alive, each post
 the receipt of another message and wait for the answer before the next.
+
+With `--inbox` the receiver has the path alone, and so the inbox: another process, here the one
+that measures, has the ledger open and takes the postbacks in from there.
 """
 
 from __future__ import annotations
@@ -52,12 +55,13 @@ class _Run:
 
     per_second: float
     p99: float
+    behind: float = 0.0  # seconds from the last answer until all of it is in the ledger
 
 
-def _serve(path: str) -> None:
+def _serve(path: str, *, by_inbox: bool) -> None:
     import uvicorn  # noqa: PLC0415 - only in the process that serves
 
-    app = PostbackReceiver(ledger=SQLiteLedger(path))
+    app = PostbackReceiver(ledger=path if by_inbox else SQLiteLedger(path))
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as where uvicorn makes it
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
@@ -72,10 +76,10 @@ def _serve(path: str) -> None:
 
 
 @contextmanager
-def _served(path: Path) -> Iterator[int]:
+def _served(path: Path, *options: str) -> Iterator[int]:
     """Serve the ledger in a process of its own, and return the port."""
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-        [sys.executable, "-m", "benchmarks.receiving", str(path)],
+        [sys.executable, "-m", "benchmarks.receiving", str(path), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -157,15 +161,42 @@ def _run() -> _Run:
         return run
 
 
+async def _post_beside(path: Path, port: int) -> _Run:
+    """Post while this process has the ledger open, until it knows of every message."""
+    async with SQLiteLedger(path) as ledger:
+        run = await _post_all(port)
+        answered = time.perf_counter()
+        while True:
+            if (await ledger.summary()).states.get(MessageState.DELIVERED, 0) == COUNT:
+                return attrs.evolve(run, behind=time.perf_counter() - answered)
+            await asyncio.sleep(0.01)
+
+
+def _run_beside() -> _Run:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "ledger.db")
+        anyio.run(_fill, path)
+        with _served(path, "--inbox") as port:
+            return asyncio.run(_post_beside(path, port))
+
+
 def measure() -> Iterator[Figure]:
-    """Post receipts over fifty connections."""
+    """Post receipts over fifty connections, into a ledger and beside one that is in use."""
     runs = [_run() for _ in range(ROUNDS)]
     receiver = f"receiver, {CONNECTIONS} connections"
     rate = statistics.median(run.per_second for run in runs)
     yield at_least_absolute(2000, receiver, rate, "postbacks/s")
     p99 = statistics.median(run.p99 for run in runs)
     yield at_most_absolute(100, f"{receiver}, p99", p99, "ms")
+    runs = [_run_beside() for _ in range(ROUNDS)]
+    receiver = f"receiver by way of the inbox, {CONNECTIONS} connections"
+    rate = statistics.median(run.per_second for run in runs)
+    yield at_least_absolute(500, receiver, rate, "postbacks/s")
+    p99 = statistics.median(run.p99 for run in runs)
+    yield at_most_absolute(500, f"{receiver}, p99", p99, "ms")
+    behind = statistics.median(run.behind for run in runs)
+    yield at_most_absolute(3, f"{receiver}, then all in the ledger", behind, "s")
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(sys.argv[1], by_inbox="--inbox" in sys.argv)

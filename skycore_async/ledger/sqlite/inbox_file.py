@@ -212,8 +212,11 @@ class InboxFile:
             )
             return bool(self._one("SELECT ledger FROM identity")[0] == ledger)
 
-    def read(self, after: int) -> list[KeptPostback]:
-        """Return the first postbacks beyond the id `after`: not more than are taken in at once."""
+    def read(self, after: int) -> tuple[list[KeptPostback], bool]:
+        """Return postbacks beyond the id `after`, and whether these are all.
+
+        They are the first ones, and not more than are taken in at once.
+        """
         found: list[KeptPostback] = []
         characters = 0
         with self._explained():
@@ -227,7 +230,7 @@ class InboxFile:
                 if (characters := characters + len(text)) >= _MOST_CHARACTERS:
                     break
             rows.close()
-        return found
+        return found, len(found) < MOST and characters < _MOST_CHARACTERS
 
     def remove(self, until: int) -> None:
         """Remove the postbacks up to this id, which a ledger has."""

@@ -105,14 +105,15 @@ class SQLiteLedger(OpenableLedger):
         InboxWatch(look, owner, every=self._look_every)
 
     async def _look_into_inbox(self, file: OpenFile, owner: BackgroundTasks) -> None:
-        """Take in what is in the inbox beside it, until nothing is left or it is closed."""
-        inbox = file.inbox
-        while inbox.is_there():
+        """Take in what is in the inbox beside it; what comes meanwhile is for the next look."""
+        inbox, is_all = file.inbox, False
+        while not is_all and inbox.is_there():
             command = await anyio.to_thread.run_sync(inbox.next)
             if command is None or owner.closed:
                 return
             await self._group_commit.run(command)
             await anyio.to_thread.run_sync(inbox.taken, command)
+            is_all = command.is_all
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         return self._file.commit(group)

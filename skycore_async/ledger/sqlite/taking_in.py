@@ -29,10 +29,14 @@ from .inbox_file import InboxFile, KeptPostback
 
 @attrs.frozen(kw_only=True)
 class TakeIn(LedgerCommand[None]):
-    """Record the postbacks of an inbox, and that it was taken in up to the last of them."""
+    """Record the postbacks of an inbox, and that it was taken in up to the last of them.
+
+    `is_all` says that there were no more when they were read.
+    """
 
     inbox: bytes
     postbacks: tuple[KeptPostback, ...]
+    is_all: bool = False
 
     @property
     def last(self) -> int:
@@ -113,11 +117,13 @@ class InboxTaker:
             self._claim()
             identity = self._file.identity
             mark = self._marks.get(identity, 0)
-            postbacks = self._file.read(0)
+            postbacks, is_all = self._file.read(0)
             if postbacks and postbacks[0].id <= mark:  # a crash came before they were removed
                 self._file.remove(mark)
-                postbacks = self._file.read(mark)
-            return TakeIn(inbox=identity, postbacks=tuple(postbacks)) if postbacks else None
+                postbacks, is_all = self._file.read(mark)
+            if not postbacks:
+                return None
+            return TakeIn(inbox=identity, postbacks=tuple(postbacks), is_all=is_all)
 
     def taken(self, command: TakeIn) -> None:
         """Remove from the inbox what was recorded."""

@@ -42,7 +42,7 @@ def texts(inbox: InboxFile, after: int = 0) -> list[tuple[int, str | None]]:
     """Return the ids and the tracking ids of what is in it."""
     return [
         (each.id, getattr(one, "tracking_id", None))
-        for each in inbox.read(after)
+        for each in inbox.read(after)[0]
         for one in each.notifications()
     ]
 
@@ -51,7 +51,8 @@ def test_a_postback_comes_out_as_it_went_in(inbox: InboxFile) -> None:
     """All its notifications, in order, with the time at which it was received."""
     whole = [notice(tracking_id="A"), said("Stop &amp; \N{SNOWMAN}"), notice(tracking_id="B")]
     inbox.add([KeptPostback.of(whole, received=NOON + 0.25)])
-    (found,) = inbox.read(0)
+    ((found,), is_all) = inbox.read(0)
+    assert is_all
     assert (found.received, found.notifications()) == (NOON + 0.25, whole)
 
 
@@ -132,8 +133,10 @@ def test_a_part_is_read_at_a_time(inbox: InboxFile, monkeypatch: pytest.MonkeyPa
     inbox.add([kept(str(number)) for number in range(5)])
     assert [id_ for id_, _ in texts(inbox)] == [1, 2, 3]
     assert [id_ for id_, _ in texts(inbox, 3)] == [4, 5]
+    assert [inbox.read(after)[1] for after in (0, 2, 3)] == [False, False, True]
     monkeypatch.setattr(inbox_file, "_MOST_CHARACTERS", 2 * len(kept("0").text))
     assert [id_ for id_, _ in texts(inbox)] == [1, 2]
+    assert [inbox.read(after)[1] for after in (0, 3, 4)] == [False, False, True]
     monkeypatch.setattr(inbox_file, "_MOST_CHARACTERS", 1)
     assert [id_ for id_, _ in texts(inbox)] == [1]
 

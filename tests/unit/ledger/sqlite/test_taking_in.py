@@ -129,6 +129,30 @@ async def test_what_comes_while_it_is_open_wakes_who_waits_for_it(path: Path) ->
 
 
 @pytest.mark.anyio
+async def test_a_look_takes_in_what_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many parts as it takes; what comes after that is for the next look."""
+    monkeypatch.setattr(inbox_file, "MOST", 2)
+    looks: list[int] = []
+    next_of = InboxTaker.next
+
+    def counted(self: InboxTaker) -> Any:
+        command = next_of(self)
+        looks.append(0 if command is None else len(command.postbacks))
+        return command
+
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        monkeypatch.setattr(InboxTaker, "next", counted)
+        put(path, *(notice(tracking_id=str(number)) for number in range(5)))
+        opening = ledger._opening
+        assert opening is not None
+        await ledger._look_into_inbox(ledger._file, opening.owner)
+        assert looks == [2, 2, 1]
+        put(path, *(notice(tracking_id=str(number)) for number in range(4)))
+        await ledger._look_into_inbox(ledger._file, opening.owner)
+        assert looks[3:] == [2, 2, 0]
+
+
+@pytest.mark.anyio
 async def test_without_looks_it_is_left_to_the_next_opening(path: Path) -> None:
     """Where `look_every` is infinite, and where closing begins: nothing is lost by that."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
