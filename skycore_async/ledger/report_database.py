@@ -235,9 +235,14 @@ def _attempt(row: Sequence[Any]) -> KnownAttempt:
 
 
 def _without_repeats(rows: Iterable[Sequence[Any]]) -> list[ReportRow]:
-    """Return rows, each once: what two reports list at the end of one and start of the next."""
-    found: dict[object, ReportRow] = {}
-    for place, (_, history_id, number, text, sender, at, since, until) in enumerate(rows):
+    """Return rows, each once: what two reports list at the end of one and start of the next.
+
+    Others of the same name and content are extra: it is unsure whether they are more than one.
+    """
+    found: list[ReportRow] = []
+    places: dict[tuple[object, ...], list[int]] = {}
+    contents: dict[str, set[tuple[object, ...]]] = {}
+    for _, history_id, number, text, sender, at, since, until in rows:
         row = ReportRow(
             history_id=history_id,
             number=number,
@@ -247,10 +252,25 @@ def _without_repeats(rows: Iterable[Sequence[Any]]) -> list[ReportRow]:
             since=since,
             until=until,
         )
-        known = found.setdefault(history_id or place, row)
-        if known.at is None and at is not None:
-            found[history_id] = row  # it was sent meanwhile
-    return list(found.values())
+        if history_id:
+            content = (number, text, sender)
+            contents.setdefault(history_id, set()).add(content)
+            known = places.setdefault((history_id, *content), [])
+            if any(_is_repeated(found[place], row) for place in known):
+                continue
+            row = attrs.evolve(row, is_extra=bool(known))
+            known.append(len(found))
+        found.append(row)
+    return [
+        attrs.evolve(row, is_unsure=True) if len(contents.get(row.history_id, ())) > 1 else row
+        for row in found
+    ]
+
+
+def _is_repeated(known: ReportRow, row: ReportRow) -> bool:
+    """Return whether two reports list one message: what waits may be another, and comes apart."""
+    is_of_one_report = (known.since, known.until) == (row.since, row.until)
+    return not is_of_one_report and row.at is not None and known.at == row.at
 
 
 def _apart(

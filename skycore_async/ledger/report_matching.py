@@ -11,6 +11,8 @@ Rules:
 * An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * Where there are more rows than attempts, somebody else sends the same, and no row is proof.
+* Where rows share a HISTORYID, nobody knows how many they are: one is presence, and beside the
+  others, as beside late ones, nothing is absent.
 * A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
   be either's, and so could one that is late.
 * Nor is one surely absent beside a row whose text is nobody's: it may be its text, as the
@@ -97,7 +99,12 @@ def _tied(
     for attempt in attempts:
         if attempt.history_id:
             known.setdefault(attempt.history_id, []).append(attempt)
-    sure = {history_id: found[0] for history_id, found in known.items() if len(found) == 1}
+    unsure = {row.history_id for row in rows if row.is_unsure or row.is_extra}
+    sure = {
+        history_id: found[0]
+        for history_id, found in known.items()
+        if len(found) == 1 and history_id not in unsure
+    }
     tied = {sure[row.history_id].id: row for row in rows if row.history_id in sure}
     ids = {each.id for each in sure.values()}
     free = [each for each in attempts if each.id not in ids]
@@ -126,7 +133,7 @@ class _Graph:
         first, last = row.span
         if last < since:
             return
-        if first <= until and attempt.started_at:
+        if first <= until and attempt.started_at and not row.is_extra:
             self._fits[place].add(row_place)
         elif attempt.role is Role.DOUBTFUL or first <= until + _LONGEST_WAIT:
             self._late[place].add(row_place)
@@ -205,7 +212,7 @@ class _Graph:
         edges = {place: (self._fits[place] | self._late[place]) & rows for place in part}
         if len(matched(part, edges).of) < len(rows):
             return None
-        taken: dict[int, int] = {}
+        taken: list[int] = []
         for alike in self._alike(place for place in self._doubts if place in part):
             owners = matched(part - set(alike), edges)
             left = set(alike)
@@ -214,8 +221,9 @@ class _Graph:
                 left.remove(place)
                 if owners.add(place):
                     satisfied.add(self._attempts[place].message)
-            taken |= {place: row for row, place in owners.of.items() if place in set(alike)}
-        return taken
+            taken += [place for place in owners.of.values() if place in set(alike)]
+        # Each kind was taken as often as that: which rows are whose is told of all together.
+        return {place: row for row, place in matched(taken, edges).of.items()}
 
     def _rank(self, place: int, satisfied: set[int]) -> tuple[bool, bool, float]:
         attempt = self._attempts[place]
@@ -250,7 +258,8 @@ class _Graph:
     ) -> Absent | Unclear:
         """Return what is told of those of a cluster that were not found to be taken."""
         fits = set[int]().union(*(self._fits[place] for place in cluster))
-        if fits and not foreign.isdisjoint(cluster):
+        is_unsure = any(self._rows[row].is_unsure for row in fits)
+        if is_unsure or (fits and not foreign.isdisjoint(cluster)):
             return Unclear(OpenReason.SENT_BY_OTHERS)
         if any(self._attempts[place].text is None for place in cluster):
             return Unclear(OpenReason.OLDER_VERSION)

@@ -63,7 +63,9 @@ class KnownAttempt:
 class ReportRow:
     """A message of a report about the time from `since` to `until`.
 
-    `at` is the first that was said of it, None where it waits at the provider.
+    `at` is the first that was said of it, None where it waits at the provider.  `is_unsure` is
+    set where one with other content has its HISTORYID, and `is_extra` where one before has its
+    content, too, so that it may be the same.
     """
 
     history_id: str
@@ -73,6 +75,8 @@ class ReportRow:
     at: float | None
     since: float
     until: float
+    is_unsure: bool = False
+    is_extra: bool = False
 
     @property
     def span(self) -> tuple[float, float]:

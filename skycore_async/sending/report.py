@@ -98,8 +98,8 @@ class SendingReport:
         self._part: _Part | None = None
         self._messages: Iterator[ReportedMessage] = iter(())
         # Of the part before, and of this one: what may be in the next one as well.
-        self._seen: set[str] = set()
-        self._late: set[str] = set()
+        self._seen: set[tuple[str, ...]] = set()
+        self._late: set[tuple[str, ...]] = set()
 
     @property
     def complete(self) -> bool:
@@ -210,8 +210,8 @@ class SendingReport:
         """Return the messages that were not in the part before."""
         if end < self.until:
             late = end - _OVERLAP - _EARLIER
-            self._late.update(each.history_id for each in read if _may_be_after(each, late))
-        return [each for each in read if each.history_id not in self._seen] if self._seen else read
+            self._late.update(_identity(each) for each in read if _may_be_after(each, late))
+        return [each for each in read if _identity(each) not in self._seen] if self._seen else read
 
 
 class _Part:
@@ -287,6 +287,11 @@ def _request(settings: Settings, begin: datetime, end: datetime) -> Request:
         return Request(method="GET", url=settings.base_url, query=query, headers=_HEADERS)
     body = wire.post_body(fields, api_key=api_key.reveal())
     return Request(method="POST", url=settings.base_url, body=body, headers=_POST_HEADERS)
+
+
+def _identity(message: ReportedMessage) -> tuple[str, ...]:
+    """Return by what a message is known again: nobody says that no two have one HISTORYID."""
+    return message.history_id, message.to, message.text
 
 
 def _may_be_after(message: ReportedMessage, late: datetime) -> bool:

@@ -426,6 +426,18 @@ async def test_a_period_that_is_too_long_is_halved() -> None:
     ]
 
 
+async def test_two_messages_with_one_history_id_are_both_listed() -> None:
+    """In two parts, too: what is in both is known by its number and text as well."""
+    other = row(1).replace("Hello 1", "Bye")
+    scripts = [linking(), giving(report(row(1))), linking(), giving(report(other, row(1)))]
+    with FaultServer(*scripts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL, period=timedelta(hours=3))
+            async with report_:
+                texts = [message.text async for message in report_]
+    assert texts == ["Hello 1", "Bye"]
+
+
 async def test_a_period_that_is_allowed_exactly_is_shortened_by_the_overlap() -> None:
     """An account that allows an hour, and no second more, has its report to the end."""
     hour = timedelta(hours=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from skycore_async.ledger.model import EarlierAttempt, MessageRecord, MessageState
@@ -446,8 +447,56 @@ def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
         for attempts, rows in database.by_number()
     }
     assert found == {
-        (1,): [("A", 1000), ("B", 1003), ("", 1001), ("", 1002)],
+        (1,): [("A", 1000), ("B", None), ("", 1001), ("", 1002), ("B", 1003)],
         (2,): [],
         (3,): [],
     }
     database.close()
+
+
+def told_by(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict[int, object]:
+    """Return what reports tell of doubts to one number, each of them about a time of its own."""
+    database = ReportDatabase()
+    database.add_attempts((each, False) for each in doubts)
+    for number, listed in enumerate(reports):
+        database.add_rows(listed)
+        database.set_period(1000.0 * number, 1000.0 * (number + 1))
+    database.want([TO], [])
+    ((attempts, rows),) = database.by_number()
+    database.close()
+    return dict(match(attempts, rows).doubtful)
+
+
+def test_two_messages_with_one_history_id_are_both_there() -> None:
+    """Nobody says that ids are told apart: what is listed under another's is listed."""
+    doubts = [attempt(1, text=digest_of("Bye")), attempt(2, text=digest_of("Hello"))]
+    bye = attrs.evolve(reported("A", TO, 1000), text="Bye")
+    assert told_by([bye, reported("A", TO, 1000)], doubts=doubts) == {1: Taken("A"), 2: Taken("A")}
+
+
+def test_what_stands_twice_in_one_report_may_be_two() -> None:
+    """One of two alike was sent, and the other is neither; from two reports it is one."""
+    doubts = [attempt(each, text=digest_of("Hello")) for each in (1, 2)]
+    once = [reported("A", TO, 1000)]
+    assert told_by(once * 2, doubts=doubts) == {1: Taken("A"), 2: LATE}
+    later = [reported("A", TO, 1100)]
+    assert told_by(once, later, doubts=doubts) == {1: Taken("A"), 2: LATE}
+    assert told_by(once, once, doubts=doubts) == {1: Taken("A"), 2: absent(1, 2)}
+
+
+def test_a_history_id_that_two_have_ties_no_row() -> None:
+    """To the attempt of which a postback told it; there are as many as are listed."""
+    doubts = [attempt(1, text=digest_of("Hello"), history_id="A")]
+    bye = attrs.evolve(reported("A", TO, 1000), text="Bye")
+    assert told_by([bye], doubts=doubts) == {1: Taken("A")}
+    assert isinstance(told_by([bye, reported("A", TO, 1000)], doubts=doubts)[1], Taken)
+    two = [bye, attrs.evolve(bye, text="Ciao")]
+    assert isinstance(told_by(two, doubts=doubts)[1], Absent)
+
+
+def test_rows_that_two_kinds_share_are_given_out_once() -> None:
+    """A doubt without a known sender, and one with: each of two rows is of one of them."""
+    doubts = [attempt(1, from_=None), attempt(2), attempt(3, from_="12345")]
+    told = match(doubts, [row("A"), row("B"), row("C", from_="12345")]).doubtful
+    given = [each.history_id for each in told.values() if isinstance(each, Taken)]
+    assert sorted(given) == ["A", "B", "C"]
