@@ -206,7 +206,8 @@ def test_people_read_lines(simulator: Simulator) -> None:
     recipients("to\n15551234888\n15550000110\n15550002002\n")
     done = run("promo.csv", "--text", "Hello", "--yes")
     assert done.exit_code == 5
-    after = done.stdout.partition("campaign 'promo'\n")[2]
+    named, after = done.stdout.partition("campaign 'promo'\n")[2].split("\n", 1)
+    assert re.fullmatch(r"opt-outs      0 numbers in \S+opt-outs\.db", named)
     assert after == (
         "accepted      1\n"
         "refused       1 (E110 1)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -129,7 +130,9 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
         "*******4888",
         *["my", "secret", "words,", "from", "******4888"],
     ]
-    assert err == "\nNotifications: 1.\n"
+    named, _, ending = err.partition("\n")
+    assert re.fullmatch(r"Who opts out is on the list \S+opt-outs\.db\.", named)
+    assert ending == "\nNotifications: 1.\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -244,7 +247,7 @@ def test_nobody_reading_is_no_reason_to_post_again(error: BaseException) -> None
         raise error
 
     ending = UntilSignal()
-    telling = _NotificationPrinter(ending, show)
+    telling = _NotificationPrinter(ending, show, None)
     (notification,) = parse_postback(INBOUND)
     telling(notification)
     assert (telling.count, ending.is_set) == (1, True)

@@ -154,7 +154,7 @@ def test_where_nothing_can_be_noted_it_says_so(
     """A file that cannot be made costs this knowledge, which is said, and no message."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below"))
-    done = run("promo.csv")
+    done = run("promo.csv", "--opt-outs", "none")
     assert done.exit_code == 0
     assert "a file of recipients that was renamed is sent again" in done.stderr
     assert simulator.billed == len(ROWS)

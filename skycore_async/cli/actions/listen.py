@@ -14,12 +14,15 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import anyio
 import attrs
 
 from ...errors import ConfigurationError, LedgerError
+from ...ledger.opt_outs import opt_out_of
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...notifications import Notification
 from ...receiving.inbox import PostbackInbox
 from ...receiving.receiver import PostbackReceiver
@@ -28,6 +31,7 @@ from ...runtime.secret import Secret
 from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.notifications import facts_of, masked_facts, masked_row, row_of
+from ..ui.opt_out_list import shown
 from ..ui.output import emit, fail, printable, say
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 from ..ui.signals import UntilSignal
@@ -40,14 +44,23 @@ except ImportError as error:
 
 
 def serve_postbacks(
-    named: Secret, *, host: str, port: int, show_numbers: bool, as_json: bool
+    named: Secret,
+    shared: OptOutList | None,
+    *,
+    host: str,
+    port: int,
+    show_numbers: bool,
+    as_json: bool,
 ) -> None:
-    """Record postbacks in the ledger `named`, and print each, until a signal."""
+    """Record postbacks in the ledger `named`, and print each, until a signal.
+
+    `shared` is told who opts out, and in again.
+    """
     with UntilSignal() as ending:
         target = ledger_target(named)
         way = _check_ledger(target)
         show = _as_json(show_numbers) if as_json else _as_line(show_numbers)
-        printer = _NotificationPrinter(ending, show)
+        printer = _NotificationPrinter(ending, show, shared)
         secret = postback_secret()
         try:
             receiver = PostbackReceiver(
@@ -69,6 +82,8 @@ def serve_postbacks(
             fail(f"{target.name}: {error}")
         try:
             _introduce(server.url, way, is_secret=secret is not None, as_json=as_json)
+            if shared is not None and not as_json:
+                say(f"Who opts out is on the list {shown(shared.path)}.", err=True)
             for _ in ending.polls():
                 pass
         finally:
@@ -129,13 +144,21 @@ def _introduce(server_url: str, way: _Way, *, is_secret: bool, as_json: bool) ->
 class _NotificationPrinter:
     """The handler of the receiver: counts notifications, and prints them while it can."""
 
-    def __init__(self, ending: UntilSignal, show: Callable[[Notification], None]) -> None:
+    def __init__(
+        self,
+        ending: UntilSignal,
+        show: Callable[[Notification], None],
+        shared: OptOutList | None,
+    ) -> None:
         self.count = 0
+        self._shared = shared
         self._ending = ending
         self._show = show
 
     def __call__(self, notification: Notification) -> None:
         self.count += 1
+        if self._shared is not None and (word := opt_out_of(notification, received=time.time())):
+            self._shared.tell([word])
         try:
             self._show(notification)
         except (BrokenPipeError, SystemExit):

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final, NoReturn
 
 import anyio
+import anyio.to_thread
 import attrs
 
 from ...client import SkycoreClient
@@ -28,10 +29,13 @@ from ...errors import (
     Rejected,
     SkycoreError,
 )
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Accepted
+from ...protocol.numbers import NumberReader, number
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
+from ..ui.opt_out_list import sharing, shown
 from ..ui.output import Exit, emit, fail, say
 
 
@@ -68,15 +72,21 @@ VERDICTS: Final[Mapping[type[SkycoreError], FailureVerdict]] = {
 
 
 def send_message(
-    message: dict[str, Any], settings: dict[str, Any], named: Secret | None, *, as_json: bool
+    message: dict[str, Any],
+    settings: dict[str, Any],
+    named: Secret | None,
+    shared: OptOutList | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Send a message, and print its number and tracking id; end the program where it failed.
 
-    `named` is the ledger that is to know of it: a file, or a DSN.
+    `named` is the ledger that is to know of it, a file or a DSN, and `shared` the list of who
+    may not be sent to.
     """
     ledger = None if named is None else ledger_target(named)
     try:
-        sent = anyio.run(_send, message, settings, ledger)
+        sent = anyio.run(_send, message, settings, ledger, shared)
     except SkycoreError as error:
         _fail(error, message, ledger, as_json=as_json)
     except KeyboardInterrupt:
@@ -89,7 +99,10 @@ def send_message(
 
 
 async def _send(
-    message: dict[str, Any], settings: dict[str, Any], target: LedgerTarget | None
+    message: dict[str, Any],
+    settings: dict[str, Any],
+    target: LedgerTarget | None,
+    shared: OptOutList | None,
 ) -> Accepted:
     outcome: Accepted | SkycoreError | None = None
     try:
@@ -97,9 +110,12 @@ async def _send(
             ledger = None
             if target is not None:
                 ledger = await opened.enter_async_context(target.to_write())
+                await opened.enter_async_context(sharing(ledger, shared, name=target.full_name))
             client = SkycoreClient(**_revealed(settings), ledger=ledger)
             await opened.enter_async_context(client)
             try:
+                if ledger is None and shared is not None:
+                    await _check_opt_out(message["to"], settings["number_reader"], shared)
                 outcome = await client.send_sms(**message)
             except SkycoreError as error:
                 outcome = error
@@ -110,6 +126,14 @@ async def _send(
     if isinstance(outcome, Accepted):
         return outcome
     raise outcome
+
+
+async def _check_opt_out(to: str, reader: NumberReader | None, shared: OptOutList) -> None:
+    """Raise RecipientOptedOut where the number is on the list."""
+    asked = number(to, reader)
+    word = (await anyio.to_thread.run_sync(shared.words, [asked])).get(asked)
+    if word is not None and word.out:
+        raise RecipientOptedOut(f"the recipient has opted out, by {shown(shared.path)}")
 
 
 def _revealed(settings: dict[str, Any]) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
 @contextmanager
 def _opened() -> Iterator[sqlite3.Connection]:
     path = user_file(_NAME)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=PRIVATE)
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
         connection.execute(_TABLE)

@@ -18,6 +18,8 @@ import functools
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +28,10 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...runtime.secret import Secret
 from ..ui.dsn import dsn_of
+from ..ui.opt_out_list import share_once, shown
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
 from .asking import ask
 from .campaigns_before import Before, begun_before, note_begun
@@ -35,12 +39,13 @@ from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .kept import KeptRows
 from .options import BulkOptions
-from .preflight import LedgerCounts, survey_by_ledger, write_rejects
+from .outcome_kinds import OutcomeKind
+from .preflight import IsOptedOut, LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
 from .resemblance import Sketch
-from .rows import RejectedRow, RowOptions, RowReader
+from .rows import MessageRow, RejectedRow, RowOptions, RowReader
 from .run import Run
 from .sample import first_messages, send_sample
 
@@ -94,6 +99,7 @@ def _run(job: BulkOptions) -> int:
             settle = ask(job.words_given(), estimate, known, _before(job, sketch))
             note_begun(job.place, sketch, now=time.time())
             if job.cluster is not None:
+                share_once(dsn_of(job.cluster), job.opt_out_list)
                 return _load(job, job.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages)
             run = Run(kept, rejects, counters, revived=estimate.revived)
@@ -118,8 +124,9 @@ def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rej
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
             earlier = []
         survey = Survey(job.limit)
-        _check_rows(job, sheet, reader, kept, survey)
-        known = _look_up(job, reader, kept, survey)
+        with _asked(job.opt_out_list) as is_opted_out:
+            _check_rows(job, sheet, reader, kept, survey, is_opted_out=is_opted_out)
+            known = _look_up(job, reader, kept, survey, is_opted_out)
         estimate = survey.estimate(price=job.price, rate=job.rate)
         _show(job, sheet, reader, estimate)
         return estimate, known, Rejects(path, sheet, earlier), survey.sketch
@@ -136,7 +143,13 @@ def _with_sender(job: BulkOptions, sheet: Sheet) -> RowOptions:
 
 
 def _check_rows(
-    job: BulkOptions, sheet: Sheet, reader: RowReader, kept: KeptRows, survey: Survey
+    job: BulkOptions,
+    sheet: Sheet,
+    reader: RowReader,
+    kept: KeptRows,
+    survey: Survey,
+    *,
+    is_opted_out: IsOptedOut,
 ) -> None:
     """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
     is_watched, is_known = sys.stderr.isatty(), job.known_ledger is not None
@@ -144,7 +157,10 @@ def _check_rows(
     for number, row in enumerate(sheet.rows(), 1):
         judged = reader.read(row)
         if not is_known:
-            survey.see(judged)
+            if isinstance(judged, MessageRow) and is_opted_out(judged.message.to):
+                survey.see_known(judged, OutcomeKind.OPTED_OUT)
+            else:
+                survey.see(judged)
         if keeps_all or (job.rejects is not None and isinstance(judged, RejectedRow)):
             kept.add(judged)
         if is_watched and number % _EVERY == 0:
@@ -153,7 +169,26 @@ def _check_rows(
         click.echo("\r\x1b[K", err=True, nl=False)
 
 
-def _look_up(job: BulkOptions, reader: RowReader, kept: KeptRows, survey: Survey) -> LedgerCounts:
+@contextmanager
+def _asked(shared: OptOutList | None) -> Iterator[IsOptedOut]:
+    """Give what says who is on the list, or fail where it cannot be read."""
+    if shared is None:
+        yield lambda _: False
+        return
+    try:
+        with shared.asked() as is_opted_out:
+            yield is_opted_out
+    except LedgerError as error:
+        fail(f"nothing was sent: {error}; --opt-outs names another list, or none")
+
+
+def _look_up(
+    job: BulkOptions,
+    reader: RowReader,
+    kept: KeptRows,
+    survey: Survey,
+    is_opted_out: IsOptedOut,
+) -> LedgerCounts:
     if job.known_ledger is None:
         return LedgerCounts()
     look = functools.partial(
@@ -161,6 +196,7 @@ def _look_up(job: BulkOptions, reader: RowReader, kept: KeptRows, survey: Survey
         resend_in_doubt=job.resend_in_doubt,
         knows_sender=bool(job.from_ or reader.has_senders),
         alone=not job.dry_run,
+        is_opted_out=is_opted_out,
     )
     try:
         return anyio.run(look, job.known_ledger, kept, survey)
@@ -177,6 +213,9 @@ def _show(job: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate)
     if job.cluster is not None:
         where = f"{'cluster':<13} {_database(job.cluster).name}"
     say(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
+    if (shared := job.opt_out_list) is not None:
+        count = number_of(shared.count(), "number")
+        say(f"{'opt-outs':<13} {count} in {shown(shared.path)}", err=job.as_json)
 
 
 def _before(job: BulkOptions, sketch: Sketch) -> Before | None:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...protocol.requests import ENDPOINT
 from ...runtime.secret import Secret
 from ...transports.base import Road
 from ..ui.dsn import dsn_of
+from ..ui.ledger_target import LedgerFile
 from ..ui.numbers import number_reader_of
+from ..ui.opt_out_list import list_of
 from ..ui.output import fail
 from .asking import WordsGiven
 from .campaigns_before import Place
@@ -54,6 +57,7 @@ class BulkOptions:
     max_segments: int | None
     max_segments_each: int | None
     limit: int | None
+    opt_outs: str | None
     sample: int | None
     sample_to: str | None
     listen: tuple[str, int] | None
@@ -117,6 +121,11 @@ class BulkOptions:
             campaign=self.campaign_name,
         )
 
+    @property
+    def opt_out_list(self) -> OptOutList | None:
+        """The list of who may not be sent to."""
+        return list_of(self.opt_outs)
+
     def row_options(self) -> RowOptions:
         """Return what concerns the rows."""
         own: dict[str, Any] = {
@@ -140,6 +149,8 @@ class BulkOptions:
             client={**client, "max_in_flight": self.in_flight},
             road=self.road,
             limit=self.limit,
+            opt_outs=self.opt_out_list,
+            full_name=LedgerFile(self.ledger_path).full_name,
             resend_in_doubt=self.resend_in_doubt,
             settle=settle,
             listening=self.listening,

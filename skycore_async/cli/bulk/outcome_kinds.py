@@ -11,7 +11,7 @@ from ..ui.marks import ALREADY_SENT, mark_of_conflict
 
 
 class OutcomeKind(enum.StrEnum):
-    """What came of a row's message.
+    """What came of a row's message; `OPTED_OUT` is one that is not sent as its number said so.
 
     `ALREADY_SENT` went out with other content under the same key; `NOT_SENT` is sent when the
     same command is run again.
@@ -22,6 +22,7 @@ class OutcomeKind(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     REFUSED = "refused"
     NOT_SENT = "not_sent"
+    OPTED_OUT = "opted_out"
 
 
 def kind_of(outcome: Outcome) -> OutcomeKind:

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,8 @@ from .outcome_kinds import OutcomeKind, kind_of
 from .recipients import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
+IsOptedOut = Callable[[str], bool]
+
 AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
 
@@ -52,9 +54,11 @@ async def survey_by_ledger(
     resend_in_doubt: bool,
     knows_sender: bool,
     alone: bool,
+    is_opted_out: IsOptedOut,
 ) -> LedgerCounts:
     """Show all rows to a survey, with what the ledger has of them, and return what else it has.
 
+    Of a number that the ledger has not heard of, `is_opted_out` says whether it may be sent to.
     Where nobody `knows_sender`, what was sent before was sent, whichever content it had.
     Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
     process has it open, which sends from it.
@@ -67,7 +71,7 @@ async def survey_by_ledger(
             changed = [row for row, before in zip(known, some, strict=True) if row is not before]
             survey.revived += sum(isinstance(row, MessageRow) for row in changed)
             survey.settled += sum(_is_sent(row) for row in changed)
-            for row, kind in await _kinds(ledger, known, resend_in_doubt=resend_in_doubt):
+            for row, kind in await _kinds(ledger, known, is_opted_out, resend_in_doubt):
                 if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
                     kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
                 if isinstance(row, MessageRow) and kind is not None:
@@ -83,7 +87,10 @@ def _is_sent(row: JudgedRow) -> bool:
 
 
 async def _kinds(
-    ledger: BaseLedger, rows: Iterable[JudgedRow], *, resend_in_doubt: bool
+    ledger: BaseLedger,
+    rows: Iterable[JudgedRow],
+    is_opted_out: IsOptedOut,
+    resend_in_doubt: bool,
 ) -> list[tuple[JudgedRow, OutcomeKind | None]]:
     """Return rows, each with what came of its message before; None for what is to send."""
     messages = [row for row in rows if isinstance(row, MessageRow)]
@@ -95,7 +102,8 @@ async def _kinds(
     ]
     for row, known in found:
         if isinstance(known, SendIntent):
-            kinds.append((row, OutcomeKind.REFUSED if row.message.to in opted_out else None))
+            is_out = row.message.to in opted_out or is_opted_out(row.message.to)
+            kinds.append((row, OutcomeKind.OPTED_OUT if is_out else None))
         else:
             kinds.append((row, kind_of(known)))
     return kinds

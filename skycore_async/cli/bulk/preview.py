@@ -25,7 +25,8 @@ _KNOWN: Final = MappingProxyType(
         OutcomeKind.ACCEPTED: ("done before", ""),
         OutcomeKind.ALREADY_SENT: ("sent before", " with another text, number or sender"),
         OutcomeKind.IN_DOUBT: ("in doubt", " by the ledger: not sent again"),
-        OutcomeKind.REFUSED: ("refused", " before, or opted out: not sent again"),
+        OutcomeKind.REFUSED: ("refused", " before: not sent again"),
+        OutcomeKind.OPTED_OUT: ("opted out", ": not sent to"),
     }
 )
 

@@ -34,11 +34,13 @@ from ...client import SkycoreClient
 from ...errors import Rejected, SendingHalted
 from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Failed, Outcome
 from ...runtime.secret import Secret
 from ...sending.prepare import ResolvedMessage
 from ...transports.base import Road
 from ..ui.marks import IN_DOUBT
+from ..ui.opt_out_list import sharing
 from ..ui.output import say
 from ..ui.signals import STOPPING, Signals
 from ..ui.tables import console
@@ -62,6 +64,8 @@ class SendOptions:
     api_key: Secret | None = None
     road: Road = "fast"
     limit: int | None = None
+    opt_outs: OptOutList | None = None
+    full_name: str = ""  # of the ledger, for the list
     resend_in_doubt: bool = False
     settle: bool = False
     listening: Listening | None = None
@@ -116,6 +120,7 @@ class Run:
         resend = options.resend_in_doubt
         async with (
             SQLiteLedger(path) as ledger,
+            sharing(ledger, options.opt_outs, name=options.full_name),
             _receiving(ledger, options.listening, name=str(path)),
             _client(ledger, options) as client,
             anyio.create_task_group() as beside,

@@ -18,6 +18,7 @@ from ..ui.output import (
     WholeNumber,
     in_flight_option,
     json_option,
+    opt_outs_option,
     road_option,
 )
 from ..ui.postback_url import Address
@@ -147,6 +148,7 @@ _count: Final = WholeNumber(min=1)
     show_default=True,
     help="How long to go on listening after the last send, while receipts are awaited.",
 )
+@opt_outs_option
 @click.option("--rejects", type=_file, help="Where rows to mend go [RECIPIENTS.rejects.csv].")
 @click.option("--dry-run", is_flag=True, help="Look at the file, and send nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing.  Without a terminal it is needed.")

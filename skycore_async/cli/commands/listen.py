@@ -6,7 +6,7 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import HiddenText
-from ..ui.output import WholeNumber, json_option
+from ..ui.output import WholeNumber, json_option, opt_outs_option
 
 
 @click.command(
@@ -60,8 +60,21 @@ from ..ui.output import WholeNumber, json_option
     help="The port to listen on; 0 for any.",
 )
 @click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
+@opt_outs_option
 @json_option
-def listen(*, named: Secret, host: str, port: int, show_numbers: bool, as_json: bool) -> None:
+def listen(
+    *,
+    named: Secret,
+    host: str,
+    port: int,
+    show_numbers: bool,
+    opt_outs: str | None,
+    as_json: bool,
+) -> None:
     from ..actions.listen import serve_postbacks  # noqa: PLC0415 - not for help
+    from ..ui.opt_out_list import list_of  # noqa: PLC0415
 
-    serve_postbacks(named, host=host, port=port, show_numbers=show_numbers, as_json=as_json)
+    shared = list_of(opt_outs)
+    serve_postbacks(
+        named, shared, host=host, port=port, show_numbers=show_numbers, as_json=as_json
+    )

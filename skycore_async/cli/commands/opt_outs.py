@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from ...runtime.secret import Secret
-from ..ui.dsn import ENVIRONMENT, HiddenText
-from ..ui.output import json_option
+from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
+from ..ui.numbers import country_option, number_reader_of
+from ..ui.output import json_option, opt_outs_option
 
 
 @click.group(
     name="opt-outs",
     help="""
-    Show who may not want to be sent to.
+    Who may not be sent to, whatever the campaign.
 
-    A number that says STOP is opted out by itself, in the words that people use
-    for it.  What may mean it, and may not, is kept for a person.
+    A number that says STOP to any ledger of yours is on one list, by itself, and
+    `send` and `bulk` send nothing to it until it says START, or is removed.
+    What may mean STOP, and may not, is kept for a person: see `candidates`.
 
     \b
     Examples:
-      skycore opt-outs candidates promo.db
-      skycore opt-outs candidates postgresql://me@db/sms --show-numbers --json
+      skycore opt-outs list
+      skycore opt-outs add "+1 (555) 123-4888"
+      skycore opt-outs import blocked.csv
+      skycore opt-outs candidates promo.db --show-numbers
 
-    Exit codes: 0 done, 2 wrong usage, or the ledger cannot be opened.
+    Exit codes: 0 done, 1 not all of it, 2 wrong usage, or it cannot be opened.
     """,
 )
 def opt_outs() -> None: ...
@@ -53,3 +59,59 @@ def candidates(*, file: Secret, show_numbers: bool, as_json: bool) -> None:
     from ..actions.opt_outs import list_candidates  # noqa: PLC0415 - not for help
 
     list_candidates(file, show_numbers=show_numbers, as_json=as_json)
+
+
+@opt_outs.command(name="list", help="List who may not be sent to, and since when.")
+@opt_outs_option
+@click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
+@json_option
+def list_(*, opt_outs: str | None, show_numbers: bool, as_json: bool) -> None:
+    from ..actions.opt_out_list import show_list, the_list  # noqa: PLC0415 - not for help
+
+    show_list(the_list(opt_outs), show_numbers=show_numbers, as_json=as_json)
+
+
+@opt_outs.command(help="Put numbers onto the list: nothing is sent to them.")
+@click.argument("numbers", metavar="NUMBER...", nargs=-1, required=True)
+@country_option
+@opt_outs_option
+def add(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | None) -> None:
+    from ..actions.opt_out_list import tell, the_list  # noqa: PLC0415 - not for help
+
+    tell(the_list(opt_outs), numbers, number_reader_of(country), out=True)
+
+
+@opt_outs.command(help="Take numbers off the list, as when somebody asked for messages again.")
+@click.argument("numbers", metavar="NUMBER...", nargs=-1, required=True)
+@country_option
+@opt_outs_option
+def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | None) -> None:
+    from ..actions.opt_out_list import tell, the_list  # noqa: PLC0415 - not for help
+
+    tell(the_list(opt_outs), numbers, number_reader_of(country), out=False)
+
+
+@opt_outs.command(
+    name="import", help="Put the numbers of a CSV file onto the list, as `bulk` reads one."
+)
+@click.argument("csv", metavar="FILE.CSV", type=FilePath(allow_dash=True))
+@click.option("--to-column", metavar="NAME", help="The column of the numbers.")
+@country_option
+@opt_outs_option
+def import_(*, csv: str, to_column: str | None, country: str | None, opt_outs: str | None) -> None:
+    from ..actions.opt_out_list import import_file, the_list  # noqa: PLC0415 - not for help
+
+    import_file(the_list(opt_outs), csv, number_reader_of(country), column=to_column)
+
+
+@opt_outs.command(
+    help="Write the list as CSV, its numbers whole, to a new file or to standard output."
+)
+@click.argument(
+    "file", metavar="[FILE.CSV]", required=False, type=FilePath(dir_okay=False, path_type=Path)
+)
+@opt_outs_option
+def export(*, file: Path | None, opt_outs: str | None) -> None:
+    from ..actions.opt_out_list import export_file, the_list  # noqa: PLC0415 - not for help
+
+    export_file(the_list(opt_outs), file)

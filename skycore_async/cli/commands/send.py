@@ -11,7 +11,7 @@ from ...runtime.secret import Secret
 from ..ui.dsn import FilePath, HiddenText
 from ..ui.input import text_of
 from ..ui.numbers import country_option, number_reader_of
-from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_key
+from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, opt_outs_option, read_api_key
 
 
 @click.command(
@@ -60,6 +60,7 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, read_api_k
     type=HiddenText(),
     help="Remember the message in this file, made where there is none, or in a database.",
 )
+@opt_outs_option
 @click.option("--key", metavar="KEY", help="Your name for the message: the ledger sends it once.")
 @click.option(
     "--timeout",
@@ -80,10 +81,13 @@ def send(
     *, text: str, ledger: Secret | None, api_key_file: Path | None, as_json: bool, **given: Any
 ) -> None:
     from ..actions.send import send_message  # noqa: PLC0415 - not for help
+    from ..ui.opt_out_list import list_of  # noqa: PLC0415
 
     if given["key"] is not None and ledger is None:
         raise click.UsageError("--key needs a --ledger, which remembers it.")
     settings = {name: given.pop(name) for name in ("base_url", "timeout", "max_segments")}
     settings["number_reader"] = number_reader_of(given.pop("country"))
     settings["api_key"] = read_api_key(api_key_file)
-    send_message({**given, "text": text_of(text)}, settings, ledger, as_json=as_json)
+    shared = list_of(given.pop("opt_outs"))
+    message = {**given, "text": text_of(text)}
+    send_message(message, settings, ledger, shared, as_json=as_json)

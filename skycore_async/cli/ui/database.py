@@ -63,7 +63,7 @@ class LedgerDatabase:
 
     def __init__(self, dsn: Secret) -> None:
         self._dsn = dsn
-        self.name = self.title = name_of_database(dsn)
+        self.name = self.title = self.full_name = name_of_database(dsn)
 
     def to_write(self) -> PostgresLedger:
         """Return the ledger to open and write to."""

@@ -36,6 +36,7 @@ class LedgerFile:
         self._path = path
         self.name = self.argument = str(path)
         self.title = path.name
+        self.full_name = str(path.resolve())
         self.page = path.with_suffix(".html").name if path.name else "report.html"
 
     def to_write(self) -> SQLiteLedger:

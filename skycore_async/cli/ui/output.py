@@ -86,6 +86,13 @@ road_option = click.option(
     show_default=True,
     help="Who makes the connections: this package itself, or httpx.",
 )
+opt_outs_option = click.option(
+    "--opt-outs",
+    metavar="FILE",
+    envvar="SKYCORE_OPT_OUTS",
+    show_envvar=True,
+    help="The list of who may not be sent to, `none` for none [your own, for all ledgers].",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 

@@ -20,8 +20,7 @@ ENVIRONMENT: Final = "SKYCORE_HOME"
 
 
 def user_file(name: str) -> Path:
-    """Return the path of a file of the user's, in a directory that is made private."""
+    """Return the path of a file of the user's, whose directory may not be there yet."""
     named = os.environ.get(ENVIRONMENT)
     directory = Path(named) if named else platformdirs.user_data_path("skycore", appauthor=False)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory / name

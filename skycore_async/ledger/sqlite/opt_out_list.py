@@ -119,6 +119,24 @@ class OptOutList:
         with self._opened() as execute:
             return _words(execute, numbers)
 
+    @contextmanager
+    def asked(self) -> Iterator[Callable[[str], bool]]:
+        """Give what says of a number whether it may not be sent to, for many of them."""
+        one = "SELECT EXISTS (SELECT 1 FROM opt_outs WHERE number = ? AND out)"
+        with self._explained():
+            connection = self._connect()
+        with closing(connection):
+            with self._explained():
+                (is_anybody,) = connection.execute(
+                    "SELECT EXISTS (SELECT 1 FROM opt_outs WHERE out)"
+                ).fetchone()
+
+            def is_opted_out(number: str) -> bool:
+                with self._explained():
+                    return bool(connection.execute(one, (number,)).fetchone()[0])
+
+            yield is_opted_out if is_anybody else lambda _: False
+
     def opted_out(self) -> Iterator[OptOut]:
         """Yield the words of those who may not be sent to, in the order of their numbers."""
         after = ""
@@ -141,19 +159,30 @@ class OptOutList:
 
     @contextmanager
     def _opened(self) -> Iterator[Callable[..., Any]]:
+        """Give what executes a statement; nothing else is to be done within."""
+        with self._explained(), closing(self._connect()) as connection:
+            yield connection.execute
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(private(self.path, os.O_RDWR | os.O_CREAT))
-            with closing(
-                sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE)
-            ) as connection:
-                self._prepare(connection)
-                yield connection.execute
+            yield
         except (sqlite3.Error, OSError) as error:
             said = error.strerror if isinstance(error, OSError) else str(error)
             raise LedgerError(
                 f"{self.path}, the list of who may not be sent to, cannot be used: {said}"
             ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(private(self.path, os.O_RDWR | os.O_CREAT))
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute

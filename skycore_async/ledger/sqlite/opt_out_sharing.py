@@ -50,14 +50,21 @@ async def sharing_opt_outs(
         sharing.watch(watching)
         await sharing.take_all()
         await sharing.tell_all()
-        async with anyio.create_task_group() as group:
-            group.start_soon(sharing.follow, watching, sleep)
-            try:
-                yield
-            finally:
-                group.cancel_scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await sharing.look(tells=sharing.has_heard)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(sharing.follow, watching, sleep)
+                try:
+                    yield
+                finally:
+                    group.cancel_scope.cancel()
+        except ExceptionGroup as raised:
+            only, *more = raised.exceptions
+            if more:
+                raise
+            raise only from only.__cause__  # it is the caller's, who knows of no group
+        finally:
+            with anyio.CancelScope(shield=True):
+                await sharing.look(tells=sharing.has_heard)
 
 
 class _Sharing:

@@ -1,0 +1,208 @@
+"""Who said STOP is sent nothing by any later campaign: the list that all commands share."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from click.testing import CliRunner, Result
+
+from skycore_async import SQLiteLedger, parse_postback
+from skycore_async.cli.app import skycore
+from skycore_async.simulator import API_KEY, Simulator
+
+ANN, BO, CO = "15551234888", "15551234889", "15551234890"
+STOP = (
+    f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{ANN}</FROM><TO>60856</TO>"
+    "<TEXT>STOP</TEXT></POSTBACK>"
+)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own, with key, sender, user's files and recipients."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("first.csv", "second.csv"):
+        Path(name).write_text(f"to\n{ANN}\n{BO}\n")
+
+
+@pytest.fixture
+def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Put a provider at the address."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running
+
+
+def run(*args: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(skycore, args)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def bulk(name: str, *args: str, text: str = "Hello") -> Result:
+    return CliRunner().invoke(skycore, ["bulk", name, "--text", text, "--yes", *args])
+
+
+def listed(*args: str) -> list[str]:
+    lines = run("opt-outs", "list", "--json", "--show-numbers", *args).stdout.splitlines()
+    return [json.loads(line)["number"] for line in lines]
+
+
+def hear_stop(path: str) -> None:
+    """Take a STOP into a ledger that shares nothing while it does."""
+
+    async def hear() -> None:
+        async with SQLiteLedger(path) as ledger:
+            await ledger.record(*parse_postback(STOP))
+
+    anyio.run(hear)
+
+
+def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
+    """What one ledger heard keeps every other campaign from sending to the number."""
+    assert bulk("first.csv").exit_code == 0
+    hear_stop("first.db")
+    assert bulk("first.csv").exit_code == 0
+    assert listed() == [ANN]
+    done = bulk("second.csv", text="Bye")
+    assert "  to send     1\n  opted out   1: not sent to\n" in done.stdout
+    assert "opt-outs      1 number in " in done.stdout
+    assert [message.text for message in simulator.messages if message.to == ANN] == ["Hello"]
+    assert [message.text for message in simulator.messages if message.to == BO] == [
+        "Hello",
+        "Bye",
+    ]
+
+
+def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
+    """Also where the campaign has a ledger already, and for programs."""
+    run("opt-outs", "add", ANN)
+    told = json.loads(bulk("first.csv", "--dry-run", "--json").stdout)
+    assert (told["to_send"], told["known"]) == (1, {"opted_out": 1})
+    bulk("first.csv")
+    told = json.loads(bulk("first.csv", "--dry-run", "--json").stdout)
+    assert (told["to_send"], told["known"]) == (0, {"accepted": 1, "opted_out": 1})
+
+
+def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
+    """`--opt-outs none` neither asks the list nor tells it anything."""
+    run("opt-outs", "add", ANN)
+    assert bulk("first.csv", "--opt-outs", "none").exit_code == 0
+    assert simulator.billed == 2
+    hear_stop("first.db")
+    run("opt-outs", "remove", ANN)
+    assert bulk("first.csv", "--opt-outs", "none").exit_code == 0
+    assert listed() == []
+
+
+def test_another_list_can_be_named(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the option and by the variable, for teams whose accounts differ."""
+    run("opt-outs", "add", ANN, "--opt-outs", "team.db")
+    assert listed() == []
+    assert listed("--opt-outs", "team.db") == [ANN]
+    monkeypatch.setenv("SKYCORE_OPT_OUTS", "team.db")
+    assert bulk("first.csv").exit_code == 1
+    assert [message.to for message in simulator.messages] == [BO]
+
+
+def test_one_message_is_not_sent_either(simulator: Simulator) -> None:
+    """`skycore send` asks the list, with and without a ledger."""
+    run("opt-outs", "add", "+1 (555) 123-4888")
+    for ledger in ([], ["--ledger", "one.db"]):
+        done = run("send", ANN, "Hello", *ledger, code=4)
+        assert "opted out" in done.stderr
+    assert simulator.billed == 0
+    run("opt-outs", "remove", ANN)
+    for ledger in ([], ["--ledger", "one.db"]):
+        run("send", ANN, "Hello", *ledger)
+    assert simulator.billed == 2
+
+
+@pytest.mark.slow
+def test_a_database_hears_of_the_list_as_a_campaign_is_loaded(dsn: str) -> None:
+    """Workers send nothing to who is on it, and what they heard comes onto it."""
+    run("opt-outs", "add", ANN)
+    assert bulk("first.csv", "--cluster", dsn).exit_code == 0
+
+    async def is_out() -> bool:
+        from skycore_async import PostgresLedger
+
+        async with PostgresLedger(dsn) as ledger:
+            await ledger.opt_out(CO)
+            return await ledger.is_opted_out(ANN)
+
+    assert anyio.run(is_out)
+    assert bulk("second.csv", "--cluster", dsn, text="Bye").exit_code == 0
+    assert listed() == [ANN, CO]
+
+
+def test_a_list_goes_out_and_in_as_csv(tmp_path: Path) -> None:
+    """What was exported can be imported, on another machine or into another list."""
+    run("opt-outs", "add", BO, ANN)
+    run("opt-outs", "export", "blocked.csv")
+    with Path("blocked.csv").open(newline="") as file:
+        assert [row["number"] for row in csv.DictReader(file)] == [ANN, BO]
+    assert os.stat("blocked.csv").st_mode & 0o077 == 0  # noqa: PTH116
+    run("opt-outs", "import", "blocked.csv", "--opt-outs", "other.db")
+    assert listed("--opt-outs", "other.db") == [ANN, BO]
+    assert run("opt-outs", "export").stdout == Path("blocked.csv").read_text()
+    assert "is there already" in run("opt-outs", "export", "blocked.csv", code=2).stderr
+
+
+def test_what_cannot_be_imported_is_told_with_its_line() -> None:
+    """The other rows are on the list, and the exit code says that not all are."""
+    Path("blocked.csv").write_text(f"name,Phone\nAnn,{ANN}\nNobody,555\nBo,{BO}\n")
+    done = run("opt-outs", "import", "blocked.csv", code=1)
+    assert "line 3: " in done.stderr
+    assert "1 row of blocked.csv have no number" in done.stderr
+    assert listed() == [ANN, BO]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("add", ANN, "555"), "nothing was changed: "),
+        (("import", "none.csv"), "none.csv: No such file"),
+        (("import", "odd.csv"), "name the column with the numbers"),
+        (("list", "--opt-outs", "none"), "there is no list to look at"),
+        (("list", "--opt-outs", "odd.csv"), "cannot be used"),
+        (("add", ANN, "--opt-outs", "odd.csv"), "nothing was changed: "),
+    ],
+)
+def test_what_is_wrong_is_said_and_changes_nothing(args: tuple[str, ...], words: str) -> None:
+    """A number, a file or a list that is none ends with one line."""
+    Path("odd.csv").write_text("name\nAnn\n")
+    assert words in run("opt-outs", *args, code=2).stderr
+    assert listed() == []
+
+
+def test_a_list_that_cannot_be_read_sends_nothing(simulator: Simulator) -> None:
+    """It is never taken for an empty one."""
+    Path("broken.db").write_text("no list")
+    for args in ([], ["--dry-run"]):
+        done = bulk("first.csv", "--opt-outs", "broken.db", *args)
+        assert done.exit_code == 2
+        assert "nothing was sent: broken.db" in done.stderr
+    assert run("send", ANN, "Hello", "--opt-outs", "broken.db", code=2).stderr.startswith(
+        "skycore: not sent: broken.db"
+    )
+    assert simulator.billed == 0
+
+
+def test_numbers_are_masked_unless_asked_for() -> None:
+    """The list on the screen has the last four digits, and says how many there are."""
+    run("opt-outs", "add", ANN)
+    done = run("opt-outs", "list")
+    assert ANN not in done.output
+    assert "4888" in done.stdout
+    assert "1 number in " in done.stderr
