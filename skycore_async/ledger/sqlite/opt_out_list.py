@@ -35,13 +35,14 @@ VERSION: Final = 1
 PAGE: Final = 500
 _PATIENCE: Final = 5.0  # seconds, while other processes write to it
 _TABLES: Final = (
-    """CREATE TABLE opt_outs (
+    # Another program may have made them a moment ago.
+    """CREATE TABLE IF NOT EXISTS opt_outs (
     number TEXT PRIMARY KEY, out INTEGER NOT NULL, at REAL NOT NULL, stamped INTEGER NOT NULL,
     change INTEGER NOT NULL) WITHOUT ROWID""",
-    "CREATE UNIQUE INDEX by_change ON opt_outs (change)",
-    "CREATE TABLE changes (last INTEGER NOT NULL)",
-    "CREATE TABLE seen (ledger TEXT PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID",
-    "INSERT INTO changes VALUES (0)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS by_change ON opt_outs (change)",
+    "CREATE TABLE IF NOT EXISTS changes (last INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS seen (ledger TEXT PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID",
+    "INSERT INTO changes SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM changes)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -202,9 +203,8 @@ class OptOutList:
                 f"{self.path} was made by a newer skycore-async: upgrade with"
                 " pip install -U skycore-async"
             )
-        if not version:
-            for statement in _TABLES:
-                execute(statement)
+        for statement in _TABLES:
+            execute(statement)
         execute("COMMIT")
 
 

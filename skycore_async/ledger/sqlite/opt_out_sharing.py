@@ -58,10 +58,8 @@ async def sharing_opt_outs(
                 finally:
                     group.cancel_scope.cancel()
         except ExceptionGroup as raised:
-            only, *more = raised.exceptions
-            if more:
-                raise
-            raise only from only.__cause__  # it is the caller's, who knows of no group
+            error = raised.exceptions[0]
+            raise error from error.__cause__  # it is the caller's, who knows of no group
         finally:
             with anyio.CancelScope(shield=True):
                 await sharing.look(tells=sharing.has_heard)

@@ -199,6 +199,16 @@ class TestSharing:
             await ledger.record(*parse_postback(STOP))
         assert [each.number for each in shared.opted_out()] == [ANN]
 
+    async def test_what_the_caller_raises_is_raised_as_it_is(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """It is in no group, and what was heard is told all the same."""
+        with pytest.raises(LookupError, match="mine"):
+            async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+                await ledger.opt_out(ANN)
+                raise LookupError("mine")
+        assert shared.count() == 1
+
     async def test_a_person_is_believed_once(self, ledger: BaseLedger, shared: OptOutList) -> None:
         """Who was taken off the list stays off, though ledgers heard the STOP before."""
         await ledger.record(*parse_postback(STOP))
