@@ -50,7 +50,9 @@ if TYPE_CHECKING:
         SkycoreError,
         Throttled,
     )
-    from .ledger.model import Delivery, Ledger, MessageState, SendIntent, Submission, Summary
+    from .ledger.export import ExportedMessage
+    from .ledger.interface import Ledger
+    from .ledger.model import Delivery, MessageState, SendIntent, Submission, Summary
     from .ledger.opt_outs import OptOutRule
     from .ledger.postgres.ledger import PostgresLedger
     from .ledger.report_evidence import OpenReason
@@ -101,6 +103,7 @@ __all__ = [
     "DeliveryState",
     "DirectTransport",
     "Encoding",
+    "ExportedMessage",
     "Failed",
     "FailureReason",
     "HttpxTransport",
@@ -183,9 +186,10 @@ _MODULES: Final = {
     "ledger.postgres.ledger": ("PostgresLedger",),
     "limits.postgres": ("PostgresLimiter",),
     "codes": ("DeliveryState", "FailureReason", "Scope", "Verdict"),
+    "ledger.export": ("ExportedMessage",),
+    "ledger.interface": ("Ledger",),
     "ledger.model": (
         "Delivery",
-        "Ledger",
         "MessageState",
         "SendIntent",
         "Submission",

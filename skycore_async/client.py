@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ from .transports.base import Road, Transport
 from .transports.choice import choose
 
 if TYPE_CHECKING:
-    from .ledger.model import Ledger
+    from .ledger.interface import Ledger
     from .ledger.report_values import Settlement
     from .sending.prepare import ResolvedMessage
     from .sending.recording import Recorder
@@ -183,6 +183,7 @@ class SkycoreClient:
         operator_id: str | None = None,
         from_mask: str | None = None,
         key: str | None = None,
+        tags: Iterable[str] = (),
         resend_in_doubt: bool = False,
         ignore_opt_out: bool = False,
     ) -> Accepted:
@@ -199,8 +200,7 @@ class SkycoreClient:
         Raises InvalidMessage where it was refused here, RecipientOptedOut where the
         number may not be sent to, NotSent where it cannot have been sent, Rejected
         where the API refused it, and OutcomeUnknown where it may have been sent.
-        Only NotSent is safe to try again.  Raises RuntimeError where the client has a ledger
-        that is not open.
+        Only NotSent is safe to try again.  RuntimeError is raised where its ledger is not open.
         """
         message = SMS(
             to=to,
@@ -211,6 +211,7 @@ class SkycoreClient:
             operator_id=operator_id,
             from_mask=from_mask,
             key=key,
+            tags=tags,
         )
         settings = self._with_word(resend_in_doubt, ignore_opt_out)
         outcome = await self._dispatcher.send(message, settings)

@@ -7,6 +7,7 @@ own fields in snake case (`from_` for FROM, a Python keyword).
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -14,6 +15,11 @@ import attrs
 
 from .codes import Verdict
 from .errors import SkycoreError
+
+
+def _tags(given: Iterable[str] | str) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
 
 # A dict has no hash; values that hold one are still hashable by the rest.
 _raw: Any = attrs.field(repr=False, hash=False)
@@ -30,7 +36,9 @@ class SMS:
     the campaign that the recipient is subscribed to, `spid` (in the API's 2015
     edition `operator_id`) the recipient's carrier, `from_mask` an alphanumeric
     sender of at most 11 characters, and `key` the caller's own name for the
-    message.  Nothing is checked before the message is sent.
+    message.  `tags` are words of the caller's by which messages are told apart in exports,
+    reports and traces: they are kept in the ledger, are not sent, and are no part of what a key
+    stands for.  Nothing is checked before the message is sent.
     """
 
     to: str
@@ -41,6 +49,7 @@ class SMS:
     operator_id: str | None = None
     from_mask: str | None = None
     key: str | None = None
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_tags)
 
 
 @attrs.frozen(kw_only=True)

@@ -61,6 +61,8 @@ class Operation:
 
     def ended(self, outcome: Outcome) -> None:
         """Tell what came of a message."""
+        if outcome.message.tags:
+            self._span.set_attribute("skycore.message.tags", outcome.message.tags)
         if isinstance(outcome, Accepted):
             if outcome.tracking_id is not None:
                 self._span.set_attribute("messaging.message.id", outcome.tracking_id)

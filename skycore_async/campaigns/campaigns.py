@@ -165,7 +165,7 @@ def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
     for message in messages:
         if not message.key:
             raise CampaignError(f"message to {message.to[:20]!r}: it has no key")
-        fields = attrs.asdict(message, filter=lambda _field, value: value is not None)
+        fields = attrs.asdict(message, filter=lambda _field, value: value not in (None, ()))
         yield fields.pop("key"), json.dumps(fields, ensure_ascii=False)
 
 

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "settle": "End what is in doubt, by Skycore's own report.",
     "status": "Show what became of messages, from a ledger.",
     "report": "Make a web page of a ledger.",
+    "export": "Write the messages of a ledger as a table, for other programs.",
     "opt-outs": "Show who may not want to be sent to.",
     "inbox": "Show the texts that handsets sent.",
     "listen": "Receive postbacks, record them, and show them.",

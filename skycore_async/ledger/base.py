@@ -37,6 +37,8 @@ from .commands import (
     SetOptOut,
     Summarize,
 )
+from .export import ExportedMessage
+from .list_commands import ListExported
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
 from .rules import UnderWay
@@ -176,6 +178,15 @@ class BaseLedger(ABC):
             page = await self.run(ListDeliveries(state=state, after=after))
             for delivery in page.rows:
                 yield delivery
+            after = page.last
+
+    async def export(self, state: MessageState | None = None) -> AsyncIterator[ExportedMessage]:
+        """Yield every message as one flat row, those in that state or all, in order."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.run(ListExported(state=state, after=after))
+            for message in page.rows:
+                yield message
             after = page.last
 
     async def unplaced(self) -> AsyncIterator[Notification]:

@@ -8,6 +8,7 @@ way than Python does is converted by the field's type.
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
@@ -26,15 +27,27 @@ def _member_of(kind: type[enum.Enum]) -> Callable[[Any], Any]:
     return {None: None, **{member.value: member for member in kind}}.__getitem__
 
 
+def words_of(text: str | None) -> tuple[str, ...]:
+    """Return words of what a table keeps of them, which is JSON."""
+    return tuple(json.loads(text)) if text else ()
+
+
 # By the annotation of a field: how it is made of what a database gives.
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "MessageState": _member_of(MessageState),
     "DeliveryState | None": _member_of(DeliveryState),
     "FailureReason | None": _member_of(FailureReason),
     "bool": bool,
+    "tuple[str, ...]": words_of,
 }
 # Whose members are no plain strings, and are written as such.
 _ENUMERATIONS: Final = {"MessageState", "DeliveryState | None", "FailureReason | None"}
+_WORDS: Final = "tuple[str, ...]"
+
+
+def words_as_text(words: tuple[str, ...]) -> str | None:
+    """Return words as a table keeps them: as JSON, and None where there is none."""
+    return json.dumps(words, ensure_ascii=False) if words else None
 
 
 class Columns(Generic[T]):
@@ -53,6 +66,7 @@ class Columns(Generic[T]):
         self._enumerations = [
             place for place, each in enumerate(fields) if str(each.type) in _ENUMERATIONS
         ]
+        self._words = [place for place, each in enumerate(fields) if str(each.type) == _WORDS]
         self.names = tuple(each.metadata.get("column", each.name) for each in fields)
         self.listed = ", ".join(self.names)
 
@@ -73,6 +87,8 @@ class Columns(Generic[T]):
         for place in self._enumerations:
             if (member := values[place]) is not None:
                 values[place] = member.value
+        for place in self._words:
+            values[place] = words_as_text(values[place])
         return tuple(values)
 
 

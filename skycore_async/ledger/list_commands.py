@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 
 from .commands import Query
+from .export import ExportedMessage
 from .listed import (
     CountedPage,
     MessageLine,
@@ -56,3 +57,15 @@ class CountMessages(Query[CountedPage]):
             store.notifications_of(whole),
             last=until if until < store.last_id() else None,
         )
+
+
+@attrs.frozen(kw_only=True)
+class ListExported(Query[Page[ExportedMessage]]):
+    """A page of messages as they are exported, all or those in one state, beyond `after`."""
+
+    state: MessageState | None
+    after: int
+
+    def answer(self, store: LedgerReader) -> Page[ExportedMessage]:
+        """Return the answer of a store."""
+        return store.exported(self.state, self.after)

@@ -19,18 +19,16 @@ Rules:
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 
 from ..codes import DeliveryState, FailureReason
 from ..messages import SMS
-from ..notifications import InboundSMS, Notification
+from ..notifications import Notification
 from ..protocol import tracking_ids
-from .opt_outs import OptOut
 from .texts import storable
 
 
@@ -64,6 +62,7 @@ class SendIntent:
     `content` is the digest by which other content under the same key is told, and
     `message` what it was made of: rows of the first version have another digest of it.
     `text_digest` is of its text as a sending report shows it, see `texts.digest_of`.
+    `campaign_ref`, `segments` (how many its text takes) and `tags` are kept to be shown alone.
     """
 
     key: str
@@ -72,6 +71,9 @@ class SendIntent:
     from_: str | None
     started_at: float
     text_digest: bytes | None = attrs.field(default=None, repr=False)
+    campaign_ref: str | None = None
+    segments: int | None = None
+    tags: tuple[str, ...] = ()
     message: SMS | None = attrs.field(default=None, repr=False, eq=False)
 
 
@@ -121,6 +123,7 @@ class MessageRecord:
     when it is sent again after it was in doubt, or was found in a sending report.  `raw` is
     the API's answer as JSON, see `rules.answer_as_text`.
     `settled_by` says what ended its doubt, or that it is to be sent again (`TO_RESEND`).
+    `campaign_ref`, `segments` and `tags` are to be shown; older versions kept none of them.
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
 
     What a sending report is held against: `text_digest`, None in rows of older versions;
@@ -149,6 +152,9 @@ class MessageRecord:
     interrupted_at: float | None = None
     untaken: bool = False
     history_id: str | None = None
+    campaign_ref: str | None = None
+    segments: int | None = None
+    tags: tuple[str, ...] = ()
     session: int | None = None
     attempt: int | None = None
 
@@ -207,7 +213,8 @@ class Delivery:
     `settled_by` is "postback" or "report" where it was in doubt and a postback or the
     sending report told what became of it, and "resend" while it is in doubt and waits to be
     sent once more.  `history_id` is the provider's id of its sending, where that is known.
-    `began` is when it was last begun.
+    `began` is when it was last begun.  `campaign_ref`, `segments` (how many its text takes) and
+    `tags` are those of the message, None and empty where an older version kept it.
     """
 
     key: str
@@ -222,6 +229,9 @@ class Delivery:
     code: str | None
     info: str | None
     history_id: str | None = None
+    campaign_ref: str | None = None
+    segments: int | None = None
+    tags: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -248,97 +258,3 @@ class Summary:
     def total(self) -> int:
         """How many messages there are."""
         return sum(self.states.values())
-
-
-class Ledger(Protocol):
-    """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`."""
-
-    async def lookup(
-        self, intent: SendIntent, *, resend_in_doubt: bool = False
-    ) -> Submission | None:
-        """Return what came of a message before; None where it is to be begun, or is under way.
-
-        Raises KeyConflict where the key has other content, which may have gone out.
-        """
-        ...
-
-    async def begin(
-        self,
-        intent: SendIntent,
-        *,
-        resend_in_doubt: bool = False,
-        ignore_opt_out: bool = False,
-        timeout: float = math.inf,
-    ) -> Submission | None:
-        """Make an intent durable, and return None; or return what came of it before.
-
-        Waits while the same key is under way, `timeout` seconds at most, and raises
-        TimeoutError where it still is then.  Raises KeyConflict where the key has
-        other content, which may have gone out, RecipientOptedOut where the number may
-        not be sent to, and LedgerError where the intent could not be made durable.  Who
-        is cancelled here has begun nothing.
-        """
-        ...
-
-    async def finish(self, key: str, submission: Submission) -> None:
-        """Make durable what came of a message that was begun."""
-        ...
-
-    async def record(self, *notifications: Notification) -> None:
-        """Take notifications in, all or none of them; one that came before changes nothing."""
-        ...
-
-    async def delivery(
-        self, tracking_id: str | None = None, *, key: str | None = None
-    ) -> Delivery | None:
-        """Return what is known of a message, by its tracking id or its key."""
-        ...
-
-    async def wait_for(
-        self, tracking_id: str | None = None, *, key: str | None = None, timeout: float
-    ) -> Delivery:
-        """Wait until a message is delivered or failed, `timeout` seconds at most.
-
-        Raises TimeoutError where it is neither by then.
-        """
-        ...
-
-    async def summary(self) -> Summary:
-        """Count what there is."""
-        ...
-
-    def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
-        """Return every message in that state, or every message, in the order of their intents."""
-        ...
-
-    def unplaced(self) -> AsyncIterator[Notification]:
-        """Return the notifications for messages that this ledger does not know."""
-        ...
-
-    def inbound(self) -> AsyncIterator[InboundSMS]:
-        """Return the texts that handsets sent, in the order in which they came."""
-        ...
-
-    def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
-        """Return the texts that may opt their numbers out, and are not surely STOP.
-
-        Each is there until `opt_out` or `opt_in` decides of its number, or a later STOP or
-        START does.
-        """
-        ...
-
-    async def opt_out(self, number: str) -> None:
-        """Mark a number as one that may not be sent to."""
-        ...
-
-    async def opt_in(self, number: str) -> None:
-        """Unmark a number."""
-        ...
-
-    def opt_outs(self) -> AsyncIterator[OptOut]:
-        """Return the last word of each number that said whether it may be sent to."""
-        ...
-
-    async def is_opted_out(self, number: str) -> bool:
-        """Return whether a number may not be sent to."""
-        ...

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import attrs
 
 from ..notifications import Notification
+from .export import ExportedMessage
 from .listed import BegunCount, EndedRow, MessageLine
 from .model import (
     Delivery,
@@ -88,6 +89,10 @@ class LedgerReader(Protocol):
 
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
         """Return the notifications of messages, by the messages' ids."""
+        ...
+
+    def exported(self, state: MessageState | None, after: int) -> Page[ExportedMessage]:
+        """Return a page of messages as they are exported, beyond the id `after`."""
         ...
 
     def unplaced(self, after: int) -> Page[Notification]:

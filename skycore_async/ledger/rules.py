@@ -55,7 +55,10 @@ class UnderWay(Exception):
 _TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
 _NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
-_FIELDS: Final = tuple(field.name for field in attrs.fields(SMS) if field.name != "key")
+# What a key stands for.
+_FIELDS: Final = tuple(
+    field.name for field in attrs.fields(SMS) if field.name not in {"key", "tags"}
+)
 _values: Final = attrgetter(*_FIELDS)
 _SIZE: Final = 16  # bytes of a digest
 _VERSION: Final = b"\x02"  # in front of a digest; those of version 1 have nothing there
@@ -162,6 +165,9 @@ def begin(
         started_at=intent.started_at,
         ended_at=None,
         text_digest=intent.text_digest,
+        campaign_ref=intent.campaign_ref,
+        segments=intent.segments,
+        tags=intent.tags,
         interrupted_at=None,
         untaken=False,
         history_id=None,

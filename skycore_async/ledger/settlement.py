@@ -171,6 +171,9 @@ def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotificatio
         code=record.code,
         info=record.info,
         history_id=record.history_id,
+        campaign_ref=record.campaign_ref,
+        segments=record.segments,
+        tags=record.tags,
     )
 
 

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Final
@@ -24,6 +25,7 @@ from .numbers import NumberReader, number
 from .segments import describe, first_forbidden, segments
 
 ENDPOINT: Final = "https://secure.skycore.com/API/wxml/1.3/index.php"
+TAG_LENGTH: Final = 100  # characters of a tag; a campaign's name fits
 FROM_MASK_LENGTH: Final = 11  # characters; the provider cuts what is longer
 
 
@@ -84,6 +86,8 @@ def resolve(
             field="campaign_ref",
         )
     _check_characters(resolved)
+    if resolved.tags:
+        check_tags(resolved.tags)
     if resolved.key == "":
         raise InvalidMessage("empty", field="key")
     if resolved.from_mask and len(resolved.from_mask) > FROM_MASK_LENGTH:
@@ -106,6 +110,7 @@ def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | 
         operator_id=message.operator_id,
         from_mask=message.from_mask,
         key=message.key,
+        tags=message.tags,
     )
 
 
@@ -117,6 +122,17 @@ def _check_characters(resolved: SMS) -> None:
     fields = zip(_ATTRIBUTES, _values_of(resolved), strict=True)
     faults = [_fault(field, value) for field, value in fields if value is not None]
     raise next(filter(None, faults))
+
+
+def check_tags(tags: Iterable[str]) -> None:
+    """Raise InvalidMessage where one of these is no word that can be kept and seen."""
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise InvalidMessage(f"a str is needed, not {type(tag).__name__}", field="tags")
+        if not (0 < len(tag) <= TAG_LENGTH and tag.isprintable()):
+            raise InvalidMessage(
+                f"a tag has 1 to {TAG_LENGTH} characters, all of which can be seen", field="tags"
+            )
 
 
 def _fault(field: str, value: Any) -> InvalidMessage | None:

@@ -44,6 +44,7 @@ _BASIC: Final = (
 )
 _EXTENSION: Final = "\f^{}\\[~]|€"
 
+_SURELY_ONE: Final = 35  # characters: half of what UCS-2 has room for in one segment
 _NOT_GSM: Final = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
 _NOT_XML: Final = re.compile(r"[\x00-\x08\x0B\x0C\x0E-\x1F\uD800-\uDFFF\uFFFE\uFFFF]")
 
@@ -150,6 +151,15 @@ def segments(text: str) -> Segments:
         characters_left=left,
         forced_ucs2=forced_ucs2,
     )
+
+
+def segment_count(text: str) -> int:
+    """Return how many segments a text takes, the quick way for most: `segments(text).count`."""
+    length = len(text)
+    # So few characters are one segment in either alphabet, each of them two units.
+    if 0 < length <= _SURELY_ONE or (0 < length <= 2 * _SURELY_ONE and not _NOT_GSM.search(text)):
+        return 1
+    return segments(text).count
 
 
 def _cut(text: str, alphabet: _Alphabet) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ import anyio
 
 from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
 from ..ledger.given import check_ledger
-from ..ledger.model import Ledger
+from ..ledger.interface import Ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now

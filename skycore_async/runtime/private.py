@@ -7,10 +7,11 @@ is there already keeps the rights that somebody gave it.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final
+from typing import IO, Final
 
 PRIVATE: Final = 0o600
 
@@ -22,12 +23,19 @@ def private(path: str | os.PathLike[str], flags: int) -> int:
 
 def write_privately(path: Path, text: str) -> None:
     """Write a file whole or not at all, under a name of nobody's until it is; OSError if not."""
+    with written_privately(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def written_privately(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write to, which is `path` once all of it is written; OSError if not."""
     with ExitStack() as unless_written:
         with NamedTemporaryFile(  # which is private
-            "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".part", delete=False
+            dir=path.parent, prefix=".", suffix=".part", delete=False
         ) as file:
             draft = Path(file.name)
             unless_written.callback(draft.unlink)
-            file.write(text)
+            yield file
         draft.replace(path)
         unless_written.pop_all()

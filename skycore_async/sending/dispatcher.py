@@ -47,7 +47,7 @@ from .settings import Settings
 from .tracing import in_trace, told
 
 if TYPE_CHECKING:
-    from ..ledger.model import Ledger
+    from ..ledger.interface import Ledger
     from ..telemetry import Telemetry
     from .recording import Recorder
 

@@ -24,10 +24,12 @@ import anyio
 from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, words_of
 from ..ledger.commands import Postponed
 from ..ledger.given import check_ledger
-from ..ledger.model import Ledger, SendIntent, Submission
+from ..ledger.interface import Ledger
+from ..ledger.model import SendIntent, Submission
 from ..ledger.rules import outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
+from ..protocol.segments import segment_count
 from ..runtime.event_loop import now
 from ..runtime.logs import log
 from .prepare import PreparedSend
@@ -128,6 +130,9 @@ class Recorder:
             from_=resolved.from_,
             started_at=self._clock(),
             text_digest=digest_of(resolved.text),
+            campaign_ref=resolved.campaign_ref,
+            segments=segment_count(resolved.text),
+            tags=resolved.tags,
             message=resolved,
         )
 

@@ -24,6 +24,7 @@ ORDER = [
     "settle",
     "status",
     "report",
+    "export",
     "opt-outs",
     "inbox",
     "listen",

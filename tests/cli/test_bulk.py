@@ -26,6 +26,7 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
+from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import asking, job
 from skycore_async.cli.bulk.estimate import Survey
 from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
@@ -92,6 +93,27 @@ def rejected(name: str = "promo.rejects.csv") -> list[dict[str, str]]:
 
 def numbers(simulator: Simulator) -> list[str]:
     return sorted(message.to for message in simulator.messages)
+
+
+def test_messages_keep_the_tags_of_their_run(simulator: Simulator) -> None:
+    """Of each run its own: a message that was sent keeps those that it had."""
+    recipients()
+    send("--tag", "spring", "--tag", "vip, north")
+    send("--tag", "later")
+    assert len(simulator.messages) == 2
+    listed = CliRunner().invoke(skycore, ["export", "promo.db", "--format", "jsonl"]).stdout
+    rows = list(map(json.loads, listed.splitlines()))
+    assert [row["tags"] for row in rows] == [["spring", "vip, north"]] * 2
+    assert [row["segments"] for row in rows] == [1, 1]
+
+
+@pytest.mark.parametrize("tag", ["", "a\nb", "a" * 101])
+def test_what_is_no_tag_is_refused(tag: str, simulator: Simulator) -> None:
+    """As a wrong option is, before the file is read."""
+    recipients()
+    done = run("promo.csv", "--text", "Hi", "--yes", "--tag", tag)
+    assert (done.exit_code, len(simulator.messages)) == (2, 0)
+    assert "a tag has 1 to 100 characters, all of which can be seen." in done.stderr
 
 
 def test_every_row_is_sent_once(simulator: Simulator) -> None:

@@ -20,9 +20,11 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import attrs
 import click
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from skycore_async import (
     DeliveryReceipt,
@@ -39,6 +41,7 @@ from skycore_async.sending import retry
 from skycore_async.simulator import Answer, Behaviour, Simulator, refusal
 from skycore_async.simulator.asgi_thread import ServerThread
 from skycore_async.version import __version__
+from tests.support.ledger_cases import DELIVERED, NOON, accepted, intent, notice
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -246,6 +249,49 @@ def test_the_receiver_beside_who_sends() -> None:
         raise TimeoutError
 
     anyio.run(hold)
+
+
+@pytest.mark.usefixtures("here")
+def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippets on exports read what `skycore export` has written of one ledger."""
+
+    async def keep() -> None:
+        async with SQLiteLedger("promo.db") as ledger, SkycoreClient(ledger=ledger) as client:
+            await client.send_sms(to="15551234888", text="Hello", key="one", tags=["tables"])
+
+    with Simulator() as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SKYCORE_API_KEY", "simulator-key")
+        patch.setenv("SKYCORE_FROM", "60856")
+        patch.setenv("SKYCORE_BASE_URL", running.url)
+        anyio.run(keep)
+    for kind in ("csv", "parquet"):
+        given = ["export", "promo.db", "--format", kind, "-o", f"promo.{kind}"]
+        assert CliRunner().invoke(skycore, given).exit_code == 0
+    run(snippet("docs/export.md", "import duckdb"))
+    shown = capsys.readouterr().out
+    assert "accepted    1\n" in shown
+    assert "[('accepted', 1)]" in shown
+
+
+@pytest.mark.usefixtures("here")
+def test_an_export_in_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """The snippet prints the key, the time and the tags of what was delivered."""
+
+    async def keep() -> None:
+        async with SQLiteLedger("service.db", clock=lambda: NOON) as ledger:
+            await ledger.begin(attrs.evolve(intent("one"), tags=("tables", "spring")))
+            await ledger.finish("one", accepted())
+            await ledger.record(notice(DELIVERED, after=90))
+
+    anyio.run(keep)
+    run(snippet("docs/export.md", "ledger.export"))
+    assert capsys.readouterr().out == "one 0:01:30 tables spring\n"
+
+
+def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message has its tags in the order in which they were given."""
+    run(snippet("docs/sending.md", "tags="))
+    assert capsys.readouterr().out == "('orders', 'spring')\n"
 
 
 @pytest.mark.usefixtures("here")

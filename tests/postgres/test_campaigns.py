@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 
@@ -80,6 +81,13 @@ def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
     chunks = [take(connection, id_, worker="one", lease=LEASE) for id_ in due(connection, 9)]
     assert [len(chunk.keys) for chunk in chunks if chunk] == [3, 3, 1]
     assert [sms for chunk in chunks if chunk for sms in chunk.messages()] == list(some(7))
+
+
+def test_tags_come_back_with_their_messages(connection: Connection) -> None:
+    """Workers send each message with the tags that it was loaded with."""
+    tagged = [attrs.evolve(sms, tags=("spring", "late")) for sms in some(2)]
+    load(connection, "promo", tagged)
+    assert list(taken(connection).messages()) == tagged
 
 
 def test_loading_again_adds_only_what_is_new(connection: Connection) -> None:

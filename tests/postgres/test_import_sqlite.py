@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from skycore_async import MessageState, SQLiteLedger
 from skycore_async.cli.app import skycore
-from skycore_async.ledger.model import Delivery, Ledger, Submission, Summary
+from skycore_async.ledger.interface import Ledger
+from skycore_async.ledger.model import Delivery, Submission, Summary
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.ledger.settlement import identities
 from tests.support.ledger_cases import (

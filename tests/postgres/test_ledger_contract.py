@@ -35,7 +35,8 @@ from skycore_async.codes import DeliveryState, FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.commands import TellOptOuts
-from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
+from skycore_async.ledger.interface import Ledger
+from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.reader import LONG_PAGE
 from skycore_async.notifications import DeliveryReceipt, Notification, SentNotification
@@ -127,6 +128,9 @@ async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) 
         "code": None,
         "info": None,
         "history_id": None,
+        "campaign_ref": None,
+        "segments": None,
+        "tags": (),
     }
 
 
@@ -1012,6 +1016,57 @@ async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger
     found = [(each.from_, each.text) async for each in ledger.inbound()]
     assert found[:2] == [(TO, "second"), (OTHER, "STOP")]
     assert found[2:] == [(TO, f"Hello {n}") for n in range(100, 700)]
+
+
+async def test_messages_are_exported_with_all_their_times(ledger: Ledger) -> None:
+    """Each as one flat row, with the first time of what its receipts told."""
+    tagged = attrs.evolve(intent(), campaign_ref="77676", segments=2, tags=("spring", "late"))
+    await ledger.begin(tagged)
+    await ledger.finish("k", accepted())
+    await ledger.record(
+        notice(SENT, after=2), notice(DELIVERED, after=60), notice(DELIVERED, after=50)
+    )
+    await ledger.begin(intent("doubt", to=OTHER, from_=None))
+    await ledger.finish("doubt", DOUBT)
+    await ledger.begin(intent("begun", to=OTHER))
+    first, second, third = [each async for each in ledger.export()]
+    at = [NOON, NOON, NOON + 2, NOON + 50]
+    times = [first.began, first.answered, first.sent_at, first.ended_at]
+    assert times == [datetime.fromtimestamp(each, UTC) for each in at]
+    assert (first.key, first.to, first.from_, first.state) == ("k", TO, "60856", S.DELIVERED)
+    assert (first.tracking_id, first.segments, first.campaign_ref) == ("T", 2, "77676")
+    assert first.tags == ("spring", "late")
+    assert (second.state, second.code, second.info) == (S.IN_DOUBT, "E503", "read timeout")
+    assert (second.http_status, second.tags, second.sent_at, second.ended_at) == (
+        200,
+        (),
+        None,
+        None,
+    )
+    assert (third.state, third.answered) == (S.SENDING, None)
+    delivered = [each.key async for each in ledger.export(S.DELIVERED)]
+    assert delivered == ["k"]
+    found = await ledger.delivery(key="k")
+    assert found is not None
+    assert (found.tags, found.segments, found.campaign_ref) == (first.tags, 2, "77676")
+
+
+async def test_what_is_begun_again_has_its_new_tags(ledger: Ledger) -> None:
+    """They are no part of what its key stands for."""
+    await ledger.begin(attrs.evolve(intent(), tags=("first",)))
+    await ledger.finish("k", NOT_SENT)
+    await ledger.begin(attrs.evolve(intent(), tags=("second",), segments=1))
+    assert [(each.tags, each.segments) async for each in ledger.export()] == [(("second",), 1)]
+
+
+async def test_more_than_a_page_is_exported(ledger: Ledger) -> None:
+    """All of them, once each and in order, of all states or of one."""
+    for number in range(1005):
+        await ledger.begin(intent(f"k{number}"))
+    keys = [f"k{number}" for number in range(1005)]
+    assert [each.key async for each in ledger.export()] == keys
+    assert [each.key async for each in ledger.export(S.SENDING)] == keys
+    assert [each.key async for each in ledger.export(S.FAILED)] == []
 
 
 async def test_more_than_a_page_of_texts_is_looked_through(ledger: Ledger) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import anyio.lowlevel
 
-from skycore_async.ledger.model import Ledger, MessageState, SendIntent, Submission
+from skycore_async.ledger.interface import Ledger
+from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.notifications import Notification
 from skycore_async.postbacks import parse_postback
 

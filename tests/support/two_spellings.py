@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
-from skycore_async.ledger.model import Ledger, MessageState
+from skycore_async.ledger.interface import Ledger
+from skycore_async.ledger.model import MessageState
 from skycore_async.notifications import Notification
 from tests.support.ledger_cases import DELIVERED, EXPIRED, NOON, SENT, notice
 

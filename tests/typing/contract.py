@@ -23,6 +23,7 @@ from skycore_async import (
     Delivery,
     DeliveryReceipt,
     DirectTransport,
+    ExportedMessage,
     Failed,
     HttpxTransport,
     InboundSMS,
@@ -213,6 +214,9 @@ async def keep_a_ledger(own: Ledger) -> None:
         assert_type(await own.delivery(key="order-17"), Delivery | None)
         async for each in own.deliveries(MessageState.IN_DOUBT):
             assert_type(each, Delivery)
+        async for row in own.export(MessageState.DELIVERED):
+            assert_type(row, ExportedMessage)
+            assert_type(row.tags, tuple[str, ...])
         assert_type(await own.summary(), Summary)
         async for text in own.inbound():
             assert_type(text, InboundSMS)

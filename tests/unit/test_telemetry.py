@@ -100,6 +100,17 @@ SENT = {
 }
 
 
+def test_the_tags_of_a_message_are_on_its_span(told: Told) -> None:
+    """By which its traces are found; metrics have none of them."""
+    tagged = attrs.evolve(
+        ACCEPTED, message=attrs.evolve(ACCEPTED.message, tags=["spring", "late"])
+    )
+    with told.telemetry.sending(BASE_URL) as operation:
+        operation.ended(tagged)
+        assert "skycore.message.tags" not in operation.attributes
+    assert (told.span().attributes or {})["skycore.message.tags"] == ("spring", "late")
+
+
 def test_an_accepted_message_is_a_span_with_its_tracking_id(told: Told) -> None:
     """The span has the conventions' attributes, no error, and the tracking id."""
     with told.telemetry.sending(BASE_URL) as operation:

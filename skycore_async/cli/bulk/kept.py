@@ -20,8 +20,9 @@ from ...messages import SMS
 from .recipients import Row
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind, number_stands
 
-_FIELDS: Final = tuple(field.name for field in attrs.fields(SMS))
-_values: Final = attrgetter(*_FIELDS)
+_TAGS: Final = "tags"
+_FIELDS: Final = (*(field.name for field in attrs.fields(SMS) if field.name != _TAGS), _TAGS)
+_texts_of: Final = attrgetter(*_FIELDS[:-1])
 _COLUMNS: Final = ("line", "cells", "kind", "reason", "otherwise", "written", *_FIELDS)
 _SETTINGS: Final = (
     "PRAGMA journal_mode = OFF",
@@ -88,7 +89,7 @@ class KeptRows:
         for line, cells, kind, reason, otherwise, written, *values in rows:
             row = Row(line=line, values=json.loads(cells))
             if kind is None:
-                message = SMS(**dict(zip(_FIELDS, values, strict=True)))
+                message = _message(values)
                 others = self._others(message.to) if self._has_others else ()
                 yield MessageRow(row=row, message=message, written=written, others=others)
             else:
@@ -130,4 +131,9 @@ class KeptRows:
 
 
 def _message(values: Sequence[Any]) -> SMS:
-    return SMS(**dict(zip(_FIELDS, values, strict=True)))
+    fields = dict(zip(_FIELDS, values, strict=True))
+    return SMS(**{**fields, _TAGS: json.loads(fields[_TAGS])})
+
+
+def _values(message: SMS) -> tuple[str | None, ...]:
+    return (*_texts_of(message), json.dumps(message.tags))

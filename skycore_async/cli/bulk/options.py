@@ -50,6 +50,7 @@ class BulkOptions:
     from_column: str | None
     from_: str | None
     campaign_ref: str | None
+    tags: tuple[str, ...]
     rate: float | None
     in_flight: int
     road: Road

@@ -31,6 +31,7 @@ from typing import Any, BinaryIO, Final, Self
 import attrs
 
 from ...runtime.private import private
+from ..ui.formulas import no_formula
 from ..ui.output import printable
 
 NUMBER_COLUMNS: Final = (
@@ -48,7 +49,6 @@ LINE: Final = "line"
 
 _CHUNK: Final = 1 << 16
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_COMPUTED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # what formulas begin with, wide ones too
 # A formula that is a text, by which spreadsheets are kept from making a number of it.
 _QUOTED_FORMULA: Final = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
 _SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -270,11 +270,6 @@ def _lines_of(path: Path) -> int:
         return sum(int.from_bytes(blake2b(line, digest_size=16).digest()) for line in file)
 
 
-def _no_formula(reason: str) -> str:
-    """Return a reason, which may be the API's, as a text that no spreadsheet computes."""
-    return f"'{reason}" if reason.startswith(_COMPUTED) else reason
-
-
 class Rejects:
     """Rows to mend and to run again, in a file of the same shape with a reason and a line.
 
@@ -307,7 +302,7 @@ class Rejects:
             self._writer = csv.writer(self._file, delimiter=self._delimiter)
             self._writer.writerow(self._names)
         cells = self._fitted(row.values)
-        cells[self._names.index(REASON)] = _no_formula(printable(reason))
+        cells[self._names.index(REASON)] = no_formula(printable(reason))
         cells[self._names.index(LINE)] = str(row.line)
         self._writer.writerow(cells)
         self.count += 1

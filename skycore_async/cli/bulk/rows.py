@@ -124,6 +124,7 @@ class RowOptions:
     from_column: str | None = None
     from_: str | None = None
     campaign_ref: str | None = None
+    tags: tuple[str, ...] = ()
     number_reader: NumberReader | None = None
     max_segments_each: int | None = None
     resend_in_doubt: bool = False
@@ -254,6 +255,7 @@ class RowReader:
             text=self._template.fill(values),
             from_=sender or None,
             key=own_key or f"{options.campaign}:{to}",
+            tags=options.tags,
         )
         return resolve(message, from_=options.from_, campaign_ref=options.campaign_ref)
 

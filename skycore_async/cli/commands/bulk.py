@@ -20,6 +20,7 @@ from ..ui.output import (
     json_option,
     opt_outs_option,
     road_option,
+    tags_option,
 )
 from ..ui.postback_url import Address
 from ..ui.start_time import StartTime
@@ -106,6 +107,7 @@ _count: Final = WholeNumber(min=1)
     help="The short code of rows that name none.",
 )
 @click.option("--campaign-ref", metavar="REF", help="The campaign that recipients subscribed to.")
+@tags_option
 @click.option(
     "--rate",
     type=RATE,

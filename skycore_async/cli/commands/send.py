@@ -11,7 +11,15 @@ from ...runtime.secret import Secret
 from ..ui.dsn import FilePath, HiddenText
 from ..ui.input import text_of
 from ..ui.numbers import country_option, number_reader_of
-from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, opt_outs_option, read_api_key
+from ..ui.output import (
+    EXIT_CODES,
+    Number,
+    WholeNumber,
+    json_option,
+    opt_outs_option,
+    read_api_key,
+    tags_option,
+)
 
 
 @click.command(
@@ -46,6 +54,7 @@ from ..ui.output import EXIT_CODES, Number, WholeNumber, json_option, opt_outs_o
     help="The short code to send from.",
 )
 @click.option("--campaign-ref", metavar="REF", help="The campaign of the recipient.")
+@tags_option
 @country_option
 @click.option(
     "--base-url",

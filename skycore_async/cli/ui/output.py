@@ -93,6 +93,27 @@ opt_outs_option = click.option(
     show_envvar=True,
     help="The list of who may not be sent to, `none` for none [your own, for all ledgers].",
 )
+
+
+def _tags(_ctx: click.Context, _param: click.Parameter, tags: tuple[str, ...]) -> tuple[str, ...]:
+    from ...errors import InvalidMessage  # noqa: PLC0415 - not for help
+    from ...protocol.requests import check_tags  # noqa: PLC0415
+
+    try:
+        check_tags(tags)
+    except InvalidMessage as error:
+        raise click.BadParameter(f"{error}.") from error
+    return tags
+
+
+tags_option = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    callback=_tags,
+    metavar="TAG",
+    help="A word by which exports and reports tell the messages apart; again for more.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 

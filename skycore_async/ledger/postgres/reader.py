@@ -16,6 +16,7 @@ from ...notifications import Notification
 from ...postgres.schema import Connection
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import KIND, PROVEN, summary_of
+from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
 from ..list_statements import ListStatements
 from ..listed import BegunCount, EndedRow, MessageLine
 from ..model import (
@@ -48,6 +49,14 @@ SELECT messages.id, {NOTIFICATION.of("events")} FROM skycore.messages
         AND submissions.tracking_id = messages.plain_id
     JOIN skycore.events ON events.tracking_id = messages.plain_id
 WHERE messages.id = ANY(%s)
+"""
+_TIMES: Final = """
+SELECT messages.id, events.state, min(happened) FROM skycore.messages
+    JOIN skycore.submissions ON message = messages.id
+        AND submissions.tracking_id = messages.plain_id
+    JOIN skycore.events ON events.tracking_id = messages.plain_id
+WHERE messages.id = ANY(%s) AND events.state IS NOT NULL
+GROUP BY messages.id, events.state
 """
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
 _UNPLACED: Final = (
@@ -194,6 +203,17 @@ class PostgresReader:
             (number,),
         )
         return list(map(OPT_OUT.value, rows))
+
+    def exported(self, state: MessageState | None, after: int) -> Page[ExportedMessage]:
+        """Return a page of messages as they are exported, beyond the id `after`."""
+        only = "" if state is None else " AND state = %s"
+        rows = self._execute(
+            f"SELECT {EXPORTED} FROM {self._messages} WHERE id > %s{only}"
+            f" ORDER BY id LIMIT {EXPORT_PAGE}",
+            (after,) if state is None else (after, state.value),
+        ).fetchall()
+        times = self._execute(_TIMES, ([row[0] for row in rows],))
+        return page_of(exported(rows, times), rows, EXPORT_PAGE)
 
     # What a sending report is held against.
 

@@ -26,6 +26,7 @@ _TYPES: Final = {
     "happened": "float8",
     "received": "float8",
     "http_status": "int",
+    "segments": "int",
     "doubted": "boolean",
     "untaken": "boolean",
     "out": "boolean",
@@ -43,12 +44,14 @@ def _arrays(names: Sequence[str]) -> str:
 # The number is looked at where the row is written: nobody can opt out in between.
 INSERT: Final = """
 INSERT INTO skycore.messages
-    (key, content, recipient, sender, state, started_at, text_digest, session, attempt)
-SELECT key, content, recipient, sender, 'sending', started_at, text_digest, session, attempt
+    (key, content, recipient, sender, state, started_at, text_digest, campaign_ref, segments, tags,
+    session, attempt)
+SELECT key, content, recipient, sender, 'sending', started_at, text_digest, campaign_ref, segments,
+    tags, session, attempt
 FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bytea[],
-    %b::bigint[], %b::bigint[], %b::boolean[])
-    AS given (key, content, recipient, sender, started_at, text_digest, session, attempt,
-        is_willing)
+    %b::text[], %b::int[], %b::text[], %b::bigint[], %b::bigint[], %b::boolean[])
+    AS given (key, content, recipient, sender, started_at, text_digest, campaign_ref, segments,
+        tags, session, attempt, is_willing)
 WHERE is_willing
     OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs WHERE number = recipient AND out)
 ORDER BY key

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns, words_as_text
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
@@ -70,6 +70,9 @@ class PostgresStore(PostgresReader):
                 [intent.from_ for intent in intents],
                 [intent.started_at for intent in intents],
                 [intent.text_digest for intent in intents],
+                [intent.campaign_ref for intent in intents],
+                [intent.segments for intent in intents],
+                [words_as_text(intent.tags) for intent in intents],
                 [attempt.session if attempt else None for attempt in attempts],
                 [attempt.number if attempt else None for attempt in attempts],
                 [command.ignore_opt_out for command in begins],

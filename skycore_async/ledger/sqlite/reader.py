@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from ...notifications import Notification
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import PROVEN, summary_of
+from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
 from ..list_statements import ListStatements
 from ..listed import BegunCount, EndedRow, MessageLine
 from ..model import (
@@ -47,6 +48,14 @@ _NOTIFICATIONS: Final = (
     "  AND submissions.tracking_id = messages.plain_id"
     " JOIN events ON events.tracking_id = messages.plain_id"
 )
+_TIMES: Final = (
+    "SELECT messages.id, events.state, min(happened) FROM messages"
+    " JOIN submissions ON message = messages.id"
+    "  AND submissions.tracking_id = messages.plain_id"
+    " JOIN events ON events.tracking_id = messages.plain_id"
+    " WHERE messages.id > ? AND messages.id <= ? AND events.state IS NOT NULL"
+)
+_BY_STATE: Final = " GROUP BY messages.id, events.state"
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
 _UNPLACED: Final = (
     "FROM events LEFT JOIN submissions USING (tracking_id)"
@@ -225,6 +234,18 @@ class SQLiteReader:
         ).fetchall()
         found = [(id_, NOTIFICATION.value(columns)) for id_, *columns in rows]
         return page_of(found, rows, _PAGE)
+
+    def exported(self, state: MessageState | None, after: int) -> Page[ExportedMessage]:
+        """Return a page of messages as they are exported, beyond the id `after`."""
+        only = "" if state is None else " AND messages.state = ?"
+        own = () if state is None else (state.value,)
+        rows = self._execute(
+            f"SELECT {EXPORTED} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {EXPORT_PAGE}",
+            (after, *own),
+        ).fetchall()
+        last = rows[-1][0] if rows else after
+        times = self._execute(f"{_TIMES}{only}{_BY_STATE}", (after, last, *own)).fetchall()
+        return page_of(exported(rows, times), rows, EXPORT_PAGE)
 
     # What a sending report is held against.
 

@@ -17,8 +17,10 @@ _HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = c
 INSERT: Final = {
     ignore_opt_outs: (
         "INSERT INTO messages"
-        " (key, content, recipient, sender, state, started_at, text_digest)"
-        " SELECT column1, column2, column3, column4, 'sending', column5, column6"
+        " (key, content, recipient, sender, state, started_at, text_digest, campaign_ref,"
+        "  segments, tags)"
+        " SELECT column1, column2, column3, column4, 'sending', column5, column6, column7,"
+        "  column8, column9"
         " FROM (VALUES {})"
         f" WHERE column1 IS NOT NULL{'' if ignore_opt_outs else f' AND {_HAS_NOT_OPTED_OUT}'}"
         " ON CONFLICT (key) DO NOTHING"

@@ -13,9 +13,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
 from ..commands import Begin, Finish
 from ..counts import ACCEPTED, SENDING, CountedKind, kind_of
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, Summary
@@ -29,6 +30,17 @@ from .reader import MESSAGE, MOST, Connection, SQLiteReader
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
+# Of an intent, in the order of `statements.INSERT`, in which the tags are the last.
+_given: Final = attrgetter(
+    "key",
+    "content",
+    "to",
+    "from_",
+    "started_at",
+    "text_digest",
+    "campaign_ref",
+    "segments",
+)
 
 
 def _is_accepted(command: Finish) -> bool:
@@ -76,20 +88,7 @@ class SQLiteStore(SQLiteReader):
             intents = [each.intent for each in begins if each.ignore_opt_out is ignore_opt_outs]
             while intents:
                 part, intents = intents[:MOST], intents[MOST:]
-                self._over(
-                    statement,
-                    [
-                        (
-                            each.key,
-                            each.content,
-                            each.to,
-                            each.from_,
-                            each.started_at,
-                            each.text_digest,
-                        )
-                        for each in part
-                    ],
-                )
+                self._over(statement, [(*_given(each), words_as_text(each.tags)) for each in part])
                 count, last = self._one("SELECT changes(), last_insert_rowid()")
                 self._counts[SENDING] += count
                 if count == len(part):

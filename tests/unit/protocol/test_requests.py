@@ -235,3 +235,13 @@ def test_a_message_without_a_sender_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="no short code") as caught:
         requests.resolve(SMS(to="15551234888", text="Hello"))
     assert caught.value.field == "from_"
+
+
+@pytest.mark.parametrize("tags", [[""], ["a\nb"], ["a" * 101], ["ok", 7]])
+def test_what_is_no_tag_is_refused(tags: list[Any]) -> None:
+    """A tag is a word that can be seen and kept; one text alone is one tag."""
+    with pytest.raises(InvalidMessage) as caught:
+        requests.resolve(SMS(to="15551234888", text="Hello", from_="60856", tags=tags))
+    assert caught.value.field == "tags"
+    one = SMS(to="15551234888", text="Hello", from_="60856", tags="spring")
+    assert requests.resolve(one).tags == ("spring",)

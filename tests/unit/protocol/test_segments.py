@@ -21,6 +21,7 @@ from skycore_async.protocol.segments import (
     Segments,
     describe,
     first_forbidden,
+    segment_count,
     segments,
 )
 
@@ -155,6 +156,13 @@ def test_boundaries(text: str, lengths: list[int], units: int, left: int) -> Non
     assert [len(part) for part in result.parts] == lengths
     assert (result.units, result.characters_left) == (units, left)
     assert "".join(result.parts) == text
+
+
+@pytest.mark.parametrize("length", [0, 1, 35, 36, 70, 71, 153, 160, 161, 306, 307])
+@pytest.mark.parametrize("character", ["a", "€", "ą", "\U0001f600"])
+def test_the_quick_count_is_the_count(character: str, length: int) -> None:
+    """Of every alphabet, on both sides of each bound."""
+    assert segment_count(character * length) == segments(character * length).count
 
 
 def test_empty_text_is_no_segment() -> None:

@@ -34,7 +34,8 @@ from skycore_async import (
     Summary,
 )
 from skycore_async.ledger.commands import Lookup
-from skycore_async.ledger.model import Ledger, SendIntent, Submission
+from skycore_async.ledger.interface import Ledger
+from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.rules import content_of
 from skycore_async.messages import masked
 from skycore_async.sending.prepare import ResolvedMessage

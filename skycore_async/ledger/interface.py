@@ -1,0 +1,110 @@
+"""What is called a ledger: the calls that all of them have, which users may write of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from ..notifications import InboundSMS, Notification
+from .export import ExportedMessage
+from .model import Delivery, MessageState, SendIntent, Submission, Summary
+from .opt_outs import OptOut
+
+
+class Ledger(Protocol):
+    """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`."""
+
+    async def lookup(
+        self, intent: SendIntent, *, resend_in_doubt: bool = False
+    ) -> Submission | None:
+        """Return what came of a message before; None where it is to be begun, or is under way.
+
+        Raises KeyConflict where the key has other content, which may have gone out.
+        """
+        ...
+
+    async def begin(
+        self,
+        intent: SendIntent,
+        *,
+        resend_in_doubt: bool = False,
+        ignore_opt_out: bool = False,
+        timeout: float = math.inf,
+    ) -> Submission | None:
+        """Make an intent durable, and return None; or return what came of it before.
+
+        Waits while the same key is under way, `timeout` seconds at most, and raises
+        TimeoutError where it still is then.  Raises KeyConflict where the key has
+        other content, which may have gone out, RecipientOptedOut where the number may
+        not be sent to, and LedgerError where the intent could not be made durable.  Who
+        is cancelled here has begun nothing.
+        """
+        ...
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        """Make durable what came of a message that was begun."""
+        ...
+
+    async def record(self, *notifications: Notification) -> None:
+        """Take notifications in, all or none of them; one that came before changes nothing."""
+        ...
+
+    async def delivery(
+        self, tracking_id: str | None = None, *, key: str | None = None
+    ) -> Delivery | None:
+        """Return what is known of a message, by its tracking id or its key."""
+        ...
+
+    async def wait_for(
+        self, tracking_id: str | None = None, *, key: str | None = None, timeout: float
+    ) -> Delivery:
+        """Wait until a message is delivered or failed, `timeout` seconds at most.
+
+        Raises TimeoutError where it is neither by then.
+        """
+        ...
+
+    async def summary(self) -> Summary:
+        """Count what there is."""
+        ...
+
+    def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
+        """Return every message in that state, or every message, in the order of their intents."""
+        ...
+
+    def export(self, state: MessageState | None = None) -> AsyncIterator[ExportedMessage]:
+        """Return every message as one flat row, those in that state or all, in order."""
+        ...
+
+    def unplaced(self) -> AsyncIterator[Notification]:
+        """Return the notifications for messages that this ledger does not know."""
+        ...
+
+    def inbound(self) -> AsyncIterator[InboundSMS]:
+        """Return the texts that handsets sent, in the order in which they came."""
+        ...
+
+    def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
+        """Return the texts that may opt their numbers out, and are not surely STOP.
+
+        Each is there until `opt_out` or `opt_in` decides of its number, or a later STOP or
+        START does.
+        """
+        ...
+
+    async def opt_out(self, number: str) -> None:
+        """Mark a number as one that may not be sent to."""
+        ...
+
+    async def opt_in(self, number: str) -> None:
+        """Unmark a number."""
+        ...
+
+    def opt_outs(self) -> AsyncIterator[OptOut]:
+        """Return the last word of each number that said whether it may be sent to."""
+        ...
+
+    async def is_opted_out(self, number: str) -> bool:
+        """Return whether a number may not be sent to."""
+        ...
