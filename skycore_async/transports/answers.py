@@ -24,11 +24,10 @@ from typing import Final, cast
 import attrs
 import h11
 
-from .base import MAX_RESPONSE, Response
+from .base import MAX_FRAMED, MAX_PARTS, MAX_RESPONSE, Response
 
 _LONGEST_USUAL_HEAD: Final = 2048
 _LONGEST_HEAD: Final = 100 * 1024  # as httpcore has it
-_MOST: Final = MAX_RESPONSE + 256 * 1024  # bytes of an answer, with its framing
 
 _USUAL: Final = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2}) [!-~]+(?: [!-~]+)*\r\n"
@@ -40,7 +39,6 @@ _WITHOUT_A_BODY: Final = frozenset({204, 304})
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 _MOST_EARLY: Final = 32  # answers of 1xx
-_MOST_PARTS: Final = 16 * 1024  # of a body; each takes h11 some 10 µs, a byte as much as 4 KiB
 
 # The answer to these is framed by what is in it alone.
 _USUAL_METHODS: Final = frozenset({"GET", "POST"})
@@ -150,7 +148,7 @@ class _ByH11:
                     self.is_clean = self._connection.trailing_data == (b"", False)
                     return self._response()
                 case h11.NEED_DATA:
-                    if self._came > _MOST:
+                    if self._came > MAX_FRAMED:
                         raise h11.RemoteProtocolError("the answer is longer than one can be")
                     return None
                 case _:
@@ -161,7 +159,7 @@ class _ByH11:
     def _add(self, part: bytes) -> None:
         self._body += part
         self._parts += 1
-        if self._parts > _MOST_PARTS:
+        if self._parts > MAX_PARTS:
             raise h11.RemoteProtocolError("more parts than an answer can have")
 
     def _is_clean(self) -> bool:

@@ -15,6 +15,11 @@ import attrs
 # Bytes of an answer after which a transport stops reading: a real one takes a
 # few hundred, and a longer one is read as none.
 MAX_RESPONSE: Final = 1024 * 1024
+# The same with what frames it, as early answers and the sizes of chunks do; and the parts that
+# a body may come in, each of which takes h11 some 10 µs, one of a byte as much as one of 4 KiB.
+# What is more than either is no answer.
+MAX_FRAMED: Final = MAX_RESPONSE + 256 * 1024
+MAX_PARTS: Final = 16 * 1024
 
 # Seconds for which an idle connection is used again.  Common servers close one
 # after 5, and a request that meets the closing is a message in doubt.

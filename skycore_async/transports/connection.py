@@ -22,7 +22,7 @@ import anyio
 import httpcore
 import httpx
 
-from .base import KEEPALIVE_EXPIRY, MAX_RESPONSE, Request, Response
+from .base import KEEPALIVE_EXPIRY, MAX_PARTS, MAX_RESPONSE, Request, Response
 from .network_backend import SEEN_WHOLE, NetworkBackend, Traffic
 
 _CLOSING_TIME: Final = 1.0  # seconds for closing a connection before it is dropped
@@ -140,12 +140,18 @@ def _headers(host: bytes, length: int, *named: tuple[str, str]) -> list[tuple[by
 
 
 async def read_body(chunks: AsyncIterator[bytes]) -> bytes:
-    """Read an answer to its end, or until it is too long for one."""
-    body = bytearray()
+    """Read an answer to its end, or until it is too long for one.
+
+    Raises httpx.RemoteProtocolError where it comes in more parts than one can.
+    """
+    body, parts = bytearray(), 0
     async for chunk in chunks:
         body += chunk
-        if len(body) > MAX_RESPONSE:
+        parts += 1
+        if len(body) > MAX_RESPONSE or parts > MAX_PARTS:
             await break_off(chunks)
+    if parts > MAX_PARTS:
+        raise httpx.RemoteProtocolError("more parts than an answer can have")
     return bytes(body)
 
 

@@ -29,6 +29,7 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
+from .base import MAX_FRAMED
 from .socket_probe import Readiness
 
 # To an HTTP proxy; to a SOCKS proxy, and the password to it.
@@ -49,6 +50,7 @@ class Traffic:
         """Begin an exchange, of which nothing has left and nothing has come."""
         self.request_left = False
         self.came = bytearray()
+        self._count = 0
 
     def leaves(self, data: bytes) -> None:
         """Take note that `data` is about to leave."""
@@ -58,9 +60,16 @@ class Traffic:
             raise RuntimeError("the request was about to be sent a second time")
         self.request_left = True
         self.came.clear()
+        self._count = 0
 
     def comes(self, data: bytes) -> None:
-        """Keep what came, until it is more than was seen whole."""
+        """Keep what came, until it is more than was seen whole.
+
+        Raises httpcore.RemoteProtocolError where it is more than an answer can be.
+        """
+        self._count += len(data)
+        if self._count > MAX_FRAMED:
+            raise httpcore.RemoteProtocolError("the answer is longer than one can be")
         if len(self.came) <= SEEN_WHOLE:
             self.came += data
 

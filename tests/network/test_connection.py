@@ -91,7 +91,6 @@ async def test_a_stream_says_what_httpcore_asks() -> None:
         assert stream.get_extra_info("is_readable")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "endless",
     [
@@ -101,14 +100,14 @@ async def test_a_stream_says_what_httpcore_asks() -> None:
     ids=["early answers", "what chunks say beside their sizes"],
 )
 async def test_what_frames_an_answer_fills_no_memory(endless: Drip) -> None:
-    """However much comes of it, no more is kept than two reads take."""
+    """It is read no further than any answer goes, and no more is kept than two reads take."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     first = () if endless.data.startswith(b"HTTP") else (Send(head),)
     with FaultServer((Read(), *first, endless)) as server:
         async with opened() as transport:
             (connection,) = transport._free  # what it keeps shows nowhere else
-            with pytest.raises(OutcomeUnknown, match="within"):
-                await post(transport, server.url, timeout=0.5)
+            with pytest.raises(OutcomeUnknown, match="no HTTP answer"):
+                await post(transport, server.url, timeout=60)
     assert 0 < len(connection._traffic.came) <= 2 * 65536
 
 

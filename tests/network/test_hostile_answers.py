@@ -15,7 +15,7 @@ import pytest
 
 from skycore_async import Accepted, OutcomeUnknown, SkycoreError
 from skycore_async.transports.base import MAX_RESPONSE
-from tests.conftest import over_direct
+from tests.conftest import OpenClient, over_direct, over_httpx
 from tests.network.test_direct import anyio_backend
 from tests.network.test_fault_matrix import outcome, send
 from tests.support.fault_server import (
@@ -60,14 +60,20 @@ ENDLESS: dict[str, Script] = {
 }
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    ("open_it", "secure"),
+    [(over_direct, False), (over_direct, True), (over_httpx, False)],
+    ids=["direct", "direct, TLS", "httpx"],
+)
 @pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
-async def test_an_answer_without_an_end_is_given_up(script: Script, *, secure: bool) -> None:
+async def test_an_answer_without_an_end_is_given_up(
+    open_it: OpenClient, script: Script, *, secure: bool
+) -> None:
     """Long before its time is over, and in a few megabytes, it is in doubt, its socket closed."""
     tls: Script = (Secure(),) if secure else ()
     with FaultServer((*tls, *script), (*tls, Read(), Send(answer()))) as server:
         url = server.secure_url if secure else server.url
-        async with over_direct(url, timeout=TIMEOUT) as client:
+        async with open_it(url, timeout=TIMEOUT) as client:
             tracemalloc.start()
             given = await outcome(client)
             _, peak = tracemalloc.get_traced_memory()
