@@ -41,7 +41,7 @@ _TABLES: Final = (
     change INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE UNIQUE INDEX IF NOT EXISTS by_change ON opt_outs (change)",
     "CREATE TABLE IF NOT EXISTS changes (last INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS seen (ledger TEXT PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS seen (ledger TEXT PRIMARY KEY, change INTEGER NOT NULL)",
     "INSERT INTO changes SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM changes)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",

@@ -203,10 +203,14 @@ class TestSharing:
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
         """It is in no group, and what was heard is told all the same."""
-        with pytest.raises(LookupError, match="mine"):
+
+        async def fail() -> None:
             async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
                 await ledger.opt_out(ANN)
                 raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"):
+            await fail()
         assert shared.count() == 1
 
     async def test_a_person_is_believed_once(self, ledger: BaseLedger, shared: OptOutList) -> None:
