@@ -91,7 +91,7 @@ class SQLiteLedger(OpenableLedger):
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is on the disk."""
-        if self._file.is_inherited:
+        if self._file.lock.is_inherited:
             raise RuntimeError(
                 f"{self.path} is open in the process that forked this one, and not here: what a"
                 " child sends, its parent would not know of"
@@ -138,7 +138,7 @@ class SQLiteLedger(OpenableLedger):
             waited += _PAUSE
 
     async def _end(self) -> None:
-        if not self._file.is_inherited:
+        if not self._file.lock.is_inherited:
             await super()._end()
 
     def _close(self) -> None:

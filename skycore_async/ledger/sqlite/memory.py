@@ -1,6 +1,7 @@
 """A ledger that forgets with its process, and holds so much at most.
 
-It is `SQLiteStore` over a database in memory: the same steps, less durability.
+It is `SQLiteStore` over a database in memory: the same steps, less durability.  Commands that
+come within one turn of the event loop share a transaction, as many cost little more than one.
 
 Rule: a receipt of a message that was forgotten settles no other's doubt.  The tracking ids
 of these are remembered, and how the numbers end of those that were sent again after doubt,
@@ -21,7 +22,7 @@ import anyio.lowlevel
 from ...errors import ConfigurationError, LedgerError
 from ...protocol.numbers import ending
 from ..base import BaseLedger
-from ..commands import Begin, LedgerCommand, PendingCommand
+from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
 from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
 from ..forgotten import Forgotten
@@ -59,6 +60,16 @@ _FORGET_UNMATCHED: Final = (
     "DELETE FROM submissions WHERE message IS NULL"
     " AND NOT EXISTS (SELECT 1 FROM events WHERE events.tracking_id = submissions.tracking_id)"
 )
+
+
+class _SharedTransaction:
+    """The commands of one transaction; they have `has_ended` once each has its result or error."""
+
+    __slots__ = ("commands", "has_ended")
+
+    def __init__(self) -> None:
+        self.commands: list[PendingCommand] = []
+        self.has_ended = False
 
 
 class MemoryLedger(BaseLedger):
@@ -102,6 +113,7 @@ class MemoryLedger(BaseLedger):
             opt_out_rule=self._opt_out_rule,
         )
         self._closed = False
+        self._next = _SharedTransaction()
 
     async def open(self) -> None:
         """Do nothing, but for one that was closed, which is empty from now on."""
@@ -110,20 +122,50 @@ class MemoryLedger(BaseLedger):
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is in memory."""
-        await anyio.lowlevel.checkpoint()
-        if self._closed:
-            raise RuntimeError("this ledger is closed")
-        pending = PendingCommand(command)
+        pending, group = PendingCommand(command), self._next
+        group.commands.append(pending)
+        try:
+            await anyio.lowlevel.checkpoint()
+        except BaseException:
+            self._leave(group, pending)
+            raise
+        if group is self._next:  # whoever is the first to go on runs those of all
+            if self._closed:
+                raise RuntimeError("this ledger is closed")
+            self._next = _SharedTransaction()
+            self._run_all(group.commands)
+            group.has_ended = True
+        elif not group.has_ended:
+            raise LedgerError("what ran with another command was broken off")
+        return pending.outcome(command)
+
+    def _leave(self, group: _SharedTransaction, pending: PendingCommand) -> None:
+        """Take back what a caller who was cancelled began, or would begin."""
+        if group is self._next:
+            group.commands.remove(pending)
+        elif pending.error is None and (back := withdrawal(pending.command, pending.result)):
+            self._run_all([PendingCommand(back)])
+
+    def _run_all(self, group: Sequence[PendingCommand]) -> None:
+        try:
+            self._run_together(group)
+        except Exception:  # noqa: BLE001 - each of them is told by itself what is wrong
+            for pending in group:
+                try:
+                    self._run_together([pending])
+                except Exception as error:  # noqa: BLE001 - it is its caller's
+                    pending.error = error
+
+    def _run_together(self, group: Sequence[PendingCommand]) -> None:
         self._connection.execute("BEGIN")
         try:
-            self._executor.run([pending])
+            self._executor.run(group)
             self._connection.execute("COMMIT")
         except BaseException:
             self._connection.execute("ROLLBACK")
             self._executor.forget()
             raise
         self.waiters.notify(self._executor.forget())
-        return pending.outcome(command)
 
     @property
     def is_open(self) -> bool:

@@ -70,7 +70,7 @@ class OpenFile:
         self._settle_within = settle_within
         self._opt_out_rule = opt_out_rule
         self._connect = connect
-        self._lock = FileLock(self._path)
+        self.lock = FileLock(self._path)
         self._turn = threading.Lock()  # to open or to close it
         self._is_over = False
         self._connection: Any = None
@@ -79,11 +79,6 @@ class OpenFile:
         self._touched: set[str] = set()
         self._executor: TakingExecutor
         self._inbox: Any = None
-
-    @property
-    def is_inherited(self) -> bool:
-        """Whether it is open in the process that forked this one, and not here."""
-        return self._lock.is_inherited
 
     def open(self, *, most: float = math.inf) -> None:
         """Open it; what was being sent when it was last in use is in doubt from now on.
@@ -108,13 +103,13 @@ class OpenFile:
     def _open(self) -> None:
         if not self._path.exists():
             check(self._path, None, self._name)  # before one is made
-        self._lock.take(self._refuse_other)
-        check(self._path, self._lock.file, self._name)
+        self.lock.take(self._refuse_other)
+        check(self._path, self.lock.file, self._name)
         self._connection = self._connect(str(self._path))
-        self._lock.not_to_be_closed_by_children(self._connection)
+        self.lock.not_to_be_closed_by_children(self._connection)
         version = version_of(self._connection, self._name)
         _make_durable(self._connection, self._name)
-        self._log = WriteAheadLog(self._connection, self._path, self._lock, self._name)
+        self._log = WriteAheadLog(self._connection, self._path, self.lock, self._name)
         self._log.hold()
         store = SQLiteStore(self._connection)
         self._executor = TakingExecutor(
@@ -240,7 +235,7 @@ class OpenFile:
                 self._connection.close()
         self._connection = self._log = self._inbox = None
         self._unwritten.clear()
-        self._lock.release()
+        self.lock.release()
 
 
 def _make_durable(connection: Any, name: str) -> None:

@@ -222,10 +222,10 @@ async def test_a_ledger_that_is_closed_in_a_child_is_open_in_its_parent(path: Pa
     """What the child closes is its own view of it."""
     ledger = SQLiteLedger(path)
     await ledger.open()
-    ledger._file._lock.is_inherited = True  # as after a fork
+    ledger._file.lock.is_inherited = True  # as after a fork
     await ledger.aclose()
     assert opened_elsewhere(path).startswith("LedgerInUse:")
-    ledger._file._lock.is_inherited = False
+    ledger._file.lock.is_inherited = False
     ledger._file.close()
     assert opened_elsewhere(path) == "it has 0 messages"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -196,3 +197,101 @@ async def test_it_is_used_while_it_is_open() -> None:
         await ledger.summary()
     MemoryLedger()
     gc.collect()
+
+
+# Commands that come together.
+
+
+async def begun_together(ledger: MemoryLedger, count: int) -> list[str]:
+    """Begin so many messages at once, and return the keys of those that were."""
+    begun: list[str] = []
+
+    async def begin(key: str) -> None:
+        with suppress(LedgerError):
+            assert await ledger.begin(intent(key)) is None
+            begun.append(key)
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(begin, f"k{number}")
+    return begun
+
+
+async def test_what_comes_together_is_run_together() -> None:
+    """In one transaction: each costs much less than by itself."""
+    statements: list[str] = []
+    async with MemoryLedger(clock=Clock()) as ledger:
+        ledger._connection.set_trace_callback(statements.append)
+        assert len(await begun_together(ledger, 20)) == 20
+        assert statements.count("BEGIN") == 1
+        assert (await ledger.summary()).total == 20
+
+
+async def test_where_there_is_no_room_for_all_that_came_together_there_is_for_some() -> None:
+    """Who finds none is told, and the others are held."""
+    async with MemoryLedger(capacity=3, clock=Clock()) as ledger:
+        begun = await begun_together(ledger, 5)
+        assert len(begun) == 3
+        assert sorted(await keys(ledger)) == sorted(begun)
+
+
+async def test_who_is_cancelled_before_it_was_begun_leaves_nothing() -> None:
+    """As with one that was never asked for."""
+    async with MemoryLedger(clock=Clock()) as ledger:
+        with anyio.CancelScope() as caller:
+            caller.cancel()
+            await ledger.begin(intent("a"))
+        assert await keys(ledger) == []
+        assert await ledger.begin(intent("a")) is None
+
+
+async def test_what_was_begun_for_who_is_cancelled_is_taken_back() -> None:
+    """It was begun together with others, one of whom cancelled its caller."""
+    async with MemoryLedger(clock=Clock()) as ledger:
+        scopes = {key: anyio.CancelScope() for key in "ab"}
+        begun: list[str] = []
+
+        async def begin(key: str, other: str) -> None:
+            with scopes[key]:
+                assert await ledger.begin(intent(key)) is None
+                begun.append(key)
+                scopes[other].cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(begin, "a", "b")
+            group.start_soon(begin, "b", "a")
+        (key,) = begun
+        (left,) = {"a", "b"} - {key}
+        assert await keys(ledger, S.SENDING) == [key]
+        assert await keys(ledger, S.NOT_SENT) == [left]
+        assert await ledger.begin(intent(left)) is None
+
+
+async def test_what_was_broken_off_is_an_error_of_all_who_came_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody takes for begun what is not; and the ledger goes on."""
+
+    class Broken(BaseException):
+        pass
+
+    def break_off(_group: object) -> None:
+        raise Broken
+
+    said: list[type[BaseException]] = []
+
+    async def begin(key: str) -> None:
+        try:
+            await ledger.begin(intent(key))
+        except (Broken, LedgerError) as error:
+            said.append(type(error))
+
+    async with MemoryLedger(clock=Clock()) as ledger:
+        with monkeypatch.context() as broken:
+            broken.setattr(ledger._executor, "run", break_off)
+            async with anyio.create_task_group() as group:
+                for key in "ab":
+                    group.start_soon(begin, key)
+        assert said == [Broken, LedgerError]
+        assert await keys(ledger) == []
+        assert await ledger.begin(intent("a")) is None
