@@ -104,6 +104,9 @@ class Disk(apsw.VFS):
         self._room = -1  # writes until there is none; there is always where it is negative
         self._is_full_for = 0
         self.was_full = False
+        # Whether what was removed may be back after a cut, unless its directory was synced.
+        self.may_restore = False
+        self._removed: dict[str, _Content] = {}
 
     def cut_after(self, calls: int, cut: Callable[[], None]) -> None:
         """Call `cut` instead of what would be the last of so many writes and syncs."""
@@ -125,7 +128,14 @@ class Disk(apsw.VFS):
 
     def image(self, random: Random) -> dict[str, bytes]:
         """Return what a cut at this moment leaves."""
-        return {name: content.left_by_a_cut(random) for name, content in self.files.items()}
+        back = {name: content for name, content in self._removed.items() if random.random() < 0.5}
+        return {
+            name: content.left_by_a_cut(random) for name, content in {**self.files, **back}.items()
+        }
+
+    def synced(self, content: _Content) -> None:
+        """Note that a file was synced, and with it, where it is new, the directory."""
+        self._removed.pop(str(content.path), None)
 
     def tick(self) -> None:
         """Count a write or a sync."""
@@ -177,7 +187,9 @@ class Disk(apsw.VFS):
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         self.tick()
-        del self.files[filename]
+        removed = self.files.pop(filename)
+        if self.may_restore and not syncdir:
+            self._removed[filename] = removed
         Path(filename).unlink()
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
@@ -209,6 +221,7 @@ class _File:
         if self._disk.is_full():
             raise apsw.IOError("no space left on device")
         self._content.sync()
+        self._disk.synced(self._content)
 
     def xFileSize(self) -> int:  # noqa: N802
         return len(self._content.seen)

@@ -24,7 +24,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -93,14 +93,20 @@ class KeptPostback:
         return list(map(notification, json.loads(self.text)))
 
 
+def connect(path: str) -> Any:
+    """Return a connection that begins and ends transactions where it is told to."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+
+
 class InboxFile:
     """The inbox of the ledger at `path`, which has no symbolic link in it; one use at a time.
 
     What is wrong with it is a LedgerError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, connect: Callable[[str], Any] = connect) -> None:
         self.path = inbox_of(path)
+        self._connect_to = connect
         self._turn = threading.RLock()
         self._connection: Any = None
         self._place: tuple[int, int] | None = None  # of the open file: its device and its inode
@@ -134,9 +140,7 @@ class InboxFile:
 
     def _connect(self) -> None:
         self._place = self._found()
-        self._connection = connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
-        )
+        self._connection = connection = self._connect_to(str(self.path))
         _opened.add(self)
         try:
             self._check_kind()
