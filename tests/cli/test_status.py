@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import httpx
 import pytest
 from click.testing import CliRunner, Result
@@ -24,6 +25,7 @@ from skycore_async.cli.ui.output import Exit
 from skycore_async.ledger.model import SendIntent, Submission
 from tests.support.cli_program import program, told
 from tests.support.fault_server import client_context
+from tests.support.ledger_cases import intent
 
 NUMBER = "1555123"
 NOTIFICATION = """<NOTIFICATION ID="{id}" CREATED="2026-11-22 10:00:0{id}+00:00">
@@ -158,6 +160,21 @@ def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
     assert NUMBER[1:] not in done.stdout
     shown = status(ledger, *name, "--show-numbers").stdout
     assert f"number is not a subscriber: {NUMBER[1:]}0001" in shown
+
+
+def test_a_story_has_the_tags(tmp_path: Path) -> None:
+    """With the campaign, and how many segments the text takes, where these are known."""
+    place = tmp_path / "tagged.db"
+
+    async def keep() -> None:
+        async with SQLiteLedger(place) as ledger:
+            tagged = attrs.evolve(intent("one"), tags=("spring", "late"), segments=2)
+            await ledger.begin(attrs.evolve(tagged, campaign_ref="77676"))
+
+    anyio.run(keep)
+    lines = status(place, "--key", "one").stdout.splitlines()
+    told = [" ".join(line.split()) for line in lines]
+    assert {"campaign ref 77676", "segments 2", "tags spring, late"} <= {*told}
 
 
 def test_a_story_without_events_says_so(ledger: Path) -> None:

@@ -139,8 +139,9 @@ class _Printer:
         if self._as_json:
             emit({**facts, "events": [self._event(event) for event in delivery.events]})
             return
-        for name, value in {**facts, "began": time_of(delivery.began)}.items():
-            if value is not None:
+        shown = {**facts, "began": time_of(delivery.began), "tags": ", ".join(delivery.tags)}
+        for name, value in shown.items():
+            if value is not None and value != "":
                 say(f"{name.replace('_', ' '):<13}{printable(str(value))}")
         if delivery.events:
             say()
