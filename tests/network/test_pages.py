@@ -30,6 +30,7 @@ from skycore_async import (
     DeliveryReceipt,
     OpenReason,
     OutcomeUnknown,
+    PostbackInbox,
     PostbackReceiver,
     RateLimiter,
     SkycoreClient,
@@ -200,6 +201,12 @@ def test_failures(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> N
 RECEIPT = (
     "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE>"
     "<TRACKINGID>SMS_12345</TRACKINGID></POSTBACK>"
+)
+
+
+STOP = (
+    "<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>15551234777</FROM>"
+    "<TO>60856</TO><TEXT>STOP</TEXT></POSTBACK>"
 )
 
 
@@ -517,15 +524,25 @@ def test_a_ledger_is_backed_up_and_put_back(simulator: Simulator, here: Path) ->
                 await client.send_sms(to="15551234888", text="Hello", key=key)
             if "before" in keys:
                 shell("docs/deployment.md", "VACUUM INTO", here)
+            if "after" in keys:
+                async with PostbackInbox("service.db", look_every=60) as inbox:
+                    await inbox.record(*parse_postback(STOP))
+                (here / "kept").write_bytes((here / "service.db-inbox").read_bytes())
             return (await ledger.summary()).total
+
+    async def opted_out() -> bool:
+        async with SQLiteLedger("service.db") as ledger:
+            return await ledger.is_opted_out("15551234777")
 
     anyio.run(send, "before")
     assert (here / "backup.db").stat().st_mode & 0o077 == 0
     assert anyio.run(send, "after") == 2
     (here / "service.db").write_bytes(b"lost")
+    (here / "kept").replace(here / "service.db-inbox")  # as where nobody took it in
     shell("docs/deployment.md", "mv service.db*", here)
     assert anyio.run(send) == 1
     assert simulator.billed == 2
+    assert anyio.run(opted_out) is True
 
 
 def test_one_message(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
