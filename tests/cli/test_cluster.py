@@ -12,17 +12,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.postgres import Server
+from skycore_async import SQLiteLedger
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
+from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from skycore_async.postgres.schema import VERSION
 from skycore_async.simulator import API_KEY, Account, Simulator
 from tests.support.cli_program import program
+from tests.support.ledger_cases import NOON, notice, said
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 NOWHERE = "http://127.0.0.1:9/"
@@ -129,6 +133,23 @@ def test_what_the_ledger_has_sent_is_not_loaded_again_with_its_number_read(
     )
     assert "the key 'promo:5550000110' is there from before" in refused.stderr
     assert simulator.billed == 2
+
+
+def test_what_receivers_left_beside_the_ledger_is_copied_with_it(dsn: str) -> None:
+    """Postbacks that nobody had taken in yet are in the database, and not in the file alone."""
+
+    async def make() -> None:
+        async with SQLiteLedger("promo.db"):
+            pass
+
+    anyio.run(make)
+    inbox = InboxFile(Path("promo.db"))
+    inbox.open()
+    inbox.add([KeptPostback.of([said("STOP"), notice()], received=NOON)])
+    inbox.close()
+    assert run("cluster", "copy", "promo.db", dsn).exit_code == 0
+    counts = answer("status", dsn)
+    assert (counts["unplaced"], counts["opted_out"]) == (1, 1)
 
 
 @pytest.mark.slow
