@@ -81,7 +81,9 @@ class PostbackInbox(Openable):
         self._opt_out_rule = opt_out_rule
         self._look_every = look_every
         self._clock = clock
-        self._file = InboxFile(self.path.resolve())
+        # It is the same ledger in whatever directory the program works later on.
+        self._resolved = self.path.resolve()
+        self._file = InboxFile(self._resolved)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -106,7 +108,7 @@ class PostbackInbox(Openable):
 
     def holder(self) -> str | None:
         """Return what to call the process that has the ledger open; None where none has."""
-        path = self.path.resolve()
+        path = self._resolved
         return by_process(path) if is_in_use(path) else None
 
     async def take_in(self) -> None:
@@ -157,7 +159,7 @@ class PostbackInbox(Openable):
 
     def _new_ledger(self) -> OpenFile:
         return OpenFile(
-            self.path,
+            self._resolved,
             name=self.name,
             clock=self._clock,
             settle_within=self._settle_within,
@@ -165,4 +167,4 @@ class PostbackInbox(Openable):
         )
 
     def _is_moved_away(self) -> bool:
-        return self._file.owner() is not None and not self.path.exists()
+        return self._file.owner() is not None and not self._resolved.exists()

@@ -216,6 +216,32 @@ async def test_a_ledger_that_was_moved_away_is_not_made_anew(path: Path) -> None
         assert await inbox.count() == 0
 
 
+async def test_a_relative_path_is_that_of_when_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the program works later on; a symbolic link is the ledger that it led to."""
+    for name in ("one", "other"):
+        make_directory(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "one")
+    link("promo.db", tmp_path / "one" / "link.db")
+    inbox = PostbackInbox("link.db", look_every=math.inf)
+    monkeypatch.chdir(tmp_path / "other")
+    async with inbox:
+        await inbox.record(notice())
+        await inbox.take_in()
+        assert (inbox.holder(), await inbox.count()) == (None, 0)
+    assert files_in(tmp_path / "other") == set()
+    assert {"promo.db", "promo.db-inbox"} <= files_in(tmp_path / "one")
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def link(to: str, path: Path) -> None:
+    path.symlink_to(to)
+
+
 async def test_it_is_used_while_it_is_open(path: Path) -> None:
     """As a ledger is: to use one that is not, is a mistake of the program."""
     inbox = PostbackInbox(path)
