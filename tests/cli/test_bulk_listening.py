@@ -90,7 +90,7 @@ def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int)
     done = run("--listen", f"127.0.0.1:{port}", "--listen-for", 0.3)
     assert done.exit_code == Exit.DONE, done.output
     assert "awaited       1 (receipts that have not come)\n" in done.stdout
-    assert "1 receipts have not come; not every carrier sends one." in done.stderr
+    assert "1 receipt not here yet; not every carrier sends one." in done.stderr
     assert "`skycore listen --ledger promo.db`" in done.stderr
     again = run("--listen", port, "--listen-for", 0, "--json")
     told = json.loads(again.stdout)

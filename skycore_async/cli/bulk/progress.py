@@ -35,7 +35,7 @@ from rich.text import Text
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
-from ..ui.output import Exit, printable, say
+from ..ui.output import Exit, number_of, printable, say
 from ..ui.signals import STOPPING
 from ..ui.tables import console
 from .estimate import Estimate, duration
@@ -280,8 +280,8 @@ def advice(
     if counters.awaited:
         listen = shlex.join(["skycore", "listen", "--ledger", str(ledger)])
         yield (
-            f"{counters.awaited:,} receipts have not come; not every carrier sends one. What comes"
-            f" later is taken in by `{listen}`."
+            f"{number_of(counters.awaited, 'receipt')} not here yet; not every carrier sends one."
+            f" What comes later is taken in by `{listen}`."
         )
     if counters.already_sent:
         yield (
