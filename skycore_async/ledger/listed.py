@@ -55,7 +55,10 @@ class MessageLine(NamedTuple):
 
 
 class BegunCount(NamedTuple):
-    """How many messages are alike that were begun in one slot of time, from `first` to `last`."""
+    """How many messages are alike that were begun in one slot of time, from `first` to `last`.
+
+    `tags` are as the tables have them, and `segments` those of all, as far as they are known.
+    """
 
     slot: int
     state: str
@@ -64,6 +67,9 @@ class BegunCount(NamedTuple):
     messages: int
     first: float
     last: float
+    campaign_ref: str | None
+    tags: str | None
+    segments: int
 
 
 # A message that was delivered or failed, by what decided it: its id, state and reason; the seconds

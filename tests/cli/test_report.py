@@ -231,6 +231,33 @@ def test_refusals_have_the_meaning_of_their_code() -> None:
     }
 
 
+def test_messages_are_told_apart_by_campaign_and_tag() -> None:
+    """Each tag counts every message that has it; billed are the segments of what went out."""
+    spring: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("spring", "vip")}
+    found = report_data(
+        delivered(1, **spring),
+        delivery("accepted", **spring),
+        delivery("rejected", code="E110", **spring),
+        delivery("in_doubt", tags=("vip",), segments=1),
+        delivery("failed", tags=("<b>late</b>", "<b>late</b>")),
+        delivery("sent"),
+    )
+    told = [(str(each.kind), each.name, each.messages) for each in found.labels]
+    assert told == [
+        ("campaign", "77", 3),
+        ("tag", "vip", 4),
+        ("tag", "spring", 3),
+        ("tag", "<b>late</b>", 1),
+    ]
+    vip = found.labels[1]
+    assert (vip.accepted, vip.delivered, vip.failed, vip.in_doubt) == (2, 1, 0, 1)
+    assert vip.segments == 4
+    words = Page(page(found)).text
+    assert "vip 4 2 4 1 0 1" in words
+    assert "<b>late</b> 1 1 0 0 1 0" in words
+    assert "By campaign and tag" not in Page(page(report_data(delivery("sent")))).text
+
+
 def test_what_is_in_doubt_is_listed_and_masked() -> None:
     """Key and time are told; of the number four digits, also where the key is the number."""
     found = report_data(delivery("in_doubt"), delivery("in_doubt", key=f"to-{NUMBER}"))

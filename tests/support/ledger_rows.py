@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from skycore_async.ledger.columns import NOTIFICATION
+from skycore_async.ledger.columns import NOTIFICATION, words_as_text
 from skycore_async.ledger.model import Delivery, MessageState
 from skycore_async.ledger.settlement import stored
 from skycore_async.ledger.sqlite.schema import migrate
@@ -18,7 +18,8 @@ from skycore_async.ledger.texts import storable
 
 _MESSAGE = (
     "INSERT INTO messages (id, key, content, recipient, sender, state, started_at, tracking_id,"
-    " plain_id, code, info, reason, settled_by) VALUES (?, ?, x'02', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " plain_id, code, info, reason, settled_by, campaign_ref, segments, tags)"
+    " VALUES (?, ?, x'02', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _MARKS = ", ".join("?" * len(NOTIFICATION.names))
 
@@ -39,7 +40,9 @@ def insert(connection: Any, deliveries: Iterable[Delivery]) -> None:
         began = each.began.timestamp()
         texts = [storable(text) for text in (plain_id, plain_id, each.code, each.info)]
         values = [id_, storable(key), each.to, each.from_, each.state.value, began, *texts]
-        connection.execute(_MESSAGE, [*values, each.reason and each.reason.value, each.settled_by])
+        ended = [each.reason and each.reason.value, each.settled_by]
+        shown = [storable(each.campaign_ref), each.segments, words_as_text(each.tags)]
+        connection.execute(_MESSAGE, [*values, *ended, *shown])
         connection.execute("INSERT INTO submissions VALUES (?, ?, ?)", (plain_id, id_, each.to))
         for place, event in enumerate(each.events):
             kept = stored(event, received=began + 9999)

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import enum
 import itertools
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from typing import Final
 import attrs
 
 from ...codes import API_ERRORS, Scope, carrier_status
+from ...ledger.columns import words_of
 from ...ledger.listed import BegunCount, CountedPage, EndedKind, MessageLine
 from ...ledger.model import BY_REPORT, MessageState, Summary
 from ...messages import masked
@@ -34,6 +36,9 @@ from .counters import (
 
 _S: Final = MessageState
 _NOT_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED, _S.IN_DOUBT})  # as far as is known
+_TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
+_ACCEPTED: Final = "all accepted"  # beside the states, of which each is counted by its name
+_SEGMENTS: Final = "segments"
 _Carrier = tuple[str | None, str | None]
 _Alike = tuple[str, str | None, str | None, str | None]
 
@@ -75,6 +80,31 @@ class Refusal:
     messages: int
 
 
+class LabelKind(enum.StrEnum):
+    """What messages are told apart by."""
+
+    CAMPAIGN = "campaign"
+    TAG = "tag"
+
+
+@attrs.frozen(kw_only=True)
+class Labelled:
+    """How many messages have a campaign reference or a tag, and what became of them.
+
+    `accepted` are all that Skycore took, whatever came of them, and `segments` theirs, which
+    are billed.
+    """
+
+    kind: LabelKind
+    name: str
+    messages: int
+    accepted: int
+    delivered: int
+    failed: int
+    in_doubt: int
+    segments: int
+
+
 @attrs.frozen(kw_only=True)
 class InDoubt:
     """A message that may have been sent."""
@@ -111,6 +141,7 @@ class ReportData:
     failures: list[Failure]
     carriers: list[Carrier]
     refusals: list[Refusal]
+    labels: list[Labelled]
     in_doubt: list[InDoubt]
 
 
@@ -128,6 +159,8 @@ class ReportCounters:
         self._ended = CappedCounter[_Carrier]((OTHERS, None))
         self._failed: Counter[_Carrier] = Counter()
         self._refusals = CappedCounter[str](OTHERS)
+        self._labels = {kind: CappedCounter[str](OTHERS) for kind in LabelKind}
+        self._labelled: Counter[tuple[LabelKind, str, str]] = Counter()
         self._in_doubt: list[InDoubt] = []
 
     @property
@@ -152,6 +185,32 @@ class ReportCounters:
         self._timeline.add(state, messages, first=begun.first, last=begun.last)
         if state is _S.REJECTED or (state is _S.NOT_SENT and begun.code):
             self._refusals.add(begun.code or "", messages)
+        if begun.campaign_ref:
+            self._add_label(LabelKind.CAMPAIGN, begun.campaign_ref, begun)
+        for tag in dict.fromkeys(words_of(begun.tags)):
+            self._add_label(LabelKind.TAG, tag, begun)
+
+    def _add_label(self, kind: LabelKind, name: str, begun: BegunCount) -> None:
+        counted = self._labels[kind].add(name, begun.messages)
+        self._labelled[kind, counted, begun.state] += begun.messages
+        if begun.state in _TAKEN:
+            self._labelled[kind, counted, _ACCEPTED] += begun.messages
+            self._labelled[kind, counted, _SEGMENTS] += begun.segments
+
+    def _label(self, kind: LabelKind, name: str, messages: int) -> Labelled:
+        def of(what: str) -> int:
+            return self._labelled[kind, name, what]
+
+        return Labelled(
+            kind=kind,
+            name=name,
+            messages=messages,
+            accepted=of(_ACCEPTED),
+            delivered=of(_S.DELIVERED),
+            failed=of(_S.FAILED),
+            in_doubt=of(_S.IN_DOUBT),
+            segments=of(_SEGMENTS),
+        )
 
     def _add_ended(self, ended: EndedKind, messages: int) -> None:
         spid, protocol, status = ended.carrier
@@ -191,6 +250,11 @@ class ReportCounters:
             failures=[_failure(alike, n) for alike, n in self._failures.ranked()],
             carriers=[_carrier(one, n, self._failed[one]) for one, n in self._ended.ranked()],
             refusals=[_refusal(code, n) for code, n in self._refusals.ranked()],
+            labels=[
+                self._label(kind, name, n)
+                for kind, names in self._labels.items()
+                for name, n in names.ranked()
+            ],
             in_doubt=self._in_doubt,
         )
 

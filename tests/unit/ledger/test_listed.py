@@ -189,15 +189,19 @@ def test_a_line_counts_its_notifications() -> None:
 def test_messages_are_counted_by_slots_of_time() -> None:
     """Alike ones together, with the times of the first and the last; a code of a refusal."""
     began = datetime.fromtimestamp(NOON, UTC)
+    labelled: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("a",)}
     page = counted(
-        *(delivery("accepted", key=str(n), began=began + timedelta(seconds=n)) for n in range(10)),
+        *(
+            delivery("accepted", key=str(n), began=began + timedelta(seconds=n), **labelled)
+            for n in range(10)
+        ),
         delivery("rejected", key="r", code="E110"),
         delivery("in_doubt", key="d", code="E503"),
         step=10,
     )
     assert sorted(page.begun) == [
-        (NOON // 10, "accepted", None, None, 10, NOON, NOON + 9),
-        (NOON // 10, "in_doubt", None, None, 1, NOON, NOON),
-        (NOON // 10, "rejected", None, "E110", 1, NOON, NOON),
+        (NOON // 10, "accepted", None, None, 10, NOON, NOON + 9, "77", '["a"]', 20),
+        (NOON // 10, "in_doubt", None, None, 1, NOON, NOON, None, None, 0),
+        (NOON // 10, "rejected", None, "E110", 1, NOON, NOON, None, None, 0),
     ]
     assert page.last is None
