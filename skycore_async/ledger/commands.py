@@ -8,7 +8,7 @@ A `Query` changes nothing, and is answered by the store alone.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final, Generic, TypeVar, cast
+from typing import ClassVar, Final, Generic, TypeVar, cast
 
 import attrs
 
@@ -125,10 +125,18 @@ class Query(LedgerCommand[T_co]):
     """A command that changes nothing."""
 
     __slots__ = ()
+    is_long: ClassVar[bool] = False
 
     @abstractmethod
     def answer(self, store: LedgerReader) -> T_co:
         """Return the answer of a store."""
+
+
+class LongQuery(Query[T_co]):
+    """A query about many messages, which is answered beside what is being written."""
+
+    __slots__ = ()
+    is_long = True
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +192,7 @@ class GetDelivery(Query[Delivery | None]):
 
 
 @attrs.frozen(kw_only=True)
-class ListDeliveries(Query[Page[Delivery]]):
+class ListDeliveries(LongQuery[Page[Delivery]]):
     """A page of messages, all or those in one state, beyond the id `after`."""
 
     state: MessageState | None
@@ -196,7 +204,7 @@ class ListDeliveries(Query[Page[Delivery]]):
 
 
 @attrs.frozen(kw_only=True)
-class ListUnplaced(Query[Page[Notification]]):
+class ListUnplaced(LongQuery[Page[Notification]]):
     """A page of notifications without a message, beyond the id `after`."""
 
     after: int
@@ -207,7 +215,7 @@ class ListUnplaced(Query[Page[Notification]]):
 
 
 @attrs.frozen(kw_only=True)
-class ListInbound(Query[Page[tuple[int, InboundSMS]]]):
+class ListInbound(LongQuery[Page[tuple[int, InboundSMS]]]):
     """A page of texts from handsets, each with its id, beyond the id `after`."""
 
     after: int
@@ -224,7 +232,7 @@ class ListInbound(Query[Page[tuple[int, InboundSMS]]]):
 
 
 @attrs.frozen(kw_only=True)
-class ListOptOutCandidates(Query[Page[InboundSMS]]):
+class ListOptOutCandidates(LongQuery[Page[InboundSMS]]):
     """A page of texts that may opt their numbers out, beyond the id `after`."""
 
     after: int
@@ -244,7 +252,7 @@ class ListOptOutCandidates(Query[Page[InboundSMS]]):
 
 
 @attrs.frozen
-class Summarize(Query[Summary]):
+class Summarize(LongQuery[Summary]):
     """How many there are of everything."""
 
     def answer(self, store: LedgerReader) -> Summary:
@@ -264,7 +272,7 @@ class IsOptedOut(Query[bool]):
 
 
 @attrs.frozen(kw_only=True)
-class ListOptedOut(Query[frozenset[str]]):
+class ListOptedOut(LongQuery[frozenset[str]]):
     """Those of many numbers that may not be sent to."""
 
     numbers: tuple[str, ...]

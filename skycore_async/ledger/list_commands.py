@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from .commands import Query
+from .commands import LongQuery
 from .export import ExportedMessage
 from .listed import (
     CountedPage,
@@ -23,7 +23,7 @@ from .reader import SPAN, LedgerReader, Page
 
 
 @attrs.frozen(kw_only=True)
-class ListLines(Query[Page[MessageLine]]):
+class ListLines(LongQuery[Page[MessageLine]]):
     """A page of messages in one state beyond the id `after`, without their notifications."""
 
     state: MessageState
@@ -35,7 +35,7 @@ class ListLines(Query[Page[MessageLine]]):
 
 
 @attrs.frozen(kw_only=True)
-class CountMessages(Query[CountedPage]):
+class CountMessages(LongQuery[CountedPage]):
     """The messages of some ids beyond `after`, counted by slots of `step` seconds."""
 
     step: int
@@ -60,7 +60,7 @@ class CountMessages(Query[CountedPage]):
 
 
 @attrs.frozen(kw_only=True)
-class ListExported(Query[Page[ExportedMessage]]):
+class ListExported(LongQuery[Page[ExportedMessage]]):
     """A page of messages as they are exported, all or those in one state, beyond `after`."""
 
     state: MessageState | None

@@ -26,7 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 # What is read in either database, by the same words.
 LONG_PAGE: Final = 5000  # of rows that are short, and of which all are read
-SPAN: Final = 10_000  # ids that a question is about, of which perhaps few are asked for
+SPAN: Final = 2000  # ids that a question is about, of which perhaps few are asked for
 BEGUN: Final = (
     "id, recipient, sender, text_digest, started_at, ended_at, history_id, state, doubted,"
     " settled_by"

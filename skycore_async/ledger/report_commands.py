@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import attrs
 
-from .commands import LedgerCommand, Query
+from .commands import LedgerCommand, LongQuery, Query
 from .model import EarlierAttempt
 from .reader import LedgerReader, Page
 from .report_values import BegunMessage, Doubt, DoubtVerdict, LookUp
 
 
 @attrs.frozen(kw_only=True)
-class ListDoubts(Query[Page[Doubt]]):
+class ListDoubts(LongQuery[Page[Doubt]]):
     """A page of messages in doubt, beyond the id `after`."""
 
     after: int
@@ -26,7 +26,7 @@ class ListDoubts(Query[Page[Doubt]]):
 
 
 @attrs.frozen(kw_only=True)
-class ListBegunMessages(Query[Page[BegunMessage]]):
+class ListBegunMessages(LongQuery[Page[BegunMessage]]):
     """A page of messages accepted or under way, begun from `since` to `until`."""
 
     since: float
@@ -39,7 +39,7 @@ class ListBegunMessages(Query[Page[BegunMessage]]):
 
 
 @attrs.frozen(kw_only=True)
-class ListEarlierAttempts(Query[Page[EarlierAttempt]]):
+class ListEarlierAttempts(LongQuery[Page[EarlierAttempt]]):
     """A page of attempts that were in doubt when their messages were begun again.
 
     Those that are proven not taken are left out, and so is the one whose HISTORYID is its

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from skycore_async.ledger.settlement import stored
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 from skycore_async.ledger.texts import storable
+from tests.support.ledger_cases import NOON, TO
 
 _MESSAGE = (
     "INSERT INTO messages (id, key, content, recipient, sender, state, started_at, tracking_id,"
@@ -60,3 +62,14 @@ def store_of(deliveries: Iterable[Delivery]) -> Iterator[SQLiteStore]:
         migrate(connection, 0)
         insert(connection, deliveries)
         yield SQLiteStore(connection)
+
+
+def delivered_row(*, key: str) -> Delivery:
+    """Make a message that was delivered, without what came for it."""
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("tracking_id", "reason", "settled_by", "code", "info")
+    )
+    began = datetime.fromtimestamp(NOON, UTC)
+    return Delivery(
+        key=key, to=TO, from_=None, state=MessageState.DELIVERED, events=(), began=began, **nothing
+    )

@@ -12,6 +12,7 @@ import functools
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,13 +22,14 @@ import anyio.to_thread
 from ...errors import ConfigurationError, LedgerInUse
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
-from ..commands import LedgerCommand, PendingCommand
+from ..commands import LedgerCommand, PendingCommand, Query
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN
 from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
 from .reader import Connection
+from .reading import Unreadable
 from .watching import LOOK_EVERY, InboxWatch
 
 T = TypeVar("T")
@@ -88,6 +90,7 @@ class SQLiteLedger(OpenableLedger):
             connect=connect,
         )
         self._file = self._new_file()
+        self._readers: anyio.CapacityLimiter
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is on the disk."""
@@ -96,10 +99,18 @@ class SQLiteLedger(OpenableLedger):
                 f"{self.path} is open in the process that forked this one, and not here: what a"
                 " child sends, its parent would not know of"
             )
-        return await self._commits().run(command)
+        commits = self._commits()
+        if isinstance(command, Query) and command.is_long:
+            with suppress(Unreadable):
+                return await anyio.to_thread.run_sync(
+                    self._file.answer, command, limiter=self._readers
+                )
+        return await commits.run(command)
 
     async def _begin(self, owner: BackgroundTasks) -> None:
         file = self._file = self._new_file()
+        # Who waits to read takes no thread from others.
+        self._readers = anyio.CapacityLimiter(1)
         await self._open_in_time(file)
         look = functools.partial(self._look_into_inbox, file, owner)
         InboxWatch(look, owner, every=self._look_every)

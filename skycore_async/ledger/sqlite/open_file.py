@@ -21,19 +21,22 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 from ...errors import LedgerError
 from ..commands import WITHDRAWN, Finish, PendingCommand, Query
 from ..opt_outs import OptOutRule
 from .file_lock import FileLock, journal_of
 from .reader import Connection
+from .reading import ReadingConnection, Unreadable
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of
 from .store import SQLiteStore
 from .taking_in import InboxTaker, TakingExecutor
 from .write_ahead_log import WriteAheadLog, check
+
+T = TypeVar("T")
 
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
 _TORN: Final = "locking protocol"  # what SQLite says of an index that cannot be mended
@@ -79,6 +82,7 @@ class OpenFile:
         self._touched: set[str] = set()
         self._executor: TakingExecutor
         self._inbox: Any = None
+        self._reading: Any = None
 
     def open(self, *, most: float = math.inf) -> None:
         """Open it; what was being sent when it was last in use is in doubt from now on.
@@ -109,8 +113,12 @@ class OpenFile:
         self.lock.not_to_be_closed_by_children(self._connection)
         version = version_of(self._connection, self._name)
         _make_durable(self._connection, self._name)
-        self._log = WriteAheadLog(self._connection, self._path, self.lock, self._name)
-        self._log.hold()
+        self._log = log = WriteAheadLog(
+            self._connection, self._path, self.lock, self._name, self._without_readers
+        )
+        log.hold()
+        if self._connect is connect:  # and not to what a caller's own is to
+            self._reading = ReadingConnection(self._path, self.lock, log.check_places)
         store = SQLiteStore(self._connection)
         self._executor = TakingExecutor(
             self._connection,
@@ -138,6 +146,16 @@ class OpenFile:
         self._executor.interrupt()
         self._connection.execute("COMMIT")
         self._executor.forget()
+
+    def _without_readers(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._reading is None else self._reading.held_off()
+
+    def answer(self, query: Query[T]) -> T:
+        """Return the answer to a question, beside what is being written; see `reading`."""
+        reading: ReadingConnection | None = self._reading
+        if reading is None:
+            raise Unreadable
+        return reading.answer(query)
 
     def _refuse_other(self, file: IO[bytes]) -> None:
         if not journal_of(self._path).exists():  # which may have what the file lacks
@@ -228,6 +246,8 @@ class OpenFile:
                 self.commit([])
         if self._inbox is not None:
             self._inbox.close()
+        if self._reading is not None:
+            self._reading.close()
         if self._log is not None:
             self._log.close()
         if self._connection is not None:

@@ -10,10 +10,10 @@ joined with, and what is inserted is selected without them.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ...notifications import Notification
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
@@ -34,11 +34,15 @@ from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
+T = TypeVar("T")
+
 MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
 # What may have a submission that is not known.
 CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
+_SHORT_PAGE: Final = 100  # ... of those with their notifications, which take long to make
+_FEW: Final = 16  # of these that are made without giving Python's lock up
 MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
 _NOTIFICATIONS: Final = (
@@ -96,8 +100,19 @@ def _sized(statement: str, width: int, size: int) -> str:
 class SQLiteReader:
     """The questions to a ledger over `connection`; see `LedgerReader`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, *, breathe: Callable[[], None] = lambda: None
+    ) -> None:
         self._execute = connection.execute
+        self._breathe = breathe
+
+    def _each(self, make: Callable[[Any], T], rows: Sequence[Any]) -> list[T]:
+        """Make something of each row, which others need not wait for."""
+        made: list[T] = []
+        for at in range(0, len(rows), _FEW):
+            made += map(make, rows[at : at + _FEW])
+            self._breathe()
+        return made
 
     def _one(self, statement: str, *values: Any) -> Any:
         return self._execute(statement, values).fetchone()
@@ -169,21 +184,22 @@ class SQLiteReader:
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
-        only, until = "", None
+        source, only, until = "FROM messages", "", None
         if state is not None:
-            only, until = self._only(state, after)
+            source, only, until = self._only(state, after)
             only = f" AND state = ?{only}"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {_PAGE}",
+            f"SELECT {MESSAGE.listed} {source} WHERE id > ?{only} ORDER BY id LIMIT {_SHORT_PAGE}",
             (after,) if state is None else (after, state.value),
         ).fetchall()
-        return page_of(self._deliveries(rows), rows, _PAGE, until=until)
+        return page_of(self._deliveries(rows), rows, _SHORT_PAGE, until=until)
 
     def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
         """Return a page of messages in that state beyond the id `after`, in the order of ids."""
-        only, until = self._only(state, after)
+        source, only, until = self._only(state, after)
+        statement = _LISTS.lines.replace("FROM messages", source)
         rows = self._execute(
-            f"{_LISTS.lines}{only} ORDER BY id LIMIT {LONG_PAGE}", (after, state.value)
+            f"{statement}{only} ORDER BY id LIMIT {LONG_PAGE}", (after, state.value)
         ).fetchall()
         found = [MessageLine._make(columns) for _, *columns in rows]
         return page_of(found, rows, LONG_PAGE, until=until)
@@ -207,12 +223,21 @@ class SQLiteReader:
         """Return the greatest id of a message, 0 where there is none."""
         return int(self._execute(_LISTS.last_id).fetchone()[0])
 
-    def _only(self, state: MessageState, after: int) -> tuple[str, int | None]:
-        """Return what limits a page of a state, and up to which id where there may be more."""
-        if state in {MessageState.SENDING, MessageState.IN_DOUBT}:
-            return f" AND {CANDIDATE}", None  # which there is an index for
+    def _only(self, state: MessageState, after: int) -> tuple[str, str, int | None]:
+        """Return where a page of a state is read from, what limits it, and up to which id.
+
+        That is None where there are no more beyond it.
+        """
+        if state in {MessageState.SENDING, MessageState.IN_DOUBT} and self._count(state) <= SPAN:
+            # By itself, SQLite would read all messages in the order of their ids.
+            return "FROM messages INDEXED BY candidates", f" AND {CANDIDATE}", None
         until = after + SPAN
-        return f" AND id <= {until}", until if until < self.last_id() else None
+        last = until if until < self.last_id() else None
+        return "FROM messages", f" AND id <= {until}", last
+
+    def _count(self, state: MessageState) -> int:
+        found = self._one("SELECT sum(messages) FROM counts WHERE state = ?", state.value)
+        return int(found[0] or 0)
 
     def unplaced(self, after: int) -> Page[Notification]:
         """Return a page of notifications that say what became of a message, and have none."""
@@ -221,7 +246,7 @@ class SQLiteReader:
             f" ORDER BY id LIMIT {_PAGE}",
             (after,),
         ).fetchall()
-        found = [rebuilt(NOTIFICATION.value(columns)) for _, *columns in rows]
+        found = self._each(lambda row: rebuilt(NOTIFICATION.value(row[1:])), rows)
         return page_of(found, rows, _PAGE)
 
     def texts(self, after: int) -> Page[tuple[int, StoredNotification]]:
@@ -301,4 +326,4 @@ class SQLiteReader:
     def _deliveries(self, rows: Sequence[Any]) -> list[Delivery]:
         records = [MESSAGE.value(row) for row in rows]
         notifications = self.notifications_of([record.id for record in records])
-        return [delivery_of(record, notifications.get(record.id, ())) for record in records]
+        return self._each(lambda each: delivery_of(each, notifications.get(each.id, ())), records)

@@ -33,7 +33,7 @@ import random
 import sqlite3
 import struct
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,10 +107,19 @@ read: Callable[[int, int, int], bytes] = getattr(os, "pread", _read_by_seeking)
 class WriteAheadLog:
     """The log of the ledger at `path`, which `connection` and no other writes to.
 
-    `lock` has the ledger's own file, opened before SQLite opened it.
+    `lock` has the ledger's own file, opened before SQLite opened it.  `without_readers` keeps
+    those of this process out for as long as the log begins anew, where they are quick.
     """
 
-    def __init__(self, connection: Any, path: Path, lock: FileLock, name: str) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        path: Path,
+        lock: FileLock,
+        name: str,
+        without_readers: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._without_readers = without_readers
         self._execute = connection.execute
         self._path = path
         self._file = lock.file
@@ -163,8 +172,9 @@ class WriteAheadLog:
             self._watch()
             return
         self._locks.take()
-        if not self._begin_anew():
-            self._go_on()
+        with self._without_readers():
+            if not self._begin_anew():
+                self._go_on()
 
     def look_after(self) -> None:
         """Begin the log anew where it has grown, which fails nobody, after a commit.
@@ -178,7 +188,8 @@ class WriteAheadLog:
         mark, place = self._mark
         is_there = read(self._file.fileno(), len(mark), place) == mark
         if is_full or header != self._header or not is_there:
-            self._keep_short()
+            with self._without_readers():
+                self._keep_short()
 
     def check_places(self) -> None:
         """Raise LedgerError where the files are not where they were opened."""
