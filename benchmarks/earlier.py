@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from .harness import Figure, at_least, at_most, medians, without_peer
+import attrs
+
+from .harness import Figure, at_least, at_most, without_peer
 from .server import running
 
 COMMIT: Final = "9f56447"  # the last whose fast transport was aiohttp's
@@ -45,6 +48,79 @@ def earlier_build() -> Iterator[Path | None]:
         yield Path(folder)
 
 
+@attrs.frozen(kw_only=True)
+class _Row:
+    """What is compared: over which transports, how many messages, and `bound` times as fast."""
+
+    measured: str
+    ours: tuple[str, int]
+    theirs: tuple[str, int]
+    bound: float
+    has_ledger: bool = False
+
+
+_AIOHTTP: Final = ("AiohttpTransport", 3000)
+_ROWS: Final = (
+    _Row(
+        measured="fast, 100 in flight", ours=("DirectTransport", 8000), theirs=_AIOHTTP, bound=2.4
+    ),
+    _Row(
+        measured="default, 100 in flight",
+        ours=("HttpxTransport", 1500),
+        theirs=("HttpxTransport", 1500),
+        bound=1.1,
+    ),
+    _Row(
+        measured="fast, SQLiteLedger",
+        ours=("DirectTransport", 4000),
+        theirs=_AIOHTTP,
+        bound=2.0,
+        has_ledger=True,
+    ),
+)
+# 11 µs where the earlier build takes 14.
+_OWN: Final = _Row(
+    measured="own, 100 in flight", ours=("at_once", 20_000), theirs=("at_once", 20_000), bound=1.27
+)
+
+
+def measure() -> Iterator[Figure]:
+    """Send over either transport, with a ledger, and over one that answers at once."""
+    with earlier_build() as build, running() as url:
+        for row in (*_ROWS, _OWN):
+            if build is None:
+                yield without_peer(row.measured, f"build {COMMIT}, which is not here")
+            elif row.theirs is _AIOHTTP and find_spec("aiohttp") is None:
+                yield without_peer(row.measured, f"build {COMMIT}, which needs the extra `bench`")
+            else:
+                yield from _compared(row, build, url)
+
+
+def _compared(row: _Row, build: Path, url: str) -> Iterator[Figure]:
+    """Compare both builds by turns: messages a second, and CPU, which says more on busy cores."""
+    sides = [
+        functools.partial(_side, where, transport, url, count, has_ledger=row.has_ledger)
+        for where, (transport, count) in ((_ROOT, row.ours), (build, row.theirs))
+    ]
+    _warm_up, *rounds = [[side() for side in sides] for _ in range(1 + _ROUNDS)]
+    (rate, cpu), (other_rate, other_cpu) = (
+        map(statistics.median, zip(*of_side, strict=True)) for of_side in zip(*rounds, strict=True)
+    )
+    against = f"build {COMMIT}, {row.theirs[0]}"
+    if row is not _OWN:
+        yield at_least(
+            row.bound, row.measured, ours=rate, theirs=other_rate, unit="msg/s", against=against
+        )
+    yield at_most(
+        round(1 / row.bound, 2),
+        f"{row.measured}: CPU",
+        ours=cpu,
+        theirs=other_cpu,
+        unit="µs",
+        against=against,
+    )
+
+
 def _side(build: Path, transport: str, url: str, count: int, *, has_ledger: bool) -> list[float]:
     """Send in a program of its own; return messages a second, and µs of CPU for each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -55,61 +131,3 @@ def _side(build: Path, transport: str, url: str, count: int, *, has_ledger: bool
             command, check=True, stdout=subprocess.PIPE, env=environment, text=True
         )
     return [float(each) for each in run.stdout.split()]
-
-
-def _rates(
-    build: Path, url: str, mine: tuple[str, int], theirs: tuple[str, int], *, has_ledger: bool
-) -> tuple[float, float]:
-    """Return the messages a second of this build and of the earlier one.
-
-    `mine` and `theirs` are the transport and how many messages are sent over it.
-    """
-    ours = functools.partial(_side, _ROOT, mine[0], url, mine[1], has_ledger=has_ledger)
-    other = functools.partial(_side, build, theirs[0], url, theirs[1], has_ledger=has_ledger)
-    return medians(lambda: ours()[0], lambda: other()[0], rounds=_ROUNDS)
-
-
-def own_cpu(build: Path) -> tuple[float, float]:
-    """Return the microseconds of CPU that a message costs this build and the earlier one."""
-    ours, theirs = (
-        functools.partial(_side, each, "at_once", "http://127.0.0.1/", 20_000, has_ledger=False)
-        for each in (_ROOT, build)
-    )
-    return medians(lambda: ours()[1], lambda: theirs()[1], rounds=_ROUNDS)
-
-
-_FAST: Final = ("AiohttpTransport", 3000)
-_ROWS: Final = (
-    # what, the least ratio, this build's transport and how many it sends, the earlier build's
-    ("fast, 100 in flight", 2.4, ("DirectTransport", 8000), _FAST, False),
-    ("default, 100 in flight", 1.1, ("HttpxTransport", 1500), ("HttpxTransport", 1500), False),
-    ("fast, SQLiteLedger", 2.0, ("DirectTransport", 4000), _FAST, True),
-)
-
-
-def measure() -> Iterator[Figure]:
-    """Send over either transport, with a ledger, and over one that answers at once."""
-    with earlier_build() as build, running() as url:
-        for measured, bound, mine, theirs, has_ledger in _ROWS:
-            if build is None:
-                yield without_peer(measured, f"build {COMMIT}, which is not here")
-            elif theirs is _FAST and find_spec("aiohttp") is None:
-                yield without_peer(measured, f"build {COMMIT}, which needs the extra `bench`")
-            else:
-                ours, other = _rates(build, url, mine, theirs, has_ledger=has_ledger)
-                against = f"build {COMMIT}, {theirs[0]}"
-                yield at_least(
-                    bound, measured, ours=ours, theirs=other, unit="msg/s", against=against
-                )
-        if build is None:
-            yield without_peer("own CPU per message", f"build {COMMIT}, which is not here")
-        else:
-            cpu, other = own_cpu(build)
-            yield at_most(
-                0.79,  # 11 µs where the earlier build takes 14
-                "own CPU per message",
-                ours=cpu,
-                theirs=other,
-                unit="µs",
-                against=f"build {COMMIT}",
-            )
