@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -113,6 +114,23 @@ def test_help_has_an_example_and_says_what_the_table_says(command: str) -> None:
     assert COMMANDS[command].removesuffix(".") in done.output
     assert "\n  Examples:\n    " in done.output
     assert f"skycore {command} " in done.output.partition("Examples:")[2]
+
+
+def options_of(command: click.Command, context: click.Context) -> Iterator[click.Option]:
+    """Yield the options of a command and of all below it."""
+    yield from (each for each in command.params if isinstance(each, click.Option))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from options_of(below, context)
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    """None is listed by its name alone, and what is said of it is a sentence."""
+    options = list(options_of(skycore, click.Context(skycore)))
+    assert len(options) > 100
+    assert [each.opts for each in options if not (each.help or "").endswith((".", "]."))] == []
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "80"])

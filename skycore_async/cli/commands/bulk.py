@@ -90,7 +90,8 @@ _count: Final = WholeNumber(min=1)
     "--start",
     type=StartTime(),
     metavar="TIME",
-    help="With --cluster: send nothing before, as 2026-12-01T09:00 or with an offset, +01:00.",
+    help="With --cluster: send nothing before, as 2026-12-01T09:00, by this machine's clock,"
+    " or with an offset, +01:00.",
 )
 @click.option("--campaign", metavar="NAME", help="What the keys begin with [RECIPIENTS].")
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")
