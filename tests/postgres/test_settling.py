@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from skycore_async import LedgerError, LedgerInUse, MessageState, OpenReason, PostgresLedger
+from skycore_async.ledger.model import Submission
 from skycore_async.messages import ReportedMessage, ReportSection
 from skycore_async.sending.settling import ReportSettling
 from tests.support.ledger_cases import DOUBT, NOON, TO, Clock, accepted, intent
@@ -135,3 +136,34 @@ async def test_a_late_outcome_counts_after_a_report(ledger: PostgresLedger, dsn:
     delivery = await ledger.delivery(key="late")
     assert delivery is not None
     assert (delivery.state, delivery.settled_by) == (MessageState.ACCEPTED, None)
+
+
+@pytest.mark.parametrize("late", ["accepted", "refused", "in doubt once more"])
+async def test_an_outcome_that_comes_while_it_settles_stands(
+    ledger: PostgresLedger, dsn: str, late: str
+) -> None:
+    """What a report proved of the message as it was is not written over that."""
+    given = attrs.evolve(intent("late", to=TO), text_digest=b"text")
+    assert await ledger.begin(given) is None
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("UPDATE skycore.messages SET state = 'in_doubt' WHERE key = 'late'")
+        connection.execute("UPDATE skycore.sessions SET alive_until = clock_timestamp()")
+    settling = ReportSettling(ledger, after=0, trust_absence=True, clock=lambda: NOON + 5000)
+    async with settling:
+        if late == "in doubt once more":
+            async with PostgresLedger(dsn, clock=lambda: NOON + 5000) as another:
+                await another.begin(given, resend_in_doubt=True)
+        else:
+            told = (
+                accepted("T9")
+                if late == "accepted"
+                else Submission(state=MessageState.REJECTED, code="E110")
+            )
+            await ledger.finish("late", told)
+        await settling.read(rows(), since=NOON - 1000, until=NOON + 5000, made_at=NOON + 5000)
+        found = await settling.end()
+    assert [(each.key, each.reason) for each in found.open] == [("late", OpenReason.CHANGED)]
+    delivery = await ledger.delivery(key="late")
+    assert delivery is not None
+    expected = {"accepted": "accepted", "refused": "rejected", "in doubt once more": "in_doubt"}
+    assert (delivery.state, delivery.settled_by) == (expected[late], None)
