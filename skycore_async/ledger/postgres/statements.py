@@ -159,10 +159,8 @@ WHERE id IN (SELECT id FROM possible) AND (state IN ('sending', 'in_doubt') OR d
 ORDER BY id
 """
 LOCK_CANDIDATES: Final = f"{CANDIDATES}FOR UPDATE OF messages"
-# By an expression, so that it is not looked for in the index of all ids.
-LOCK_FIRST_CANDIDATE: Final = LOCK_CANDIDATES.replace(MESSAGE.listed, "id").replace(
-    "ORDER BY id", "ORDER BY id + 0 LIMIT 1"
-)
+# The numbers that begin so of all endings, until the transaction ends: a lock of no row.
+LOCK_ENDINGS: Final = "SELECT pg_advisory_xact_lock(%s, %s)"
 # Whether `settlement.match_doubts` could match anything, found out at a low price: a doubt, or
 # what a report found, where there is something that no message is known for.  Of two in doubt
 # to the same number from the same sender, nothing tells which a submission is of.

@@ -10,10 +10,10 @@ Rules:
   a lost connection, and by which nobody else's outcome is taken for its own.
 * Any two that are about one submission do it one after the other: each writes
   its row, and what it goes by was read after that.
-* So do any two that change what settles a doubt at a number: each writes first,
-  then locks the first candidate at all numbers that end like it, and then looks.  What misses
+* So do any two that change what settles a doubt at a number: each writes first, then takes
+  the lock of all numbers that end like it, in the order of these, and then looks.  What misses
   each other all the same is found by whoever looks for expired sessions next.
-* Only who finds a doubt that can be settled locks all of these candidates, and looks again:
+* Only who finds a doubt that can be settled locks the rows of its candidates, and looks again:
   to lock a row is to write it, and a storm of receipts is about rows that settle nothing.
 * An outcome and a receipt change no column that an index has.  What is under way is therefore
   found by the sessions that send it (`under_way`).
@@ -24,8 +24,9 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from ...postgres.schema import Connection
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns, words_as_text
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
@@ -44,8 +45,16 @@ def _by_column(columns: Columns[Any], values: Sequence[Any]) -> tuple[list[Any],
     return tuple(map(list, zip(*rows, strict=True))) if rows else ([],) * len(columns.names)
 
 
+_LOCK: Final = 0x534B5945  # "SKYE", of the endings of numbers
+_ALIKE: Final = 2  # digits that endings have in common which are locked together: 100 locks in all
+
+
 class PostgresStore(PostgresReader):
-    """The tables of a ledger over `connection`; see `LedgerStore`."""
+    """The tables of a ledger over `connection`, for one transaction; see `LedgerStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._locked: set[str] = set()  # the beginnings of endings, until the transaction ends
 
     # What it counts.
 
@@ -185,10 +194,12 @@ class PostgresStore(PostgresReader):
     def may_settle(self, ending: str) -> bool:
         """Return whether a doubt may be settled, of the messages to numbers that end so.
 
-        The first candidate is locked before it is looked.
+        What others write of these and of like endings is waited for before it is looked.
         """
-        if self._execute(statements.LOCK_FIRST_CANDIDATE, (ending,)).fetchone() is None:
-            return False
+        alike = ending[:_ALIKE]
+        if alike not in self._locked:
+            self._execute(statements.LOCK_ENDINGS, (_LOCK, int(f"0{alike}")))
+            self._locked.add(alike)
         return self._execute(statements.MAY_SETTLE, (ending,) * 3).fetchone() is not None
 
     def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
