@@ -321,6 +321,7 @@ _opened: Final[weakref.WeakSet[InboxFile]] = weakref.WeakSet()
 def _in_child() -> None:
     for file in list(_opened):
         file.leave_to_the_parent()
+    _opened.clear()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows

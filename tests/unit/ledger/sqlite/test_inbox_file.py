@@ -255,10 +255,11 @@ from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads
 inbox = InboxFile(Path(sys.argv[1]))
 inbox.open()
-never = InboxFile(Path(sys.argv[1]))
+closed = InboxFile(Path(sys.argv[1]))
+closed.open()
+closed.close()
 inbox._connection.execute("BEGIN IMMEDIATE")
 inbox._connection.execute("INSERT INTO postbacks (received, notifications) VALUES (1, '[]')")
-inbox._connection.execute("PRAGMA cache_spill")
 if not (child := os.fork()):
     try:
         inbox.add([KeptPostback(received=2, text="[]")])
