@@ -6,6 +6,7 @@ import sys
 
 from . import (
     cluster,
+    growth,
     handovers,
     imports,
     ledger,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "shared_pace": shared_pace.measure,
     "ledger": ledger.measure,
     "settling": settling.measure,
+    "growth": growth.measure,
     "receiving": receiving.measure,
     "reliability": reliability.measure,
     "cluster": cluster.measure,
@@ -45,9 +47,11 @@ BENCHMARKS = {
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, or all of them; `worlds` takes arguments of its own."""
+    """Run the named benchmarks, or all; `worlds` and `growth` take arguments of their own."""
     if names[:1] == ["worlds"] and names[1:]:
         return worlds.main(names[1:])
+    if names[:1] == ["growth"] and names[1:]:
+        return growth.main(names[1:])
     if unknown := set(names) - BENCHMARKS.keys():
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
         return 2

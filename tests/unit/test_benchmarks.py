@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
+import anyio
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import earlier, shared_pace
-from benchmarks.harness import at_most, table, without_peer
+from benchmarks import earlier, growth, shared_pace
+from benchmarks.harness import Figure, at_most, table, without_peer
 from benchmarks.pace import most_in_a_second
+from skycore_async import Delivery, SQLiteLedger, Summary
 
 
 def test_a_missed_bound_is_said_in_the_table() -> None:
@@ -34,6 +39,48 @@ def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> No
     """Asking for a benchmark that does not exist names those that do."""
     assert benchmarks.main(["speed"]) == 2
     assert "imports" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_growth_measures_what_a_size_costs() -> None:
+    """Each figure is of something that was done, with a ledger that opens and has all rows."""
+    found = list(growth.measured(300, seconds=0.05))
+    assert len(found) == 10
+    for figure in found:
+        assert figure.measured.startswith("300 messages: ")
+        assert float(figure.ours.split()[0].replace(",", "")) >= 0
+
+
+def test_growth_makes_a_ledger_that_counts_what_it_has(tmp_path: Path) -> None:
+    """Its counts are those of its messages, and each that ended has its receipt."""
+    path = tmp_path / "ledger.db"
+    growth.make_ledger(path, 200)
+
+    async def look() -> tuple[Summary, list[Delivery]]:
+        async with SQLiteLedger(path) as ledger:
+            return await ledger.summary(), [each async for each in ledger.deliveries()]
+
+    summary, found = anyio.run(look)
+    assert summary.states == dict(Counter(each.state for each in found))
+    assert summary.total == 200
+    assert all(len(each.events) == each.state.is_final for each in found)
+
+
+def test_growth_ends_at_the_rows_that_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--rows` leaves out what is larger, and a bound that was missed is an exit code."""
+    made = at_most(1.5, "missed", ours=4.0, theirs=2.0, unit="µs", against="peer")
+    counts: list[int] = []
+
+    def measured(count: int) -> list[Figure]:
+        counts.append(count)
+        return [made]
+
+    monkeypatch.setattr(growth, "measured", measured)
+    assert benchmarks.main(["growth", "--rows", "100000"]) == 1
+    assert counts == [10_000, 100_000]
+    assert capsys.readouterr().out.count("MISSED") == 2
 
 
 @pytest.mark.parametrize(
