@@ -55,7 +55,7 @@ from ..opt_outs import OptOutRule
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
-from .settling import lock_for_settling
+from .settling import lock_for_settling, unlock
 from .under_way import UnderWayAttempts
 
 T = TypeVar("T")
@@ -216,8 +216,11 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         """Hold for as long as this process alone settles doubts, of all that have the database."""
         async with super().settling():
             connection = await anyio.to_thread.run_sync(lock_for_settling, self._database)
-            with connection:
+            try:
                 yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(unlock, connection)
 
     # From here on in a thread.
 

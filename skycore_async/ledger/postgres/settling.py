@@ -1,10 +1,12 @@
 """The lock of whoever holds the doubts in a database against a sending report.
 
-Rule: it is that of a connection of its own, and ends with it, however that ends.
+Rule: it is that of a connection of its own, and ends with it, however that ends.  The server
+learns of an end only in its own time, so whoever comes to a good one lets go first.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -32,3 +34,9 @@ def lock_for_settling(database: Database) -> Connection:
             f"{database.name}: its doubts are being settled by another process: wait for that"
         )
     return connection
+
+
+def unlock(connection: Connection) -> None:
+    """Let go of the lock, and close the connection that holds it."""
+    with connection, suppress(psycopg.Error):  # of one that broke, which has let go by that
+        connection.execute("SELECT pg_advisory_unlock(%s)", (_SETTLING,))
