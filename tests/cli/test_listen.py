@@ -117,7 +117,7 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
     path = tmp_path / "promo.db"
     with listening("--ledger", str(path), NO_COLOR="1") as process:
         assert process.stderr is not None
-        introduction = process.stderr.readline()
+        introduction, named = process.stderr.readline(), process.stderr.readline()
         url = introduction.split()[2]
         assert [post(url, INBOUND), post(url, "junk")] == [200, 400]
         process.send_signal(signal.SIGINT)
@@ -130,9 +130,8 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
         "*******4888",
         *["my", "secret", "words,", "from", "******4888"],
     ]
-    named, _, ending = err.partition("\n")
-    assert re.fullmatch(r"Who opts out is on the list \S+opt-outs\.db\.", named)
-    assert ending == "\nNotifications: 1.\n"
+    assert re.fullmatch(r"Who opts out is on the list \S+opt-outs\.db\.\n", named)
+    assert err == "\nNotifications: 1.\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
