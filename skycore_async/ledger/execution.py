@@ -73,16 +73,19 @@ class CommandExecutor:
         left = list(group)
         for pending in left:
             pending.result = pending.error = None  # of a transaction that was not committed
-        while left:
-            left = self._run_some(left)
-        self._write_opt_outs()
-        self._settle()
-        self._store.write_counts()
+        try:
+            while left:
+                left = self._run_some(left)
+            self._write_opt_outs()
+            self._settle()
+            self._store.write_counts()
+        except BaseException:
+            self._store.forget_counts()
+            raise
 
     def forget(self) -> set[str]:
         """Return what was touched, and be ready for another transaction."""
         touched, self.touched = self.touched, set()
-        self._store.forget_counts()
         self._unsettled.clear()
         self._opt_outs.clear()
         return touched

@@ -77,11 +77,6 @@ class SendIntent:
     message: SMS | None = attrs.field(default=None, repr=False, eq=False)
 
 
-def _plain_id_of(submission: Submission) -> str | None:
-    tracking_id = submission.tracking_id
-    return None if tracking_id is None else tracking_ids.plain(tracking_id)
-
-
 @attrs.frozen(kw_only=True)
 class Submission:
     """What came of submitting a message, as it is kept; `plain_id` is of its tracking id.
@@ -90,16 +85,23 @@ class Submission:
     """
 
     state: MessageState
-    tracking_id: str | None = attrs.field(default=None, converter=storable)
-    code: str | None = attrs.field(default=None, converter=storable)
-    info: str | None = attrs.field(default=None, converter=storable)
+    tracking_id: str | None = None
+    code: str | None = None
+    info: str | None = None
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
     history_id: str | None = attrs.field(default=None, eq=False, repr=False)
 
-    plain_id: str | None = attrs.field(
-        init=False, repr=False, eq=False, default=attrs.Factory(_plain_id_of, takes_self=True)
-    )
+    plain_id: str | None = attrs.field(init=False, repr=False, eq=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        """Make its texts storable, and find the plain id; most have a tracking id alone."""
+        if (tracking_id := storable(self.tracking_id)) is not None:
+            object.__setattr__(self, "tracking_id", tracking_id)
+            object.__setattr__(self, "plain_id", tracking_ids.plain(tracking_id))
+        if self.code is not None or self.info is not None:
+            object.__setattr__(self, "code", storable(self.code))
+            object.__setattr__(self, "info", storable(self.info))
 
 
 @attrs.frozen(kw_only=True)

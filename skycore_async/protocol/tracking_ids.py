@@ -22,11 +22,14 @@ from typing import Final
 
 _PLAIN: Final = re.compile(r"[A-Z]+_[0-9]+", re.ASCII)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
+_USUAL: Final = re.compile(r"[A-Z]{1,40}_[0-9]{1,40}", re.ASCII)  # which is plain and short
 _SHORT: Final = re.compile("[^\0\ud800-\udfff]{0,200}")
 
 
 def plain(tracking_id: str) -> str:
     """Return the plain form of a tracking id, by which it is compared."""
+    if _USUAL.fullmatch(tracking_id):
+        return tracking_id
     form = tracking_id if _PLAIN.fullmatch(tracking_id) else _decoded(tracking_id)
     if _SHORT.fullmatch(form):
         return form

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Final
 
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
@@ -30,17 +29,6 @@ from .reader import MESSAGE, MOST, Connection, SQLiteReader
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
-# Of an intent, in the order of `statements.INSERT`, in which the tags are the last.
-_given: Final = attrgetter(
-    "key",
-    "content",
-    "to",
-    "from_",
-    "started_at",
-    "text_digest",
-    "campaign_ref",
-    "segments",
-)
 
 
 def _is_accepted(command: Finish) -> bool:
@@ -88,7 +76,23 @@ class SQLiteStore(SQLiteReader):
             intents = [each.intent for each in begins if each.ignore_opt_out is ignore_opt_outs]
             while intents:
                 part, intents = intents[:MOST], intents[MOST:]
-                self._over(statement, [(*_given(each), words_as_text(each.tags)) for each in part])
+                self._over(
+                    statement,
+                    [
+                        (
+                            each.key,
+                            bytearray(each.content),  # see `reader` for why not as it is
+                            each.to,
+                            each.from_,
+                            each.started_at,
+                            each.text_digest and bytearray(each.text_digest),
+                            each.campaign_ref,
+                            each.segments,
+                            words_as_text(each.tags) if each.tags else None,
+                        )
+                        for each in part
+                    ],
+                )
                 count, last = self._one("SELECT changes(), last_insert_rowid()")
                 self._counts[SENDING] += count
                 if count == len(part):
@@ -284,9 +288,8 @@ class SQLiteStore(SQLiteReader):
         """Return whether something is under way, or a doubt may be settled by now."""
         if self._execute(statements.UNDECIDED).fetchone() is None:  # as nearly always
             return False
-        if self._execute(f"{statements.UNDER_WAY} LIMIT 1").fetchone() is not None:
-            return True
-        return any(map(self.may_settle, self.unsettled_endings()))
+        under_way = self._execute(f"{statements.UNDER_WAY} LIMIT 1").fetchone()
+        return under_way is not None or any(map(self.may_settle, self.unsettled_endings()))
 
     def interrupt(self, *, at: float) -> Sequence[str]:
         """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
