@@ -171,6 +171,8 @@ class Callers:
 
     async def opt_out(self, event: OptOut) -> None:
         """Have a number opt out or in."""
+        if self.is_gone:
+            return
         number = number_of(event.number)
         self.notes.choose(number, is_out=event.is_out)
         if event.by_text:

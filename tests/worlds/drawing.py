@@ -58,6 +58,16 @@ _ANSWERS: Final = {
     Answer.RAISES: 2,
 }
 
+# Where doubt is likely: what is taken without a clear answer, and what is not.
+_DOUBTFUL: Final = {
+    Answer.ACCEPTED: 4,
+    Answer.LOST: 3,
+    Answer.DROPPED: 3,
+    Answer.SLOW: 1,
+    Answer.NEWS_FIRST: 1,
+    Answer.LATE: 1,
+}
+
 
 def draw(seed: int) -> Plan:
     """Draw a world."""
@@ -70,9 +80,12 @@ class _Draw:
         self._random = chance.random
         self._keys = chance.choice((3, 8, 20, 30, 30))
         self._shared = chance.choice((0.1, 0.3, 0.6))  # of keys share a number
-        self._is_paired = self._is(0.25)  # two keys have a number for themselves
         self._gap = chance.choice((0.0,) * 7 + (4000.0,))  # seconds between two spans
         self._is_small = self._is(0.06)  # a ledger in memory
+        self._is_doubtful = bool(self._gap) or self._is_small or self._is(0.1)
+        # Two keys have a number for themselves, so that each is the other's only rival.
+        self._is_paired = self._is(0.6 if self._is_doubtful else 0.15)
+        self._leaving = chance.choice((0.2, 0.2, 0.2, 0.6))
         self._numbers = {key: self._number(key) for key in range(self._keys)}
         numbers = sorted(set(self._numbers.values()))
         self._choosing = chance.sample(numbers, min(2, len(numbers)))  # to opt out and in
@@ -102,12 +115,11 @@ class _Draw:
             timed += [self._crash(settings) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
             timed += [Reopen(at=self._at()) for _ in range(chance.choice((0, 0, 1)))]
         if settings.loses_power:
-            timed += [self._full_disk() for _ in range(chance.choice((0, 1)))]
+            timed += [self._full_disk() for _ in range(chance.choice((0, 1, 2)))]
         timed += [self._wait() for _ in range(chance.choice((0, 0, 2)))]
         timed += [self._bulk(self._at()) for _ in range(chance.choice((0, 0, 0, 1, 2)))]
         if self._is(0.1):
-            at = self._at()
-            timed += [Outage(at=at, lasts=self._span(5.0)), self._bulk(at)]
+            timed += self._outage()
         timed += [self._opt_out() for _ in range(chance.choice((0, 0, 2, 5)))]
         if settings.reads_report:
             timed += [self._settle() for _ in range(chance.choice((0, 0, 1, 3)))]
@@ -139,13 +151,13 @@ class _Draw:
         return Message(key if has_key else None, self._numbers[key], version)
 
     def _leaves(self) -> float | None:
-        return self._span(5.0) if self._is(0.2) else None
+        return self._span(5.0) if self._is(self._leaving) else None
 
     def _send(self) -> Send:
         return Send(
             at=self._at(),
             message=self._message(has_key=self._is(0.95)),
-            word=self._is(0.25),
+            word=self._is(0.6 if self._is_small else 0.25),
             leaves=self._leaves(),
             natively=self._is(0.5),
         )
@@ -189,6 +201,11 @@ class _Draw:
     def _settle(self) -> Settle:
         return Settle(at=self._at(), breaks=self._is(0.3))
 
+    def _outage(self) -> tuple[Outage, Bulk]:
+        at = self._at()
+        rows = tuple(Message(key, number) for key, number in self._numbers.items())
+        return Outage(at=at, lasts=2.0 + self._span(5.0)), Bulk(at=at, messages=rows)
+
     def _full_disk(self) -> FullDisk:
         writes, lasts = (int(10 ** (2 * self._random())) for _ in range(2))
         return FullDisk(at=self._at(), writes=writes, lasts=lasts)
@@ -202,7 +219,8 @@ class _Draw:
 
     def _answers(self, key: int) -> Answers:
         count = self._chance.choice((1, 1, 2, 4))
-        drawn = self._chance.choices(list(_ANSWERS), list(_ANSWERS.values()), k=count)
+        likely = _DOUBTFUL if self._is_doubtful else _ANSWERS
+        drawn = self._chance.choices(list(likely), list(likely.values()), k=count)
         return Answers(key=key, answers=tuple(drawn))
 
     def _tells(self, key: int) -> Tells:
@@ -212,7 +230,7 @@ class _Draw:
         if self._is(0.2):
             kinds.reverse()
         hours = self._chance.choice((0, 0, 0, -7, 3))
-        late = 0.3 if self._gap else 0.05
+        late = 0.5 if self._gap else 0.05
         told = [
             Told(
                 kind=kind,

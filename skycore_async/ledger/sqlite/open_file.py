@@ -20,13 +20,13 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from ...errors import LedgerError
-from ..commands import WITHDRAWN, Finish, PendingCommand, Query
+from ..commands import WITHDRAWN, Finish, PendingCommand, Query, withdrawal
 from ..opt_outs import OptOutRule
 from .file_lock import FileLock, journal_of
 from .reader import Connection
@@ -79,6 +79,7 @@ class OpenFile:
         self._connection: Any = None
         self._log: Any = None
         self._unwritten: dict[str, Finish] = {}
+        self._is_committed = False  # what was to be written last, whatever was told of it
         self._touched: set[str] = set()
         self._executor: TakingExecutor
         self._inbox: Any = None
@@ -180,19 +181,24 @@ class OpenFile:
         """Run commands in one transaction, and return what they touched; all or nothing.
 
         What takes an intent back is kept where that cannot be written, and written first as
-        soon as it can: its caller has left, and nobody else would end what is under way.
+        soon as it can: its caller has left, and nobody else would end what is under way.  So is
+        what takes back an intent that is on the disk, and whose caller is told that it is not.
         """
         if self._unwritten:
-            with suppress(LedgerError, sqlite3.Error):
-                left = [PendingCommand(command) for command in self._unwritten.values()]
-                self._touched |= self._commit(left)
-                self._unwritten.clear()
+            left = [PendingCommand(command) for command in self._unwritten.values()]
+            self._is_committed = False
+            try:
+                with suppress(LedgerError, sqlite3.Error):
+                    self._touched |= self._commit(left)
+            finally:
+                if self._is_committed:  # written again, it would end what is begun by then
+                    self._unwritten.clear()
+        self._is_committed = False
         try:
             touched = self._commit(group)
         except Exception:
-            for pending in group:
-                if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
-                    self._unwritten[back.key] = back
+            backs = (_taken_back if self._is_committed else _taking_back)(group)
+            self._unwritten.update({back.key: back for back in backs})
             raise
         touched |= self._touched
         self._touched.clear()
@@ -218,6 +224,7 @@ class OpenFile:
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
             raise
+        self._is_committed = True
         if log.is_marked:
             log.look_after()  # it may have been moved meanwhile
         return self._executor.forget()
@@ -256,6 +263,19 @@ class OpenFile:
         self._connection = self._log = self._inbox = None
         self._unwritten.clear()
         self.lock.release()
+
+
+def _taking_back(group: Iterable[PendingCommand]) -> list[Finish]:
+    """Return the commands of a group that take intents back."""
+    finishes = [each.command for each in group if isinstance(each.command, Finish)]
+    return [each for each in finishes if each.submission is WITHDRAWN]
+
+
+def _taken_back(group: Iterable[PendingCommand]) -> list[Finish]:
+    """Return what takes back the intents of a group."""
+    begun = [each for each in group if each.error is None]
+    backs = [withdrawal(each.command, each.result) for each in begun]
+    return [each for each in backs if each is not None]
 
 
 def _make_durable(connection: Any, name: str) -> None:

@@ -21,6 +21,7 @@ from skycore_async.ledger.sqlite.generations import TAIL, FileState, needed_log
 from skycore_async.ledger.sqlite.log_format import FILE_HEADER
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.read_only import looked_at
+from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog
 from tests.support.ledger_cases import accepted, intent
 from tests.support.ledger_owner import kill, owner, tell
 from tests.support.sqlite_shell import run, shell
@@ -353,6 +354,33 @@ async def test_what_was_committed_while_it_was_moved_is_not_acknowledged(path: P
         connections[0].is_moving = True
         with pytest.raises(LedgerError, match="was moved, removed or replaced"):
             await ledger.begin(intent("a"))
+
+
+async def test_what_was_committed_and_is_not_acknowledged_is_taken_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller sends nothing: the key is not under way, and can be begun, and ended, once."""
+    fails = True
+
+    def look_after(log: WriteAheadLog) -> None:
+        if fails:
+            raise LedgerError("it does not say that it is incomplete")
+
+    monkeypatch.setattr(WriteAheadLog, "look_after", look_after)
+    async with SQLiteLedger(path) as ledger:
+        with pytest.raises(LedgerError, match="does not say"):
+            await ledger.begin(intent("a"))
+        with pytest.raises(LedgerError, match="does not say"):
+            await ledger.opt_out(
+                "15559876543"
+            )  # takes it back, and that is not acknowledged, either
+        fails = False
+        assert await ledger.begin(intent("a"), timeout=1) is None
+        await ledger.opt_in("15559876543")  # and what took it back is not written once more
+        await ledger.finish("a", accepted("SMS_1"))
+        delivery = await ledger.delivery(key="a")
+        assert delivery is not None
+        assert (delivery.state, delivery.tracking_id) == (S.ACCEPTED, "SMS_1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where SQLite cannot be kept from it")
