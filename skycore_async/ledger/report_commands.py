@@ -42,8 +42,7 @@ class ListBegunMessages(LongQuery[Page[BegunMessage]]):
 class ListEarlierAttempts(LongQuery[Page[EarlierAttempt]]):
     """A page of attempts that were in doubt when their messages were begun again.
 
-    Those that are proven not taken are left out, and so is the one whose HISTORYID is its
-    message's.
+    Those that are proven not taken are left out.
     """
 
     after: int

@@ -75,19 +75,23 @@ def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttem
     )
 
 
-def begun_attempt(begun: BegunMessage, id_: int, *, now: float) -> tuple[KnownAttempt, bool]:
+def begun_attempt(
+    begun: BegunMessage, id_: int, *, now: float, is_found_earlier: bool = False
+) -> tuple[KnownAttempt, bool]:
     """Return the last attempt of another message, and whether it is a witness.
 
     One that was in doubt, and that a postback or a report settled, is none: of which of its
-    attempts that told is not clear.
+    attempts that told is not clear.  Where a report told that an earlier one was taken, this
+    one may have been or not.
     """
     is_accepted = begun.state != _SENDING and not (
         begun.doubted and begun.settled_by == "postback"
     )
+    of_last = Role.DOUBTFUL if is_found_earlier else Role.ACCEPTED
     attempt = KnownAttempt(
         id=id_,
         message=begun.id,
-        role=Role.ACCEPTED if is_accepted else Role.POSSIBLE,
+        role=of_last if is_accepted else Role.POSSIBLE,
         number=begun.to,
         text=begun.text_digest,
         from_=begun.from_,

@@ -28,7 +28,7 @@ from typing import Final
 
 import attrs
 
-from .pairing import matched
+from .pairing import Owners, matched
 from .report_evidence import OpenReason
 from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_in
 
@@ -209,25 +209,54 @@ class _Graph:
         None where there are more rows than attempts.
         """
         rows = set[int]().union(*(self._fits[place] for place in part))
-        edges = {place: (self._fits[place] | self._late[place]) & rows for place in part}
+        edges = {place: (self._fits[place] | self._waited(place)) & rows for place in part}
         if len(matched(part, edges).of) < len(rows):
             return None
         taken: list[int] = []
         for alike in self._alike(place for place in self._doubts if place in part):
-            owners = matched(part - set(alike), edges)
-            left = set(alike)
-            while left and len(owners.of) < len(rows):
-                place = min(left, key=lambda each: self._rank(each, satisfied))
-                left.remove(place)
-                if owners.add(place):
-                    satisfied.add(self._attempts[place].message)
-            taken += [place for place in owners.of.values() if place in set(alike)]
+            others = part - set(alike)
+            fitting = {**edges, **{place: self._fits[place] for place in alike}}
+            some = self._claims(alike, matched(others, fitting), satisfied, most=len(rows))
+            left = [place for place in alike if place not in some]
+            owners = matched([*others, *some], edges)
+            some += self._claims(left, owners, satisfied, most=len(rows), is_last=True)
+            taken += some
         # Each kind was taken as often as that: which rows are whose is told of all together.
         return {place: row for row, place in matched(taken, edges).of.items()}
 
-    def _rank(self, place: int, satisfied: set[int]) -> tuple[bool, bool, float]:
+    def _waited(self, place: int) -> set[int]:
+        """Return the rows that an attempt may have if it waited, no longer than one accepted.
+
+        Else one that has such a row would lose it to another once it is known as accepted.
+        """
+        last = self._attempts[place].window[1] + _LONGEST_WAIT
+        return {row for row in self._late[place] if self._rows[row].span[0] <= last}
+
+    def _claims(
+        self,
+        alike: Iterable[int],
+        owners: Owners,
+        satisfied: set[int],
+        *,
+        most: int,
+        is_last: bool = False,
+    ) -> list[int]:
+        """Return those that get a row, one of each message; several only where it `is_last`."""
+        claimed: list[int] = []
+        left = set(alike)
+        while left and len(owners.of) < most:
+            place = min(left, key=lambda each: self._rank(each, satisfied))
+            left.remove(place)
+            if self._attempts[place].message in satisfied and not is_last:
+                break
+            if owners.add(place):
+                claimed.append(place)
+                satisfied.add(self._attempts[place].message)
+        return claimed
+
+    def _rank(self, place: int, satisfied: set[int]) -> tuple[bool, float]:
         attempt = self._attempts[place]
-        return attempt.message in satisfied, not self._fits[place], attempt.started_at
+        return attempt.message in satisfied, attempt.started_at
 
     def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
         """Return doubts in groups that no report tells apart but by their times."""

@@ -33,6 +33,7 @@ class BegunMessage(NamedTuple):
     state: str
     doubted: bool | None
     settled_by: str | None
+    untaken: bool | None
 
 
 class LookUp(NamedTuple):

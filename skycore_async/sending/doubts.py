@@ -51,6 +51,8 @@ class LedgerDoubts:
         self._after = after
         self._clock = clock
         self._ids = itertools.count(1)
+        # The messages that an earlier attempt was, by the HISTORYID of a report.
+        self._found_earlier: set[tuple[int, str]] = set()
         self.doubts: dict[int, MessageInDoubt] = {}
         self.doubtful: dict[int, KnownAttempt] = {}
         self.periods: tuple[tuple[float, float], ...] = ()
@@ -67,6 +69,8 @@ class LedgerDoubts:
         earlier: dict[int, list[EarlierAttempt]] = {}
         async for attempt in _pages(ledger, lambda after: ListEarlierAttempts(after=after)):
             earlier.setdefault(attempt.message, []).append(attempt)
+            if attempt.history_id:
+                self._found_earlier.add((attempt.message, attempt.history_id))
         attempts = list(self._attempts_of(records, earlier, forgotten))
         await anyio.to_thread.run_sync(self._database.add_attempts, attempts)
         times = [each for each in self.doubtful.values() if self._may_end(each.message)]
@@ -124,8 +128,19 @@ class LedgerDoubts:
             self.doubtful[attempt.id] = attempt
 
     def _add_begun(self, page: Sequence[BegunMessage]) -> None:
+        self._database.add_attempts(list(self._begun_attempts(page)))
+
+    def _begun_attempts(self, page: Sequence[BegunMessage]) -> Iterator[tuple[KnownAttempt, bool]]:
         now = self._clock()
-        self._database.add_attempts(begun_attempt(each, next(self._ids), now=now) for each in page)
+        for each in page:
+            is_earlier = (each.id, each.history_id) in self._found_earlier
+            if is_earlier and each.untaken:
+                continue
+            attempt, is_witness = begun_attempt(
+                each, next(self._ids), now=now, is_found_earlier=is_earlier
+            )
+            self._note(attempt)
+            yield attempt, is_witness
 
     def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
         """Return what to ask for: the times of doubts, as far as their witnesses."""

@@ -9,7 +9,7 @@ Rules:
 * It is complete once each part was read to its end.  Until then nothing can be said of what it
   does not list, and iterating ends with an error that says why.
 * Parts overlap by a second, as nobody says whether the ends of a period belong to it; a message
-  in both is given once.
+  in both is given once, unless it was sent between the two, and so has another time.
 * Where the account allows a period exactly, it is shortened by the overlap.
 * A look-up is tried once, since how many there may be is limited.
 * It takes no permit of the rate limiter: that is of messages, and look-ups have limits of their
@@ -98,8 +98,8 @@ class SendingReport:
         self._part: _Part | None = None
         self._messages: Iterator[ReportedMessage] = iter(())
         # Of the part before, and of this one: what may be in the next one as well.
-        self._seen: set[tuple[str, ...]] = set()
-        self._late: set[tuple[str, ...]] = set()
+        self._seen: set[tuple[object, ...]] = set()
+        self._late: set[tuple[object, ...]] = set()
 
     @property
     def complete(self) -> bool:
@@ -289,13 +289,17 @@ def _request(settings: Settings, begin: datetime, end: datetime) -> Request:
     return Request(method="POST", url=settings.base_url, body=body, headers=_POST_HEADERS)
 
 
-def _identity(message: ReportedMessage) -> tuple[str, ...]:
+def _identity(message: ReportedMessage) -> tuple[object, ...]:
     """Return by what a message is known again: nobody says that no two have one HISTORYID."""
-    return message.history_id, message.to, message.text
+    return message.history_id, message.to, message.text, _earliest(message)
+
+
+def _earliest(message: ReportedMessage) -> datetime | None:
+    times = (message.acknowledged_at, message.delivered_at, message.failed_at)
+    return min((time for time in times if time is not None), default=None)
 
 
 def _may_be_after(message: ReportedMessage, late: datetime) -> bool:
     """Return whether a message may have been sent after a time, as far as its own tell."""
-    times = (message.acknowledged_at, message.delivered_at, message.failed_at)
-    earliest = min((time for time in times if time is not None), default=None)
+    earliest = _earliest(message)
     return earliest is None or earliest >= late

@@ -427,7 +427,7 @@ async def test_a_period_that_is_too_long_is_halved() -> None:
 
 
 async def test_two_messages_with_one_history_id_are_both_listed() -> None:
-    """In two parts, too: what is in both is known by its number and text as well."""
+    """In two parts, too: what is in both is known by its number, text and time as well."""
     other = row(1).replace("Hello 1", "Bye")
     scripts = [linking(), giving(report(row(1))), linking(), giving(report(other, row(1)))]
     with FaultServer(*scripts) as server:
@@ -436,6 +436,19 @@ async def test_two_messages_with_one_history_id_are_both_listed() -> None:
             async with report_:
                 texts = [message.text async for message in report_]
     assert texts == ["Hello 1", "Bye"]
+
+
+async def test_the_same_under_one_history_id_at_another_time_is_another_message() -> None:
+    """One of two doubts that are alike would be called not sent, and billed once more."""
+    border = SINCE + timedelta(hours=3)
+    times = [border - timedelta(seconds=30), border + timedelta(seconds=30)]
+    scripts = [script for at in times for script in (linking(), giving(report(row(1, at=at))))]
+    with FaultServer(*scripts) as server:
+        async with over_httpx(server.url) as client:
+            report_ = client.sending_report(SINCE, UNTIL, period=timedelta(hours=3))
+            async with report_:
+                given = [message.acknowledged_at async for message in report_]
+    assert given == times
 
 
 async def test_a_period_that_is_allowed_exactly_is_shortened_by_the_overlap() -> None:

@@ -246,9 +246,7 @@ class PostgresReader:
         """Return a page of attempts before the last, which may have been taken."""
         rows = self._execute(
             f"SELECT {ATTEMPT.of('attempts')} FROM skycore.attempts"
-            " JOIN skycore.messages ON messages.id = message"
-            " WHERE attempts.id > %s AND attempts.state <> 'not_sent' AND (attempts.history_id"
-            "  IS NULL OR attempts.history_id IS DISTINCT FROM messages.history_id)"
+            " WHERE attempts.id > %s AND attempts.state <> 'not_sent'"
             f" ORDER BY attempts.id LIMIT {_PAGE}",
             (after,),
         ).fetchall()

@@ -318,9 +318,8 @@ class SQLiteReader:
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
         """Return a page of attempts before the last, which may have been taken."""
         rows = self._execute(
-            f"SELECT {ATTEMPT.of('attempts')} FROM attempts JOIN messages ON messages.id = message"
+            f"SELECT {ATTEMPT.of('attempts')} FROM attempts"
             " WHERE attempts.id > ? AND attempts.state <> 'not_sent'"
-            " AND (attempts.history_id IS NULL OR attempts.history_id IS NOT messages.history_id)"
             f" ORDER BY attempts.id LIMIT {_PAGE}",
             (after,),
         ).fetchall()

@@ -485,3 +485,48 @@ def test_no_world_is_misread(
             unsent = [key for key in found.not_sent if same_text(attempts[key][0], number, text)]
             assert len(sent) <= taken
             assert sum(len(attempts[key]) for key in unsent) <= len(alike) - taken
+
+
+async def test_a_row_of_a_resent_messages_first_attempt_is_no_others() -> None:
+    """It stands for that attempt in later reports, too: the other one may have been lost."""
+    world = World()
+    await world.send(
+        BEFORE,
+        doubt("a", taken=True, at=0),
+        doubt("b", taken=False, at=5),
+        doubt("a", taken=False, at=700),
+    )
+    assert await outcome(world, at=20_000) == {"a": "sent", "b": OpenReason.NO_WITNESS_AFTER}
+    await world.send(Sending(key="after", to="15550000002", text="-", at=20_001))
+    assert (await outcome(world, at=40_000))["b"] != "sent"
+
+
+async def test_a_last_attempt_that_was_refused_is_none_of_a_message_that_an_earlier_was() -> None:
+    """It accounts for no row: of two at its time one is that of somebody else."""
+    world = World()
+    await world.send(
+        BEFORE,
+        doubt("a", taken=True, at=0),
+        Sending(key="a", to=TO, text="Hello", at=5000, is_taken=False),
+        doubt("b", taken=True, at=5005),
+    )
+    assert await outcome(world, at=8000, is_complete=False, without=["3"]) == {
+        "a": "sent",
+        "b": OpenReason.NOT_COVERED,
+    }
+    assert await outcome(world, at=40_000, is_dry_run=True) == {"b": "sent"}
+    world.history.add(TO, "Hello", at=5006)
+    assert await outcome(world, at=40_000) == {"b": OpenReason.SENT_BY_OTHERS}
+
+
+async def test_what_fits_a_row_has_it_before_what_would_have_waited_for_days() -> None:
+    """Else the row is another's once a later report is about that one's time alone."""
+    world = World()
+    day = 86_400.0
+    await world.send(
+        BEFORE,
+        Sending(key="c", to=TO, text="Hello", at=0, waits=None),
+        doubt("b", taken=False, at=300),
+        doubt("a", taken=True, at=day),
+    )
+    assert await outcome(world, at=1.5 * day) == {"b": OpenReason.ALIKE, "a": "sent"}
