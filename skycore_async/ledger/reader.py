@@ -28,8 +28,8 @@ T_co = TypeVar("T_co", covariant=True)
 LONG_PAGE: Final = 5000  # of rows that are short, and of which all are read
 SPAN: Final = 2000  # ids that a question is about, of which perhaps few are asked for
 BEGUN: Final = (
-    "id, recipient, sender, text_digest, started_at, ended_at, history_id, state, doubted,"
-    " settled_by, untaken"
+    "id, recipient, sender, text_digest, started_at, coalesce(ended_at, interrupted_at),"
+    " history_id, state, doubted, settled_by, untaken"
 )
 IS_BEGUN: Final = "state NOT IN ('in_doubt', 'not_sent', 'rejected')"
 LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"

@@ -21,7 +21,10 @@ class Doubt:
 
 
 class BegunMessage(NamedTuple):
-    """The last attempt of a message that was accepted or is under way."""
+    """The last attempt of a message that was accepted or is under way.
+
+    One that was found without anybody who sends it had ended by then.
+    """
 
     id: int
     to: str

@@ -167,3 +167,10 @@ async def test_an_outcome_that_comes_while_it_settles_stands(
     assert delivery is not None
     expected = {"accepted": "accepted", "refused": "rejected", "in doubt once more": "in_doubt"}
     assert (delivery.state, delivery.settled_by) == (expected[late], None)
+
+
+async def test_who_settles_again_at_once_waits_for_nobody(ledger: PostgresLedger) -> None:
+    """The lock is given back before its connection is, of which the server hears later."""
+    for _ in range(60):
+        async with ledger.settling():
+            pass

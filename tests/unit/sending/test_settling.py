@@ -6,22 +6,27 @@ another clock; others send the same, and the same is sent twice from here.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skycore_async import LedgerInUse, MemoryLedger
+from skycore_async import LedgerInUse, MemoryLedger, SQLiteLedger
+from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.report_evidence import OpenReason
 from skycore_async.ledger.report_values import Settlement
+from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportSection
 from skycore_async.sending import settling as settling_module
 from skycore_async.sending.settling import ReportSettling
-from tests.support.ledger_cases import NOON, OTHER, TO, Clock, state_of
+from tests.support.ledger_cases import NOON, OTHER, TO, Clock, intent, state_of
 from tests.support.report_worlds import History, Sending, listed, send
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +41,7 @@ class World:
 
     def __init__(self, history: History | None = None, *, capacity: int = 1000) -> None:
         self.clock = Clock()
-        self.ledger = MemoryLedger(clock=self.clock, capacity=capacity)
+        self.ledger: BaseLedger = MemoryLedger(clock=self.clock, capacity=capacity)
         self.history = history or History()
 
     async def send(self, *sendings: Sending) -> list[Sending]:
@@ -530,3 +535,25 @@ async def test_what_fits_a_row_has_it_before_what_would_have_waited_for_days() -
         doubt("a", taken=True, at=day),
     )
     assert await outcome(world, at=1.5 * day) == {"b": OpenReason.ALIKE, "a": "sent"}
+
+
+async def test_who_was_interrupted_ended_then_also_once_a_report_found_it(tmp_path: Path) -> None:
+    """What another program sent to the number minutes later is not taken for its row."""
+    clock, history = Clock(), History()
+    async with SQLiteLedger(tmp_path / "a.db", clock=clock) as killed:
+        await send(killed, clock, history, [BEFORE])
+        for key in ("a", "b"):
+            clock.now = NOON + (at := {"a": 0, "b": 20}[key])
+            began = attrs.evolve(intent(key), started_at=NOON + at, text_digest=digest_of("Hello"))
+            assert await killed.begin(began) is None
+        history.add(TO, "Hello", at=0.5)
+        for name in ("b.db", "b.db-wal"):
+            shutil.copy(tmp_path / name.replace("b", "a", 1), tmp_path / name)
+    async with SQLiteLedger(tmp_path / "b.db", clock=clock) as ledger:
+        world = World(history)
+        world.clock, world.ledger = clock, ledger
+        clock.now = NOON + 25
+        assert (await outcome(world, at=8000))["a"] == "sent"
+        await world.send(Sending(key="after", to="15550000002", text="-", at=8001))
+        history.add(TO, "Hello", at=2500)
+        assert (await outcome(world, at=20_000))["b"] != "sent"
