@@ -7,7 +7,8 @@ says what that leaves possible.  A row *fits* an attempt that was under way at i
 
 Rules:
 
-* A HISTORYID that a postback told ties its row to its attempt, and takes both out.
+* A HISTORYID that a postback told ties its row to its attempt, and takes both out, unless the row
+  is of another time, which is a doubt's.
 * An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * Where there are more rows than attempts, somebody else sends the same, and no row is proof.
@@ -100,6 +101,7 @@ def _tied(
         if attempt.history_id:
             known.setdefault(attempt.history_id, []).append(attempt)
     unsure = {row.history_id for row in rows if row.is_unsure or row.is_extra}
+    unsure |= {row.history_id for row in rows if _may_be_anothers(row, known, attempts)}
     sure = {
         history_id: found[0]
         for history_id, found in known.items()
@@ -110,6 +112,23 @@ def _tied(
     free = [each for each in attempts if each.id not in ids]
     doubts = [each for each in sure.values() if each.role is Role.DOUBTFUL and each.id not in tied]
     return tied, free + doubts, [row for row in rows if row.history_id not in sure]
+
+
+def _may_be_anothers(
+    row: ReportRow, known: Mapping[str, Sequence[KnownAttempt]], attempts: Sequence[KnownAttempt]
+) -> bool:
+    """Return whether a row is of a doubt's time, and not of that of the attempt with its id.
+
+    Then it ties nothing: nobody says that no two have one HISTORYID.
+    """
+    own = known.get(row.history_id, ())
+    return any(not is_in(each.window, row) for each in own) and any(
+        each.role is Role.DOUBTFUL
+        and each not in own
+        and is_in(each.window, row)
+        and is_alike(each, row.number, row.text, row.from_)
+        for each in attempts
+    )
 
 
 class _Graph:

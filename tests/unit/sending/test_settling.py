@@ -26,7 +26,7 @@ from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportSection
 from skycore_async.sending import settling as settling_module
 from skycore_async.sending.settling import ReportSettling
-from tests.support.ledger_cases import NOON, OTHER, TO, Clock, intent, state_of
+from tests.support.ledger_cases import NOON, OTHER, TO, Clock, intent, notice, state_of
 from tests.support.report_worlds import History, Sending, listed, send
 
 pytestmark = pytest.mark.anyio
@@ -557,3 +557,19 @@ async def test_who_was_interrupted_ended_then_also_once_a_report_found_it(tmp_pa
         await world.send(Sending(key="after", to="15550000002", text="-", at=8001))
         history.add(TO, "Hello", at=2500)
         assert (await outcome(world, at=20_000))["b"] != "sent"
+
+
+async def test_a_history_id_of_another_time_is_not_certain() -> None:
+    """A report about that time alone would show the doubt's row under it: it stays in doubt."""
+    world = World()
+    await world.send(BEFORE, Sending(key="x", to=TO, text="Hello", at=0), AFTERWARDS)
+    await world.ledger.record(notice(tracking_id="T2", history_id="2"))
+    await world.send(
+        Sending(key="w", to="15550000004", text="-", at=5000),
+        doubt("k", taken=True, at=5200),
+        Sending(key="later", to="15550000003", text="-", at=5300),
+    )
+    row = world.history.rows[4]
+    shown = attrs.evolve(row.shown, history_id="2")
+    world.history.rows[4] = attrs.evolve(row, shown=shown)
+    assert await outcome(world, at=20_000) == {"k": OpenReason.ALIKE}
