@@ -108,7 +108,8 @@ def test_what_the_ledger_says_of_a_row_is_shown_before(
         "  to send     1",
         "  done before 4",
         "  in doubt    1 by the ledger: not sent again",
-        "  refused     2 before, or opted out: not sent again",
+        "  refused     1 before: not sent again",
+        "  opted out   1: not sent to",
     ]
     shown = bulk("promo.csv", "--dry-run").stdout
     assert "\n".join(lines) in shown
