@@ -45,13 +45,15 @@ def _over(http_client: AsyncHTTPClient) -> Transport:
 
 
 def _new(road: Road, base_url: str) -> Transport:
-    from .direct import DirectTransport  # noqa: PLC0415 - as above
-    from .httpx import HttpxTransport  # noqa: PLC0415
-    from .proxies import environment_proxy  # noqa: PLC0415
+    from .proxies import environment_proxy  # noqa: PLC0415 - as above
 
     if road not in get_args(Road):
         raise ConfigurationError(f"transport: {road!r} is neither a Transport, 'fast' nor 'httpx'")
     proxy = environment_proxy(base_url)
     if road == "fast" and (proxy is None or proxy.url.scheme in _HTTP):
+        from .direct import DirectTransport  # noqa: PLC0415
+
         return DirectTransport(proxy=proxy)
-    return HttpxTransport(proxy=proxy)  # which knows SOCKS
+    from .httpx import HttpxTransport  # noqa: PLC0415 - which knows SOCKS
+
+    return HttpxTransport(proxy=proxy)

@@ -30,7 +30,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .base import MAX_FRAMED
-from .socket_probe import Readiness
+from .socket_probe import Readiness, has_more
 
 # To an HTTP proxy; to a SOCKS proxy, and the password to it.
 _TO_A_PROXY: Final = (b"CONNECT ", b"\x05", b"\x01")
@@ -149,15 +149,6 @@ class _Stream(httpcore.AsyncNetworkStream):
         if info == "ssl_object":
             return self._stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610
         return None
-
-
-def has_more(tls: ssl.SSLObject) -> bool:
-    """Return whether TLS has an end, or more to be read, of what was taken from the socket."""
-    try:
-        tls.read(1)
-    except ssl.SSLError as error:
-        return not isinstance(error, ssl.SSLWantReadError)
-    return True
 
 
 @contextmanager

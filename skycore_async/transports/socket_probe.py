@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -37,3 +38,12 @@ def _poll(fileno: int) -> Callable[[float], Sequence[object]]:
     poll = select.poll()
     poll.register(fileno, select.POLLIN)
     return poll.poll
+
+
+def has_more(tls: ssl.SSLObject) -> bool:
+    """Return whether TLS has an end, or more to be read, of what was taken from the socket."""
+    try:
+        tls.read(1)
+    except ssl.SSLError as error:
+        return not isinstance(error, ssl.SSLWantReadError)
+    return True

@@ -15,8 +15,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .answers import AnswerReader
 from .base import Response
-from .network_backend import has_more
-from .socket_probe import Readiness
+from .socket_probe import Readiness, has_more
 
 _MOST: Final = 65536  # bytes of one read
 

@@ -223,6 +223,22 @@ def test_parsing_postbacks_loads_no_http_client(statement: str) -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_the_fast_transport_loads_nothing_of_httpcore() -> None:
+    """Who sends over connections of our own does not wait for those of httpx to be loaded."""
+    statement = (
+        "import sys; from skycore_async import SkycoreClient;"
+        " SkycoreClient(api_key='key', transport='fast'); print('httpcore' in sys.modules)"
+    )
+    shown = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", statement],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+    )
+    assert shown.stdout.strip() == "False"
+
+
 # The public names.
 
 

@@ -7,7 +7,8 @@ import ssl
 import pytest
 
 from skycore_async.transports.connection import _is_all
-from skycore_async.transports.network_backend import Traffic, has_more
+from skycore_async.transports.network_backend import Traffic
+from skycore_async.transports.socket_probe import has_more
 from tests.support.fault_server import client_context, server_context
 
 HEAD = b"HTTP/1.1 200 OK\r\nServer: a\r\n\r\n"
