@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import attrs
@@ -87,9 +88,10 @@ async def send_rows(
 
         async def taken() -> AsyncIterator[ResolvedMessage]:
             new = run._new_messages(ledger, resend_in_doubt=word, limit=None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-            async for each in new:
-                on_begin(each.message)
-                yield each
+            async with aclosing(new):  # who is cancelled leaves it half run
+                async for each in new:
+                    on_begin(each.message)
+                    yield each
 
         async with client._send_resolved(taken(), resend_in_doubt=word) as run._outcomes:
             await run._take_all()
