@@ -347,6 +347,14 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     assert "is the file of the recipients" in done.stderr
 
 
+def test_rejects_that_a_killed_run_left_empty_are_in_nobodys_way(simulator: Simulator) -> None:
+    """The next run writes the file that the help names, where there is nothing in it."""
+    recipients()
+    Path("promo.rejects.csv").touch()
+    assert send()["rejects"] == "promo.rejects.csv"
+    assert [row["line"] for row in rejected()] == ["4", "5"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rejects", "why"),

@@ -80,15 +80,16 @@ def checked_rejects(rejects: Path, *, csv: str, ledger: Path) -> Path:
 
 
 def earlier_rejects(stem: Path) -> list[Path]:
-    """Return the files of rejects of earlier runs that are still there."""
+    """Return the files of rejects of earlier runs that are still there, and have any."""
     named = re.compile(rf"{re.escape(stem.name)}\.rejects(-[0-9]+)?\.csv")
-    return sorted(path for path in stem.parent.iterdir() if named.fullmatch(path.name))
+    found = (path for path in stem.parent.iterdir() if named.fullmatch(path.name))
+    return sorted(path for path in found if path.stat().st_size)
 
 
 def free_rejects(stem: Path) -> Path:
-    """Return a name for the rejects where no file is."""
+    """Return a name for the rejects where no file is, or one that a killed run left empty."""
     number, path = 1, stem.with_name(f"{stem.name}.rejects.csv")
-    while path.exists():
+    while path.exists() and path.stat().st_size:
         number += 1
         path = stem.with_name(f"{stem.name}.rejects-{number}.csv")
     return path

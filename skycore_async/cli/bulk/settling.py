@@ -28,7 +28,7 @@ async def settle_first(client: SkycoreClient) -> None:
         say(f"What is in doubt stays so: there is no report: {error}", err=True)
         return
     say("In doubt before, by Skycore's own report:", err=True)
-    for line in described(settlement):
+    for line in described(settlement, run="this run"):
         say(line, err=True)
     for problem in settlement.problems:
         say(f"There was no report of some time, or not all of one: {problem}", err=True)

@@ -44,9 +44,11 @@ def _not_before(settlement: Settlement) -> dict[OpenReason, datetime]:
     return found
 
 
-def described(settlement: Settlement, *, is_dry_run: bool = False) -> Iterator[str]:
-    """Say what came of it, in lines for people."""
-    goes_out = "the next run would send them" if is_dry_run else "the next run sends them"
+def described(
+    settlement: Settlement, *, is_dry_run: bool = False, run: str = "the next run"
+) -> Iterator[str]:
+    """Say what came of it, in lines for people; `run` is which one sends what was not sent."""
+    goes_out = f"{run} would send them" if is_dry_run else f"{run} sends them"
     rows = (
         ("sent", len(settlement.sent), "the report lists them"),
         ("not sent", len(settlement.not_sent), f"it provably lacks them: {goes_out}"),
