@@ -331,3 +331,16 @@ async def test_a_long_time_is_asked_for_in_parts() -> None:
         found = await client.settle(after=9000)
         assert [each.reason for each in found.open] == [OpenReason.TOO_SOON]
         assert simulator.lookups > 1
+
+
+async def test_what_was_read_before_a_refusal_counts() -> None:
+    """An account that may have no more reports today is a problem that is told, and no error."""
+    account = Account(report_period=7200, reports_a_day=1)
+    async with (
+        Simulator(account=account) as simulator,
+        opened(simulator, MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2002", "4001")
+        found = await client.settle(after=9000)
+        assert "E120" in "; ".join(found.problems)
+        assert simulator.lookups == 1

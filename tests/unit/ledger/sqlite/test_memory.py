@@ -267,6 +267,25 @@ async def test_what_was_begun_for_who_is_cancelled_is_taken_back() -> None:
         assert await ledger.begin(intent(left)) is None
 
 
+async def test_a_question_of_who_is_cancelled_takes_nothing_back() -> None:
+    """It was answered together with others, and has begun nothing."""
+    async with MemoryLedger(clock=Clock()) as ledger:
+        await ledger.begin(intent("a"))
+        scopes = [anyio.CancelScope(), anyio.CancelScope()]
+        answered: list[int] = []
+
+        async def ask(own: int) -> None:
+            with scopes[own]:
+                answered.append((await ledger.summary()).total)
+                scopes[1 - own].cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, 0)
+            group.start_soon(ask, 1)
+        assert answered == [1]
+        assert await keys(ledger, S.SENDING) == ["a"]
+
+
 async def test_what_was_broken_off_is_an_error_of_all_who_came_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
