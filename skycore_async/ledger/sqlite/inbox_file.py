@@ -210,9 +210,9 @@ class InboxFile:
         """Make it that of a ledger; False where another's postbacks are in it."""
         with self._explained(), self._transaction() as execute:
             execute(
-                "UPDATE identity SET ledger = ? WHERE ledger IS NULL OR ledger = ?1"
+                "UPDATE identity SET ledger = ? WHERE ledger IS NULL OR ledger = ?"
                 " OR NOT EXISTS (SELECT 1 FROM postbacks)",
-                (ledger,),
+                (ledger, ledger),
             )
             return bool(self._one("SELECT ledger FROM identity")[0] == ledger)
 
