@@ -1,19 +1,17 @@
 """The inbox beside a ledger's file: postbacks that are on the disk, and in no ledger yet.
 
-Strategy: PATH-inbox is a small database of SQLite's, a row for each postback.  Any number of
+Strategy: PATH-inbox is a shared file, with a row for each postback.  Any number of
 processes add to it, whoever has the ledger open takes from it, and so does the next opening.
 
 Rules:
 
-* What was added is on the disk, also after a power cut: `synchronous=EXTRA`, read back.
-* Its journal is a rollback journal, and no write-ahead log: several processes write to it, and
-  SQLite before 3.51.3 can damage a log that two write to or checkpoint at once.
+* It keeps the rules of `shared_file`.
 * No id is used twice, and ids are in the order of the commits: so one number tells what of an
   inbox a ledger has taken in, whatever of it was removed since.
 * It is of one ledger, from when that has first looked into it for as long as there is anything
   in it.  What it has is never given to another.
 * Nothing is added to a file that is not where it was opened: nobody would look for it there.
-* It is private from its first byte, and never removed here: others may have it open.
+* It is never removed here: others may have it open.
 """
 
 from __future__ import annotations
@@ -34,24 +32,35 @@ import attrs
 from ...errors import LedgerError
 from ...notifications import Notification
 from ...postbacks import notification
-from ...runtime.private import private
+from .shared_file import (
+    PATIENCE,
+    FileKind,
+    connect,
+    in_words,
+    make_if_missing,
+    prepare,
+    transaction,
+)
 
-APPLICATION_ID: Final = 0x534B5949  # "SKYI", where SQLite keeps a file's kind
-VERSION: Final = 1
-_EXTRA: Final = 3  # what PRAGMA synchronous calls EXTRA
-_PATIENCE: Final = 5.0  # seconds, while other processes write to it; a receiver waits 8
 MOST: Final = 500  # postbacks that are read at a time ...
 _MOST_CHARACTERS: Final = 1024 * 1024  # ... and in how many characters, or one that is longer
 
-_TABLES: Final = (
-    "CREATE TABLE identity (inbox BLOB NOT NULL, ledger BLOB)",
-    "INSERT INTO identity VALUES (randomblob(16), NULL)",
-    """CREATE TABLE postbacks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    received REAL NOT NULL,
-    notifications TEXT NOT NULL)""",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
+KIND: Final = FileKind(
+    application_id=0x534B5949,  # "SKYI"
+    version=1,
+    called="inbox",
+    tables=(
+        "CREATE TABLE identity (inbox BLOB NOT NULL, ledger BLOB)",
+        "INSERT INTO identity VALUES (randomblob(16), NULL)",
+        """CREATE TABLE postbacks (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        received REAL NOT NULL,
+        notifications TEXT NOT NULL)""",
+    ),
+)
+_ADVICE: Final = (
+    ". What it holds already is safe; it goes on when its disk has room and it can be read and"
+    " written"
 )
 
 
@@ -68,7 +77,7 @@ def copy_inbox(path: Path, copy: Path) -> None:
     if inbox_of(path).exists():
         uri = f"{inbox_of(path).as_uri()}?mode=ro"
         with (
-            closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE)) as source,
+            closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as source,
             closing(sqlite3.connect(inbox_of(copy))) as target,
         ):
             source.backup(target)
@@ -91,11 +100,6 @@ class KeptPostback:
     def notifications(self) -> list[Notification]:
         """Return its notifications, as they came."""
         return list(map(notification, json.loads(self.text)))
-
-
-def connect(path: str) -> Any:
-    """Return a connection that begins and ends transactions where it is told to."""
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
 
 
 class InboxFile:
@@ -125,8 +129,7 @@ class InboxFile:
         """Open it, and make it where there is none; again does nothing."""
         with self._explained():
             if self._connection is None:
-                with suppress(FileExistsError):
-                    os.close(private(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+                make_if_missing(self.path)
                 self._connect()
 
     def open_if_there(self) -> bool:
@@ -143,36 +146,10 @@ class InboxFile:
         self._connection = connection = self._connect_to(str(self.path))
         _opened.add(self)
         try:
-            self._check_kind()
-            (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-            connection.execute("PRAGMA synchronous = EXTRA")
-            connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
-            (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-            if mode != "delete" or synchronous != _EXTRA:
-                raise LedgerError(
-                    f"{self.path} cannot be made durable: its journal is {mode!r} and not"
-                    " 'delete'; it needs a disk of this machine"
-                )
-            with self._transaction() as execute:
-                if not execute("PRAGMA user_version").fetchone()[0]:
-                    for statement in _TABLES:
-                        execute(statement)
+            prepare(connection, self.path, KIND)
         except BaseException:
             self._close()
             raise
-
-    def _check_kind(self) -> None:
-        """Raise LedgerError where it is of another kind: nothing is written to that."""
-        (kind,) = self._connection.execute("PRAGMA application_id").fetchone()
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if kind != APPLICATION_ID and (kind or version or tables):
-            raise LedgerError(f"{self.path} is a database of something else, and no inbox")
-        if version > VERSION:
-            raise LedgerError(
-                f"{self.path} was made by a newer skycore-async: upgrade with"
-                " pip install -U skycore-async"
-            )
 
     # What receivers do.
 
@@ -180,7 +157,7 @@ class InboxFile:
         """Add postbacks, all of them or none, and return when they are on the disk."""
         with self._explained():
             self._check_place()
-            with self._transaction():
+            with transaction(self._connection):
                 self._connection.executemany(
                     "INSERT INTO postbacks (received, notifications) VALUES (?, ?)",
                     [(each.received, each.text) for each in postbacks],
@@ -208,7 +185,7 @@ class InboxFile:
 
     def give_to(self, ledger: bytes) -> bool:
         """Make it that of a ledger; False where another's postbacks are in it."""
-        with self._explained(), self._transaction() as execute:
+        with self._explained(), transaction(self._connection) as execute:
             execute(
                 "UPDATE identity SET ledger = ? WHERE ledger IS NULL OR ledger = ?"
                 " OR NOT EXISTS (SELECT 1 FROM postbacks)",
@@ -238,7 +215,7 @@ class InboxFile:
 
     def remove(self, until: int) -> None:
         """Remove the postbacks up to this id, which a ledger has."""
-        with self._explained(), self._transaction() as execute:
+        with self._explained(), transaction(self._connection) as execute:
             execute("DELETE FROM postbacks WHERE id <= ?", (until,))
 
     def count(self) -> int:
@@ -262,18 +239,6 @@ class InboxFile:
         return self._connection.execute(statement).fetchone()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            yield execute
-            execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):  # SQLite rolls back by itself after some errors
-                execute("ROLLBACK")
-            raise
-
-    @contextmanager
     def _explained(self) -> Iterator[None]:
         with self._turn:
             if self._is_inherited:
@@ -281,15 +246,8 @@ class InboxFile:
                     f"{self.path} is open in the process that forked this one, and not here: open"
                     " it after the fork"
                 )
-            try:
+            with in_words(self.path, "the inbox of a ledger", _ADVICE):
                 yield
-            except (sqlite3.Error, OSError) as error:
-                said = error.strerror if isinstance(error, OSError) else str(error)
-                raise LedgerError(
-                    f"{self.path}, the inbox of a ledger, cannot be used: {said}. What it holds"
-                    " already is safe; it goes on when its disk has room and it can be read and"
-                    " written"
-                ) from error
 
     def _check_place(self) -> None:
         if not self._is_in_place():

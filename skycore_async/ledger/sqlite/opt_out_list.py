@@ -1,50 +1,45 @@
 """A list of who may not be sent to, for all ledgers of a user: a file that many programs share.
 
-Strategy: a small database of SQLite's, with the last word of each number and, for each word,
+Strategy: a shared file, with the last word of each number and, for each word,
 the number of the change that it was; and for each ledger, which changes it has taken in.
 
 Rules:
 
 * Words arrive here in the order in which they are told, as they do in a ledger, and the rules
   of `opt_outs` say which of two counts.
-* What was told is on the disk.  Its journal is a rollback journal: several processes write.
-* It is private from its first byte: it has phone numbers.
+* It keeps the rules of `shared_file`: what was told is on the disk.
 * A number that is on no list may be sent to; so a list that cannot be read is an error, and
   never an empty one.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from ...errors import LedgerError
-from ...runtime.private import private
 from ..columns import OPT_OUT
 from ..opt_outs import OptOut, last_word
+from .shared_file import FileKind, connect, in_words, make_if_missing, prepare, transaction
 
-APPLICATION_ID: Final = 0x534B594F  # "SKYO", where SQLite keeps a file's kind
-VERSION: Final = 1
 PAGE: Final = 500
-_PATIENCE: Final = 5.0  # seconds, while other processes write to it
-_TABLES: Final = (
-    # Another program may have made them a moment ago.
-    """CREATE TABLE IF NOT EXISTS opt_outs (
-    number TEXT PRIMARY KEY, out INTEGER NOT NULL, at REAL NOT NULL, stamped INTEGER NOT NULL,
-    change INTEGER NOT NULL) WITHOUT ROWID""",
-    "CREATE UNIQUE INDEX IF NOT EXISTS by_change ON opt_outs (change)",
-    "CREATE TABLE IF NOT EXISTS changes (last INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS seen (ledger TEXT PRIMARY KEY, change INTEGER NOT NULL)",
-    "INSERT INTO changes SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM changes)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
+KIND: Final = FileKind(
+    application_id=0x534B594F,  # "SKYO"
+    version=1,
+    called="list",
+    tables=(
+        """CREATE TABLE opt_outs (
+        number TEXT PRIMARY KEY, out INTEGER NOT NULL, at REAL NOT NULL, stamped INTEGER NOT NULL,
+        change INTEGER NOT NULL) WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX by_change ON opt_outs (change)",
+        "CREATE TABLE changes (last INTEGER NOT NULL)",
+        "CREATE TABLE seen (ledger TEXT PRIMARY KEY, change INTEGER NOT NULL)",
+        "INSERT INTO changes VALUES (0)",
+    ),
 )
 
 
@@ -73,8 +68,7 @@ class OptOutList:
             said.setdefault(word.number, []).append(word)
         if not said:
             return
-        with self._opened() as execute:
-            execute("BEGIN IMMEDIATE")
+        with self._connected() as connection, transaction(connection) as execute:
             (change,) = execute("SELECT last FROM changes").fetchone()
             known = _words(execute, said)
             for number, (first, *more) in said.items():
@@ -92,7 +86,6 @@ class OptOutList:
                         (*OPT_OUT.row(counts), change),
                     )
             execute("UPDATE changes SET last = ?", (change,))
-            execute("COMMIT")
 
     def changes(self, after: int) -> list[Change]:
         """Return the changes beyond one, in their order, a page of them."""
@@ -122,7 +115,7 @@ class OptOutList:
 
     @contextmanager
     def asked(self) -> Iterator[Callable[[str], bool]]:
-        """Give what says of a number whether it may not be sent to, for many of them."""
+        """Yield what says of a number whether it may not be sent to, for many of them."""
         one = "SELECT EXISTS (SELECT 1 FROM opt_outs WHERE number = ? AND out)"
         with self._explained():
             connection = self._connect()
@@ -159,53 +152,30 @@ class OptOutList:
             return int(execute("SELECT count(*) FROM opt_outs WHERE out").fetchone()[0])
 
     @contextmanager
-    def _opened(self) -> Iterator[Callable[..., Any]]:
-        """Give what executes a statement; nothing else is to be done within."""
+    def _connected(self) -> Iterator[Any]:
+        """Yield a connection; nothing else is to be done within."""
         with self._explained(), closing(self._connect()) as connection:
-            yield connection.execute
+            yield connection
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            said = error.strerror if isinstance(error, OSError) else str(error)
-            raise LedgerError(
-                f"{self.path}, the list of who may not be sent to, cannot be used: {said}"
-            ) from error
+    def _opened(self) -> Iterator[Callable[..., Any]]:
+        """Yield what executes a statement; nothing else is to be done within."""
+        with self._connected() as connection:
+            yield connection.execute
 
-    def _connect(self) -> sqlite3.Connection:
+    def _explained(self) -> AbstractContextManager[None]:
+        return in_words(self.path, "the list of who may not be sent to")
+
+    def _connect(self) -> Any:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(private(self.path, os.O_RDWR | os.O_CREAT))
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE)
+        make_if_missing(self.path)
+        connection = connect(str(self.path))
         try:
-            self._prepare(connection)
+            prepare(connection, self.path, KIND)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        execute = connection.execute
-        execute("PRAGMA synchronous = FULL")
-        (kind,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if (kind, version) == (APPLICATION_ID, VERSION):
-            return
-        execute("BEGIN IMMEDIATE")  # another may be making it
-        (kind,) = execute("PRAGMA application_id").fetchone()
-        (version,) = execute("PRAGMA user_version").fetchone()
-        (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if kind != APPLICATION_ID and (kind or version or tables):
-            raise LedgerError(f"{self.path} is a database of something else, and no list")
-        if version > VERSION:
-            raise LedgerError(
-                f"{self.path} was made by a newer skycore-async: upgrade with"
-                " pip install -U skycore-async"
-            )
-        for statement in _TABLES:
-            execute(statement)
-        execute("COMMIT")
 
 
 def _words(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:

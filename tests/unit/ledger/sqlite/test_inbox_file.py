@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,22 +75,6 @@ def test_it_is_private_from_its_first_byte(path: Path) -> None:
     inbox.close()
     assert set(modes) == {0o600}
     assert [file.name for file in path.parent.iterdir()] == ["ledger.db-inbox"]
-
-
-def test_what_was_added_outlasts_a_power_cut(inbox: InboxFile) -> None:
-    """SQLite syncs the file and its directory at each commit, and has a rollback journal."""
-    asked = ("journal_mode", "synchronous", "fullfsync")
-    found = [inbox._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
-    assert found == ["delete", 3, 1]
-
-
-def test_one_that_cannot_be_made_durable_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A SQLite that does not do as it is told gets no postback to lose."""
-    monkeypatch.setattr(inbox_file, "_EXTRA", 4)
-    with pytest.raises(LedgerError, match="cannot be made durable"):
-        InboxFile(path).open()
 
 
 def test_several_write_at_once(path: Path) -> None:
@@ -196,28 +179,6 @@ def test_to_open_it_again_changes_nothing(inbox: InboxFile) -> None:
     inbox.add([kept("A")])
     inbox.open()
     assert texts(inbox) == [(1, "A")]
-
-
-@pytest.mark.parametrize(
-    ("statement", "said"),
-    [
-        ("CREATE TABLE theirs (a)", "is a database of something else, and no inbox"),
-        (f"PRAGMA application_id = {0x534B5943}", "is a database of something else"),
-        ("PRAGMA user_version = 7", "is a database of something else"),
-        (
-            f"PRAGMA application_id = {inbox_file.APPLICATION_ID}; PRAGMA user_version = 2",
-            "was made by a newer skycore-async: upgrade with",
-        ),
-    ],
-)
-def test_what_is_no_inbox_is_left_as_it_is(path: Path, statement: str, said: str) -> None:
-    """Nothing is written to what somebody else keeps under that name, or a newer version."""
-    with closing(sqlite3.connect(inbox_of(path))) as theirs:
-        theirs.executescript(statement)
-    before = inbox_of(path).read_bytes()
-    with pytest.raises(LedgerError, match=said):
-        InboxFile(path).open()
-    assert inbox_of(path).read_bytes() == before
 
 
 def test_what_is_no_database_is_told(path: Path) -> None:
