@@ -30,11 +30,10 @@ class ListStatements:
     ) -> None:
         events, submissions = f"{schema}events", f"{schema}submissions"
         within = f"messages.id > {value} AND messages.id <= {value}"
-        self.lines = (
+        self.line = (
             f"SELECT {_LINE}, (SELECT count(*) FROM {submissions} AS own"
             f"  JOIN {events} ON events.tracking_id = own.tracking_id"
             "  WHERE own.tracking_id = messages.plain_id AND own.message = messages.id)"
-            f" FROM {messages} WHERE id > {value} AND state = {value}"
         )
         self.begun = (
             f"SELECT {integer.format(f'started_at / {value}')}, state, settled_by,"

@@ -1060,12 +1060,17 @@ async def test_what_is_begun_again_has_its_new_tags(ledger: Ledger) -> None:
 
 
 async def test_more_than_a_page_is_exported(ledger: Ledger) -> None:
-    """All of them, once each and in order, of all states or of one."""
-    for number in range(1005):
-        await ledger.begin(intent(f"k{number}"))
-    keys = [f"k{number}" for number in range(1005)]
+    """All of them, once each and in order, of all states or of one, however rare."""
+    async with anyio.create_task_group() as group:
+        for number in range(2105):
+            group.start_soon(ledger.begin, intent(f"k{number}"))
+    keys = [each.key async for each in ledger.deliveries()]
+    assert set(keys) == {f"k{number}" for number in range(2105)}
+    for key in (keys[3], keys[-1]):
+        await ledger.finish(key, REJECTED)
     assert [each.key async for each in ledger.export()] == keys
-    assert [each.key async for each in ledger.export(S.SENDING)] == keys
+    assert [each.key async for each in ledger.export(S.SENDING)] == keys[:3] + keys[4:-1]
+    assert [each.key async for each in ledger.export(S.REJECTED)] == [keys[3], keys[-1]]
     assert [each.key async for each in ledger.export(S.FAILED)] == []
 
 

@@ -122,22 +122,17 @@ class PostgresReader:
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
-        only, until = "", None
-        if state is not None:
-            only, until = self._only(after)
-            only = f" AND state = %s{only}"
+        where, until, own = self._where(state, after)
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE id > %s{only}"
-            f" ORDER BY id LIMIT {_PAGE}",
-            (after,) if state is None else (after, state.value),
+            f"SELECT {MESSAGE.listed} {where} ORDER BY id LIMIT {_PAGE}", (after, *own)
         ).fetchall()
         return page_of(self._deliveries(rows), rows, _PAGE, until=until)
 
     def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
         """Return a page of messages in that state beyond the id `after`, in the order of ids."""
-        only, until = self._only(after)
+        where, until, own = self._where(state, after)
         rows = self._execute(
-            f"{self._lists.lines}{only} ORDER BY id LIMIT {LONG_PAGE}", (after, state.value)
+            f"{self._lists.line} {where} ORDER BY id LIMIT {LONG_PAGE}", (after, *own)
         ).fetchall()
         found = [MessageLine._make(columns) for _, *columns in rows]
         return page_of(found, rows, LONG_PAGE, until=until)
@@ -161,10 +156,19 @@ class PostgresReader:
         """Return the greatest id of a message, 0 where there is none."""
         return int(self._execute(self._lists.last_id).fetchone()[0])
 
-    def _only(self, after: int) -> tuple[str, int | None]:
-        """Return what limits a page of a state, and up to which id where there may be more."""
+    def _where(
+        self, state: MessageState | None, after: int
+    ) -> tuple[str, int | None, tuple[str, ...]]:
+        """Return where a page is read from, up to which id, and the values after `after`.
+
+        The id is None where there are no more beyond it, or a full page says so.
+        """
+        source = f"FROM {self._messages} WHERE id > %s"
+        if state is None:
+            return source, None, ()
         until = after + SPAN
-        return f" AND id <= {until}", until if until < self.last_id() else None
+        last = until if until < self.last_id() else None
+        return f"{source} AND state = %s AND id <= {until}", last, (state.value,)
 
     def unplaced(self, after: int) -> Page[Notification]:
         """Return a page of notifications that say what became of a message, and have none."""
@@ -206,14 +210,12 @@ class PostgresReader:
 
     def exported(self, state: MessageState | None, after: int) -> Page[ExportedMessage]:
         """Return a page of messages as they are exported, beyond the id `after`."""
-        only = "" if state is None else " AND state = %s"
+        where, until, own = self._where(state, after)
         rows = self._execute(
-            f"SELECT {EXPORTED} FROM {self._messages} WHERE id > %s{only}"
-            f" ORDER BY id LIMIT {EXPORT_PAGE}",
-            (after,) if state is None else (after, state.value),
+            f"SELECT {EXPORTED} {where} ORDER BY id LIMIT {EXPORT_PAGE}", (after, *own)
         ).fetchall()
         times = self._execute(_TIMES, ([row[0] for row in rows],))
-        return page_of(exported(rows, times), rows, EXPORT_PAGE)
+        return page_of(exported(rows, times), rows, EXPORT_PAGE, until=until)
 
     # What a sending report is held against.
 

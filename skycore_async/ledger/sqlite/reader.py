@@ -57,13 +57,13 @@ _NOTIFICATIONS: Final = (
     " JOIN events ON events.tracking_id = messages.plain_id"
 )
 _TIMES: Final = (
-    "SELECT messages.id, events.state, min(happened) FROM messages"
+    "SELECT messages.id, events.state, min(happened) FROM (VALUES {})"
+    " JOIN messages ON messages.id = column1"
     " JOIN submissions ON message = messages.id"
     "  AND submissions.tracking_id = messages.plain_id"
     " JOIN events ON events.tracking_id = messages.plain_id"
-    " WHERE messages.id > ? AND messages.id <= ? AND events.state IS NOT NULL"
+    " WHERE events.state IS NOT NULL GROUP BY messages.id, events.state"
 )
-_BY_STATE: Final = " GROUP BY messages.id, events.state"
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
 _UNPLACED: Final = (
     "FROM events LEFT JOIN submissions USING (tracking_id)"
@@ -205,22 +205,17 @@ class SQLiteReader:
 
     def deliveries(self, state: MessageState | None, after: int) -> Page[Delivery]:
         """Return a page of messages beyond the id `after`, in the order of their ids."""
-        source, only, until = "FROM messages", "", None
-        if state is not None:
-            source, only, until = self._only(state, after)
-            only = f" AND state = ?{only}"
+        where, until, own = self._where(state, after)
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} {source} WHERE id > ?{only} ORDER BY id LIMIT {_SHORT_PAGE}",
-            (after,) if state is None else (after, state.value),
+            f"SELECT {MESSAGE.listed} {where} ORDER BY id LIMIT {_SHORT_PAGE}", (after, *own)
         ).fetchall()
         return page_of(self._deliveries(rows), rows, _SHORT_PAGE, until=until)
 
     def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
         """Return a page of messages in that state beyond the id `after`, in the order of ids."""
-        source, only, until = self._only(state, after)
-        statement = _LISTS.lines.replace("FROM messages", source)
+        where, until, own = self._where(state, after)
         rows = self._execute(
-            f"{statement}{only} ORDER BY id LIMIT {LONG_PAGE}", (after, state.value)
+            f"{_LISTS.line} {where} ORDER BY id LIMIT {LONG_PAGE}", (after, *own)
         ).fetchall()
         found = [MessageLine._make(columns) for _, *columns in rows]
         return page_of(found, rows, LONG_PAGE, until=until)
@@ -244,17 +239,23 @@ class SQLiteReader:
         """Return the greatest id of a message, 0 where there is none."""
         return int(self._execute(_LISTS.last_id).fetchone()[0])
 
-    def _only(self, state: MessageState, after: int) -> tuple[str, str, int | None]:
-        """Return where a page of a state is read from, what limits it, and up to which id.
+    def _where(
+        self, state: MessageState | None, after: int
+    ) -> tuple[str, int | None, tuple[str, ...]]:
+        """Return where a page is read from, up to which id, and the values after `after`.
 
-        That is None where there are no more beyond it.
+        The id is None where there are no more beyond it, or a full page says so.
         """
+        if state is None:
+            return "FROM messages WHERE id > ?", None, ()
+        own = (state.value,)
         if state in {MessageState.SENDING, MessageState.IN_DOUBT} and self._count(state) <= SPAN:
             # By itself, SQLite would read all messages in the order of their ids.
-            return "FROM messages INDEXED BY candidates", f" AND {CANDIDATE}", None
+            source = f"FROM messages INDEXED BY candidates WHERE {CANDIDATE}"
+            return f"{source} AND id > ? AND state = ?", None, own
         until = after + SPAN
-        last = until if until < self.last_id() else None
-        return "FROM messages", f" AND id <= {until}", last
+        source = f"FROM messages WHERE id > ? AND state = ? AND id <= {until}"
+        return source, until if until < self.last_id() else None, own
 
     def _count(self, state: MessageState) -> int:
         found = self._one("SELECT sum(messages) FROM counts WHERE state = ?", state.value)
@@ -283,15 +284,12 @@ class SQLiteReader:
 
     def exported(self, state: MessageState | None, after: int) -> Page[ExportedMessage]:
         """Return a page of messages as they are exported, beyond the id `after`."""
-        only = "" if state is None else " AND messages.state = ?"
-        own = () if state is None else (state.value,)
+        where, until, own = self._where(state, after)
         rows = self._execute(
-            f"SELECT {EXPORTED} FROM messages WHERE id > ?{only} ORDER BY id LIMIT {EXPORT_PAGE}",
-            (after, *own),
+            f"SELECT {EXPORTED} {where} ORDER BY id LIMIT {EXPORT_PAGE}", (after, *own)
         ).fetchall()
-        last = rows[-1][0] if rows else after
-        times = self._execute(f"{_TIMES}{only}{_BY_STATE}", (after, last, *own)).fetchall()
-        return page_of(exported(rows, times), rows, EXPORT_PAGE)
+        times = self._over(_TIMES, [(row[0],) for row in rows])
+        return page_of(exported(rows, times), rows, EXPORT_PAGE, until=until)
 
     # What a sending report is held against.
 
