@@ -41,6 +41,7 @@ from .export import ExportedMessage
 from .list_commands import ListExported
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
+from .paging import rows_of
 from .rules import UnderWay
 from .waiters import Waiters
 
@@ -171,41 +172,22 @@ class BaseLedger(ABC):
         """Count what there is."""
         return await self.run(Summarize())
 
-    async def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
+    def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
         """Yield every message in that state, or every message, in the order of their intents."""
-        after: int | None = 0
-        while after is not None:
-            page = await self.run(ListDeliveries(state=state, after=after))
-            for delivery in page.rows:
-                yield delivery
-            after = page.last
+        return rows_of(self, lambda after: ListDeliveries(state=state, after=after))
 
-    async def export(self, state: MessageState | None = None) -> AsyncIterator[ExportedMessage]:
+    def export(self, state: MessageState | None = None) -> AsyncIterator[ExportedMessage]:
         """Yield every message as one flat row, those in that state or all, in order."""
-        after: int | None = 0
-        while after is not None:
-            page = await self.run(ListExported(state=state, after=after))
-            for message in page.rows:
-                yield message
-            after = page.last
+        return rows_of(self, lambda after: ListExported(state=state, after=after))
 
-    async def unplaced(self) -> AsyncIterator[Notification]:
+    def unplaced(self) -> AsyncIterator[Notification]:
         """Yield the notifications for messages that this ledger does not know."""
-        after: int | None = 0
-        while after is not None:
-            page = await self.run(ListUnplaced(after=after))
-            for notification in page.rows:
-                yield notification
-            after = page.last
+        return rows_of(self, lambda after: ListUnplaced(after=after))
 
     async def inbound(self) -> AsyncIterator[InboundSMS]:
         """Yield the texts that handsets sent, in the order in which they came."""
-        after: int | None = 0
-        while after is not None:
-            page = await self.run(ListInbound(after=after))
-            for _, text in page.rows:
-                yield text
-            after = page.last
+        async for _, text in rows_of(self, lambda after: ListInbound(after=after)):
+            yield text
 
     @asynccontextmanager
     async def settling(self) -> AsyncGenerator[None]:
@@ -225,14 +207,9 @@ class BaseLedger(ABC):
 
     # Opting out.
 
-    async def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
+    def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
         """Yield texts that may opt their numbers out, which nobody has decided since."""
-        after: int | None = 0
-        while after is not None:
-            page = await self.run(ListOptOutCandidates(after=after))
-            for text in page.rows:
-                yield text
-            after = page.last
+        return rows_of(self, lambda after: ListOptOutCandidates(after=after))
 
     async def opt_out(self, number: str) -> None:
         """Mark a number as one that may not be sent to."""

@@ -6,15 +6,14 @@ Rule: what is in memory are the doubts; what was accepted near them goes into th
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import anyio.to_thread
 
 from ..ledger.base import BaseLedger
-from ..ledger.commands import LedgerCommand
 from ..ledger.model import EarlierAttempt, MessageRecord
-from ..ledger.reader import Page
+from ..ledger.paging import pages_of, rows_of
 from ..ledger.report_commands import (
     ForgottenUntil,
     ListBegunMessages,
@@ -31,8 +30,6 @@ from ..ledger.report_decisions import (
 from ..ledger.report_evidence import OpenReason, periods_of
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
-
-T = TypeVar("T")
 
 NEAR: Final = 86_400.0  # seconds from a doubt at which witnesses are looked for
 
@@ -61,13 +58,13 @@ class LedgerDoubts:
         """Read what the ledger has in doubt, and what it began near that."""
         forgotten = await ledger.run(ForgottenUntil())
         records: dict[int, tuple[MessageRecord, OpenReason | None]] = {}
-        async for doubt in _pages(ledger, lambda after: ListDoubts(after=after)):
+        async for doubt in rows_of(ledger, lambda after: ListDoubts(after=after)):
             reason = OpenReason.UNDER_WAY if doubt.is_under_way else None
             records[doubt.record.id] = doubt.record, reason
         if not records:
             return
         earlier: dict[int, list[EarlierAttempt]] = {}
-        async for attempt in _pages(ledger, lambda after: ListEarlierAttempts(after=after)):
+        async for attempt in rows_of(ledger, lambda after: ListEarlierAttempts(after=after)):
             earlier.setdefault(attempt.message, []).append(attempt)
             if attempt.history_id:
                 self._found_earlier.add((attempt.message, attempt.history_id))
@@ -78,8 +75,11 @@ class LedgerDoubts:
             return
         since = min(each.window[0] for each in times) - NEAR
         # What was sent later accounts for rows that could wait for it.
-        async for page in _begun(ledger, since, self._clock()):
-            await anyio.to_thread.run_sync(self._add_begun, page)
+        until = self._clock()
+        async for page in pages_of(
+            ledger, lambda after: ListBegunMessages(since=since, until=until, after=after)
+        ):
+            await anyio.to_thread.run_sync(self._add_begun, page.rows)
         self.periods = await anyio.to_thread.run_sync(self._periods, times)
 
     def _may_end(self, message: int) -> bool:
@@ -155,24 +155,3 @@ class LedgerDoubts:
                 after = last
             found.append((before, max(after, last + self._after)))
         return periods_of(found)
-
-
-async def _pages(
-    ledger: BaseLedger, command: Callable[[int], LedgerCommand[Page[T]]]
-) -> AsyncIterator[T]:
-    after: int | None = 0
-    while after is not None:
-        page = await ledger.run(command(after))
-        for row in page.rows:
-            yield row
-        after = page.last
-
-
-async def _begun(
-    ledger: BaseLedger, since: float, until: float
-) -> AsyncIterator[Sequence[BegunMessage]]:
-    after: int | None = 0
-    while after is not None:
-        page = await ledger.run(ListBegunMessages(since=since, until=until, after=after))
-        yield page.rows
-        after = page.last

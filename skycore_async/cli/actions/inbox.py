@@ -20,6 +20,7 @@ import anyio
 
 from ...errors import LedgerError
 from ...ledger.commands import ListInbound
+from ...ledger.paging import pages_of
 from ...notifications import InboundSMS
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
@@ -76,10 +77,9 @@ class _Reading:
             self._version = version
 
     async def _read(self) -> None:
-        after: int | None = self.last
         async with self._target.to_read() as ledger:
-            while after is not None:
-                page = await ledger.run(ListInbound(after=after))
+            async for page in pages_of(
+                ledger, lambda after: ListInbound(after=after), after=self.last
+            ):
                 for self.last, text in page.rows:
                     self._show(text)
-                after = page.last

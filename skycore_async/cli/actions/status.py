@@ -31,6 +31,7 @@ from ...ledger.model import (
     MessageState,
     Summary,
 )
+from ...ledger.paging import pages_of
 from ...messages import masked
 from ...notifications import Notification
 from ...runtime.secret import Secret
@@ -89,12 +90,9 @@ def _ask(target: LedgerTarget, question: Callable[[BaseLedger], Awaitable[T]]) -
 
 
 async def _list(ledger: BaseLedger, state: MessageState, printer: _Printer) -> None:
-    after: int | None = 0
-    while after is not None:
-        page = await ledger.run(ListLines(state=state, after=after))
+    async for page in pages_of(ledger, lambda after: ListLines(state=state, after=after)):
         if page.rows:
             printer.lines(page.rows)
-        after = page.last
 
 
 class _Printer:

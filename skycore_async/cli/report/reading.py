@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ...ledger.base import BaseLedger
 from ...ledger.list_commands import CountMessages, ListLines
 from ...ledger.model import MessageState
+from ...ledger.paging import pages_of
 from .data import ReportCounters, ReportData
 
 
@@ -16,14 +17,13 @@ async def read_report(
 ) -> ReportData:
     """Return the report data of a ledger, called `title`; `told` hears how many were counted."""
     counters = ReportCounters()
-    after: int | None = 0
-    while after is not None:
-        page = await ledger.run(CountMessages(step=counters.step, after=after))
+    async for page in pages_of(
+        ledger, lambda after: CountMessages(step=counters.step, after=after)
+    ):
         counters.add(page)
         if told is not None:
             told(counters.messages)
-        after = page.last
-    after = 0
+    after: int | None = 0
     while after is not None:
         doubts = await ledger.run(ListLines(state=MessageState.IN_DOUBT, after=after))
         after = doubts.last if counters.list_doubts(doubts.rows) else None
