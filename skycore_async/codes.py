@@ -48,6 +48,7 @@ class Verdict(enum.StrEnum):
       refuse every message.
     * `REFUSED_HERE`: it was refused before anything was sent.
     * `NOT_SENT`: it is proven not sent, and is safe to send again.
+    * `PUT_OFF`: it was not begun, as it is not its time yet.
     * `HALTED`: it was not sent, and no message can be until the cause is mended.
     * `IN_DOUBT`: it may have been sent, and must not be sent again blindly.
     """
@@ -60,6 +61,7 @@ class Verdict(enum.StrEnum):
     REQUEST_REFUSED = "request_refused"
     REFUSED_HERE = "refused_here"
     NOT_SENT = "not_sent"
+    PUT_OFF = "put_off"
     HALTED = "halted"
     IN_DOUBT = "in_doubt"
 

@@ -283,6 +283,7 @@ STATES: Final = MappingProxyType(
         Verdict.REQUEST_REFUSED: _S.NOT_SENT,
         Verdict.REFUSED_HERE: _S.NOT_SENT,
         Verdict.NOT_SENT: _S.NOT_SENT,
+        Verdict.PUT_OFF: _S.NOT_SENT,
         Verdict.HALTED: _S.NOT_SENT,
         Verdict.IN_DOUBT: _S.IN_DOUBT,
     }

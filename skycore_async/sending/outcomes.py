@@ -10,7 +10,7 @@ Rules:
 * Only what is proven not sent is safe to send again.
 * Doubt is no sign that messages get through: an address that answers everything
   with an error page puts every message in doubt.
-* What was refused here, or was in the ledger already, does not show whether messages get
+* What was refused here, put off or in the ledger already does not show whether messages get
   through.  Nor does the refusal of a sender or a campaign reference: others may.
 * A bulk send stops for what would refuse every message.  For what would refuse those of
   one sender or campaign reference it begins no other of these, and goes on.
@@ -67,6 +67,7 @@ MEANINGS: Final = MappingProxyType(
         Verdict.REQUEST_REFUSED: Meaning(halts=Halt.EVERYTHING, gets_through=False),
         Verdict.REFUSED_HERE: Meaning(is_final=True),
         Verdict.NOT_SENT: Meaning(safe_to_resend=True, gets_through=False),
+        Verdict.PUT_OFF: Meaning(safe_to_resend=True),
         Verdict.HALTED: Meaning(halts=Halt.EVERYTHING, gets_through=False),
         Verdict.IN_DOUBT: Meaning(in_doubt=True, gets_through=False),
     }

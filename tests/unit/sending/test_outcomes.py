@@ -21,6 +21,7 @@ from skycore_async import (
     Verdict,
 )
 from skycore_async.ledger.rules import STATES
+from skycore_async.sending.hours import OutsideHours
 from skycore_async.sending.outcomes import MEANINGS, Halt, Meaning, StuckCounter, meaning_of
 
 MESSAGE = SMS(to="15551234888", text="Hello")
@@ -40,6 +41,7 @@ INVALID = failed(InvalidMessage("empty", field="text"))
 OPTED_OUT = failed(RecipientOptedOut("said STOP"))
 NOT_SENT = failed(NotSent("refused"))
 THROTTLED = failed(Throttled("slow down"))
+PUT_OFF = failed(OutsideHours("at night"))
 NOT_RECORDED = failed(NotRecorded("disk full"))
 IN_DOUBT = failed(OutcomeUnknown("HTTP 502"))
 
@@ -62,6 +64,7 @@ def test_every_verdict_has_a_meaning_and_a_state() -> None:
         (OPTED_OUT, Meaning(is_final=True)),
         (NOT_SENT, Meaning(safe_to_resend=True, gets_through=False)),
         (THROTTLED, Meaning(safe_to_resend=True, gets_through=False)),
+        (PUT_OFF, Meaning(safe_to_resend=True)),
         (NOT_RECORDED, Meaning(halts=Halt.EVERYTHING, gets_through=False)),
         (IN_DOUBT, Meaning(in_doubt=True, gets_through=False)),
     ],
@@ -97,6 +100,7 @@ def test_a_clear_answer_starts_the_count_anew(outcome: Outcome) -> None:
     [
         INVALID,
         OPTED_OUT,
+        PUT_OFF,
         SENDER_REFUSED,
         CAMPAIGN_REFUSED,
         attrs.evolve(ACCEPTED, recorded=True),
