@@ -24,6 +24,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -69,7 +70,16 @@ class BulkSend:
         self._waiting: set[anyio.CancelScope] = set()
         self._stopped = False
         self._error: Exception | None = None
+        self._check: Callable[[SMS], None] | None = None
         self._halts = Halts(from_=settings.from_, campaign_ref=settings.campaign_ref)
+
+    def _begin_where(self, check: Callable[[SMS], None]) -> Self:
+        """Begin no message for which `check` raises NotSent, which is its outcome then.
+
+        It is asked when nothing else is in the way, and is given the message as it is sent.
+        """
+        self._check = check
+        return self
 
     async def __aenter__(self) -> Self:
         self._dispatcher.owner.check()
@@ -169,6 +179,8 @@ class BulkSend:
                 raise NotSent("the sending ended before its turn")
             if self._halts.error is not None:
                 self._halts.check(message)
+            if self._check is not None:
+                self._check(message)
         except NotSent:
             if started is not None:
                 self._dispatcher.admission.release()

@@ -358,7 +358,6 @@ def test_a_refused_account_is_told_by_worker_and_status(
         (["worker"], "name the database"),
         (["worker", "nonsense"], "not a PostgreSQL connection string"),
         (["cluster", "migrate"], "name the database"),
-        (["bulk", "promo.csv", "--start", "2026-12-01T09:00"], "--start goes with --cluster"),
         (["cluster", "pause", "postgresql:///x"], "name CAMPAIGN"),
         (["cluster", "pause", "DSN", "nope"], "there is no campaign 'nope'"),
         (["status", "postgresql:///x?nope=1"], "not a PostgreSQL connection string"),

@@ -23,6 +23,7 @@ NEEDS = {
     "skycore_async.ledger.postgres.ledger": "postgres",
     "skycore_async.limits.postgres": "postgres",
     "skycore_async.protocol.national_numbers": "numbers",
+    "skycore_async.protocol.time_zones": "numbers",
     "skycore_async.simulator.asgi_thread": "server",
     "skycore_async.telemetry": "otel",
 }

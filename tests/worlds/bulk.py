@@ -87,7 +87,7 @@ async def send_rows(
         run = _NotedRun(kept, rejects, counters, on_outcome=on_outcome)
 
         async def taken() -> AsyncIterator[ResolvedMessage]:
-            new = run._new_messages(ledger, resend_in_doubt=word, limit=None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            new = run._new_messages(ledger, resend_in_doubt=word)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
             async with aclosing(new):  # who is cancelled leaves it half run
                 async for each in new:
                     on_begin(each.message)

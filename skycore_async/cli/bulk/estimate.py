@@ -24,6 +24,7 @@ import attrs
 
 from ...protocol.numbers import country_code
 from ...protocol.segments import Encoding, describe, segments
+from .hours_seen import HoursSeen, HoursSurvey
 from .outcome_kinds import OutcomeKind
 from .resemblance import Sketch
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
@@ -97,7 +98,8 @@ class Estimate:
     of rejects calls in doubt, which the ledger knows as not sent; `settled` are those of which
     it knows that they were sent.  `segments` are of those that
     go out, and `doubtful_segments` of those in doubt.
-    `countries` has how many messages go to each country code, the most first.
+    `countries` has how many messages go to each country code, the most first.  `hours` says
+    whom the hours of sending concern, where there are any.
     """
 
     rows: int
@@ -110,6 +112,7 @@ class Estimate:
     refused: dict[RejectionKind, Refusals]
     countries: dict[str, int]
     ten_digits: TenDigits | None
+    hours: HoursSeen | None
     segments: int
     doubtful_segments: int
     encodings: dict[Encoding, Share]
@@ -158,6 +161,8 @@ class Estimate:
                 f"nothing was sent: rows lack what the text names, {lacking.count:,} in all, on"
                 f" line {lines}{more} ({lacking.first[0].reason}): fill them in, or take them out"
             )
+        if self.hours is not None and (why := self.hours.obstacle) is not None:
+            return why
         if not (self.messages or self.settled or (settles and self.in_doubt)):
             return "nothing was sent: no row has a message to send, for the reasons above"
         most = self.segments + (self.doubtful_segments if settles else 0)
@@ -173,7 +178,8 @@ class Estimate:
 class Survey:
     """See what each row is, and keep what matters of them all; send the first `limit` alone."""
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, hours: HoursSurvey | None = None) -> None:
+        self._hours = hours
         self._limit = math.inf if limit is None else limit
         self._to_send = 0
         self._held_back = 0
@@ -217,6 +223,8 @@ class Survey:
         self._to_send += 1
         self.sketch.add(judged.message.to, judged.message.text)
         self._see_text(judged.message.text, judged.row.line)
+        if self._hours is not None:
+            self._hours.see(judged)
         code = country_code(judged.message.to)
         self._countries[code] += 1
         if judged.looks_american:
@@ -268,6 +276,7 @@ class Survey:
             },
             countries=dict(self._countries.most_common()),
             ten_digits=self._seen_ten_digits(),
+            hours=None if self._hours is None else self._hours.seen(),
             segments=total,
             doubtful_segments=self._doubtful_segments,
             encodings={name: self._shares[name] for name in Encoding if name in self._shares},

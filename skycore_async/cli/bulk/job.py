@@ -30,6 +30,7 @@ import click
 from ...errors import ConfigurationError, LedgerError
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...runtime.secret import Secret
+from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
 from ..ui.opt_out_list import share_once, shown
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
@@ -123,7 +124,7 @@ def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rej
         if job.rejects is not None:
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
             earlier = []
-        survey = Survey(job.limit)
+        survey = Survey(job.limit, job.hours_survey(utc_now()))
         with _asked(job.opt_out_list) as is_opted_out:
             _check_rows(job, sheet, reader, kept, survey, is_opted_out=is_opted_out)
             known = _look_up(job, reader, kept, survey, is_opted_out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -34,6 +34,8 @@ _SETTINGS: Final = (
 )
 _INSERT: Final = f"INSERT INTO rows VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SELECT: Final = "SELECT * FROM rows ORDER BY rowid"
+_BY_LINE: Final = "CREATE INDEX IF NOT EXISTS by_line ON rows (line)"
+_ON_LINE: Final = "SELECT * FROM rows WHERE line = ?"
 _OTHERS: Final = 'SELECT * FROM rows WHERE kind = ? AND "to" = ? ORDER BY rowid'
 _BY_NUMBER: Final = 'CREATE INDEX IF NOT EXISTS by_number ON rows ("to")'
 # The row that is sent to a number besides one in doubt, or one in doubt that stands before it.
@@ -85,7 +87,17 @@ class KeptRows:
         self._write()
         if self._has_doubts:
             self._connection.execute(_BY_NUMBER)
-        rows = self._connection.execute(_SELECT)
+        yield from self._judged(self._connection.execute(_SELECT))
+
+    def on_lines(self, lines: Sequence[int]) -> list[JudgedRow]:
+        """Return the rows on these lines."""
+        if not lines:
+            return []
+        self._connection.execute(_BY_LINE)
+        found = (self._connection.execute(_ON_LINE, (line,)).fetchone() for line in lines)
+        return list(self._judged(found))
+
+    def _judged(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[JudgedRow]:
         for line, cells, kind, reason, otherwise, written, *values in rows:
             row = Row(line=line, values=json.loads(cells))
             if kind is None:

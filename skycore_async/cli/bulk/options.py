@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from ...errors import ConfigurationError
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...protocol.requests import ENDPOINT
 from ...runtime.secret import Secret
+from ...sending.hours import SendingHours, utc_now
 from ...transports.base import Road
 from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
@@ -26,6 +28,7 @@ from ..ui.output import fail
 from .asking import WordsGiven
 from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
+from .hours_seen import HoursSurvey
 from .rows import RowOptions
 from .run import SendOptions
 
@@ -42,6 +45,8 @@ class BulkOptions:
     ledger: Path | None
     cluster: Secret | None
     start: datetime | None
+    between: str | None
+    tz: str | None
     campaign: str | None
     country: str | None
     to_column: str | None
@@ -106,6 +111,21 @@ class BulkOptions:
         return Listening(host=host, port=port, seconds=self.listen_for)
 
     @property
+    def hours(self) -> SendingHours | None:
+        """The hours within which messages may begin; None for at any time."""
+        if self.between is None:
+            return None
+        try:
+            return SendingHours.read(self.between, self.tz)
+        except ConfigurationError as error:
+            fail(f"--{error}")
+
+    def hours_survey(self, now: datetime) -> HoursSurvey | None:
+        """Return what sees who has to wait, once it is started; None where nobody has hours."""
+        start = now if self.start is None else max(now, self.start)
+        return None if self.hours is None else HoursSurvey(self.hours, start)
+
+    @property
     def place(self) -> Place:
         """Where and under which name the campaign is begun."""
         in_database = self.cluster is not None
@@ -155,6 +175,9 @@ class BulkOptions:
             resend_in_doubt=self.resend_in_doubt,
             settle=settle,
             listening=self.listening,
+            start=self.start,
+            hours=self.hours,
+            clock=utc_now,
             live=sys.stderr.isatty(),
         )
 
@@ -163,6 +186,7 @@ class BulkOptions:
         for is_wrong, words in _WRONG:
             if is_wrong(self):
                 fail(words)
+        self.hours  # noqa: B018 - which fails where they are none
 
 
 # What does not go together, and what to do instead.
@@ -200,8 +224,12 @@ _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
         "--cluster goes without --listen: `skycore listen --ledger DSN` takes the postbacks in",
     ),
     (
-        lambda given: given.start and not given.cluster,
-        "--start goes with --cluster: it is workers who wait for it",
+        lambda given: given.cluster and given.between,
+        "--cluster goes without --between: workers know of no hours yet",
+    ),
+    (
+        lambda given: given.tz and not given.between,
+        "--tz goes with --between FROM-TO, the hours that are meant there",
     ),
     (
         lambda given: bool(given.sample) is not bool(given.sample_to),

@@ -39,6 +39,8 @@ def preview(estimate: Estimate) -> Iterator[str]:
         yield _line(
             "  later", f"{estimate.held_back:,} more than --limit: the next runs send them"
         )
+    if (seen := estimate.hours) is not None:
+        yield _line("  not yet", f"{seen.outside:,} of these: hours are {seen.hours}")
     for known, count in estimate.known.items():
         name, detail = _KNOWN[known]
         yield _line(f"  {name}", f"{count:,}{detail}")

@@ -62,7 +62,8 @@ class BulkCounters:
     """What came of the messages so far; `clock` gives seconds.
 
     `left_in_doubt` are rows that no message was made of, and whose key is in doubt;
-    `held_back` are messages beyond the limit of this run.
+    `held_back` are messages beyond the limit of this run.  `put_off` are those whose hours
+    are not now, and `waiting` says what the whole run waits for, where it does.
     """
 
     total: int
@@ -74,6 +75,8 @@ class BulkCounters:
     left_in_doubt: int = 0
     held_back: int = 0
     turned_back: int = 0
+    put_off: int = 0
+    waiting: str | None = None
     why_not_sent: str | None = None  # of the last one
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     is_stopping: bool = False
@@ -129,7 +132,7 @@ class BulkCounters:
     def parts(self) -> Iterator[str]:
         """Say how far it is."""
         yield f"{self.done:,}/{self.total:,}"
-        if self.listens_until is None:
+        if self.listens_until is None and self.waiting is None:
             yield f"{self.rate:,.0f}/s"
         yield f"accepted {self.accepted:,}"
         if self.already_done:
@@ -143,6 +146,8 @@ class BulkCounters:
             yield f"in doubt {self.in_doubt:,}"
         if self.turned_back:
             yield f"not sent {self.turned_back:,}"
+        if self.put_off:
+            yield f"not yet {self.put_off:,}"
         if self.awaited is not None:
             yield f"receipts awaited {self.awaited:,}"
         yield from self._how_long()
@@ -154,6 +159,8 @@ class BulkCounters:
             yield f"listening {duration(left)} more, or until Ctrl-C"
         elif self.is_stopping:
             yield STOPPING
+        elif self.waiting is not None:
+            yield self.waiting
         elif self.rate:
             yield f"{duration(self.left / self.rate)} left"
 
@@ -161,10 +168,14 @@ class BulkCounters:
 async def show_plain(counters: BulkCounters) -> None:
     """Write a line every few seconds, until cancelled."""
     counters.read()
+    before = ""
     while True:
         await anyio.sleep(_EVERY)
         counters.read()
-        say("  ".join(counters.parts()), err=True)
+        line = "  ".join(counters.parts())
+        if line != before or counters.waiting is None:  # it may wait for a whole night
+            say(line, err=True)
+        before = line
 
 
 async def show_live(counters: BulkCounters) -> None:
@@ -215,6 +226,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "left_in_doubt": counters.left_in_doubt,
         "not_sent": counters.left,
         "held_back": counters.held_back,
+        "outside_hours": counters.put_off,
         "why_not_sent": None if end.interrupted else counters.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
         **estimate.numbers,
@@ -236,6 +248,7 @@ def account(counters: BulkCounters) -> Iterator[str]:
         ("in doubt", counters.in_doubt, ""),
         ("in doubt too", counters.left_in_doubt, " (rows that were left out)"),
         ("not sent", counters.left, ""),
+        ("  not yet", counters.put_off, " (of these: it is not within their hours)"),
         ("awaited", counters.awaited or 0, " (receipts that have not come)"),
         ("for later", counters.held_back, " (more than --limit: the same command goes on)"),
     )

@@ -4,6 +4,8 @@ Strategy: one loop over outcomes that counts in a `BulkCounters`, and two tasks 
 it, one that hears signals and one that shows how far it is.  The ledger is asked for
 many rows at a time, by the digests with which they are then begun, and what it has an
 outcome for is not sent: a run that goes on skips what is done as fast as it can be read.
+Where recipients have hours, the loop is one of several: each sends what may be sent, and
+between them it waits until somebody's hours begin.
 
 Rules:
 
@@ -14,6 +16,8 @@ Rules:
 * When nothing gets through any more, it stops by itself: what was not sent is
   sent when the same command is run again.  An address that answers everything
   with what is no answer would otherwise bring the whole file into doubt.
+* Whether it is within a recipient's hours is asked when rows are read, and again when the
+  message is about to begin: it may have waited for others.
 """
 
 from __future__ import annotations
@@ -22,28 +26,32 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
 
 from ...client import SkycoreClient
+from ...codes import Verdict
 from ...errors import Rejected, SendingHalted
 from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Failed, Outcome
 from ...runtime.secret import Secret
+from ...sending.hours import SendingHours, utc_now
 from ...sending.prepare import ResolvedMessage
 from ...transports.base import Road
 from ..ui.marks import IN_DOUBT
 from ..ui.opt_out_list import sharing
 from ..ui.output import say
 from ..ui.signals import STOPPING, Signals
-from ..ui.tables import console
+from ..ui.tables import console, time_of
+from .kept import KeptRows
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
@@ -51,9 +59,12 @@ from .receipts import count_awaited, wait_for_receipts
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .settling import settle_first
+from .waiting import Clock, PutOff, beside_it, wait_until
 
 if TYPE_CHECKING:
     from .listening import Listening
+
+_NO_ZONE: Final = "the time zone of its number is not known: name one that counts then with --tz"
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +80,9 @@ class SendOptions:
     resend_in_doubt: bool = False
     settle: bool = False
     listening: Listening | None = None
+    start: datetime | None = None
+    hours: SendingHours | None = None
+    clock: Clock = utc_now
     live: bool = False
 
 
@@ -97,7 +111,7 @@ class Run:
 
     def __init__(
         self,
-        rows: Iterable[JudgedRow],
+        rows: KeptRows,
         rejects: Rejects,
         counters: BulkCounters,
         *,
@@ -106,18 +120,23 @@ class Run:
         self._rows = rows
         self._rejects = rejects
         self._counters = counters
-        self._under_way: dict[str, Row] = {}  # by key
+        self._fresh: Iterator[JudgedRow] | None = None  # those that were not looked at yet
+        self._left = math.inf  # that may be sent by this run
+        self._put_off = PutOff()
+        self._under_way: dict[str, tuple[Row, int]] = {}  # by key, with the line it was read on
         self._error: Exception | None = None
         self._signals = Signals()
         self._halted: str | None = None
         self._revived = revived
         self._is_interrupted = False
+        self._break_off: Callable[[], None] = lambda: None  # what is waited for now
         self._end_waiting: Callable[[], None] | None = None
 
     async def send(self, path: Path, options: SendOptions) -> End:
         """Send until all is sent, or it is stopped."""
-        show = show_live if options.live else show_plain
-        resend = options.resend_in_doubt
+        show = functools.partial(show_live if options.live else show_plain, self._counters)
+        self._put_off = PutOff(options.hours, options.clock)
+        self._left = math.inf if options.limit is None else options.limit
         async with (
             SQLiteLedger(path) as ledger,
             sharing(ledger, options.opt_outs, name=options.full_name),
@@ -125,27 +144,66 @@ class Run:
             _client(ledger, options) as client,
             anyio.create_task_group() as beside,
         ):
-            if options.settle:
-                await settle_first(client)
-            messages = self._new_messages(ledger, resend_in_doubt=resend, limit=options.limit)
-            async with client._send_resolved(  # noqa: SLF001 - no caller's
-                messages, resend_in_doubt=resend
-            ) as self._outcomes:
-                stop = functools.partial(self._stop, is_shown=options.live)
-                say = functools.partial(self._say_what_is_left, resend_in_doubt=resend)
-                beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
-                beside.start_soon(show, self._counters)
-                if options.listening is not None:
-                    beside.start_soon(count_awaited, ledger, self._counters)
-                await self._take_all()
+            stop = functools.partial(self._stop, is_shown=options.live)
+            say = functools.partial(
+                self._say_what_is_left, resend_in_doubt=options.resend_in_doubt
+            )
+            beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
+            if options.start is not None and options.start > options.clock():
+                words = f"waiting for the start, {time_of(options.start)}"
+                async with beside_it(show):
+                    await self._wait_for(options.start, words, options)
+            if options.settle and not self._is_interrupted:
+                with anyio.CancelScope() as settling:
+                    self._break_off = settling.cancel
+                    await settle_first(client)
+            beside.start_soon(show)
+            if options.listening is not None:
+                beside.start_soon(count_awaited, ledger, self._counters)
+            await self._send_all(client, ledger, options)
             if options.listening is not None:
                 await self._wait_for_receipts(ledger, options.listening.seconds)
             beside.cancel_scope.cancel()
         return self._end()
 
+    async def _send_all(
+        self, client: SkycoreClient, ledger: SQLiteLedger, options: SendOptions
+    ) -> None:
+        """Send what may be sent, and wait for the hours of the others, until all is sent."""
+        resend = options.resend_in_doubt
+        while not self._has_ended:
+            messages = self._new_messages(ledger, resend_in_doubt=resend)
+            outcomes = client._send_resolved(  # noqa: SLF001 - no caller's
+                messages, resend_in_doubt=resend
+            )
+            if options.hours is not None:
+                outcomes._begin_where(self._put_off.check)  # noqa: SLF001 - no caller's
+            async with outcomes as self._outcomes:
+                self._break_off = outcomes.stop
+                await self._take_all()
+            opening = self._put_off.opening()
+            if opening is None:
+                break
+            await self._wait_for(opening.at, opening.words, options)
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether nothing more is to be sent, though not all is."""
+        return bool(self._is_interrupted or self._halted or self._error)
+
+    async def _wait_for(self, time: datetime, words: str, options: SendOptions) -> None:
+        """Wait until a time, or until it is interrupted."""
+        with anyio.CancelScope() as waiting:
+            self._break_off = waiting.cancel
+            if self._has_ended:
+                return
+            self._counters.waiting = words
+            await wait_until(time, options.clock)
+        self._counters.waiting = None
+
     async def _wait_for_receipts(self, ledger: SQLiteLedger, seconds: float) -> None:
         """Wait for the receipts of a run that came to its end."""
-        if self._is_interrupted or self._halted or self._error:
+        if self._has_ended:
             seconds = 0
 
         def can_end(end: Callable[[], None]) -> None:
@@ -154,26 +212,51 @@ class Run:
         await wait_for_receipts(ledger, self._counters, seconds=seconds, can_end=can_end)
 
     async def _new_messages(
-        self, ledger: SQLiteLedger, *, resend_in_doubt: bool, limit: int | None
+        self, ledger: SQLiteLedger, *, resend_in_doubt: bool
     ) -> AsyncGenerator[ResolvedMessage, None]:
-        """Yield the messages that the ledger has no outcome of, and count the others."""
-        left = math.inf if limit is None else limit
-        rows = iter(self._rows)
-        while some := list(itertools.islice(rows, AT_A_TIME)):
+        """Yield the messages that the ledger has no outcome of, and count the others.
+
+        Those that were put off come before the rows that were not looked at yet.
+        """
+        if self._fresh is None:
+            self._fresh = iter(self._rows)
+        while True:
+            again = self._rows.on_lines(self._put_off.take_open(AT_A_TIME))
+            self._counters.put_off = self._put_off.count
+            some = again or list(itertools.islice(self._fresh, AT_A_TIME))
+            if not some:
+                break
             known = await as_known_now(ledger, some)
-            await self._reject(ledger, [row for row in known if isinstance(row, RejectedRow)])
+            rejected = [row for row in known if isinstance(row, RejectedRow)]
+            await self._reject(ledger, rejected)
             judged = [row for row in known if isinstance(row, MessageRow)]
-            self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
-            for row, found in await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt):
-                if not isinstance(found, SendIntent):
-                    self._count(row.row, found)
-                elif not left:
+            if again:  # each was counted as a message before
+                self._counters.total -= len(rejected)
+            else:
+                self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
+            found = await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt)
+            for before, (row, outcome) in zip(judged, found, strict=True):
+                if not isinstance(outcome, SendIntent):
+                    self._count(row.row, outcome)
+                elif not again and not self._left:
                     self._counters.held_back += 1
                 else:
-                    left -= 1
-                    self._under_way[found.key] = row.row
-                    yield ResolvedMessage(message=row.message, content=found.content)
+                    self._left -= not again
+                    line = before.row.line
+                    if self._put_off.may_begin(row.message.to):
+                        self._under_way[outcome.key] = (row.row, line)
+                        yield ResolvedMessage(message=row.message, content=outcome.content)
+                    else:
+                        self._put_off_row(line, row.message.to)
         self._counters.total -= max(0, self._revived)  # they are in doubt still, or were sent
+        self._revived = 0
+
+    def _put_off_row(self, line: int, to: str) -> None:
+        """Leave a row for the hours of its recipient."""
+        if not self._put_off.add(line, to):
+            self._counters.turned_back += 1
+            self._counters.why_not_sent = _NO_ZONE
+        self._counters.put_off = self._put_off.count
 
     def _revive(self, count: int) -> None:
         """Count messages that a file of rejects calls in doubt, and the ledger does not."""
@@ -193,7 +276,11 @@ class Run:
             self._error = error
 
     def _take(self, outcome: Outcome) -> None:
-        self._count(self._under_way.pop(outcome.message.key or ""), outcome)
+        row, line = self._under_way.pop(outcome.message.key or "")
+        if outcome.verdict is Verdict.PUT_OFF:  # its turn came after its hours
+            self._put_off_row(line, outcome.message.to)
+            return
+        self._count(row, outcome)
         stuck = self._counters.stuck
         if stuck.is_stuck and isinstance(outcome, Failed) and not self._halted:
             self._halted = (
@@ -211,8 +298,8 @@ class Run:
             self._end_waiting()
             return
         self._is_interrupted = True
-        self._outcomes.stop()
         self._counters.is_stopping = True
+        self._break_off()
         if not is_shown:  # the live picture says it, and would paint over any other line
             say(f"\n{STOPPING}", err=True)
 

@@ -50,6 +50,10 @@ _count: Final = WholeNumber(min=1)
     were begun from this directory under another name, it asks, or needs
     --yes-send-again.
 
+    With --start and --between it waits, and shows for what, until messages may begin:
+    a time, and hours of the day in each recipient's own time zone.  Those whose hours
+    come later keep nobody else waiting.
+
     With --listen, receipts and texts from handsets come in meanwhile, at the URL that is
     printed, and after the last send for as long as receipts are awaited: --listen-for
     seconds at most, or until Ctrl-C.
@@ -90,8 +94,20 @@ _count: Final = WholeNumber(min=1)
     "--start",
     type=StartTime(),
     metavar="TIME",
-    help="With --cluster: send nothing before, as 2026-12-01T09:00, by this machine's clock,"
-    " or with an offset, +01:00.",
+    help="Send nothing before, as 2026-12-01T09:00, by this machine's clock, or with an offset,"
+    " +01:00.",
+)
+@click.option(
+    "--between",
+    metavar="FROM-TO",
+    help="Begin messages within these hours alone, as 09:00-20:00, by the clock of each"
+    " recipient's time zone, which their number tells (extra `numbers`).",
+)
+@click.option(
+    "--tz",
+    metavar="ZONE",
+    help="With --between: the time zone that counts where a number tells none, as"
+    " America/New_York.",
 )
 @click.option("--campaign", metavar="NAME", help="What the keys begin with [RECIPIENTS].")
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")

@@ -637,3 +637,24 @@ async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
         await skycore.send_many(messages_async(3)).__aenter__()
     del never
     gc.collect()
+
+
+async def test_what_may_not_begin_any_more_is_told_when_its_turn_comes() -> None:
+    """It is asked of a message as it is sent, after all waiting; its outcome is not sent."""
+    transport = StubTransport()
+    asked: list[str] = []
+
+    def check(message: SMS) -> None:
+        asked.append(message.to)
+        if len(asked) > 2:
+            raise NotSent("too late")
+
+    outcomes: list[Outcome] = []
+    async with client(transport, in_flight=1) as sender:
+        bulk = sender.send_many([SMS(to=f"+1 555 000 000{n}", text="Hello") for n in range(4)])
+        async with bulk._begin_where(check) as sending:
+            await read(sending, into=outcomes)
+        assert sender._dispatcher.admission.acquire_now() is not None  # its slot is free again
+    assert asked == [f"1555000000{n}" for n in range(4)]
+    assert transport.sent == asked[:2]
+    assert [str(each.error) for each in outcomes if isinstance(each, Failed)] == ["too late"] * 2
