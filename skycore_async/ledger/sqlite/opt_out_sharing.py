@@ -9,7 +9,8 @@ Rules:
 * Nothing is sent before the ledger has the whole list.
 * A word is told as it arrived, with its own time, and each change of the list arrives once;
   which of two words counts is decided by the rules of both sides, which are the same.
-* A ledger that cannot reach the list goes on: what it has heard is told by the next opening.
+* A ledger that cannot reach the list goes on: what it has heard is told at a later look, or by the
+  next opening.
 """
 
 from __future__ import annotations
@@ -21,18 +22,14 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from ...errors import LedgerError
 from ...runtime.event_loop import now
-from ...runtime.logs import log
 from ..base import BaseLedger
 from ..commands import GetOptOuts, TellOptOuts
 from ..opt_outs import CHANGED, OptOut
 from .opt_out_list import PAGE, OptOutList
+from .watching import LOOK_EVERY, ProblemLog
 
-LOOK_EVERY: Final = 1.0  # seconds
-_PAUSE: Final = (
-    10  # times as long as it took to compare both: it takes a tenth of the time at most
-)
+_PAUSE: Final = 10  # times as long as it took to compare both: a tenth of the time at most
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -62,7 +59,7 @@ async def sharing_opt_outs(
             raise error from error.__cause__  # it is the caller's, who knows of no group
         finally:
             with anyio.CancelScope(shield=True):
-                await sharing.look(tells=sharing.has_heard)
+                await sharing.look(watching)
 
 
 class _Sharing:
@@ -71,7 +68,8 @@ class _Sharing:
         self._shared = shared
         self._name = name
         self._seen = 0
-        self._said = ""
+        self._has_news = False
+        self._problems = ProblemLog()
 
     async def take_all(self) -> None:
         """Take in what the ledger has not seen of the list, or has no word of."""
@@ -105,32 +103,25 @@ class _Sharing:
         with watching.pop_all():  # that from before ends once there is a new one
             self._changed = watching.enter_context(self._ledger.waiters.wait(CHANGED))
 
-    @property
-    def has_heard(self) -> bool:
-        """Whether the ledger heard something since that is noted."""
-        return self._changed.is_set()
-
     async def follow(self, watching: ExitStack, sleep: Sleep) -> None:
         """Take in and tell what changes, until cancelled."""
         pause = LOOK_EVERY
         while True:
             await sleep(pause)
-            began, has_heard = now(), self.has_heard
-            if has_heard:
-                self.watch(watching)
-            await self.look(tells=has_heard)
+            began = now()
+            await self.look(watching)
             pause = max(LOOK_EVERY, _PAUSE * (now() - began))
 
-    async def look(self, *, tells: bool) -> None:
-        """Take in what has changed, and tell what the list has not where `tells`; never raises."""
-        try:
+    async def look(self, watching: ExitStack) -> None:
+        """Take in what has changed, and tell what the list has not; never raises."""
+        if self._changed.is_set():
+            self.watch(watching)
+            self._has_news = True
+        with self._problems.logged():
             await self._take_changes()
-            if tells:
+            if self._has_news:
                 await self.tell_all()
-        except LedgerError as error:
-            if self._said != str(error):
-                self._said = str(error)
-                log.error("%s", error)
+                self._has_news = False
 
     async def _take_changes(self) -> None:
         while changes := await anyio.to_thread.run_sync(self._shared.changes, self._seen):

@@ -2,14 +2,16 @@
 
 Rules:
 
-* Nobody waits for it: what goes wrong is logged once, and tried again at the next look.
+* Nobody waits for it: what goes wrong is logged when it begins, and tried again at the next look.
 * It ends where closing begins, without a last look: what is left is taken in by the next opening.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import anyio
 
@@ -17,7 +19,26 @@ from ...errors import LedgerError
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
 
-LOOK_EVERY = 1.0  # seconds between looks into an inbox
+LOOK_EVERY: Final = 1.0  # seconds between looks into a file that others write to
+
+
+class ProblemLog:
+    """What goes wrong at look after look: logged when it begins, and when it is another."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Log a LedgerError from within, and raise nothing of it."""
+        try:
+            yield
+        except LedgerError as error:
+            if self._said != str(error):
+                self._said = str(error)
+                log.error("%s", error)
+        else:
+            self._said = ""
 
 
 class InboxWatch:
@@ -29,7 +50,7 @@ class InboxWatch:
         self._look = look
         self._every = every
         self._closing = anyio.Event()
-        self._said = ""
+        self._problems = ProblemLog()
         if every < math.inf:
             owner.at_closing.add(self._closing.set)
             owner.start(self._run)
@@ -39,14 +60,5 @@ class InboxWatch:
             with anyio.move_on_after(self._every):
                 await self._closing.wait()
                 return
-            await self._look_once()
-
-    async def _look_once(self) -> None:
-        try:
-            await self._look()
-        except LedgerError as error:
-            if self._said != str(error):
-                self._said = str(error)
-                log.error("%s", error)
-        else:
-            self._said = ""
+            with self._problems.logged():
+                await self._look()

@@ -231,7 +231,7 @@ class TestSharing:
     async def test_a_list_that_is_lost_meanwhile_costs_no_message(
         self, ledger: BaseLedger, shared: OptOutList, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is said once, and what the ledger heard is told by the next opening."""
+        """It is said once each time, and what the ledger heard is told when it is there again."""
         looks = Looks()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
             kept = shared.path.read_bytes()
@@ -239,7 +239,13 @@ class TestSharing:
             await ledger.opt_out(ANN)
             await looks.look()
             await looks.look()
-        assert sum("cannot be used" in record.message for record in caplog.records) == 1
+            assert sum("cannot be used" in record.message for record in caplog.records) == 1
+            shared.path.write_bytes(kept)
+            await looks.look()
+            assert shared.count() == 1
+            shared.path.write_text("broken" * 1000)
+            await looks.look()
+        assert sum("cannot be used" in record.message for record in caplog.records) == 2
         shared.path.write_bytes(kept)
         async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
             assert shared.count() == 1
