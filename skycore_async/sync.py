@@ -72,9 +72,8 @@ class SyncClient:
     def __init__(self, make: MakeClient) -> None:
         self._make = make
         self._changing = Lock()
-        self._running: dict[
-            int, _ProcessClient
-        ] = {}  # by process: a child keeps its parent's, unused
+        # By process: a child keeps its parent's, unused.
+        self._running: dict[int, _ProcessClient] = {}
         self._is_closed = False
         _clients.add(self)
 
@@ -197,7 +196,7 @@ class _Source:
         self.wanted: SimpleQueue[_Wanted | None] = SimpleQueue()
 
     async def taken(self) -> AsyncIterator[SMS]:
-        """Give each message, in the event loop."""
+        """Yield each message, in the event loop."""
         while True:
             self.wanted.put(wanted := _Wanted())
             await wanted.is_there.wait()
@@ -216,7 +215,7 @@ class _Source:
 
 
 def _outcomes(portal: BlockingPortal, outcomes: BulkSend, source: _Source) -> Iterator[Outcome]:
-    """Give each outcome; while one is waited for, take the messages that are wanted."""
+    """Yield each outcome; while one is waited for, take the messages that are wanted."""
 
     async def following() -> Outcome | None:
         return await anext(outcomes, None)

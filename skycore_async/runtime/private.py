@@ -29,7 +29,7 @@ def write_privately(path: Path, text: str) -> None:
 
 @contextmanager
 def written_privately(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write to, which is `path` once all of it is written; OSError if not."""
+    """Yield a file to write to, which is `path` once all of it is written; OSError if not."""
     with ExitStack() as unless_written:
         with NamedTemporaryFile(  # which is private
             dir=path.parent, prefix=".", suffix=".part", delete=False

@@ -26,12 +26,11 @@ import anyio
 import h11
 
 from .answers import AnswerReader
-from .base import MAX_RESPONSE, Response
+from .base import CLOSING_TIME, MAX_RESPONSE, Response
 from .socket_probe import Readiness
 
 # Seconds until the next address is tried beside the one before, as RFC 8305 has it.
 _ATTEMPT_DELAY: Final = 0.25
-_CLOSING_TIME: Final = 1.0  # seconds for a connection to be gone
 
 _HUNG_UP: Final = "Server disconnected without sending a response."
 
@@ -95,7 +94,7 @@ class AsyncioConnection(asyncio.Protocol):
     async def aclose(self) -> None:
         """Break it off, without a word to the other side, as httpx does."""
         self._transport.abort()
-        with anyio.move_on_after(_CLOSING_TIME, shield=True):
+        with anyio.move_on_after(CLOSING_TIME, shield=True):
             await asyncio.wait([self._lost])
 
     # What the event loop tells it.

@@ -24,6 +24,7 @@ MAX_PARTS: Final = 16 * 1024
 # Seconds for which an idle connection is used again.  Common servers close one
 # after 5, and a request that meets the closing is a message in doubt.
 KEEPALIVE_EXPIRY: Final = 4.0
+CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is dropped
 
 
 # The transports of the package by one word each: that for volume, and the default.

@@ -22,10 +22,8 @@ import anyio
 import httpcore
 import httpx
 
-from .base import KEEPALIVE_EXPIRY, MAX_PARTS, MAX_RESPONSE, Request, Response
+from .base import CLOSING_TIME, KEEPALIVE_EXPIRY, MAX_PARTS, MAX_RESPONSE, Request, Response
 from .network_backend import SEEN_WHOLE, NetworkBackend, Traffic
-
-_CLOSING_TIME: Final = 1.0  # seconds for closing a connection before it is dropped
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _SIZE_OF_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n")
@@ -87,7 +85,7 @@ class HTTPConnection:
 
     async def aclose(self) -> None:
         """Close it, even where the caller is cancelled, in time and without fail."""
-        with anyio.move_on_after(_CLOSING_TIME, shield=True):
+        with anyio.move_on_after(CLOSING_TIME, shield=True):
             for close in (self._pool.aclose, self._backend.aclose):
                 with suppress(Exception):
                     await close()

@@ -32,7 +32,7 @@ from ..protocol.report import Link
 from ..runtime.event_loop import now
 from ..runtime.secret import Secret
 from ..version import __version__
-from .base import Transport
+from .base import CLOSING_TIME, Transport
 from .connection import break_off
 from .direct import DirectTransport
 from .failures import broken_off
@@ -44,7 +44,6 @@ MAX_REDIRECTS: Final = 5
 LONGEST: Final = 3600.0
 """Seconds that one download may be waited for in all."""
 _AT_A_TIME: Final = 64 * 1024
-_CLOSING_TIME: Final = 1.0
 
 _HTTP_OK: Final = 200
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -122,7 +121,7 @@ class Download:
 
     async def aclose(self) -> None:
         """Close it, even where the caller is cancelled, in time and without fail."""
-        with anyio.move_on_after(_CLOSING_TIME, shield=True):
+        with anyio.move_on_after(CLOSING_TIME, shield=True):
             if self._chunks is not None:
                 with suppress(Exception):
                     await break_off(self._chunks)

@@ -27,7 +27,7 @@ import httpx
 
 from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
-from .base import Request, Response, TransportUnusable
+from .base import CLOSING_TIME, Request, Response, TransportUnusable
 from .connection import HTTPConnection, read_body
 from .failures import failed, timed_out
 from .http_client import TALKATIVE, AsyncHTTPClient, Library
@@ -39,7 +39,6 @@ from .tls import ssl_context
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
 _CONNECTING_SHARE: Final = 0.8
-_CLOSING_TIME: Final = 1.0  # seconds for closing what was begun of a connection
 
 
 class HttpxTransport:
@@ -171,7 +170,7 @@ class HttpxClientTransport:
             answer = await self._http_client.send(made, stream=True, follow_redirects=False)
         finally:
             if progress.unfinished is not None:
-                with anyio.move_on_after(_CLOSING_TIME, shield=True), suppress(Exception):
+                with anyio.move_on_after(CLOSING_TIME, shield=True), suppress(Exception):
                     await progress.unfinished.aclose()
         return cast("httpx.Response", answer)
 

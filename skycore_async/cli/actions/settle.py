@@ -25,7 +25,7 @@ from ...ledger.report_values import Settlement
 from ...runtime.secret import Secret
 from ...sending.settling import ReportSettling
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.output import Exit, emit, fail, say
+from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.settlements import described, facts, period_words, report_words
 from .report_on_disk import ReportOnDisk
 
@@ -142,10 +142,10 @@ def _settle(
 
 def _print(told: Told, target: LedgerTarget, options: SettleOptions) -> None:
     settlement = told.settlement
-    if not (settlement.sent or settlement.not_sent or settlement.open):
+    if not _doubts(settlement):
         say(f"{target.name}: nothing is in doubt, so no report is needed.")
     else:
-        say(f"{target.name}: {_title(settlement)}")
+        say(f"{target.name}: {number_of(_doubts(settlement), 'message')} in doubt")
         for line in described(settlement, is_dry_run=options.is_dry_run):
             say(line)
     for line in report_words(settlement, told.would_prove, target.argument):
@@ -154,6 +154,5 @@ def _print(told: Told, target: LedgerTarget, options: SettleOptions) -> None:
         say("\nThis was a dry run: nothing was written.", err=True)
 
 
-def _title(settlement: Settlement) -> str:
-    doubts = len(settlement.sent) + len(settlement.not_sent) + len(settlement.open)
-    return f"{doubts:,} message{'' if doubts == 1 else 's'} in doubt"
+def _doubts(settlement: Settlement) -> int:
+    return len(settlement.sent) + len(settlement.not_sent) + len(settlement.open)

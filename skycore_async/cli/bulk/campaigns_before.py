@@ -62,7 +62,9 @@ class Place:
     def as_options(self) -> str:
         """The options with which `skycore bulk` goes on with it."""
         named = f"--campaign {shlex.quote(self.campaign)}"
-        return f"{named} {'--cluster DSN' if self.in_database else f'--ledger {self.ledger}'}"
+        if self.in_database:
+            return f"{named} --cluster DSN"
+        return f"{named} --ledger {shlex.quote(self.ledger)}"
 
 
 @attrs.frozen(kw_only=True)

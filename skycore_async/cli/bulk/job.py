@@ -172,7 +172,7 @@ def _check_rows(
 
 @contextmanager
 def _asked(shared: OptOutList | None) -> Iterator[IsOptedOut]:
-    """Give what says who is on the list, or fail where it cannot be read."""
+    """Yield what says who is on the list, or fail where it cannot be read."""
     if shared is None:
         yield lambda _: False
         return

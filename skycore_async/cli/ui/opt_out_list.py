@@ -22,7 +22,6 @@ from .ledger_target import ledger_target
 from .output import fail
 from .user_files import user_file
 
-ENVIRONMENT: Final = "SKYCORE_OPT_OUTS"
 NONE: Final = "none"
 _NAME: Final = "opt-outs.db"
 
