@@ -44,7 +44,11 @@ _COUNTRY_CODE: Final = re.compile(
     "[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}", re.ASCII
 )
 _PREFIXED: Final = re.compile(f"({_ZERO_IS_A_PREFIX})0")
-_NUMBER: Final = re.compile(f"(?!0|{_PREFIXED.pattern})[0-9]{{{SHORTEST},15}}", re.ASCII)
+# What is surely none of these is told first, without a look at all the codes.
+_NUMBER: Final = re.compile(
+    f"[17][0-9]{{{SHORTEST - 1},14}}|(?!0|{_PREFIXED.pattern})[0-9]{{{SHORTEST},15}}", re.ASCII
+)
+_is_number: Final = _NUMBER.fullmatch
 # A number that passed through a table of amounts: the zeros are no digits of it.
 _AMOUNT: Final = re.compile(r"\s*\+?[0-9]+\.00?\s*", re.ASCII)
 _BARE_ZERO: Final = re.compile(r"\(\s*0\s*\)", re.ASCII)
@@ -63,7 +67,7 @@ def number(to: str, reader: NumberReader | None = None) -> str:
         raise InvalidMessage(f"a str is needed, not {type(to).__name__}", field="to")
     if reader is not None and not _AMOUNT.fullmatch(to):
         return number(_read(to, reader))
-    if _NUMBER.fullmatch(to):
+    if _is_number(to):
         return to
     stripped = bare(to)
     if (why := _fault(to, stripped)) is not None:

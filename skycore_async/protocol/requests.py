@@ -13,8 +13,8 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
-from operator import attrgetter
+from functools import partial
+from operator import attrgetter, is_not
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
@@ -41,6 +41,7 @@ _FIELDS: Final = (
 )
 _ATTRIBUTES: Final = (*(attribute for _, attribute in _FIELDS), "key")
 _values_of: Final = attrgetter(*_ATTRIBUTES)
+_is_given: Final = partial(is_not, None)
 _fields_of: Final = attrgetter(*(attribute for _, attribute in _FIELDS))
 
 
@@ -62,20 +63,20 @@ def resolve(
     enforce_campaign_check: bool = False,
     max_segments: int | None = None,
     number_reader: NumberReader | None = None,
+    to: str | None = None,
 ) -> SMS:
     """Return the message that is to be sent, with the defaults filled in.
 
-    The number is bare digits then, those of what `number_reader` makes of it.  A message that
-    has all of that is sent as it is.
+    The number is bare digits then, those of what `number_reader` makes of it; `to` has them
+    where `number` was asked before.  A message that has all of that is sent as it is.
     Raises InvalidMessage, with the field at fault, for what the API would refuse
     or change.
     """
-    resolved = _filled_in(
-        message,
-        to=number(message.to, number_reader),
-        from_=message.from_ or from_,
-        campaign_ref=message.campaign_ref or campaign_ref,
-    )
+    to = to or number(message.to, number_reader)
+    from_, campaign_ref = message.from_ or from_, message.campaign_ref or campaign_ref
+    resolved = message
+    if to != message.to or from_ != message.from_ or campaign_ref != message.campaign_ref:
+        resolved = _filled_in(message, to=to, from_=from_, campaign_ref=campaign_ref)
     if not resolved.from_:
         raise InvalidMessage(
             "no short code given: pass from_=, or set SKYCORE_FROM", field="from_"
@@ -99,8 +100,6 @@ def resolve(
 
 
 def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | None) -> SMS:
-    if to == message.to and from_ == message.from_ and campaign_ref == message.campaign_ref:
-        return message
     return SMS(
         to=to,
         text=message.text,
@@ -115,10 +114,11 @@ def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | 
 
 
 def _check_characters(resolved: SMS) -> None:
-    given = [value for value in _values_of(resolved) if value is not None]
-    with suppress(TypeError):  # one is no text
-        if first_forbidden("".join(given)) is None:
+    try:
+        if first_forbidden("".join(filter(_is_given, _values_of(resolved)))) is None:
             return
+    except TypeError:  # one is no text
+        pass
     fields = zip(_ATTRIBUTES, _values_of(resolved), strict=True)
     faults = [_fault(field, value) for field, value in fields if value is not None]
     raise next(filter(None, faults))

@@ -32,8 +32,6 @@ from collections.abc import Generator
 from typing import Any, Final
 from xml.parsers import expat
 
-import xmltodict
-
 MAX_BYTES: Final = 1024 * 1024
 MAX_TAGS: Final = 50_000
 MAX_DEPTH: Final = 16
@@ -107,6 +105,9 @@ def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:
     tags = body.count(b"<")
     if tags > MAX_TAGS:
         raise XMLRefused(f"more than {MAX_TAGS:,} tags")
+    # With it come an HTTP client and TLS, which whoever reads no XML need not hold.
+    import xmltodict  # noqa: PLC0415
+
     guarded = _GuardedExpat()
     tree = xmltodict.parse(
         guarded.document(body),

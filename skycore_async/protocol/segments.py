@@ -45,6 +45,7 @@ _BASIC: Final = (
 _EXTENSION: Final = "\f^{}\\[~]|€"
 
 _SURELY_ONE: Final = 35  # characters: half of what UCS-2 has room for in one segment
+_ONE_OF_GSM: Final = re.compile(f"[{re.escape(_BASIC)}]{{1,160}}")
 _NOT_GSM: Final = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
 _NOT_XML: Final = re.compile(r"[\x00-\x08\x0B\x0C\x0E-\x1F\uD800-\uDFFF\uFFFE\uFFFF]")
 
@@ -153,11 +154,15 @@ def segments(text: str) -> Segments:
     )
 
 
+def is_one_of_gsm(text: str) -> bool:
+    """Return whether a text is one segment of basic GSM 03.38 characters, as most texts are."""
+    return _ONE_OF_GSM.fullmatch(text) is not None
+
+
 def segment_count(text: str) -> int:
     """Return how many segments a text takes, the quick way for most: `segments(text).count`."""
-    length = len(text)
     # So few characters are one segment in either alphabet, each of them two units.
-    if 0 < length <= _SURELY_ONE or (0 < length <= 2 * _SURELY_ONE and not _NOT_GSM.search(text)):
+    if 0 < len(text) <= _SURELY_ONE or is_one_of_gsm(text):
         return 1
     return segments(text).count
 

@@ -581,7 +581,7 @@ def test_no_room_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch, wh
     """A disk that fills up while the file is checked is no traceback, and nothing was sent."""
     table = import_module(f"skycore_async.cli.bulk.{where}")
     monkeypatch.setattr(table, "_SETTINGS", ("PRAGMA max_page_count = 2", *table._SETTINGS))
-    recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(2000)))
+    recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(5000)))
     done = run("promo.csv", "--text", "x", "--yes")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (

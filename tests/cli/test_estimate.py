@@ -86,6 +86,8 @@ def test_a_formula_that_is_a_text_is_what_it_shows() -> None:
         ("{{nmae}} {{ }} }", "{nmae} { } }"),
         ("{{{name}}}", "{Ann}"),
         ("Smile :}", "Smile :}"),
+        ("100 % {name}s, %s", "100 % Anns, %s"),
+        ("100 %", "100 %"),
     ],
 )
 def test_a_template_is_filled(text: str, filled: str) -> None:
@@ -320,6 +322,16 @@ def test_first_lines_agree_with_a_dict() -> None:
         name = chance.choice([chance.randrange(1, 9_000), -(2**63) + chance.randrange(9_000)])
         assert table.before(name, line) == known.get(name)
         known.setdefault(name, line)
+
+
+def test_a_name_that_was_forgotten_is_new_again() -> None:
+    """Whether it was written down by then or not."""
+    table = FirstLines()
+    for line in range(10_000):
+        table.before(line, line)
+    for name in (1, 9_999):
+        table.forget(name)
+        assert (table.before(name, 20_000), table.before(name, 30_000)) == (None, 20_000)
 
 
 def test_first_lines_of_many_numbers_are_small() -> None:

@@ -17,7 +17,8 @@ from skycore_async import parse_postback
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.notifications import row_of
 from skycore_async.cli.ui.output import Exit, printable
-from skycore_async.cli.ui.tables import show_table, time_of
+from skycore_async.cli.ui.tables import show_table
+from skycore_async.cli.ui.times import time_of
 
 BUNDLE = """<POSTBACK>
 <NOTIFICATION ID="1" CREATED="2026-11-22 10:00:00"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE>

@@ -29,7 +29,7 @@ from ..bulk.files import copied, name_of
 from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import Exit, emit, fail, number_of, say
-from ..ui.tables import time_of
+from ..ui.times import time_of
 
 
 def the_list(given: str | None) -> OptOutList:

@@ -39,7 +39,8 @@ from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
 from ..ui.notifications import NotificationRow, masked_facts, masked_row, row_of
 from ..ui.output import Exit, emit, fail, number_of, plain, printable, say, say_lines
-from ..ui.tables import console, show_table, time_of
+from ..ui.tables import console, show_table
+from ..ui.times import time_of
 
 T = TypeVar("T")
 

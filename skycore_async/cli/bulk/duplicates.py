@@ -3,6 +3,9 @@
 Strategy: a million numbers in a dict would take a hundred megabytes.  A private database
 in a temporary file takes as much memory as its cache, whatever the file has, and is gone
 with its connection.  Nothing in it need survive anything, so that nothing is synced.
+
+It is written thousands at a time and in their order, and hardly ever asked: a row of bits
+tells of nearly every name that it is new.  (A Bloom filter of one hash.)
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ from typing import Final
 _SETTINGS: Final = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
-    "PRAGMA cache_size = -32768",  # in KiB, where it is negative
+    "PRAGMA cache_size = -512",  # in KiB, where it is negative
     "CREATE TABLE lines (name INTEGER PRIMARY KEY, line INTEGER NOT NULL)",
     "BEGIN",
 )
+_INSERT: Final = "INSERT INTO lines VALUES (?, ?)"
+_BITS: Final = 4_194_301  # a prime, so that names of any pattern are spread
+_TOGETHER: Final = 4_096  # names that are written in one step
 
 
 class FirstLines:
@@ -29,16 +35,39 @@ class FirstLines:
         weakref.finalize(self, connection.close)
         for statement in _SETTINGS:
             connection.execute(statement)
-        self._execute = connection.execute
+        self._connection = connection
+        self._bits = bytearray(_BITS // 8 + 1)
+        self._unwritten: dict[int, int] = {}
 
     def before(self, name: int, line: int) -> int | None:
         """Return the line where `name`, of 64 bits, stood before; None where it is new."""
-        added = self._execute("INSERT OR IGNORE INTO lines VALUES (?, ?)", (name, line))
-        if added.rowcount:
-            return None
-        known = self._execute("SELECT line FROM lines WHERE name = ?", (name,)).fetchone()
-        return int(known[0])
+        place = name % _BITS
+        byte, bit = place >> 3, 1 << (place & 7)
+        if self._bits[byte] & bit:
+            if (known := self._known(name)) is not None:
+                return known
+        else:
+            self._bits[byte] |= bit
+        self._unwritten[name] = line
+        if len(self._unwritten) == _TOGETHER:
+            self._write()
+        return None
+
+    def _write(self) -> None:
+        names, lines = sorted(self._unwritten), self._unwritten
+        self._connection.executemany(
+            _INSERT, zip(names, map(lines.__getitem__, names), strict=True)
+        )
+        lines.clear()
+
+    def _known(self, name: int) -> int | None:
+        if (line := self._unwritten.get(name)) is not None:
+            return line
+        asked = self._connection.execute("SELECT line FROM lines WHERE name = ?", (name,))
+        found = asked.fetchone()
+        return None if found is None else int(found[0])
 
     def forget(self, name: int) -> None:
         """Take a name out, as the row that it stood in is not sent."""
-        self._execute("DELETE FROM lines WHERE name = ?", (name,))
+        if self._unwritten.pop(name, None) is None:
+            self._connection.execute("DELETE FROM lines WHERE name = ?", (name,))

@@ -17,13 +17,14 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 import attrs
 
 from ...protocol.numbers import country_code
-from ...protocol.segments import Encoding, describe, segments
+from ...protocol.segments import Encoding, describe, is_one_of_gsm, segments
 from .hours_seen import HoursSeen, HoursSurvey
 from .outcome_kinds import OutcomeKind
 from .resemblance import Sketch
@@ -175,6 +176,22 @@ class Estimate:
         return None
 
 
+@attrs.define
+class _Tally:
+    """What goes out in one encoding, so far."""
+
+    messages: int = 0
+    segments: int = 0
+    longest: int = 0
+    longest_line: int = 0
+
+    def add(self, segments: int, line: int) -> None:
+        self.messages += 1
+        self.segments += segments
+        if segments > self.longest:
+            self.longest, self.longest_line = segments, line
+
+
 class Survey:
     """See what each row is, and keep what matters of them all; send the first `limit` alone."""
 
@@ -186,11 +203,12 @@ class Survey:
         self._rows = 0
         self._refused: dict[RejectionKind, list[Example]] = {}
         self._counts: Counter[RejectionKind] = Counter()
-        self._shares: dict[Encoding, Share] = {}
+        self._gsm = _Tally()
+        self._tallies = {Encoding.GSM_7: self._gsm, Encoding.UCS_2: _Tally()}
         self._forcing: Counter[str] = Counter()
         self._first: dict[str, int] = {}
         self._sample: Example | None = None
-        self._countries: Counter[str] = Counter()
+        self._begins: Counter[str] = Counter()
         self._ten_digits: Counter[str] = Counter()
         self._ten_digits_line = 0
         self._known: Counter[OutcomeKind] = Counter()
@@ -221,30 +239,24 @@ class Survey:
             self._held_back += 1
             return
         self._to_send += 1
-        self.sketch.add(judged.message.to, judged.message.text)
-        self._see_text(judged.message.text, judged.row.line)
+        to, text = judged.message.to, judged.message.text
+        self.sketch.add(to, text)
+        self._see_text(text, judged.row.line)
         if self._hours is not None:
             self._hours.see(judged)
-        code = country_code(judged.message.to)
-        self._countries[code] += 1
+        begins = to[:3]  # which says the country
+        self._begins[begins] += 1
         if judged.looks_american:
-            self._ten_digits[code] += 1
+            self._ten_digits[begins] += 1
             self._ten_digits_line = self._ten_digits_line or judged.row.line
 
     def _see_text(self, text: str, line: int) -> None:
         self._sample = self._sample or Example(line=line, reason=text)
+        if is_one_of_gsm(text):
+            self._gsm.add(1, line)
+            return
         cut = _segments(text)
-        count = cut.count
-        share = self._shares.get(cut.encoding) or Share(
-            messages=0, segments=0, longest=0, longest_line=line
-        )
-        is_longest = count > share.longest
-        self._shares[cut.encoding] = Share(
-            messages=share.messages + 1,
-            segments=share.segments + count,
-            longest=count if is_longest else share.longest,
-            longest_line=line if is_longest else share.longest_line,
-        )
+        self._tallies[cut.encoding].add(cut.count, line)
         for character in {one.character for one in cut.forced_ucs2}:
             self._forcing[character] += 1
             self._first.setdefault(character, line)
@@ -255,12 +267,11 @@ class Survey:
         return TenDigits(
             count=self._ten_digits.total(),
             first_line=self._ten_digits_line,
-            countries=dict(self._ten_digits.most_common()),
+            countries=_countries(self._ten_digits),
         )
 
     def estimate(self, *, price: Decimal | None = None, rate: float | None = None) -> Estimate:
         """Return what was seen, at `price` a segment and `rate` messages a second."""
-        total = sum(share.segments for share in self._shares.values())
         return Estimate(
             rows=self._rows,
             messages=self._to_send + self._known.total(),
@@ -274,12 +285,16 @@ class Survey:
                 for kind in RejectionKind
                 if kind in self._refused
             },
-            countries=dict(self._countries.most_common()),
+            countries=_countries(self._begins),
             ten_digits=self._seen_ten_digits(),
             hours=None if self._hours is None else self._hours.seen(),
-            segments=total,
+            segments=sum(tally.segments for tally in self._tallies.values()),
             doubtful_segments=self._doubtful_segments,
-            encodings={name: self._shares[name] for name in Encoding if name in self._shares},
+            encodings={
+                encoding: Share(**attrs.asdict(tally))
+                for encoding, tally in self._tallies.items()
+                if tally.messages
+            },
             forcing=tuple(
                 Forcing(character=one, messages=count, first_line=self._first[one])
                 for one, count in self._forcing.most_common(_CHARACTERS)
@@ -288,6 +303,14 @@ class Survey:
             price=price,
             rate=rate,
         )
+
+
+def _countries(begins: Mapping[str, int]) -> dict[str, int]:
+    """Return how many numbers have each country code, of how many begin with which digits."""
+    countries: Counter[str] = Counter()
+    for digits, count in begins.items():
+        countries[country_code(digits)] += count
+    return dict(countries.most_common())
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ from ...runtime.secret import Secret
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
-from ..ui.tables import time_of
+from ..ui.times import time_of
 from .doubtful_rows import reconsidered
 from .kept import KeptRows
 from .recipients import Rejects

@@ -1,8 +1,8 @@
 """How far a bulk send is, and what came of it in the end: counted, and said.
 
 Strategy: a `BulkCounters` counts outcomes in plain synchronous code, and says how far
-it is in parts.  On a terminal they stand under a bar, elsewhere a line every few
-seconds has them.
+it is in parts.  On a terminal they stand under a bar (`live`), elsewhere a line every
+few seconds has them.
 
 Rules:
 
@@ -27,23 +27,17 @@ from typing import Any, Final
 
 import anyio
 import attrs
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
-from ..ui.output import Exit, number_of, printable, say
+from ..ui.output import Exit, number_of, say
 from ..ui.signals import STOPPING
-from ..ui.tables import console
 from .estimate import Estimate, duration
 from .outcome_kinds import OutcomeKind, kind_of
 from .rows import RejectionKind
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
-_REFRESH: Final = 0.25  # seconds between pictures where there is one
 _WINDOW: Final = 20  # readings that the rate is taken from
 _STUCK: Final = 200  # messages in a row that do not get through, and mean that none would
 
@@ -176,25 +170,6 @@ async def show_plain(counters: BulkCounters) -> None:
         if line != before or counters.waiting is None:  # it may wait for a whole night
             say(line, err=True)
         before = line
-
-
-async def show_live(counters: BulkCounters) -> None:
-    """Draw a bar with the counters under it, until cancelled."""
-
-    def picture() -> Table:
-        rows = Table.grid(expand=True)
-        rows.add_row(ProgressBar(total=max(1, counters.total), completed=counters.done))
-        rows.add_row(Text(printable("  ".join(counters.parts()))))
-        return rows
-
-    with Live(picture(), console=console(stderr=True), auto_refresh=False) as live:
-        try:
-            while True:
-                counters.read()
-                live.update(picture(), refresh=True)
-                await anyio.sleep(_REFRESH)
-        finally:
-            live.update(picture(), refresh=True)
 
 
 # In the end.

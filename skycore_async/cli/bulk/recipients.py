@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import attrs
 
@@ -67,8 +67,7 @@ class SheetError(Exception):
     """The sheet cannot be used as it is; the text is one line that says what to do."""
 
 
-@attrs.frozen(kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A row of the sheet, and the line that it begins on."""
 
     line: int
@@ -84,6 +83,11 @@ def shown(cell: str) -> str:
     """Return what a spreadsheet shows of a cell: of `="1555"` it is 1555."""
     formula = _QUOTED_FORMULA.fullmatch(cell)
     return cell if formula is None else formula[1].replace('""', '"')
+
+
+def shown_row(cells: Sequence[str]) -> Sequence[str]:
+    """Return what a spreadsheet shows of the cells of a row."""
+    return [*map(shown, cells)] if '="' in "".join(cells) else cells
 
 
 @attrs.frozen
@@ -216,19 +220,16 @@ class Sheet:
 
     def _records(self) -> Iterator[Row]:
         self._file.seek(0)
-        line = 1
+        line = self._begin + 1
         with _text(self._file, self.encoding) as lines:
             for _ in range(self._begin):
                 lines.readline()
             reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
             try:
-                while True:
-                    line = self._begin + reader.line_num + 1
-                    values = next(reader, None)
-                    if values is None:
-                        return
+                for values in reader:
                     if any(values):
-                        yield Row(line=line, values=values)
+                        yield Row(line, values)
+                    line = self._begin + reader.line_num + 1
             except csv.Error as error:
                 raise SheetError(
                     f"line {line} cannot be read ({error}): is a quote opened there that is not"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import struct
 from hashlib import blake2b
+from math import inf
 from typing import Final, Self
 from zlib import crc32
 
@@ -23,11 +24,12 @@ class Sketch:
     def __init__(self) -> None:
         self._texts: dict[int, bytes] = {}  # by the checksum of the number
         self._largest: list[int] = []  # of those, as a heap with the largest first
+        self._bound: float = inf  # beyond it, nobody knows what the campaign has
 
     def add(self, to: str, text: str) -> None:
         """Take one message into account."""
         checksum = crc32(to.encode())
-        if len(self._largest) < _KEPT or checksum < -self._largest[0]:
+        if checksum < self._bound:
             self._keep(checksum, blake2b(text.encode(), digest_size=8).digest())
 
     def merge(self, other: Sketch) -> None:
@@ -37,15 +39,10 @@ class Sketch:
 
     def share_in(self, other: Sketch) -> float:
         """Return about which share of these messages the other campaign has, from 0 to 1."""
-        # Beyond what either has kept, nobody knows what it has.
         bound = min(self._bound, other._bound)
         told = [pair for pair in self._texts.items() if pair[0] <= bound]
         shared = sum(other._texts.get(checksum) == text for checksum, text in told)
         return shared / len(told) if told else 0.0
-
-    @property
-    def _bound(self) -> float:
-        return -self._largest[0] if len(self._largest) == _KEPT else float("inf")
 
     def _keep(self, checksum: int, text: bytes) -> None:
         if checksum not in self._texts:
@@ -53,6 +50,8 @@ class Sketch:
         self._texts[checksum] = text
         if len(self._largest) > _KEPT:
             del self._texts[-heapq.heappop(self._largest)]
+        if len(self._largest) == _KEPT:
+            self._bound = -self._largest[0]
 
     def to_bytes(self) -> bytes:
         """Return it as bytes, to be kept."""

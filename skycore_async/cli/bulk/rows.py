@@ -30,7 +30,7 @@ from ...errors import InvalidMessage
 from ...messages import SMS
 from ...protocol.numbers import NumberReader, is_international, number
 from ...protocol.requests import resolve
-from ...protocol.segments import segments
+from ...protocol.segments import segment_count
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
 from .duplicates import FirstLines
 from .recipients import (
@@ -43,11 +43,11 @@ from .recipients import (
     Header,
     Row,
     SheetError,
-    shown,
+    shown_row,
 )
 from .template import Template
 
-_AMERICAN: Final = re.compile("[2-9][0-9]{9}", re.ASCII)  # an area code, and seven digits more
+_AMERICAN: Final = 10  # digits: an area code that begins with none of 0 and 1, and seven more
 _ROUNDED: Final = re.compile(r"\s*\+?[0-9](?:[.,][0-9]+)?E\+?[0-9]+\s*", re.IGNORECASE)
 
 
@@ -60,7 +60,7 @@ class RejectionKind(enum.StrEnum):
     IN_DOUBT = "in doubt"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # it is made sooner, and gone with the next one
 class MessageRow:
     """A row that is a message to send, as it is to be sent.
 
@@ -186,7 +186,9 @@ class RowReader:
 
     def read(self, row: Row) -> JudgedRow:
         """Return the message that a row is, or why it is none."""
-        values = [*map(shown, row.values), *[""] * (self._width - len(row.values))]
+        values = shown_row(row.values)
+        if lacking := self._width - len(values):
+            values = [*values, *[""] * lacking]
         before = "" if self._reason is None else values[self._reason]
         message = self._message_in(row, values, before)
         if before.startswith(IN_DOUBT) and not self._options.resend_in_doubt:
@@ -208,7 +210,8 @@ class RowReader:
         except InvalidMessage as error:
             reason, key = _reason_of(error, values[self.to]), self._key_of(values)
             return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=reason, key=key)
-        if too_long := self._too_long(message.text):
+        most = self._options.max_segments_each
+        if most is not None and (too_long := _too_long(message.text, most)):
             kind, key = RejectionKind.INVALID, message.key
             return RejectedRow(row=row, kind=kind, reason=too_long, key=key)
         return message
@@ -216,7 +219,7 @@ class RowReader:
     def _message_row(self, row: Row, message: SMS, values: Sequence[str]) -> MessageRow:
         cell = values[self.to]
         if self._options.number_reader is None:
-            looks_american = bool(_AMERICAN.fullmatch(message.to)) and not is_international(cell)
+            looks_american = _looks_american(message.to) and not is_international(cell)
             return MessageRow(row=row, message=message, looks_american=looks_american)
         is_keyed_by_number = message.key == f"{self._options.campaign}:{message.to}"
         written = _digits_of(cell) if is_keyed_by_number else None
@@ -226,16 +229,21 @@ class RowReader:
 
     def _unfit(self, values: Sequence[str], before: str) -> tuple[RejectionKind, str] | None:
         """Say why no message is made of a row, if there is a reason."""
-        if any(values[self._width :]):
+        if len(values) > self._width and any(values[self._width :]):
             many = f"{len(values)} values for {self._width} columns"
             reason = f"it has {many}: quote a value that has the delimiter in it"
             return RejectionKind.INVALID, reason
-        if lacking := [i for i in self._needed if not values[i].strip()]:
-            reason = f"no value for {', '.join(repr(self._header.names[i]) for i in lacking)}"
-            return RejectionKind.INCOMPLETE, reason
+        for place in self._needed:
+            if not values[place].strip():
+                return RejectionKind.INCOMPLETE, f"no value for {self._lacking(values)}"
         if before.startswith(ALREADY_SENT):
             return RejectionKind.DUPLICATE, before
         return None
+
+    def _lacking(self, values: Sequence[str]) -> str:
+        return ", ".join(
+            repr(self._header.names[i]) for i in self._needed if not values[i].strip()
+        )
 
     def _key_of(self, values: Sequence[str]) -> str | None:
         """Return the key of the message that a row would be; None where its number is none."""
@@ -253,24 +261,19 @@ class RowReader:
         message = SMS(
             to=to,
             text=self._template.fill(values),
-            from_=sender or None,
+            from_=sender or options.from_,  # as `resolve` fills it in, so that it makes no other
+            campaign_ref=options.campaign_ref,
             key=own_key or f"{options.campaign}:{to}",
             tags=options.tags,
         )
-        return resolve(message, from_=options.from_, campaign_ref=options.campaign_ref)
-
-    def _too_long(self, text: str) -> str | None:
-        most = self._options.max_segments_each
-        if most is None or (count := segments(text).count) <= most:
-            return None
-        return f"text: it takes {count} segments, and --max-segments-each is {most}"
+        return resolve(message, from_=options.from_, campaign_ref=options.campaign_ref, to=to)
 
     def _repeated(self, message: SMS, line: int, before: str) -> str | None:
         """Say which row has the number or the key already, in this file or one that it is of."""
         to, key = message.to, message.key or ""
         if before and before.startswith((number_stands(to, ""), _key_stands(key, ""))):
             return before
-        digits = int(f"1{to}")
+        digits = int(to)  # which begins with no 0
         if (first := self._numbers.before(digits, line)) is not None:
             return number_stands(to, first)
         # Where no column has keys, a key is as new as its number.
@@ -278,6 +281,16 @@ class RowReader:
             self._numbers.forget(digits)
             return _key_stands(key, first)
         return None
+
+
+def _looks_american(digits: str) -> bool:
+    return len(digits) == _AMERICAN and digits[0] >= "2"
+
+
+def _too_long(text: str, most: int) -> str | None:
+    if (count := segment_count(text)) <= most:
+        return None
+    return f"text: it takes {count} segments, and --max-segments-each is {most}"
 
 
 def _digits_of(cell: str, reader: NumberReader | None = None) -> str | None:

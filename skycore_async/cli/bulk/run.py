@@ -26,7 +26,7 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -50,11 +50,11 @@ from ..ui.marks import IN_DOUBT
 from ..ui.opt_out_list import sharing
 from ..ui.output import say
 from ..ui.signals import STOPPING, Signals
-from ..ui.tables import console, time_of
+from ..ui.times import time_of
 from .kept import KeptRows
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
-from .progress import BulkCounters, End, how_to_go_on, show_live, show_plain
+from .progress import BulkCounters, End, how_to_go_on, show_plain
 from .receipts import count_awaited, wait_for_receipts
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
@@ -84,6 +84,15 @@ class SendOptions:
     hours: SendingHours | None = None
     clock: Clock = utc_now
     live: bool = False
+
+
+def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, None]]:
+    """Return what shows how far it is."""
+    if not is_live:
+        return show_plain
+    from .live import show_live  # noqa: PLC0415 - what draws takes memory
+
+    return show_live
 
 
 def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
@@ -134,7 +143,7 @@ class Run:
 
     async def send(self, path: Path, options: SendOptions) -> End:
         """Send until all is sent, or it is stopped."""
-        show = functools.partial(show_live if options.live else show_plain, self._counters)
+        show = functools.partial(_shown(is_live=options.live), self._counters)
         self._put_off = PutOff(options.hours, options.clock)
         self._left = math.inf if options.limit is None else options.limit
         async with (
@@ -306,7 +315,9 @@ class Run:
     def _say_what_is_left(self, *, resend_in_doubt: bool) -> None:
         self._rejects.close()
         if sys.stderr.isatty():
-            console(stderr=True).show_cursor()
+            from .live import show_cursor  # noqa: PLC0415 - only where there is a terminal
+
+            show_cursor()
         say(
             f"\nLeft at once: of what was in flight, {len(self._under_way):,} at most are in"
             f" doubt. {how_to_go_on(resend_in_doubt=resend_in_doubt)}",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final
-
-import attrs
+from operator import itemgetter
+from typing import Final, Self
 
 from .recipients import Header, SheetError
 
@@ -14,14 +13,18 @@ _PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
 _DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
 
 
-@attrs.frozen
 class Template:
     """A text in parts: what is in every message, and the places of columns."""
 
-    parts: tuple[str | int, ...]
+    def __init__(self, parts: Sequence[str | int]) -> None:
+        self.columns: Final = tuple(part for part in parts if isinstance(part, int))
+        self._format = "".join(
+            part.replace("%", "%%") if isinstance(part, str) else "%s" for part in parts
+        )
+        self._values_of = itemgetter(*self.columns) if self.columns else _no_values
 
     @classmethod
-    def parse(cls, text: str, header: Header) -> Template:
+    def parse(cls, text: str, header: Header) -> Self:
         """Read a text with `{column}` in it, and `{{` for a brace.
 
         Raises SheetError for a column that the header has not, for a brace that
@@ -35,14 +38,14 @@ class Template:
                 )
         return cls(tuple(_parts(text, header)))
 
-    @property
-    def columns(self) -> tuple[int, ...]:
-        """Return the places of the columns that are named."""
-        return tuple(part for part in self.parts if isinstance(part, int))
-
     def fill(self, values: Sequence[str]) -> str:
         """Return the text with the values of a row in it."""
-        return "".join([part if isinstance(part, str) else values[part] for part in self.parts])
+        text: str = self._format % self._values_of(values)
+        return text
+
+
+def _no_values(_: Sequence[str]) -> tuple[()]:
+    return ()
 
 
 def _parts(text: str, header: Header) -> Iterator[str | int]:

@@ -26,7 +26,7 @@ import attrs
 from ...messages import SMS
 from ...sending.hours import SendingHours, utc_now
 from ..ui.output import number_of
-from ..ui.tables import time_of
+from ..ui.times import time_of
 
 _LOOK_EVERY: Final = 30.0  # seconds between looks at the clock
 

@@ -46,7 +46,8 @@ from ...simulator import (
     Simulator,
 )
 from ...simulator.asgi_thread import ServerThread
-from ..bulk.progress import BulkCounters, show_live
+from ..bulk.live import show_live
+from ..bulk.progress import BulkCounters
 from ..report.data import ReportData
 from ..report.reading import read_report
 from .verdict import DemoVerdict, DoubtCounts, judge

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from ...campaigns.progress import CampaignProgress
 from .output import printable, say
-from .tables import console, show_table, time_of
+from .tables import console, show_table
+from .times import time_of
 
 _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "workers")
 

@@ -25,7 +25,7 @@ from ...notifications import (
 )
 from .masking import mask_in
 from .output import printable
-from .tables import time_of
+from .times import time_of
 
 
 @attrs.frozen(kw_only=True)

@@ -6,13 +6,11 @@ Rules:
 * Through a pipe a table is as wide as it needs to be, so that no cell is
   wrapped; on a terminal too narrow for it, cells are wrapped between words, and where
   a word would be broken, each row is a block of lines.
-* All times are in UTC, whatever zone they came in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -37,15 +35,6 @@ _PLAIN: Final[Mapping[str, str]] = MappingProxyType({})
 def console(*, stderr: bool = False) -> Console:
     """Return the console to print tables and progress on; plain text where it is no terminal."""
     return Console(stderr=stderr, highlight=False)
-
-
-def time_of(time: datetime | None) -> str:
-    """Return a time as people read it: in UTC, and without the Z where its zone is unknown."""
-    if time is None:
-        return ""
-    if time.tzinfo is None:
-        return f"{time:%Y-%m-%d %H:%M:%S}"
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def show_table(

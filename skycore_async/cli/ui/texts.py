@@ -7,7 +7,7 @@ from ...notifications import InboundSMS
 from ...protocol.numbers import digits
 from .masking import mask_in
 from .output import emit, say
-from .tables import time_of
+from .times import time_of
 
 
 def show_text(text: InboundSMS, *, show_numbers: bool, as_json: bool) -> None:

@@ -159,7 +159,7 @@ def test_boundaries(text: str, lengths: list[int], units: int, left: int) -> Non
 
 
 @pytest.mark.parametrize("length", [0, 1, 35, 36, 70, 71, 153, 160, 161, 306, 307])
-@pytest.mark.parametrize("character", ["a", "€", "ą", "\U0001f600"])
+@pytest.mark.parametrize("character", ["a", "€", "ą", "\U0001f600", "a€", "aą"])
 def test_the_quick_count_is_the_count(character: str, length: int) -> None:
     """Of every alphabet, on both sides of each bound."""
     assert segment_count(character * length) == segments(character * length).count

@@ -1,0 +1,44 @@
+"""How far a bulk send is, as a picture on a terminal: a bar, and the counters under it.
+
+Rule: it is loaded where there is a terminal alone, as what draws takes memory.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..ui.output import printable
+from ..ui.tables import console
+from .progress import BulkCounters
+
+_REFRESH: Final = 0.25  # seconds between pictures
+
+
+def show_cursor() -> None:
+    """Show the cursor again where a picture was broken off."""
+    console(stderr=True).show_cursor()
+
+
+async def show_live(counters: BulkCounters) -> None:
+    """Draw it, until cancelled."""
+
+    def picture() -> Table:
+        rows = Table.grid(expand=True)
+        rows.add_row(ProgressBar(total=max(1, counters.total), completed=counters.done))
+        rows.add_row(Text(printable("  ".join(counters.parts()))))
+        return rows
+
+    with Live(picture(), console=console(stderr=True), auto_refresh=False) as live:
+        try:
+            while True:
+                counters.read()
+                live.update(picture(), refresh=True)
+                await anyio.sleep(_REFRESH)
+        finally:
+            live.update(picture(), refresh=True)
