@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+from skycore_async.simulator import API_KEY, Simulator
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +16,19 @@ def users_files_of_this_test(
 ) -> None:
     """Begin each test with nobody on the list, and without a campaign before."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path_factory.mktemp("user")))
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own, with key and sender."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+
+
+@pytest.fixture
+def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Put a provider at the address."""
+    with Simulator() as running:
+        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
+        yield running

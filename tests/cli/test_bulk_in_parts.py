@@ -9,27 +9,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async.cli.commands.bulk import bulk
-from skycore_async.simulator import API_KEY, Simulator, refusal
+from skycore_async.simulator import Simulator, refusal
 
 SHEET = "to,name\n" + "".join(f"1555123{n:04},Row{n}\n" for n in range(3000, 3010))
 MINE = "15551239999"
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key, sender and recipients."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
-    monkeypatch.setenv("SKYCORE_FROM", "60856")
+def recipients(surroundings: None) -> None:
+    """Have a file of recipients."""
     Path("promo.csv").write_text(SHEET)
-
-
-@pytest.fixture
-def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Put a provider at the address."""
-    with Simulator() as running:
-        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
-        yield running
 
 
 def run(*args: str, yes: bool = True) -> Result:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -14,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from skycore_async import SQLiteLedger, parse_postback
 from skycore_async.cli.app import skycore
-from skycore_async.simulator import API_KEY, Simulator
+from skycore_async.simulator import Simulator
 
 ANN, BO, CO = "15551234888", "15551234889", "15551234890"
 STOP = (
@@ -24,23 +23,12 @@ STOP = (
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key, sender, user's files and recipients."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
-    monkeypatch.setenv("SKYCORE_FROM", "60856")
+def recipients(surroundings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a user's files beside two files of recipients, and much room for words."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("first.csv", "second.csv"):
         Path(name).write_text(f"to\n{ANN}\n{BO}\n")
-
-
-@pytest.fixture
-def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Put a provider at the address."""
-    with Simulator() as running:
-        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
-        yield running
 
 
 def run(*args: str, code: int = 0) -> Result:

@@ -12,27 +12,16 @@ from click.testing import CliRunner, Result
 from skycore_async.cli.bulk import asking
 from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.commands.bulk import bulk
-from skycore_async.simulator import API_KEY, Simulator
+from skycore_async.simulator import Simulator
 
 ROWS = [f"1555123{n:04},Row{n}\n" for n in range(3000, 3400)]
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key, sender, user's files and recipients."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
-    monkeypatch.setenv("SKYCORE_FROM", "60856")
+def recipients(surroundings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a user's files beside the recipients."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "user"))
     sheet("promo.csv", ROWS)
-
-
-@pytest.fixture
-def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Put a provider at the address."""
-    with Simulator() as running:
-        monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
-        yield running
 
 
 def sheet(name: str, rows: list[str]) -> None:
