@@ -49,6 +49,9 @@ _SHORT_PAGE: Final = 100  # ... of those with their notifications, which take lo
 _FEW: Final = 16  # of these that are made without giving Python's lock up
 MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
+_BY_KEYS: Final = (
+    f"SELECT {MESSAGE.of('messages')} FROM (VALUES {{}}) JOIN messages ON key = column1"
+)
 _NOTIFICATIONS: Final = (
     f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
     " JOIN messages ON messages.id = column1"
@@ -154,10 +157,7 @@ class SQLiteReader:
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
-        found = self._over(
-            f"SELECT {MESSAGE.of('messages')} FROM (VALUES {{}}) JOIN messages ON key = column1",
-            [(key,) for key in keys],
-        )
+        found = self._over(_BY_KEYS, [(key,) for key in keys])
         return {record.key: record for record in map(MESSAGE.value, found)}
 
     def opted_out(self, numbers: Collection[str]) -> set[str]:
