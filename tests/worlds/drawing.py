@@ -105,11 +105,11 @@ class _Draw:
             reads_report=self._is(0.5) and not self._is_small,
             has_others=self._is(0.2),
             bundles=self._is(0.2),
-            thread=chance.choice((0.02, 0.1, 0.1, 0.5)),
+            thread=chance.choice((0.02, 0.1, 0.5, 1.0)),
             capacity=chance.choice((2, 5, 10)) if self._is_small else None,
             changes_python=self._is(0.15),
         )
-        timed: list[Event] = [self._send() for _ in range(chance.randint(15, 35))]
+        timed: list[Event] = [self._send() for _ in range(chance.randint(12, 30))]
         timed += [self._send_many() for _ in range(chance.randint(1, 4))]
         if not self._is_small:
             timed += [self._crash(settings) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
@@ -164,7 +164,7 @@ class _Draw:
 
     def _send_many(self) -> SendMany:
         messages = [
-            self._message(has_key=self._is(0.95)) for _ in range(self._chance.choice((3, 12, 25)))
+            self._message(has_key=self._is(0.95)) for _ in range(self._chance.choice((3, 10, 22)))
         ]
         return SendMany(
             at=self._at(),
@@ -177,7 +177,7 @@ class _Draw:
         )
 
     def _bulk(self, at: float) -> Bulk:
-        count = self._chance.choice((3, 12, 25))
+        count = self._chance.choice((3, 10, 22))
         return Bulk(
             at=at, messages=tuple(self._message() for _ in range(count)), word=self._is(0.2)
         )

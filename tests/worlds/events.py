@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 
-LENGTH: Final = 6.0  # seconds from the first event to the last
+LENGTH: Final = 3.0  # seconds from the first event to the last
 OWN_NUMBER: Final = 100  # from here on a number is that of one key alone
 
 

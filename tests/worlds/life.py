@@ -22,10 +22,10 @@ from typing import Any, Final, TypeVar
 from unittest import mock
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import attrs
 import sniffio
+from anyio.lowlevel import checkpoint
 
 from .loop import Crashed, SeededLoop, Stuck
 
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 MOST_STEPS: Final = 300_000
 LONGEST: Final = 30_000.0  # seconds that a process may take
+_SOME: Final = 0.2
 _SHORTEST: Final = math.log(1e-3)  # of the seconds that a thread takes
 
 
@@ -128,7 +129,8 @@ def _threads_as_steps(chance: Random, longest: float) -> Iterator[None]:
     async def run_sync(
         work: Callable[..., T], *args: Any, abandon_on_cancel: bool = False, limiter: Any = None
     ) -> T:
-        await anyio.lowlevel.checkpoint()
+        if chance.random() < _SOME:  # have a step of their own before they begin, as all might
+            await checkpoint()
         loop = asyncio._get_running_loop()
         with anyio.CancelScope(shield=not abandon_on_cancel):
             if loop is None:

@@ -22,11 +22,16 @@ from bisect import insort
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
+from itertools import repeat
 from random import Random
+from types import ModuleType
 from typing import Any, Final
 
 import anyio
+from anyio import lowlevel
 from anyio._backends import _asyncio
+from anyio._core import _synchronization, _tasks
 
 _ENDING: Final = 100_000  # steps in which what is cancelled has to end
 _ROUNDS: Final = 3
@@ -42,32 +47,29 @@ class Crashed(BaseException):
     """The process is gone."""
 
 
-class _Handle:
-    """What is to be called, at a time: as much of a handle of asyncio's as is asked of one."""
+class _Handle(list[Any]):
+    """What is to be called, at a time: as much of a handle of asyncio's as is asked of one.
 
-    __slots__ = ("args", "callback", "context", "is_cancelled", "time")
+    It is a list, which is made and compared at once: its place, and its number, which no
+    other has; what is called, with which arguments, in which context; and when.
+    """
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context,
-        time: float,
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.is_cancelled = False
-        self.time = time
+    __slots__ = ()
 
     def cancel(self) -> None:
-        self.is_cancelled = True
+        self[_CALLBACK] = None
 
     def cancelled(self) -> bool:
-        return self.is_cancelled
+        return self[_CALLBACK] is None
 
     def when(self) -> float:
-        return self.time
+        time: float = self[_TIME]
+        return time
+
+
+_NUMBER: Final = 1
+_CALLBACK: Final = 2
+_TIME: Final = 5
 
 
 class SeededLoop(asyncio.AbstractEventLoop):
@@ -93,8 +95,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._now = start
         self._on_step = on_step
         self._on_error = on_error
-        self._ready: list[tuple[float, int, _Handle]] = []
-        self._timers: list[tuple[float, float, int, _Handle]] = []
+        self._ready: list[_Handle] = []
+        self._timers: list[tuple[float, _Handle]] = []
         self._count = itertools.count()
         self._tasks: dict[int, tuple[asyncio.Task[Any], float]] = {}
         self._births = itertools.count()
@@ -139,25 +141,28 @@ class SeededLoop(asyncio.AbstractEventLoop):
             place = 0
             if not favours or draw() > _FAVOURED:
                 place = int(draw() * len(ready))
-            _, number, handle = ready.pop(place)
-            newborn.discard(number)
-            if not handle.is_cancelled:
-                self._call(handle)
+            handle = ready.pop(place)
+            if newborn:
+                newborn.discard(handle[_NUMBER])
+            self._call(handle)
 
     def _call(self, handle: _Handle) -> None:
+        _, _, callback, args, context, _ = handle
+        if callback is None:
+            return
         try:
-            handle.context.run(handle.callback, *handle.args)
+            context.run(callback, *args)
         except Exception as error:  # noqa: BLE001 - as any event loop does
-            self._on_error({"message": f"{handle.callback} raised", "exception": error})
+            self._on_error({"message": f"{callback} raised", "exception": error})
 
     def _jump(self) -> None:
         """Go on to the next moment at which something is to be done."""
         while self._timers:
             when = self._timers[0][0]
             while self._timers and self._timers[0][0] == when:
-                _, place, number, handle = heapq.heappop(self._timers)
-                if not handle.is_cancelled:
-                    insort(self._ready, (place, number, handle))
+                _, handle = heapq.heappop(self._timers)
+                if not handle.cancelled():
+                    insort(self._ready, handle)
             if self._ready:
                 self._now = max(self._now, when)
                 return
@@ -165,27 +170,29 @@ class SeededLoop(asyncio.AbstractEventLoop):
         raise Stuck(f"nothing will ever happen again, and these wait: {', '.join(waiting)}")
 
     def _end(self) -> None:
-        self._begin_all()
-        left = [task for task, _ in self._tasks.values() if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            self._run_until(lambda: all(task.done() for task in left), _ENDING)
+        while left := self._left():
+            for task in left:
+                task.cancel()
+            self._run_until(lambda left=left: all(task.done() for task in left), _ENDING)  # type: ignore[misc]
         for _ in range(_ROUNDS):  # of what is called when tasks are done
             ready, self._ready = self._ready, []
-            for _, _, handle in ready:
-                if not handle.is_cancelled:
-                    self._call(handle)
+            for handle in ready:
+                self._call(handle)
         for task, _ in self._tasks.values():
             if task.done() and not task.cancelled():
                 task.exception()  # and nobody is told that nobody asked for it
+
+    def _left(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that have not ended, and begin those that have not begun."""
+        self._begin_all()
+        return [task for task, _ in self._tasks.values() if not task.done()]
 
     def _begin_all(self) -> None:
         """Begin each task: what is cancelled before that would be said to be forgotten."""
         while self._newborn:
             number = self._newborn.pop()
-            at = next(at for at, each in enumerate(self._ready) if each[1] == number)
-            self._call(self._ready.pop(at)[2])
+            at = next(at for at, each in enumerate(self._ready) if each[_NUMBER] == number)
+            self._call(self._ready.pop(at))
 
     # What asyncio and anyio ask of it.
 
@@ -215,10 +222,16 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
-        handle = _Handle(callback, args, copy_context() if context is None else context, self._now)
-        number, births = next(self._count), len(self._tasks)
-        insort(self._ready, (self._place(callback), number, handle))
-        if len(self._tasks) > births:
+        tasks = self._tasks
+        births = len(tasks)
+        # Most are of a task that is known, and there are too many to ask elsewhere.
+        known = tasks.get(id(getattr(callback, "__self__", None)))
+        place = known[1] if known else self._place(callback)
+        number = next(self._count)
+        context = copy_context() if context is None else context
+        handle = _Handle((place, number, callback, args, context, self._now))
+        insort(self._ready, handle)
+        if len(tasks) > births:
             self._newborn.add(number)
         return handle
 
@@ -240,8 +253,10 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> _Handle:
-        handle = _Handle(callback, args, copy_context() if context is None else context, when)
-        heapq.heappush(self._timers, (when, self._place(callback), next(self._count), handle))
+        context = copy_context() if context is None else context
+        place, number = self._place(callback), next(self._count)
+        handle = _Handle((place, number, callback, args, context, when))
+        heapq.heappush(self._timers, (when, handle))
         return handle
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -250,10 +265,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def _place(self, callback: Callable[..., object]) -> float:
         """Return where among the ready a callback stands: at its task's."""
         owner: Any = getattr(callback, "__self__", None)
-        known = self._tasks.get(id(owner))  # most are of a task that is known
-        if known is not None:
-            return known[1]
-        if isinstance(owner, anyio.CancelScope):
+        if isinstance(owner, _asyncio.CancelScope):
             owner = getattr(owner, "_host_task", None)
         if not isinstance(owner, asyncio.Task):
             return _NOBODY
@@ -265,28 +277,37 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return known[1]
 
 
-# Who asks for the loop or the task that runs: at nearly every step, and Python 3.11 asks the
-# system then whether this is still the process that it was.
-_ASKED: Final = {
+# What is asked for at nearly every step: what runs, of which Python 3.11 asks the system then
+# whether this is still the process that it was, and anyio, which makes the same scopes and
+# events each time.  None of these modules is one from which another takes a name for good.
+_ASYNCIO: Final = {
     "get_running_loop": (asyncio, asyncio.events, _asyncio),
     "_get_running_loop": (asyncio, asyncio.events),
     "current_task": (asyncio, asyncio.tasks, _asyncio),
+}
+_ANYIO: Final = {
+    "get_async_backend": (_synchronization, _tasks, lowlevel),
+    "CancelScope": (anyio,),
+    "Event": (anyio,),
+    "_task_states": (_asyncio,),
 }
 
 
 @contextmanager
 def _known(loop: SeededLoop) -> Iterator[None]:
     """Have those told at once who ask what runs, while this loop does."""
-    if sys.version_info >= (3, 12):
-        yield
-        return
-    tasks: dict[Any, Any] = vars(asyncio.tasks)["_current_tasks"]
-    known = {
-        "get_running_loop": lambda: loop,
-        "_get_running_loop": lambda: loop,
-        "current_task": lambda: tasks.get(loop),
+    known: dict[str, object] = {
+        "get_async_backend": repeat(_asyncio.AsyncIOBackend).__next__,
+        "CancelScope": _asyncio.CancelScope,
+        "Event": _asyncio.Event,
+        "_task_states": {},
     }
-    before = [(of, name, vars(of)[name]) for name, asked in _ASKED.items() for of in asked]
+    asked: dict[str, tuple[ModuleType, ...]] = _ANYIO
+    if sys.version_info < (3, 12):
+        known["get_running_loop"] = known["_get_running_loop"] = repeat(loop).__next__
+        known["current_task"] = partial(vars(asyncio.tasks)["_current_tasks"].get, loop)
+        asked = _ANYIO | _ASYNCIO
+    before = [(of, name, getattr(of, name)) for name, asking in asked.items() for of in asking]
     for of, name, _ in before:
         setattr(of, name, known[name])
     try:

@@ -57,6 +57,11 @@ def _later(_: Posted) -> None:
     """Leave a postback to whoever runs next."""
 
 
+def _gone(_: object) -> set[str]:
+    """Write nothing any more, which nobody would see."""
+    raise LedgerError("the process has ended")
+
+
 class Process:
     """One process of a world."""
 
@@ -76,6 +81,7 @@ class Process:
         self._scope: anyio.CancelScope
         self._group: anyio.abc.TaskGroup
         self._busy = 0
+        self._ended: anyio.Event  # what is waited for
         self._chance = Random(f"process {world.plan.chance} {world.now()}")
 
     @property
@@ -121,6 +127,8 @@ class Process:
         world.provider.on_post = _later
         self.left = self.machine.left(is_power=crash.is_power, chance=self._chance)
         self._transport.end()
+        if isinstance(self._ledger, SQLiteLedger):
+            self._ledger._file.commit = _gone  # type: ignore[method-assign, assignment]
         self._notes.crash()
         self.is_gone = True
         self.ended_at = world.now() + crash.down
@@ -135,7 +143,7 @@ class Process:
 
     async def main(self) -> None:
         """Live."""
-        world = self.world
+        world, self._ended = self.world, anyio.Event()
         async with anyio.create_task_group() as group:
             self._group = group
             ledger = self._ledger = self._new_ledger()
@@ -248,7 +256,7 @@ class Process:
             async with anyio.create_task_group() as posts:
                 bundles = self.world.plan.settings.bundles
                 postman = Postman(provider.now, provider.to_post, bundles=bundles)
-                provider.on_post = postman.add
+                provider.on_post, provider.on_all_posted = postman.add, self._is_over
                 posts.start_soon(postman.deliver, posts, self.callers.post)
                 yield
                 await self._until(lambda: not provider.to_post)
@@ -257,10 +265,13 @@ class Process:
             provider.on_post = _later
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
-        pause = 1.0
+        """Wait until something is so, which is so when it is told to be over."""
         while not is_so():
-            await anyio.sleep(pause)
-            pause = min(pause * 1.2, 60.0)
+            self._ended = anyio.Event()
+            await self._ended.wait()
+
+    def _is_over(self) -> None:
+        self._ended.set()
 
     def _happen(self, event: Any) -> None:
         """Have an event happen, which may take its time."""
@@ -296,6 +307,8 @@ class Process:
                 await self._settle(after=_SOON, breaks=event.breaks)
         finally:
             self._busy -= 1
+            if not self._busy:
+                self._is_over()
 
     async def _look_after_opening(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Hold what a crash has left in doubt against what was under way."""

@@ -126,6 +126,7 @@ class Provider:
         self.postbacks: list[Posted] = []
         self.is_well = False  # whatever was planned, it behaves from now on
         self.on_post: Callable[[Posted], None] = lambda _: None
+        self.on_all_posted: Callable[[], None] = lambda: None
         self.on_submitted: Callable[[str, str], list[Any]] = lambda name, to: []
         self.on_billed_again: Callable[[str, list[Any]], None] = lambda name, words: None
         self.now = now
@@ -226,6 +227,8 @@ class Provider:
         elif posted.tries < TRIES:
             posted.at = max(self.now(), posted.at) + AGAIN_AFTER
             self.on_post(posted)
+        if not self.to_post:
+            self.on_all_posted()
 
     @property
     def to_post(self) -> list[Posted]:
