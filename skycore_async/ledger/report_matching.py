@@ -11,6 +11,7 @@ Rules:
   is of another time, which is a doubt's.
 * An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
+* A doubt was taken where a row fits it.  One that is late may be somebody else's.
 * Where there are more rows than attempts, somebody else sends the same, and no row is proof.
 * Where rows share a HISTORYID, nobody knows how many they are: one is presence, and beside the
   others, as beside late ones, nothing is absent.
@@ -231,17 +232,15 @@ class _Graph:
         edges = {place: (self._fits[place] | self._waited(place)) & rows for place in part}
         if len(matched(part, edges).of) < len(rows):
             return None
+        fits = {place: self._fits[place] for place in part}
         taken: list[int] = []
         for alike in self._alike(place for place in self._doubts if place in part):
             others = part - set(alike)
-            fitting = {**edges, **{place: self._fits[place] for place in alike}}
-            some = self._claims(alike, matched(others, fitting), satisfied, most=len(rows))
-            left = [place for place in alike if place not in some]
-            owners = matched([*others, *some], edges)
-            some += self._claims(left, owners, satisfied, most=len(rows), is_last=True)
-            taken += some
+            at_once = set(matched([*others, *alike], fits).of.values())
+            owners = matched(others, edges | {place: fits[place] for place in alike})
+            taken += self._claims(alike, owners, satisfied, at_once, most=len(rows))
         # Each kind was taken as often as that: which rows are whose is told of all together.
-        return {place: row for row, place in matched(taken, edges).of.items()}
+        return {place: row for row, place in matched(taken, fits).of.items()}
 
     def _waited(self, place: int) -> set[int]:
         """Return the rows that an attempt may have if it waited, no longer than one accepted.
@@ -256,26 +255,24 @@ class _Graph:
         alike: Iterable[int],
         owners: Owners,
         satisfied: set[int],
+        at_once: Collection[int],
         *,
         most: int,
-        is_last: bool = False,
     ) -> list[int]:
-        """Return those that get a row, one of each message; several only where it `is_last`."""
+        """Return those that get a row; of several those of messages that have none come first.
+
+        Of these, those do that have one `at_once`, without anybody having waited.
+        """
         claimed: list[int] = []
-        left = set(alike)
+        message = {place: self._attempts[place].message for place in alike}
+        left = [*message]
         while left and len(owners.of) < most:
-            place = min(left, key=lambda each: self._rank(each, satisfied))
+            place = min(left, key=lambda each: (message[each] in satisfied, each not in at_once))
             left.remove(place)
-            if self._attempts[place].message in satisfied and not is_last:
-                break
             if owners.add(place):
                 claimed.append(place)
-                satisfied.add(self._attempts[place].message)
+                satisfied.add(message[place])
         return claimed
-
-    def _rank(self, place: int, satisfied: set[int]) -> tuple[bool, float]:
-        attempt = self._attempts[place]
-        return attempt.message in satisfied, attempt.started_at
 
     def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
         """Return doubts in groups that no report tells apart but by their times."""

@@ -241,6 +241,24 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: Taken("A"), 3: Taken("B"), 4: absent(1, 3, 4)},
         set(),
     ),
+    "nobody has waited where a doubt has the row at once": (
+        [attempt(1), accepted(2, at=1010), attempt(3, at=5000)],
+        [row("A"), row("B", at=5000)],
+        {1: ALIKE, 3: Taken("B")},
+        set(),  # A may be the first one's, and B that of the one accepted
+    ),
+    "nor where it is one of a message that has another": (
+        [attempt(1), attempt(2, message=7, at=5000), attempt(3, message=7, at=5100)],
+        [row("A", at=5000), row("B", at=5100)],
+        {1: LATE, 2: Taken("A"), 3: Taken("B")},
+        set(),
+    ),
+    "one more at another time may be somebody else's": (
+        [attempt(1), accepted(2, at=5000)],
+        [row("A", at=5000), row("B", at=5010)],
+        {1: LATE},
+        set(),
+    ),
     "rows are handed on": (
         [accepted(1, at=1000), accepted(2, at=1100), attempt(3, at=1350)],
         [row("A", at=1250), row("B", at=1000), row("C", at=1420)],
