@@ -31,7 +31,7 @@ BEGUN: Final = (
     "id, recipient, sender, text_digest, started_at, coalesce(ended_at, interrupted_at),"
     " history_id, state, doubted, settled_by, untaken"
 )
-IS_BEGUN: Final = "state NOT IN ('in_doubt', 'not_sent', 'rejected')"
+IS_BEGUN: Final = "state NOT IN ('not_sent', 'rejected')"
 LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
 
 
@@ -132,8 +132,8 @@ class LedgerReader(Protocol):
         """Return a page of messages in doubt beyond the id `after`."""
         ...
 
-    def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
-        """Return a page of messages accepted or under way, begun in that time."""
+    def begun(self, since: float, after: int) -> Page[BegunMessage]:
+        """Return a page of messages accepted, in doubt or under way, begun since then."""
         ...
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:

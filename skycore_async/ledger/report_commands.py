@@ -27,15 +27,14 @@ class ListDoubts(LongQuery[Page[Doubt]]):
 
 @attrs.frozen(kw_only=True)
 class ListBegunMessages(LongQuery[Page[BegunMessage]]):
-    """A page of messages accepted or under way, begun from `since` to `until`."""
+    """A page of messages accepted, in doubt or under way, begun since then."""
 
     since: float
-    until: float
     after: int
 
     def answer(self, store: LedgerReader) -> Page[BegunMessage]:
         """Return the answer of a store."""
-        return store.begun(self.since, self.until, self.after)
+        return store.begun(self.since, self.after)
 
 
 @attrs.frozen(kw_only=True)

@@ -101,6 +101,17 @@ class ReportDatabase:
             ),
         )
 
+    def leave_open(self, messages: Iterable[int]) -> None:
+        """Say of messages in doubt that they may have been taken, and are not to be told of."""
+        self._insert(
+            "UPDATE attempts SET role = ? WHERE role = ? AND message = ?",
+            ((Role.POSSIBLE.value, Role.DOUBTFUL.value, message) for message in messages),
+        )
+
+    def forget(self, id_: int, since: float) -> None:
+        """Remove the attempts beyond an id that were begun since then."""
+        self._execute("DELETE FROM attempts WHERE id > ? AND started_at >= ?", (id_, since))
+
     def add_rows(self, messages: Sequence[ReportedMessage]) -> None:
         """Add what a report lists as sent one by one; `set_period` says what it is about.
 

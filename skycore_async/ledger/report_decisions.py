@@ -24,7 +24,7 @@ from .settlement import SETTLE_WITHIN
 
 Told = Mapping[int, Taken | Absent | Unclear]
 
-_SENDING: Final = MessageState.SENDING.value
+_UNKNOWN: Final = frozenset({MessageState.SENDING.value, MessageState.IN_DOUBT.value})
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +84,7 @@ def begun_attempt(
     attempts that told is not clear.  Where a report told that an earlier one was taken, this
     one may have been or not.
     """
-    is_accepted = begun.state != _SENDING and not (
+    is_accepted = begun.state not in _UNKNOWN and not (
         begun.doubted and begun.settled_by == "postback"
     )
     of_last = Role.DOUBTFUL if is_found_earlier else Role.ACCEPTED

@@ -21,7 +21,7 @@ class Doubt:
 
 
 class BegunMessage(NamedTuple):
-    """The last attempt of a message that was accepted or is under way.
+    """The last attempt of a message that was accepted, is in doubt or is under way.
 
     One that was found without anybody who sends it had ended by then.
     """

@@ -1,6 +1,10 @@
 """What a ledger has in doubt, and what it began near that, to be held against reports.
 
-Rule: what is in memory are the doubts; what was accepted near them goes into the database.
+Rules:
+
+* What is in memory are the doubts; what was accepted near them goes into the database.
+* Whatever a report lists was begun before it was made.  So the ledger is read again once
+  reports are: what is sent meanwhile has rows, too, and what is no doubt now may have one.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import anyio.to_thread
+import attrs
 
 from ..ledger.base import BaseLedger
-from ..ledger.model import EarlierAttempt, MessageRecord
+from ..ledger.model import EarlierAttempt, MessageRecord, MessageState
 from ..ledger.paging import pages_of, rows_of
 from ..ledger.report_commands import (
     ForgottenUntil,
@@ -30,6 +35,7 @@ from ..ledger.report_decisions import (
 from ..ledger.report_evidence import OpenReason, periods_of
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
+from ..ledger.settlement import CLOCKS_APART
 
 NEAR: Final = 86_400.0  # seconds from a doubt at which witnesses are looked for
 
@@ -48,6 +54,9 @@ class LedgerDoubts:
         self._after = after
         self._clock = clock
         self._ids = itertools.count(1)
+        self._loaded_at = 0.0
+        self._last_of_doubts = 0
+        self._known_earlier: set[int] = set()  # the attempts before the last, by the ledger's ids
         # The messages that an earlier attempt was, by the HISTORYID of a report.
         self._found_earlier: set[tuple[int, str]] = set()
         self.doubts: dict[int, MessageInDoubt] = {}
@@ -56,6 +65,7 @@ class LedgerDoubts:
 
     async def load(self, ledger: BaseLedger) -> None:
         """Read what the ledger has in doubt, and what it began near that."""
+        self._loaded_at = self._clock()
         forgotten = await ledger.run(ForgottenUntil())
         records: dict[int, tuple[MessageRecord, OpenReason | None]] = {}
         async for doubt in rows_of(ledger, lambda after: ListDoubts(after=after)):
@@ -66,21 +76,40 @@ class LedgerDoubts:
         earlier: dict[int, list[EarlierAttempt]] = {}
         async for attempt in rows_of(ledger, lambda after: ListEarlierAttempts(after=after)):
             earlier.setdefault(attempt.message, []).append(attempt)
+            self._known_earlier.add(attempt.id)
             if attempt.history_id:
                 self._found_earlier.add((attempt.message, attempt.history_id))
         attempts = list(self._attempts_of(records, earlier, forgotten))
         await anyio.to_thread.run_sync(self._database.add_attempts, attempts)
+        self._last_of_doubts = next(self._ids)
         times = [each for each in self.doubtful.values() if self._may_end(each.message)]
         if not times:
             return
         since = min(each.window[0] for each in times) - NEAR
         # What was sent later accounts for rows that could wait for it.
-        until = self._clock()
-        async for page in pages_of(
-            ledger, lambda after: ListBegunMessages(since=since, until=until, after=after)
-        ):
-            await anyio.to_thread.run_sync(self._add_begun, page.rows)
+        await self._add_begun_since(ledger, since)
         self.periods = await anyio.to_thread.run_sync(self._periods, times)
+
+    async def follow(self, ledger: BaseLedger) -> None:
+        """Read what has changed since `load`; of what was begun, none is a witness."""
+        if not self.periods:
+            return
+        doubts = rows_of(ledger, lambda after: ListDoubts(after=after))
+        still = {doubt.record.id: doubt.record async for doubt in doubts}
+        changed = {id_ for id_, doubt in self.doubts.items() if still.get(id_) != doubt.record}
+        await anyio.to_thread.run_sync(self._database.leave_open, changed)
+        since = self._loaded_at - CLOCKS_APART
+        await anyio.to_thread.run_sync(self._database.forget, self._last_of_doubts, since)
+        await self._add_begun_since(ledger, since)
+        left = [
+            (earlier_attempt(attempt, next(self._ids), Role.POSSIBLE), False)
+            async for attempt in rows_of(ledger, lambda after: ListEarlierAttempts(after=after))
+            if attempt.id not in self._known_earlier
+            and not self._is_known(attempt.message, attempt.started_at)
+        ]
+        await anyio.to_thread.run_sync(self._database.add_attempts, left)
+        for id_ in changed:
+            self.doubts[id_] = attrs.evolve(self.doubts[id_], reason=OpenReason.CHANGED)
 
     def _may_end(self, message: int) -> bool:
         doubt = self.doubts.get(message)
@@ -127,20 +156,32 @@ class LedgerDoubts:
         if attempt.role is Role.DOUBTFUL:
             self.doubtful[attempt.id] = attempt
 
+    async def _add_begun_since(self, ledger: BaseLedger, since: float) -> None:
+        async for page in pages_of(
+            ledger, lambda after: ListBegunMessages(since=since, after=after)
+        ):
+            await anyio.to_thread.run_sync(self._add_begun, page.rows)
+
     def _add_begun(self, page: Sequence[BegunMessage]) -> None:
         self._database.add_attempts(list(self._begun_attempts(page)))
 
     def _begun_attempts(self, page: Sequence[BegunMessage]) -> Iterator[tuple[KnownAttempt, bool]]:
         now = self._clock()
         for each in page:
-            is_earlier = (each.id, each.history_id) in self._found_earlier
-            if is_earlier and each.untaken:
+            is_doubt = each.state == MessageState.IN_DOUBT
+            if each.untaken or (is_doubt and self._is_known(each.id, each.started_at)):
                 continue
+            is_earlier = (each.id, each.history_id) in self._found_earlier
             attempt, is_witness = begun_attempt(
                 each, next(self._ids), now=now, is_found_earlier=is_earlier
             )
             self._note(attempt)
-            yield attempt, is_witness
+            yield attempt, is_witness and each.started_at <= self._loaded_at
+
+    def _is_known(self, message: int, started_at: float) -> bool:
+        """Return whether that was the last attempt of a doubt when doubts were read."""
+        doubt = self.doubts.get(message)
+        return doubt is not None and doubt.record.started_at == started_at
 
     def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
         """Return what to ask for: the times of doubts, as far as their witnesses."""

@@ -147,6 +147,7 @@ class ReportSettling:
 
     async def end(self) -> Settlement:
         """Write what the reports prove, and return it."""
+        await self._known.follow(self._ledger)
         decided = await anyio.to_thread.run_sync(self._decided)
         verdicts = [each for _, each in decided if isinstance(each, DoubtVerdict)]
         still_open = [

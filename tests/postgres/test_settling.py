@@ -12,6 +12,7 @@ import pytest
 
 from skycore_async import LedgerError, LedgerInUse, MessageState, OpenReason, PostgresLedger
 from skycore_async.ledger.model import Submission
+from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportedMessage, ReportSection
 from skycore_async.sending.settling import ReportSettling
 from tests.support.ledger_cases import DOUBT, NOON, TO, Clock, accepted, intent
@@ -167,6 +168,31 @@ async def test_an_outcome_that_comes_while_it_settles_stands(
     assert delivery is not None
     expected = {"accepted": "accepted", "refused": "rejected", "in doubt once more": "in_doubt"}
     assert (delivery.state, delivery.settled_by) == (expected[late], None)
+
+
+async def test_who_is_known_to_have_been_sent_by_the_end_has_the_row(
+    ledger: PostgresLedger, dsn: str
+) -> None:
+    """Of two that are alike, one's late outcome comes while it settles: the other stays open."""
+    for n, key in enumerate(("first", "late")):
+        digest = digest_of("not looked at")
+        began = attrs.evolve(intent(key, to=TO), started_at=NOON + n, text_digest=digest)
+        assert await ledger.begin(began) is None
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE skycore.messages SET state = 'in_doubt', interrupted_at = started_at + 9"
+            " WHERE key IN ('first', 'late')"
+        )
+        connection.execute("UPDATE skycore.sessions SET alive_until = clock_timestamp()")
+    async with ReportSettling(ledger, clock=lambda: NOON + 5000) as settling:
+        await settling.read(rows(TO), since=NOON - 1000, until=NOON + 5000, made_at=NOON + 5000)
+        await ledger.finish("late", accepted("T9"))
+        found = await settling.end()
+    assert found.sent == ()
+    assert {each.key: each.reason for each in found.open if each.key != "k"} == {
+        "first": OpenReason.ALIKE,
+        "late": OpenReason.CHANGED,
+    }
 
 
 async def test_who_settles_again_at_once_waits_for_nobody(ledger: PostgresLedger) -> None:

@@ -234,12 +234,12 @@ class PostgresReader:
         ]
         return page_of(found, rows, _PAGE)
 
-    def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
-        """Return a page of messages accepted or under way, begun in that time."""
+    def begun(self, since: float, after: int) -> Page[BegunMessage]:
+        """Return a page of messages accepted, in doubt or under way, begun since then."""
         rows = self._execute(
             f"SELECT {BEGUN} FROM {self._messages} WHERE id > %s"
-            f" AND started_at BETWEEN %s AND %s AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
-            (after, since, until),
+            f" AND started_at >= %s AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
+            (after, since),
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
         return page_of(found, rows, LONG_PAGE)

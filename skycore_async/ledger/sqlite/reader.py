@@ -303,12 +303,12 @@ class SQLiteReader:
         found = [Doubt(record=MESSAGE.value(row), is_under_way=False) for row in rows]
         return page_of(found, rows, _PAGE)
 
-    def begun(self, since: float, until: float, after: int) -> Page[BegunMessage]:
-        """Return a page of messages accepted or under way, begun in that time."""
+    def begun(self, since: float, after: int) -> Page[BegunMessage]:
+        """Return a page of messages accepted, in doubt or under way, begun since then."""
         rows = self._execute(
-            f"SELECT {BEGUN} FROM messages WHERE id > ? AND started_at BETWEEN ? AND ?"
+            f"SELECT {BEGUN} FROM messages WHERE id > ? AND started_at >= ?"
             f" AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
-            (after, since, until),
+            (after, since),
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
         return page_of(found, rows, LONG_PAGE)

@@ -20,13 +20,23 @@ from hypothesis import strategies as st
 
 from skycore_async import LedgerInUse, MemoryLedger, SQLiteLedger
 from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.report_commands import ListBegunMessages
 from skycore_async.ledger.report_evidence import OpenReason
 from skycore_async.ledger.report_values import Settlement
 from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportSection
 from skycore_async.sending import settling as settling_module
 from skycore_async.sending.settling import ReportSettling
-from tests.support.ledger_cases import NOON, OTHER, TO, Clock, intent, notice, state_of
+from tests.support.ledger_cases import (
+    DOUBT,
+    NOON,
+    OTHER,
+    TO,
+    Clock,
+    intent,
+    notice,
+    state_of,
+)
 from tests.support.report_worlds import History, Sending, listed, send
 
 pytestmark = pytest.mark.anyio
@@ -330,6 +340,48 @@ async def test_a_doubt_that_is_sent_again_meanwhile_is_left_alone() -> None:
         found = await settling.end()
     assert [each.reason for each in found.open] == [OpenReason.CHANGED]
     assert await state_of(world.ledger, "k") == "in_doubt"
+
+
+@pytest.mark.parametrize("what", ["accepted", "in doubt", "sent again", "by a clock ahead"])
+async def test_what_is_sent_while_it_settles_has_the_rows_that_are_its(what: str) -> None:
+    """The same text once more, before the report is made: it is not the doubt that was taken."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    again = doubt("x", taken=True, at=210)
+    if what in {"accepted", "by a clock ahead"}:
+        again = attrs.evolve(again, is_doubt=False)
+    if what == "by a clock ahead":
+        await world.send(again)
+    world.clock.now = NOON + 200
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        await world.send(again)
+        if what == "sent again":
+            await world.send(doubt("x", taken=False, at=220))
+        world.clock.now = NOON + 250
+        for since, until in settling.periods:
+            report = world.history.report(since, until, made_at=NOON + 250)
+            await settling.read(listed(report), since=since, until=until, made_at=NOON + 250)
+        found = await settling.end()
+    assert (found.sent, found.not_sent) == ((), ())
+
+
+async def test_who_is_in_doubt_only_once_doubts_were_read_has_a_row() -> None:
+    """It is no doubt yet that could be ended, and may have been taken all the same."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    world.clock.now = NOON + 10
+    given = attrs.evolve(intent("x"), started_at=NOON + 10, text_digest=digest_of("Hello"))
+    assert await world.ledger.begin(given) is None
+    world.history.add(TO, "Hello", at=11)
+    run = world.ledger.run
+
+    async def run_meanwhile(command: Any) -> Any:
+        if isinstance(command, ListBegunMessages):
+            await world.ledger.finish("x", DOUBT)
+        return await run(command)
+
+    world.ledger.run = run_meanwhile  # type: ignore[method-assign]
+    assert await outcome(world) == {"k": OpenReason.ALIKE}
 
 
 async def test_what_memory_has_forgotten_proves_nothing() -> None:
