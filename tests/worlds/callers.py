@@ -25,6 +25,7 @@ from skycore_async import (
     SQLiteLedger,
 )
 from skycore_async.errors import SendingHalted
+from skycore_async.receiving.inbox import PostbackInbox
 from skycore_async.receiving.receiver import PostbackReceiver
 
 from .bulk import send_rows
@@ -47,6 +48,8 @@ class Callers:
         client: SkycoreClient,
         ledger: SQLiteLedger | MemoryLedger,
         in_flight: int,
+        inbox: PostbackInbox | None,
+        on_beside: Callable[[], None],
     ) -> None:
         self._provider = provider
         self.notes = notes
@@ -56,6 +59,8 @@ class Callers:
         self._in_flight = in_flight
         self.is_gone = False  # the process has ended, and nobody sees what it does
         self._receiver = PostbackReceiver(ledger=ledger)
+        self._on_beside = on_beside  # called when something was taken in there
+        self._beside = None if inbox is None else PostbackReceiver(ledger=inbox)
 
     def _sms(self, message: Message) -> tuple[SMS, str]:
         name = key_of(message) or f"n{next(self._names)}"
@@ -196,6 +201,7 @@ class Callers:
             delivery = await self._ledger.wait_for(key=key, timeout=event.timeout)
         except TimeoutError:
             is_clear = event.timeout > _SOON and not self.notes.open_calls[key]
+            is_clear &= self._beside is None  # what is taken in there is told later
             if is_clear and not self.is_gone:
                 self._waited_in_vain(key, await self._ledger.delivery(key=key), until)
         except RuntimeError as error:
@@ -225,30 +231,40 @@ class Callers:
 
     async def post(self, together: Sequence[Posted]) -> None:
         """Post postbacks in one body."""
-        status = None
+        status, receiver = None, self._receiver_of(together)
         with anyio.move_on_after(10):
-            status = await self._status(body_of(together))
+            status = await status_of(receiver, body_of(together))
         if self.is_gone:
             return
+        if receiver is self._beside:
+            self._on_beside()
         for posted in together:
             self._provider.answered(posted, status)
             if status == 200 and posted.choice is not None:
                 number, is_out = posted.choice
                 self.notes.chose(number, is_out=is_out, now=self._provider.now())
 
-    async def _status(self, body: bytes) -> int:
-        given: list[int] = []
+    def _receiver_of(self, together: Sequence[Posted]) -> PostbackReceiver:
+        """Return who takes these in; of what is taken in beside, a STOP would count later."""
+        if self._beside is None or any(each.choice for each in together):
+            return self._receiver
+        return self._beside if self._provider.is_heads() else self._receiver
 
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body}
 
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                given.append(message["status"])
+async def status_of(receiver: PostbackReceiver, body: bytes) -> int:
+    """Post a body, and return what was answered."""
+    given: list[int] = []
 
-        scope = {"type": "http", "method": "POST", "path": "/postback", "headers": []}
-        await self._receiver(scope, receive, send)
-        return given[0]
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            given.append(message["status"])
+
+    scope = {"type": "http", "method": "POST", "path": "/postback", "headers": []}
+    await receiver(scope, receive, send)
+    return given[0]
 
 
 async def left(

@@ -10,9 +10,12 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+import attrs
+
 from .events import (
     LENGTH,
     OWN_NUMBER,
+    SHORT,
     Answer,
     Answers,
     Bulk,
@@ -66,6 +69,7 @@ _DOUBTFUL: Final = {
     Answer.SLOW: 1,
     Answer.NEWS_FIRST: 1,
     Answer.LATE: 1,
+    Answer.REFUSED: 1,
 }
 
 
@@ -84,7 +88,9 @@ class _Draw:
         self._is_small = self._is(0.06)  # a ledger in memory
         self._is_doubtful = bool(self._gap) or self._is_small or self._is(0.1)
         # Two keys have a number for themselves, so that each is the other's only rival.
-        self._is_paired = self._is(0.6 if self._is_doubtful else 0.15)
+        self._is_paired = self._is(0.7 if self._is_doubtful else 0.15)
+        # And one of the two is written without its country code, which may be another.
+        self._is_short = self._is_paired and self._is(0.6)
         self._leaving = chance.choice((0.2, 0.2, 0.2, 0.6))
         self._numbers = {key: self._number(key) for key in range(self._keys)}
         numbers = sorted(set(self._numbers.values()))
@@ -108,7 +114,10 @@ class _Draw:
             thread=chance.choice((0.02, 0.1, 0.5, 1.0)),
             capacity=chance.choice((2, 5, 10)) if self._is_small else None,
             changes_python=self._is(0.15),
+            has_inbox=self._is(0.15),
         )
+        if settings.loses_power or self._is_small:  # which no other process could open
+            settings = attrs.evolve(settings, has_inbox=False)
         timed: list[Event] = [self._send() for _ in range(chance.randint(12, 30))]
         timed += [self._send_many() for _ in range(chance.randint(1, 4))]
         if not self._is_small:
@@ -142,7 +151,7 @@ class _Draw:
 
     def _number(self, key: int) -> int:
         if self._is_paired:
-            return OWN_NUMBER + key // 2
+            return OWN_NUMBER + key // 2 + SHORT * (self._is_short and key % 2)
         return self._chance.randrange(3) if self._is(self._shared) else OWN_NUMBER + key
 
     def _message(self, *, has_key: bool = True) -> Message:
@@ -157,7 +166,7 @@ class _Draw:
         return Send(
             at=self._at(),
             message=self._message(has_key=self._is(0.95)),
-            word=self._is(0.6 if self._is_small else 0.25),
+            word=self._is(0.6 if self._is_doubtful else 0.25),
             leaves=self._leaves(),
             natively=self._is(0.5),
         )

@@ -22,6 +22,7 @@ import attrs
 
 LENGTH: Final = 3.0  # seconds from the first event to the last
 OWN_NUMBER: Final = 100  # from here on a number is that of one key alone
+SHORT: Final = 1000  # what is more than that is the same number without its country code
 
 
 class Answer(enum.StrEnum):
@@ -225,6 +226,7 @@ class Settings:
     bundles: bool = False  # postbacks come together that are due within a second
     thread: float = 0.1  # seconds at most that a thread takes
     capacity: int | None = None  # of a ledger in memory, in place of one in a file
+    has_inbox: bool = False  # some postbacks are taken in beside the ledger, by another process
     changes_python: bool = False  # with each process, and the first has the first version
 
 
@@ -279,4 +281,9 @@ def key_of(message: Message) -> str | None:
 
 def number_of(number: int) -> str:
     """Return a phone number."""
-    return f"1555{number:07}"
+    return f"1555{number:07}" if number < SHORT else f"555{number - SHORT:07}"
+
+
+def may_be_same(one: str, other: str) -> bool:
+    """Return whether two phone numbers may be one."""
+    return one[-10:] == other[-10:]

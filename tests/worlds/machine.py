@@ -31,6 +31,7 @@ from skycore_async.ledger.sqlite.open_file import connect as connect_to_file
 from tests.support.power_cut import Disk, write_out
 
 LEDGER: Final = "ledger.db"
+_LEFT: Final = {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-inbox", f"{LEDGER}-inbox-journal"}
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where there is Linux, files in memory
 
 
@@ -116,7 +117,7 @@ class Machine:
             image = {
                 each.name: each.read_bytes()
                 for each in self.folder.iterdir()
-                if each.name in {LEDGER, f"{LEDGER}-wal"}
+                if each.name in _LEFT
             }
 
         def put(folder: Path) -> Machine:

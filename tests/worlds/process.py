@@ -21,9 +21,11 @@ from skycore_async import (
     SkycoreClient,
     SQLiteLedger,
 )
+from skycore_async.receiving.inbox import PostbackInbox
+from skycore_async.receiving.receiver import PostbackReceiver
 
 from . import rules
-from .callers import Callers, left
+from .callers import Callers, left, status_of
 from .events import (
     Bulk,
     Crash,
@@ -41,7 +43,7 @@ from .events import (
 from .machine import Machine
 from .notes import API_KEY, Accident, Notes, log_of_world
 from .postman import Postman
-from .provider import Posted, PretendTransport
+from .provider import Posted, PretendTransport, body_of
 from .report import settle
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Process:
         self._group: anyio.abc.TaskGroup
         self._busy = 0
         self._ended: anyio.Event  # what is waited for
+        self._looking: anyio.Lock
         self._chance = Random(f"process {world.plan.chance} {world.now()}")
 
     @property
@@ -143,12 +146,15 @@ class Process:
 
     async def main(self) -> None:
         """Live."""
-        world, self._ended = self.world, anyio.Event()
+        world = self.world
+        self._ended, self._looking = anyio.Event(), anyio.Lock()
         async with anyio.create_task_group() as group:
             self._group = group
             ledger = self._ledger = self._new_ledger()
+            inbox = await self._new_inbox()
             await self._leave_opening()
             while True:
+                await self._post_beside(inbox)
                 await self._open(ledger)
                 client = self._new_client(ledger)
                 self._callers = Callers(
@@ -158,6 +164,8 @@ class Process:
                     client=client,
                     ledger=ledger,
                     in_flight=world.plan.settings.in_flight,
+                    inbox=inbox,
+                    on_beside=lambda: self._start(self._look),
                 )
                 if world.reads_report and not world.has_witness:
                     world.has_witness = True
@@ -171,7 +179,9 @@ class Process:
                 self._check_closed(client)
                 self._notes.closed()
                 if is_over:
-                    return
+                    break
+            if inbox is not None:
+                await inbox.aclose()
 
     def _new_ledger(self) -> SQLiteLedger | MemoryLedger:
         world, capacity = self.world, self.world.plan.settings.capacity
@@ -182,8 +192,25 @@ class Process:
             open_timeout=5,
             clock=world.wall,
             connect=self.machine.connect,
-            look_every=math.inf,  # there is no inbox
+            look_every=math.inf,  # see `_look`
         )
+
+    async def _new_inbox(self) -> PostbackInbox | None:
+        """Open the inbox beside the ledger, as another process would."""
+        if not self.world.plan.settings.has_inbox:
+            return None
+        inbox = PostbackInbox(self.machine.path, clock=self.world.wall, look_every=math.inf)
+        await inbox.open()
+        return inbox
+
+    async def _post_beside(self, inbox: PostbackInbox | None) -> None:
+        """Have what is to be posted taken in while nobody has the ledger open."""
+        if inbox is None:
+            return
+        provider, receiver = self._provider, PostbackReceiver(ledger=inbox)
+        for each in provider.to_post:
+            if each.at <= provider.now() and each.choice is None and provider.is_heads():
+                provider.answered(each, await status_of(receiver, body_of([each])))
 
     async def _open(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Open the ledger, and look what is in it; again while its disk is full."""
@@ -306,9 +333,27 @@ class Process:
             else:
                 await self._settle(after=_SOON, breaks=event.breaks)
         finally:
-            self._busy -= 1
-            if not self._busy:
-                self._is_over()
+            self._not_busy()
+
+    def _not_busy(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._is_over()
+
+    async def _look(self) -> None:
+        """Have the ledger look into the inbox within a second, as it would by itself."""
+        await anyio.sleep(self._chance.random())
+        ledger = self._ledger
+        try:
+            async with self._looking:
+                if ledger.is_open and not self.is_gone:
+                    assert isinstance(ledger, SQLiteLedger)
+                    assert ledger._opening is not None
+                    await ledger._look_into_inbox(ledger._file, ledger._opening.owner)
+        except RuntimeError as error:
+            self.callers.refused(error)
+        finally:
+            self._not_busy()
 
     async def _look_after_opening(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Hold what a crash has left in doubt against what was under way."""
@@ -342,6 +387,7 @@ class Process:
                 await anyio.sleep(_LONG)
             await self._settle(after=3600.0)
             await self._run_again()
+        await self._until(lambda: not self._busy)
         world.found = rules.Found(
             deliveries={each.key: each async for each in ledger.deliveries()},
             unplaced=[each async for each in ledger.unplaced()],
@@ -360,7 +406,9 @@ class Process:
 
     async def _witness(self) -> None:
         """Send a message of which it is known that it was taken."""
+        was_well, self._provider.is_well = self._provider.is_well, True
         await self.callers.send(Send(at=0, message=Message(None, _WITNESS)))
+        self._provider.is_well = was_well
 
     async def _settle(self, *, after: float, breaks: bool = False) -> None:
         world = self.world

@@ -170,6 +170,10 @@ class Provider:
             )
             self.others.append(other)
 
+    def is_heads(self) -> bool:
+        """Toss a coin."""
+        return self._chance.random() < 0.5
+
     def delay(self) -> float:
         """Draw the seconds that something takes on its way."""
         return float(0.001 * 10 ** (2 * self._chance.random()))
@@ -238,7 +242,7 @@ class Provider:
 
 def _postback(taken: Submission, told: Told, mark: int, at: datetime) -> postbacks.Postback:
     stamp = at + timedelta(hours=told.hours)
-    to = taken.to[1:] if told.is_short else taken.to
+    to = taken.to[-10:] if told.is_short else taken.to
     event = _EVENTS[told.kind]
     return postbacks.Postback(
         event=attrs.evolve(event, detail=f"{event.detail or ''} mark={mark}"),
@@ -353,7 +357,8 @@ class PretendTransport:
         if answer is Answer.HALF:
             written = written[: len(written) // 2]
         elif answer is Answer.TWICE:
-            written += _success("SMS_999999", to)
+            spare = _success("SMS_999999", to)  # before its own, or behind it
+            written = spare + written if int(taken.id[-1]) % 2 else written + spare
         elif answer is Answer.OTHERS:
             written = _success("SMS_999998", "15550009999")
         return _response(200, written)

@@ -11,7 +11,18 @@ import attrs
 from skycore_async import Delivery, MessageState, Notification
 from skycore_async.ledger.opt_outs import CLEAR
 
-from .events import Bulk, Crash, Jump, Message, OptOut, Plan, Send, SendMany, number_of
+from .events import (
+    Bulk,
+    Crash,
+    Jump,
+    Message,
+    OptOut,
+    Plan,
+    Send,
+    SendMany,
+    may_be_same,
+    number_of,
+)
 from .provider import plain
 
 if TYPE_CHECKING:
@@ -212,9 +223,7 @@ def _doubt_is_settled(world: World, found: Found) -> list[str]:
     """Return the doubts to whose number nobody else was sent, and of which a postback told."""
     if any(isinstance(event, Jump) for event in world.plan.events):
         return []  # its clock may tell that a postback came too late
-    names: dict[str, set[str]] = {}
-    for call in world.notes.calls:
-        names.setdefault(call.to, set()).add(call.name)
+    calls = {(call.to, call.name) for call in world.notes.calls}
     taken: dict[str, list[Submission]] = {}
     for each in world.provider.books.values():
         taken.setdefault(each.name, []).append(each)
@@ -223,7 +232,7 @@ def _doubt_is_settled(world: World, found: Found) -> list[str]:
         for key, delivery in found.deliveries.items()
         if delivery.state is S.IN_DOUBT
         and len(mine := taken.get(key, [])) == 1
-        and names[delivery.to] == {key}
+        and {name for to, name in calls if may_be_same(to, delivery.to)} == {key}
         and any(_is_in_time(world, each, mine[0]) for each in world.provider.postbacks)
     ]
 
