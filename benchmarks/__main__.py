@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from . import (
+    bulk,
     cluster,
     growth,
     handovers,
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "imports": imports.measure,
     "parsing": parsing.measure,
     "sending": sending.measure,
+    "bulk": bulk.measure,
     "handovers": handovers.measure,
     "peers": peers.measure,
     "memory": memory.measure,

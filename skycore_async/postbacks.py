@@ -203,7 +203,9 @@ def _gather_element(name: str, attribute: str, element: Any, values: _Fields) ->
         return False
     if attribute == "body":
         return _gather(_node(element), values, _ELEMENTS)
-    if attribute == "status" and not _PAIR.keys().isdisjoint(map(str.upper, element)):
+    if attribute == "status" and not (
+        _PAIR.keys().isdisjoint(element) and _PAIR.keys().isdisjoint(map(str.upper, element))
+    ):
         fits = _gather(element, values, _PAIR)
         values.setdefault("protocol", None)  # of a pair, though half of it may be missing
         values.setdefault("status", None)

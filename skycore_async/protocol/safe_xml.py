@@ -28,8 +28,7 @@ Writing is plain escaping: the documents have six flat fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, Self
 from xml.parsers import expat
 
 MAX_BYTES: Final = 1024 * 1024
@@ -108,11 +107,10 @@ def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:
     # With it come an HTTP client and TLS, which whoever reads no XML need not hold.
     import xmltodict  # noqa: PLC0415
 
-    guarded = _GuardedExpat()
     tree = xmltodict.parse(
-        guarded.document(body),
+        body,
         encoding,
-        guarded,
+        _GuardedExpat(),
         disable_entities=False,  # they need the DOCTYPE that is refused already
         strip_whitespace=False,
     )
@@ -130,22 +128,27 @@ def _check_declaration(_version: str, encoding: str | None, _standalone: int) ->
 
 
 class _GuardedExpat:
-    """What xmltodict takes for expat, to parse one document with the refusals above.
+    """What xmltodict takes for expat, and for its parser: it parses one document, with refusals.
 
     Attributes come as dicts: xmltodict asks for lists, to make these dicts of them, which is an
-    eighth of its time.  It asks before it takes the first piece of the document.
+    eighth of its time.  Whatever else it asks of its parser, the one that parses is asked.
     """
 
-    def ParserCreate(self, encoding: str | None, separator: str | None) -> expat.XMLParserType:  # noqa: N802 - expat's own
-        parser = self._parser = expat.ParserCreate(encoding, separator)
+    def ParserCreate(self, encoding: str | None, _separator: str | None) -> Self:  # noqa: N802 - expat's own
+        self._encoding = encoding
+        return self
+
+    def Parse(self, body: bytes, is_final: bool) -> int:  # noqa: N802 - expat's own
+        asked = self.__dict__
+        encoding = asked.pop("_encoding")
+        del asked["ordered_attributes"]
+        parser = expat.ParserCreate(encoding)
+        for name, value in asked.items():
+            setattr(parser, name, value)
         parser.StartDoctypeDeclHandler = _refuse_doctype
         if encoding is None:
             parser.XmlDeclHandler = _check_declaration
-        return parser
-
-    def document(self, body: bytes) -> Generator[bytes]:
-        self._parser.ordered_attributes = False
-        yield body
+        return parser.Parse(body, is_final)
 
 
 def _check_shape(value: Any, levels: int = MAX_DEPTH) -> None:

@@ -70,7 +70,10 @@ class _AsyncSource:
 
     async def take(self) -> Sendable | None:
         try:
-            return await self._taken.receive()
+            try:
+                return self._taken.receive_nowait()  # without a turn of the loop, as most can be
+            except anyio.WouldBlock:
+                return await self._taken.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             if self._error is not None:
                 raise self._error from None
@@ -80,7 +83,10 @@ class _AsyncSource:
         with self._give, self._reading:
             try:
                 while (message := await self._read()) is not None:
-                    await self._give.send(message)
+                    try:
+                        self._give.send_nowait(message)
+                    except anyio.WouldBlock:
+                        await self._give.send(message)
             except anyio.BrokenResourceError:
                 pass  # stopped
             except Exception as error:  # noqa: BLE001 - the caller is to have it

@@ -4,13 +4,16 @@ Strategy: a row is read, judged and resolved once, when the file is checked.  Se
 takes it from here, so that what goes out is what was counted and shown, whatever
 becomes of the file meanwhile.  A private database in a temporary file takes as much
 memory as its cache, and is gone with its connection, also where the process is killed.
+
+What nobody asks for by itself is one value of `marshal`'s, which is quick, and read by the
+process that wrote it alone.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from marshal import dumps, loads
 from operator import attrgetter
 from typing import Any, Final, Self
 
@@ -20,19 +23,17 @@ from ...messages import SMS
 from .recipients import Row
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind, number_stands
 
-_TAGS: Final = "tags"
-_FIELDS: Final = (*(field.name for field in attrs.fields(SMS) if field.name != _TAGS), _TAGS)
-_texts_of: Final = attrgetter(*_FIELDS[:-1])
-_COLUMNS: Final = ("line", "cells", "kind", "reason", "otherwise", "written", *_FIELDS)
+_FIELDS: Final = tuple(field.name for field in attrs.fields(SMS))
+_fields_of: Final = attrgetter(*_FIELDS)
 _SETTINGS: Final = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
     "PRAGMA cache_size = -1024",  # in KiB: rows are written and read in order
-    "CREATE TABLE rows (" + ", ".join(f'"{name}"' for name in _COLUMNS) + ")",
+    'CREATE TABLE rows (line, kind, "to", content)',
     'CREATE INDEX others ON rows ("to") WHERE kind IS NOT NULL AND "to" IS NOT NULL',
     "BEGIN",
 )
-_INSERT: Final = f"INSERT INTO rows VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_INSERT: Final = "INSERT INTO rows VALUES (?, ?, ?, ?)"
 _SELECT: Final = "SELECT * FROM rows ORDER BY rowid"
 _BY_LINE: Final = "CREATE INDEX IF NOT EXISTS by_line ON rows (line)"
 _ON_LINE: Final = "SELECT * FROM rows WHERE line = ?"
@@ -63,19 +64,18 @@ class KeptRows:
 
     def add(self, judged: JudgedRow) -> None:
         """Keep a row."""
-        row = judged.row
-        place = (row.line, json.dumps(row.values))
+        row, message, kind = judged.row, judged.message, None
         if isinstance(judged, RejectedRow):
-            values = tuple(judged.key if name == "key" else None for name in _FIELDS)
-            if judged.message is not None:
-                values = _values(judged.message)
-                self._has_others |= judged.kind is RejectionKind.DUPLICATE
-                self._has_doubts |= judged.kind is RejectionKind.IN_DOUBT
-            said = (judged.kind, judged.reason, judged.otherwise)
-            self._unwritten.append((*place, *said, None, *values))
+            kind = judged.kind
+            said: tuple[str | None, ...] = (judged.reason, judged.key, judged.otherwise)
+            if message is not None:
+                self._has_others |= kind is RejectionKind.DUPLICATE
+                self._has_doubts |= kind is RejectionKind.IN_DOUBT
         else:
-            told = (None, None, None, judged.written)
-            self._unwritten.append((*place, *told, *_values(judged.message)))
+            said = (judged.written,)
+        to, fields = (None, None) if message is None else (message.to, _fields_of(message))
+        content: tuple[Any, ...] = (row.values, fields, said)
+        self._unwritten.append((row.line, kind, to, dumps(content)))
         if len(self._unwritten) == _TOGETHER:
             self._write()
 
@@ -98,21 +98,21 @@ class KeptRows:
         return list(self._judged(found))
 
     def _judged(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[JudgedRow]:
-        for line, cells, kind, reason, otherwise, written, *values in rows:
-            row = Row(line=line, values=json.loads(cells))
+        for line, kind, to, content in rows:
+            values, fields, said = loads(content)  # noqa: S302 - it is of this process
+            row = Row(line, values)
             if kind is None:
-                message = _message(values)
-                others = self._others(message.to) if self._has_others else ()
-                yield MessageRow(row=row, message=message, written=written, others=others)
+                others = self._others(to) if self._has_others else ()
+                message = _message(fields)
+                yield MessageRow(row=row, message=message, written=said[0], others=others)
             else:
-                key = values[_FIELDS.index("key")]
-                own = None if values[0] is None else _message(values)
+                reason, key, otherwise = said
                 rejected = RejectedRow(
                     row=row,
                     kind=RejectionKind(kind),
                     reason=reason,
                     key=key,
-                    message=own,
+                    message=None if fields is None else _message(fields),
                     otherwise=otherwise,
                 )
                 yield self._alone(rejected) if kind == RejectionKind.IN_DOUBT else rejected
@@ -130,9 +130,10 @@ class KeptRows:
     def _others(self, to: str) -> tuple[MessageRow, ...]:
         asked = (RejectionKind.DUPLICATE, to)
         found = self._connection.execute(_OTHERS, asked).fetchall()
+        contents = ((line, *loads(content)) for line, _, _, content in found)  # noqa: S302 - as above
         return tuple(
-            MessageRow(row=Row(line=line, values=json.loads(cells)), message=_message(values))
-            for line, cells, _, _, _, _, *values in found
+            MessageRow(row=Row(line, values), message=_message(fields))
+            for line, values, fields, _ in contents
         )
 
     def __enter__(self) -> Self:
@@ -142,10 +143,5 @@ class KeptRows:
         self._connection.close()
 
 
-def _message(values: Sequence[Any]) -> SMS:
-    fields = dict(zip(_FIELDS, values, strict=True))
-    return SMS(**{**fields, _TAGS: json.loads(fields[_TAGS])})
-
-
-def _values(message: SMS) -> tuple[str | None, ...]:
-    return (*_texts_of(message), json.dumps(message.tags))
+def _message(fields: Sequence[Any]) -> SMS:
+    return SMS(**dict(zip(_FIELDS, fields, strict=True)))
