@@ -12,8 +12,8 @@ Rules:
   else the load is refused, since the ledger would refuse it later.
 * Messages to one number under several keys are given together, of which one is loaded:
   that which is there already, in whatever order they come.
-* A load may say when the campaign starts, the first time or another; what was sent by
-  then was.
+* A load may say when the campaign starts, and within which hours it is sent, the first time
+  or another; what was sent by then was.
 * A state changes by the table below.  What is cancelled stays so.
 """
 
@@ -30,6 +30,8 @@ import attrs
 from ..errors import CampaignError
 from ..messages import SMS
 from ..postgres.schema import Connection
+from ..sending.hours import SendingHours, utc_now
+from .hours import check_zone, hours_of, set_hours
 from .mending import mend
 from .outage import LIMIT, DoubtReport
 
@@ -85,22 +87,25 @@ def load(
     messages: Iterable[SMS | Sequence[SMS]],
     *,
     starts_at: datetime | None = None,
+    hours: SendingHours | None = None,
     size: int = CHUNK,
 ) -> Loaded:
     """Load messages, each with its key, into a campaign, which is made where there is none.
 
     Of messages that are given together one is loaded: the first that is there already, or
     else the first.
-    None of it is sent before `starts_at`, which stays what it was where none is given.
+    None of it is sent before `starts_at`, nor outside of `hours`, which stay what they were where
+    none are given.
 
-    Raises CampaignError where the campaign is cancelled, or a key was loaded with
-    other content that may have gone out; nothing is loaded then.
+    Raises CampaignError where the campaign is cancelled, a key was loaded with other content
+    that may have gone out, or a number has no time zone that the hours could be of; nothing is
+    loaded then.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOADING, name))
         campaign, state, number = _opened(connection, name)
         new = 0
-        counted = _Counted(messages)
+        counted = _Counted(messages, hours or hours_of(connection, campaign))
         fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted.firsts())
         while chunk := list(islice(fresh, size)):
             number += 1
@@ -111,6 +116,8 @@ def load(
                 (campaign, number, list(keys), list(rows)),
             )
             new += len(chunk)
+        if hours is not None:
+            set_hours(connection, campaign, hours)
         if starts_at is not None:  # last, so that a worker which halts it waits for no load
             connection.execute(
                 "UPDATE skycore.campaigns SET starts_at = %s WHERE id = %s", (starts_at, campaign)
@@ -143,17 +150,27 @@ def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
 
 
 class _Counted:
-    """Count messages as they are read, and those that were mended."""
+    """Count messages as they are read, and those that were mended.
 
-    def __init__(self, messages: Iterable[SMS | Sequence[SMS]]) -> None:
+    Each is to have a time zone where there are `hours`.
+    """
+
+    def __init__(
+        self, messages: Iterable[SMS | Sequence[SMS]], hours: SendingHours | None
+    ) -> None:
         self._messages = messages
+        self._hours = hours
+        self._now = utc_now()
         self.count = 0
         self.mended = 0
 
     def __iter__(self) -> Iterator[Sequence[SMS]]:
         for message in self._messages:
             self.count += 1
-            yield (message,) if isinstance(message, SMS) else message
+            together = (message,) if isinstance(message, SMS) else message
+            if self._hours is not None:
+                check_zone(together[0], self._hours, self._now)
+            yield together
 
     def firsts(self) -> Iterator[SMS]:
         """Return the first of those that are given together."""

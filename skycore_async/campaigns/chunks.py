@@ -11,7 +11,8 @@ Rules:
   sent again, or was refused before it was begun.  What the database says counts, not what
   a worker saw.
 * A chunk that is left goes back at once.  One whose messages do not get through
-  is due again after a pause.
+  is due again after a pause, and one whose messages are outside of their hours when the first
+  of them is within.
 * When a chunk may be taken is one expression: its campaign has started, it is due, and
   nobody's lease is in the way.  The queue hands it out then, and who takes it asks again
   under the lock.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -31,6 +32,8 @@ import psycopg
 
 from ..messages import SMS
 from ..postgres.schema import Connection
+from ..sending.hours import SendingHours
+from .hours import hours_of, read_hours
 
 _TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
 _FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over what is NULL
@@ -45,12 +48,12 @@ SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE {_TO_SEND} LIMIT 1
 """  # noqa: S608 - a condition of our own
 _LOCK: Final = f"""
-SELECT campaigns.name, number, keys, messages
+SELECT campaigns.id, campaigns.name, number, keys, messages, hours, zone
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = %s AND {_TO_SEND} AND {_FREE_AT} <= clock_timestamp() FOR UPDATE OF chunks
 """  # noqa: S608 - conditions of our own
 _TAKE: Final = """
-UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s,
+UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s, put_off = 0,
     held_until = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s RETURNING epoch
 """
@@ -72,7 +75,7 @@ WHERE given.key <> ALL(%s) AND (coalesce(state, 'not_sent') IN ('not_sent', 'sen
 """
 _CLOSE: Final = """
 UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,
-    due = clock_timestamp() + %s * interval '1 second'
+    put_off = %s, due = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s
 """
 
@@ -83,8 +86,10 @@ class Chunk:
 
     id: int
     epoch: int
+    campaign_id: int
     campaign: str
     number: int
+    hours: SendingHours | None = None
     keys: tuple[str, ...] = attrs.field(repr=False)
     rows: tuple[str, ...] = attrs.field(repr=False)
 
@@ -109,13 +114,17 @@ def are_left(connection: Connection) -> bool:
 
 
 def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Chunk | None:
-    """Take a chunk for `lease` seconds; None where it is not to be had, or not now."""
+    """Take a chunk for `lease` seconds; None where it is not to be had, or not now.
+
+    Raises ConfigurationError where its campaign has hours that this machine cannot tell.
+    """
     try:
         with connection.transaction():
             row = connection.execute(_LOCK, (chunk,)).fetchone()
             if row is None:
                 return None
-            campaign, number, keys, rows = row
+            campaign_id, campaign, number, keys, rows, *kept = row
+            hours = read_hours(*kept)
             (epoch,) = connection.execute(_TAKE, (worker, lease, chunk)).fetchone() or (0,)
             connection.execute(_DOUBT, (keys,))
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
@@ -123,8 +132,10 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
     return Chunk(
         id=chunk,
         epoch=epoch,
+        campaign_id=campaign_id,
         campaign=campaign,
         number=number,
+        hours=hours,
         keys=tuple(keys),
         rows=tuple(rows),
     )
@@ -137,12 +148,18 @@ def renew(connection: Connection, chunk: Chunk, *, lease: float) -> bool:
 
 
 def finish(
-    connection: Connection, chunk: Chunk, *, left_out: Mapping[str, str], pause: float
+    connection: Connection,
+    chunk: Chunk,
+    *,
+    left_out: Mapping[str, str],
+    pause: float,
+    put_off: Sequence[str] = (),
 ) -> int:
     """Mark a chunk as done if it is; else it is due again after `pause` seconds.
 
-    `left_out` says by key why a message was refused before it was begun.  Gives how
-    many messages are still to be sent.  A chunk that is somebody else's is left alone.
+    `left_out` says by key why a message was refused before it was begun, and `put_off` which
+    are outside of their hours, for which it is due at once where the campaign has others by now.
+    Gives how many messages are still to be sent.  A chunk that is somebody else's is left alone.
     """
     with connection.transaction():
         row = connection.execute(
@@ -151,8 +168,17 @@ def finish(
         ).fetchone()
         if row is None or row == ("done",):
             return 0
-        (left,) = connection.execute(_OPEN, (list(chunk.keys), list(left_out))).fetchone() or (0,)
+        left = _open(connection, chunk.keys, left_out)
+        waiting = _open(connection, put_off, left_out) if put_off else 0
+        if waiting and hours_of(connection, chunk.campaign_id) != chunk.hours:
+            pause = 0.0
         tally = json.dumps(Counter(left_out.values())) if left_out else None
         state = "waiting" if left else "done"
-        connection.execute(_CLOSE, (state, tally, pause, chunk.id, chunk.epoch))
+        connection.execute(_CLOSE, (state, tally, waiting, pause, chunk.id, chunk.epoch))
+    return left
+
+
+def _open(connection: Connection, keys: Iterable[str], left_out: Iterable[str]) -> int:
+    """Return how many of the messages with these keys are still to be sent."""
+    (left,) = connection.execute(_OPEN, (list(keys), list(left_out))).fetchone() or (0,)
     return int(left)

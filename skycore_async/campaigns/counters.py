@@ -20,6 +20,7 @@ from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
 from ..sending.outcomes import StuckCounter, meaning_of
 from .chunks import Chunk
+from .hours import WaitingMessages
 
 _IN_DOUBT: Final = frozenset({MessageState.SENDING, MessageState.IN_DOUBT})
 _STUCK: Final = 100  # messages in a row that do not get through
@@ -48,9 +49,11 @@ class ChunkWork:
 
     chunk: Chunk
     bulk: BulkSend
+    waiting: WaitingMessages
     left_out: dict[str, str] = attrs.field(factory=dict)
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     got_through: bool = False
+    is_left: bool = False
     is_lost: bool = False
     error: SendingHalted | None = None
 
@@ -65,6 +68,10 @@ class ChunkWork:
             counters.accepted += 1
             return
         error = outcome.error
+        if error.verdict is Verdict.PUT_OFF:
+            self.waiting.add(outcome.message)
+            return
+        self.is_left = self.is_left or not (meaning.is_final or meaning.in_doubt)
         if error.verdict is Verdict.REFUSED_HERE:
             why = type(error).__name__
             if isinstance(error, KeyConflict):  # with what may have gone out, which is to be seen
@@ -79,6 +86,15 @@ class ChunkWork:
             counters.refused[getattr(error, "code", None) or "no code"] += 1
         else:
             counters.not_sent += 1
+
+    @property
+    def put_off(self) -> list[str]:
+        """The keys of messages outside of their hours; none where others are left besides."""
+        return [] if self.is_left or self.stuck.is_stuck else self.waiting.keys
+
+    def pause(self, retry: float) -> float:
+        """Return in how many seconds to look at it again, `retry` where something went wrong."""
+        return self.waiting.seconds() if self.put_off else retry
 
     @property
     def is_refused(self) -> bool:

@@ -20,13 +20,18 @@ from ..postgres.schema import Connection
 
 _CAMPAIGNS: Final = """
 SELECT campaigns.id, name, campaigns.state, reason, created, starts_at,
-    coalesce(starts_at > now(), false),
+    coalesce(starts_at > now(), false), hours, zone,
+    coalesce(sum(put_off) FILTER (WHERE waits), 0)::bigint,
+    min(due) FILTER (WHERE waits),
+    count(*) FILTER (WHERE waits),
     coalesce(sum(cardinality(keys)), 0)::bigint,
     count(*) FILTER (WHERE chunks.state = 'waiting'),
     count(*) FILTER (WHERE chunks.state = 'held'),
     count(*) FILTER (WHERE chunks.state = 'done'),
     count(DISTINCT worker) FILTER (WHERE chunks.state = 'held' AND held_until > now())
 FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
+    CROSS JOIN LATERAL (
+        SELECT chunks.state = 'waiting' AND put_off > 0 AND due > now()) AS known (waits)
 GROUP BY campaigns.id ORDER BY campaigns.id
 """
 _STATES: Final = f"""
@@ -52,8 +57,10 @@ class CampaignProgress:
     `states` counts its messages by what the ledger says of them, and `left_out`
     those that were refused before they were begun, by why; `to_send` is how many
     have no outcome yet, or are to be sent again.  Of its chunks, some are waiting, held by
-    `workers`, or done.  `state` is scheduled (it starts at `starts_at`), running, paused, halted
-    (with the `reason`), cancelled or done.
+    `workers`, or done.  `put_off` is how many of those to send are outside of their hours, which
+    are `hours`, in `zone` where a number tells none; the first of them may be sent at
+    `opens_at`.  `state` is scheduled (it starts at `starts_at`), running, waiting (all that is
+    left is put off), paused, halted (with the `reason`), cancelled or done.
     """
 
     name: str
@@ -61,6 +68,10 @@ class CampaignProgress:
     reason: str | None
     created: datetime
     starts_at: datetime | None
+    hours: str | None
+    zone: str | None
+    put_off: int
+    opens_at: datetime | None
     messages: int
     to_send: int
     states: Mapping[str, int]
@@ -100,11 +111,17 @@ def in_doubt(connection: Connection, name: str) -> int:
 def _progress(
     row: Sequence[Any], states: Mapping[str, int], left_out: Mapping[str, int], *, again: int
 ) -> CampaignProgress:
-    _id, name, state, reason, created, starts_at, is_ahead, messages, *chunks, workers = row
+    _id, name, state, reason, created, starts_at, is_ahead, *more = row
+    hours, zone, put_off, opens_at, waiting_for_hours, messages, *chunks, workers = more
     waiting, held, done = chunks
     has_ended = state == "running" and not (waiting or held)
     if state == "running":
-        state = "done" if has_ended else "scheduled" if is_ahead else state
+        table = (
+            (has_ended, "done"),
+            (is_ahead, "scheduled"),
+            (not held and waiting == waiting_for_hours, "waiting"),
+        )
+        state = next((known for is_so, known in table if is_so), state)
     begun = sum(states.values()) - states.get("not_sent", 0) + sum(left_out.values())
     return CampaignProgress(
         name=name,
@@ -112,6 +129,10 @@ def _progress(
         reason=reason,
         created=created,
         starts_at=starts_at,
+        hours=hours,
+        zone=zone,
+        put_off=put_off,
+        opens_at=opens_at,
         messages=messages,
         to_send=0 if has_ended else max(0, messages - begun) + again,
         states=states,

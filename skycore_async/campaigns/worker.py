@@ -15,6 +15,7 @@ Rules:
   workers: see `outage`.
 * What could not be sent goes back, to be due again after a pause;
   a worker that gets nothing through at all waits longer each time.
+* What is outside of its hours is not begun, and goes back until the first of it is within.
 * A database that is lost is waited for.  What came of messages meanwhile is written by
   the ledger once it is back.  A database that refuses this worker ends it, with `error`.
 * `stop` starts nothing more, waits for what is in flight, and gives chunks back.
@@ -40,9 +41,11 @@ from ..messages import Outcome
 from ..postgres.schema import Connection
 from ..runtime.logs import log
 from ..sending.bulk import BulkSend
+from ..sending.hours import Clock, utc_now
 from .campaigns import halt, halted, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
 from .counters import ChunkWork, WorkerCounters
+from .hours import WaitingMessages
 from .outage import DoubtStreak
 from .queue import ChunkQueue, Ticket
 from .session import DatabaseSession
@@ -93,6 +96,7 @@ class Worker:
         timing: WorkerTiming | None = None,
         drain: bool = False,
         announce: Callable[[str], None] = lambda _: None,
+        clock: Clock = utc_now,
     ) -> None:
         self.counters = WorkerCounters()
         self.error: ConfigurationError | None = None
@@ -103,6 +107,7 @@ class Worker:
         self._timing = timing or WorkerTiming()
         self._drain = drain
         self._announce = announce
+        self._clock = clock
         slots = min(_SLOTS, client.max_in_flight)
         self._shares = [(client.max_in_flight + n) // slots for n in range(slots)]
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -226,8 +231,12 @@ class Worker:
     async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[ChunkWork]:
         fenced = FencedLedger(self._ledger, Fence(chunk=chunk.id, epoch=chunk.epoch))
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - no caller's
-        async with view.send_many(chunk.messages()) as bulk:
-            work = ChunkWork(chunk, bulk)
+        waiting = WaitingMessages(chunk.hours, self._clock)
+        sending = view.send_many(waiting.others(chunk.messages()))
+        if chunk.hours is not None:
+            sending._begin_where(waiting.check)  # noqa: SLF001 - no caller's
+        async with sending as bulk:
+            work = ChunkWork(chunk, bulk, waiting)
             self._at_work.add(bulk)
             if self._stopping.is_set():
                 bulk.stop()
@@ -291,8 +300,10 @@ class Worker:
         if streak is not None and streak.has_report:
             await self._report_doubts(work, streak)
         is_given_back = work.error is not None or self._stopping.is_set()
-        pause = 0.0 if is_given_back else self._timing.retry
-        left = await self._run(finish, chunk, left_out=work.left_out, pause=pause)
+        pause = 0.0 if is_given_back else work.pause(self._timing.retry)
+        left = await self._run(
+            finish, chunk, left_out=work.left_out, pause=pause, put_off=work.put_off
+        )
         if not left and not work.is_lost and work.error is None:
             self.counters.chunks += 1
         self._misses = self._misses + 1 if work.stuck.in_a_row and not work.got_through else 0

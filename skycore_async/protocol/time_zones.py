@@ -28,12 +28,12 @@ _LATELY: Final = 4096  # numbers: each is asked for again when its message begin
 
 @functools.lru_cache(maxsize=_LATELY)
 def zones_of(to: str) -> tuple[str, ...]:
-    """Return the zones that a number, its digits with the country code, may be in.
+    """Return the zones that a number with its country code may be in.
 
     They are names as America/New_York; none where that is not known.
     """
     try:
-        number = phonenumbers.parse(f"+{to}")
+        number = phonenumbers.parse(f"+{to.removeprefix('+')}")
     except phonenumbers.NumberParseException:
         return ()
     found = timezone.time_zones_for_number(number)

@@ -34,7 +34,11 @@ _FORM: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})", re
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = 24 * 60  # minutes
 _AHEAD: Final = 3 * _DAY  # minutes: a clock may skip the hours of one day
+_ANY: Final = "UTC"  # zone, as the whole day is within the hours everywhere
 _LATELY: Final = 4096  # zones, each at a minute
+
+
+Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
@@ -76,7 +80,8 @@ class SendingHours:
     def read(cls, between: str, zone: str | None = None) -> Self:
         """Return the hours that `between` says, as 09:00-20:00 does.
 
-        Raises ConfigurationError where it says none, or there is no such zone.
+        Raises ConfigurationError where it says none, or there is no such zone, and MissingExtra
+        where the zones of numbers cannot be told.
         """
         form = _FORM.fullmatch(between.strip())
         if form is None:
@@ -91,7 +96,15 @@ class SendingHours:
             )
         if zone is not None:
             _zone(zone)
-        return cls(opens=opens, closes=closes, zone=zone)
+        hours = cls(opens=opens, closes=closes, zone=zone)
+        if not hours.is_whole_day:
+            hours.zones_of("")  # which fails at once where there are no tables of numbers
+        return hours
+
+    @property
+    def is_whole_day(self) -> bool:
+        """Whether messages may begin at any time."""
+        return (self.opens, self.closes) == (0, _DAY)
 
     @property
     def between(self) -> str:
@@ -104,6 +117,8 @@ class SendingHours:
 
     def zones(self, to: str, at: datetime) -> tuple[str, ...]:
         """Return the zones by which a number may be sent to; none where it may never be."""
+        if self.is_whole_day:
+            return (_ANY,)
         own = self.zones_of(to)
         if own and self.opening(own, at) is not None:
             return own

@@ -337,6 +337,45 @@ def test_a_campaign_is_loaded_to_start_later(simulator: Simulator, dsn: str) -> 
     assert (wrong.exit_code, "is no time, as 2026-12-01T09:00 is one" in wrong.stderr) == (2, True)
 
 
+def test_a_campaign_is_loaded_with_hours(simulator: Simulator, dsn: str) -> None:
+    """--between and --tz are kept with it, and status says who waits for them until when."""
+    wrong = loaded_with(dsn, "--between", "09:00-20:00")
+    assert wrong.exit_code == Exit.USAGE
+    assert "the time zone of 30 numbers is not known, first on line 2" in wrong.stderr
+    done = loaded_with(dsn, "--between", "09:00-20:00", "--tz", "UTC")
+    assert (
+        "`skycore worker DSN` sends them between 09:00-20:00 where the recipients are, or else in"
+        " UTC, `skycore status DSN` tells of it."
+    ) in done.stderr
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE skycore.chunks SET put_off = 30, due = '2099-12-01T09:00:00+00:00'"
+        )
+    told = " ".join(run("status", dsn).stdout.split())
+    assert "promo waiting 30 30" in told
+    assert (
+        "promo: 30 are outside of their hours, 09:00-20:00 where the recipients are, or else in"
+        " UTC; the next are sent to at 2099-12-01 09:00:00Z"
+    ) in told
+    (campaign,) = answer("status", dsn)["campaigns"]
+    assert (campaign["hours"], campaign["zone"], campaign["put_off"]) == ("09:00-20:00", "UTC", 30)
+    # The whole day has them sent at once.
+    assert (
+        answer(
+            *("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes"),
+            *("--between", "00:00-24:00"),
+        )["known"]
+        == 30
+    )
+    assert answer("worker", dsn, "--drain")["accepted"] == simulator.billed == 30
+
+
+def loaded_with(dsn: str, *args: str) -> Result:
+    recipients(30)
+    words = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    return run(*words, *args)
+
+
 def test_a_refused_account_is_told_by_worker_and_status(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

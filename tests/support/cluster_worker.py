@@ -18,6 +18,7 @@ from skycore_async.campaigns.session import DatabaseSession
 from skycore_async.campaigns.worker import Worker, WorkerTiming
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.postgres.connection import Database
+from skycore_async.sending.hours import utc_now
 from skycore_async.simulator import API_KEY
 
 IN_FLIGHT = 10
@@ -32,6 +33,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     session = settings.pop("session", None) or DatabaseSession(database)
     timing = settings.pop("timing", TIMING)
     announce = settings.pop("announce", lambda _: None)
+    clock = settings.pop("clock", utc_now)
     given = {"api_key": API_KEY, "base_url": url, "max_in_flight": IN_FLIGHT, "timeout": 5}
     async with (
         PostgresLedger(dsn, lease=timing.lease) as ledger,
@@ -46,6 +48,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
             timing=timing,
             drain=drain,
             announce=announce,
+            clock=clock,
         )
         async with anyio.create_task_group() as group:
             group.start_soon(_stop_on_signal, worker)

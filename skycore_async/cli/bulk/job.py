@@ -264,6 +264,7 @@ def _load(
         kept,
         rejects,
         start=job.start,
+        hours=job.hours,
         numbers=estimate.numbers,
         as_json=job.as_json,
     )

@@ -24,6 +24,7 @@ from ...ledger.model import MessageState
 from ...messages import SMS
 from ...postgres.schema import Connection
 from ...runtime.secret import Secret
+from ...sending.hours import SendingHours
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
@@ -47,6 +48,7 @@ def load_campaign(
     rejects: Rejects,
     *,
     start: datetime | None,
+    hours: SendingHours | None,
     numbers: dict[str, Any],
     as_json: bool,
 ) -> int:
@@ -59,7 +61,7 @@ def load_campaign(
     def loaded_by(connection: Connection) -> tuple[Loaded, int]:
         if any(_keys_unread(rows)):
             refuse_reread(connection, name, _keys_unread(rows))
-        loaded = load(connection, name, counted.read(connection), starts_at=start)
+        loaded = load(connection, name, counted.read(connection), starts_at=start, hours=hours)
         return loaded, in_doubt(connection, name)
 
     loaded, doubts = with_connection(dsn, loaded_by)
@@ -68,7 +70,8 @@ def load_campaign(
     doubts += counted.left_in_doubt
     if as_json:
         what = {"campaign": name, **attrs.asdict(loaded), "in_doubt": doubts}
-        emit({**what, "starts_at": start, "rejects": path, **numbers})
+        when = {"starts_at": start, "hours": None if hours is None else str(hours)}
+        emit({**what, **when, "rejects": path, **numbers})
     else:
         say(f"{'loaded':<13} {loaded.new:,}")
         for said, count in (
@@ -88,6 +91,7 @@ def load_campaign(
         )
     if loaded.state == "running":
         then = "" if start is None else f" from {time_of(start)} on"
+        then += "" if hours is None else f" between {hours}"
         say(f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True)
     else:
         say(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)

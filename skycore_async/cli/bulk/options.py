@@ -224,10 +224,6 @@ _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
         "--cluster goes without --listen: `skycore listen --ledger DSN` takes the postbacks in",
     ),
     (
-        lambda given: given.cluster and given.between,
-        "--cluster goes without --between: workers know of no hours yet",
-    ),
-    (
         lambda given: given.tz and not given.between,
         "--tz goes with --between FROM-TO, the hours that are meant there",
     ),

@@ -43,7 +43,7 @@ from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Failed, Outcome
 from ...runtime.secret import Secret
-from ...sending.hours import SendingHours, utc_now
+from ...sending.hours import Clock, SendingHours, utc_now
 from ...sending.prepare import ResolvedMessage
 from ...transports.base import Road
 from ..ui.marks import IN_DOUBT
@@ -59,7 +59,7 @@ from .receipts import count_awaited, wait_for_receipts
 from .recipients import Rejects, Row
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .settling import settle_first
-from .waiting import Clock, PutOff, beside_it, wait_until
+from .waiting import PutOff, beside_it, wait_until
 
 if TYPE_CHECKING:
     from .listening import Listening

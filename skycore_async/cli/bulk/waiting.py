@@ -24,13 +24,11 @@ import anyio
 import attrs
 
 from ...messages import SMS
-from ...sending.hours import SendingHours, utc_now
+from ...sending.hours import Clock, SendingHours, utc_now
 from ..ui.output import number_of
 from ..ui.times import time_of
 
 _LOOK_EVERY: Final = 30.0  # seconds between looks at the clock
-
-Clock = Callable[[], datetime]
 
 
 @attrs.frozen(kw_only=True)

@@ -24,6 +24,13 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
             say(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
         if one.state == "scheduled":
             say(f"\n{printable(one.name)} starts at {time_of(one.starts_at)}")
+        if one.put_off:
+            zone = "" if one.zone is None else f", or else in {one.zone}"
+            say(
+                f"\n{printable(one.name)}: {one.put_off:,} are outside of their hours,"
+                f" {one.hours} where the recipients are{zone}; the next are sent to at"
+                f" {time_of(one.opens_at)}"
+            )
         for reason, count in one.left_out.items():
             say(f"\n{printable(one.name)}: {count:,} left out, {reason}")
 

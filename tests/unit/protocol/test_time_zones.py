@@ -12,6 +12,7 @@ from skycore_async.protocol.time_zones import zones_of
     [
         ("12125550100", ("America/New_York",)),
         ("13105550100", ("America/Los_Angeles",)),
+        ("+1 (310) 555-0100", ("America/Los_Angeles",)),
         ("12085550100", ("America/Boise", "America/Los_Angeles")),  # Idaho has two
         ("33612345678", ("Europe/Paris",)),
         ("15551234888", ()),  # an area code that nobody has

@@ -149,6 +149,17 @@ def test_each_number_has_hours_of_its_own() -> None:
     assert all(found.may_begin(to, now + timedelta(hours=3)) for to in numbers)
 
 
+@pytest.mark.parametrize("to", ["12125550100", "15551234888", "18005550100"])
+def test_the_whole_day_is_within_the_hours_everywhere(to: str) -> None:
+    """Nobody's zone has to be known for it."""
+    found = hours("00:00-24:00")
+    assert found.is_whole_day
+    assert not hours("00:00-23:59").is_whole_day
+    now = at("2026-12-01T03:30")
+    assert found.may_begin(to, now)
+    assert found.opening(found.zones(to, now), now) == now
+
+
 def test_what_may_not_begin_is_put_off() -> None:
     """It is an error that says that nothing was sent, for the hours alone."""
     found = hours("09:00-20:00")

@@ -1,0 +1,116 @@
+"""The hours of a campaign: kept with it, and those that the messages of a chunk wait for.
+
+Rules:
+
+* Messages that are outside of their hours are not begun, and keep no other waiting: their
+  chunk is due again when the first of them may be sent.
+* A load that names no hours leaves those that there are.  The whole day is as good as none.
+* It is the clock of the worker's machine that says what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from ..errors import CampaignError, ConfigurationError
+from ..messages import SMS
+from ..postgres.schema import Connection
+from ..runtime.extras import MissingExtra
+from ..sending.hours import Clock, SendingHours
+
+_UNKNOWN: Final = 3600.0  # seconds until what has no hours is looked at again
+
+_SET: Final = "UPDATE skycore.campaigns SET hours = %s, zone = %s WHERE id = %s"
+# All chunks, so that one which is being finished is waited for.
+_LOOK_AGAIN: Final = """
+UPDATE skycore.chunks SET due = clock_timestamp() WHERE campaign = %s AND state <> 'done'
+"""
+_OF_CAMPAIGN: Final = "SELECT hours, zone FROM skycore.campaigns WHERE id = %s"
+
+
+def set_hours(connection: Connection, campaign: int, hours: SendingHours) -> None:
+    """Keep the hours of a campaign, and have its chunks looked at again."""
+    kept = (None, None) if hours.is_whole_day else (hours.between, hours.zone)
+    connection.execute(_LOOK_AGAIN, (campaign,))
+    connection.execute(_SET, (*kept, campaign))
+
+
+def hours_of(connection: Connection, campaign: int) -> SendingHours | None:
+    """Return the hours of a campaign, None where it is sent at any time.
+
+    Raises ConfigurationError where this machine lacks what they need.
+    """
+    between, zone = connection.execute(_OF_CAMPAIGN, (campaign,)).fetchone() or (None, None)
+    return read_hours(between, zone)
+
+
+def read_hours(between: str | None, zone: str | None) -> SendingHours | None:
+    """Return hours as they are kept; None where there are none.
+
+    Raises ConfigurationError where this machine lacks what they need.
+    """
+    if between is None:
+        return None
+    try:
+        return SendingHours.read(between, zone)
+    except MissingExtra as error:
+        raise ConfigurationError(f"a campaign has hours, and {error}") from error
+
+
+def check_zone(message: SMS, hours: SendingHours, at: datetime) -> None:
+    """Raise CampaignError where it is not known in which time zone a message's number is."""
+    if not hours.zones(message.to, at):
+        raise CampaignError(
+            f"the key {(message.key or '')[:80]!r}: the time zone of its number is not known, and"
+            " the campaign has hours: nothing was loaded; name the one that counts for such"
+            f" numbers, as --between {hours.between} --tz America/New_York"
+        )
+
+
+class WaitingMessages:
+    """The messages of a chunk that wait for their hours, by their keys; `clock` says the time.
+
+    Where there are no `hours`, none does.
+    """
+
+    def __init__(self, hours: SendingHours | None, clock: Clock) -> None:
+        self._hours = hours
+        self._clock = clock
+        self._numbers: dict[str, str] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of those that wait."""
+        return [*self._numbers]
+
+    def others(self, messages: Iterator[SMS]) -> Iterator[SMS]:
+        """Return the messages that need not wait."""
+        return messages if self._hours is None else self._now(messages, self._hours)
+
+    def _now(self, messages: Iterator[SMS], hours: SendingHours) -> Iterator[SMS]:
+        for message in messages:
+            if hours.may_begin(message.to, self._clock()):
+                yield message
+            else:
+                self.add(message)
+
+    def check(self, message: SMS) -> None:
+        """Raise OutsideHours where a message may not begin now."""
+        if self._hours is not None:
+            self._hours.check(message.to, self._clock())
+
+    def add(self, message: SMS) -> None:
+        """Have a message wait."""
+        self._numbers[message.key or ""] = message.to
+
+    def seconds(self) -> float:
+        """Return for how long the first of them has to wait."""
+        if self._hours is None:
+            return 0.0
+        now = self._clock()
+        zones = {self._hours.zones(to, now) for to in self._numbers.values()}
+        openings = (self._hours.opening(some, now) for some in zones)
+        waits = [(at - now).total_seconds() for at in openings if at is not None]
+        return min(waits, default=_UNKNOWN)

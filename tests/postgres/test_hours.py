@@ -1,0 +1,214 @@
+"""Campaigns within hours: kept with them, heeded by workers, and no message lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import anyio
+import attrs
+import pytest
+
+from skycore_async import SMS, CampaignError, NotSent, SkycoreError
+from skycore_async.campaigns import chunks as chunks_module
+from skycore_async.campaigns.campaigns import load
+from skycore_async.campaigns.chunks import due, finish, take
+from skycore_async.campaigns.progress import CampaignProgress
+from skycore_async.errors import ConfigurationError
+from skycore_async.postgres.schema import Connection
+from skycore_async.sending.hours import SendingHours
+from tests.support.campaign_tables import now, only
+from tests.support.cluster_worker import IN_FLIGHT, work
+from tests.support.stub_transport import StubTransport, accepted
+
+HOURS = SendingHours.read("09:00-20:00")
+MORNING = datetime(2026, 12, 1, 14, tzinfo=UTC)  # nine in New York, six in Los Angeles
+EVENING = datetime(2026, 12, 2, 1, tzinfo=UTC)  # eight in New York
+NOWHERE = "http://127.0.0.1:9/"
+DAY = SendingHours.read("00:00-24:00")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Stay on asyncio, which is all that the queue runs on."""
+    return "asyncio"
+
+
+@attrs.define
+class Clock:
+    now: datetime = MORNING
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def to_(*areas: str, each: int = 1) -> Iterator[SMS]:
+    """Return messages to numbers of these area codes, in turns."""
+    for n in range(100, 100 + each):
+        for area in areas:
+            number = f"1{area}555{n:04}"
+            yield SMS(to=number, text="Hello", from_="60856", key=f"promo:{number}")
+
+
+async def waiting(connection: Connection) -> CampaignProgress:
+    """Return how far the campaign is when all that is left of it waits, or after a while."""
+    with anyio.move_on_after(20):
+        while only(connection).state != "waiting":  # noqa: ASYNC110 - it is about the database
+            await anyio.sleep(0.02)
+    return only(connection)
+
+
+def look_again(connection: Connection) -> None:
+    """Have it be the time at which chunks are due."""
+    connection.execute("UPDATE skycore.chunks SET due = now()")
+
+
+@pytest.mark.anyio
+async def test_workers_send_to_each_within_hours_of_their_own(
+    connection: Connection, dsn: str
+) -> None:
+    """Whose hours come later wait, are counted, and keep the campaign from being done."""
+    load(connection, "promo", to_("212", "310", each=4), hours=HOURS, size=3)
+    stub, clock = StubTransport(), Clock()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=clock))
+        found, sent, then = await waiting(connection), sorted(stub.sent), now(connection)
+        clock.now += timedelta(hours=3)
+        look_again(connection)
+    assert sent == [m.to for m in to_("212", each=4)]
+    assert (found.state, found.put_off, found.to_send, found.held) == ("waiting", 4, 4, 0)
+    assert (found.hours, found.zone) == ("09:00-20:00", None)
+    assert found.opens_at is not None
+    assert timedelta(hours=2.9) < found.opens_at - then <= timedelta(hours=3)
+    found = only(connection)
+    assert (found.state, found.states, found.put_off) == ("done", {"accepted": 8}, 0)
+    assert len(stub.sent) == len({*stub.sent}) == 8
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("rate", "most"), [(None, 5 + IN_FLIGHT), (20, 7)])
+async def test_whose_turn_comes_after_the_hours_waits_until_the_next_day(
+    connection: Connection, dsn: str, rate: int | None, most: int
+) -> None:
+    """A message is held to the clock when it is about to begin, having waited for its rate."""
+    load(connection, "promo", to_("212", each=30), hours=HOURS)
+    stub = StubTransport()
+    clock = Clock()
+
+    def time() -> datetime:
+        if clock.now is MORNING:
+            return EVENING - timedelta(minutes=1) if len(stub.sent) < 5 else EVENING
+        return clock.now
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=time, rate=rate))
+        found, sent = await waiting(connection), len(stub.sent)
+        clock.now = EVENING + timedelta(hours=13)
+        look_again(connection)
+    assert 5 <= sent <= most
+    assert found.put_off == found.to_send == 30 - sent
+    assert only(connection).states == {"accepted": 30}
+    assert len(stub.sent) == len({*stub.sent}) == 30
+
+
+@pytest.mark.anyio
+async def test_what_was_not_sent_does_not_wait_for_the_hours_of_others(
+    connection: Connection, dsn: str
+) -> None:
+    """Its chunk is due again after the usual pause, and it is held to its own hours again."""
+    load(connection, "promo", to_("212", "310"), hours=HOURS)
+    tries: list[str] = []
+
+    def answer(to: str) -> bytes | SkycoreError:
+        tries.append(to)
+        return NotSent("no way") if len(tries) < 3 else accepted(to)
+
+    stub, clock = StubTransport(answer), Clock()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=clock, max_attempts=1))
+        await waiting(connection)
+        before = [*tries]
+        clock.now += timedelta(hours=3)
+        look_again(connection)
+    assert before == ["12125550100"] * 3
+    assert only(connection).states == {"accepted": 2}
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_cannot_tell_the_hours_ends_and_sends_nothing(
+    connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what it lacks, and leaves the chunk to others."""
+    load(connection, "promo", to_("212"), hours=HOURS)
+
+    def lacking(*_: object) -> None:
+        raise ConfigurationError("a campaign has hours, and phonenumbers is not installed")
+
+    monkeypatch.setattr(chunks_module, "read_hours", lacking)
+    stub = StubTransport()
+    worker = await work(dsn, NOWHERE, transport=stub, clock=Clock())
+    assert "phonenumbers is not installed" in str(worker.error)
+    assert (stub.sent, only(connection).held) == ([], 0)
+
+
+def test_hours_are_those_of_the_last_load_that_named_some(connection: Connection) -> None:
+    """Another load changes them, one that says nothing does not, and the whole day lifts them."""
+    in_berlin = SendingHours.read("10:00-12:00", "Europe/Berlin")
+    found = []
+    for hours in (HOURS, None, in_berlin, DAY):
+        load(connection, "promo", to_("212"), hours=hours)
+        found.append((only(connection).hours, only(connection).zone))
+    assert found == [
+        ("09:00-20:00", None),
+        ("09:00-20:00", None),
+        ("10:00-12:00", "Europe/Berlin"),
+        (None, None),
+    ]
+
+
+def test_other_hours_have_what_waits_looked_at_again(connection: Connection) -> None:
+    """At once, and also by a worker that has the chunk, and took it with those before."""
+    load(connection, "promo", to_("310"), hours=HOURS)
+    keys = [message.key or "" for message in to_("310")]
+
+    def put_off(*, meanwhile: Callable[[], object]) -> None:
+        (first,) = due(connection, 1)
+        chunk = take(connection, first, worker="one", lease=30)
+        assert chunk is not None
+        meanwhile()
+        assert finish(connection, chunk, left_out={}, pause=3600, put_off=keys) == 1
+
+    put_off(meanwhile=lambda: None)
+    assert (due(connection, 9), only(connection).state) == ({}, "waiting")
+    load(connection, "promo", [], hours=SendingHours.read("05:00-20:00"))
+    assert only(connection).state == "running"
+    put_off(meanwhile=lambda: load(connection, "promo", [], hours=DAY))
+    assert len(due(connection, 9)) == 1
+
+
+def test_what_is_done_is_not_put_off(connection: Connection) -> None:
+    """What waits for its hours is what is still to be sent of them."""
+    load(connection, "promo", to_("310", each=2), hours=HOURS)
+    (first,) = due(connection, 1)
+    chunk = take(connection, first, worker="one", lease=30)
+    assert chunk is not None
+    one, two = chunk.keys
+    assert finish(connection, chunk, left_out={one: "Refused"}, pause=60, put_off=[one, two]) == 1
+    assert (only(connection).put_off, only(connection).to_send) == (1, 1)
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_number_without_a_time_zone_is_not_loaded(
+    connection: Connection, is_given: bool
+) -> None:
+    """It would never be sent, or at night: nothing is loaded, with what to add."""
+    load(connection, "promo", to_("212"), hours=None if is_given else HOURS)
+    with pytest.raises(CampaignError, match=r"time zone of its number is not known.*--tz America"):
+        load(connection, "promo", to_("212", "555"), hours=HOURS if is_given else None)
+    assert (only(connection).messages, only(connection).hours) == (
+        1,
+        None if is_given else "09:00-20:00",
+    )
+    in_berlin = SendingHours.read("09:00-20:00", "Europe/Berlin")
+    assert load(connection, "promo", to_("212", "555"), hours=in_berlin).new == 1

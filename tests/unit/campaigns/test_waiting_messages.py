@@ -1,0 +1,62 @@
+"""The messages of a chunk that wait for their hours, and for how long."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from skycore_async import SMS, ConfigurationError
+from skycore_async.campaigns.hours import WaitingMessages, read_hours
+from skycore_async.runtime.extras import MissingExtra
+from skycore_async.sending.hours import OutsideHours, SendingHours
+
+MORNING = datetime(2026, 12, 1, 14, tzinfo=UTC)  # nine in New York, six in Los Angeles
+NEW_YORK, LOS_ANGELES, NOWHERE = (
+    SMS(to=to, text="Hello", key=to) for to in ("12125550100", "13105550100", "15551234888")
+)
+
+
+def test_whose_hours_are_not_now_waits() -> None:
+    """The others need not; and how long is the time until the first of those that wait."""
+    waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
+    assert list(waiting.others(iter([LOS_ANGELES, NEW_YORK]))) == [NEW_YORK]
+    assert (waiting.keys, waiting.seconds()) == ([LOS_ANGELES.key], 3 * 3600)
+    waiting.check(NEW_YORK)
+    with pytest.raises(OutsideHours):
+        waiting.check(LOS_ANGELES)
+
+
+def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
+    """At night, all wait, and the east is first."""
+    night = MORNING - timedelta(hours=5)
+    waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: night)
+    assert list(waiting.others(iter([LOS_ANGELES, NEW_YORK]))) == []
+    assert waiting.seconds() == 5 * 3600
+
+
+def test_what_has_no_hours_is_looked_at_now_and_then() -> None:
+    """Where nobody knows when it may be sent, it is not sent, and somebody may load it anew."""
+    waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
+    assert list(waiting.others(iter([NOWHERE]))) == []
+    assert waiting.seconds() == 3600
+
+
+def test_without_hours_none_waits() -> None:
+    """The messages are those of the chunk."""
+    waiting = WaitingMessages(None, lambda: MORNING)
+    assert list(waiting.others(iter([NOWHERE]))) == [NOWHERE]
+    waiting.check(NOWHERE)
+    assert (waiting.keys, waiting.seconds()) == ([], 0.0)
+
+
+def test_a_machine_that_cannot_tell_the_hours_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker ends in words, with what is to be installed, instead of sending at any hour."""
+
+    def read(_between: str, _zone: str | None) -> SendingHours:
+        raise MissingExtra("phonenumbers is not installed: pip install 'skycore-async[numbers]'")
+
+    monkeypatch.setattr(SendingHours, "read", read)
+    assert read_hours(None, None) is None
+    with pytest.raises(ConfigurationError, match="a campaign has hours, and phonenumbers is not"):
+        read_hours("09:00-20:00", None)
