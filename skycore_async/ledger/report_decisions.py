@@ -81,8 +81,9 @@ def begun_attempt(
     """Return the last attempt of another message, and whether it is a witness.
 
     One that was in doubt, and that a postback or a report settled, is none: of which of its
-    attempts that told is not clear.  Where a report told that an earlier one was taken, this
-    one may have been or not.
+    attempts that told is not clear.  Nor is one of a message that was in doubt when it was sent
+    again: its row may be that of an attempt before, unless a HISTORYID tells.  Where a report
+    told that an earlier one was taken, this one may have been or not.
     """
     is_accepted = begun.state not in _UNKNOWN and not (
         begun.doubted and begun.settled_by == "postback"
@@ -100,7 +101,8 @@ def begun_attempt(
         # A report gave it one of the rows that were alike, which may be another's.
         history_id=None if begun.settled_by == BY_REPORT else begun.history_id,
     )
-    return attempt, is_accepted and begun.settled_by is None
+    is_told_apart = not begun.doubted or begun.history_id is not None
+    return attempt, is_accepted and is_told_apart and begun.settled_by is None
 
 
 def decide(

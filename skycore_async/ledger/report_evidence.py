@@ -6,7 +6,7 @@ Rules:
   that: a provider may take its time to list what it took.
 * Witnesses stand on both sides: the message that was begun next before the attempt and was
   accepted, and the one next after its end.  Both are in the report, and all that were accepted
-  and begun between them.
+  and begun between them; but for those that were in doubt before, whose row may be another's.
 * What is not proof leaves a doubt open, for a reason that says what would end it.
 """
 

@@ -76,8 +76,8 @@ class DoubtVerdict:
 class OpenDoubt:
     """A message that stays in doubt, and why.
 
-    `not_before` is when it can be ended at the earliest, in UTC, where only time is lacking;
-    `reason.words` say what else is.
+    `not_before` is when it can be ended at the earliest, in UTC, where that time is yet to come;
+    `reason.words` say what else is lacking.
     """
 
     key: str

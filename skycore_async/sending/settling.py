@@ -237,11 +237,10 @@ class ReportSettling:
         at = not_before(
             reason, max(ends, default=0.0), after=self._after, next_at=self._next_at or 0.0
         )
-        return OpenDoubt(
-            key=doubt.record.key,
-            reason=reason,
-            not_before=None if at is None else datetime.fromtimestamp(at, UTC),
-        )
+        if at is None or at <= self.clock():
+            return OpenDoubt(key=doubt.record.key, reason=reason)
+        ahead = datetime.fromtimestamp(at, UTC)
+        return OpenDoubt(key=doubt.record.key, reason=reason, not_before=ahead)
 
     def _would_prove(self, most: ReportPeriod) -> tuple[ReportPeriod, int] | None:
         found = {id_: self._attempts_behind(doubt) for id_, doubt in self._known.doubts.items()}

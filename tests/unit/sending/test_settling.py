@@ -223,6 +223,31 @@ async def test_a_caller_may_vouch_for_the_report(case: str) -> None:
     }
 
 
+@pytest.mark.parametrize("has_history_id", [False, True])
+async def test_who_was_sent_again_after_doubt_stands_in_nobodys_way(has_history_id: bool) -> None:
+    """Of which of its attempts its row is, is not known: others show that the time is listed.
+
+    By its HISTORYID it is, and if the report lacks it, it lacks more.
+    """
+    world = World()
+    again = Sending(key="x", to=OTHER, text="Hello", at=30)
+    await world.send(BEFORE, doubt("x", to=OTHER, at=-10), doubt(), again, AFTERWARDS)
+    lacking = ["2"] if has_history_id else []
+    if has_history_id:
+        await world.ledger.record(notice(tracking_id="T2", to=OTHER, history_id="2"))
+    expected = OpenReason.WITNESS_MISSING if has_history_id else "not sent"
+    assert await outcome(world, without=lacking) == {"k": expected}
+
+
+async def test_a_time_that_is_over_is_no_time_to_come_again_at() -> None:
+    """What is lacking then is something else, which its words say."""
+    world = World()
+    await world.send(BEFORE, doubt())
+    for at, not_before in ((1000, NOON + 3601), (LATER, None)):
+        (told,) = (await world.settle(at=at)).open
+        assert (told.not_before and told.not_before.timestamp()) == not_before
+
+
 async def test_a_row_that_waits_is_presence() -> None:
     """A provider that queues must not lead to a second message."""
     world = World()
