@@ -71,6 +71,7 @@ async def test_workers_send_to_each_within_hours_of_their_own(
     """Whose hours come later wait, are counted, and keep the campaign from being done."""
     load(connection, "promo", to_("212", "310", each=4), hours=HOURS, size=3)
     stub, clock = StubTransport(), Clock()
+    found, sent, then = only(connection), stub.sent, now(connection)
     async with anyio.create_task_group() as group:
         group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=clock))
         found, sent, then = await waiting(connection), sorted(stub.sent), now(connection)
@@ -101,6 +102,7 @@ async def test_whose_turn_comes_after_the_hours_waits_until_the_next_day(
             return EVENING - timedelta(minutes=1) if len(stub.sent) < 5 else EVENING
         return clock.now
 
+    found, sent = only(connection), 0
     async with anyio.create_task_group() as group:
         group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=time, rate=rate))
         found, sent = await waiting(connection), len(stub.sent)
@@ -125,6 +127,7 @@ async def test_what_was_not_sent_does_not_wait_for_the_hours_of_others(
         return NotSent("no way") if len(tries) < 3 else accepted(to)
 
     stub, clock = StubTransport(answer), Clock()
+    before: list[str] = []
     async with anyio.create_task_group() as group:
         group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=clock, max_attempts=1))
         await waiting(connection)
