@@ -14,6 +14,8 @@ cuts.  The same seed gives the same world, so that whatever breaks can be seen a
     pythons    other versions of Python
     callers    who sends, leaves, sends again, opts out
     postman    who posts what became of them
+    limiter    when messages may start
+    beside     who takes postbacks in beside the ledger
     process    what one process opens, what happens in it, and what it leaves
     world      the processes of a world one after the other, and what is noted of them
     rules      what must hold at the end, by the provider's books

@@ -25,7 +25,6 @@ from skycore_async import (
     SQLiteLedger,
 )
 from skycore_async.errors import SendingHalted
-from skycore_async.receiving.inbox import PostbackInbox
 from skycore_async.receiving.receiver import PostbackReceiver
 
 from .bulk import send_rows
@@ -48,7 +47,7 @@ class Callers:
         client: SkycoreClient,
         ledger: SQLiteLedger | MemoryLedger,
         in_flight: int,
-        inbox: PostbackInbox | None,
+        beside: PostbackReceiver | None,
         on_beside: Callable[[], None],
     ) -> None:
         self._provider = provider
@@ -60,7 +59,7 @@ class Callers:
         self.is_gone = False  # the process has ended, and nobody sees what it does
         self._receiver = PostbackReceiver(ledger=ledger)
         self._on_beside = on_beside  # called when something was taken in there
-        self._beside = None if inbox is None else PostbackReceiver(ledger=inbox)
+        self._beside = beside
 
     def _sms(self, message: Message) -> tuple[SMS, str]:
         name = key_of(message) or f"n{next(self._names)}"

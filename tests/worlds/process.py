@@ -17,15 +17,13 @@ from skycore_async import (
     LedgerInUse,
     MemoryLedger,
     MessageState,
-    RateLimiter,
     SkycoreClient,
     SQLiteLedger,
 )
-from skycore_async.receiving.inbox import PostbackInbox
-from skycore_async.receiving.receiver import PostbackReceiver
 
 from . import rules
-from .callers import Callers, left, status_of
+from .beside import Beside
+from .callers import Callers, left
 from .events import (
     Bulk,
     Crash,
@@ -40,10 +38,11 @@ from .events import (
     Wait,
     number_of,
 )
+from .limiter import NotedLimiter
 from .machine import Machine
-from .notes import API_KEY, Accident, Notes, log_of_world
+from .notes import API_KEY, Notes, log_of_world
 from .postman import Postman
-from .provider import Posted, PretendTransport, body_of
+from .provider import Posted, PretendTransport
 from .report import settle
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class Process:
         self._group: anyio.abc.TaskGroup
         self._busy = 0
         self._ended: anyio.Event  # what is waited for
-        self._looking: anyio.Lock
+        self._beside: Beside
         self._chance = Random(f"process {world.plan.chance} {world.now()}")
 
     @property
@@ -147,14 +146,15 @@ class Process:
     async def main(self) -> None:
         """Live."""
         world = self.world
-        self._ended, self._looking = anyio.Event(), anyio.Lock()
+        self._ended = anyio.Event()
+        beside = self._beside = Beside(world, self.machine, chance=self._chance)
         async with anyio.create_task_group() as group:
             self._group = group
             ledger = self._ledger = self._new_ledger()
-            inbox = await self._new_inbox()
+            await beside.open()
             await self._leave_opening()
             while True:
-                await self._post_beside(inbox)
+                await beside.post_what_is_due()
                 await self._open(ledger)
                 client = self._new_client(ledger)
                 self._callers = Callers(
@@ -164,7 +164,7 @@ class Process:
                     client=client,
                     ledger=ledger,
                     in_flight=world.plan.settings.in_flight,
-                    inbox=inbox,
+                    beside=beside.receiver(),
                     on_beside=lambda: self._start(self._look),
                 )
                 if world.reads_report and not world.has_witness:
@@ -180,8 +180,7 @@ class Process:
                 self._notes.closed()
                 if is_over:
                     break
-            if inbox is not None:
-                await inbox.aclose()
+            await beside.aclose()
 
     def _new_ledger(self) -> SQLiteLedger | MemoryLedger:
         world, capacity = self.world, self.world.plan.settings.capacity
@@ -192,25 +191,8 @@ class Process:
             open_timeout=5,
             clock=world.wall,
             connect=self.machine.connect,
-            look_every=math.inf,  # see `_look`
+            look_every=math.inf,  # see `beside`
         )
-
-    async def _new_inbox(self) -> PostbackInbox | None:
-        """Open the inbox beside the ledger, as another process would."""
-        if not self.world.plan.settings.has_inbox:
-            return None
-        inbox = PostbackInbox(self.machine.path, clock=self.world.wall, look_every=math.inf)
-        await inbox.open()
-        return inbox
-
-    async def _post_beside(self, inbox: PostbackInbox | None) -> None:
-        """Have what is to be posted taken in while nobody has the ledger open."""
-        if inbox is None:
-            return
-        provider, receiver = self._provider, PostbackReceiver(ledger=inbox)
-        for each in provider.to_post:
-            if each.at <= provider.now() and each.choice is None and provider.is_heads():
-                provider.answered(each, await status_of(receiver, body_of([each])))
 
     async def _open(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Open the ledger, and look what is in it; again while its disk is full."""
@@ -341,15 +323,8 @@ class Process:
             self._is_over()
 
     async def _look(self) -> None:
-        """Have the ledger look into the inbox within a second, as it would by itself."""
-        await anyio.sleep(self._chance.random())
-        ledger = self._ledger
         try:
-            async with self._looking:
-                if ledger.is_open and not self.is_gone:
-                    assert isinstance(ledger, SQLiteLedger)
-                    assert ledger._opening is not None
-                    await ledger._look_into_inbox(ledger._file, ledger._opening.owner)
+            await self._beside.look(self._ledger)
         except RuntimeError as error:
             self.callers.refused(error)
         finally:
@@ -439,41 +414,3 @@ class Process:
             self._notes.break_rule(f"at the end {self._transport.active} exchanges are under way")
         if not self._transport.closed:
             self._notes.break_rule("the transport was not closed")
-
-
-class NotedLimiter(RateLimiter):
-    """The rate limiter, of which is noted when it lets messages start.
-
-    In a world with accidents it raises now and then.
-    """
-
-    def __init__(self, rate: float, burst: int, notes: Notes, world: World) -> None:
-        super().__init__(rate, burst, clock=world.now)
-        self.has_accidents = world.plan.settings.has_accidents
-        self._calls = 0
-        self._noted_starts: list[float] = []
-        notes.starts.append(self._noted_starts)
-
-    def start_now(self) -> float | None:
-        """Note a start."""
-        self._calls += 1
-        if self.has_accidents and self._calls % 5 == 0:
-            raise Accident
-        return self._noted(super().start_now())
-
-    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
-        """Slow down, and raise."""
-        super().slow_down(started=started, retry_after=retry_after)
-        if self.has_accidents:
-            raise Accident
-
-    async def wait(self) -> float:
-        """Note a start."""
-        started = await super().wait()
-        self._noted(started)
-        return started
-
-    def _noted(self, started: float | None) -> float | None:
-        if started is not None:
-            self._noted_starts.append(started)
-        return started
