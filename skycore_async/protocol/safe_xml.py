@@ -141,7 +141,7 @@ class _GuardedExpat:
     def Parse(self, body: bytes, is_final: bool) -> int:  # noqa: N802 - expat's own
         asked = self.__dict__
         encoding = asked.pop("_encoding")
-        del asked["ordered_attributes"]
+        asked.pop("ordered_attributes", None)
         parser = expat.ParserCreate(encoding)
         for name, value in asked.items():
             setattr(parser, name, value)
