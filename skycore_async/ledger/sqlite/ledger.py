@@ -28,8 +28,8 @@ from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN
 from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
-from .reader import Connection
 from .reading import Unreadable
+from .rows import Connection
 from .watching import LOOK_EVERY, InboxWatch
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from ..forgotten import Forgotten
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
 from ..settlement import SETTLE_WITHIN, UnmatchedSubmission
-from .reader import Connection
+from .rows import Connection
 from .schema import migrate
 from .store import SQLiteStore
 

@@ -29,8 +29,8 @@ from ...errors import LedgerError
 from ..commands import WITHDRAWN, Finish, PendingCommand, Query, withdrawal
 from ..opt_outs import OptOutRule
 from .file_lock import FileLock, journal_of
-from .reader import Connection
 from .reading import ReadingConnection, Unreadable
+from .rows import Connection
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of
 from .store import SQLiteStore
 from .taking_in import InboxTaker, TakingExecutor

@@ -1,23 +1,13 @@
 """What the tables in SQLite can be asked; what changes them is in `store`.
 
-Strategy: many rows are asked for in one statement over VALUES, of few sizes, since SQLite
-keeps each statement that it has read.
-
-Rules:
-
-* Rows of nothing but NULL fill up to the next size.  They are equal to nothing that they are
-  joined with, and what is inserted is selected without them.
-* What no row has is written NULL: Python's binding takes longer for None and `bytes` than a text.
+Strategy: many rows are asked for in one statement, see `rows`.  A message is looked for by its
+key, and, where some were pruned, by the name that its key has then as well.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
-from functools import cache
-from itertools import chain
-from operator import itemgetter
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 from ...notifications import Notification
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
@@ -37,8 +27,7 @@ from ..opt_outs import OptOut
 from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
-
-T = TypeVar("T")
+from .rows import StatementRunner
 
 MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
 # What may have a submission that is not known.
@@ -46,9 +35,6 @@ CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
 _SHORT_PAGE: Final = 100  # ... of those with their notifications, which take long to make
-_FEW: Final = 16  # of these that are made without giving Python's lock up
-MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
-_SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
 _BY_KEYS: Final = (
     f"SELECT {MESSAGE.of('messages')} FROM (VALUES {{}}) JOIN messages ON key = column1"
 )
@@ -89,71 +75,8 @@ _LISTS: Final = ListStatements(
 )
 
 
-class Connection(Protocol):
-    """What is used of a connection: no more than SQLite's bindings have in common."""
-
-    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
-        """Run one statement, and return a cursor over its rows."""
-        ...
-
-
-@cache
-def _sized(statement: str, width: int, size: int, nulls: tuple[int, ...] = ()) -> str:
-    """Return a statement over so many rows of so many values, but for those that are NULL."""
-    row = f"({', '.join('NULL' if place in nulls else '?' for place in range(width))})"
-    return statement.format(", ".join([row] * size))
-
-
-@cache
-def _but(width: int, nulls: tuple[int, ...]) -> Callable[[Any], Sequence[Any]]:
-    """Return what leaves these values of a row out."""
-    return itemgetter(*(place for place in range(width) if place not in nulls))
-
-
-def _nulls(rows: Sequence[Sequence[Any]]) -> tuple[int, ...]:
-    """Return where no row has a value; none where that would leave less than two."""
-    nulls: list[int] = []
-    for place, value in enumerate(rows[0]):
-        if value is None and [*map(itemgetter(place), rows)].count(None) == len(rows):
-            nulls.append(place)
-    return tuple(nulls) if len(nulls) + 1 < len(rows[0]) else ()
-
-
-class SQLiteReader:
+class SQLiteReader(StatementRunner):
     """The questions to a ledger over `connection`; see `LedgerReader`."""
-
-    def __init__(
-        self, connection: Connection, *, breathe: Callable[[], None] = lambda: None
-    ) -> None:
-        self._execute = connection.execute
-        self._breathe = breathe
-
-    def _each(self, make: Callable[[Any], T], rows: Sequence[Any]) -> list[T]:
-        """Make something of each row, which others need not wait for."""
-        made: list[T] = []
-        for at in range(0, len(rows), _FEW):
-            made += map(make, rows[at : at + _FEW])
-            self._breathe()
-        return made
-
-    def _one(self, statement: str, *values: Any) -> Any:
-        return self._execute(statement, values).fetchone()
-
-    def _over(self, statement: str, rows: Sequence[Sequence[Any]], *first: Any) -> list[Any]:
-        """Run a statement over rows, in parts, and return what it finds.
-
-        `first` are the values that it has before the rows.
-        """
-        found: list[Any] = []
-        while rows:
-            part, rows = rows[:MOST], rows[MOST:]
-            width, size = len(part[0]), _SIZES[bisect_left(_SIZES, len(part))]
-            nulls = _nulls(part) if None in part[0] else ()
-            given = map(_but(width, nulls), part) if nulls else part
-            values = [*first, *chain.from_iterable(given)]
-            values += [None] * (len(first) + (width - len(nulls)) * size - len(values))
-            found += self._execute(_sized(statement, width, size, nulls), values).fetchall()
-        return found
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""

@@ -1,6 +1,6 @@
 """The statements that change the tables in SQLite, or find what settles a doubt.
 
-Rule: they are over rows of VALUES, one or many; see `reader` for how these fill up.
+Rule: they are over rows of VALUES, one or many; see `rows` for how these fill up.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
-from .reader import MESSAGE, MOST, Connection, SQLiteReader
+from .reader import MESSAGE, SQLiteReader
+from .rows import MOST, Connection
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
@@ -81,7 +82,7 @@ class SQLiteStore(SQLiteReader):
                     [
                         (
                             each.key,
-                            bytearray(each.content),  # see `reader` for why not as it is
+                            bytearray(each.content),  # see `rows` for why not as it is
                             each.to,
                             each.from_,
                             each.started_at,

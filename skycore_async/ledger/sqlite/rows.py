@@ -1,0 +1,93 @@
+"""Statements over many rows of values, for any connection of SQLite's.
+
+Strategy: many rows are asked for in one statement over VALUES, of few sizes, since SQLite
+keeps each statement that it has read.
+
+Rules:
+
+* Rows of nothing but NULL fill up to the next size.  They are equal to nothing that they are
+  joined with, and what is inserted is selected without them.
+* What no row has is written NULL: Python's binding takes longer for None and `bytes` than a text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, Protocol, TypeVar
+
+T = TypeVar("T")
+
+_FEW: Final = 16  # rows that are made without giving Python's lock up
+MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
+_SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
+
+
+class Connection(Protocol):
+    """What is used of a connection: no more than SQLite's bindings have in common."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
+        """Run one statement, and return a cursor over its rows."""
+        ...
+
+
+@cache
+def _sized(statement: str, width: int, size: int, nulls: tuple[int, ...] = ()) -> str:
+    """Return a statement over so many rows of so many values, but for those that are NULL."""
+    row = f"({', '.join('NULL' if place in nulls else '?' for place in range(width))})"
+    return statement.format(", ".join([row] * size))
+
+
+@cache
+def _but(width: int, nulls: tuple[int, ...]) -> Callable[[Any], Sequence[Any]]:
+    """Return what leaves these values of a row out."""
+    return itemgetter(*(place for place in range(width) if place not in nulls))
+
+
+def _nulls(rows: Sequence[Sequence[Any]]) -> tuple[int, ...]:
+    """Return where no row has a value; none where that would leave less than two."""
+    nulls: list[int] = []
+    for place, value in enumerate(rows[0]):
+        if value is None and [*map(itemgetter(place), rows)].count(None) == len(rows):
+            nulls.append(place)
+    return tuple(nulls) if len(nulls) + 1 < len(rows[0]) else ()
+
+
+class StatementRunner:
+    """Run statements over `connection`, and `breathe` now and then while values are made."""
+
+    def __init__(
+        self, connection: Connection, *, breathe: Callable[[], None] = lambda: None
+    ) -> None:
+        self._execute = connection.execute
+        self._breathe = breathe
+
+    def _each(self, make: Callable[[Any], T], rows: Sequence[Any]) -> list[T]:
+        """Make something of each row, which others need not wait for."""
+        made: list[T] = []
+        for at in range(0, len(rows), _FEW):
+            made += map(make, rows[at : at + _FEW])
+            self._breathe()
+        return made
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        return self._execute(statement, values).fetchone()
+
+    def _over(self, statement: str, rows: Sequence[Sequence[Any]], *first: Any) -> list[Any]:
+        """Run a statement over rows, in parts, and return what it finds.
+
+        `first` are the values that it has before the rows.
+        """
+        found: list[Any] = []
+        while rows:
+            part, rows = rows[:MOST], rows[MOST:]
+            width, size = len(part[0]), _SIZES[bisect_left(_SIZES, len(part))]
+            nulls = _nulls(part) if None in part[0] else ()
+            given = map(_but(width, nulls), part) if nulls else part
+            values = [*first, *chain.from_iterable(given)]
+            values += [None] * (len(first) + (width - len(nulls)) * size - len(values))
+            found += self._execute(_sized(statement, width, size, nulls), values).fetchall()
+        return found
