@@ -37,6 +37,7 @@ T = TypeVar("T")
 _STARTING = (subprocess.TimeoutExpired, AssertionError)
 
 TABLES = (
+    "pruned",
     "messages",
     "attempts",
     "look_ups",

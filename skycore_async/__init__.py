@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .ledger.model import Delivery, MessageState, SendIntent, Submission, Summary
     from .ledger.opt_outs import OptOutRule
     from .ledger.postgres.ledger import PostgresLedger
+    from .ledger.pruning import Pruned
     from .ledger.report_evidence import OpenReason
     from .ledger.report_values import OpenDoubt, SavedReport, Settlement
     from .ledger.sqlite.ledger import SQLiteLedger
@@ -144,6 +145,7 @@ __all__ = [
     "PostbackReceiver",
     "PostgresLedger",
     "PostgresLimiter",
+    "Pruned",
     "QuotaExhausted",
     "RateLimiter",
     "RecipientBlocked",
@@ -196,6 +198,7 @@ _MODULES: Final = {
         "Summary",
     ),
     "ledger.opt_outs": ("OptOutRule",),
+    "ledger.pruning": ("Pruned",),
     "ledger.report_evidence": ("OpenReason",),
     "ledger.report_values": ("OpenDoubt", "SavedReport", "Settlement"),
     "ledger.sqlite.memory": ("MemoryLedger",),

@@ -14,6 +14,8 @@ Rules:
   that which is there already, in whatever order they come.
 * A load may say when the campaign starts, and within which hours it is sent, the first time
   or another; what was sent by then was.
+* A message that was pruned is known by its key, and whether it is loaded again with other
+  content is not: what was sent of it stays sent.
 * A state changes by the table below.  What is cancelled stays so.
 """
 
@@ -28,6 +30,9 @@ from typing import Any, Final
 import attrs
 
 from ..errors import CampaignError
+from ..ledger.postgres.pruning import NO_ROW
+from ..ledger.postgres.reader import named
+from ..ledger.pruning import name_of
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours, utc_now
@@ -38,6 +43,8 @@ from .outage import LIMIT, DoubtReport
 CHUNK: Final = 500  # messages
 
 _LOADING: Final = 0x534C  # two that load one campaign do it one after the other
+
+_LOADED: Final = f"SELECT key, message FROM skycore_loaded WHERE {named('key')}"  # noqa: S608
 
 # What an operator may do, the states in which it is possible, and the state it leads to.
 _ACTIONS: Final = {
@@ -201,19 +208,22 @@ def _fresh(
     connection.execute("ANALYZE skycore_loaded")
     given = iter(messages)
     while together := list(islice(given, size)):
-        known: dict[str | None, str] = dict(
-            connection.execute(
-                "SELECT key, message FROM skycore_loaded WHERE key = ANY(%s)",
-                ([message.key for several in together for message in several],),
-            ).fetchall()
-        )
+        known = _known(connection, [message.key or "" for each in together for message in each])
         chosen = (next((m for m in several if m.key in known), several[0]) for several in together)
         some = list(_rows(chosen))
-        changed = {key: row for key, row in some if known.get(key, row) != row}
+        changed = {key: row for key, row in some if known.get(key, row) not in {row, NO_ROW}}
         if changed:
             mend(connection, campaign, changed)
             messages.mended += len(changed)
         yield from ((key, row) for key, row in some if key not in known)
+
+
+def _known(connection: Connection, keys: list[str]) -> dict[str | None, str]:
+    """Return those of the messages with these keys that the campaign has; of some no more."""
+    known: dict[str | None, str] = dict(connection.execute(_LOADED, {"names": keys}).fetchall())
+    if NO_ROW in known.values():
+        known.update({key: NO_ROW for key in keys if name_of(key) in known})
+    return known
 
 
 # Started and stopped: by the operator, or by a worker that cannot go on.

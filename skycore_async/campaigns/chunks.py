@@ -30,6 +30,7 @@ from typing import Final
 import attrs
 import psycopg
 
+from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours
@@ -68,10 +69,14 @@ _RENEW: Final = """
 UPDATE skycore.chunks SET held_until = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s AND state = 'held' RETURNING true
 """
+# A message that was pruned has another key, before its chunk's is changed as well.
 _OPEN: Final = """
 SELECT count(*) FROM unnest(%s::text[]) AS given (key) LEFT JOIN skycore.messages USING (key)
 WHERE given.key <> ALL(%s) AND (coalesce(state, 'not_sent') IN ('not_sent', 'sending')
     OR (state = 'in_doubt' AND settled_by IS NOT NULL))
+AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
+    SELECT FROM skycore.messages AS pruned
+    WHERE pruned.key = skycore.pruned_name(given.key) AND pruned.state <> 'not_sent'))
 """
 _CLOSE: Final = """
 UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,
@@ -94,9 +99,10 @@ class Chunk:
     rows: tuple[str, ...] = attrs.field(repr=False)
 
     def messages(self) -> Iterator[SMS]:
-        """Return the messages."""
+        """Return the messages, but for those that were pruned."""
         for key, row in zip(self.keys, self.rows, strict=True):
-            yield SMS(key=key, **json.loads(row))
+            if row != NO_ROW:
+                yield SMS(key=key, **json.loads(row))
 
 
 def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, datetime]:

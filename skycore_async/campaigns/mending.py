@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import CampaignError
+from ..ledger.postgres.reader import named
 from ..postgres.schema import Connection
 
 _LOCK: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
-_GONE_OUT: Final = """
+_GONE_OUT: Final = f"""
 SELECT min(key) FROM skycore.messages
-WHERE key = ANY(%s) AND (doubted OR state NOT IN ('not_sent', 'rejected'))
-"""
+WHERE {named("key")} AND (doubted OR state NOT IN ('not_sent', 'rejected'))
+"""  # noqa: S608 - a condition of our own
 _FREE: Final = """
 UPDATE skycore.messages SET state = 'not_sent' WHERE id IN (
     SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'rejected'
@@ -49,7 +50,7 @@ def mend(connection: Connection, campaign: int, changed: Mapping[str, str]) -> N
     """
     keys = list(changed)
     connection.execute(_LOCK, (campaign,))
-    row = connection.execute(_GONE_OUT, (keys,)).fetchone()
+    row = connection.execute(_GONE_OUT, {"names": keys}).fetchone()
     if row is not None and row[0] is not None:
         raise CampaignError(
             f"the key {row[0][:80]!r} was loaded with other content, and may have been sent:"

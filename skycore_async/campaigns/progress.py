@@ -37,7 +37,11 @@ GROUP BY campaigns.id ORDER BY campaigns.id
 _STATES: Final = f"""
 SELECT campaign, state, count(*),
     count(*) FILTER (WHERE state = 'in_doubt' AND settled_by IS NOT NULL)
-FROM (SELECT campaign, unnest(keys) AS key FROM skycore.chunks) AS given
+FROM (
+    SELECT campaign, unnest(keys) AS key FROM skycore.chunks
+    -- A message that was pruned has another key, before its chunk's is changed as well.
+    UNION ALL SELECT campaign, skycore.pruned_name(key) FROM skycore.chunks, unnest(keys) AS key
+    WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
 JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
 """  # noqa: S608 - the package's own words
 _TALLIES: Final = "SELECT campaign, tally FROM skycore.chunks WHERE tally IS NOT NULL"

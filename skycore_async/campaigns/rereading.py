@@ -16,11 +16,16 @@ from typing import Final
 from ..errors import CampaignError
 from ..postgres.schema import Connection
 
+# Of a message that was pruned, the key has another form.
 _FIRST_KNOWN: Final = """
-SELECT min(key) FROM skycore_unread WHERE key IN (
+SELECT min(key) FROM (
+    SELECT key, key AS form FROM skycore_unread
+    UNION ALL SELECT key, skycore.pruned_name(key) FROM skycore_unread
+    WHERE EXISTS (SELECT FROM skycore.pruned)) AS unread
+WHERE form IN (
     SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-    WHERE name = %s)
-OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = skycore_unread.key
+    WHERE campaigns.name = %s)
+OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = form
     AND (doubted OR state NOT IN ('not_sent', 'rejected')))
 """
 

@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -42,6 +43,14 @@ from .list_commands import ListExported
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
 from .paging import rows_of
+from .prune_commands import (
+    BeginPruning,
+    CountPrunableBeside,
+    EndPruning,
+    PruneMessages,
+    PruneNotifications,
+)
+from .pruning import Pruned, seconds_of
 from .rules import UnderWay
 from .waiters import Waiters
 
@@ -188,6 +197,41 @@ class BaseLedger(ABC):
         """Yield the texts that handsets sent, in the order in which they came."""
         async for _, text in rows_of(self, lambda after: ListInbound(after=after)):
             yield text
+
+    # Forgetting.
+
+    async def prune(self, *, older_than: timedelta) -> Pruned:
+        """Forget the numbers, texts and answers of what is so old; nothing of it is sent again.
+
+        Messages that were begun so long ago keep their states and times, and the digests of
+        their keys; those under way or in doubt keep all they have.  Notifications that came so
+        long ago and have no message go, and texts from handsets.  Who opted out stays so.
+
+        It is done a little at a time, and whoever uses the ledger goes on meanwhile.  Broken
+        off, it is called again.  Raises ConfigurationError for less than 7 days, in which
+        receipts come, and LedgerError where what was removed may still be in a file.
+        """
+        before = await self.run(BeginPruning(older_than=seconds_of(older_than)))
+        await self._wait_for_others()
+        messages = notifications = 0
+        after: int | None = 0
+        while after is not None:
+            part = await self.run(PruneMessages(before=before, after=after))
+            messages += part.messages
+            notifications += part.notifications
+            after = part.last
+        while removed := await self.run(PruneNotifications(before=before)):
+            notifications += removed
+        _, in_doubt = await self.run(CountPrunableBeside(before=before))
+        await self._end_pruning(before)
+        return Pruned(messages=messages, notifications=notifications, in_doubt=in_doubt)
+
+    async def _wait_for_others(self) -> None:  # noqa: B027 - most are written to by one alone
+        """Wait until whoever else writes to it knows that messages are pruned."""
+
+    async def _end_pruning(self, before: float) -> None:
+        """Prune what else there is, and see to it that what was removed is gone."""
+        await self.run(EndPruning())
 
     @asynccontextmanager
     async def settling(self) -> AsyncGenerator[None]:

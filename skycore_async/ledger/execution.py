@@ -42,7 +42,7 @@ from .model import EarlierAttempt, MessageRecord, MessageState, StoredNotificati
 from .opt_outs import CHANGED, OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
 from .report_commands import RecordLookUp, SettleByReport
 from .report_values import AttemptVerdict, DoubtVerdict
-from .store import Finished, LedgerStore
+from .store import Finished, LedgerStore, StoreCommand
 
 
 class CommandExecutor:
@@ -122,6 +122,8 @@ class CommandExecutor:
                 self._opt_outs += command.words
             elif isinstance(command, KeepAlive):
                 self.interrupt()
+            elif isinstance(command, StoreCommand):
+                pending.result = command.run(self._store, self._clock())
             elif isinstance(command, RecordLookUp):
                 self._store.insert_look_up(command.look_up)
             elif isinstance(command, SettleByReport):
@@ -240,7 +242,8 @@ class CommandExecutor:
         messages = self._store.submissions(recipients)
         self.update_states([id_ for id_ in messages.values() if id_ is not None])
         for stored in notifications:
-            if stored.tracking_id is not None and messages[stored.tracking_id] is None:
+            # What was pruned has none there, and its number is not looked at again.
+            if messages.get(stored.tracking_id or "", 0) is None:
                 self._unsettled.update({stored.to} - {None})  # type: ignore[arg-type]
 
     def _settle_by_report(self, verdicts: Sequence[DoubtVerdict]) -> frozenset[str]:
@@ -285,7 +288,12 @@ class CommandExecutor:
         unmatched = self._store.unmatched(ending)
         by_id = {record.id: record for record in candidates}
         of = {submission.plain_id: submission for submission in unmatched}
-        pairs = settlement.match_doubts(candidates, unmatched, within=self._settle_within)
+        pairs = settlement.match_doubts(
+            candidates,
+            unmatched,
+            within=self._settle_within,
+            after=self._store.pruned_until(),
+        )
         return {plain_id: settlement.settle(by_id[id_], of[plain_id]) for id_, plain_id in pairs}
 
 

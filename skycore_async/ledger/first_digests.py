@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 from unicodedata import ucd_3_2_0
@@ -24,16 +24,21 @@ SIZE: Final = 16  # bytes
 _MOST: Final = 8  # different new characters that are tried, the newest, which take 256 digests
 
 
-def is_digest_of(content: bytes, fields: Sequence[str | None]) -> bool:
-    """Return whether a digest is of these fields, whichever Python took it."""
-    if content == _digest(repr(tuple(fields))):
+def is_digest_of(
+    content: bytes, fields: Sequence[str | None], kept: Callable[[bytes], bytes] = bytes
+) -> bool:
+    """Return whether a digest is of these fields, whichever Python took it.
+
+    `kept` makes of it what is kept, as where its message was pruned.
+    """
+    if content == kept(_digest(repr(tuple(fields)))):
         return True
     new = sorted({c for field in fields for c in field or "" if _may_have_been_new(c)})[-_MOST:]
     if not new:
         return False
     parts = re.split(f"([{''.join(new)}])", _shown(fields, new))
     return any(
-        content == _digest("".join([escapes.get(part, part) for part in parts]))
+        content == kept(_digest("".join([escapes.get(part, part) for part in parts])))
         for count in range(len(new) + 1)
         for escapes in map(_escapes, itertools.combinations(new, count))
     )

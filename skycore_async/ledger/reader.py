@@ -126,6 +126,24 @@ class LedgerReader(Protocol):
         """Return the messages that are there, by their keys."""
         ...
 
+    # What is forgotten.
+
+    def pruned_until(self) -> float:
+        """Return the time until which doubts may be of what was pruned; 0 where nothing was."""
+        ...
+
+    def prunable(self, before: float, after: int, until: int) -> tuple[int, int]:
+        """Count the messages there that may be pruned, and their notifications."""
+        ...
+
+    def prunable_notifications(self, before: float) -> int:
+        """Count the notifications that have no message, and may be pruned."""
+        ...
+
+    def doubts_before(self, before: float) -> int:
+        """Count the messages in doubt that were begun before then."""
+        ...
+
     # What a sending report is held against.
 
     def doubts(self, after: int) -> Page[Doubt]:

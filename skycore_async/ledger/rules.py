@@ -19,7 +19,8 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import blake2b
 from operator import attrgetter
 from types import MappingProxyType
@@ -30,7 +31,7 @@ import attrs
 from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
-from . import first_digests
+from . import first_digests, pruning
 from .model import (
     BY_REPORT,
     ENDED_MEANWHILE,
@@ -79,9 +80,14 @@ def content_of(resolved: SMS) -> bytes:
 
 
 def _is_the_same(content: bytes, intent: SendIntent) -> bool:
-    if len(content) == first_digests.SIZE and intent.message is not None:
-        return first_digests.is_digest_of(content, _values(intent.message))
-    return content == intent.content
+    message = intent.message
+    kept: Callable[[bytes], bytes] = bytes
+    if pruning.is_pruned(content):
+        kept = partial(pruning.content_under, intent.key)
+    is_first = len(content) == first_digests.SIZE or pruning.is_of_first_version(content)
+    if is_first and message is not None:
+        return first_digests.is_digest_of(content, _values(message), kept)
+    return content == kept(intent.content)
 
 
 def look_up(
@@ -156,6 +162,7 @@ def begin(
         raise RecipientOptedOut(_OPTED_OUT)
     return attrs.evolve(
         record,
+        key=intent.key,  # where it was pruned, it has that again
         content=intent.content,
         to=intent.to,
         from_=intent.from_,

@@ -206,17 +206,20 @@ def match_doubts(
     unmatched: Sequence[UnmatchedSubmission],
     *,
     within: float,
+    after: float = 0,
 ) -> list[tuple[int, str]]:
     """Match messages in doubt and submissions that can only mean each other.
 
     Returns pairs of a message's id and the plain form of a tracking id.  A message that
     is not in doubt is never settled, and its being possible leaves others in doubt.  One
-    that a report found, and that has no tracking id yet, is known by its HISTORYID.
+    that a report found, and that has no tracking id yet, is known by its HISTORYID.  Nothing
+    else is settled that was not begun `after` what the ledger has forgotten.
     """
     by_id = dict(_known_by_history(candidates, unmatched))
     left = [submission for submission in unmatched if submission.plain_id not in by_id]
     return sorted(
-        [(id_, plain_id) for plain_id, id_ in by_id.items()] + _only(candidates, left, within)
+        [(id_, plain_id) for plain_id, id_ in by_id.items()]
+        + _only(candidates, left, within, after)
     )
 
 
@@ -236,13 +239,17 @@ def _known_by_history(
 
 
 def _only(
-    candidates: Sequence[MessageRecord], unmatched: Sequence[UnmatchedSubmission], within: float
+    candidates: Sequence[MessageRecord],
+    unmatched: Sequence[UnmatchedSubmission],
+    within: float,
+    after: float,
 ) -> list[tuple[int, str]]:
     return [
         (record.id, submission.plain_id)
         for submission in unmatched
         if (record := _only_candidate(submission, candidates)) is not None
         and record.state is MessageState.IN_DOUBT
+        and record.started_at > after
         and _agrees_with(submission, record)
         and [submission] == [each for each in unmatched if _may_settle(each, record, within)]
     ]

@@ -7,17 +7,20 @@ the rows mean is decided in `rules`, `settlement` and `opt_outs`, which `executi
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import attrs
 
-from .commands import Begin, Finish
+from .commands import Begin, Finish, LedgerCommand
 from .model import EarlierAttempt, MessageRecord, StoredNotification
 from .opt_outs import OptOut
 from .reader import LedgerReader
 from .report_values import AttemptVerdict, LookUp
 from .settlement import Progress, UnmatchedSubmission
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -98,12 +101,16 @@ class LedgerStore(LedgerReader, Protocol):
     # Notifications, and the submissions that they are of.
 
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
-        """Insert those that are new, and return their identities."""
+        """Insert those that are new, and return their identities.
+
+        What comes for a message that was pruned may be left out.
+        """
         ...
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
         """Return the ids of messages by their tracking ids, which are noted where they are new.
 
+        Those of what was pruned are not among them, and nothing that came for these is kept.
         Tracking ids are in their plain form, here and below; `recipients` has for each the
         number that it is about.
         """
@@ -163,6 +170,31 @@ class LedgerStore(LedgerReader, Protocol):
         """Return how the numbers end that have messages in doubt and unmatched submissions."""
         ...
 
+    # Pruning.
+
+    def mark_pruned(self, until: float) -> None:
+        """Write that what was begun until then is being pruned, before anything is."""
+        ...
+
+    def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
+        """Return the messages there that may be pruned, locked, and their submissions as well."""
+        ...
+
+    def prune(self, pairs: Sequence[tuple[MessageRecord, MessageRecord]]) -> int:
+        """Write what stays of messages, each as it was and as it will be, and no more of them.
+
+        Returns how many of their notifications are gone.
+        """
+        ...
+
+    def prune_notifications(self, before: float) -> int:
+        """Remove some notifications that have no message, and return how many there were.
+
+        Those of a submission go together.  Its tracking id is known from then on as that of
+        a message that was pruned.
+        """
+        ...
+
     # Opting out.
 
     def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
@@ -176,3 +208,13 @@ class LedgerStore(LedgerReader, Protocol):
     def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Write these in place of what is known of their numbers."""
         ...
+
+
+class StoreCommand(LedgerCommand[T_co]):
+    """A command that a store runs by itself; `now` is in seconds since 1970."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def run(self, store: LedgerStore, now: float) -> T_co:
+        """Run it over a store."""

@@ -26,6 +26,7 @@ ORDER = [
     "status",
     "report",
     "export",
+    "prune",
     "opt-outs",
     "inbox",
     "listen",

@@ -39,6 +39,13 @@ from skycore_async.ledger.list_commands import CountMessages, ListLines
 from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord, MessageState
 from skycore_async.ledger.postgres.reader import PostgresReader
 from skycore_async.ledger.postgres.store import PostgresStore
+from skycore_async.ledger.prune_commands import (
+    BeginPruning,
+    CountPrunable,
+    CountPrunableBeside,
+    PruneMessages,
+    PruneNotifications,
+)
 from skycore_async.ledger.reader import LedgerReader
 from skycore_async.ledger.report_commands import ListLookUps, RecordLookUp, SettleByReport
 from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict, LookUp
@@ -46,6 +53,7 @@ from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
+from skycore_async.ledger.store import LedgerStore, StoreCommand
 from skycore_async.postgres.schema import migrate as make_tables
 from tests.support.ledger_cases import (
     BLOCKED,
@@ -76,6 +84,21 @@ class Told(LedgerCommand[frozenset[str]]):
     key: str
     history_id: str | None
     is_stale: bool
+
+
+@attrs.frozen
+class PruneAll(StoreCommand[object]):
+    """Prune all that may be, and say how much there was."""
+
+    def run(self, store: LedgerStore, now: float) -> object:
+        before = BeginPruning(older_than=-40).run(store, now)
+        return (
+            CountPrunable(before=before, after=0).answer(store),
+            CountPrunableBeside(before=before).answer(store),
+            PruneMessages(before=before, after=0).run(store, now),
+            PruneNotifications(before=before).run(store, now),
+            store.pruned_until(),
+        )
 
 
 @attrs.frozen
@@ -199,6 +222,7 @@ COMMANDS = st.one_of(
     st.builds(SetOptOut, number=NUMBERS, out=st.booleans()),
     st.builds(lambda key: LookupMany(intents=(intent(key),)), KEYS),
     st.builds(Summarize),
+    st.builds(PruneAll),
     st.builds(ListOptOutCandidates, after=st.just(0)),
 )
 

@@ -44,6 +44,7 @@ from skycore_async import (
     PostbackReceiver,
     PostgresLedger,
     PostgresLimiter,
+    Pruned,
     QuotaExhausted,
     RateLimiter,
     Rejected,
@@ -218,6 +219,7 @@ async def keep_a_ledger(own: Ledger) -> None:
             assert_type(row, ExportedMessage)
             assert_type(row.tags, tuple[str, ...])
         assert_type(await own.summary(), Summary)
+        assert_type(await memory.prune(older_than=timedelta(days=180)), Pruned)
         async for text in own.inbound():
             assert_type(text, InboundSMS)
             assert_type(text.text, str)

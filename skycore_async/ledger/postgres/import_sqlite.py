@@ -54,6 +54,9 @@ _READ: Final = {
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
     # Longer ones, which earlier versions kept whole, can be sent to by nobody.
     "opt_outs": f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE length(number) <= {LONGEST}",
+    # What came for nobody's submissions, of which no more than their names are kept.
+    "forgotten": "SELECT tracking_id FROM submissions WHERE message = 0",
+    "pruned": "SELECT until FROM pruned",
 }
 _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
@@ -62,6 +65,8 @@ CREATE TEMP TABLE copied_attempts ON COMMIT DROP AS
     SELECT key, {NEW_ATTEMPT.of("attempts")} FROM skycore.attempts, skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
+CREATE TEMP TABLE copied_forgotten (tracking_id text) ON COMMIT DROP;
+CREATE TEMP TABLE copied_pruned (until float8) ON COMMIT DROP;
 CREATE TEMP TABLE copied_opt_outs ON COMMIT DROP AS
     SELECT {OPT_OUT.listed} FROM skycore.opt_outs WITH NO DATA;
 """
@@ -84,6 +89,25 @@ INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
 SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
 ON CONFLICT (key) DO NOTHING
 """
+# What was pruned in one of the two has another key there: it stays as it is in the database, and
+# only what became of it is compared.  What came for it stays away.
+_AS_KNOWN: Final = ", ".join(
+    f"{name} = known.{name}" for name in ("key", "content", "recipient", "sender", "plain_id")
+)
+_PRUNED: Final = f"""
+INSERT INTO skycore.pruned SELECT 0
+WHERE NOT EXISTS (SELECT FROM skycore.pruned) AND EXISTS (SELECT FROM copied_pruned);
+UPDATE skycore.pruned SET until = greatest(until, (SELECT max(until) FROM copied_pruned));
+UPDATE copied_messages AS copy SET {_AS_KNOWN} FROM skycore.messages AS known
+WHERE known.key = skycore.pruned_name(copy.key) AND EXISTS (SELECT FROM skycore.pruned);
+UPDATE copied_messages AS copy SET {_AS_KNOWN} FROM skycore.messages AS known
+WHERE copy.key = skycore.pruned_name(known.key) AND EXISTS (SELECT FROM copied_pruned);
+INSERT INTO skycore.submissions (tracking_id, message) SELECT tracking_id, 0 FROM copied_forgotten
+ON CONFLICT (tracking_id) DO NOTHING;
+DELETE FROM copied_events AS copy USING skycore.submissions AS known
+WHERE known.tracking_id = skycore.pruned_name(copy.tracking_id)
+    AND EXISTS (SELECT FROM skycore.pruned);
+"""
 # Those of messages that the database knew are known there.
 _OTHERS_ATTEMPTS: Final = """
 DELETE FROM copied_attempts WHERE key IN (SELECT key FROM skycore.messages)
@@ -101,7 +125,7 @@ ON CONFLICT (identity) DO NOTHING
 _SUBMISSIONS: Final = """
 INSERT INTO skycore.submissions AS known (tracking_id, message, recipient)
 SELECT DISTINCT ON (tracking_id) tracking_id, id, recipient FROM (
-    SELECT plain_id AS tracking_id, id, recipient FROM skycore.messages
+    SELECT plain_id AS tracking_id, id, nullif(recipient, '') AS recipient FROM skycore.messages
     WHERE plain_id IS NOT NULL AND key IN (SELECT key FROM copied_messages)
     UNION ALL SELECT tracking_id, NULL, recipient FROM copied_events
     WHERE tracking_id IS NOT NULL
@@ -148,6 +172,8 @@ def copy(connection: Connection, path: Path) -> Copied:
         for table, query in _READ.items():
             _fill(connection, table, file.execute(query))
         execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
+        (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
+        execute(_PRUNED)
         _check(connection, path)
         execute(_OTHERS_ATTEMPTS)
         new = execute(_MESSAGES).rowcount
@@ -156,7 +182,6 @@ def copy(connection: Connection, path: Path) -> Copied:
         placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
         execute(_OPT_OUTS)
         _place(connection, placed)
-        (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
     return Copied(messages=count, new=new, events=events)
 
 

@@ -12,8 +12,7 @@ Rules:
   every command can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
   So is taking back an intent, which may have been written all the same.
-* Whatever is waited for may be changed by another process, so that who waits also
-  looks again from time to time.
+* Whatever is waited for may be changed by another process: who waits looks again at times.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ from ..opt_outs import OptOutRule
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
+from .pruning import end_pruning, wait_for_writers
 from .settling import lock_for_settling, unlock
 from .under_way import UnderWayAttempts
 
 T = TypeVar("T")
-
 
 LEASE: Final = 30.0  # seconds for which a session is alive after it said so
 PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a receiver waits 8
@@ -91,15 +90,14 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     """Remember every message and notification in the PostgreSQL database `dsn`.
 
     Open it with `async with`, or with `open` and `aclose`; any number of processes
-    can.  `skycore cluster migrate` makes its tables.  A call returns when what it
-    wrote is on the disk of the server.  A postback settles a doubt within
-    `settle_within` seconds of its intent.  Messages of a process that gave no
-    sign of life for `lease` seconds are in doubt.  A lost connection is tried again for
-    `patience` seconds.  For `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds
-    since 1970, and `sleep` holds a worker thread for some seconds.
+    can.  `skycore cluster migrate` makes its tables.  A call returns when what it wrote is on
+    the disk of the server.  A postback settles a doubt within `settle_within` seconds of its
+    intent.  Messages of a process that gave no sign of life for `lease` seconds are in doubt.  A
+    lost connection is tried again for `patience` seconds.  For `opt_out_rule` see `SQLiteLedger`.
+    `clock` gives seconds since 1970, and `sleep` holds a worker thread for some seconds.
 
-    Raises ConfigurationError for what is no DSN, and LedgerError where the database
-    cannot be reached, lacks the tables, or cannot be read or written.
+    Raises ConfigurationError for what is no DSN, and LedgerError where the database cannot be
+    reached, lacks the tables, or cannot be read or written.
     """
 
     def __init__(
@@ -222,6 +220,12 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(unlock, connection)
 
+    async def _wait_for_others(self) -> None:
+        await anyio.to_thread.run_sync(wait_for_writers, self._database, self._sleep)
+
+    async def _end_pruning(self, before: float) -> None:
+        await anyio.to_thread.run_sync(end_pruning, self._database, before)
+
     # From here on in a thread.
 
     def _open_in_turn(self) -> None:
@@ -317,10 +321,9 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, psycopg.Error):
             return error
+        said = describe_error(error)
         if isinstance(error, psycopg.errors.ProgramLimitExceeded):
             said = "a key is too long for its index: one of up to 600 characters always fits"
-        else:
-            said = describe_error(error)
         return LedgerError(f"{self._database.name} could not be written: {said}")
 
     def _close(self) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 from ...notifications import Notification
 from ...postgres.schema import Connection
+from .. import pruning
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import KIND, PROVEN, summary_of
 from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
@@ -28,6 +29,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
+from ..pruning import NEAR, by_key
 from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
@@ -41,6 +43,23 @@ SELECT {", ".join(name for name in MESSAGE.names if name != "state")},
         SELECT 1 FROM skycore.sessions WHERE sessions.id = session AND alive_until > now())
     THEN 'in_doubt' ELSE state END AS state
 FROM skycore.messages) AS messages"""
+
+_BYTES: Final = "bytea '\\x"  # what stands before digits that are bytes
+_IS_PRUNED: Final = pruning.IS_PRUNED.format(_BYTES)
+MAY_BE_PRUNED: Final = pruning.MAY_BE_PRUNED.format(_BYTES, "%s")
+# What has no message: texts and what has no tracking id, and submissions whose notifications are
+# all as old.
+OLD_TEXTS: Final = "FROM skycore.events WHERE tracking_id IS NULL AND received < %s"
+OLD_SUBMISSIONS: Final = (
+    "FROM skycore.submissions WHERE message IS NULL AND NOT EXISTS (SELECT FROM skycore.events"
+    "  WHERE events.tracking_id = submissions.tracking_id"
+    "  AND greatest(received, happened) >= %s)"
+)
+_THEIR_NOTIFICATIONS: Final = (
+    "JOIN skycore.submissions ON message = messages.id"
+    " AND submissions.tracking_id = messages.plain_id"
+    " JOIN skycore.events ON events.tracking_id = messages.plain_id"
+)
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
 _NOTIFICATIONS: Final = f"""
@@ -63,6 +82,19 @@ _UNPLACED: Final = (
     "FROM skycore.events LEFT JOIN skycore.submissions USING (tracking_id)"
     " WHERE message IS NULL AND state IS NOT NULL"
 )
+
+
+def named(column: LiteralString) -> LiteralString:
+    """Return what is so where a column has one of `names`, or what stands in its place.
+
+    The latter are looked for where something was pruned, and only there.
+    """
+    return (
+        f"{column} = ANY(CASE WHEN EXISTS (SELECT FROM skycore.pruned)"
+        " THEN %(names)s::text[] || ARRAY(SELECT skycore.pruned_name(given.name)"
+        "  FROM unnest(%(names)s::text[]) AS given (name))"
+        " ELSE %(names)s::text[] END)"
+    )
 
 
 @cache
@@ -91,9 +123,10 @@ class PostgresReader:
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE key = ANY(%s)", (list(keys),)
+            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE {named('key')}",
+            {"names": list(keys)},
         )
-        return {record.key: record for record in map(MESSAGE.value, rows)}
+        return by_key(keys, map(MESSAGE.value, rows))
 
     def opted_out(self, numbers: Collection[str]) -> set[str]:
         """Return which of these numbers may not be sent to."""
@@ -112,11 +145,12 @@ class PostgresReader:
     def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:
         """Return what is known of one message."""
         if key is not None:
-            where = "key = %s"
+            where = named("key")
         else:
-            where = "id = (SELECT message FROM skycore.submissions WHERE tracking_id = %s)"
+            where = f"id IN (SELECT message FROM skycore.submissions WHERE {named('tracking_id')})"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE {where}", (key or plain_id,)
+            f"SELECT {MESSAGE.listed} FROM {self._messages} WHERE {where}",
+            {"names": [key or plain_id]},
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 
@@ -217,6 +251,36 @@ class PostgresReader:
         times = self._execute(_TIMES, ([row[0] for row in rows],))
         return page_of(exported(rows, times), rows, EXPORT_PAGE, until=until)
 
+    # What is forgotten.
+
+    def pruned_until(self) -> float:
+        """Return the time until which doubts may be of what was pruned; 0 where nothing was."""
+        (until,) = self._execute("SELECT max(until) FROM skycore.pruned").fetchone()
+        return 0.0 if until is None else until + NEAR
+
+    def prunable(self, before: float, after: int, until: int) -> tuple[int, int]:
+        """Count the messages there that may be pruned, and their notifications."""
+        there = f"messages.id > %s AND messages.id <= %s AND {MAY_BE_PRUNED}"
+        messages, notifications = (
+            self._count(f"FROM {self._messages} {joined} WHERE {there}", after, until, before)
+            for joined in ("", _THEIR_NOTIFICATIONS)
+        )
+        return messages, notifications
+
+    def prunable_notifications(self, before: float) -> int:
+        """Count the notifications that have no message, and may be pruned."""
+        others = f"FROM skycore.events WHERE tracking_id IN (SELECT tracking_id {OLD_SUBMISSIONS})"
+        return self._count(OLD_TEXTS, before) + self._count(others, before)
+
+    def doubts_before(self, before: float) -> int:
+        """Count the messages in doubt that were begun before then."""
+        return self._count(
+            f"FROM {self._messages} WHERE state = 'in_doubt' AND started_at < %s", before
+        )
+
+    def _count(self, what: str, *values: object) -> int:
+        return int(self._execute(f"SELECT count(*) {what}", values).fetchone()[0])
+
     # What a sending report is held against.
 
     def doubts(self, after: int) -> Page[Doubt]:
@@ -238,7 +302,8 @@ class PostgresReader:
         """Return a page of messages accepted, in doubt or under way, begun since then."""
         rows = self._execute(
             f"SELECT {BEGUN} FROM {self._messages} WHERE id > %s"
-            f" AND started_at >= %s AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
+            f" AND started_at >= %s AND {IS_BEGUN} AND NOT {_IS_PRUNED}"
+            f" ORDER BY id LIMIT {LONG_PAGE}",
             (after, since),
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
@@ -255,8 +320,8 @@ class PostgresReader:
         return page_of(list(map(ATTEMPT.value, rows)), rows, _PAGE)
 
     def forgotten_until(self) -> float:
-        """Return 0: nothing is forgotten."""
-        return 0.0
+        """Return until when messages were begun that are forgotten, which were pruned."""
+        return self.pruned_until()
 
     def look_ups(self) -> list[LookUp]:
         """Return the last times that a report was asked for, the latest first."""
@@ -265,18 +330,14 @@ class PostgresReader:
 
     def summary(self) -> Summary:
         """Count what there is."""
-
-        def count(what: str) -> int:
-            return int(self._execute(f"SELECT count(*) {what}").fetchone()[0])
-
         # No counts are kept, which all who write would wait for one after the other.
         rows = self._execute(f"SELECT {KIND}, count(*) FROM {self._messages} GROUP BY 1, 2, 3, 4")
         proven = PROVEN.format(attempts="skycore.attempts", messages="skycore.messages")
         return summary_of(
             rows.fetchall(),
             self._execute(proven).fetchall(),
-            unplaced=count(_UNPLACED),
-            opted_out=count("FROM skycore.opt_outs WHERE out"),
+            unplaced=self._count(_UNPLACED),
+            opted_out=self._count("FROM skycore.opt_outs WHERE out"),
         )
 
     def _deliveries(self, rows: Sequence[Any]) -> list[Delivery]:

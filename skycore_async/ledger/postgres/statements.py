@@ -7,9 +7,9 @@ the same time, one sees what the other did.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from .reader import MESSAGE
 
 # The types of columns that are no text.
@@ -36,6 +36,12 @@ _TYPES: Final = {
 }
 
 
+def by_column(columns: Columns[Any], values: Sequence[Any]) -> tuple[list[Any], ...]:
+    """Return the columns of values, each as a list."""
+    rows = [columns.row(value) for value in values]
+    return tuple(map(list, zip(*rows, strict=True))) if rows else ([],) * len(columns.names)
+
+
 def _arrays(names: Sequence[str]) -> str:
     """Return the places of so many arrays, one a column."""
     return ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
@@ -56,17 +62,28 @@ WHERE is_willing
     OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs WHERE number = recipient AND out)
 ORDER BY key
 ON CONFLICT (key) DO NOTHING
+RETURNING key, EXISTS (SELECT FROM skycore.pruned)
+"""
+# In a statement of its own, which sees what was pruned before a row could be inserted.
+REMOVE_PRUNED: Final = """
+DELETE FROM skycore.messages AS new WHERE key = ANY(%s) AND EXISTS (
+    SELECT FROM skycore.messages WHERE key = skycore.pruned_name(new.key))
 RETURNING key
+"""
+REMOVE_LATE: Final = """
+DELETE FROM skycore.submissions AS new WHERE tracking_id = ANY(%s) AND EXISTS (
+    SELECT FROM skycore.submissions WHERE tracking_id = skycore.pruned_name(new.tracking_id))
+RETURNING tracking_id
 """
 INSERT_ATTEMPTS: Final = f"""
 INSERT INTO skycore.attempts ({NEW_ATTEMPT.listed})
 SELECT {NEW_ATTEMPT.listed}
 FROM unnest({_arrays(NEW_ATTEMPT.names)}) AS given ({NEW_ATTEMPT.listed})
 """
-_FIXED: Final = frozenset({"id", "key"})
+# A key has another form while its message is pruned.
 UPDATE: Final = f"""
 UPDATE skycore.messages
-SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names if name not in _FIXED)}
+SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names[1:])}
 FROM unnest({_arrays(MESSAGE.names)}) AS given ({MESSAGE.listed})
 WHERE messages.id = given.id
 """
@@ -134,7 +151,7 @@ FROM unnest(%b::text[], %b::text[]) AS given (tracking_id, recipient)
 ORDER BY tracking_id
 ON CONFLICT (tracking_id)
     DO UPDATE SET recipient = coalesce(known.recipient, excluded.recipient)
-RETURNING tracking_id, message
+RETURNING tracking_id, message, EXISTS (SELECT FROM skycore.pruned)
 """
 PROGRESS: Final = """
 UPDATE skycore.messages AS message SET state = given.state, reason = given.reason,

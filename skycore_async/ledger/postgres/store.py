@@ -24,32 +24,27 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from ...postgres.schema import Connection
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns, words_as_text
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
 from ..opt_outs import OptOut
+from ..pruning import by_key
 from ..report_values import AttemptVerdict, LookUp
 from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
-from .reader import MESSAGE, PostgresReader
-
-
-def _by_column(columns: Columns[Any], values: Sequence[Any]) -> tuple[list[Any], ...]:
-    """Return the columns of values, each as a list."""
-    rows = [columns.row(value) for value in values]
-    return tuple(map(list, zip(*rows, strict=True))) if rows else ([],) * len(columns.names)
-
+from .pruning import PostgresPruning
+from .reader import MESSAGE, named
 
 _LOCK: Final = 0x534B5945  # "SKYE", of the endings of numbers
 _ALIKE: Final = 2  # digits that endings have in common which are locked together: 100 locks in all
 
 
-class PostgresStore(PostgresReader):
+class PostgresStore(PostgresPruning):
     """The tables of a ledger over `connection`, for one transaction; see `LedgerStore`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -87,24 +82,26 @@ class PostgresStore(PostgresReader):
                 [command.ignore_opt_out for command in begins],
             ),
         )
-        return {key for (key,) in rows}
+        found = rows.fetchall()
+        new = [key for key, _ in found]
+        return self.remove_pruned(new) if any(pruned for _, pruned in found) else set(new)
 
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys, locked."""
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE key = ANY(%s)"
+            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE {named('key')}"
             " ORDER BY key FOR UPDATE",
-            (list(keys),),
+            {"names": list(keys)},
         )
-        return {record.key: record for record in map(MESSAGE.value, rows)}
+        return by_key(keys, map(MESSAGE.value, rows))
 
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
-        self._execute(statements.UPDATE, _by_column(MESSAGE, records))
+        self._execute(statements.UPDATE, statements.by_column(MESSAGE, records))
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
-        self._execute(statements.INSERT_ATTEMPTS, _by_column(NEW_ATTEMPT, attempts))
+        self._execute(statements.INSERT_ATTEMPTS, statements.by_column(NEW_ATTEMPT, attempts))
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of attempts that are under way and were never in doubt."""
@@ -163,13 +160,17 @@ class PostgresStore(PostgresReader):
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
         former = [each.former_identity for each in notifications]
-        rows = self._execute(statements.RECORD, (*_by_column(NOTIFICATION, notifications), former))
+        columns = statements.by_column(NOTIFICATION, notifications)
+        rows = self._execute(statements.RECORD, (*columns, former))
         return {bytes(identity) for (identity,) in rows}
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
         """Return the ids of messages by their tracking ids, which are noted where they are new."""
         rows = self._execute(statements.NOTE, (list(recipients), list(recipients.values())))
-        return dict(rows.fetchall())
+        found = rows.fetchall()
+        late = [id_ for id_, message, pruned in found if pruned and message is None]
+        removed = self.remove_late(late) if late else ()
+        return {id_: message for id_, message, _ in found if id_ not in removed}
 
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
         """Write how far messages got, by their ids, and return their keys and plain ids."""
@@ -259,7 +260,7 @@ class PostgresStore(PostgresReader):
 
     def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Insert those of whose numbers nothing is known."""
-        self._execute(statements.NEW_OPT_OUTS, _by_column(OPT_OUT, opt_outs))
+        self._execute(statements.NEW_OPT_OUTS, statements.by_column(OPT_OUT, opt_outs))
 
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return what is known of these numbers, locked."""
@@ -268,4 +269,4 @@ class PostgresStore(PostgresReader):
 
     def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Write these in place of what is known of their numbers."""
-        self._execute(statements.OTHER_OPT_OUTS, _by_column(OPT_OUT, opt_outs))
+        self._execute(statements.OTHER_OPT_OUTS, statements.by_column(OPT_OUT, opt_outs))

@@ -218,6 +218,11 @@ class InboxFile:
         with self._explained(), transaction(self._connection) as execute:
             execute("DELETE FROM postbacks WHERE id <= ?", (until,))
 
+    def rewrite(self) -> None:
+        """Write it anew, without what was removed from it."""
+        with self._explained():
+            self._connection.execute("VACUUM")
+
     def count(self) -> int:
         """Return how many postbacks are in it."""
         with self._explained():

@@ -28,6 +28,7 @@ from ..execution import CommandExecutor
 from ..forgotten import Forgotten
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
+from ..pruning import name_of
 from ..settlement import SETTLE_WITHIN, UnmatchedSubmission
 from .rows import Connection
 from .schema import migrate
@@ -240,14 +241,19 @@ class BoundedStore(SQLiteStore):
 
     def forgotten_until(self) -> float:
         """Return until when messages were begun that are forgotten; 0 for none."""
-        return self._forgotten_until
+        return max(self._forgotten_until, self.pruned_until())
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
         """Return the submissions to numbers that end so which have no message, and had none."""
         if _sent_again(ending) in self._forgotten:
             return []
         found = super().unmatched(ending)
-        return [each for each in found if each.plain_id not in self._forgotten]
+        return [
+            each
+            for each in found
+            if each.plain_id not in self._forgotten
+            and name_of(each.plain_id) not in self._forgotten  # one that was pruned before
+        ]
 
 
 def _sent_again(ending: str) -> str:

@@ -28,8 +28,10 @@ from typing import IO, Any, Final, TypeVar
 from ...errors import LedgerError
 from ..commands import WITHDRAWN, Finish, PendingCommand, Query, withdrawal
 from ..opt_outs import OptOutRule
+from ..prune_commands import EndPruning
 from .file_lock import FileLock, journal_of
 from .reading import ReadingConnection, Unreadable
+from .rewriting import rewrite
 from .rows import Connection
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of
 from .store import SQLiteStore
@@ -227,6 +229,10 @@ class OpenFile:
         self._is_committed = True
         if log.is_marked:
             log.look_after()  # it may have been moved meanwhile
+        for pending in group:
+            if isinstance(pending.command, EndPruning):
+                with pending:
+                    rewrite(self._connection, log, self._inbox, self._name)
         return self._executor.forget()
 
     def explain(self, error: Exception) -> Exception:

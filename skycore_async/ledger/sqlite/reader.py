@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from ...notifications import Notification
+from .. import pruning
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import PROVEN, summary_of
 from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
@@ -24,6 +25,7 @@ from ..model import (
     Summary,
 )
 from ..opt_outs import OptOut
+from ..pruning import IS_PRUNED, NEAR, by_key, name_of
 from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
@@ -32,6 +34,21 @@ from .rows import StatementRunner
 MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
 # What may have a submission that is not known.
 CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
+
+_BYTES: Final = "x'"  # what stands before digits that are bytes
+_IS_PRUNED: Final = IS_PRUNED.format(_BYTES)
+MAY_BE_PRUNED: Final = pruning.MAY_BE_PRUNED.format(_BYTES, "?")
+# What has no message: texts and what has no tracking id, and submissions whose notifications are
+# all as old.
+OLD_TEXTS: Final = "FROM events WHERE tracking_id IS NULL AND received < ?"
+OLD_SUBMISSIONS: Final = (
+    "FROM submissions WHERE message IS NULL AND NOT EXISTS (SELECT 1 FROM events"
+    "  WHERE events.tracking_id = submissions.tracking_id AND max(received, happened) >= ?)"
+)
+_THEIR_NOTIFICATIONS: Final = (
+    "JOIN submissions ON message = messages.id AND submissions.tracking_id = messages.plain_id"
+    " JOIN events ON events.tracking_id = messages.plain_id"
+)
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
 _SHORT_PAGE: Final = 100  # ... of those with their notifications, which take long to make
@@ -78,10 +95,19 @@ _LISTS: Final = ListStatements(
 class SQLiteReader(StatementRunner):
     """The questions to a ledger over `connection`; see `LedgerReader`."""
 
+    _is_pruned: bool | None = None  # which is asked once in a transaction that writes
+
+    def is_pruned(self) -> bool:
+        """Return whether anything was ever pruned."""
+        if self._is_pruned is None:
+            self._is_pruned = bool(self._one("SELECT EXISTS (SELECT 1 FROM pruned)")[0])
+        return self._is_pruned
+
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
-        found = self._over(_BY_KEYS, [(key,) for key in keys])
-        return {record.key: record for record in map(MESSAGE.value, found)}
+        names = list(map(name_of, keys)) if self.is_pruned() else []
+        found = self._over(_BY_KEYS, [(key,) for key in (*keys, *names)])
+        return by_key(keys, map(MESSAGE.value, found))
 
     def opted_out(self, numbers: Collection[str]) -> set[str]:
         """Return which of these numbers may not be sent to."""
@@ -117,12 +143,14 @@ class SQLiteReader(StatementRunner):
 
     def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:
         """Return what is known of one message."""
+        name = key or plain_id or ""
         if key is not None:
-            where = "key = ?"
+            where = "key IN (?, ?)"
         else:
-            where = "id = (SELECT message FROM submissions WHERE tracking_id = ?)"
+            where = "id IN (SELECT message FROM submissions WHERE tracking_id IN (?, ?))"
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM messages WHERE {where}", (key or plain_id,)
+            f"SELECT {MESSAGE.listed} FROM messages WHERE {where}",
+            (name, name_of(name) if self.is_pruned() else name),
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 
@@ -214,6 +242,43 @@ class SQLiteReader(StatementRunner):
         times = self._over(_TIMES, [(row[0],) for row in rows])
         return page_of(exported(rows, times), rows, EXPORT_PAGE, until=until)
 
+    # What is forgotten.
+
+    def pruned_until(self) -> float:
+        """Return the time until which doubts may be of what was pruned; 0 where nothing was."""
+        (until,) = self._one("SELECT max(until) FROM pruned")
+        return 0.0 if until is None else until + NEAR
+
+    def prunable(self, before: float, after: int, until: int) -> tuple[int, int]:
+        """Count the messages there that may be pruned, and their notifications."""
+        there = f"messages.id > ? AND messages.id <= ? AND {MAY_BE_PRUNED}"
+        messages, ids = (
+            self._one(
+                f"SELECT count(*) FROM messages {joined} WHERE {there}", after, until, before
+            )[0]
+            for joined in ("", _THEIR_NOTIFICATIONS)
+        )
+        return messages, ids
+
+    def prunable_notifications(self, before: float) -> int:
+        """Count the notifications that have no message, and may be pruned."""
+        (texts,) = self._one(f"SELECT count(*) {OLD_TEXTS}", before)
+        (others,) = self._one(
+            "SELECT count(*) FROM events WHERE tracking_id IN"
+            f" (SELECT tracking_id {OLD_SUBMISSIONS})",
+            before,
+        )
+        return int(texts + others)
+
+    def doubts_before(self, before: float) -> int:
+        """Count the messages in doubt that were begun before then."""
+        (count,) = self._one(
+            f"SELECT count(*) FROM messages WHERE {CANDIDATE} AND state = 'in_doubt'"
+            " AND started_at < ?",
+            before,
+        )
+        return int(count)
+
     # What a sending report is held against.
 
     def doubts(self, after: int) -> Page[Doubt]:
@@ -230,7 +295,7 @@ class SQLiteReader(StatementRunner):
         """Return a page of messages accepted, in doubt or under way, begun since then."""
         rows = self._execute(
             f"SELECT {BEGUN} FROM messages WHERE id > ? AND started_at >= ?"
-            f" AND {IS_BEGUN} ORDER BY id LIMIT {LONG_PAGE}",
+            f" AND {IS_BEGUN} AND NOT {_IS_PRUNED} ORDER BY id LIMIT {LONG_PAGE}",
             (after, since),
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
@@ -247,8 +312,8 @@ class SQLiteReader(StatementRunner):
         return page_of(list(map(ATTEMPT.value, rows)), rows, _PAGE)
 
     def forgotten_until(self) -> float:
-        """Return 0: nothing is forgotten."""
-        return 0.0
+        """Return until when messages were begun that are forgotten, which were pruned."""
+        return self.pruned_until()
 
     def look_ups(self) -> list[LookUp]:
         """Return the last times that a report was asked for, the latest first."""

@@ -156,9 +156,12 @@ COUNT: Final = (
     " DO UPDATE SET messages = messages + excluded.messages"
 )
 
-# What a message is known by.
-FIXED: Final = frozenset({"id", "key"})
-_CHANGING: Final = [name for name in MESSAGE.names if name not in FIXED]
+# All columns of a message but its id, which is the first; its key has another form while it is
+# pruned.
 UPDATE: Final = (
-    f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"
+    f"UPDATE messages SET {', '.join(f'{name} = ?' for name in MESSAGE.names[1:])} WHERE id = ?"
 )
+
+# What a sending report told.
+UPDATE_ATTEMPT: Final = "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?"
+LOOK_UP: Final = "INSERT INTO look_ups (asked_at, refused, retry_after) VALUES (?, ?, ?)"

@@ -25,7 +25,8 @@ from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
-from .reader import MESSAGE, SQLiteReader
+from .pruning import SQLitePruning
+from .reader import MESSAGE
 from .rows import MOST, Connection
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
@@ -44,7 +45,7 @@ def _is_accepted(command: Finish) -> bool:
     )
 
 
-class SQLiteStore(SQLiteReader):
+class SQLiteStore(SQLitePruning):
     """The tables of a ledger over `connection`; see `LedgerStore`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -57,11 +58,12 @@ class SQLiteStore(SQLiteReader):
         """Write what the transaction has changed of the counts."""
         if changed := [(*kind, by) for kind, by in self._counts.items() if by]:
             self._over(statements.COUNT, changed)
-        self._counts.clear()
+        self.forget_counts()
 
     def forget_counts(self) -> None:
         """Forget that, as the transaction was not committed."""
         self._counts.clear()
+        self._is_pruned = None
 
     def summary(self) -> Summary:
         """Return how many there are of everything, what is yet to be written among it."""
@@ -75,6 +77,7 @@ class SQLiteStore(SQLiteReader):
         new: set[str] = set()
         for ignore_opt_outs, statement in statements.INSERT.items():
             intents = [each.intent for each in begins if each.ignore_opt_out is ignore_opt_outs]
+            intents = self.intents_not_pruned(intents)
             while intents:
                 part, intents = intents[:MOST], intents[MOST:]
                 self._over(
@@ -117,9 +120,8 @@ class SQLiteStore(SQLiteReader):
         for record in records:
             reason = record.reason and record.reason.value
             self._counts[kind_of(record.state.value, record.code, reason, record.settled_by)] += 1
-            columns = zip(MESSAGE.names, MESSAGE.row(record), strict=True)
-            values = [value for name, value in columns if name not in statements.FIXED]
-            self._execute(statements.UPDATE, [*values, record.id])
+            id_, *columns = MESSAGE.row(record)
+            self._execute(statements.UPDATE, (*columns, id_))
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
@@ -222,7 +224,7 @@ class SQLiteStore(SQLiteReader):
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
         new: set[bytes] = set()
-        left = notifications
+        left = self.notifications_not_pruned(notifications)
         while left:
             part, left = left[:MOST], left[MOST:]
             rows = [(*NOTIFICATION.row(each), each.former_identity) for each in part]
@@ -318,17 +320,12 @@ class SQLiteStore(SQLiteReader):
     def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
         """Write what became of attempts before the last."""
         for each in verdicts:
-            self._execute(
-                "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?",
-                (each.state.value, each.history_id, each.id),
-            )
+            values = each.state.value, each.history_id, each.id
+            self._execute(statements.UPDATE_ATTEMPT, values)
 
     def insert_look_up(self, look_up: LookUp) -> None:
         """Write that a report was asked for."""
-        self._execute(
-            "INSERT INTO look_ups (asked_at, refused, retry_after) VALUES (?, ?, ?)",
-            look_up,
-        )
+        self._execute(statements.LOOK_UP, look_up)
 
     # Opting out.
 

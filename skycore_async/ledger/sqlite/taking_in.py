@@ -131,6 +131,12 @@ class InboxTaker:
             self._marks[command.inbox] = command.last
             self._file.remove(command.last)
 
+    def rewrite(self) -> None:
+        """Have what was removed from the inbox in no free space of its file."""
+        with self._turn:
+            if self._file.open_if_there():
+                self._file.rewrite()
+
     def close(self) -> None:
         """Let go of the inbox."""
         with self._turn:

@@ -176,6 +176,17 @@ class WriteAheadLog:
             if not self._begin_anew():
                 self._go_on()
 
+    def empty(self) -> bool:
+        """Bring the log into the file, and cut it to nothing before it begins anew.
+
+        Returns False where somebody still reads it.
+        """
+        with self._without_readers():
+            is_empty = self._begin_anew("TRUNCATE")
+            if not is_empty:
+                self._go_on()
+        return is_empty
+
     def look_after(self) -> None:
         """Begin the log anew where it has grown, which fails nobody, after a commit.
 
@@ -239,7 +250,7 @@ class WriteAheadLog:
             and FileState.in_header(header).generation != self._state().generation
         )
 
-    def _begin_anew(self) -> bool:
+    def _begin_anew(self, how: str = "RESTART") -> bool:
         """Bring the log into the file, and begin it anew; False where somebody still reads it."""
         self.is_marked, self._unmarked = False, b""
         generation = self._state().generation
@@ -247,7 +258,7 @@ class WriteAheadLog:
             self._commit(rest_after(generation or _at_random()))
             self._write_tail()
             with self._locks.lifted_for_checkpoint():
-                is_busy, *_ = self._execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                is_busy, *_ = self._execute(f"PRAGMA wal_checkpoint({how})").fetchone()
             if is_busy:
                 return False
         self._commit(after(self._state().generation or _at_random()))

@@ -1,0 +1,117 @@
+"""What `skycore prune` does: say what is old, ask, and have the ledger forget it.
+
+Rules:
+
+* Nothing is forgotten without a yes, on a terminal or by --yes; what is counted for the question
+  is read without changing anything, whoever uses the ledger.
+* Where nothing is old it is done all the same: one that was broken off may have something left
+  to do that no count shows.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import anyio
+import attrs
+import click
+
+from ...errors import ConfigurationError, LedgerError
+from ...ledger.prune_commands import CountPrunable, CountPrunableBeside
+from ...ledger.pruning import Pruned, seconds_of
+from ...runtime.secret import Secret
+from ..ui.ledger_target import LedgerTarget, ledger_target
+from ..ui.output import Exit, emit, fail, number_of, say
+
+
+@attrs.frozen(kw_only=True)
+class PruneOptions:
+    """What the user asked for."""
+
+    older_than: timedelta
+    is_dry_run: bool
+    yes: bool
+
+
+_KEPT: Final = (
+    "{doubts} as old in doubt: that is kept, with its numbers, until it is settled or sent again"
+    " (see `skycore settle`)."
+)
+
+
+def prune(named: Secret, options: PruneOptions, *, as_json: bool) -> Exit:
+    """Forget what is old in the ledger `named`, or say how much that is; return the exit code."""
+    try:
+        before = time.time() - seconds_of(options.older_than)
+    except ConfigurationError as error:
+        fail(f"--older-than: {str(error).removeprefix('older_than: ')}")
+    target = ledger_target(named)
+    target.check()
+    if options.is_dry_run or not options.yes:
+        try:
+            found = anyio.run(_count, target, before)
+        except LedgerError as error:
+            fail(str(error))
+        if options.is_dry_run:
+            _show(found, before, "to forget; nothing was changed", as_json=as_json)
+            return Exit.DONE
+        _ask(found, before)
+    try:
+        done = anyio.run(_prune, target, options.older_than)
+    except LedgerError as error:
+        fail(str(error))
+    if isinstance(done, LedgerError):
+        fail(str(done), Exit.NOT_ALL_WELL)
+    _show(done, before, "forgotten", as_json=as_json)
+    return Exit.DONE
+
+
+async def _count(target: LedgerTarget, before: float) -> Pruned:
+    messages = 0
+    async with target.to_read() as ledger:
+        notifications, in_doubt = await ledger.run(CountPrunableBeside(before=before))
+        after: int | None = 0
+        while after is not None:
+            part = await ledger.run(CountPrunable(before=before, after=after))
+            messages += part.messages
+            notifications += part.notifications
+            after = part.last
+    return Pruned(messages=messages, notifications=notifications, in_doubt=in_doubt)
+
+
+def _ask(found: Pruned, before: float) -> None:
+    """Ask for a yes where there is something to forget, or fail."""
+    if not (found.messages or found.notifications):
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        fail("nothing was forgotten: say --yes, as there is no terminal to ask on")
+    if not click.confirm(f"Forget {_words(found, before)}? It cannot be undone.", err=True):
+        fail("nothing was forgotten", Exit.NOT_SENT)
+
+
+async def _prune(target: LedgerTarget, older_than: timedelta) -> Pruned | LedgerError:
+    """Return what came of it, or what broke it off; raises LedgerError where it cannot begin."""
+    async with target.to_write() as ledger:
+        try:
+            return await ledger.prune(older_than=older_than)
+        except LedgerError as error:
+            return error
+
+
+def _words(found: Pruned, before: float) -> str:
+    messages = number_of(found.messages, "message")
+    notifications = number_of(found.notifications, "notification")
+    time = datetime.fromtimestamp(before, UTC)
+    return f"{messages} and {notifications} from before {time:%Y-%m-%d %H:%M}Z"
+
+
+def _show(found: Pruned, before: float, what: str, *, as_json: bool) -> None:
+    if as_json:
+        emit({**attrs.asdict(found), "before": datetime.fromtimestamp(before, UTC)})
+        return
+    say(f"{_words(found, before)} {what}.")
+    if found.in_doubt:
+        say(_KEPT.format(doubts=number_of(found.in_doubt, "message")))

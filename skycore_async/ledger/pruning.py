@@ -1,0 +1,125 @@
+"""What is kept of a message once it is pruned.  No I/O, no storage.
+
+Strategy: a pruned message stays a row that counts in its state, so that a ledger's figures stay
+what they were.  Its number, its key, what the API and postbacks said, and its ids go.  In place
+of its key and of its tracking id are names made of their digests: whoever has the key or the id
+finds the row, and who has the row alone finds neither.
+
+Rules:
+
+* What is under way or in doubt is kept as it is, however old.
+* A pruned message is as little sent again as any other: what came of it is returned for the same
+  content, and other content is a conflict.
+* The digest of its content is taken together with its key.  So nobody tries numbers on it who
+  does not know the key; but digests hide only what cannot be guessed.
+* Of one that was sent again after doubt the last digits of its number stay: a receipt of its
+  first attempt may come, and is not to be taken for that of another message.
+* A postback that comes later for what was pruned is dropped.
+* What was forgotten would have told doubts of its time apart: these are settled no more, neither
+  by a postback nor by a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from hashlib import blake2b, sha256
+from typing import Final
+
+import attrs
+
+from ..errors import ConfigurationError
+from ..protocol.numbers import ending
+from . import first_digests
+from .model import MessageRecord, MessageState
+
+AT_LEAST: Final = timedelta(days=7)  # in which receipts come
+NEAR: Final = 86_400.0  # seconds after what was forgotten, in which a doubt may be of its time
+
+_PREFIX: Final = "pruned:"
+_DIGITS: Final = 32  # of a name, in hexadecimal
+_SIZE: Final = 16  # bytes of a digest of content
+_FIRST: Final = b"\x03"  # in front of it, where it is of one of the first version
+_LATER: Final = b"\x04"  # ... and of a later one
+_UNDECIDED: Final = frozenset({MessageState.SENDING, MessageState.IN_DOUBT})
+
+# The same over the columns of a row, in either database; `{}` is what stands before digits that
+# are bytes.
+IS_PRUNED: Final = (
+    f"(length(messages.content) = {1 + _SIZE}"
+    f" AND substr(messages.content, 1, 1) IN ({{0}}{_FIRST.hex()}', {{0}}{_LATER.hex()}'))"
+)
+MAY_BE_PRUNED: Final = (
+    "messages.state NOT IN ('sending', 'in_doubt') AND messages.started_at < {1}"
+    f" AND NOT {IS_PRUNED}"
+)
+
+
+@attrs.frozen(kw_only=True)
+class Pruned:
+    """What `prune` did: how many messages, and how many notifications of any kind, are gone.
+
+    `in_doubt` messages are as old, and were kept with all that is known of them.
+    """
+
+    messages: int
+    notifications: int
+    in_doubt: int
+
+
+def seconds_of(older_than: timedelta) -> float:
+    """Return an age in seconds; raises ConfigurationError where receipts may still come."""
+    if older_than < AT_LEAST:
+        age = str(older_than).removesuffix(", 0:00:00")
+        raise ConfigurationError(
+            f"older_than: {age} is less than {AT_LEAST.days} days, in which receipts come"
+        )
+    return older_than.total_seconds()
+
+
+def name_of(name: str) -> str:
+    """Return what stands in place of a key, or of the plain form of a tracking id."""
+    return f"{_PREFIX}{sha256(name.encode()).hexdigest()[:_DIGITS]}"
+
+
+def content_under(key: str, content: bytes) -> bytes:
+    """Return what stands in place of the digest of the content of the message with that key."""
+    kept = _FIRST if len(content) == first_digests.SIZE else _LATER
+    return kept + blake2b(key.encode() + b"\0" + content, digest_size=_SIZE).digest()
+
+
+def is_pruned(content: bytes) -> bool:
+    """Return whether a message with this digest of its content was pruned."""
+    return len(content) == 1 + _SIZE and content.startswith((_FIRST, _LATER))
+
+
+def is_of_first_version(content: bytes) -> bool:
+    """Return whether it stands in place of a digest of the first version."""
+    return is_pruned(content) and content.startswith(_FIRST)
+
+
+def pruned(record: MessageRecord, *, before: float) -> MessageRecord | None:
+    """Return what stays of a message that was begun `before` then; None where all of it does."""
+    if record.state in _UNDECIDED or record.started_at >= before or is_pruned(record.content):
+        return None
+    return attrs.evolve(
+        record,
+        key=name_of(record.key),
+        content=content_under(record.key, record.content),
+        to=ending(record.to) if record.doubted else "",
+        text_digest=None,
+        tracking_id=None,
+        plain_id=record.plain_id and name_of(record.plain_id),
+        info=None,
+        raw=None,
+        history_id=None,
+    )
+
+
+def by_key(keys: Collection[str], records: Iterable[MessageRecord]) -> dict[str, MessageRecord]:
+    """Return records, found by these keys or by the names in their places, by the keys."""
+    found = {record.key: record for record in records}
+    if any(is_pruned(record.content) for record in found.values()):
+        names = {name_of(key): key for key in keys}
+        found = {names.get(name, name): record for name, record in found.items()}
+    return found

@@ -1,0 +1,121 @@
+"""What the tables in SQLite are told of pruning; what is kept of a message is in `..pruning`.
+
+Rules:
+
+* A message and all that came for it are pruned in one transaction.
+* What a row had stays in the free space of its file, until that is written anew (`rewriting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from ..model import MessageRecord, SendIntent, StoredNotification
+from ..pruning import name_of
+from . import statements
+from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, SQLiteReader
+
+_AT_ONCE: Final = 500  # notifications without a message, or their submissions
+
+
+class SQLitePruning(SQLiteReader):
+    """The tables as they are pruned; see `LedgerStore`."""
+
+    def mark_pruned(self, until: float) -> None:
+        """Write that what was begun until then is being pruned."""
+        self._is_pruned = None
+        self._execute("INSERT INTO pruned SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM pruned)")
+        self._execute("UPDATE pruned SET until = max(until, ?)", (until,))
+
+    def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
+        """Return the messages there that may be pruned."""
+        rows = self._execute(
+            f"SELECT {MESSAGE.listed} FROM messages WHERE id > ? AND id <= ? AND {MAY_BE_PRUNED}",
+            (after, until, before),
+        ).fetchall()
+        return list(map(MESSAGE.value, rows))
+
+    def prune(self, pairs: Sequence[tuple[MessageRecord, MessageRecord]]) -> int:
+        """Write what stays of messages, and no more of them."""
+        notifications = 0
+        for before, after in pairs:
+            id_, *columns = MESSAGE.row(after)
+            self._execute(statements.UPDATE, (*columns, id_))
+            if before.plain_id is not None:
+                notifications += self._remove(before.plain_id, message=before.id)
+        with_attempts = self._execute(
+            "SELECT DISTINCT message FROM attempts WHERE message BETWEEN ? AND ?",
+            (pairs[0][0].id, pairs[-1][0].id),
+        ).fetchall()
+        self._prune_attempts({id_ for (id_,) in with_attempts} & {each.id for each, _ in pairs})
+        self._must_be_rewritten()
+        return notifications
+
+    def _remove(self, plain_id: str, *, message: int | None) -> int:
+        """Remove what came for a submission, which keeps its name, and return how much it was."""
+        known = self._execute(
+            "UPDATE submissions SET tracking_id = ?, recipient = NULL, message = ?"
+            " WHERE tracking_id = ? AND message IS ?",
+            (name_of(plain_id), message or 0, plain_id, message),
+        )
+        if not known.rowcount:  # it is another message's
+            return 0
+        return int(self._execute("DELETE FROM events WHERE tracking_id = ?", (plain_id,)).rowcount)
+
+    def _prune_attempts(self, messages: Collection[int]) -> None:
+        """Remove the attempts of messages, but for those that a summary counts."""
+        for message in messages:
+            self._execute(
+                "DELETE FROM attempts WHERE message = ? AND state <> 'not_sent'", (message,)
+            )
+            self._execute(
+                "UPDATE attempts SET recipient = '', text_digest = NULL, history_id = NULL"
+                " WHERE message = ?",
+                (message,),
+            )
+
+    def prune_notifications(self, before: float) -> int:
+        """Remove some notifications that have no message, and return how many there were."""
+        found = self._execute(
+            f"DELETE FROM events WHERE id IN (SELECT id {OLD_TEXTS} LIMIT {_AT_ONCE})", (before,)
+        )
+        count = int(found.rowcount)
+        rows = self._execute(
+            f"SELECT tracking_id {OLD_SUBMISSIONS} LIMIT {_AT_ONCE}", (before,)
+        ).fetchall()
+        count += sum(self._remove(plain_id, message=None) for (plain_id,) in rows)
+        if count:
+            self._must_be_rewritten()
+        return count
+
+    # What comes for what was pruned.
+
+    def intents_not_pruned(self, intents: list[SendIntent]) -> list[SendIntent]:
+        """Return those whose keys are not of messages that were pruned."""
+        if not (intents and self.is_pruned()):
+            return intents
+        found = self._over(
+            "SELECT key FROM (VALUES {}) JOIN messages ON key = column1",
+            [(name_of(intent.key),) for intent in intents],
+        )
+        names = {name for (name,) in found}
+        return [intent for intent in intents if name_of(intent.key) not in names]
+
+    def notifications_not_pruned(
+        self, notifications: Sequence[StoredNotification]
+    ) -> Sequence[StoredNotification]:
+        """Return those that are not of what was pruned."""
+        if not self.is_pruned():
+            return notifications
+        ids = {each.tracking_id for each in notifications} - {None}
+        names = {name_of(id_ or ""): id_ for id_ in ids}
+        found = self._over(
+            "SELECT tracking_id FROM (VALUES {}) JOIN submissions ON tracking_id = column1",
+            [(name,) for name in names],
+        )
+        of_pruned = {names[name] for (name,) in found}
+        return [each for each in notifications if each.tracking_id not in of_pruned]
+
+    def _must_be_rewritten(self) -> None:
+        self._execute("UPDATE pruned SET to_rewrite = 1")

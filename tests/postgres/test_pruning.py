@@ -1,0 +1,320 @@
+"""What is kept of messages that are pruned, and what comes for them later, in every ledger.
+
+Strategy: a ledger whose clock stands still at noon, which is then put forward by half a year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from benchmarks import postgres
+from skycore_async import (
+    SMS,
+    ConfigurationError,
+    KeyConflict,
+    MemoryLedger,
+    MessageState,
+    PostgresLedger,
+    SQLiteLedger,
+)
+from skycore_async.ledger import first_digests
+from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.model import SendIntent, Submission
+from skycore_async.ledger.prune_commands import CountPrunable, CountPrunableBeside, PrunedPart
+from skycore_async.ledger.pruning import NEAR, Pruned, name_of
+from skycore_async.ledger.report_commands import ForgottenUntil, ListBegunMessages
+from tests.support.ledger_cases import (
+    DELIVERED,
+    DOUBT,
+    EXPIRED,
+    NOON,
+    NOT_SENT,
+    OTHER,
+    REJECTED,
+    SENT,
+    TO,
+    Clock,
+    accepted,
+    intent,
+    notice,
+    said,
+    sent,
+    state_of,
+)
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+AGE = timedelta(days=180)
+LATER = AGE.total_seconds() + 5
+LEDGERS: dict[str, Any] = {
+    "memory": lambda _place, clock: MemoryLedger(clock=clock),
+    "sqlite": lambda place, clock: SQLiteLedger(place / "ledger.db", clock=clock),
+    "postgres": lambda place, clock: PostgresLedger(postgres.at(place), clock=clock),
+}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=LEDGERS)
+async def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> AsyncGenerator[BaseLedger]:
+    async with LEDGERS[request.param](tmp_path, clock) as opened:
+        yield opened
+
+
+async def pruned(ledger: BaseLedger, clock: Clock) -> Pruned:
+    """Let half a year go by, and prune what is that old."""
+    clock.now = NOON + LATER
+    return await ledger.prune(older_than=AGE)
+
+
+async def test_what_was_sent_is_not_sent_again_once_it_is_pruned(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """Its key returns that it was, with the same content, and other content is a conflict."""
+    await sent(ledger, "k", accepted())
+    await ledger.record(notice(DELIVERED))
+    assert await pruned(ledger, clock) == Pruned(messages=1, notifications=1, in_doubt=0)
+    was_sent = Submission(state=S.DELIVERED)
+    assert await ledger.lookup(intent()) == was_sent
+    assert await ledger.lookup_many([intent(), intent("new")]) == {"k": was_sent}
+    assert await ledger.begin(intent()) == was_sent
+    other = intent(content=b"two")
+    with pytest.raises(KeyConflict) as raised:
+        await ledger.begin(other)
+    assert raised.value.state is S.DELIVERED
+    with pytest.raises(KeyConflict):
+        await ledger.lookup(other)
+    # As the rows are to be read in a group, too.
+    assert await ledger.begin(intent("new")) is None
+
+
+async def test_a_pruned_message_has_no_number_and_no_text(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """Its state, its time and whose it was stay; it is found by its key and its tracking id."""
+    await sent(ledger, "k", accepted())
+    await ledger.record(notice(EXPIRED, history_id="H"))
+    before = await ledger.delivery(key="k")
+    await pruned(ledger, clock)
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert before is not None
+    assert delivery == attrs.evolve(
+        before, key=name_of("k"), tracking_id=None, to="", events=(), history_id=None
+    )
+    assert await ledger.delivery("T") == delivery
+    assert [each async for each in ledger.deliveries()] == [delivery]
+    (row,) = [each async for each in ledger.export()]
+    assert (row.key, row.to, row.state, row.reason) == (
+        name_of("k"),
+        "",
+        S.FAILED,
+        before.reason,
+    )
+
+
+async def test_a_ledger_counts_what_it_counted_before(ledger: BaseLedger, clock: Clock) -> None:
+    """Pruned messages count in their states, and notifications without a message no more."""
+    await sent(ledger, "a", accepted("A"))
+    await sent(ledger, "b", accepted("B"))
+    await sent(ledger, "c", REJECTED)
+    await sent(ledger, "d", NOT_SENT)
+    await ledger.record(notice(EXPIRED, "B"), notice(SENT, "unknown"))
+    before = await ledger.summary()
+    assert (await pruned(ledger, clock)).messages == 4
+    after = await ledger.summary()
+    assert after == attrs.evolve(before, unplaced=0)
+    assert [each async for each in ledger.unplaced()] == []
+
+
+async def test_what_is_in_doubt_or_under_way_is_kept(ledger: BaseLedger, clock: Clock) -> None:
+    """However old it is, with its number; and so is what is not old."""
+    await sent(ledger, "doubt", DOUBT)
+    await ledger.begin(intent("under way"))
+    await ledger.begin(attrs.evolve(intent("young"), started_at=NOON + 10))
+    await ledger.finish("young", accepted())
+    assert await pruned(ledger, clock) == Pruned(messages=0, notifications=0, in_doubt=1)
+    assert sorted([each.key async for each in ledger.deliveries()]) == [
+        "doubt",
+        "under way",
+        "young",
+    ]
+    assert {each.to async for each in ledger.deliveries()} == {TO}
+    await ledger.finish("under way", accepted("U"))
+    assert await state_of(ledger, "under way") is S.ACCEPTED
+
+
+async def test_pruning_again_changes_nothing(ledger: BaseLedger, clock: Clock) -> None:
+    """What is left is as it was, and its names are not named again."""
+    await sent(ledger, "k", accepted())
+    assert (await pruned(ledger, clock)).messages == 1
+    assert (await pruned(ledger, clock)).messages == 0
+    assert await ledger.begin(intent()) == Submission(state=S.ACCEPTED)
+
+
+async def test_what_was_not_sent_may_be_sent_under_its_key(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """Whatever was pruned of it: it has its key, its number and its outcome from then on."""
+    await sent(ledger, "k", NOT_SENT)
+    await sent(ledger, "mended", REJECTED)
+    await pruned(ledger, clock)
+    assert await ledger.lookup(intent()) is None
+    again = attrs.evolve(intent(), started_at=clock.now)
+    assert await ledger.begin(again) is None
+    await ledger.finish("k", accepted("K"))
+    refused = await ledger.begin(intent("mended"))
+    assert refused == Submission(state=S.REJECTED, code="E621")
+    assert await ledger.begin(attrs.evolve(again, key="mended", content=b"two")) is None
+    await ledger.finish("mended", accepted("M"))
+    for key, tracking_id in (("k", "K"), ("mended", "M")):
+        delivery = await ledger.delivery(tracking_id)
+        assert delivery is not None
+        assert (delivery.key, delivery.to, delivery.state) == (key, TO, S.ACCEPTED)
+
+
+async def test_a_digest_of_the_first_version_is_told_apart_too(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """A message of that version is known again by what it was made of."""
+    message = SMS(to=TO, text="Hello", from_="60856")
+    fields = (TO, "Hello", "60856", None, None, None, None)
+    first = first_digests._digest(repr(fields))
+    await sent(ledger, "k", accepted(), content=first)
+    await pruned(ledger, clock)
+    now = SendIntent(
+        key="k", content=b"\2now", to=TO, from_="60856", started_at=NOON, message=message
+    )
+    assert await ledger.begin(now) == Submission(state=S.ACCEPTED)
+    with pytest.raises(KeyConflict):
+        await ledger.begin(attrs.evolve(now, message=attrs.evolve(message, text="Bye")))
+
+
+async def test_a_late_receipt_of_a_pruned_message_is_dropped(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """It settles no other message's doubt, and brings no number back; others are recorded."""
+    await sent(ledger, "k", accepted())
+    await ledger.record(notice(SENT, "stray", to=OTHER))
+    await pruned(ledger, clock)
+    now = clock.now
+    for key, number in (("doubt", TO), ("other doubt", OTHER)):
+        await ledger.begin(attrs.evolve(intent(key, to=number), started_at=now))
+        await ledger.finish(key, DOUBT)
+    await ledger.record(
+        notice(DELIVERED, after=LATER),
+        notice(DELIVERED, "stray", to=OTHER, after=LATER),
+    )
+    assert await state_of(ledger, "k") is S.ACCEPTED
+    assert await state_of(ledger, "doubt") is S.IN_DOUBT
+    assert await state_of(ledger, "other doubt") is S.IN_DOUBT
+    assert [each async for each in ledger.unplaced()] == []
+    await ledger.record(notice(DELIVERED, "N", after=LATER))
+    assert await state_of(ledger, "doubt") is S.DELIVERED
+
+
+async def test_a_receipt_may_be_of_a_pruned_message_that_was_sent_again_after_doubt(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """One whose tracking id nobody knows: the last digits of its number leave others in doubt."""
+    await sent(ledger, "k", DOUBT)
+    assert await ledger.begin(intent(), resend_in_doubt=True) is None
+    await ledger.finish("k", accepted())
+    await pruned(ledger, clock)
+    delivery = await ledger.delivery(key="k")
+    assert delivery is not None
+    assert delivery.to == TO[-5:]
+    await ledger.begin(attrs.evolve(intent("doubt"), started_at=clock.now))
+    await ledger.finish("doubt", DOUBT)
+    await ledger.record(notice(DELIVERED, "of the first attempt", after=LATER))
+    assert await state_of(ledger, "doubt") is S.IN_DOUBT
+
+
+async def test_texts_and_strays_go_and_who_opted_out_stays(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """As far as they are as old; of a submission that something came for since, all stays."""
+    await ledger.record(said("STOP"), said("Hello"), notice(SENT, "old"), notice(SENT, "young"))
+    clock.now = NOON + 10
+    await ledger.record(said("Bye", after=10), notice(DELIVERED, "young", after=10))
+    assert await pruned(ledger, clock) == Pruned(messages=0, notifications=3, in_doubt=0)
+    assert [each.text async for each in ledger.inbound()] == ["Bye"]
+    assert len([each async for each in ledger.unplaced()]) == 2
+    assert await ledger.is_opted_out(TO)
+
+
+async def test_doubts_of_the_time_that_is_forgotten_are_settled_no_more(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """What would tell them apart is gone; what was pruned is no witness for a report."""
+    await sent(ledger, "k", accepted())
+    await sent(ledger, "doubt", DOUBT)
+    assert await ledger.run(ForgottenUntil()) == 0
+    await pruned(ledger, clock)
+    await ledger.record(notice(SENT, "late"))
+    assert await state_of(ledger, "doubt") is S.IN_DOUBT
+    assert await ledger.run(ForgottenUntil()) == pytest.approx(NOON + 5 + NEAR)
+    begun = await ledger.run(ListBegunMessages(since=0, after=0))
+    assert [(each.to, each.state) for each in begun.rows] == [(TO, "in_doubt")]
+
+
+async def test_what_may_be_pruned_is_counted_before(ledger: BaseLedger, clock: Clock) -> None:
+    """Messages with what came for them, and what has no message; none of it is changed."""
+    await sent(ledger, "k", accepted())
+    await sent(ledger, "doubt", DOUBT)
+    await ledger.record(notice(), notice(DELIVERED), said("Hi"), notice(SENT, "stray", to=OTHER))
+    clock.now = NOON + LATER
+    before = clock.now - AGE.total_seconds()
+    count = CountPrunable(before=before, after=0)
+    assert await ledger.run(count) == PrunedPart(1, 2, None)
+    assert await ledger.run(CountPrunableBeside(before=before)) == (2, 1)
+    assert await pruned(ledger, clock) == Pruned(messages=1, notifications=4, in_doubt=1)
+    assert await ledger.run(count) == PrunedPart(0, 0, None)
+
+
+async def test_a_tracking_id_that_two_messages_have_is_the_last_ones(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """What came for it stays until that one is pruned, and then goes."""
+    await sent(ledger, "old", accepted())
+    await ledger.begin(attrs.evolve(intent("young"), started_at=NOON + 10))
+    await ledger.finish("young", accepted())
+    await ledger.record(notice(DELIVERED))
+    assert await pruned(ledger, clock) == Pruned(messages=1, notifications=0, in_doubt=0)
+    assert await state_of(ledger, "young") is S.DELIVERED
+    clock.now += 10
+    assert await ledger.prune(older_than=AGE) == Pruned(messages=1, notifications=1, in_doubt=0)
+
+
+async def test_many_messages_are_pruned_a_part_at_a_time(
+    ledger: BaseLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ids a part has."""
+    monkeypatch.setattr("skycore_async.ledger.prune_commands._AT_ONCE", 2)
+    monkeypatch.setattr("skycore_async.ledger.prune_commands.SPAN", 2)
+    for number in range(5):
+        await sent(ledger, f"k{number}", accepted(f"T{number}"))
+    counted, after = 0, 0
+    while after is not None:
+        part = await ledger.run(CountPrunable(before=NOON + 5, after=after))
+        counted, after = counted + part.messages, part.last  # type: ignore[assignment]
+    assert counted == 5
+    assert (await pruned(ledger, clock)).messages == 5
+
+
+async def test_nothing_is_pruned_while_receipts_come(ledger: BaseLedger) -> None:
+    """An age of less than a week is refused."""
+    with pytest.raises(ConfigurationError, match="less than 7 days"):
+        await ledger.prune(older_than=timedelta(days=6))

@@ -1,0 +1,128 @@
+"""What is kept of one message that is pruned."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import attrs
+import pytest
+
+from skycore_async.errors import ConfigurationError
+from skycore_async.ledger.model import MessageRecord, MessageState
+from skycore_async.ledger.pruning import (
+    by_key,
+    content_under,
+    is_of_first_version,
+    is_pruned,
+    name_of,
+    pruned,
+    seconds_of,
+)
+from tests.support.ledger_cases import NOON, TO
+
+RECORD = MessageRecord(
+    id=1,
+    key="promo:15551234888",
+    content=b"\2" + bytes(16),
+    to=TO,
+    from_="60856",
+    state=MessageState.DELIVERED,
+    started_at=NOON,
+    ended_at=NOON + 1,
+    tracking_id="U01TXzE=",
+    plain_id="SMS_1",
+    info="to 15551234888",
+    raw='"15551234888"',
+    text_digest=b"text",
+    history_id="9",
+    campaign_ref="77",
+    segments=2,
+    tags=("spring",),
+)
+PERSONAL = {
+    "key",
+    "content",
+    "to",
+    "tracking_id",
+    "plain_id",
+    "info",
+    "raw",
+    "text_digest",
+    "history_id",
+}
+
+
+def test_what_is_personal_goes_and_the_rest_stays() -> None:
+    """A field that is added to a message is one or the other, which is decided here."""
+    after = pruned(RECORD, before=NOON + 1)
+    assert after is not None
+    changed = {
+        field.name
+        for field in attrs.fields(MessageRecord)
+        if getattr(after, field.name) != getattr(RECORD, field.name)
+    }
+    assert changed == PERSONAL
+    assert "4888" not in repr(attrs.astuple(after))
+    assert {field.name for field in attrs.fields(MessageRecord)} - PERSONAL == {
+        "id",
+        "from_",
+        "state",
+        "started_at",
+        "ended_at",
+        "code",
+        "http_status",
+        "reason",
+        "settled_by",
+        "doubted",
+        "interrupted_at",
+        "untaken",
+        "campaign_ref",
+        "segments",
+        "tags",
+        "session",
+        "attempt",
+    }
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        attrs.evolve(RECORD, state=MessageState.SENDING),
+        attrs.evolve(RECORD, state=MessageState.IN_DOUBT),
+        attrs.evolve(RECORD, started_at=NOON + 1),
+        attrs.evolve(RECORD, content=content_under("k", RECORD.content)),
+    ],
+    ids=["under way", "in doubt", "young", "pruned"],
+)
+def test_all_of_some_stays(record: MessageRecord) -> None:
+    """Of what may still be sent or settled, of what is not so old, and of what was pruned."""
+    assert pruned(record, before=NOON + 1) is None
+
+
+def test_a_digest_of_content_says_that_it_is_pruned_and_of_which_version_it_is() -> None:
+    """The key is a part of it; no digest that is not pruned is taken for one."""
+    later, first = content_under("k", b"\2" + bytes(16)), content_under("k", bytes(16))
+    assert is_pruned(later)
+    assert is_pruned(first)
+    assert (is_of_first_version(later), is_of_first_version(first)) == (False, True)
+    assert content_under("other", bytes(16)) != first
+    for content in (b"\3" + bytes(15), b"\2" + bytes(16), b"\3", b""):
+        assert not is_pruned(content)
+        assert not is_of_first_version(content)
+
+
+def test_records_are_found_by_their_keys_again() -> None:
+    """What is found by the name of its key is what was asked for by the key."""
+    after = pruned(RECORD, before=NOON + 1)
+    assert after is not None
+    other = attrs.evolve(RECORD, key="other")
+    keys = ["other", RECORD.key, "none"]
+    assert by_key(keys, [other, after]) == {"other": other, RECORD.key: after}
+    assert by_key([after.key], [after]) == {name_of(RECORD.key): after}
+
+
+def test_an_age_is_a_week_at_least() -> None:
+    """In which receipts come."""
+    assert seconds_of(timedelta(days=7)) == 7 * 86_400
+    with pytest.raises(ConfigurationError, match="older_than: 6 days is less than 7 days"):
+        seconds_of(timedelta(days=6))
