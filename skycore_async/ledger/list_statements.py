@@ -38,7 +38,8 @@ class ListStatements:
         self.begun = (
             f"SELECT {integer.format(f'started_at / {value}')}, state, settled_by,"
             f" CASE WHEN state IN {_REFUSED} THEN code END, count(*),"
-            " min(started_at), max(started_at), campaign_ref, tags, coalesce(sum(segments), 0)"
+            " min(started_at), max(started_at), campaign_ref, tags, coalesce(sum(segments), 0),"
+            " count(*) - count(segments)"
             f" FROM {messages} WHERE {within} GROUP BY 1, 2, 3, 4, campaign_ref, tags"
         )
         of_ended = (

@@ -57,7 +57,8 @@ class MessageLine(NamedTuple):
 class BegunCount(NamedTuple):
     """How many messages are alike that were begun in one slot of time, from `first` to `last`.
 
-    `tags` are as the tables have them, and `segments` those of all, as far as they are known.
+    `tags` are as the tables have them, and `segments` those of all, as far as they are known,
+    which they are not of `unmeasured` messages, begun by an earlier version.
     """
 
     slot: int
@@ -70,6 +71,7 @@ class BegunCount(NamedTuple):
     campaign_ref: str | None
     tags: str | None
     segments: int
+    unmeasured: int
 
 
 # A message that was delivered or failed, by what decided it: its id, state and reason; the seconds

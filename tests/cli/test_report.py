@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -98,9 +99,14 @@ def failed(*events: Notification, reason: str = "recipient") -> Delivery:
     return delivery("failed", reason=FailureReason(reason), events=events)
 
 
-def report_data(*deliveries: Delivery, ledger: str = "promo.db", **counts: int) -> ReportData:
+def report_data(
+    *deliveries: Delivery,
+    ledger: str = "promo.db",
+    price: Decimal | None = None,
+    **counts: int,
+) -> ReportData:
     """Count messages."""
-    counters = ReportCounters()
+    counters = ReportCounters(price)
     with store_of(deliveries) as store:
         after: int | None = 0
         while after is not None:
@@ -229,6 +235,30 @@ def test_refusals_have_the_meaning_of_their_code() -> None:
         "none": (1, "unknown", None),
         "E713": (1, "account", "billing problem on the account"),
     }
+
+
+def test_what_was_taken_is_counted_in_segments_and_costs_their_price() -> None:
+    """In all and by label, as exactly as the price is; and what is not known is said."""
+    tagged: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("vip",)}
+    found = report_data(
+        delivered(1, **tagged),
+        delivery("failed", segments=1100),
+        delivery("rejected", code="E110", **tagged),
+        delivery("in_doubt", **tagged),
+        delivery("sent"),
+        price=Decimal("0.0075"),
+    )
+    bill = found.bill
+    assert (bill.segments, bill.unmeasured, bill.cost) == (1102, 1, Decimal("8.2650"))
+    assert [each.cost for each in found.labels] == [Decimal("0.0150")] * 2
+    words = Page(page(found)).text
+    assert "Segments 1,102 of the messages that Skycore took, whatever came of them;" in words
+    assert "of 1 message of an earlier version they are not known" in words
+    assert "Cost 8.26 at 0.0075 a segment; what is in doubt may be billed, too" in words
+    assert "vip 3 1 2 0.02 1 0 1" in words
+    without = report_data(delivered(1, **tagged))
+    assert (without.bill.cost, without.labels[0].cost) == (None, None)
+    assert "Cost" not in Page(page(without)).text
 
 
 def test_messages_are_told_apart_by_campaign_and_tag() -> None:
@@ -659,6 +689,15 @@ def test_the_report_data_are_one_object(ledger: Path, tmp_path: Path) -> None:
         {"key": "c", "to": "*******4888", "since": "2026-11-20T12:00:00+00:00"}
     ]
     assert (tmp_path / "report.html").exists()
+    assert told["bill"] == {"segments": 0, "unmeasured": 1, "price": None, "cost": None}
+
+
+def test_a_price_has_what_was_sent_priced(ledger: Path) -> None:
+    """With --price, an amount as exact as it is given; what is none is wrong usage."""
+    told = json.loads(run(ledger, "--json", "--price", "0.0075").stdout)
+    assert told["bill"] == {"segments": 0, "unmeasured": 1, "price": 0.0075, "cost": 0.0}
+    done = run(ledger, "--json", "--price", "cheap")
+    assert (done.exit_code, "'cheap' is no amount, as 0.0075 is one." in done.stderr) == (2, True)
 
 
 def wrong(done: Result) -> str:

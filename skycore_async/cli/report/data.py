@@ -14,6 +14,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final
 
 import attrs
@@ -92,7 +93,7 @@ class Labelled:
     """How many messages have a campaign reference or a tag, and what became of them.
 
     `accepted` are all that Skycore took, whatever came of them, and `segments` theirs, which
-    are billed.
+    are billed; `cost` is what these cost, where their price is known.
     """
 
     kind: LabelKind
@@ -103,6 +104,20 @@ class Labelled:
     failed: int
     in_doubt: int
     segments: int
+    cost: Decimal | None
+
+
+@attrs.frozen(kw_only=True)
+class Bill:
+    """The segments of all that Skycore took, and what they cost where their price is known.
+
+    Of `unmeasured` messages that it took, begun by an earlier version, they are not known.
+    """
+
+    segments: int
+    unmeasured: int
+    price: Decimal | None
+    cost: Decimal | None
 
 
 @attrs.frozen(kw_only=True)
@@ -141,14 +156,21 @@ class ReportData:
     failures: list[Failure]
     carriers: list[Carrier]
     refusals: list[Refusal]
+    bill: Bill
     labels: list[Labelled]
     in_doubt: list[InDoubt]
 
 
 class ReportCounters:
-    """Counts messages, some after the others, and returns the report data at the end."""
+    """Counts messages, some after the others, and returns the report data at the end.
 
-    def __init__(self) -> None:
+    `price` is that of a segment, where it is known.
+    """
+
+    def __init__(self, price: Decimal | None = None) -> None:
+        self._price = price
+        self._segments = 0
+        self._unmeasured = 0
         self.messages = 0
         self._states: Counter[MessageState] = Counter()
         self._settled: Counter[str] = Counter()
@@ -185,6 +207,9 @@ class ReportCounters:
         self._timeline.add(state, messages, first=begun.first, last=begun.last)
         if state is _S.REJECTED or (state is _S.NOT_SENT and begun.code):
             self._refusals.add(begun.code or "", messages)
+        if state in _TAKEN:
+            self._segments += begun.segments
+            self._unmeasured += begun.unmeasured
         if begun.campaign_ref:
             self._add_label(LabelKind.CAMPAIGN, begun.campaign_ref, begun)
         for tag in dict.fromkeys(words_of(begun.tags)):
@@ -210,7 +235,11 @@ class ReportCounters:
             failed=of(_S.FAILED),
             in_doubt=of(_S.IN_DOUBT),
             segments=of(_SEGMENTS),
+            cost=self._cost(of(_SEGMENTS)),
         )
+
+    def _cost(self, segments: int) -> Decimal | None:
+        return None if self._price is None else self._price * segments
 
     def _add_ended(self, ended: EndedKind, messages: int) -> None:
         spid, protocol, status = ended.carrier
@@ -250,6 +279,12 @@ class ReportCounters:
             failures=[_failure(alike, n) for alike, n in self._failures.ranked()],
             carriers=[_carrier(one, n, self._failed[one]) for one, n in self._ended.ranked()],
             refusals=[_refusal(code, n) for code, n in self._refusals.ranked()],
+            bill=Bill(
+                segments=self._segments,
+                unmeasured=self._unmeasured,
+                price=self._price,
+                cost=self._cost(self._segments),
+            ),
             labels=[
                 self._label(kind, name, n)
                 for kind, names in self._labels.items()

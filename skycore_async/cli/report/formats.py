@@ -6,6 +6,7 @@ Rule: a share is never rounded to all or nothing.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from ..ui.output import number_of
@@ -21,6 +22,11 @@ def counted(number: int) -> str:
 def messages(number: int) -> str:
     """Return how many messages there are."""
     return number_of(number, "message")
+
+
+def money(amount: Decimal) -> str:
+    """Return an amount, to the hundredth."""
+    return f"{amount:,.2f}"
 
 
 def share(part: int, whole: int) -> str:

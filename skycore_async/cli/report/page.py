@@ -35,6 +35,7 @@ _FILTERS: Final = {
     "counted": formats.counted,
     "duration": formats.duration,
     "messages": formats.messages,
+    "money": formats.money,
     "moment": formats.moment,
     "named": formats.named,
     "share": formats.share,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from ...ledger.base import BaseLedger
 from ...ledger.list_commands import CountMessages, ListLines
@@ -13,10 +14,17 @@ from .data import ReportCounters, ReportData
 
 
 async def read_report(
-    ledger: BaseLedger, *, title: str, told: Callable[[int], None] | None = None
+    ledger: BaseLedger,
+    *,
+    title: str,
+    price: Decimal | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> ReportData:
-    """Return the report data of a ledger, called `title`; `told` hears how many were counted."""
-    counters = ReportCounters()
+    """Return the report data of a ledger, called `title`, at `price` a segment.
+
+    `told` hears how many messages were counted.
+    """
+    counters = ReportCounters(price)
     async for page in pages_of(
         ledger, lambda after: CountMessages(step=counters.step, after=after)
     ):

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,9 @@ except ImportError as error:
 _START: Final = b"<!doctype html>"
 
 
-def write_report(ledger: Secret, html: Path | None, *, as_json: bool) -> None:
+def write_report(
+    ledger: Secret, html: Path | None, *, price: Decimal | None, as_json: bool
+) -> None:
     """Write what a ledger says as a page to `html`, as JSON to standard output, or as both."""
     target, to_stdout = ledger_target(ledger), html == Path("-")
     if html is None and not as_json:
@@ -46,7 +49,7 @@ def write_report(ledger: Secret, html: Path | None, *, as_json: bool) -> None:
     target.check()
     if html is not None and not to_stdout:
         _check_page(html, target)
-    data = _read(target)
+    data = _read(target, price)
     if html is not None:
         _write(page(data), None if to_stdout else html)
     if as_json:
@@ -70,20 +73,21 @@ def _is_page(html: Path) -> bool:
         return False
 
 
-def _read(target: LedgerTarget) -> ReportData:
+def _read(target: LedgerTarget, price: Decimal | None) -> ReportData:
     try:
-        return anyio.run(_count, target)
+        return anyio.run(_count, target, price)
     except LedgerError as error:
         fail(str(error))
 
 
-async def _count(target: LedgerTarget) -> ReportData:
+async def _count(target: LedgerTarget, price: Decimal | None) -> ReportData:
     err, name = console(stderr=True), escape(target.title)
     async with target.to_read() as ledger:
         with err.status(f"Reading {name}") as status:
             return await read_report(
                 ledger,
                 title=target.title,
+                price=price,
                 told=lambda count: status.update(f"Reading {name}: {count:,} messages"),
             )
 

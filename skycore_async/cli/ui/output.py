@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -154,7 +155,10 @@ def emit(value: object) -> None:
 
 
 def plain(value: object) -> Any:
-    """Return a value as JSON has it: attrs values and mappings as objects, times in ISO 8601."""
+    """Return a value as JSON has it: attrs values and mappings as objects, times in ISO 8601.
+
+    An amount is a number.
+    """
     kind: Any = type(value)
     if attrs.has(kind):
         return {
@@ -169,6 +173,8 @@ def plain(value: object) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        value = float(value)
     return value if isinstance(value, int | float | None) else str(value)
 
 

@@ -200,8 +200,8 @@ def test_messages_are_counted_by_slots_of_time() -> None:
         step=10,
     )
     assert sorted(page.begun) == [
-        (NOON // 10, "accepted", None, None, 10, NOON, NOON + 9, "77", '["a"]', 20),
-        (NOON // 10, "in_doubt", None, None, 1, NOON, NOON, None, None, 0),
-        (NOON // 10, "rejected", None, "E110", 1, NOON, NOON, None, None, 0),
+        (NOON // 10, "accepted", None, None, 10, NOON, NOON + 9, "77", '["a"]', 20, 0),
+        (NOON // 10, "in_doubt", None, None, 1, NOON, NOON, None, None, 0, 1),
+        (NOON // 10, "rejected", None, "E110", 1, NOON, NOON, None, None, 0, 1),
     ]
     assert page.last is None
