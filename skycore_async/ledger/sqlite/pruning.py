@@ -105,9 +105,7 @@ class SQLitePruning(SQLiteReader):
     def notifications_not_pruned(
         self, notifications: Sequence[StoredNotification]
     ) -> Sequence[StoredNotification]:
-        """Return those that are not of what was pruned."""
-        if not self.is_pruned():
-            return notifications
+        """Return those that are not of what was pruned, where something was."""
         ids = {each.tracking_id for each in notifications} - {None}
         names = {name_of(id_ or ""): id_ for id_ in ids}
         found = self._over(

@@ -100,7 +100,7 @@ class SQLiteReader(StatementRunner):
     def is_pruned(self) -> bool:
         """Return whether anything was ever pruned."""
         if self._is_pruned is None:
-            self._is_pruned = bool(self._one("SELECT EXISTS (SELECT 1 FROM pruned)")[0])
+            self._is_pruned = self._execute("SELECT 1 FROM pruned").fetchone() is not None
         return self._is_pruned
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:

@@ -58,7 +58,8 @@ class SQLiteStore(SQLitePruning):
         """Write what the transaction has changed of the counts."""
         if changed := [(*kind, by) for kind, by in self._counts.items() if by]:
             self._over(statements.COUNT, changed)
-        self.forget_counts()
+        self._counts.clear()
+        self._is_pruned = None
 
     def forget_counts(self) -> None:
         """Forget that, as the transaction was not committed."""
@@ -224,7 +225,7 @@ class SQLiteStore(SQLitePruning):
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
         new: set[bytes] = set()
-        left = self.notifications_not_pruned(notifications)
+        left = self.notifications_not_pruned(notifications) if self.is_pruned() else notifications
         while left:
             part, left = left[:MOST], left[MOST:]
             rows = [(*NOTIFICATION.row(each), each.former_identity) for each in part]
