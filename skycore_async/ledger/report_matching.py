@@ -236,9 +236,11 @@ class _Graph:
         taken: list[int] = []
         for alike in self._alike(place for place in self._doubts if place in part):
             others = part - set(alike)
-            at_once = set(matched([*others, *alike], fits).of.values())
+            at_once = self._claims(alike, matched(others, fits), set(satisfied))
             owners = matched(others, edges | {place: fits[place] for place in alike})
-            taken += self._claims(alike, owners, satisfied, at_once, most=len(rows))
+            some = [place for place in at_once if owners.add(place)]
+            satisfied |= {self._attempts[place].message for place in some}
+            taken += some
         # Each kind was taken as often as that: which rows are whose is told of all together.
         return {place: row for row, place in matched(taken, fits).of.items()}
 
@@ -250,29 +252,18 @@ class _Graph:
         last = self._attempts[place].window[1] + _LONGEST_WAIT
         return {row for row in self._late[place] if self._rows[row].span[0] <= last}
 
-    def _claims(
-        self,
-        alike: Iterable[int],
-        owners: Owners,
-        satisfied: set[int],
-        at_once: Collection[int],
-        *,
-        most: int,
-    ) -> list[int]:
-        """Return those that get a row; of several those of messages that have none come first.
-
-        Of these, those do that have one `at_once`, without anybody having waited.
-        """
+    def _claims(self, alike: Iterable[int], owners: Owners, satisfied: set[int]) -> list[int]:
+        """Return those that get a row; of several those of messages that have none come first."""
         claimed: list[int] = []
-        message = {place: self._attempts[place].message for place in alike}
-        left = [*message]
-        while left and len(owners.of) < most:
-            place = min(left, key=lambda each: (message[each] in satisfied, each not in at_once))
-            left.remove(place)
-            if owners.add(place):
+        left: list[int] = []
+        for place in alike:
+            message = self._attempts[place].message
+            if message in satisfied:
+                left.append(place)
+            elif owners.add(place):
                 claimed.append(place)
-                satisfied.add(message[place])
-        return claimed
+                satisfied.add(message)
+        return claimed + [place for place in left if owners.add(place)]
 
     def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
         """Return doubts in groups that no report tells apart but by their times."""

@@ -247,6 +247,17 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: ALIKE, 3: Taken("B")},
         set(),  # A may be the first one's, and B that of the one accepted
     ),
+    "also where it is one of a message that has another": (
+        [
+            attempt(1),
+            accepted(2, at=1010, number=TO[1:]),
+            attempt(3, message=7, at=5000),
+            accepted(4, message=7, at=9000),
+        ],
+        [row("A"), row("B", at=5000), row("C", at=9000)],
+        {1: ALIKE, 3: Taken("B")},
+        set(),
+    ),
     "nor where it is one of a message that has another": (
         [attempt(1), attempt(2, message=7, at=5000), attempt(3, message=7, at=5100)],
         [row("A", at=5000), row("B", at=5100)],
