@@ -66,13 +66,16 @@ class Callers:
         text = text_of(name, message.version)
         return SMS(to=number_of(message.number), text=text, key=key_of(message)), name
 
-    def _begin(self, name: str, version: int, to: str, *, word: bool) -> Call:
-        return self.notes.begin(self._provider, name, version, to, word=word)
+    def _begin(
+        self, name: str, version: int, to: str, *, word: bool, is_one: bool = False
+    ) -> Call:
+        return self.notes.begin(self._provider, name, version, to, word=word, is_one=is_one)
 
     async def send(self, event: Send) -> None:
         """Send one message."""
         sms, name = self._sms(event.message)
-        call = self._begin(name, event.message.version, sms.to, word=event.word)
+        version = event.message.version
+        call = self._begin(name, version, sms.to, word=event.word, is_one=True)
 
         async def send() -> None:
             try:

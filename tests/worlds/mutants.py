@@ -125,9 +125,8 @@ class _Hunts:
 
 
 def _copy_with(mutant: Mutant, folder: Path) -> None:
-    without = shutil.ignore_patterns("__pycache__")
-    for name in ("skycore_async", "tests", "benchmarks"):
-        shutil.copytree(_ROOT / name, folder / name, ignore=without)
+    for name in ("skycore_async", "tests", "benchmarks"):  # with what is compiled already
+        shutil.copytree(_ROOT / name, folder / name)
     mutant.put_into(folder / "skycore_async")
 
 

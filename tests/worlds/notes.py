@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -30,6 +31,8 @@ class Call:
     began: float
     billed_before: int
     is_alone: bool
+    is_one: bool  # sent by itself, and not with many
+    left_at: float | None = None
     used: int = 0  # submissions that went out twice on its word
     outcome: Outcome | None = None
 
@@ -47,7 +50,8 @@ class _Choice:
 class Notes:
     """What was noted in a world, and the rules that were broken in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+        self._now = now
         self.trace: list[str] = []
         self.broken: list[str] = []
         self.calls: list[Call] = []
@@ -70,7 +74,9 @@ class Notes:
 
     # Calls.
 
-    def begin(self, provider: Provider, name: str, version: int, to: str, *, word: bool) -> Call:
+    def begin(
+        self, provider: Provider, name: str, version: int, to: str, *, word: bool, is_one: bool
+    ) -> Call:
         """Note that somebody sends a message."""
         alone = not self.open_calls[name] and not self._abandoned[name]
         for other in self.open_calls[name]:
@@ -83,6 +89,7 @@ class Notes:
             began=provider.now(),
             billed_before=provider.billed[name],
             is_alone=alone,
+            is_one=is_one,
         )
         self.calls.append(call)
         self.open_calls[name].append(call)
@@ -120,6 +127,7 @@ class Notes:
 
     def leave(self, call: Call) -> None:
         """Note that its caller has left; what was begun goes on."""
+        call.left_at = self._now()
         self._abandoned[call.name].append(call)
         self.open_calls[call.name].remove(call)
         self.trace.append(f"left {call.name}")
@@ -182,8 +190,17 @@ class Notes:
     def submitted(self, name: str, to: str) -> list[Call]:
         """Note that a message has come to the provider; return who gave the word for it."""
         self._check_choice(name, to)
+        self._check_left(name)
         calls = self.open_calls[name] + self._abandoned[name]
         return [call for call in calls if call.word]
+
+    def _check_left(self, name: str) -> None:
+        left = self._abandoned[name]
+        if left and not self.open_calls[name] and all(map(self._has_long_left, left)):
+            self.break_rule(f"{name} was sent, though who asked for it had left")
+
+    def _has_long_left(self, call: Call) -> bool:
+        return call.is_one and call.left_at is not None and call.left_at < self._now()
 
     def _check_choice(self, name: str, to: str) -> None:
         since = self._choices[to].out_since

@@ -36,7 +36,7 @@ class World:
     def __init__(self, plan: Plan, folder: Path, *, backend: str) -> None:
         self.plan = plan
         self.backend = backend
-        self.notes = Notes()
+        self.notes = Notes(self.now)
         self._folder = folder
         self._chance = Random(f"chance {plan.chance}")
         self._begun_at = 0.0  # when the process began, and the clock that goes on from there
