@@ -72,6 +72,7 @@ class ReportDatabase:
         self._connection.executescript(_TABLES)
         self._span: tuple[float, float] | None = None
         self.latest = -math.inf
+        self.has_nameless = False
 
     def close(self) -> None:
         """Close it, and with it remove all that it holds."""
@@ -115,8 +116,12 @@ class ReportDatabase:
     def add_rows(self, messages: Sequence[ReportedMessage]) -> None:
         """Add what a report lists as sent one by one; `set_period` says what it is about.
 
-        `latest` is the latest time that any report shows.
+        `latest` is the latest time that any report shows, and `has_nameless` says that one lists
+        a message without a number, which may be anybody's.
         """
+        sent = [each for each in messages if each.section is ReportSection.SENDING_LIST]
+        named = [(each, number) for each in sent if (number := str(digits(each.to)))]
+        self.has_nameless = self.has_nameless or len(named) < len(sent)
         shown = (at for each in messages for at in times_of(each))
         self.latest = max(self.latest, max(shown, default=-math.inf))
         self._insert(
@@ -130,8 +135,7 @@ class ReportDatabase:
                     each.from_,
                     first_time(each),
                 )
-                for each in messages
-                if each.section is ReportSection.SENDING_LIST and (number := str(digits(each.to)))
+                for each, number in named
             ),
         )
 

@@ -41,6 +41,7 @@ class OpenReason(enum.StrEnum):
     LATE_ROW = "late_row"
     SENT_BY_OTHERS = "sent_by_others"
     ANOTHER_TEXT = "another_text"
+    WITHOUT_NUMBER = "without_number"
     OLDER_VERSION = "older_version"
     CROWDED = "crowded"
     FORGOTTEN = "forgotten"
@@ -82,6 +83,7 @@ _WORDS: Final = MappingProxyType(
             "the report lists another text to its number at its time, which was not sent here and"
             " may be it"
         ),
+        OpenReason.WITHOUT_NUMBER: "a report lists a message without its number, which may be it",
         OpenReason.OLDER_VERSION: (
             "it was begun by an older version, which kept too little to show that it is missing"
         ),

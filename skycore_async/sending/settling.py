@@ -216,6 +216,8 @@ class ReportSettling:
             return OpenReason.NO_REPORT
         if reason is OpenReason.NOT_COVERED and self._next_at is not None:
             return OpenReason.ASKED_TOO_OFTEN
+        if reason is None and self._database.has_nameless:
+            return OpenReason.WITHOUT_NUMBER
         if reason is not None or self._trust_absence:
             return reason
         return why_not_witnessed(self._database.witnesses(*times))

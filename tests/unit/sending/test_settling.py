@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class World:
         is_dry_run: bool = False,
         is_complete: bool = True,
         without: Iterable[str] = (),
+        numbers: Mapping[str, str] = {},
     ) -> Settlement:
         """Settle `at` seconds after noon, by reports about the periods that are asked for."""
         self.clock.now = NOON + at
@@ -80,7 +81,11 @@ class World:
             for since, until in settling.periods:
                 report = self.history.report(since, until, made_at=self.clock.now)
                 await settling.read(
-                    listed(each for each in report if each.history_id not in set(without)),
+                    listed(
+                        attrs.evolve(each, to=numbers.get(each.history_id or "", each.to))
+                        for each in report
+                        if each.history_id not in set(without)
+                    ),
                     since=since,
                     until=until,
                     made_at=self.clock.now,
@@ -158,6 +163,17 @@ async def test_doubts_of_days_apart_are_asked_for_apart() -> None:
     async with ReportSettling(world.ledger) as settling:
         spans = [(since - NOON, until - NOON) for since, until in settling.periods]
         assert spans == [(-350, 3901), (499_700, 503_901)]
+
+
+@pytest.mark.parametrize("number", ["", "unknown"])
+@pytest.mark.parametrize("trust_absence", [False, True])
+async def test_a_row_without_a_number_may_be_anybodys(number: str, trust_absence: bool) -> None:
+    """Nothing is proven not sent beside it, whoever's word is taken; what is listed was sent."""
+    world = World()
+    listed_one = doubt("sent", taken=True, to=OTHER)
+    await world.send(BEFORE, doubt(taken=True), listed_one, AFTERWARDS)
+    found = await outcome(world, numbers={"2": number}, trust_absence=trust_absence)
+    assert found == {"k": OpenReason.WITHOUT_NUMBER, "sent": "sent"}
 
 
 # What is no proof.
