@@ -35,6 +35,10 @@ IS_BEGUN: Final = "state NOT IN ('not_sent', 'rejected')"
 LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
 
 
+class Unreadable(Exception):
+    """It cannot be read beside who writes: let that one read."""
+
+
 @attrs.frozen
 class Page(Generic[T_co]):
     """Some of many rows; `last` is the id of the last one where there may be more, else None."""

@@ -692,6 +692,49 @@ async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(opened: Open, sql: 
 # Lost connections.
 
 
+WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'skycore.events'::regclass"
+
+
+async def test_what_is_about_many_messages_is_asked_beside_who_writes(
+    opened: Open, sql: Any, dsn: str
+) -> None:
+    """A message is begun and finished while a summary takes its time, which is seen after it."""
+    ledger, counted = await opened(), list[int]()
+    with psycopg.connect(dsn) as beside:
+        beside.execute("LOCK TABLE skycore.events IN ACCESS EXCLUSIVE MODE")
+        async with anyio.create_task_group() as group:
+
+            async def count() -> None:
+                counted.append((await ledger.summary()).total)
+
+            def until_it_waits() -> None:
+                while not sql(WAITS)[0][0]:
+                    pass
+
+            group.start_soon(count)
+            await run_sync(until_it_waits)
+            with anyio.fail_after(30):
+                await ledger.begin(intent("a"))
+            with anyio.move_on_after(0):  # who is cancelled waits for no answer
+                await ledger.summary()
+            assert counted == []
+            beside.rollback()
+    assert counted == [0]  # of the moment in which it began
+    assert (await ledger.summary()).total == 1
+
+
+async def test_a_question_is_answered_where_the_connection_that_reads_is_cut(
+    opened: Open, sql: Any
+) -> None:
+    """The one that writes answers it, and another is made for the next."""
+    ledger = await opened()
+    await ledger.begin(intent("a"))
+    for _ in range(2):
+        assert (await ledger.summary()).total == 1
+        sql(CUT)
+    assert [each.key async for each in ledger.deliveries()] == ["a"]
+
+
 async def test_a_lost_connection_is_made_again(opened: Open, sql: Any) -> None:
     """What is written when the server has cut the connection is written all the same."""
     ledger = await opened()

@@ -12,6 +12,7 @@ Rules:
   every command can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
   So is taking back an intent, which may have been written all the same.
+* What is about many messages is asked beside who writes, over a connection that reads.
 * Whatever is waited for may be changed by another process: who waits looks again at times.
 """
 
@@ -45,17 +46,21 @@ from ..commands import (
     LedgerCommand,
     PendingCommand,
     Postponed,
+    Query,
     withdrawal,
 )
 from ..group_commit import GroupCommit
 from ..model import Attempt, MessageState, Submission
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
+from ..reader import Unreadable
 from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers
+from .reading import ConnectionBeside
 from .settling import lock_for_settling, unlock
+from .statements import ALIVE, OVER, SESSION
 from .under_way import UnderWayAttempts
 
 T = TypeVar("T")
@@ -66,16 +71,6 @@ POLL: Final = 0.25  # seconds after which who waits looks again
 _BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 _COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
-
-_SESSION: Final = """
-INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
-VALUES (%s, clock_timestamp() + %s * interval '1 second', %s)
-ON CONFLICT (id) DO UPDATE SET oldest_attempt = excluded.oldest_attempt
-"""
-_ALIVE: Final = f"""{_SESSION}, alive_until = excluded.alive_until
-RETURNING current_setting('synchronous_commit')
-"""
-_OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"
 
 
 class SharedLedger(BaseLedger):
@@ -132,6 +127,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     async def _begin(self, owner: BackgroundTasks) -> None:
         """Connect, and take what nobody alive is sending for in doubt."""
+        self._reading = ConnectionBeside(self._database)
         await anyio.to_thread.run_sync(self._open_in_turn)
         self._closing = anyio.Event()
         owner.at_closing.add(self._closing.set)
@@ -146,6 +142,9 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         if isinstance(command, Finish):
             await self._run_finish(commits, command)
             return cast("T", None)
+        if isinstance(command, Query) and command.is_long:
+            with suppress(Unreadable):
+                return await self._reading.answer(command)
         return await commits.run(command)
 
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
@@ -294,9 +293,9 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         try:
             with connection.transaction():
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
-                    check_durable(connection.execute(_ALIVE, session).fetchone())
+                    check_durable(connection.execute(ALIVE, session).fetchone())
                 elif begins:
-                    connection.execute(_SESSION, session)
+                    connection.execute(SESSION, session)
                 executor.run(group)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
@@ -327,6 +326,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return LedgerError(f"{self._database.name} could not be written: {said}")
 
     def _close(self) -> None:
+        self._reading.close()
         with self._turn:
             self._leave()
 
@@ -345,6 +345,6 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         """End the session; what is still under way is in doubt, as nobody is left to say more."""
         with connection.transaction():
             if self._attempts:
-                connection.execute(_OVER, (self._session,))
+                connection.execute(OVER, (self._session,))
                 self._executor(connection).interrupt()
             connection.execute("DELETE FROM skycore.sessions WHERE id = %s", (self._session,))

@@ -25,7 +25,8 @@ from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.schema import Connection
 from ..base import BaseLedger
 from ..commands import LedgerCommand, Query
-from .reader import SEEN_MESSAGES, PostgresReader
+from .reader import SEEN_MESSAGES
+from .reading import answer_at_once
 
 T = TypeVar("T")
 
@@ -70,11 +71,7 @@ class PostgresLedgerView(BaseLedger):
         if self._connection is None:
             raise LedgerError(f"{self._database.name} is not open: use `async with`")
         try:
-            with self._connection.transaction():
-                self._connection.execute(
-                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-                )
-                return query.answer(PostgresReader(self._connection, messages=SEEN_MESSAGES))
+            return answer_at_once(self._connection, query, messages=SEEN_MESSAGES)
         except psycopg.Error as error:
             raise LedgerError(
                 f"{self._database.name} could not be read: {describe_error(error)}"

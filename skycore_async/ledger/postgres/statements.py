@@ -247,3 +247,15 @@ UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp() WHERE id IN
     SELECT id FROM skycore.chunks WHERE state = 'done' AND keys && %s::text[] COLLATE "C"
     ORDER BY id FOR UPDATE)
 """
+
+# The sessions of ledgers that are open.
+
+SESSION: Final = """
+INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
+VALUES (%s, clock_timestamp() + %s * interval '1 second', %s)
+ON CONFLICT (id) DO UPDATE SET oldest_attempt = excluded.oldest_attempt
+"""
+ALIVE: Final = f"""{SESSION}, alive_until = excluded.alive_until
+RETURNING current_setting('synchronous_commit')
+"""
+OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"

@@ -25,10 +25,10 @@ from ...runtime.logs import log
 from ..commands import LedgerCommand, PendingCommand, Query
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
+from ..reader import Unreadable
 from ..settlement import SETTLE_WITHIN
 from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
-from .reading import Unreadable
 from .rows import Connection
 from .watching import LOOK_EVERY, InboxWatch
 

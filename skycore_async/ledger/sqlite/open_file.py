@@ -29,8 +29,9 @@ from ...errors import LedgerError
 from ..commands import WITHDRAWN, Finish, PendingCommand, Query, withdrawal
 from ..opt_outs import OptOutRule
 from ..prune_commands import EndPruning
+from ..reader import Unreadable
 from .file_lock import FileLock, journal_of
-from .reading import ReadingConnection, Unreadable
+from .reading import ReadingConnection
 from .rewriting import rewrite
 from .rows import Connection
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of

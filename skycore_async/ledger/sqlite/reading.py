@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..commands import Query
+from ..reader import Unreadable
 from .file_lock import FileLock
 from .reader import SQLiteReader
 
@@ -40,10 +41,6 @@ _BREATH: Final = 0.00005  # seconds, in which another thread can take Python's l
 def breathe() -> None:
     """Let another thread have Python's lock."""
     time.sleep(_BREATH)
-
-
-class Unreadable(Exception):
-    """It cannot be read beside who writes: let that one read."""
 
 
 class ReadingConnection:
