@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -127,13 +128,17 @@ class LedgerDoubts:
             role = Role.POSSIBLE if reason else Role.DOUBTFUL
             last = last_attempt(record, next(self._ids), role)
             before: dict[int, int] = {}
+            begun = [] if last is None else [last.window[0]]
             for attempt in earlier.pop(message, ()):
                 known = self._earlier(attempt, role)
                 before[known.id] = attempt.id
+                if attempt.started_at:  # else it is not known, and no row is taken for it
+                    begun.append(known.window[0])
                 yield known, False
+            # A row of what is forgotten could be taken for that of any of its attempts.
+            if reason is None and min(begun, default=math.inf) <= forgotten:
+                reason = OpenReason.FORGOTTEN
             if last is not None:
-                if reason is None and last.window[0] <= forgotten:
-                    reason = OpenReason.FORGOTTEN
                 self._note(last)
                 yield last, False
             self.doubts[message] = MessageInDoubt(

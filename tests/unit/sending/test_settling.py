@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from skycore_async import LedgerInUse, MemoryLedger, SQLiteLedger
 from skycore_async.ledger.base import BaseLedger
-from skycore_async.ledger.report_commands import ListBegunMessages
+from skycore_async.ledger.report_commands import ListBegunMessages, ListDoubts
 from skycore_async.ledger.report_evidence import OpenReason
 from skycore_async.ledger.report_values import Settlement
 from skycore_async.ledger.texts import digest_of
@@ -30,6 +31,7 @@ from skycore_async.sending.settling import ReportSettling
 from tests.support.ledger_cases import (
     DOUBT,
     NOON,
+    NOT_SENT,
     OTHER,
     TO,
     Clock,
@@ -666,3 +668,30 @@ async def test_a_history_id_of_another_time_is_not_certain() -> None:
     shown = attrs.evolve(row.shown, history_id="2")
     world.history.rows[4] = attrs.evolve(row, shown=shown)
     assert await outcome(world, at=20_000) == {"k": OpenReason.ALIKE}
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_row_of_what_was_pruned_is_not_taken_for_an_earlier_attempt(
+    is_refused: bool,
+) -> None:
+    """The message that it was of is not known any more, whatever came of the last attempt."""
+    world = World()
+    await world.send(
+        BEFORE,
+        Sending(key="accepted", to=TO, text="Hello", at=1),
+        doubt(at=2),
+        AFTERWARDS,
+    )
+    half_a_year = 180 * 86_400.0
+    again = half_a_year + 100
+    world.clock.now = NOON + again
+    given = attrs.evolve(
+        intent("k"), started_at=NOON + again, text_digest=digest_of("Hello"), message=None
+    )
+    record = (await world.ledger.run(ListDoubts(after=0))).rows[0].record
+    given = attrs.evolve(given, content=record.content)
+    assert await world.ledger.begin(given, resend_in_doubt=True) is None
+    await world.ledger.finish("k", NOT_SENT if is_refused else DOUBT)
+    await world.ledger.prune(older_than=timedelta(days=180))
+    found = await outcome(world, at=again + LATER)
+    assert found == {"k": OpenReason.FORGOTTEN}
