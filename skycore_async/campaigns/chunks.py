@@ -100,9 +100,16 @@ class Chunk:
 
     def messages(self) -> Iterator[SMS]:
         """Return the messages, but for those that were pruned."""
-        for key, row in zip(self.keys, self.rows, strict=True):
-            if row != NO_ROW:
-                yield SMS(key=key, **json.loads(row))
+        for key, row in self._kept():
+            yield SMS(key=key, **json.loads(row))
+
+    def keys_to_send(self) -> list[str]:
+        """Return the keys of its messages, but for those that were pruned."""
+        return [key for key, _ in self._kept()]
+
+    def _kept(self) -> Iterator[tuple[str, str]]:
+        rows = zip(self.keys, self.rows, strict=True)
+        return ((key, row) for key, row in rows if row != NO_ROW)
 
 
 def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, datetime]:
@@ -174,7 +181,7 @@ def finish(
         ).fetchone()
         if row is None or row == ("done",):
             return 0
-        left = _open(connection, chunk.keys, left_out)
+        left = _open(connection, chunk.keys_to_send(), left_out)
         waiting = _open(connection, put_off, left_out) if put_off else 0
         if waiting and hours_of(connection, chunk.campaign_id) != chunk.hours:
             pause = 0.0

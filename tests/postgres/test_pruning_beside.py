@@ -369,3 +369,27 @@ def test_a_file_that_knows_more_than_what_was_pruned_is_refused(
     with pytest.raises(LedgerError, match="is delivered in the file, and not_sent there"):
         copy(connection, path)
     kept(dsn, lambda ledger: ledger.record(said("Hello")))
+
+
+def test_a_stray_receipt_of_what_was_pruned_in_a_copied_file_is_pruned(
+    tmp_path: Path, dsn: str, connection: Connection
+) -> None:
+    """The database had it before the file was copied, and prunes it as any other."""
+    path = tmp_path / "promo.db"
+    in_file(path, _sent)
+    in_file(path, _pruned, later=True)
+    kept(dsn, lambda ledger: ledger.record(notice(DELIVERED)))
+    copy(connection, path)
+    prune(dsn)
+    assert connection.execute("SELECT count(*) FROM skycore.events").fetchone() == (0,)
+
+
+def test_a_chunk_whose_rows_were_pruned_is_done_again(dsn: str, connection: Connection) -> None:
+    """What was left out of it has no row any more, and does not keep it open for ever."""
+    finished(dsn, connection)
+    prune(dsn)
+    connection.execute("UPDATE skycore.chunks SET state = 'waiting'")
+    (first,) = chunks.due(connection, 1)
+    chunk = chunks.take(connection, first, worker="w", lease=30)
+    assert chunk is not None
+    assert chunks.finish(connection, chunk, left_out={}, pause=0) == 0
