@@ -318,3 +318,19 @@ async def test_nothing_is_pruned_while_receipts_come(ledger: BaseLedger) -> None
     """An age of less than a week is refused."""
     with pytest.raises(ConfigurationError, match="less than 7 days"):
         await ledger.prune(older_than=timedelta(days=6))
+
+
+async def test_a_tracking_id_that_is_given_again_is_pruned_again(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """The message that has it then gets its receipts, and is pruned as any other."""
+    await sent(ledger, "k", accepted())
+    await pruned(ledger, clock)
+    await ledger.begin(attrs.evolve(intent("again"), started_at=clock.now))
+    await ledger.finish("again", accepted())
+    await ledger.record(notice(DELIVERED, after=LATER))
+    assert await state_of(ledger, "again") is S.DELIVERED
+    clock.now += LATER
+    assert await ledger.prune(older_than=AGE) == Pruned(messages=1, notifications=1, in_doubt=0)
+    assert await ledger.begin(intent("again")) == Submission(state=S.DELIVERED)
+    assert await ledger.begin(intent()) == Submission(state=S.ACCEPTED)

@@ -48,11 +48,18 @@ SELECT FROM skycore.submissions WHERE tracking_id IN (
     SELECT plain_id FROM skycore.messages WHERE id = ANY(%s))
 ORDER BY tracking_id FOR UPDATE
 """
-_RENAME: Final = """
+_GIVEN: Final = """unnest(%s::text[], %s::text[], %s::bigint[]) AS given (plain_id, name, message)
+WHERE tracking_id = given.plain_id AND submissions.message IS NOT DISTINCT FROM given.message"""
+# Of what was pruned before, and has come or was given again, there is the name already.
+_REMOVE_AGAIN: Final = f"""
+DELETE FROM skycore.submissions USING {_GIVEN}
+    AND EXISTS (SELECT FROM skycore.submissions AS before WHERE before.tracking_id = given.name)
+RETURNING given.plain_id
+"""
+_RENAME: Final = f"""
 UPDATE skycore.submissions
 SET tracking_id = given.name, message = coalesce(given.message, 0), recipient = NULL
-FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS given (plain_id, name, message)
-WHERE tracking_id = given.plain_id AND submissions.message IS NOT DISTINCT FROM given.message
+FROM {_GIVEN}
 RETURNING given.plain_id
 """
 _PRUNE_ATTEMPTS: Final = """
@@ -110,15 +117,13 @@ class PostgresPruning(PostgresReader):
 
     def _remove(self, known: Sequence[tuple[str, int | None]]) -> int:
         """Remove what came for submissions of messages, or of none; return how much it was."""
-        renamed = self._execute(
-            _RENAME,
-            (
-                [plain_id for plain_id, _ in known],
-                [name_of(plain_id) for plain_id, _ in known],
-                [message for _, message in known],
-            ),
+        given = (
+            [plain_id for plain_id, _ in known],
+            [name_of(plain_id) for plain_id, _ in known],
+            [message for _, message in known],
         )
-        return self._remove_notifications([plain_id for (plain_id,) in renamed])
+        rows = [*self._execute(_REMOVE_AGAIN, given), *self._execute(_RENAME, given)]
+        return self._remove_notifications([plain_id for (plain_id,) in rows])
 
     def _remove_notifications(self, ids: Sequence[str]) -> int:
         removed = self._execute("DELETE FROM skycore.events WHERE tracking_id = ANY(%s)", (ids,))

@@ -17,6 +17,11 @@ from . import statements
 from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, SQLiteReader
 
 _AT_ONCE: Final = 500  # notifications without a message, or their submissions
+# A later message has the tracking id of one that was pruned.
+_IS_GIVEN_AGAIN: Final = (
+    "EXISTS (SELECT 1 FROM submissions AS own"
+    " WHERE own.tracking_id = column2 AND own.message IS NOT NULL)"
+)
 
 
 class SQLitePruning(SQLiteReader):
@@ -54,12 +59,18 @@ class SQLitePruning(SQLiteReader):
 
     def _remove(self, plain_id: str, *, message: int | None) -> int:
         """Remove what came for a submission, which keeps its name, and return how much it was."""
+        name = name_of(plain_id)
         known = self._execute(
-            "UPDATE submissions SET tracking_id = ?, recipient = NULL, message = ?"
+            "UPDATE OR IGNORE submissions SET tracking_id = ?, recipient = NULL, message = ?"
             " WHERE tracking_id = ? AND message IS ?",
-            (name_of(plain_id), message or 0, plain_id, message),
+            (name, message or 0, plain_id, message),
         )
-        if not known.rowcount:  # it is another message's
+        if not known.rowcount:  # it is another message's, or was pruned before, and given again
+            known = self._execute(
+                "DELETE FROM submissions WHERE tracking_id = ? AND message IS ?",
+                (plain_id, message),
+            )
+        if not known.rowcount:
             return 0
         return int(self._execute("DELETE FROM events WHERE tracking_id = ?", (plain_id,)).rowcount)
 
@@ -109,8 +120,9 @@ class SQLitePruning(SQLiteReader):
         ids = {each.tracking_id for each in notifications} - {None}
         names = {name_of(id_ or ""): id_ for id_ in ids}
         found = self._over(
-            "SELECT tracking_id FROM (VALUES {}) JOIN submissions ON tracking_id = column1",
-            [(name,) for name in names],
+            "SELECT tracking_id FROM (VALUES {}) JOIN submissions ON tracking_id = column1"
+            f" WHERE NOT {_IS_GIVEN_AGAIN}",
+            list(names.items()),
         )
         of_pruned = {names[name] for (name,) in found}
         return [each for each in notifications if each.tracking_id not in of_pruned]
