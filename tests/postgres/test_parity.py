@@ -237,8 +237,17 @@ def in_sqlite(make: Callable[[Any], SQLiteStore]) -> Iterator[tuple[SQLiteStore,
 
 @contextmanager
 def in_postgres(dsn: str) -> Iterator[tuple[PostgresStore, Any, str]]:
-    """Open a store over the tables in PostgreSQL, emptied, and leave them empty."""
+    """Open a store over the tables in PostgreSQL, and leave them empty.
+
+    Its ids begin at 1, as in SQLite, and the session is alive that sends: what is under way is
+    found by that.
+    """
     with psycopg.connect(dsn) as connection:
+        connection.execute("ALTER TABLE skycore.messages ALTER id RESTART")
+        connection.execute(
+            "INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)"
+            " VALUES (1, now() + interval '1 hour', 1)"
+        )
         yield PostgresStore(connection), connection, "skycore."
         connection.rollback()
 
