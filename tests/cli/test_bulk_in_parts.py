@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from skycore_async.cli.app import skycore
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.simulator import Simulator, refusal
 
@@ -72,6 +73,16 @@ def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:
     }
     assert not Path("promo.db").exists()
     assert json.loads(run("--json").stdout)["accepted"] == 10
+
+
+def test_a_sample_goes_to_nobody_who_opted_out(simulator: Simulator) -> None:
+    """The list of who may not be sent to counts for it as for the whole."""
+    assert CliRunner().invoke(skycore, ["opt-outs", "add", MINE]).exit_code == 0
+    done = run("--sample", "3", "--to", MINE)
+    assert done.exit_code == 4
+    assert "nothing was sent: --to names a number that has opted out" in done.stderr
+    assert simulator.billed == 0
+    assert run("--sample", "3", "--to", MINE, "--opt-outs", "none").exit_code == 0
 
 
 def test_a_sample_asks_first(simulator: Simulator) -> None:

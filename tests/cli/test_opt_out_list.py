@@ -152,8 +152,21 @@ def test_what_cannot_be_imported_is_told_with_its_line() -> None:
     Path("blocked.csv").write_text(f"name,Phone\nAnn,{ANN}\nNobody,555\nBo,{BO}\n")
     done = run("opt-outs", "import", "blocked.csv", code=1)
     assert "line 3: " in done.stderr
-    assert "1 row of blocked.csv have no number" in done.stderr
+    assert "no number can be read from 1 row of blocked.csv" in done.stderr
     assert listed() == [ANN, BO]
+
+
+def test_a_cell_is_read_as_a_campaign_reads_it() -> None:
+    """A number in the form `="1555"` is on the list, as it would be sent to."""
+    Path("blocked.csv").write_text(f'Phone\n="{ANN}"\n={BO}\n')
+    run("opt-outs", "import", "blocked.csv", code=1)
+    assert listed() == [ANN]
+
+
+def test_what_was_done_to_the_list_is_said() -> None:
+    """How many are put onto it or not on it any more, and which list it is."""
+    assert "1 number put on " in run("opt-outs", "add", ANN).stderr
+    assert "2 numbers not on " in run("opt-outs", "remove", ANN, BO).stderr
 
 
 @pytest.mark.parametrize(
@@ -161,7 +174,10 @@ def test_what_cannot_be_imported_is_told_with_its_line() -> None:
     [
         (("add", ANN, "555"), "nothing was changed: "),
         (("import", "none.csv"), "none.csv: No such file"),
-        (("import", "odd.csv"), "name the column with the numbers"),
+        (
+            ("import", "odd.csv"),
+            "--to-column (the first line is to name the columns, and is 'name')",
+        ),
         (("list", "--opt-outs", "none"), "there is no list to look at"),
         (("list", "--opt-outs", "odd.csv"), "cannot be used"),
         (("add", ANN, "--opt-outs", "odd.csv"), "nothing was changed: "),

@@ -26,7 +26,7 @@ from ...messages import masked
 from ...protocol.numbers import NumberReader, number
 from ...runtime.private import write_privately
 from ..bulk.files import copied, name_of
-from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError
+from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError, shown_row
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.times import time_of
@@ -63,8 +63,8 @@ def tell(
     except InvalidMessage as error:
         fail(f"nothing was changed: {error}")
     _tell(shared, numbers, out=out)
-    what = "may not be sent to" if out else "may be sent to again"
-    say(f"{number_of(len(set(numbers)), 'number')} {what}, by {shown(shared.path)}", err=True)
+    count, where = number_of(len(set(numbers)), "number"), shown(shared.path)
+    say(f"{count} put on {where}" if out else f"{count} not on {where} any more", err=True)
 
 
 def import_file(
@@ -77,10 +77,14 @@ def import_file(
             header = sheet.header
             at = header.index(column) if column else header.find(NUMBER_COLUMNS, "--to-column")
             if at is None:
-                fail(f"{name_of(file)}: name the column with the numbers with --to-column")
+                fail(
+                    f"{name_of(file)}: name the column with the numbers with --to-column"
+                    f" ({header.first_line})"
+                )
             numbers, wrong = [], []
             for row in sheet.rows():
-                cell = row.values[at] if at < len(row.values) else ""
+                cells = shown_row(row.values)
+                cell = cells[at] if at < len(cells) else ""
                 try:
                     numbers.append(number(cell, reader))
                 except InvalidMessage as error:
@@ -95,8 +99,8 @@ def import_file(
         say(one, err=True)
     if wrong:
         fail(
-            f"{number_of(len(wrong), 'row')} of {name_of(file)} have no number that can be read,"
-            " and are not on the list: they would be sent to. Mend them and import them again",
+            f"no number can be read from {number_of(len(wrong), 'row')} of {name_of(file)}, and"
+            " who is meant there would be sent to: mend that and import the file again",
             Exit.NOT_ALL_WELL,
         )
 

@@ -112,7 +112,8 @@ def _send_sample(job: BulkOptions, api_key: Secret, count: int) -> Exit:
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
         rows = first_messages(sheet, RowReader(sheet.header, _with_sender(job, sheet)), count)
-    return send_sample(rows, job, api_key)
+    with _asked(job.opt_out_list) as is_opted_out:
+        return send_sample(rows, job, api_key, is_opted_out)
 
 
 def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:

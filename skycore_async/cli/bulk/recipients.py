@@ -123,6 +123,11 @@ class Header:
             raise SheetError(f"{several} could all be meant: name one with {option}")
         return found[0] if found else None
 
+    @property
+    def first_line(self) -> str:
+        """Say what the line is that names the columns."""
+        return f"the first line is to name the columns, and is {_listed(self.names)}"
+
     def _all(self, name: str) -> list[int]:
         wanted = plain_name(name)
         if not wanted:

@@ -144,8 +144,7 @@ class RowReader:
         if to is None:
             raise SheetError(
                 f"no column is called {', '.join(NUMBER_COLUMNS[:-1])} or {NUMBER_COLUMNS[-1]}:"
-                " name the one with the numbers with --to-column (the first line is to name the"
-                f" columns, and is {', '.join(map(repr, header.names[:6]))})"
+                f" name the one with the numbers with --to-column ({header.first_line})"
             )
         self.to: Final = to
         self._key = _column(header, options.key_column, KEY_COLUMNS, "--key-column")

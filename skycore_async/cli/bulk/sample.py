@@ -4,6 +4,7 @@ Rules:
 
 * They are messages like others, which cost money: it is shown what they are, and asked.
 * No ledger knows of them: they can be sent again and again, and change nothing of the campaign.
+* To a number that is on the list of who may not be sent to, none goes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ...runtime.secret import Secret
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, say
 from .options import BulkOptions
+from .preflight import IsOptedOut
 from .recipients import Sheet
 from .rows import MessageRow, RowReader
 
@@ -39,12 +41,16 @@ def first_messages(sheet: Sheet, reader: RowReader, count: int) -> list[MessageR
     )
 
 
-def send_sample(rows: Sequence[MessageRow], options: BulkOptions, api_key: Secret) -> Exit:
+def send_sample(
+    rows: Sequence[MessageRow], options: BulkOptions, api_key: Secret, is_opted_out: IsOptedOut
+) -> Exit:
     """Send the texts of rows to the number that was given for it, once that is confirmed."""
     try:
         to = number(options.sample_to or "", number_reader_of(options.country))
     except InvalidMessage as error:
         fail(f"--to: {error}")
+    if is_opted_out(to):
+        fail("nothing was sent: --to names a number that has opted out", Exit.NOT_SENT)
     cost = 0
     for row in rows:
         count = segments(row.message.text).count
