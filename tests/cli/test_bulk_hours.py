@@ -176,6 +176,7 @@ def test_nothing_is_sent_before_the_start(
     done = run(*HOURS, "--start", "2026-12-01T09:00-08:00")
     assert done.exit_code == Exit.DONE
     assert "0/2  accepted 0  waiting for the start, 2026-12-01 17:00:00Z\n" in done.stderr
+    assert "start         2026-12-01 17:00:00Z\n" in done.stdout
     assert "  not yet     0 of these: hours are 09:00-20:00 where" in done.stdout
     assert sorted(sent_to(simulator)) == [NEW_YORK, LOS_ANGELES]
 
@@ -188,6 +189,8 @@ def test_a_start_that_is_over_keeps_nobody_waiting(
     done = run("--start", "2026-12-01T15:00+00:00")
     assert (done.exit_code, len(simulator.messages)) == (Exit.DONE, 2)
     assert "waiting for the start" not in done.stderr
+    past = "start         2026-12-01 15:00:00Z, which is past: it begins at once\n"
+    assert past in done.stdout
 
 
 def test_a_number_whose_zone_is_not_known_is_asked_about(it_is: Callable[[str], None]) -> None:

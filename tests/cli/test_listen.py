@@ -123,7 +123,7 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
     assert process.returncode == 0
-    by_way = f"while another command has it open by way of {path}-inbox"
+    by_way = f"by way of {path}-inbox while another command has it open"
     assert introduction == f"Postbacks to {url} go to {path}, {by_way}. Ctrl-C ends it.\n"
     assert out.split() == [
         "inbound",

@@ -118,6 +118,19 @@ def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None
     assert sent.billed == len(ROWS)
 
 
+def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
+    """It is said that it is to be found; found and named, it sends nothing twice."""
+    Path("promo.db").rename("moved.db")
+    for name in ("promo.csv", "final.csv"):
+        sheet(name, ROWS)
+        done = run(name)
+        assert "known to promo.db alone, and there is no such file now" in done.stderr
+        assert "find it" in done.stderr
+        assert "--ledger promo.db" not in done.stderr
+        assert run(name, "--campaign", "promo", "--ledger", "moved.db").exit_code == 0
+    assert sent.billed == len(ROWS)
+
+
 def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
     """What went to a simulator was a rehearsal."""
     sheet("final.csv", ROWS)

@@ -239,9 +239,9 @@ def test_where_nobody_takes_a_sample_is_told(url: str, said: str, code: Exit) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--postback", "sent"], "--postback KIND goes with --to URL"),
-        (["--to", "http://127.0.0.1:9/"], "--postback KIND goes with --to URL"),
-        (["--number", "1"], "--postback KIND goes with --to URL"),
+        (["--postback", "sent"], "--postback KIND needs --to URL"),
+        (["--to", "http://127.0.0.1:9/"], "--postback KIND needs --to URL"),
+        (["--number", "1"], "--postback KIND needs --to URL"),
         (["--postback", "fax", "--to", "x"], "'delivered', 'failed'"),
     ],
 )

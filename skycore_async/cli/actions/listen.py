@@ -108,7 +108,7 @@ class _Way:
         if self.inbox is None:
             return f"go to {self.name}"
         if self.holder is None:
-            return f"go to {self.name}, while another command has it open by way of {self.inbox}"
+            return f"go to {self.name}, by way of {self.inbox} while another command has it open"
         return (
             f"go to {self.inbox}, from where {self.holder}, which has {self.name} open, takes"
             " them in"

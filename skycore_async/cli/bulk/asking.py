@@ -62,16 +62,15 @@ def _known_before(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
 def _ask_to_send_again(before: Before, *, asks: bool) -> None:
     if not asks:
         fail(
-            f"nothing was sent: {before.words}. To go on with that campaign, which sends what is"
-            f" not sent yet, add {before.place.as_options}; to send all of it once more, billed"
-            " and delivered a second time, --yes-send-again"
+            f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
+            f" for which --yes-send-again is needed; {before.place.how_to_go_on}"
         )
     say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)
     if not click.confirm(
         "They would be billed and delivered a second time. Send them again?", err=True
     ):
         fail(
-            f"nothing was sent; to go on with that campaign, add {before.place.as_options}",
+            f"nothing was sent; {before.place.how_to_go_on}",
             Exit.NOT_SENT,
         )
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -64,7 +65,23 @@ class Place:
         named = f"--campaign {shlex.quote(self.campaign)}"
         if self.in_database:
             return f"{named} --cluster DSN"
-        return f"{named} --ledger {shlex.quote(self.ledger)}"
+        return f"{named} --ledger {'FILE' if self.ledger_is_gone else shlex.quote(self.ledger)}"
+
+    @property
+    def ledger_is_gone(self) -> bool:
+        """Whether it was begun with a file that is not there."""
+        return not self.in_database and not Path(self.ledger).exists()
+
+    @property
+    def how_to_go_on(self) -> str:
+        """Say how its messages that are not sent yet are sent, and no other."""
+        if self.ledger_is_gone:
+            return (
+                f"what was sent is known to {self.ledger} alone, and there is no such file now; to"
+                " go on with that campaign, find it, with those beside it whose names begin with"
+                f" its own, and add {self.as_options}"
+            )
+        return f"to go on with that campaign, add {self.as_options}"
 
 
 @attrs.frozen(kw_only=True)

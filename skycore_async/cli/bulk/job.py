@@ -34,6 +34,7 @@ from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
 from ..ui.opt_out_list import share_once, shown
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
+from ..ui.times import time_of
 from .asking import ask
 from .campaigns_before import Before, begun_before, note_begun
 from .estimate import Estimate, Survey
@@ -211,6 +212,9 @@ def _show(job: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate)
     say(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
     for line in preview(estimate):
         say(line, err=job.as_json)
+    if job.start is not None:
+        past = ", which is past: it begins at once" if job.start <= utc_now() else ""
+        say(f"{'start':<13} {time_of(job.start)}{past}", err=job.as_json)
     where = f"{'ledger':<13} {job.ledger_path}"
     if job.cluster is not None:
         where = f"{'cluster':<13} {_database(job.cluster).name}"

@@ -143,7 +143,9 @@ def simulate(
 
         sys.exit(post_sample(postback, to, FORMS[form], facts=given, as_json=as_json))
     if postback is not None or to is not None or given:
-        raise click.UsageError("--postback KIND goes with --to URL, and what is about it with it.")
+        raise click.UsageError(
+            "--postback KIND needs --to URL; --to, --tracking-id and --number need --postback."
+        )
     if bundle and form != "notification":
         raise click.UsageError("--bundle needs --form notification.")
     run_simulator(
