@@ -159,7 +159,7 @@ def test_what_cannot_be_imported_is_told_with_its_line() -> None:
 def test_a_cell_is_read_as_a_campaign_reads_it() -> None:
     """A number in the form `="1555"` is on the list, as it would be sent to."""
     Path("blocked.csv").write_text(f'Phone\n="{ANN}"\n={BO}\n')
-    run("opt-outs", "import", "blocked.csv", code=1)
+    assert "1 number put on " in run("opt-outs", "import", "blocked.csv", code=1).stderr
     assert listed() == [ANN]
 
 

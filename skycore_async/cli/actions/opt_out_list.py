@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,9 +62,7 @@ def tell(
         numbers = [number(each, reader) for each in given]
     except InvalidMessage as error:
         fail(f"nothing was changed: {error}")
-    _tell(shared, numbers, out=out)
-    count, where = number_of(len(set(numbers)), "number"), shown(shared.path)
-    say(f"{count} put on {where}" if out else f"{count} not on {where} any more", err=True)
+    _change(shared, numbers, out=out)
 
 
 def import_file(
@@ -93,8 +91,7 @@ def import_file(
         fail(f"{name_of(file)}: {error}")
     except OSError as error:
         fail(f"{error.filename or name_of(file)}: {error.strerror}")
-    _tell(shared, numbers, out=True)
-    say(f"{number_of(len(set(numbers)), 'number')} in {shown(shared.path)}", err=True)
+    _change(shared, numbers, out=True)
     for one in wrong[:10]:
         say(one, err=True)
     if wrong:
@@ -126,12 +123,14 @@ def export_file(shared: OptOutList, file: Path | None) -> None:
     say(f"{number_of(shared.count(), 'number')} in {file}", err=True)
 
 
-def _tell(shared: OptOutList, numbers: Iterable[str], *, out: bool) -> None:
+def _change(shared: OptOutList, numbers: Sequence[str], *, out: bool) -> None:
     now = time.time()
     try:
         shared.tell(OptOut(number=each, out=out, at=now) for each in numbers)
     except LedgerError as error:
         fail(f"nothing was changed: {error}")
+    count, where = number_of(len(set(numbers)), "number"), shown(shared.path)
+    say(f"{count} put on {where}" if out else f"{count} not on {where} any more", err=True)
 
 
 def _since(word: OptOut) -> datetime:
