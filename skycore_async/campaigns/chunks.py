@@ -34,7 +34,7 @@ from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours
-from .hours import hours_of, read_hours
+from .hours import hours_of
 
 _TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
 _FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over what is NULL
@@ -49,7 +49,7 @@ SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE {_TO_SEND} LIMIT 1
 """  # noqa: S608 - a condition of our own
 _LOCK: Final = f"""
-SELECT campaigns.id, campaigns.name, number, keys, messages, hours, zone
+SELECT campaigns.id, campaigns.name, number, keys, messages
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = %s AND {_TO_SEND} AND {_FREE_AT} <= clock_timestamp() FOR UPDATE OF chunks
 """  # noqa: S608 - conditions of our own
@@ -91,7 +91,6 @@ class Chunk:
 
     id: int
     epoch: int
-    campaign_id: int
     campaign: str
     number: int
     hours: SendingHours | None = None
@@ -136,8 +135,9 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
             row = connection.execute(_LOCK, (chunk,)).fetchone()
             if row is None:
                 return None
-            campaign_id, campaign, number, keys, rows, *kept = row
-            hours = read_hours(*kept)
+            campaign_id, campaign, number, keys, rows = row
+            # In a statement of its own: who sets hours may have been waited for.
+            hours = hours_of(connection, campaign_id)
             (epoch,) = connection.execute(_TAKE, (worker, lease, chunk)).fetchone() or (0,)
             connection.execute(_DOUBT, (keys,))
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
@@ -145,7 +145,6 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
     return Chunk(
         id=chunk,
         epoch=epoch,
-        campaign_id=campaign_id,
         campaign=campaign,
         number=number,
         hours=hours,
@@ -171,7 +170,7 @@ def finish(
     """Mark a chunk as done if it is; else it is due again after `pause` seconds.
 
     `left_out` says by key why a message was refused before it was begun, and `put_off` which
-    are outside of their hours, for which it is due at once where the campaign has others by now.
+    are outside of their hours.
     Gives how many messages are still to be sent.  A chunk that is somebody else's is left alone.
     """
     with connection.transaction():
@@ -183,8 +182,6 @@ def finish(
             return 0
         left = _open(connection, chunk.keys_to_send(), left_out)
         waiting = _open(connection, put_off, left_out) if put_off else 0
-        if waiting and hours_of(connection, chunk.campaign_id) != chunk.hours:
-            pause = 0.0
         tally = json.dumps(Counter(left_out.values())) if left_out else None
         state = "waiting" if left else "done"
         connection.execute(_CLOSE, (state, tally, waiting, pause, chunk.id, chunk.epoch))

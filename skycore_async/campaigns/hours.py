@@ -5,6 +5,8 @@ Rules:
 * Messages that are outside of their hours are not begun, and keep no other waiting: their
   chunk is due again when the first of them may be sent.
 * A load that names no hours leaves those that there are.  The whole day is as good as none.
+* Other hours hold from then on: whoever has a chunk is fenced off, as it would go on with those
+  before.  Nobody takes it before that worker's lease has ended.
 * It is the clock of the worker's machine that says what time it is.
 """
 
@@ -25,16 +27,19 @@ _UNKNOWN: Final = 3600.0  # seconds until what has no hours is looked at again
 _SET: Final = "UPDATE skycore.campaigns SET hours = %s, zone = %s WHERE id = %s"
 # All chunks, so that one which is being finished is waited for.
 _LOOK_AGAIN: Final = """
-UPDATE skycore.chunks SET due = clock_timestamp() WHERE campaign = %s AND state <> 'done'
+UPDATE skycore.chunks SET epoch = epoch + 1, state = 'waiting', worker = NULL, put_off = 0,
+    due = clock_timestamp()
+WHERE campaign = %s AND state <> 'done'
 """
 _OF_CAMPAIGN: Final = "SELECT hours, zone FROM skycore.campaigns WHERE id = %s"
 
 
 def set_hours(connection: Connection, campaign: int, hours: SendingHours) -> None:
-    """Keep the hours of a campaign, and have its chunks looked at again."""
+    """Keep the hours of a campaign, and have its chunks looked at again where they are others."""
     kept = (None, None) if hours.is_whole_day else (hours.between, hours.zone)
-    connection.execute(_LOOK_AGAIN, (campaign,))
-    connection.execute(_SET, (*kept, campaign))
+    if connection.execute(_OF_CAMPAIGN, (campaign,)).fetchone() != kept:
+        connection.execute(_LOOK_AGAIN, (campaign,))
+        connection.execute(_SET, (*kept, campaign))
 
 
 def hours_of(connection: Connection, campaign: int) -> SendingHours | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import anyio
 import attrs
+import psycopg
 import pytest
 
 from skycore_async import SMS, CampaignError, NotSent, SkycoreError
@@ -148,7 +150,7 @@ async def test_a_worker_that_cannot_tell_the_hours_ends_and_sends_nothing(
     def lacking(*_: object) -> None:
         raise ConfigurationError("a campaign has hours, and phonenumbers is not installed")
 
-    monkeypatch.setattr(chunks_module, "read_hours", lacking)
+    monkeypatch.setattr(chunks_module, "hours_of", lacking)
     stub = StubTransport()
     worker = await work(dsn, NOWHERE, transport=stub, clock=Clock())
     assert "phonenumbers is not installed" in str(worker.error)
@@ -171,23 +173,66 @@ def test_hours_are_those_of_the_last_load_that_named_some(connection: Connection
 
 
 def test_other_hours_have_what_waits_looked_at_again(connection: Connection) -> None:
-    """At once, and also by a worker that has the chunk, and took it with those before."""
+    """At once; where they are the same, nothing changes."""
     load(connection, "promo", to_("310"), hours=HOURS)
     keys = [message.key or "" for message in to_("310")]
-
-    def put_off(*, meanwhile: Callable[[], object]) -> None:
-        (first,) = due(connection, 1)
-        chunk = take(connection, first, worker="one", lease=30)
-        assert chunk is not None
-        meanwhile()
-        assert finish(connection, chunk, left_out={}, pause=3600, put_off=keys) == 1
-
-    put_off(meanwhile=lambda: None)
+    (first,) = due(connection, 1)
+    chunk = take(connection, first, worker="one", lease=30)
+    assert chunk is not None
+    load(connection, "promo", [], hours=HOURS)
+    assert finish(connection, chunk, left_out={}, pause=3600, put_off=keys) == 1
     assert (due(connection, 9), only(connection).state) == ({}, "waiting")
+    load(connection, "promo", [], hours=HOURS)
+    assert only(connection).state == "waiting"
     load(connection, "promo", [], hours=SendingHours.read("05:00-20:00"))
     assert only(connection).state == "running"
-    put_off(meanwhile=lambda: load(connection, "promo", [], hours=DAY))
     assert len(due(connection, 9)) == 1
+
+
+@pytest.mark.anyio
+async def test_other_hours_hold_for_what_a_worker_has_begun(
+    connection: Connection, dsn: str
+) -> None:
+    """It begins nothing more of a chunk that it took with those before."""
+    load(connection, "promo", to_("212", each=40), hours=HOURS)
+    clock, stub = Clock(), StubTransport()
+    stub.held = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(work, dsn, NOWHERE, transport=stub, clock=clock))
+        while not stub.sent:  # noqa: ASYNC110 - it is about the database
+            await anyio.sleep(0.02)
+        load(connection, "promo", [], hours=SendingHours.read("12:00-13:00"))
+        stub.held.set()
+        found = await waiting(connection)
+        assert found.put_off == 40 - len(stub.sent) >= 40 - IN_FLIGHT
+        load(connection, "promo", [], hours=DAY)
+    assert len(stub.sent) == len({*stub.sent}) == 40
+    assert only(connection).states == {"accepted": 40}
+
+
+def test_who_waits_for_other_hours_takes_a_chunk_with_them(
+    connection: Connection, dsn: str
+) -> None:
+    """And not with those that it began to look at it with."""
+    load(connection, "promo", to_("310"), hours=HOURS)
+    (first,) = due(connection, 1)
+    taken = []
+
+    def take_it() -> None:
+        with psycopg.connect(dsn, autocommit=True) as other:
+            taken.append(take(other, first, worker="one", lease=30))
+
+    thread = threading.Thread(target=take_it)
+    with psycopg.connect(dsn) as busy:
+        busy.execute("SELECT 1")  # so that the load is not committed yet
+        load(busy, "promo", [], hours=DAY)
+        thread.start()
+        while not connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            """Look again."""
+        busy.commit()
+    thread.join()
+    assert taken[0] is not None
+    assert taken[0].hours is None
 
 
 def test_what_is_done_is_not_put_off(connection: Connection) -> None:
