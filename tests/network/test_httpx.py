@@ -389,7 +389,7 @@ async def test_a_connection_is_closed_without_fail(
             raise OSError("not connected")
 
     monkeypatch.setattr(httpcore.AsyncConnectionPool, "aclose", closing)
-    monkeypatch.setattr(connection, "_CLOSING_TIME", 0.05)
+    monkeypatch.setattr(connection, "CLOSING_TIME", 0.05)
     with FaultServer(KEPT_ALIVE) as server, anyio.fail_after(5):
         transport = HttpxTransport(verify=client_context())
         await transport.send(Request(method="GET", url=server.url), timeout=5)
