@@ -29,6 +29,13 @@ from tests.support.sqlite_shell import run, shell
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio alone: what happens to files is the same on trio, and costs processes."""
+    return "asyncio"
+
+
 S = MessageState
 BY_HAND = "UPDATE messages SET info = 'by hand'"
 FOUND = {"ended": S.ACCEPTED, "left": S.IN_DOUBT}

@@ -25,6 +25,14 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform == "win32", reason="a lock there has none of these holes"),
 ]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio alone: what happens to files is the same on trio, and costs processes."""
+    return "asyncio"
+
+
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="where the file itself is locked")
 
 

@@ -159,6 +159,8 @@ anyio.run(main)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
+@pytest.mark.slow
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("crash", CRASHES, ids=lambda crash: f"{crash[0][:12]} {crash[1]}")
 async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
