@@ -695,3 +695,12 @@ async def test_a_row_of_what_was_pruned_is_not_taken_for_an_earlier_attempt(
     await world.ledger.prune(older_than=timedelta(days=180))
     found = await outcome(world, at=again + LATER)
     assert found == {"k": OpenReason.FORGOTTEN}
+
+
+async def test_an_attempt_of_an_unknown_time_is_of_none_that_was_forgotten() -> None:
+    """Ledgers of earlier versions did not keep when: it is alike the last, and may have its row."""
+    world = World()
+    await world.send(BEFORE, doubt(), doubt(at=100), AFTERWARDS)
+    tables: Any = vars(world.ledger)["_connection"]
+    tables.execute("UPDATE attempts SET started_at = 0, text_digest = NULL")
+    assert await outcome(world, at=LATER + 100) == {"k": OpenReason.ALIKE}
