@@ -698,7 +698,7 @@ async def test_a_row_of_what_was_pruned_is_not_taken_for_an_earlier_attempt(
 
 
 async def test_an_attempt_of_an_unknown_time_is_of_none_that_was_forgotten() -> None:
-    """Ledgers of earlier versions did not keep when: it is alike the last, and may have its row."""
+    """Earlier versions did not keep when: it is alike the last one, and may have its row."""
     world = World()
     await world.send(BEFORE, doubt(), doubt(at=100), AFTERWARDS)
     tables: Any = vars(world.ledger)["_connection"]
