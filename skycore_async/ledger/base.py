@@ -42,7 +42,7 @@ from .export import ExportedMessage
 from .list_commands import ListExported
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
-from .paging import rows_of
+from .paging import pages_of, rows_of
 from .prune_commands import (
     BeginPruning,
     CountPrunableBeside,
@@ -214,12 +214,9 @@ class BaseLedger(ABC):
         before = await self.run(BeginPruning(older_than=seconds_of(older_than)))
         await self._wait_for_others()
         messages = notifications = 0
-        after: int | None = 0
-        while after is not None:
-            part = await self.run(PruneMessages(before=before, after=after))
+        async for part in pages_of(self, lambda after: PruneMessages(before=before, after=after)):
             messages += part.messages
             notifications += part.notifications
-            after = part.last
         while removed := await self.run(PruneNotifications(before=before)):
             notifications += removed
         _, in_doubt = await self.run(CountPrunableBeside(before=before))

@@ -19,7 +19,7 @@ from .listed import (
     needs_other_status,
 )
 from .model import MessageState
-from .reader import SPAN, LedgerReader, Page
+from .reader import SPAN, LedgerReader, Page, span_after
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +43,7 @@ class CountMessages(LongQuery[CountedPage]):
 
     def answer(self, store: LedgerReader) -> CountedPage:
         """Return the answer of a store."""
-        until = self.after + SPAN
+        until, last = span_after(self.after, SPAN, store.last_id())
         ended = first_of_each(store.ended(self.after, until))
         named = {row[4] for row in ended}
         whole: set[int] = set()
@@ -55,7 +55,7 @@ class CountMessages(LongQuery[CountedPage]):
             store.begun_counts(self.step, self.after, until),
             ended,
             store.notifications_of(whole),
-            last=until if until < store.last_id() else None,
+            last=last,
         )
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from . import pruning
 from .commands import LongQuery
-from .reader import SPAN, LedgerReader
+from .reader import SPAN, LedgerReader, span_after
 from .store import LedgerStore, StoreCommand
 
 _AT_ONCE: Final = 200  # ids whose messages are pruned in a transaction
@@ -25,12 +25,6 @@ class PrunedPart:
     messages: int
     notifications: int
     last: int | None
-
-
-def _end_of(after: int, last_id: int, size: int) -> tuple[int, int | None]:
-    """Return up to which id a part goes, and the same where there may be more beyond it."""
-    until = after + size
-    return until, until if until < last_id else None
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +49,7 @@ class PruneMessages(StoreCommand[PrunedPart]):
 
     def run(self, store: LedgerStore, now: float) -> PrunedPart:
         """Run it over a store."""
-        until, last = _end_of(self.after, store.last_id(), _AT_ONCE)
+        until, last = span_after(self.after, _AT_ONCE, store.last_id())
         found = store.messages_to_prune(self.before, self.after, until)
         left = [(each, pruning.pruned(each, before=self.before)) for each in found]
         pairs = [(each, after) for each, after in left if after is not None]
@@ -90,7 +84,7 @@ class CountPrunable(LongQuery[PrunedPart]):
 
     def answer(self, store: LedgerReader) -> PrunedPart:
         """Return the answer of a store."""
-        until, last = _end_of(self.after, store.last_id(), SPAN)
+        until, last = span_after(self.after, SPAN, store.last_id())
         return PrunedPart(*store.prunable(self.before, self.after, until), last)
 
 

@@ -57,6 +57,12 @@ def page_of(
     return Page(found, rows[-1][0] if len(rows) == size else until)
 
 
+def span_after(after: int, size: int, last_id: int) -> tuple[int, int | None]:
+    """Return up to which id `size` ids go, and the same where there may be more beyond it."""
+    until = after + size
+    return until, until if until < last_id else None
+
+
 class LedgerReader(Protocol):
     """What the tables can be asked."""
 

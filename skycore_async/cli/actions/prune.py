@@ -20,6 +20,7 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
+from ...ledger.paging import pages_of
 from ...ledger.prune_commands import CountPrunable, CountPrunableBeside
 from ...ledger.pruning import Pruned, seconds_of
 from ...runtime.secret import Secret
@@ -73,12 +74,11 @@ async def _count(target: LedgerTarget, before: float) -> Pruned:
     messages = 0
     async with target.to_read() as ledger:
         notifications, in_doubt = await ledger.run(CountPrunableBeside(before=before))
-        after: int | None = 0
-        while after is not None:
-            part = await ledger.run(CountPrunable(before=before, after=after))
+        async for part in pages_of(
+            ledger, lambda after: CountPrunable(before=before, after=after)
+        ):
             messages += part.messages
             notifications += part.notifications
-            after = part.last
     return Pruned(messages=messages, notifications=notifications, in_doubt=in_doubt)
 
 

@@ -30,7 +30,7 @@ from ..model import (
 )
 from ..opt_outs import OptOut
 from ..pruning import NEAR, by_key
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
+from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -200,8 +200,7 @@ class PostgresReader:
         source = f"FROM {self._messages} WHERE id > %s"
         if state is None:
             return source, None, ()
-        until = after + SPAN
-        last = until if until < self.last_id() else None
+        until, last = span_after(after, SPAN, self.last_id())
         return f"{source} AND state = %s AND id <= {until}", last, (state.value,)
 
     def unplaced(self, after: int) -> Page[Notification]:

@@ -26,7 +26,7 @@ from ..model import (
 )
 from ..opt_outs import OptOut
 from ..pruning import IS_PRUNED, NEAR, by_key, name_of
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of
+from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 from .rows import StatementRunner
@@ -204,9 +204,9 @@ class SQLiteReader(StatementRunner):
             # By itself, SQLite would read all messages in the order of their ids.
             source = f"FROM messages INDEXED BY candidates WHERE {CANDIDATE}"
             return f"{source} AND id > ? AND state = ?", None, own
-        until = after + SPAN
+        until, last = span_after(after, SPAN, self.last_id())
         source = f"FROM messages WHERE id > ? AND state = ? AND id <= {until}"
-        return source, until if until < self.last_id() else None, own
+        return source, last, own
 
     def _count(self, state: MessageState) -> int:
         found = self._one("SELECT sum(messages) FROM counts WHERE state = ?", state.value)
