@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async.cli.bulk import asking
 from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.commands.bulk import bulk
+from skycore_async.cli.ui import confirm
 from skycore_async.simulator import Simulator
 
 ROWS = [f"1555123{n:04},Row{n}\n" for n in range(3000, 3400)]
@@ -80,7 +80,7 @@ def test_on_a_terminal_it_asks(
     sent: Simulator, monkeypatch: pytest.MonkeyPatch, typed: str, billed: int
 ) -> None:
     """It is asked before and apart from the usual question, and a no sends nothing."""
-    monkeypatch.setattr(asking, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
     sheet("final.csv", ROWS)
     done = run("final.csv", typed=typed)
     assert sent.billed == billed * len(ROWS)

@@ -5,14 +5,12 @@ Rule: nothing is sent again that may have been sent without a yes, or --yes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import anyio
 import attrs
-import click
 
 from ...campaigns import queue
 from ...campaigns.campaigns import change
@@ -24,9 +22,10 @@ from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
+from ..ui.confirm import confirm
 from ..ui.database import with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
-from ..ui.output import Exit, emit, fail, number_of, say
+from ..ui.output import emit, fail, number_of, say
 
 _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
@@ -80,14 +79,11 @@ def resend_doubts(arguments: Sequence[Secret], *, yes: bool, as_json: bool) -> N
     dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
     doubts = with_connection(dsn, lambda connection: in_doubt(connection, name))
     if doubts and not yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            fail("nothing is sent again: say --yes, as there is no terminal to ask on")
         question = (
             f"{number_of(doubts, 'message')} may have been sent already, and would be billed and"
             " delivered twice. Send again?"
         )
-        if not click.confirm(question, err=True):
-            fail("nothing is sent again", Exit.NOT_SENT)
+        confirm(question, otherwise="nothing is sent again")
     done = with_connection(dsn, lambda connection: resend(connection, name))
     if as_json:
         emit({"campaign": name, **attrs.asdict(done)})

@@ -10,20 +10,19 @@ Rules:
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import anyio
 import attrs
-import click
 
 from ...errors import ConfigurationError, LedgerError
 from ...ledger.paging import pages_of
 from ...ledger.prune_commands import CountPrunable, CountPrunableBeside
 from ...ledger.pruning import Pruned, seconds_of
 from ...runtime.secret import Secret
+from ..ui.confirm import confirm
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import Exit, emit, fail, number_of, say
 
@@ -86,10 +85,8 @@ def _ask(found: Pruned, before: float) -> None:
     """Ask for a yes where there is something to forget, or fail."""
     if not (found.messages or found.notifications):
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        fail("nothing was forgotten: say --yes, as there is no terminal to ask on")
-    if not click.confirm(f"Forget {_words(found, before)}? It cannot be undone.", err=True):
-        fail("nothing was forgotten", Exit.NOT_SENT)
+    question = f"Forget {_words(found, before)}? It cannot be undone."
+    confirm(question, otherwise="nothing was forgotten")
 
 
 async def _prune(target: LedgerTarget, older_than: timedelta) -> Pruned | LedgerError:

@@ -5,12 +5,10 @@ Rule: without a terminal nothing is asked, and nothing is sent without --yes.
 
 from __future__ import annotations
 
-import sys
-
 import attrs
-import click
 
-from ..ui.output import Exit, fail, number_of, say
+from ..ui.confirm import confirm, has_terminal, need_terminal
+from ..ui.output import fail, number_of, say
 from .campaigns_before import Before
 from .estimate import Estimate
 from .preflight import LedgerCounts
@@ -33,8 +31,7 @@ def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts, before: Befo
     """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
     if known.messages:
         say(_known_before(known, resend_in_doubt=given.resend_in_doubt), err=True)
-    has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    asks = has_terminal and not given.yes
+    asks = has_terminal() and not given.yes
     settle = is_to_settle(known.in_doubt, wanted=given.settle, asks=asks)
     if (why := estimate.obstacle(given.max_segments, settles=settle)) is not None:
         fail(why)
@@ -42,8 +39,7 @@ def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts, before: Befo
         _ask_to_send_again(before, asks=asks)
     if given.yes:
         return settle
-    if not has_terminal:
-        fail("nothing was sent: say --yes, as there is no terminal to ask on")
+    need_terminal("nothing was sent")
     if estimate.to_send or (settle and estimate.in_doubt):
         _ask_to_send(given, estimate, settle=settle)
     else:
@@ -66,23 +62,19 @@ def _ask_to_send_again(before: Before, *, asks: bool) -> None:
             f" for which --yes-send-again is needed; {before.place.how_to_go_on}"
         )
     say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)
-    if not click.confirm(
-        "They would be billed and delivered a second time. Send them again?", err=True
-    ):
-        fail(
-            f"nothing was sent; {before.place.how_to_go_on}",
-            Exit.NOT_SENT,
-        )
+    confirm(
+        "They would be billed and delivered a second time. Send them again?",
+        otherwise=f"nothing was sent; {before.place.how_to_go_on}",
+    )
 
 
 def _ask_to_send(given: WordsGiven, estimate: Estimate, *, settle: bool) -> None:
     more = f", and what was not sent of {estimate.in_doubt:,} in doubt"
     asked = number_of(estimate.to_send, "message") + (more if settle and estimate.in_doubt else "")
-    if not click.confirm(f"{given.verb} {asked}?", err=True):
-        fail("nothing was sent", Exit.NOT_SENT)
-    if given.resend_in_doubt and not click.confirm(
-        "What is in doubt may have been sent already, and would be billed and delivered twice."
-        " Send it again?",
-        err=True,
-    ):
-        fail("nothing was sent", Exit.NOT_SENT)
+    confirm(f"{given.verb} {asked}?", otherwise="nothing was sent")
+    if given.resend_in_doubt:
+        confirm(
+            "What is in doubt may have been sent already, and would be billed and delivered twice."
+            " Send it again?",
+            otherwise="nothing was sent",
+        )

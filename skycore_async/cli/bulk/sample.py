@@ -10,13 +10,11 @@ Rules:
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
 import attrs
-import click
 
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, InvalidMessage, OutcomeUnknown
@@ -24,6 +22,7 @@ from ...messages import SMS, Accepted, Outcome, masked
 from ...protocol.numbers import number
 from ...protocol.segments import segments
 from ...runtime.secret import Secret
+from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, say
 from .options import BulkOptions
@@ -59,10 +58,7 @@ def send_sample(
         say(lines, err=options.as_json)
     what = f"{number_of(len(rows), 'message')} of {number_of(cost, 'segment')} to {masked(to)}"
     if not options.yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            fail("nothing was sent: say --yes, as there is no terminal to ask on")
-        if not click.confirm(f"Send {what}?", err=True):
-            fail("nothing was sent", Exit.NOT_SENT)
+        confirm(f"Send {what}?", otherwise="nothing was sent")
     messages = [attrs.evolve(row.message, to=to, key=None) for row in rows]
     try:
         outcomes = anyio.run(_send, options, api_key, messages)

@@ -1,0 +1,30 @@
+"""Questions that a command asks on a terminal before it does what cannot be undone.
+
+Rule: without a terminal nothing of that is done, unless --yes says so.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .output import Exit, fail
+
+
+def has_terminal() -> bool:
+    """Return whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def need_terminal(otherwise: str) -> None:
+    """Fail where nobody can be asked; `otherwise` says what was not done."""
+    if not has_terminal():
+        fail(f"{otherwise}: say --yes, as there is no terminal to ask on")
+
+
+def confirm(question: str, *, otherwise: str) -> None:
+    """Ask for a yes, and fail where it is a no, or nobody can be asked."""
+    need_terminal(otherwise)
+    if not click.confirm(question, err=True):
+        fail(otherwise, Exit.NOT_SENT)
