@@ -112,8 +112,7 @@ class SendingHours:
         return f"{_clock(self.opens)}-{_clock(self.closes)}"
 
     def __str__(self) -> str:
-        zone = "" if self.zone is None else f", or else in {self.zone}"
-        return f"{self.between} where the recipients are{zone}"
+        return hours_in_words(self.between, self.zone)
 
     def zones(self, to: str, at: datetime) -> tuple[str, ...]:
         """Return the zones by which a number may be sent to; none where it may never be."""
@@ -147,6 +146,11 @@ class SendingHours:
         """Raise OutsideHours where a number may not be sent to at that time."""
         if not self.may_begin(to, at):
             raise OutsideHours(f"it is not between {self.between} where the recipient is")
+
+
+def hours_in_words(between: str, zone: str | None) -> str:
+    """Return what hours are, by what `SendingHours.read` makes them of."""
+    return f"{between} where the recipients are{'' if zone is None else f', or else in {zone}'}"
 
 
 def _no_hours(between: str) -> ConfigurationError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...campaigns.progress import CampaignProgress
+from ...sending.hours import hours_in_words
 from .output import printable, say
 from .tables import console, show_table
 from .times import time_of
@@ -25,10 +26,9 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
         if one.state == "scheduled":
             say(f"\n{printable(one.name)} starts at {time_of(one.starts_at)}")
         if one.put_off:
-            zone = "" if one.zone is None else f", or else in {one.zone}"
             say(
                 f"\n{printable(one.name)}: {one.put_off:,} are outside of their hours,"
-                f" {one.hours} where the recipients are{zone}; the next are sent to at"
+                f" {hours_in_words(one.hours or '', one.zone)}; the next are sent to at"
                 f" {time_of(one.opens_at)}"
             )
         for reason, count in one.left_out.items():

@@ -200,7 +200,7 @@ class SQLiteReader(StatementRunner):
         if state is None:
             return "FROM messages WHERE id > ?", None, ()
         own = (state.value,)
-        if state in {MessageState.SENDING, MessageState.IN_DOUBT} and self._count(state) <= SPAN:
+        if state in {MessageState.SENDING, MessageState.IN_DOUBT} and self._held(state) <= SPAN:
             # By itself, SQLite would read all messages in the order of their ids.
             source = f"FROM messages INDEXED BY candidates WHERE {CANDIDATE}"
             return f"{source} AND id > ? AND state = ?", None, own
@@ -208,7 +208,7 @@ class SQLiteReader(StatementRunner):
         source = f"FROM messages WHERE id > ? AND state = ? AND id <= {until}"
         return source, last, own
 
-    def _count(self, state: MessageState) -> int:
+    def _held(self, state: MessageState) -> int:
         found = self._one("SELECT sum(messages) FROM counts WHERE state = ?", state.value)
         return int(found[0] or 0)
 
@@ -252,32 +252,25 @@ class SQLiteReader(StatementRunner):
     def prunable(self, before: float, after: int, until: int) -> tuple[int, int]:
         """Count the messages there that may be pruned, and their notifications."""
         there = f"messages.id > ? AND messages.id <= ? AND {MAY_BE_PRUNED}"
-        messages, ids = (
-            self._one(
-                f"SELECT count(*) FROM messages {joined} WHERE {there}", after, until, before
-            )[0]
+        messages, notifications = (
+            self._count(f"FROM messages {joined} WHERE {there}", after, until, before)
             for joined in ("", _THEIR_NOTIFICATIONS)
         )
-        return messages, ids
+        return messages, notifications
 
     def prunable_notifications(self, before: float) -> int:
         """Count the notifications that have no message, and may be pruned."""
-        (texts,) = self._one(f"SELECT count(*) {OLD_TEXTS}", before)
-        (others,) = self._one(
-            "SELECT count(*) FROM events WHERE tracking_id IN"
-            f" (SELECT tracking_id {OLD_SUBMISSIONS})",
-            before,
-        )
-        return int(texts + others)
+        others = f"FROM events WHERE tracking_id IN (SELECT tracking_id {OLD_SUBMISSIONS})"
+        return self._count(OLD_TEXTS, before) + self._count(others, before)
 
     def doubts_before(self, before: float) -> int:
         """Count the messages in doubt that were begun before then."""
-        (count,) = self._one(
-            f"SELECT count(*) FROM messages WHERE {CANDIDATE} AND state = 'in_doubt'"
-            " AND started_at < ?",
-            before,
+        return self._count(
+            f"FROM messages WHERE {CANDIDATE} AND state = 'in_doubt' AND started_at < ?", before
         )
-        return int(count)
+
+    def _count(self, what: str, *values: object) -> int:
+        return int(self._one(f"SELECT count(*) {what}", *values)[0])
 
     # What a sending report is held against.
 
@@ -326,7 +319,7 @@ class SQLiteReader(StatementRunner):
             self._execute("SELECT * FROM counts").fetchall(),
             self._execute(PROVEN.format(attempts="attempts", messages="messages")).fetchall(),
             unplaced=self._one(COUNT_UNPLACED)[0],
-            opted_out=self._one("SELECT count(*) FROM opt_outs WHERE out")[0],
+            opted_out=self._count("FROM opt_outs WHERE out"),
         )
 
     def _deliveries(self, rows: Sequence[Any]) -> list[Delivery]:

@@ -28,9 +28,10 @@ def rewrite(connection: Any, log: WriteAheadLog, inbox: InboxTaker, name: str) -
     Raises LedgerError where that cannot be done, or somebody still reads the log.
     """
     try:
-        if connection.execute("SELECT EXISTS (SELECT 1 FROM pruned WHERE to_rewrite)").fetchone()[
-            0
-        ]:
+        (is_needed,) = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM pruned WHERE to_rewrite)"
+        ).fetchone()
+        if is_needed:
             connection.execute("VACUUM")
             connection.execute("UPDATE pruned SET to_rewrite = 0")
         is_empty = log.empty()
