@@ -37,13 +37,16 @@ def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
 
 
 def settle_by_report(record: MessageRecord, verdict: DoubtVerdict) -> MessageRecord | None:
-    """Return the record of a message whose doubt a report ends; None where it is not so now.
+    """Return the record of a message by what a report told of it; None where it is not so now.
 
     What was taken has no tracking id: a postback may still tell it.
     """
     seen = verdict.seen
     if record.state is not MessageState.IN_DOUBT or _attempt_in(record) != _attempt_in(seen):
         return None
+    if verdict.state is MessageState.IN_DOUBT:
+        since, until = verdict.listed or (None, None)
+        return attrs.evolve(record, listed_since=since, listed_until=until)
     if verdict.state is MessageState.ACCEPTED:
         return attrs.evolve(
             record,
@@ -63,6 +66,8 @@ def settle_by_report(record: MessageRecord, verdict: DoubtVerdict) -> MessageRec
         settled_by=BY_REPORT,
         doubted=False,
         untaken=False,
+        listed_since=None,
+        listed_until=None,
         code=record.code if is_refused else None,
         info=record.info if is_refused else None,
         http_status=None,

@@ -130,7 +130,9 @@ class MessageRecord:
 
     What a sending report is held against: `text_digest`, None in rows of older versions;
     `interrupted_at`, when its attempt was found without anybody who sends it; `untaken`, where
-    its last attempt is proven not taken, while an earlier one is in doubt; and `history_id`.
+    its last attempt is proven not taken, while an earlier one is in doubt; `history_id`; and
+    `listed_since` and `listed_until`, between which reports listed what may be its own, so that
+    one about less is no proof.
     """
 
     id: int
@@ -154,6 +156,8 @@ class MessageRecord:
     interrupted_at: float | None = None
     untaken: bool = False
     history_id: str | None = None
+    listed_since: float | None = None
+    listed_until: float | None = None
     campaign_ref: str | None = None
     segments: int | None = None
     tags: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class ReportDatabase:
         self._connection.executescript(_TABLES)
         self._span: tuple[float, float] | None = None
         self.latest = -math.inf
-        self.has_nameless = False
+        self.nameless: tuple[float, float] | None = None
 
     def close(self) -> None:
         """Close it, and with it remove all that it holds."""
@@ -116,12 +116,10 @@ class ReportDatabase:
     def add_rows(self, messages: Sequence[ReportedMessage]) -> None:
         """Add what a report lists as sent one by one; `set_period` says what it is about.
 
-        `latest` is the latest time that any report shows, and `has_nameless` says that one lists
-        a message without a number, which may be anybody's.
+        `latest` is the latest time that any report shows.
         """
         sent = [each for each in messages if each.section is ReportSection.SENDING_LIST]
-        named = [(each, number) for each in sent if (number := str(digits(each.to)))]
-        self.has_nameless = self.has_nameless or len(named) < len(sent)
+        named = [(each, str(digits(each.to))) for each in sent]
         shown = (at for each in messages for at in times_of(each))
         self.latest = max(self.latest, max(shown, default=-math.inf))
         self._insert(
@@ -160,6 +158,12 @@ class ReportDatabase:
         """Return which time the rows are of that were added last; None where none says so."""
         return self._span
 
+    def end(self, taken: Iterable[int], not_taken: Iterable[int]) -> None:
+        """Say of attempts in doubt which of them were taken, and which were not."""
+        role = Role.ACCEPTED.value
+        self._insert("UPDATE attempts SET role = ? WHERE id = ?", ((role, id_) for id_ in taken))
+        self._insert("DELETE FROM attempts WHERE id = ?", ((id_,) for id_ in not_taken))
+
     # Out.
 
     def neighbours(self, started_at: float, ended_at: float) -> Neighbours:
@@ -176,9 +180,17 @@ class ReportDatabase:
         return Neighbours(before=before, after=after)
 
     def want(self, doubts: Iterable[str], windows: Iterable[tuple[float, float]]) -> None:
-        """Say which numbers are asked for next: those of doubts, and of witnesses in windows."""
+        """Say which numbers are asked for next: those of doubts, and of witnesses in windows.
+
+        `nameless` is then when messages without a number may have been sent, which may be
+        anybody's; None where no report lists one.
+        """
         self._connection.executescript(_INDEXES)
         self._execute(_ROWS_INDEX)
+        since, until = self._execute(
+            "SELECT min(coalesce(at, since)), max(coalesce(at, until)) FROM rows WHERE tail = ''"
+        ).fetchone()
+        self.nameless = None if since is None else (since, until)
         self._execute("DELETE FROM wanted")
         tails = [(ending(number),) for number in doubts]
         self._insert("INSERT OR IGNORE INTO wanted VALUES (?)", tails)

@@ -41,6 +41,13 @@ class MessageInDoubt:
     reason: OpenReason | None = None
 
 
+def listed_of(record: MessageRecord) -> tuple[float, float] | None:
+    """Return between which times reports listed what may be a message's; None for never."""
+    if record.listed_since is None or record.listed_until is None:
+        return None
+    return record.listed_since, record.listed_until
+
+
 def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | None:
     """Return the last attempt of a message in doubt; None where that was not taken."""
     if record.untaken:

@@ -8,13 +8,15 @@ Rules:
   accepted, and the one next after its end.  Both are in the report, and all that were accepted
   and begun between them; but for those that were in doubt before, whose row may be another's.
 * What is not proof leaves a doubt open, for a reason that says what would end it.
+* What one report listed, and left a doubt open by that, a later one has to be about as well:
+  else it would be forgotten, and the doubt ended for lack of it.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -102,6 +104,19 @@ _IN_TIME: Final = frozenset(
 )
 
 
+# Where what a report lists may be of the doubt: to end it, this must be known again.
+BY_ROWS: Final = frozenset(
+    {
+        OpenReason.LATE_ROW,
+        OpenReason.SENT_BY_OTHERS,
+        OpenReason.ANOTHER_TEXT,
+        OpenReason.WITHOUT_NUMBER,
+        OpenReason.ALIKE,
+        OpenReason.CROWDED,
+    }
+)
+
+
 def not_before(
     reason: OpenReason, ended_at: float, *, after: float, next_at: float
 ) -> float | None:
@@ -148,6 +163,11 @@ def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
+def hull(times: Collection[tuple[float, float]]) -> tuple[float, float]:
+    """Return from the first to the last of some times."""
+    return min(since for since, _ in times), max(until for _, until in times)
+
+
 def periods_of(times: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Return what reports to ask for about these times, in whole seconds by the provider's clock.
 
@@ -192,6 +212,11 @@ def joined(periods: Sequence[ReportPeriod]) -> list[ReportPeriod]:
         )
         for since, until in merged((each.since, each.until) for each in periods)
     ]
+
+
+def covers(periods: Sequence[ReportPeriod], since: float, until: float) -> bool:
+    """Return whether complete reports are about all of a time."""
+    return any(each.since <= since and until <= each.until for each in joined(periods))
 
 
 def why_not_covered(

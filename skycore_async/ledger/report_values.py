@@ -63,13 +63,15 @@ class AttemptVerdict:
 class DoubtVerdict:
     """What a report told of a message in doubt, as it was when that was `seen`.
 
-    `state` is `ACCEPTED` or `NOT_SENT`.
+    `state` is `ACCEPTED` or `NOT_SENT`, or `IN_DOUBT` where it stays so, and reports listed
+    what may be its own within `listed`.
     """
 
     seen: MessageRecord
     state: MessageState
     history_id: str | None = None
     earlier: tuple[AttemptVerdict, ...] = ()
+    listed: tuple[float, float] | None = None
 
 
 @attrs.frozen(kw_only=True)

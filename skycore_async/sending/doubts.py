@@ -32,8 +32,9 @@ from ..ledger.report_decisions import (
     begun_attempt,
     earlier_attempt,
     last_attempt,
+    listed_of,
 )
-from ..ledger.report_evidence import OpenReason, periods_of
+from ..ledger.report_evidence import OpenReason, hull, periods_of
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
 from ..ledger.settlement import CLOCKS_APART
@@ -200,4 +201,8 @@ class LedgerDoubts:
             if after is None or after - last > NEAR:
                 after = last
             found.append((before, max(after, last + self._after)))
+            if listed := listed_of(self.doubts[each.message].record):
+                # By the provider's clock, and asked for as if it were by this one.
+                since, until = listed[0] + CLOCKS_APART, listed[1] - CLOCKS_APART
+                found[-1] = hull([found[-1], (since, until)])
         return periods_of(found)

@@ -8,6 +8,9 @@ Rules:
 
 * One process does it at a time.  What changes in the ledger meanwhile is left as it is.
 * Only periods in which something is in doubt are worth asking for.
+* What ends tells of others: whose rows are known stand in nobody's way.  So it is looked at again
+  until nothing more ends, and to settle once more ends no more than that.
+* What stands in a doubt's way in a report stays told: a later one has to be about it, too.
 * A report that ends before its end proves what it lists, and nothing else.
 """
 
@@ -16,9 +19,10 @@ from __future__ import annotations
 import functools
 import time
 from array import array
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from math import isfinite
 from types import TracebackType
 from typing import Final, Self
 
@@ -28,11 +32,14 @@ from ..ledger.base import BaseLedger
 from ..ledger.model import MessageState
 from ..ledger.report_commands import SettleByReport
 from ..ledger.report_database import ReportDatabase
-from ..ledger.report_decisions import MessageInDoubt, decide
+from ..ledger.report_decisions import MessageInDoubt, decide, listed_of
 from ..ledger.report_evidence import (
     AFTER,
+    BY_ROWS,
     OpenReason,
     ReportPeriod,
+    covers,
+    hull,
     is_within,
     merged,
     not_before,
@@ -78,6 +85,7 @@ class ReportSettling:
         self._problems: list[str] = []
         self._next_at: float | None = None
         self._told: dict[int, Taken | Absent | Unclear] = {}
+        self._listed: dict[int, tuple[float, float]] = {}  # when what may be of an attempt
         self.periods: tuple[tuple[float, float], ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -156,6 +164,8 @@ class ReportSettling:
         settled: set[str] = set()
         for first in range(0, len(verdicts), _WRITTEN):
             settled |= await self._write(verdicts[first : first + _WRITTEN])
+        if obstructed := [each for each in map(self._obstructed, decided) if each is not None]:
+            await self._write(obstructed)
         still_open += [
             OpenDoubt(key=each.seen.key, reason=OpenReason.CHANGED)
             for each in verdicts
@@ -185,6 +195,24 @@ class ReportSettling:
 
     def _decided(self) -> list[tuple[MessageInDoubt, DoubtVerdict | OpenReason]]:
         """Return what becomes of each message in doubt."""
+        self._want()
+        decided: dict[int, DoubtVerdict | OpenReason] = {}
+        ended: dict[int, DoubtVerdict] = {}
+        while True:
+            self._match()
+            for id_ in self._known.doubts.keys() - ended.keys():
+                decided[id_] = self._decide(self._known.doubts[id_])
+            new = {
+                id_: each
+                for id_, each in decided.items()
+                if isinstance(each, DoubtVerdict) and id_ not in ended
+            }
+            if not new:
+                return [(doubt, decided[id_]) for id_, doubt in self._known.doubts.items()]
+            self._end(new)
+            ended |= new
+
+    def _want(self) -> None:
         database = self._database
         doubtful = self._known.doubtful.values()
         windows: list[tuple[float, float]] = []
@@ -193,13 +221,51 @@ class ReportSettling:
             if near.before is not None and near.after is not None:
                 windows.append((near.before, near.after))
         database.want((each.number for each in doubtful), merged(windows))
+
+    def _match(self) -> None:
         present = array("q")
-        for attempts, rows in database.by_number():
+        for attempts, rows in self._database.by_number():
             matching = match(attempts, rows)
             self._told |= matching.doubtful
             present.extend(matching.present)
-        database.set_present(present)
-        return [(doubt, self._decide(doubt)) for doubt in self._known.doubts.values()]
+            for id_ in matching.doubtful:
+                since, _ = self._known.doubtful[id_].window
+                spans = [row.span for row in rows if row.span[1] >= since]
+                if spans and all(map(isfinite, listed := hull(spans))):
+                    self._listed[id_] = listed
+        self._database.set_present(present)
+
+    def _end(self, verdicts: Mapping[int, DoubtVerdict]) -> None:
+        """Go on from what has ended, as who settles once more does; ask for its numbers alone."""
+        taken: list[int] = []
+        not_taken: list[int] = []
+        for id_, verdict in verdicts.items():
+            ids = self._ids_of(self._known.doubts[id_])
+            if verdict.state is MessageState.ACCEPTED:
+                taken += [each for each in ids if isinstance(self._told.get(each), Taken)]
+            else:
+                not_taken += ids
+        self._database.end(taken, not_taken)
+        self._database.want((self._known.doubtful[each].number for each in taken + not_taken), ())
+
+    def _obstructed(
+        self, decided: tuple[MessageInDoubt, DoubtVerdict | OpenReason]
+    ) -> DoubtVerdict | None:
+        """Return when reports list what may be of a message, where that leaves it open."""
+        doubt, reason = decided
+        if reason not in BY_ROWS:
+            return None
+        known = listed_of(doubt.record)
+        spans = [self._listed.get(id_) for id_ in self._ids_of(doubt)]
+        some = [each for each in (*spans, known, self._database.nameless) if each is not None]
+        if not some or (listed := hull(some)) == known:
+            return None
+        return DoubtVerdict(seen=doubt.record, state=MessageState.IN_DOUBT, listed=listed)
+
+    @staticmethod
+    def _ids_of(doubt: MessageInDoubt) -> tuple[int, ...]:
+        """Return the attempts of a message."""
+        return (*(() if doubt.last is None else (doubt.last,)), *doubt.earlier)
 
     def _decide(
         self, doubt: MessageInDoubt, period: ReportPeriod | None = None
@@ -207,7 +273,15 @@ class ReportSettling:
         """Return what becomes of a message, were what was read the complete report of a period."""
         complete = self._complete if period is None else [period]
         why_not = functools.partial(self._why_not_proven, complete)
-        return decide(doubt, self._told, why_not, trust_absence=self._trust_absence)
+        found = decide(doubt, self._told, why_not, trust_absence=self._trust_absence)
+        if isinstance(found, DoubtVerdict) and not self._is_as_far(doubt, complete):
+            return OpenReason.NOT_COVERED
+        return found
+
+    def _is_as_far(self, doubt: MessageInDoubt, complete: Sequence[ReportPeriod]) -> bool:
+        """Return whether reports are about all that one before listed that may be its own."""
+        listed = listed_of(doubt.record)
+        return listed is None or covers(complete, *listed)
 
     def _why_not_proven(self, complete: Sequence[ReportPeriod], id_: int) -> OpenReason | None:
         times = self._times_of(id_)
@@ -216,7 +290,7 @@ class ReportSettling:
             return OpenReason.NO_REPORT
         if reason is OpenReason.NOT_COVERED and self._next_at is not None:
             return OpenReason.ASKED_TOO_OFTEN
-        if reason is None and self._database.has_nameless:
+        if reason is None and self._database.nameless is not None:
             return OpenReason.WITHOUT_NUMBER
         if reason is not None or self._trust_absence:
             return reason
@@ -227,8 +301,7 @@ class ReportSettling:
 
     def _attempts_behind(self, doubt: MessageInDoubt) -> list[tuple[float, float]]:
         """Return when those attempts began and ended that a report has to be about."""
-        last = () if doubt.last is None else (doubt.last,)
-        ids = {id_ for id_ in (*last, *doubt.earlier) if id_ in self._known.doubtful}
+        ids = {id_ for id_ in self._ids_of(doubt) if id_ in self._known.doubtful}
         for id_ in tuple(ids):
             if isinstance(verdict := self._told.get(id_), Absent):
                 ids |= verdict.group

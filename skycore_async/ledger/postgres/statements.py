@@ -22,6 +22,8 @@ _TYPES: Final = {
     "started_at": "float8",
     "ended_at": "float8",
     "interrupted_at": "float8",
+    "listed_since": "float8",
+    "listed_until": "float8",
     "at": "float8",
     "happened": "float8",
     "received": "float8",

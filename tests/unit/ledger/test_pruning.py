@@ -76,6 +76,8 @@ def test_what_is_personal_goes_and_the_rest_stays() -> None:
         "doubted",
         "interrupted_at",
         "untaken",
+        "listed_since",
+        "listed_until",
         "campaign_ref",
         "segments",
         "tags",

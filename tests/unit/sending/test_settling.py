@@ -495,7 +495,7 @@ async def test_what_a_report_gave_to_one_of_two_alike_is_not_certain() -> None:
     await world.send(
         *QUIET, doubt("a", taken=False, at=0, lasts=30), doubt("b", taken=True, at=325)
     )
-    assert await outcome(world, at=600) == {"a": "sent", "b": OpenReason.TOO_SOON}
+    assert await outcome(world, at=600) == {"a": "sent", "b": OpenReason.ALIKE}
     assert (await outcome(world, at=14_000))["b"] != "not sent"
 
 
@@ -528,6 +528,82 @@ async def test_one_accepted_that_waited_for_hours_is_no_doubts() -> None:
     assert (await outcome(world, at=20_000))["k"] == OpenReason.ALIKE
 
 
+# What two periods tell together, and what ends tells of others.
+TWICE: dict[str, tuple[list[Sending], dict[str, str]]] = {
+    # The first is about both days, the second about that of "k" alone.
+    "a row of another day": (
+        [doubt(), AFTERWARDS, doubt("a", taken=True, at=30_000)],
+        {"a": "sent", "k": OpenReason.LATE_ROW},
+    ),
+    "a row that waits": (
+        [doubt("a", taken=True, at=-9000, waits=None), doubt(), AFTERWARDS],
+        {"a": "sent", "k": OpenReason.ALIKE},
+    ),
+    # It is there for sure once it is known that the other row at its time is that of "a".
+    "a witness with a row of its own": (
+        [
+            doubt("a", taken=True, waits=None, text="Bye", at=-300),
+            Sending(key="w", to=TO, text="Bye", at=-20),
+            doubt(),
+            AFTERWARDS,
+        ],
+        {"a": "sent", "k": "not sent"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+async def test_to_settle_once_more_ends_no_more(case: str) -> None:
+    """A second report is about what the first listed, and the first tells all that it can."""
+    sendings, expected = TWICE[case]
+    world = World()
+    await world.send(BEFORE, *sendings)
+    first = await outcome(world, at=60_000)
+    assert first == expected
+    still_open = {key: reason for key, reason in first.items() if reason in set(OpenReason)}
+    for _ in range(2):
+        assert await outcome(world, at=60_000) == still_open
+
+
+@pytest.mark.parametrize("trust_absence", [False, True])
+@pytest.mark.parametrize("is_nameless", [False, True])
+async def test_a_file_about_less_than_the_one_before_is_no_proof(
+    *, is_nameless: bool, trust_absence: bool
+) -> None:
+    """It lacks what stood in the doubt's way, unless that is of no time at all."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    world.history.add("unknown" if is_nameless else TO, "Hello", at=6000)
+    world.history.add(OTHER, "-", at=60_000)
+    told: list[OpenReason] = []
+    for until in (70_000, 5000, 70_000):
+        world.clock.now = NOON + until
+        async with ReportSettling(
+            world.ledger, trust_absence=trust_absence, clock=world.clock
+        ) as settling:
+            report = world.history.report(NOON - 1000, NOON + until, made_at=NOON + until)
+            await settling.read(
+                listed(report), since=NOON - 1000, until=NOON + until, made_at=NOON + until
+            )
+            told += [each.reason for each in (await settling.end()).open]
+    why = OpenReason.WITHOUT_NUMBER if is_nameless else OpenReason.LATE_ROW
+    assert told == [why, OpenReason.NOT_COVERED, why]
+
+
+async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about() -> None:
+    """A file of one that waits spans nothing: the next report is about the doubt's time alone."""
+    world = World()
+    await world.send(BEFORE, doubt("a"), doubt("b", at=1), AFTERWARDS)
+    world.history.add(TO, "Hello", at=2, waits=None)
+    world.clock.now = NOON + LATER
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        await settling.read(listed(world.history.report(NOON, NOON + 9, made_at=NOON + LATER)))
+        found = await settling.end()
+    assert (found.sent, [each.key for each in found.open]) == (("a",), ["b"])
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        assert settling.periods == ((NOON - 350, NOON + 3902),)
+
+
 @given(
     sendings=st.lists(
         SENDINGS, min_size=1, max_size=5, unique_by=lambda each: (each.key, each.at)
@@ -551,9 +627,12 @@ def test_no_world_is_misread(
     at: float,
     is_complete: bool,
 ) -> None:
-    """Of what is alike, no more is called sent than was taken, nor not sent than was not."""
+    """Of what is alike, no more is called sent than was taken, nor not sent than was not.
 
-    async def run() -> tuple[list[Sending], Settlement]:
+    To settle again ends no more.
+    """
+
+    async def run() -> tuple[list[Sending], Settlement, Settlement]:
         world = World(History(skew, since=span[0], until=span[1]))
         quiet = [
             Sending(key=f"w{n}", to=f"1555000{n:04}", text="-", at=when, lags=3000.0 * is_late)
@@ -565,9 +644,11 @@ def test_no_world_is_misread(
             if not any(each.at - 700 <= when <= each.ends + 700 for each in near):
                 world.history.add(TO, text, at=when)
         begun = await world.send(*sendings, *quiet)
-        return begun, await world.settle(at=at, is_complete=is_complete)
+        first = await world.settle(at=at, is_complete=is_complete)
+        return begun, first, await world.settle(at=at, is_complete=is_complete)
 
-    begun, found = anyio.run(run)
+    begun, found, again = anyio.run(run)
+    assert (again.sent, again.not_sent) == ((), ())
     attempts: dict[str, list[Sending]] = {}
     for each in begun:
         if each.is_doubt:
@@ -596,7 +677,7 @@ async def test_a_row_of_a_resent_messages_first_attempt_is_no_others() -> None:
         doubt("b", taken=False, at=5),
         doubt("a", taken=False, at=700),
     )
-    assert await outcome(world, at=20_000) == {"a": "sent", "b": OpenReason.NO_WITNESS_AFTER}
+    assert await outcome(world, at=20_000) == {"a": "sent", "b": OpenReason.ALIKE}
     await world.send(Sending(key="after", to="15550000002", text="-", at=20_001))
     assert (await outcome(world, at=40_000))["b"] != "sent"
 
