@@ -510,7 +510,9 @@ def test_a_receiver_that_is_not_there_is_logged(client: httpx.Client) -> None:
         simulator.wait_for_postbacks()
         attempts = simulator.postbacks
     assert [attempt.status for attempt in attempts] == [None] * 6
-    assert all("ConnectError" in (attempt.error or "") for attempt in attempts)
+    assert {attempt.error for attempt in attempts} == {
+        "no connection: ConnectionRefusedError: Connection refused"
+    }
 
 
 def test_a_receiver_that_does_not_answer_in_time_is_asked_again(client: httpx.Client) -> None:
@@ -531,7 +533,7 @@ def test_a_receiver_that_does_not_answer_in_time_is_asked_again(client: httpx.Cl
         proceed.set()
         simulator.wait_for_postbacks()
         first, *_, last = simulator.postbacks
-    assert "Timeout" in (first.error or "")
+    assert first.error == "no answer within 0.05 seconds"
     assert last.status == 200
 
 
