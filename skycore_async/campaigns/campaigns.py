@@ -36,7 +36,7 @@ from ..ledger.pruning import name_of
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours, utc_now
-from .hours import check_zone, hours_of, set_hours
+from .hours import check_zone, check_zones, hours_of, set_hours
 from .mending import mend
 from .outage import LIMIT, DoubtReport
 
@@ -111,7 +111,7 @@ def load(
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOADING, name))
         campaign, state, number = _opened(connection, name)
-        new = 0
+        before, new = number, 0
         counted = _Counted(messages, hours or hours_of(connection, campaign))
         fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted.firsts())
         while chunk := list(islice(fresh, size)):
@@ -124,6 +124,8 @@ def load(
             )
             new += len(chunk)
         if hours is not None:
+            # Once they are mended, as a number may be that has none.
+            check_zones(connection, campaign, hours, until=before, at=utc_now())
             set_hours(connection, campaign, hours)
         if starts_at is not None:  # last, so that a worker which halts it waits for no load
             connection.execute(
@@ -159,12 +161,10 @@ def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
 class _Counted:
     """Count messages as they are read, and those that were mended.
 
-    Each is to have a time zone where there are `hours`.
+    Each is to have a time zone that `hours` can be of.
     """
 
-    def __init__(
-        self, messages: Iterable[SMS | Sequence[SMS]], hours: SendingHours | None
-    ) -> None:
+    def __init__(self, messages: Iterable[SMS | Sequence[SMS]], hours: SendingHours) -> None:
         self._messages = messages
         self._hours = hours
         self._now = utc_now()
@@ -175,8 +175,7 @@ class _Counted:
         for message in self._messages:
             self.count += 1
             together = (message,) if isinstance(message, SMS) else message
-            if self._hours is not None:
-                check_zone(together[0], self._hours, self._now)
+            check_zone(together[0], self._hours, self._now)
             yield together
 
     def firsts(self) -> Iterator[SMS]:

@@ -33,7 +33,7 @@ import psycopg
 from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
-from ..sending.hours import SendingHours
+from ..sending.hours import ANY_TIME, SendingHours
 from .hours import hours_of
 
 _TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
@@ -93,7 +93,7 @@ class Chunk:
     epoch: int
     campaign: str
     number: int
-    hours: SendingHours | None = None
+    hours: SendingHours = ANY_TIME
     keys: tuple[str, ...] = attrs.field(repr=False)
     rows: tuple[str, ...] = attrs.field(repr=False)
 

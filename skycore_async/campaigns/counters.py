@@ -90,11 +90,15 @@ class ChunkWork:
     @property
     def put_off(self) -> list[str]:
         """The keys of messages outside of their hours; none where others are left besides."""
-        return [] if self.is_left or self.stuck.is_stuck else self.waiting.keys
+        return self.waiting.keys() if self._only_waits else []
+
+    @property
+    def _only_waits(self) -> bool:
+        return self.waiting.any and not self.is_left and not self.stuck.is_stuck
 
     def pause(self, retry: float) -> float:
         """Return in how many seconds to look at it again, `retry` where something went wrong."""
-        return self.waiting.seconds() if self.put_off else retry
+        return self.waiting.seconds() if self._only_waits else retry
 
     @property
     def is_refused(self) -> bool:

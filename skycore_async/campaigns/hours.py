@@ -8,6 +8,8 @@ Rules:
 * Other hours hold from then on: whoever has a chunk is fenced off, as it would go on with those
   before.  Nobody takes it before that worker's lease has ended.
 * It is the clock of the worker's machine that says what time it is.
+* Whose time zone is not known would wait for ever: who loads them, or sets the hours, is told.
+  Where a worker's tables know fewer than theirs, the worker tells.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from datetime import datetime
 from typing import Final
 
 from ..errors import CampaignError, ConfigurationError
+from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..runtime.extras import MissingExtra
-from ..sending.hours import Clock, SendingHours
+from ..sending.hours import ANY_TIME, Clock, SendingHours
 
 _UNKNOWN: Final = 3600.0  # seconds until what has no hours is looked at again
 
@@ -42,8 +45,29 @@ def set_hours(connection: Connection, campaign: int, hours: SendingHours) -> Non
         connection.execute(_SET, (*kept, campaign))
 
 
-def hours_of(connection: Connection, campaign: int) -> SendingHours | None:
-    """Return the hours of a campaign, None where it is sent at any time.
+# What was sent is left out.
+_NUMBERS: Final = f"""
+SELECT row.key, message::json ->> 'to'
+FROM skycore.chunks, unnest(keys, messages) AS row (key, message)
+WHERE campaign = %s AND number <= %s AND chunks.state <> 'done' AND message <> '{NO_ROW}'
+AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = row.key
+    AND state <> 'not_sent' AND NOT (state = 'in_doubt' AND settled_by IS NOT NULL))
+"""  # noqa: S608 - a constant of our own
+
+
+def check_zones(
+    connection: Connection, campaign: int, hours: SendingHours, *, until: int, at: datetime
+) -> None:
+    """Raise CampaignError where one that is to be sent, in chunks up to a number, has no zone."""
+    if hours.is_whole_day or hours.zone is not None:
+        return
+    with connection.cursor("skycore_numbers") as rows:
+        for key, to in rows.execute(_NUMBERS, (campaign, until)):
+            check_zone(SMS(to=to, text="", key=key), hours, at)
+
+
+def hours_of(connection: Connection, campaign: int) -> SendingHours:
+    """Return the hours of a campaign.
 
     Raises ConfigurationError where this machine lacks what they need.
     """
@@ -51,13 +75,13 @@ def hours_of(connection: Connection, campaign: int) -> SendingHours | None:
     return read_hours(between, zone)
 
 
-def read_hours(between: str | None, zone: str | None) -> SendingHours | None:
-    """Return hours as they are kept; None where there are none.
+def read_hours(between: str | None, zone: str | None) -> SendingHours:
+    """Return hours as they are kept, None being any time.
 
     Raises ConfigurationError where this machine lacks what they need.
     """
     if between is None:
-        return None
+        return ANY_TIME
     try:
         return SendingHours.read(between, zone)
     except MissingExtra as error:
@@ -75,36 +99,37 @@ def check_zone(message: SMS, hours: SendingHours, at: datetime) -> None:
 
 
 class WaitingMessages:
-    """The messages of a chunk that wait for their hours, by their keys; `clock` says the time.
+    """The messages of a chunk that wait for their hours, by their keys; `clock` says the time."""
 
-    Where there are no `hours`, none does.
-    """
-
-    def __init__(self, hours: SendingHours | None, clock: Clock) -> None:
+    def __init__(self, hours: SendingHours, clock: Clock) -> None:
         self._hours = hours
         self._clock = clock
         self._numbers: dict[str, str] = {}
 
     @property
+    def any(self) -> bool:
+        """Whether any does."""
+        return bool(self._numbers)
+
     def keys(self) -> list[str]:
-        """The keys of those that wait."""
-        return [*self._numbers]
+        """Return the keys of those that wait, and whose time zone is known."""
+        return [key for key, zones in self._zones() if zones]
+
+    def without_zone(self) -> int:
+        """Return of how many the time zone is not known: they are not sent."""
+        return sum(not zones for _, zones in self._zones())
 
     def others(self, messages: Iterator[SMS]) -> Iterator[SMS]:
         """Return the messages that need not wait."""
-        return messages if self._hours is None else self._now(messages, self._hours)
-
-    def _now(self, messages: Iterator[SMS], hours: SendingHours) -> Iterator[SMS]:
         for message in messages:
-            if hours.may_begin(message.to, self._clock()):
+            if self._hours.may_begin(message.to, self._clock()):
                 yield message
             else:
                 self.add(message)
 
     def check(self, message: SMS) -> None:
         """Raise OutsideHours where a message may not begin now."""
-        if self._hours is not None:
-            self._hours.check(message.to, self._clock())
+        self._hours.check(message.to, self._clock())
 
     def add(self, message: SMS) -> None:
         """Have a message wait."""
@@ -112,10 +137,13 @@ class WaitingMessages:
 
     def seconds(self) -> float:
         """Return for how long the first of them has to wait."""
-        if self._hours is None:
-            return 0.0
         now = self._clock()
-        zones = {self._hours.zones(to, now) for to in self._numbers.values()}
-        openings = (self._hours.opening(some, now) for some in zones)
+        openings = (
+            self._hours.opening(some, now) for some in {zones for _, zones in self._zones()}
+        )
         waits = [(at - now).total_seconds() for at in openings if at is not None]
         return min(waits, default=_UNKNOWN)
+
+    def _zones(self) -> list[tuple[str, tuple[str, ...]]]:
+        now = self._clock()
+        return [(key, self._hours.zones(to, now)) for key, to in self._numbers.items()]

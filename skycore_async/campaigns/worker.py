@@ -39,6 +39,7 @@ from ..ledger.postgres.fenced_ledger import FencedLedger
 from ..ledger.postgres.ledger import PostgresLedger
 from ..messages import Outcome
 from ..postgres.schema import Connection
+from ..runtime.event_loop import now
 from ..runtime.logs import log
 from ..sending.bulk import BulkSend
 from ..sending.hours import Clock, utc_now
@@ -49,6 +50,7 @@ from .hours import WaitingMessages
 from .outage import DoubtStreak
 from .queue import ChunkQueue, Ticket
 from .session import DatabaseSession
+from .waits import SaidWaits, waits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,7 +69,7 @@ class WorkerTiming:
     A chunk is its worker's for `lease`; every `sweep` one of all workers puts into
     the queue what is due soon, and each looks for its time there every `poll`.  What
     was not sent is due again after `retry`; a worker that gets nothing through waits
-    up to `longest`.
+    up to `longest`.  One that has nothing to do looks every `look` what that waits for.
     """
 
     lease: float = 30.0
@@ -75,6 +77,7 @@ class WorkerTiming:
     poll: float = 0.25
     retry: float = 5.0
     longest: float = 60.0
+    look: float = 5.0
 
 
 class Worker:
@@ -117,6 +120,8 @@ class Worker:
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
         self._announced_halts: set[str] = set()
+        self._said_waits, self._next_look = SaidWaits(), 0.0
+        self._without_zone: set[str] = set()  # campaigns
         self._campaigns: set[str] = set()  # that it worked on
 
     async def run(self) -> None:
@@ -177,6 +182,8 @@ class Worker:
             if ticket is None:
                 if self._drain and not await self._are_left():
                     return
+                with self._survived():
+                    await self._say_what_is_waited_for()
                 await self._rest(self._timing.poll)
                 continue
             # What is not done is found by the next sweep, a chunk when its lease has run out.
@@ -206,6 +213,13 @@ class Worker:
         except LedgerError:
             return True
 
+    async def _say_what_is_waited_for(self) -> None:
+        if now() < self._next_look:
+            return
+        self._next_look = now() + self._timing.look
+        for line in self._said_waits.new(await self._run(waits)):
+            self._announce(line)
+
     async def _rest(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
             await self._stopping.wait()
@@ -233,7 +247,7 @@ class Worker:
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - no caller's
         waiting = WaitingMessages(chunk.hours, self._clock)
         sending = view.send_many(waiting.others(chunk.messages()))
-        if chunk.hours is not None:
+        if not chunk.hours.is_whole_day:
             sending._begin_where(waiting.check)  # noqa: SLF001 - no caller's
         async with sending as bulk:
             work = ChunkWork(chunk, bulk, waiting)
@@ -299,6 +313,7 @@ class Worker:
         streak = self._streaks.get(chunk.campaign)
         if streak is not None and streak.has_report:
             await self._report_doubts(work, streak)
+        self._say_who_has_no_zone(work)
         is_given_back = work.error is not None or self._stopping.is_set()
         pause = 0.0 if is_given_back else work.pause(self._timing.retry)
         left = await self._run(
@@ -311,4 +326,14 @@ class Worker:
             self._announce("nothing gets through: waiting")
             await self._rest(
                 min(self._timing.longest, self._timing.retry * 2 ** (self._misses - 1))
+            )
+
+    def _say_who_has_no_zone(self, work: ChunkWork) -> None:
+        campaign, count = work.chunk.campaign, work.waiting.without_zone()
+        if count and campaign not in self._without_zone:
+            self._without_zone.add(campaign)
+            self._announce(
+                f"campaign {campaign}: numbers have no time zone that is known here, {count:,} in"
+                " a chunk, and are not sent to: load it again and name one that counts for these,"
+                f" as --between {work.chunk.hours.between} --tz America/New_York"
             )

@@ -13,6 +13,7 @@ Rules:
   time, `zone` counts.  Where there is none either, it may never be sent to.
 * Hours that end before they begin are over midnight.
 * It is the beginning of a message that counts: what was begun ends as it does.
+* To have no hours is to have those of the whole day, `ANY_TIME`, and is no case of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class SendingHours:
     @property
     def is_whole_day(self) -> bool:
         """Whether messages may begin at any time."""
-        return (self.opens, self.closes) == (0, _DAY)
+        return self.opens == 0 and self.closes == _DAY
 
     @property
     def between(self) -> str:
@@ -116,9 +117,10 @@ class SendingHours:
 
     def zones(self, to: str, at: datetime) -> tuple[str, ...]:
         """Return the zones by which a number may be sent to; none where it may never be."""
-        if self.is_whole_day:
-            return (_ANY,)
-        own = self.zones_of(to)
+        return (_ANY,) if self.is_whole_day else self.that_count(self.zones_of(to), at)
+
+    def that_count(self, own: tuple[str, ...], at: datetime) -> tuple[str, ...]:
+        """Return the zones by which a number in its `own` may be sent to."""
         if own and self.opening(own, at) is not None:
             return own
         return () if self.zone is None else (self.zone,)
@@ -140,12 +142,15 @@ class SendingHours:
 
     def may_begin(self, to: str, at: datetime) -> bool:
         """Return whether a number may be sent to at that time."""
-        return self.are_open(self.zones(to, at), at)
+        return self.is_whole_day or self.are_open(self.zones(to, at), at)
 
     def check(self, to: str, at: datetime) -> None:
         """Raise OutsideHours where a number may not be sent to at that time."""
         if not self.may_begin(to, at):
             raise OutsideHours(f"it is not between {self.between} where the recipient is")
+
+
+ANY_TIME: Final = SendingHours(opens=0, closes=_DAY)
 
 
 def hours_in_words(between: str, zone: str | None) -> str:

@@ -17,11 +17,12 @@ from skycore_async.campaigns import chunks as chunks_module
 from skycore_async.campaigns.campaigns import load
 from skycore_async.campaigns.chunks import due, finish, take
 from skycore_async.campaigns.progress import CampaignProgress
+from skycore_async.campaigns.waits import SaidWaits, waits
 from skycore_async.errors import ConfigurationError
 from skycore_async.postgres.schema import Connection
 from skycore_async.sending.hours import SendingHours
 from tests.support.campaign_tables import now, only
-from tests.support.cluster_worker import IN_FLIGHT, work
+from tests.support.cluster_worker import IN_FLIGHT, TIMING, work
 from tests.support.stub_transport import StubTransport, accepted
 
 HOURS = SendingHours.read("09:00-20:00")
@@ -232,7 +233,7 @@ def test_who_waits_for_other_hours_takes_a_chunk_with_them(
         busy.commit()
     thread.join()
     assert taken[0] is not None
-    assert taken[0].hours is None
+    assert taken[0].hours == DAY
 
 
 def test_what_is_done_is_not_put_off(connection: Connection) -> None:
@@ -260,3 +261,59 @@ def test_a_number_without_a_time_zone_is_not_loaded(
     )
     in_berlin = SendingHours.read("09:00-20:00", "Europe/Berlin")
     assert load(connection, "promo", to_("212", "555"), hours=in_berlin).new == 1
+
+
+def test_hours_that_come_later_are_no_ones_whose_zone_is_not_known(
+    connection: Connection,
+) -> None:
+    """Hours are refused while a row that is there would wait for ever, and not once it is done."""
+    load(connection, "promo", to_("212", "555"))
+    with pytest.raises(CampaignError, match=r"'promo:15555550100'.*time zone.*--tz America"):
+        load(connection, "promo", [], hours=HOURS)
+    assert only(connection).hours is None
+    load(connection, "promo", [], hours=SendingHours.read("09:00-20:00", "Europe/Berlin"))
+    (first,) = due(connection, 1)
+    chunk = take(connection, first, worker="one", lease=30)
+    assert chunk is not None
+    assert not finish(connection, chunk, left_out=dict.fromkeys(chunk.keys, "Refused"), pause=60)
+    load(connection, "promo", [], hours=HOURS)
+    assert (only(connection).hours, only(connection).zone) == ("09:00-20:00", None)
+
+
+@pytest.mark.anyio
+async def test_a_worker_says_what_it_waits_for(connection: Connection, dsn: str) -> None:
+    """Each thing once: whose hours come later, and who has none by the tables of this machine."""
+    load(connection, "promo", to_("212", "310", "555"))
+    connection.execute("UPDATE skycore.campaigns SET hours = '09:00-20:00'")
+    lines: list[str] = []
+    work_ = partial(work, dsn, NOWHERE, transport=StubTransport(), clock=Clock())
+    timing = attrs.evolve(TIMING, look=0.01)
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(work_, announce=lines.append, timing=timing))
+        found = await waiting(connection)
+        with anyio.move_on_after(20):
+            while len(lines) < 2:  # noqa: ASYNC110 - it is about the database
+                await anyio.sleep(0.02)
+        load(connection, "promo", [], hours=SendingHours.read("00:00-23:00", "UTC"))
+    assert found.put_off == 1
+    nobody, somebody = lines
+    assert nobody.startswith("campaign promo: numbers have no time zone that is known here, 1 in")
+    assert found.opens_at is not None
+    until = f"{found.opens_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    assert somebody == (
+        f"campaign promo: waiting until {until}, as the 1 that are left are sent to"
+        " 09:00-20:00 where the recipients are"
+    )
+    assert only(connection).states == {"accepted": 3}
+
+
+def test_what_is_waited_for_is_said_once(connection: Connection) -> None:
+    """A start as well; and again where it is another."""
+    said = SaidWaits()
+    for hours, new in ((1, True), (1, False), (2, True)):
+        if new:
+            load(connection, "promo", to_("212"), starts_at=now(connection, hours=hours))
+        lines = said.new(waits(connection))
+        assert [line.endswith("Z, when it starts") for line in lines] == [True] * new
+    load(connection, "promo", to_("212"), starts_at=now(connection, hours=-1))
+    assert waits(connection) == []

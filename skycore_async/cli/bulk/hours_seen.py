@@ -42,15 +42,20 @@ class HoursSurvey:
     def __init__(self, hours: SendingHours, at: datetime) -> None:
         self._hours = hours
         self._at = at
+        self._known: dict[tuple[str, ...], tuple[bool, bool]] = {}
         self._outside = 0
         self._without_zone = 0
         self._first_without_line = 0
 
     def see(self, row: MessageRow) -> None:
         """Take a message into account."""
-        zones = self._hours.zones(row.message.to, self._at)
-        self._outside += not self._hours.are_open(zones, self._at)
-        if not zones:
+        own = self._hours.zones_of(row.message.to)
+        if (known := self._known.get(own)) is None:  # it is for one time, and zones are few
+            zones = self._hours.that_count(own, self._at)
+            known = self._known[own] = (self._hours.are_open(zones, self._at), bool(zones))
+        is_open, has_zone = known
+        self._outside += not is_open
+        if not has_zone:
             self._without_zone += 1
             self._first_without_line = self._first_without_line or row.row.line
 

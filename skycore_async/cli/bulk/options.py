@@ -18,7 +18,7 @@ from ...errors import ConfigurationError
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...protocol.requests import ENDPOINT
 from ...runtime.secret import Secret
-from ...sending.hours import SendingHours, utc_now
+from ...sending.hours import ANY_TIME, SendingHours, utc_now
 from ...transports.base import Road
 from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
@@ -176,7 +176,7 @@ class BulkOptions:
             settle=settle,
             listening=self.listening,
             start=self.start,
-            hours=self.hours,
+            hours=self.hours or ANY_TIME,
             clock=utc_now,
             live=sys.stderr.isatty(),
         )

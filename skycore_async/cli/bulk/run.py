@@ -43,7 +43,7 @@ from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Failed, Outcome
 from ...runtime.secret import Secret
-from ...sending.hours import Clock, SendingHours, utc_now
+from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
 from ...sending.prepare import ResolvedMessage
 from ...transports.base import Road
 from ..ui.marks import IN_DOUBT
@@ -81,7 +81,7 @@ class SendOptions:
     settle: bool = False
     listening: Listening | None = None
     start: datetime | None = None
-    hours: SendingHours | None = None
+    hours: SendingHours = ANY_TIME
     clock: Clock = utc_now
     live: bool = False
 
@@ -185,7 +185,7 @@ class Run:
             outcomes = client._send_resolved(  # noqa: SLF001 - no caller's
                 messages, resend_in_doubt=resend
             )
-            if options.hours is not None:
+            if not options.hours.is_whole_day:
                 outcomes._begin_where(self._put_off.check)  # noqa: SLF001 - no caller's
             async with outcomes as self._outcomes:
                 self._break_off = outcomes.stop

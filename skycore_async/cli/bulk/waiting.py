@@ -24,7 +24,7 @@ import anyio
 import attrs
 
 from ...messages import SMS
-from ...sending.hours import Clock, SendingHours, utc_now
+from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
 from ..ui.output import number_of
 from ..ui.times import time_of
 
@@ -55,29 +55,26 @@ class NextHours:
 
 
 class PutOff:
-    """The rows whose recipients' hours are not now, by their lines.
+    """The rows whose recipients' hours are not now, by their lines."""
 
-    Without `hours` there are none.
-    """
-
-    def __init__(self, hours: SendingHours | None = None, clock: Clock = utc_now) -> None:
+    def __init__(self, hours: SendingHours = ANY_TIME, clock: Clock = utc_now) -> None:
         self._hours = hours
+        self._is_any_time = hours.is_whole_day  # asked for each row
         self._clock = clock
         self._lines: dict[tuple[str, ...], array[int]] = {}
         self.count = 0
 
     def may_begin(self, to: str) -> bool:
         """Return whether a number may be sent to now."""
-        return self._hours is None or self._hours.may_begin(to, self._clock())
+        return self._is_any_time or self._hours.may_begin(to, self._clock())
 
     def check(self, message: SMS) -> None:
         """Raise OutsideHours where a message may not begin now."""
-        if self._hours is not None:
-            self._hours.check(message.to, self._clock())
+        self._hours.check(message.to, self._clock())
 
     def add(self, line: int, to: str) -> bool:
         """Put off the row on a line until the hours of its number; False where it has none."""
-        zones = () if self._hours is None else self._hours.zones(to, self._clock())
+        zones = self._hours.zones(to, self._clock())
         if not zones:
             return False
         self._lines.setdefault(zones, array("q")).append(line)
@@ -86,8 +83,6 @@ class PutOff:
 
     def take_open(self, most: int) -> list[int]:
         """Return lines of rows that need wait no more, and forget them."""
-        if self._hours is None:
-            return []
         now = self._clock()
         for zones, lines in self._lines.items():
             if lines and self._hours.are_open(zones, now):
@@ -99,8 +94,6 @@ class PutOff:
 
     def opening(self) -> NextHours | None:
         """Return when the next hours begin for whom; None where nobody waits for any."""
-        if self._hours is None or not self.count:
-            return None
         now = self._clock()
         found = {
             zones: at

@@ -21,7 +21,7 @@ def test_whose_hours_are_not_now_waits() -> None:
     """The others need not; and how long is the time until the first of those that wait."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
     assert list(waiting.others(iter([LOS_ANGELES, NEW_YORK]))) == [NEW_YORK]
-    assert (waiting.keys, waiting.seconds()) == ([LOS_ANGELES.key], 3 * 3600)
+    assert (waiting.keys(), waiting.seconds()) == ([LOS_ANGELES.key], 3 * 3600)
     waiting.check(NEW_YORK)
     with pytest.raises(OutsideHours):
         waiting.check(LOS_ANGELES)
@@ -36,18 +36,19 @@ def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
 
 
 def test_what_has_no_hours_is_looked_at_now_and_then() -> None:
-    """Where nobody knows when it may be sent, it is not sent, and somebody may load it anew."""
+    """Where nobody knows when it may be sent, it is not sent, nor said to be at any time."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
     assert list(waiting.others(iter([NOWHERE]))) == []
     assert waiting.seconds() == 3600
+    assert (waiting.any, waiting.keys(), waiting.without_zone()) == (True, [], 1)
 
 
 def test_without_hours_none_waits() -> None:
     """The messages are those of the chunk."""
-    waiting = WaitingMessages(None, lambda: MORNING)
+    waiting = WaitingMessages(read_hours(None, None), lambda: MORNING)
     assert list(waiting.others(iter([NOWHERE]))) == [NOWHERE]
     waiting.check(NOWHERE)
-    assert (waiting.keys, waiting.seconds()) == ([], 0.0)
+    assert (waiting.any, waiting.without_zone()) == (False, 0)
 
 
 def test_a_machine_that_cannot_tell_the_hours_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +58,6 @@ def test_a_machine_that_cannot_tell_the_hours_says_why(monkeypatch: pytest.Monke
         raise MissingExtra("phonenumbers is not installed: pip install 'skycore-async[numbers]'")
 
     monkeypatch.setattr(SendingHours, "read", read)
-    assert read_hours(None, None) is None
+    assert read_hours(None, None).is_whole_day
     with pytest.raises(ConfigurationError, match="a campaign has hours, and phonenumbers is not"):
         read_hours("09:00-20:00", None)

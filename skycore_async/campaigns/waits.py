@@ -1,0 +1,73 @@
+"""What workers wait for while nothing may be sent: a start, or the hours of recipients.
+
+Rule: each is said once, and again when it is another, or when others were sent meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+import attrs
+
+from ..postgres.schema import Connection
+from ..sending.hours import hours_in_words
+
+# Of a running campaign all that is left waits for its start, or for the hours of recipients.
+_WAITS: Final = """
+SELECT name, min(free_at), hours, zone, is_ahead, coalesce(sum(put_off), 0)::bigint
+FROM skycore.campaigns JOIN skycore.chunks ON campaign = campaigns.id
+    CROSS JOIN LATERAL (SELECT greatest(due, held_until, starts_at) AS free_at,
+        coalesce(starts_at > clock_timestamp(), false) AS is_ahead) AS known
+WHERE campaigns.state = 'running' AND chunks.state <> 'done'
+GROUP BY campaigns.id, is_ahead
+HAVING min(free_at) > clock_timestamp()
+    AND (is_ahead OR bool_and(chunks.state = 'waiting' AND put_off > 0))
+ORDER BY campaigns.id
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Wait:
+    """What a campaign waits for, and until when: its start, or the `hours` of `count` messages."""
+
+    campaign: str
+    until: datetime
+    hours: str | None
+    zone: str | None
+    is_start: bool
+    count: int
+
+    @property
+    def words(self) -> str:
+        """Say it."""
+        until = f"{self.until.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+        if self.is_start:
+            return f"campaign {self.campaign}: waiting until {until}, when it starts"
+        return (
+            f"campaign {self.campaign}: waiting until {until}, as the {self.count:,} that are left"
+            f" are sent to {hours_in_words(self.hours or '', self.zone)}"
+        )
+
+
+def waits(connection: Connection) -> list[Wait]:
+    """Return what running campaigns wait for that have nothing else left."""
+    return [
+        Wait(campaign=name, until=until, hours=hours, zone=zone, is_start=is_ahead, count=count)
+        for name, until, hours, zone, is_ahead, count in connection.execute(_WAITS)
+    ]
+
+
+class SaidWaits:
+    """What was said to be waited for."""
+
+    def __init__(self) -> None:
+        self._said: frozenset[str] = frozenset()
+
+    def new(self, found: Iterable[Wait]) -> list[str]:
+        """Return what is to be said now, in words."""
+        words = [wait.words for wait in found]
+        new = [line for line in words if line not in self._said]
+        self._said = frozenset(words)
+        return new
