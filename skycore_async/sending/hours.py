@@ -117,7 +117,11 @@ class SendingHours:
 
     def zones(self, to: str, at: datetime) -> tuple[str, ...]:
         """Return the zones by which a number may be sent to; none where it may never be."""
-        return (_ANY,) if self.is_whole_day else self.that_count(self.zones_of(to), at)
+        return self.that_count(self.own_zones(to), at)
+
+    def own_zones(self, to: str) -> tuple[str, ...]:
+        """Return the zones that a number may be in, any where there is nothing to ask of it."""
+        return (_ANY,) if self.is_whole_day else self.zones_of(to)
 
     def that_count(self, own: tuple[str, ...], at: datetime) -> tuple[str, ...]:
         """Return the zones by which a number in its `own` may be sent to."""

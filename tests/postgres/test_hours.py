@@ -285,7 +285,7 @@ async def test_a_worker_says_what_it_waits_for(connection: Connection, dsn: str)
     """Each thing once: whose hours come later, and who has none by the tables of this machine."""
     load(connection, "promo", to_("212", "310", "555"))
     connection.execute("UPDATE skycore.campaigns SET hours = '09:00-20:00'")
-    lines: list[str] = []
+    lines, found = list[str](), only(connection)
     work_ = partial(work, dsn, NOWHERE, transport=StubTransport(), clock=Clock())
     timing = attrs.evolve(TIMING, look=0.01)
     async with anyio.create_task_group() as group:

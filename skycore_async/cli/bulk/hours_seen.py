@@ -49,7 +49,7 @@ class HoursSurvey:
 
     def see(self, row: MessageRow) -> None:
         """Take a message into account."""
-        own = self._hours.zones_of(row.message.to)
+        own = self._hours.own_zones(row.message.to)
         if (known := self._known.get(own)) is None:  # it is for one time, and zones are few
             zones = self._hours.that_count(own, self._at)
             known = self._known[own] = (self._hours.are_open(zones, self._at), bool(zones))

@@ -9,6 +9,7 @@ from typing import Any
 
 import phonenumbers
 import pytest
+from phonenumbers import timezone
 from phonenumbers.phonemetadata import PhoneMetadata
 
 from skycore_async.protocol.time_zones import zones_of
@@ -87,5 +88,5 @@ def test_the_last_digits_of_a_north_american_number_decide_nothing() -> None:
 def test_what_is_looked_up_together_is_what_each_would_be(number: str) -> None:
     """In Barbados and Jamaica, too, where a number of the same first six may not be given."""
     to = f"1{number}123"
-    apart = phonenumbers.timezone.time_zones_for_number(phonenumbers.parse(f"+{to}"))
+    apart = timezone.time_zones_for_number(phonenumbers.parse(f"+{to}"))
     assert zones_of(to) == tuple(zone for zone in apart if zone != "Etc/Unknown")
