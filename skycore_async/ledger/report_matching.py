@@ -8,7 +8,8 @@ says what that leaves possible.  A row *fits* an attempt that was under way at i
 Rules:
 
 * A HISTORYID that a postback told ties its row to its attempt, and takes both out, unless the row
-  is of another time, which is a doubt's.
+  is of another time or content, which are a doubt's.  An attempt whose HISTORYID no row has may
+  have one of its time all the same: nobody says that a report names it as a postback does.
 * An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * A doubt was taken where a row fits it.  One that is late may be somebody else's.
@@ -80,8 +81,8 @@ def match(attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> Matchi
         doubts = [each.id for each in attempts if each.role is Role.DOUBTFUL]
         crowded = dict.fromkeys(doubts, Unclear(OpenReason.CROWDED))
         return Matching(doubtful=crowded, present=frozenset())
-    tied, free, left = _tied(attempts, rows)
-    graph = _Graph(free, left)
+    tied, free, left, unlisted = _tied(attempts, rows)
+    graph = _Graph(free, left, unlisted)
     by_id = {each.id: each for each in attempts}
     doubtful = {
         id_: Taken(row.history_id) for id_, row in tied.items() if by_id[id_].role is Role.DOUBTFUL
@@ -95,8 +96,11 @@ def match(attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> Matchi
 
 def _tied(
     attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]
-) -> tuple[dict[int, ReportRow], list[KnownAttempt], list[ReportRow]]:
-    """Return the rows of attempts whose HISTORYID is known, and the other attempts and rows."""
+) -> tuple[dict[int, ReportRow], list[KnownAttempt], list[ReportRow], frozenset[int]]:
+    """Return the rows of attempts whose HISTORYID is known, and the other attempts and rows.
+
+    Also which of these have a HISTORYID that no row has.
+    """
     known: dict[str, list[KnownAttempt]] = {}
     for attempt in attempts:
         if attempt.history_id:
@@ -109,21 +113,22 @@ def _tied(
         if len(found) == 1 and history_id not in unsure
     }
     tied = {sure[row.history_id].id: row for row in rows if row.history_id in sure}
-    ids = {each.id for each in sure.values()}
-    free = [each for each in attempts if each.id not in ids]
-    doubts = [each for each in sure.values() if each.role is Role.DOUBTFUL and each.id not in tied]
-    return tied, free + doubts, [row for row in rows if row.history_id not in sure]
+    free = [each for each in attempts if each.id not in tied]
+    unlisted = frozenset(each.id for each in sure.values() if each.id not in tied)
+    return tied, free, [row for row in rows if row.history_id not in sure], unlisted
 
 
 def _may_be_anothers(
     row: ReportRow, known: Mapping[str, Sequence[KnownAttempt]], attempts: Sequence[KnownAttempt]
 ) -> bool:
-    """Return whether a row is of a doubt's time, and not of that of the attempt with its id.
+    """Return whether a row fits a doubt, and not the attempt with its id by time or content.
 
     Then it ties nothing: nobody says that no two have one HISTORYID.
     """
     own = known.get(row.history_id, ())
-    return any(not is_in(each.window, row) for each in own) and any(
+    return not all(
+        is_in(each.window, row) and is_alike(each, row.number, row.text, row.from_) for each in own
+    ) and any(
         each.role is Role.DOUBTFUL
         and each not in own
         and is_in(each.window, row)
@@ -135,8 +140,10 @@ def _may_be_anothers(
 class _Graph:
     """Which rows fit which attempts, and for which they are late; both by their places."""
 
-    def __init__(self, attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> None:
-        self._attempts = attempts
+    def __init__(
+        self, attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow], unlisted: frozenset[int]
+    ) -> None:
+        self._attempts, self._unlisted = attempts, unlisted
         self._fits: list[set[int]] = [set() for _ in attempts]
         self._late: list[set[int]] = [set() for _ in attempts]
         for place, attempt in enumerate(attempts):
@@ -155,7 +162,9 @@ class _Graph:
             return
         if first <= until and attempt.started_at and not row.is_extra:
             self._fits[place].add(row_place)
-        elif attempt.role is Role.DOUBTFUL or first <= until + _LONGEST_WAIT:
+        elif attempt.role is Role.DOUBTFUL or (
+            first <= until + _LONGEST_WAIT and attempt.id not in self._unlisted
+        ):
             self._late[place].add(row_place)
 
     def present(self) -> set[int]:
@@ -164,11 +173,13 @@ class _Graph:
             *(
                 fits | late
                 for attempt, fits, late in zip(self._attempts, self._fits, self._late, strict=True)
-                if attempt.role is not Role.ACCEPTED
+                if attempt.role is not Role.ACCEPTED or attempt.id in self._unlisted
             )
         )
         accepted = [
-            place for place, each in enumerate(self._attempts) if each.role is Role.ACCEPTED
+            place
+            for place, each in enumerate(self._attempts)
+            if each.role is Role.ACCEPTED and each.id not in self._unlisted
         ]
         edges = {place: (self._fits[place] | self._late[place]) - others for place in accepted}
         owners = matched(accepted, edges)

@@ -237,8 +237,26 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
             attempt(3, at=1500),
             attempt(4, at=1501),
         ],
-        [row("A", at=1100), row("B", at=1600)],
+        [row("Z"), row("A", at=1100), row("B", at=1600)],
         {1: Taken("A"), 3: Taken("B"), 4: absent(1, 3, 4)},
+        {9},
+    ),
+    "a report may name what a postback told in another way": (
+        [attempt(1), accepted(2, at=1010, history_id="Z")],
+        [row("A", at=1010)],
+        {1: ALIKE},
+        set(),
+    ),
+    "at another time it has no such row": (
+        [attempt(1), accepted(2, at=400, history_id="Z")],
+        [row("A", at=1010)],
+        {1: Taken("A")},
+        set(),
+    ),
+    "a postback may have told the id of another text": (
+        [attempt(1), accepted(2, text=BYE, history_id="A")],
+        [row("A")],
+        {1: Taken("A")},
         set(),
     ),
     "nobody has waited where a doubt has the row at once": (
