@@ -20,6 +20,7 @@ from hypothesis import settings as hypothesis_settings
 
 from benchmarks import postgres
 from skycore_async import DirectTransport, HttpxTransport, SkycoreClient
+from tests.support.coverage_of_children import leave_out_children
 from tests.support.fault_server import CERTIFICATE, client_context
 
 # How long a case takes says more of the machine than of the code; and a gate
@@ -118,7 +119,8 @@ def pytest_configure(config: pytest.Config) -> None:
     To load all that the machine trusts takes some 20 ms for each program.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
-        return  # which has it from the process that started it
+        leave_out_children()
+        return  # which has the rest from the process that started it
     folder = tempfile.TemporaryDirectory(prefix="skycore-tests-")
     config.add_cleanup(folder.cleanup)
     trusted = Path(folder.name, "localhost.pem")

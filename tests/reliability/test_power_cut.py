@@ -23,7 +23,7 @@ from skycore_async.ledger.sqlite.log_format import FILE_HEADER
 
 pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
 
-from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
+from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
 from tests.support.power_cut import Careless, Disk, write_out
 
 pytestmark = pytest.mark.anyio
@@ -189,7 +189,7 @@ def a_closed_ledger(path: Path) -> None:
     assert opened_elsewhere(path) == "it has 0 messages"
     with owner(path) as process:
         tell(process, "old")
-        process.communicate("\n", timeout=20)
+        end(process)
 
 
 def a_crashed_ledger(path: Path) -> None:

@@ -2,81 +2,76 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
-# Begins a message for each line it reads, says so, and finishes it at the next line.
-OWNER = """
-import sys, anyio
-from skycore_async import SQLiteLedger
+from anyio import to_thread
+
+from skycore_async import LedgerError, SQLiteLedger
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
+from tests.support.other_process import OtherProcess, running
 
-async def main():
+
+async def own(pipe: Connection, path: Path) -> None:
+    """Begin a message for each key that comes, say so, and finish it when the next one comes."""
     before = None
-    async with SQLiteLedger(sys.argv[1]) as ledger:
-        print("open", flush=True)
-        while line := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
+    async with SQLiteLedger(path) as ledger:
+        pipe.send("open")
+        while key := cast("str", await to_thread.run_sync(pipe.recv)):
             if before:
                 taken = Submission(state=MessageState.ACCEPTED, tracking_id=f"T{before}")
                 await ledger.finish(before, taken)
-            before = line
-            to = "15551234888"
+            before, to = key, "15551234888"
             await ledger.begin(
-                SendIntent(key=line, content=b"", to=to, from_=None, started_at=1.8e9)
+                SendIntent(key=key, content=b"", to=to, from_=None, started_at=1.8e9)
             )
-            print(line, flush=True)
+            pipe.send(key)
 
-anyio.run(main)
-"""
-OPENING = """
-import sys, anyio
-from skycore_async import LedgerError, SQLiteLedger
 
-async def main():
-    async with SQLiteLedger(sys.argv[1]) as ledger:
-        return (await ledger.summary()).total
-
-try:
-    print(f"it has {anyio.run(main)} messages")
-except LedgerError as error:
-    print(f"{type(error).__name__}: {error}")
-"""
+async def look(pipe: Connection, path: Path) -> None:
+    """Say how many messages a ledger has, or why it does not open."""
+    try:
+        async with SQLiteLedger(path) as ledger:
+            count = (await ledger.summary()).total
+    except LedgerError as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+    else:
+        pipe.send(f"it has {count} messages")
 
 
 @contextmanager
-def owner(path: Path) -> Iterator[subprocess.Popen[str]]:
+def owner(path: Path) -> Iterator[OtherProcess]:
     """Run an owner, whose ledger is open then."""
-    command = [sys.executable, "-W", "error", "-c", OWNER, str(path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload] # noqa: S603
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "open\n"
-            yield process
-        finally:
-            process.kill()
+    with running(own, path) as process:
+        assert process.pipe.recv() == "open"
+        yield process
 
 
-def tell(process: subprocess.Popen[str], key: str) -> None:
+def tell(process: OtherProcess, key: str) -> None:
     """Let the owner begin a message, and wait until it has."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{key}\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == f"{key}\n"
+    process.pipe.send(key)
+    assert process.pipe.recv() == key
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def end(process: OtherProcess) -> None:
+    """Let the owner close its ledger and end."""
+    process.pipe.send("")
+    assert process.exit_code() == 0
+
+
+def kill(process: OtherProcess) -> None:
     """End the owner where it stands, and wait until it has ended."""
-    process.kill()
-    process.wait()
+    process.process.kill()
+    process.process.join()
 
 
 def opened_elsewhere(path: Path) -> str:
     """Return what another process says that opens the ledger, and closes it."""
-    command = [sys.executable, "-W", "error", "-c", OPENING, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-    return done.stdout.strip()
+    with running(look, path) as process:
+        said = process.pipe.recv()
+        assert process.exit_code() == 0
+    assert isinstance(said, str)
+    return said

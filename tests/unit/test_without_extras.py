@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.coverage_of_children import measured
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "without_extras.py"
 EXTRAS = (
@@ -30,6 +32,7 @@ def test_core_and_client_need_no_extra_and_the_rest_names_its_own() -> None:
         text=True,
         check=False,
         cwd=ROOT,
+        env=measured(),
         timeout=60,
     )
     assert done.returncode == 0, done.stderr

@@ -25,15 +25,12 @@ from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.read_only import looked_at
 from tests.support.ledger_cases import Clock, accepted, intent, notice
 from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
+from tests.support.on_asyncio import anyio_backend
 from tests.support.sqlite_shell import run, shell
 
+__all__ = ["anyio_backend"]  # asyncio alone
+
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio alone: what happens to files is the same on trio, and costs processes."""
-    return "asyncio"
 
 
 S = MessageState

@@ -19,18 +19,16 @@ from skycore_async.errors import LedgerError, LedgerInUse
 from skycore_async.ledger.sqlite import file_lock
 from skycore_async.ledger.sqlite.file_lock import FileLock, by_process, is_in_use, lock_file
 from skycore_async.ledger.sqlite.read_only import looked_at
-from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
+from tests.support.coverage_of_children import measured
+from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
+from tests.support.on_asyncio import anyio_backend
+
+__all__ = ["anyio_backend"]  # asyncio alone
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform == "win32", reason="a lock there has none of these holes"),
 ]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio alone: what happens to files is the same on trio, and costs processes."""
-    return "asyncio"
 
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="where the file itself is locked")
@@ -213,7 +211,7 @@ def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how:
     """It can neither use nor open it, and its end takes neither lock nor journal away."""
     command = [sys.executable, "-c", FORKING, str(path), how]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as parent:  # type: ignore[call-overload] # noqa: S603
+    with subprocess.Popen(command, env=measured(), **pipes) as parent:  # type: ignore[call-overload] # noqa: S603
         assert parent.stdout is not None
         said = [parent.stdout.readline() for _ in range(3)]
         assert "was open when this process was forked, and cannot be opened" in said[0]
@@ -282,7 +280,7 @@ async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
             if is_killed:
                 kill(process)
             else:
-                process.communicate("\n", timeout=20)
+                end(process)
         said, _ = onlooker.communicate("\n", timeout=20)
     assert "end this process by SIGKILL" in said
     assert opened_elsewhere(path) == f"it has {1 + has_log} messages"

@@ -15,6 +15,7 @@ import pytest
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.sqlite import inbox_file
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
+from tests.support.coverage_of_children import measured
 from tests.support.ledger_cases import NOON, notice, said
 
 OURS, THEIRS = b"o" * 16, b"t" * 16
@@ -239,7 +240,11 @@ print(inbox.count())
 def test_a_forked_child_leaves_it_to_its_parent(path: Path) -> None:
     """Its copy of the connection is never closed, which would undo what the parent is writing."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", FORKED, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FORKED, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=measured(),
     )
     refused, count = done.stdout.splitlines()
     assert "is open in the process that forked this one" in refused

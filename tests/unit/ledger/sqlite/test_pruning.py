@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -35,6 +34,8 @@ from tests.support.ledger_cases import (
     sent,
 )
 from tests.support.ledger_owner import owner
+from tests.support.ledger_pruner import prune_and_be_killed
+from tests.support.other_process import running
 
 pytestmark = pytest.mark.anyio
 
@@ -121,41 +122,6 @@ CRASHES = [
     ("PRAGMA wal_checkpoint(TRUNCATE)", 0),
     ("UPDATE pruned SET to_rewrite = 0", 0),
 ]
-KILLED = """
-import os, signal, sys, anyio
-from datetime import timedelta
-from skycore_async import SQLiteLedger
-from skycore_async.ledger import prune_commands
-from skycore_async.ledger.sqlite.open_file import connect
-
-prune_commands._AT_ONCE = 1
-path, now, statement, times, when = sys.argv[1:]
-
-class Killed:
-    left = int(times)
-    is_pruning = False
-    def __init__(self, path):
-        self.connection = connect(path)
-        self.connection.execute("PRAGMA secure_delete = OFF")
-    def __getattr__(self, name):
-        return getattr(self.connection, name)
-    def execute(self, text, *values):
-        is_it = Killed.is_pruning and text.startswith(statement)
-        if is_it and not Killed.left and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        done = self.connection.execute(text, *values)
-        if is_it and not Killed.left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        Killed.left -= is_it
-        return done
-
-async def main():
-    async with SQLiteLedger(path, clock=lambda: float(now), connect=Killed) as ledger:
-        Killed.is_pruning = True
-        await ledger.prune(older_than=timedelta(days=180))
-
-anyio.run(main)
-"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
@@ -170,10 +136,8 @@ async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
     path = tmp_path / "promo.db"
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await filled(ledger)
-    statement, times = crash
-    command = [sys.executable, "-c", KILLED, path, NOON + LATER, statement, times, when]
-    done = await anyio.run_process(list(map(str, command)), check=False, stderr=subprocess.DEVNULL)
-    assert done.returncode == -signal.SIGKILL
+    with running(prune_and_be_killed, path, NOON + LATER, crash, when) as process:
+        assert await anyio.to_thread.run_sync(process.exit_code) == -signal.SIGKILL
     async with SQLiteLedger(path, clock=later()) as ledger:
         for place in range(COUNT):
             known = await ledger.begin(intent(f"promo:{number(place)}", to=number(place)))

@@ -21,7 +21,10 @@ from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbo
 from skycore_async.ledger.sqlite.read_only import LedgerView, looked_at
 from skycore_async.ledger.sqlite.schema import APPLICATION_ID, VERSION
 from tests.support.ledger_cases import NOON, notice
-from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
+from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
+from tests.support.on_asyncio import anyio_backend
+
+__all__ = ["anyio_backend"]  # asyncio alone
 
 pytestmark = pytest.mark.anyio
 
@@ -128,8 +131,7 @@ async def test_the_owner_goes_on_and_ends_in_order_while_it_is_looked_at(path: P
                 found = await view.delivery(key=key)
                 assert found is not None
                 assert found.state is S.SENDING
-            process.communicate("\n", timeout=20)
-            assert process.returncode == 0
+            end(process)
             assert (await view.summary()).states == {S.ACCEPTED: 2, S.SENDING: 1}
             assert opened_elsewhere(path) == "it has 3 messages"
             assert (await view.summary()).states == {S.ACCEPTED: 2, S.IN_DOUBT: 1}
@@ -189,7 +191,7 @@ async def test_a_copy_during_which_it_was_opened_is_made_anew(
         if len(copies) < times:
             with owner(path) as process:
                 tell(process, f"k{len(copies)}")
-                process.communicate("\n", timeout=20)
+                end(process)
 
     monkeypatch.setattr(read_only, "_PAUSE", 0)
     monkeypatch.setattr(read_only, "_ATTEMPTS", 3)

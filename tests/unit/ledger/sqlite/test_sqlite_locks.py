@@ -20,7 +20,10 @@ from skycore_async.errors import LedgerError
 from skycore_async.ledger.sqlite import sqlite_locks, write_ahead_log
 from skycore_async.ledger.sqlite.open_file import connect
 from tests.support.ledger_owner import opened_elsewhere
+from tests.support.on_asyncio import anyio_backend
 from tests.support.sqlite_shell import run, shell
+
+__all__ = ["anyio_backend"]  # asyncio alone
 
 pytestmark = [
     pytest.mark.anyio,

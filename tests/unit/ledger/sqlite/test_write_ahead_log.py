@@ -24,7 +24,10 @@ from skycore_async.ledger.sqlite.read_only import looked_at
 from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog
 from tests.support.ledger_cases import accepted, intent
 from tests.support.ledger_owner import kill, owner, tell
+from tests.support.on_asyncio import anyio_backend
 from tests.support.sqlite_shell import run, shell
+
+__all__ = ["anyio_backend"]  # asyncio alone
 
 pytestmark = pytest.mark.anyio
 
