@@ -47,6 +47,7 @@ from .prune_commands import (
     BeginPruning,
     CountPrunableBeside,
     EndPruning,
+    NotePruned,
     PruneMessages,
     PruneNotifications,
 )
@@ -211,14 +212,17 @@ class BaseLedger(ABC):
         off, it is called again.  Raises ConfigurationError for less than 7 days, in which
         receipts come, and LedgerError where what was removed may still be in a file.
         """
-        before = await self.run(BeginPruning(older_than=seconds_of(older_than)))
+        begun = await self.run(BeginPruning(older_than=seconds_of(older_than)))
+        before, until = begun.before, begun.until
         await self._wait_for_others()
         messages = notifications = 0
         async for part in pages_of(self, lambda after: PruneMessages(before=before, after=after)):
             messages += part.messages
             notifications += part.notifications
+            until = max(until, part.until)
         while removed := await self.run(PruneNotifications(before=before)):
             notifications += removed
+        await self.run(NotePruned(marked=before, until=until))
         _, in_doubt = await self.run(CountPrunableBeside(before=before))
         await self._end_pruning(before)
         return Pruned(messages=messages, notifications=notifications, in_doubt=in_doubt)

@@ -20,24 +20,56 @@ _AT_ONCE: Final = 200  # ids whose messages are pruned in a transaction
 
 @attrs.frozen
 class PrunedPart:
-    """How many messages and notifications were pruned, or may be; `last` is None at the end."""
+    """How many messages and notifications were pruned, or may be; `last` is None at the end.
+
+    The messages were begun `until` then.
+    """
 
     messages: int
     notifications: int
     last: int | None
+    until: float = 0.0
+
+
+@attrs.frozen
+class PruningBegun:
+    """What is pruned: what is from before `before`; of what has no message, it is `until` then."""
+
+    before: float
+    until: float
 
 
 @attrs.frozen(kw_only=True)
-class BeginPruning(StoreCommand[float]):
-    """Write that what is older than so many seconds is pruned, and return before when it began."""
+class BeginPruning(StoreCommand[PruningBegun]):
+    """Write that what is older than so many seconds is pruned, and return which that is."""
 
     older_than: float
 
-    def run(self, store: LedgerStore, now: float) -> float:
+    def run(self, store: LedgerStore, now: float) -> PruningBegun:
         """Run it over a store."""
         before = now - self.older_than
+        until = max(_marked(store), store.last_prunable_notification(before))
         store.mark_pruned(before)
-        return before
+        return PruningBegun(before, until)
+
+
+@attrs.frozen(kw_only=True)
+class NotePruned(StoreCommand[None]):
+    """Write until when it was that something was pruned, for what was `marked` beforehand.
+
+    That was the time of a clock, which may have been ahead: doubts would be held open until then.
+    """
+
+    marked: float
+    until: float
+
+    def run(self, store: LedgerStore, now: float) -> None:
+        """Run it over a store, unless another has marked something since."""
+        store.change_mark(self.marked, self.until)
+
+
+def _marked(store: LedgerStore) -> float:
+    return max(store.pruned_until() - pruning.NEAR, 0.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +85,10 @@ class PruneMessages(StoreCommand[PrunedPart]):
         found = store.messages_to_prune(self.before, self.after, until)
         left = [(each, pruning.pruned(each, before=self.before)) for each in found]
         pairs = [(each, after) for each, after in left if after is not None]
-        return PrunedPart(len(pairs), store.prune(pairs) if pairs else 0, last)
+        latest = max((each.started_at for each, _ in pairs), default=0.0)
+        if latest > _marked(store):  # where another that prunes has ended meanwhile
+            store.mark_pruned(latest)
+        return PrunedPart(len(pairs), store.prune(pairs) if pairs else 0, last, latest)
 
 
 @attrs.frozen(kw_only=True)

@@ -176,6 +176,14 @@ class LedgerStore(LedgerReader, Protocol):
         """Write that what was begun until then is being pruned, before anything is."""
         ...
 
+    def change_mark(self, marked: float, until: float) -> None:
+        """Write that what was begun `until` then was pruned, in place of what was `marked`."""
+        ...
+
+    def last_prunable_notification(self, before: float) -> float:
+        """Return the time of the last that has a tracking id, no message, and may be pruned."""
+        ...
+
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
         """Return the messages there that may be pruned, locked, and their submissions as well."""
         ...

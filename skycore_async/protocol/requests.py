@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from operator import attrgetter, is_not
@@ -44,6 +45,10 @@ _values_of: Final = attrgetter(*_ATTRIBUTES)
 _is_given: Final = partial(is_not, None)
 _fields_of: Final = attrgetter(*(attribute for _, attribute in _FIELDS))
 
+
+# What stands in place of a key that was forgotten: `skycore_async/ledger/pruning.py` makes it.
+_PRUNED: Final = "pruned:"
+_PRUNED_KEY: Final = re.compile(_PRUNED + "[0-9a-f]{32}")
 
 _HEAD: Final = "xml=" + quote_plus("<REQUEST><ACTION>sendSMS</ACTION><API_KEY>")
 _AFTER_KEY: Final = quote_plus("</API_KEY>")
@@ -89,14 +94,25 @@ def resolve(
     _check_characters(resolved)
     if resolved.tags:
         check_tags(resolved.tags)
-    if resolved.key == "":
-        raise InvalidMessage("empty", field="key")
+    if resolved.key is not None and (resolved.key == "" or resolved.key.startswith(_PRUNED)):
+        _check_key(resolved.key)
     if resolved.from_mask and len(resolved.from_mask) > FROM_MASK_LENGTH:
         raise InvalidMessage(
             f"longer than {FROM_MASK_LENGTH} characters; the API would cut it", field="from_mask"
         )
     _check_text(resolved.text, max_segments)
     return resolved
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise InvalidMessage("empty", field="key")
+    if _PRUNED_KEY.fullmatch(key):
+        raise InvalidMessage(
+            f"{key!r} stands for a key that a ledger has forgotten, and is none: a message under"
+            " it would be taken for that one. Give another, as the key that it was made of",
+            field="key",
+        )
 
 
 def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | None) -> SMS:

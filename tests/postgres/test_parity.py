@@ -91,7 +91,7 @@ class PruneAll(StoreCommand[object]):
     """Prune all that may be, and say how much there was."""
 
     def run(self, store: LedgerStore, now: float) -> object:
-        before = BeginPruning(older_than=-40).run(store, now)
+        before = BeginPruning(older_than=-40).run(store, now).before
         return (
             CountPrunable(before=before, after=0).answer(store),
             CountPrunableBeside(before=before).answer(store),

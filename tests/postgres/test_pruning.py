@@ -27,7 +27,13 @@ from skycore_async.ledger import first_digests
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.paging import pages_of
-from skycore_async.ledger.prune_commands import CountPrunable, CountPrunableBeside
+from skycore_async.ledger.prune_commands import (
+    BeginPruning,
+    CountPrunable,
+    CountPrunableBeside,
+    NotePruned,
+    PruneMessages,
+)
 from skycore_async.ledger.pruning import NEAR, Pruned, name_of
 from skycore_async.ledger.report_commands import ForgottenUntil, ListBegunMessages
 from tests.support.ledger_cases import (
@@ -340,3 +346,39 @@ async def test_a_tracking_id_that_is_given_again_is_pruned_again(
     assert await ledger.prune(older_than=AGE) == Pruned(messages=1, notifications=1, in_doubt=0)
     assert await ledger.begin(intent("again")) == Submission(state=S.DELIVERED)
     assert await ledger.begin(intent()) == Submission(state=S.ACCEPTED)
+
+
+async def test_no_doubt_is_kept_open_for_what_was_never_there(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """It is the last message that was pruned that counts, and no clock that was ahead."""
+    clock.now = NOON - 9
+    await ledger.record(notice(DELIVERED, "stray"))
+    clock.now = NOON
+    await sent(ledger, "k", accepted())
+    clock.now = NOON + 10 * LATER
+    assert (await ledger.prune(older_than=AGE)).notifications == 1
+    assert await ledger.run(ForgottenUntil()) == NOON + NEAR
+    await ledger.prune(older_than=AGE)  # in which there is nothing to prune
+    assert await ledger.run(ForgottenUntil()) == NOON + NEAR
+
+
+async def test_what_two_prune_at_once_is_noted(ledger: BaseLedger, clock: Clock) -> None:
+    """Whoever ends first notes nothing from which what the other still prunes is left out."""
+    await ledger.begin(intent())
+    clock.now = NOON + LATER
+    begun = await ledger.run(BeginPruning(older_than=4))
+    other = await ledger.run(BeginPruning(older_than=3))
+    await ledger.run(NotePruned(marked=begun.before, until=begun.until))
+    assert await ledger.run(ForgottenUntil()) == other.before + NEAR
+    await ledger.run(NotePruned(marked=other.before, until=0))
+    await ledger.finish("k", accepted())
+    part = await ledger.run(PruneMessages(before=other.before, after=0))
+    assert (part.messages, part.until) == (1, NOON)
+    assert await ledger.run(ForgottenUntil()) == NOON + NEAR
+
+
+async def test_a_stray_is_as_old_as_it_came(ledger: BaseLedger, clock: Clock) -> None:
+    """Whatever time it bears: one of the future would stay for as long."""
+    await ledger.record(notice(DELIVERED, "stray", after=20 * LATER))
+    assert (await pruned(ledger, clock)).notifications == 1

@@ -37,6 +37,10 @@ NO_ROW: Final = "null"  # what is in a chunk in place of a pruned message, as JS
 _AT_ONCE: Final = 500  # notifications without a message, or their submissions
 _PAUSE: Final = 0.05  # seconds between two looks at who writes
 _MARK: Final = "UPDATE skycore.pruned SET until = greatest(until, %s)"
+_LAST_PRUNABLE: Final = f"""
+SELECT coalesce(max(received), 0) FROM skycore.events
+WHERE tracking_id IN (SELECT tracking_id {OLD_SUBMISSIONS})
+"""
 _WRITERS: Final = """
 SELECT DISTINCT virtualtransaction FROM pg_locks
 WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
@@ -87,6 +91,15 @@ class PostgresPruning(PostgresReader):
         """Write that what was begun until then is being pruned."""
         if not self._execute(_MARK, (until,)).rowcount:
             self._execute("INSERT INTO skycore.pruned VALUES (%s)", (until,))
+
+    def change_mark(self, marked: float, until: float) -> None:
+        """Write that what was begun until then was pruned, in place of what was marked."""
+        self._execute("UPDATE skycore.pruned SET until = %s WHERE until = %s", (until, marked))
+
+    def last_prunable_notification(self, before: float) -> float:
+        """Return the time of the last that has a tracking id, no message, and may be pruned."""
+        (last,) = self._execute(_LAST_PRUNABLE, (before,)).fetchone()
+        return float(last)
 
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
         """Return the messages there that may be pruned, locked after their submissions."""

@@ -52,8 +52,7 @@ MAY_BE_PRUNED: Final = pruning.MAY_BE_PRUNED.format(_BYTES, "%s")
 OLD_TEXTS: Final = "FROM skycore.events WHERE tracking_id IS NULL AND received < %s"
 OLD_SUBMISSIONS: Final = (
     "FROM skycore.submissions WHERE message IS NULL AND NOT EXISTS (SELECT FROM skycore.events"
-    "  WHERE events.tracking_id = submissions.tracking_id"
-    "  AND greatest(received, happened) >= %s)"
+    "  WHERE events.tracking_id = submissions.tracking_id AND received >= %s)"
 )
 _THEIR_NOTIFICATIONS: Final = (
     "JOIN skycore.submissions ON message = messages.id"

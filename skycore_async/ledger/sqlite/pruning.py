@@ -33,6 +33,19 @@ class SQLitePruning(SQLiteReader):
         self._execute("INSERT INTO pruned SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM pruned)")
         self._execute("UPDATE pruned SET until = max(until, ?)", (until,))
 
+    def change_mark(self, marked: float, until: float) -> None:
+        """Write that what was begun until then was pruned, in place of what was marked."""
+        self._execute("UPDATE pruned SET until = ? WHERE until = ?", (until, marked))
+
+    def last_prunable_notification(self, before: float) -> float:
+        """Return the time of the last that has a tracking id, no message, and may be pruned."""
+        (last,) = self._one(
+            "SELECT coalesce(max(received), 0.0) FROM events"
+            f" WHERE tracking_id IN (SELECT tracking_id {OLD_SUBMISSIONS})",
+            before,
+        )
+        return float(last)
+
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
         """Return the messages there that may be pruned."""
         rows = self._execute(

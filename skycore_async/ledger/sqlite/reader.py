@@ -43,7 +43,7 @@ MAY_BE_PRUNED: Final = pruning.MAY_BE_PRUNED.format(_BYTES, "?")
 OLD_TEXTS: Final = "FROM events WHERE tracking_id IS NULL AND received < ?"
 OLD_SUBMISSIONS: Final = (
     "FROM submissions WHERE message IS NULL AND NOT EXISTS (SELECT 1 FROM events"
-    "  WHERE events.tracking_id = submissions.tracking_id AND max(received, happened) >= ?)"
+    "  WHERE events.tracking_id = submissions.tracking_id AND received >= ?)"
 )
 _THEIR_NOTIFICATIONS: Final = (
     "JOIN submissions ON message = messages.id AND submissions.tracking_id = messages.plain_id"

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skycore_async import SMS, InvalidMessage
+from skycore_async.ledger.pruning import name_of
 from skycore_async.protocol import requests, safe_xml
 from tests.support.sending_cases import HELLO, KEY, PAGE_GET, PAGE_REQUEST, elements
 
@@ -245,3 +246,14 @@ def test_what_is_no_tag_is_refused(tags: list[Any]) -> None:
     assert caught.value.field == "tags"
     one = SMS(to="15551234888", text="Hello", from_="60856", tags="spring")
     assert requests.resolve(one).tags == ("spring",)
+
+
+def test_a_key_that_stands_for_one_that_was_forgotten_is_refused() -> None:
+    """It would be taken for the message that was forgotten, with an error that names another."""
+    name = name_of("order-17")
+    said = f"key: '{name}' stands for a key that a ledger has forgotten"
+    with pytest.raises(InvalidMessage, match=said) as caught:
+        requests.resolve(attrs.evolve(HELLO, key=name))
+    assert caught.value.field == "key"
+    for key in ("pruned:order-17", f"{name}0", f"my {name}"):
+        assert requests.resolve(attrs.evolve(HELLO, key=key)).key == key
