@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 
 from ..codes import DeliveryState, FailureReason
-from .model import EarlierAttempt, MessageState, StoredNotification
+from .model import EarlierAttempt, MessageState, StoredNotification, ToldState
 from .opt_outs import OptOut
 
 T = TypeVar("T")
@@ -43,6 +43,8 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
 # Whose members are no plain strings, and are written as such.
 _ENUMERATIONS: Final = {"MessageState", "DeliveryState | None", "FailureReason | None"}
 _WORDS: Final = "tuple[str, ...]"
+_TOLD_STATE: Final = _READ["DeliveryState | None"]
+_TOLD_REASON: Final = _READ["FailureReason | None"]
 
 
 def words_as_text(words: tuple[str, ...]) -> str | None:
@@ -96,3 +98,16 @@ OPT_OUT: Final = Columns(OptOut, without=("only_if_in",))
 ATTEMPT: Final = Columns(EarlierAttempt)
 NEW_ATTEMPT: Final = Columns(EarlierAttempt, without=("id",))
 NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))
+# Of those in the table `events`, and as a `ToldState`, which is made of them for every receipt.
+TOLD: Final = ", ".join(f"events.{name}" for name in ToldState._fields)
+
+
+def told_state(
+    identity: bytes,
+    at: float | None,
+    state: str | None,
+    reason: str | None,
+    history_id: str | None,
+) -> ToldState:
+    """Return what a notification with these columns tells of its message."""
+    return ToldState(identity, at, _TOLD_STATE(state), _TOLD_REASON(reason), history_id)

@@ -268,8 +268,8 @@ class CommandExecutor:
         """Bring the states of messages up to their notifications."""
         if not ids:
             return
-        notifications = self._store.notifications_of(ids)
-        progress = {id_: settlement.progress_by(notifications.get(id_, ())) for id_ in ids}
+        told = self._store.told_of(ids)
+        progress = {id_: settlement.progress_by(told.get(id_, ())) for id_ in ids}
         self.touched.update(self._store.write_progress(progress))
 
     def _settle(self) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -208,6 +208,16 @@ class StoredNotification:
     state: DeliveryState | None
     reason: FailureReason | None
     raw: str = attrs.field(repr=False)
+
+
+class ToldState(NamedTuple):
+    """What one notification tells of how far its message got; for the fields see there."""
+
+    identity: bytes
+    at: float | None
+    state: DeliveryState | None
+    reason: FailureReason | None
+    history_id: str | None
 
 
 @attrs.frozen(kw_only=True)

@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -31,7 +31,14 @@ from ..notifications import DeliveryReceipt, Notification, SentNotification
 from ..postbacks import notification
 from ..protocol.numbers import digits, may_be_same
 from ..protocol.tracking_ids import plain, spellings
-from .model import BY_REPORT, Delivery, MessageRecord, MessageState, StoredNotification
+from .model import (
+    BY_REPORT,
+    Delivery,
+    MessageRecord,
+    MessageState,
+    StoredNotification,
+    ToldState,
+)
 from .texts import storable
 
 SETTLE_WITHIN: Final = 3600.0  # seconds after its intent in which a postback may settle a doubt
@@ -88,8 +95,9 @@ def identities(notification: Notification) -> tuple[bytes, bytes | None]:
     text = _SORTED_JSON(known_by)
     if given is None:
         return _digest(text), None
-    spelling, *others = (_digest(text.replace(given, each)) for each in spellings(given))
-    return spelling, others[0] if others else None
+    spelling, *others = spellings(given)
+    former = _digest(text.replace(given, others[0])) if others else None
+    return _digest(text if spelling == given else text.replace(given, spelling)), former
 
 
 def _digest(text: str) -> bytes:
@@ -102,7 +110,10 @@ def _state(notification: Notification) -> DeliveryState | None:
     return DeliveryState.SENT if isinstance(notification, SentNotification) else None
 
 
-def in_order(events: Iterable[StoredNotification]) -> list[StoredNotification]:
+_Event = TypeVar("_Event", StoredNotification, ToldState)
+
+
+def in_order(events: Iterable[_Event]) -> list[_Event]:
     """Put events in order of time; what cannot be told apart so is in some fixed order."""
     return sorted(events, key=_place)
 
@@ -115,7 +126,7 @@ _RANKS: Final[dict[DeliveryState | None, int]] = {
 }
 
 
-def _place(event: StoredNotification) -> tuple[float, int, bytes]:
+def _place(event: StoredNotification | ToldState) -> tuple[float, int, bytes]:
     at = float("inf") if event.at is None else event.at
     return at, _RANKS.get(event.state, len(_RANKS)), event.identity
 
@@ -127,11 +138,15 @@ _FINAL: Final[dict[DeliveryState | None, MessageState]] = {
 
 
 def derive_state(
-    notifications: Iterable[StoredNotification],
+    notifications: Iterable[_Event],
 ) -> tuple[MessageState, FailureReason | None]:
     """Return how far an accepted message got, by all its notifications."""
+    return _state_by(in_order(notifications))
+
+
+def _state_by(known: Sequence[_Event]) -> tuple[MessageState, FailureReason | None]:
     state = MessageState.ACCEPTED
-    for each in in_order(notifications):
+    for each in known:
         if each.state in _FINAL:
             return _FINAL[each.state], each.reason
         if each.state is DeliveryState.SENT:
@@ -148,12 +163,12 @@ class Progress:
     history_id: str | None
 
 
-def progress_by(notifications: Iterable[StoredNotification]) -> Progress:
+def progress_by(told: Iterable[ToldState]) -> Progress:
     """Return what is written of an accepted message for all its notifications."""
-    known = in_order(notifications)
-    state, reason = derive_state(known)
-    told = (each.history_id for each in known if each.history_id)
-    return Progress(state=state, reason=reason, history_id=next(told, None))
+    known = in_order(told)
+    state, reason = _state_by(known)
+    named = (each.history_id for each in known if each.history_id)
+    return Progress(state=state, reason=reason, history_id=next(named, None))
 
 
 def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotification]) -> Delivery:

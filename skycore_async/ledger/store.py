@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeVar
 import attrs
 
 from .commands import Begin, Finish, LedgerCommand
-from .model import EarlierAttempt, MessageRecord, StoredNotification
+from .model import EarlierAttempt, MessageRecord, StoredNotification, ToldState
 from .opt_outs import OptOut
 from .reader import LedgerReader
 from .report_values import AttemptVerdict, LookUp
@@ -114,6 +114,10 @@ class LedgerStore(LedgerReader, Protocol):
         Tracking ids are in their plain form, here and below; `recipients` has for each the
         number that it is about.
         """
+        ...
+
+    def told_of(self, ids: Collection[int]) -> dict[int, list[ToldState]]:
+        """Return what the notifications of messages tell of how far they got, by their ids."""
         ...
 
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:

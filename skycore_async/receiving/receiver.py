@@ -195,7 +195,8 @@ class PostbackReceiver:
         try:
             with anyio.CancelScope(deadline=deadline):
                 if self._ledger is not None:
-                    await self._open_if_nobody_did(self._ledger)
+                    if not self._was_open:
+                        await self._open_if_nobody_did(self._ledger)
                     await self._ledger.record(*notifications)
                 if self._on_notification is not None:
                     for notification in notifications:
@@ -213,7 +214,7 @@ class PostbackReceiver:
 
     async def _open_if_nobody_did(self, ledger: Any) -> None:
         """Open a ledger that was never open; one that was is closed for good."""
-        if not (self._was_open or getattr(ledger, "is_open", True)):
+        if not getattr(ledger, "is_open", True):
             await ledger.open()
             if not self._was_open:  # by another postback that waited for it
                 log.warning(

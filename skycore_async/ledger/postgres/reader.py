@@ -61,19 +61,10 @@ _THEIR_NOTIFICATIONS: Final = (
 )
 
 _PAGE: Final = 500  # rows that an iteration reads at a time
-_NOTIFICATIONS: Final = f"""
-SELECT messages.id, {NOTIFICATION.of("events")} FROM skycore.messages
-    JOIN skycore.submissions ON message = messages.id
-        AND submissions.tracking_id = messages.plain_id
-    JOIN skycore.events ON events.tracking_id = messages.plain_id
-WHERE messages.id = ANY(%s)
-"""
-_TIMES: Final = """
-SELECT messages.id, events.state, min(happened) FROM skycore.messages
-    JOIN skycore.submissions ON message = messages.id
-        AND submissions.tracking_id = messages.plain_id
-    JOIN skycore.events ON events.tracking_id = messages.plain_id
-WHERE messages.id = ANY(%s) AND events.state IS NOT NULL
+OF_MESSAGES: Final = f"FROM skycore.messages {_THEIR_NOTIFICATIONS} WHERE messages.id = ANY(%s)"
+_NOTIFICATIONS: Final = f"SELECT messages.id, {NOTIFICATION.of('events')} {OF_MESSAGES}"
+_TIMES: Final = f"""
+SELECT messages.id, events.state, min(happened) {OF_MESSAGES} AND events.state IS NOT NULL
 GROUP BY messages.id, events.state
 """
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.

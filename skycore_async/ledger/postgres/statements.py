@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
-from .reader import MESSAGE
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, TOLD, Columns
+from .reader import MESSAGE, OF_MESSAGES
 
 # The types of columns that are no text.
 _TYPES: Final = {
@@ -154,6 +154,9 @@ ORDER BY tracking_id
 ON CONFLICT (tracking_id)
     DO UPDATE SET recipient = coalesce(known.recipient, excluded.recipient)
 RETURNING tracking_id, message, EXISTS (SELECT FROM skycore.pruned)
+"""
+TOLD_OF: Final = f"""
+SELECT messages.id, {TOLD} {OF_MESSAGES}
 """
 PROGRESS: Final = """
 UPDATE skycore.messages AS message SET state = given.state, reason = given.reason,

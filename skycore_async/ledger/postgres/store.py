@@ -27,9 +27,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from ...postgres.schema import Connection
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
+from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, told_state, words_as_text
 from ..commands import Begin, Finish
-from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
+from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, ToldState
 from ..opt_outs import OptOut
 from ..pruning import by_key
 from ..report_values import AttemptVerdict, LookUp
@@ -171,6 +171,13 @@ class PostgresStore(PostgresPruning):
         late = [id_ for id_, message, pruned in found if pruned and message is None]
         removed = self.remove_late(late) if late else ()
         return {id_: message for id_, message, _ in found if id_ not in removed}
+
+    def told_of(self, ids: Collection[int]) -> dict[int, list[ToldState]]:
+        """Return what the notifications of messages tell of how far they got, by their ids."""
+        found: dict[int, list[ToldState]] = {}
+        for id_, *columns in self._execute(statements.TOLD_OF, (list(ids),)):
+            found.setdefault(id_, []).append(told_state(*columns))
+        return found
 
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
         """Write how far messages got, by their ids, and return their keys and plain ids."""

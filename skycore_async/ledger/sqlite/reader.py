@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...notifications import Notification
 from .. import pruning
-from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
+from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, TOLD, Columns, told_state
 from ..counts import PROVEN, summary_of
 from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
 from ..list_statements import ListStatements
@@ -23,6 +23,7 @@ from ..model import (
     MessageState,
     StoredNotification,
     Summary,
+    ToldState,
 )
 from ..opt_outs import OptOut
 from ..pruning import IS_PRUNED, NEAR, by_key, name_of
@@ -55,19 +56,13 @@ _SHORT_PAGE: Final = 100  # ... of those with their notifications, which take lo
 _BY_KEYS: Final = (
     f"SELECT {MESSAGE.of('messages')} FROM (VALUES {{}}) JOIN messages ON key = column1"
 )
-_NOTIFICATIONS: Final = (
-    f"SELECT messages.id, {NOTIFICATION.of('events')} FROM (VALUES {{}})"
-    " JOIN messages ON messages.id = column1"
-    " JOIN submissions ON message = messages.id"
-    "  AND submissions.tracking_id = messages.plain_id"
-    " JOIN events ON events.tracking_id = messages.plain_id"
+_OF_MESSAGES: Final = (
+    f"FROM (VALUES {{}}) JOIN messages ON messages.id = column1 {_THEIR_NOTIFICATIONS}"
 )
+_NOTIFICATIONS: Final = f"SELECT messages.id, {NOTIFICATION.of('events')} {_OF_MESSAGES}"
+_TOLD: Final = f"SELECT messages.id, {TOLD} {_OF_MESSAGES}"
 _TIMES: Final = (
-    "SELECT messages.id, events.state, min(happened) FROM (VALUES {})"
-    " JOIN messages ON messages.id = column1"
-    " JOIN submissions ON message = messages.id"
-    "  AND submissions.tracking_id = messages.plain_id"
-    " JOIN events ON events.tracking_id = messages.plain_id"
+    f"SELECT messages.id, events.state, min(happened) {_OF_MESSAGES}"
     " WHERE events.state IS NOT NULL GROUP BY messages.id, events.state"
 )
 # A receipt without a tracking id can be placed nowhere, and is listed all the same.
@@ -139,6 +134,13 @@ class SQLiteReader(StatementRunner):
         found: dict[int, list[StoredNotification]] = {}
         for id_, *columns in self._over(_NOTIFICATIONS, [(id_,) for id_ in ids]):
             found.setdefault(id_, []).append(NOTIFICATION.value(columns))
+        return found
+
+    def told_of(self, ids: Collection[int]) -> dict[int, list[ToldState]]:
+        """Return what notifications tell of how far messages got, by the messages' ids."""
+        found: dict[int, list[ToldState]] = {}
+        for id_, *columns in self._over(_TOLD, [(id_,) for id_ in ids]):
+            found.setdefault(id_, []).append(told_state(*columns))
         return found
 
     def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:

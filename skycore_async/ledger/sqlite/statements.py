@@ -134,6 +134,10 @@ RECORD: Final = (
     f" AND NOT EXISTS (SELECT 1 FROM events AS known WHERE known.identity = {_FORMER})"
     " ON CONFLICT (identity) DO NOTHING"
 )
+NOTED: Final = (
+    "SELECT tracking_id, message, recipient FROM (VALUES {})"
+    " JOIN submissions ON tracking_id = column1"
+)
 NOTE: Final = (
     f"INSERT INTO submissions (tracking_id, recipient) {ROWS}"
     " ON CONFLICT (tracking_id) DO UPDATE SET recipient = excluded.recipient"

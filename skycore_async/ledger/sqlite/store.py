@@ -239,31 +239,28 @@ class SQLiteStore(SQLitePruning):
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
         """Return the ids of messages by their tracking ids, which are noted where they are new."""
-        self._over(statements.NOTE, list(recipients.items()))
-        return dict(
+        found = self._over(statements.NOTED, [(tracking_id,) for tracking_id in recipients])
+        messages: dict[str, int | None] = dict.fromkeys(recipients)
+        messages |= {tracking_id: message for tracking_id, message, _ in found}
+        whole = {tracking_id for tracking_id, _, recipient in found if recipient is not None}
+        if len(whole) < len(recipients):  # nearly every one is of a message that was sent
             self._over(
-                "SELECT tracking_id, message FROM (VALUES {})"
-                " JOIN submissions ON tracking_id = column1",
-                [(tracking_id,) for tracking_id in recipients],
+                statements.NOTE, [each for each in recipients.items() if each[0] not in whole]
             )
-        )
+        return messages
 
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
         """Write how far messages got, by their ids, and return their keys and plain ids."""
         found = self._over(statements.NAMES, [(id_,) for id_ in progress])
-        for id_, _, _, *kind in found:
-            before, each = CountedKind(*kind), progress[id_]
-            reason = each.reason and each.reason.value
-            self._counts[before] -= 1
-            self._counts[kind_of(each.state.value, None, reason, before.settled_by)] += 1
-        self._update(
-            statements.PROGRESS,
-            statements.PROGRESS_ONE,
-            [
-                (each.state.value, each.reason and each.reason.value, each.history_id, id_)
-                for id_, each in progress.items()
-            ],
-        )
+        rows = {
+            id_: (each.state.value, each.reason and each.reason.value, each.history_id, id_)
+            for id_, each in progress.items()
+        }
+        for id_, _, _, *before in found:
+            state, reason, *_ = rows[id_]
+            self._counts[CountedKind._make(before)] -= 1
+            self._counts[kind_of(state, None, reason, before[-1])] += 1
+        self._update(statements.PROGRESS, statements.PROGRESS_ONE, [*rows.values()])
         return [name for _, key, plain_id, *_ in found for name in (key, plain_id) if name]
 
     # Doubt.
