@@ -241,10 +241,21 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return list(_available())
     if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise _no_attribute(name)
     value = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
+
+
+def _no_attribute(name: str) -> AttributeError:
+    from difflib import get_close_matches  # noqa: PLC0415 - for what is wrong alone
+
+    near = [] if name.startswith("_") else get_close_matches(name, _PUBLIC, n=1)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    # Python would look for a near one itself, to say it a second time.
+    return AttributeError(
+        f"module {__name__!r} has no attribute {name!r}{hint}", name=name, obj=None
+    )
 
 
 def _available() -> Iterator[str]:

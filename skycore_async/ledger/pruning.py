@@ -70,7 +70,8 @@ class Pruned:
 def seconds_of(older_than: timedelta) -> float:
     """Return an age in seconds; raises ConfigurationError where receipts may still come."""
     if older_than < AT_LEAST:
-        age = str(older_than).removesuffix(", 0:00:00")
+        days = older_than / timedelta(days=1)
+        age = f"{days:g} day{'' if days == 1 else 's'}"
         raise ConfigurationError(
             f"older_than: {age} is less than {AT_LEAST.days} days, in which receipts come"
         )

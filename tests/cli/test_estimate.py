@@ -152,7 +152,7 @@ def test_columns_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
-        ("a,b\n", {}, "no column is called to, number, .* or recipient: .*--to-column"),
+        ("a,b\n", {}, "no column is called to, number, .* or recipient, nor .*--to-column"),
         ("phone,mobile\n", {}, "--to-column"),
         ("to\n", {"text": None}, "there is no text: give --text"),
         ("to,t\n", {"text_column": "t"}, "give --text or --text-column, not both"),

@@ -121,6 +121,8 @@ def test_a_person_is_asked(place: str, answer: str, code: Exit) -> None:
     ("age", "words"),
     [
         ("180", "'180' is no age, as 180d (days) or 26w (weeks) is one."),
+        ("0d", "--older-than: 0 days is less than 7 days, in which receipts come"),
+        ("1D", "--older-than: 1 day is less than 7 days, in which receipts come"),
         ("6d", "--older-than: 6 days is less than 7 days, in which receipts come"),
     ],
 )

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from skycore_async.cli.bulk.recipients import Header, Rejects, Row, Sheet, SheetError
+from skycore_async.cli.bulk.recipients import (
+    NUMBER_COLUMNS,
+    Header,
+    Rejects,
+    Row,
+    Sheet,
+    SheetError,
+)
 
 PEOPLE = "Name;Phone\r\nÄnne;15551234888\r\nBo;15551234889\r\n"
 ROWS = [["Änne", "15551234888"], ["Bo", "15551234889"]]
@@ -104,6 +111,34 @@ def test_what_cannot_be_read_is_said_with_its_line(content: bytes, said: str) ->
 def test_a_column_is_found_without_case_and_punctuation(name: str) -> None:
     """A name in the template need not be typed as it stands in the sheet."""
     assert Header(("Name", "Phone No.")).index(name) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Phone No.",
+            "Phone #",
+            "Phone Nr",
+            "phone_num",
+            "Cell Phone",
+            "Cell No",
+            "MSISDN",
+            "Tel.",
+        ),
+        *(
+            "Mobile Number",
+            "Mobile Phone No.",
+            "Telephone Number",
+            "Contact No.",
+            "TO",
+            "Recipient",
+        ),
+    ],
+)
+def test_the_column_of_the_numbers_is_found_as_people_name_it(name: str) -> None:
+    """And a person beside it is none."""
+    assert Header(("Contact", "Name", name)).find(NUMBER_COLUMNS, "--to-column") == 2
 
 
 @pytest.mark.parametrize(

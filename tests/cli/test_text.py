@@ -16,7 +16,7 @@ from rich.console import Console
 from skycore_async import parse_postback
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.notifications import row_of
-from skycore_async.cli.ui.output import Exit, printable
+from skycore_async.cli.ui.output import Exit, plain, printable
 from skycore_async.cli.ui.tables import show_table
 from skycore_async.cli.ui.times import time_of
 
@@ -120,7 +120,7 @@ def test_a_terminal_is_told_what_is_missing(command: str, monkeypatch: pytest.Mo
 def test_a_bundle_is_a_table() -> None:
     """Each notification has a row that says its kind, its number and what it tells."""
     lines = [line.split() for line in run("parse", "-", stdin=BUNDLE).stdout.splitlines()]
-    assert lines[0] == ["kind", "tracking", "id", "number", "state", "reason", "time"]
+    assert lines[0] == ["kind", "tracking", "id", "number", "state", "details", "time"]
     assert lines[2] == ["sent", "SMS_12345", "15551234888", "sent", "2026-11-22", "10:00:00"]
     assert lines[3][:5] == ["receipt", "SMS_12345", "15551234888", "failed", "recipient:"]
     assert lines[4] == ["inbound", "15551234889", "STOP", "\ufffd31m"]
@@ -218,3 +218,16 @@ def test_what_is_no_postback_is_refused_in_words(body: bytes) -> None:
 def test_what_moves_the_cursor_is_not_shown() -> None:
     """Nobody who can post to us can write on the terminal."""
     assert printable("a\x1b[31m\nb\u202e ☎") == "a\ufffd[31m b\ufffd ☎"
+
+
+def test_times_are_in_utc_to_the_end_of_all_time() -> None:
+    """For people and for programs; one that no calendar has in UTC is shown as it came."""
+    zone = timezone(timedelta(hours=-5))
+    noon, last = datetime(2026, 11, 29, 12, tzinfo=zone), datetime(9999, 12, 31, 23, tzinfo=zone)
+    naive = noon.replace(tzinfo=None)
+    assert [*map(time_of, (noon, naive, last, None))] == [
+        *("2026-11-29 17:00:00Z", "2026-11-29 12:00:00", "9999-12-31 23:00:00-0500", ""),
+    ]
+    assert plain([noon, naive, last]) == [
+        *("2026-11-29T17:00:00+00:00", "2026-11-29T12:00:00", "9999-12-31T23:00:00-05:00"),
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -276,6 +277,17 @@ def test_a_public_name_is_there(name: str) -> None:
 def test_dir_shows_the_public_names_alone() -> None:
     """Who looks with `dir` or the Tab key is not offered what is the package's own."""
     assert set(dir(skycore_async)) == {*skycore_async.__all__}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("SkycorClient", ": did you mean 'SkycoreClient'?"), ("zzz", ""), ("__wrapped__", "")],
+)
+def test_a_name_that_is_none_is_answered_with_the_near_one(name: str, hint: str) -> None:
+    """Once, and not for what tools look for."""
+    said = f"module 'skycore_async' has no attribute '{name}'{hint}"
+    with pytest.raises(AttributeError, match=f"^{re.escape(said)}$"):
+        getattr(skycore_async, name)
 
 
 def test_the_lazy_table_and_the_type_checkers_agree() -> None:

@@ -180,7 +180,7 @@ def _as_line(show_numbers: bool) -> Callable[[Notification], None]:
             state = click.style(state, fg=colour)
         line = (
             f"{printable(row.kind):<12}  {printable(row.tracking_id):<24}  "
-            f"{printable(row.number):<15}  {state}  {printable(row.reason)}"
+            f"{printable(row.number):<15}  {state}  {printable(row.details)}"
         )
         click.echo(line.rstrip())
 

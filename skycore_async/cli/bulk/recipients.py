@@ -34,10 +34,18 @@ from ...runtime.private import private
 from ..ui.formulas import no_formula
 from ..ui.output import printable
 
+NUMBER_WORDS: Final = (
+    *("to", "number", "phone", "mobile", "mobile phone", "cell", "cell phone", "telephone", "tel"),
+    *("msisdn", "gsm", "recipient"),
+)
 NUMBER_COLUMNS: Final = (
-    *("to", "number", "phone", "phone number", "mobile", "mobile number", "mobile phone"),
-    *("cell", "cell number", "cell phone", "telephone", "telephone number", "tel", "msisdn"),
-    "recipient",
+    *NUMBER_WORDS,
+    # `Phone No.`, `phone_nr`; a contact without it is a person more often than a number.
+    *(
+        f"{word} {end}"
+        for word in (*NUMBER_WORDS, "contact")
+        for end in ("number", "no", "nr", "num")
+    ),
 )
 TEXT_COLUMNS: Final = ("text",)
 KEY_COLUMNS: Final = ("key",)

@@ -38,6 +38,7 @@ from .recipients import (
     KEY_COLUMNS,
     LINE,
     NUMBER_COLUMNS,
+    NUMBER_WORDS,
     REASON,
     TEXT_COLUMNS,
     Header,
@@ -143,8 +144,9 @@ class RowReader:
         to = _column(header, options.to_column, NUMBER_COLUMNS, "--to-column")
         if to is None:
             raise SheetError(
-                f"no column is called {', '.join(NUMBER_COLUMNS[:-1])} or {NUMBER_COLUMNS[-1]}:"
-                f" name the one with the numbers with --to-column ({header.first_line})"
+                f"no column is called {', '.join(NUMBER_WORDS[:-1])} or {NUMBER_WORDS[-1]}, nor"
+                " one of these with Number, No. or Nr. behind it: name the one with the numbers"
+                f" with --to-column ({header.first_line})"
             )
         self.to: Final = to
         self._key = _column(header, options.key_column, KEY_COLUMNS, "--key-column")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-_AGE: Final = re.compile(r"([0-9]{1,5})([dw])", re.ASCII)
+_AGE: Final = re.compile(r"([0-9]{1,5})([dwDW])", re.ASCII)
 _UNITS: Final = {"d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -24,4 +24,4 @@ class Age(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic si
         found = _AGE.fullmatch(value)
         if found is None:
             self.fail(f"{value!r} is no age, as 180d (days) or 26w (weeks) is one.", param, ctx)
-        return int(found[1]) * _UNITS[found[2]]
+        return int(found[1]) * _UNITS[found[2].lower()]

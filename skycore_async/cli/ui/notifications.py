@@ -36,7 +36,7 @@ class NotificationRow:
     tracking_id: str = ""
     number: str = ""
     state: str = ""
-    reason: str = ""
+    details: str = ""
     time: str = ""
 
     @classmethod
@@ -67,7 +67,7 @@ def row_of(notification: Notification) -> NotificationRow:
                 tracking_id=notification.tracking_id or "",
                 number=notification.to or "",
                 state=str(notification.state),
-                reason=": ".join(filter(None, (notification.reason, notification.detail))),
+                details=": ".join(filter(None, (notification.reason, notification.detail))),
                 time=time,
             )
         case InboundSMS():
@@ -75,7 +75,7 @@ def row_of(notification: Notification) -> NotificationRow:
                 kind="inbound",
                 tracking_id=notification.tracking_id or "",
                 number=notification.from_ or "",
-                reason=notification.text,
+                details=notification.text,
                 time=time,
             )
         case SubscriptionChange():
@@ -83,12 +83,12 @@ def row_of(notification: Notification) -> NotificationRow:
                 kind="subscription",
                 number=notification.mobile or "",
                 state="subscribed" if notification.subscribed else "unsubscribed",
-                reason=notification.campaign_title or notification.campaign_id or "",
+                details=notification.campaign_title or notification.campaign_id or "",
                 time=time,
             )
         case UnknownNotification():
             said = filter(None, (notification.origin, notification.code))
-            return NotificationRow(kind="unknown", reason=" ".join(said), time=time)
+            return NotificationRow(kind="unknown", details=" ".join(said), time=time)
         case _:
             assert_never(notification)
 
@@ -96,7 +96,7 @@ def row_of(notification: Notification) -> NotificationRow:
 def masked_row(notification: Notification) -> NotificationRow:
     """Return what is shown of a notification without its number, in the text of a person, too."""
     row = row_of(notification)
-    return attrs.evolve(row, number=masked(row.number), reason=mask_in(row.reason, row.number))
+    return attrs.evolve(row, number=masked(row.number), details=mask_in(row.details, row.number))
 
 
 def facts_of(notification: Notification) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import attrs
 import click
 
 from ...runtime.secret import Secret
+from .times import in_utc
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 not all came out well, 2 wrong usage, 3 refused by
@@ -157,7 +158,7 @@ def emit(value: object) -> None:
 def plain(value: object) -> Any:
     """Return a value as JSON has it: attrs values and mappings as objects, times in ISO 8601.
 
-    An amount is a number.
+    Times are in UTC where their zone is known.  An amount is a number.
     """
     kind: Any = type(value)
     if attrs.has(kind):
@@ -172,7 +173,7 @@ def plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     if isinstance(value, datetime):
-        return value.isoformat()
+        return in_utc(value).isoformat()
     if isinstance(value, Decimal):
         value = float(value)
     return value if isinstance(value, int | float | None) else str(value)

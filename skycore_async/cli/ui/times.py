@@ -1,10 +1,11 @@
 """Times as people read them.
 
-Rule: all are in UTC, whatever zone they came in.
+Rule: all are in UTC, whatever zone they came in, as those for programs are.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 
@@ -14,4 +15,13 @@ def time_of(time: datetime | None) -> str:
         return ""
     if time.tzinfo is None:
         return f"{time:%Y-%m-%d %H:%M:%S}"
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    there = in_utc(time)
+    return f"{there:%Y-%m-%d %H:%M:%S}{'Z' if there.tzinfo is UTC else f'{there:%z}'}"
+
+
+def in_utc(time: datetime) -> datetime:
+    """Return a time in UTC; one without a zone, or at the end of all time, stays as it is."""
+    if time.tzinfo is not None:
+        with suppress(OverflowError):
+            return time.astimezone(UTC)
+    return time
