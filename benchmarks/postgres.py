@@ -172,8 +172,10 @@ def at(place: Path) -> str:
 
 
 def emptied(dsn: str) -> str:
-    """Empty the tables, and return the DSN again."""
+    """Empty the tables, begin the messages' ids anew, and return the DSN again."""
     with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
         for table in TABLES:
             connection.execute(sql.SQL("DELETE FROM skycore.{}").format(sql.Identifier(table)))
+        # Or who pages through the ids would go through those of all that were there before.
+        connection.execute("SELECT setval('skycore.messages_id_seq', 1, false)")
     return dsn

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 import anyio
 import attrs
@@ -48,7 +49,7 @@ class OtherProcess:
 @contextmanager
 def running(function: Callable[..., Awaitable[None]], *values: object) -> Iterator[OtherProcess]:
     """Run a function of a module there, with a pipe and the values, and kill it at the end."""
-    ours, theirs = Pipe()
+    ours, theirs = cast("tuple[Connection, Connection]", Pipe())
     process = _context.Process(target=anyio.run, args=(function, theirs, *values), daemon=True)
     process.start()
     theirs.close()
