@@ -645,11 +645,11 @@ def test_killed_workers_lose_nobody_and_send_nobody_twice(
     connection: Connection, dsn: str
 ) -> None:
     """After kill -9 another takes the chunk over: no duplicate, none lost, doubt bounded."""
-    load(connection, "promo", some(600), size=30)
+    load(connection, "promo", some(300), size=30)
     with Simulator(behaviours={}) as skycore, workers(2, dsn, skycore.url) as (one, two):
-        until(lambda: skycore.billed >= 100)
+        until(lambda: skycore.billed >= 60)
         one.kill()
-        until(lambda: skycore.billed >= 200)
+        until(lambda: skycore.billed >= 130)
         two.kill()
         with workers(1, dsn, skycore.url) as (last,):
             assert last.wait() == 0
@@ -665,9 +665,9 @@ def _check(connection: Connection, billed: Counter[str], *, kills: int) -> None:
             "SELECT recipient FROM skycore.messages WHERE state = 'in_doubt'"
         )
     }
-    assert (found.state, sum(found.states.values())) == ("done", 600)
+    assert (found.state, sum(found.states.values())) == ("done", 300)
     assert max(billed.values()) == 1
-    assert {m.to for m in some(600)} <= billed.keys() | doubtful
+    assert {m.to for m in some(300)} <= billed.keys() | doubtful
     assert len(doubtful) <= kills * IN_FLIGHT
 
 
@@ -675,7 +675,7 @@ def _check(connection: Connection, billed: Counter[str], *, kills: int) -> None:
 @needs_signals
 def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str) -> None:
     """A worker that was stopped beyond its lease has lost its chunk, and begins no message."""
-    load(connection, "promo", some(600), size=100)
+    load(connection, "promo", some(300), size=100)
     with Simulator(behaviours={}) as skycore, workers(1, dsn, skycore.url) as (zombie,):
         until(lambda: skycore.billed >= 50)
         zombie.send(signal.SIGSTOP)
@@ -695,14 +695,14 @@ def test_a_worker_that_is_asked_to_end_gives_its_chunks_back(
     connection: Connection, dsn: str
 ) -> None:
     """SIGTERM leaves no doubt and no lease behind: another goes on at once."""
-    load(connection, "promo", some(600), size=300)
+    load(connection, "promo", some(300), size=150)
     with Simulator(behaviours={}) as skycore, workers(1, dsn, skycore.url) as (first,):
         until(lambda: skycore.billed >= 50)
         first.send(signal.SIGTERM)
         assert first.wait() == 0
         found = only(connection)
         assert (found.held, found.states) == (0, {"accepted": skycore.billed})
-        assert skycore.billed < 600
+        assert skycore.billed < 300
         with workers(1, dsn, skycore.url) as (second,):
             assert second.wait() == 0
-        assert Counter(m.to for m in skycore.messages) == Counter(m.to for m in some(600))
+        assert Counter(m.to for m in skycore.messages) == Counter(m.to for m in some(300))
