@@ -187,6 +187,8 @@ class Disk(apsw.VFS):
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         self.tick()
+        if filename not in self.files:  # it is of before this disk, and nobody has opened it
+            self.files[filename] = _Content.at(Path(filename))
         removed = self.files.pop(filename)
         if self.may_restore and not syncdir:
             self._removed[filename] = removed

@@ -10,13 +10,17 @@ cuts.  The same seed gives the same world, so that whatever breaks can be seen a
     life       the event loop of one process, asyncio's or trio's, and its threads
     machine    the disk of a process, and what a crash leaves of it
     provider   who takes messages, bills them and posts what became of them
+    transport  the way of a process to the provider
     bulk       `skycore bulk` in a world, without its terminal
     pythons    other versions of Python
     callers    who sends, leaves, sends again, opts out
     postman    who posts what became of them
     limiter    when messages may start
     beside     who takes postbacks in beside the ledger
-    process    what one process opens, what happens in it, and what it leaves
+    account    another ledger, and the list of who may not be sent to that is shared with it
+    opening    what a process opens, and what it finds there
+    process    what happens in one process, and what it leaves
+    ending     how the last process comes to its good end
     world      the processes of a world one after the other, and what is noted of them
     rules      what must hold at the end, by the provider's books
     shrinking  a world that breaks a rule, made as short as can be

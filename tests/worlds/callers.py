@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import Any, Final
 
 import anyio
+import attrs
 
 from skycore_async import (
     SMS,
@@ -35,6 +36,22 @@ from .provider import Posted, Provider, body_of, name_in, plain, text_of
 _SOON: Final = 2.0  # seconds in which who waits is told, and more than a few threads take
 
 
+@attrs.frozen
+class Taker:
+    """Who takes postbacks in elsewhere: what it hears of opting out counts `lag` seconds later."""
+
+    receiver: PostbackReceiver
+    lag: float
+    on_taken: Callable[[], None]
+
+    @classmethod
+    def of(
+        cls, receiver: PostbackReceiver | None, *, lag: float, on_taken: Callable[[], None]
+    ) -> Taker | None:
+        """Make one, where there is a receiver."""
+        return None if receiver is None else cls(receiver, lag, on_taken)
+
+
 class Callers:
     """What is done with one client, one ledger and one receiver while they are open."""
 
@@ -47,8 +64,10 @@ class Callers:
         client: SkycoreClient,
         ledger: SQLiteLedger | MemoryLedger,
         in_flight: int,
-        beside: PostbackReceiver | None,
-        on_beside: Callable[[], None],
+        may_be_late: bool,
+        beside: Taker | None,
+        other: Taker | None,
+        on_choice: Callable[[], None],
     ) -> None:
         self._provider = provider
         self.notes = notes
@@ -56,10 +75,12 @@ class Callers:
         self._client = client
         self._ledger = ledger
         self._in_flight = in_flight
+        self.may_be_late = may_be_late  # what is heard elsewhere, as a disk may be full
         self.is_gone = False  # the process has ended, and nobody sees what it does
-        self._receiver = PostbackReceiver(ledger=ledger)
-        self._on_beside = on_beside  # called when something was taken in there
+        self._taker = Taker(PostbackReceiver(ledger=ledger), 0.0, lambda: None)
         self._beside = beside
+        self._other = other
+        self._on_choice = on_choice  # called when a number has opted out or in
 
     def _sms(self, message: Message) -> tuple[SMS, str]:
         name = key_of(message) or f"n{next(self._names)}"
@@ -194,7 +215,7 @@ class Callers:
             if isinstance(error, RuntimeError):
                 self.refused(error)
             return  # and so it stays unclear
-        self.notes.chose(number, is_out=event.is_out, now=self._provider.now())
+        self._chose(number, event.is_out, lag=0.0)
 
     async def wait(self, event: Wait) -> None:
         """Wait for a message to come to its end, of which is told in time."""
@@ -233,24 +254,30 @@ class Callers:
 
     async def post(self, together: Sequence[Posted]) -> None:
         """Post postbacks in one body."""
-        status, receiver = None, self._receiver_of(together)
+        status, taker = None, self._taker_of(together)
         with anyio.move_on_after(10):
-            status = await status_of(receiver, body_of(together))
+            status = await status_of(taker.receiver, body_of(together))
         if self.is_gone:
             return
-        if receiver is self._beside:
-            self._on_beside()
+        taker.on_taken()
         for posted in together:
             self._provider.answered(posted, status)
             if status == 200 and posted.choice is not None:
-                number, is_out = posted.choice
-                self.notes.chose(number, is_out=is_out, now=self._provider.now())
+                self._chose(*posted.choice, lag=taker.lag)
 
-    def _receiver_of(self, together: Sequence[Posted]) -> PostbackReceiver:
-        """Return who takes these in; of what is taken in beside, a STOP would count later."""
-        if self._beside is None or any(each.choice for each in together):
-            return self._receiver
-        return self._beside if self._provider.is_heads() else self._receiver
+    def _chose(self, number: str, is_out: bool, *, lag: float) -> None:
+        """Note that a number has opted out or in, which is known here some time later."""
+        if lag and self.may_be_late:
+            return  # and so it stays unclear
+        self.notes.chose(number, is_out=is_out, now=self._provider.now() + lag)
+        self._on_choice()
+
+    def _taker_of(self, together: Sequence[Posted]) -> Taker:
+        """Return who takes these in; the other ledger hears of opting out alone."""
+        takers = [self._taker, self._beside]
+        if any(each.choice for each in together):
+            takers.append(self._other)
+        return self._provider.one_of([taker for taker in takers if taker is not None])
 
 
 async def status_of(receiver: PostbackReceiver, body: bytes) -> int:

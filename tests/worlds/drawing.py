@@ -7,10 +7,9 @@ odd things at once is likely in some worlds, and no world is made for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final
-
-import attrs
 
 from .events import (
     LENGTH,
@@ -114,10 +113,9 @@ class _Draw:
             thread=chance.choice((0.02, 0.1, 0.5, 1.0)),
             capacity=chance.choice((2, 5, 10)) if self._is_small else None,
             changes_python=self._is(0.15),
-            has_inbox=self._is(0.15),
+            has_inbox=self._is(0.15) and not self._is_small,
+            shares_opt_outs=self._is(0.12) and not self._is_small,
         )
-        if settings.loses_power or self._is_small:  # which no other process could open
-            settings = attrs.evolve(settings, has_inbox=False)
         timed: list[Event] = [self._send() for _ in range(chance.randint(12, 30))]
         timed += [self._send_many() for _ in range(chance.randint(1, 4))]
         if not self._is_small:
@@ -125,14 +123,18 @@ class _Draw:
             timed += [Reopen(at=self._at()) for _ in range(chance.choice((0, 0, 1)))]
         if settings.loses_power:
             timed += [self._full_disk() for _ in range(chance.choice((0, 1, 2)))]
+            timed += self._full_when_left(timed)
         timed += [self._wait() for _ in range(chance.choice((0, 0, 2)))]
         timed += [self._bulk(self._at()) for _ in range(chance.choice((0, 0, 0, 1, 2)))]
         if self._is(0.1):
             timed += self._outage()
-        timed += [self._opt_out() for _ in range(chance.choice((0, 0, 2, 5)))]
+        choices = (2, 5, 8) if settings.shares_opt_outs else (0, 0, 2, 5)
+        timed += [self._opt_out() for _ in range(chance.choice(choices))]
         if settings.reads_report:
             timed += [self._settle() for _ in range(chance.choice((0, 0, 1, 3)))]
         timed += [self._jump() for _ in range(chance.choice((0, 0, 0, 0, 1, 2)))]
+        if self._is(0.1):
+            timed += self._set_right()
         timed.sort(key=lambda event: getattr(event, "at", 0.0))
         answers = [self._answers(key) for key in range(self._keys) if self._is(0.6)]
         tells = [self._tells(key) for key in range(self._keys) if self._is(0.6)]
@@ -148,6 +150,9 @@ class _Draw:
     def _span(self, most: float) -> float:
         """Draw a span of which the short ones are as likely as the long ones."""
         return float(f"{most * 10 ** (-4 * self._random()):.3g}")
+
+    def _upto(self, most: float) -> float:
+        return self._random() * most
 
     def _number(self, key: int) -> int:
         if self._is_paired:
@@ -219,12 +224,26 @@ class _Draw:
         writes, lasts = (int(10 ** (2 * self._random())) for _ in range(2))
         return FullDisk(at=self._at(), writes=writes, lasts=lasts)
 
+    def _full_when_left(self, timed: Sequence[Event]) -> list[FullDisk]:
+        """Have no room for a while about when somebody leaves, as one might because of that."""
+        left = [each.at + each.leaves for each in timed if isinstance(each, Send) and each.leaves]
+        return [
+            FullDisk(at=round(at + self._span(1.0), 3), writes=0, lasts=int(10 ** self._upto(2.5)))
+            for at in self._chance.sample(left, min(len(left), self._chance.choice((0, 1, 3))))
+        ]
+
     def _wait(self) -> Wait:
         return Wait(at=self._at(), key=self._chance.randrange(self._keys), timeout=self._span(20))
 
     def _jump(self) -> Jump:
         far = self._chance.choice((2.0, 400.0, 4000.0, 90_000.0))
         return Jump(at=self._at(), seconds=self._chance.choice((-far, far)))
+
+    def _set_right(self) -> tuple[Jump, Jump]:
+        """Have the clock on the wall wrong for a while, by less than a report is late for."""
+        at, far = self._at(), self._chance.choice((-1.0, 1.0)) * self._chance.uniform(400, 3000)
+        until = round(at + self._upto(LENGTH), 3)
+        return Jump(at=at, seconds=round(far)), Jump(at=until, seconds=-round(far))
 
     def _answers(self, key: int) -> Answers:
         count = self._chance.choice((1, 1, 2, 4))

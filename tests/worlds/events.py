@@ -227,6 +227,7 @@ class Settings:
     thread: float = 0.1  # seconds at most that a thread takes
     capacity: int | None = None  # of a ledger in memory, in place of one in a file
     has_inbox: bool = False  # some postbacks are taken in beside the ledger, by another process
+    shares_opt_outs: bool = False  # with another ledger of the account
     changes_python: bool = False  # with each process, and the first has the first version
 
 

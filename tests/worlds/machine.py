@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -26,12 +26,17 @@ import anyio
 import apsw
 
 from skycore_async import SQLiteLedger
-from skycore_async.ledger.sqlite import write_ahead_log
+from skycore_async.ledger.sqlite import inbox_file, opt_out_list, taking_in, write_ahead_log
+from skycore_async.ledger.sqlite.open_file import OpenFile
 from skycore_async.ledger.sqlite.open_file import connect as connect_to_file
+from skycore_async.receiving import inbox
 from tests.support.power_cut import Disk, write_out
 
 LEDGER: Final = "ledger.db"
+OTHER: Final = "other.db"  # another ledger of the account
+OPT_OUTS: Final = "opt-outs.db"  # which the two share
 _LEFT: Final = {LEDGER, f"{LEDGER}-wal", f"{LEDGER}-inbox", f"{LEDGER}-inbox-journal"}
+_LEFT.update({OTHER, f"{OTHER}-wal", OPT_OUTS, f"{OPT_OUTS}-journal"})
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where there is Linux, files in memory
 
 
@@ -63,6 +68,8 @@ class Machine:
     def __init__(self, folder: Path, *, loses_power: bool, pages: int) -> None:
         self.folder = folder
         self._disk = Disk(str(folder)) if loses_power else None
+        if self._disk is not None:
+            self._disk.may_restore = True
         self._pages = pages
 
     @classmethod
@@ -91,8 +98,20 @@ class Machine:
         if self._disk is None:
             yield
             return
-        with mock.patch.object(write_ahead_log, "write_durably", self._disk.write_durably):
+        kept_here = partial(inbox_file.InboxFile, connect=self._connect_to_shared)
+        with (
+            mock.patch.object(write_ahead_log, "write_durably", self._disk.write_durably),
+            mock.patch.object(taking_in, "InboxFile", kept_here),
+            mock.patch.object(inbox, "InboxFile", kept_here),
+            mock.patch.object(inbox, "OpenFile", partial(OpenFile, connect=self.connect)),
+            mock.patch.object(opt_out_list, "connect", self._connect_to_shared),
+        ):
             yield
+
+    def _connect_to_shared(self, path: str) -> Any:
+        """Open a file that several write to, each for a moment."""
+        assert self._disk is not None
+        return _Connection(apsw.Connection(path, vfs=self._disk.name))
 
     def cut_after(self, writes: int, cut: Callable[[], None]) -> None:
         """Call `cut` in place of one of the writes that are to come."""
@@ -111,14 +130,11 @@ class Machine:
 
     def left(self, *, is_power: bool, chance: Random) -> Callable[[Path], Machine]:
         """Take what a crash at this moment leaves; the result puts it on another machine."""
-        if is_power and self._disk is not None:
-            image = self._disk.image(chance)
-        else:
-            image = {
-                each.name: each.read_bytes()
-                for each in self.folder.iterdir()
-                if each.name in _LEFT
-            }
+        image = {
+            str(each): each.read_bytes() for each in self.folder.iterdir() if each.name in _LEFT
+        }
+        if is_power and self._disk is not None:  # what nobody has opened yet is as it was
+            image |= self._disk.image(chance)
 
         def put(folder: Path) -> Machine:
             folder.mkdir()
@@ -147,6 +163,10 @@ class _Connection:
     def execute(self, statement: str, values: Any = ()) -> Any:
         """Execute a statement."""
         return self._done(self._connection.execute, statement, values)
+
+    def executemany(self, statement: str, values: Any) -> Any:
+        """Execute a statement for each of some rows."""
+        return self._done(self._connection.executemany, statement, values)
 
     @staticmethod
     def _done(work: Callable[..., Any], *args: Any) -> Any:

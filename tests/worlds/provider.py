@@ -1,36 +1,33 @@
 """The pretend provider: what it takes it bills, and what it bills is in its books.
 
-Strategy: a `Transport` that answers as it is told, and postbacks that are posted to the
-receiver of whichever process runs.  The books outlive every process, and are what all
-rules are held against.
+Strategy: what is done with each attempt, and postbacks that are posted to the receiver of
+whichever process runs.  The books outlive every process, and are what all rules are held
+against.
 
 Rules:
 
 * A message is known by its text, whatever number, key or id it goes by.
-* What a process had sent when it ended arrives all the same.
 * A postback that is not answered with 200 is posted again, a few times.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final
-from urllib.parse import unquote_plus
+from typing import Any, Final, TypeVar
 
-import anyio
 import attrs
 
-from skycore_async import NotSent, OutcomeUnknown, Request, Response
 from skycore_async.simulator import behaviours, postbacks
 from skycore_async.simulator.postbacks import PostbackForm
 
 from .events import Answer, Answers, Message, Outage, Tells, Told
+
+T = TypeVar("T")
 
 _OTHERS: Final = 0.2  # of what is sent, beside which others send to the number
 _FIRST_OF_OTHERS: Final = 500_000
@@ -41,17 +38,12 @@ BEGINNING: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)  # the provider's time a
 
 NEW: Final = "\U0001fa77"  # of Unicode 15, which Python 3.11 does not know yet
 
-_TO: Final = re.compile(r"<TO>(\d+)</TO>")
-_TEXT: Final = re.compile(rf"<TEXT>Hello (\S+) v(\d+) {NEW}</TEXT>")
 _EVENTS: Final = {
     "sent": behaviours.SENT,
     "delivered": behaviours.DELIVERED,
     "failed": behaviours.FAILED,
 }
 _AS_USUAL: Final = (Told(kind="sent", after=0.05), Told(kind="delivered", after=0.3))
-_WITH_NEWS: Final = (
-    0.2  # seconds from when a message is taken until its answer, with time for news
-)
 
 
 def text_of(name: str, version: int) -> str:
@@ -174,6 +166,10 @@ class Provider:
         """Toss a coin."""
         return self._chance.random() < 0.5
 
+    def one_of(self, several: Sequence[T]) -> T:
+        """Draw one of several."""
+        return several[0] if len(several) == 1 else self._chance.choice(several)
+
     def delay(self) -> float:
         """Draw the seconds that something takes on its way."""
         return float(0.001 * 10 ** (2 * self._chance.random()))
@@ -262,151 +258,3 @@ def body_of(posted: Sequence[Posted]) -> bytes:
     if not others:
         return first.body
     return postbacks.bundle([each.postback for each in posted if each.postback is not None])
-
-
-class PretendTransport:
-    """The way of one process to the provider; `is_gone` tells whether that process ended."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self.is_gone = False
-        self.under_way: dict[int, Callable[[], object]] = {}  # what is to be taken
-        self.active = 0
-        self.closed = 0
-        self._numbers = itertools.count()
-
-    async def send(self, request: Request, *, timeout: float) -> Response:
-        """Do with a message what was planned for it."""
-        self.active += 1
-        try:
-            return await self._send(request, timeout)
-        finally:
-            self.active -= 1
-
-    async def _send(self, request: Request, timeout: float) -> Response:
-        provider = self._provider
-        document = unquote_plus(request.body.decode())
-        to_found, text_found = _TO.search(document), _TEXT.search(document)
-        assert to_found, "the request has no number"
-        assert text_found, "the request has no text of ours"
-        to, name, version = to_found[1], text_found[1], int(text_found[2])
-        await self._while_there(0.0)
-        answer = provider.answer_to(name)
-        provider.asked[name] += 1
-        words = provider.on_submitted(name, to)
-        provider.asked_by_others(to, name)
-        provider._note(f"asked {name} v{version}: {answer}")
-        with anyio.move_on_after(timeout):
-            return await self._answered(answer, name, version, to, words)
-        if answer is Answer.UNREACHABLE:
-            raise NotSent("no connection in time")
-        provider.unclear[name] += 1
-        raise OutcomeUnknown("no answer in time")
-
-    async def _while_there(self, seconds: float) -> None:
-        """Wait; for ever where the process has ended."""
-        await anyio.sleep(seconds)
-        if self.is_gone:
-            await anyio.sleep_forever()
-
-    async def _taken(self, name: str, version: int, to: str, words: list[Any]) -> Submission:
-        """Have a message on its way, on which nothing stops it, and wait until it is taken."""
-        number = next(self._numbers)
-        taken: list[Submission] = []
-
-        def arrive() -> None:
-            if self.under_way.pop(number, None):
-                taken.append(self._provider.take(name, version, to, words))
-
-        self.under_way[number] = arrive
-        try:
-            await self._while_there(self._provider.delay())
-        finally:
-            if not self.is_gone:
-                arrive()
-        return taken[0]
-
-    def end(self) -> None:
-        """Let what has left arrive, and nothing more."""
-        for arrive in tuple(self.under_way.values()):
-            arrive()
-        self.is_gone = True
-
-    async def _answered(
-        self, answer: Answer, name: str, version: int, to: str, words: list[Any]
-    ) -> Response:
-        provider = self._provider
-        if answer is Answer.UNREACHABLE:
-            await self._while_there(provider.delay())
-            raise NotSent("connection refused")
-        if answer in _NOT_TAKEN:
-            await self._while_there(1000.0 if answer is Answer.NEVER else provider.delay())
-            return self._not_taken(answer, name)
-        taken = await self._taken(name, version, to, words)
-        waits = {Answer.SLOW: 1.5, Answer.NEWS_FIRST: _WITH_NEWS, Answer.LATE: 1000.0}
-        await self._while_there(waits.get(answer, 0.0) + provider.delay())
-        if answer not in _CLEAR:
-            provider.unclear[name] += 1
-        if answer is Answer.LOST:
-            raise OutcomeUnknown("the connection broke")
-        if answer is Answer.RAISES:
-            raise ZeroDivisionError(to)
-        if answer is Answer.TAKEN_BAD_GATEWAY:
-            return _response(502, "<html>Bad Gateway</html>")
-        written = _success(taken.spelt(is_encoded=answer is Answer.ODD_SPELLING), to)
-        if answer is Answer.HALF:
-            written = written[: len(written) // 2]
-        elif answer is Answer.TWICE:
-            spare = _success("SMS_999999", to)  # before its own, or behind it
-            written = spare + written if int(taken.id[-1]) % 2 else written + spare
-        elif answer is Answer.OTHERS:
-            written = _success("SMS_999998", "15550009999")
-        return _response(200, written)
-
-    def _not_taken(self, answer: Answer, name: str) -> Response:
-        provider = self._provider
-        if answer is Answer.REFUSED:
-            provider.refused.add(name)
-        if answer in _CODES:
-            code = _CODES[answer]
-            return _response(
-                200,
-                f"<RESPONSE><STATUS>Failure</STATUS><ERRORCODE>{code}</ERRORCODE></RESPONSE>",
-            )
-        if answer is Answer.TOO_MANY:
-            return attrs.evolve(_response(429, ""), headers={"retry-after": "1"})
-        provider.unclear[name] += 1
-        if answer is Answer.BAD_GATEWAY:
-            return _response(502, "<html>Bad Gateway</html>")
-        raise OutcomeUnknown("the connection broke")
-
-    async def aclose(self) -> None:
-        """Count that it was closed."""
-        self.closed += 1
-
-
-_CODES: Final = {
-    Answer.REFUSED: "E712",
-    Answer.NO_ACCOUNT: "E120",
-    Answer.NO_SENDER: "E111",
-    Answer.THROTTLED: "E106",
-}
-_NOT_TAKEN: Final = {
-    *_CODES,
-    Answer.TOO_MANY,
-    Answer.DROPPED,
-    Answer.BAD_GATEWAY,
-    Answer.NEVER,
-}
-_CLEAR: Final = {Answer.ACCEPTED, Answer.SLOW, Answer.ODD_SPELLING, Answer.NEWS_FIRST}
-
-
-def _response(status: int, body: str) -> Response:
-    return Response(status=status, headers={}, body=body.encode())
-
-
-def _success(tracking_id: str, to: str) -> str:
-    return (
-        f"<RESPONSE><STATUS>Success</STATUS><TRACKINGID>{tracking_id}</TRACKINGID>"
-        f"<TO>{to}</TO></RESPONSE>"
-    )

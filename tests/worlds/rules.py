@@ -42,6 +42,7 @@ class Found:
     deliveries: Mapping[str, Delivery]
     unplaced: Sequence[Notification]
     opted_out: Mapping[str, bool]
+    elsewhere: Mapping[str, bool]  # whether list and other ledger say so, too
 
 
 def all_messages(plan: Plan) -> list[Message]:
@@ -107,7 +108,9 @@ def _nobody_lost(world: World, found: Found) -> list[str]:
 
 
 def _may_be_out(world: World, message: Message) -> bool:
-    return world.notes.may_be_out(number_of(message.number), by_odd_clocks=world.jumps)
+    # Of what was told here and elsewhere, whoever hears it later may take the safe side.
+    is_odd = world.jumps or world.plan.settings.shares_opt_outs
+    return world.notes.may_be_out(number_of(message.number), by_odd_clocks=is_odd)
 
 
 def _not_sent_is_not_billed(world: World, found: Found) -> list[str]:
@@ -264,11 +267,15 @@ def _opt_outs_stand(world: World, found: Found) -> list[str]:
     jumps = [event.seconds for event in world.plan.events if isinstance(event, Jump)]
     if sum(map(abs, jumps)) > CLEAR / 2:
         return []  # its clock may tell which was the last word
-    return [
-        f"{number} has opted out, and is not out"
-        for number, is_out in found.opted_out.items()
-        if world.notes.is_out(number) and not is_out
-    ]
+    broken = []
+    for number, is_out in found.opted_out.items():
+        if not world.notes.is_out(number):
+            continue
+        if not is_out:
+            broken.append(f"{number} has opted out, and is not out")
+        elif world.plan.settings.shares_opt_outs and not found.elsewhere[number]:
+            broken.append(f"{number} has opted out, and is not out elsewhere")
+    return broken
 
 
 _RULES: Final = (
