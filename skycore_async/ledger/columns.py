@@ -94,7 +94,7 @@ class Columns(Generic[T]):
         return tuple(values)
 
 
-OPT_OUT: Final = Columns(OptOut, without=("only_if_in",))
+OPT_OUT: Final = Columns(OptOut, without=("only_if_in", "relayed"))
 ATTEMPT: Final = Columns(EarlierAttempt)
 NEW_ATTEMPT: Final = Columns(EarlierAttempt, without=("id",))
 NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))

@@ -39,7 +39,15 @@ from .commands import (
     TellOptOuts,
 )
 from .model import EarlierAttempt, MessageRecord, MessageState, StoredNotification
-from .opt_outs import CHANGED, OptOut, OptOutRule, last_word, opt_out_by_code, opt_out_of
+from .opt_outs import (
+    CHANGED,
+    OptOut,
+    OptOutRule,
+    last_word,
+    opt_out_by_code,
+    opt_out_of,
+    relayed,
+)
 from .report_commands import RecordLookUp, SettleByReport
 from .report_values import AttemptVerdict, DoubtVerdict
 from .store import Finished, LedgerStore, StoreCommand
@@ -119,7 +127,7 @@ class CommandExecutor:
                 said = OptOut(number=command.number, out=command.out, at=self._clock())
                 self._opt_outs.append(said)
             elif isinstance(command, TellOptOuts):
-                self._opt_outs += command.words
+                self._opt_outs += relayed(command.words)
             elif isinstance(command, KeepAlive):
                 self.interrupt()
             elif isinstance(command, StoreCommand):

@@ -13,6 +13,8 @@ Rules:
 * What the caller says, and what has no stamp, is the last word when it comes.
 * Of the caller's word and a stamp, which are of two clocks, each of which may be wrong, the
   stamp tells only where it is clear.  Where it is not, the number has opted out.
+* What the caller said to another ledger comes later than it was said: a leave to send counts
+  from when it was given, and takes back no STOP that came after it.
 * A time that is yet to come is of a wrong clock, and the last word until somebody speaks.
 """
 
@@ -43,7 +45,7 @@ class OptOut:
 
     `at` is the provider's stamp where it is `stamped`, else the time at which it came.
     What is `only_if_in` changes nothing of a number that has opted out: an unclear text
-    was found to be no opt-out.
+    was found to be no opt-out.  What is `relayed` was said before, to another ledger.
     """
 
     number: str
@@ -51,6 +53,12 @@ class OptOut:
     at: float
     stamped: bool = False
     only_if_in: bool = False
+    relayed: bool = attrs.field(default=False, eq=False)
+
+
+def relayed(words: Iterable[OptOut]) -> list[OptOut]:
+    """Return words as they come to whoever did not hear them first."""
+    return [attrs.evolve(word, relayed=True) for word in words]
 
 
 def opt_out_of(
@@ -117,6 +125,8 @@ def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
     """Return whether a word that comes after the known one, and may be older, takes its place."""
     if word.only_if_in and known.out:
         return False
+    if word.relayed and not word.stamped and known.out and not word.out:
+        return not word.at <= known.at <= now
     if not word.stamped or word.at >= known.at:
         return True
     if word.out is known.out:

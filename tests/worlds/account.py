@@ -41,12 +41,13 @@ class _NotedList(OptOutList):
 
     on_told: Callable[[], None] = staticmethod(lambda: None)
 
-    def tell(self, words: Iterable[OptOut]) -> None:
+    def tell(self, words: Iterable[OptOut], *, seen: int | None = None) -> bool:
         """Take words in."""
         given = list(words)
-        super().tell(given)
+        is_all = super().tell(given, seen=seen)
         if given:
             self.on_told()
+        return is_all
 
 
 class Account:

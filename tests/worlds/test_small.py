@@ -11,7 +11,19 @@ from skycore_async.ledger import rules
 from skycore_async.ledger.model import MessageState
 
 from .drawing import draw
-from .events import Answer, Answers, Crash, Jump, Message, Plan, Send, SendMany, Settings, Settle
+from .events import (
+    Answer,
+    Answers,
+    Crash,
+    Jump,
+    Message,
+    OptOut,
+    Plan,
+    Send,
+    SendMany,
+    Settings,
+    Settle,
+)
 from .mutants import mutants
 from .running import Worlds, worlds
 from .shrinking import shrunk
@@ -28,6 +40,14 @@ FOUND = {
             Send(at=1.0, message=Message(0, 100)),
             Jump(at=2.0, seconds=-90_000.0),
             Settle(at=7.0),
+        ),
+    ),
+    "a STOP was undone by another ledger that heard of an earlier leave to send later": Plan(
+        chance=5649,
+        settings=Settings(shares_opt_outs=True),
+        events=(
+            OptOut(at=1.0, number=100, is_out=False, by_text=False),
+            OptOut(at=2.0, number=100, is_out=True, by_text=False),
         ),
     ),
 }

@@ -61,15 +61,22 @@ class OptOutList:
         self.path = path
         self._clock = clock
 
-    def tell(self, words: Iterable[OptOut]) -> None:
-        """Take words in, in this order, and return when what counts of them is on the disk."""
+    def tell(self, words: Iterable[OptOut], *, seen: int | None = None) -> bool:
+        """Take words in, in this order, and return when what counts of them is on the disk.
+
+        With `seen`, those of numbers that have changed since that change are left out, and it is
+        False where there are any: whoever tells of them does not know all yet.
+        """
         said: dict[str, list[OptOut]] = {}
         for word in words:
             said.setdefault(word.number, []).append(word)
         if not said:
-            return
+            return True
         with self._connected() as connection, transaction(connection) as execute:
             (change,) = execute("SELECT last FROM changes").fetchone()
+            newer = [] if seen is None else _changed_since(execute, said, seen)
+            for number in newer:
+                del said[number]
             known = _words(execute, said)
             for number, (first, *more) in said.items():
                 before = known.get(number)
@@ -86,6 +93,7 @@ class OptOutList:
                         (*OPT_OUT.row(counts), change),
                     )
             execute("UPDATE changes SET last = ?", (change,))
+        return not newer
 
     def changes(self, after: int) -> list[Change]:
         """Return the changes beyond one, in their order, a page of them."""
@@ -179,15 +187,23 @@ class OptOutList:
 
 
 def _words(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:
-    found: dict[str, OptOut] = {}
+    found = map(OPT_OUT.value, _rows(execute, OPT_OUT.listed, numbers))
+    return {word.number: word for word in found}
+
+
+def _changed_since(
+    execute: Callable[..., Any], numbers: Collection[str], change: int
+) -> list[str]:
+    rows = _rows(execute, "number, change", numbers)
+    return [number for number, last in rows if last > change]
+
+
+def _rows(
+    execute: Callable[..., Any], columns: str, numbers: Collection[str]
+) -> Iterator[Sequence[Any]]:
     for some in _batches(list(numbers)):
         places = ", ".join("?" * len(some))
-        for row in execute(
-            f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE number IN ({places})", some
-        ):
-            word = OPT_OUT.value(row)
-            found[word.number] = word
-    return found
+        yield from execute(f"SELECT {columns} FROM opt_outs WHERE number IN ({places})", some)
 
 
 def _batches(numbers: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -9,6 +9,8 @@ Rules:
 * Nothing is sent before the ledger has the whole list.
 * A word is told as it arrived, with its own time, and each change of the list arrives once;
   which of two words counts is decided by the rules of both sides, which are the same.
+* Of a number that has changed on the list since it was looked at, nothing is told before that is
+  taken in: what the ledger has of it may be older.
 * A ledger that cannot reach the list goes on: what it has heard is told at a later look, or by the
   next opening.
 """
@@ -25,7 +27,7 @@ import anyio.to_thread
 from ...runtime.event_loop import now
 from ..base import BaseLedger
 from ..commands import GetOptOuts, TellOptOuts
-from ..opt_outs import CHANGED, OptOut
+from ..opt_outs import CHANGED, OptOut, relayed
 from .opt_out_list import PAGE, OptOutList
 from .watching import LOOK_EVERY, ProblemLog
 
@@ -90,13 +92,19 @@ class _Sharing:
 
     async def tell_all(self) -> None:
         """Tell the list every word of the ledger's that it has not."""
+        while not await self._told_all():
+            await self._take_changes()
+
+    async def _told_all(self) -> bool:
+        """Tell it, and return whether that was all: not where the list has changed meanwhile."""
         words: list[OptOut] = []
+        is_all = True
         async for word in self._ledger.opt_outs():
             words.append(word)
             if len(words) == PAGE:
-                await anyio.to_thread.run_sync(self._tell, words)
+                is_all &= await anyio.to_thread.run_sync(self._tell, words)
                 words = []
-        await anyio.to_thread.run_sync(self._tell, words)
+        return await anyio.to_thread.run_sync(self._tell, words) and is_all
 
     def watch(self, watching: ExitStack) -> None:
         """Note from now on whether the ledger hears something."""
@@ -137,6 +145,7 @@ class _Sharing:
             await anyio.to_thread.run_sync(self._shared.note_seen, self._name, change)
             self._seen = change
 
-    def _tell(self, words: list[OptOut]) -> None:
+    def _tell(self, words: list[OptOut]) -> bool:
         known = self._shared.words([word.number for word in words])
-        self._shared.tell(word for word in words if known.get(word.number) != word)
+        new = [word for word in words if known.get(word.number) != word]
+        return self._shared.tell(relayed(new), seen=self._seen)

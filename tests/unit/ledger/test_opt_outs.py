@@ -176,6 +176,26 @@ COMING = {
         attrs.evolve(word(START, NOON + 1), only_if_in=True),
         False,
     ),
+    "the caller's leave that another heard before the STOP": (
+        word(STOP, NOON),
+        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        False,
+    ),
+    "the caller's leave that another heard after it": (
+        word(STOP, NOON),
+        attrs.evolve(word(START, NOON + 1, stamped=False), relayed=True),
+        True,
+    ),
+    "the caller's leave that another heard after one from ahead": (
+        word(STOP, NOW + 1),
+        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        True,
+    ),
+    "a STOP that another heard before": (
+        word(START, NOON, stamped=False),
+        attrs.evolve(word(STOP, NOON - 1, stamped=False), relayed=True),
+        True,
+    ),
     "a right stamp after one from ahead": (word(START, NOW + 9), word(STOP, NOW), True),
     "an earlier stamp, both from ahead": (word(START, NOW + 9), word(STOP, NOW + 8), False),
 }

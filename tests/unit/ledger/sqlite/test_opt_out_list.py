@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ import pytest
 
 from skycore_async import LedgerError, MemoryLedger, SQLiteLedger, parse_postback
 from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.sqlite.opt_out_list import PAGE, OptOutList
 from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
@@ -175,6 +177,37 @@ class TestSharing:
             assert not await other.is_opted_out(ANN)
         assert shared.count() == 0
 
+    async def test_a_stop_is_not_undone_by_what_was_said_elsewhere_before_it(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """A caller's leave to send that comes later than it was given takes no STOP back."""
+        ours = Looks()
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
+            await ledger.record(*parse_postback(STOP))
+            shared.tell([word(out=False)])
+            await ours.look()
+            assert await ledger.is_opted_out(ANN)
+        assert shared.count() == 1
+
+    async def test_what_has_changed_on_the_list_is_taken_in_before_anything_is_told(
+        self, ledger: BaseLedger, shared: OptOutList, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A number that opts out while another ledger tells its words is out in both."""
+        ours, words = Looks(), OptOutList.words
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
+            await ledger.run(TellOptOuts(words=(word(out=False),)))
+
+            def told_meanwhile(self: OptOutList, numbers: Collection[str]) -> dict[str, OptOut]:
+                monkeypatch.setattr(OptOutList, "words", words)
+                found = self.words(numbers)
+                self.tell([word(at=NOON - 1)])
+                return found
+
+            monkeypatch.setattr(OptOutList, "words", told_meanwhile)
+            await ours.look()
+            assert await ledger.is_opted_out(ANN)
+        assert shared.count() == 1
+
     async def test_what_was_heard_last_is_told_at_the_end(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
@@ -202,7 +235,7 @@ class TestSharing:
         await ledger.record(*parse_postback(STOP))
         async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
             pass
-        shared.tell([word(out=False, at=NOON + 3)])
+        shared.tell([word(out=False, at=time.time())])
         for _ in range(2):
             async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
                 assert not await ledger.is_opted_out(ANN)
