@@ -98,12 +98,14 @@ class _Draw:
     def plan(self, seed: int) -> Plan:
         """Draw a world's settings and events."""
         chance = self._chance
+        has_inbox = self._is(0.15) and not self._is_small
+        shares_opt_outs = self._is(0.12) and not self._is_small
         settings = Settings(
             in_flight=chance.choice((1, 3, 8, 20)),
             rate=chance.choice((None, None, 5.0, 40.0)),
             burst=chance.choice((1, 3)),
             favours=self._is(0.3),
-            loses_power=self._is(0.15),
+            loses_power=self._is(0.4 if has_inbox or shares_opt_outs else 0.15),
             pages=chance.choice((8, 40, 1000)),
             has_accidents=self._is(0.15),
             leaves_opening=self._span(0.2) if self._is(0.15) else None,
@@ -113,8 +115,8 @@ class _Draw:
             thread=chance.choice((0.02, 0.1, 0.5, 1.0)),
             capacity=chance.choice((2, 5, 10)) if self._is_small else None,
             changes_python=self._is(0.15),
-            has_inbox=self._is(0.15) and not self._is_small,
-            shares_opt_outs=self._is(0.12) and not self._is_small,
+            has_inbox=has_inbox,
+            shares_opt_outs=shares_opt_outs,
         )
         timed: list[Event] = [self._send() for _ in range(chance.randint(12, 30))]
         timed += [self._send_many() for _ in range(chance.randint(1, 4))]
