@@ -126,7 +126,7 @@ def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
     if word.only_if_in and known.out:
         return False
     if word.relayed and not word.stamped and known.out and not word.out:
-        return not word.at <= known.at <= now
+        return known.at < word.at <= now or known.at > now
     if not word.stamped or word.at >= known.at:
         return True
     if word.out is known.out:

@@ -41,13 +41,15 @@ class _NotedList(OptOutList):
 
     on_told: Callable[[], None] = staticmethod(lambda: None)
 
-    def tell(self, words: Iterable[OptOut], *, seen: int | None = None) -> bool:
+    def tell(
+        self, words: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
+    ) -> int | None:
         """Take words in."""
         given = list(words)
-        is_all = super().tell(given, seen=seen)
+        last = super().tell(given, ledger=ledger, seen=seen)
         if given:
             self.on_told()
-        return is_all
+        return last
 
 
 class Account:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from skycore_async import Delivery, MessageState, Notification
-from skycore_async.ledger.opt_outs import CLEAR
 
 from .events import (
     Bulk,
@@ -264,8 +263,7 @@ def _pace(world: World, found: Found) -> list[str]:
 
 def _opt_outs_stand(world: World, found: Found) -> list[str]:
     """Return who has opted out and is not out."""
-    jumps = [event.seconds for event in world.plan.events if isinstance(event, Jump)]
-    if sum(map(abs, jumps)) > CLEAR / 2:
+    if not world.notes.has_clear_times:
         return []  # its clock may tell which was the last word
     broken = []
     for number, is_out in found.opted_out.items():

@@ -62,7 +62,9 @@ class World:
         self.found: rules.Found | None = None
         jumps = [event.seconds for event in plan.events if isinstance(event, Jump)]
         self.jumps = bool(jumps)
-        self.notes.has_clear_times = sum(map(abs, jumps)) < CLEAR / 2
+        self.notes.has_clear_times = sum(map(abs, jumps)) < CLEAR / 2 and not (
+            jumps and plan.settings.shares_opt_outs  # whose clock is right is not known
+        )
         self.notes.forgets = plan.settings.capacity is not None
         self.fills = any(isinstance(event, FullDisk) for event in plan.events)
         self.reads_report = plan.settings.reads_report

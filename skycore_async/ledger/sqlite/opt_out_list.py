@@ -42,6 +42,8 @@ KIND: Final = FileKind(
     ),
 )
 
+_NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
+
 
 @attrs.frozen(kw_only=True)
 class Change:
@@ -61,22 +63,23 @@ class OptOutList:
         self.path = path
         self._clock = clock
 
-    def tell(self, words: Iterable[OptOut], *, seen: int | None = None) -> bool:
+    def tell(
+        self, words: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
+    ) -> int | None:
         """Take words in, in this order, and return when what counts of them is on the disk.
 
-        With `seen`, those of numbers that have changed since that change are left out, and it is
-        False where there are any: whoever tells of them does not know all yet.
+        Returns the last change.  Where a `ledger` tells, by its name, it has seen that, too; None,
+        and nothing is taken in, where the list has changed since the change `seen`.
         """
         said: dict[str, list[OptOut]] = {}
         for word in words:
             said.setdefault(word.number, []).append(word)
         if not said:
-            return True
+            return seen
         with self._connected() as connection, transaction(connection) as execute:
             (change,) = execute("SELECT last FROM changes").fetchone()
-            newer = [] if seen is None else _changed_since(execute, said, seen)
-            for number in newer:
-                del said[number]
+            if ledger is not None and change != seen:
+                return None
             known = _words(execute, said)
             for number, (first, *more) in said.items():
                 before = known.get(number)
@@ -93,7 +96,9 @@ class OptOutList:
                         (*OPT_OUT.row(counts), change),
                     )
             execute("UPDATE changes SET last = ?", (change,))
-        return not newer
+            if ledger is not None:
+                execute(_NOTE_SEEN, (ledger, change))
+        return int(change)
 
     def changes(self, after: int) -> list[Change]:
         """Return the changes beyond one, in their order, a page of them."""
@@ -114,7 +119,7 @@ class OptOutList:
     def note_seen(self, ledger: str, change: int) -> None:
         """Note that a ledger has taken in all changes up to this one."""
         with self._opened() as execute:
-            execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (ledger, change))
+            execute(_NOTE_SEEN, (ledger, change))
 
     def words(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the last words of these numbers, of those that have any."""
@@ -187,23 +192,15 @@ class OptOutList:
 
 
 def _words(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:
-    found = map(OPT_OUT.value, _rows(execute, OPT_OUT.listed, numbers))
-    return {word.number: word for word in found}
-
-
-def _changed_since(
-    execute: Callable[..., Any], numbers: Collection[str], change: int
-) -> list[str]:
-    rows = _rows(execute, "number, change", numbers)
-    return [number for number, last in rows if last > change]
-
-
-def _rows(
-    execute: Callable[..., Any], columns: str, numbers: Collection[str]
-) -> Iterator[Sequence[Any]]:
+    found: dict[str, OptOut] = {}
     for some in _batches(list(numbers)):
         places = ", ".join("?" * len(some))
-        yield from execute(f"SELECT {columns} FROM opt_outs WHERE number IN ({places})", some)
+        for row in execute(
+            f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE number IN ({places})", some
+        ):
+            word = OPT_OUT.value(row)
+            found[word.number] = word
+    return found
 
 
 def _batches(numbers: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -9,15 +9,15 @@ Rules:
 * Nothing is sent before the ledger has the whole list.
 * A word is told as it arrived, with its own time, and each change of the list arrives once;
   which of two words counts is decided by the rules of both sides, which are the same.
-* Of a number that has changed on the list since it was looked at, nothing is told before that is
-  taken in: what the ledger has of it may be older.
+* Nothing is told to a list that has changed since it was looked at: what the ledger has may be
+  older.  So no ledger hears its own words again, after what was said since.
 * A ledger that cannot reach the list goes on: what it has heard is told at a later look, or by the
   next opening.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import ExitStack, asynccontextmanager
 from typing import Final
 
@@ -92,19 +92,13 @@ class _Sharing:
 
     async def tell_all(self) -> None:
         """Tell the list every word of the ledger's that it has not."""
-        while not await self._told_all():
-            await self._take_changes()
-
-    async def _told_all(self) -> bool:
-        """Tell it, and return whether that was all: not where the list has changed meanwhile."""
         words: list[OptOut] = []
-        is_all = True
         async for word in self._ledger.opt_outs():
             words.append(word)
             if len(words) == PAGE:
-                is_all &= await anyio.to_thread.run_sync(self._tell, words)
+                await self._tell(words)
                 words = []
-        return await anyio.to_thread.run_sync(self._tell, words) and is_all
+        await self._tell(words)
 
     def watch(self, watching: ExitStack) -> None:
         """Note from now on whether the ledger hears something."""
@@ -145,7 +139,15 @@ class _Sharing:
             await anyio.to_thread.run_sync(self._shared.note_seen, self._name, change)
             self._seen = change
 
-    def _tell(self, words: list[OptOut]) -> bool:
+    async def _tell(self, words: Collection[OptOut]) -> None:
+        while (seen := await anyio.to_thread.run_sync(self._told, words)) is None:
+            await self._take_changes()
+            numbers = tuple(word.number for word in words)
+            words = (await self._ledger.run(GetOptOuts(numbers=numbers))).values()
+        self._seen = seen
+
+    def _told(self, words: Collection[OptOut]) -> int | None:
+        """Tell words, and return the change that is the last one by then; None for not told."""
         known = self._shared.words([word.number for word in words])
         new = [word for word in words if known.get(word.number) != word]
-        return self._shared.tell(relayed(new), seen=self._seen)
+        return self._shared.tell(relayed(new), ledger=self._name, seen=self._seen)

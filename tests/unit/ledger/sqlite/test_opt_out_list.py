@@ -189,6 +189,17 @@ class TestSharing:
             assert await ledger.is_opted_out(ANN)
         assert shared.count() == 1
 
+    async def test_no_ledger_hears_its_own_words_again(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """What it has told, it has seen: else it could undo what was said since."""
+        ours = Looks()
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
+            await ledger.opt_out(ANN)
+            await ours.look()
+            assert len(shared.changes(0)) == 1
+            assert shared.changes(shared.seen_by("a")) == []
+
     async def test_what_has_changed_on_the_list_is_taken_in_before_anything_is_told(
         self, ledger: BaseLedger, shared: OptOutList, monkeypatch: pytest.MonkeyPatch
     ) -> None:
