@@ -281,12 +281,20 @@ class Process:
 
     async def _look(self) -> None:
         try:
-            await self._beside.look(self._ledger)
+            while not await self._has_looked():
+                pass
             self.account.has_news()
-        except LedgerError:
-            if not self.machine.was_full:
-                raise
         except RuntimeError as error:
             self.callers.refused(error)
         finally:
             self._not_busy()
+
+    async def _has_looked(self) -> bool:
+        """Look into the inbox; False where that is to be done again, as the disk is full."""
+        try:
+            await self._beside.look(self._ledger)
+        except LedgerError:
+            if self.is_gone or not self.machine.was_full:
+                raise
+            return False
+        return True
