@@ -82,8 +82,8 @@ _WORDS: Final = MappingProxyType(
             "the report lists the same text to the same number more often than it was sent here"
         ),
         OpenReason.ANOTHER_TEXT: (
-            "the report lists another text to its number at its time, which was not sent here and"
-            " may be it"
+            "the report lists another text to its number at its time, or its own before it, which"
+            " was not sent here and may be it"
         ),
         OpenReason.WITHOUT_NUMBER: "a report lists a message without its number, which may be it",
         OpenReason.OLDER_VERSION: (

@@ -18,8 +18,8 @@ Rules:
   others, as beside late ones, nothing is absent.
 * A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
   be either's, and so could one that is late.
-* Nor is one surely absent beside a row whose text is nobody's: it may be its text, as the
-  provider has it.
+* Nor is one surely absent beside a row whose text is nobody's, which may be its own as the
+  provider has it, or after one of its text that is: its clock may have been ahead.
 * An attempt whose text is not known is never absent, nor is one that could trade its row with
   an accepted one that is alike, since of that the row may be missing.
 """
@@ -324,13 +324,15 @@ class _Graph:
         )
 
     def _is_beside_another(self, place: int) -> bool:
-        """Return whether a row to its number, since it began, has a text that none had."""
+        """Return whether a row to its number is nobody's, since it began, or with its text."""
         known = set[int]().union(*self._fits, *self._late)
         sent_as = attrs.evolve(self._attempts[place], text=None)
+        since = sent_as.window[0]
+        earliest = {self._attempts[place].text: since - _LONGEST_WAIT}  # a clock was ahead
         return any(
             row_place not in known
             and is_alike(sent_as, row.number, row.text, row.from_)
-            and is_in((sent_as.window[0], float("inf")), row)
+            and is_in((earliest.get(row.text, since), float("inf")), row)
             for row_place, row in enumerate(self._rows)
         )
 

@@ -42,6 +42,16 @@ FOUND = {
             Settle(at=7.0),
         ),
     ),
+    "what was sent while a clock was ahead was proven not sent once that was set right": Plan(
+        chance=3,
+        settings=Settings(reads_report=True),
+        events=(
+            Jump(at=1.0, seconds=456),
+            Send(at=1.374, message=Message(5, 105)),
+            Crash(at=1.41, steps=6),
+            Jump(at=1.536, seconds=-456),
+        ),
+    ),
     "a STOP was undone by another ledger that heard of an earlier leave to send later": Plan(
         chance=5649,
         settings=Settings(shares_opt_outs=True),

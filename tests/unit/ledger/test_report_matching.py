@@ -108,13 +108,25 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         set(),
     ),
     "clocks a little apart": ([attempt(1)], [row("A", at=1300)], {1: Taken("A")}, set()),
-    "too early": ([attempt(1)], [row("A", at=699)], {1: absent(1)}, set()),
+    "before it, as by a clock that was ahead": (
+        [attempt(1)],
+        [row("A", at=699)],
+        {1: Absent(frozenset({1}), is_beside_another=True)},
+        set(),
+    ),
+    "before it, and another's": (
+        [attempt(1), accepted(2, at=100)],
+        [row("A", at=100)],
+        {1: absent(1)},
+        {2},
+    ),
+    "long before it": ([attempt(1, at=90_000)], [row("A", at=699)], {1: absent(1)}, set()),
     "much later": ([attempt(1)], [row("A", at=1400)], {1: LATE}, set()),
     "waits at the provider": ([attempt(1)], [row("A", at=None)], {1: Taken("A")}, set()),
     "waits, in a report of before": (
         [attempt(1)],
         [row("A", at=None, until=100)],
-        {1: absent(1)},
+        {1: Absent(frozenset({1}), is_beside_another=True)},
         set(),
     ),
     "waits, in a report of later": (
