@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.process import BaseProcess
-from typing import cast
 
 import anyio
 import attrs
@@ -49,12 +48,12 @@ class OtherProcess:
 @contextmanager
 def running(function: Callable[..., Awaitable[None]], *values: object) -> Iterator[OtherProcess]:
     """Run a function of a module there, with a pipe and the values, and kill it at the end."""
-    ours, theirs = cast("tuple[Connection, Connection]", Pipe())
+    ours, theirs = Pipe()
     process = _context.Process(target=anyio.run, args=(function, theirs, *values), daemon=True)
     process.start()
     theirs.close()
     try:
-        yield OtherProcess(process, ours)
+        yield OtherProcess(process, ours)  # pyright: ignore[reportArgumentType] # as on Windows
     finally:
         process.kill()
         process.join()
