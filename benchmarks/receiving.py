@@ -5,6 +5,9 @@ ledger PATH under uvicorn, in a process of its own; it prints its port, and
 serves until its standard input ends.  Fifty connections, kept alive, each post
 the receipt of another message and wait for the answer before the next.
 
+It is held against an earlier build by what either takes of the CPU, each in a program of its own,
+`receiver_side.py`, by turns.
+
 With `--inbox` the receiver has the path alone, and so the inbox: another process, here the one
 that measures, has the ledger open and takes the postbacks in from there.
 """
@@ -12,6 +15,8 @@ that measures, has the ledger open and takes the postbacks in from there.
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import socket
 import statistics
 import subprocess
@@ -31,12 +36,23 @@ import attrs
 from skycore_async import MessageState, SQLiteLedger
 from skycore_async.receiving.receiver import PostbackReceiver
 
-from .harness import Figure, at_least_absolute, at_most_absolute
+from .earlier import COMMIT, earlier_build
+from .harness import (
+    Figure,
+    at_least_absolute,
+    at_most,
+    at_most_absolute,
+    medians,
+    without_peer,
+)
 from .ledger import fill
 from .sending import ROUNDS
 
 CONNECTIONS: Final = 50
 COUNT: Final = 5000
+_FIRST: Final = 500  # postbacks that are not measured
+_ROOT: Final = Path(__file__).parents[1]
+_SIDE: Final = _ROOT / "benchmarks" / "receiver_side.py"
 
 _BODY: Final = (
     "<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><STATUS>Message Sent/Delivered</STATUS>"
@@ -180,8 +196,67 @@ def _run_beside() -> _Run:
             return asyncio.run(_post_beside(path, port))
 
 
+async def _post_to(process: subprocess.Popen[str], port: int) -> float:
+    """Post receipts, and return the microseconds of CPU that each took the program."""
+
+    def used() -> float:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+    async def post_some(connection: _Connection, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            assert await connection.post(_BODY.format(number=number)) == HTTPStatus.OK
+
+    async def post_all(numbers: Iterator[int]) -> None:
+        await asyncio.gather(*(post_some(each, numbers) for each in connections))
+
+    connections = [await _Connection.open(port) for _ in range(CONNECTIONS)]
+    await post_all(iter(range(_FIRST)))
+    before = used()
+    await post_all(iter(range(_FIRST, _FIRST + COUNT)))
+    took = used() - before
+    for connection in connections:
+        connection.close()
+    return took / COUNT * 1e6
+
+
+def _cpu(build: Path) -> float:
+    """Return the microseconds of CPU that a postback takes a build."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, count = str(Path(folder, "ledger.db")), str(_FIRST + COUNT)
+        with subprocess.Popen(  # noqa: S603 - our own interpreter and our own program
+            [sys.executable, "-P", str(_SIDE), path, count],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(build)},
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                return asyncio.run(_post_to(process, int(process.stdout.readline())))
+            finally:
+                process.stdin.close()
+
+
+def against_earlier() -> Iterator[Figure]:
+    """Post the same receipts to this build and to an earlier one."""
+    measured = f"receiver, {CONNECTIONS} connections: CPU of a postback"
+    with earlier_build() as build:
+        if build is None:
+            yield without_peer(measured, f"build {COMMIT}, which is not here")
+            return
+        ours, theirs = medians(functools.partial(_cpu, _ROOT), functools.partial(_cpu, build))
+    against = f"build {COMMIT}"
+    yield at_most(0.74, measured, ours=ours, theirs=theirs, unit="µs", against=against)
+
+
 def measure() -> Iterator[Figure]:
     """Post receipts over fifty connections, into a ledger and beside one that is in use."""
+    yield from against_earlier()
     runs = [_run() for _ in range(ROUNDS)]
     receiver = f"receiver, {CONNECTIONS} connections"
     rate = statistics.median(run.per_second for run in runs)

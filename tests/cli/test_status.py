@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import MessageState, Notification, SQLiteLedger, parse_postback
+from skycore_async.cli.actions.status import NAMES, json_line_of
 from skycore_async.cli.app import skycore
 from skycore_async.cli.commands.status import STATES
 from skycore_async.cli.ui.output import Exit
@@ -212,6 +213,18 @@ def test_a_list_for_programs(ledger: Path) -> None:
     told = answer(ledger, "--state", "rejected", "--show-numbers")
     assert (told["key"], told["code"], told["events"]) == (f"row {NUMBER}0003", "E110", 0)
     assert NUMBER not in json.dumps(answer(ledger, "--state", "rejected"))
+
+
+def test_a_line_for_programs_is_as_json_writes_it() -> None:
+    """Whatever a key or an answer holds, a line is what `json.dumps` makes of its values."""
+    odd: dict[str, Any] = {
+        "key": 'é "100%s"\n\\',
+        "info": None,
+        "events": 2,
+        "code": "\ud83d\ude00",
+    }
+    facts = dict.fromkeys(NAMES) | odd
+    assert json_line_of(facts) == json.dumps(facts)
 
 
 @pytest.mark.parametrize("name", ["--key", "--tracking-id"])

@@ -46,7 +46,9 @@ T = TypeVar("T")
 
 _PROVEN: Final = "proven not sent: Skycore's own report of what it sent lacks it"
 # What the fields of a row are called in JSON.
-_NAMES: Final = [{"from_": "from", "started_at": "began"}.get(n, n) for n in MessageLine._fields]
+NAMES: Final = [{"from_": "from", "started_at": "began"}.get(n, n) for n in MessageLine._fields]
+_JSON_ROW: Final = "{" + ", ".join(f"{json.dumps(name)}: %s" for name in NAMES) + "}"
+_json_of_text: Final = json.JSONEncoder().encode
 
 
 def show_status(
@@ -129,7 +131,7 @@ class _Printer:
 
     def lines(self, rows: Sequence[MessageLine]) -> None:
         """Print some of many messages, all at once: each by itself would cost as much again."""
-        line = json.dumps if self._as_json else _line_of
+        line = json_line_of if self._as_json else _line_of
         say_lines(line(self._facts_of(row)) for row in rows)
 
     def message(self, delivery: Delivery) -> None:
@@ -156,7 +158,7 @@ class _Printer:
         show_table(console(), columns, [[row[name] for name in columns] for row in rows])
 
     def _facts_of(self, row: MessageLine) -> dict[str, Any]:
-        facts = dict(zip(_NAMES, row, strict=True))
+        facts = dict(zip(NAMES, row, strict=True))
         facts["began"] = datetime.fromtimestamp(row.started_at, UTC).isoformat()
         return self._shown(facts)
 
@@ -182,6 +184,16 @@ class _Printer:
         if self._show_numbers:
             return {"kind": row_of(event).kind, **plain(event)}
         return masked_facts(event)
+
+
+def json_line_of(facts: Mapping[str, Any]) -> str:
+    """Return a row as `json.dumps` has it, which takes three times as long for so few values."""
+    return _JSON_ROW % tuple(
+        [
+            _json_of_text(value) if type(value) is str else "null" if value is None else str(value)
+            for value in facts.values()
+        ]
+    )
 
 
 def _line_of(facts: Mapping[str, Any]) -> str:
