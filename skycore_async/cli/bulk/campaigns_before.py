@@ -31,7 +31,8 @@ from .resemblance import Sketch
 
 _NAME: Final = "campaigns.db"
 _MOST: Final = 1000  # campaigns that are remembered, the last ones
-_ALIKE: Final = 0.5  # the share of messages from which on it is taken for the same campaign
+_ALIKE: Final = 0.5  # the share of messages from which on it is taken for the same campaign ...
+_ENOUGH: Final = 10  # ... and how many, where it is what was begun of which that share is here
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS campaigns (
@@ -113,11 +114,21 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
                 place, ledger=ledger, in_database=bool(in_database), campaign=campaign
             )
             if other != place or not has_ledger:
-                share = sketch.share_in(Sketch.from_bytes(data))
-                at = datetime.fromtimestamp(begun, UTC)
-                found.append(Before(place=other, begun=at, share=share))
-    most = max(found, key=attrgetter("share"), default=None)
-    return most if most is not None and most.share >= _ALIKE else None
+                earlier = Sketch.from_bytes(data)
+                if _is_alike(sketch, earlier):
+                    at = datetime.fromtimestamp(begun, UTC)
+                    found.append(Before(place=other, begun=at, share=sketch.share_in(earlier)))
+    return max(found, key=attrgetter("share"), default=None)
+
+
+def _is_alike(sketch: Sketch, earlier: Sketch) -> bool:
+    """Return whether half of these messages were begun, or half of what was begun is of these.
+
+    The latter is one that was begun in part, with --limit.
+    """
+    return sketch.share_in(earlier) >= _ALIKE or (
+        earlier.share_in(sketch) >= _ALIKE and earlier.count_in(sketch) >= _ENOUGH
+    )
 
 
 def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:

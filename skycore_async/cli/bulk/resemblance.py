@@ -40,9 +40,17 @@ class Sketch:
     def share_in(self, other: Sketch) -> float:
         """Return about which share of these messages the other campaign has, from 0 to 1."""
         bound = min(self._bound, other._bound)
-        told = [pair for pair in self._texts.items() if pair[0] <= bound]
-        shared = sum(other._texts.get(checksum) == text for checksum, text in told)
-        return shared / len(told) if told else 0.0
+        told = sum(checksum <= bound for checksum in self._texts)
+        return self.count_in(other) / told if told else 0.0
+
+    def count_in(self, other: Sketch) -> int:
+        """Return how many of the kept messages the other campaign is known to have."""
+        bound = min(self._bound, other._bound)
+        return sum(
+            other._texts.get(checksum) == text
+            for checksum, text in self._texts.items()
+            if checksum <= bound
+        )
 
     def _keep(self, checksum: int, text: bytes) -> None:
         if checksum not in self._texts:
