@@ -28,16 +28,17 @@ import attrs
 from .harness import Figure, at_least, at_most, without_peer
 from .server import running
 
-COMMIT: Final = "9f56447"  # the last whose fast transport was aiohttp's
+COMMIT: Final = "9f56447"  # the last whose fast transport was aiohttp's, with tables of version 1
+_BEFORE_ATTEMPTS: Final = "96e8a0c"  # the last whose ledger kept no attempts
 _ROUNDS: Final = 5
 _ROOT: Final = Path(__file__).parents[1]
 _SIDE: Final = _ROOT / "benchmarks" / "side.py"
 
 
 @contextmanager
-def earlier_build() -> Iterator[Path | None]:
+def earlier_build(commit: str = COMMIT) -> Iterator[Path | None]:
     """Return the folder of the earlier build, for as long as it is needed; None without one."""
-    archive = ["git", "-C", str(_ROOT), "archive", "--format=zip", COMMIT, "skycore_async"]
+    archive = ["git", "-C", str(_ROOT), "archive", "--format=zip", commit, "skycore_async"]
     try:
         taken = subprocess.run(archive, capture_output=True, check=True).stdout  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
@@ -50,13 +51,19 @@ def earlier_build() -> Iterator[Path | None]:
 
 @attrs.frozen(kw_only=True)
 class _Row:
-    """What is compared: over which transports, how many messages, and `bound` times as fast."""
+    """What is compared: over which transports, how many messages, and `bound` times as fast.
+
+    Without `is_timed` it is the CPU alone, as where nothing but that takes time.
+    """
 
     measured: str
     ours: tuple[str, int]
     theirs: tuple[str, int]
     bound: float
     has_ledger: bool = False
+    is_timed: bool = True
+    commit: str = COMMIT
+    rounds: int = _ROUNDS
 
 
 _AIOHTTP: Final = ("AiohttpTransport", 3000)
@@ -80,7 +87,25 @@ _ROWS: Final = (
 )
 # 11 µs where the earlier build takes 14.
 _OWN: Final = _Row(
-    measured="own, 100 in flight", ours=("at_once", 20_000), theirs=("at_once", 20_000), bound=1.27
+    measured="own, 100 in flight",
+    ours=("at_once", 20_000),
+    theirs=("at_once", 20_000),
+    bound=1.27,
+    is_timed=False,
+)
+# What a ledger keeps of attempts and texts may cost a twentieth of a message.
+_WITH_LEDGER: Final = tuple(
+    _Row(
+        measured="own, SQLiteLedger",
+        ours=("at_once", 12_000),
+        theirs=("at_once", 12_000),
+        bound=1 / 1.05,
+        has_ledger=True,
+        is_timed=False,
+        commit=commit,
+        rounds=11,
+    )
+    for commit in (COMMIT, _BEFORE_ATTEMPTS)
 )
 
 
@@ -96,18 +121,28 @@ def measure() -> Iterator[Figure]:
                 yield from _compared(row, build, url)
 
 
+def measure_ledger() -> Iterator[Figure]:
+    """Send over a transport that answers at once, with a ledger, and what ledgers were before."""
+    for row in _WITH_LEDGER:
+        with earlier_build(row.commit) as build:
+            if build is None:
+                yield without_peer(row.measured, f"build {row.commit}, which is not here")
+            else:
+                yield from _compared(row, build, "http://127.0.0.1:1")
+
+
 def _compared(row: _Row, build: Path, url: str) -> Iterator[Figure]:
     """Compare both builds by turns: messages a second, and CPU, which says more on busy cores."""
     sides = [
         functools.partial(_side, where, transport, url, count, has_ledger=row.has_ledger)
         for where, (transport, count) in ((_ROOT, row.ours), (build, row.theirs))
     ]
-    _warm_up, *rounds = [[side() for side in sides] for _ in range(1 + _ROUNDS)]
+    _warm_up, *rounds = [[side() for side in sides] for _ in range(1 + row.rounds)]
     (rate, cpu), (other_rate, other_cpu) = (
         map(statistics.median, zip(*of_side, strict=True)) for of_side in zip(*rounds, strict=True)
     )
-    against = f"build {COMMIT}, {row.theirs[0]}"
-    if row is not _OWN:
+    against = f"build {row.commit}, {row.theirs[0]}"
+    if row.is_timed:
         yield at_least(
             row.bound, row.measured, ours=rate, theirs=other_rate, unit="msg/s", against=against
         )

@@ -26,6 +26,7 @@ import attrs
 from skycore_async import MessageState, SkycoreClient, SQLiteLedger
 from skycore_async.ledger.model import SendIntent, Submission
 
+from . import earlier
 from .harness import Figure, at_least, at_least_absolute, at_most_absolute, medians, peak
 from .sending import KEY, MESSAGE, ROUNDS, per_second, send_all
 from .server import running
@@ -128,6 +129,7 @@ def measure() -> Iterator[Figure]:
         )
     measured = f"SQLiteLedger, {CALLERS} in flight"
     yield at_least(0.85, measured, ours=mine, theirs=plain, unit="msg/s", against="no ledger")
+    yield from earlier.measure_ledger()
     steps = statistics.median(_durable_steps() for _ in range(ROUNDS))
     measured = f"durable intents and outcomes, {CALLERS} callers"
     yield at_least_absolute(20_000, measured, steps, "/s")
