@@ -36,8 +36,9 @@ _SIDE: Final = _ROOT / "benchmarks" / "side.py"
 
 
 @contextmanager
-def earlier_build(commit: str = COMMIT) -> Iterator[Path | None]:
+def earlier_build(commit: str | None = None) -> Iterator[Path | None]:
     """Return the folder of the earlier build, for as long as it is needed; None without one."""
+    commit = COMMIT if commit is None else commit
     archive = ["git", "-C", str(_ROOT), "archive", "--format=zip", commit, "skycore_async"]
     try:
         taken = subprocess.run(archive, capture_output=True, check=True).stdout  # noqa: S603

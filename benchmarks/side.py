@@ -35,7 +35,7 @@ class AtOnce:
     have one in common one by one.
     """
 
-    def __init__(self, *, is_recorded: bool) -> None:
+    def __init__(self, *, is_recorded: bool = False) -> None:
         first, _, rest = ANSWER.partition(b"10000000")
         ids = itertools.count(10_000_000)
         own = (b"%b%d%b" % (first, id_, rest) for id_ in ids)

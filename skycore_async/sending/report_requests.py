@@ -125,8 +125,10 @@ class _Asking:
         return False
 
     async def _has_turn(self) -> bool:
-        next_at = next_look_up(await self._ledger.run(ListLookUps()))
-        pause = next_at - self._settling.clock()
+        look_ups = await self._ledger.run(ListLookUps())
+        now = self._settling.clock()
+        next_at = next_look_up(look_ups, now=now)
+        pause = next_at - now
         if pause > self._patience:
             self._settling.cut_short(next_at)
             return False

@@ -288,12 +288,20 @@ async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
 
 def test_the_pause_doubles_and_is_no_shorter_than_asked_for() -> None:
     """A look-up that was granted ends it."""
-    assert next_look_up([]) == 0
-    assert next_look_up([(100, False, 0), (50, True, 0)]) == 0
-    assert next_look_up([(100, True, 0)]) == 160
-    assert next_look_up([(100, True, 0), (50, True, 0), (0, False, 0)]) == 220
-    assert next_look_up([(100, True, 500), (50, True, 0)]) == 600
-    assert next_look_up([(100, True, 0)] * 50) == 3700
+    assert next_look_up([], now=3700) == 0
+    assert next_look_up([(100, False, 0), (50, True, 0)], now=3700) == 0
+    assert next_look_up([(100, True, 0)], now=3700) == 160
+    assert next_look_up([(100, True, 0), (50, True, 0), (0, False, 0)], now=3700) == 220
+    assert next_look_up([(100, True, 500), (50, True, 0)], now=3700) == 600
+    assert next_look_up([(100, True, 0)] * 50, now=3700) == 3700
+
+
+@pytest.mark.parametrize("was_refused", [False, True])
+def test_a_look_up_by_a_clock_that_was_ahead_is_none(*, was_refused: bool) -> None:
+    """Else nobody asks until then, or nobody waits; others' clocks are a little ahead."""
+    before = [(4000, True, 0)]
+    assert next_look_up([(9000, was_refused, 0), *before], now=4001) == 4060
+    assert next_look_up([(4300, was_refused, 0), *before], now=4001) == 4420 * was_refused
 
 
 async def test_a_refusal_of_the_account_is_raised() -> None:

@@ -24,7 +24,7 @@ from ...ledger.report_evidence import ReportPeriod
 from ...ledger.report_values import Settlement
 from ...runtime.secret import Secret
 from ...sending.settling import ReportSettling
-from ..ui.ledger_target import LedgerTarget, ledger_target
+from ..ui.ledger_target import LedgerFile, LedgerTarget, ledger_target
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.settlements import described, facts, period_words, report_words
 from .report_on_disk import ReportOnDisk
@@ -146,7 +146,8 @@ def _print(told: Told, target: LedgerTarget, options: SettleOptions) -> None:
         say(f"{target.name}: nothing is in doubt, so no report is needed.")
     else:
         say(f"{target.name}: {number_of(_doubts(settlement), 'message')} in doubt")
-        for line in described(settlement, is_dry_run=options.is_dry_run):
+        run = "the next run" if isinstance(target, LedgerFile) else "a worker or the next run"
+        for line in described(settlement, is_dry_run=options.is_dry_run, run=run):
             say(line)
     for line in report_words(settlement, told.would_prove, target.argument):
         say(line if line.startswith(" ") else f"\n{line}")
