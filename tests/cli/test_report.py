@@ -254,11 +254,17 @@ def test_what_was_taken_is_counted_in_segments_and_costs_their_price() -> None:
     words = Page(page(found)).text
     assert "Segments 1,102 of the messages that Skycore took, whatever came of them;" in words
     assert "of 1 message of an earlier version they are not known" in words
-    assert "Cost 8.26 at 0.0075 a segment; what is in doubt may be billed, too" in words
+    assert (
+        "Cost 8.26 at 0.0075 a segment, besides those that are not known; what is in doubt may be"
+        " billed, too"
+    ) in words
     assert "vip 3 1 2 0.02 1 0 1" in words
     without = report_data(delivered(1, **tagged))
     assert (without.bill.cost, without.labels[0].cost) == (None, None)
     assert "Cost" not in Page(page(without)).text
+    of_before = Page(page(report_data(delivery("sent"), price=Decimal("0.0075")))).text
+    assert "Segments not known of the messages" in of_before  # and not none, for nothing
+    assert "Cost not known at 0.0075 a segment" in of_before
 
 
 def test_messages_are_told_apart_by_campaign_and_tag() -> None:
