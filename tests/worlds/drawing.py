@@ -137,6 +137,8 @@ class _Draw:
         timed += [self._jump() for _ in range(chance.choice((0, 0, 0, 0, 1, 2)))]
         if self._is(0.1):
             timed += self._set_right()
+        if settings.shares_opt_outs:
+            timed += self._change_of_mind()
         timed.sort(key=lambda event: getattr(event, "at", 0.0))
         answers = [self._answers(key) for key in range(self._keys) if self._is(0.6)]
         tells = [self._tells(key) for key in range(self._keys) if self._is(0.6)]
@@ -213,6 +215,15 @@ class _Draw:
     def _opt_out(self) -> OptOut:
         number = self._chance.choice(self._choosing)
         return OptOut(at=self._at(), number=number, is_out=self._is(0.65), by_text=self._is(0.5))
+
+    def _change_of_mind(self) -> tuple[OptOut, OptOut]:
+        """Have a number let in by a call opt out by a text, soon after that."""
+        at, number = self._at(), self._chance.choice(self._choosing)
+        out_at = round(at + self._upto(2.0), 3)
+        return (
+            OptOut(at=at, number=number, is_out=False, by_text=False),
+            OptOut(at=out_at, number=number, is_out=True, by_text=True),
+        )
 
     def _settle(self) -> Settle:
         return Settle(at=self._at(), breaks=self._is(0.3))
