@@ -7,9 +7,8 @@ says what that leaves possible.  A row *fits* an attempt that was under way at i
 
 Rules:
 
-* A HISTORYID that a postback told ties its row to its attempt, and takes both out, unless the row
-  is of another time or content, which are a doubt's.  An attempt whose HISTORYID no row has may
-  have one of its time all the same: nobody says that a report names it as a postback does.
+* A HISTORYID that a postback told ties its row to its attempt, and takes both out, unless row or
+  attempt fit another better.  An attempt whose HISTORYID no row has may have one of its time.
 * An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * A doubt was taken where a row fits it.  One that is late may be somebody else's.
@@ -27,17 +26,19 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
 from .pairing import Owners, matched
 from .report_evidence import OpenReason
-from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_in
+from .report_rows import KnownAttempt, ReportRow, Role, fits, is_alike, is_in, is_row_of
 
 # Seconds for which an accepted message may have waited at the provider: the same text to the
 # same number on another day is another message.
 _LONGEST_WAIT: Final = 12 * 3600.0
+_Attempts: TypeAlias = Sequence[KnownAttempt]
+_Rows: TypeAlias = Sequence[ReportRow]
 _MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are looked at
 
 
@@ -75,7 +76,7 @@ class Matching:
     present: frozenset[int]
 
 
-def match(attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> Matching:
+def match(attempts: _Attempts, rows: _Rows) -> Matching:
     """Match the attempts to one number, or to numbers that may be the same, and its rows."""
     if len(attempts) * len(rows) > _MOST:
         doubts = [each.id for each in attempts if each.role is Role.DOUBTFUL]
@@ -95,7 +96,7 @@ def match(attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]) -> Matchi
 
 
 def _tied(
-    attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow]
+    attempts: _Attempts, rows: _Rows
 ) -> tuple[dict[int, ReportRow], list[KnownAttempt], list[ReportRow], frozenset[int]]:
     """Return the rows of attempts whose HISTORYID is known, and the other attempts and rows.
 
@@ -106,7 +107,11 @@ def _tied(
         if attempt.history_id:
             known.setdefault(attempt.history_id, []).append(attempt)
     unsure = {row.history_id for row in rows if row.is_unsure or row.is_extra}
-    unsure |= {row.history_id for row in rows if _may_be_anothers(row, known, attempts)}
+    unsure |= {
+        row.history_id
+        for row in rows
+        if _may_be_anothers(row, known.get(row.history_id, ()), attempts, rows)
+    }
     sure = {
         history_id: found[0]
         for history_id, found in known.items()
@@ -118,37 +123,30 @@ def _tied(
     return tied, free, [row for row in rows if row.history_id not in sure], unlisted
 
 
-def _may_be_anothers(
-    row: ReportRow, known: Mapping[str, Sequence[KnownAttempt]], attempts: Sequence[KnownAttempt]
-) -> bool:
-    """Return whether a row fits a doubt, and not the attempt with its id by time or content.
+def _may_be_anothers(row: ReportRow, own: _Attempts, attempts: _Attempts, rows: _Rows) -> bool:
+    """Return whether a row fits another better than the attempt with its id, by time or content.
 
     Then it ties nothing: nobody says that no two have one HISTORYID.
     """
-    own = known.get(row.history_id, ())
-    return not all(
-        is_in(each.window, row) and is_alike(each, row.number, row.text, row.from_) for each in own
-    ) and any(
-        each.role is Role.DOUBTFUL
-        and each not in own
-        and is_in(each.window, row)
-        and is_alike(each, row.number, row.text, row.from_)
-        for each in attempts
+    other = [each for each in own if not is_row_of(each, row)]
+    doubts = [each for each in attempts if each.role is Role.DOUBTFUL and each not in own]
+    return (
+        any(not is_in(each.window, row) for each in other)
+        or any(fits(each, found) for each in other for found in rows)
+        or (any(fits(each, row) for each in doubts) and not all(fits(each, row) for each in own))
     )
 
 
 class _Graph:
     """Which rows fit which attempts, and for which they are late; both by their places."""
 
-    def __init__(
-        self, attempts: Sequence[KnownAttempt], rows: Sequence[ReportRow], unlisted: frozenset[int]
-    ) -> None:
+    def __init__(self, attempts: _Attempts, rows: _Rows, unlisted: frozenset[int]) -> None:
         self._attempts, self._unlisted = attempts, unlisted
         self._fits: list[set[int]] = [set() for _ in attempts]
         self._late: list[set[int]] = [set() for _ in attempts]
         for place, attempt in enumerate(attempts):
             for row_place, row in enumerate(rows):
-                if is_alike(attempt, row.number, row.text, row.from_):
+                if is_row_of(attempt, row):
                     self._join(place, row_place, row)
         self._rows = rows
         doubts = [place for place, each in enumerate(attempts) if each.role is Role.DOUBTFUL]

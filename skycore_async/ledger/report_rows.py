@@ -93,6 +93,11 @@ def is_alike(attempt: KnownAttempt, number: str, text: bytes, from_: str | None)
     )
 
 
+def is_row_of(attempt: KnownAttempt, row: ReportRow) -> bool:
+    """Return whether a report shows an attempt as this row."""
+    return is_alike(attempt, row.number, row.text, row.from_)
+
+
 def _may_be_from(one: str, other: str) -> bool:
     """Return whether two senders may be one: of a short code that is masked a name is shown."""
     return is_sender(one, other) or is_name(one) is not is_name(other)
@@ -102,3 +107,8 @@ def is_in(window: tuple[float, float], row: ReportRow) -> bool:
     """Return whether a row may be of a time."""
     first, last = row.span
     return window[0] <= last and first <= window[1]
+
+
+def fits(attempt: KnownAttempt, row: ReportRow) -> bool:
+    """Return whether a row may be of an attempt that was taken at once."""
+    return is_in(attempt.window, row) and is_row_of(attempt, row)

@@ -265,6 +265,12 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: Taken("A")},
         set(),
     ),
+    "or of another text to it at another time, beside its own": (
+        [attempt(1), accepted(2, at=1010, history_id="B")],
+        [row("A", at=1010), row("B", text=BYE, at=9000)],
+        {1: ALIKE},
+        set(),
+    ),
     "a postback may have told the id of another text": (
         [attempt(1), accepted(2, text=BYE, history_id="A")],
         [row("A")],
