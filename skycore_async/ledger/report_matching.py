@@ -313,8 +313,8 @@ class _Graph:
         found = [place for place in cluster if place in taken]
         if len(matched(cluster, dict(enumerate(self._fits))).of) > len(found):
             return Unclear(OpenReason.ALIKE)
-        late = set[int]().union(*(self._late[place] for place in cluster)) - fits
-        if late:
+        late = set[int]().union(*(self._late[place] for place in cluster))
+        if late and len(fits | late) > len(found):  # also one that fits, and is not needed
             return Unclear(OpenReason.LATE_ROW)
         return Absent(
             frozenset(self._attempts[place].id for place in cluster),

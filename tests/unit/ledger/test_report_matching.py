@@ -271,6 +271,12 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: ALIKE},
         set(),
     ),
+    "late for one of two, and in time for the other, which has a row": (
+        [attempt(1), attempt(2, at=1290)],
+        [row("A", at=1350), row("B", at=1580)],
+        {1: LATE, 2: Taken("A")},
+        set(),
+    ),
     "a postback may have told the id of another text": (
         [attempt(1), accepted(2, text=BYE, history_id="A")],
         [row("A")],
