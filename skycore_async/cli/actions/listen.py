@@ -175,7 +175,7 @@ def _as_line(show_numbers: bool) -> Callable[[Notification], None]:
 
     def show(notification: Notification) -> None:
         row = row_for(notification)
-        state = f"{row.state:<10}"
+        state = f"{printable(row.state):<10}"
         if is_coloured and (colour := _COLOURS.get(row.state)):
             state = click.style(state, fg=colour)
         line = (
