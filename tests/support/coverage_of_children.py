@@ -2,8 +2,8 @@
 
 Strategy: a process that is measured takes a quarter of a second longer to start and to
 end.  So coverage's own word to the processes that its processes start is kept here, and
-given to those alone that are the only ones to reach a line: children of a fork, and
-programs that run without an extra.
+given to those alone that are the only ones to reach a line: children of a fork, programs
+that run without an extra, and programs that end while a message is under way.
 """
 
 from __future__ import annotations

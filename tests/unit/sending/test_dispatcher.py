@@ -29,6 +29,7 @@ from skycore_async.limits.local import RateLimiter
 from skycore_async.runtime.secret import Secret
 from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.settings import Settings
+from tests.support.coverage_of_children import measured
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio
@@ -362,6 +363,7 @@ async def test_a_program_that_closes_nothing_still_ends(
         check=False,
         timeout=30,
         cwd=Path(__file__).parents[3],
+        env=measured(),
     )
     assert done.returncode == 0, done.stderr
     assert ("the exchange was broken off" in done.stderr) is held
