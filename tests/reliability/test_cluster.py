@@ -21,7 +21,7 @@ def test_workers_in_all_kinds_of_trouble_lose_nobody(postgres_server: Server, ds
     After a report, workers send what it proved not sent, and each is billed exactly once.
     """
     found = verdict(
-        postgres_server, count=1000, workers=2, kills=2, stops=1, restarts=1, in_flight=10
+        postgres_server, count=2000, workers=2, kills=2, stops=1, restarts=1, in_flight=10
     )
     assert (found.duplicates, found.lost, found.left, found.mistaken) == (0, 0, 0, 0)
     assert found.doubt <= (2 + 1 + 2) * 10
