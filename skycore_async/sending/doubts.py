@@ -200,9 +200,10 @@ class LedgerDoubts:
                 before = first
             if after is None or after - last > NEAR:
                 after = last
-            found.append((before, max(after, last + self._after)))
+            period = before, max(after, last + self._after)
             if listed := listed_of(self.doubts[each.message].record):
                 # By the provider's clock, and asked for as if it were by this one.
                 since, until = listed[0] + CLOCKS_APART, listed[1] - CLOCKS_APART
-                found[-1] = hull([found[-1], (since, until)])
+                period = hull([period, (since, until)])
+            found.append(period)
         return periods_of(found)

@@ -112,10 +112,8 @@ class PostbackDelivery:
             with self._changed:
                 self._outbox.clear()
                 self._changed.notify_all()
-            with anyio.CancelScope(
-                shield=True
-            ):  # which breaks connections off, and waits for nobody
-                await transport.aclose()
+            with anyio.CancelScope(shield=True):
+                await transport.aclose()  # which breaks connections off, and waits for nobody
 
     async def _next_due(self) -> Parcel:
         while True:
