@@ -272,17 +272,6 @@ class IsOptedOut(Query[bool]):
 
 
 @attrs.frozen(kw_only=True)
-class ListOptedOut(LongQuery[frozenset[str]]):
-    """Those of many numbers that may not be sent to."""
-
-    numbers: tuple[str, ...]
-
-    def answer(self, store: LedgerReader) -> frozenset[str]:
-        """Return the answer of a store."""
-        return frozenset(store.opted_out(self.numbers))
-
-
-@attrs.frozen(kw_only=True)
 class GetOptOuts(Query[dict[str, OptOut]]):
     """The last words of numbers on being sent to, of those that said any."""
 

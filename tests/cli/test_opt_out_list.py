@@ -82,6 +82,27 @@ def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
     assert (told["to_send"], told["known"]) == (0, {"accepted": 1, "opted_out": 1})
 
 
+def test_who_is_sent_to_again_is_shown_before(simulator: Simulator) -> None:
+    """Also where the ledger has not heard of a START yet that is on the list, or the list not."""
+    run("opt-outs", "add", ANN)
+    bulk("first.csv")
+    run("opt-outs", "remove", ANN)
+    told = json.loads(bulk("first.csv", "--dry-run", "--json").stdout)
+    assert (told["to_send"], told["known"]) == (1, {"accepted": 1})
+    run("opt-outs", "add", ANN)
+    bulk("first.csv")
+
+    async def opt_in() -> None:
+        async with SQLiteLedger("first.db") as ledger:
+            await ledger.opt_in(ANN)
+
+    anyio.run(opt_in)
+    assert listed() == [ANN]
+    done = bulk("first.csv")
+    assert "  to send     1\n  done before 1\n" in done.stdout
+    assert [message.to for message in simulator.messages] == [BO, ANN]
+
+
 def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
     """`--opt-outs none` neither asks the list nor tells it anything."""
     run("opt-outs", "add", ANN)

@@ -28,7 +28,7 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...ledger.sqlite.opt_out_list import OptOutList
+from ...ledger.sqlite.opt_out_list import IsOptedOut, is_out
 from ...runtime.secret import Secret
 from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
@@ -42,7 +42,7 @@ from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_
 from .kept import KeptRows
 from .options import BulkOptions
 from .outcome_kinds import OutcomeKind
-from .preflight import IsOptedOut, LedgerCounts, survey_by_ledger, write_rejects
+from .preflight import LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
@@ -113,7 +113,7 @@ def _send_sample(job: BulkOptions, api_key: Secret, count: int) -> Exit:
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
         rows = first_messages(sheet, RowReader(sheet.header, _with_sender(job, sheet)), count)
-    with _asked(job.opt_out_list) as is_opted_out:
+    with _asked(job) as is_opted_out:
         return send_sample(rows, job, api_key, is_opted_out)
 
 
@@ -127,7 +127,7 @@ def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rej
             path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
             earlier = []
         survey = Survey(job.limit, job.hours_survey(utc_now()))
-        with _asked(job.opt_out_list) as is_opted_out:
+        with _asked(job) as is_opted_out:
             _check_rows(job, sheet, reader, kept, survey, is_opted_out=is_opted_out)
             known = _look_up(job, reader, kept, survey, is_opted_out)
         estimate = survey.estimate(price=job.price, rate=job.rate)
@@ -160,7 +160,7 @@ def _check_rows(
     for number, row in enumerate(sheet.rows(), 1):
         judged = reader.read(row)
         if not is_known:
-            if isinstance(judged, MessageRow) and is_opted_out(judged.message.to):
+            if isinstance(judged, MessageRow) and is_opted_out(judged.message.to, None):
                 survey.see_known(judged, OutcomeKind.OPTED_OUT)
             else:
                 survey.see(judged)
@@ -173,13 +173,13 @@ def _check_rows(
 
 
 @contextmanager
-def _asked(shared: OptOutList | None) -> Iterator[IsOptedOut]:
-    """Yield what says who is on the list, or fail where it cannot be read."""
-    if shared is None:
-        yield lambda _: False
+def _asked(job: BulkOptions) -> Iterator[IsOptedOut]:
+    """Yield what says who may not be sent to, or fail where the list cannot be read."""
+    if (shared := job.opt_out_list) is None:
+        yield is_out
         return
     try:
-        with shared.asked() as is_opted_out:
+        with shared.asked(job.ledger_name) as is_opted_out:
             yield is_opted_out
     except LedgerError as error:
         fail(f"nothing was sent: {error}; --opt-outs names another list, or none")

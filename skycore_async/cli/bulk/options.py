@@ -91,6 +91,11 @@ class BulkOptions:
         return self.ledger or self.stem.with_name(f"{self.stem.name}.db")
 
     @property
+    def ledger_name(self) -> str:
+        """The name by which the list of who may not be sent to knows the ledger."""
+        return LedgerFile(self.ledger_path).full_name
+
+    @property
     def known_ledger(self) -> Path | None:
         """Where the ledger is, where one is there already; None with a cluster."""
         return self.ledger_path if self.cluster is None and self.ledger_path.exists() else None
@@ -171,7 +176,7 @@ class BulkOptions:
             road=self.road,
             limit=self.limit,
             opt_outs=self.opt_out_list,
-            full_name=LedgerFile(self.ledger_path).full_name,
+            full_name=self.ledger_name,
             resend_in_doubt=self.resend_in_doubt,
             settle=settle,
             listening=self.listening,

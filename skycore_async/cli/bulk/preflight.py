@@ -6,13 +6,14 @@ at a time and by the very look-ups of a run, so that what is shown is what goes 
 Rules:
 
 * Nothing is changed: nobody has said yes so far.
-* What a report proved not sent is to send, and what opted out is not.
+* What a report proved not sent is to send, and what opted out is not: by what the ledger will
+  know once it has taken in the user's list, as a run does first.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,9 @@ import attrs
 
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
-from ...ledger.commands import ListOptedOut
+from ...ledger.commands import GetOptOuts
 from ...ledger.model import MessageState, SendIntent
+from ...ledger.sqlite.opt_out_list import IsOptedOut
 from ...ledger.sqlite.read_only import looked_at
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
@@ -32,8 +34,6 @@ from .lookup import as_known_now, outcomes
 from .outcome_kinds import OutcomeKind, kind_of
 from .recipients import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
-
-IsOptedOut = Callable[[str], bool]
 
 AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
@@ -58,7 +58,7 @@ async def survey_by_ledger(
 ) -> LedgerCounts:
     """Show all rows to a survey, with what the ledger has of them, and return what else it has.
 
-    Of a number that the ledger has not heard of, `is_opted_out` says whether it may be sent to.
+    `is_opted_out` says of a number, with what the ledger has of it, whether it may be sent to.
     Where nobody `knows_sender`, what was sent before was sent, whichever content it had.
     Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
     process has it open, which sends from it.
@@ -96,13 +96,13 @@ async def _kinds(
     messages = [row for row in rows if isinstance(row, MessageRow)]
     found = await outcomes(ledger, messages, resend_in_doubt=resend_in_doubt)
     numbers = tuple(row.message.to for row, known in found if isinstance(known, SendIntent))
-    opted_out = await ledger.run(ListOptedOut(numbers=numbers))
+    words = await ledger.run(GetOptOuts(numbers=numbers))
     kinds: list[tuple[JudgedRow, OutcomeKind | None]] = [
         (row, None) for row in rows if isinstance(row, RejectedRow)
     ]
     for row, known in found:
         if isinstance(known, SendIntent):
-            is_out = row.message.to in opted_out or is_opted_out(row.message.to)
+            is_out = is_opted_out(row.message.to, words.get(row.message.to))
             kinds.append((row, OutcomeKind.OPTED_OUT if is_out else None))
         else:
             kinds.append((row, kind_of(known)))

@@ -18,6 +18,7 @@ import attrs
 
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, InvalidMessage, OutcomeUnknown
+from ...ledger.sqlite.opt_out_list import IsOptedOut
 from ...messages import SMS, Accepted, Outcome, masked
 from ...protocol.numbers import number
 from ...protocol.segments import segments
@@ -26,7 +27,6 @@ from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, say
 from .options import BulkOptions
-from .preflight import IsOptedOut
 from .recipients import Sheet
 from .rows import MessageRow, RowReader
 
@@ -48,7 +48,7 @@ def send_sample(
         to = number(options.sample_to or "", number_reader_of(options.country))
     except InvalidMessage as error:
         fail(f"--to: {error}")
-    if is_opted_out(to):
+    if is_opted_out(to, None):
         fail("nothing was sent: --to names a number that has opted out", Exit.NOT_SENT)
     cost = 0
     for row in rows:

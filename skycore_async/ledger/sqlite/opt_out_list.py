@@ -23,7 +23,7 @@ from typing import Any, Final
 import attrs
 
 from ..columns import OPT_OUT
-from ..opt_outs import OptOut, last_word
+from ..opt_outs import OptOut, last_word, relayed
 from .shared_file import FileKind, connect, in_words, make_if_missing, prepare, transaction
 
 PAGE: Final = 500
@@ -41,6 +41,9 @@ KIND: Final = FileKind(
         "INSERT INTO changes VALUES (0)",
     ),
 )
+
+# Whether a number may not be sent to, as who has its last word, if any, would say.
+IsOptedOut = Callable[[str, OptOut | None], bool]
 
 _NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
 
@@ -113,8 +116,7 @@ class OptOutList:
     def seen_by(self, ledger: str) -> int:
         """Return the change up to which a ledger, by its name, has taken all in."""
         with self._opened() as execute:
-            found = execute("SELECT change FROM seen WHERE ledger = ?", (ledger,)).fetchone()
-        return int(found[0]) if found else 0
+            return _seen_by(execute, ledger)
 
     def note_seen(self, ledger: str, change: int) -> None:
         """Note that a ledger has taken in all changes up to this one."""
@@ -127,22 +129,30 @@ class OptOutList:
             return _words(execute, numbers)
 
     @contextmanager
-    def asked(self) -> Iterator[Callable[[str], bool]]:
-        """Yield what says of a number whether it may not be sent to, for many of them."""
-        one = "SELECT EXISTS (SELECT 1 FROM opt_outs WHERE number = ? AND out)"
+    def asked(self, ledger: str = "") -> Iterator[IsOptedOut]:
+        """Yield what says of a number whether it may not be sent to, for many of them.
+
+        It is asked with the last word that a ledger has of the number, and says what that ledger,
+        by its name, would say once it has taken this list in.
+        """
+        one = f"SELECT change, {OPT_OUT.listed} FROM opt_outs WHERE number = ?"
         with self._explained():
             connection = self._connect()
         with closing(connection):
             with self._explained():
                 (is_anybody,) = connection.execute(
-                    "SELECT EXISTS (SELECT 1 FROM opt_outs WHERE out)"
+                    "SELECT EXISTS (SELECT 1 FROM opt_outs)"
                 ).fetchone()
+                seen = _seen_by(connection.execute, ledger)
 
-            def is_opted_out(number: str) -> bool:
+            def is_opted_out(number: str, known: OptOut | None) -> bool:
                 with self._explained():
-                    return bool(connection.execute(one, (number,)).fetchone()[0])
+                    found = connection.execute(one, (number,)).fetchall()
+                new = [OPT_OUT.value(row) for at, *row in found if known is None or at > seen]
+                words = [*([] if known is None else [known]), *relayed(new)]
+                return bool(words) and last_word(words[0], words[1:], now=self._clock()).out
 
-            yield is_opted_out if is_anybody else lambda _: False
+            yield is_opted_out if is_anybody else is_out
 
     def opted_out(self) -> Iterator[OptOut]:
         """Yield the words of those who may not be sent to, in the order of their numbers."""
@@ -189,6 +199,16 @@ class OptOutList:
             connection.close()
             raise
         return connection
+
+
+def is_out(_number: str, known: OptOut | None) -> bool:
+    """Return whether a number may not be sent to where there is no list: by its last word."""
+    return known is not None and known.out
+
+
+def _seen_by(execute: Callable[..., Any], ledger: str) -> int:
+    found = execute("SELECT change FROM seen WHERE ledger = ?", (ledger,)).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _words(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:

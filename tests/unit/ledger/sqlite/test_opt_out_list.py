@@ -75,6 +75,33 @@ class TestList:
         assert (third.word.number, third.word.out) == (ANN, False)
         assert first.number < second.number < third.number
 
+    @pytest.mark.parametrize(
+        ("listed", "known", "has_seen", "is_out"),
+        [
+            (None, None, False, False),
+            (None, word(), False, True),
+            (word(), None, True, True),  # as where the ledger was made anew
+            (word(out=False, at=NOON + 1), word(), False, False),
+            (word(out=False, at=NOON + 1), word(at=NOON + 2), False, True),
+            (word(), word(out=False, at=NOON + 1), False, True),
+            (word(), word(out=False, at=NOON + 1), True, False),
+        ],
+    )
+    def test_it_says_what_a_ledger_will_know(
+        self,
+        shared: OptOutList,
+        listed: OptOut | None,
+        known: OptOut | None,
+        has_seen: bool,
+        is_out: bool,
+    ) -> None:
+        """Who may not be sent to is as that ledger says it once it has taken the list in."""
+        if listed is not None:
+            shared.tell([word(BO), listed])
+            shared.note_seen("promo.db", 2 if has_seen else 1)
+        with shared.asked("promo.db") as is_opted_out:
+            assert is_opted_out(ANN, known) is is_out
+
     def test_many_are_read_in_pages(self, shared: OptOutList) -> None:
         """More than a page of them are all told, each once."""
         numbers = [str(15550000000 + n) for n in range(2 * PAGE + 1)]
