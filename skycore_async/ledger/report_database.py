@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
+from ..errors import LedgerError
 from ..messages import ReportedMessage, ReportSection
 from ..protocol.numbers import SHORTEST, digits, ending
+from ..runtime.one_thread import OneThread
 from .report_evidence import Witnesses
 from .report_rows import KnownAttempt, ReportRow, Role
 from .texts import digest_of
+
+T = TypeVar("T")
 
 _TABLES: Final = """
 CREATE TABLE attempts (id INTEGER PRIMARY KEY, message INTEGER, role INTEGER, tail TEXT,
@@ -60,9 +64,11 @@ class Neighbours:
 
 
 class ReportDatabase:
-    """A temporary database, gone when it is closed; used by one thread at a time."""
+    """A temporary database, gone when it is closed: what is done with it goes through `run`."""
 
     def __init__(self) -> None:
+        self._threads = OneThread()
+        self._failure: LedgerError | None = None
         # The empty name is that of a file which has no other.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._execute: Any = self._connection.execute
@@ -74,9 +80,24 @@ class ReportDatabase:
         self.latest = -math.inf
         self.nameless: tuple[float, float] | None = None
 
-    def close(self) -> None:
+    async def run(self, step: Callable[..., T], *given: object) -> T:
+        """Take a step that uses it, in a thread, and return what comes of it.
+
+        Raises LedgerError where there is no room for it.
+        """
+        if self._failure is not None:  # what it holds is torn from then on
+            raise self._failure
+        try:
+            return await self._threads.run(step, *given)
+        except sqlite3.OperationalError as error:
+            self._failure = LedgerError(
+                f"no room for temporary files ({error}): name another directory with TMPDIR"
+            )
+            raise self._failure from error
+
+    async def aclose(self) -> None:
         """Close it, and with it remove all that it holds."""
-        self._connection.close()
+        await self._threads.close(self._connection.close)
 
     # In.
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-import anyio.to_thread
 import attrs
 
 from ..ledger.base import BaseLedger
@@ -82,7 +81,7 @@ class LedgerDoubts:
             if attempt.history_id:
                 self._found_earlier.add((attempt.message, attempt.history_id))
         attempts = list(self._attempts_of(records, earlier, forgotten))
-        await anyio.to_thread.run_sync(self._database.add_attempts, attempts)
+        await self._database.run(self._database.add_attempts, attempts)
         self._last_of_doubts = next(self._ids)
         times = [each for each in self.doubtful.values() if self._may_end(each.message)]
         if not times:
@@ -90,7 +89,7 @@ class LedgerDoubts:
         since = min(each.window[0] for each in times) - NEAR
         # What was sent later accounts for rows that could wait for it.
         await self._add_begun_since(ledger, since)
-        self.periods = await anyio.to_thread.run_sync(self._periods, times)
+        self.periods = await self._database.run(self._periods, times)
 
     async def follow(self, ledger: BaseLedger) -> None:
         """Read what has changed since `load`; of what was begun, none is a witness."""
@@ -99,9 +98,9 @@ class LedgerDoubts:
         doubts = rows_of(ledger, lambda after: ListDoubts(after=after))
         still = {doubt.record.id: doubt.record async for doubt in doubts}
         changed = {id_ for id_, doubt in self.doubts.items() if still.get(id_) != doubt.record}
-        await anyio.to_thread.run_sync(self._database.leave_open, changed)
+        await self._database.run(self._database.leave_open, changed)
         since = self._loaded_at - CLOCKS_APART
-        await anyio.to_thread.run_sync(self._database.forget, self._last_of_doubts, since)
+        await self._database.run(self._database.forget, self._last_of_doubts, since)
         await self._add_begun_since(ledger, since)
         left = [
             (earlier_attempt(attempt, next(self._ids), Role.POSSIBLE), False)
@@ -109,7 +108,7 @@ class LedgerDoubts:
             if attempt.id not in self._known_earlier
             and not self._is_known(attempt.message, attempt.started_at)
         ]
-        await anyio.to_thread.run_sync(self._database.add_attempts, left)
+        await self._database.run(self._database.add_attempts, left)
         for id_ in changed:
             self.doubts[id_] = attrs.evolve(self.doubts[id_], reason=OpenReason.CHANGED)
 
@@ -166,7 +165,7 @@ class LedgerDoubts:
         async for page in pages_of(
             ledger, lambda after: ListBegunMessages(since=since, after=after)
         ):
-            await anyio.to_thread.run_sync(self._add_begun, page.rows)
+            await self._database.run(self._add_begun, page.rows)
 
     def _add_begun(self, page: Sequence[BegunMessage]) -> None:
         self._database.add_attempts(list(self._begun_attempts(page)))

@@ -26,8 +26,6 @@ from math import isfinite
 from types import TracebackType
 from typing import Final, Self
 
-import anyio.to_thread
-
 from ..ledger.base import BaseLedger
 from ..ledger.model import MessageState
 from ..ledger.report_commands import SettleByReport
@@ -91,8 +89,8 @@ class ReportSettling:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._ledger.settling())
-            self._database = await anyio.to_thread.run_sync(ReportDatabase)
-            stack.callback(self._database.close)
+            self._database = ReportDatabase()
+            stack.push_async_callback(self._database.aclose)
             self._known = LedgerDoubts(self._database, after=self._after, clock=self.clock)
             await self._known.load(self._ledger)
             self.periods = self._known.periods
@@ -129,12 +127,12 @@ class ReportSettling:
             async for message in messages:
                 rows.append(message)
                 if len(rows) >= _BATCH:
-                    await anyio.to_thread.run_sync(self._database.add_rows, rows)
+                    await self._database.run(self._database.add_rows, rows)
                     rows = []
         finally:  # what was listed was sent, however the report ends
-            await anyio.to_thread.run_sync(self._database.add_rows, rows)
-            await anyio.to_thread.run_sync(self._database.set_period, since, until)
-        span = await anyio.to_thread.run_sync(self._database.span_of_rows)
+            await self._database.run(self._database.add_rows, rows)
+            await self._database.run(self._database.set_period, since, until)
+        span = await self._database.run(self._database.span_of_rows)
         if is_complete() and span is not None:
             shown = self._database.latest - CLOCKS_APART
             self.covered(*span, made_at=shown if made_at is None else made_at)
@@ -156,7 +154,7 @@ class ReportSettling:
     async def end(self) -> Settlement:
         """Write what the reports prove, and return it."""
         await self._known.follow(self._ledger)
-        decided = await anyio.to_thread.run_sync(self._decided)
+        decided = await self._database.run(self._decided)
         verdicts = [each for _, each in decided if isinstance(each, DoubtVerdict)]
         still_open = [
             self._open(doubt, each) for doubt, each in decided if isinstance(each, OpenReason)
@@ -186,7 +184,7 @@ class ReportSettling:
         That is of use where the report may be about more than its rows show, and about no more
         than `most`.
         """
-        return await anyio.to_thread.run_sync(self._would_prove, most)
+        return await self._database.run(self._would_prove, most)
 
     async def _write(self, verdicts: Sequence[DoubtVerdict]) -> frozenset[str]:
         if self._is_dry_run:

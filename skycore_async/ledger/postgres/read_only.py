@@ -13,16 +13,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
-import anyio
-import anyio.to_thread
 import psycopg
 
 from ...errors import LedgerError
 from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.schema import Connection
+from ...runtime.one_thread import OneThread
 from ..base import BaseLedger
 from ..commands import LedgerCommand, Query
 from .reader import SEEN_MESSAGES
@@ -40,17 +38,17 @@ class PostgresLedgerView(BaseLedger):
     def __init__(self, database: Database) -> None:
         super().__init__()
         self._database = database
-        self._turn = anyio.Lock()
+        self._threads = OneThread()
         self._connection: Connection | None = None
 
     async def open(self) -> None:
         """Connect for reading."""
-        await self._in_turn(self._connect)
+        await self._threads.run(self._connect)
 
     async def aclose(self) -> None:
         """Disconnect, and leave all as it is."""
         if self._connection is not None:
-            await self._in_turn(self._connection.close)
+            await self._threads.close(self._connection.close)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Answer a question."""
@@ -58,11 +56,7 @@ class PostgresLedgerView(BaseLedger):
             raise LedgerError(
                 f"{self._database.name} is only looked at here: it can be read, and not be written"
             )
-        return await self._in_turn(lambda: self._answered(command))
-
-    async def _in_turn(self, do: Callable[[], T]) -> T:
-        async with self._turn:
-            return await anyio.to_thread.run_sync(do)
+        return await self._threads.run(lambda: self._answered(command))
 
     def _connect(self) -> None:
         self._connection = self._database.open_to_read()

@@ -33,6 +33,7 @@ import anyio
 import anyio.to_thread
 
 from ...errors import LedgerError, LedgerInUse
+from ...runtime.one_thread import OneThread
 from ..base import BaseLedger
 from ..commands import LedgerCommand, PendingCommand
 from ..execution import CommandExecutor
@@ -65,28 +66,27 @@ class LedgerView(BaseLedger):
         self._path = path
         file, how = (path, _BESIDE) if copy is None else (copy, _ALONE)
         self._uri = f"{file.resolve().as_uri()}?{how}"
-        self._turn = anyio.Lock()
+        self._threads = OneThread()
         self._connection: Any = None
 
     async def open(self) -> None:
         """Open the file for reading."""
-        await self._in_turn(self._connect)
+        await self._explaining(self._connect)
 
     async def aclose(self) -> None:
         """Close it, and leave all as it is."""
         if self._connection is not None:
-            await self._in_turn(self._connection.close)
+            await self._threads.close(self._connection.close)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command that changes nothing."""
-        return await self._in_turn(lambda: self._answered(command))
+        return await self._explaining(lambda: self._answered(command))
 
-    async def _in_turn(self, do: Callable[[], T]) -> T:
-        async with self._turn:
-            try:
-                return await anyio.to_thread.run_sync(do)
-            except sqlite3.Error as error:
-                raise _explained(self._path, error) from error
+    async def _explaining(self, step: Callable[[], T]) -> T:
+        try:
+            return await self._threads.run(step)
+        except sqlite3.Error as error:
+            raise _explained(self._path, error) from error
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skycore_async import LedgerInUse, MemoryLedger, SQLiteLedger
+from skycore_async import LedgerError, LedgerInUse, MemoryLedger, SQLiteLedger
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.report_commands import ListBegunMessages, ListDoubts
 from skycore_async.ledger.report_evidence import OpenReason
@@ -147,6 +147,17 @@ async def test_one_settles_at_a_time() -> None:
         with pytest.raises(LedgerInUse):
             await world.settle()
     assert await world.settle() == Settlement()
+
+
+async def test_what_finds_no_room_for_a_report_says_so() -> None:
+    """What to do is in its words, and whoever catches what a ledger raises has it."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    report = world.history.report(NOON - 1000, NOON + 9000, made_at=NOON + 9000)
+    async with ReportSettling(world.ledger) as settling:
+        settling._database._execute("PRAGMA max_page_count = 1")
+        with pytest.raises(LedgerError, match=r"no room for temporary files .*TMPDIR"):
+            await settling.read(listed([*report] * 1000))
 
 
 async def test_nothing_is_asked_for_where_nothing_is_in_doubt() -> None:
