@@ -113,6 +113,12 @@ def test_what_the_ledger_says_of_a_row_is_shown_before(
     ]
     shown = bulk("promo.csv", "--dry-run").stdout
     assert "\n".join(lines) in shown
+    lines[1:3] = [
+        "  in doubt    1 of these: who has one already gets it twice, and you pay twice",
+        "  done before 4",
+    ]
+    lines[0] = "  to send     2"
+    assert "\n".join(lines) in bulk("promo.csv", "--dry-run", "--resend-in-doubt").stdout
     other = bulk("promo.csv", "--dry-run", "--rejects", "mend.csv", text="Bye").stdout
     assert "  sent before 4 with another text, number or sender\n" in other
     monkeypatch.delenv("SKYCORE_FROM")

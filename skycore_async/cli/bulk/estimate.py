@@ -97,8 +97,8 @@ class Estimate:
     are the others, by what came of them before, `held_back` how many more go out by later runs,
     as this one sends no more than its limit, and `revived` how many of the messages a file
     of rejects calls in doubt, which the ledger knows as not sent; `settled` are those of which
-    it knows that they were sent.  `segments` are of those that
-    go out, and `doubtful_segments` of those in doubt.
+    it knows that they were sent.  `resent` are those of `to_send` that may have been sent.
+    `segments` are of those that go out, and `doubtful_segments` of those in doubt.
     `countries` has how many messages go to each country code, the most first.  `hours` says
     whom the hours of sending concern, where there are any.
     """
@@ -108,6 +108,7 @@ class Estimate:
     to_send: int
     known: dict[OutcomeKind, int]
     held_back: int
+    resent: int
     revived: int
     settled: int
     refused: dict[RejectionKind, Refusals]
@@ -200,6 +201,7 @@ class Survey:
         self._limit = math.inf if limit is None else limit
         self._to_send = 0
         self._held_back = 0
+        self._resent = 0
         self._rows = 0
         self._refused: dict[RejectionKind, list[Example]] = {}
         self._counts: Counter[RejectionKind] = Counter()
@@ -224,8 +226,8 @@ class Survey:
         if kind is OutcomeKind.IN_DOUBT:
             self._doubtful_segments += _segments(judged.message.text).count
 
-    def see(self, judged: JudgedRow) -> None:
-        """Take one row into account."""
+    def see(self, judged: JudgedRow, *, in_doubt: bool = False) -> None:
+        """Take one row into account; one `in_doubt` is sent again on somebody's word."""
         self._rows += 1
         if isinstance(judged, RejectedRow):
             if judged.kind is RejectionKind.IN_DOUBT and judged.message is not None:
@@ -239,6 +241,7 @@ class Survey:
             self._held_back += 1
             return
         self._to_send += 1
+        self._resent += in_doubt
         to, text = judged.message.to, judged.message.text
         self.sketch.add(to, text)
         self._see_text(text, judged.row.line)
@@ -278,6 +281,7 @@ class Survey:
             to_send=self._to_send,
             known={kind: self._known[kind] for kind in OutcomeKind if self._known[kind]},
             held_back=self._held_back,
+            resent=self._resent,
             revived=self.revived,
             settled=self.settled,
             refused={

@@ -71,13 +71,14 @@ async def survey_by_ledger(
             changed = [row for row, before in zip(known, some, strict=True) if row is not before]
             survey.revived += sum(isinstance(row, MessageRow) for row in changed)
             survey.settled += sum(_is_sent(row) for row in changed)
+            doubts = await _doubts(ledger, known) if resend_in_doubt else frozenset()
             for row, kind in await _kinds(ledger, known, is_opted_out, resend_in_doubt):
                 if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
                     kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
                 if isinstance(row, MessageRow) and kind is not None:
                     survey.see_known(row, kind)
                 else:
-                    survey.see(row)
+                    survey.see(row, in_doubt=row.row.line in doubts)
     in_doubt = summary.states.get(MessageState.IN_DOUBT, 0)
     return LedgerCounts(messages=summary.total, in_doubt=in_doubt)
 
@@ -107,6 +108,17 @@ async def _kinds(
         else:
             kinds.append((row, kind_of(known)))
     return kinds
+
+
+async def _doubts(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> frozenset[int]:
+    """Return the lines of rows whose messages are in doubt by the ledger."""
+    messages = [row for row in rows if isinstance(row, MessageRow)]
+    found = await outcomes(ledger, messages, resend_in_doubt=False)
+    return frozenset(
+        row.row.line
+        for row, known in found
+        if not isinstance(known, SendIntent) and kind_of(known) is OutcomeKind.IN_DOUBT
+    )
 
 
 def write_rejects(ledger: Path | None, rows: Iterable[JudgedRow], rejects: Rejects) -> None:

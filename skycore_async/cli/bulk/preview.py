@@ -34,13 +34,7 @@ _KNOWN: Final = MappingProxyType(
 def preview(estimate: Estimate) -> Iterator[str]:
     """Say an estimate in lines, as they are printed before anything is sent."""
     yield _line("rows", f"{estimate.rows:,}")
-    yield _line("  to send", f"{estimate.to_send:,}")
-    if estimate.held_back:
-        yield _line(
-            "  later", f"{estimate.held_back:,} more than --limit: the next runs send them"
-        )
-    if (seen := estimate.hours) is not None:
-        yield _line("  not yet", f"{seen.outside:,} of these: hours are {seen.hours}")
+    yield from _to_send(estimate)
     for known, count in estimate.known.items():
         name, detail = _KNOWN[known]
         yield _line(f"  {name}", f"{count:,}{detail}")
@@ -62,6 +56,21 @@ def preview(estimate: Estimate) -> Iterator[str]:
         yield _line("estimate", f"{estimate.cost:,.2f} at {estimate.price} a segment")
     if estimate.seconds is not None:
         yield _line("time", f"{duration(estimate.seconds)} at {estimate.rate:g} a second")
+
+
+def _to_send(estimate: Estimate) -> Iterator[str]:
+    yield _line("  to send", f"{estimate.to_send:,}")
+    if estimate.resent:
+        yield _line(
+            "  in doubt",
+            f"{estimate.resent:,} of these: who has one already gets it twice, and you pay twice",
+        )
+    if estimate.held_back:
+        yield _line(
+            "  later", f"{estimate.held_back:,} more than --limit: the next runs send them"
+        )
+    if (seen := estimate.hours) is not None:
+        yield _line("  not yet", f"{seen.outside:,} of these: hours are {seen.hours}")
 
 
 def _cut(estimate: Estimate) -> Iterator[str]:
