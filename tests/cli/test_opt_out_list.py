@@ -190,6 +190,39 @@ def test_what_was_done_to_the_list_is_said() -> None:
     assert "2 numbers not on " in run("opt-outs", "remove", ANN, BO).stderr
 
 
+def test_what_a_service_heard_comes_onto_the_list() -> None:
+    """Its ledger is imported, with when it heard it: what was said since stays."""
+    hear_stop("service.db")
+    assert "what 1 number said to service.db is taken in: 1 number on " in import_service()
+    assert listed() == [ANN]
+    run("opt-outs", "remove", ANN)
+    import_service()
+    assert listed() == []
+
+
+def import_service() -> str:
+    return run("opt-outs", "import", "service.db").stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "warns"),
+    [
+        (("add", "(555) 123-4888"), True),
+        (("remove", "(555) 123-4888"), True),
+        (("import", "american.csv"), True),
+        (("add", "(555) 123-4888", "--country", "US"), False),
+        (("add", "+55 5123 4888"), False),
+        (("add", ANN), False),
+    ],
+)
+def test_who_is_perhaps_not_who_was_meant_is_told(args: tuple[str, ...], warns: bool) -> None:
+    """A number as it is dialled in America is of another country as it stands."""
+    Path("american.csv").write_text("to\n555-123-4888\n")
+    said = run("opt-outs", *args).stderr
+    warning = "1 number has ten digits and no +: as they stand they are of +55."
+    assert (warning in said) is warns
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -202,11 +235,14 @@ def test_what_was_done_to_the_list_is_said() -> None:
         (("list", "--opt-outs", "none"), "there is no list to look at"),
         (("list", "--opt-outs", "odd.csv"), "cannot be used"),
         (("add", ANN, "--opt-outs", "odd.csv"), "nothing was changed: "),
+        (("import", "odd.db"), "odd.db is no ledger"),
+        (("import", "x" * 300), "File name too long"),
     ],
 )
 def test_what_is_wrong_is_said_and_changes_nothing(args: tuple[str, ...], words: str) -> None:
     """A number, a file or a list that is none ends with one line."""
     Path("odd.csv").write_text("name\nAnn\n")
+    Path("odd.db").write_bytes(b"SQLite format 3\0and no more")
     assert words in run("opt-outs", *args, code=2).stderr
     assert listed() == []
 

@@ -6,6 +6,8 @@ Rules:
   given; a file that was asked for by name has it whole, as it is to be read again.
 * A file is read to its end before anything of it goes onto the list, and what is wrong with a
   row is told with its line.
+* What a ledger has of its numbers comes onto the list with its own time, since it may be told
+  again at every import: what was clearly said after it stays.
 """
 
 from __future__ import annotations
@@ -13,23 +15,32 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
+import anyio
 import click
 
 from ...errors import InvalidMessage, LedgerError
-from ...ledger.opt_outs import OptOut
+from ...ledger.opt_outs import OptOut, relayed
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import masked
-from ...protocol.numbers import NumberReader, number
+from ...protocol.numbers import NumberReader, country_code, number
 from ...runtime.private import write_privately
+from ...runtime.secret import Secret
 from ..bulk.files import copied, name_of
 from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError, shown_row
+from ..bulk.rows import is_perhaps_american
+from ..ui.dsn import is_dsn
+from ..ui.ledger_target import ledger_target
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.times import time_of
+
+_SQLITE: Final = b"SQLite format 3\0"  # what a file of its begins with
 
 
 def the_list(given: str | None) -> OptOutList:
@@ -59,13 +70,55 @@ def tell(
 ) -> None:
     """Put numbers onto the list, or take them off it, all of them or none."""
     try:
-        numbers = [number(each, reader) for each in given]
+        numbers = {each: number(each, reader) for each in given}
     except InvalidMessage as error:
         fail(f"nothing was changed: {error}")
-    _change(shared, numbers, out=out)
+    _change(shared, numbers, reader, out=out)
 
 
-def import_file(
+def import_any(
+    shared: OptOutList, named: Secret, reader: NumberReader | None, *, column: str | None
+) -> None:
+    """Put the numbers of a CSV file onto the list, or what a ledger or a database has of them."""
+    if is_dsn(named.reveal()) or _is_database(named.reveal()):
+        _import_ledger(shared, named)
+    else:
+        _import_file(shared, named.reveal(), reader, column=column)
+
+
+def _is_database(file: str) -> bool:
+    with suppress(OSError):  # which is said where it is read as a CSV
+        path = Path(file)
+        if path.is_file():  # and no pipe, which can be read once
+            with path.open("rb") as opened:
+                return opened.read(len(_SQLITE)) == _SQLITE
+    return False
+
+
+def _import_ledger(shared: OptOutList, named: Secret) -> None:
+    target = ledger_target(named)
+
+    async def words() -> list[OptOut]:
+        async with target.to_read() as ledger:
+            return [word async for word in ledger.opt_outs()]
+
+    try:
+        found = anyio.run(words)
+        known = shared.words([word.number for word in found])
+        shared.tell(relayed(word for word in found if _is_new(word, known.get(word.number))))
+        count = shared.count()
+    except LedgerError as error:
+        fail(f"nothing was changed: {error}")
+    said = f"what {number_of(len(found), 'number')} said to {target.name} is taken in"
+    say(f"{said}: {number_of(count, 'number')} on {shown(shared.path)}", err=True)
+
+
+def _is_new(word: OptOut, known: OptOut | None) -> bool:
+    """Return whether a word may be later than the known one; of a stamp the list decides."""
+    return known is None or word.stamped or word.at > known.at
+
+
+def _import_file(
     shared: OptOutList, file: str, reader: NumberReader | None, *, column: str | None
 ) -> None:
     """Put the numbers of a CSV file onto the list; fail where it has rows that are none."""
@@ -79,19 +132,20 @@ def import_file(
                     f"{name_of(file)}: name the column with the numbers with --to-column"
                     f" ({header.first_line})"
                 )
-            numbers, wrong = [], []
+            numbers: dict[str, str] = {}
+            wrong = []
             for row in sheet.rows():
                 cells = shown_row(row.values)
                 cell = cells[at] if at < len(cells) else ""
                 try:
-                    numbers.append(number(cell, reader))
+                    numbers[cell] = number(cell, reader)
                 except InvalidMessage as error:
                     wrong.append(f"line {row.line}: {error}")
     except SheetError as error:
         fail(f"{name_of(file)}: {error}")
     except OSError as error:
         fail(f"{error.filename or name_of(file)}: {error.strerror}")
-    _change(shared, numbers, out=True)
+    _change(shared, numbers, reader, out=True)
     for one in wrong[:10]:
         say(one, err=True)
     if wrong:
@@ -123,14 +177,32 @@ def export_file(shared: OptOutList, file: Path | None) -> None:
     say(f"{number_of(shared.count(), 'number')} in {file}", err=True)
 
 
-def _change(shared: OptOutList, numbers: Sequence[str], *, out: bool) -> None:
+def _change(
+    shared: OptOutList, numbers: Mapping[str, str], reader: NumberReader | None, *, out: bool
+) -> None:
+    """Put onto the list, or take off it, numbers by how they are written."""
     now = time.time()
     try:
-        shared.tell(OptOut(number=each, out=out, at=now) for each in numbers)
+        shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
     except LedgerError as error:
         fail(f"nothing was changed: {error}")
-    count, where = number_of(len(set(numbers)), "number"), shown(shared.path)
+    count, where = number_of(len({*numbers.values()}), "number"), shown(shared.path)
     say(f"{count} put on {where}" if out else f"{count} not on {where} any more", err=True)
+    if reader is None:
+        _tell_ten_digits(numbers)
+
+
+def _tell_ten_digits(numbers: Mapping[str, str]) -> None:
+    """Say which numbers are perhaps meant as American, and are now those of another country."""
+    ten = [digits for written, digits in numbers.items() if is_perhaps_american(digits, written)]
+    if ten:
+        have = "number has" if len(ten) == 1 else "numbers have"
+        codes = ", ".join(f"+{code}" for code in sorted({country_code(each) for each in ten}))
+        say(
+            f"{len(ten):,} {have} ten digits and no +: as they stand they are of {codes}. If they"
+            " are American, do it again with --country US",
+            err=True,
+        )
 
 
 def _since(word: OptOut) -> datetime:

@@ -220,8 +220,8 @@ class RowReader:
     def _message_row(self, row: Row, message: SMS, values: Sequence[str]) -> MessageRow:
         cell = values[self.to]
         if self._options.number_reader is None:
-            looks_american = _looks_american(message.to) and not is_international(cell)
-            return MessageRow(row=row, message=message, looks_american=looks_american)
+            is_likely = is_perhaps_american(message.to, cell)
+            return MessageRow(row=row, message=message, looks_american=is_likely)
         is_keyed_by_number = message.key == f"{self._options.campaign}:{message.to}"
         written = _digits_of(cell) if is_keyed_by_number else None
         return MessageRow(
@@ -284,8 +284,10 @@ class RowReader:
         return None
 
 
-def _looks_american(digits: str) -> bool:
-    return len(digits) == _AMERICAN and digits[0] >= "2"
+def is_perhaps_american(digits: str, written: str) -> bool:
+    """Return whether a number, as it is written, may lack the country code of America."""
+    is_long_enough = len(digits) == _AMERICAN and digits[0] >= "2"
+    return is_long_enough and not is_international(written)
 
 
 def _too_long(text: str, most: int) -> str | None:

@@ -26,6 +26,7 @@ from ..ui.output import json_option, opt_outs_option
       skycore opt-outs list
       skycore opt-outs add "+1 (555) 123-4888"
       skycore opt-outs import blocked.csv
+      skycore opt-outs import service.db
       skycore opt-outs candidates promo.db --show-numbers
 
     Exit codes: 0 done, 1 not all of it, 2 wrong usage, or it cannot be opened.
@@ -39,8 +40,10 @@ def opt_outs() -> None: ...
     List the texts from handsets that may ask for no more messages.
 
     Such as `CANCEL my appointment`, or `STOP 12345`: nobody is opted out by them.
-    Each is listed until its number is opted out or in, by a person
-    (`ledger.opt_out(number)`, `ledger.opt_in(number)`) or by a later STOP or START.
+    Each is listed until its number is opted out or in, by a later STOP or START or by a
+    person: in code by `ledger.opt_out(number)` and `ledger.opt_in(number)`, else by
+    `skycore opt-outs add` and `remove`, which a ledger hears of once `bulk`, `send` or
+    `listen` has it open.
 
     FILE is a ledger, as --ledger names it elsewhere, or DSN a PostgreSQL database
     that workers share, for which SKYCORE_DSN stands in.  Numbers are masked but
@@ -92,16 +95,25 @@ def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | Non
 
 
 @opt_outs.command(
-    name="import", help="Put the numbers of a CSV file onto the list, as `bulk` reads one."
+    name="import",
+    help="""
+    Put the numbers of a CSV file onto the list, as `bulk` reads one.
+
+    Of a LEDGER, or a PostgreSQL database DSN, takes in what its numbers said, STOP or
+    START, also while a service has it open: a service of yours hears them, and shares
+    no list by itself.
+    """,
 )
-@click.argument("csv", metavar="FILE.CSV", type=FilePath(allow_dash=True))
+@click.argument("named", metavar="FILE.CSV|LEDGER|DSN", type=HiddenText())
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")
 @country_option
 @opt_outs_option
-def import_(*, csv: str, to_column: str | None, country: str | None, opt_outs: str | None) -> None:
-    from ..actions.opt_out_list import import_file, the_list  # noqa: PLC0415 - not for help
+def import_(
+    *, named: Secret, to_column: str | None, country: str | None, opt_outs: str | None
+) -> None:
+    from ..actions.opt_out_list import import_any, the_list  # noqa: PLC0415 - not for help
 
-    import_file(the_list(opt_outs), csv, number_reader_of(country), column=to_column)
+    import_any(the_list(opt_outs), named, number_reader_of(country), column=to_column)
 
 
 @opt_outs.command(
