@@ -229,8 +229,8 @@ class ReportSettling:
             for id_ in matching.doubtful:
                 since, _ = self._known.doubtful[id_].window
                 spans = [row.span for row in rows if row.span[1] >= since]
-                if spans and all(map(isfinite, listed := hull(spans))):
-                    self._listed[id_] = listed
+                if spans:
+                    self._listed[id_] = hull(spans)
         self._database.set_present(present)
 
     def _end(self, verdicts: Mapping[int, DoubtVerdict]) -> None:
@@ -255,7 +255,9 @@ class ReportSettling:
             return None
         known = listed_of(doubt.record)
         spans = [self._listed.get(id_) for id_ in self._ids_of(doubt)]
-        some = [each for each in (*spans, known, self._database.nameless) if each is not None]
+        found = (*spans, known, self._database.nameless)
+        # What is of no time a report cannot be about.
+        some = [each for each in found if each is not None and all(map(isfinite, each))]
         if not some or (listed := hull(some)) == known:
             return None
         return DoubtVerdict(seen=doubt.record, state=MessageState.IN_DOUBT, listed=listed)

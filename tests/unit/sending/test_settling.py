@@ -601,11 +601,16 @@ async def test_a_file_about_less_than_the_one_before_is_no_proof(
     assert told == [why, OpenReason.NOT_COVERED, why]
 
 
-async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about() -> None:
+@pytest.mark.parametrize("is_nameless", [False, True])
+async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about(
+    *, is_nameless: bool
+) -> None:
     """A file of one that waits spans nothing: the next report is about the doubt's time alone."""
     world = World()
     await world.send(BEFORE, doubt("a"), doubt("b", at=1), AFTERWARDS)
     world.history.add(TO, "Hello", at=2, waits=None)
+    if is_nameless:
+        world.history.add("unknown", "Hello", at=2, waits=None)
     world.clock.now = NOON + LATER
     async with ReportSettling(world.ledger, clock=world.clock) as settling:
         await settling.read(listed(world.history.report(NOON, NOON + 9, made_at=NOON + LATER)))
