@@ -59,6 +59,7 @@ T = TypeVar("T")
 _SLOTS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
 _MOST: Final = 1000  # chunks in the queue after a sweep, enough for many machines until the next
+_DOUBLINGS: Final = 30  # of a pause, which may go on for days, and is a number of seconds
 _AHEAD: Final = 2  # sweeps, so that what is due before the next one is in the queue
 
 
@@ -78,6 +79,10 @@ class WorkerTiming:
     retry: float = 5.0
     longest: float = 60.0
     look: float = 5.0
+
+    def pause_after(self, misses: int) -> float:
+        """Return how long to wait once nothing got through so many times in a row."""
+        return min(self.longest, self.retry * 2.0 ** min(misses - 1, _DOUBLINGS))
 
 
 class Worker:
@@ -324,9 +329,7 @@ class Worker:
         self._misses = self._misses + 1 if work.stuck.in_a_row and not work.got_through else 0
         if self._misses and not is_given_back:
             self._announce("nothing gets through: waiting")
-            await self._rest(
-                min(self._timing.longest, self._timing.retry * 2 ** (self._misses - 1))
-            )
+            await self._rest(self._timing.pause_after(self._misses))
 
     def _say_who_has_no_zone(self, work: ChunkWork) -> None:
         campaign, count = work.chunk.campaign, work.waiting.without_zone()

@@ -1,13 +1,19 @@
 """Phone numbers in text that is shown.  No I/O.
 
-Rule: a number is found in whatever form people and the provider write it, with or without
-its country code, and with blanks or signs between its digits.
+Rules:
+
+* A number is found in whatever form people and the provider write it, with or without
+  its country code, and with blanks or signs between its digits.
+* It takes a time that grows with the text alone, whatever stands for a number: whoever posts
+  chooses both.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
+
+from ...protocol.numbers import LONGEST
 
 _SHOWN: Final = 4  # of the last digits
 _LEAST: Final = 7  # digits without a country or area code
@@ -19,11 +25,13 @@ def mask_in(text: str, number: str) -> str:
     """Return a text in which a number is masked but for its last four digits."""
     if number[-_LEAST:] not in _NO_DIGIT.sub("", text) and number.isdecimal():
         return text  # as nearly all that is looked at, for which no pattern is made
-    digits = [digit for digit in number if digit.isdigit()]
+    digits = [digit for digit in number if digit.isdigit()][-LONGEST:]
     code, local = digits[:-_LEAST], digits[-_LEAST:]
     if len(local) <= _SHOWN:
         return text
-    prefix = "".join(f"(?:{digit}{_BETWEEN})?" for digit in code)
+    prefix = ""
+    for digit in code:  # one in the other, so that there is one way to leave some out
+        prefix = f"(?:{prefix}{digit}{_BETWEEN})?"
     return re.sub(prefix + _BETWEEN.join(local), _masked, text, flags=re.ASCII)
 
 

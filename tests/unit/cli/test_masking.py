@@ -34,6 +34,13 @@ def test_what_would_be_all_visible_is_not_looked_for(number: str) -> None:
     assert mask_in("60856 4888", number) == "60856 4888"
 
 
+def test_a_number_of_many_alike_digits_takes_no_longer() -> None:
+    """Whoever posts chooses what stands for a number, and the text around it."""
+    local = "2345678"
+    shown = mask_in(f"{'1' * 200}{local[:-1]} {local}", "1" * 10_000 + local)
+    assert shown == f"{'1' * 200}{local[:-1]} ***{local[-4:]}"
+
+
 @given(st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True), st.text(max_size=9))
 def test_no_number_stands_in_what_is_shown(number: str, around: str) -> None:
     """Whatever stands around it, the number itself is gone, and its end is there."""
