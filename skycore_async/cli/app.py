@@ -9,7 +9,7 @@ Rules:
 * A module in `commands/` has one click command, which is called as the module is, with a
   hyphen for each underscore.
 * Errors that any command can meet are handled here: an extra that is not
-  installed, Ctrl-C, a stream that cannot hold a character, a full disk.
+  installed, Ctrl-C, a stream that cannot hold a character, a full disk, a path that cannot be.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ class Commands(click.Group):
         except MissingExtra as error:
             fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno == errno.ENOSPC:
+                why = "the output, or a file that goes with it, could not be written"
+                fail(f"a disk is full: {why}", Exit.NOT_ALL_WELL)
+            if error.filename is None:  # as of a pipe that nobody reads
                 raise
-            fail(
-                "a disk is full: the output, or a file that goes with it, could not be written",
-                Exit.NOT_ALL_WELL,
-            )
+            fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
 

@@ -267,6 +267,14 @@ def test_ctrl_c_is_exit_code_130() -> None:
     assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
 
 
+@pytest.mark.parametrize("command", ["status", "export", "inbox"])
+def test_a_path_that_cannot_be_is_one_line(command: str) -> None:
+    """Whatever command it is given to: here, one that is too long for the name of a file."""
+    done = CliRunner().invoke(skycore, [command, "x" * 300])
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith(f"skycore: {'x' * 300}: ")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 @pytest.mark.parametrize(
     "arguments", [["segments", "x"], ["bulk", "promo.csv", "--text", "x", "--dry-run"]]
