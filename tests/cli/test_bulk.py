@@ -30,6 +30,7 @@ from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import asking, job
 from skycore_async.cli.bulk.estimate import Survey
 from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
+from skycore_async.cli.bulk.rejects import Rejects
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
 from skycore_async.errors import LedgerError, NotSent, OutcomeUnknown, RecipientOptedOut, Rejected
@@ -345,6 +346,23 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "x", "--yes", "--rejects", "./promo.csv")
     assert done.exit_code == 2
     assert "is the file of the recipients" in done.stderr
+
+
+def test_rejects_that_cannot_be_written_hide_no_doubt(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run stops there, says why, and ends as any other; a directory must be there before."""
+    recipients("to\n15551232015\n15551230110\n")
+
+    def refused(self: Rejects, *_: object) -> NoReturn:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(self.path))
+
+    monkeypatch.setattr(Rejects, "write", refused)
+    done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "1")
+    assert (done.exit_code, "in doubt      1" in done.stdout) == (Exit.IN_DOUBT, True)
+    assert "Stopped: promo.rejects.csv: Disk quota exceeded\n" in done.stderr
+    done = run("promo.csv", "--text", "x", "--yes", "--rejects", "none/r.csv")
+    assert (done.exit_code, "there is no directory none" in done.stderr) == (Exit.USAGE, True)
 
 
 def test_rejects_that_a_killed_run_left_empty_are_in_nobodys_way(simulator: Simulator) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
+from skycore_async.cli.bulk import sample
 from skycore_async.cli.commands.bulk import bulk
+from skycore_async.cli.ui.output import Exit
 from skycore_async.simulator import Simulator, refusal
 
 SHEET = "to,name\n" + "".join(f"1555123{n:04},Row{n}\n" for n in range(3000, 3010))
@@ -124,6 +127,20 @@ def test_a_sample_that_fails_says_so(simulator: Simulator, behaviour: str, code:
     done = run("--sample", "1", "--to", to)
     assert done.exit_code == code
     assert "accepted      0\nfailed " in done.stdout
+
+
+def test_a_sample_that_is_interrupted_is_not_to_be_run_again(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No ledger knows of it: it would be sent, and billed, a second time."""
+
+    async def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "_send", interrupted)
+    done = run("--sample", "1", "--to", MINE)
+    assert done.exit_code == Exit.INTERRUPTED
+    assert done.stderr.endswith("the sample, or a part of it, may have been sent\n")
 
 
 def test_a_sample_of_nothing_is_an_error(simulator: Simulator) -> None:

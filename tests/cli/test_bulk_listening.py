@@ -9,14 +9,16 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async import Summary
+from skycore_async import LedgerError, MemoryLedger, Summary
 from skycore_async.cli.bulk import receipts
+from skycore_async.cli.bulk.progress import BulkCounters
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.postback_url import Address
@@ -52,6 +54,28 @@ def simulator(
     with Simulator(postback_url=f"http://127.0.0.1:{port}/postback") as running:
         monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
         yield running
+
+
+class _Unreadable(MemoryLedger):
+    """A ledger that was moved away."""
+
+    async def summary(self) -> NoReturn:
+        raise LedgerError("it was moved away")
+
+
+def test_a_ledger_that_cannot_be_asked_ends_no_run() -> None:
+    """How many receipts are awaited is not said then, and the messages go on."""
+    counters = BulkCounters(total=1)
+
+    async def wait() -> None:
+        await receipts.wait_for_receipts(
+            _Unreadable(), counters, seconds=0, can_end=lambda _: None
+        )
+        with anyio.move_on_after(0):
+            await receipts.count_awaited(_Unreadable(), counters)
+
+    anyio.run(wait)
+    assert counters.awaited is None
 
 
 def write(*numbers: str) -> None:

@@ -14,11 +14,11 @@ import pytest
 from skycore_async.cli.bulk.recipients import (
     NUMBER_COLUMNS,
     Header,
-    Rejects,
     Row,
     Sheet,
     SheetError,
 )
+from skycore_async.cli.bulk.rejects import Rejects
 
 PEOPLE = "Name;Phone\r\nÄnne;15551234888\r\nBo;15551234889\r\n"
 ROWS = [["Änne", "15551234888"], ["Bo", "15551234889"]]
@@ -74,6 +74,12 @@ def test_it_can_be_read_again_and_again() -> None:
 def test_a_delimiter_inside_a_quoted_name_counts_for_nothing() -> None:
     """The delimiter is what stands between the names, not within one."""
     assert sheet(b'"a,b,c";to\r\n').header.names == ("a,b,c", "to")
+
+
+@pytest.mark.parametrize("separator", ['"', ""])
+def test_what_can_stand_between_no_cells_is_no_delimiter(separator: str) -> None:
+    """That line is one of names, as any other; some versions of Python refuse to read by it."""
+    assert sheet(f"sep={separator}\r\nto\r\n".encode()).header.names == (f"sep={separator}",)
 
 
 def test_a_line_is_where_a_row_begins() -> None:
@@ -191,6 +197,16 @@ def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
     with Rejects(tmp_path / "r.csv", read) as rejects:
         rejects.write(next(read.rows()), "new")
     assert (tmp_path / "r.csv").read_text("utf-8-sig") == "to,reason,line\n1,new,2\n"
+
+
+def test_a_file_that_was_taken_away_meanwhile_is_none_of_the_same_rejects(tmp_path: Path) -> None:
+    """What came of the run is said; another of them that is the same is the only one."""
+    read, same = sheet(b"to\r\n1\r\n"), tmp_path / "same.csv"
+    row = next(read.rows())
+    for path, earlier in (same, ()), (tmp_path / "new.csv", (tmp_path / "gone.csv", same)):
+        with Rejects(path, read, earlier) as rejects:
+            rejects.write(row, "r")
+    assert (rejects.path, list(tmp_path.iterdir())) == (same, [same])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are of another kind there")

@@ -32,7 +32,7 @@ from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.base import Road
-from ..ui.output import Exit, emit, fail, say
+from ..ui.output import Exit, emit, fail, say, tell
 from ..ui.signals import STOPPING, Signals
 
 _EVERY: Final = 5.0  # seconds between lines
@@ -97,7 +97,7 @@ async def _work(dsn: Secret, api_key: Secret, options: WorkerOptions) -> WorkerE
 
         def stop() -> None:
             worker.stop()
-            say(f"\n{STOPPING}", err=True)
+            tell(f"\n{STOPPING}")
 
         beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
         beside.start_soon(_print_progress, worker.counters)
@@ -119,7 +119,7 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
     }
 
     def print_trouble(line: str | None) -> None:
-        say(line or f"{database.name}: here again", err=True)
+        tell(line or f"{database.name}: here again")
 
     session = DatabaseSession(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:
@@ -145,7 +145,7 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
 
 
 def _print_doubt() -> None:
-    say("\nEnded at once: what was in flight is in doubt.", err=True)
+    tell("\nEnded at once: what was in flight is in doubt.")
 
 
 async def _print_progress(counters: WorkerCounters) -> None:
@@ -154,7 +154,7 @@ async def _print_progress(counters: WorkerCounters) -> None:
     while True:
         await anyio.sleep(_EVERY)
         if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(counters))) != before:
-            say(line, err=True)
+            tell(line)
         before = line
 
 

@@ -23,7 +23,7 @@ from typing import BinaryIO, Final
 
 from ..ui.ledger_target import LedgerFile
 from ..ui.output import fail
-from .recipients import is_replaceable
+from .rejects import is_replaceable
 
 STANDARD_INPUT: Final = "-"
 
@@ -74,6 +74,8 @@ def checked_rejects(rejects: Path, *, csv: str, ledger: Path) -> Path:
         fail(f"--rejects {rejects} is the file of the recipients: name another")
     if LedgerFile(ledger).holds(rejects):
         fail(f"--rejects {rejects} belongs to the ledger: name another")
+    if not rejects.parent.is_dir():
+        fail(f"--rejects {rejects}: there is no directory {rejects.parent}")
     if not is_replaceable(rejects):
         fail(f"--rejects {rejects} is something other than rejects: name another")
     return rejects

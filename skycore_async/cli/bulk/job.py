@@ -45,7 +45,8 @@ from .outcome_kinds import OutcomeKind
 from .preflight import LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
-from .recipients import FROM_COLUMNS, Rejects, Sheet, SheetError
+from .recipients import FROM_COLUMNS, Sheet, SheetError
+from .rejects import Rejects
 from .resemblance import Sketch
 from .rows import MessageRow, RejectedRow, RowOptions, RowReader
 from .run import Run
@@ -77,6 +78,8 @@ def run_bulk(job: BulkOptions) -> int:
         say(err=True)
         fail("nothing was sent", Exit.INTERRUPTED)
     except KeyboardInterrupt:
+        if job.sample is not None:  # which no ledger knows of: run again, it is sent again
+            fail("interrupted: the sample, or a part of it, may have been sent", Exit.INTERRUPTED)
         go_on = how_to_go_on(resend_in_doubt=job.resend_in_doubt)
         fail(f"interrupted. {go_on}", Exit.INTERRUPTED)
 

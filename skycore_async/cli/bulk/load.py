@@ -31,7 +31,7 @@ from ..ui.output import Exit, emit, say
 from ..ui.times import time_of
 from .doubtful_rows import reconsidered
 from .kept import KeptRows
-from .recipients import Rejects
+from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step

@@ -32,7 +32,7 @@ from ..ui.output import fail
 from .estimate import Survey
 from .lookup import as_known_now, outcomes
 from .outcome_kinds import OutcomeKind, kind_of
-from .recipients import Rejects
+from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step

@@ -31,7 +31,7 @@ import attrs
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
-from ..ui.output import Exit, number_of, say
+from ..ui.output import Exit, number_of, tell
 from ..ui.signals import STOPPING
 from .estimate import Estimate, duration
 from .outcome_kinds import OutcomeKind, kind_of
@@ -168,7 +168,7 @@ async def show_plain(counters: BulkCounters) -> None:
         counters.read()
         line = "  ".join(counters.parts())
         if line != before or counters.waiting is None:  # it may wait for a whole night
-            say(line, err=True)
+            tell(line)
         before = line
 
 

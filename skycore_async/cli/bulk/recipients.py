@@ -24,15 +24,9 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
-from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Self
+from typing import BinaryIO, Final, NamedTuple
 
 import attrs
-
-from ...runtime.private import private
-from ..ui.formulas import no_formula
-from ..ui.output import printable
 
 NUMBER_WORDS: Final = (
     *("to", "number", "phone", "mobile", "mobile phone", "cell", "cell phone", "telephone", "tel"),
@@ -59,7 +53,8 @@ _CHUNK: Final = 1 << 16
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # A formula that is a text, by which spreadsheets are kept from making a number of it.
 _QUOTED_FORMULA: Final = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
-_SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+# One that is a quote, or ends the line, could stand between no two cells.
+_SEPARATOR_LINE: Final = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"')
 
 # What a file begins with, the codec that reads it, and its name for people.
@@ -265,82 +260,3 @@ class _text:  # noqa: N801 - it reads as the function it is
 
     def __exit__(self, *_error: object) -> None:
         self._lines.detach()
-
-
-def is_replaceable(path: Path) -> bool:
-    """Return whether rejects may be written to `path`: nothing is there, or rejects are."""
-    if not path.is_file() or not path.stat().st_size:
-        return True
-    try:
-        with path.open("rb") as file:
-            return {REASON, LINE} <= {*Sheet(file, str(path)).header.names}
-    except SheetError:
-        return False
-
-
-def _lines_of(path: Path) -> int:
-    """Return a digest of the lines of a file, whatever their order."""
-    with path.open("rb") as file:
-        return sum(int.from_bytes(blake2b(line, digest_size=16).digest()) for line in file)
-
-
-class Rejects:
-    """Rows to mend and to run again, in a file of the same shape with a reason and a line.
-
-    The file is made, and one of that name replaced, when the first row comes.  Where one of
-    the `earlier` files has the same rows for the same reasons, in whatever order, that one is
-    `path` in the end, and no other is left.
-    """
-
-    def __init__(self, path: Path, sheet: Sheet, earlier: Iterable[Path] = ()) -> None:
-        self.path = path
-        self._earlier = earlier
-        self.count = 0
-        self._width = len(sheet.header.names)
-        self._delimiter = sheet.delimiter
-        names = [*sheet.header.names]
-        for name in (REASON, LINE):
-            if name not in names:  # a file of rejects has them already
-                names.append(name)
-        self._names = names
-        self._file: Any = None
-        self._writer: Any = None
-
-    def write(self, row: Row, reason: str) -> None:
-        """Add a row, with what is to be mended in it."""
-        if self._writer is None:
-            # Excel takes a file for UTF-8 only where it begins with the mark.
-            self._file = open(  # noqa: SIM115 - Path.open takes no opener; closed in `close`
-                self.path, "w", encoding="utf-8-sig", newline="", opener=private
-            )
-            self._writer = csv.writer(self._file, delimiter=self._delimiter)
-            self._writer.writerow(self._names)
-        cells = self._fitted(row.values)
-        cells[self._names.index(REASON)] = no_formula(printable(reason))
-        cells[self._names.index(LINE)] = str(row.line)
-        self._writer.writerow(cells)
-        self.count += 1
-
-    def _fitted(self, values: Sequence[str]) -> list[str]:
-        cells = [*values[: self._width]]
-        if len(values) > self._width:  # nothing of it is lost, and no column moves
-            cells[-1] = self._delimiter.join(values[self._width - 1 :])
-        return cells + [""] * (len(self._names) - len(cells))
-
-    def close(self) -> None:
-        """Close the file, if there is one."""
-        if self._file is None or self._file.closed:
-            return
-        self._file.close()
-        size, content = self.path.stat().st_size, _lines_of(self.path)
-        for path in self._earlier:
-            if path.stat().st_size == size and _lines_of(path) == content:
-                self.path.unlink()
-                self.path = path
-                return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()

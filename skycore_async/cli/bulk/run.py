@@ -37,7 +37,7 @@ import attrs
 
 from ...client import SkycoreClient
 from ...codes import Verdict
-from ...errors import Rejected, SendingHalted
+from ...errors import LedgerError, Rejected, SendingHalted
 from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
@@ -48,7 +48,7 @@ from ...sending.prepare import ResolvedMessage
 from ...transports.base import Road
 from ..ui.marks import IN_DOUBT
 from ..ui.opt_out_list import sharing
-from ..ui.output import say
+from ..ui.output import say, tell
 from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
 from .kept import KeptRows
@@ -56,7 +56,8 @@ from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_plain
 from .receipts import count_awaited, wait_for_receipts
-from .recipients import Rejects, Row
+from .recipients import Row
+from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .settling import settle_first
 from .waiting import PutOff, beside_it, wait_until
@@ -93,6 +94,12 @@ def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, Non
     from .live import show_live  # noqa: PLC0415 - what draws takes memory
 
     return show_live
+
+
+def _words_of(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return ": ".join(filter(None, (error.filename, error.strerror)))
+    return str(error)
 
 
 def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
@@ -310,7 +317,7 @@ class Run:
         self._counters.is_stopping = True
         self._break_off()
         if not is_shown:  # the live picture says it, and would paint over any other line
-            say(f"\n{STOPPING}", err=True)
+            tell(f"\n{STOPPING}")
 
     def _say_what_is_left(self, *, resend_in_doubt: bool) -> None:
         self._rejects.close()
@@ -326,12 +333,13 @@ class Run:
 
     def _end(self) -> End:
         error = self._error
-        if error is not None and not isinstance(error, SendingHalted):
+        # What the ledger or the rejects could not be told has stopped it, and is no other end.
+        if error is not None and not isinstance(error, SendingHalted | LedgerError | OSError):
             raise error
         cause = None if error is None else error.__cause__
         is_refused = isinstance(cause, Rejected)
         return End(
             interrupted=self._is_interrupted and self._counters.left > 0,
-            halted=self._halted if error is None else str(error),
+            halted=self._halted if error is None else _words_of(error),
             is_refused=is_refused,
         )

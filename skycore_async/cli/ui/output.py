@@ -18,6 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -136,6 +137,12 @@ def say(text: str = "", *, err: bool = False) -> None:
     line = text.strip("\n")
     before, after = text.partition(line)[::2] if line else (text, "")
     click.echo(f"{before}{printable(line)}{after}", err=err)
+
+
+def tell(text: str) -> None:
+    """Print a line that tells of what goes on, which goes on where nobody reads it."""
+    with suppress(OSError):
+        say(text, err=True)
 
 
 def say_lines(lines: Iterable[str]) -> None:

@@ -46,9 +46,11 @@ class Signals:
             async for _ in signals:
                 self.count += 1
                 if self.count > 1:
-                    second()
-                    # Every way that ends the loop in order waits for the exchanges in flight.
-                    os._exit(Exit.INTERRUPTED)
+                    try:
+                        second()
+                    finally:
+                        # Every way that ends the loop in order waits for what is in flight.
+                        os._exit(Exit.INTERRUPTED)
                 first()
 
 
