@@ -131,9 +131,9 @@ class Database:
             try:
                 check(connection)
             except psycopg.Error as error:
-                raise LedgerError(
-                    f"{self.name} cannot be used: {describe_error(error)}"
-                ) from cleaned(error)
+                raise LedgerError(f"{self.name} cannot be used: {advised(error)}") from cleaned(
+                    error
+                )
             unless_it_is_given.pop_all()
         return connection
 
@@ -180,12 +180,15 @@ def _is_torn(dsn: str) -> bool:
     return authority.count("@") > 1 or "@" in path.partition("?")[0]
 
 
+_RIGHTS: Final = (
+    "give this user the rights to the tables, as who ran `skycore cluster migrate` can"
+)
+
+
 def refusal(name: str, error: Exception) -> ConfigurationError | None:
     """Return what to do where the database `name` will refuse the same again; None elsewhere."""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        advice = (
-            "give this user the rights to the tables, as who ran `skycore cluster migrate` can"
-        )
+        advice = _RIGHTS
     elif isinstance(error, psycopg.ProgrammingError | psycopg.NotSupportedError):
         advice = (
             "the tables are of another version, or this user may not see them: run"
@@ -206,6 +209,12 @@ def describe_error(error: Exception) -> str:
     if state and state.startswith(_QUOTING):
         return f"{name} (SQLSTATE {state})"
     return (str(error).strip() or name).splitlines()[0]
+
+
+def advised(error: Exception) -> str:
+    """Return what `describe_error` does, and what to do where this user lacks a right."""
+    lacks_right = isinstance(error, psycopg.errors.InsufficientPrivilege)
+    return describe_error(error) + (f"; {_RIGHTS}" if lacks_right else "")
 
 
 def cleaned(error: psycopg.Error) -> psycopg.Error:

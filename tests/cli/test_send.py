@@ -297,6 +297,7 @@ def test_doubt_says_where_it_will_be_settled(
     done = send("15551232002", "Hello", "--ledger", str(path), *key)
     assert done.exit_code == Exit.IN_DOUBT
     assert f"`skycore status {path} {command}`" in done.stderr
+    assert f"an hour from now `skycore settle {path}`" in done.stderr
 
 
 def test_a_number_that_opted_out_is_not_sent_to(simulator: Simulator, tmp_path: Path) -> None:

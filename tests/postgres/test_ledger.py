@@ -1155,7 +1155,7 @@ async def test_no_session_without_the_right_to_write(dsn: str, sql: Any) -> None
         sql("GRANT USAGE ON SCHEMA skycore TO reader")
         sql("GRANT SELECT ON ALL TABLES IN SCHEMA skycore TO reader")
         ledger = PostgresLedger(dsn.replace("postgres:", "reader:"))
-        with pytest.raises(LedgerError, match="permission denied for table sessions"):
+        with pytest.raises(LedgerError, match="denied for table sessions; give this user"):
             await ledger.open()
     finally:
         sql("DROP OWNED BY reader")

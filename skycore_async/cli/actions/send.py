@@ -186,4 +186,5 @@ def _where(message: dict[str, Any], ledger: LedgerTarget | None) -> str:
         return ""
     named = ["--key", message["key"]] if message["key"] else ["--state", "in_doubt"]
     command = shlex.join(["skycore", "status", ledger.argument, *named])
-    return f"; its postbacks tell, and then `{command}`"
+    settle = shlex.join(["skycore", "settle", ledger.argument])
+    return f"; its postbacks tell, and then `{command}`, or an hour from now `{settle}`"

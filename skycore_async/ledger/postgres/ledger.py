@@ -31,7 +31,7 @@ import anyio.to_thread
 import psycopg
 
 from ...errors import KeyConflict, LedgerError
-from ...postgres.connection import Database, cleaned, describe_error
+from ...postgres.connection import Database, advised, cleaned, describe_error
 from ...postgres.pooling import UnfitSession, check_durable
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
@@ -243,9 +243,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 self._executor(connection).interrupt()
         except psycopg.Error as error:
             connection.close()
-            raise LedgerError(f"{self._database.name}: {describe_error(error)}") from cleaned(
-                error
-            )
+            raise LedgerError(f"{self._database.name}: {advised(error)}") from cleaned(error)
         self._connection = connection
         self._attempts = UnderWayAttempts()
 
@@ -320,7 +318,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, psycopg.Error):
             return error
-        said = describe_error(error)
+        said = advised(error)
         if isinstance(error, psycopg.errors.ProgramLimitExceeded):
             said = "a key is too long for its index: one of up to 600 characters always fits"
         return LedgerError(f"{self._database.name} could not be written: {said}")
