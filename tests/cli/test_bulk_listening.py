@@ -182,7 +182,7 @@ def test_a_stop_in_the_middle_is_heeded(
         text = INBOUND.replace("my secret words", "STOP").replace(", from 5551234888", "")
         assert [post(url, text), post(f"{url}/a-long-word", text)] == [404, 200]
         out, _ = process.communicate(timeout=15)
-    assert "refused       1 (RecipientOptedOut 1)\n" in out
+    assert "opted out     1 (not sent to before they say START)\n" in out
     assert "15551234888" not in {message.to for message in simulator.messages}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from ...errors import KeyConflict
+from ...errors import KeyConflict, RecipientOptedOut
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import meaning_of
 from ..ui.marks import ALREADY_SENT, mark_of_conflict
@@ -35,4 +35,6 @@ def kind_of(outcome: Outcome) -> OutcomeKind:
         return OutcomeKind.ALREADY_SENT
     if meaning.in_doubt or mark:
         return OutcomeKind.IN_DOUBT
+    if isinstance(error, RecipientOptedOut):
+        return OutcomeKind.OPTED_OUT
     return OutcomeKind.REFUSED if meaning.is_final else OutcomeKind.NOT_SENT

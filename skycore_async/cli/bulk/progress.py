@@ -64,6 +64,7 @@ class BulkCounters:
     accepted: int = 0
     already_done: int = 0
     refused: Counter[str] = attrs.field(factory=Counter)
+    opted_out: int = 0
     already_sent: int = 0
     in_doubt: int = 0
     left_in_doubt: int = 0
@@ -83,7 +84,7 @@ class BulkCounters:
     def done(self) -> int:
         """How many messages have an outcome that stands."""
         known = self.already_done + self.already_sent
-        return self.accepted + known + self.refused.total() + self.in_doubt
+        return self.accepted + known + self.refused.total() + self.opted_out + self.in_doubt
 
     @property
     def left(self) -> int:
@@ -106,6 +107,9 @@ class BulkCounters:
             return f"{IN_DOUBT}{error}"
         if kind is OutcomeKind.REFUSED:
             self.refused[getattr(error, "code", None) or type(error).__name__] += 1
+            return str(error)
+        if kind is OutcomeKind.OPTED_OUT:
+            self.opted_out += 1
             return str(error)
         self.turned_back += 1
         self.why_not_sent = str(error)
@@ -136,6 +140,8 @@ class BulkCounters:
         if self.refused:
             codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common(4))
             yield f"refused {self.refused.total():,} ({codes})"
+        if self.opted_out:
+            yield f"opted out {self.opted_out:,}"
         if self.in_doubt:
             yield f"in doubt {self.in_doubt:,}"
         if self.turned_back:
@@ -183,6 +189,7 @@ def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
         (end.is_refused, Exit.REFUSED),
         (counters.left > 0, Exit.NOT_SENT),
         (counters.refused.total() + counters.already_sent > 0, Exit.NOT_ALL_WELL),
+        (counters.opted_out > 0, Exit.NOT_ALL_WELL),
         (estimate.count(RejectionKind.INVALID) > 0, Exit.NOT_ALL_WELL),
     )
     return next((code for is_so, code in table if is_so), Exit.DONE)
@@ -197,6 +204,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "already_done": counters.already_done,
         "already_sent": counters.already_sent,
         "refused": dict(counters.refused),
+        "opted_out": counters.opted_out,
         "in_doubt": counters.in_doubt,
         "left_in_doubt": counters.left_in_doubt,
         "not_sent": counters.left,
@@ -220,6 +228,7 @@ def account(counters: BulkCounters) -> Iterator[str]:
         ("already done", counters.already_done, ""),
         ("already sent", counters.already_sent, " (with another text, number or sender)"),
         ("refused", counters.refused.total(), f" ({refused})"),
+        ("opted out", counters.opted_out, " (not sent to before they say START)"),
         ("in doubt", counters.in_doubt, ""),
         ("in doubt too", counters.left_in_doubt, " (rows that were left out)"),
         ("not sent", counters.left, ""),
