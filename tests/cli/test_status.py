@@ -205,7 +205,8 @@ def test_a_list_has_the_messages_of_a_state(ledger: Path) -> None:
     assert " ".join(done.stdout.split()) == (
         "*******0003 - row *******0003 E110 bad number *******0003"
     )
-    assert status(ledger, "--state", "delivered").stdout == ""
+    none = status(ledger, "--state", "delivered")
+    assert (none.stdout, none.stderr) == ("", "No message is delivered.\n")
 
 
 def test_a_list_for_programs(ledger: Path) -> None:

@@ -93,9 +93,13 @@ def _ask(target: LedgerTarget, question: Callable[[BaseLedger], Awaitable[T]]) -
 
 
 async def _list(ledger: BaseLedger, state: MessageState, printer: _Printer) -> None:
+    is_any = False
     async for page in pages_of(ledger, lambda after: ListLines(state=state, after=after)):
         if page.rows:
+            is_any = True
             printer.lines(page.rows)
+    if not is_any:
+        say(f"No message is {state.replace('_', ' ')}.", err=True)
 
 
 class _Printer:
