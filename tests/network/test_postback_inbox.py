@@ -19,9 +19,10 @@ from skycore_async import PostbackInbox, PostbackReceiver, SQLiteLedger
 from skycore_async.errors import ConfigurationError, LedgerError, LedgerInUse
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, inbox_of
-from tests.network.test_receiver import notification, status
+from tests.network.test_receiver import status
 from tests.support.ledger_cases import DELIVERED, NOON, Clock, accepted, intent, notice, said
 from tests.support.ledger_owner import owner
+from tests.support.notification_xml import notification
 
 pytestmark = pytest.mark.anyio
 

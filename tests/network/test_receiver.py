@@ -40,26 +40,10 @@ from skycore_async.receiving.receiver import PostbackReceiver
 from skycore_async.simulator import PostbackForm, Simulator
 from skycore_async.simulator.asgi_thread import ServerThread
 from tests.support.fault_server import client_context
+from tests.support.notification_xml import NUMBER, notification
 
-NUMBER = "15551234888"
 SECRET = "pHq7-a-long-enough-secret"
 BASE = "http://receiver"
-
-
-def notification(n: int = 1, *, tracking_id: str = "SMS_1", text: str | None = None) -> str:
-    """Write a notification: a receipt that says delivered, or an inbound SMS of that text."""
-    if text is not None:
-        kind, body = "SMS_MO</ORIGIN><CODE>N211", f"<FROM>{NUMBER}</FROM><TEXT>{text}</TEXT>"
-    else:
-        kind = "SMS_MT</ORIGIN><CODE>N202"
-        body = (
-            f"<TO>{NUMBER}</TO><TRACKINGID>{tracking_id}</TRACKINGID>"
-            "<STATUS>Message Sent/Delivered</STATUS>"
-        )
-    return (
-        f'<NOTIFICATION ID="{n}" CREATED="2026-01-02 03:04:05-05">'
-        f"<ORIGIN>{kind}</CODE><BODY>{body}</BODY></NOTIFICATION>"
-    )
 
 
 def bundle(count: int) -> str:

@@ -1388,7 +1388,7 @@ def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
     """No key is begun twice while in doubt, nothing is lost, and every receipt is in its place."""
     machine = type("AnyOrderOf", (AnyOrder,), {"kind": LEDGERS[name]})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=20, stateful_step_count=25, deadline=None)
+        machine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
     )
 
 
@@ -1415,7 +1415,7 @@ def test_every_order_and_repetition_ends_in_the_same_delivery(name: str) -> None
             place.mkdir()
             return anyio.run(delivery_after, order, response, place)
 
-        @settings(max_examples=30)
+        @settings(max_examples=15)
         @given(
             st.lists(st.sampled_from([*SAID]), max_size=6),
             st.integers(0, 6),

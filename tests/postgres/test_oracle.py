@@ -200,7 +200,7 @@ def shared_dsn() -> Iterator[str]:
 def test_no_doubt_is_settled_by_the_receipt_of_another(kind: str, shared_dsn: str) -> None:
     """Sent again or not, late or early, on whichever clock, in whichever spelling of a number."""
     settled = 0
-    for seed in range(25 if kind == "postgres" else 100):
+    for seed in range(25 if kind == "postgres" else 60):
         if kind == "postgres":
             opened = in_postgres(shared_dsn)
         elif "memory" in kind:
@@ -213,4 +213,4 @@ def test_no_doubt_is_settled_by_the_receipt_of_another(kind: str, shared_dsn: st
             for _ in range(40):
                 world.step()
             settled += world.settled()
-    assert settled > 10
+    assert settled > 5

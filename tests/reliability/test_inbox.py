@@ -25,8 +25,8 @@ import httpx
 import pytest
 
 from skycore_async import SQLiteLedger
-from tests.network.test_receiver import notification
 from tests.support.fault_server import client_context
+from tests.support.notification_xml import notification
 from tests.worlds.machine import place
 
 pytestmark = [
@@ -38,7 +38,7 @@ pytestmark = [
 RECEIVER = """
 import sys, anyio
 from skycore_async import PostbackInbox, parse_postback
-from tests.network.test_receiver import notification
+from tests.support.notification_xml import notification
 
 async def main():
     async with PostbackInbox(sys.argv[1], look_every=0.02) as inbox:
@@ -171,7 +171,7 @@ from pathlib import Path
 import anyio
 from skycore_async import PostbackInbox, SQLiteLedger, parse_postback
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
-from tests.network.test_receiver import notification
+from tests.support.notification_xml import notification
 
 side, folder = sys.argv[1], Path(sys.argv[2])
 

@@ -23,7 +23,9 @@ from skycore_async.ledger.commands import (
     SetOptOut,
 )
 from skycore_async.ledger.execution import CommandExecutor
-from skycore_async.ledger.model import MessageRecord, SendIntent, Submission
+from skycore_async.ledger.model import MessageRecord, MessageState, SendIntent, Submission
+from skycore_async.ledger.report_commands import SettleByReport
+from skycore_async.ledger.report_values import DoubtVerdict
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite import statements
 from skycore_async.ledger.sqlite import store as sqlite_store
@@ -225,6 +227,38 @@ def test_a_doubt_is_settled_once_nothing_to_its_number_is_under_way() -> None:
     begun = [begin(intent("a")), begin(intent("b")), finish("a", DOUBT), came("T1")]
     done = ran([*alone(begun), [finish("b", accepted("T2"))]])
     assert column(done, "tracking_id") == {"a": "T1", "b": "T2"}
+
+
+@pytest.mark.parametrize(
+    ("since", "state"),
+    [
+        ([], "not_sent"),
+        ([begin(intent("a"), resend=True)], "sending"),  # its second attempt is under way
+        ([begin(intent("a"), resend=True), finish("a", DOUBT)], "in_doubt"),  # and may be taken
+        ([came("T1")], "delivered"),
+    ],
+)
+def test_what_a_report_tells_is_of_the_attempt_that_it_was_held_against(
+    since: list[Command], state: str
+) -> None:
+    """Of a message that is not in doubt any more, or is so again, nothing is written."""
+    began = attrs.evolve(intent("a"), started_at=NOON - 9)
+    seen = MessageRecord(
+        id=1,
+        key="a",
+        content=began.content,
+        to=began.to,
+        from_=began.from_,
+        state=MessageState.IN_DOUBT,
+        started_at=began.started_at,
+        ended_at=NOON + 1,
+    )
+    verdicts = (DoubtVerdict(seen=seen, state=MessageState.NOT_SENT),)
+    doubt = [[begin(began)], [finish("a", DOUBT)]]
+    done = ran([*doubt, *alone(since), [SettleByReport(verdicts=verdicts)]])
+    assert column(done, "state") == {"a": state}
+    told = {"a"} if not since else set()
+    assert done.answers[-1] == [(frozenset(told), "None")]
 
 
 def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
