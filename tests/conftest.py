@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ from hypothesis import settings as hypothesis_settings
 
 from benchmarks import postgres
 from skycore_async import DirectTransport, HttpxTransport, SkycoreClient
-from tests.support.coverage_of_children import leave_out_children
 from tests.support.fault_server import CERTIFICATE, client_context
+from tests.support.measuring import leave_out_children, unmeasured
 
 # How long a case takes says more of the machine than of the code; and a gate
 # that judges a change tries the same cases each time, and fewer of them.
@@ -132,15 +132,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a PostgreSQL as slow."""
+    """Mark as slow what needs a PostgreSQL, and on trio what is quick on asyncio."""
 
     def chosen(item: pytest.Item, name: str) -> object:
         return getattr(getattr(item, "callspec", None), "params", {}).get(name)
 
     for item in items:
         names = getattr(item, "fixturenames", ())
-        if "postgres_server" in names or chosen(item, "ledger") == "postgres":
+        is_again = "trio" in str(chosen(item, "anyio_backend"))
+        if is_again:
+            item.add_marker(pytest.mark.unmeasured)
+        if is_again or "postgres_server" in names or chosen(item, "ledger") == "postgres":
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have coverage rest where a test is marked so."""
+    with unmeasured() if item.get_closest_marker("unmeasured") else nullcontext():
+        return (yield)
 
 
 def pytest_collection_finish() -> None:

@@ -222,6 +222,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "arguments"),
     [("rich.box", ["segments", "x"]), ("jinja2", ["report", "promo.db", "--json"])],
@@ -275,6 +276,7 @@ def test_a_path_that_cannot_be_is_one_line(command: str) -> None:
     assert done.stderr.startswith(f"skycore: {'x' * 300}: ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 @pytest.mark.parametrize(
     "arguments", [["segments", "x"], ["bulk", "promo.csv", "--text", "x", "--dry-run"]]

@@ -486,6 +486,7 @@ def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
     assert simulator.billed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ORDERS)
 def test_a_number_in_doubt_under_another_key_is_in_doubt(simulator: Simulator, first: str) -> None:
     """It is not sent under its second key, and sent again under the first on the word alone."""
@@ -585,6 +586,7 @@ def test_rejects_sent_as_another_campaign_bill_nobody_twice(simulator: Simulator
     assert numbers(simulator).count("15550002002") == 1
 
 
+@pytest.mark.slow
 def test_the_way_to_go_on_resends_nothing_once_more() -> None:
     """With --resend-in-doubt the same command would send again what is in doubt by now."""
     recipients()
@@ -781,6 +783,7 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     assert simulator.requests < 20
 
 
+@pytest.mark.slow
 def test_a_sender_that_is_refused_halts_its_rows_alone(simulator: Simulator) -> None:
     """The others go out, the exit code is that of a refusal, and mended rows keep their keys."""
     rows = [f"1555123{n:04},{'60857' if n % 2 else '60856'}\n" for n in range(3000, 3400)]
@@ -830,6 +833,7 @@ def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> N
     assert "of 10 messages in a row none got through for certain" in done["halted"]
 
 
+@pytest.mark.slow
 def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1026,6 +1030,7 @@ def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
     assert "not sent. Run the same command to go on." in printed
 
 
+@pytest.mark.slow
 @needs_signals
 def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
     """A yes to the send is no yes to that."""
@@ -1035,6 +1040,7 @@ def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
     assert "would be billed and delivered twice" in printed
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize(("typed", "lookups"), [("y\n", 1), ("n\n", 0)])
 def test_on_a_terminal_it_offers_to_settle_what_is_in_doubt(

@@ -137,6 +137,7 @@ def test_what_waits_comes_before_what_was_not_read_yet(
     assert len(simulator.messages) == len({*sent_to(simulator)}) == 31
 
 
+@pytest.mark.slow
 def test_whose_turn_comes_after_their_hours_is_sent_to_the_next_day(
     simulator: Simulator, it_is: Callable[[Any], None]
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_limit_counts_those_who_wait(simulator: Simulator, it_is: Callable[[st
     assert (told["accepted"], told["held_back"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_before_the_start(
     simulator: Simulator, it_is: Callable[[Any], None]
 ) -> None:
@@ -241,6 +243,7 @@ def later_hours() -> str:
     return f"{(hour + 6) % 24:02}:00-{(hour + 8) % 24:02}:00"
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize("waits", ["for hours", "for a start"])
 def test_ctrl_c_ends_the_waiting_and_the_same_command_goes_on(

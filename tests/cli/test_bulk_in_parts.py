@@ -30,6 +30,7 @@ def run(*args: str, yes: bool = True) -> Result:
     return CliRunner().invoke(bulk, words)
 
 
+@pytest.mark.slow
 def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator) -> None:
     """Each run sends at most so many, none twice, and says how many are left for later."""
     told = []

@@ -98,6 +98,7 @@ def summary() -> Summary:
     return anyio.run(ask)
 
 
+@pytest.mark.slow
 def test_it_ends_when_every_receipt_has_come(simulator: Simulator, port: int) -> None:
     """What became of each message is in the ledger when the command is back."""
     write(*(f"1555123{number}" for number in range(3000, 3030)))
@@ -108,6 +109,7 @@ def test_it_ends_when_every_receipt_has_come(simulator: Simulator, port: int) ->
     assert "awaited" not in done.stdout
 
 
+@pytest.mark.slow
 def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int) -> None:
     """And told of: how many, that this may be so, and what takes in what comes later."""
     write("15551233000", NEVER)
@@ -231,6 +233,7 @@ def test_a_secret_that_keeps_nobody_out_is_told(
     assert done.stderr.startswith("skycore: SKYCORE_POSTBACK_SECRET")
 
 
+@pytest.mark.slow
 def test_an_address_that_others_reach_is_warned_of(simulator: Simulator, port: int) -> None:
     """Without a secret, anyone could post."""
     write("15551233000")

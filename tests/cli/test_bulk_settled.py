@@ -76,6 +76,7 @@ def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator
     assert settled.billed == 5
 
 
+@pytest.mark.slow
 def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
     """Counted from the ledger, in all that is shown before: messages, segments and cost."""
     recipients(*NUMBERS, "15551234885")
@@ -94,6 +95,7 @@ def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
     assert (told["to_send"], told["accepted"], told["already_done"]) == (0, 0, 6)
 
 
+@pytest.mark.slow
 def test_what_the_ledger_says_of_a_row_is_shown_before(
     settled: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ async def opt_out(number: str) -> None:
         await ledger.opt_out(number)
 
 
+@pytest.mark.slow
 def test_a_bound_on_segments_holds_for_what_goes_out(settled: Simulator) -> None:
     """Of what is in doubt, too, where that is settled first and may turn out not to be sent."""
     assert "to send     1\n" in bulk("promo.csv", "--max-segments", "1", "--dry-run").stdout
@@ -142,6 +145,7 @@ def test_a_bound_on_segments_holds_for_what_goes_out(settled: Simulator) -> None
     assert settled.billed == 6
 
 
+@pytest.mark.slow
 def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
     """What the report lists is left out and says so; what was not sent goes out."""
     old = Path("promo.rejects.csv")
@@ -160,6 +164,7 @@ def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
     }
 
 
+@pytest.mark.slow
 def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulator) -> None:
     """Another ledger knows nothing of them; nor is a number sent to under two rows."""
     other = ("--campaign", "b", "--ledger", "b.db", "--yes-send-again")
@@ -198,6 +203,7 @@ def status(*options: str) -> str:
     return CliRunner().invoke(skycore, ["status", "promo.db", *options]).stdout
 
 
+@pytest.mark.slow
 def test_what_a_report_did_stays_told(settled: Simulator) -> None:
     """How many it proved sent and not sent, and how many of the latter went out since."""
     assert "report: sent             1  which Skycore's own report lists\n" in status()

@@ -291,6 +291,7 @@ def test_a_bad_verdict_makes_the_demo_fail_and_what_it_has_is_kept(
     assert out.endswith("Not everything came out as it should.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_progress_is_drawn_on_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -330,6 +331,7 @@ def test_a_directory_that_cannot_be_is_a_mistake_in_words(tmp_path: Path) -> Non
     assert done.stderr == f"skycore: --directory {tmp_path / 'file' / 'below'}: Not a directory\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_an_account_that_is_refused_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -81,6 +81,7 @@ def test_every_message_is_a_row(kind: str, tmp_path: Path, request: pytest.Fixtu
     assert (row["ended_at"], row["sent_at"]) == ("2023-11-14T22:14:20+00:00", None)
 
 
+@pytest.mark.slow
 def test_a_parquet_file_has_types(tmp_path: Path) -> None:
     """Times are times, and tags are lists; it is its owner's alone."""
     parquet: Any = import_module("pyarrow.parquet")
@@ -126,6 +127,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(each.name for each in tmp_path.iterdir() if "parquet" in each.name) == []
 
 
+@pytest.mark.slow
 def test_it_is_read_while_it_is_in_use(tmp_path: Path) -> None:
     """Another process has it open, and goes on."""
     place = tmp_path / "p.db"

@@ -65,6 +65,7 @@ def served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("served", ANSWERS.values(), ids=ANSWERS, indirect=True)
 def test_what_an_answer_says_moves_no_cursor() -> None:
@@ -95,6 +96,7 @@ def test_a_reason_is_no_formula_and_its_row_can_be_run_again() -> None:
     assert '"already_done": 1' in again.stdout or '"refused"' in again.stdout
 
 
+@pytest.mark.slow
 def test_one_function_prints_what_people_read() -> None:
     """Every other call of `click.echo` prints what is the program's own, or JSON."""
     own = {

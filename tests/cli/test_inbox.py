@@ -141,6 +141,7 @@ def test_a_ledger_that_is_none_is_told(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"skycore: {path} is no ledger")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:
     """With exit code 0, as it is its ordinary end."""
     path = str(tmp_path / "promo.db")

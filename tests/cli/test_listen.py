@@ -112,6 +112,7 @@ def test_what_comes_is_recorded_and_told(
     assert summary(place).states == {"delivered": 2}
 
 
+@pytest.mark.slow
 def test_people_read_a_line_for_each(tmp_path: Path) -> None:
     """Kind, number and state or text in a line, numbers masked; Ctrl-C ends it with 0."""
     path = tmp_path / "promo.db"
@@ -160,6 +161,7 @@ def test_numbers_are_shown_where_that_is_asked_for(
     assert (receipt["detail"], receipt["text"]) == ("5551234888 is not a subscriber", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_first", [True, False])
 def test_another_command_has_the_ledger_meanwhile(is_first: bool, tmp_path: Path) -> None:
     """Whichever began first: what comes is with it within a second, and `listen` says how."""
@@ -195,6 +197,7 @@ def test_who_has_the_ledger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert f"process {process.pid}, which has {path} open, takes them in" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path) -> None:
     """With a secret, the address without it is not found, and nobody reads it from the screen."""
     path = tmp_path / "promo.db"
@@ -369,6 +372,7 @@ def test_its_help_has_an_example_with_a_database() -> None:
 # What ends it at once.
 
 
+@pytest.mark.slow
 def test_an_address_that_others_reach_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

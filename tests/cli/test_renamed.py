@@ -41,6 +41,7 @@ def sent(simulator: Simulator) -> Simulator:
     return simulator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "share"),
     [
@@ -61,6 +62,7 @@ def test_a_renamed_file_is_known_by_its_rows(sent: Simulator, rows: list[str], s
     assert not Path("final.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "share"), [(12, "about 15 % of these messages"), (9, None)])
 def test_what_was_begun_in_part_is_known_as_well(
     simulator: Simulator, limit: int, share: str | None
@@ -74,6 +76,7 @@ def test_what_was_begun_in_part_is_known_as_well(
     assert simulator.billed == limit + (len(ROWS) if share is None else 0)
 
 
+@pytest.mark.slow
 def test_the_advice_goes_on_with_the_campaign(sent: Simulator) -> None:
     """Who follows the advice to the letter sends what is new, and nothing twice."""
     sheet("final.csv", [*ROWS, "15559990000,New\n"])
@@ -81,6 +84,7 @@ def test_the_advice_goes_on_with_the_campaign(sent: Simulator) -> None:
     assert sent.billed == len(ROWS) + 1
 
 
+@pytest.mark.slow
 def test_a_word_sends_it_again(sent: Simulator) -> None:
     """Who wants each message a second time can have it."""
     sheet("final.csv", ROWS)
@@ -88,6 +92,7 @@ def test_a_word_sends_it_again(sent: Simulator) -> None:
     assert sent.billed == 2 * len(ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "billed"), [("n\n", 1), ("y\ny\n", 2), ("y\nn\n", 1)])
 def test_on_a_terminal_it_asks(
     sent: Simulator, monkeypatch: pytest.MonkeyPatch, typed: str, billed: int
@@ -107,6 +112,7 @@ class Terminal:
         return True
 
 
+@pytest.mark.slow
 def test_another_text_is_another_campaign(sent: Simulator) -> None:
     """The same numbers with a new text are what a list of recipients is for."""
     sheet("final.csv", ROWS)
@@ -114,6 +120,7 @@ def test_another_text_is_another_campaign(sent: Simulator) -> None:
     assert sent.billed == 2 * len(ROWS)
 
 
+@pytest.mark.slow
 def test_what_a_campaign_did_not_send_goes_out(sent: Simulator) -> None:
     """The same campaign goes on without a question, as its ledger knows what was sent."""
     sheet("promo.csv", [*ROWS, "15559990000,New\n"])
@@ -121,6 +128,7 @@ def test_what_a_campaign_did_not_send_goes_out(sent: Simulator) -> None:
     assert sent.billed == len(ROWS) + 1
 
 
+@pytest.mark.slow
 def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None:
     """Without the ledger nobody knows what was sent, and all of it would go out again."""
     Path("promo.db").unlink()
@@ -131,6 +139,7 @@ def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None
     assert sent.billed == len(ROWS)
 
 
+@pytest.mark.slow
 def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
     """It is said that it is to be found; found and named, it sends nothing twice."""
     Path("promo.db").rename("moved.db")
@@ -144,6 +153,7 @@ def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
     assert sent.billed == len(ROWS)
 
 
+@pytest.mark.slow
 def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
     """What went to a simulator was a rehearsal."""
     sheet("final.csv", ROWS)

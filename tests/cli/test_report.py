@@ -354,6 +354,7 @@ def test_a_quantile_of_nothing_is_none() -> None:
     assert DurationCounter().delivery_time(0).p99 is None
 
 
+@pytest.mark.slow
 def test_no_table_grows_with_the_ledger() -> None:
     """A thousand carriers, codes and doubts are counted whole, in tables that do not grow."""
     found = report_data(
@@ -591,6 +592,7 @@ def test_the_chart_has_a_table_of_the_same() -> None:
     assert sum(int(number) for row in rows for number in row[1:]) == 47
 
 
+@pytest.mark.slow
 def test_what_is_little_is_still_seen() -> None:
     """One failure among a hundred thousand has a bar, and is neither none nor rounded away."""
     many = [delivered(1)] * 20_000

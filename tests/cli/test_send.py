@@ -119,6 +119,7 @@ def test_a_failure_says_whether_it_was_sent(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_no_connection_is_not_sent(simulator: Simulator) -> None:
     """Where nobody listens, nothing can have been sent."""
     done = send("15551234888", "Hello", "--base-url", "http://127.0.0.1:1/")

@@ -150,6 +150,7 @@ def test_doubts_end_in_a_database(
     assert facts(shown)["settled"] == {"report": 2}
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
     """In JSON, for programs; by the usual time, what is lacking may still be listed."""
     done = settle(ledger, "--dry-run", "--json")
@@ -175,6 +176,7 @@ def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
     assert "would be not sent        1  it provably lacks them: the next run would" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_stays_in_doubt_has_its_reason(ledger: Path) -> None:
     """In words, and from when it can be ended."""
     done = settle(ledger)
@@ -199,6 +201,7 @@ def downloaded(simulator: Simulator, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_report_that_was_downloaded_by_hand_is_read(ledger: Path, simulator: Simulator) -> None:
     """It is about what its rows show, or what is said; compressed or not, and nothing is asked."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
@@ -238,6 +241,7 @@ def test_an_old_report_proves_nothing_of_what_came_after_it(
     assert facts(done)["reasons"] == {"too_soon": 2}
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_report_is_no_younger(ledger: Path, simulator: Simulator) -> None:
     """The time of its file is that of the copying, and makes nothing provable."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
@@ -248,6 +252,7 @@ def test_a_copy_of_a_report_is_no_younger(ledger: Path, simulator: Simulator) ->
     assert (facts(done)["not_sent"], facts(done)["reasons"]) == (0, {"too_soon": 1})
 
 
+@pytest.mark.slow
 def test_what_a_report_has_to_be_about_is_told(ledger: Path, simulator: Simulator) -> None:
     """For who asked for that; whoever says so has it proven, and nobody else is led to."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))

@@ -38,6 +38,7 @@ def simulate(*arguments: str) -> Result:
     return CliRunner().invoke(skycore, ["simulate", *arguments])
 
 
+@pytest.mark.slow
 def test_it_answers_until_it_is_told_to_end() -> None:
     """Its first line says where it is, each message is a line, and SIGTERM ends it with 0."""
     arguments = ["--json", "--rate", "1"]
@@ -83,6 +84,7 @@ def test_people_are_told_how_to_point_a_client_at_it() -> None:
     assert err == "\nMessages: 2, billed: 1.\n"
 
 
+@pytest.mark.slow
 def test_numbers_are_shown_where_they_are_asked_for() -> None:
     """As whoever looks for one message among many needs."""
     with program("simulate", "--port", "0", "--json", "--show-numbers") as process:

@@ -46,6 +46,7 @@ def test_it_serves_while_the_context_is_open() -> None:
         get(url)
 
 
+@pytest.mark.slow
 def test_it_starts_again_and_leaves_no_thread() -> None:
     """One server can be started and stopped time and again; stopping twice is nothing."""
     server = ServerThread(HELLO)

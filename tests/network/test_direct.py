@@ -159,6 +159,7 @@ async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
         assert not server.requests
 
 
+@pytest.mark.slow
 async def test_what_was_not_out_in_time_never_goes_out() -> None:
     """Of a request that nobody read in time, the rest is dropped, and not sent later."""
     with FaultServer((Wait(0.5), Read(), Hang())) as server:
@@ -467,6 +468,7 @@ def test_messages_go_out_from_eager_tasks() -> None:
 ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
 
 
+@pytest.mark.slow
 @ON_ASYNCIO
 async def test_one_timer_serves_all_deadlines_of_a_connection() -> None:
     """Whether the next deadline is earlier or later than that which the timer is set to."""
@@ -563,6 +565,7 @@ asyncio.run(transport.send(Request(method="POST", url={url!r}), timeout=5))
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_without_closing_is_quiet() -> None:
     """Leaving without `aclose` prints nothing and hangs nowhere."""
     with FaultServer(KEPT_ALIVE) as server:

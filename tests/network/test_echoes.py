@@ -23,7 +23,7 @@ from tests.unit.runtime.test_secret import frames
 if TYPE_CHECKING:
     from tests.conftest import OpenClient
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 NUMBER, TEXT = "15551234888", "Greetings from Marc"
 # As they are, and as a form or a URL has them.

@@ -84,6 +84,7 @@ async def test_each_message_has_its_outcome(open_client: OpenClient, tmp_path: P
     assert (states[MessageState.ACCEPTED], states[MessageState.IN_DOUBT]) == (len(numbers), 1)
 
 
+@pytest.mark.slow
 async def test_a_cancelled_caller_leaves_its_outcome(
     open_client: OpenClient, tmp_path: Path
 ) -> None:

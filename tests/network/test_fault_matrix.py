@@ -475,6 +475,7 @@ def name_in_log(outcome: type[Accepted | SkycoreError]) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @BOTH_CANCELS
 @pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
 async def test_a_caller_cancelled_at_a_fault_costs_nothing(

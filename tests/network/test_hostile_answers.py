@@ -70,10 +70,13 @@ OVER: dict[str, tuple[OpenClient, bool]] = {
 TINY = ("early answers of a line", "chunks of a byte")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("script", "open_it", "secure"),
     [
-        pytest.param(script, *over, id=f"{what}-{how}")
+        pytest.param(
+            script, *over, id=f"{what}-{how}", marks=pytest.mark.slow if what in TINY else ()
+        )
         for what, script in ENDLESS.items()
         for how, over in OVER.items()
         if what not in TINY or how == "direct"
@@ -181,7 +184,7 @@ async def test_an_answer_that_could_be_framed_in_two_ways_frames_no_other(shape:
     """Whatever it is taken for, no byte of it is read as the answer to the next message."""
     second: Script = (Read(), Send(answer(SECOND)), Hang())
     with FaultServer((Read(), Send(shape.sent), *second), second) as server:
-        async with over_direct(server.url) as client:
+        async with over_direct(server.url, timeout=2) as client:
             assert type(await outcome(client)) is shape.outcome
             assert (await send(client)).tracking_id == "SMS_2"
         assert (server.connections, len(server.requests)) == (2, 2)

@@ -389,6 +389,7 @@ async def test_what_either_logs_has_no_key(name: str, caplog: pytest.LogCaptureF
     assert KEY not in caplog.text
 
 
+@pytest.mark.slow
 def test_httpx2_is_not_loaded_for_others() -> None:
     """Who has a client of httpx, or none, does without httpx2."""
     program = (

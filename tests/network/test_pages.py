@@ -258,6 +258,7 @@ def test_the_receiver_beside_who_sends() -> None:
     anyio.run(hold)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippets on exports read what `skycore export` has written of one ledger."""
@@ -301,6 +302,7 @@ def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "('orders', 'spring')\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_what_handsets_write(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on texts prints what curl has posted to the receiver."""
@@ -381,6 +383,7 @@ def test_with_pytest(tmp_path: Path) -> None:
 # The recipes.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here", "in_haste")
 def test_fastapi(simulator: Simulator) -> None:
     """The service sends an order's notice once, tells its state, and answers each failure."""
@@ -515,6 +518,7 @@ def shell(page: str, about: str, folder: Path) -> None:
     subprocess.run(["sh", "-euc", text], check=True, cwd=folder, env=environment, timeout=60)  # noqa: S603, S607
 
 
+@pytest.mark.slow
 def test_a_ledger_is_backed_up_and_put_back(simulator: Simulator, here: Path) -> None:
     """The lines on backups make one while the ledger is open, and put it back once it is lost."""
 

@@ -116,6 +116,7 @@ async def test_of_several_each_takes_in_what_all_received(path: Path) -> None:
     assert await unplaced(path) == 20
 
 
+@pytest.mark.slow
 async def test_it_is_there_while_another_process_has_the_ledger(path: Path) -> None:
     """What was answered is on the disk; who has the ledger is told by its number, on Linux."""
     with owner(path) as process:

@@ -146,6 +146,7 @@ def test_second():
     assert "2 passed" in run_pytest(tmp_path, text, SKYCORE_API_KEY="the real one")
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_ask_for_it_loads_nothing(tmp_path: Path) -> None:
     """Whoever has the package installed pays for no HTTP client and server in their tests."""
     text = """

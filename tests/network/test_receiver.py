@@ -642,6 +642,7 @@ async def test_the_mount_is_in_the_path_or_not(root_path: str, path: str) -> Non
     assert await status(mounted) == 200
 
 
+@pytest.mark.slow
 def test_a_served_application_opens_the_ledger_that_it_mounts(tmp_path: Path) -> None:
     """Under FastAPI with a lifespan of its own, over real sockets, postbacks are stored."""
     from fastapi import FastAPI  # slow to load, and not needed by most
@@ -815,6 +816,7 @@ def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_what_was_answered_with_200_survives_a_kill(
     program: tuple[subprocess.Popen[str], str], tmp_path: Path
 ) -> None:

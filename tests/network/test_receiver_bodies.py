@@ -16,7 +16,8 @@ import pytest
 from skycore_async.notifications import Notification
 from skycore_async.receiving.receiver import PostbackReceiver
 from skycore_async.simulator.asgi_thread import ServerThread
-from tests.network.test_receiver import kept, notification, status
+from tests.network.test_receiver import kept, status
+from tests.support.notification_xml import notification
 
 KIB = 1024
 MIB = 1024 * 1024

@@ -306,6 +306,7 @@ async def test_a_compressed_report_is_written_out(script: Script) -> None:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
 
 
+@pytest.mark.slow
 async def test_a_report_that_unpacks_to_too_much_takes_no_memory() -> None:
     """Tens of megabytes of white space pass in pieces."""
     space = b" " * (1024 * 1024)

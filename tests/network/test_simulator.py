@@ -286,6 +286,7 @@ def test_a_request_that_does_not_come_whole_is_none(
     assert errors_of_the_server(caplog) == []
 
 
+@pytest.mark.slow
 def test_concurrent_messages_are_counted_exactly() -> None:
     """Of 100 posts at once, each is logged once and billed once."""
     numbers = [f"1555{number:07d}" for number in range(100)]
@@ -333,6 +334,7 @@ def test_it_serves_either_event_loop(endpoint: Endpoint, backend: str) -> None:
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.slow
 def test_it_stops_while_requests_hang_and_postbacks_are_pending(
     endpoint: Endpoint, client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -569,6 +571,7 @@ def test_postbacks_are_bare_xml_or_a_form_field(endpoint: Endpoint, client: http
     assert wrapped.content_types == ["application/x-www-form-urlencoded"]
 
 
+@pytest.mark.slow
 def test_postbacks_can_be_bundled(endpoint: Endpoint, client: httpx.Client) -> None:
     """What several messages left pending comes in one POSTBACK."""
     receiver = endpoint.receiver()
@@ -603,6 +606,7 @@ def test_settings_that_cannot_work_are_refused(settings: Any, complaint: str) ->
         Simulator(**settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["uvicorn", "starlette.applications"])
 def test_without_the_extra_only_the_simulator_is_missing(
     monkeypatch: pytest.MonkeyPatch, module: str

@@ -180,6 +180,7 @@ async def test_a_file_may_be_anything_but_a_report(fault: ReportFault, compresse
             await reported(client)
 
 
+@pytest.mark.slow
 async def test_a_report_may_be_compressed() -> None:
     """And old links lead nowhere in the end."""
     reports = Reports(compressed=True)

@@ -231,6 +231,7 @@ def run_program(tmp_path: Path, simulator: Simulator, text: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_a_program_ends_without_closing(simulator: Simulator, tmp_path: Path) -> None:
     """A client that nobody closed is closed as the program ends, and its ledger as well."""
     program = """
@@ -252,6 +253,7 @@ print("sent")
     assert simulator.billed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_forked_process_has_a_client_of_its_own(simulator: Simulator, tmp_path: Path) -> None:
     """A parent that has sent, and children forked while a thread sends, each send."""
@@ -279,6 +281,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_pool_of_processes_sends(simulator: Simulator, tmp_path: Path, method: str) -> None:
     """Made where the module is imported, it works in each process of a pool."""
@@ -303,6 +306,7 @@ if __name__ == "__main__":
     assert simulator.billed == 11
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
 def test_ctrl_c_leaves_the_message_in_doubt(simulator: Simulator, tmp_path: Path) -> None:
     """Interrupted while it waits for an answer, the message is in the ledger as in doubt."""

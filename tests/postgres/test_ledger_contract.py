@@ -1383,6 +1383,7 @@ def _when(notification: Notification) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", LEDGERS)
 def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
     """No key is begun twice while in doubt, nothing is lost, and every receipt is in its place."""
@@ -1393,6 +1394,7 @@ def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", LEDGERS)
 def test_every_order_and_repetition_ends_in_the_same_delivery(name: str) -> None:
     """The response is one of those that come in any order, and may be lost as well."""

@@ -196,6 +196,7 @@ def shared_dsn() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["memory", "small memory", "sqlite", "postgres"])
 def test_no_doubt_is_settled_by_the_receipt_of_another(kind: str, shared_dsn: str) -> None:
     """Sent again or not, late or early, on whichever clock, in whichever spelling of a number."""

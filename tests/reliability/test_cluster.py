@@ -12,6 +12,8 @@ import pytest
 from benchmarks.cluster import verdict
 from benchmarks.postgres import Server
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")

@@ -30,6 +30,7 @@ from tests.support.notification_xml import notification
 from tests.worlds.machine import place
 
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does"),
 ]

@@ -16,6 +16,8 @@ from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbo
 from tests.support.ledger_cases import NOON, notice
 from tests.support.power_cut import Disk, write_out
 
+pytestmark = pytest.mark.unmeasured
+
 CUTS: Final = 60
 MOST_CALLS: Final = 150  # writes and syncs before the cut
 

@@ -19,6 +19,8 @@ import pytest
 from benchmarks.reliability import IN_FLIGHT, verdict
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")

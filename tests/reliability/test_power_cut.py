@@ -24,7 +24,7 @@ pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
 from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
 from tests.support.power_cut import Careless, Disk, write_out
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 FIRST: Final = Path(__file__).parents[1] / "support" / "ledger_of_version_1.sql"
 CALLERS: Final = 12
@@ -253,6 +253,7 @@ async def test_a_power_cut_at_any_step_leaves_a_ledger_that_opens(
 # A copy of the file alone at every step of a life.
 
 
+@pytest.mark.slow
 async def test_a_copy_of_the_file_alone_is_whole_or_says_that_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,13 +91,11 @@ def test_a_view_can_change_all_but_the_connections() -> None:
     assert Options.__annotations__.keys() == parameters(SkycoreClient).keys() - connections
 
 
-@pytest.mark.parametrize("name", skycore_async.__all__)
-def test_every_export_is_there(name: str) -> None:
-    """Each public name is importable from the top, listed by `dir`, and has a docstring."""
-    value = getattr(skycore_async, name)
-    assert name in dir(skycore_async)
-    if inspect.isclass(value):
-        assert value.__doc__
+def test_every_export_has_a_docstring() -> None:
+    """Each public name is importable from the top, and where it is a class, it is explained."""
+    for name in skycore_async.__all__:
+        value = getattr(skycore_async, name)
+        assert not inspect.isclass(value) or value.__doc__, name
 
 
 def test_the_exports_are_what_the_type_checkers_see() -> None:

@@ -11,7 +11,8 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Sequence
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -79,20 +80,27 @@ def module_name(path: Path) -> str:
 
 PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 MODULES = {name: path for name, path in PATHS.items() if name}
-each_module = pytest.mark.parametrize("module", MODULES)
 
 
-def imported(module: str) -> Iterator[str]:
+@cache
+def parsed(module: str) -> Sequence[ast.AST]:
+    """Return every node of a module."""
+    return list(ast.walk(ast.parse(PATHS[module].read_text("utf-8"))))
+
+
+@cache
+def imported(module: str) -> Collection[str]:
     """Return the absolute names of what a module imports, wherever in it."""
-    path = PATHS[module]
-    package = [PACKAGE, *path.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    package = [PACKAGE, *PATHS[module].relative_to(ROOT).parent.parts]
+    names: set[str] = set()
+    for node in parsed(module):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
-            yield from (f"{source}.{alias.name}" for alias in node.names)
+            names.update(f"{source}.{alias.name}" for alias in node.names)
+    return names
 
 
 def modules_used(module: str) -> set[str]:
@@ -110,27 +118,29 @@ def part_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-@each_module
-def test_every_module_has_a_layer(module: str) -> None:
+def test_every_module_has_a_layer() -> None:
     """No folder is without a place in the order."""
-    assert part_of(module) in {*LEVELS, "runtime"}
+    assert {*map(part_of, MODULES)} <= {*LEVELS, "runtime"}
 
 
-@each_module
-def test_a_module_imports_from_its_own_folder_and_from_below(module: str) -> None:
-    """One way down: what is below never knows of what is above, nor of the public names."""
-    used = modules_used(module)
-    assert used <= MODULES.keys()
-    parts = {part_of(other) for other in used} - {part_of(module), "runtime"}
+def from_above(module: str) -> set[str]:
+    """Return what a module imports that is not below it, nor in its own folder."""
+    parts = {part_of(other) for other in modules_used(module)} - {part_of(module), "runtime"}
     level = LEVELS.get(part_of(module), -1)
-    assert {other for other in parts if LEVELS[other] >= level} == set()
+    return {other for other in parts if LEVELS[other] >= level}
+
+
+def test_a_module_imports_from_its_own_folder_and_from_below() -> None:
+    """One way down: what is below never knows of what is above, nor of the public names."""
+    assert set().union(*map(modules_used, MODULES)) <= MODULES.keys()
+    assert {module: found for module in MODULES if (found := from_above(module))} == {}
 
 
 def test_a_class_name_stands_once() -> None:
     """A class is found by its name alone."""
     homes: dict[str, list[str]] = {}
-    for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for module in MODULES:
+        for node in parsed(module):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(module)
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
@@ -141,21 +151,24 @@ def test_no_two_modules_import_each_other() -> None:
     TopologicalSorter({module: modules_used(module) for module in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in WITHOUT_IO])
-def test_the_lowest_layers_do_no_input_or_output(module: str) -> None:
+def of_the_outside(module: str) -> set[str]:
+    """Return what of input and output a module imports, whole or in part."""
+    names = (name.split(".") for name in imported(module))
+    parts = {".".join(each[:size]) for each in names for size in range(1, len(each) + 1)}
+    return parts & INPUT_AND_OUTPUT
+
+
+def test_the_lowest_layers_do_no_input_or_output() -> None:
     """What decides is apart from what acts: no network, database, thread or event loop."""
-    names = {
-        ".".join(parts[:length])
-        for parts in (name.split(".") for name in imported(module))
-        for length in range(1, len(parts) + 1)
-    }
-    assert not names & INPUT_AND_OUTPUT
+    lowest = [module for module in MODULES if part_of(module) in WITHOUT_IO]
+    assert len(lowest) > 20
+    assert {module: found for module in lowest if (found := of_the_outside(module))} == {}
 
 
-@each_module
-def test_a_module_is_short(module: str) -> None:
+def test_a_module_is_short() -> None:
     """No module is over 350 lines."""
-    assert len(MODULES[module].read_text("utf-8").splitlines()) <= 350
+    lines = {module: len(path.read_text("utf-8").splitlines()) for module, path in MODULES.items()}
+    assert {module: count for module, count in lines.items() if count > 350} == {}
 
 
 def test_each_command_has_a_file_and_each_file_a_command() -> None:
@@ -186,6 +199,7 @@ for arguments in ([], *([name] for name in COMMANDS), *parts):
 """
 
 
+@pytest.mark.slow
 def test_the_help_of_a_command_is_no_docstring() -> None:
     """`python -OO`, which leaves docstrings out, prints the same help."""
     with_docstrings, without = (
@@ -224,6 +238,7 @@ def test_parsing_postbacks_loads_no_http_client(statement: str) -> None:
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_fast_transport_loads_nothing_of_httpcore() -> None:
     """Who sends over connections of our own does not wait for those of httpx to be loaded."""
     statement = (
@@ -266,12 +281,13 @@ def test_the_public_names_are_sorted_and_there_once() -> None:
     assert skycore_async.__all__ == sorted(set(skycore_async.__all__), key=rank)
 
 
-@pytest.mark.parametrize("name", skycore_async.__all__)
-def test_a_public_name_is_there(name: str) -> None:
+def test_a_public_name_is_there() -> None:
     """Every public name resolves, is listed by `dir`, and is the one that type checkers see."""
-    home = import_module(f"{PACKAGE}.{names_for_type_checkers()[name]}")
-    assert getattr(skycore_async, name) is getattr(home, name)
-    assert name in dir(skycore_async)
+    homes = names_for_type_checkers()
+    for name in skycore_async.__all__:
+        home = import_module(f"{PACKAGE}.{homes[name]}")
+        assert getattr(skycore_async, name) is getattr(home, name), name
+        assert name in dir(skycore_async), name
 
 
 def test_dir_shows_the_public_names_alone() -> None:

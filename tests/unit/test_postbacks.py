@@ -784,6 +784,7 @@ def check(found: Notification, drawn: Drawn) -> None:
     assert contents(found.raw) == contents_of(drawn.document)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.slow
 @given(notifications(Form.FLAT) | notifications(Form.NOTIFICATION))
 def test_every_field_and_everything_else_comes_back(drawn: Drawn) -> None:
@@ -797,6 +798,7 @@ def quoted_form(document: str) -> bytes:
     return f"xml={quote_plus(document)}".encode()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(notifications(Form.NOTIFICATION), min_size=1, max_size=4))
@@ -950,6 +952,7 @@ def work(call: Callable[[], object]) -> int:
     return calls
 
 
+@pytest.mark.unmeasured
 @pytest.mark.slow
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_body_is_refused_at_little_cost(body: bytes | str) -> None:
@@ -971,6 +974,7 @@ def test_a_hostile_body_is_refused_at_little_cost(body: bytes | str) -> None:
     assert work(refuse) < 3 * min(len(body), MEBIBYTE) + 1000
 
 
+@pytest.mark.unmeasured
 @pytest.mark.slow
 def test_a_full_body_is_read_at_little_cost() -> None:
     """As many notifications as a body can hold are read within the same bounds."""

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.coverage_of_children import measured
+import pytest
+
+from tests.support.measuring import measured
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "without_extras.py"
@@ -22,6 +24,7 @@ EXTRAS = (
 )
 
 
+@pytest.mark.slow
 def test_core_and_client_need_no_extra_and_the_rest_names_its_own() -> None:
     """With every extra hidden, sending and parsing work, and the rest names its extra."""
     hide = f"import sys, runpy; sys.modules.update(dict.fromkeys({EXTRAS}))"

@@ -13,6 +13,8 @@ import pytest
 
 from .loop import Crashed, SeededLoop, Stuck
 
+pytestmark = pytest.mark.unmeasured
+
 Note = Callable[[object], None]
 
 

@@ -28,6 +28,8 @@ from .mutants import mutants
 from .running import Worlds, worlds
 from .shrinking import shrunk
 
+pytestmark = pytest.mark.unmeasured
+
 FOUND = {
     "an opening that was left while its thread opened the file kept the lock for good": Plan(
         chance=0, settings=Settings(leaves_opening=0.06), events=()
@@ -76,6 +78,7 @@ def test_what_was_found_is_mended(here: Worlds, plan: Plan) -> None:
     assert here.broken_in(plan) == []
 
 
+@pytest.mark.slow
 def test_a_broken_world_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where doubt is taken for not sent, what is left is a lost answer and a message."""
     told = {**rules.STATES, Verdict.IN_DOUBT: MessageState.NOT_SENT}

@@ -14,6 +14,8 @@ from .drawing import draw
 from .events import read
 from .running import Worlds, worlds
 
+pytestmark = pytest.mark.unmeasured
+
 # Of 300 worlds each is run on one event loop: more of both are for `benchmarks worlds`.
 SEEDS = [("asyncio", range(first, first + 50)) for first in range(0, 250, 50)]
 SEEDS.append(("trio", range(250, 300)))
@@ -40,6 +42,7 @@ def test_worlds_keep_the_promise(here: Worlds, seeds: range) -> None:
     assert broken == {}
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_world_again(here: Worlds) -> None:
     """What happens in a world, step by step, is the same when it is run again."""
     first, second = (here.run(draw(8)) for _ in range(2))
@@ -47,6 +50,7 @@ def test_a_seed_is_the_same_world_again(here: Worlds) -> None:
     assert (first.steps, first.now()) == (second.steps, second.now())
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_world_in_another_process() -> None:
     """Neither the addresses of another process nor its order of sets change what happens."""
     with worlds() as here:

@@ -181,6 +181,7 @@ def test_ended_together_is_ended_one_by_one(
     assert_as_one_by_one(before, group)
 
 
+@pytest.mark.slow
 @given(begun=st.sets(KEYS, min_size=1), early=st.sets(KEYS))
 def test_who_waits_is_told_of_all_that_ended_together(begun: set[str], early: set[str]) -> None:
     """Each key that ended is touched, also where receipts came before some of the answers."""
@@ -254,8 +255,8 @@ def test_what_a_report_tells_is_of_the_attempt_that_it_was_held_against(
         ended_at=NOON + 1,
     )
     verdicts = (DoubtVerdict(seen=seen, state=MessageState.NOT_SENT),)
-    doubt = [[begin(began)], [finish("a", DOUBT)]]
-    done = ran([*doubt, *alone(since), [SettleByReport(verdicts=verdicts)]])
+    doubt: list[Command] = [begin(began), finish("a", DOUBT)]
+    done = ran([*alone(doubt), *alone(since), [SettleByReport(verdicts=verdicts)]])
     assert column(done, "state") == {"a": state}
     told = {"a"} if not since else set()
     assert done.answers[-1] == [(frozenset(told), "None")]

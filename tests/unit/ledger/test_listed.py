@@ -118,6 +118,7 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(EVENTS, max_size=4), max_size=5))
 def test_what_decided_is_what_decides_in_a_delivery(histories: list[list[Notification]]) -> None:
     """Of any notifications in any order: the first final one in the order of a delivery."""

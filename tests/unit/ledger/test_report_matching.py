@@ -347,6 +347,7 @@ def test_what_is_too_much_is_not_told_apart() -> None:
     )
 
 
+@pytest.mark.slow
 def test_hundreds_that_are_alike_are_told_apart() -> None:
     """As many were taken as are listed."""
     found = match([attempt(n) for n in range(300)], [row(str(n)) for n in range(200)])

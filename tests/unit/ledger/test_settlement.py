@@ -131,6 +131,7 @@ def test_a_state_is_told_by_all_the_notifications_in_any_order(case: str) -> Non
         assert in_order(order) == in_order(events)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(

@@ -152,6 +152,7 @@ def test_a_refusal_spends_nothing() -> None:
             assert asked.start_now() is None
 
 
+@pytest.mark.slow
 @given(
     rate=st.floats(0.5, 300),
     burst=st.integers(1, 20),

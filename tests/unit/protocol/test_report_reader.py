@@ -377,6 +377,7 @@ def as_reported(message: ReportedMessage, form: ReportForm) -> ReportedMessage:
     return attrs.evolve(message, text=text, from_=sender)
 
 
+@pytest.mark.slow
 @given(messages=st.lists(reported, max_size=5), form=forms, at_a_time=st.integers(1, 200))
 def test_what_is_written_in_any_form_is_read(
     messages: list[ReportedMessage], form: ReportForm, at_a_time: int
@@ -392,6 +393,7 @@ def test_what_is_written_in_any_form_is_read(
     assert reader.is_complete
 
 
+@pytest.mark.slow
 @given(messages=st.lists(reported, min_size=1, max_size=3), form=forms, data=st.data())
 def test_a_report_that_breaks_off_anywhere_is_not_complete(
     messages: list[ReportedMessage], form: ReportForm, data: st.DataObject

@@ -99,6 +99,7 @@ carried = st.text(
 )
 
 
+@pytest.mark.slow
 @given(text=carried, sender=carried, mask=carried.map(lambda text: text[:11]))
 @example(text="<TEXT>&amp;]]>\"'</TEXT>", sender="<!--", mask="%26+&=")
 @example(text="line\nline\r\nline\rline\tend", sender="\t", mask="\r")

@@ -142,6 +142,7 @@ def read_of(message: SMS, body: bytes, *, to: str = "15551234888") -> Accepted:
     )
 
 
+@pytest.mark.slow
 @given(st.from_regex(responses._PLAIN_SUCCESS, fullmatch=True))
 def test_a_plain_success_is_read_as_the_parser_reads_it(body: bytes) -> None:
     """The answer that is read without a parser means the same as with one."""

@@ -86,6 +86,7 @@ any_texts = st.one_of(
 )
 
 
+@pytest.mark.slow
 def test_alphabet_is_that_of_the_codec() -> None:
     """Exactly the characters of TS 23.038 are GSM, with their width, and none beyond the BMP."""
     asked = BMP + ASTRAL[::97]

@@ -230,6 +230,7 @@ async def test_closing_from_another_event_loop_is_refused_while_the_first_runs(
     await work.owner.close()
 
 
+@pytest.mark.slow
 @both_backends
 def test_the_end_of_the_event_loop_cancels_and_finalizes(
     backend: str, caplog: pytest.LogCaptureFixture

@@ -231,6 +231,7 @@ def echoing(key: str) -> dict[str, Script]:
 
 
 @pytest.mark.anyio
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("key", [PLAIN, ODD], ids=["plain", "odd"])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("scenario", ["refused", *echoing(PLAIN)])

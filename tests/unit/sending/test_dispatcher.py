@@ -29,7 +29,7 @@ from skycore_async.limits.local import RateLimiter
 from skycore_async.runtime.secret import Secret
 from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.settings import Settings
-from tests.support.coverage_of_children import measured
+from tests.support.measuring import measured
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio

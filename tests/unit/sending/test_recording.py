@@ -400,6 +400,7 @@ async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
     assert not transport.sent
 
 
+@pytest.mark.slow
 async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Path) -> None:
     """An intent that cannot be made durable is not sent, and halts a bulk."""
     transport = StubTransport()

@@ -620,6 +620,7 @@ async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about(
         assert settling.periods == ((NOON - 350, NOON + 3902),)
 
 
+@pytest.mark.slow
 @given(
     sendings=st.lists(
         SENDINGS, min_size=1, max_size=5, unique_by=lambda each: (each.key, each.at)

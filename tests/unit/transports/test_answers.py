@@ -337,6 +337,7 @@ def disagreements(seed: int, count: int) -> tuple[list[bytes], int]:
     return found, usual
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_h11_reads() -> None:
     """Of thousands of answers, odd and usual, in one piece and in several, each is the same."""
     found, usual = disagreements(seed=1, count=3000)

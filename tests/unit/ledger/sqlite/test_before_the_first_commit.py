@@ -165,6 +165,7 @@ async def test_a_look_from_beside_it_changes_nothing(path: Path, left: Left) -> 
     assert (await states(path)).keys() == FOUND.keys() | {"new"}
 
 
+@pytest.mark.slow
 @LEFT
 async def test_it_is_in_use(path: Path, left: Left) -> None:
     """Nobody else opens it, who would find nothing to be in doubt that is begun here next."""

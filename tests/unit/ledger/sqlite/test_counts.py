@@ -53,6 +53,7 @@ def recounted(connection: Any) -> list[Any]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [SQLiteStore, lambda connection: BoundedStore(connection, capacity=2)],

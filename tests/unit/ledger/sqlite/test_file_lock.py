@@ -19,7 +19,7 @@ from skycore_async.errors import LedgerError, LedgerInUse
 from skycore_async.ledger.sqlite import file_lock
 from skycore_async.ledger.sqlite.file_lock import FileLock, by_process, is_in_use, lock_file
 from skycore_async.ledger.sqlite.read_only import looked_at
-from tests.support.coverage_of_children import measured
+from tests.support.measuring import measured
 from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
 from tests.support.on_asyncio import anyio_backend
 
@@ -206,6 +206,7 @@ loop.join()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "leave at once"])
 def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how: str) -> None:
     """It can neither use nor open it, and its end takes neither lock nor journal away."""
@@ -256,6 +257,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("has_log", [False, True])
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -168,6 +168,7 @@ def child(path: Path, then: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.slow
 async def test_what_was_acknowledged_outlasts_the_process(path: Path) -> None:
     """A process that just ends leaves all of it, and what was under way in doubt."""
     with child(path, "os._exit(9)") as process:

@@ -187,6 +187,7 @@ def test_a_capacity_of_nothing_is_refused() -> None:
         MemoryLedger(capacity=0)
 
 
+@pytest.mark.slow
 async def test_it_is_used_while_it_is_open() -> None:
     """After closing the error says so; one that nobody closes is no leak."""
     ledger = MemoryLedger()

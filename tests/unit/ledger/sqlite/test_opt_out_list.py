@@ -171,6 +171,7 @@ class TestSharing:
             for number in (numbers[0], numbers[-1]):
                 assert await ledger.is_opted_out(number)
 
+    @pytest.mark.slow
     async def test_what_the_ledger_has_goes_onto_the_list(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:

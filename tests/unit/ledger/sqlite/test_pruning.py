@@ -190,6 +190,7 @@ async def test_nothing_is_written_anew_where_nothing_was_pruned(tmp_path: Path) 
     assert said_to_it.count("VACUUM") == 1
 
 
+@pytest.mark.slow
 async def test_a_reader_keeps_nothing_from_being_pruned(tmp_path: Path) -> None:
     """Who is in the middle of a question keeps the log alone, which the error says."""
     path = tmp_path / "promo.db"

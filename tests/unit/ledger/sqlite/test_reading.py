@@ -149,6 +149,7 @@ def with_few_pages(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
+@pytest.mark.slow
 async def test_the_log_begins_anew_between_two_questions(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
