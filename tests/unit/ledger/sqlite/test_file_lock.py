@@ -19,8 +19,8 @@ from skycore_async.errors import LedgerError, LedgerInUse
 from skycore_async.ledger.sqlite import file_lock
 from skycore_async.ledger.sqlite.file_lock import FileLock, by_process, is_in_use, lock_file
 from skycore_async.ledger.sqlite.read_only import looked_at
-from tests.support.measuring import measured
 from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
+from tests.support.measuring import measured
 from tests.support.on_asyncio import anyio_backend
 
 __all__ = ["anyio_backend"]  # asyncio alone

@@ -15,8 +15,8 @@ import pytest
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.sqlite import inbox_file
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
-from tests.support.measuring import measured
 from tests.support.ledger_cases import NOON, notice, said
+from tests.support.measuring import measured
 
 OURS, THEIRS = b"o" * 16, b"t" * 16
 
