@@ -7,7 +7,7 @@ bring them, of which some are lost and some come late, and what the ledger says 
 message is held against what was billed.  Then the provider's report ends what is still in
 doubt, and one more run sends what it proved not sent.
 
-`python -m benchmarks.reliability BACKEND URL PATH COUNT` is the sender.
+`python -m benchmarks.reliability BACKEND URL PATH COUNT [RATE]` is the sender.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +83,7 @@ def messages(count: int) -> Iterator[SMS]:
     )
 
 
-async def _send(url: str, path: str, count: int) -> None:
+async def _send(url: str, path: str, count: int, rate: float | None) -> None:
     async with (
         SQLiteLedger(path) as ledger,
         SkycoreClient(
@@ -92,6 +92,7 @@ async def _send(url: str, path: str, count: int) -> None:
             base_url=url,
             ledger=ledger,
             max_in_flight=IN_FLIGHT,
+            rate=rate,
         ) as client,
         client.send_many(messages(count)) as outcomes,
     ):
@@ -99,8 +100,13 @@ async def _send(url: str, path: str, count: int) -> None:
             pass
 
 
-def verdict(*, backend: str, count: int, kills: int, seed: int) -> Verdict:
-    """Send `count` messages through `kills` kills on an event loop, and judge the ledger."""
+def verdict(
+    *, backend: str, count: int, kills: int, seed: int, rate: float | None = None
+) -> Verdict:
+    """Send `count` messages through `kills` kills on an event loop, and judge the ledger.
+
+    They go out at `rate` a second; as fast as they can where that is None.
+    """
     came: list[Notification] = []
     receiver = ServerThread(PostbackReceiver(on_notification=came.append))
     with tempfile.TemporaryDirectory() as folder, receiver:
@@ -108,18 +114,19 @@ def verdict(*, backend: str, count: int, kills: int, seed: int) -> Verdict:
         with Simulator(
             postback_url=f"{receiver.url}/postback", bundle_postbacks=True, behaviours={}
         ) as skycore:
-            doubts = _killed(skycore, path, backend=backend, count=count, kills=kills, seed=seed)
-            _Sender(skycore.url, path, backend, count).check()
+            command = (backend, skycore.url, path, str(count), *([str(rate)] if rate else []))
+            doubts = _killed(skycore, command, path, count=count, kills=kills, seed=seed)
+            _Sender(command).check()
             skycore.wait_for_postbacks(_POSTBACKS_WITHIN)
             chance = random.Random(seed)
             fates = [(each, chance.random()) for each in came]
             found = anyio.run(_judged, path, count, skycore, doubts, fates)
-            _Sender(skycore.url, path, backend, count).check()
+            _Sender(command).check()
             return anyio.run(_ended, path, found, count, skycore)
 
 
 def _killed(
-    skycore: Simulator, path: str, *, backend: str, count: int, kills: int, seed: int
+    skycore: Simulator, command: Sequence[str], path: str, *, count: int, kills: int, seed: int
 ) -> list[int]:
     """Kill the sender at random moments, and give how many it left in doubt each time."""
     chance = random.Random(seed)
@@ -127,7 +134,7 @@ def _killed(
     # Some begin after the last: of what nothing came after, a report proves nothing absent.
     last = min(count * 9 // 10, count - 5 * IN_FLIGHT)
     for moment in sorted(chance.sample(range(1, last), kills)):
-        sender = _Sender(skycore.url, path, backend, count)
+        sender = _Sender(command)
         while skycore.billed < moment and sender.is_running():
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.02))
@@ -139,10 +146,10 @@ def _killed(
 class _Sender:
     """The sender, in a process of its own."""
 
-    def __init__(self, url: str, path: str, backend: str, count: int) -> None:
-        command = ["-m", "benchmarks.reliability", backend, url, path, str(count)]
+    def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-            [sys.executable, *command], cwd=Path(__file__).parents[1]
+            [sys.executable, "-m", "benchmarks.reliability", *command],
+            cwd=Path(__file__).parents[1],
         )
 
     def is_running(self) -> bool:
@@ -239,4 +246,5 @@ def after_a_report(found: Any, where: str) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    anyio.run(_send, sys.argv[2], sys.argv[3], int(sys.argv[4]), backend=sys.argv[1])
+    pace = float(sys.argv[5]) if len(sys.argv) > 5 else None
+    anyio.run(_send, sys.argv[2], sys.argv[3], int(sys.argv[4]), pace, backend=sys.argv[1])

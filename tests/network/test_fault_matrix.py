@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SHORT = 0.3  # seconds, where waiting for a timeout is the subject
+SHORT = 0.5  # seconds, where waiting for a timeout is the subject
 ANSWERED: Script = (Read(), Send(answer()))
 KEPT_ALIVE: Script = (*ANSWERED * 20, Hang())
 ONE_ATTEMPT = {"max_attempts": 1}

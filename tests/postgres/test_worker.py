@@ -594,12 +594,12 @@ async def test_a_session_waits_for_its_database(postgres_server: Server, dsn: st
 
 async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str) -> None:
     """A worker that was stopped in the middle of one goes on when it wakes."""
-    session, waits = DatabaseSession(Database(dsn)), iter([0.2, 0])
+    session, waits = DatabaseSession(Database(dsn)), iter([0.4])
 
     def step(connection: Connection) -> str:
         with connection.transaction():
-            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 10")
-            time.sleep(next(waits))
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 100")
+            time.sleep(next(waits, 0))
             connection.execute("SELECT 1")
         return "done"
 

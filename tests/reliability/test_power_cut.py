@@ -24,7 +24,7 @@ pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
 from tests.support.ledger_owner import end, kill, opened_elsewhere, owner, tell
 from tests.support.power_cut import Careless, Disk, write_out
 
-pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
+pytestmark = pytest.mark.anyio
 
 FIRST: Final = Path(__file__).parents[1] / "support" / "ledger_of_version_1.sql"
 CALLERS: Final = 12
@@ -142,6 +142,7 @@ async def lost_by_cuts(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 async def test_no_power_cut_loses_what_was_acknowledged(
     tmp_path: Path, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ async def test_no_power_cut_loses_what_was_acknowledged(
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
 async def test_the_disk_does_forget_what_is_not_synced(
     tmp_path: Path, synchronous: str, monkeypatch: pytest.MonkeyPatch
@@ -213,6 +215,7 @@ class Watched(Disk):
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "before", [no_ledger, a_closed_ledger, a_crashed_ledger, a_ledger_of_the_first_version]
 )

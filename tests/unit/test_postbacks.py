@@ -952,7 +952,6 @@ def work(call: Callable[[], object]) -> int:
     return calls
 
 
-@pytest.mark.unmeasured
 @pytest.mark.slow
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_body_is_refused_at_little_cost(body: bytes | str) -> None:
