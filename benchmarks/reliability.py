@@ -83,7 +83,7 @@ def messages(count: int) -> Iterator[SMS]:
     )
 
 
-async def _send(url: str, path: str, count: int, rate: float | None) -> None:
+async def _send(url: str, path: str, count: int, rate: float | None = None) -> None:
     async with (
         SQLiteLedger(path) as ledger,
         SkycoreClient(
@@ -246,5 +246,5 @@ def after_a_report(found: Any, where: str) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    pace = float(sys.argv[5]) if len(sys.argv) > 5 else None
-    anyio.run(_send, sys.argv[2], sys.argv[3], int(sys.argv[4]), pace, backend=sys.argv[1])
+    _backend, _url, _path, _count, *_pace = sys.argv[1:]
+    anyio.run(_send, _url, _path, int(_count), *map(float, _pace), backend=_backend)
