@@ -247,4 +247,5 @@ def after_a_report(found: Any, where: str) -> Iterator[Figure]:
 
 if __name__ == "__main__":
     _backend, _url, _path, _count, *_pace = sys.argv[1:]
-    anyio.run(_send, _url, _path, int(_count), *map(float, _pace), backend=_backend)
+    _rate = float(*_pace) if _pace else None
+    anyio.run(_send, _url, _path, int(_count), _rate, backend=_backend)
