@@ -280,9 +280,9 @@ class SkycoreClient:
         asked for by then stays in doubt.  Again it changes nothing.  Reports are kept as they are
         downloaded under the name `save`, and beside it where there are several.
 
-        Raises ConfigurationError where the client has no ledger of this package, LedgerInUse
-        where its doubts are being settled already, Rejected where the account may not have
-        reports, and OSError where one cannot be saved, as where there is a file of that name.
+        Raises ConfigurationError where the client has no ledger of this package, and for an
+        `after` that is none, LedgerInUse where its doubts are being settled already, Rejected
+        where the account may not have reports, and OSError where one cannot be saved.
         """
         from .sending.report import SendingReport  # noqa: PLC0415 - not needed to send
         from .sending.report_requests import settle  # noqa: PLC0415 - not needed to send

@@ -112,6 +112,8 @@ class Commands(click.Group):
             if error.filename is None:  # as of a pipe that nobody reads
                 raise
             fail(f"{error.filename}: {error.strerror}")
+        except UnicodeEncodeError:  # of what is typed alone: all else is read as UTF-8
+            fail("an argument is not all text in UTF-8")
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
 

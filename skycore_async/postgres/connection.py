@@ -156,7 +156,7 @@ def _read(given: Secret) -> tuple[str, Secret, str]:
     except (psycopg.Error, UnicodeError) as error:
         # Its text may quote the password.
         wrong = (
-            "this is not a PostgreSQL connection string; one is postgresql://user@host/database"
+            "this is not a PostgreSQL connection string; one is postgresql://host/database"
             f" ({type(error).__name__})"
         )
     if not wrong and _is_torn(given.reveal()):

@@ -26,6 +26,7 @@ from math import isfinite
 from types import TracebackType
 from typing import Final, Self
 
+from ..errors import ConfigurationError
 from ..ledger.base import BaseLedger
 from ..ledger.model import MessageState
 from ..ledger.report_commands import SettleByReport
@@ -52,6 +53,7 @@ from ..messages import ReportedMessage
 from .doubts import LedgerDoubts
 
 _BATCH: Final = 2000  # rows of a report that are in memory at a time
+LONGEST_AFTER: Final = 366 * 86_400.0  # seconds past the end of an attempt
 _WRITTEN: Final = 500  # doubts that are ended in one transaction
 
 
@@ -62,7 +64,8 @@ class ReportSettling:
     is proof of absence from `after` seconds past the end of an attempt, and by witnesses; with
     `trust_absence` without these.  With `is_dry_run` nothing is written.
 
-    Raises LedgerInUse where it is done elsewhere.
+    Raises ConfigurationError for an `after` that is none, and LedgerInUse where it is done
+    elsewhere.
     """
 
     def __init__(
@@ -74,6 +77,10 @@ class ReportSettling:
         is_dry_run: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not 0 <= after <= LONGEST_AFTER:
+            raise ConfigurationError(
+                f"after: {after!r} is not from 0 to {LONGEST_AFTER:,.0f} seconds"
+            )
         self._ledger = ledger
         self._after = after
         self._trust_absence = trust_absence

@@ -262,6 +262,13 @@ def test_another_missing_module_is_a_defect_and_shows_itself() -> None:
     assert isinstance(done.exception, ImportError)
 
 
+def test_what_is_typed_and_is_no_text_is_one_line() -> None:
+    """As bytes in another encoding, in a place where a text is needed."""
+    done = CliRunner().invoke(skycore, ["simulate", "--postback", "stop", "--to", "\udcff"])
+    words = "skycore: an argument is not all text in UTF-8\n"
+    assert (done.exit_code, done.stderr) == (Exit.USAGE, words)
+
+
 def test_ctrl_c_is_exit_code_130() -> None:
     """What is interrupted says so, and leaves with the code that shells give it."""
     done = CliRunner().invoke(group_that(KeyboardInterrupt()), ["demo"])

@@ -227,6 +227,7 @@ def test_a_dry_run_says_who_would_wait(it_is: Callable[[str], None]) -> None:
         (("--between", "09:00-09:00"), "--between: '09:00-09:00' begins and ends at one time"),
         ((*HOURS, "--tz", "Eastern"), "--tz: 'Eastern' is no time zone that this machine knows"),
         (("--tz", "Europe/Berlin"), "--tz goes with --between FROM-TO"),
+        ((*HOURS, "--start", "9999-12-31T23:59"), "'9999-12-31T23:59' is no time"),
     ],
 )
 def test_what_is_wrong_with_the_hours_is_said(args: tuple[str, ...], said: str) -> None:

@@ -130,8 +130,6 @@ def _settle(
         )
     except (ConfigurationError, LedgerError) as error:
         fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
     if as_json:
         more = told.would_prove and period_words(told.would_prove[0])
         emit({**facts(told.settlement), "would_prove": more, "dry_run": options.is_dry_run})

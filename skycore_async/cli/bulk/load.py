@@ -119,7 +119,9 @@ class _MessageRows:
         """Yield messages, those to one number under several keys together."""
         rows = iter(self._rows)
         while some := list(itertools.islice(rows, _AT_A_TIME)):
-            keys = [row.key for row in some if isinstance(row, RejectedRow) and row.key]
+            # No message has a key with NUL in it, and PostgreSQL takes none.
+            rejected = (row.key for row in some if isinstance(row, RejectedRow))
+            keys = [key for key in rejected if key and "\0" not in key]
             found = connection.execute(_STATES, (keys,)).fetchall()
             known = {key: (MessageState(state), by) for key, state, by in found}
             for judged in (_as_known_now(row, known) for row in some):

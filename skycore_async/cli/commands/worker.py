@@ -50,14 +50,18 @@ from ..ui.output import (
     help="Messages per second, of all workers with this option together; the last one sets it.",
 )
 @click.option(
-    "--burst", type=WholeNumber(min=1), metavar="N", default=1, help="Messages at once [1]."
+    "--burst",
+    type=WholeNumber(1, 100_000),
+    metavar="N",
+    default=1,
+    help="Messages at once [1].",
 )
 @in_flight_option
 @road_option
 @click.option("--drain", is_flag=True, help="End when nothing is left to send.")
 @click.option(
     "--lease",
-    type=Number(min=1),
+    type=Number(min=1, max=86_400),
     metavar="SECONDS",
     default=30.0,
     show_default=True,

@@ -3,9 +3,8 @@
 Rules:
 
 * The ledger is read once, in order and in pages, whatever its size.  It is neither
-  created nor changed, but for what opening it means: messages that were being sent
-  by a process that has died are in doubt.  One that another process has open is
-  read all the same.
+  created nor changed; messages that were being sent by a process that has died are
+  shown as in doubt.  One that another process has open is read all the same.
 * The page is written whole or not at all, and replaces only an older report.
 """
 

@@ -71,7 +71,7 @@ def dsn_of(given: Secret | None) -> Secret:
         return given
     dsn = Secret(os.environ.get(ENVIRONMENT, ""))
     if not dsn.reveal():
-        fail(f"name the database, as postgresql://user@host/database, or set {ENVIRONMENT}")
+        fail(f"name the database, as postgresql://host/database, or set {ENVIRONMENT}")
     return dsn
 
 

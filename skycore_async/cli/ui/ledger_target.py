@@ -94,7 +94,7 @@ LedgerTarget: TypeAlias = "LedgerFile | LedgerDatabase"
 def ledger_target(path_or_dsn: Secret) -> LedgerTarget:
     """Return the ledger that a path or a DSN names, or fail where it is neither."""
     if not path_or_dsn.reveal():
-        fail("name the ledger: a file, or a database as postgresql://user@host/database")
+        fail("name the ledger: a file, or a database as postgresql://host/database")
     if is_dsn(path_or_dsn.reveal()):
         from .database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import click
+
+_ROOM: Final = timedelta(days=31)  # in which somebody's hours begin, in any zone
 
 
 class StartTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2
@@ -18,9 +20,11 @@ class StartTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
     ) -> datetime:
         """Return the time, with an offset."""
         try:
-            return datetime.fromisoformat(value).astimezone()
+            time = datetime.fromisoformat(value).astimezone()
+            _ = time + _ROOM  # which fails at the end of all time
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time, as 2026-12-01T09:00 is one.", param, ctx)
+        return time
 
 
 class UTCTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2

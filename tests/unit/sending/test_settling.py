@@ -6,6 +6,7 @@ another clock; others send the same, and the same is sent twice from here.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skycore_async import LedgerError, LedgerInUse, MemoryLedger, SQLiteLedger
+from skycore_async import (
+    ConfigurationError,
+    LedgerError,
+    LedgerInUse,
+    MemoryLedger,
+    SQLiteLedger,
+)
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.report_commands import ListBegunMessages, ListDoubts
 from skycore_async.ledger.report_evidence import OpenReason
@@ -147,6 +154,13 @@ async def test_one_settles_at_a_time() -> None:
         with pytest.raises(LedgerInUse):
             await world.settle()
     assert await world.settle() == Settlement()
+
+
+@pytest.mark.parametrize("after", [-1, math.nan, 1e12])
+def test_no_report_is_proof_before_a_message_ends_nor_for_ever(after: float) -> None:
+    """What would call sent messages not sent, or fit no calendar, is refused at once."""
+    with pytest.raises(ConfigurationError, match=r"after: .* is not from 0 to 31,622,400 seconds"):
+        ReportSettling(MemoryLedger(), after=after)
 
 
 async def test_what_finds_no_room_for_a_report_says_so() -> None:

@@ -1,0 +1,42 @@
+"""What the database is asked of the rows of a campaign before they are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from skycore_async.cli.bulk.kept import KeptRows
+from skycore_async.cli.bulk.load import _MessageRows
+from skycore_async.cli.bulk.recipients import Row, Sheet
+from skycore_async.cli.bulk.rejects import Rejects
+from skycore_async.cli.bulk.rows import RejectedRow, RejectionKind
+
+
+class Asked:
+    """A connection that keeps what it is asked for, and knows nothing."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def execute(self, _statement: str, values: tuple[list[str]]) -> Asked:
+        self.keys += values[0]
+        return self
+
+    def fetchall(self) -> list[Any]:
+        return []
+
+
+def test_a_key_that_no_database_takes_costs_no_other_row(tmp_path: Path) -> None:
+    """It is a reject as others are; PostgreSQL has no texts with NUL, and would refuse all."""
+    (tmp_path / "p.csv").write_text("to\n1\n")
+    asked: Any = Asked()
+    with (
+        (tmp_path / "p.csv").open("rb") as file,
+        KeptRows() as rows,
+        Rejects(tmp_path / "r.csv", Sheet(file, "p.csv")) as rejects,
+    ):
+        for line, key in enumerate(("a", "k\0x"), 2):
+            row = Row(line, ["1"])
+            rows.add(RejectedRow(row=row, kind=RejectionKind.INVALID, reason="no", key=key))
+        assert list(_MessageRows(rows, rejects).read(asked)) == []
+        assert (asked.keys, rejects.count) == (["a"], 2)
