@@ -274,7 +274,7 @@ class SkycoreClient:
         sent.  What is provably lacking was not sent, and is sent by the next run: the report
         covers at least `after` seconds past the end of an attempt and was made after that, and
         lists what was accepted before and after it.  `trust_absence` is your word that no such
-        witnesses are needed.  With `is_dry_run` nothing is written.
+        witnesses are needed, unless it lacks the next ones.  With `is_dry_run` nothing is written.
 
         Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
         asked for by then stays in doubt.  Again it changes nothing.  Reports are kept as they are

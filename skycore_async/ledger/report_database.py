@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -23,7 +23,7 @@ from ..errors import LedgerError
 from ..messages import ReportedMessage, ReportSection
 from ..protocol.numbers import SHORTEST, digits, ending
 from ..runtime.one_thread import OneThread
-from .report_evidence import Witnesses
+from .report_evidence import Neighbours, Witnesses
 from .report_rows import KnownAttempt, ReportRow, Role
 from .texts import digest_of
 
@@ -53,14 +53,6 @@ _ROWS: Final = (
     " FROM rows JOIN wanted USING (tail) ORDER BY tail, rows.rowid"
 )
 _CACHE: Final = -16_000  # KiB of it that are in memory
-
-
-@attrs.frozen(kw_only=True)
-class Neighbours:
-    """When the messages next to an attempt were begun that were accepted; None for none."""
-
-    before: float | None
-    after: float | None
 
 
 class ReportDatabase:
@@ -254,6 +246,11 @@ class ReportDatabase:
             (found.before, found.after),
         ).fetchone()
         return Witnesses(before=True, after=True, all_present=not is_missing)
+
+    def lacks(self, times: Collection[float]) -> bool:
+        """Return whether there are witnesses of these times, none of them surely in the report."""
+        asked = "SELECT max(is_present) FROM attempts WHERE is_witness AND started_at = ?"
+        return bool(times) and not any(self._execute(asked, (at,)).fetchone()[0] for at in times)
 
 
 def first_time(message: ReportedMessage) -> float | None:

@@ -7,6 +7,8 @@ Rules:
 * Witnesses stand on both sides: the message that was begun next before the attempt and was
   accepted, and the one next after its end.  Both are in the report, and all that were accepted
   and begun between them; but for those that were in doubt before, whose row may be another's.
+* A word that no witnesses are needed is none against those there are: a report that has none of
+  the next ones whose times it is about is of another account.
 * What is not proof leaves a doubt open, for a reason that says what would end it.
 * What one report listed, and left a doubt open by that, a later one has to be about as well:
   else it would be forgotten, and the doubt ended for lack of it.
@@ -150,6 +152,19 @@ class Witnesses:
     before: bool
     after: bool
     all_present: bool
+
+
+@attrs.frozen(kw_only=True)
+class Neighbours:
+    """When the messages next to an attempt were begun that were accepted; None for none."""
+
+    before: float | None
+    after: float | None
+
+    @property
+    def times(self) -> list[float]:
+        """The times that there are."""
+        return [at for at in (self.before, self.after) if at is not None]
 
 
 def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

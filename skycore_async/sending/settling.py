@@ -62,7 +62,8 @@ class ReportSettling:
 
     After entering, `periods` are the times worth asking for, in seconds since 1970.  A report
     is proof of absence from `after` seconds past the end of an attempt, and by witnesses; with
-    `trust_absence` without these.  With `is_dry_run` nothing is written.
+    `trust_absence` without these, unless it lacks those there are.  With `is_dry_run` nothing is
+    written.
 
     Raises ConfigurationError for an `after` that is none, and LedgerInUse where it is done
     elsewhere.
@@ -221,9 +222,11 @@ class ReportSettling:
         database = self._database
         doubtful = self._known.doubtful.values()
         windows: list[tuple[float, float]] = []
-        for each in () if self._trust_absence else doubtful:
+        for each in doubtful:
             near = database.neighbours(*each.times)
-            if near.before is not None and near.after is not None:
+            if self._trust_absence:
+                windows += [(at, at) for at in near.times]
+            elif near.before is not None and near.after is not None:
                 windows.append((near.before, near.after))
         database.want((each.number for each in doubtful), merged(windows))
 
@@ -299,9 +302,19 @@ class ReportSettling:
             return OpenReason.ASKED_TOO_OFTEN
         if reason is None and self._database.nameless is not None:
             return OpenReason.WITHOUT_NUMBER
-        if reason is not None or self._trust_absence:
+        if reason is not None:
             return reason
+        if self._trust_absence:
+            return self._why_not_trusted(complete, times)
         return why_not_witnessed(self._database.witnesses(*times))
+
+    def _why_not_trusted(
+        self, complete: Sequence[ReportPeriod], times: tuple[float, float]
+    ) -> OpenReason | None:
+        """Return why not even a word makes reports proof: as where they are of another account."""
+        near = self._database.neighbours(*times).times
+        known = [at for at in near if not why_not_covered(at, at, complete, after=self._after)]
+        return OpenReason.WITNESS_MISSING if self._database.lacks(known) else None
 
     def _times_of(self, id_: int) -> tuple[float, float]:
         return self._known.doubtful[id_].times

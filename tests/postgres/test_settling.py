@@ -28,7 +28,9 @@ async def ledger(dsn: str) -> AsyncIterator[PostgresLedger]:
         for n, key in enumerate(("before", "k", "after")):
             clock.now = NOON + n
             began = attrs.evolve(
-                intent(key, to=f"1555123488{n}"), started_at=NOON + n, text_digest=b"text"
+                intent(key, to=f"1555123488{n}"),
+                started_at=NOON + n,
+                text_digest=digest_of("not looked at"),
             )
             assert await opened.begin(began) is None
             clock.now = NOON + n + 0.5
@@ -38,7 +40,8 @@ async def ledger(dsn: str) -> AsyncIterator[PostgresLedger]:
 
 
 async def rows(*keys: str) -> AsyncIterator[ReportedMessage]:
-    for key in keys:
+    """Yield what a report lists: a message to each of these, and those beside the doubt."""
+    for key in ("15551234880", *keys, "15551234882"):
         yield ReportedMessage(
             history_id=key,
             to=key,
@@ -102,7 +105,8 @@ async def test_what_was_not_sent_is_for_the_workers_again(
 
 async def test_each_attempt_of_a_message_is_told_of(ledger: PostgresLedger, dsn: str) -> None:
     """One that was sent again after doubt is unsent where neither attempt was taken."""
-    again = attrs.evolve(intent("k", to="15551234881"), started_at=NOON + 3, text_digest=b"text")
+    digest = digest_of("not looked at")
+    again = attrs.evolve(intent("k", to="15551234881"), started_at=NOON + 3, text_digest=digest)
     assert await ledger.begin(again, resend_in_doubt=True) is None
     await ledger.finish("k", DOUBT)
     assert await settled(ledger, now=NOON + 10_000) == {"k": "not sent"}

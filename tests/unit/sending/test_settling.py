@@ -266,6 +266,28 @@ async def test_a_caller_may_vouch_for_the_report(case: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("sendings", "without", "is_proof"),
+    [
+        ([BEFORE, doubt(), AFTERWARDS], {"1", "2"}, False),
+        ([BEFORE, doubt()], {"1"}, False),
+        ([doubt(), AFTERWARDS], {"1"}, False),
+        ([BEFORE, doubt()], set(), True),
+        ([doubt(at=9000)], set(), True),
+        # Of the time of the one after no report was asked for.
+        ([doubt(), Sending(key="x", to=OTHER, text="-", at=15_000)], {"1"}, True),
+    ],
+)
+async def test_nobody_vouches_for_a_report_of_another_account(
+    sendings: list[Sending], without: set[str], is_proof: bool
+) -> None:
+    """Where it lacks all that was accepted next to a doubt, its absence proves nothing."""
+    world = World()
+    await world.send(*sendings)
+    found = await outcome(world, trust_absence=True, without=without, at=20_000)
+    assert found == {"k": "not sent" if is_proof else OpenReason.WITNESS_MISSING}
+
+
 @pytest.mark.parametrize("has_history_id", [False, True])
 async def test_who_was_sent_again_after_doubt_stands_in_nobodys_way(has_history_id: bool) -> None:
     """Of which of its attempts its row is, is not known: others show that the time is listed.
