@@ -348,19 +348,27 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     assert "is the file of the recipients" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EDQUOT, "Quota exceeded", "x.csv"), "x.csv: Quota exceeded"),
+        (OSError(errno.ENOSPC, "No space left"), "No space left"),
+        (sqlite3.OperationalError("disk is full"), "temporary files: disk is full"),
+    ],
+)
 def test_rejects_that_cannot_be_written_hide_no_doubt(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     """The run stops there, says why, and ends as any other; a directory must be there before."""
     recipients("to\n15551232015\n15551230110\n")
 
-    def refused(self: Rejects, *_: object) -> NoReturn:
-        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(self.path))
+    def refused(*_: object) -> NoReturn:
+        raise error
 
     monkeypatch.setattr(Rejects, "write", refused)
     done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "1")
     assert (done.exit_code, "in doubt      1" in done.stdout) == (Exit.IN_DOUBT, True)
-    assert "Stopped: promo.rejects.csv: Disk quota exceeded\n" in done.stderr
+    assert f"Stopped: {said}\n" in done.stderr
     done = run("promo.csv", "--text", "x", "--yes", "--rejects", "none/r.csv")
     assert (done.exit_code, "there is no directory none" in done.stderr) == (Exit.USAGE, True)
 
@@ -515,6 +523,7 @@ ENDS: dict[str, tuple[End, dict[str, Any], Exit]] = {
     "all well": (End(), {"accepted": 2}, Exit.DONE),
     "refused": (End(), {"accepted": 1, "already_sent": 1}, Exit.NOT_ALL_WELL),
     "left": (End(), {"accepted": 1}, Exit.NOT_SENT),
+    "stopped at its end": (End(halted="no room"), {"accepted": 2}, Exit.NOT_ALL_WELL),
     "the account refused": (End(is_refused=True), {"accepted": 1}, Exit.REFUSED),
     "interrupted": (End(interrupted=True), {"accepted": 1}, Exit.INTERRUPTED),
 }

@@ -1,10 +1,14 @@
 """How far a bulk send is, as a picture on a terminal: a bar, and the counters under it.
 
-Rule: it is loaded where there is a terminal alone, as what draws takes memory.
+Rules:
+
+* It is loaded where there is a terminal alone, as what draws takes memory.
+* Where the terminal is gone, nothing is drawn any more, and the run goes on.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -34,7 +38,8 @@ async def show_live(counters: BulkCounters) -> None:
         rows.add_row(Text(printable("  ".join(counters.parts()))))
         return rows
 
-    with Live(picture(), console=console(stderr=True), auto_refresh=False) as live:
+    out = console(stderr=True)
+    with suppress(OSError), Live(picture(), console=out, auto_refresh=False) as live:
         try:
             while True:
                 counters.read()

@@ -188,6 +188,7 @@ def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
         (end.interrupted, Exit.INTERRUPTED),
         (end.is_refused, Exit.REFUSED),
         (counters.left > 0, Exit.NOT_SENT),
+        (end.halted is not None, Exit.NOT_ALL_WELL),
         (counters.refused.total() + counters.already_sent > 0, Exit.NOT_ALL_WELL),
         (counters.opted_out > 0, Exit.NOT_ALL_WELL),
         (estimate.count(RejectionKind.INVALID) > 0, Exit.NOT_ALL_WELL),

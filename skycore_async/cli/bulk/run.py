@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -65,6 +66,7 @@ from .waiting import PutOff, beside_it, wait_until
 if TYPE_CHECKING:
     from .listening import Listening
 
+_STOPS: Final = (LedgerError, OSError, sqlite3.Error)  # what a run cannot go on after
 _NO_ZONE: Final = "the time zone of its number is not known: name one that counts then with --tz"
 
 
@@ -99,7 +101,7 @@ def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, Non
 def _words_of(error: Exception) -> str:
     if isinstance(error, OSError):
         return ": ".join(filter(None, (error.filename, error.strerror)))
-    return str(error)
+    return f"temporary files: {error}" if isinstance(error, sqlite3.Error) else str(error)
 
 
 def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
@@ -333,8 +335,8 @@ class Run:
 
     def _end(self) -> End:
         error = self._error
-        # What the ledger or the rejects could not be told has stopped it, and is no other end.
-        if error is not None and not isinstance(error, SendingHalted | LedgerError | OSError):
+        # What the ledger or a file could not be told has stopped it, and is no other end.
+        if error is not None and not isinstance(error, (SendingHalted, *_STOPS)):
             raise error
         cause = None if error is None else error.__cause__
         is_refused = isinstance(cause, Rejected)
