@@ -58,11 +58,13 @@ def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator
 
 
 def test_a_limited_run_says_how_to_go_on(simulator: Simulator) -> None:
-    """What is held back is told of, and is neither lost nor an error."""
-    assert (
-        "for later     6 (more than --limit: the same command goes on)\n"
-        in run("--limit", "4").stdout
-    )
+    """What is held back is told of; the advice, followed to the letter, sends nobody a second."""
+    done = run("--limit", "4")
+    assert "for later     6 (more than --limit)\n" in done.stdout
+    assert "6 for later. Run the same command to go on.\n" in done.stderr
+    done = run("--limit", "4", "--resend-in-doubt")
+    assert "2 for later. Run the same command without --resend-in-doubt" in done.stderr
+    assert "same command" not in done.stdout
 
 
 def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:

@@ -235,7 +235,7 @@ def account(counters: BulkCounters) -> Iterator[str]:
         ("not sent", counters.left, ""),
         ("  not yet", counters.put_off, " (of these: it is not within their hours)"),
         ("awaited", counters.awaited or 0, " (receipts that have not come)"),
-        ("for later", counters.held_back, " (more than --limit: the same command goes on)"),
+        ("for later", counters.held_back, " (more than --limit)"),
     )
     for name, count, detail in rows:
         if count or name == "accepted":
@@ -261,11 +261,13 @@ def advice(
         yield f"Stopped: {end.halted}"
     elif counters.why_not_sent is not None and not end.interrupted:
         yield f"Why the last was not sent: {counters.why_not_sent}"
+    go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
     if counters.left:
         # Not before: each run into a wrong address brings some messages more into doubt.
         mended = " When the cause is mended:" if end.halted else ""
-        go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
         yield f"{counters.left:,} not sent.{mended} {go_on}"
+    elif counters.held_back:
+        yield f"{counters.held_back:,} for later. {go_on}"
     if doubts := counters.in_doubt + counters.left_in_doubt:
         settle = shlex.join(["skycore", "settle", str(ledger)])
         yield (
