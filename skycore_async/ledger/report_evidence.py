@@ -166,6 +166,15 @@ class Neighbours:
         """The times that there are."""
         return [at for at in (self.before, self.after) if at is not None]
 
+    def listed_by(self, periods: Sequence[ReportPeriod], *, after: float) -> list[float]:
+        """Return the times that complete reports are about, and late enough to list."""
+        return [
+            at
+            for at in self.times
+            for each in joined(periods)
+            if each.since <= at <= each.until and each.made_at >= at + after
+        ]
+
 
 def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return times, each from when to when, those as one that have none between them."""

@@ -62,8 +62,7 @@ class ReportSettling:
 
     After entering, `periods` are the times worth asking for, in seconds since 1970.  A report
     is proof of absence from `after` seconds past the end of an attempt, and by witnesses; with
-    `trust_absence` without these, unless it lacks those there are.  With `is_dry_run` nothing is
-    written.
+    `trust_absence` without, unless it lacks the next ones.  With `is_dry_run` nothing is written.
 
     Raises ConfigurationError for an `after` that is none, and LedgerInUse where it is done
     elsewhere.
@@ -305,16 +304,9 @@ class ReportSettling:
         if reason is not None:
             return reason
         if self._trust_absence:
-            return self._why_not_trusted(complete, times)
+            near = self._database.neighbours(*times).listed_by(complete, after=self._after)
+            return OpenReason.WITNESS_MISSING if self._database.lacks(near) else None
         return why_not_witnessed(self._database.witnesses(*times))
-
-    def _why_not_trusted(
-        self, complete: Sequence[ReportPeriod], times: tuple[float, float]
-    ) -> OpenReason | None:
-        """Return why not even a word makes reports proof: as where they are of another account."""
-        near = self._database.neighbours(*times).times
-        known = [at for at in near if not why_not_covered(at, at, complete, after=self._after)]
-        return OpenReason.WITNESS_MISSING if self._database.lacks(known) else None
 
     def _times_of(self, id_: int) -> tuple[float, float]:
         return self._known.doubtful[id_].times
@@ -342,7 +334,9 @@ class ReportSettling:
         wanted = {
             id_: period_for(times, after=self._after)
             for id_, times in found.items()
-            if times and isinstance(self._decide(self._known.doubts[id_]), OpenReason)
+            if times
+            and isinstance(why := self._decide(self._known.doubts[id_]), OpenReason)
+            and why is not OpenReason.WITNESS_MISSING
         }
         proven = [
             id_

@@ -29,7 +29,7 @@ from skycore_async import (
 )
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.report_commands import ListBegunMessages, ListDoubts
-from skycore_async.ledger.report_evidence import OpenReason
+from skycore_async.ledger.report_evidence import OpenReason, ReportPeriod
 from skycore_async.ledger.report_values import Settlement
 from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportSection
@@ -274,7 +274,7 @@ async def test_a_caller_may_vouch_for_the_report(case: str) -> None:
         ([doubt(), AFTERWARDS], {"1"}, False),
         ([BEFORE, doubt()], set(), True),
         ([doubt(at=9000)], set(), True),
-        # Of the time of the one after no report was asked for.
+        # The one after may not be listed by then.
         ([doubt(), Sending(key="x", to=OTHER, text="-", at=15_000)], {"1"}, True),
     ],
 )
@@ -284,8 +284,27 @@ async def test_nobody_vouches_for_a_report_of_another_account(
     """Where it lacks all that was accepted next to a doubt, its absence proves nothing."""
     world = World()
     await world.send(*sendings)
-    found = await outcome(world, trust_absence=True, without=without, at=20_000)
+    found = await outcome(world, trust_absence=True, without=without, at=16_000)
     assert found == {"k": "not sent" if is_proof else OpenReason.WITNESS_MISSING}
+
+
+@pytest.mark.parametrize(
+    ("before", "since", "reason"),
+    [(-500, -1000, OpenReason.WITNESS_MISSING), (-50, -10, OpenReason.NOT_COVERED)],
+)
+async def test_nobody_is_led_to_vouch_for_a_report_of_another_account(
+    before: float, since: float, reason: OpenReason
+) -> None:
+    """No period that it may have been asked for is said to prove anything."""
+    world = World()
+    await world.send(attrs.evolve(BEFORE, at=before), doubt())
+    now = world.clock.now = NOON + LATER
+    others = listed([attrs.evolve(world.history.rows[0].shown, to="15559999999")])
+    async with ReportSettling(world.ledger, trust_absence=True, clock=world.clock) as settling:
+        await settling.read(others, since=NOON + since, until=now, made_at=now)
+        (left,) = (await settling.end()).open
+        most = ReportPeriod(since=NOON - 9000, until=now, made_at=now)
+        assert (left.reason, await settling.would_prove(most)) == (reason, None)
 
 
 @pytest.mark.parametrize("has_history_id", [False, True])
