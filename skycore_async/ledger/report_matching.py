@@ -8,7 +8,8 @@ says what that leaves possible.  A row *fits* an attempt that was under way at i
 Rules:
 
 * A HISTORYID that a postback told ties its row to its attempt, and takes both out, unless row or
-  attempt fit another better.  An attempt whose HISTORYID no row has may have one of its time.
+  attempt fit another better.  An attempt whose HISTORYID no row has may have one of its time, or a
+  later one of a report about its time, which lacks it.
 * An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * A doubt was taken where a row fits it.  One that is late may be somebody else's.
@@ -161,7 +162,8 @@ class _Graph:
         if first <= until and attempt.started_at and not row.is_extra:
             self._fits[place].add(row_place)
         elif attempt.role is Role.DOUBTFUL or (
-            first <= until + _LONGEST_WAIT and attempt.id not in self._unlisted
+            first <= until + _LONGEST_WAIT
+            and (attempt.id not in self._unlisted or row.since <= since <= until <= row.until)
         ):
             self._late[place].add(row_place)
 

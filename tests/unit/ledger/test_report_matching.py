@@ -259,10 +259,16 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: ALIKE},
         set(),
     ),
-    "at another time it has no such row": (
+    "at another time it has no such row, where the report is not about its own": (
+        [attempt(1), accepted(2, at=400, history_id="Z")],
+        [row("A", at=1010, since=600.0)],
+        {1: Taken("A")},
+        set(),
+    ),
+    "nor from one about its own, but that lacks it: it may have waited": (
         [attempt(1), accepted(2, at=400, history_id="Z")],
         [row("A", at=1010)],
-        {1: Taken("A")},
+        {1: ALIKE},
         set(),
     ),
     "or of another text to it at another time, beside its own": (
