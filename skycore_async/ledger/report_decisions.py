@@ -17,7 +17,7 @@ import attrs
 
 from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
 from .report_evidence import OpenReason
-from .report_matching import Absent, Taken, Unclear
+from .report_graph import Absent, Taken, Unclear
 from .report_rows import KnownAttempt, Role
 from .report_values import AttemptVerdict, BegunMessage, DoubtVerdict
 from .settlement import SETTLE_WITHIN

@@ -1,72 +1,30 @@
 """Whose the rows of a sending report are.  No I/O, no storage.
 
-Strategy: attempts and rows of one number are a graph: an attempt and a row are joined where
-number, text, sender and time fit.  Each row is of one attempt at most, and a maximum matching
-says what that leaves possible.  A row *fits* an attempt that was under way at its time, and is
-*late* for one that had ended long before: it may have waited at the provider.
+Strategy: a HISTORYID that a postback told ties its row to its attempt, and takes both out.  Of
+what is left a graph tells; see `report_graph`.
 
 Rules:
 
-* A HISTORYID that a postback told ties its row to its attempt, and takes both out, unless row or
-  attempt fit another better.  An attempt whose HISTORYID no row has may have one of its time, or a
-  later one of a report about its time, which lacks it.
-* An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
-  that fit is of doubts, and of attempts that are alike nobody needs to know which.
-* A doubt was taken where a row fits it.  One that is late may be somebody else's.
-* Where there are more rows than attempts, somebody else sends the same, and no row is proof.
-* Where rows share a HISTORYID, nobody knows how many they are: one is presence, and beside the
-  others, as beside late ones, nothing is absent.
-* A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
-  be either's, and so could one that is late.
-* Nor is one surely absent beside a row whose text is nobody's, which may be its own as the
-  provider has it, or after one of its text that is: its clock may have been ahead.
-* An attempt whose text is not known is never absent, nor is one that could trade its row with
-  an accepted one that is alike, since of that the row may be missing.
+* No id ties a row that fits another attempt better, nor an attempt that another row fits better:
+  nobody says that no two messages have one HISTORYID.
+* An accepted attempt with a row of its own, or a doubt that was taken, is all that its message
+  needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
-from .pairing import Owners, matched
 from .report_evidence import OpenReason
-from .report_rows import KnownAttempt, ReportRow, Role, fits, is_alike, is_in, is_row_of
+from .report_graph import Absent, ReportGraph, Taken, Unclear
+from .report_rows import KnownAttempt, ReportRow, Role, fits, is_in, is_row_of
 
-# Seconds for which an accepted message may have waited at the provider: the same text to the
-# same number on another day is another message.
-_LONGEST_WAIT: Final = 12 * 3600.0
 _Attempts: TypeAlias = Sequence[KnownAttempt]
 _Rows: TypeAlias = Sequence[ReportRow]
 _MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are looked at
-
-
-@attrs.frozen
-class Taken:
-    """The attempt was taken, and is the report's `history_id`."""
-
-    history_id: str
-
-
-@attrs.frozen
-class Absent:
-    """No row can be of the attempt, if each of `group` would have one in the report.
-
-    With `is_beside_another` its number was sent another text at its time, which none of the
-    attempts had: that may be it, if the provider does not list texts as they were.
-    """
-
-    group: frozenset[int]
-    is_beside_another: bool = False
-
-
-@attrs.frozen
-class Unclear:
-    """Rows tell nothing of the attempt."""
-
-    reason: OpenReason
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +42,7 @@ def match(attempts: _Attempts, rows: _Rows) -> Matching:
         crowded = dict.fromkeys(doubts, Unclear(OpenReason.CROWDED))
         return Matching(doubtful=crowded, present=frozenset())
     tied, free, left, unlisted = _tied(attempts, rows)
-    graph = _Graph(free, left, unlisted)
+    graph = ReportGraph(free, left, unlisted)
     by_id = {each.id: each for each in attempts}
     doubtful = {
         id_: Taken(row.history_id) for id_, row in tied.items() if by_id[id_].role is Role.DOUBTFUL
@@ -136,215 +94,3 @@ def _may_be_anothers(row: ReportRow, own: _Attempts, attempts: _Attempts, rows: 
         or any(fits(each, found) for each in other for found in rows)
         or (any(fits(each, row) for each in doubts) and not all(fits(each, row) for each in own))
     )
-
-
-class _Graph:
-    """Which rows fit which attempts, and for which they are late; both by their places."""
-
-    def __init__(self, attempts: _Attempts, rows: _Rows, unlisted: frozenset[int]) -> None:
-        self._attempts, self._unlisted = attempts, unlisted
-        self._fits: list[set[int]] = [set() for _ in attempts]
-        self._late: list[set[int]] = [set() for _ in attempts]
-        for place, attempt in enumerate(attempts):
-            for row_place, row in enumerate(rows):
-                if is_row_of(attempt, row):
-                    self._join(place, row_place, row)
-        self._rows = rows
-        doubts = [place for place, each in enumerate(attempts) if each.role is Role.DOUBTFUL]
-        self._doubts = sorted(doubts, key=lambda place: attempts[place].started_at)
-
-    def _join(self, place: int, row_place: int, row: ReportRow) -> None:
-        attempt = self._attempts[place]
-        since, until = attempt.window
-        first, last = row.span
-        if last < since:
-            return
-        if first <= until and attempt.started_at and not row.is_extra:
-            self._fits[place].add(row_place)
-        elif attempt.role is Role.DOUBTFUL or (
-            first <= until + _LONGEST_WAIT
-            and (attempt.id not in self._unlisted or row.since <= since <= until <= row.until)
-        ):
-            self._late[place].add(row_place)
-
-    def present(self) -> set[int]:
-        """Return the accepted attempts that have a row in whatever way rows are given out."""
-        others = set[int]().union(
-            *(
-                fits | late
-                for attempt, fits, late in zip(self._attempts, self._fits, self._late, strict=True)
-                if attempt.role is not Role.ACCEPTED or attempt.id in self._unlisted
-            )
-        )
-        accepted = [
-            place
-            for place, each in enumerate(self._attempts)
-            if each.role is Role.ACCEPTED and each.id not in self._unlisted
-        ]
-        edges = {place: (self._fits[place] | self._late[place]) - others for place in accepted}
-        owners = matched(accepted, edges)
-        unsure = set(accepted) - set(owners.of.values())
-        ahead = list(unsure)
-        while ahead:
-            reached = {owners.of[row] for row in edges[ahead.pop()]} - unsure
-            unsure |= reached
-            ahead += reached
-        return {self._attempts[place].id for place in accepted if place not in unsure}
-
-    def doubtful(self, satisfied: Collection[int]) -> dict[int, Taken | Absent | Unclear]:
-        """Return what rows tell of each doubt; `satisfied` messages have an attempt taken."""
-        foreign, taken = set[int](), dict[int, int]()
-        needed = set(satisfied)
-        for part in self._parts():
-            found = self._taken_in(part, needed)
-            if found is None:
-                foreign |= part
-            else:
-                taken |= found
-        claimed: dict[int, int] = {}
-        for place, row in taken.items():
-            claimed.setdefault(row, place)
-        sure = {place: row for row, place in claimed.items()}
-        told: dict[int, Taken | Absent | Unclear] = {
-            self._attempts[place].id: Taken(self._rows[row].history_id)
-            for place, row in sure.items()
-        }
-        for cluster in self._clusters():
-            verdict = self._absence(cluster, sure, foreign)
-            told |= {self._attempts[place].id: verdict for place in cluster if place not in sure}
-        return told
-
-    def _parts(self) -> Iterator[set[int]]:
-        """Return the attempts that have rows, and doubts among them, in parts that share none."""
-        by_row: dict[int, list[int]] = {}
-        for place in range(len(self._attempts)):
-            for row in self._fits[place] | self._late[place]:
-                by_row.setdefault(row, []).append(place)
-        seen: set[int] = set()
-        for first in self._doubts:
-            if first in seen:
-                continue
-            part, ahead = {first}, [first]
-            while ahead:
-                place = ahead.pop()
-                for row in self._fits[place] | self._late[place]:
-                    new = set(by_row.pop(row, ())) - part
-                    part |= new
-                    ahead += new
-            seen |= part
-            yield part
-
-    def _taken_in(self, part: set[int], satisfied: set[int]) -> dict[int, int] | None:
-        """Return which doubts were taken, and the rows that are theirs or another's like them.
-
-        None where there are more rows than attempts.
-        """
-        rows = set[int]().union(*(self._fits[place] for place in part))
-        edges = {place: (self._fits[place] | self._waited(place)) & rows for place in part}
-        if len(matched(part, edges).of) < len(rows):
-            return None
-        fits = {place: self._fits[place] for place in part}
-        taken: list[int] = []
-        for alike in self._alike(place for place in self._doubts if place in part):
-            others = part - set(alike)
-            at_once = self._claims(alike, matched(others, fits), set(satisfied))
-            owners = matched(others, edges | {place: fits[place] for place in alike})
-            some = [place for place in at_once if owners.add(place)]
-            satisfied |= {self._attempts[place].message for place in some}
-            taken += some
-        # Each kind was taken as often as that: which rows are whose is told of all together.
-        return {place: row for row, place in matched(taken, fits).of.items()}
-
-    def _waited(self, place: int) -> set[int]:
-        """Return the rows that an attempt may have if it waited, no longer than one accepted.
-
-        Else one that has such a row would lose it to another once it is known as accepted.
-        """
-        last = self._attempts[place].window[1] + _LONGEST_WAIT
-        return {row for row in self._late[place] if self._rows[row].span[0] <= last}
-
-    def _claims(self, alike: Iterable[int], owners: Owners, satisfied: set[int]) -> list[int]:
-        """Return those that get a row; of several those of messages that have none come first."""
-        claimed: list[int] = []
-        left: list[int] = []
-        for place in alike:
-            message = self._attempts[place].message
-            if message in satisfied:
-                left.append(place)
-            elif owners.add(place):
-                claimed.append(place)
-                satisfied.add(message)
-        return claimed + [place for place in left if owners.add(place)]
-
-    def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
-        """Return doubts in groups that no report tells apart but by their times."""
-        groups: dict[object, list[int]] = {}
-        for place in doubts:
-            each = self._attempts[place]
-            # What a text was that is not known tells one attempt from all others.
-            key = (each.number, each.text, each.from_) if each.text is not None else place
-            groups.setdefault(key, []).append(place)
-        return list(groups.values())
-
-    def _clusters(self) -> Iterator[list[int]]:
-        """Return doubts that are alike, and were under way at the same time."""
-        for alike in self._alike(self._doubts):
-            cluster: list[int] = []
-            ends = 0.0
-            for place in alike:
-                since, until = self._attempts[place].window
-                if cluster and since > ends:
-                    yield cluster
-                    cluster = []
-                cluster.append(place)
-                ends = max(ends, until)
-            yield cluster
-
-    def _absence(
-        self, cluster: Sequence[int], taken: Mapping[int, int], foreign: set[int]
-    ) -> Absent | Unclear:
-        """Return what is told of those of a cluster that were not found to be taken."""
-        fits = set[int]().union(*(self._fits[place] for place in cluster))
-        is_unsure = any(self._rows[row].is_unsure for row in fits)
-        if is_unsure or (fits and not foreign.isdisjoint(cluster)):
-            return Unclear(OpenReason.SENT_BY_OTHERS)
-        if any(self._attempts[place].text is None for place in cluster):
-            return Unclear(OpenReason.OLDER_VERSION)
-        if any(map(self._can_trade, cluster)):
-            return Unclear(OpenReason.ALIKE)
-        found = [place for place in cluster if place in taken]
-        if len(matched(cluster, dict(enumerate(self._fits))).of) > len(found):
-            return Unclear(OpenReason.ALIKE)
-        late = set[int]().union(*(self._late[place] for place in cluster))
-        if late and len(fits | late) > len(found):  # also one that fits, and is not needed
-            return Unclear(OpenReason.LATE_ROW)
-        return Absent(
-            frozenset(self._attempts[place].id for place in cluster),
-            is_beside_another=any(map(self._is_beside_another, cluster)),
-        )
-
-    def _is_beside_another(self, place: int) -> bool:
-        """Return whether a row to its number is nobody's, since it began, or with its text."""
-        known = set[int]().union(*self._fits, *self._late)
-        sent_as = attrs.evolve(self._attempts[place], text=None)
-        since = sent_as.window[0]
-        earliest = {self._attempts[place].text: since - _LONGEST_WAIT}  # a clock was ahead
-        return any(
-            row_place not in known
-            and is_alike(sent_as, row.number, row.text, row.from_)
-            and is_in((earliest.get(row.text, since), float("inf")), row)
-            for row_place, row in enumerate(self._rows)
-        )
-
-    def _can_trade(self, place: int) -> bool:
-        """Return whether an attempt that is no doubt is alike, and was under way then."""
-        doubt = self._attempts[place]
-        since, until = doubt.window
-        return any(
-            each.role is not Role.DOUBTFUL
-            and each.window[0] <= until
-            and since <= each.window[1]
-            and doubt.text is not None
-            and is_alike(each, doubt.number, doubt.text, doubt.from_)
-            for each in self._attempts
-        )

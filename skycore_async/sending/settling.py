@@ -46,7 +46,8 @@ from ..ledger.report_evidence import (
     why_not_covered,
     why_not_witnessed,
 )
-from ..ledger.report_matching import Absent, Taken, Unclear, match
+from ..ledger.report_graph import Absent, Taken, Unclear
+from ..ledger.report_matching import match
 from ..ledger.report_values import DoubtVerdict, OpenDoubt, Settlement
 from ..ledger.settlement import CLOCKS_APART
 from ..messages import ReportedMessage

@@ -22,7 +22,8 @@ from skycore_async.ledger.report_evidence import (
     periods_of,
     why_not_covered,
 )
-from skycore_async.ledger.report_matching import Absent, Matching, Taken, Unclear, match
+from skycore_async.ledger.report_graph import Absent, Taken, Unclear
+from skycore_async.ledger.report_matching import Matching, match
 from skycore_async.ledger.report_rows import KnownAttempt, ReportRow, Role
 from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
 from skycore_async.ledger.texts import digest_of
