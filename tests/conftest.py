@@ -41,7 +41,9 @@ else:
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
 
 # Where trio reaches lines that asyncio does not.
-MEASURED_ON_TRIO = ("tests/unit/", "tests/network/test_direct.py")
+MEASURED_ON_TRIO = tuple(
+    f"tests/{each}" for each in ("unit/", "network/test_direct.py", "network/test_fault_matrix.py")
+)
 
 # Takes the base URL, and settings of the client in place of those of the tests.
 OpenClient = Callable[..., AbstractAsyncContextManager[SkycoreClient]]

@@ -125,7 +125,7 @@ async def test_every_fault_has_its_outcome_all_at_once(*, secure: bool) -> None:
         script = ((Secure(),) if secure else ()) + rows[name].script
         with FaultServer(script) as server:
             url = server.secure_url if secure else server.url
-            async with over_direct(url, timeout=1.5 if rows[name].slow else 5) as client:
+            async with over_direct(url, timeout=3 if rows[name].slow else 5) as client:
                 given[name] = type(await outcome(client))
             assert len(server.requests) <= rows[name].script.count(Read())
 
