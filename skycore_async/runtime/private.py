@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from stat import S_IMODE
 from tempfile import NamedTemporaryFile
 from typing import IO, Final
 
@@ -29,7 +30,15 @@ def write_privately(path: Path, text: str) -> None:
 
 @contextmanager
 def written_privately(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file to write to, which is `path` once all of it is written; OSError if not."""
+    """Yield a file to write to, which is `path` once all of it is written; OSError if not.
+
+    What a link leads to is written in its place, and a pipe or device as it comes.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # nothing is to stand where /dev/null was
+        with path.open("wb") as there:
+            yield there
+        return
     with ExitStack() as unless_written:
         with NamedTemporaryFile(  # which is private
             dir=path.parent, prefix=".", suffix=".part", delete=False
@@ -37,5 +46,7 @@ def written_privately(path: Path) -> Iterator[IO[bytes]]:
             draft = Path(file.name)
             unless_written.callback(draft.unlink)
             yield file
+        with suppress(FileNotFoundError):  # it is new
+            draft.chmod(S_IMODE(path.stat().st_mode))
         draft.replace(path)
         unless_written.pop_all()

@@ -8,8 +8,7 @@ Rules:
 
 * One process does it at a time.  What changes in the ledger meanwhile is left as it is.
 * Only periods in which something is in doubt are worth asking for.
-* What ends tells of others: whose rows are known stand in nobody's way.  So it is looked at again
-  until nothing more ends, and to settle once more ends no more than that.
+* What ends frees rows for others: all is looked at until nothing more ends.
 * What stands in a doubt's way in a report stays told: a later one has to be about it, too.
 * A report that ends before its end proves what it lists, and nothing else.
 """
