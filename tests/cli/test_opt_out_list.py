@@ -254,9 +254,25 @@ def test_a_list_that_cannot_be_read_sends_nothing(simulator: Simulator) -> None:
         done = bulk("first.csv", "--opt-outs", "broken.db", *args)
         assert done.exit_code == 2
         assert "nothing was sent: broken.db" in done.stderr
+        assert done.stderr.endswith("; --opt-outs names another list, or none\n")
     assert run("send", ANN, "Hello", "--opt-outs", "broken.db", code=2).stderr.startswith(
         "skycore: not sent: broken.db"
     )
+    assert simulator.billed == 0
+
+
+def test_who_has_no_home_is_told_how_to_name_one(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user whose files can be written nowhere, as that of a service, sends nothing."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below"))
+    for done in (
+        run("send", ANN, "Hello", code=2),
+        bulk("first.csv"),
+        run("opt-outs", "list", code=2),
+    ):
+        assert "; SKYCORE_HOME names another place for it; --opt-outs names another" in done.stderr
     assert simulator.billed == 0
 
 

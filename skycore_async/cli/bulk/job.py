@@ -185,7 +185,7 @@ def _asked(job: BulkOptions) -> Iterator[IsOptedOut]:
         with shared.asked(job.ledger_name) as is_opted_out:
             yield is_opted_out
     except LedgerError as error:
-        fail(f"nothing was sent: {error}; --opt-outs names another list, or none")
+        fail(f"nothing was sent: {error}")
 
 
 def _look_up(

@@ -20,17 +20,22 @@ from ...ledger.sqlite.opt_out_sharing import sharing_opt_outs
 from ...runtime.secret import Secret
 from .ledger_target import ledger_target
 from .output import fail
-from .user_files import user_file
+from .user_files import ENVIRONMENT, user_file
 
 NONE: Final = "none"
 _NAME: Final = "opt-outs.db"
+_ANOTHER: Final = "; --opt-outs names another list, or none"
 
 
 def list_of(given: str | None) -> OptOutList | None:
     """Return the list that was named, else the user's own; None for `none`."""
     if given == NONE:
         return None
-    return OptOutList(Path(given) if given else user_file(_NAME))
+    if given:
+        return OptOutList(Path(given), advice=_ANOTHER)
+    return OptOutList(
+        user_file(_NAME), advice=f"; {ENVIRONMENT} names another place for it{_ANOTHER}"
+    )
 
 
 @asynccontextmanager

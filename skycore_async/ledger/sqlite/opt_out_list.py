@@ -59,12 +59,15 @@ class Change:
 class OptOutList:
     """The list at `path`, which is made at its first use; `clock` gives seconds since 1970.
 
-    Every method raises LedgerError where it cannot be read or written.
+    Every method raises LedgerError where it cannot be read or written, with `advice`.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, advice: str = ""
+    ) -> None:
         self.path = path
         self._clock = clock
+        self._advice = advice
 
     def tell(
         self, words: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
@@ -187,7 +190,7 @@ class OptOutList:
             yield connection.execute
 
     def _explained(self) -> AbstractContextManager[None]:
-        return in_words(self.path, "the list of who may not be sent to")
+        return in_words(self.path, "the list of who may not be sent to", self._advice)
 
     def _connect(self) -> Any:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
