@@ -87,6 +87,7 @@ def test_an_accepted_message_for_programs(simulator: Simulator) -> None:
         "to": "15551234888",
         "tracking_id": tracking_id,
         "history_id": None,
+        "recorded": False,
     }
 
 
@@ -241,12 +242,17 @@ def test_without_a_short_code_it_says_where_to_put_one(
 
 
 def test_the_same_key_sends_once(simulator: Simulator, tmp_path: Path) -> None:
-    """Running the command again sends nothing, and answers the same."""
+    """Running the command again sends nothing, answers the same, and says so."""
     arguments = ["15551234888", "Hello", "--ledger", str(tmp_path / "sent.db"), "--key", "k"]
     billed = simulator.billed
     first, second = send(*arguments), send(*arguments)
     assert first.exit_code == second.exit_code == 0
     assert first.stdout == second.stdout
+    assert (first.stderr, second.stderr) == (
+        "",
+        "It was sent before under this key, and not once more now.\n",
+    )
+    assert json.loads(send(*arguments, "--json").stdout)["recorded"] is True
     assert simulator.billed == billed + 1
 
 

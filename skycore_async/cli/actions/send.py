@@ -93,9 +93,11 @@ def send_message(
         fail(f"interrupted: it may have been sent{_where(message, ledger)}", Exit.INTERRUPTED)
     if as_json:
         ids = {"tracking_id": sent.tracking_id, "history_id": sent.history_id}
-        emit({"outcome": "accepted", "to": sent.to, **ids})
+        emit({"outcome": "accepted", "to": sent.to, **ids, "recorded": sent.recorded})
     else:
         say(f"{sent.to}  {sent.tracking_id or f'HISTORYID {sent.history_id}'}")
+        if sent.recorded:
+            say("It was sent before under this key, and not once more now.", err=True)
 
 
 async def _send(
