@@ -23,6 +23,9 @@ from click.testing import CliRunner, Result
 from skycore_async import MessageState, PostgresLedger, SkycoreClient, SkycoreError, SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
+from skycore_async.cli.ui.settlements import report_words
+from skycore_async.ledger.report_evidence import OpenReason
+from skycore_async.ledger.report_values import OpenDoubt, Settlement
 from skycore_async.protocol import report as wire
 from skycore_async.runtime.secret import Secret
 from skycore_async.simulator import (
@@ -371,7 +374,7 @@ def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
     report.write_bytes(whole.partition(cut)[0] if words == "breaks off" else b"Log in" + whole)
     done = settle(ledger, "--report", str(report), "--after", "0")
     assert words in done.stdout
-    assert "what it does not list may have been sent all the same." in done.stdout
+    assert "hat it does not list may have been sent all the same." in done.stdout
     assert done.exit_code == Exit.IN_DOUBT
     assert states(ledger)["2001"] == (MessageState.IN_DOUBT, None)
     was_listed = words == "breaks off"
@@ -389,6 +392,23 @@ def test_a_report_that_settles_all_and_is_not_whole_is_told_of(
     assert (facts(done)["in_doubt"], done.exit_code) == (0, Exit.NOT_ALL_WELL)
 
 
+def test_who_has_the_report_of_another_account_is_led_to_it() -> None:
+    """Where nothing was found and what was accepted is not listed; and nothing was read of it."""
+    missing = OpenDoubt(key="k", reason=OpenReason.WITNESS_MISSING)
+    told = Settlement(open=(missing,), problems=("the report is an HTML page",))
+    assert list(report_words(told, None, "promo.db")) == [
+        "The report is an HTML page. What it does not list may have been sent all the same.",
+        (
+            "See that the report, or the API key, is of the account that these messages were sent"
+            " with."
+        ),
+    ]
+    (words,) = report_words(attrs.evolve(told, sent=("a",)), None, "promo.db")
+    assert words.endswith(
+        "What was read of it was sent; what it does not list may have been sent all the same."
+    )
+
+
 @pytest.mark.parametrize("fault", [ReportFault.BROKEN_OFF, ReportFault.MISSING])
 def test_why_there_is_no_report_is_told(
     ledger: Path, simulator: Simulator, fault: ReportFault
@@ -397,7 +417,7 @@ def test_why_there_is_no_report_is_told(
     simulator.reports = Reports(fault=fault)
     done = settle(ledger, "--after", "0")
     assert done.exit_code == Exit.IN_DOUBT
-    assert "what it does not list may have been sent all the same." in done.stdout
+    assert "hat it does not list may have been sent all the same." in done.stdout
     assert states(ledger)["2001"] == (MessageState.IN_DOUBT, None)
 
 

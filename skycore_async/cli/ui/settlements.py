@@ -69,10 +69,16 @@ def report_words(
     settlement: Settlement, would_prove: tuple[ReportPeriod, int] | None, ledger: str
 ) -> Iterator[str]:
     """Say what is to be said of the reports themselves, in lines for people."""
+    read = "What was read of it was sent; what" if settlement.sent else "What"
     for problem in settlement.problems:
         yield (
-            f"{problem[:1].upper()}{problem[1:]}. What was read of it was sent; what it does not"
-            " list may have been sent all the same."
+            f"{problem[:1].upper()}{problem[1:]}. {read} it does not list may have been sent all"
+            " the same."
+        )
+    if not settlement.sent and OpenReason.WITNESS_MISSING in dict(_reasons(settlement)):
+        yield (
+            "See that the report, or the API key, is of the account that these messages were sent"
+            " with."
         )
     for saved in settlement.saved:
         yield from _saved_words(saved, ledger)
