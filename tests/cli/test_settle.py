@@ -409,6 +409,13 @@ def test_who_has_the_report_of_another_account_is_led_to_it() -> None:
     )
 
 
+def test_how_the_last_doubts_of_a_campaign_end_is_told() -> None:
+    """A message that is accepted after them shows that the report lists their time."""
+    last = OpenDoubt(key="k", reason=OpenReason.NO_WITNESS_AFTER)
+    (words,) = report_words(Settlement(open=(last,)), None, "my promo.db")
+    assert "`skycore send NUMBER TEXT --ledger 'my promo.db'`, and then settle again" in words
+
+
 @pytest.mark.parametrize("fault", [ReportFault.BROKEN_OFF, ReportFault.MISSING])
 def test_why_there_is_no_report_is_told(
     ledger: Path, simulator: Simulator, fault: ReportFault

@@ -75,7 +75,14 @@ def report_words(
             f"{problem[:1].upper()}{problem[1:]}. {read} it does not list may have been sent all"
             " the same."
         )
-    if not settlement.sent and OpenReason.WITNESS_MISSING in dict(_reasons(settlement)):
+    reasons = dict(_reasons(settlement))
+    if OpenReason.NO_WITNESS_AFTER in reasons:
+        send = shlex.join(["skycore", "send", "NUMBER", "TEXT", "--ledger", ledger])
+        yield (
+            "Where nothing more is sent with this ledger, one message to a number of your own is"
+            f" enough, at its price: `{send}`, and then settle again."
+        )
+    if not settlement.sent and OpenReason.WITNESS_MISSING in reasons:
         yield (
             "See that the report, or the API key, is of the account that these messages were sent"
             " with."
