@@ -81,6 +81,7 @@ class ReportGraph:
             for row_place, row in enumerate(rows):
                 if is_row_of(attempt, row):
                     self._join(place, row_place, row)
+        self._known = set[int]().union(*self._fits, *self._late)  # rows that may be somebody's
         self._rows = rows
         doubts = [place for place, each in enumerate(attempts) if each.role is Role.DOUBTFUL]
         self._doubts = sorted(doubts, key=lambda place: attempts[place].started_at)
@@ -257,12 +258,11 @@ class ReportGraph:
 
     def _is_beside_another(self, place: int) -> bool:
         """Return whether a row to its number is nobody's, since it began, or with its text."""
-        known = set[int]().union(*self._fits, *self._late)
         sent_as = attrs.evolve(self._attempts[place], text=None)
         since = sent_as.window[0]
         earliest = {self._attempts[place].text: since - _LONGEST_WAIT}  # a clock was ahead
         return any(
-            row_place not in known
+            row_place not in self._known
             and is_alike(sent_as, row.number, row.text, row.from_)
             and is_in((earliest.get(row.text, since), float("inf")), row)
             for row_place, row in enumerate(self._rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -241,9 +242,15 @@ def test_a_line_says_why_a_message_failed(
     ]
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), SystemExit(1)])
-def test_nobody_reading_is_no_reason_to_post_again(error: BaseException) -> None:
-    """Where the pipe is closed the notification is taken in all the same, and it ends."""
+@pytest.mark.parametrize(
+    ("error", "is_end"),
+    [(BrokenPipeError(), True), (SystemExit(1), True), (OSError(errno.ENOSPC, "full"), False)],
+)
+def test_nobody_reading_is_no_reason_to_post_again(error: BaseException, is_end: bool) -> None:
+    """Where the pipe is closed the notification is taken in all the same, and it ends.
+
+    Where a disk is full it goes on: the ledger may be on another.
+    """
 
     def show(_: object) -> None:
         raise error
@@ -252,7 +259,7 @@ def test_nobody_reading_is_no_reason_to_post_again(error: BaseException) -> None
     telling = _NotificationPrinter(ending, show, None)
     (notification,) = parse_postback(INBOUND)
     telling(notification)
-    assert (telling.count, ending.is_set) == (1, True)
+    assert (telling.count, ending.is_set) == (1, is_end)
 
 
 # Into a database.

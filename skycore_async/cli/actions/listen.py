@@ -159,9 +159,10 @@ class _NotificationPrinter:
             self._shared.tell([word])
         try:
             self._show(notification)
-        except (BrokenPipeError, SystemExit):
-            # It is recorded: that nobody reads the output is no reason to post it again.
-            self._ending.is_set = True
+        except (OSError, SystemExit) as error:
+            # It is recorded: that nobody reads the output is no reason to post it again, and that
+            # it cannot be written, as on a full disk, none to take in no more.
+            self._ending.is_set |= isinstance(error, BrokenPipeError | SystemExit)
 
 
 def _as_json(show_numbers: bool) -> Callable[[Notification], None]:
