@@ -5,12 +5,14 @@ Rules:
 * What is in memory are the doubts; what was accepted near them goes into the database.
 * Whatever a report lists was begun before it was made.  So the ledger is read again once
   reports are: what is sent meanwhile has rows, too, and what is no doubt now may have one.
+  It is told by its time, and what is new also by its id: the clock may be set back meanwhile.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -56,6 +58,7 @@ class LedgerDoubts:
         self._clock = clock
         self._ids = itertools.count(1)
         self._loaded_at = 0.0
+        self._last_loaded = sys.maxsize  # the last id of what was begun by then
         self._last_of_doubts = 0
         self._known_earlier: set[int] = set()  # the attempts before the last, by the ledger's ids
         # The messages that an earlier attempt was, by the HISTORYID of a report.
@@ -88,7 +91,7 @@ class LedgerDoubts:
             return
         since = min(each.window[0] for each in times) - NEAR
         # What was sent later accounts for rows that could wait for it.
-        await self._add_begun_since(ledger, since)
+        self._last_loaded = await self._add_begun_since(ledger, since)
         self.periods = await self._database.run(self._periods, times)
 
     async def follow(self, ledger: BaseLedger) -> None:
@@ -102,6 +105,7 @@ class LedgerDoubts:
         since = self._loaded_at - CLOCKS_APART
         await self._database.run(self._database.forget, self._last_of_doubts, since)
         await self._add_begun_since(ledger, since)
+        await self._add_begun_since(ledger, -math.inf, after=self._last_loaded, before=since)
         left = [
             (earlier_attempt(attempt, next(self._ids), Role.POSSIBLE), False)
             async for attempt in rows_of(ledger, lambda after: ListEarlierAttempts(after=after))
@@ -161,11 +165,18 @@ class LedgerDoubts:
         if attempt.role is Role.DOUBTFUL:
             self.doubtful[attempt.id] = attempt
 
-    async def _add_begun_since(self, ledger: BaseLedger, since: float) -> None:
+    async def _add_begun_since(
+        self, ledger: BaseLedger, since: float, *, after: int = 0, before: float = math.inf
+    ) -> int:
+        """Add what was begun from a time on and before another; return the last id there is."""
+        last = after
         async for page in pages_of(
-            ledger, lambda after: ListBegunMessages(since=since, after=after)
+            ledger, lambda last: ListBegunMessages(since=since, after=last), after=after
         ):
-            await self._database.run(self._add_begun, page.rows)
+            rows = [each for each in page.rows if each.started_at < before]
+            await self._database.run(self._add_begun, rows)
+            last = max((last, *(each.id for each in page.rows)))
+        return last
 
     def _add_begun(self, page: Sequence[BegunMessage]) -> None:
         self._database.add_attempts(list(self._begun_attempts(page)))
@@ -181,7 +192,8 @@ class LedgerDoubts:
                 each, next(self._ids), now=now, is_found_earlier=is_earlier
             )
             self._note(attempt)
-            yield attempt, is_witness and each.started_at <= self._loaded_at
+            was_there = each.id <= self._last_loaded and each.started_at <= self._loaded_at
+            yield attempt, is_witness and was_there
 
     def _is_known(self, message: int, started_at: float) -> bool:
         """Return whether that was the last attempt of a doubt when doubts were read."""

@@ -42,6 +42,7 @@ from tests.support.ledger_cases import (
     OTHER,
     TO,
     Clock,
+    accepted,
     intent,
     notice,
     state_of,
@@ -451,7 +452,9 @@ async def test_a_doubt_that_is_sent_again_meanwhile_is_left_alone() -> None:
     assert await state_of(world.ledger, "k") == "in_doubt"
 
 
-@pytest.mark.parametrize("what", ["accepted", "in doubt", "sent again", "by a clock ahead"])
+@pytest.mark.parametrize(
+    "what", ["accepted", "in doubt", "sent again", "by a clock ahead", "by one set back"]
+)
 async def test_what_is_sent_while_it_settles_has_the_rows_that_are_its(what: str) -> None:
     """The same text once more, before the report is made: it is not the doubt that was taken."""
     world = World()
@@ -463,7 +466,13 @@ async def test_what_is_sent_while_it_settles_has_the_rows_that_are_its(what: str
         await world.send(again)
     world.clock.now = NOON + 200
     async with ReportSettling(world.ledger, clock=world.clock) as settling:
-        await world.send(again)
+        if what == "by one set back":  # by more than clocks may be apart
+            given = attrs.evolve(intent("x"), text_digest=digest_of("Hello"))
+            await world.ledger.begin(attrs.evolve(given, started_at=NOON - 1000))
+            await world.ledger.finish("x", accepted("SMS_77"))
+            world.history.add(TO, "Hello", at=210)
+        else:
+            await world.send(again)
         if what == "sent again":
             await world.send(doubt("x", taken=False, at=220))
         world.clock.now = NOON + 250
