@@ -277,7 +277,7 @@ class CommandExecutor:
         if not ids:
             return
         told = self._store.told_of(ids)
-        progress = {id_: settlement.progress_by(told.get(id_, ())) for id_ in ids}
+        progress = {id_: settlement.progress_by(told.get(id_, [])) for id_ in ids}
         self.touched.update(self._store.write_progress(progress))
 
     def _settle(self) -> None:

@@ -137,13 +137,6 @@ _FINAL: Final[dict[DeliveryState | None, MessageState]] = {
 }
 
 
-def derive_state(
-    notifications: Iterable[_Event],
-) -> tuple[MessageState, FailureReason | None]:
-    """Return how far an accepted message got, by all its notifications."""
-    return _state_by(in_order(notifications))
-
-
 def _state_by(known: Sequence[_Event]) -> tuple[MessageState, FailureReason | None]:
     state = MessageState.ACCEPTED
     for each in known:
@@ -163,7 +156,7 @@ class Progress:
     history_id: str | None
 
 
-def progress_by(told: Iterable[ToldState]) -> Progress:
+def progress_by(told: Iterable[_Event]) -> Progress:
     """Return what is written of an accepted message for all its notifications."""
     known = in_order(told)
     state, reason = _state_by(known)

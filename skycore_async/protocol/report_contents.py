@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -44,7 +44,6 @@ _GROUPS: Final = MappingProxyType(
 )
 _EVENTS: Final = frozenset({"ACK", "DLR", "ERROR"})
 _NOTHING: Final[Fields] = MappingProxyType({})
-_NO_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class ReportContents:

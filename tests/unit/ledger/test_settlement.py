@@ -19,10 +19,11 @@ from skycore_async.ledger.model import (
 )
 from skycore_async.ledger.settlement import (
     CLOCKS_APART,
+    Progress,
     UnmatchedSubmission,
-    derive_state,
     in_order,
     match_doubts,
+    progress_by,
     stored,
 )
 from skycore_async.messages import SMS
@@ -125,9 +126,10 @@ TOLD: dict[str, tuple[list[StoredNotification], MessageState, FailureReason | No
 def test_a_state_is_told_by_all_the_notifications_in_any_order(case: str) -> None:
     """The first final one in order of time wins, delivered wins a tie, and unknown is nothing."""
     events, state, reason = TOLD[case]
+    told = Progress(state=state, reason=reason, history_id=None)
     for order in itertools.permutations(events):
-        assert derive_state(order) == (state, reason)
-        assert derive_state(order * 2) == (state, reason)
+        assert progress_by(order) == told
+        assert progress_by(order * 2) == told
         assert in_order(order) == in_order(events)
 
 
@@ -152,7 +154,7 @@ def test_no_order_and_no_repetition_changes_what_is_told(
     """What is told is a function of the set of notifications."""
     again = events + [chance.choice(events) for _ in events]
     chance.shuffle(again)
-    assert derive_state(again) == derive_state(events)
+    assert progress_by(again) == progress_by(events)
 
 
 # What settles a doubt.
