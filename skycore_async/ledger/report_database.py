@@ -89,7 +89,8 @@ class ReportDatabase:
 
     async def aclose(self) -> None:
         """Close it, and with it remove all that it holds."""
-        await self._threads.close(self._connection.close)
+        connection = self._connection
+        await self._threads.close(connection.close, hurry=connection.interrupt)
 
     # In.
 

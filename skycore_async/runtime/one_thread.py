@@ -31,9 +31,14 @@ class OneThread:
         async with self._line:
             return await anyio.to_thread.run_sync(self._alone, step, given)
 
-    async def close(self, step: Callable[[], object]) -> None:
-        """Take the last step, which closes it, once the one that is taken has ended."""
+    async def close(self, step: Callable[[], object], *, hurry: Callable[[], object]) -> None:
+        """Take the last step, which closes it, once the one that is taken has ended.
+
+        Where there is one, for which nobody waits any more, `hurry` is to have it end soon.
+        """
         with anyio.CancelScope(shield=True):
+            if self._turn.locked():
+                await anyio.to_thread.run_sync(hurry)
             await self.run(step)
 
     def _alone(self, step: Callable[..., T], given: Sequence[object]) -> T:

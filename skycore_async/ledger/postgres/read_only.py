@@ -47,8 +47,8 @@ class PostgresLedgerView(BaseLedger):
 
     async def aclose(self) -> None:
         """Disconnect, and leave all as it is."""
-        if self._connection is not None:
-            await self._threads.close(self._connection.close)
+        if (connection := self._connection) is not None:
+            await self._threads.close(connection.close, hurry=connection.cancel)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Answer a question."""

@@ -75,8 +75,8 @@ class LedgerView(BaseLedger):
 
     async def aclose(self) -> None:
         """Close it, and leave all as it is."""
-        if self._connection is not None:
-            await self._threads.close(self._connection.close)
+        if (connection := self._connection) is not None:
+            await self._threads.close(connection.close, hurry=connection.interrupt)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command that changes nothing."""

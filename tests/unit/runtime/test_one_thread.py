@@ -14,35 +14,34 @@ from skycore_async.runtime.one_thread import OneThread
 
 pytestmark = pytest.mark.anyio
 
-_MOMENT = 0.02  # seconds, in which a thread that need not wait would have done it
-
 
 async def test_it_is_closed_where_it_is_left_by_a_cancelled_scope() -> None:
     """Who leaves has nothing else to do."""
     threads, closed = OneThread(), threading.Event()
     with anyio.CancelScope() as left:
         left.cancel()
-        await threads.close(closed.set)
+        await threads.close(closed.set, hurry=pytest.fail)
     assert closed.is_set()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_it_is_closed_once_a_step_has_ended_that_nobody_waits_for() -> None:
-    """A native `Task.cancel()` leaves the thread at work."""
-    threads, may_end, closed = OneThread(), threading.Event(), threading.Event()
-    begun = threading.Event()
+    """A native `Task.cancel()` leaves the thread at work, which is told to hurry."""
+    threads, begun, may_end = OneThread(), threading.Event(), threading.Event()
+    done: list[str] = []
 
     def step() -> None:
         begun.set()
         may_end.wait()
+        done.append("step")
 
     waiting = asyncio.ensure_future(threads.run(step))
     await anyio.to_thread.run_sync(begun.wait)
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
-    closing = asyncio.ensure_future(threads.close(closed.set))
-    was_closed = await anyio.to_thread.run_sync(closed.wait, _MOMENT)
-    may_end.set()
-    await closing
-    assert (was_closed, closed.is_set()) == (False, True)
+    try:
+        await threads.close(lambda: done.append("closed"), hurry=may_end.set)
+        assert done == ["step", "closed"]
+    finally:
+        may_end.set()
