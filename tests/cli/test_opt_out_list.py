@@ -187,7 +187,11 @@ def test_a_cell_is_read_as_a_campaign_reads_it() -> None:
 def test_what_was_done_to_the_list_is_said() -> None:
     """How many are put onto it or not on it any more, and which list it is."""
     assert "1 number put on " in run("opt-outs", "add", ANN).stderr
-    assert "2 numbers not on " in run("opt-outs", "remove", ANN, BO).stderr
+    done = run("opt-outs", "remove", ANN, BO)
+    assert "2 numbers not on " in done.stderr
+    assert done.stderr.endswith(" any more: 1 of them had not been on it\n")
+    run("opt-outs", "add", ANN)
+    assert run("opt-outs", "remove", ANN).stderr.endswith(" any more\n")
 
 
 def test_what_a_service_heard_comes_onto_the_list() -> None:

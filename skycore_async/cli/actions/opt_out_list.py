@@ -182,12 +182,15 @@ def _change(
 ) -> None:
     """Put onto the list, or take off it, numbers by how they are written."""
     now = time.time()
+    asked = {*numbers.values()}
     try:
+        on_it = sum(word.out for word in shared.words(asked).values())
         shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
     except LedgerError as error:
         fail(f"nothing was changed: {error}")
-    count, where = number_of(len({*numbers.values()}), "number"), shown(shared.path)
-    say(f"{count} put on {where}" if out else f"{count} not on {where} any more", err=True)
+    count, where = number_of(len(asked), "number"), shown(shared.path)
+    others = f": {len(asked) - on_it:,} of them had not been on it" if on_it < len(asked) else ""
+    say(f"{count} put on {where}" if out else f"{count} not on {where} any more{others}", err=True)
     if reader is None:
         _tell_ten_digits(numbers)
 
