@@ -11,7 +11,7 @@ import anyio
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async import SQLiteLedger
+from skycore_async import LedgerError, SQLiteLedger
 from skycore_async.cli.actions import inbox as action
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
@@ -130,6 +130,33 @@ def test_a_look_is_not_for_each_poll(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(action, "_EVERY", 0)
     assert run(path, "--follow").exit_code == Exit.DONE
     assert len(looks) == 2
+
+
+def test_who_follows_is_told_once_that_a_ledger_cannot_be_read_just_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a database starts anew: what came meanwhile is shown after."""
+    path = str(tmp_path / "promo.db")
+    record(path, "one")
+    read, problems = action._Reading._read, iter((None, "gone", "gone", None, "gone"))
+
+    async def failing(reading: action._Reading) -> None:
+        if problem := next(problems):
+            raise LedgerError(problem)
+        await read(reading)
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        record(path, "one", "two")
+        yield from (None, None, None)
+        record(path, "one", "two", "three")
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    monkeypatch.setattr(action._Reading, "_read", failing)
+    monkeypatch.setattr(action, "_EVERY", 0)
+    done = run(path, "--follow")
+    assert (done.exit_code, done.stderr) == (Exit.DONE, "gone\ngone\n")
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["one", "two"]
 
 
 def test_a_ledger_that_is_none_is_told(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Rules:
 
 * A text is printed as it is read, on one line, with its number masked wherever it stands.
 * Nobody waits for an onlooker: between two looks nothing is open.
+* Who follows is told once that a ledger cannot be read just now, and what came meanwhile after.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _follow(reading: _Reading, ending: UntilSignal) -> None:
     next_look = time.monotonic() + _EVERY
     for _ in ending.polls():
         if time.monotonic() >= next_look:
-            reading.look()
+            reading.look_again()
             next_look = time.monotonic() + _EVERY
 
 
@@ -65,15 +66,29 @@ class _Reading:
         self._target = target
         self._show = show
         self._version: object = None
+        self._problem: str | None = None
 
     def look(self) -> None:
         """Show what is new, or fail where the ledger cannot be read."""
+        try:
+            self._look()
+        except LedgerError as error:
+            fail(str(error))
+
+    def look_again(self) -> None:
+        """Show what is new, or say why that cannot be read, once."""
+        before, self._problem = self._problem, None
+        try:
+            self._look()
+        except LedgerError as error:
+            self._problem = str(error)
+            if before is None:
+                say(self._problem, err=True)
+
+    def _look(self) -> None:
         version = self._target.version()
         if version != self._version:
-            try:
-                anyio.run(self._read)
-            except LedgerError as error:
-                fail(str(error))
+            anyio.run(self._read)
             self._version = version
 
     async def _read(self) -> None:
