@@ -36,22 +36,24 @@ from ..postgres.schema import Connection
 from ..sending.hours import ANY_TIME, SendingHours
 from .hours import hours_of
 
-_TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
-_FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over what is NULL
+TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
+FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over what is NULL
+# All of a campaign, in the order in which everybody locks them.
+LOCK_CHUNKS: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
 _DUE: Final = f"""
-SELECT chunks.id, {_FREE_AT}
+SELECT chunks.id, {FREE_AT}
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-WHERE {_TO_SEND} AND {_FREE_AT} <= clock_timestamp() + %s * interval '1 second'
+WHERE {TO_SEND} AND {FREE_AT} <= clock_timestamp() + %s * interval '1 second'
 ORDER BY number, chunks.id LIMIT %s
 """  # noqa: S608 - conditions of our own
 _LEFT: Final = f"""
 SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-WHERE {_TO_SEND} LIMIT 1
+WHERE {TO_SEND} LIMIT 1
 """  # noqa: S608 - a condition of our own
 _LOCK: Final = f"""
 SELECT campaigns.id, campaigns.name, number, keys, messages
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-WHERE chunks.id = %s AND {_TO_SEND} AND {_FREE_AT} <= clock_timestamp() FOR UPDATE OF chunks
+WHERE chunks.id = %s AND {TO_SEND} AND {FREE_AT} <= clock_timestamp() FOR UPDATE OF chunks
 """  # noqa: S608 - conditions of our own
 _TAKE: Final = """
 UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s, put_off = 0,

@@ -19,8 +19,8 @@ from typing import Final
 from ..errors import CampaignError
 from ..ledger.postgres.reader import named
 from ..postgres.schema import Connection
+from .chunks import LOCK_CHUNKS
 
-_LOCK: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
 _GONE_OUT: Final = f"""
 SELECT min(key) FROM skycore.messages
 WHERE {named("key")} AND (doubted OR state NOT IN ('not_sent', 'rejected'))
@@ -49,7 +49,7 @@ def mend(connection: Connection, campaign: int, changed: Mapping[str, str]) -> N
     Raises CampaignError where one may have gone out.
     """
     keys = list(changed)
-    connection.execute(_LOCK, (campaign,))
+    connection.execute(LOCK_CHUNKS, (campaign,))
     row = connection.execute(_GONE_OUT, {"names": keys}).fetchone()
     if row is not None and row[0] is not None:
         raise CampaignError(

@@ -18,19 +18,17 @@ import attrs
 
 from ..errors import CampaignError
 from ..ledger.model import TO_RESEND
+from ..ledger.postgres.reader import MAY_STILL_END
 from ..postgres.schema import Connection
 from .campaigns import locked_campaign
+from .chunks import LOCK_CHUNKS
 
-_LOCK: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
 _OF_CAMPAIGN: Final = "SELECT unnest(keys) FROM skycore.chunks WHERE campaign = %(campaign)s"
-_MAY_STILL_END: Final = """ended_at IS NULL AND EXISTS (
-    SELECT FROM skycore.sessions
-    WHERE sessions.id = session AND alive_until > clock_timestamp())"""
 _MARK: Final = f"""
 UPDATE skycore.messages SET settled_by = '{TO_RESEND}' WHERE id IN (
     SELECT id FROM skycore.messages
     WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
-        AND settled_by IS NULL AND NOT ({_MAY_STILL_END})
+        AND settled_by IS NULL AND NOT ({MAY_STILL_END})
     ORDER BY key FOR UPDATE)
 RETURNING key
 """  # noqa: S608 - expressions of our own
@@ -66,7 +64,7 @@ def resend(connection: Connection, name: str) -> Resending:
         campaign, state = locked_campaign(connection, name)
         if state == "cancelled":
             raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
-        connection.execute(_LOCK, (campaign,))
+        connection.execute(LOCK_CHUNKS, (campaign,))
         keys = [key for (key,) in connection.execute(_MARK, {"campaign": campaign})]
         connection.execute(_REOPEN, (campaign, keys))
         marked, left = connection.execute(_LEFT, {"campaign": campaign}).fetchone() or (0, 0)

@@ -13,19 +13,20 @@ import attrs
 
 from ..postgres.schema import Connection
 from ..sending.hours import hours_in_words
+from .chunks import FREE_AT, TO_SEND
 
 # Of a running campaign all that is left waits for its start, or for the hours of recipients.
-_WAITS: Final = """
+_WAITS: Final = f"""
 SELECT name, min(free_at), hours, zone, is_ahead, coalesce(sum(put_off), 0)::bigint
 FROM skycore.campaigns JOIN skycore.chunks ON campaign = campaigns.id
-    CROSS JOIN LATERAL (SELECT greatest(due, held_until, starts_at) AS free_at,
+    CROSS JOIN LATERAL (SELECT {FREE_AT} AS free_at,
         coalesce(starts_at > clock_timestamp(), false) AS is_ahead) AS known
-WHERE campaigns.state = 'running' AND chunks.state <> 'done'
+WHERE {TO_SEND}
 GROUP BY campaigns.id, is_ahead
 HAVING min(free_at) > clock_timestamp()
     AND (is_ahead OR bool_and(chunks.state = 'waiting' AND put_off > 0))
 ORDER BY campaigns.id
-"""
+"""  # noqa: S608 - expressions of our own
 
 
 @attrs.frozen(kw_only=True)

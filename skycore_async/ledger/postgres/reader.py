@@ -44,6 +44,12 @@ SELECT {", ".join(name for name in MESSAGE.names if name != "state")},
     THEN 'in_doubt' ELSE state END AS state
 FROM skycore.messages) AS messages"""
 
+# Of a message in doubt: whoever sends it may be alive, and learn what came of it.
+MAY_STILL_END: Final = (
+    "ended_at IS NULL AND EXISTS (SELECT FROM skycore.sessions"
+    "  WHERE sessions.id = session AND alive_until > clock_timestamp())"
+)
+
 _BYTES: Final = "bytea '\\x"  # what stands before digits that are bytes
 _IS_PRUNED: Final = pruning.IS_PRUNED.format(_BYTES)
 MAY_BE_PRUNED: Final = pruning.MAY_BE_PRUNED.format(_BYTES, "%s")
@@ -275,8 +281,7 @@ class PostgresReader:
     def doubts(self, after: int) -> Page[Doubt]:
         """Return a page of messages in doubt, and whether their senders may still be alive."""
         rows = self._execute(
-            f"SELECT {MESSAGE.listed}, ended_at IS NULL AND EXISTS (SELECT 1 FROM skycore.sessions"
-            "  WHERE sessions.id = session AND alive_until > clock_timestamp())"
+            f"SELECT {MESSAGE.listed}, {MAY_STILL_END}"
             f" FROM {self._messages} WHERE id > %s AND state = 'in_doubt'"
             f" ORDER BY id LIMIT {_PAGE}",
             (after,),
