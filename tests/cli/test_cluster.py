@@ -394,14 +394,14 @@ def test_a_refused_account_is_told_by_worker_and_status(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["worker"], "name the database, as postgresql://user@host/database, or"),
+        (["worker"], "name the database, as postgresql://host/database, or"),
         (["worker", "nonsense"], "not a PostgreSQL connection string"),
         (["cluster", "migrate"], "name the database"),
         (["cluster", "pause", "postgresql:///x"], "name CAMPAIGN"),
         (["cluster", "pause", "DSN", "nope"], "there is no campaign 'nope'"),
         (
             ["status", "postgresql:///x?nope=1"],
-            "not a PostgreSQL connection string; one is postgresql://user@host/database",
+            "not a PostgreSQL connection string; one is postgresql://host/database",
         ),
         (["bulk", "promo.csv", "--cluster", "DSN", "--ledger", "a.db"], "goes without --ledger"),
         (

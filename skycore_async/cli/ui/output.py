@@ -68,9 +68,8 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
 
-# A password in a DSN that was mistyped, and so taken for something else; not what shows how to
-# write one.
-_IN_URL: Final = re.compile(r"([^\s:@/]*:)(?!//user@host/)[^\s@]+@")
+# A password in a DSN that was mistyped, and so taken for something else.
+_IN_URL: Final = re.compile(r"([^\s:@/]*:)[^\s@]+@")
 _WORD: Final = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
 RATE: Final = Number(min=0.001)  # messages per second
