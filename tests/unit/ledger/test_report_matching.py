@@ -530,6 +530,7 @@ def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
         (2,): [],
         (3,): [],
     }
+    database._connection.close()
 
 
 def told_by(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict[int, object]:
@@ -541,6 +542,7 @@ def told_by(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict
         database.set_period(1000.0 * number, 1000.0 * (number + 1))
     database.want([TO], [])
     ((attempts, rows),) = database.by_number()
+    database._connection.close()
     return dict(match(attempts, rows).doubtful)
 
 
