@@ -82,6 +82,7 @@ def test_the_help_lists_every_command_in_order() -> None:
     assert [line.split()[0] for line in table.splitlines() if line[2:3].strip()] == ORDER
 
 
+@pytest.mark.slow
 def test_the_help_loads_no_command() -> None:
     """`skycore --help` answers fast: it loads no command, no HTTP client and no tables."""
     modules = loaded("--help")
@@ -301,6 +302,7 @@ def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
     """A stream that cannot hold a character gets its escape, and no traceback."""
     done = run("segments", "☎", PYTHONIOENCODING="ascii")
@@ -308,6 +310,7 @@ def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
     assert "BLACK TELEPHONE" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_json_is_json_on_any_stream(encoding: str) -> None:
     """Programs can read an answer whatever the stream it is written to can hold."""
@@ -316,6 +319,7 @@ def test_json_is_json_on_any_stream(encoding: str) -> None:
     assert (done.returncode, done.stderr, shown["character"]) == (0, "", "😀")
 
 
+@pytest.mark.slow
 def test_no_color_is_obeyed_and_so_is_a_pipe(tmp_path: Path) -> None:
     """What is piped has no escape sequences."""
     body = tmp_path / "postback.xml"

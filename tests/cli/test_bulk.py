@@ -96,6 +96,7 @@ def numbers(simulator: Simulator) -> list[str]:
     return sorted(message.to for message in simulator.messages)
 
 
+@pytest.mark.slow
 def test_messages_keep_the_tags_of_their_run(simulator: Simulator) -> None:
     """Of each run its own: a message that was sent keeps those that it had."""
     recipients()
@@ -145,6 +146,7 @@ def test_all_is_well_with_exit_code_0(simulator: Simulator) -> None:
 AMERICAN = "to\n(555) 123-4888\n555-123-4889\n+1 555 123 4888\n15551234890\n"
 
 
+@pytest.mark.slow
 def test_numbers_of_a_country_are_read(simulator: Simulator) -> None:
     """With --country each goes to its country once, however it is written, now and later."""
     recipients(AMERICAN)
@@ -166,6 +168,7 @@ def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
     assert for_programs["ten_digits"] == {"count": 2, "first_line": 2, "countries": {"55": 2}}
 
 
+@pytest.mark.slow
 def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Simulator) -> None:
     """What was accepted or is in doubt under the number as written is not sent as it is read.
 
@@ -187,6 +190,7 @@ def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Sim
     assert numbers(simulator) == sorted([*sent, "15555552002"])
 
 
+@pytest.mark.slow
 def test_what_is_in_doubt_can_be_settled_before_the_rest_is_sent(simulator: Simulator) -> None:
     """With --settle: what the report lists is done, and the rest stays in doubt and is not sent.
 
@@ -203,6 +207,7 @@ def test_what_is_in_doubt_can_be_settled_before_the_rest_is_sent(simulator: Simu
     assert (simulator.billed, simulator.lookups) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_had_stops_nothing(simulator: Simulator) -> None:
     """What is in doubt stays so, and the rest is sent."""
     recipients("to\n15551232002\n")
@@ -214,6 +219,7 @@ def test_a_report_that_cannot_be_had_stops_nothing(simulator: Simulator) -> None
     assert (done.exit_code, simulator.billed) == (Exit.IN_DOUBT, 2)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) -> None:
     """As look-ups are counted."""
     recipients()
@@ -224,6 +230,7 @@ def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) 
     assert "skycore settle DSN" in done.stderr
 
 
+@pytest.mark.slow
 def test_people_read_lines(simulator: Simulator) -> None:
     """Without --json the account is in words, and so is what to do about it."""
     recipients("to\n15551234888\n15550000110\n15550002002\n")
@@ -240,6 +247,7 @@ def test_people_read_lines(simulator: Simulator) -> None:
     assert "1 may have been sent. What is in doubt is never sent again on its own" in done.stderr
 
 
+@pytest.mark.slow
 def test_refused_and_doubtful_rows_are_written_down_to_be_mended(simulator: Simulator) -> None:
     """They have the shape of the sheet; mended, refused ones are sent, doubtful ones are not."""
     recipients("Name;Phone\nAnn;15551234888\nBo;15550000110\nCo;15550002002\n")
@@ -259,6 +267,7 @@ def test_refused_and_doubtful_rows_are_written_down_to_be_mended(simulator: Simu
     assert numbers(simulator).count("15550002002") == 1
 
 
+@pytest.mark.slow
 def test_a_refused_row_is_not_all_well(simulator: Simulator) -> None:
     """A refusal is exit code 1, now and when it is remembered."""
     recipients("to\n15550000110\n")
@@ -266,6 +275,7 @@ def test_a_refused_row_is_not_all_well(simulator: Simulator) -> None:
     assert simulator.requests == 1
 
 
+@pytest.mark.slow
 def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> None:
     """Running again leaves them in doubt; --resend-in-doubt sends them."""
     recipients("to\n15550002001\n")
@@ -310,6 +320,7 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
     assert len(steps) < 10
 
 
+@pytest.mark.slow
 def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +336,7 @@ def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
     assert simulator.requests == 2
 
 
+@pytest.mark.slow
 def test_files_of_the_same_rejects_do_not_pile_up(simulator: Simulator) -> None:
     """Run again, a bulk names the file that has its rejects already, until something differs."""
     rows = "".join(f"1555000{n}\n" for n in ("0110", "0201", "0621", "2002"))
@@ -336,6 +348,7 @@ def test_files_of_the_same_rejects_do_not_pile_up(simulator: Simulator) -> None:
     assert len(list(Path.cwd().glob("*.rejects*"))) == 2
 
 
+@pytest.mark.slow
 def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     """The rejects take a free name, and are refused that of the recipients."""
     recipients()
@@ -348,6 +361,7 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
     assert "is the file of the recipients" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -405,6 +419,7 @@ def test_rejects_replace_nothing_but_rejects(rejects: str, why: str, simulator: 
     assert send("--ledger", "other.db", "--rejects", "mine.csv")["already_done"] == 2
 
 
+@pytest.mark.slow
 def test_another_text_is_another_campaign(simulator: Simulator) -> None:
     """The same keys with another text send nothing, and what it says leads to no second send."""
     recipients()
@@ -422,6 +437,7 @@ def test_another_text_is_another_campaign(simulator: Simulator) -> None:
     assert send("--campaign", "bye", text="Bye {name}")["accepted"] == 2
 
 
+@pytest.mark.slow
 def test_a_conflict_costs_neither_pace_nor_a_second_look(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +462,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_in_doubt_says_so_whatever_was_changed(
@@ -467,6 +484,7 @@ def test_what_is_in_doubt_says_so_whatever_was_changed(
     assert simulator.requests == 2
 
 
+@pytest.mark.slow
 def test_a_row_that_is_no_message_any_more_says_that_it_was_sent(simulator: Simulator) -> None:
     """It is marked before it is said what is wrong with it, and is left out from then on."""
     recipients(f"name,to\nAnn,15551234888\n{'Bo' * 90},15551234889\n")
@@ -481,6 +499,7 @@ def test_a_row_that_is_no_message_any_more_says_that_it_was_sent(simulator: Simu
 ORDERS = ("15551234888,a\n15551234888,b\n", "15551234888,b\n15551234888,a\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize("first", ORDERS)
 def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
@@ -511,6 +530,7 @@ def test_a_number_in_doubt_under_another_key_is_in_doubt(simulator: Simulator, f
         assert ledger.execute("SELECT count(*) FROM messages").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_the_other_row_is_sent_where_the_first_was_refused(simulator: Simulator) -> None:
     """Nothing of a refused row went out, so that its number may go out under another key."""
     recipients("to,key,from\n15551234888,a,60857\n15551234888,b,60856\n")
@@ -541,6 +561,7 @@ def test_doubt_is_the_exit_code_whatever_else_happened(case: str, doubt: str) ->
     assert exit_code(counters, end, survey.estimate()) is (Exit.IN_DOUBT if doubt else code)
 
 
+@pytest.mark.slow
 def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) -> None:
     """A ledger of the first version has other digests of the same content, which count."""
     recipients()
@@ -558,6 +579,7 @@ def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) ->
     assert simulator.requests == 2
 
 
+@pytest.mark.slow
 def test_a_file_that_is_changed_meanwhile_changes_nothing(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,6 +597,7 @@ def test_a_file_that_is_changed_meanwhile_changes_nothing(
     assert [row["Phone"] for row in rejected()] == ["555", "1 555 1234888"]
 
 
+@pytest.mark.slow
 def test_a_key_that_is_twice_in_the_file_is_sent_once(simulator: Simulator) -> None:
     """The second row with a key is no message, and is written down with the line of the first."""
     recipients("to,key\n15551234888,a\n15551234889,a\n")
@@ -583,6 +606,7 @@ def test_a_key_that_is_twice_in_the_file_is_sent_once(simulator: Simulator) -> N
     assert [row["reason"] for row in rejected()] == ["the key 'a' is on line 2"]
 
 
+@pytest.mark.slow
 def test_rejects_sent_as_another_campaign_bill_nobody_twice(simulator: Simulator) -> None:
     """Their duplicates and doubts stay what they are where no ledger knows them."""
     recipients("to\n15551234888\n+1 555 1234888\n15550002002\n15550000110\n")
@@ -723,6 +747,7 @@ def test_a_file_that_is_not_there_is_said() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_key_can_be_in_a_file(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line break at its end does no harm; a file that is no text is refused."""
     monkeypatch.delenv("SKYCORE_API_KEY")
@@ -772,6 +797,7 @@ def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
     """`-` needs a campaign, since it has no name of its own; bytes are as in a file."""
     args = ("-", "--text", "Hi {name}", "--yes", "--json")
@@ -781,6 +807,7 @@ def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
     assert (Path("promo.db").exists(), Path("promo.rejects.csv").exists()) == (True, True)
 
 
+@pytest.mark.slow
 def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     """The message says why, the exit code is that of a refusal, and the rest can go on later."""
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(500)))
@@ -808,6 +835,7 @@ def test_a_sender_that_is_refused_halts_its_rows_alone(simulator: Simulator) -> 
     assert len({*numbers(simulator)}) == simulator.billed == 400
 
 
+@pytest.mark.slow
 def test_a_refused_row_is_mended_in_any_way(simulator: Simulator) -> None:
     """Its key is sent with the text that it has now; what was accepted is not sent again."""
     simulator.script(refusal("E712"))
@@ -859,6 +887,7 @@ def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
     assert done["halted"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "transport"),
     [((), "DirectTransport"), (("--road", "httpx"), "HttpxTransport")],

@@ -88,6 +88,7 @@ def sent_to(simulator: Simulator) -> list[str]:
     return [message.to for message in simulator.messages]
 
 
+@pytest.mark.slow
 def test_each_recipient_is_sent_to_within_hours_of_their_own(
     simulator: Simulator, it_is: Callable[[str], None]
 ) -> None:
@@ -110,6 +111,7 @@ def test_each_recipient_is_sent_to_within_hours_of_their_own(
     assert (told["accepted"], told["not_sent"], told["outside_hours"]) == (4, 0, 0)
 
 
+@pytest.mark.slow
 def test_hours_over_midnight_are_waited_for(
     simulator: Simulator, it_is: Callable[[str], None]
 ) -> None:
@@ -119,6 +121,7 @@ def test_hours_over_midnight_are_waited_for(
     assert sent_to(simulator) == [NEW_YORK, LOS_ANGELES]
 
 
+@pytest.mark.slow
 def test_what_waits_comes_before_what_was_not_read_yet(
     simulator: Simulator, it_is: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +163,7 @@ def test_whose_turn_comes_after_their_hours_is_sent_to_the_next_day(
     assert "not yet 7  waiting until 09:00 for 7 recipients in America/New_York" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_limit_counts_those_who_wait(simulator: Simulator, it_is: Callable[[str], None]) -> None:
     """The first rows are sent as they were shown, whenever their hours are."""
     it_is("2026-12-01T15:00")
@@ -183,6 +187,7 @@ def test_nothing_is_sent_before_the_start(
     assert sorted(sent_to(simulator)) == [NEW_YORK, LOS_ANGELES]
 
 
+@pytest.mark.slow
 def test_a_start_that_is_over_keeps_nobody_waiting(
     simulator: Simulator, it_is: Callable[[str], None]
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator
     assert len({message.to for message in simulator.messages}) == 10
 
 
+@pytest.mark.slow
 def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator) -> None:
     """What is shown and priced before is what goes out now, in the first run and the next."""
     first = run("--limit", "4", "--price", "0.01", "--dry-run").stdout
@@ -57,6 +58,7 @@ def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator
     assert "estimate      0.05 at 0.01 a segment\n" in second
 
 
+@pytest.mark.slow
 def test_a_limited_run_says_how_to_go_on(simulator: Simulator) -> None:
     """What is held back is told of; the advice, followed to the letter, sends nobody a second."""
     done = run("--limit", "4")
@@ -67,6 +69,7 @@ def test_a_limited_run_says_how_to_go_on(simulator: Simulator) -> None:
     assert "same command" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:
     """The first texts go to the number alone, and the campaign has still to be sent whole."""
     done = run("--sample", "3", "--to", MINE, "--json")
@@ -119,6 +122,7 @@ def test_what_does_not_go_together_is_said(
     assert simulator.requests == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("behaviour", "code"), [("E110", 1), ("15551232002", 5)])
 def test_a_sample_that_fails_says_so(simulator: Simulator, behaviour: str, code: int) -> None:
     """A refusal and a lost answer are told, by the words and by the exit code."""

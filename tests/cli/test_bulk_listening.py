@@ -123,6 +123,7 @@ def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int)
     assert (told["already_done"], told["receipts_awaited"]) == (2, 1)
 
 
+@pytest.mark.slow
 def test_without_it_nothing_is_said_of_receipts(simulator: Simulator) -> None:
     """Nobody listens, so that nobody knows."""
     write("15551233000")
@@ -188,6 +189,7 @@ def test_a_stop_in_the_middle_is_heeded(
     assert "15551234888" not in {message.to for message in simulator.messages}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_recorded_is_posted_again(
     simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

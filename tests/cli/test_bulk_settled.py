@@ -61,6 +61,7 @@ def settled(simulator: Simulator) -> Simulator:
     return simulator
 
 
+@pytest.mark.slow
 def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator) -> None:
     """It was sent, and it is said what told that; nothing leads to settling it once more."""
     settled.script(Behaviour())
@@ -179,6 +180,7 @@ def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulato
         assert "15551232001 is on line 4" in [row["reason"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_old_rejects_that_are_no_messages_any_more_say_why(settled: Simulator) -> None:
     """That one was not sent does not make it one that can be sent."""
     done = bulk("promo.rejects.csv", "--max-segments-each", "1", text="x" * 200)
@@ -187,6 +189,7 @@ def test_old_rejects_that_are_no_messages_any_more_say_why(settled: Simulator) -
     assert told["2001"] == "text: it takes 2 segments, and --max-segments-each is 1"
 
 
+@pytest.mark.slow
 def test_rejects_are_settled_first_where_that_is_asked_for(simulator: Simulator) -> None:
     """What is counted in the end is what the ledger says by then."""
     recipients(*NUMBERS[:3], "15551234885")

@@ -50,6 +50,7 @@ def all_cases() -> tuple[Played, str]:
     return cases(*CASES)
 
 
+@pytest.mark.slow
 def test_every_message_has_a_row_that_says_what_became_of_it(
     all_cases: tuple[Played, str],
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_narrow_terminal_breaks_no_word(
     assert ("never learnt" in printed.getvalue()) is (width != 60)  # that column is spared
 
 
+@pytest.mark.slow
 def test_a_case_that_came_out_otherwise_is_named() -> None:
     """A message that did not end as it should is named, and all is not well."""
     surprise = Case(
@@ -99,6 +101,7 @@ def test_a_case_that_came_out_otherwise_is_named() -> None:
     assert "Not as it should be: 15551231001" in printed
 
 
+@pytest.mark.slow
 def test_a_bill_that_is_wrong_is_told() -> None:
     """A message that was billed without being meant to go out is not well."""
     played, printed = cases(Case(sms=SMS(to="15551232002", text="Hello"), state=None))

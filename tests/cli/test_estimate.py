@@ -314,6 +314,7 @@ def test_a_row_that_was_in_doubt_is_sent_again_on_a_word_alone() -> None:
     assert len(message_rows(content, resend_in_doubt=True)) == 2
 
 
+@pytest.mark.slow
 def test_first_lines_agree_with_a_dict() -> None:
     """Where each number stood first is right for many, whatever their order."""
     chance = random.Random(7)

@@ -46,6 +46,7 @@ def fill(place: str) -> None:
     anyio.run(keep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "database"])
 def test_every_message_is_a_row(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Numbers are masked wherever they stand, and nothing in it is a formula."""
@@ -101,6 +102,7 @@ def test_a_parquet_file_has_types(tmp_path: Path) -> None:
     assert (second["tags"], second["segments"], second["state"]) == ([], None, "rejected")
 
 
+@pytest.mark.slow
 def test_many_rows_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more of them are in memory than a group has, and each is there once."""
     parquet: Any = import_module("pyarrow.parquet")

@@ -68,6 +68,7 @@ def test_that_none_has_come_is_said(tmp_path: Path) -> None:
     assert run(path, "--json").stdout == ""
 
 
+@pytest.mark.slow
 def test_it_reads_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
     """And what a receiver has just taken in, where nobody has the ledger."""
     path = tmp_path / "promo.db"

@@ -136,6 +136,7 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
     assert err == "\nNotifications: 1.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 def test_numbers_are_shown_where_that_is_asked_for(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +188,7 @@ def test_another_command_has_the_ledger_meanwhile(is_first: bool, tmp_path: Path
     assert summary(path).unplaced == 1
 
 
+@pytest.mark.slow
 def test_who_has_the_ledger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says which of the two it does: into the ledger, or into the inbox for another process."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
@@ -216,6 +218,7 @@ def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path
     assert "a-long-word" not in out + err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_line_says_why_a_message_failed(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,7 @@ def hear_stop(path: str) -> None:
     anyio.run(hear)
 
 
+@pytest.mark.slow
 def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
     """What one ledger heard keeps every other campaign from sending to the number."""
     assert bulk("first.csv").exit_code == 0
@@ -72,6 +73,7 @@ def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
     """Also where the campaign has a ledger already, and for programs."""
     run("opt-outs", "add", ANN)
@@ -82,6 +84,7 @@ def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
     assert (told["to_send"], told["known"]) == (0, {"accepted": 1, "opted_out": 1})
 
 
+@pytest.mark.slow
 def test_who_is_sent_to_again_is_shown_before(simulator: Simulator) -> None:
     """Also where the ledger has not heard of a START yet that is on the list, or the list not."""
     run("opt-outs", "add", ANN)
@@ -103,6 +106,7 @@ def test_who_is_sent_to_again_is_shown_before(simulator: Simulator) -> None:
     assert [message.to for message in simulator.messages] == [BO, ANN]
 
 
+@pytest.mark.slow
 def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
     """`--opt-outs none` neither asks the list nor tells it anything."""
     run("opt-outs", "add", ANN)
@@ -114,6 +118,7 @@ def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
     assert listed() == []
 
 
+@pytest.mark.slow
 def test_another_list_can_be_named(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the option and by the variable, for teams whose accounts differ."""
     run("opt-outs", "add", ANN, "--opt-outs", "team.db")
@@ -124,6 +129,7 @@ def test_another_list_can_be_named(simulator: Simulator, monkeypatch: pytest.Mon
     assert [message.to for message in simulator.messages] == [BO]
 
 
+@pytest.mark.slow
 def test_one_message_is_not_sent_either(simulator: Simulator) -> None:
     """`skycore send` asks the list, with and without a ledger."""
     run("opt-outs", "add", "+1 (555) 123-4888")

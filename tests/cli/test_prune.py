@@ -56,6 +56,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
 
 
+@pytest.mark.slow
 def test_what_is_old_is_forgotten(place: str) -> None:
     """Its figures are printed, and that what is in doubt is kept; again there is nothing left."""
     done = prune(place, "--yes")
@@ -74,6 +75,7 @@ def test_what_is_old_is_forgotten(place: str) -> None:
     assert doubt["to"] == OTHER
 
 
+@pytest.mark.slow
 def test_other_commands_go_on(place: str, tmp_path: Path) -> None:
     """A list, a table and a report have it, without a number."""
     prune(place, "--yes")
@@ -138,6 +140,7 @@ def test_weeks_are_seven_days(place: str) -> None:
     assert run(place, "--older-than", "26w", "--dry-run").exit_code == Exit.DONE
 
 
+@pytest.mark.slow
 def test_what_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
     """None is made, nothing is written, and nobody's is taken away."""
     none = prune(str(tmp_path / "promo.db"), "--yes")

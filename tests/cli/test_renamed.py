@@ -162,6 +162,7 @@ def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
         assert other.billed == len(ROWS)
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
     """People and programs are told; a dry run itself begins no campaign."""
     sheet("final.csv", ROWS)
@@ -173,6 +174,7 @@ def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
     assert json.loads(run("third.csv", "--dry-run", "--json").stdout)["begun_before"] is None
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_noted_it_says_so(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

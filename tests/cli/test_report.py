@@ -371,6 +371,7 @@ def test_no_table_grows_with_the_ledger() -> None:
     assert found.states[MessageState.IN_DOUBT] == 1000
 
 
+@pytest.mark.slow
 def test_a_carrier_keeps_its_failures_where_carriers_are_many() -> None:
     """A carrier that has a row of its own has its deliveries and its failures there."""
     names = [str(n) for n in range(2 * MAX_ROWS)]
@@ -850,6 +851,7 @@ def test_a_long_ledger_is_read_in_parts(ledger: Path, monkeypatch: pytest.Monkey
     assert {**in_parts, "made": 0} == {**at_once, "made": 0}
 
 
+@pytest.mark.slow
 def test_help_loads_neither_ledger_nor_tables() -> None:
     """`skycore report --help` is quick: what reads and draws is loaded when it is used."""
     loaded = (

@@ -95,6 +95,7 @@ def states(path: Path) -> dict[str, tuple[MessageState, str | None]]:
     return anyio.run(read)
 
 
+@pytest.mark.slow
 def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
     """One was sent and one was not, as the bill says; once more there is nothing to ask for."""
     done = settle(ledger, "--after", "0")
@@ -116,6 +117,7 @@ def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
     assert states(ledger) == settled
 
 
+@pytest.mark.slow
 def test_what_a_report_found_is_sent_by_its_history_id(ledger: Path) -> None:
     """Sent again under its key, it is what it was, and has no tracking id."""
     settle(ledger, "--after", "0")
@@ -227,6 +229,7 @@ def test_a_report_that_was_downloaded_by_hand_is_read(ledger: Path, simulator: S
     assert simulator.lookups == 1
 
 
+@pytest.mark.slow
 def test_an_old_report_proves_nothing_of_what_came_after_it(
     ledger: Path, simulator: Simulator
 ) -> None:
@@ -284,6 +287,7 @@ def test_what_a_report_has_to_be_about_is_told(ledger: Path, simulator: Simulato
     assert (facts(done)["not_sent"], done.exit_code) == (1, Exit.DONE)
 
 
+@pytest.mark.slow
 def test_a_report_is_kept_and_read_again(ledger: Path, simulator: Simulator) -> None:
     """As it was downloaded, for its owner alone, and with what is to be said of it."""
     kept = ledger.with_name("kept.xml")
@@ -299,6 +303,7 @@ def test_a_report_is_kept_and_read_again(ledger: Path, simulator: Simulator) -> 
     assert (done.exit_code, "is there already" in done.stderr) == (Exit.USAGE, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [ReportFault.BROKEN_OFF, ReportFault.TRUNCATED])
 def test_a_report_that_broke_off_is_kept_as_that(
     ledger: Path, simulator: Simulator, fault: ReportFault
@@ -315,6 +320,7 @@ def test_a_report_that_broke_off_is_kept_as_that(
     assert f"Saved as {kept}, not complete: it broke off.\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_kept_is_told(ledger: Path) -> None:
     """By the name of the file, and nothing is changed."""
     done = settle(ledger, "--save", str(ledger.with_name("no") / "kept.xml"))
@@ -322,6 +328,7 @@ def test_a_report_that_cannot_be_kept_is_told(ledger: Path) -> None:
     assert states(ledger)["2002"] == (MessageState.IN_DOUBT, None)
 
 
+@pytest.mark.slow
 def test_a_report_may_come_from_standard_input(ledger: Path, simulator: Simulator) -> None:
     """From a pipe, as a file is read; it has no time of its own."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
@@ -334,6 +341,7 @@ def test_a_report_may_come_from_standard_input(ledger: Path, simulator: Simulato
     assert (facts(done)["sent"], facts(done)["not_sent"], done.exit_code) == (1, 1, Exit.DONE)
 
 
+@pytest.mark.slow
 def test_where_the_api_cannot_be_reached_it_is_told(
     ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +372,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cut", "words"), DAMAGED.values(), ids=DAMAGED)
 def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
     ledger: Path, simulator: Simulator, cut: bytes, words: str
@@ -381,6 +390,7 @@ def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
     assert (states(ledger)["2002"] == (MessageState.ACCEPTED, "report")) == was_listed
 
 
+@pytest.mark.slow
 def test_a_report_that_settles_all_and_is_not_whole_is_told_of(
     ledger: Path, simulator: Simulator
 ) -> None:
@@ -416,6 +426,7 @@ def test_how_the_last_doubts_of_a_campaign_end_is_told() -> None:
     assert "`skycore send NUMBER TEXT --ledger 'my promo.db'`, and then settle again" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [ReportFault.BROKEN_OFF, ReportFault.MISSING])
 def test_why_there_is_no_report_is_told(
     ledger: Path, simulator: Simulator, fault: ReportFault
@@ -434,6 +445,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("account", "code", "words"), REFUSED.values(), ids=REFUSED)
 def test_a_refusal_is_told(
     ledger: Path, simulator: Simulator, account: dict[str, Any], code: Exit, words: str
@@ -445,6 +457,7 @@ def test_a_refusal_is_told(
     assert states(ledger)["2002"] == (MessageState.IN_DOUBT, None)
 
 
+@pytest.mark.slow
 def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulator) -> None:
     """With `--wait 0`, what cannot be asked for now stays in doubt, for the next time."""
     downloaded(simulator, ledger.with_name("sent.xml"))

@@ -146,6 +146,7 @@ def slow_application(started: threading.Event, proceed: threading.Event) -> Star
     return Starlette(routes=[Route("/", slow)])
 
 
+@pytest.mark.slow
 def test_stopping_lets_a_request_in_progress_end() -> None:
     """Within the grace, what was begun is answered."""
     started, proceed, texts = threading.Event(), threading.Event(), list[str]()

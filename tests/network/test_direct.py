@@ -135,6 +135,7 @@ async def test_every_fault_has_its_outcome_all_at_once(*, secure: bool) -> None:
     assert given == {name: row.outcome for name, row in rows.items()}
 
 
+@pytest.mark.slow
 async def test_an_answer_counts_once_the_request_is_out() -> None:
     """One that comes while much of it is on its way waits for that."""
     script = (Send(answer()), Wait(0.05), Read(), Hang())
@@ -145,6 +146,7 @@ async def test_an_answer_counts_once_the_request_is_out() -> None:
             await until(lambda: len(server.requests) == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [Hang, Finish])
 async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
     end: Callable[[], Any],
@@ -269,6 +271,7 @@ async def test_a_handshake_broken_off_closes_its_connection() -> None:
             assert server.hung_up()
 
 
+@pytest.mark.slow
 async def test_connecting_leaves_time_for_the_answer() -> None:
     """It takes at most four fifths of the time, and what is not connected then is not sent."""
     with unreachable() as url:

@@ -61,6 +61,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.mark.slow
 async def test_each_message_has_its_outcome(open_client: OpenClient, tmp_path: Path) -> None:
     """Many at a time, over every road: taken ones, refused ones, and one whose answer is lost."""
     numbers = [f"1555123{n}" for n in range(4800, 4828)]

@@ -217,6 +217,7 @@ def test_postbacks() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("page", ["README.md", "docs/postbacks.md"])
 def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,6 +230,7 @@ def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "15551234888 says yes please\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_receiver_prints_a_receipt(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on the page of postbacks prints what became of a message, too."""
@@ -331,6 +333,7 @@ def test_more_than_one_machine(
     assert simulator.billed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on the ledger sends its key once, also when it is run again."""
@@ -341,6 +344,7 @@ def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
     assert out.count("True\nDelivery(key='welcome-4711'") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_ending_doubt(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on ending doubt settles what was taken, and says why the rest stays open."""
@@ -442,6 +446,7 @@ def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
     assert "1 rejected\n" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here", "in_haste")
 def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """The worker sends a job that comes twice once, and knows what to do with each failure."""

@@ -253,6 +253,7 @@ async def test_it_is_used_while_it_is_open(path: Path) -> None:
         PostbackInbox(path, look_every=0)
 
 
+@pytest.mark.slow
 async def test_a_ledger_in_use_says_what_a_receiver_can_do(path: Path) -> None:
     """The second worker of a server, which cannot have the ledger, is told of the path."""
     told: list[dict[str, Any]] = []

@@ -95,6 +95,7 @@ def test_a_scripted_failure_is_met(skycore: Simulator) -> None:
     assert skycore.billed == 2
 
 
+@pytest.mark.slow
 def test_postbacks_reach_the_receiver_of_the_test(skycore: Simulator) -> None:
     """With `postback_url` set, the receipts come to it, and can be waited for."""
     told: list[str | None] = []

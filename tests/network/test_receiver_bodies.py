@@ -90,6 +90,7 @@ async def test_a_body_that_drips_is_408_as_well() -> None:
     assert call.status == 408
 
 
+@pytest.mark.slow
 def test_a_slow_client_is_hung_up_on() -> None:
     """Over a socket: it has its answer and the end of the connection, and others theirs."""
     seen: list[Notification] = []
@@ -132,6 +133,7 @@ async def test_unfinished_bodies_are_bounded_together() -> None:
     assert (bodies.held, bodies.under_way) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_what_waits_for_the_ledger_is_counted_too() -> None:
     """A body is under way until it is answered, as its notifications are in memory until then."""

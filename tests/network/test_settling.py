@@ -84,6 +84,7 @@ async def send(client: SkycoreClient, *endings: str) -> Counter[str]:
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 @pytest.mark.parametrize("well_formed", [True, False])
 async def test_after_a_report_every_message_is_billed_once(
@@ -143,6 +144,7 @@ async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
         assert [each async for each in ledger.unplaced()] == []
 
 
+@pytest.mark.slow
 async def test_a_receipt_may_come_while_doubts_are_settled() -> None:
     """It settles the doubt first, and what the report told of it is not written."""
     ledger = MemoryLedger()
@@ -174,6 +176,7 @@ async def test_a_receipt_may_come_while_doubts_are_settled() -> None:
         assert (delivery.state, delivery.settled_by) == (MessageState.SENT, "postback")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [ReportFault.TRUNCATED, ReportFault.HTML, ReportFault.MISSING])
 async def test_a_report_that_is_not_whole_leaves_what_it_lacks_in_doubt(
     fault: ReportFault,
@@ -233,6 +236,7 @@ class Sleeps:
         await anyio.lowlevel.checkpoint()
 
 
+@pytest.mark.slow
 async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path) -> None:
     """The ledger remembers it, and asks nobody before; the wait is bounded."""
     path = tmp_path / "promo.db"
@@ -264,6 +268,7 @@ async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path)
             assert 200 < sleeps.slept[0] <= 300
 
 
+@pytest.mark.slow
 async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
     """Of a time in parts the first is complete: what it lists is known, and to when it is."""
     account = Account(report_period=7200, report_interval=300)
@@ -328,6 +333,7 @@ async def test_without_a_ledger_there_is_nothing_to_settle() -> None:
             await client.settle()
 
 
+@pytest.mark.slow
 async def test_a_long_time_is_asked_for_in_parts() -> None:
     """As the account allows."""
     account = Account(report_period=7200)
@@ -341,6 +347,7 @@ async def test_a_long_time_is_asked_for_in_parts() -> None:
         assert simulator.lookups > 1
 
 
+@pytest.mark.slow
 async def test_what_was_read_before_a_refusal_counts() -> None:
     """An account that may have no more reports today is a problem that is told, and no error."""
     account = Account(report_period=7200, reports_a_day=1)

@@ -256,6 +256,7 @@ def test_a_delay_is_scaled(shared: Simulator, client: httpx.Client) -> None:
     assert response.elapsed.total_seconds() >= 600 * SCALE
 
 
+@pytest.mark.slow
 def test_an_answer_waits_for_its_delay(client: httpx.Client) -> None:
     """The answer comes after the delay, and the message is taken before it."""
     with Simulator(time_scale=1) as simulator:
@@ -380,6 +381,7 @@ def test_a_hanging_client_sees_the_simulator_stop() -> None:
     assert errors == ["ReadError"]
 
 
+@pytest.mark.slow
 def test_it_can_be_entered_again(endpoint: Endpoint, client: httpx.Client) -> None:
     """A second run goes on with the log, and posts postbacks as the first did."""
     receiver = endpoint.receiver()
@@ -392,6 +394,7 @@ def test_it_can_be_entered_again(endpoint: Endpoint, client: httpx.Client) -> No
     assert len(receiver.bodies) == 4
 
 
+@pytest.mark.slow
 def test_tracking_ids_of_two_simulators_do_not_meet(client: httpx.Client) -> None:
     """A ledger that outlives a simulator never sees a tracking id again."""
     with Simulator() as one, Simulator() as other:
@@ -494,6 +497,7 @@ def test_a_postback_is_repeated_until_it_is_answered_with_200(
     assert len(set(receiver.bodies)) == 1
 
 
+@pytest.mark.slow
 def test_a_postback_is_given_up_in_the_end(endpoint: Endpoint, client: httpx.Client) -> None:
     """Five repetitions, and then the postback is no longer pending."""
     receiver = endpoint.receiver(*[500] * 100)
@@ -503,6 +507,7 @@ def test_a_postback_is_given_up_in_the_end(endpoint: Endpoint, client: httpx.Cli
     assert len(receiver.bodies) == 6
 
 
+@pytest.mark.slow
 def test_a_receiver_that_is_not_there_is_logged(client: httpx.Client) -> None:
     """Where no answer came, the attempt has no status and says why."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -517,6 +522,7 @@ def test_a_receiver_that_is_not_there_is_logged(client: httpx.Client) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_receiver_that_does_not_answer_in_time_is_asked_again(client: httpx.Client) -> None:
     """No answer within the postback timeout counts as none at all."""
     proceed = threading.Event()
@@ -556,6 +562,7 @@ def test_the_postback_url_can_change_while_it_runs(
     assert len(second.bodies) == 1
 
 
+@pytest.mark.slow
 def test_postbacks_are_bare_xml_or_a_form_field(endpoint: Endpoint, client: httpx.Client) -> None:
     """The same document comes bare or in the form field `xml`, and says which."""
     bare, wrapped = endpoint.receiver(), endpoint.receiver()

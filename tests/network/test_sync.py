@@ -93,6 +93,7 @@ def test_one_that_was_never_used_is_closed(simulator: Simulator) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_many_threads_share_one_client(skycore: SyncClient, simulator: Simulator) -> None:
     """Calls of many threads at once go over one client, made once."""
     before = len(background_threads())
@@ -118,6 +119,7 @@ def test_a_client_that_cannot_be_made_is_an_error_each_time() -> None:
 class TestMany:
     """send_many, whose messages are taken in the caller's thread."""
 
+    @pytest.mark.slow
     def test_outcomes_come_as_they_complete(
         self, skycore: SyncClient, simulator: Simulator
     ) -> None:
@@ -129,6 +131,7 @@ class TestMany:
         assert len(came) == 120
         assert simulator.billed == 80
 
+    @pytest.mark.slow
     def test_the_source_is_read_in_the_callers_thread(self, skycore: SyncClient) -> None:
         """A database cursor or a context variable of the caller's works in it."""
         read_in: set[int] = set()

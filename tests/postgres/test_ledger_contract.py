@@ -960,6 +960,7 @@ async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger
     assert await state_of(ledger, "again") is S.NOT_SENT
 
 
+@pytest.mark.slow
 async def test_every_number_that_opted_out_or_in_is_listed(ledger: BaseLedger) -> None:
     """More than a page of them, each once with its last word, in whatever order they came."""
     numbers = [str(15550000000 + n) for n in range(LONG_PAGE + 1)]
@@ -1059,6 +1060,7 @@ async def test_what_is_begun_again_has_its_new_tags(ledger: Ledger) -> None:
     assert [(each.tags, each.segments) async for each in ledger.export()] == [(("second",), 1)]
 
 
+@pytest.mark.slow
 async def test_more_than_a_page_is_exported(ledger: Ledger) -> None:
     """All of them, once each and in order, of all states or of one, however rare."""
     async with anyio.create_task_group() as group:
@@ -1074,6 +1076,7 @@ async def test_more_than_a_page_is_exported(ledger: Ledger) -> None:
     assert [each.key async for each in ledger.export(S.FAILED)] == []
 
 
+@pytest.mark.slow
 async def test_more_than_a_page_of_texts_is_looked_through(ledger: Ledger) -> None:
     """Among many that are about something else, the few are found."""
     await ledger.record(*(said(f"Hello {n}", after=n) for n in range(700)))

@@ -53,6 +53,7 @@ async def texts(ledger: BaseLedger) -> list[str]:
     return [each.text async for each in ledger.opt_out_candidates()]
 
 
+@pytest.mark.slow
 async def test_a_rule_decides_what_is_not_surely_stop(told: BaseLedger) -> None:
     """It opts out where the words do not, and ends what is unclear; the rest is as without it."""
     given = ("basta ya", "stop it", "STOP 12345", "STOP", "CANCEL my visit")

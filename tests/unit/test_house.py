@@ -130,6 +130,7 @@ def from_above(module: str) -> set[str]:
     return {other for other in parts if LEVELS[other] >= level}
 
 
+@pytest.mark.slow
 def test_a_module_imports_from_its_own_folder_and_from_below() -> None:
     """One way down: what is below never knows of what is above, nor of the public names."""
     assert set().union(*map(modules_used, MODULES)) <= MODULES.keys()

@@ -73,6 +73,7 @@ def run(main: Callable[[Note], Awaitable[None]], seed: int, *, favours: bool = F
     return notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("favours", "digest"),
     [(False, "7585a97a90e0059d"), (True, "10fef11d91c8ef58")],

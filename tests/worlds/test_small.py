@@ -72,6 +72,7 @@ def here(request: pytest.FixtureRequest) -> Iterator[Worlds]:
         yield place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", FOUND.values(), ids=FOUND)
 def test_what_was_found_is_mended(here: Worlds, plan: Plan) -> None:
     """A world in which a fault was found keeps the promise now."""

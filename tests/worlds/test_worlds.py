@@ -67,6 +67,7 @@ def test_a_seed_is_the_same_world_in_another_process() -> None:
     assert "\n".join(expected) in done.stdout
 
 
+@pytest.mark.slow
 def test_a_world_is_read_as_it_is_printed() -> None:
     """A plan that was printed, and typed again, is the same plan."""
     for seed in range(50):

@@ -41,6 +41,7 @@ def test_a_number_of_many_alike_digits_takes_no_longer() -> None:
     assert shown == f"{'1' * 200}{local[:-1]} ***{local[-4:]}"
 
 
+@pytest.mark.slow
 @given(st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True), st.text(max_size=9))
 def test_no_number_stands_in_what_is_shown(number: str, around: str) -> None:
     """Whatever stands around it, the number itself is gone, and its end is there."""

@@ -218,6 +218,7 @@ def test_waiters_who_catch_up_fill_no_second_too_much(
     assert most_in_a_second(starts) <= rate + burst
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_late_wake_ups_do_not_slow_the_whole() -> None:
     """With every wake-up 0 to 2 ms late, 500 a second are 5,000 in 10 seconds within 1 %."""

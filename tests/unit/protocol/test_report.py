@@ -185,6 +185,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     body=st.binary() | st.lists(pieces, max_size=20).map(b"".join),
     status=st.sampled_from([200, 302, 429, 500]),

@@ -430,6 +430,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.binary() | st.lists(pieces, max_size=60).map(lambda found: "".join(found).encode()))
 def test_any_bytes_are_read_or_refused(report: bytes) -> None:
     """Nothing else is ever raised, and cut in pieces they are read to the same."""

@@ -79,6 +79,7 @@ pieces = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     body=st.binary() | st.lists(pieces | st.binary(max_size=3)).map(b"".join),
     status=st.sampled_from([200, 204, 301, 400, 429, 500, 503]),
@@ -102,6 +103,7 @@ dates = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(asked=digits | dates | st.text(), date=dates | st.just(DATE["Date"]))
 @example(asked="Tue, 26 Jul 2011 14:22:30 +0100", date="Tue, 26 Jul 2011 14:22:30 GMT")
 @example(asked="١٢", date="")

@@ -190,6 +190,7 @@ def test_values_are_frozen() -> None:
         segments("a").units = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 @given(any_texts)
 def test_cut_is_that_of_the_greedy_oracle(text: str) -> None:
     """The encoding, the units of every part, and so the least count, are the oracle's."""
@@ -201,6 +202,7 @@ def test_cut_is_that_of_the_greedy_oracle(text: str) -> None:
     assert result.units == sum(segment_units)
 
 
+@pytest.mark.slow
 @given(any_texts)
 def test_parts_join_to_the_text(text: str) -> None:
     """Nothing is lost, added or changed by the cut, and no part is empty."""
@@ -209,6 +211,7 @@ def test_parts_join_to_the_text(text: str) -> None:
     assert all(result.parts)
 
 
+@pytest.mark.slow
 @given(any_texts)
 def test_forced_ucs2_is_what_the_codec_refuses(text: str) -> None:
     """The characters told are those that the codec refuses; a GSM text has none."""
@@ -218,6 +221,7 @@ def test_forced_ucs2_is_what_the_codec_refuses(text: str) -> None:
     assert (result.encoding is Encoding.GSM_7) == (not refused)
 
 
+@pytest.mark.slow
 @given(any_texts)
 def test_characters_left_is_exact(text: str) -> None:
     """As many more units fit without another segment, and one more does not."""
@@ -228,6 +232,7 @@ def test_characters_left_is_exact(text: str) -> None:
     assert segments(text + "a" * (result.characters_left + 1)).count > full.count
 
 
+@pytest.mark.slow
 @given(texts(gsm_characters))
 def test_gsm_parts_fit_and_never_split_an_extension_character(text: str) -> None:
     """Each part encodes by itself within its limit, and the octets join to the whole."""
@@ -238,6 +243,7 @@ def test_gsm_parts_fit_and_never_split_an_extension_character(text: str) -> None
     assert not any(octets.endswith(b"\x1b") for octets in encoded)
 
 
+@pytest.mark.slow
 @given(texts(unicode_characters).map(lambda text: text + "я"))
 def test_ucs2_parts_fit_and_never_split_a_surrogate_pair(text: str) -> None:
     """Each part is whole UTF-16 within its limit: none begins with a low surrogate."""

@@ -35,6 +35,7 @@ def test_what_is_base64_of_a_plain_id_is_that_id(tracking_id: str) -> None:
     assert plain(plain(tracking_id)) == PLAIN[tracking_id]
 
 
+@pytest.mark.slow
 @given(st.from_regex("[A-Z]{1,9}_[0-9]{1,99}", fullmatch=True))
 def test_both_spellings_of_an_id_are_equal(form: str) -> None:
     """In either of them, all of them are known."""

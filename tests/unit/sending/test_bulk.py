@@ -160,6 +160,7 @@ PARTS: dict[str, tuple[str, type[Rejected], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", PARTS)
 async def test_a_part_that_is_refused_halts_the_messages_with_it(field: str) -> None:
     """Of one sender or campaign reference no more is begun; the others go out before the end."""
@@ -223,6 +224,7 @@ async def test_the_account_is_named_where_it_is_refused_after_a_sender() -> None
     assert transport.sent == ["15550000000", "15550000001"]
 
 
+@pytest.mark.slow
 async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_rate() -> None:
     """A message that had to wait until it is admitted is not begun when its sender was refused."""
     transport = StubTransport(lambda _: refused("E111"))

@@ -170,6 +170,7 @@ async def test_a_message_is_sent_when_its_turn_comes() -> None:
     assert len(transport.sent) == 1
 
 
+@pytest.mark.slow
 async def test_a_turn_for_another_attempt_that_does_not_come_ends_with_the_last_failure() -> None:
     """The timeout bounds the wait for the turn of each attempt, and the failure tells more."""
 

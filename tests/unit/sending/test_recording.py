@@ -367,6 +367,7 @@ async def test_only_where_turns_are_scarce_is_the_ledger_asked_before(
     assert transport.sent == [TO]
 
 
+@pytest.mark.slow
 async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
     """The timeout bounds the wait for what is in flight too."""
     transport = StubTransport()

@@ -243,6 +243,7 @@ def test_an_endless_answer_is_read_no_further(parts: Iterator[bytes], *, is_answ
     assert took < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "part"), [(OK + b"\r\n", b"x"), (CHUNKED, b"1\r\nx\r\n")], ids=["bytes", "chunks"]
 )

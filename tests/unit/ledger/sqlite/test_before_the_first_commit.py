@@ -116,6 +116,7 @@ async def test_one_that_is_only_read_is_as_it_was(path: Path) -> None:
     assert after_looking == before | {log_of(path).name: b""}
 
 
+@pytest.mark.slow
 @LEFT
 async def test_who_is_killed_by_then_leaves_a_ledger_that_opens(path: Path, left: Left) -> None:
     """Once, and again; and what was found in doubt is found so, with its log and without."""
@@ -348,6 +349,7 @@ async def test_a_log_that_another_program_brought_in_after_a_crash_is_begun_anew
     assert await states(path) == FOUND
 
 
+@pytest.mark.slow
 @LEFT
 async def test_an_onlooker_is_not_in_the_way(path: Path, left: Left) -> None:
     """Who reads since before the first commit keeps nobody from it, nor from closing."""

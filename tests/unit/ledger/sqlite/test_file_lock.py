@@ -52,6 +52,7 @@ def fork_a_child(_path: Path) -> None:
     subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("do", [read_it, back_it_up, fork_a_child])
 async def test_no_reading_of_its_files_ends_the_lock(
     path: Path, do: Callable[[Path], None]
@@ -79,6 +80,7 @@ def link_to_the_directory(path: Path, other: Path) -> None:
     other.parent.symlink_to(path.parent)
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("link", [hard_link, symbolic_link, link_to_the_directory])
 async def test_one_file_is_one_ledger_by_every_name(
@@ -96,6 +98,7 @@ async def test_one_file_is_one_ledger_by_every_name(
     assert opened_elsewhere(other) == "it has 0 messages"
 
 
+@pytest.mark.slow
 @on_linux
 async def test_who_has_it_is_said(path: Path) -> None:
     """By the number of the process, until that has ended."""
@@ -109,6 +112,7 @@ async def test_who_has_it_is_said(path: Path) -> None:
     assert by_process(path.with_name("missing")) == "another process"
 
 
+@pytest.mark.slow
 async def test_a_lock_of_an_earlier_version_counts(path: Path) -> None:
     """It keeps a ledger from being opened, and a ledger that is open keeps it from being had."""
     async with SQLiteLedger(path):
@@ -225,6 +229,7 @@ def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how:
     assert opened_elsewhere(path) == "it has 0 messages"
 
 
+@pytest.mark.slow
 async def test_a_ledger_that_is_closed_in_a_child_is_open_in_its_parent(path: Path) -> None:
     """What the child closes is its own view of it."""
     ledger = SQLiteLedger(path)
@@ -308,6 +313,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_lock, "_PLATFORM", "darwin")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
 async def test_elsewhere_the_file_beside_it_is_locked(path: Path) -> None:
     """With a lock of the same kind, which no reading of a file ends."""

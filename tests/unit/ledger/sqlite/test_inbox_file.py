@@ -78,6 +78,7 @@ def test_it_is_private_from_its_first_byte(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["ledger.db-inbox"]
 
 
+@pytest.mark.slow
 def test_several_write_at_once(path: Path) -> None:
     """Each postback of each of them is there, with an id of its own."""
     inboxes = [InboxFile(path) for _ in range(4)]
@@ -236,6 +237,7 @@ print(inbox.count())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked there")
 def test_a_forked_child_leaves_it_to_its_parent(path: Path) -> None:
     """Its copy of the connection is never closed, which would undo what the parent is writing."""

@@ -187,6 +187,7 @@ async def test_a_second_process_is_refused_until_the_first_is_killed(path: Path)
         assert (await states(path))["c"] is S.IN_DOUBT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ledger.db", "link.db"])
 async def test_a_second_ledger_in_one_process_is_refused(path: Path, name: str) -> None:
     """By any name of the file, and it costs the first nothing; closing makes it free."""

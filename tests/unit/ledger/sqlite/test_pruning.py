@@ -78,6 +78,7 @@ def later() -> Clock:
     return clock
 
 
+@pytest.mark.slow
 async def test_nothing_of_what_was_pruned_is_in_any_file(tmp_path: Path) -> None:
     """Neither while the ledger is still open nor after, also in what was free before."""
     path, clock = tmp_path / "promo.db", Clock()
@@ -148,6 +149,7 @@ async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
         assert (await ledger.summary()).total == COUNT + 1
 
 
+@pytest.mark.slow
 async def test_who_has_it_open_is_named(tmp_path: Path) -> None:
     """Another process that prunes is refused before it changes anything."""
     with owner(tmp_path / "promo.db"), pytest.raises(LedgerInUse, match="has it open"):
@@ -211,6 +213,7 @@ async def test_a_reader_keeps_nothing_from_being_pruned(tmp_path: Path) -> None:
         assert traces(tmp_path) == {}
 
 
+@pytest.mark.slow
 async def test_a_file_that_cannot_be_written_anew_is_pruned_all_the_same(tmp_path: Path) -> None:
     """The error says what is left and what to do; what is recorded goes on."""
 

@@ -177,6 +177,7 @@ async def test_a_ledger_that_was_closed_is_left_as_it_is(path: Path) -> None:
     assert files(path) == before
 
 
+@pytest.mark.slow
 async def test_a_copy_during_which_it_was_opened_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ async def test_who_writes_does_not_wait_for_a_question(path: Path) -> None:
         assert (await ledger.summary()).total == 2
 
 
+@pytest.mark.slow
 async def test_it_sees_all_that_was_acknowledged(path: Path) -> None:
     """Each outcome, as soon as the call that wrote it has returned."""
     async with SQLiteLedger(path) as ledger:

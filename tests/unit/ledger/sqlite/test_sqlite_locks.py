@@ -185,6 +185,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.slow
 def test_a_child_that_outlives_its_parent_is_in_nobodys_way(path: Path) -> None:
     """The ledger can be opened, and its log brought into it at the end."""
     command = [sys.executable, "-c", LEAVING, str(path)]

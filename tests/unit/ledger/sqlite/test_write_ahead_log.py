@@ -145,6 +145,7 @@ async def test_a_backup_by_sqlite_is_a_ledger(
     assert await states(path) == {"a": S.ACCEPTED}
 
 
+@pytest.mark.slow
 async def test_another_program_may_bring_the_log_into_the_file(path: Path) -> None:
     """As SQLite's own shell does where it is the last to close a ledger that was left."""
     killed(path, "a")
@@ -168,6 +169,7 @@ async def test_the_log_of_another_ledger_is_refused(path: Path) -> None:
     await refused(path, WRONG)
 
 
+@pytest.mark.slow
 async def test_the_log_of_an_earlier_or_later_time_is_refused(path: Path) -> None:
     """Of the same ledger, opened twice meanwhile, and in either direction."""
     killed(path, "a")
@@ -237,6 +239,7 @@ async def test_a_backup_beside_a_log_of_the_ledger_is_refused_or_right(
         await refused(crashed, WRONG)
 
 
+@pytest.mark.slow
 async def test_a_copy_from_before_it_was_vacuumed_is_refused(path: Path) -> None:
     """The ledger recorded nothing in between, and its log goes on from other pages."""
     async with SQLiteLedger(path) as ledger:
@@ -427,6 +430,7 @@ def with_pages(count: int) -> Callable[[str], Any]:
     return connecting
 
 
+@pytest.mark.slow
 async def test_the_log_is_kept_short(path: Path) -> None:
     """It begins anew, each time as the next generation, and the file always says so."""
     generations = set()
@@ -441,6 +445,7 @@ async def test_the_log_is_kept_short(path: Path) -> None:
     assert len(await states(path)) == 200
 
 
+@pytest.mark.slow
 async def test_an_onlooker_keeps_the_log_from_beginning_anew_and_nobody_waits(
     path: Path,
 ) -> None:
@@ -475,6 +480,7 @@ def elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_locks, "_OF_OPEN_FILE", None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="where other programs are not kept from it")
 async def test_no_other_program_brings_the_log_of_an_open_ledger_into_its_file(path: Path) -> None:
     """A checkpoint does nothing, and so does the end of a program; all can be read meanwhile."""
@@ -595,6 +601,7 @@ async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
         assert await states(path) == {"a": S.IN_DOUBT}
 
 
+@pytest.mark.slow
 async def test_an_onlooker_at_what_a_crash_left_is_not_in_the_way(path: Path) -> None:
     """The log that is there goes on, and the file says that it needs it."""
     killed(path, "a")
@@ -735,6 +742,7 @@ async def test_a_log_that_is_not_as_expected_is_refused(path: Path) -> None:
     assert await states(path) == {}
 
 
+@pytest.mark.slow
 async def test_an_onlooker_at_a_file_of_an_earlier_version_is_not_in_the_way(path: Path) -> None:
     """The log that is there is of no generation, and the file says that it needs it."""
     async with SQLiteLedger(path) as ledger:
@@ -778,6 +786,7 @@ def write_and_be_killed(path: Path, *statements: str) -> None:
     subprocess.run([sys.executable, "-c", by_hand, str(path), *statements], check=True)  # noqa: S603
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["SELECT 1", "CREATE TABLE mine (x)"])
 async def test_what_another_program_left_behind_is_brought_in_as_the_error_says(
     path: Path, first: str
