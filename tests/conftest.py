@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +40,10 @@ else:
     http_library = import_module(os.environ.get("SKYCORE_TESTS_HTTP_CLIENT", "httpx"))
 
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
+
+# A file system in memory, and the bytes that are to be free in it.
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made in it is private
+ROOM = 2 << 30
 
 # Where trio reaches lines that asyncio does not.
 MEASURED_ON_TRIO = tuple(
@@ -119,13 +124,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have every client of the tests trust one certificate, those of programs they start too.
+    """Have temporary files in memory, and clients that trust one certificate, in programs too.
 
-    To load all that the machine trusts takes some 20 ms for each program.
+    A ledger waits for the disk at every step, which is most of the time of the tests.  And to
+    load all that the machine trusts takes some 20 ms for each program.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         leave_out_children()
         return  # which has the rest from the process that started it
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and disk_usage(MEMORY).free > ROOM:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None  # which is asked for anew
     folder = tempfile.TemporaryDirectory(prefix="skycore-tests-")
     config.add_cleanup(folder.cleanup)
     trusted = Path(folder.name, "localhost.pem")
