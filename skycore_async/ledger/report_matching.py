@@ -7,6 +7,7 @@ Rules:
 
 * No id ties a row that fits another attempt better, nor an attempt that another row fits better:
   nobody says that no two messages have one HISTORYID.
+* Where one that was told is found wrong so, the others tie only what fits besides.
 * An accepted attempt with a row of its own, or a doubt that was taken, is all that its message
   needs.
 """
@@ -71,6 +72,12 @@ def _tied(
         for row in rows
         if _may_be_anothers(row, known.get(row.history_id, ()), attempts, rows)
     }
+    if not unsure.isdisjoint(known):
+        unsure |= {
+            row.history_id
+            for row in rows
+            if not all(fits(each, row) for each in known.get(row.history_id, ()))
+        }
     sure = {
         history_id: found[0]
         for history_id, found in known.items()
@@ -88,9 +95,11 @@ def _may_be_anothers(row: ReportRow, own: _Attempts, attempts: _Attempts, rows: 
     Then it ties nothing: nobody says that no two have one HISTORYID.
     """
     other = [each for each in own if not is_row_of(each, row)]
-    doubts = [each for each in attempts if each.role is Role.DOUBTFUL and each not in own]
+    strangers = [each for each in attempts if each.role is not Role.POSSIBLE and each not in own]
     return (
         any(not is_in(each.window, row) for each in other)
         or any(fits(each, found) for each in other for found in rows)
-        or (any(fits(each, row) for each in doubts) and not all(fits(each, row) for each in own))
+        or (
+            any(fits(each, row) for each in strangers) and not all(fits(each, row) for each in own)
+        )
     )

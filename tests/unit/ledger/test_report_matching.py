@@ -272,6 +272,18 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: ALIKE},
         set(),
     ),
+    "a postback told the id of a row that another accepted one fits better": (
+        [attempt(1), accepted(2, at=1010, history_id="B"), accepted(3, at=5000)],
+        [row("A", at=1010), row("B", at=5000)],
+        {1: ALIKE},
+        set(),
+    ),
+    "where one told id is wrong, so may be another, of a row at another time": (
+        [attempt(1), accepted(2, at=1100, history_id="B"), accepted(3, at=3000, history_id="A")],
+        [row("A", at=1050), row("B", at=5000)],
+        {1: ALIKE},
+        set(),
+    ),
     "or of another text to it at another time, beside its own": (
         [attempt(1), accepted(2, at=1010, history_id="B")],
         [row("A", at=1010), row("B", text=BYE, at=9000)],
