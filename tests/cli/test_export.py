@@ -76,7 +76,7 @@ def test_every_message_is_a_row(kind: str, tmp_path: Path, request: pytest.Fixtu
         "ended_at": "2023-11-14T22:14:20+00:00",
     }
     assert second["info"] == "'=cmd|*******4888"
-    shown = run(place, "--show-numbers", "--format", "jsonl", "--state", "delivered")
+    shown = run(place, "-o", "-", "--show-numbers", "--format", "jsonl", "--state", "delivered")
     (row,) = map(json.loads, shown.stdout.splitlines())
     assert (row["to"], row["key"], row["tags"]) == (TO, f"promo:{TO}", ["=spring", "late"])
     assert (row["ended_at"], row["sent_at"]) == ("2023-11-14T22:14:20+00:00", None)

@@ -42,15 +42,17 @@ _TYPES: Final = {
     "ended_at": datetime,
 }
 _NAMES: Final = {field.name.rstrip("_"): field.name for field in attrs.fields(ExportedMessage)}
+_STANDARD_OUTPUT: Final = Path("-")
 COLUMNS: Final[dict[str, type]] = {name: _TYPES.get(name, str) for name in _NAMES}
 
 
 def export_messages(
-    named: Secret, output: Path | None, *, state: str | None, kind: str, show_numbers: bool
+    named: Secret, path: Path, *, state: str | None, kind: str, show_numbers: bool
 ) -> None:
-    """Write the messages of the ledger `named`, all or those in a state, as a table."""
+    """Write the messages of the ledger `named`, all or those in a state, as a table to `path`."""
     target = ledger_target(named)
     target.check()
+    output = None if path == _STANDARD_OUTPUT else path
     if output is None and kind == "parquet":
         fail("a Parquet file is no text: say where it goes with --output FILE")
     if output is not None and target.holds(output):

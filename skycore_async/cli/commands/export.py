@@ -57,11 +57,13 @@ from .status import STATES
     "-o",
     "--output",
     type=FilePath(dir_okay=False, path_type=Path),
-    help="Write to this file, in place of one that is there [standard output].",
+    default="-",
+    show_default=True,
+    help="Write to this file, in place of one that is there; standard output is -.",
 )
 @click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
 def export(
-    *, file: Secret, state: str | None, kind: str, output: Path | None, show_numbers: bool
+    *, file: Secret, state: str | None, kind: str, output: Path, show_numbers: bool
 ) -> None:
     from ..actions.export import export_messages  # noqa: PLC0415 - not for help
 
