@@ -131,9 +131,10 @@ def _killed(
     """Kill the sender at random moments, and give how many it left in doubt each time."""
     chance = random.Random(seed)
     doubts: list[int] = []
-    # Some begin after the last: of what nothing came after, a report proves nothing absent.
+    # Some are accepted before the first, and begin after the last: of what nothing came before,
+    # or after, a report proves nothing absent.
     last = min(count * 9 // 10, count - 5 * IN_FLIGHT)
-    for moment in sorted(chance.sample(range(1, last), kills)):
+    for moment in sorted(chance.sample(range(2 * IN_FLIGHT, last), kills)):
         sender = _Sender(command)
         while skycore.billed < moment and sender.is_running():
             time.sleep(0.001)

@@ -30,7 +30,7 @@ def test_a_killed_bulk_send_loses_nobody_and_sends_nobody_twice(backend: str) ->
 
     What a report proves not sent goes out by one more run: each is billed exactly once.
     """
-    found = verdict(backend=backend, count=400, kills=3, seed=1, rate=400)
+    found = verdict(backend=backend, count=500, kills=3, seed=1, rate=400)
     assert (found.duplicates, found.lost, found.mistaken) == (0, 0, 0)
     assert found.most_doubt <= IN_FLIGHT
     assert found.unsettled <= found.doubt
