@@ -32,7 +32,7 @@ import attrs
 
 from .pairing import Owners, matched
 from .report_evidence import OpenReason
-from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_in, is_row_of
+from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_row_of
 
 # Seconds for which an accepted message may have waited at the provider: the same text to the
 # same number on another day is another message.
@@ -258,13 +258,13 @@ class ReportGraph:
 
     def _is_beside_another(self, place: int) -> bool:
         """Return whether a row to its number is nobody's, since it began, or with its text."""
-        sent_as = attrs.evolve(self._attempts[place], text=None)
-        since = sent_as.window[0]
-        earliest = {self._attempts[place].text: since - _LONGEST_WAIT}  # a clock was ahead
+        attempt = self._attempts[place]
+        sent_as = attrs.evolve(attempt, text=None)
         return any(
             row_place not in self._known
             and is_alike(sent_as, row.number, row.text, row.from_)
-            and is_in((earliest.get(row.text, since), float("inf")), row)
+            # By how much a clock was ahead is not known.
+            and (row.text == attempt.text or attempt.window[0] <= row.span[1])
             for row_place, row in enumerate(self._rows)
         )
 

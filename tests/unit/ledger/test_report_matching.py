@@ -121,7 +121,12 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: absent(1)},
         {2},
     ),
-    "long before it": ([attempt(1, at=90_000)], [row("A", at=699)], {1: absent(1)}, set()),
+    "before it, as by a clock that was ahead by a day": (
+        [attempt(1, at=90_000)],
+        [row("A", at=699)],
+        {1: Absent(frozenset({1}), is_beside_another=True)},
+        set(),
+    ),
     "much later": ([attempt(1)], [row("A", at=1400)], {1: LATE}, set()),
     "waits at the provider": ([attempt(1)], [row("A", at=None)], {1: Taken("A")}, set()),
     "waits, in a report of before": (
