@@ -37,6 +37,8 @@ from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_row_of
 # Seconds for which an accepted message may have waited at the provider: the same text to the
 # same number on another day is another message.
 _LONGEST_WAIT: Final = 12 * 3600.0
+# Seconds by which the machine's clock may have been ahead as an attempt began.
+LONGEST_AHEAD: Final = 48 * 3600.0
 
 
 @attrs.frozen
@@ -260,11 +262,12 @@ class ReportGraph:
         """Return whether a row to its number is nobody's, since it began, or with its text."""
         attempt = self._attempts[place]
         sent_as = attrs.evolve(attempt, text=None)
+        since = attempt.window[0]
+        earliest = {attempt.text: since - LONGEST_AHEAD}
         return any(
             row_place not in self._known
             and is_alike(sent_as, row.number, row.text, row.from_)
-            # By how much a clock was ahead is not known.
-            and (row.text == attempt.text or attempt.window[0] <= row.span[1])
+            and earliest.get(row.text, since) <= row.span[1]
             for row_place, row in enumerate(self._rows)
         )
 

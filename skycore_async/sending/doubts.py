@@ -36,6 +36,7 @@ from ..ledger.report_decisions import (
     listed_of,
 )
 from ..ledger.report_evidence import OpenReason, hull, periods_of
+from ..ledger.report_graph import LONGEST_AHEAD
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
 from ..ledger.settlement import CLOCKS_APART
@@ -89,7 +90,7 @@ class LedgerDoubts:
         times = [each for each in self.doubtful.values() if self._may_end(each.message)]
         if not times:
             return
-        since = min(each.window[0] for each in times) - NEAR
+        since = min(each.window[0] for each in times) - LONGEST_AHEAD - CLOCKS_APART
         # What was sent later accounts for rows that could wait for it.
         self._last_loaded = await self._add_begun_since(ledger, since)
         self.periods = await self._database.run(self._periods, times)

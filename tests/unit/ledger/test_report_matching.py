@@ -121,6 +121,7 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: absent(1)},
         {2},
     ),
+    "days before it": ([attempt(1, at=180_000)], [row("A", at=699)], {1: absent(1)}, set()),
     "before it, as by a clock that was ahead by a day": (
         [attempt(1, at=90_000)],
         [row("A", at=699)],
