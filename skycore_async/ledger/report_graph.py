@@ -263,11 +263,10 @@ class ReportGraph:
         attempt = self._attempts[place]
         sent_as = attrs.evolve(attempt, text=None)
         since = attempt.window[0]
-        earliest = {attempt.text: since - LONGEST_AHEAD}
         return any(
             row_place not in self._known
             and is_alike(sent_as, row.number, row.text, row.from_)
-            and earliest.get(row.text, since) <= row.span[1]
+            and row.span[1] >= (since - LONGEST_AHEAD if row.text == attempt.text else since)
             for row_place, row in enumerate(self._rows)
         )
 

@@ -26,9 +26,11 @@ def unmeasured() -> Iterator[None]:
     running = coverage.Coverage.current() if coverage else None
     if running is not None:
         running.stop()
-    yield
-    if running is not None:
-        running.start()
+    try:
+        yield
+    finally:
+        if running is not None:
+            running.start()
 
 
 def leave_out_children() -> None:

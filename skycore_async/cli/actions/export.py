@@ -28,7 +28,7 @@ from ...runtime.private import written_privately
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
-from ..ui.output import fail, number_of, say
+from ..ui.output import STANDARD_OUTPUT, fail, number_of, say
 from ..ui.table_files import WRITERS, TableWriter
 
 # The columns that are no texts; the others are, or are missing.
@@ -42,7 +42,6 @@ _TYPES: Final = {
     "ended_at": datetime,
 }
 _NAMES: Final = {field.name.rstrip("_"): field.name for field in attrs.fields(ExportedMessage)}
-_STANDARD_OUTPUT: Final = Path("-")
 COLUMNS: Final[dict[str, type]] = {name: _TYPES.get(name, str) for name in _NAMES}
 
 
@@ -52,7 +51,7 @@ def export_messages(
     """Write the messages of the ledger `named`, all or those in a state, as a table to `path`."""
     target = ledger_target(named)
     target.check()
-    output = None if path == _STANDARD_OUTPUT else path
+    output = None if path == STANDARD_OUTPUT else path
     if output is None and kind == "parquet":
         fail("a Parquet file is no text: say where it goes with --output FILE")
     if output is not None and target.holds(output):

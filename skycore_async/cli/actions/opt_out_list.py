@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import anyio
 import click
@@ -27,6 +26,7 @@ import click
 from ...errors import InvalidMessage, LedgerError
 from ...ledger.opt_outs import OptOut, relayed
 from ...ledger.sqlite.opt_out_list import OptOutList
+from ...ledger.sqlite.schema import MAGIC
 from ...messages import masked
 from ...protocol.numbers import NumberReader, country_code, number
 from ...runtime.private import write_privately
@@ -39,8 +39,6 @@ from ..ui.ledger_target import ledger_target
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.times import time_of
-
-_SQLITE: Final = b"SQLite format 3\0"  # what a file of its begins with
 
 
 def the_list(given: str | None) -> OptOutList:
@@ -91,7 +89,7 @@ def _is_database(file: str) -> bool:
         path = Path(file)
         if path.is_file():  # and no pipe, which can be read once
             with path.open("rb") as opened:
-                return opened.read(len(_SQLITE)) == _SQLITE
+                return opened.read(len(MAGIC)) == MAGIC
     return False
 
 
@@ -184,7 +182,7 @@ def _change(
     now = time.time()
     asked = {*numbers.values()}
     try:
-        on_it = sum(word.out for word in shared.words(asked).values())
+        on_it = len(asked) if out else sum(word.out for word in shared.words(asked).values())
         shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
     except LedgerError as error:
         fail(f"nothing was changed: {error}")

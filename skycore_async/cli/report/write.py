@@ -22,7 +22,7 @@ from ...runtime.extras import missing
 from ...runtime.private import write_privately
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.output import emit, fail, say
+from ..ui.output import STANDARD_OUTPUT, emit, fail, say
 from ..ui.tables import console
 from .data import ReportData
 from .page import page
@@ -40,7 +40,7 @@ def write_report(
     ledger: Secret, html: Path | None, *, price: Decimal | None, as_json: bool
 ) -> None:
     """Write what a ledger says as a page to `html`, as JSON to standard output, or as both."""
-    target, to_stdout = ledger_target(ledger), html == Path("-")
+    target, to_stdout = ledger_target(ledger), html == STANDARD_OUTPUT
     if html is None and not as_json:
         fail(f"say where the report goes: --html {target.page}, or --json")
     if to_stdout and as_json:

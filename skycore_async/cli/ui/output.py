@@ -73,6 +73,7 @@ _IN_URL: Final = re.compile(r"([^\s:@/]*:)[^\s@]+@")
 _WORD: Final = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
 RATE: Final = Number(min=0.001)  # messages per second
+STANDARD_OUTPUT: Final = Path("-")  # where a command takes a file to write to
 
 in_flight_option = click.option(
     "--in-flight",

@@ -41,14 +41,13 @@ from typing import Final, Self
 import attrs
 
 from .log_format import FILE_HEADER, SALTS, first_frame
-from .schema import APPLICATION_ID, VERSION_BITS
+from .schema import APPLICATION_ID, MAGIC, VERSION_BITS
 
 USER_VERSION: Final = 60  # where in a file it is, and `application_id` eight bytes later
 MOST: Final = 2**22 - 1  # of the generations, which begin anew after it
 
 _INCOMPLETE: Final = 1 << 8
 _SHIFT: Final = 9
-_MAGIC: Final = b"SQLite format 3\x00"
 _TAIL: Final = b"\xffskycore-wal"  # which is in no text
 TAIL: Final = len(_TAIL) + 8  # bytes
 
@@ -91,7 +90,7 @@ class FileState:
 
 def is_header(header: bytes) -> bool:
     """Return whether these are the first bytes of a file of SQLite's."""
-    return len(header) >= FILE_HEADER and header.startswith(_MAGIC)
+    return len(header) >= FILE_HEADER and header.startswith(MAGIC)
 
 
 def after(generation: int) -> int:

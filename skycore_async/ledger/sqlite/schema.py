@@ -20,7 +20,7 @@ from ...protocol.tracking_ids import plain
 
 APPLICATION_ID: Final = 0x534B5943  # "SKYC", where SQLite keeps a file's kind
 HEADER: Final = 100  # bytes, by the file format of SQLite; as are the next four
-_MAGIC: Final = b"SQLite format 3\0"
+MAGIC: Final = b"SQLite format 3\0"  # what a file begins with
 _KIND: Final = slice(68, 72)
 _PAGE: Final = slice(16, 18)
 _LARGEST: Final = 65_536  # bytes of a page, which is written as 1
@@ -82,7 +82,7 @@ def refuse_other(header: bytes, size: int, name: str) -> None:
     """
     if not header:
         return
-    if not header.startswith(_MAGIC):
+    if not header.startswith(MAGIC):
         raise LedgerError(f"{name} is no ledger, or is damaged: file is not a database")
     kind, page = (int.from_bytes(header[place], "big") for place in (_KIND, _PAGE))
     if kind != APPLICATION_ID and (kind or size > (_LARGEST if page == 1 else page)):
