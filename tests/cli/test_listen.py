@@ -246,10 +246,10 @@ def test_a_line_says_why_a_message_failed(
 
 
 @pytest.mark.parametrize(
-    ("error", "is_end"),
-    [(BrokenPipeError(), True), (SystemExit(1), True), (OSError(errno.ENOSPC, "full"), False)],
+    ("error", "is_read"),
+    [(BrokenPipeError(), False), (SystemExit(1), False), (OSError(errno.ENOSPC, "full"), True)],
 )
-def test_nobody_reading_is_no_reason_to_post_again(error: BaseException, is_end: bool) -> None:
+def test_nobody_reading_is_no_reason_to_post_again(error: BaseException, is_read: bool) -> None:
     """Where the pipe is closed the notification is taken in all the same, and it ends.
 
     Where a disk is full it goes on: the ledger may be on another.
@@ -258,11 +258,36 @@ def test_nobody_reading_is_no_reason_to_post_again(error: BaseException, is_end:
     def show(_: object) -> None:
         raise error
 
-    ending = UntilSignal()
-    telling = _NotificationPrinter(ending, show, None)
-    (notification,) = parse_postback(INBOUND)
-    telling(notification)
-    assert (telling.count, ending.is_set) == (1, is_end)
+    printer = _NotificationPrinter(show, None)
+    printer(*parse_postback(INBOUND))
+    assert (printer.print_waiting(), printer.count) == (is_read, 1)
+
+
+def test_a_terminal_that_is_stopped_holds_up_no_postback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While printing waits for its reader, postbacks are answered; of many the number is told."""
+    monkeypatch.setattr("skycore_async.cli.actions.listen._MOST", 2)
+    shown: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+    def show(notification: object) -> None:
+        if not shown:  # as where Ctrl-S stopped it, and Ctrl-Q comes after these
+            assert post(f"http://127.0.0.1:{port}/postback", bundle("b", 5)) == 200
+        shown.append(notification)
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        assert post(f"http://127.0.0.1:{port}/postback", RECEIPT) == 200
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    monkeypatch.setattr("skycore_async.cli.actions.listen._as_line", lambda _: show)
+    done = listen("--ledger", tmp_path / "promo.db", "--port", port)
+    assert (done.exit_code, len(shown)) == (0, 3)
+    told = done.stderr.splitlines()
+    assert told[-3:] == ["3 notifications more came, and are recorded.", "", "Notifications: 6."]
+    assert summary(str(tmp_path / "promo.db")).unplaced == 6
 
 
 # Into a database.

@@ -174,7 +174,7 @@ COMPRESSED: dict[str, tuple[str, bytes, int]] = {
     "cut off": ("gzip", gzip.compress(BODY)[:-9], 400),
     "more after it": ("gzip", gzip.compress(BODY) + b"more", 400),
     "no postback in it": ("gzip", gzip.compress(b"<html/>"), 400),
-    "a bomb": ("gzip", gzip.compress(bytes(200 * MIB), 1), 413),
+    "a bomb": ("gzip", gzip.compress(bytes(20 * MIB), 1), 413),
 }
 
 

@@ -1,8 +1,9 @@
 """What `skycore listen` does: serve the postback URL of a ledger, and print what comes.
 
 Strategy: `PostbackReceiver` receives and stores, in the thread of its server, in
-which the ledger is opened; its handler prints the lines.  A ledger in a file is written by way
-of its inbox, so that others can have it open, before and after.
+which the ledger is opened.  Its handler keeps what came for the main thread, which prints it: a
+terminal that Ctrl-S has stopped, or a pipe that nobody reads, holds up no postback.  A ledger in
+a file is written by way of its inbox, so that others can have it open, before and after.
 
 Rules:
 
@@ -10,11 +11,13 @@ Rules:
   one line and no traceback of a thread.
 * The secret comes from the environment, and is not printed.
 * Numbers are masked, in texts from handsets as well, unless --show-numbers is given.
+* No more than `_MOST` wait to be printed; of those beyond that only their number is told.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -33,11 +36,12 @@ from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.notifications import facts_of, masked_facts, masked_row, row_of
 from ..ui.opt_out_list import shown
-from ..ui.output import emit, fail, printable, say
+from ..ui.output import emit, fail, number_of, printable, say
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 from ..ui.signals import UntilSignal
 from ..ui.tables import console
 
+_MOST: Final = 10_000  # notifications that wait to be printed
 _COLOURS: Final = {"delivered": "green", "failed": "red", "unsubscribed": "yellow"}
 
 
@@ -58,7 +62,7 @@ def serve_postbacks(
         target = ledger_target(named)
         way = _check_ledger(target)
         show = _as_json(show_numbers) if as_json else _as_line(show_numbers)
-        printer = _NotificationPrinter(ending, show, shared)
+        printer = _NotificationPrinter(show, shared)
         secret = postback_secret()
         try:
             receiver = PostbackReceiver(
@@ -83,9 +87,11 @@ def serve_postbacks(
             if shared is not None and not as_json:
                 say(f"Who opts out is on the list {shown(shared.path)}.", err=True)
             for _ in ending.polls():
-                pass
+                if not printer.print_waiting():
+                    ending.is_set = True
         finally:
             server.stop()
+        printer.print_waiting()
     if not as_json:
         say(f"\nNotifications: {printer.count}.", err=True)
 
@@ -140,29 +146,41 @@ def _introduce(server_url: str, way: _Way, *, is_secret: bool, as_json: bool) ->
 
 
 class _NotificationPrinter:
-    """The handler of the receiver: counts notifications, and prints them while it can."""
+    """The handler of the receiver: counts notifications, and keeps them to be printed."""
 
-    def __init__(
-        self,
-        ending: UntilSignal,
-        show: Callable[[Notification], None],
-        shared: OptOutList | None,
-    ) -> None:
+    def __init__(self, show: Callable[[Notification], None], shared: OptOutList | None) -> None:
         self.count = 0
         self._shared = shared
-        self._ending = ending
         self._show = show
+        self._waiting: deque[Notification] = deque()
+        self._missed = self._missed_told = 0
 
     def __call__(self, notification: Notification) -> None:
         self.count += 1
         if self._shared is not None and (word := opt_out_of(notification, received=time.time())):
             self._shared.tell([word])
+        if len(self._waiting) < _MOST:
+            self._waiting.append(notification)
+        else:
+            self._missed += 1
+
+    def print_waiting(self) -> bool:
+        """Print what waits, and return whether anybody reads it.
+
+        Each is recorded: that it cannot be written, as on a full disk, is no reason to take in
+        no more.
+        """
         try:
-            self._show(notification)
-        except (OSError, SystemExit) as error:
-            # It is recorded: that nobody reads the output is no reason to post it again, and that
-            # it cannot be written, as on a full disk, none to take in no more.
-            self._ending.is_set |= isinstance(error, BrokenPipeError | SystemExit)
+            while self._waiting:
+                self._show(self._waiting.popleft())
+            if missed := self._missed - self._missed_told:
+                self._missed_told += missed
+                say(f"{number_of(missed, 'notification')} more came, and are recorded.", err=True)
+        except OSError as error:
+            return not isinstance(error, BrokenPipeError)
+        except SystemExit:
+            return False
+        return True
 
 
 def _as_json(show_numbers: bool) -> Callable[[Notification], None]:

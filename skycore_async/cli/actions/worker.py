@@ -32,6 +32,7 @@ from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.base import Road
+from ..ui.beside import print_beside
 from ..ui.output import Exit, emit, fail, say, tell
 from ..ui.signals import STOPPING, Signals
 
@@ -154,7 +155,7 @@ async def _print_progress(counters: WorkerCounters) -> None:
     while True:
         await anyio.sleep(_EVERY)
         if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(counters))) != before:
-            tell(line)
+            await print_beside(functools.partial(tell, line))
         before = line
 
 

@@ -4,10 +4,12 @@ Rules:
 
 * It is loaded where there is a terminal alone, as what draws takes memory.
 * Where the terminal is gone, nothing is drawn any more, and the run goes on.
+* Where it is stopped, the run goes on as well, and does not wait for the last picture.
 """
 
 from __future__ import annotations
 
+import functools
 from contextlib import suppress
 from typing import Final
 
@@ -17,11 +19,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..ui.beside import print_beside
 from ..ui.output import printable
 from ..ui.tables import console
 from .progress import BulkCounters
 
 _REFRESH: Final = 0.25  # seconds between pictures
+_PATIENCE: Final = 1.0  # seconds for the last one
 
 
 def show_cursor() -> None:
@@ -38,12 +42,16 @@ async def show_live(counters: BulkCounters) -> None:
         rows.add_row(Text(printable("  ".join(counters.parts()))))
         return rows
 
+    async def draw(live: Live) -> None:
+        await print_beside(functools.partial(live.update, picture(), refresh=True))
+
     out = console(stderr=True)
     with suppress(OSError), Live(picture(), console=out, auto_refresh=False) as live:
         try:
             while True:
                 counters.read()
-                live.update(picture(), refresh=True)
+                await draw(live)
                 await anyio.sleep(_REFRESH)
         finally:
-            live.update(picture(), refresh=True)
+            with anyio.move_on_after(_PATIENCE, shield=True):
+                await draw(live)

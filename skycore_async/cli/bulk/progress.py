@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import shlex
 import time
 from collections import Counter, deque
@@ -30,6 +31,7 @@ import attrs
 
 from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter
+from ..ui.beside import print_beside
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
 from ..ui.output import Exit, number_of, tell
 from ..ui.signals import STOPPING
@@ -174,7 +176,7 @@ async def show_plain(counters: BulkCounters) -> None:
         counters.read()
         line = "  ".join(counters.parts())
         if line != before or counters.waiting is None:  # it may wait for a whole night
-            tell(line)
+            await print_beside(functools.partial(tell, line))
         before = line
 
 
