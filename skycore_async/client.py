@@ -274,15 +274,15 @@ class SkycoreClient:
         sent.  What is provably lacking was not sent, and is sent by the next run: the report
         covers at least `after` seconds past the end of an attempt and was made after that, and
         lists what was accepted before and after it.  `trust_absence` is your word that no such
-        witnesses are needed, unless it lacks the next ones.  With `is_dry_run` nothing is written.
+        witnesses are needed: what a report lacks that is not whole is sent again, and billed
+        twice.  With `is_dry_run` nothing is written.  A second call changes nothing.
 
         Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
-        asked for by then stays in doubt.  Again it changes nothing.  Reports are kept as they are
-        downloaded under the name `save`, and beside it where there are several.
+        asked for by then stays in doubt.  Reports are kept as `save`, and beside it where several.
 
         Raises ConfigurationError where the client has no ledger of this package, and for an
-        `after` that is none, LedgerInUse where its doubts are being settled already, Rejected
-        where the account may not have reports, and OSError where one cannot be saved.
+        `after` below 0 or above a year, LedgerInUse where its doubts are being settled already,
+        Rejected where the account may not have reports, and OSError where one cannot be saved.
         """
         from .sending.report import SendingReport  # noqa: PLC0415 - not needed to send
         from .sending.report_requests import settle  # noqa: PLC0415 - not needed to send

@@ -45,7 +45,7 @@ COMMANDS: Final = {
     "report": "Make a web page of a ledger.",
     "export": "Write the messages of a ledger as a table, for other programs.",
     "prune": "Forget the numbers and texts of what is old.",
-    "opt-outs": "Show who may not want to be sent to.",
+    "opt-outs": "List, add and remove numbers that may not be sent to.",
     "inbox": "Show the texts that handsets sent.",
     "listen": "Receive postbacks, record them, and show them.",
     "simulate": "Run a pretend Skycore to send to.",

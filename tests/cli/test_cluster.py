@@ -135,6 +135,24 @@ def test_what_the_ledger_has_sent_is_not_loaded_again_with_its_number_read(
     assert simulator.billed == 2
 
 
+@pytest.mark.slow
+def test_a_campaign_goes_on_in_the_database_that_its_ledger_was_copied_into(
+    simulator: Simulator, dsn: str
+) -> None:
+    """What its file had sent is no second message there; what is loaded is one in the file."""
+    numbers = [f"1555123{last}" for last in range(4888, 4900)]
+    Path("promo.csv").write_text("to\n" + "\n".join(numbers), "utf-8")
+    bulk = ("bulk", str(Path.cwd() / "promo.csv"), "--text", "Hi", "--yes")
+    assert answer(*bulk, "--limit", "7")["accepted"] == 7
+    assert run("cluster", "copy", "promo.db", dsn).exit_code == 0
+    assert run("bulk", "promo.csv", "--text", "Hi", "--yes", "--cluster", dsn).exit_code == 0
+    again = run("bulk", "promo.csv", "--text", "Hi", "--yes")
+    assert again.exit_code == 2
+    assert "add --campaign promo --cluster DSN" in again.stderr
+    assert answer("worker", dsn, "--drain")["accepted"] == 5
+    assert sorted(one.to for one in simulator.messages) == numbers
+
+
 def test_what_receivers_left_beside_the_ledger_is_copied_with_it(dsn: str) -> None:
     """Postbacks that nobody had taken in yet are in the database, and not in the file alone."""
 

@@ -22,8 +22,9 @@ from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
+from ..bulk.campaigns_before import note_copied
 from ..ui.confirm import confirm
-from ..ui.database import with_connection
+from ..ui.database import name_of_database, with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
 from ..ui.output import emit, fail, number_of, say
 
@@ -56,6 +57,7 @@ def copy_ledger(file: Path, dsn: Secret | None, *, as_json: bool) -> None:
         done = anyio.run(copied)
     except LedgerError as error:
         fail(str(error))
+    note_copied(file, name_of_database(dsn_of(dsn)))
     if as_json:
         emit(done)
     else:

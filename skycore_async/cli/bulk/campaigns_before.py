@@ -8,6 +8,7 @@ Rules:
 * Compared is what is to be sent now with what was begun from the same directory, at the same
   address of the API: a rehearsal against a simulator is none.
 * The campaign itself counts as another where its ledger, which knew what was sent, is gone.
+* Where a ledger was copied into a database, that has its campaigns.
 * Where the file cannot be read or written, that is said, and nothing else fails.
 """
 
@@ -44,6 +45,10 @@ CREATE TABLE IF NOT EXISTS campaigns (
 _ALL: Final = "SELECT ledger, in_database, campaign, begun, sketch FROM campaigns"
 _HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
 _SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
+_IN_FILES: Final = "SELECT DISTINCT ledger FROM campaigns WHERE NOT in_database"
+_COPIED: Final = """
+UPDATE OR REPLACE campaigns SET ledger = ?, in_database = 1 WHERE ledger = ? AND NOT in_database
+"""
 _OLD: Final = """
 DELETE FROM campaigns
 WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
@@ -52,7 +57,10 @@ WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Where and under which name a campaign is begun; `address` is that of the API."""
+    """Where and under which name a campaign is begun; `address` is that of the API.
+
+    `ledger` is the whole path of a file, or the name of a database.
+    """
 
     directory: str
     address: str
@@ -61,12 +69,18 @@ class Place:
     campaign: str
 
     @property
+    def ledger_name(self) -> str:
+        """What to call the ledger from here."""
+        return self.ledger if self.in_database else _from_here(self.ledger)
+
+    @property
     def as_options(self) -> str:
         """The options with which `skycore bulk` goes on with it."""
         named = f"--campaign {shlex.quote(self.campaign)}"
         if self.in_database:
             return f"{named} --cluster DSN"
-        return f"{named} --ledger {'FILE' if self.ledger_is_gone else shlex.quote(self.ledger)}"
+        ledger = "FILE" if self.ledger_is_gone else shlex.quote(self.ledger_name)
+        return f"{named} --ledger {ledger}"
 
     @property
     def ledger_is_gone(self) -> bool:
@@ -78,9 +92,9 @@ class Place:
         """Say how its messages that are not sent yet are sent, and no other."""
         if self.ledger_is_gone:
             return (
-                f"what was sent is known to {self.ledger} alone, and there is no such file now; to"
-                " go on with that campaign, find it, with those beside it whose names begin with"
-                f" its own, and add {self.as_options}"
+                f"what was sent is known to {self.ledger_name} alone, and there is no such file"
+                " now; to go on with that campaign, find it, with those beside it whose names"
+                f" begin with its own, and add {self.as_options}"
             )
         return f"to go on with that campaign, add {self.as_options}"
 
@@ -99,7 +113,7 @@ class Before:
         percent = "all" if self.share == 1 else f"about {100 * self.share:.0f} %"
         return (
             f"{percent} of these messages, numbers and texts, were begun as campaign"
-            f" {self.place.campaign!r} with the ledger {self.place.ledger} on"
+            f" {self.place.campaign!r} with the ledger {self.place.ledger_name} on"
             f" {self.begun:%d %b %Y %H:%M} UTC"
         )
 
@@ -110,8 +124,9 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
     with _said_where_it_fails(), _opened() as connection:
         here = (place.directory, place.address)
         for ledger, in_database, campaign, begun, data in connection.execute(_HERE, here):
+            where = ledger if in_database else _whole(ledger)
             other = attrs.evolve(
-                place, ledger=ledger, in_database=bool(in_database), campaign=campaign
+                place, ledger=where, in_database=bool(in_database), campaign=campaign
             )
             if other != place or not has_ledger:
                 earlier = Sketch.from_bytes(data)
@@ -143,6 +158,24 @@ def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
             (*key, now, sketch.to_bytes()),
         )
         connection.execute(_OLD, (_MOST - 1,))
+
+
+def note_copied(file: Path, database: str) -> None:
+    """Note that the ledger in a file was copied into a database, which has its campaigns now."""
+    with _said_where_it_fails(), _opened() as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for (ledger,) in connection.execute(_IN_FILES).fetchall():
+            if _whole(ledger) == _whole(file):
+                connection.execute(_COPIED, (database, ledger))
+
+
+def _whole(path: str | Path) -> str:
+    return str(Path(path).resolve())
+
+
+def _from_here(path: str) -> str:
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class BulkOptions:
     def place(self) -> Place:
         """Where and under which name the campaign is begun."""
         in_database = self.cluster is not None
-        ledger = str(self.ledger_path)
+        ledger = str(self.ledger_path.resolve())
         if self.cluster is not None:
             from ..ui.database import name_of_database  # noqa: PLC0415 - the extra `postgres`
 

@@ -1,4 +1,4 @@
-"""`skycore opt-outs`: who may not be sent to, as a ledger has it."""
+"""`skycore opt-outs`: who may not be sent to, on a list for all ledgers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ..ui.output import json_option
 
 @click.command(
     help="""
-    Forget the numbers and texts of what is old, so that none of it is sent again.
+    Forget the numbers and texts of what is old.  None of it is sent again.
 
     Of a message that was begun so long ago, the state, the times, the sender, the campaign
     and the tags are kept, and it counts as before.  Its number, its key, its ids, what

@@ -86,7 +86,9 @@ _seconds = Number(min=0)
     help="How late Skycore may list what it took.",
 )
 @click.option(
-    "--trust-absence", is_flag=True, help="Believe a report without others that show it is whole."
+    "--trust-absence",
+    is_flag=True,
+    help="Believe a report without messages that show it is whole: what it lacks is sent again.",
 )
 @click.option(
     "--wait",
