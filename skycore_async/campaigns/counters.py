@@ -15,14 +15,13 @@ import attrs
 
 from ..codes import Verdict
 from ..errors import KeyConflict, Rejected, SendingHalted
-from ..ledger.model import MessageState
+from ..ledger.model import UNDECIDED, MessageState
 from ..messages import Accepted, Outcome
 from ..sending.bulk import BulkSend
 from ..sending.outcomes import StuckCounter, meaning_of
 from .chunks import Chunk
 from .hours import WaitingMessages
 
-_IN_DOUBT: Final = frozenset({MessageState.SENDING, MessageState.IN_DOUBT})
 _STUCK: Final = 100  # messages in a row that do not get through
 
 
@@ -77,7 +76,7 @@ class ChunkWork:
             if isinstance(error, KeyConflict):  # with what may have gone out, which is to be seen
                 state = MessageState(error.state or MessageState.IN_DOUBT)
                 why = f"{why}: the other message is {state}"
-                counters.in_doubt += state in _IN_DOUBT
+                counters.in_doubt += state in UNDECIDED
             self.left_out[outcome.message.key or ""] = why
             counters.refused[why] += 1
         elif meaning.in_doubt:

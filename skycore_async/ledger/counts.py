@@ -11,11 +11,9 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ..codes import FailureReason
-from .model import BY_REPORT, MessageState, Summary
+from .model import BY_REPORT, NOTHING_SENT, TAKEN, MessageState, Summary
 
 _S: Final = MessageState
-_UNSENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
-_TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
 
 
 class CountedKind(NamedTuple):
@@ -80,7 +78,7 @@ def summary_of(
             reasons[FailureReason(reason)] += messages
         if settled_by and state != _S.IN_DOUBT:
             settled[settled_by] += messages
-        if settled_by == BY_REPORT and state in _UNSENT:
+        if settled_by == BY_REPORT and state in NOTHING_SENT:
             proven_not_sent += messages
     begun = {MessageState(state): messages for state, messages in proven}
     if begun:
@@ -91,7 +89,7 @@ def summary_of(
         reasons=dict(reasons),
         settled=dict(settled),
         proven_not_sent=proven_not_sent + sum(begun.values()),
-        sent_since=sum(messages for state, messages in begun.items() if state in _TAKEN),
+        sent_since=sum(messages for state, messages in begun.items() if state in TAKEN),
         unplaced=unplaced,
         opted_out=opted_out,
     )

@@ -50,7 +50,13 @@ class MessageState(enum.StrEnum):
         return self in {MessageState.DELIVERED, MessageState.FAILED}
 
 
+_S: Final = MessageState
+TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})  # by the provider
+NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
+UNDECIDED: Final = frozenset({_S.SENDING, _S.IN_DOUBT})  # which of the two it will be
+
 TO_RESEND: Final = "resend"  # what `settled_by` says of a doubt that is to be sent once more
+BY_POSTBACK: Final = "postback"  # ... of one that a notification ended
 BY_REPORT: Final = "report"  # ... and of one that the sending report ended
 ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # a doubt with no other cause
 

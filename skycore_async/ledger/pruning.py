@@ -31,7 +31,7 @@ import attrs
 from ..errors import ConfigurationError
 from ..protocol.numbers import ending
 from . import first_digests
-from .model import MessageRecord, MessageState
+from .model import UNDECIDED, MessageRecord
 
 AT_LEAST: Final = timedelta(days=7)  # in which receipts come
 NEAR: Final = 86_400.0  # seconds after what was forgotten, in which a doubt may be of its time
@@ -41,7 +41,6 @@ _DIGITS: Final = 32  # of a name, in hexadecimal
 _SIZE: Final = 16  # bytes of a digest of content
 _FIRST: Final = b"\x03"  # in front of it, where it is of one of the first version
 _LATER: Final = b"\x04"  # ... and of a later one
-_UNDECIDED: Final = frozenset({MessageState.SENDING, MessageState.IN_DOUBT})
 
 # The same over the columns of a row, in either database; `{}` is what stands before digits that
 # are bytes.
@@ -101,7 +100,7 @@ def is_of_first_version(content: bytes) -> bool:
 
 def pruned(record: MessageRecord, *, before: float) -> MessageRecord | None:
     """Return what stays of a message that was begun `before` then; None where all of it does."""
-    if record.state in _UNDECIDED or record.started_at >= before or is_pruned(record.content):
+    if record.state in UNDECIDED or record.started_at >= before or is_pruned(record.content):
         return None
     return attrs.evolve(
         record,

@@ -35,6 +35,8 @@ from . import first_digests, pruning
 from .model import (
     BY_REPORT,
     ENDED_MEANWHILE,
+    NOTHING_SENT,
+    TAKEN,
     TO_RESEND,
     Attempt,
     MessageRecord,
@@ -52,9 +54,6 @@ class UnderWay(Exception):
 
 
 # Before it is sent.
-
-_TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
-_NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
 # What a key stands for.
 _FIELDS: Final = tuple(
@@ -99,10 +98,10 @@ def look_up(
     gone out.
     """
     if not _is_the_same(record.content, intent):
-        if record.state in _NOTHING_SENT and not record.doubted:
+        if record.state in NOTHING_SENT and not record.doubted:
             return None
         # An attempt before may have gone out, too, but then that one was taken is what counts.
-        is_in_doubt = record.doubted and record.state not in _TAKEN
+        is_in_doubt = record.doubted and record.state not in TAKEN
         raise KeyConflict(
             intent.key,
             state=_S.IN_DOUBT if is_in_doubt else record.state,
@@ -220,7 +219,7 @@ def finish(
         record,
         state=_S.IN_DOUBT if is_in_doubt else submission.state,
         ended_at=ended_at,
-        untaken=is_in_doubt and submission.state in _NOTHING_SENT,
+        untaken=is_in_doubt and submission.state in NOTHING_SENT,
         history_id=record.history_id if is_accepted else None,
         settled_by=None,
         tracking_id=submission.tracking_id,
@@ -314,7 +313,7 @@ def submission_of(outcome: Outcome) -> Submission:
 
 def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
     """Make the outcome again that was recorded."""
-    if submission.tracking_id is not None or submission.state in _TAKEN:
+    if submission.tracking_id is not None or submission.state in TAKEN:
         return Accepted(
             message=message,
             to=to,

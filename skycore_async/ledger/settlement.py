@@ -32,6 +32,7 @@ from ..postbacks import notification
 from ..protocol.numbers import digits, may_be_same
 from ..protocol.tracking_ids import plain, spellings
 from .model import (
+    BY_POSTBACK,
     BY_REPORT,
     Delivery,
     MessageRecord,
@@ -324,7 +325,7 @@ def settle(record: MessageRecord, submission: UnmatchedSubmission) -> MessageRec
         record,
         tracking_id=storable(getattr(first, "tracking_id", None)) or submission.plain_id,
         plain_id=submission.plain_id,
-        settled_by=BY_REPORT if record.settled_by == BY_REPORT else "postback",
+        settled_by=BY_REPORT if record.settled_by == BY_REPORT else BY_POSTBACK,
         code=None,
         info=None,
         http_status=None,

@@ -25,6 +25,7 @@ from ...ledger.base import BaseLedger
 from ...ledger.list_commands import ListLines
 from ...ledger.listed import MessageLine
 from ...ledger.model import (
+    BY_POSTBACK,
     BY_REPORT,
     ENDED_MEANWHILE,
     Delivery,
@@ -219,7 +220,7 @@ def _tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
     reasons = sorted(summary.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     by_report = summary.settled.get(BY_REPORT, 0)
     ended = [
-        ("postback", summary.settled.get("postback", 0), "which told that they had been sent"),
+        (BY_POSTBACK, summary.settled.get(BY_POSTBACK, 0), "which told that they had been sent"),
         ("report: sent", by_report - summary.proven_not_sent, "which Skycore's own report lists"),
         ("report: not", summary.proven_not_sent, _not_sent_words(summary)),
     ]

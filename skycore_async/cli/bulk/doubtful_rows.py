@@ -14,15 +14,14 @@ from typing import Final
 
 import attrs
 
-from ...ledger.model import BY_REPORT, MessageState
+from ...ledger.model import BY_POSTBACK, BY_REPORT, NOTHING_SENT, MessageState
 from ..ui.marks import ALREADY_SENT, mark_of
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
-_NOT_SENT: Final = frozenset({MessageState.NOT_SENT, MessageState.REJECTED})
 _TOLD: Final = MappingProxyType(
     {
         BY_REPORT: "Skycore's own report of what it sent lists it",
-        "postback": "a postback told it",
+        BY_POSTBACK: "a postback told it",
     }
 )
 
@@ -34,7 +33,7 @@ def reconsidered(
     if mark_of(state) == ALREADY_SENT:
         how = _TOLD.get(settled_by or "", "it was accepted")
         return attrs.evolve(row, kind=RejectionKind.DUPLICATE, reason=f"{ALREADY_SENT}{how}")
-    if state not in _NOT_SENT:
+    if state not in NOTHING_SENT:
         return row
     if row.message is not None:
         return MessageRow(row=row.row, message=row.message)

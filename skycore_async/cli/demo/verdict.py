@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ...ledger.model import Delivery, MessageState
+from ...ledger.model import NOTHING_SENT, Delivery, MessageState
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _S: Final = MessageState
 _WIDTH: Final = 25  # of the longest name in the verdict
-_NOT_TAKEN: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 
 
 @attrs.define(kw_only=True)
@@ -83,7 +82,7 @@ def judge(
     numbers = tuple(wanted)
     states = [(known[to].state if to in known else None, billed.get(to, 0)) for to in numbers]
     left = sum(state is _S.IN_DOUBT for state, _ in states)
-    not_taken = [times for state, times in states if state in _NOT_TAKEN]
+    not_taken = [times for state, times in states if state in NOTHING_SENT]
     return DemoVerdict(
         messages=len(numbers),
         billed=sum(billed.values()),
@@ -104,7 +103,7 @@ def judge(
 def _is_lost(state: MessageState | None, times: int) -> bool:
     if state is None or state is _S.SENDING:
         return True
-    return state not in _NOT_TAKEN | {_S.IN_DOUBT} and not times
+    return state not in NOTHING_SENT | {_S.IN_DOUBT} and not times
 
 
 def show_verdict(out: Console, verdict: DemoVerdict) -> None:

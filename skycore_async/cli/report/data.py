@@ -22,7 +22,7 @@ import attrs
 from ...codes import API_ERRORS, Scope, carrier_status
 from ...ledger.columns import words_of
 from ...ledger.listed import BegunCount, CountedPage, EndedKind, MessageLine
-from ...ledger.model import BY_REPORT, MessageState, Summary
+from ...ledger.model import BY_POSTBACK, BY_REPORT, NOTHING_SENT, TAKEN, MessageState, Summary
 from ...messages import masked
 from ..ui.masking import mask_in
 from .counters import (
@@ -36,8 +36,7 @@ from .counters import (
 )
 
 _S: Final = MessageState
-_NOT_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED, _S.IN_DOUBT})  # as far as is known
-_TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})
+_NOT_SENT: Final = NOTHING_SENT | {_S.IN_DOUBT}  # as far as is known
 _ACCEPTED: Final = "all accepted"  # beside the states, of which each is counted by its name
 _SEGMENTS: Final = "segments"
 _Carrier = tuple[str | None, str | None]
@@ -207,7 +206,7 @@ class ReportCounters:
         self._timeline.add(state, messages, first=begun.first, last=begun.last)
         if state is _S.REJECTED or (state is _S.NOT_SENT and begun.code):
             self._refusals.add(begun.code or "", messages)
-        if state in _TAKEN:
+        if state in TAKEN:
             self._segments += begun.segments
             self._unmeasured += begun.unmeasured
         if begun.campaign_ref:
@@ -218,7 +217,7 @@ class ReportCounters:
     def _add_label(self, kind: LabelKind, name: str, begun: BegunCount) -> None:
         counted = self._labels[kind].add(name, begun.messages)
         self._labelled[kind, counted, begun.state] += begun.messages
-        if begun.state in _TAKEN:
+        if begun.state in TAKEN:
             self._labelled[kind, counted, _ACCEPTED] += begun.messages
             self._labelled[kind, counted, _SEGMENTS] += begun.segments
 
@@ -266,7 +265,7 @@ class ReportCounters:
             last=self._timeline.last,
             messages=self.messages,
             states={state: self._states[state] for state in _S},
-            settled_by_postback=self._settled["postback"],
+            settled_by_postback=self._settled[BY_POSTBACK],
             found_sent=self._settled[BY_REPORT],
             found_not_sent=summary.proven_not_sent,
             sent_since=summary.sent_since,

@@ -10,32 +10,21 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from ...errors import KeyConflict
 from ...ledger.base import BaseLedger
-from ...ledger.model import MessageState, SendIntent, Submission
+from ...ledger.model import TAKEN, UNDECIDED, SendIntent, Submission
 
 IN_DOUBT: Final = "in doubt: "
 ALREADY_SENT: Final = "already sent: "
 
-_S: Final = MessageState
-_MARKS: Final = MappingProxyType(
-    {
-        _S.SENDING: IN_DOUBT,
-        _S.IN_DOUBT: IN_DOUBT,
-        _S.ACCEPTED: ALREADY_SENT,
-        _S.SENT: ALREADY_SENT,
-        _S.DELIVERED: ALREADY_SENT,
-        _S.FAILED: ALREADY_SENT,
-    }
-)
-
 
 def mark_of(state: str | None) -> str:
     """Return the mark of what a ledger has in that state; empty where nothing went out."""
-    return _MARKS.get(MessageState(state), "") if state else ""
+    if state in UNDECIDED:
+        return IN_DOUBT
+    return ALREADY_SENT if state in TAKEN else ""
 
 
 def mark_of_conflict(conflict: KeyConflict) -> str:
