@@ -8,6 +8,8 @@ XML, or not, as in the provider's examples.
 Rules:
 
 * A message has an id, a number and a text, of its own or inherited; one that has not is left out.
+* One of which not all came, or an event is damaged, is left out, too: nobody knows of what time
+  it is.
 * Of several events of a kind, the earliest counts.  One without a time that can be read says
   nothing, as no message was ever told apart by it.
 * Whatever is otherwise than documented is a problem, and so no report with it is complete: a
@@ -91,7 +93,9 @@ class ReportContents:
         if name not in _EVENTS:
             self.end_message()
             self._take_element(name, fields, is_end=closes, is_whole=closes or is_empty)
-        elif not closes and fields is not None:
+        elif fields is None:
+            self.forget_message()  # it would seem to wait
+        elif not closes:
             if self._message is None:
                 self.note("it has an event outside of a message")
             _note_event(self._events, name, fields.get("time"), fields.get("info"))

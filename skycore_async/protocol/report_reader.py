@@ -86,8 +86,9 @@ class ReportReader:
         left = self._advance(is_last=True)
         if self._root is _Root.AWAITED:
             raise ReportError("the report is empty, or is no XML")
-        self._contents.end_message()
         if self._rest or self._root is _Root.OPEN:
+            # When it was sent may be in what did not come: it would seem to wait.
+            self._contents.forget_message()
             self._contents.note("it breaks off before its end")
         self._is_finished = True
         return left + self._taken()
