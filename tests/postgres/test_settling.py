@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.lowlevel
 import attrs
 import psycopg
 import pytest
 
 from skycore_async import LedgerError, LedgerInUse, MessageState, OpenReason, PostgresLedger
 from skycore_async.ledger.model import Submission
+from skycore_async.ledger.postgres.settling import SettlingLock
 from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportedMessage, ReportSection
 from skycore_async.sending.settling import ReportSettling
@@ -74,6 +78,31 @@ async def test_one_process_at_a_time_settles(ledger: PostgresLedger, dsn: str) -
             )
         async with ledger.settling():
             pass
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_is_cancelled_natively_holds_nobody_up(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread cannot be stopped: the lock that it takes is let go again before it has ended."""
+    is_begun, may_go_on = threading.Event(), threading.Event()
+    take = SettlingLock._take
+
+    def held(lock: SettlingLock) -> None:
+        is_begun.set()
+        assert may_go_on.wait(20)
+        take(lock)
+
+    monkeypatch.setattr(SettlingLock, "_take", held)
+    task = asyncio.ensure_future(settled(ledger))
+    while not is_begun.is_set():
+        await anyio.lowlevel.checkpoint()
+    task.cancel()
+    await anyio.lowlevel.checkpoint()
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await settled(ledger) == {"k": "not sent"}
 
 
 async def test_a_database_that_is_gone_is_said_to_be(ledger: PostgresLedger) -> None:

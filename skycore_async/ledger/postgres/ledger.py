@@ -59,7 +59,7 @@ from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers
 from .reading import ConnectionBeside
-from .settling import lock_for_settling, unlock
+from .settling import SettlingLock
 from .statements import ALIVE, OVER, SESSION
 from .under_way import UnderWayAttempts
 
@@ -212,12 +212,12 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     async def settling(self) -> AsyncGenerator[None]:
         """Hold for as long as this process alone settles doubts, of all that have the database."""
         async with super().settling():
-            connection = await anyio.to_thread.run_sync(lock_for_settling, self._database)
+            lock = SettlingLock(self._database)
             try:
+                await lock.take()
                 yield
             finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(unlock, connection)
+                await lock.release()
 
     async def _wait_for_others(self) -> None:
         await anyio.to_thread.run_sync(wait_for_writers, self._database, self._sleep)

@@ -1,7 +1,11 @@
 """The lock of whoever holds the doubts in a database against a sending report.
 
-Rule: it is that of a connection of its own, and ends with it, however that ends.  The server
-learns of an end only in its own time, so whoever comes to a good one lets go first.
+Rules:
+
+* It is that of a connection of its own, and ends with it, however that ends.  The server
+  learns of an end only in its own time, so whoever comes to a good one lets go first.
+* Who is cancelled while the connection is made leaves a thread at work, which has the lock
+  then: that is let go, too.
 """
 
 from __future__ import annotations
@@ -14,29 +18,43 @@ import psycopg
 from ...errors import LedgerError, LedgerInUse
 from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.schema import Connection
+from ...runtime.one_thread import OneThread
 
 _SETTLING: Final = 0x534B5945  # "SKYE"
 
 
-def lock_for_settling(database: Database) -> Connection:
-    """Return a connection that holds the lock.
+class SettlingLock:
+    """The lock in a database: `take` it, and `release` it in any case."""
 
-    Raises LedgerInUse where another process has it.
-    """
-    try:
-        connection = database.connect()
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_SETTLING,)).fetchone()
-    except psycopg.Error as error:
-        raise LedgerError(f"{database.name}: {describe_error(error)}") from cleaned(error)
-    if row != (True,):
-        connection.close()
-        raise LedgerInUse(
-            f"{database.name}: its doubts are being settled by another process: wait for that"
-        )
-    return connection
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._threads = OneThread()
+        self._connection: Connection | None = None
 
+    async def take(self) -> None:
+        """Take it; raises LedgerInUse where another process has it."""
+        await self._threads.run(self._take)
 
-def unlock(connection: Connection) -> None:
-    """Let go of the lock, and close the connection that holds it."""
-    with connection, suppress(psycopg.Error):  # of one that broke, which has let go by that
-        connection.execute("SELECT pg_advisory_unlock(%s)", (_SETTLING,))
+    async def release(self) -> None:
+        """Let go of it, where it was taken, even if whoever did so was cancelled."""
+        await self._threads.close(self._release, hurry=lambda: None)
+
+    def _take(self) -> None:
+        name = self._database.name
+        try:
+            connection = self._database.connect()
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_SETTLING,)).fetchone()
+        except psycopg.Error as error:
+            raise LedgerError(f"{name}: {describe_error(error)}") from cleaned(error)
+        if row != (True,):
+            connection.close()
+            raise LedgerInUse(
+                f"{name}: its doubts are being settled by another process: wait for that"
+            )
+        self._connection = connection
+
+    def _release(self) -> None:
+        if self._connection is not None:
+            # One that broke has let go by that.
+            with self._connection, suppress(psycopg.Error):
+                self._connection.execute("SELECT pg_advisory_unlock(%s)", (_SETTLING,))
