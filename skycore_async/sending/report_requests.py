@@ -4,7 +4,7 @@ Strategy: the doubts of a ledger say which periods are worth asking for; each is
 
 Rules:
 
-* Only periods in which something is in doubt are asked for.
+* Only the times of what is in doubt are asked for, and of what shows that a report lists it.
 * That the provider refuses for being asked too often is kept in the ledger, so that the next
   process waits, too.
 """
@@ -95,6 +95,7 @@ class _Asking:
         self._patience = patience
         self._sleep = sleep
         self._has_read = False
+        self._refused: list[LookUp] = []  # the last one of this settle, where it was
 
     async def ask(self, since: float, until: float) -> bool:
         """Read the report about a time; False where no other is to be asked for now.
@@ -119,6 +120,7 @@ class _Asking:
                 return False
             look_up = LookUp(asked_at, refused=pause is not None, retry_after=pause or 0.0)
             await self._ledger.run(RecordLookUp(look_up=look_up))
+            self._refused = [look_up] if look_up.refused else []
             if pause is None:
                 return True
         self._cover(report, made_at)
@@ -127,7 +129,8 @@ class _Asking:
     async def _has_turn(self) -> bool:
         look_ups = await self._ledger.run(ListLookUps())
         now = self._settling.clock()
-        next_at = next_look_up(look_ups, now=now)
+        # One by a clock that is ahead of this one stands before what was refused after it.
+        next_at = max(next_look_up(look_ups, now=now), next_look_up(self._refused, now=now))
         pause = next_at - now
         if pause > self._patience:
             self._settling.cut_short(next_at)

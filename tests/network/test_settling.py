@@ -268,6 +268,25 @@ async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path)
             assert 200 < sleeps.slept[0] <= 300
 
 
+async def test_a_refusal_is_waited_for_beside_a_look_up_by_a_clock_that_is_ahead() -> None:
+    """Of two machines one is ahead: until then, the other does not ask without a pause."""
+    account = Account(report_interval=300)
+    async with (
+        Simulator(account=account) as simulator,
+        opened(simulator, ledger := MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2001", "4001")
+        assert (await client.settle(after=0, is_dry_run=True)).not_sent == ("2001",)
+        behind = Sleeps(lambda: datetime.now(UTC).timestamp() - 100)
+        with anyio.fail_after(10):  # else until its clock has caught up
+            found = await settle(
+                ledger, client.sending_report, wait=30, clock=behind, sleep=behind.sleep
+            )
+        assert [each.reason for each in found.open] == [OpenReason.ASKED_TOO_OFTEN]
+        looked_up = await ledger.run(ListLookUps())
+        assert Counter(each.refused for each in looked_up) == {False: 1, True: 1}
+
+
 @pytest.mark.slow
 async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
     """Of a time in parts the first is complete: what it lists is known, and to when it is."""
