@@ -274,8 +274,8 @@ class SkycoreClient:
         sent.  What is provably lacking was not sent, and is sent by the next run: the report
         covers at least `after` seconds past the end of an attempt and was made after that, and
         lists what was accepted before and after it.  `trust_absence` is your word that no such
-        witnesses are needed: what a report lacks that is not whole is sent again, and billed
-        twice.  With `is_dry_run` nothing is written.  A second call changes nothing.
+        witnesses are needed, and no text is listed as another: what a report lacks where it is not
+        so is sent again, and billed twice.  With `is_dry_run`, or again, it writes nothing.
 
         Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
         asked for by then stays in doubt.  Reports are kept as `save`, and beside it where several.

@@ -32,6 +32,11 @@ BEGUN: Final = (
     " history_id, state, doubted, settled_by, untaken"
 )
 IS_BEGUN: Final = "state NOT IN ('not_sent', 'rejected')"
+# It was accepted, and never in doubt.
+IS_SURE: Final = (
+    f"{IS_BEGUN} AND state NOT IN ('sending', 'in_doubt') AND settled_by IS NULL"
+    " AND doubted IS NOT TRUE"
+)
 LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
 
 
@@ -162,6 +167,13 @@ class LedgerReader(Protocol):
 
     def begun(self, since: float, after: int) -> Page[BegunMessage]:
         """Return a page of messages accepted, in doubt or under way, begun since then."""
+        ...
+
+    def accepted_before(self, before: float) -> float | None:
+        """Return when the last message was begun before then that was accepted; None for none.
+
+        One that was ever in doubt is left out.
+        """
         ...
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:

@@ -38,6 +38,17 @@ class ListBegunMessages(LongQuery[Page[BegunMessage]]):
 
 
 @attrs.frozen(kw_only=True)
+class LastAccepted(LongQuery[float | None]):
+    """When the last message was begun `before` then that was accepted, and never in doubt."""
+
+    before: float
+
+    def answer(self, store: LedgerReader) -> float | None:
+        """Return the answer of a store."""
+        return store.accepted_before(self.before)
+
+
+@attrs.frozen(kw_only=True)
 class ListEarlierAttempts(LongQuery[Page[EarlierAttempt]]):
     """A page of attempts that were in doubt when their messages were begun again.
 

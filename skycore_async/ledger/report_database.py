@@ -25,6 +25,7 @@ from ..protocol.numbers import SHORTEST, digits, ending
 from ..runtime.one_thread import OneThread
 from .report_evidence import Neighbours, Witnesses
 from .report_rows import KnownAttempt, ReportRow, Role
+from .settlement import SETTLE_WITHIN
 from .texts import digest_of
 
 T = TypeVar("T")
@@ -43,14 +44,15 @@ CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (started_at) WHERE is_wi
 CREATE INDEX IF NOT EXISTS attempts_by_tail ON attempts (tail);
 CREATE INDEX IF NOT EXISTS missing ON attempts (started_at) WHERE is_present = 0;
 """
-_ROWS_INDEX: Final = "CREATE INDEX IF NOT EXISTS rows_by_tail ON rows (tail)"
+# In what order a report lists them means nothing: they are taken in one that is always the same.
+_ROWS_INDEX: Final = "CREATE INDEX IF NOT EXISTS rows_by_tail ON rows (tail, at, history_id)"
 _ATTEMPTS: Final = (
     "SELECT tail, id, message, role, number, text, sender, started_at, ended_at, history_id"
     " FROM attempts JOIN wanted USING (tail) ORDER BY tail, id"
 )
 _ROWS: Final = (
     "SELECT tail, history_id, number, text, sender, at, since, until"
-    " FROM rows JOIN wanted USING (tail) ORDER BY tail, rows.rowid"
+    " FROM rows JOIN wanted USING (tail) ORDER BY tail, at, history_id"
 )
 _CACHE: Final = -16_000  # KiB of it that are in memory
 
@@ -187,11 +189,12 @@ class ReportDatabase:
             "SELECT max(started_at) FROM attempts WHERE is_witness AND started_at < ?",
             (started_at,),
         ).fetchone()
-        (after,) = self._execute(
-            "SELECT min(started_at) FROM attempts WHERE is_witness AND started_at > ?",
-            (ended_at,),
-        ).fetchone()
-        return Neighbours(before=before, after=after)
+        after, until = self._execute(
+            "SELECT started_at, max(min(ended_at, started_at + ?)) FROM attempts"
+            " WHERE is_witness AND started_at > ? GROUP BY 1 ORDER BY 1 LIMIT 1",
+            (SETTLE_WITHIN, ended_at),
+        ).fetchone() or (None, ended_at)
+        return Neighbours(before=before, after=after, until=until)
 
     def want(self, doubts: Iterable[str], windows: Iterable[tuple[float, float]]) -> None:
         """Say which numbers are asked for next: those of doubts, and of witnesses in windows.

@@ -156,10 +156,14 @@ class Witnesses:
 
 @attrs.frozen(kw_only=True)
 class Neighbours:
-    """When the messages next to an attempt were begun that were accepted; None for none."""
+    """When the messages next to an attempt were begun that were accepted; None for none.
+
+    The one after it had ended by `until`.
+    """
 
     before: float | None
     after: float | None
+    until: float
 
     @property
     def times(self) -> list[float]:

@@ -23,6 +23,7 @@ from ..ledger.model import EarlierAttempt, MessageRecord, MessageState
 from ..ledger.paging import pages_of, rows_of
 from ..ledger.report_commands import (
     ForgottenUntil,
+    LastAccepted,
     ListBegunMessages,
     ListDoubts,
     ListEarlierAttempts,
@@ -93,6 +94,10 @@ class LedgerDoubts:
         since = min(each.window[0] for each in times) - LONGEST_AHEAD - CLOCKS_APART
         # What was sent later accounts for rows that could wait for it.
         self._last_loaded = await self._add_begun_since(ledger, since)
+        if await self._database.run(self._lacks_witness, times):
+            last = await ledger.run(LastAccepted(before=since))
+            if last is not None:  # with what may have its row
+                await self._add_begun_since(ledger, last - 2 * CLOCKS_APART, before=since)
         self.periods = await self._database.run(self._periods, times)
 
     async def follow(self, ledger: BaseLedger) -> None:
@@ -201,21 +206,35 @@ class LedgerDoubts:
         doubt = self.doubts.get(message)
         return doubt is not None and doubt.record.started_at == started_at
 
+    def _lacks_witness(self, attempts: Sequence[KnownAttempt]) -> bool:
+        """Return whether one has none before it of what is known by now."""
+        return any(self._database.neighbours(*each.times).before is None for each in attempts)
+
     def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
-        """Return what to ask for: the times of doubts, as far as their witnesses."""
+        """Return what to ask for: the times of doubts, as far as their witnesses; those first.
+
+        Of a witness that is far no more is asked than its own time, and only where there is one
+        on the other side, too, as nothing is proven absent without both.
+        """
         found: list[tuple[float, float]] = []
+        far: list[tuple[float, float]] = []
         for each in attempts:
             first, last = each.times
             near = self._database.neighbours(first, last)
-            before, after = near.before, near.after
-            if before is None or first - before > NEAR:
-                before = first
-            if after is None or after - last > NEAR:
-                after = last
-            period = before, max(after, last + self._after)
+            times = [at for at in near.times if first - NEAR <= at <= last + NEAR]
+            ends = near.until if near.after in times else last
+            period = hull([(first, max(last + self._after, ends)), *((at, at) for at in times)])
+            if near.before is not None and near.after is not None:
+                far += [(at, at + self._after) for at in near.times if at not in times]
             if listed := listed_of(self.doubts[each.message].record):
                 # By the provider's clock, and asked for as if it were by this one.
                 since, until = listed[0] + CLOCKS_APART, listed[1] - CLOCKS_APART
                 period = hull([period, (since, until)])
             found.append(period)
-        return periods_of(found)
+        starts = [since for since, _ in periods_of(found)]
+
+        def is_of_witness(period: tuple[float, float]) -> bool:
+            return not any(period[0] <= start <= period[1] for start in starts)
+
+        # How often may be asked is limited, and presence needs no witness.
+        return tuple(sorted(periods_of(found + far), key=is_of_witness))

@@ -7,7 +7,7 @@ they come from, and writes in the end what they prove.  What that is, is decided
 Rules:
 
 * One process does it at a time.  What changes in the ledger meanwhile is left as it is.
-* Only periods in which something is in doubt are worth asking for.
+* Only the times of what is in doubt are worth asking for, and those of its witnesses.
 * What ends frees rows for others: all is looked at until nothing more ends.
 * What stands in a doubt's way in a report stays told: a later one has to be about it, too.
 * A report that ends before its end proves what it lists, and nothing else.

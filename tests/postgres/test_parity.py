@@ -113,7 +113,8 @@ class ListDoubtKeys(Query[object]):
             for each in rows
         ]
         earlier = [attrs.astuple(each)[2:] for each in store.earlier_attempts(0).rows]
-        return sorted(doubts), sorted(map(repr, begun)), sorted(map(repr, earlier))
+        last = store.accepted_before(NOON + 1)
+        return sorted(doubts), sorted(map(repr, begun)), sorted(map(repr, earlier)), last
 
 
 @attrs.frozen

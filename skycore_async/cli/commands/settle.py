@@ -29,8 +29,9 @@ _seconds = Number(min=0)
 
     It is proof that a message is not listed if the report is complete, reaches to
     --after seconds past it and was made after that, and lists what was accepted before
-    and after it.  --trust-absence is your word that this last one is not needed; a report
-    that lacks them both is of another account, and proves nothing.
+    and after it.  --trust-absence is your word that this last one is not needed, and that
+    it lists texts as they were sent, so that another text to the number is another message;
+    a report that lacks them both is of another account, and proves nothing.
 
     Where the API gives no report, --report reads one that was downloaded by hand, or
     that --save kept.  All that it shows is the time from its first message to its last.

@@ -30,7 +30,7 @@ from ..model import (
 )
 from ..opt_outs import OptOut
 from ..pruning import NEAR, by_key
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
+from ..reader import BEGUN, IS_BEGUN, IS_SURE, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 
@@ -302,6 +302,15 @@ class PostgresReader:
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
         return page_of(found, rows, LONG_PAGE)
+
+    def accepted_before(self, before: float) -> float | None:
+        """Return when the last message was begun before then that was accepted; None for none."""
+        (at,) = self._execute(
+            f"SELECT max(started_at) FROM {self._messages}"
+            f" WHERE started_at < %s AND {IS_SURE} AND NOT {_IS_PRUNED}",
+            (before,),
+        ).fetchone()
+        return None if at is None else float(at)
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
         """Return a page of attempts before the last, which may have been taken."""

@@ -27,7 +27,7 @@ from ..model import (
 )
 from ..opt_outs import OptOut
 from ..pruning import IS_PRUNED, NEAR, by_key, name_of
-from ..reader import BEGUN, IS_BEGUN, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
+from ..reader import BEGUN, IS_BEGUN, IS_SURE, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
 from .rows import StatementRunner
@@ -295,6 +295,15 @@ class SQLiteReader(StatementRunner):
         ).fetchall()
         found = list(map(BegunMessage._make, rows))
         return page_of(found, rows, LONG_PAGE)
+
+    def accepted_before(self, before: float) -> float | None:
+        """Return when the last message was begun before then that was accepted; None for none."""
+        (at,) = self._one(
+            "SELECT max(started_at) FROM messages"
+            f" WHERE started_at < ? AND {IS_SURE} AND NOT {_IS_PRUNED}",
+            before,
+        )
+        return None if at is None else float(at)
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
         """Return a page of attempts before the last, which may have been taken."""

@@ -544,7 +544,7 @@ def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
         for attempts, rows in database.by_number()
     }
     assert found == {
-        (1,): [("A", 1000), ("B", None), ("", 1001), ("", 1002), ("B", 1003)],
+        (1,): [("B", None), ("A", 1000), ("", 1001), ("", 1002), ("B", 1003)],
         (2,): [],
         (3,): [],
     }

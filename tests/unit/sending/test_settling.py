@@ -193,6 +193,48 @@ async def test_doubts_of_days_apart_are_asked_for_apart() -> None:
         assert spans == [(-350, 3901), (499_700, 503_901)]
 
 
+async def test_a_witness_is_asked_for_until_it_ended() -> None:
+    """It was taken late in its exchange, by a clock that is ahead: the report has to have that."""
+    world = World(History(290))
+    slow = Sending(key="slow", to="15550000003", text="-", at=5000, lasts=60)
+    await world.send(BEFORE, doubt(), slow)
+    assert await outcome(world, at=20_000) == {"k": "not sent"}
+
+
+async def test_in_what_order_a_report_lists_changes_nothing() -> None:
+    """Nor does it where two messages have one HISTORYID: each time the same is told of them."""
+    told: list[dict[str, str]] = []
+    for is_backwards in (False, True):
+        world = World()
+        await world.send(
+            BEFORE, doubt("a", taken=True), doubt("b", taken=True, at=700), AFTERWARDS
+        )
+        await world.send(Sending(key="x", to=OTHER, text="-", at=900))
+        rows = world.history.rows
+        rows[3] = attrs.evolve(rows[3], shown=attrs.evolve(rows[3].shown, history_id="2"))
+        if is_backwards:
+            rows.reverse()
+        told.append(await outcome(world, at=20_000))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("days", [1, 5])
+async def test_witnesses_may_be_days_away(days: int) -> None:
+    """Who sends once a week has none nearer: their times are asked for last, and no more of it."""
+    world = World()
+    far = days * 86_500
+    await world.send(
+        attrs.evolve(BEFORE, at=-far),
+        doubt("sent", taken=True),
+        doubt("not", to=OTHER),
+        attrs.evolve(AFTERWARDS, at=far),
+    )
+    async with ReportSettling(world.ledger) as settling:
+        spans = [(since - NOON, until - NOON) for since, until in settling.periods]
+        assert spans == [(-300, 3901), (-far - 300, -far + 3900), (far - 300, far + 3900)]
+    assert await outcome(world, at=far + LATER) == {"sent": "sent", "not": "not sent"}
+
+
 @pytest.mark.parametrize("number", ["", "unknown"])
 @pytest.mark.parametrize("trust_absence", [False, True])
 async def test_a_row_without_a_number_may_be_anybodys(number: str, trust_absence: bool) -> None:
