@@ -67,6 +67,12 @@ class Unclear:
     reason: OpenReason
 
 
+def may_be_of_its_time(attempt: KnownAttempt, row: ReportRow) -> bool:
+    """Return whether a row came since an attempt began, by a clock that may have been ahead."""
+    since = attempt.window[0]
+    return row.span[1] >= (since - LONGEST_AHEAD if row.text == attempt.text else since)
+
+
 class ReportGraph:
     """Which rows fit which attempts, and for which they are late; both by their places.
 
@@ -262,11 +268,10 @@ class ReportGraph:
         """Return whether a row to its number is nobody's, since it began, or with its text."""
         attempt = self._attempts[place]
         sent_as = attrs.evolve(attempt, text=None)
-        since = attempt.window[0]
         return any(
             row_place not in self._known
             and is_alike(sent_as, row.number, row.text, row.from_)
-            and row.span[1] >= (since - LONGEST_AHEAD if row.text == attempt.text else since)
+            and may_be_of_its_time(attempt, row)
             for row_place, row in enumerate(self._rows)
         )
 

@@ -45,7 +45,7 @@ from ..ledger.report_evidence import (
     why_not_covered,
     why_not_witnessed,
 )
-from ..ledger.report_graph import Absent, Taken, Unclear
+from ..ledger.report_graph import Absent, Taken, Unclear, may_be_of_its_time
 from ..ledger.report_matching import match
 from ..ledger.report_values import DoubtVerdict, OpenDoubt, Settlement
 from ..ledger.settlement import CLOCKS_APART
@@ -236,8 +236,8 @@ class ReportSettling:
             self._told |= matching.doubtful
             present.extend(matching.present)
             for id_ in matching.doubtful:
-                since, _ = self._known.doubtful[id_].window
-                spans = [row.span for row in rows if row.span[1] >= since]
+                doubt = self._known.doubtful[id_]
+                spans = [row.span for row in rows if may_be_of_its_time(doubt, row)]
                 if spans:
                     self._listed[id_] = hull(spans)
         self._database.set_present(present)

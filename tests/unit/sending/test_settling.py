@@ -682,6 +682,23 @@ async def test_to_settle_once_more_ends_no_more(case: str) -> None:
         assert await outcome(world, at=60_000) == still_open
 
 
+async def test_a_row_before_a_doubt_is_in_its_way_again() -> None:
+    """The machine's clock may have been ahead; the other doubt, of whose time it is, has ended."""
+    world = World()
+    await world.send(
+        BEFORE,
+        doubt("a", to=OTHER),
+        AFTERWARDS,
+        Sending(key="x", to="15550000003", text="-", at=29_900),
+        doubt(at=30_000),
+        Sending(key="y", to="15550000004", text="-", at=30_100),
+    )
+    world.history.add(TO, "Hello", at=10)
+    assert await outcome(world, at=60_000) == {"a": "not sent", "k": OpenReason.ANOTHER_TEXT}
+    for _ in range(2):
+        assert await outcome(world, at=60_000) == {"k": OpenReason.ANOTHER_TEXT}
+
+
 @pytest.mark.parametrize("trust_absence", [False, True])
 @pytest.mark.parametrize("is_nameless", [False, True])
 async def test_a_file_about_less_than_the_one_before_is_no_proof(
