@@ -122,7 +122,9 @@ class ReportGraph:
             for place, each in enumerate(self._attempts)
             if each.role is Role.ACCEPTED and each.id not in self._unlisted
         ]
-        edges = {place: (self._fits[place] | self._late[place]) - others for place in accepted}
+        edges = {
+            place: (self._fits[place] | self._listed_late(place)) - others for place in accepted
+        }
         owners = matched(accepted, edges)
         unsure = set(accepted) - set(owners.of.values())
         ahead = list(unsure)
@@ -131,6 +133,18 @@ class ReportGraph:
             unsure |= reached
             ahead += reached
         return {self._attempts[place].id for place in accepted if place not in unsure}
+
+    def _listed_late(self, place: int) -> set[int]:
+        """Return the rows that an attempt may have if it waited, of reports about its time.
+
+        Else no text that goes to one number again and again would ever show anything.
+        """
+        since, until = self._attempts[place].window
+        return {
+            row
+            for row in self._late[place]
+            if self._rows[row].since <= until and since <= self._rows[row].until
+        }
 
     def doubtful(self, satisfied: Collection[int]) -> dict[int, Taken | Absent | Unclear]:
         """Return what rows tell of each doubt; `satisfied` messages have an attempt taken."""

@@ -218,6 +218,23 @@ async def test_in_what_order_a_report_lists_changes_nothing() -> None:
     assert told[0] == told[1]
 
 
+async def test_the_same_text_to_a_number_of_ones_own_shows_what_it_showed_before() -> None:
+    """As `skycore settle` advises: in the morning and in the evening, each is in its own report."""
+    world = World()
+    mine = Sending(key="morning", to="15550000009", text="test", at=150)
+    evening = 30_000
+    await world.send(
+        BEFORE,
+        doubt("a"),
+        mine,
+        Sending(key="x", to="15550000003", text="-", at=evening - 50),
+        doubt("b", at=evening, to=OTHER),
+        attrs.evolve(mine, key="evening", at=evening + 150),
+    )
+    assert await outcome(world, at=LATER) == {"a": "not sent", "b": OpenReason.TOO_SOON}
+    assert await outcome(world, at=evening + LATER) == {"b": "not sent"}
+
+
 @pytest.mark.parametrize("days", [1, 5])
 async def test_witnesses_may_be_days_away(days: int) -> None:
     """Who sends once a week has none nearer: their times are asked for last, and no more of it."""
