@@ -75,7 +75,8 @@ _WORDS: Final = MappingProxyType(
             "a message of its time that was accepted is not in the report, or not surely"
         ),
         OpenReason.ALIKE: (
-            "the same text to the same number was accepted, or may be under way, at the same time"
+            "the same text to the same number was accepted at the same time, or may have been:"
+            " whose a message of the report is cannot be told"
         ),
         OpenReason.LATE_ROW: (
             "the report lists the same text to the same number at a later time, which may be it"

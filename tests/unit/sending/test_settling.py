@@ -219,7 +219,7 @@ async def test_in_what_order_a_report_lists_changes_nothing() -> None:
 
 
 async def test_the_same_text_to_a_number_of_ones_own_shows_what_it_showed_before() -> None:
-    """As `skycore settle` advises: in the morning and in the evening, each is in its own report."""
+    """As `skycore settle` advises: in the morning and in the evening, each has its own report."""
     world = World()
     mine = Sending(key="morning", to="15550000009", text="test", at=150)
     evening = 30_000
