@@ -34,7 +34,7 @@ from skycore_async import SMS, MessageState, Notification, Request, Response, Sk
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import load
 from skycore_async.campaigns.progress import progress
-from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.campaigns.retrying_connection import RetryingConnection
 from skycore_async.campaigns.worker import Worker
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.postgres.connection import Database
@@ -281,7 +281,7 @@ class _AtOnce:
 
 async def _drain(dsn: str) -> None:
     database = Database(dsn)
-    session = DatabaseSession(database)
+    connection = RetryingConnection(database)
     async with (
         PostgresLedger(dsn) as ledger,
         queue.Procrastinate(database) as chunks,
@@ -289,9 +289,11 @@ async def _drain(dsn: str) -> None:
             api_key=API_KEY, ledger=ledger, transport=_AtOnce(), max_in_flight=FAST_IN_FLIGHT
         ) as client,
     ):
-        worker = Worker(session=session, queue=chunks, ledger=ledger, client=client, drain=True)
+        worker = Worker(
+            connection=connection, queue=chunks, ledger=ledger, client=client, drain=True
+        )
         await worker.run()
-    await session.aclose()
+    await connection.aclose()
 
 
 def rate(server: postgres.Server, *, workers: int, count: int = FAST_COUNT) -> float:

@@ -37,8 +37,8 @@ from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours, utc_now
 from .hours import check_zone, check_zones, hours_of, set_hours
-from .mending import mend
 from .outage import LIMIT, DoubtReport
+from .replace_content import replace_content
 
 CHUNK: Final = 500  # messages
 
@@ -212,7 +212,7 @@ def _fresh(
         some = list(_rows(chosen))
         changed = {key: row for key, row in some if known.get(key, row) not in {row, NO_ROW}}
         if changed:
-            mend(connection, campaign, changed)
+            replace_content(connection, campaign, changed)
             messages.mended += len(changed)
         yield from ((key, row) for key, row in some if key not in known)
 

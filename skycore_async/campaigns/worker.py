@@ -43,14 +43,14 @@ from ..runtime.event_loop import now
 from ..runtime.logs import log
 from ..sending.bulk import BulkSend
 from ..sending.hours import Clock, utc_now
+from .announced_waits import AnnouncedWaits, waits
 from .campaigns import halt, halted, report_doubts
 from .chunks import Chunk, are_left, due, finish, renew, take
 from .counters import ChunkWork, WorkerCounters
 from .hours import WaitingMessages
 from .outage import DoubtStreak
 from .queue import ChunkQueue, Ticket
-from .session import DatabaseSession
-from .waits import SaidWaits, waits
+from .retrying_connection import RetryingConnection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Worker:
     def __init__(
         self,
         *,
-        session: DatabaseSession,
+        connection: RetryingConnection,
         queue: ChunkQueue,
         ledger: PostgresLedger,
         client: SkycoreClient,
@@ -108,7 +108,7 @@ class Worker:
     ) -> None:
         self.counters = WorkerCounters()
         self.error: ConfigurationError | None = None
-        self._session = session
+        self._connection = connection
         self._queue = queue
         self._ledger = ledger
         self._client = client
@@ -125,7 +125,7 @@ class Worker:
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
         self._announced_halts: set[str] = set()
-        self._said_waits, self._next_look = SaidWaits(), 0.0
+        self._said_waits, self._next_look = AnnouncedWaits(), 0.0
         self._without_zone: set[str] = set()  # campaigns
         self._campaigns: set[str] = set()  # that it worked on
 
@@ -150,7 +150,7 @@ class Worker:
     def stop(self) -> None:
         """Start nothing more; `run` ends when what is in flight has ended."""
         self._stopping.set()
-        self._session.stop_retrying()
+        self._connection.stop_retrying()
         for bulk in self._at_work:
             bulk.stop()
 
@@ -159,7 +159,7 @@ class Worker:
     ) -> T:
         """Take a step over the database, and end where it refuses this worker."""
         try:
-            return await self._session.run(step, *args, **kwargs)
+            return await self._connection.run(step, *args, **kwargs)
         except ConfigurationError as error:
             self._refused(error)
             raise LedgerError(str(error)) from error

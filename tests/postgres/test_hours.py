@@ -14,10 +14,10 @@ import pytest
 
 from skycore_async import SMS, CampaignError, NotSent, SkycoreError
 from skycore_async.campaigns import chunks as chunks_module
+from skycore_async.campaigns.announced_waits import AnnouncedWaits, waits
 from skycore_async.campaigns.campaigns import load
 from skycore_async.campaigns.chunks import due, finish, take
 from skycore_async.campaigns.progress import CampaignProgress
-from skycore_async.campaigns.waits import SaidWaits, waits
 from skycore_async.errors import ConfigurationError
 from skycore_async.postgres.schema import Connection
 from skycore_async.sending.hours import SendingHours
@@ -309,7 +309,7 @@ async def test_a_worker_says_what_it_waits_for(connection: Connection, dsn: str)
 
 def test_what_is_waited_for_is_said_once(connection: Connection) -> None:
     """A start as well; and again where it is another."""
-    said = SaidWaits()
+    said = AnnouncedWaits()
     for hours, new in ((1, True), (1, False), (2, True)):
         if new:
             load(connection, "promo", to_("212"), starts_at=now(connection, hours=hours))

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from skycore_async import SMS, LedgerError, MessageState, PostgresLedger, SQLiteLedger
 from skycore_async.campaigns import chunks
 from skycore_async.campaigns.campaigns import Loaded, change, load
-from skycore_async.campaigns.rereading import refuse_reread
+from skycore_async.campaigns.changed_keys import refuse_reread
 from skycore_async.errors import CampaignError
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.commands import Begin, LedgerCommand, PendingCommand, Record

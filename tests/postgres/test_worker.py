@@ -29,7 +29,7 @@ from skycore_async.campaigns.chunks import are_left, take
 from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import progress
-from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.campaigns.retrying_connection import RetryingConnection
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from skycore_async.simulator import Answer, Behaviour, Simulator
@@ -396,7 +396,7 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
     assert (counters.chunks, counters.not_sent) == (0, 0)
 
 
-class Faltering(DatabaseSession):
+class Faltering(RetryingConnection):
     """Cannot take some steps the first time, as when the database is lost and one must end."""
 
     def __init__(self, dsn: str, *names: str) -> None:
@@ -418,8 +418,8 @@ async def test_what_a_worker_cannot_do_now_it_does_later(
     count = itertools.count()
     stub = Slow()
     stub.answer = lambda to: accepted(to) if next(count) % 3 else b"<html>"
-    session = Faltering(dsn, "due", "take", "renew", "report_doubts", "finish", "are_left")
-    await work(dsn, NOWHERE, transport=stub, session=session, timing=QUICK)
+    connection = Faltering(dsn, "due", "take", "renew", "report_doubts", "finish", "are_left")
+    await work(dsn, NOWHERE, transport=stub, connection=connection, timing=QUICK)
     states = only(connection).states
     assert (only(connection).state, states["accepted"] + states["in_doubt"]) == ("done", 60)
     assert len(stub.sent) == len(set(stub.sent)) == 60
@@ -433,7 +433,7 @@ async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
     """Nothing of it is begun, and another worker goes on with it at once."""
     load(connection, "promo", some(20))
 
-    class Stopping(DatabaseSession):
+    class Stopping(RetryingConnection):
         async def run(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             found = await super().run(step, *args, **kwargs)
             if step is take:
@@ -442,7 +442,7 @@ async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
             return found
 
     stub = StubTransport()
-    await work(dsn, NOWHERE, transport=stub, session=Stopping(Database(dsn)), drain=False)
+    await work(dsn, NOWHERE, transport=stub, connection=Stopping(Database(dsn)), drain=False)
     assert (stub.sent, only(connection).held, only(connection).waiting) == ([], 0, 1)
     await work(dsn, NOWHERE, transport=stub)
     assert only(connection).states == {"accepted": 20}
@@ -574,11 +574,11 @@ async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, ds
     assert len(billed) + found.states.get("in_doubt", 0) >= 400
 
 
-async def test_a_session_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
+async def test_a_connection_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
     """A step is taken again when the database is back, and what happened is told once."""
     told: list[str | None] = []
-    session = DatabaseSession(Database(dsn), on_trouble=told.append)
-    assert not await session.run(are_left)
+    connection = RetryingConnection(Database(dsn), on_trouble=told.append)
+    assert not await connection.run(are_left)
     await anyio.to_thread.run_sync(postgres_server.stop)
 
     async def come_back() -> None:
@@ -587,14 +587,14 @@ async def test_a_session_waits_for_its_database(postgres_server: Server, dsn: st
 
     async with anyio.create_task_group() as group:
         group.start_soon(come_back)
-        assert not await session.run(are_left)
+        assert not await connection.run(are_left)
     assert [told[0] is not None and "PostgreSQL database" in told[0], *told[1:]] == [True, None]
-    await session.aclose()
+    await connection.aclose()
 
 
 async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str) -> None:
     """A worker that was stopped in the middle of one goes on when it wakes."""
-    session, waits = DatabaseSession(Database(dsn)), iter([0.4])
+    connection, waits = RetryingConnection(Database(dsn)), iter([0.4])
 
     def step(connection: Connection) -> str:
         with connection.transaction():
@@ -603,37 +603,39 @@ async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str
             connection.execute("SELECT 1")
         return "done"
 
-    assert await session.run(step) == "done"
-    await session.aclose()
+    assert await connection.run(step) == "done"
+    await connection.aclose()
 
 
 async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> None:
     """What another try would not mend and no operator could is an error of the program."""
-    session = DatabaseSession(Database(dsn))
+    connection = RetryingConnection(Database(dsn))
     with pytest.raises(psycopg.errors.DivisionByZero):
-        await session.run(lambda connection: connection.execute("SELECT 1 / 0"))
+        await connection.run(lambda connection: connection.execute("SELECT 1 / 0"))
     with pytest.raises(ConfigurationError, match=r"of another version.*`skycore cluster migrate"):
-        await session.run(lambda connection: connection.execute("SELECT nothing FROM skycore.x"))
-    await session.aclose()
+        await connection.run(
+            lambda connection: connection.execute("SELECT nothing FROM skycore.x")
+        )
+    await connection.aclose()
 
 
 async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server, dsn: str) -> None:
     """Once it is to stop, a database that is lost is an error at once."""
-    session = DatabaseSession(Database(dsn))
+    connection = RetryingConnection(Database(dsn))
     await anyio.to_thread.run_sync(postgres_server.stop)
 
     async def ask() -> None:
         with pytest.raises(LedgerError, match="PostgreSQL database postgres"):
-            await session.run(are_left)
+            await connection.run(are_left)
 
     try:
         with anyio.fail_after(20):
             async with anyio.create_task_group() as group:
                 group.start_soon(ask)
-                session.stop_retrying()
+                connection.stop_retrying()
     finally:
         await anyio.to_thread.run_sync(postgres_server.start)
-        await session.aclose()
+        await connection.aclose()
 
 
 # Processes of their own.

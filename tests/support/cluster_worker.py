@@ -14,7 +14,7 @@ import anyio
 
 from skycore_async import SkycoreClient
 from skycore_async.campaigns.queue import Procrastinate
-from skycore_async.campaigns.session import DatabaseSession
+from skycore_async.campaigns.retrying_connection import RetryingConnection
 from skycore_async.campaigns.worker import Worker, WorkerTiming
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.postgres.connection import Database
@@ -30,7 +30,7 @@ _LONGEST = 45  # seconds, after which it hangs
 async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Worker:
     """Work until nothing is left, or until stopped by SIGTERM."""
     database = Database(dsn)
-    session = settings.pop("session", None) or DatabaseSession(database)
+    connection = settings.pop("connection", None) or RetryingConnection(database)
     timing = settings.pop("timing", TIMING)
     announce = settings.pop("announce", lambda _: None)
     clock = settings.pop("clock", utc_now)
@@ -41,7 +41,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
         SkycoreClient(ledger=ledger, **{**given, **settings}) as client,
     ):
         worker = Worker(
-            session=session,
+            connection=connection,
             queue=queue,
             ledger=ledger,
             client=client,
@@ -55,7 +55,7 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
             with anyio.fail_after(_LONGEST):
                 await worker.run()
             group.cancel_scope.cancel()
-        await session.aclose()
+        await connection.aclose()
     return worker
 
 

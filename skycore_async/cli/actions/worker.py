@@ -23,7 +23,7 @@ import attrs
 
 from ...campaigns import queue
 from ...campaigns.counters import WorkerCounters
-from ...campaigns.session import DatabaseSession
+from ...campaigns.retrying_connection import RetryingConnection
 from ...campaigns.worker import Worker, WorkerTiming
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, LedgerError
@@ -122,11 +122,11 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
     def print_trouble(line: str | None) -> None:
         tell(line or f"{database.name}: here again")
 
-    session = DatabaseSession(database, on_trouble=print_trouble)
+    connection = RetryingConnection(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(PostgresLedger(dsn.reveal(), lease=options.lease))
-        stack.push_async_callback(session.aclose)
-        await session.run(queue.check)
+        stack.push_async_callback(connection.aclose)
+        await connection.run(queue.check)
         chunks = await stack.enter_async_context(queue.Procrastinate(database))
         if options.rate is not None:
             limiter = PostgresLimiter(dsn.reveal(), _PACE, options.rate, options.burst)
@@ -135,7 +135,7 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
             SkycoreClient(api_key=api_key.reveal(), ledger=ledger, **settings)
         )
         yield Worker(
-            session=session,
+            connection=connection,
             queue=chunks,
             ledger=ledger,
             client=client,

@@ -18,8 +18,8 @@ from typing import Any, Final
 import attrs
 
 from ...campaigns.campaigns import Loaded, load
+from ...campaigns.changed_keys import refuse_reread
 from ...campaigns.progress import in_doubt
-from ...campaigns.rereading import refuse_reread
 from ...ledger.model import MessageState
 from ...messages import SMS
 from ...postgres.schema import Connection

@@ -42,7 +42,7 @@ WHERE id = %s
 """
 
 
-def mend(connection: Connection, campaign: int, changed: Mapping[str, str]) -> None:
+def replace_content(connection: Connection, campaign: int, changed: Mapping[str, str]) -> None:
     """Put these messages, by their keys, in place of those that were loaded.
 
     `skycore_loaded` is the temporary table of what was, with the chunk of each key.

@@ -38,7 +38,7 @@ _FIRST_PAUSE: Final = 0.2  # seconds, and twice as long each time
 _LONGEST_PAUSE: Final = 5.0
 
 
-class DatabaseSession:
+class RetryingConnection:
     """Take steps on a connection of one's own to `database`.
 
     `on_trouble` is called with what is wrong when the database is lost, and with None when

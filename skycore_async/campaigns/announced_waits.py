@@ -42,7 +42,7 @@ class Wait:
 
     @property
     def words(self) -> str:
-        """Say it."""
+        """Return it in words."""
         until = f"{self.until.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
         if self.is_start:
             return f"campaign {self.campaign}: waiting until {until}, when it starts"
@@ -60,7 +60,7 @@ def waits(connection: Connection) -> list[Wait]:
     ]
 
 
-class SaidWaits:
+class AnnouncedWaits:
     """What was said to be waited for."""
 
     def __init__(self) -> None:
