@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
-from skycore_async.cli.bulk import sample
+from skycore_async.cli.bulk import sample_messages
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
 from skycore_async.simulator import Simulator, refusal
@@ -144,7 +144,7 @@ def test_a_sample_that_is_interrupted_is_not_to_be_run_again(
     async def interrupted(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample, "_send", interrupted)
+    monkeypatch.setattr(sample_messages, "_send", interrupted)
     done = run("--sample", "1", "--to", MINE)
     assert done.exit_code == Exit.INTERRUPTED
     assert done.stderr.endswith("the sample, or a part of it, may have been sent\n")

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import LedgerError, MemoryLedger, Summary
-from skycore_async.cli.bulk import receipts
+from skycore_async.cli.bulk import awaited_receipts
 from skycore_async.cli.bulk.progress import BulkCounters
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
@@ -43,7 +43,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", "60856")
-    monkeypatch.setattr(receipts, "_LOOK_EVERY", 0.02)
+    monkeypatch.setattr(awaited_receipts, "_LOOK_EVERY", 0.02)
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def test_a_ledger_that_cannot_be_asked_ends_no_run() -> None:
     counters = BulkCounters(total=1)
 
     async def wait() -> None:
-        await receipts.wait_for_receipts(
+        await awaited_receipts.wait_for_receipts(
             _Unreadable(), counters, seconds=0, can_end=lambda _: None
         )
         with anyio.move_on_after(0):
-            await receipts.count_awaited(_Unreadable(), counters)
+            await awaited_receipts.count_awaited(_Unreadable(), counters)
 
     anyio.run(wait)
     assert counters.awaited is None

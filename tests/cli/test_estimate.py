@@ -13,7 +13,7 @@ import pytest
 from skycore_async import NationalNumbers
 from skycore_async.cli.bulk.duplicates import FirstLines
 from skycore_async.cli.bulk.estimate import Estimate, Survey, duration
-from skycore_async.cli.bulk.kept import KeptRows
+from skycore_async.cli.bulk.judged_rows import JudgedRows
 from skycore_async.cli.bulk.preview import preview
 from skycore_async.cli.bulk.recipients import Header, Sheet, SheetError
 from skycore_async.cli.bulk.rows import (
@@ -253,7 +253,7 @@ def test_what_is_kept_is_what_was_read() -> None:
         "15551234887,\u00e4\u2019\0x,,\n" + "".join(f"1555124{n:04},Co,,\n" for n in range(1200))
     )
     found = judged(content, text="Hi {name}", campaign_ref="77")
-    with KeptRows() as kept:
+    with JudgedRows() as kept:
         for one in found:
             kept.add(one)
         assert list(kept) == found
@@ -267,7 +267,7 @@ def test_what_is_kept_takes_little_memory() -> None:
     (row,) = message_rows(content, text="Hi {name}")
     tracemalloc.start()
     try:
-        with KeptRows() as kept:
+        with JudgedRows() as kept:
             for _ in range(10_000):
                 kept.add(row)
             assert sum(1 for _ in kept) == 10_000
@@ -445,7 +445,7 @@ def test_numbers_that_are_read_are_counted_as_they_are_sent() -> None:
     assert left[0] == (RejectionKind.DUPLICATE, "15551234888 is on line 2")
     assert left[1][0] is RejectionKind.INVALID
     assert "could be +14930123456 or +4930123456" in left[1][1]
-    with KeptRows() as kept:
+    with JudgedRows() as kept:
         for one in found:
             kept.add(one)
         assert list(kept) == found

@@ -106,7 +106,7 @@ def test_one_function_prints_what_people_read() -> None:
         ("output.py", "json.dumps"),
         ("output.py", "printable"),
         ("output.py", "join(lines)"),  # which a caller made fit
-        ("sample.py", "body"),  # the package's own
+        ("post_sample.py", "body"),  # the package's own
         ("opt_out_list.py", "text"),  # digits and times
         ("job.py", "\\r"),
         ("listen.py", "line"),  # each field of which is printable

@@ -611,7 +611,7 @@ async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> N
     """What another try would not mend and no operator could is an error of the program."""
     connection = RetryingConnection(Database(dsn))
     with pytest.raises(psycopg.errors.DivisionByZero):
-        await connection.run(lambda connection: connection.execute("SELECT 1 / 0"))
+        await connection.run(lambda it: it.execute("SELECT 1 / 0"))
     with pytest.raises(ConfigurationError, match=r"of another version.*`skycore cluster migrate"):
         await connection.run(
             lambda connection: connection.execute("SELECT nothing FROM skycore.x")

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from skycore_async import SMS, MemoryLedger, MessageState, Outcome, SkycoreClient, SQLiteLedger
-from skycore_async.cli.bulk.kept import KeptRows
+from skycore_async.cli.bulk.judged_rows import JudgedRows
 from skycore_async.cli.bulk.progress import BulkCounters
 from skycore_async.cli.bulk.recipients import Header, Row
 from skycore_async.cli.bulk.rows import MessageRow, RowOptions, RowReader
@@ -75,7 +75,7 @@ async def send_rows(
     before = await _in_doubt(ledger)
     rejects = _Rejects()
     options = RowOptions(campaign="c", from_="60856", resend_in_doubt=word)
-    with KeptRows() as kept:
+    with JudgedRows() as kept:
         reader, total = RowReader(_HEADER, options), 0
         for line, each in enumerate(messages):
             key = f"k{each.key}"

@@ -39,7 +39,7 @@ from .asking import ask
 from .campaigns_before import Before, begun_before, note_begun
 from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
-from .kept import KeptRows
+from .judged_rows import JudgedRows
 from .options import BulkOptions
 from .outcome_kinds import OutcomeKind
 from .preflight import LedgerCounts, survey_by_ledger, write_rejects
@@ -50,7 +50,7 @@ from .rejects import Rejects
 from .resemblance import Sketch
 from .rows import MessageRow, RejectedRow, RowOptions, RowReader
 from .run import Run
-from .sample import first_messages, send_sample
+from .sample_messages import first_messages, send_sample
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -92,7 +92,7 @@ def _run(job: BulkOptions) -> int:
         listening.check()
     if job.sample is not None and api_key is not None:
         return _send_sample(job, api_key, job.sample)
-    with KeptRows() as kept:
+    with JudgedRows() as kept:
         estimate, known, rejects, sketch = _read(job, kept)
         with rejects:
             if job.dry_run:
@@ -120,7 +120,7 @@ def _send_sample(job: BulkOptions, api_key: Secret, count: int) -> Exit:
         return send_sample(rows, job, api_key, is_opted_out)
 
 
-def _read(job: BulkOptions, kept: KeptRows) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
+def _read(job: BulkOptions, kept: JudgedRows) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
     """Read the file to its end and show what it would take; keep the rows that are needed yet."""
     with copied(job.csv) as file:
         sheet = Sheet(file, name_of(job.csv))
@@ -152,7 +152,7 @@ def _check_rows(
     job: BulkOptions,
     sheet: Sheet,
     reader: RowReader,
-    kept: KeptRows,
+    kept: JudgedRows,
     survey: Survey,
     *,
     is_opted_out: IsOptedOut,
@@ -191,7 +191,7 @@ def _asked(job: BulkOptions) -> Iterator[IsOptedOut]:
 def _look_up(
     job: BulkOptions,
     reader: RowReader,
-    kept: KeptRows,
+    kept: JudgedRows,
     survey: Survey,
     is_opted_out: IsOptedOut,
 ) -> LedgerCounts:
@@ -262,9 +262,9 @@ def _database(given: Secret) -> LedgerDatabase:
 
 
 def _load(
-    job: BulkOptions, dsn: Secret, kept: KeptRows, rejects: Rejects, estimate: Estimate
+    job: BulkOptions, dsn: Secret, kept: JudgedRows, rejects: Rejects, estimate: Estimate
 ) -> int:
-    from .load import load_campaign  # noqa: PLC0415 - the extra `postgres`
+    from .load_campaign import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
     return load_campaign(
         dsn_of(dsn),

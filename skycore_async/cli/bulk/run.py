@@ -52,11 +52,11 @@ from ..ui.opt_out_list import sharing
 from ..ui.output import say, tell
 from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
-from .kept import KeptRows
+from .awaited_receipts import count_awaited, wait_for_receipts
+from .judged_rows import JudgedRows
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_plain
-from .receipts import count_awaited, wait_for_receipts
 from .recipients import Row
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow
@@ -129,7 +129,7 @@ class Run:
 
     def __init__(
         self,
-        rows: KeptRows,
+        rows: JudgedRows,
         rejects: Rejects,
         counters: BulkCounters,
         *,

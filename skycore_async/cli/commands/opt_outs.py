@@ -59,7 +59,7 @@ def opt_outs() -> None: ...
 @click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
 @json_option
 def candidates(*, file: Secret, show_numbers: bool, as_json: bool) -> None:
-    from ..actions.opt_outs import list_candidates  # noqa: PLC0415 - not for help
+    from ..actions.opt_out_candidates import list_candidates  # noqa: PLC0415 - not for help
 
     list_candidates(file, show_numbers=show_numbers, as_json=as_json)
 

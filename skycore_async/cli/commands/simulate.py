@@ -138,7 +138,7 @@ def simulate(
     facts = {"tracking_id": tracking_id, "number": number}
     given = {name: value for name, value in facts.items() if value is not None}
     if postback is not None and to is not None:
-        from ..actions.sample import post_sample  # noqa: PLC0415
+        from ..actions.post_sample import post_sample  # noqa: PLC0415
         from ..actions.simulate import FORMS  # noqa: PLC0415
 
         sys.exit(post_sample(postback, to, FORMS[form], facts=given, as_json=as_json))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skycore_async.cli.bulk.kept import KeptRows
-from skycore_async.cli.bulk.load import _MessageRows
+from skycore_async.cli.bulk.judged_rows import JudgedRows
+from skycore_async.cli.bulk.load_campaign import _MessageRows
 from skycore_async.cli.bulk.recipients import Row, Sheet
 from skycore_async.cli.bulk.rejects import Rejects
 from skycore_async.cli.bulk.rows import RejectedRow, RejectionKind
@@ -32,7 +32,7 @@ def test_a_key_that_no_database_takes_costs_no_other_row(tmp_path: Path) -> None
     asked: Any = Asked()
     with (
         (tmp_path / "p.csv").open("rb") as file,
-        KeptRows() as rows,
+        JudgedRows() as rows,
         Rejects(tmp_path / "r.csv", Sheet(file, "p.csv")) as rejects,
     ):
         for line, key in enumerate(("a", "k\0x"), 2):

@@ -47,7 +47,7 @@ _STANDS: Final = (
 _TOGETHER: Final = 500  # rows that are written in one step
 
 
-class KeptRows:
+class JudgedRows:
     """Judged rows, in the order in which they were added."""
 
     def __init__(self) -> None:

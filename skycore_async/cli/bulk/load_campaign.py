@@ -30,7 +30,7 @@ from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
 from ..ui.times import time_of
 from .doubtful_rows import reconsidered
-from .kept import KeptRows
+from .judged_rows import JudgedRows
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
@@ -44,7 +44,7 @@ _UNKNOWN: Final[_Known] = (None, None)
 def load_campaign(
     dsn: Secret,
     name: str,
-    rows: KeptRows,
+    rows: JudgedRows,
     rejects: Rejects,
     *,
     start: datetime | None,
@@ -100,7 +100,7 @@ def load_campaign(
     return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE
 
 
-def _keys_unread(rows: KeptRows) -> Iterator[str]:
+def _keys_unread(rows: JudgedRows) -> Iterator[str]:
     """Yield the keys that messages would have, were their numbers not read."""
     for row in rows:
         if isinstance(row, MessageRow) and (unread := row.unread) is not None:
@@ -110,7 +110,7 @@ def _keys_unread(rows: KeptRows) -> Iterator[str]:
 class _MessageRows:
     """The messages of rows; the other rows go to `rejects` on the way."""
 
-    def __init__(self, rows: KeptRows, rejects: Rejects) -> None:
+    def __init__(self, rows: JudgedRows, rejects: Rejects) -> None:
         self._rows = rows
         self._rejects = rejects
         self.left_in_doubt = 0
