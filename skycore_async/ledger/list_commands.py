@@ -10,7 +10,7 @@ import attrs
 
 from .commands import LongQuery
 from .export import ExportedMessage
-from .listed import (
+from .list_rows import (
     CountedPage,
     MessageLine,
     counted_page,

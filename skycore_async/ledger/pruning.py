@@ -30,7 +30,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..protocol.numbers import ending
-from . import first_digests
+from . import version_1_digests
 from .model import UNDECIDED, MessageRecord
 
 AT_LEAST: Final = timedelta(days=7)  # in which receipts come
@@ -84,7 +84,7 @@ def name_of(name: str) -> str:
 
 def content_under(key: str, content: bytes) -> bytes:
     """Return what stands in place of the digest of the content of the message with that key."""
-    kept = _FIRST if len(content) == first_digests.SIZE else _LATER
+    kept = _FIRST if len(content) == version_1_digests.SIZE else _LATER
     return kept + blake2b(key.encode() + b"\0" + content, digest_size=_SIZE).digest()
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from ..notifications import Notification
 from .export import ExportedMessage
-from .listed import BegunCount, EndedRow, MessageLine
+from .list_rows import BegunCount, EndedRow, MessageLine
 from .model import (
     Delivery,
     EarlierAttempt,

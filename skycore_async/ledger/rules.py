@@ -31,7 +31,7 @@ import attrs
 from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
-from . import first_digests, pruning
+from . import pruning, version_1_digests
 from .model import (
     BY_REPORT,
     ENDED_MEANWHILE,
@@ -83,9 +83,9 @@ def _is_the_same(content: bytes, intent: SendIntent) -> bool:
     kept: Callable[[bytes], bytes] = bytes
     if pruning.is_pruned(content):
         kept = partial(pruning.content_under, intent.key)
-    is_first = len(content) == first_digests.SIZE or pruning.is_of_first_version(content)
+    is_first = len(content) == version_1_digests.SIZE or pruning.is_of_first_version(content)
     if is_first and message is not None:
-        return first_digests.is_digest_of(content, _values(message), kept)
+        return version_1_digests.is_digest_of(content, _values(message), kept)
     return content == kept(intent.content)
 
 

@@ -23,7 +23,7 @@ from skycore_async import (
     PostgresLedger,
     SQLiteLedger,
 )
-from skycore_async.ledger import first_digests
+from skycore_async.ledger import version_1_digests
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.paging import pages_of
@@ -198,7 +198,7 @@ async def test_a_digest_of_the_first_version_is_told_apart_too(
     """A message of that version is known again by what it was made of."""
     message = SMS(to=TO, text="Hello", from_="60856")
     fields = (TO, "Hello", "60856", None, None, None, None)
-    first = first_digests._digest(repr(fields))
+    first = version_1_digests._digest(repr(fields))
     await sent(ledger, "k", accepted(), content=first)
     await pruned(ledger, clock)
     now = SendIntent(

@@ -17,7 +17,7 @@ from skycore_async import MessageState, SQLiteLedger, parse_postback
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite import write_ahead_log
 from skycore_async.ledger.sqlite.generations import TAIL, needed_log
-from skycore_async.ledger.sqlite.log_format import FILE_HEADER
+from skycore_async.ledger.sqlite.wal_format import FILE_HEADER
 
 pytest.importorskip("apsw", reason="the disk whose power is cut needs apsw")
 

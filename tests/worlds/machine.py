@@ -26,7 +26,7 @@ import anyio
 import apsw
 
 from skycore_async import SQLiteLedger
-from skycore_async.ledger.sqlite import inbox_file, opt_out_list, taking_in, write_ahead_log
+from skycore_async.ledger.sqlite import inbox_file, inbox_intake, opt_out_list, write_ahead_log
 from skycore_async.ledger.sqlite.open_file import OpenFile
 from skycore_async.ledger.sqlite.open_file import connect as connect_to_file
 from skycore_async.receiving import inbox
@@ -101,7 +101,7 @@ class Machine:
         kept_here = partial(inbox_file.InboxFile, connect=self._connect_to_shared)
         with (
             mock.patch.object(write_ahead_log, "write_durably", self._disk.write_durably),
-            mock.patch.object(taking_in, "InboxFile", kept_here),
+            mock.patch.object(inbox_intake, "InboxFile", kept_here),
             mock.patch.object(inbox, "InboxFile", kept_here),
             mock.patch.object(inbox, "OpenFile", partial(OpenFile, connect=self.connect)),
             mock.patch.object(opt_out_list, "connect", self._connect_to_shared),

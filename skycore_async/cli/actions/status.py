@@ -23,7 +23,7 @@ from ...codes import API_ERRORS
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.list_commands import ListLines
-from ...ledger.listed import MessageLine
+from ...ledger.list_rows import MessageLine
 from ...ledger.model import (
     BY_POSTBACK,
     BY_REPORT,

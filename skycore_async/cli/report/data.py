@@ -21,7 +21,7 @@ import attrs
 
 from ...codes import API_ERRORS, Scope, carrier_status
 from ...ledger.columns import words_of
-from ...ledger.listed import BegunCount, CountedPage, EndedKind, MessageLine
+from ...ledger.list_rows import BegunCount, CountedPage, EndedKind, MessageLine
 from ...ledger.model import BY_POSTBACK, BY_REPORT, NOTHING_SENT, TAKEN, MessageState, Summary
 from ...messages import masked
 from ..ui.masking import mask_in

@@ -58,7 +58,7 @@ from ..rules import UnderWay
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers
-from .reading import ConnectionBeside
+from .reading_connection import ConnectionBeside
 from .settling import SettlingLock
 from .statements import ALIVE, OVER, SESSION
 from .under_way import UnderWayAttempts

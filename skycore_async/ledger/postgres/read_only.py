@@ -24,7 +24,7 @@ from ...runtime.one_thread import OneThread
 from ..base import BaseLedger
 from ..commands import LedgerCommand, Query
 from .reader import SEEN_MESSAGES
-from .reading import answer_at_once
+from .reading_connection import answer_at_once
 
 T = TypeVar("T")
 

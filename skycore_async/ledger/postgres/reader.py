@@ -18,8 +18,8 @@ from .. import pruning
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import KIND, PROVEN, summary_of
 from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
+from ..list_rows import BegunCount, EndedRow, MessageLine
 from ..list_statements import ListStatements
-from ..listed import BegunCount, EndedRow, MessageLine
 from ..model import (
     Delivery,
     EarlierAttempt,

@@ -40,8 +40,8 @@ from typing import Final, Self
 
 import attrs
 
-from .log_format import FILE_HEADER, SALTS, first_frame
 from .schema import APPLICATION_ID, MAGIC, VERSION_BITS
+from .wal_format import FILE_HEADER, SALTS, first_frame
 
 USER_VERSION: Final = 60  # where in a file it is, and `application_id` eight bytes later
 MOST: Final = 2**22 - 1  # of the generations, which begin anew after it

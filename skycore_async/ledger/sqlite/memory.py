@@ -22,10 +22,10 @@ import anyio.lowlevel
 from ...errors import ConfigurationError, LedgerError
 from ...protocol.numbers import ending
 from ..base import BaseLedger
+from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
 from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
-from ..forgotten import Forgotten
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
 from ..pruning import name_of
@@ -187,11 +187,11 @@ class BoundedStore(SQLiteStore):
     """
 
     def __init__(
-        self, connection: Connection, *, capacity: int, forgotten: Forgotten | None = None
+        self, connection: Connection, *, capacity: int, forgotten: BloomFilter | None = None
     ) -> None:
         super().__init__(connection)
         self._capacity = capacity
-        self._forgotten = Forgotten() if forgotten is None else forgotten
+        self._forgotten = BloomFilter() if forgotten is None else forgotten
         self._left = {"messages": capacity, "events": _EVENTS * capacity}
         self._forgotten_until = 0.0
 

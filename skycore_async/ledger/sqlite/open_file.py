@@ -31,12 +31,12 @@ from ..opt_outs import OptOutRule
 from ..prune_commands import EndPruning
 from ..reader import Unreadable
 from .file_lock import FileLock, journal_of
-from .reading import ReadingConnection
+from .inbox_intake import InboxTaker, TakingExecutor
+from .reading_connection import ReadingConnection
 from .rewriting import rewrite
 from .rows import Connection
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of
 from .store import SQLiteStore
-from .taking_in import InboxTaker, TakingExecutor
 from .write_ahead_log import WriteAheadLog, check
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from .. import pruning
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, TOLD, Columns, told_state
 from ..counts import PROVEN, summary_of
 from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
+from ..list_rows import BegunCount, EndedRow, MessageLine
 from ..list_statements import ListStatements
-from ..listed import BegunCount, EndedRow, MessageLine
 from ..model import (
     Delivery,
     EarlierAttempt,

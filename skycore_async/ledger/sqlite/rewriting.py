@@ -18,7 +18,7 @@ import sqlite3
 from typing import Any
 
 from ...errors import LedgerError
-from .taking_in import InboxTaker
+from .inbox_intake import InboxTaker
 from .write_ahead_log import WriteAheadLog
 
 

@@ -57,20 +57,20 @@ def _nulls(rows: Sequence[Sequence[Any]]) -> tuple[int, ...]:
 
 
 class StatementRunner:
-    """Run statements over `connection`, and `breathe` now and then while values are made."""
+    """Run statements over `connection`, and `yield_gil` now and then while values are made."""
 
     def __init__(
-        self, connection: Connection, *, breathe: Callable[[], None] = lambda: None
+        self, connection: Connection, *, yield_gil: Callable[[], None] = lambda: None
     ) -> None:
         self._execute = connection.execute
-        self._breathe = breathe
+        self._yield_gil = yield_gil
 
     def _each(self, make: Callable[[Any], T], rows: Sequence[Any]) -> list[T]:
         """Make something of each row, which others need not wait for."""
         made: list[T] = []
         for at in range(0, len(rows), _FEW):
             made += map(make, rows[at : at + _FEW])
-            self._breathe()
+            self._yield_gil()
         return made
 
     def _one(self, statement: str, *values: Any) -> Any:

@@ -55,7 +55,9 @@ from .generations import (
     tail_of,
     what_is_wrong,
 )
-from .log_format import (
+from .schema import APPLICATION_ID
+from .sqlite_locks import SQLiteLocks
+from .wal_format import (
     BEGINNING,
     BEGUN,
     FILE_HEADER,
@@ -64,8 +66,6 @@ from .log_format import (
     file_headers,
     frame_size,
 )
-from .schema import APPLICATION_ID
-from .sqlite_locks import SQLiteLocks
 
 
 def check(path: Path, file: IO[bytes] | None, name: str) -> None:

@@ -20,9 +20,9 @@ from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.sqlite import sqlite_locks, write_ahead_log
 from skycore_async.ledger.sqlite.generations import TAIL, FileState, needed_log
-from skycore_async.ledger.sqlite.log_format import FILE_HEADER
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.read_only import looked_at
+from skycore_async.ledger.sqlite.wal_format import FILE_HEADER
 from tests.support.ledger_cases import Clock, accepted, intent, notice
 from tests.support.ledger_owner import kill, opened_elsewhere, owner, tell
 from tests.support.on_asyncio import anyio_backend

@@ -21,8 +21,8 @@ from skycore_async.ledger.sqlite.generations import (
     tail_of,
     what_is_wrong,
 )
-from skycore_async.ledger.sqlite.log_format import FILE_HEADER, file_headers, frame_size
 from skycore_async.ledger.sqlite.schema import APPLICATION_ID
+from skycore_async.ledger.sqlite.wal_format import FILE_HEADER, file_headers, frame_size
 
 
 def state(generation: int, *, is_incomplete: bool = False) -> FileState:

@@ -10,7 +10,7 @@ import pytest
 
 from skycore_async import ConfigurationError, MemoryLedger
 from skycore_async.errors import LedgerError
-from skycore_async.ledger.forgotten import Forgotten
+from skycore_async.ledger.bloom_filter import BloomFilter
 from skycore_async.ledger.model import MessageState, Submission
 from tests.support.ledger_cases import (
     DELIVERED,
@@ -172,7 +172,7 @@ async def test_the_first_receipt_of_a_forgotten_one_that_was_sent_twice_settles_
 @pytest.mark.parametrize("size", [1, 16, 1 << 20])
 def test_what_was_forgotten_is_known_however_full_the_memory_is(size: int) -> None:
     """Others are taken for forgotten in one that is full, and hardly ever in one that is not."""
-    forgotten = Forgotten(size=size)
+    forgotten = BloomFilter(size=size)
     assert "SMS_0" not in forgotten
     for number in range(2000):
         forgotten.add(f"SMS_{number}")

@@ -18,9 +18,9 @@ from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.sqlite import sqlite_locks
 from skycore_async.ledger.sqlite.generations import TAIL, FileState, needed_log
-from skycore_async.ledger.sqlite.log_format import FILE_HEADER
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.read_only import looked_at
+from skycore_async.ledger.sqlite.wal_format import FILE_HEADER
 from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog
 from tests.support.ledger_cases import accepted, intent
 from tests.support.ledger_owner import kill, owner, tell

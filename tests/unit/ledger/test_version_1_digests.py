@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
-from skycore_async.ledger.first_digests import is_digest_of
+from skycore_async.ledger.version_1_digests import is_digest_of
 
 PINK = "\U0001fa77"  # of Unicode 15, which Python 3.11 escapes and 3.12 shows
 STOP = "\U0001f6d1"  # of Unicode 9

@@ -17,7 +17,7 @@ from skycore_async.errors import LedgerError
 from skycore_async.ledger.commands import LongQuery, Summarize
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.reader import LedgerReader
-from skycore_async.ledger.sqlite import reader, reading
+from skycore_async.ledger.sqlite import reader, reading_connection
 from skycore_async.ledger.sqlite.open_file import connect
 from tests.support.ledger_cases import DOUBT, accepted, intent, sent
 from tests.support.ledger_rows import delivered_row, store_of
@@ -181,7 +181,7 @@ async def test_who_begins_the_log_anew_waits_a_moment(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a question to end, and no new one begins meanwhile; a long one is not waited for."""
-    monkeypatch.setattr(reading, "_MOMENT", 5)
+    monkeypatch.setattr(reading_connection, "_MOMENT", 5)
     async with SQLiteLedger(path) as ledger:
         found: Any = ledger._file._reading
         slow = Slow()
@@ -194,7 +194,7 @@ async def test_who_begins_the_log_anew_waits_a_moment(
                 found._turn.release()
                 await until(slow.reached)
                 await anyio.to_thread.run_sync(found._turn.acquire)
-        monkeypatch.setattr(reading, "_MOMENT", 0.001)
+        monkeypatch.setattr(reading_connection, "_MOMENT", 0.001)
         long = Slow()
         async with anyio.create_task_group() as group:
             group.start_soon(ledger.run, long)
@@ -293,7 +293,7 @@ def test_what_takes_long_gives_way_to_others() -> None:
     with store_of([delivered_row(key=str(number)) for number in range(100)]) as store:
         pauses: list[None] = []
         execute: Any = store._execute
-        seen = reader.SQLiteReader(execute.__self__, breathe=lambda: pauses.append(None))
+        seen = reader.SQLiteReader(execute.__self__, yield_gil=lambda: pauses.append(None))
         assert len(seen.deliveries(None, 0).rows) == 100
     assert len(pauses) == 7
 

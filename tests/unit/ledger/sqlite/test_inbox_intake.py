@@ -23,7 +23,7 @@ from skycore_async.errors import ConfigurationError, LedgerError, RecipientOpted
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.sqlite import inbox_file
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
-from skycore_async.ledger.sqlite.taking_in import Claim, InboxTaker, claim_of
+from skycore_async.ledger.sqlite.inbox_intake import Claim, InboxTaker, claim_of
 from skycore_async.ledger.sqlite.watching import InboxWatch
 from skycore_async.runtime.background import BackgroundTasks
 from tests.support.ledger_cases import (

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from skycore_async import DeliveryReceipt, FailureReason, parse_postback
 from skycore_async.ledger import list_commands
 from skycore_async.ledger.list_commands import CountMessages, ListLines
-from skycore_async.ledger.listed import CountedPage, EndedKind, MessageLine
-from skycore_async.ledger.listed import NamedCarrier as Carrier
+from skycore_async.ledger.list_rows import CountedPage, EndedKind, MessageLine
+from skycore_async.ledger.list_rows import NamedCarrier as Carrier
 from skycore_async.ledger.model import Delivery, MessageState
 from skycore_async.ledger.reader import LedgerReader
 from skycore_async.ledger.sqlite import reader

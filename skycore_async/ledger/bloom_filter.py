@@ -15,7 +15,7 @@ _BITS: Final = 4  # that each name sets
 _WORD: Final = 4  # bytes of the digest that choose a bit
 
 
-class Forgotten:
+class BloomFilter:
     """Names that were forgotten; `size` is in bytes."""
 
     def __init__(self, *, size: int = _SIZE) -> None:

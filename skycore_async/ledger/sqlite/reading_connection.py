@@ -35,12 +35,12 @@ T = TypeVar("T")
 
 _PATIENCE: Final = 0.25  # seconds, for the moment in which the log begins anew
 _MOMENT: Final = 0.02  # seconds for which who begins the log anew waits for a question to end
-_BREATH: Final = 0.00005  # seconds, in which another thread can take Python's lock
+_YIELD: Final = 0.00005  # seconds, in which another thread can take Python's lock
 
 
-def breathe() -> None:
+def yield_gil() -> None:
     """Let another thread have Python's lock."""
-    time.sleep(_BREATH)
+    time.sleep(_YIELD)
 
 
 class ReadingConnection:
@@ -75,7 +75,7 @@ class ReadingConnection:
         execute = self._connection.execute
         execute("BEGIN")
         try:
-            return query.answer(SQLiteReader(self._connection, breathe=breathe))
+            return query.answer(SQLiteReader(self._connection, yield_gil=yield_gil))
         finally:
             with suppress(sqlite3.Error):
                 execute("ROLLBACK")
