@@ -42,7 +42,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 from .codes import API_ERRORS, Scope, Verdict
-from .runtime.advice import advice_for
+from .runtime.error_notes import advice_for
 from .runtime.pickled_causes import packed, unpacked
 
 

@@ -31,8 +31,8 @@ from ..ledger.interface import Ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now
+from ..runtime.guarded_telemetry import GuardedTelemetry
 from ..runtime.logs import log
-from ..runtime.observed import Observed
 from .authorization import (
     HTTPAnswer,
     RequestPolicy,
@@ -181,7 +181,9 @@ class PostbackReceiver:
             return HTTPAnswer(status=400, text=str(error))
         if (telemetry := self._telemetry) is None:
             return await self._take_in(notifications)
-        with Observed(lambda: telemetry.receiving(notifications), what="a postback") as observed:
+        with GuardedTelemetry(
+            lambda: telemetry.receiving(notifications), what="a postback"
+        ) as observed:
             return await self._take_in(
                 notifications, lambda error: observed.tell(lambda op: op.failed(error))
             )

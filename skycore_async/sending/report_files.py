@@ -20,7 +20,7 @@ import anyio.to_thread
 import attrs
 
 from ..ledger.report_values import SavedReport
-from ..runtime.private import private
+from ..runtime.private_files import private
 
 
 class ReportFiles:

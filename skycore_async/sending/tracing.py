@@ -1,6 +1,6 @@
 """What telemetry is told of a message, which costs the message nothing but the time it takes.
 
-Rule: what telemetry raises ends here, or in `Observed`.
+Rule: what telemetry raises ends here, or in `GuardedTelemetry`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..messages import Outcome
-from ..runtime.observed import Observed
+from ..runtime.guarded_telemetry import GuardedTelemetry
 from .prepare import PreparedSend
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def told(
 ) -> Outcome:
     """Return what comes of all attempts to send a message, and tell telemetry of it."""
     base_url, parent = prepared.settings.base_url, prepared.trace
-    with Observed(
+    with GuardedTelemetry(
         lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
     ) as observed:
         outcome = await attempts

@@ -28,11 +28,11 @@ import httpx
 from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
 from .base import CLOSING_TIME, Request, Response, TransportUnusable
-from .connection import HTTPConnection, read_body
 from .failures import failed, timed_out
 from .http_client import TALKATIVE, AsyncHTTPClient, Library
+from .httpcore_connection import HTTPConnection, read_body
+from .httpcore_trace import ExchangeProgress, UsedBefore
 from .library_logs import mask_library_logs
-from .progress import ExchangeProgress, UsedBefore
 from .proxies import parse_proxy
 from .tls import ssl_context
 

@@ -41,7 +41,7 @@ from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submi
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.notifications import Notification
 from skycore_async.postgres.schema import migrate
-from skycore_async.runtime import private
+from skycore_async.runtime import private_files
 from tests.support.ledger_rows import store_of
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -807,7 +807,7 @@ def test_a_page_that_cannot_be_written_is_told(
         monkeypatch.setattr(file, "write", half)
         return file
 
-    monkeypatch.setattr(private, "NamedTemporaryFile", full)
+    monkeypatch.setattr(private_files, "NamedTemporaryFile", full)
     before = sorted(tmp_path.iterdir())
     assert "No space left" in wrong(run(ledger, "--html", tmp_path / "report.html"))
     assert sorted(tmp_path.iterdir()) == before

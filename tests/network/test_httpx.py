@@ -31,7 +31,7 @@ from skycore_async import (
     SkycoreError,
     Transport,
 )
-from skycore_async.transports import connection
+from skycore_async.transports import httpcore_connection
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
 from skycore_async.transports.choice import choose
 from tests.conftest import TRANSPORTS, http_library
@@ -220,7 +220,7 @@ async def test_a_connection_that_dies_at_its_second_use_is_not_tried_again(
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is not used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds."""
     assert KEEPALIVE_EXPIRY < 5
-    monkeypatch.setattr(connection, "KEEPALIVE_EXPIRY", 0.01)
+    monkeypatch.setattr(httpcore_connection, "KEEPALIVE_EXPIRY", 0.01)
     with FaultServer(KEPT_ALIVE) as server:
         async with SkycoreClient(api_key="a key", from_="60856", base_url=server.url) as client:
             await send(client)
@@ -389,7 +389,7 @@ async def test_a_connection_is_closed_without_fail(
             raise OSError("not connected")
 
     monkeypatch.setattr(httpcore.AsyncConnectionPool, "aclose", closing)
-    monkeypatch.setattr(connection, "CLOSING_TIME", 0.05)
+    monkeypatch.setattr(httpcore_connection, "CLOSING_TIME", 0.05)
     with FaultServer(KEPT_ALIVE) as server, anyio.fail_after(5):
         transport = HttpxTransport(verify=client_context())
         await transport.send(Request(method="GET", url=server.url), timeout=5)

@@ -24,7 +24,7 @@ from ...errors import LedgerError
 from ...ledger.export import ExportedMessage
 from ...ledger.model import MessageState
 from ...messages import masked
-from ...runtime.private import written_privately
+from ...runtime.private_files import written_privately
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in

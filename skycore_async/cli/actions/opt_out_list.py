@@ -29,7 +29,7 @@ from ...ledger.sqlite.opt_out_list import OptOutList
 from ...ledger.sqlite.schema import MAGIC
 from ...messages import masked
 from ...protocol.numbers import NumberReader, country_code, number
-from ...runtime.private import write_privately
+from ...runtime.private_files import write_privately
 from ...runtime.secret import Secret
 from ..bulk.files import copied, name_of
 from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError, shown_row

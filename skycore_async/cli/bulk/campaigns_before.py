@@ -25,7 +25,7 @@ from typing import Final
 
 import attrs
 
-from ...runtime.private import PRIVATE
+from ...runtime.private_files import PRIVATE
 from ..ui.output import say
 from ..ui.user_files import user_file
 from .resemblance import Sketch

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Self
 
-from ...runtime.private import private
+from ...runtime.private_files import private
 from ..ui.formulas import no_formula
 from ..ui.output import printable
 from .recipients import LINE, REASON, Row, Sheet, SheetError

@@ -24,7 +24,7 @@ from typing import Final
 from rich.console import Console
 
 from ...errors import SkycoreError
-from ...runtime.private import write_privately
+from ...runtime.private_files import write_privately
 from ..actions.status import show_summary
 from ..report.page import page
 from ..ui.ledger_target import LedgerFile

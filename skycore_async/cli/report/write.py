@@ -19,7 +19,7 @@ import click
 
 from ...errors import LedgerError
 from ...runtime.extras import missing
-from ...runtime.private import write_privately
+from ...runtime.private_files import write_privately
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import STANDARD_OUTPUT, emit, fail, say

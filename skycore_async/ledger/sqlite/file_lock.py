@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ...errors import LedgerError, LedgerInUse
-from ...runtime.private import private
+from ...runtime.private_files import private
 
 try:
     import fcntl as _fcntl

@@ -24,7 +24,7 @@ from typing import Any, Final
 import attrs
 
 from ...errors import LedgerError
-from ...runtime.private import private
+from ...runtime.private_files import private
 
 PATIENCE: Final = 5.0  # seconds, while other processes write to it; a receiver waits 8
 _EXTRA: Final = 3  # what PRAGMA synchronous calls EXTRA

@@ -9,7 +9,7 @@ from stat import S_IMODE, S_ISFIFO
 
 import pytest
 
-from skycore_async.runtime.private import PRIVATE, write_privately, written_privately
+from skycore_async.runtime.private_files import PRIVATE, write_privately, written_privately
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pipes")
 

@@ -9,7 +9,7 @@ import httpcore
 import httpx
 import pytest
 
-from skycore_async.transports.progress import ExchangeProgress, UsedBefore
+from skycore_async.transports.httpcore_trace import ExchangeProgress, UsedBefore
 
 POST = {"request": httpcore.Request("POST", "http://127.0.0.1/")}
 CONNECT = {"request": httpcore.Request("CONNECT", "http://127.0.0.1/")}

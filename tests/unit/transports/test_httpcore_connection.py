@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from skycore_async.transports.base import MAX_PARTS
-from skycore_async.transports.connection import _is_all, read_body
+from skycore_async.transports.httpcore_connection import _is_all, read_body
 from skycore_async.transports.network_backend import Traffic
 from skycore_async.transports.socket_probe import has_more
 from tests.support.fault_server import client_context, server_context

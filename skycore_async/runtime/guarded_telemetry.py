@@ -16,8 +16,8 @@ from .logs import log
 T = TypeVar("T")
 
 
-class Observed(Generic[T]):
-    """Be inside the operation that `begin` returns, if it can be entered; `what` is the work."""
+class GuardedTelemetry(Generic[T]):
+    """Context manager: the operation that `begin` returns, if any; `what` names the work."""
 
     def __init__(self, begin: Callable[[], AbstractContextManager[T]], *, what: str) -> None:
         self._begin = begin
