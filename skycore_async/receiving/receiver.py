@@ -183,9 +183,9 @@ class PostbackReceiver:
             return await self._take_in(notifications)
         with GuardedTelemetry(
             lambda: telemetry.receiving(notifications), what="a postback"
-        ) as observed:
+        ) as traced:
             return await self._take_in(
-                notifications, lambda error: observed.tell(lambda op: op.failed(error))
+                notifications, lambda error: traced.tell(lambda op: op.failed(error))
             )
 
     async def _take_in(

@@ -33,7 +33,7 @@ async def told(
     base_url, parent = prepared.settings.base_url, prepared.trace
     with GuardedTelemetry(
         lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
-    ) as observed:
+    ) as traced:
         outcome = await attempts
-        observed.tell(lambda operation: operation.ended(outcome))
+        traced.tell(lambda operation: operation.ended(outcome))
     return outcome

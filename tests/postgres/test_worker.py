@@ -418,8 +418,8 @@ async def test_what_a_worker_cannot_do_now_it_does_later(
     count = itertools.count()
     stub = Slow()
     stub.answer = lambda to: accepted(to) if next(count) % 3 else b"<html>"
-    connection = Faltering(dsn, "due", "take", "renew", "report_doubts", "finish", "are_left")
-    await work(dsn, NOWHERE, transport=stub, connection=connection, timing=QUICK)
+    faltering = Faltering(dsn, "due", "take", "renew", "report_doubts", "finish", "are_left")
+    await work(dsn, NOWHERE, transport=stub, connection=faltering, timing=QUICK)
     states = only(connection).states
     assert (only(connection).state, states["accepted"] + states["in_doubt"]) == ("done", 60)
     assert len(stub.sent) == len(set(stub.sent)) == 60
