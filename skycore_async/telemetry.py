@@ -120,7 +120,7 @@ class Telemetry:
     def sending(
         self, base_url: str, *, parent: context.Context | None = None
     ) -> Iterator[Operation]:
-        """Be inside one message's way to the API and back, with all its attempts."""
+        """Context manager: one message's way to the API and back, with all its tries."""
         server, name = _server(base_url)
         began = self._clock()
         attributes: Attributes = {**_SEND, **server}
@@ -133,7 +133,7 @@ class Telemetry:
 
     @contextmanager
     def receiving(self, notifications: Sequence[Notification]) -> Iterator[Operation]:
-        """Be inside the taking in of one postback, which has one notification or many."""
+        """Context manager: one postback is taken in, with one notification or many."""
         began = self._clock()
         attributes: Attributes = {**_PROCESS}
         try:

@@ -45,7 +45,7 @@ class BulkSend:
     """The outcomes of many messages, as they complete; `send_many` makes one.
 
     Enter it to start the sending, iterate over it for the outcomes, and leave
-    it when you like: leaving starts nothing more, not even another attempt, and
+    it when you like: leaving starts nothing more, not even another try, and
     waits for what is in flight, unless it is cancelled.
 
     Iterating raises SendingHalted after the last outcome where the account, the request,

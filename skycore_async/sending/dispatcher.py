@@ -7,11 +7,11 @@ What can be decided without waiting is decided in `protocol`, `outcomes` and `re
 
 Rules:
 
-* The timeout bounds all of it: a slot in flight, the limiter, attempts and pauses.
+* The timeout bounds all of it: a slot in flight, the limiter, tries and pauses.
 * Until an exchange begins, cancelling the caller withdraws the message.  From
   then on the exchange is the client's: it runs to its own end, and where
   nobody waits for the outcome any more, the ledger and the log have it.  No
-  further attempt is made for nobody.
+  further try is made for nobody.
 * What a limiter, a transport or telemetry raises against its contract is logged by its type
   and place.  It costs no message its outcome, and no slot: what the transport raised leaves
   the message in doubt, what the others raise changes nothing of what is known.
@@ -63,7 +63,7 @@ class Dispatcher:
     At most `slots` of them are in flight.  Where they are `paced`, a message is looked
     up in the ledger before it is admitted, so that one which is known uses up no rate; else
     beginning it there looks it up as well, and is one step less.  `chance` returns a
-    random number from 0 to 1, for the pauses between attempts.
+    random number from 0 to 1, for the pauses between tries.
     """
 
     def __init__(
@@ -184,12 +184,12 @@ class Dispatcher:
     ) -> Outcome:
         try:
             if self.recorder is None:
-                return await self._attempted(prepared, started, deadline, abandoned)
+                return await self._tried(prepared, started, deadline, abandoned)
             begun = await self.recorder.begin(prepared, deadline=deadline)
             if isinstance(begun, Accepted | Failed):
                 return begun
             try:
-                outcome = await self._attempted(prepared, started, deadline, abandoned)
+                outcome = await self._tried(prepared, started, deadline, abandoned)
             except TransportUnusable:
                 await self.recorder.finish(begun, _unusable(prepared))
                 raise
@@ -198,18 +198,18 @@ class Dispatcher:
         finally:
             self.admission.release()
 
-    def _attempted(
+    def _tried(
         self,
         prepared: PreparedSend,
         started: float,
         deadline: float,
         abandoned: Callable[[], bool],
     ) -> Awaitable[Outcome]:
-        """Return what comes of all attempts, of which telemetry is told where there is any."""
-        attempts = self._attempts(prepared, started, deadline, abandoned)
-        return attempts if self._telemetry is None else told(self._telemetry, prepared, attempts)
+        """Return what comes of all tries, of which telemetry is told where there is any."""
+        tries = self._tries(prepared, started, deadline, abandoned)
+        return tries if self._telemetry is None else told(self._telemetry, prepared, tries)
 
-    async def _attempts(
+    async def _tries(
         self,
         prepared: PreparedSend,
         started: float,
@@ -219,7 +219,7 @@ class Dispatcher:
         settings = prepared.settings
         if abandoned():
             return _withdrawn(prepared)
-        for attempt in itertools.count(1):
+        for tries in itertools.count(1):
             left = deadline - now()
             if left <= 0:
                 return Failed(message=prepared.message, error=_too_late(settings))
@@ -230,7 +230,7 @@ class Dispatcher:
                 self._slow_down(outcome.error, started)
             pause = pause_before_retry(
                 outcome.error,
-                attempt=attempt,
+                tries=tries,
                 max_attempts=settings.max_attempts,
                 chance=self._chance,
             )
@@ -252,10 +252,10 @@ class Dispatcher:
             _log_accident("rate limiter", raised)
 
     async def _another_start(self, deadline: float) -> float | None:
-        """Wait for a start of another attempt; None where none comes."""
+        """Wait for a start of another try; None where none comes."""
         try:
             return await _within(deadline, self._limiter.start_now, self._limiter.wait)
-        except Exception as raised:  # noqa: BLE001 - the outcome of the last attempt is known
+        except Exception as raised:  # noqa: BLE001 - the outcome of the last try is known
             _log_accident("rate limiter", raised)
             return None
 

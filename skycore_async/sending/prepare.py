@@ -2,7 +2,7 @@
 
 Rules:
 
-* What is the same in every attempt is made once, before the first; so is the digest,
+* What is the same in every try is made once, before the first; so is the digest,
   by which a ledger tells one message from another.
 * A log record has no text and no key, and the last four digits of a number.
 """

@@ -12,18 +12,18 @@ from typing import Final
 from ..errors import SkycoreError
 from .outcomes import meaning_of
 
-FIRST_PAUSE: Final = 0.5  # seconds, doubled with every attempt
+FIRST_PAUSE: Final = 0.5  # seconds, doubled with every try
 DOUBLINGS: Final = 4  # and then no more: 8 seconds are the longest
 
 
 def pause_before_retry(
-    error: SkycoreError, *, attempt: int, max_attempts: int, chance: Callable[[], float]
+    error: SkycoreError, *, tries: int, max_attempts: int, chance: Callable[[], float]
 ) -> float | None:
-    """Return the seconds to wait before the next attempt, or None for no other attempt.
+    """Return the seconds to wait before the next try, or None for no other.
 
-    `attempt` counts from 1.  The pause is exponential with full jitter, which
+    `tries` is how many there were.  The pause is exponential with full jitter, which
     keeps many clients that failed together from coming back together.
     """
-    if attempt >= max_attempts or not meaning_of(error).safe_to_resend:
+    if tries >= max_attempts or not meaning_of(error).safe_to_resend:
         return None
-    return FIRST_PAUSE * 2.0 ** min(attempt - 1, DOUBLINGS) * chance()
+    return FIRST_PAUSE * 2.0 ** min(tries - 1, DOUBLINGS) * chance()

@@ -26,14 +26,12 @@ def in_trace(telemetry: Telemetry, prepared: PreparedSend) -> PreparedSend:
     return prepared
 
 
-async def told(
-    telemetry: Telemetry, prepared: PreparedSend, attempts: Awaitable[Outcome]
-) -> Outcome:
-    """Return what comes of all attempts to send a message, and tell telemetry of it."""
+async def told(telemetry: Telemetry, prepared: PreparedSend, tries: Awaitable[Outcome]) -> Outcome:
+    """Return what comes of all tries to send a message, and tell telemetry of it."""
     base_url, parent = prepared.settings.base_url, prepared.trace
     with GuardedTelemetry(
         lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
     ) as traced:
-        outcome = await attempts
+        outcome = await tries
         traced.tell(lambda operation: operation.ended(outcome))
     return outcome

@@ -1,4 +1,4 @@
-"""Whether to try again: a table of errors and attempts, with what is waited at the most."""
+"""Whether to try again: a table of errors and tries, with what is waited at the most."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THROTTLED = Throttled("too fast", code="E106", retry_after=60)
 
 
 @pytest.mark.parametrize(
-    ("error", "attempt", "max_attempts", "longest"),
+    ("error", "tries", "max_attempts", "longest"),
     [
         (NOT_SENT, 1, 3, 0.5),
         (NOT_SENT, 2, 3, 1.0),
@@ -45,13 +45,13 @@ THROTTLED = Throttled("too fast", code="E106", retry_after=60)
     ],
 )
 def test_only_what_is_proven_not_sent_is_tried_again(
-    error: SkycoreError, attempt: int, max_attempts: int, longest: float | None
+    error: SkycoreError, tries: int, max_attempts: int, longest: float | None
 ) -> None:
-    """The pause is anything from 0 to a bound that doubles, and None ends the attempts."""
+    """The pause is anything from 0 to a bound that doubles, and None ends the tries."""
 
     def pause(chance: float) -> float | None:
         return pause_before_retry(
-            error, attempt=attempt, max_attempts=max_attempts, chance=lambda: chance
+            error, tries=tries, max_attempts=max_attempts, chance=lambda: chance
         )
 
     bounds = (None, None, None) if longest is None else (0.0, longest / 2, longest)
@@ -62,7 +62,7 @@ def test_clients_that_failed_together_come_back_apart() -> None:
     """The pauses of many are spread over the whole of their range."""
     chance = random.Random(6).random
     pauses = [
-        pause_before_retry(NOT_SENT, attempt=5, max_attempts=9, chance=chance) or 0.0
+        pause_before_retry(NOT_SENT, tries=5, max_attempts=9, chance=chance) or 0.0
         for _ in range(1000)
     ]
     in_each_second = [sum(int(pause) == second for pause in pauses) for second in range(8)]
