@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 import attrs
 import psycopg
 
+from ..ledger.postgres.campaign_messages import count_to_send, interrupt
 from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
@@ -60,25 +61,9 @@ UPDATE skycore.chunks SET epoch = epoch + 1, state = 'held', worker = %s, put_of
     held_until = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s RETURNING epoch
 """
-_DOUBT: Final = """
-UPDATE skycore.messages
-SET state = 'in_doubt', interrupted_at = extract(epoch FROM clock_timestamp())
-WHERE id IN (
-    SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'sending'
-    ORDER BY key FOR UPDATE)
-"""
 _RENEW: Final = """
 UPDATE skycore.chunks SET held_until = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s AND state = 'held' RETURNING true
-"""
-# A message that was pruned has another key, before its chunk's is changed as well.
-_OPEN: Final = """
-SELECT count(*) FROM unnest(%s::text[]) AS given (key) LEFT JOIN skycore.messages USING (key)
-WHERE given.key <> ALL(%s) AND (coalesce(state, 'not_sent') IN ('not_sent', 'sending')
-    OR (state = 'in_doubt' AND settled_by IS NOT NULL))
-AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
-    SELECT FROM skycore.messages AS pruned
-    WHERE pruned.key = skycore.pruned_name(given.key) AND pruned.state <> 'not_sent'))
 """
 _CLOSE: Final = """
 UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,
@@ -89,7 +74,7 @@ WHERE id = %s AND epoch = %s
 
 @attrs.frozen(kw_only=True)
 class Chunk:
-    """Messages to send: the worker's that took them, until the epoch is counted up."""
+    """A chunk taken by a worker; valid until its epoch changes."""
 
     id: int
     epoch: int
@@ -141,7 +126,7 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
             # In a statement of its own: who sets hours may have been waited for.
             hours = hours_of(connection, campaign_id)
             (epoch,) = connection.execute(_TAKE, (worker, lease, chunk)).fetchone() or (0,)
-            connection.execute(_DOUBT, (keys,))
+            interrupt(connection, keys)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         return None
     return Chunk(
@@ -173,7 +158,7 @@ def finish(
 
     `left_out` says by key why a message was refused before it was begun, and `put_off` which
     are outside of their hours.
-    Gives how many messages are still to be sent.  A chunk that is somebody else's is left alone.
+    Returns how many messages are still to be sent.  A chunk that is somebody else's is left alone.
     """
     with connection.transaction():
         row = connection.execute(
@@ -182,15 +167,9 @@ def finish(
         ).fetchone()
         if row is None or row == ("done",):
             return 0
-        left = _open(connection, chunk.keys_to_send(), left_out)
-        waiting = _open(connection, put_off, left_out) if put_off else 0
+        left = count_to_send(connection, chunk.keys_to_send(), left_out=left_out)
+        waiting = count_to_send(connection, put_off, left_out=left_out) if put_off else 0
         tally = json.dumps(Counter(left_out.values())) if left_out else None
         state = "waiting" if left else "done"
         connection.execute(_CLOSE, (state, tally, waiting, pause, chunk.id, chunk.epoch))
     return left
-
-
-def _open(connection: Connection, keys: Iterable[str], left_out: Iterable[str]) -> int:
-    """Return how many of the messages with these keys are still to be sent."""
-    (left,) = connection.execute(_OPEN, (list(keys), list(left_out))).fetchone() or (0,)
-    return int(left)

@@ -17,19 +17,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import CampaignError
-from ..ledger.postgres.reader import named
+from ..ledger.postgres.campaign_messages import first_gone_out, take_back_refusals
 from ..postgres.schema import Connection
 from .chunks import LOCK_CHUNKS
 
-_GONE_OUT: Final = f"""
-SELECT min(key) FROM skycore.messages
-WHERE {named("key")} AND (doubted OR state NOT IN ('not_sent', 'rejected'))
-"""  # noqa: S608 - a condition of our own
-_FREE: Final = """
-UPDATE skycore.messages SET state = 'not_sent' WHERE id IN (
-    SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'rejected'
-    ORDER BY key FOR UPDATE)
-"""
 _CHUNKS: Final = """
 SELECT id, keys, messages FROM skycore.chunks
 WHERE id IN (SELECT chunk FROM skycore_loaded WHERE key = ANY(%s))
@@ -50,14 +41,13 @@ def replace_content(connection: Connection, campaign: int, changed: Mapping[str,
     """
     keys = list(changed)
     connection.execute(LOCK_CHUNKS, (campaign,))
-    row = connection.execute(_GONE_OUT, {"names": keys}).fetchone()
-    if row is not None and row[0] is not None:
+    if (gone_out := first_gone_out(connection, keys)) is not None:
         raise CampaignError(
-            f"the key {row[0][:80]!r} was loaded with other content, and may have been sent:"
+            f"the key {gone_out[:80]!r} was loaded with other content, and may have been sent:"
             " nothing was loaded now; put it back as it was, or leave it out. Under another key"
             " or in another campaign it would be sent once more, if it was sent"
         )
-    connection.execute(_FREE, (keys,))
+    take_back_refusals(connection, keys)
     for id_, of_chunk, messages in connection.execute(_CHUNKS, (keys,)).fetchall():
         rows = [changed.get(key, row) for key, row in zip(of_chunk, messages, strict=True)]
         connection.execute(_REPLACE, (rows, id_))

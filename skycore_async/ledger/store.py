@@ -1,8 +1,11 @@
 """What the tables of a ledger can be told, whatever database they are in.
 
 Strategy: a store reads and writes sets of rows, each set in a statement or two, within
-the transaction that whoever holds its connection has begun.  It decides nothing: what
-the rows mean is decided in `rules`, `settlement` and `opt_outs`, which `execution` asks.
+the transaction that whoever holds its connection has begun.  What the rows mean is decided in
+`rules`, `settlement` and `opt_outs`, which `execution` asks.
+
+Rule: what is usual is one statement over many rows, which are not read before.  Such a statement
+repeats a rule, and says which; `tests/postgres/test_parity.py` holds it to that.
 """
 
 from __future__ import annotations
@@ -88,9 +91,10 @@ class LedgerStore(LedgerReader, Protocol):
         ...
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
-        """Write the outcomes of attempts that are under way and were never in doubt.
+        """Write the outcomes of attempts for which nothing is to be decided.
 
-        For these there is nothing to decide.  The others are not among what is returned.
+        They are under way and were never in doubt, or are in doubt only since their session
+        expired.  The others are not among what is returned: `rules.finish` decides of them.
         """
         ...
 

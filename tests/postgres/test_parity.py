@@ -2,7 +2,8 @@
 
 Strategy: random commands in random groups, each run as one transaction over every
 store by the same executor.  Then the tables are read, ids and what is
-PostgreSQL's alone left out, and compared.
+PostgreSQL's alone left out, and compared.  A statement that repeats a rule is held to it over
+rows in every state, too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import postgres
+from skycore_async.errors import KeyConflict
+from skycore_async.ledger import rules
 from skycore_async.ledger.columns import NOTIFICATION, Columns
 from skycore_async.ledger.commands import (
     Begin,
@@ -36,7 +39,16 @@ from skycore_async.ledger.commands import (
 from skycore_async.ledger.counts import KIND
 from skycore_async.ledger.execution import CommandExecutor
 from skycore_async.ledger.list_commands import CountMessages, ListLines
-from skycore_async.ledger.model import Attempt, EarlierAttempt, MessageRecord, MessageState
+from skycore_async.ledger.model import (
+    BY_REPORT,
+    TO_RESEND,
+    Attempt,
+    EarlierAttempt,
+    MessageRecord,
+    MessageState,
+    Submission,
+)
+from skycore_async.ledger.postgres import campaign_messages
 from skycore_async.ledger.postgres.reader import PostgresReader
 from skycore_async.ledger.postgres.store import PostgresStore
 from skycore_async.ledger.prune_commands import (
@@ -55,6 +67,7 @@ from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 from skycore_async.ledger.store import LedgerStore, StoreCommand
 from skycore_async.postgres.schema import migrate as make_tables
+from skycore_async.protocol.numbers import ending
 from tests.support.ledger_cases import (
     BLOCKED,
     DELIVERED,
@@ -228,6 +241,15 @@ COMMANDS = st.one_of(
 )
 
 
+class CheckedExecutor(CommandExecutor):
+    """One that holds what is asked at a low price to what `match_doubts` says."""
+
+    def _settle(self) -> None:
+        for each in set(map(ending, self._unsettled)):
+            assert self._store.may_settle(each) or not self._settled(each, is_locked=False)
+        super()._settle()
+
+
 @contextmanager
 def in_sqlite(make: Callable[[Any], SQLiteStore]) -> Iterator[tuple[SQLiteStore, Any, str]]:
     """Open a store over tables of its own in SQLite."""
@@ -360,7 +382,7 @@ def test_the_same_history_leaves_the_same_rows(
             opened.enter_context(in_postgres(shared_dsn)),
         ]
         executors = [
-            CommandExecutor(store, clock=lambda: NOON + 60, settle_within=SETTLE_WITHIN)
+            CheckedExecutor(store, clock=lambda: NOON + 60, settle_within=SETTLE_WITHIN)
             for store, _, _ in stores
         ]
         numbers = itertools.count(1)
@@ -385,3 +407,120 @@ def test_the_same_history_leaves_the_same_rows(
                     assert store.summary() == PostgresReader(stores[2][1]).summary()
         tables = [rows(connection, schema) for _, connection, schema in stores]
         assert tables[0] == tables[1] == tables[2]
+
+
+# Each message as it may be, but for what it is: its state, what settled it, whether it was ever in
+# doubt, when it ended, and whose attempt it is.
+SETTLED = {
+    MessageState.IN_DOUBT: (None, TO_RESEND),
+    MessageState.NOT_SENT: (None, BY_REPORT),
+    MessageState.REJECTED: (None, BY_REPORT),
+    MessageState.ACCEPTED: (None, BY_REPORT),
+}
+KINDS = [
+    (state, settled_by, doubted, ended_at, attempt)
+    for state in MessageState
+    for settled_by in SETTLED.get(state, (None,))
+    for doubted in (False, True)
+    for ended_at in (None, NOON + 1)
+    for attempt in (1, 2)
+    if not (state is MessageState.SENDING and ended_at)
+]
+OURS = Attempt(session=1, number=1)
+
+
+def insert(connection: Any, schema: str, kinds: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Insert a message of each kind, and return their keys."""
+    keys = [f"k{place:04}" for place in range(len(kinds))]
+    columns = "key, content, recipient, sender, started_at, state, settled_by, doubted, ended_at"
+    mark, more = ("%s", ", session, attempt") if schema else ("?", "")
+    statement = (
+        f"INSERT INTO {schema}messages ({columns}{more})"  # noqa: S608
+        f" VALUES ({', '.join([mark] * (11 if schema else 9))})"
+    )
+    for key, (state, settled_by, doubted, ended_at, attempt) in zip(keys, kinds, strict=True):
+        values = (key, b"one", TO, "60856", NOON, state.value, settled_by, doubted, ended_at)
+        connection.execute(statement, (*values, 1, attempt) if schema else values)
+    return keys
+
+
+def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str) -> None:
+    """`finish_usual` over a message of each kind; those of another attempt in PostgreSQL alone."""
+    outcomes: list[Callable[[str], Submission]] = [
+        accepted,
+        lambda name: attrs.evolve(accepted(name), code="N1", info="odd", http_status=202),
+        *(lambda _, each=each: each for each in (DOUBT, NOT_SENT, REJECTED)),
+    ]
+    for opening in (in_sqlite(SQLiteStore), in_postgres(shared_dsn)):
+        with opening as (store, connection, schema):
+            kinds = [each for each in KINDS if schema or each[-1] == 1]
+            keys = insert(connection, schema, [each for each in kinds for _ in outcomes])
+            before = store.messages(keys)
+            finishes = [
+                Finish(key=key, submission=of(f"T{key}"), attempt=OURS if schema else None)
+                for key, of in zip(keys, itertools.cycle(outcomes))
+            ]
+            written = store.finish_usual(finishes, ended_at=NOON + 5).keys
+            usual = {
+                key
+                for key, record in before.items()
+                if record.state is MessageState.SENDING
+                and not record.doubted
+                and (record.attempt == 1 or not schema)
+            }
+            assert usual <= {*written}
+            after = store.messages(keys)
+            for finish in finishes:
+                record = before[finish.key]
+                ended = rules.finish(
+                    record, finish.submission, ended_at=NOON + 5, attempt=finish.attempt
+                )
+                assert after[finish.key] == (ended if finish.key in written else record)
+
+
+def test_what_a_campaign_asks_of_messages_is_what_the_rules_say(shared_dsn: str) -> None:
+    """May it have gone out, is it still to be sent: of a message of each kind, and of none."""
+    begin = {"resend_in_doubt": False, "ignore_opt_out": False, "is_opted_out": False}
+    with in_postgres(shared_dsn) as (store, connection, schema):
+        keys = insert(connection, schema, KINDS)
+        for key, record in store.messages(keys).items():
+            try:
+                found = rules.look_up(record, intent(key, b"two"), resend_in_doubt=False)
+                assert (found, campaign_messages.first_gone_out(connection, [key])) == (None, None)
+            except KeyConflict:
+                assert campaign_messages.first_gone_out(connection, [key]) == key
+            try:
+                begun = rules.begin(record, intent(key), attempt=None, **begin)
+                is_to_send = isinstance(begun, MessageRecord)
+            except rules.UnderWay:
+                is_to_send = True
+            count = campaign_messages.count_to_send(connection, [key], left_out=[])
+            assert count == is_to_send, record
+            assert campaign_messages.count_to_send(connection, [key], left_out=[key]) == 0
+        assert campaign_messages.first_gone_out(connection, ["unknown"]) is None
+        assert campaign_messages.count_to_send(connection, ["unknown"], left_out=[]) == 1
+
+
+def test_what_nobody_sends_any_more_is_in_doubt_by_each_statement(shared_dsn: str) -> None:
+    """In a file that is opened, of a session that has expired, and of a chunk that is taken."""
+    kinds = [each for each in KINDS if each[-1] == 1]
+
+    def interrupted(opened: Any, *, of_chunk: bool = False) -> list[tuple[Any, ...]]:
+        with opened as (store, connection, schema):
+            keys = insert(connection, schema, kinds)
+            if of_chunk:
+                campaign_messages.interrupt(connection, keys)
+            else:
+                if schema:
+                    connection.execute("UPDATE skycore.sessions SET alive_until = '-infinity'")
+                store.interrupt(at=NOON + 9)
+            records = store.messages(keys)
+        return [(records[key].state, records[key].interrupted_at is not None) for key in keys]
+
+    in_file = interrupted(in_sqlite(SQLiteStore))
+    assert in_file == [
+        (MessageState.IN_DOUBT, True) if kind[0] is MessageState.SENDING else (kind[0], False)
+        for kind in kinds
+    ]
+    assert interrupted(in_postgres(shared_dsn)) == in_file
+    assert interrupted(in_postgres(shared_dsn), of_chunk=True) == in_file

@@ -21,6 +21,7 @@ from ...campaigns.campaigns import Loaded, load
 from ...campaigns.changed_keys import refuse_reread
 from ...campaigns.progress import in_doubt
 from ...ledger.model import MessageState
+from ...ledger.postgres.campaign_messages import states_of
 from ...messages import SMS
 from ...postgres.schema import Connection
 from ...runtime.secret import Secret
@@ -35,7 +36,6 @@ from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step
-_STATES: Final = "SELECT key, state, settled_by FROM skycore.messages WHERE key = ANY(%s)"
 
 _Known = tuple[MessageState | None, str | None]  # a state, and what settled it
 _UNKNOWN: Final[_Known] = (None, None)
@@ -122,13 +122,12 @@ class _MessageRows:
             # No message has a key with NUL in it, and PostgreSQL takes none.
             rejected = (row.key for row in some if isinstance(row, RejectedRow))
             keys = [key for key in rejected if key and "\0" not in key]
-            found = connection.execute(_STATES, (keys,)).fetchall()
-            known = {key: (MessageState(state), by) for key, state, by in found}
+            known = states_of(connection, keys)
             for judged in (_as_known_now(row, known) for row in some):
                 if isinstance(judged, MessageRow):
                     yield (judged.message, *(other.message for other in judged.others))
                 else:
-                    state, _ = known.get(judged.key, _UNKNOWN)
+                    state, _ = known.get(judged.key or "", _UNKNOWN)
                     self._reject(judged, judged.marked(mark_of(state)))
 
     def _reject(self, row: RejectedRow, reason: str) -> None:
@@ -136,7 +135,7 @@ class _MessageRows:
         self.left_in_doubt += reason.startswith(IN_DOUBT)
 
 
-def _as_known_now(row: JudgedRow, known: Mapping[str | None, _Known]) -> JudgedRow:
+def _as_known_now(row: JudgedRow, known: Mapping[str, _Known]) -> JudgedRow:
     if isinstance(row, RejectedRow) and row.kind is RejectionKind.IN_DOUBT:
-        return reconsidered(row, *known.get(row.key, _UNKNOWN))
+        return reconsidered(row, *known.get(row.key or "", _UNKNOWN))
     return row

@@ -49,7 +49,8 @@ def _arrays(names: Sequence[str]) -> str:
     return ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
 
 
-# The number is looked at where the row is written: nobody can opt out in between.
+# As `rules.begin` has it of a number that has opted out.  It is looked at where the row is
+# written: nobody can opt out in between.
 INSERT: Final = """
 INSERT INTO skycore.messages
     (key, content, recipient, sender, state, started_at, text_digest, campaign_ref, segments, tags,
@@ -106,7 +107,8 @@ ORDER BY plain_id
 ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
 RETURNING tracking_id, xmax <> 0 AS has_come
 """
-# A compare-and-set: an outcome is written for the attempt that it is of, and no other.  What it
+# As `rules.finish` has it of what was never in doubt, or only since its session expired, and has
+# had no outcome.  A compare-and-set: an outcome is written for the attempt that it is of.  What it
 # compares is in a CASE, so that rows are found by their keys: taken apart, it would be looked for
 # first, and each row that is under way or in doubt compared with each that is given.
 FINISH: Final = f"""
@@ -166,8 +168,9 @@ FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[])
 WHERE message.id = given.id
 RETURNING key, plain_id
 """
-# Numbers are looked up by their last digits, as `numbers.ending` has them.  What is under way has
-# no index of its own: it is found by the sessions that send, each of which has but a few.
+# The candidates of `settlement.match_doubts`: what is under way, in doubt, or was sent again after
+# doubt.  Numbers are looked up by their last digits, as `numbers.ending` has them.  What is under
+# way has no index of its own: it is found by the sessions that send, each of which has but a few.
 CANDIDATES: Final = f"""
 WITH named AS MATERIALIZED (SELECT %s::text AS ending), possible AS MATERIALIZED (
     SELECT id FROM skycore.messages, named WHERE uncertain AND right(recipient, 5) = ending
@@ -211,6 +214,8 @@ SELECT id FROM skycore.sessions
 WHERE alive_until <= clock_timestamp() AND oldest_attempt IS NOT NULL
 ORDER BY id FOR UPDATE SKIP LOCKED
 """
+# What nobody alive is sending is in doubt: a rule of three statements, with that of SQLite's
+# store, and that of `campaign_messages` for a chunk that has changed hands.
 INTERRUPT: Final = """
 UPDATE skycore.messages SET state = 'in_doubt', interrupted_at = %s
 FROM skycore.sessions

@@ -104,7 +104,7 @@ class PostgresStore(PostgresPruning):
         self._execute(statements.INSERT_ATTEMPTS, statements.by_column(NEW_ATTEMPT, attempts))
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
-        """Write the outcomes of attempts that are under way and were never in doubt."""
+        """Write the outcomes of what is under way, or in doubt since its session expired alone."""
         self._reopen(finishes)
         given = [command.submission for command in finishes]
         attempts = [command.attempt for command in finishes]

@@ -33,7 +33,8 @@ from ..settlement import delivery_of, rebuilt
 from .rows import StatementRunner
 
 MESSAGE: Final = Columns(MessageRecord, without=("session", "attempt"))
-# What may have a submission that is not known.
+# What may have a submission that is not known, see `settlement.match_doubts`; the index
+# `candidates` is of these.
 CANDIDATE: Final = "(state IN ('sending', 'in_doubt') OR doubted)"
 
 _BYTES: Final = "x'"  # what stands before digits that are bytes

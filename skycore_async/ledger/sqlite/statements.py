@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
+
 from ...protocol.numbers import SHORTEST
 from ..columns import NOTIFICATION
 from ..counts import KIND
+from ..model import Submission
 from .reader import CANDIDATE, MESSAGE
 
 _HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
-# To all numbers, or to those that have not opted out.
+# To all numbers, or to those that have not opted out, as `rules.begin` has it.
 INSERT: Final = {
     ignore_opt_outs: (
         "INSERT INTO messages"
@@ -34,6 +37,7 @@ def _ending(column: str) -> str:
     return f"substr({column}, -{SHORTEST})"
 
 
+# What `rules.finish` ends with the outcome as it is: nothing is to be decided of it.
 _IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
 ROWS: Final = "SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL"
 
@@ -115,6 +119,13 @@ ACCEPT: Final = (
     f" FROM (VALUES {{}}) WHERE key = column1 AND {_IS_USUAL}"
     f" AND NOT {_has_own('column2')}"
     f" AND NOT (EXISTS ({_UNMATCHED}) AND {_has_other('messages.recipient')})"
+)
+# The fields of an outcome that it does not write: one that has another is written by END.  A
+# HISTORYID is what was looked up, and of no outcome.
+NOT_OF_ACCEPT: Final = tuple(
+    field.name
+    for field in attrs.fields(Submission)
+    if field.name not in {"state", "tracking_id", "plain_id", "raw", "history_id"}
 )
 # One that was accepted before has its submission already.
 _OF_ACCEPTED: Final = (

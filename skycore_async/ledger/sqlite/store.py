@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
@@ -31,18 +32,14 @@ from .rows import MOST, Connection
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
+_others_of: Final = attrgetter(*statements.NOT_OF_ACCEPT)
+_NOTHING: Final = (None,) * len(statements.NOT_OF_ACCEPT)
 
 
 def _is_accepted(command: Finish) -> bool:
     """Return whether an outcome is what nearly all are: accepted, and nothing else is known."""
     of = command.submission
-    return (
-        of.state is _ACCEPTED
-        and of.plain_id is not None
-        and of.code is None
-        and of.info is None
-        and of.http_status is None
-    )
+    return of.state is _ACCEPTED and of.plain_id is not None and _others_of(of) == _NOTHING
 
 
 class SQLiteStore(SQLitePruning):
@@ -132,7 +129,7 @@ class SQLiteStore(SQLitePruning):
         )
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
-        """Write the outcomes of attempts that are under way and were never in doubt."""
+        """Write the outcomes of what is under way and was never in doubt."""
         accepted = self._accept(list(filter(_is_accepted, finishes)), ended_at)
         found: list[Any] = []
         if len(accepted) < len(finishes):
