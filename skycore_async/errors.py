@@ -63,7 +63,7 @@ class SkycoreError(Exception):
 
     @property
     def verdict(self) -> Verdict:
-        """What it says of the message that it befell."""
+        """What it says of the message that it is about."""
         return Verdict.IN_DOUBT if self.may_have_been_sent else Verdict.HALTED
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -115,7 +115,7 @@ class TellOptOuts(LedgerCommand[None]):
 
 @attrs.frozen
 class KeepAlive(LedgerCommand[None]):
-    """Say that this session lives, and see to what those have left that do not."""
+    """Renew this session, and put in doubt what expired ones were sending."""
 
 
 # Questions.

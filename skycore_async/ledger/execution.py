@@ -330,7 +330,7 @@ class _FirstOfEachKey:
                     self.later.append(pending)
                 else:
                     self.finishes.append(command)
-                # What comes later is met, too: its order stays.
+                # One that is put off counts, too, so that what follows it stays behind it.
                 keys.add(command.key)
                 plain_ids.add(plain_id)
             elif isinstance(command, Record):

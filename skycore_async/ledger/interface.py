@@ -1,4 +1,4 @@
-"""What is called a ledger: the calls that all of them have, which users may write of their own."""
+"""The protocol of a ledger; users may implement it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ UNDECIDED: Final = frozenset({_S.SENDING, _S.IN_DOUBT})  # which of the two it w
 TO_RESEND: Final = "resend"  # what `settled_by` says of a doubt that is to be sent once more
 BY_POSTBACK: Final = "postback"  # ... of one that a notification ended
 BY_REPORT: Final = "report"  # ... and of one that the sending report ended
-ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # a doubt with no other cause
+ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # where no error is known
 
 
 @attrs.frozen(kw_only=True)
@@ -176,7 +176,7 @@ class EarlierAttempt:
     """An attempt that was in doubt when its message was begun again: a row of `attempts`.
 
     `message` is the id of its message.  It had ended by `ended_at`; `started_at` is 0 where
-    a version begun it that kept no times.  `state` is `IN_DOUBT`, `ACCEPTED` or `NOT_SENT`.
+    a version that kept no times had begun it.  `state` is `IN_DOUBT`, `ACCEPTED` or `NOT_SENT`.
     """
 
     id: int = 0

@@ -74,7 +74,7 @@ class Opening:
                 await self._begin(self.owner)
                 # A thread that had begun opens it although everyone has left.
                 self.is_open = self._waiting > 0
-        except Exception as error:  # noqa: BLE001 - it is for who waits
+        except Exception as error:  # noqa: BLE001 - it is for the waiters
             self._error = error
         finally:
             if not self.is_open:
@@ -91,7 +91,7 @@ class Openable(ABC):
     _group_commit: GroupCommit
 
     async def open(self) -> None:
-        """Open it; who is cancelled here leaves it as it was, if nobody else opens it."""
+        """Open it; a caller who is cancelled leaves it as it was, if nobody else opens it."""
         is_open = False
         while not is_open:  # one that was given up is waited for, and it is opened anew
             while self._opening is not None and self._opening.owner.closed:

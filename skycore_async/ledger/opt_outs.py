@@ -33,7 +33,7 @@ from ..runtime.logs import log
 # True where a text opts its number out, False where it does not, None where the words decide.
 OptOutRule = Callable[[InboundSMS], bool | None]
 
-# What those wait for who are told when any word of a number has changed; no key is like it.
+# The name that waiters use for a change of any number's word; no key is like it.
 CHANGED: Final = "\0opt-outs"
 _BLOCKED: Final = "E114"  # the recipient is on the block list
 CLEAR: Final = 86_400.0  # seconds; a stamp in a wrong zone, or a clock set by hand, is nearer
@@ -137,5 +137,5 @@ def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
 
 
 def opt_out_by_code(code: str | None, *, number: str, at: float) -> OptOut | None:
-    """Return what the API's refusal of a message says of its number, if anything."""
+    """Return the opt-out that a refusal by the API tells; None where its code tells none."""
     return OptOut(number=number, out=True, at=at) if code == _BLOCKED else None

@@ -35,7 +35,7 @@ class Owners:
         return False
 
     def _hand_on(self, row: int, reached_from: Mapping[int, int], place: int) -> None:
-        """Give a free row to who reached it, and what that had to who reached that, and so on."""
+        """Give each row of a chain to the attempt that reached it, from the free one on."""
         while True:
             at = reached_from[row]
             before = self._rows.get(at, -1)

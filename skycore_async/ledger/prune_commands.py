@@ -104,7 +104,7 @@ class PruneNotifications(StoreCommand[int]):
 
 @attrs.frozen
 class EndPruning(StoreCommand[None]):
-    """See to it that what was pruned is in no file any more: by who has the file."""
+    """See to it that what was pruned is in no file any more; the ledger that has the file does."""
 
     def run(self, store: LedgerStore, now: float) -> None:
         """Do nothing over a store, whose transaction could not do it."""

@@ -41,7 +41,7 @@ LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_a
 
 
 class Unreadable(Exception):
-    """It cannot be read beside who writes: let that one read."""
+    """It cannot be read over a second connection: the one that writes has to read it."""
 
 
 @attrs.frozen

@@ -92,7 +92,7 @@ class ReportDatabase:
     async def aclose(self) -> None:
         """Close it, and with it remove all that it holds."""
         connection = self._connection
-        await self._threads.close(connection.close, hurry=connection.interrupt)
+        await self._threads.close(connection.close, interrupt=connection.interrupt)
 
     # In.
 

@@ -145,8 +145,8 @@ def begin(
 ) -> MessageRecord | Submission | None:
     """Return the record of a message that is begun again, or what came of it before.
 
-    None where this very attempt has begun it.  `record` is None where the message is
-    new and was refused.  Raises UnderWay, KeyConflict and RecipientOptedOut.
+    None where this very attempt has begun it.  `record` is None where no row was inserted,
+    since the number has opted out.  Raises UnderWay, KeyConflict and RecipientOptedOut.
     """
     if record is None:
         raise RecipientOptedOut(_OPTED_OUT)

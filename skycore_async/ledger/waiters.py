@@ -1,4 +1,4 @@
-"""Who waits for a change of a key or a tracking id."""
+"""Those who wait for a change of a key or a tracking id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Waiters:
         return _Wait(self._events, name)
 
     def notify(self, names: Iterable[str]) -> None:
-        """Wake who waits for one of these names."""
+        """Wake those who wait for one of these names."""
         if self._events:
             for name in names:
                 for event in self._events.get(name, ()):

@@ -1,6 +1,6 @@
 """One rate for many processes, on the clock of one PostgreSQL.
 
-Strategy: who waits first watches the clock for all who wait here, and has the
+Strategy: the first waiter watches the clock for all others here, and has the
 database asked for as many permits as are wanted.  A background task asks,
 one question at a time, in a worker thread; what to ask and which permit is due is decided
 in `permits`, and what is granted by the row, in `shared_rate`.
@@ -55,7 +55,7 @@ class PostgresLimiter:
     use it; it belongs to one event loop.  `clock` gives seconds that only grow,
     `sleep` waits for some.
 
-    Raises ConfigurationError for a DSN that is none, an empty name, a rate that is
+    Raises ConfigurationError for an invalid DSN, an empty name, a rate that is
     not above 0 or a burst below 1.
     """
 

@@ -51,7 +51,7 @@ class NationalNumbers:
     `NationalNumbers("US")` returns `+15551234888`; what is written with a + is returned
     as it is, and so is what is no number, which sending refuses.
 
-    Raises ConfigurationError for a country that there is none of.  The call raises
+    Raises ConfigurationError for an unknown country.  The call raises
     InvalidMessage for a number that is of no country, or could be of two.
     """
 

@@ -8,7 +8,7 @@ Rules:
 
 * What `record` returned for is on the disk, and is in the ledger once, whatever is killed when.
 * The ledger is opened for no longer than a part of what waits takes, and is free in between:
-  who wants it waits a moment for it, see `SQLiteLedger`.
+  others wait a moment for it, see `SQLiteLedger`.
 * A ledger that was moved away is not made anew here: the inbox would be another's.
 """
 
@@ -59,7 +59,7 @@ class PostbackInbox(Openable):
     is none.  For `settle_within` and `opt_out_rule`, which count then, see `SQLiteLedger`.
     `clock` gives seconds since 1970.
 
-    Raises ConfigurationError for what is no time, and LedgerError where the inbox cannot be
+    Raises ConfigurationError for an invalid time, and LedgerError where the inbox cannot be
     opened or written.
     """
 

@@ -1,6 +1,6 @@
 """What one thread at a time may use: steps that are taken in threads, one after the other.
 
-Strategy: who waits for a step waits in line.  Beside that a lock is held by the thread itself,
+Strategy: those who wait for a step wait in line.  Beside that a lock is held by the thread itself,
 since a native `Task.cancel()` leaves a thread at work for which nobody waits any more.
 
 Rule: to close it is a step as any other, whoever was cancelled.  SQLite ends the whole process
@@ -31,14 +31,14 @@ class OneThread:
         async with self._line:
             return await anyio.to_thread.run_sync(self._alone, step, given)
 
-    async def close(self, step: Callable[[], object], *, hurry: Callable[[], object]) -> None:
+    async def close(self, step: Callable[[], object], *, interrupt: Callable[[], object]) -> None:
         """Take the last step, which closes it, once the one that is taken has ended.
 
-        Where there is one, for which nobody waits any more, `hurry` is to have it end soon.
+        Where there is one, for which nobody waits any more, `interrupt` is to have it end soon.
         """
         with anyio.CancelScope(shield=True):
             if self._turn.locked():
-                await anyio.to_thread.run_sync(hurry)
+                await anyio.to_thread.run_sync(interrupt)
             await self.run(step)
 
     def _alone(self, step: Callable[..., T], given: Sequence[object]) -> T:

@@ -4,7 +4,7 @@ Rules:
 
 * The slot comes first.  A start is granted for now: were those kept that wait for a slot,
   all of them would be used as soon as slots are free, and too many would start at once.
-* Who waits here has begun nothing, and whoever is cancelled here holds nothing, nor does
+* A waiter has begun nothing, and one that is cancelled here holds nothing, nor does
   one whose limiter raised.
 """
 

@@ -230,7 +230,7 @@ class BulkSend:
 class _Slots:
     """The free slots of the buffer: a worker takes one for each outcome, the caller gives it back.
 
-    One who waits is woken at a time and wakes the next if there is more, so
+    One waiter is woken at a time and wakes the next if there is more, so
     that a worker whose transport answers at once takes many slots in a row.
     """
 

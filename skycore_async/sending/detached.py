@@ -42,7 +42,7 @@ class DetachedSend:
             self._outcome = await self._submit(
                 self._job, self._started, self._deadline, lambda: self._abandoned
             )
-        except Exception as error:  # noqa: BLE001 - it belongs to who waits for the outcome
+        except Exception as error:  # noqa: BLE001 - the waiter for the outcome has it
             self._error = error
         finally:
             self._done.set()

@@ -115,7 +115,7 @@ _REFUSED: Final = MappingProxyType(
 
 
 class Halts:
-    """What was refused in a bulk send besides the message that it befell.
+    """What was refused in a bulk send besides the message that the refusal was of.
 
     `from_` and `campaign_ref` are those of messages that name none.  `error` says what the
     bulk send ends with: what stopped it, or else what was refused first.

@@ -118,15 +118,15 @@ def _request(resolved: SMS, settings: Settings) -> Request:
     )
 
 
-def log_outcome(job: PreparedSend, outcome: Outcome) -> None:
+def log_outcome(prepared: PreparedSend, outcome: Outcome) -> None:
     """Say in the log what came of a message, without its text and most of its number."""
     if isinstance(outcome, Accepted):
         if log.isEnabledFor(logging.DEBUG):
-            to = masked(job.resolved.to)
+            to = masked(prepared.resolved.to)
             named = _TRACKING_ID.fullmatch(outcome.tracking_id or "")
             log.debug("SMS to %s accepted as %s", to, named[0] if named else "an odd tracking id")
         return
-    to = masked(job.resolved.to)
+    to = masked(prepared.resolved.to)
     error = outcome.error
     level = logging.WARNING if meaning_of(error).in_doubt else logging.INFO
     log.log(level, "SMS to %s: %s: %s", to, type(error).__name__, _said(error))

@@ -76,13 +76,13 @@ class Recorder:
                 self._intent(prepared), resend_in_doubt=prepared.settings.resend_in_doubt
             )
         except SkycoreError as error:
-            return _not_begun(prepared.message, error)
+            return _not_begun(prepared.message, error, "read, so that nothing was sent")
         return None if known is None else outcome_of(prepared.message, prepared.resolved.to, known)
 
     async def begin(self, prepared: PreparedSend, *, deadline: float) -> SendIntent | Outcome:
         """Make the intent to send a message durable and return it, for `finish`.
 
-        Where the ledger knows the message already, gives what came of it instead.
+        Where the ledger knows the message already, returns what came of it instead.
         """
         message, settings, intent = prepared.message, prepared.settings, self._intent(prepared)
         try:
@@ -96,9 +96,9 @@ class Recorder:
             )
         except TimeoutError:
             late = OutcomeUnknown("the same key is still under way, sent by another task")
-            return _not_begun(message, late)
+            return Failed(message=message, error=late)
         except SkycoreError as error:
-            return _not_begun(message, error)
+            return _not_begun(message, error, "written, so that its intent could not be recorded")
         return intent if known is None else outcome_of(message, intent.to, known)
 
     async def finish(self, intent: SendIntent, outcome: Outcome) -> None:
@@ -137,13 +137,8 @@ class Recorder:
         )
 
 
-def _not_begun(message: SMS, error: SkycoreError) -> Failed:
+def _not_begun(message: SMS, error: SkycoreError, what: str) -> Failed:
     if isinstance(error, LedgerError):
-        cause, error = (
-            error,
-            NotRecorded(
-                f"the ledger cannot be written, so that its intent could not be recorded: {error}"
-            ),
-        )
+        cause, error = error, NotRecorded(f"the ledger cannot be {what}: {error}")
         error.__cause__ = cause
     return Failed(message=message, error=error)

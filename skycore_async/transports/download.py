@@ -1,6 +1,6 @@
 """The download of a file that an answer of the API links to, as a stream.
 
-Strategy: the road of httpx's own transport beneath its client: with the certificates and the
+Strategy: httpx's own transport, as beneath its client: with the certificates and the
 proxy of the client's transport, and nothing else.  It follows no redirect, has no cookies and
 no authentication, and logs no address, which is all that guards a report.  A caller's own
 `AsyncClient` is used as it is, since its proxies and certificates may be the only way.

@@ -108,7 +108,7 @@ class _Way:
     holder: str | None = None
 
     def words(self) -> str:
-        """Say it."""
+        """Return it in words."""
         if self.inbox is None:
             return f"go to {self.name}"
         if self.holder is None:

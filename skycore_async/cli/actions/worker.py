@@ -37,7 +37,7 @@ from ..ui.output import Exit, emit, fail, say, tell
 from ..ui.signals import STOPPING, Signals
 
 _EVERY: Final = 5.0  # seconds between lines
-_PACE: Final = "account"  # the name of the rate that all workers of a database share
+_RATE_NAME: Final = "account"  # the name of the rate that all workers of a database share
 
 
 @attrs.frozen(kw_only=True)
@@ -129,7 +129,7 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
         await connection.run(queue.check)
         chunks = await stack.enter_async_context(queue.Procrastinate(database))
         if options.rate is not None:
-            limiter = PostgresLimiter(dsn.reveal(), _PACE, options.rate, options.burst)
+            limiter = PostgresLimiter(dsn.reveal(), _RATE_NAME, options.rate, options.burst)
             settings["rate"] = await stack.enter_async_context(limiter)
         client = await stack.enter_async_context(
             SkycoreClient(api_key=api_key.reveal(), ledger=ledger, **settings)

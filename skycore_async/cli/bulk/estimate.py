@@ -178,7 +178,7 @@ class Estimate:
 
 
 @attrs.define
-class _Tally:
+class _SegmentCounter:
     """What goes out in one encoding, so far."""
 
     messages: int = 0
@@ -205,8 +205,8 @@ class Survey:
         self._rows = 0
         self._refused: dict[RejectionKind, list[Example]] = {}
         self._counts: Counter[RejectionKind] = Counter()
-        self._gsm = _Tally()
-        self._tallies = {Encoding.GSM_7: self._gsm, Encoding.UCS_2: _Tally()}
+        self._gsm = _SegmentCounter()
+        self._counters = {Encoding.GSM_7: self._gsm, Encoding.UCS_2: _SegmentCounter()}
         self._forcing: Counter[str] = Counter()
         self._first: dict[str, int] = {}
         self._sample: Example | None = None
@@ -259,7 +259,7 @@ class Survey:
             self._gsm.add(1, line)
             return
         cut = _segments(text)
-        self._tallies[cut.encoding].add(cut.count, line)
+        self._counters[cut.encoding].add(cut.count, line)
         for character in {one.character for one in cut.forced_ucs2}:
             self._forcing[character] += 1
             self._first.setdefault(character, line)
@@ -292,11 +292,11 @@ class Survey:
             countries=_countries(self._begins),
             ten_digits=self._seen_ten_digits(),
             hours=None if self._hours is None else self._hours.seen(),
-            segments=sum(tally.segments for tally in self._tallies.values()),
+            segments=sum(tally.segments for tally in self._counters.values()),
             doubtful_segments=self._doubtful_segments,
             encodings={
                 encoding: Share(**attrs.asdict(tally))
-                for encoding, tally in self._tallies.items()
+                for encoding, tally in self._counters.items()
                 if tally.messages
             },
             forcing=tuple(

@@ -1,4 +1,4 @@
-"""What kind of outcome a row has, for those who count: a run, and who looks before it."""
+"""What kind of outcome a row has, for a run, and for the check before it, which count them."""
 
 from __future__ import annotations
 

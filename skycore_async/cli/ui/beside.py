@@ -14,6 +14,6 @@ import anyio.to_thread
 async def print_beside(show: Callable[[], None]) -> None:
     """Print in a thread, so that nobody waits for the reader but who awaits this.
 
-    Who is cancelled does not wait for what is being printed.
+    A cancelled caller does not wait for what is being printed.
     """
     await anyio.to_thread.run_sync(show, abandon_on_cancel=True)

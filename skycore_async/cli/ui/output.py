@@ -22,12 +22,13 @@ from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, get_args
 
 import attrs
 import click
 
 from ...runtime.secret import Secret
+from ...transports.base import Road
 from .times import in_utc
 
 EXIT_CODES = """\b
@@ -85,10 +86,10 @@ in_flight_option = click.option(
 )
 road_option = click.option(
     "--road",
-    type=click.Choice(["fast", "httpx"]),
+    type=click.Choice(get_args(Road)),
     default="fast",
     show_default=True,
-    help="Who makes the connections: this package itself, or httpx.",
+    help="The transport: connections of this package itself, or of httpx.",
 )
 opt_outs_option = click.option(
     "--opt-outs",

@@ -1,7 +1,7 @@
 """A ledger in PostgreSQL, which many processes keep together.
 
 Strategy: each process has one connection, used by one worker thread at a time,
-through `GroupCommit`: who waits together is written together.  While it is open it
+through `GroupCommit`: what waits together is written together.  While it is open it
 has a session, which says every few seconds that it is alive.
 
 Rules:
@@ -12,8 +12,8 @@ Rules:
   every command can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
   So is taking back an intent, which may have been written all the same.
-* What is about many messages is asked beside who writes, over a connection that reads.
-* Whatever is waited for may be changed by another process: who waits looks again at times.
+* What is about many messages is asked beside the writer, over a connection that reads.
+* Whatever is waited for may be changed by another process: waiters look again at times.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ T = TypeVar("T")
 
 LEASE: Final = 30.0  # seconds for which a session is alive after it said so
 PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a receiver waits 8
-POLL: Final = 0.25  # seconds after which who waits looks again
+POLL: Final = 0.25  # seconds after which a waiter looks again
 _BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 _COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
@@ -91,7 +91,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     lost connection is tried again for `patience` seconds.  For `opt_out_rule` see `SQLiteLedger`.
     `clock` gives seconds since 1970, and `sleep` holds a worker thread for some seconds.
 
-    Raises ConfigurationError for what is no DSN, and LedgerError where the database cannot be
+    Raises ConfigurationError for an invalid DSN, and LedgerError where the database cannot be
     reached, lacks the tables, or cannot be read or written.
     """
 
@@ -161,7 +161,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         try:
             known = await commits.run(command)
         except BaseException as error:
-            # That it is under way elsewhere changes nothing for who waits for it here.
+            # That it is under way elsewhere changes nothing for those who wait for it here.
             self._not_begun(intent.key, is_change=not isinstance(error, UnderWay))
             raise
         if known is not None:

@@ -1,14 +1,14 @@
 """What the tables in PostgreSQL are told of pruning, while other processes write to them.
 
-Strategy: that there are pruned messages is written first, and whoever writes without knowing that
-is waited for.  From then on, who has inserted a row looks whether it is of a pruned message: what
-was given another name before that row could be inserted is seen by the next statement.
+Strategy: that there are pruned messages is written first, and writers who do not know that are
+waited for.  From then on, a writer who has inserted a row looks whether it is of a pruned message:
+what was given another name before that row could be inserted is seen by the next statement.
 
 Rules:
 
 * No table is locked: rows are, in the order in which everybody locks them, submissions first.
-* A submission gets its other name before what came for it is removed: who is just recording
-  something for it has done so by then, or finds the name.
+* A submission gets its other name before what came for it is removed: a writer who is just
+  recording something for it has done so by then, or finds the name.
 * The rows of a campaign are pruned with the messages that they became.  Those that became none
   are when their chunk is done or the campaign is cancelled, and that is as long ago.
 * The database keeps what was removed until it is vacuumed, and on its disk until that place is
@@ -35,7 +35,7 @@ from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, Postgres
 NO_ROW: Final = "null"  # what is in a chunk in place of a pruned message, as JSON
 
 _AT_ONCE: Final = 500  # notifications without a message, or their submissions
-_PAUSE: Final = 0.05  # seconds between two looks at who writes
+_PAUSE: Final = 0.05  # seconds between two looks at the writers
 _MARK: Final = "UPDATE skycore.pruned SET until = greatest(until, %s)"
 _LAST_PRUNABLE: Final = f"""
 SELECT coalesce(max(received), 0) FROM skycore.events

@@ -48,7 +48,7 @@ class PostgresLedgerView(BaseLedger):
     async def aclose(self) -> None:
         """Disconnect, and leave all as it is."""
         if (connection := self._connection) is not None:
-            await self._threads.close(connection.close, hurry=connection.cancel)
+            await self._threads.close(connection.close, interrupt=connection.cancel)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Answer a question."""

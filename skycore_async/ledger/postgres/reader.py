@@ -81,7 +81,7 @@ _UNPLACED: Final = (
 
 
 def named(column: LiteralString) -> LiteralString:
-    """Return what is so where a column has one of `names`, or what stands in its place.
+    """Return the condition that a column has one of `names`, or the name of it once pruned.
 
     The latter are looked for where something was pruned, and only there.
     """

@@ -9,7 +9,7 @@ Rules:
   question asks is of one moment.
 * Where it cannot be had, or breaks, the question is left to the connection that writes, which is
   made again if it is lost, and says what is wrong.
-* Who is cancelled leaves at once, though the server answers on; the next question waits for that.
+* A cancelled caller leaves at once, though the server answers on; the next question waits for it.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class ConnectionBeside:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._turn = threading.Lock()
-        # Who waits to read takes no thread from others.
+        # Those who wait to read take no threads from others.
         self._readers = anyio.CapacityLimiter(1)
         self._connection: Connection | None = None
 
     async def answer(self, query: Query[T]) -> T:
-        """Return the answer to a question; raises Unreadable where who writes is to answer it."""
+        """Return the answer to a question; raises Unreadable where the writer is to answer it."""
         return await anyio.to_thread.run_sync(
             self._answered, query, limiter=self._readers, abandon_on_cancel=True
         )

@@ -37,7 +37,7 @@ class SettlingLock:
 
     async def release(self) -> None:
         """Let go of it, where it was taken, even if whoever did so was cancelled."""
-        await self._threads.close(self._release, hurry=lambda: None)
+        await self._threads.close(self._release, interrupt=lambda: None)
 
     def _take(self) -> None:
         name = self._database.name

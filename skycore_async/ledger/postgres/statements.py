@@ -99,7 +99,7 @@ SELECT id, key, recipient,
         WHERE other.message IS NULL AND right(other.recipient, 5) = right(ended.recipient, 5))
 FROM ended
 """
-# Who learns of a tracking id second, a postback or an answer, finds the row of the first.
+# Of a postback and an answer, the second to learn of a tracking id finds the row of the first.
 _SUBMIT: Final = """
 INSERT INTO skycore.submissions AS submission (tracking_id, message, recipient)
 SELECT plain_id, id, recipient FROM ended WHERE plain_id IS NOT NULL
@@ -230,7 +230,7 @@ FROM skycore.messages JOIN skycore.submissions AS other
     ON right(other.recipient, 5) = right(messages.recipient, 5)
 WHERE uncertain AND state = 'in_doubt' AND other.message IS NULL
 """
-# Who comes second waits for the first, and then finds what that wrote.
+# The second writer waits for the first, and then finds what that wrote.
 NEW_OPT_OUTS: Final = f"""
 INSERT INTO skycore.opt_outs ({OPT_OUT.listed})
 SELECT {OPT_OUT.listed} FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})

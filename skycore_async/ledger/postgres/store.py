@@ -143,7 +143,7 @@ class PostgresStore(PostgresPruning):
     def _reopen(self, finishes: Sequence[Finish]) -> None:
         """Have chunks looked at again that were done before it was known what is not sent.
 
-        Who was taken for dead can be the one who learns it, after others were done
+        A session that was taken for dead can be the one that learns it, after others were done
         with the chunk.
         """
         chunks = {

@@ -53,7 +53,7 @@ class SQLiteLedger(OpenableLedger):
     STOP: True opts its number out, False says that it is no opt-out, None leaves it to the
     words.  What it decides is kept; what it raises leaves it to the words, too.
 
-    Raises ConfigurationError for what is no time, LedgerInUse where another process has the
+    Raises ConfigurationError for an invalid time, LedgerInUse where another process has the
     file open, LedgerError where it cannot be opened, read or written, and RuntimeError where
     it is used without being open.
     """
@@ -109,7 +109,7 @@ class SQLiteLedger(OpenableLedger):
 
     async def _begin(self, owner: BackgroundTasks) -> None:
         file = self._file = self._new_file()
-        # Who waits to read takes no thread from others.
+        # Those who wait to read take no threads from others.
         self._readers = anyio.CapacityLimiter(1)
         await self._open_in_time(file)
         look = functools.partial(self._look_into_inbox, file, owner)

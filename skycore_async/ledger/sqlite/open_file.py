@@ -7,7 +7,7 @@ Rules:
 
 * `journal_mode=WAL` and `synchronous=FULL`, and both read back: with less, what
   was acknowledged can be gone after a power cut.
-* One connection that writes or checkpoints, and no other: who looks only reads.  So
+* One connection that writes or checkpoints, and no other: others only read.  So
   the WAL-reset defect of SQLite before 3.51.3, where two connections write or
   checkpoint at once, cannot touch it.
 * Its lock is taken before all else and given up last.

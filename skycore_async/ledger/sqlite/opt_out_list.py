@@ -42,7 +42,7 @@ KIND: Final = FileKind(
     ),
 )
 
-# Whether a number may not be sent to, as who has its last word, if any, would say.
+# Whether a number may not be sent to, by its last word, if there is any.
 IsOptedOut = Callable[[str, OptOut | None], bool]
 
 _NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"

@@ -76,7 +76,7 @@ class LedgerView(BaseLedger):
     async def aclose(self) -> None:
         """Close it, and leave all as it is."""
         if (connection := self._connection) is not None:
-            await self._threads.close(connection.close, hurry=connection.interrupt)
+            await self._threads.close(connection.close, interrupt=connection.interrupt)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command that changes nothing."""

@@ -1,6 +1,6 @@
 """A connection that reads an open ledger beside the one that writes to it.
 
-Strategy: in WAL mode whoever reads neither waits for who writes nor lets that wait.  So what is
+Strategy: in WAL mode readers neither wait for the writer nor let it wait.  So what is
 about many messages is asked over a connection of its own, by one thread at a time, and whatever
 is sent meanwhile goes on.
 
@@ -11,8 +11,8 @@ Rules:
 * It can only read, and begins what it is asked in a transaction of its own: it sees all that was
   acknowledged before, and what one question asks is of one moment.
 * A question is short, however long the list is (`reader.SPAN`), so that the log can begin anew
-  between two of them: who wants to do that waits a moment, and keeps new questions out.
-* It gives Python's lock up now and then, which who sends waits for else.
+  between two of them: the writer waits a moment for that, and keeps new questions out.
+* It gives Python's lock up now and then, as senders wait for that.
 * It reads no file but the one that is open: where that was moved, nothing is read.
 """
 
@@ -34,7 +34,7 @@ from .reader import SQLiteReader
 T = TypeVar("T")
 
 _PATIENCE: Final = 0.25  # seconds, for the moment in which the log begins anew
-_MOMENT: Final = 0.02  # seconds for which who begins the log anew waits for a question to end
+_MOMENT: Final = 0.02  # seconds for which the writer waits for a question to end
 _YIELD: Final = 0.00005  # seconds, in which another thread can take Python's lock
 
 
@@ -58,7 +58,7 @@ class ReadingConnection:
         """Return the answer to a question.
 
         Raises LedgerError where the file was moved, RuntimeError after closing, and Unreadable
-        where who writes is to answer it.
+        where the writer is to answer it.
         """
         with self._turn:
             if self._is_over:
@@ -98,7 +98,7 @@ class ReadingConnection:
 
     @contextmanager
     def held_off(self) -> Iterator[None]:
-        """Let nobody read meanwhile, but who has been reading for long."""
+        """Let no question begin meanwhile; one that takes long is not waited for to its end."""
         is_ours = self._turn.acquire(timeout=_MOMENT)
         try:
             yield

@@ -290,7 +290,7 @@ class SQLiteStore(SQLitePruning):
         return under_way is not None or any(map(self.may_settle, self.unsettled_endings()))
 
     def interrupt(self, *, at: float) -> Sequence[str]:
-        """Write `in_doubt` for what is under way: who has just opened the ledger sends nothing."""
+        """Write `in_doubt` for what is under way: a ledger that was just opened sends nothing."""
         found = self._execute(statements.UNDER_WAY).fetchall()
         for _, _, *kind in found:
             before = CountedKind(*kind)

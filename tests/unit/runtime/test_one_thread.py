@@ -20,13 +20,13 @@ async def test_it_is_closed_where_it_is_left_by_a_cancelled_scope() -> None:
     threads, closed = OneThread(), threading.Event()
     with anyio.CancelScope() as left:
         left.cancel()
-        await threads.close(closed.set, hurry=pytest.fail)
+        await threads.close(closed.set, interrupt=pytest.fail)
     assert closed.is_set()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_it_is_closed_once_a_step_has_ended_that_nobody_waits_for() -> None:
-    """A native `Task.cancel()` leaves the thread at work, which is told to hurry."""
+    """A native `Task.cancel()` leaves the thread at work, which is interrupted."""
     threads, begun, may_end = OneThread(), threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -41,7 +41,7 @@ async def test_it_is_closed_once_a_step_has_ended_that_nobody_waits_for() -> Non
     with suppress(asyncio.CancelledError):
         await waiting
     try:
-        await threads.close(lambda: done.append("closed"), hurry=may_end.set)
+        await threads.close(lambda: done.append("closed"), interrupt=may_end.set)
         assert done == ["step", "closed"]
     finally:
         may_end.set()
