@@ -96,6 +96,9 @@ class SyncClient:
 
         `messages` is read in this thread, while the next outcome is waited for.  For all else
         see `SkycoreClient.send_many`.
+
+        Raises RuntimeError where the client has a ledger that is not open.  After the last outcome
+        the iterator raises what that of `BulkSend` does, such as SendingHalted.
         """
         portal, source = self._run().portal, _Source(messages)
 

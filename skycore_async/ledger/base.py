@@ -1,9 +1,9 @@
 """What all ledgers share: the calls of `Ledger`, each of them a command.
 
 Strategy: a subclass says how a command is run: `MemoryLedger` at once, `SQLiteLedger`
-in a thread and many in one transaction, `PostgresLedger` many in one statement.  Who
-waits, for a key that is under way or for a postback, waits for an event that is set
-when a command has changed what it waits for.
+in a thread and many in one transaction, `PostgresLedger` many in one statement.  To wait,
+for a key that is under way or for a postback, is to wait for an event that is set when a
+command has changed what is waited for.
 """
 
 from __future__ import annotations
@@ -156,16 +156,20 @@ class BaseLedger(ABC):
     async def delivery(
         self, tracking_id: str | None = None, *, key: str | None = None
     ) -> Delivery | None:
-        """Return what is known of a message, by its tracking id or its key."""
+        """Return what is known of a message, by its tracking id or its key; None if nothing is.
+
+        Raises TypeError where both are given, or neither.
+        """
         _one_name(tracking_id, key)
         return await self.run(GetDelivery(tracking_id=tracking_id, key=key))
 
     async def wait_for(
         self, tracking_id: str | None = None, *, key: str | None = None, timeout: float
     ) -> Delivery:
-        """Wait until a message is delivered or failed, `timeout` seconds at most.
+        """Wait until a message is delivered or failed, and return what is known of it.
 
-        Raises TimeoutError where it is neither by then.
+        Raises TimeoutError where it is neither within `timeout` seconds, and TypeError where both
+        its tracking id and its key are given, or neither.
         """
         name = _one_name(tracking_id, key)
         with anyio.fail_after(timeout):
@@ -179,7 +183,7 @@ class BaseLedger(ABC):
     # Looking.
 
     async def summary(self) -> Summary:
-        """Count what there is."""
+        """Return how many messages are in each state, and what else is counted."""
         return await self.run(Summarize())
 
     def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
@@ -202,11 +206,12 @@ class BaseLedger(ABC):
     # Forgetting.
 
     async def prune(self, *, older_than: timedelta) -> Pruned:
-        """Forget the numbers, texts and answers of what is so old; nothing of it is sent again.
+        """Forget the numbers, texts and answers of what is so old, and return how much that was.
 
-        Messages that were begun so long ago keep their states and times, and the digests of
-        their keys; those under way or in doubt keep all they have.  Notifications that came so
-        long ago and have no message go, and texts from handsets.  Who opted out stays so.
+        Nothing of it is sent again.  Messages that were begun so long ago keep their states and
+        times, and the digests of their keys; those under way or in doubt keep all they have.
+        Notifications that came so long ago and have no message go, and texts from handsets.  Who
+        opted out stays so.
 
         It is done a little at a time, and whoever uses the ledger goes on meanwhile.  Broken
         off, it is called again.  Raises ConfigurationError for less than 7 days, in which
@@ -257,11 +262,11 @@ class BaseLedger(ABC):
         return rows_of(self, lambda after: ListOptOutCandidates(after=after))
 
     async def opt_out(self, number: str) -> None:
-        """Mark a number as one that may not be sent to."""
+        """Mark a number as one that may not be sent to; InvalidMessage where it is no number."""
         await self.run(SetOptOut(number=numbers.number(number), out=True))
 
     async def opt_in(self, number: str) -> None:
-        """Unmark a number."""
+        """Mark a number as one that may be sent to; InvalidMessage where it is no number."""
         await self.run(SetOptOut(number=numbers.number(number), out=False))
 
     async def opt_outs(self) -> AsyncIterator[OptOut]:
@@ -273,7 +278,7 @@ class BaseLedger(ABC):
             after = page[-1].number
 
     async def is_opted_out(self, number: str) -> bool:
-        """Return whether a number may not be sent to."""
+        """Return whether a number may not be sent to; InvalidMessage where it is no number."""
         return await self.run(IsOptedOut(number=numbers.number(number)))
 
 

@@ -13,7 +13,13 @@ from .opt_outs import OptOut
 
 
 class Ledger(Protocol):
-    """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`."""
+    """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`.
+
+    One of your own is taken by a client, which calls `lookup`, `begin` and `finish`, and by a
+    `PostbackReceiver`, which calls `record`; the other calls are for your program.  Where it has
+    `is_open`, which is then false, a client sends nothing, and a receiver calls its `open`.
+    `client.settle()` and `skycore` take those of this package alone.
+    """
 
     async def lookup(
         self, intent: SendIntent, *, resend_in_doubt: bool = False
@@ -37,8 +43,8 @@ class Ledger(Protocol):
         Waits while the same key is under way, `timeout` seconds at most, and raises
         TimeoutError where it still is then.  Raises KeyConflict where the key has
         other content, which may have gone out, RecipientOptedOut where the number may
-        not be sent to, and LedgerError where the intent could not be made durable.  Who
-        is cancelled here has begun nothing.
+        not be sent to, and LedgerError where the intent could not be made durable.  A
+        caller who is cancelled here has begun nothing.
         """
         ...
 
@@ -53,20 +59,24 @@ class Ledger(Protocol):
     async def delivery(
         self, tracking_id: str | None = None, *, key: str | None = None
     ) -> Delivery | None:
-        """Return what is known of a message, by its tracking id or its key."""
+        """Return what is known of a message, by its tracking id or its key; None if nothing is.
+
+        Raises TypeError where both are given, or neither.
+        """
         ...
 
     async def wait_for(
         self, tracking_id: str | None = None, *, key: str | None = None, timeout: float
     ) -> Delivery:
-        """Wait until a message is delivered or failed, `timeout` seconds at most.
+        """Wait until a message is delivered or failed, and return what is known of it.
 
-        Raises TimeoutError where it is neither by then.
+        Raises TimeoutError where it is neither within `timeout` seconds, and TypeError where both
+        its tracking id and its key are given, or neither.
         """
         ...
 
     async def summary(self) -> Summary:
-        """Count what there is."""
+        """Return how many messages are in each state, and what else is counted."""
         ...
 
     def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
@@ -94,11 +104,11 @@ class Ledger(Protocol):
         ...
 
     async def opt_out(self, number: str) -> None:
-        """Mark a number as one that may not be sent to."""
+        """Mark a number as one that may not be sent to; InvalidMessage where it is no number."""
         ...
 
     async def opt_in(self, number: str) -> None:
-        """Unmark a number."""
+        """Mark a number as one that may be sent to; InvalidMessage where it is no number."""
         ...
 
     def opt_outs(self) -> AsyncIterator[OptOut]:
@@ -106,5 +116,5 @@ class Ledger(Protocol):
         ...
 
     async def is_opted_out(self, number: str) -> bool:
-        """Return whether a number may not be sent to."""
+        """Return whether a number may not be sent to; InvalidMessage where it is no number."""
         ...

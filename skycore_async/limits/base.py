@@ -7,7 +7,11 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Limiter(Protocol):
-    """Says when each message may start; `RateLimiter` and `PostgresLimiter` are two."""
+    """Says when each message may start; `RateLimiter` and `PostgresLimiter` are two.
+
+    Times are in seconds by a clock of its own, which only grows; a client gives them back as it
+    got them, and compares them with no other.
+    """
 
     def start_now(self) -> float | None:
         """Return the time of a start that is granted at once, or None where one must wait."""
@@ -18,5 +22,8 @@ class Limiter(Protocol):
         ...
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
-        """Take into account that the API throttled a message that started at `started`."""
+        """Take into account that the API throttled a message that started at `started`.
+
+        `retry_after` is how many seconds it said to wait, None where it did not say.
+        """
         ...
