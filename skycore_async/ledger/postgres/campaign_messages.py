@@ -1,8 +1,8 @@
 """What campaigns ask and write of messages, by their keys, in transactions of their own.
 
 Strategy: a campaign has many messages, whose rows are asked for and changed in one statement
-each, and not read one by one.  So each statement repeats a rule, which stands above it; a test
-of `tests/postgres/test_parity.py` holds each to what `rules` says of the same row.
+each, and not read one by one.  So a statement repeats a rule, which stands above it, and
+`tests/postgres/test_parity.py` holds it to what that says of the same row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _GONE_OUT: Final = f"""
 SELECT min(key) FROM skycore.messages
 WHERE {named("key")} AND (doubted OR state NOT IN ('not_sent', 'rejected'))
 """
-# What was refused is begun with other content, as `rules.look_up` has it.
+# What was refused counts as not sent from when it has other content.
 _FREE: Final = """
 UPDATE skycore.messages SET state = 'not_sent' WHERE id IN (
     SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'rejected'
