@@ -249,11 +249,11 @@ class Worker:
     @asynccontextmanager
     async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[ChunkWork]:
         fenced = FencedLedger(self._ledger, Fence(chunk=chunk.id, epoch=chunk.epoch))
-        view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - no caller's
+        view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - kept from users
         waiting = WaitingMessages(chunk.hours, self._clock)
         sending = view.send_many(waiting.others(chunk.messages()))
         if not chunk.hours.is_whole_day:
-            sending._begin_where(waiting.check)  # noqa: SLF001 - no caller's
+            sending._begin_where(waiting.check)  # noqa: SLF001 - kept from users
         async with sending as bulk:
             work = ChunkWork(chunk, bulk, waiting)
             self._at_work.add(bulk)

@@ -191,11 +191,11 @@ class Run:
         resend = options.resend_in_doubt
         while not self._has_ended:
             messages = self._new_messages(ledger, resend_in_doubt=resend)
-            outcomes = client._send_resolved(  # noqa: SLF001 - no caller's
+            outcomes = client._send_resolved(  # noqa: SLF001 - kept from users
                 messages, resend_in_doubt=resend
             )
             if not options.hours.is_whole_day:
-                outcomes._begin_where(self._put_off.check)  # noqa: SLF001 - no caller's
+                outcomes._begin_where(self._put_off.check)  # noqa: SLF001 - kept from users
             async with outcomes as self._outcomes:
                 self._break_off = outcomes.stop
                 await self._take_all()
