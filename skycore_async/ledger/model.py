@@ -65,10 +65,10 @@ ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # where no
 class SendIntent:
     """A message that is about to be submitted; `started_at` is in seconds since 1970.
 
-    `content` is the digest by which other content under the same key is told, and
-    `message` what it was made of: rows of the first version have another digest of it.
+    `content` is a digest, by which the same key with other content is found, and `message` is
+    what it was made of: rows of the first version have another digest of that.
     `text_digest` is of its text as a sending report shows it, see `texts.digest_of`.
-    `campaign_ref`, `segments` (how many its text takes) and `tags` are kept to be shown alone.
+    `campaign_ref`, `segments` (how many its text takes) and `tags` are kept only to be shown.
     """
 
     key: str
@@ -85,8 +85,9 @@ class SendIntent:
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What came of submitting a message, as it is kept; `plain_id` is of its tracking id.
+    """What came of handing a message over, as a ledger keeps it: accepted, or any other state.
 
+    `plain_id` is the plain form of its tracking id, which it has where it was accepted.
     `history_id` is the provider's id of the sending, where a postback or a report told it.
     """
 

@@ -22,6 +22,7 @@ from skycore_async import (
     LedgerError,
     MemoryLedger,
     MessageState,
+    NotRecorded,
     NotSent,
     Outcome,
     OutcomeUnknown,
@@ -414,6 +415,20 @@ async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Pa
             assert isinstance(caught.value.__cause__, LedgerError)
             with pytest.raises(SendingHalted, match="the ledger cannot be written"):
                 await sent_all(client, messages(10))
+    assert not transport.sent
+
+
+async def test_a_ledger_that_cannot_be_looked_into_says_so_and_nothing_is_sent() -> None:
+    """What failed is named: to read what came of the key before, and not to write its intent."""
+
+    class Unreadable(MemoryLedger):
+        async def lookup(self, intent: SendIntent, **word: Any) -> Submission | None:
+            raise LedgerError("no disk")
+
+    transport = StubTransport()
+    async with Unreadable() as ledger, recording(transport, ledger, rate=1000) as (client, _):
+        with pytest.raises(NotRecorded, match="cannot be read, so that nothing was sent: no disk"):
+            await client.send_sms(**KEYED)
     assert not transport.sent
 
 
