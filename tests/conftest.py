@@ -24,12 +24,13 @@ from skycore_async import DirectTransport, HttpxTransport, SkycoreClient
 from tests.support.fault_server import CERTIFICATE, client_context
 from tests.support.measuring import leave_out_children, unmeasured
 
-# How long a case takes says more of the machine than of the code; and a gate
-# that judges a change tries the same cases each time, and fewer of them.
-IN_GATE = "CI" in os.environ
+# How long a case takes says more of the machine than of the code; and a gate that judges a
+# change tries the same cases each time.  Others are tried in each run elsewhere, and many more
+# by `--hypothesis-profile thorough`.
 hypothesis_settings.register_profile(
-    "skycore", deadline=None, derandomize=IN_GATE, max_examples=50 if IN_GATE else 100
+    "skycore", deadline=None, derandomize="CI" in os.environ, max_examples=40
 )
+hypothesis_settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis_settings.load_profile("skycore")
 
 if TYPE_CHECKING:

@@ -804,7 +804,7 @@ def quoted_form(document: str) -> bytes:
 
 @pytest.mark.unmeasured
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(notifications(Form.NOTIFICATION), min_size=1, max_size=4))
 def test_every_notification_of_a_bundle_comes_back(drawn: list[Drawn]) -> None:
     """Bundles lose nothing and mix nothing up."""
