@@ -45,6 +45,7 @@ _GROUPS: Final = MappingProxyType(
     }
 )
 _EVENTS: Final = frozenset({"ACK", "DLR", "ERROR"})
+_ANSWER: Final = frozenset({"STATUS", "ERRORCODE", "ERRORINFO"})
 _NOTHING: Final[Fields] = MappingProxyType({})
 
 
@@ -114,6 +115,8 @@ class ReportContents:
                 self.note("it has a section without a beginning or an end")
             self._section = None if is_whole else _SECTIONS[name]
             self._inherited = _NOTHING
+        elif name in _ANSWER:
+            self.note("it is an answer of the API in place of a report, as for an error")
         elif name != "CONTENT":
             self.note("it has an element that no report has")
 

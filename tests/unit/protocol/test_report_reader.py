@@ -211,7 +211,7 @@ NOT_COMPLETE = {
     "a message outside of the sections": (f"<RESPONSE>{WHOLE}</RESPONSE>".encode(), 0),
     "an event outside of a message": (listed(WHOLE, "<ACK/>"), 1),
     "a group outside of its section": (listed(WHOLE, "<BATCH/>"), 1),
-    "an element of another format": (listed(WHOLE, "<STATUS/>"), 1),
+    "an element of another format": (listed(WHOLE, "<REPORT/>"), 1),
     "another root in it": (listed(WHOLE, "<RESPONSE>"), 1),
     "an answer of the API's": (b"<RESPONSE><STATUS>Success</STATUS></RESPONSE>", 0),
     "a comment behind the end that breaks off": (listed(WHOLE) + b"<!-- and", 1),
@@ -234,6 +234,14 @@ def test_what_is_not_all_of_a_report_is_not_complete(
     assert all(message.history_id == "236990" for message in messages)
     assert not reader.is_complete
     assert reader.problem
+
+
+def test_an_answer_that_was_saved_as_a_report_is_called_one() -> None:
+    """Who downloaded an error in place of a report reads what it is."""
+    _, reader = read(
+        b"<RESPONSE><STATUS>Failure</STATUS><ERRORCODE>E510</ERRORCODE></RESPONSE>", at_a_time=1
+    )
+    assert reader.problem == "it is an answer of the API in place of a report, as for an error"
 
 
 NO_REPORT = {
