@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import socket
 import struct
@@ -107,9 +108,7 @@ class ServerThread:
         """Bind, start the thread, and return when requests are answered."""
         if self._running is not None:
             raise RuntimeError("the server is running already")
-        host, port = self._address
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = listen_on(*self._address)
         # Its connections inherit this, which asyncio sets for listeners of its own making alone.
         # Without it the second part of an answer waits for the first to be acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -129,6 +128,16 @@ class ServerThread:
         if self._running is None:
             raise RuntimeError("the server is not running, so it has no address")
         return self._running.url
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there, or raise OSError where nobody can."""
+    try:
+        host.encode("idna")  # of which a socket would raise TypeError, and stay open
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, "it is no name of a host") from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
 class _Running:

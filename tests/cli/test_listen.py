@@ -449,7 +449,16 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         done = listen("--ledger", tmp_path / "promo.db", "--port", port)
     assert done.exit_code == Exit.USAGE
     assert f"cannot listen on 127.0.0.1, port {port}" in done.stderr
-    assert done.stderr.endswith("; choose another with --port\n")
+    assert done.stderr.endswith("; choose another with --host or --port\n")
+
+
+@pytest.mark.parametrize("host", ["no..host", "\udcff"])
+def test_a_name_that_no_host_has_is_told(tmp_path: Path, host: str) -> None:
+    """Also one whose bytes are no text."""
+    done = listen("--ledger", tmp_path / "promo.db", "--port", 0, "--host", host)
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.startswith("skycore: cannot listen on ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

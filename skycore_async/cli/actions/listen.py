@@ -78,7 +78,7 @@ def serve_postbacks(
         except OSError as error:
             fail(
                 f"cannot listen on {host}, port {port}: {error.strerror};"
-                " choose another with --port"
+                " choose another with --host or --port"
             )
         except RuntimeError as error:
             fail(f"{target.name}: {error}")

@@ -15,7 +15,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,7 +27,7 @@ from ...errors import ConfigurationError
 from ...ledger.base import BaseLedger
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
-from ...simulator.asgi_thread import ServerThread
+from ...simulator.asgi_thread import ServerThread, listen_on
 from ..ui.output import fail, say
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 
@@ -44,9 +43,8 @@ class Listening:
     def check(self) -> None:
         """Fail where nobody can listen there, or with a secret that would keep nobody out."""
         _receiver(None)
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
-            socket.create_server((self.host, self.port), family=family).close()
+            listen_on(self.host, self.port).close()
         except OSError as error:
             fail(
                 f"cannot listen on {self.host}, port {self.port}: {error.strerror}; choose another"
