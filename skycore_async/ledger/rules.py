@@ -21,8 +21,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from hashlib import blake2b
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -32,6 +30,7 @@ from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
 from . import pruning, version_1_digests
+from .content import values_of
 from .model import (
     BY_REPORT,
     ENDED_MEANWHILE,
@@ -55,28 +54,6 @@ class UnderWay(Exception):
 
 # Before it is sent.
 
-# What a key stands for.
-_FIELDS: Final = tuple(
-    field.name for field in attrs.fields(SMS) if field.name not in {"key", "tags"}
-)
-_values: Final = attrgetter(*_FIELDS)
-_SIZE: Final = 16  # bytes of a digest
-_VERSION: Final = b"\x02"  # in front of a digest; those of version 1 have nothing there
-
-
-def content_of(resolved: SMS) -> bytes:
-    """Return the digest by which the same key with other content is told.
-
-    It is of the bytes of the fields that were given, and so the same in every
-    version of Python, and where SMS gets a field that is not given.
-    """
-    given = [
-        f"{name}={len(value)}:{value}"
-        for name, value in zip(_FIELDS, _values(resolved), strict=True)
-        if value is not None
-    ]
-    return _VERSION + blake2b("".join(given).encode(), digest_size=_SIZE).digest()
-
 
 def _is_the_same(content: bytes, intent: SendIntent) -> bool:
     message = intent.message
@@ -85,7 +62,7 @@ def _is_the_same(content: bytes, intent: SendIntent) -> bool:
         kept = partial(pruning.content_under, intent.key)
     is_first = len(content) == version_1_digests.SIZE or pruning.is_of_first_version(content)
     if is_first and message is not None:
-        return version_1_digests.is_digest_of(content, _values(message), kept)
+        return version_1_digests.is_digest_of(content, values_of(message), kept)
     return content == kept(intent.content)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import attrs
 
 from ..errors import InvalidMessage, Rejected, SkycoreError
-from ..ledger.rules import content_of
+from ..ledger.content import content_of
 from ..messages import SMS, Accepted, Failed, Outcome, masked
 from ..protocol import requests
 from ..runtime.logs import log

@@ -29,7 +29,7 @@ def test_nothing_is_done_twice_for_a_row(options: tuple[str, ...]) -> None:
     once = (
         "cli/bulk/rows.py: RowReader.read",
         "protocol/requests.py: resolve",
-        "ledger/rules.py: content_of",
+        "ledger/content.py: content_of",
         "ledger/rules.py: earlier_submission",  # for many rows at once, before any is begun
         "ledger/base.py: BaseLedger.begin",
     )

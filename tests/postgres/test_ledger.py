@@ -38,6 +38,7 @@ from skycore_async import (
 )
 from skycore_async.campaigns.chunks import finish, take
 from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, Record, SetOptOut
+from skycore_async.ledger.content import content_of
 from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fenced_ledger import FencedLedger
 from skycore_async.ledger.postgres.fences import FencedExecutor, Superseded
@@ -49,7 +50,6 @@ from skycore_async.ledger.postgres.statements import (
     UNMATCHED,
     UNSETTLED,
 )
-from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.postgres.connection import Database
 from tests.support.ledger_cases import (

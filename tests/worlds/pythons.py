@@ -16,7 +16,7 @@ from unittest import mock
 
 from skycore_async import SMS
 from skycore_async.cli.bulk import lookup
-from skycore_async.ledger import rules, version_1_digests
+from skycore_async.ledger import content, version_1_digests
 from skycore_async.sending import prepare
 
 from .provider import NEW
@@ -39,9 +39,9 @@ def another_python(number: int) -> Iterator[None]:
     """Have the process of this number run by another version than those beside it."""
     shows = _older if number % 2 else _newer
     with contextlib.ExitStack() as stack:
-        for module in (rules, version_1_digests):
+        for module in (content, version_1_digests):
             stack.enter_context(mock.patch.object(module, "repr", shows, create=True))
-        hashes = mock.patch.object(rules, "hash", lambda of: hash((number, of)), create=True)
+        hashes = mock.patch.object(content, "hash", lambda of: hash((number, of)), create=True)
         stack.enter_context(hashes)
         if not number:
             for of in (prepare, lookup):

@@ -15,8 +15,9 @@ from collections.abc import Container, Iterable, Sequence
 
 from ...errors import KeyConflict, LedgerError, Rejected
 from ...ledger.base import BaseLedger
+from ...ledger.content import content_of
 from ...ledger.model import SendIntent, Submission
-from ...ledger.rules import content_of, outcome_of
+from ...ledger.rules import outcome_of
 from ...messages import SMS, Failed, Outcome
 from ..ui.marks import is_out
 from .doubtful_rows import reconsidered

@@ -22,6 +22,7 @@ from skycore_async.errors import (
     Throttled,
 )
 from skycore_async.ledger import attempts, rules
+from skycore_async.ledger.content import content_of
 from skycore_async.ledger.model import (
     Attempt,
     EarlierAttempt,
@@ -31,7 +32,7 @@ from skycore_async.ledger.model import (
     StoredNotification,
     Submission,
 )
-from skycore_async.ledger.rules import UnderWay, content_of, look_up, outcome_of, submission_of
+from skycore_async.ledger.rules import UnderWay, look_up, outcome_of, submission_of
 from skycore_async.messages import SMS, Accepted, Failed
 
 TO = "15551234888"

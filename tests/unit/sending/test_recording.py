@@ -35,9 +35,9 @@ from skycore_async import (
     Summary,
 )
 from skycore_async.ledger.commands import Lookup
+from skycore_async.ledger.content import content_of
 from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import SendIntent, Submission
-from skycore_async.ledger.rules import content_of
 from skycore_async.messages import masked
 from skycore_async.sending.prepare import ResolvedMessage
 from skycore_async.sending.sources import Source

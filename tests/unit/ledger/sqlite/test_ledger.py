@@ -26,8 +26,8 @@ from skycore_async import SMS, SQLiteLedger
 from skycore_async.codes import FailureReason
 from skycore_async.errors import KeyConflict, LedgerError
 from skycore_async.ledger.commands import Begin, Finish
+from skycore_async.ledger.content import content_of
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
-from skycore_async.ledger.rules import content_of
 from skycore_async.ledger.sqlite import open_file, schema
 from skycore_async.ledger.sqlite.generations import FileState
 from skycore_async.ledger.sqlite.schema import APPLICATION_ID, VERSION, migrations
