@@ -12,6 +12,7 @@ Rules:
   its socket; of a caller's client, what httpcore's trace says, see `progress`.  The class
   of an exception proves nothing by itself.
 * An error is made in `failures`, and raised outside the `except` block.
+* What loads httpcore is loaded when a connection is made, and by no import.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import functools
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import httpx
@@ -35,6 +36,9 @@ from .httpcore_trace import ExchangeProgress, UsedBefore
 from .library_logs import mask_library_logs
 from .proxies import parse_proxy
 from .tls import ssl_context
+
+if TYPE_CHECKING:
+    from .httpcore_connection import HTTPConnection
 
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
@@ -88,6 +92,8 @@ class HttpxTransport:
         return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._proxy)
 
     def _new_connection(self) -> HTTPConnection:
+        from .httpcore_connection import HTTPConnection  # noqa: PLC0415 - loads httpcore
+
         return HTTPConnection(ssl_context=self._verify, proxy=self._proxy)
 
 
@@ -142,6 +148,7 @@ class HttpxClientTransport:
             progress.look_at_the_next()
             with suppress(UsedBefore):  # each time one connection less is left from before
                 response = await self._begin(request, timeout, progress)
+
         # Raw, because a decoder that fails leaves generators half run, as above.  A
         # caller's hook may have read the answer already.
         read = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw

@@ -11,7 +11,6 @@ import functools
 from typing import Final
 
 import attrs
-import h11
 import httpx
 
 from .base import Request
@@ -91,5 +90,7 @@ def write_connect(origin: Origin, for_proxy: Headers) -> bytes:
 
 
 def _by_h11(method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    import h11  # noqa: PLC0415 - not before the first request
+
     made = h11.Request(method=method, target=target, headers=headers)
     return bytes(h11.Connection(h11.CLIENT).send(made))
