@@ -239,6 +239,13 @@ def test_whatever_the_server_is_set_to_a_step_sees_what_it_waited_for(dsn: str) 
         assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
 
 
+def test_no_statement_is_compiled(dsn: str) -> None:
+    """A server that compiles what seems to cost much would do so for each message."""
+    compiling = "-c%20jit%3Don%20-c%20jit_above_cost%3D0"
+    with Database(f"{dsn}&options={compiling}").connect() as connection:
+        assert connection.execute("SHOW jit").fetchone() == ("off",)
+
+
 @pytest.mark.slow
 def test_a_server_that_would_forget_is_refused() -> None:
     """With fsync off, what was acknowledged could be gone after a power cut."""
