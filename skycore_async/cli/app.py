@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 import sys
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final, cast
 
 from ..runtime.extras import MissingExtra, missing
@@ -107,6 +109,7 @@ class Commands(click.Group):
             fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:
             if error.errno == errno.ENOSPC:
+                _drop_unwritten()
                 why = "the output, or a file that goes with it, could not be written"
                 fail(f"a disk is full: {why}", Exit.NOT_ALL_WELL)
             if error.filename is None:  # as of a pipe that nobody reads
@@ -116,6 +119,18 @@ class Commands(click.Group):
             fail("an argument is not all text in UTF-8")
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
+
+
+def _drop_unwritten() -> None:
+    """Keep what the output did not take from being written at the end, for another exit code.
+
+    From version 3.14 on Python has it still, and tries again.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @click.group(
