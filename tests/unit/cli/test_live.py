@@ -27,6 +27,7 @@ class _Gone(io.StringIO):
 
 def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is drawn any more, and no error stops the messages."""
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal nothing is drawn
     gone = Console(file=_Gone(), force_terminal=True)
     monkeypatch.setattr(live, "console", lambda *, stderr: gone)
     anyio.run(live.show_live, BulkCounters(total=3))

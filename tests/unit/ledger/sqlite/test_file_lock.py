@@ -242,7 +242,9 @@ async def test_a_ledger_that_is_closed_in_a_child_is_open_in_its_parent(path: Pa
     assert opened_elsewhere(path) == "it has 0 messages"
 
 
-# A connection of SQLite's own in the process that opens the ledger.
+# A connection of SQLite's own in the process that opens the ledger.  From 3.51 on SQLite leaves a
+# log in place whose index another process has, also where that one's locks on the ledger ended.
+LEAVES_LOGS = sqlite3.sqlite_version_info >= (3, 51)
 
 ONLOOKING = """
 import os, signal, sqlite3, sys, anyio
@@ -254,8 +256,15 @@ shell.execute("SELECT count(*) FROM messages").fetchone()
 open(path, "rb").close()  # which ends the locks of that connection, too
 print("reads", flush=True)
 sys.stdin.readline()
+
+
+async def look():
+    ledger = SQLiteLedger(path)
+    await ledger.open()
+    print("it has", (await ledger.summary()).total, "messages", flush=True)
+
 try:
-    anyio.run(SQLiteLedger(path).open)
+    anyio.run(look)
 except LedgerError as error:
     print(error, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -269,7 +278,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
     path: Path, is_killed: bool, has_log: bool
 ) -> None:
-    """A ledger is not opened beside it, which would keep what it sees; and nothing is lost."""
+    """A ledger is opened beside it only where it sees what is in the log; and nothing is lost."""
     async with SQLiteLedger(path):
         pass
     if has_log:  # which the onlooker's connection knows
@@ -289,8 +298,9 @@ async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
             else:
                 end(process)
         said, _ = onlooker.communicate("\n", timeout=20)
-    assert "end this process by SIGKILL" in said
-    assert opened_elsewhere(path) == f"it has {1 + has_log} messages"
+    there = f"it has {1 + has_log} messages"
+    assert (there if LEAVES_LOGS else "end this process by SIGKILL") in said
+    assert opened_elsewhere(path) == there
 
 
 async def test_a_connection_that_lost_its_locks_leaves_the_ledger_free_for_others(
