@@ -159,15 +159,18 @@ class ReportDatabase:
         self._execute("COMMIT")
 
     def set_period(self, since: float | None, until: float | None) -> None:
-        """Say which time the rows are of that were added last; else it is what they span."""
-        first, last = self._execute(
-            "SELECT min(at), max(at) FROM rows WHERE since IS NULL"
-        ).fetchone()
+        """Say which time the rows are of that were added last; else it is what they span.
+
+        One that waits shows none, and may be of a time beyond what the others span.
+        """
+        spanned = self._execute("SELECT min(at), max(at) FROM rows WHERE since IS NULL")
+        first, last = spanned.fetchone()
+        said = -math.inf if since is None else since, math.inf if until is None else until
         since, until = first if since is None else since, last if until is None else until
         self._span = None if since is None or until is None else (since, until)
-        self._execute(
-            "UPDATE rows SET since = ?, until = ? WHERE since IS NULL",
-            self._span or (-math.inf, math.inf),
+        self._insert(
+            "UPDATE rows SET since = ?2, until = ?3 WHERE since IS NULL AND (at IS NULL) = ?1",
+            ((True, *said), (False, *(self._span or said))),
         )
 
     def span_of_rows(self) -> tuple[float, float] | None:

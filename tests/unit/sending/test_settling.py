@@ -741,6 +741,19 @@ async def test_a_file_about_less_than_the_one_before_is_no_proof(
     assert told == [why, OpenReason.NOT_COVERED, why]
 
 
+async def test_a_row_that_waits_in_a_file_may_be_later_than_all_that_it_shows() -> None:
+    """It is that of the message that was accepted last, and no doubt's with the same text."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    await world.send(Sending(key="x", to=TO, text="Hello", at=900, waits=None))
+    world.clock.now = NOON + LATER
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        report = world.history.report(NOON - 100, NOON + LATER, made_at=NOON + LATER)
+        await settling.read(listed(report))
+        found = await settling.end()
+    assert (found.sent, found.not_sent) == ((), ())
+
+
 @pytest.mark.parametrize("is_nameless", [False, True])
 async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about(
     *, is_nameless: bool
