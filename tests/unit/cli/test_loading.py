@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ class Asked:
         self.keys += values[0]
         return self
 
-    def fetchall(self) -> list[Any]:
-        return []
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 def test_a_key_that_no_database_takes_costs_no_other_row(tmp_path: Path) -> None:
