@@ -716,6 +716,22 @@ async def test_a_row_before_a_doubt_is_in_its_way_again() -> None:
         assert await outcome(world, at=60_000) == {"k": OpenReason.ANOTHER_TEXT}
 
 
+async def test_a_row_that_is_late_for_one_doubt_may_be_of_a_later_one_by_a_clock_ahead() -> None:
+    """Neither is called not sent: it is of one of them."""
+    world = World()
+    await world.send(
+        BEFORE,
+        doubt("a"),
+        AFTERWARDS,
+        Sending(key="x", to="15550000003", text="-", at=29_900),
+        doubt("b", at=30_000),
+        Sending(key="y", to="15550000004", text="-", at=30_100),
+    )
+    world.history.add(TO, "Hello", at=1500)
+    found = await outcome(world, at=60_000)
+    assert found == {"a": OpenReason.LATE_ROW, "b": OpenReason.ANOTHER_TEXT}
+
+
 @pytest.mark.parametrize("trust_absence", [False, True])
 @pytest.mark.parametrize("is_nameless", [False, True])
 async def test_a_file_about_less_than_the_one_before_is_no_proof(
