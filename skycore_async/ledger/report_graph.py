@@ -18,8 +18,7 @@ Rules:
 * A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
   be either's, and so could one that is late.
 * Nor is one surely absent beside a row whose text is nobody's, which may be its own as the
-  provider has it, or after one of its text that is late for doubts alone: its clock may have
-  been ahead.
+  provider has it, or after one of its text that no other needs: its clock may have been ahead.
 * An attempt whose text is not known is never absent, nor is one that could trade its row with
   an accepted one that is alike, since of that the row may be missing.
 """
@@ -74,10 +73,6 @@ def may_be_of_its_time(attempt: KnownAttempt, row: ReportRow) -> bool:
     return row.span[1] >= (since - LONGEST_AHEAD if row.text == attempt.text else since)
 
 
-def _is_taken(attempt: KnownAttempt) -> bool:
-    return attempt.role is Role.ACCEPTED
-
-
 class ReportGraph:
     """Which rows fit which attempts, and for which they are late; both by their places.
 
@@ -95,8 +90,13 @@ class ReportGraph:
                 if is_row_of(attempt, row):
                     self._join(place, row_place, row)
         self._known = set[int]().union(*self._fits, *self._late)  # rows that may be somebody's
-        late = (rows for rows, each in zip(self._late, attempts, strict=True) if _is_taken(each))
-        self._claimed = set[int]().union(*self._fits, *late)
+        # One that was accepted, and that no row fits, has one that is late.
+        waited = (
+            late
+            for each, fits, late in zip(attempts, self._fits, self._late, strict=True)
+            if each.role is Role.ACCEPTED and not fits
+        )
+        self._claimed = set[int]().union(*self._fits, *waited)
         self._rows = rows
         doubts = [place for place, each in enumerate(attempts) if each.role is Role.DOUBTFUL]
         self._doubts = sorted(doubts, key=lambda place: attempts[place].started_at)

@@ -716,12 +716,15 @@ async def test_a_row_before_a_doubt_is_in_its_way_again() -> None:
         assert await outcome(world, at=60_000) == {"k": OpenReason.ANOTHER_TEXT}
 
 
-async def test_a_row_that_is_late_for_one_doubt_may_be_of_a_later_one_by_a_clock_ahead() -> None:
-    """Neither is called not sent: it is of one of them."""
+@pytest.mark.parametrize("has_own_row", [False, True])
+async def test_a_row_that_is_late_for_another_may_be_of_a_later_doubt_by_a_clock_ahead(
+    *, has_own_row: bool
+) -> None:
+    """It is called not sent neither beside a doubt nor beside one that has a row of its own."""
     world = World()
     await world.send(
         BEFORE,
-        doubt("a"),
+        doubt("a", taken=has_own_row),
         AFTERWARDS,
         Sending(key="x", to="15550000003", text="-", at=29_900),
         doubt("b", at=30_000),
@@ -729,7 +732,8 @@ async def test_a_row_that_is_late_for_one_doubt_may_be_of_a_later_one_by_a_clock
     )
     world.history.add(TO, "Hello", at=1500)
     found = await outcome(world, at=60_000)
-    assert found == {"a": OpenReason.LATE_ROW, "b": OpenReason.ANOTHER_TEXT}
+    first = "sent" if has_own_row else OpenReason.LATE_ROW
+    assert found == {"a": first, "b": OpenReason.ANOTHER_TEXT}
 
 
 @pytest.mark.parametrize("trust_absence", [False, True])
