@@ -34,6 +34,13 @@ class Owners:
                 ahead.append(self.of[row])
         return False
 
+    def without(self, places: Collection[int]) -> Owners:
+        """Return the same pairs but those of some attempts, whose rows are free."""
+        other = Owners(self._edges)
+        other._rows = {place: row for place, row in self._rows.items() if place not in places}
+        other.of = {row: place for place, row in other._rows.items()}
+        return other
+
     def _hand_on(self, row: int, reached_from: Mapping[int, int], place: int) -> None:
         """Give each row of a chain to the attempt that reached it, from the free one on."""
         while True:

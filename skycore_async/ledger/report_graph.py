@@ -209,13 +209,51 @@ class ReportGraph:
         taken: list[int] = []
         for alike in self._alike(place for place in self._doubts if place in part):
             others = part - set(alike)
-            at_once = self._claims(alike, matched(others, fits), set(satisfied))
-            owners = matched(others, edges | {place: fits[place] for place in alike})
-            some = [place for place in at_once if owners.add(place)]
+            at_once = self._sure(alike, others, fits, satisfied)
+            some = self._sure(
+                at_once, others, edges | {each: fits[each] for each in alike}, satisfied
+            )
             satisfied |= {self._attempts[place].message for place in some}
             taken += some
         # Each kind was taken as often as that: which rows are whose is told of all together.
         return {place: row for row, place in matched(taken, fits).of.items()}
+
+    def _sure(
+        self,
+        alike: Sequence[int],
+        others: Collection[int],
+        edges: Mapping[int, Collection[int]],
+        satisfied: Collection[int],
+    ) -> list[int]:
+        """Return those that have a row for sure, of those that fit the same rows whichever.
+
+        Where an accepted attempt may have either of two rows, nobody knows whose the other is.
+        """
+        owners = matched(others, edges)
+        claimed = self._claims(alike, owners, set(satisfied))
+        left = [place for place in alike if edges[place] and place not in claimed]
+        sure: list[int] = []
+        for group in self._sharing(alike) if left else [claimed]:
+            mine = [place for place in claimed if place in group]
+            owners_without = owners.without(mine)
+            traded = sum(owners_without.add(place) for place in left if place not in group)
+            sure += mine[: len(mine) - traded]
+        return sure
+
+    def _sharing(self, doubts: Iterable[int]) -> list[set[int]]:
+        """Return doubts in groups that have rows in common, of which none tells them apart."""
+        groups: list[tuple[set[int], set[int]]] = []
+        for place in doubts:
+            group, rows = {place}, set(self._fits[place])
+            apart = []
+            for other in groups:
+                if rows.isdisjoint(other[1]):
+                    apart.append(other)
+                else:
+                    group |= other[0]
+                    rows |= other[1]
+            groups = [*apart, (group, rows)]
+        return [group for group, _ in groups]
 
     def _waited(self, place: int) -> set[int]:
         """Return the rows that an attempt may have if it waited, no longer than one accepted.

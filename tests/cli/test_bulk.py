@@ -629,7 +629,7 @@ def test_the_way_to_go_on_resends_nothing_once_more() -> None:
     assert "2 not sent. Run the same command without --resend-in-doubt to go on" in resent.stderr
 
 
-@pytest.mark.parametrize("where", ["kept", "duplicates"])
+@pytest.mark.parametrize("where", ["judged_rows", "duplicates"])
 def test_no_room_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """A disk that fills up while the file is checked is no traceback, and nothing was sent."""
     table = import_module(f"skycore_async.cli.bulk.{where}")

@@ -205,6 +205,24 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {1: LATE, 2: Taken("A")},
         set(),
     ),
+    "one accepted waited, and has the row of one of two doubts": (
+        [accepted(9, at=100), attempt(1), attempt(2, at=5000)],
+        [row("A"), row("B", at=5000)],
+        {1: ALIKE, 2: ALIKE},
+        set(),
+    ),
+    "one accepted waited, and has the row of one of two doubts of one time": (
+        [accepted(9, at=100), attempt(1), attempt(2, at=1001)],
+        [row("A"), row("B")],
+        {1: Taken("A"), 2: ALIKE},
+        set(),
+    ),
+    "one accepted waited, and one of two doubts of one time has a row": (
+        [accepted(9, at=100), attempt(1), attempt(2, at=5000), attempt(3, at=5001)],
+        [row("A"), row("B", at=5000), row("C", at=5000)],
+        {1: ALIKE, 2: Taken("B"), 3: ALIKE},
+        set(),
+    ),
     "one accepted queued into a doubt's time": (
         [accepted(1, at=1000), attempt(2, at=2000)],
         [row("A", at=2000)],
