@@ -592,6 +592,25 @@ async def test_a_connection_waits_for_its_database(postgres_server: Server, dsn:
     await connection.aclose()
 
 
+async def test_trouble_is_told_once_however_often_it_is_met(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second failure in a row is no news."""
+    monkeypatch.setattr("skycore_async.campaigns.retrying_connection._FIRST_PAUSE", 0)
+    told: list[str | None] = []
+    connection = RetryingConnection(Database(dsn), on_trouble=told.append)
+    failures = iter([psycopg.OperationalError("gone"), psycopg.OperationalError("gone")])
+
+    def step(_: Connection) -> str:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return "done"
+
+    assert await connection.run(step) == "done"
+    assert (len(told), told[-1]) == (2, None)
+    await connection.aclose()
+
+
 async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str) -> None:
     """A worker that was stopped in the middle of one goes on when it wakes."""
     connection, waits = RetryingConnection(Database(dsn)), iter([0.4])
