@@ -11,11 +11,17 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import attrs
 
-from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
+from .model import (
+    BY_POSTBACK,
+    BY_REPORT,
+    UNDECIDED,
+    EarlierAttempt,
+    MessageRecord,
+    MessageState,
+)
 from .report_evidence import OpenReason
 from .report_graph import Absent, Taken, Unclear
 from .report_rows import KnownAttempt, Role
@@ -23,8 +29,6 @@ from .report_values import AttemptVerdict, BegunMessage, DoubtVerdict
 from .settlement import SETTLE_WITHIN
 
 Told = Mapping[int, Taken | Absent | Unclear]
-
-_UNKNOWN: Final = frozenset({MessageState.SENDING.value, MessageState.IN_DOUBT.value})
 
 
 @attrs.frozen(kw_only=True)
@@ -92,8 +96,8 @@ def begun_attempt(
     again: its row may be that of an attempt before, unless a HISTORYID tells.  Where a report
     told that an earlier one was taken, this one may have been or not.
     """
-    is_accepted = begun.state not in _UNKNOWN and not (
-        begun.doubted and begun.settled_by == "postback"
+    is_accepted = begun.state not in UNDECIDED and not (
+        begun.doubted and begun.settled_by == BY_POSTBACK
     )
     of_last = Role.DOUBTFUL if is_found_earlier else Role.ACCEPTED
     attempt = KnownAttempt(
