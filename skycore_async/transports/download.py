@@ -32,10 +32,10 @@ from ..protocol.report import Link
 from ..runtime.event_loop import now
 from ..runtime.secret import Secret
 from ..version import __version__
+from .answer_body import break_off
 from .base import CLOSING_TIME, Transport
 from .direct import DirectTransport
 from .failures import broken_off
-from .httpcore_connection import break_off
 from .httpx import HttpxClientTransport, HttpxTransport
 from .proxies import environment_proxy
 from .tls import ssl_context

@@ -14,7 +14,7 @@ import functools
 import importlib.util
 import re
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -22,7 +22,8 @@ import anyio
 import httpcore
 import httpx
 
-from .base import CLOSING_TIME, KEEPALIVE_EXPIRY, MAX_PARTS, MAX_RESPONSE, Request, Response
+from .answer_body import read_body
+from .base import CLOSING_TIME, KEEPALIVE_EXPIRY, Request, Response
 from .network_backend import SEEN_WHOLE, NetworkBackend, Traffic
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
@@ -135,31 +136,6 @@ def _headers(host: bytes, length: int, *named: tuple[str, str]) -> list[tuple[by
     if length:
         headers.append((b"Content-Length", b"%d" % length))
     return headers
-
-
-async def read_body(chunks: AsyncIterator[bytes]) -> bytes:
-    """Read an answer to its end, or until it is too long for one.
-
-    Raises httpx.RemoteProtocolError where it comes in more parts than one can.
-    """
-    body, parts = bytearray(), 0
-    async for chunk in chunks:
-        body += chunk
-        parts += 1
-        if len(body) > MAX_RESPONSE or parts > MAX_PARTS:
-            await break_off(chunks)
-    if parts > MAX_PARTS:
-        raise httpx.RemoteProtocolError("more parts than an answer can have")
-    return bytes(body)
-
-
-async def break_off(chunks: AsyncIterator[bytes]) -> None:
-    """End what gives an answer piece by piece, before its end."""
-    # A `break` would end the outermost generator alone, and leave the rest half run, which
-    # trio does not forgive.
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        _ = [chunk async for chunk in chunks]  # those that came already, and no more
 
 
 def _is_all(came: bytearray, body: bytes, *, chunked: bool) -> bool:

@@ -28,10 +28,10 @@ import httpx
 
 from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
+from .answer_body import read_body
 from .base import CLOSING_TIME, Request, Response, TransportUnusable
 from .failures import failed, timed_out
 from .http_client import TALKATIVE, AsyncHTTPClient, Library
-from .httpcore_connection import HTTPConnection, read_body
 from .httpcore_trace import ExchangeProgress, UsedBefore
 from .library_logs import mask_library_logs
 from .proxies import parse_proxy
@@ -148,7 +148,6 @@ class HttpxClientTransport:
             progress.look_at_the_next()
             with suppress(UsedBefore):  # each time one connection less is left from before
                 response = await self._begin(request, timeout, progress)
-
         # Raw, because a decoder that fails leaves generators half run, as above.  A
         # caller's hook may have read the answer already.
         read = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw

@@ -320,7 +320,7 @@ from skycore_async import SkycoreClient, SQLiteLedger, SyncClient
 
 @asynccontextmanager
 async def opened():
-    async with SQLiteLedger("sent.db") as ledger, SkycoreClient(ledger=ledger, timeout=1) as one:
+    async with SQLiteLedger("sent.db") as ledger, SkycoreClient(ledger=ledger, timeout=3) as one:
         yield one
 
 skycore = SyncClient(opened)

@@ -240,14 +240,17 @@ def test_parsing_postbacks_loads_no_http_client(statement: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_fast_transport_loads_nothing_of_httpcore() -> None:
-    """Who sends over connections of our own does not wait for those of httpx to be loaded."""
-    statement = (
-        "import sys; from skycore_async import SkycoreClient;"
-        " SkycoreClient(api_key='key', transport='fast'); print('httpcore' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from skycore_async import DirectTransport, HttpxTransport, SkycoreClient",
+        "from skycore_async import SkycoreClient; SkycoreClient(api_key='key', transport='fast')",
+    ],
+)
+def test_httpcore_is_loaded_with_the_first_of_its_connections(statement: str) -> None:
+    """Neither an import nor a client over connections of our own waits for it to be loaded."""
     shown = subprocess.run(  # noqa: S603 - our own words
-        [sys.executable, "-c", statement],
+        [sys.executable, "-c", f"import sys; {statement}; print('httpcore' in sys.modules)"],
         check=True,
         capture_output=True,
         text=True,

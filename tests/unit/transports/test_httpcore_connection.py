@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
-from skycore_async.transports.base import MAX_PARTS
-from skycore_async.transports.httpcore_connection import _is_all, read_body
+from skycore_async.transports.httpcore_connection import _is_all
 from skycore_async.transports.network_backend import Traffic
 from skycore_async.transports.socket_probe import has_more
 from tests.support.fault_server import client_context, server_context
@@ -48,26 +45,6 @@ def test_a_connection_is_clean_where_the_answer_is_all_that_came(
 ) -> None:
     """What is not known to be the answer and nothing else is not clean."""
     assert _is_all(bytearray(came), BODY, chunked=chunked) is is_all
-
-
-@pytest.mark.anyio
-async def test_an_answer_has_no_more_parts_than_one_can_have() -> None:
-    """However small they are; what gives them is ended, and its connection is no other's."""
-    ended: list[int] = []
-
-    async def parts(count: int) -> AsyncIterator[bytes]:
-        given = 0
-        try:
-            while given < count:
-                given += 1
-                yield b"x"
-        finally:
-            ended.append(given)
-
-    assert await read_body(parts(MAX_PARTS)) == b"x" * MAX_PARTS
-    with pytest.raises(httpx.RemoteProtocolError, match="more parts"):
-        await read_body(parts(MAX_PARTS + 5))
-    assert ended == [MAX_PARTS, MAX_PARTS + 5]
 
 
 POST = b"POST / HTTP/1.1\r\n\r\n"
