@@ -17,9 +17,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import SkycoreClient, SkycoreError, SQLiteLedger, errors
-from skycore_async.cli.actions.send import VERDICTS, verdict_of
+from skycore_async.cli.actions.send import BY_VERDICT, REFUSED_HERE, words_for
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
+from skycore_async.codes import Verdict
+from skycore_async.sending.outcomes import MEANINGS
 from skycore_async.simulator import API_KEY, SHORT_CODE, Account, Simulator
 
 
@@ -128,21 +130,34 @@ def test_no_connection_is_not_sent(simulator: Simulator) -> None:
     assert (done.stdout, "no connection" in done.stderr) == ("", True)
 
 
-def test_every_error_of_the_sdk_has_a_verdict() -> None:
-    """No error of the SDK is a traceback; what may have been sent is never called unsent."""
+def test_what_is_said_of_an_error_is_what_the_classifier_has_of_it() -> None:
+    """What may have been sent is never called unsent, nor safe to send what is not."""
+    assert {*BY_VERDICT, Verdict.REFUSED_HERE, Verdict.ACCEPTED} == {*Verdict}
+    for verdict, said in BY_VERDICT.items():
+        meaning = MEANINGS[verdict]
+        assert meaning.in_doubt is (said.code is Exit.IN_DOUBT) is (said.outcome == "in_doubt")
+        assert meaning.in_doubt is not said.words.startswith("not sent")
+        assert meaning.safe_to_resend is ("safe to send again" in said.words)
+    assert {kind.value for kind, said in REFUSED_HERE.items() if said.code is Exit.IN_DOUBT} == {
+        "in_doubt"
+    }
+    both = (*BY_VERDICT.values(), *REFUSED_HERE.values())
+    assert {said.words.count("{}") for said in both} == {1}
+
+
+def test_every_error_of_the_sdk_has_words() -> None:
+    """No error of the SDK is a traceback."""
 
     def below(kind: type[SkycoreError]) -> Iterator[type[SkycoreError]]:
         yield kind
         for inner in kind.__subclasses__():
             yield from below(inner)
 
-    kinds = {kind for kind in below(SkycoreError) if kind.__module__ == errors.__name__}
-    others = {errors.CampaignError, errors.PostbackError, *below(errors.ReportError)}
-    for kind in kinds - {SkycoreError, *others}:
-        verdict = verdict_of(kind.__new__(kind))
-        assert kind.may_have_been_sent == (verdict.code is Exit.IN_DOUBT)
-        assert kind.may_have_been_sent == (not verdict.words.startswith("not sent"))
-    assert {verdict.words.count("{}") for verdict in VERDICTS.values()} == {1}
+    for kind in below(SkycoreError):
+        if kind.__module__ == errors.__name__:
+            error = kind.__new__(kind)
+            vars(error).update(code=None, state=None)
+            assert words_for(error).words.startswith("not sent") is not error.may_have_been_sent
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """What `skycore send` does: send one message, and print what came of it.
 
-Strategy: a table by error class says what is known of the message; the first that
-fits is printed, and is the exit code.
+Strategy: a table by verdict says what is printed of an error, and is the exit code; what was
+refused here has one of its own, by the kind of outcome that it is.
 
-Rule: once there is an outcome, nothing that fails after it changes what is printed.
+Rules:
+
+* Once there is an outcome, nothing that fails after it changes what is printed.
+* Where the ledger or the client could not be set up, there is no outcome: that is wrong usage.
 """
 
 from __future__ import annotations
@@ -18,55 +21,68 @@ import anyio.to_thread
 import attrs
 
 from ...client import SkycoreClient
-from ...errors import (
-    ConfigurationError,
-    InvalidMessage,
-    KeyConflict,
-    LedgerError,
-    NotSent,
-    OutcomeUnknown,
-    RecipientOptedOut,
-    Rejected,
-    SkycoreError,
-)
+from ...codes import Verdict
+from ...errors import ConfigurationError, LedgerError, RecipientOptedOut, SkycoreError
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Accepted
 from ...protocol.numbers import NumberReader, number
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
-from ..ui.marks import ALREADY_SENT, IN_DOUBT, mark_of_conflict
 from ..ui.opt_out_list import sharing, shown
+from ..ui.outcome_kinds import OutcomeKind, failure_kind
 from ..ui.output import Exit, emit, fail, say
 
 
 @attrs.frozen(kw_only=True)
-class FailureVerdict:
-    """What an error says of the message; `words` has a place for the error's own."""
+class FailureWords:
+    """What is said of a message that was not accepted; `words` has a place for the error's own."""
 
     outcome: str
     code: Exit
     words: str
 
 
-VERDICTS: Final[Mapping[type[SkycoreError], FailureVerdict]] = {
-    InvalidMessage: FailureVerdict(
-        outcome="invalid", code=Exit.USAGE, words="not sent, as it is not valid: {}"
-    ),
-    ConfigurationError: FailureVerdict(outcome="not_sent", code=Exit.USAGE, words="not sent: {}"),
-    LedgerError: FailureVerdict(outcome="not_sent", code=Exit.USAGE, words="not sent: {}"),
-    Rejected: FailureVerdict(
-        outcome="refused", code=Exit.REFUSED, words="not sent: Skycore refused it with {}"
-    ),
-    RecipientOptedOut: FailureVerdict(
-        outcome="not_sent", code=Exit.NOT_SENT, words="not sent: {}"
-    ),
-    NotSent: FailureVerdict(
-        outcome="not_sent", code=Exit.NOT_SENT, words="not sent, and safe to send again: {}"
-    ),
-    OutcomeUnknown: FailureVerdict(
+_REFUSED: Final = FailureWords(
+    outcome="refused", code=Exit.REFUSED, words="not sent: Skycore refused it with {}"
+)
+_SAFE: Final = FailureWords(
+    outcome="not_sent", code=Exit.NOT_SENT, words="not sent, and safe to send again: {}"
+)
+_NOT_SENT: Final = FailureWords(outcome="not_sent", code=Exit.NOT_SENT, words="not sent: {}")
+_NOT_SET_UP: Final = FailureWords(outcome="not_sent", code=Exit.USAGE, words="not sent: {}")
+
+# What is said by the verdict of an outcome, but for `REFUSED_HERE`.
+BY_VERDICT: Final[Mapping[Verdict, FailureWords]] = {
+    Verdict.REJECTED: _REFUSED,
+    Verdict.ACCOUNT_REFUSED: _REFUSED,
+    Verdict.SENDER_REFUSED: _REFUSED,
+    Verdict.CAMPAIGN_REFUSED: _REFUSED,
+    Verdict.REQUEST_REFUSED: _REFUSED,
+    Verdict.NOT_SENT: _SAFE,
+    Verdict.PUT_OFF: _SAFE,
+    Verdict.HALTED: _NOT_SENT,
+    Verdict.IN_DOUBT: FailureWords(
         outcome="in_doubt",
         code=Exit.IN_DOUBT,
         words="it may have been sent, so do not send it again: {}",
+    ),
+}
+# What is said of one that was refused here.  Of a key that has other content, what is known of
+# the message that has it goes for this one, too.
+REFUSED_HERE: Final[Mapping[OutcomeKind, FailureWords]] = {
+    OutcomeKind.REFUSED: FailureWords(
+        outcome="invalid", code=Exit.USAGE, words="not sent, as it is not valid: {}"
+    ),
+    OutcomeKind.OPTED_OUT: _NOT_SENT,
+    OutcomeKind.IN_DOUBT: FailureWords(
+        outcome="in_doubt",
+        code=Exit.IN_DOUBT,
+        words="not sent, and not to be sent under another key before that is settled: {}",
+    ),
+    OutcomeKind.ALREADY_SENT: FailureWords(
+        outcome="already_sent",
+        code=Exit.USAGE,
+        words="not sent, as it would be a second message: {}",
     ),
 }
 
@@ -87,8 +103,10 @@ def send_message(
     ledger = None if named is None else ledger_target(named)
     try:
         sent = anyio.run(_send, message, settings, ledger, shared)
+    except (ConfigurationError, LedgerError) as error:
+        _fail(error, _NOT_SET_UP, message, ledger, as_json=as_json)
     except SkycoreError as error:
-        _fail(error, message, ledger, as_json=as_json)
+        _fail(error, words_for(error), message, ledger, as_json=as_json)
     except KeyboardInterrupt:
         fail(f"interrupted: it may have been sent{_where(message, ledger)}", Exit.INTERRUPTED)
     if as_json:
@@ -142,44 +160,33 @@ def _revealed(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "api_key": settings["api_key"].reveal()}
 
 
-# Of a key that has other content: what is said of the message goes for the other one, too.
-_CONFLICTS: Final[Mapping[str, FailureVerdict]] = {
-    IN_DOUBT: FailureVerdict(
-        outcome="in_doubt",
-        code=Exit.IN_DOUBT,
-        words="not sent, and not to be sent under another key before that is settled: {}",
-    ),
-    ALREADY_SENT: FailureVerdict(
-        outcome="already_sent",
-        code=Exit.USAGE,
-        words="not sent, as it would be a second message: {}",
-    ),
-}
-
-
-def verdict_of(error: SkycoreError) -> FailureVerdict:
-    """Return what an error says of the message."""
-    if isinstance(error, KeyConflict) and error.state is not None:
-        return _CONFLICTS[mark_of_conflict(error)]
-    return next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
+def words_for(error: SkycoreError) -> FailureWords:
+    """Return what is said of a message by what came of it."""
+    if error.verdict is Verdict.REFUSED_HERE:
+        return REFUSED_HERE[failure_kind(error)]
+    return BY_VERDICT[error.verdict]
 
 
 def _fail(
-    error: SkycoreError, message: dict[str, Any], ledger: LedgerTarget | None, *, as_json: bool
+    error: SkycoreError,
+    said: FailureWords,
+    message: dict[str, Any],
+    ledger: LedgerTarget | None,
+    *,
+    as_json: bool,
 ) -> NoReturn:
-    verdict = verdict_of(error)
     if as_json:
         emit(
             {
-                "outcome": verdict.outcome,
+                "outcome": said.outcome,
                 "to": message["to"],
                 "error": type(error).__name__,
                 "code": getattr(error, "code", None),
                 "message": str(error),
             }
         )
-    hint = _where(message, ledger) if verdict.code is Exit.IN_DOUBT else ""
-    fail(verdict.words.format(error) + hint, verdict.code)
+    hint = _where(message, ledger) if said.code is Exit.IN_DOUBT else ""
+    fail(said.words.format(error) + hint, said.code)
 
 
 def _where(message: dict[str, Any], ledger: LedgerTarget | None) -> str:

@@ -25,8 +25,8 @@ import attrs
 
 from ...protocol.numbers import country_code
 from ...protocol.segments import Encoding, describe, is_one_of_gsm, segments
+from ..ui.outcome_kinds import OutcomeKind
 from .hours_seen import HoursSeen, HoursSurvey
-from .outcome_kinds import OutcomeKind
 from .resemblance import Sketch
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 

@@ -33,6 +33,7 @@ from ...runtime.secret import Secret
 from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
 from ..ui.opt_out_list import share_once, shown
+from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
 from ..ui.times import time_of
 from .asking import ask
@@ -41,7 +42,6 @@ from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .judged_rows import JudgedRows
 from .options import BulkOptions
-from .outcome_kinds import OutcomeKind
 from .preflight import LedgerCounts, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary

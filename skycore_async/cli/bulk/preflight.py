@@ -28,10 +28,10 @@ from ...ledger.sqlite.opt_out_list import IsOptedOut
 from ...ledger.sqlite.read_only import looked_at
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
+from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import fail
 from .estimate import Survey
 from .lookup import as_known_now, outcomes
-from .outcome_kinds import OutcomeKind, kind_of
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
@@ -106,7 +106,7 @@ async def _kinds(
             is_out = is_opted_out(row.message.to, words.get(row.message.to))
             kinds.append((row, OutcomeKind.OPTED_OUT if is_out else None))
         else:
-            kinds.append((row, kind_of(known)))
+            kinds.append((row, outcome_kind(known)))
     return kinds
 
 
@@ -117,7 +117,7 @@ async def _doubts(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> frozenset[in
     return frozenset(
         row.row.line
         for row, known in found
-        if not isinstance(known, SendIntent) and kind_of(known) is OutcomeKind.IN_DOUBT
+        if not isinstance(known, SendIntent) and outcome_kind(known) is OutcomeKind.IN_DOUBT
     )
 
 

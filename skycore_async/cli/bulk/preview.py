@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
+from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import number_of
 from .estimate import Estimate, Share, duration
-from .outcome_kinds import OutcomeKind
 
 _COUNTRIES: Final = 8
 _SHOWN: Final = 500  # characters of a text: a screen has to hold the rest of the estimate, too

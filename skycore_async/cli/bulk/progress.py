@@ -33,10 +33,10 @@ from ...messages import Accepted, Outcome
 from ...sending.outcomes import StuckCounter
 from ..ui.beside import print_beside
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
+from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import Exit, number_of, tell
 from ..ui.signals import STOPPING
 from .estimate import Estimate, duration
-from .outcome_kinds import OutcomeKind, kind_of
 from .rows import RejectionKind
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
@@ -100,7 +100,7 @@ class BulkCounters:
             self.already_done += outcome.recorded
             self.accepted += not outcome.recorded
             return None
-        error, kind = outcome.error, kind_of(outcome)
+        error, kind = outcome.error, outcome_kind(outcome)
         if kind is OutcomeKind.ALREADY_SENT:
             self.already_sent += 1
             return f"{ALREADY_SENT}{error}"

@@ -17,12 +17,13 @@ import anyio
 import attrs
 
 from ...client import SkycoreClient
-from ...errors import ConfigurationError, InvalidMessage, OutcomeUnknown
+from ...errors import ConfigurationError, InvalidMessage
 from ...ledger.sqlite.opt_out_list import IsOptedOut
 from ...messages import SMS, Accepted, Outcome, masked
 from ...protocol.numbers import number
 from ...protocol.segments import segments
 from ...runtime.secret import Secret
+from ...sending.outcomes import meaning_of
 from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, say
@@ -81,7 +82,7 @@ async def _send(options: BulkOptions, api_key: Secret, messages: list[SMS]) -> l
 def _account(outcomes: Sequence[Outcome], *, as_json: bool) -> Exit:
     accepted = sum(isinstance(outcome, Accepted) for outcome in outcomes)
     errors = [outcome.error for outcome in outcomes if not isinstance(outcome, Accepted)]
-    doubts = sum(isinstance(error, OutcomeUnknown) for error in errors)
+    doubts = sum(meaning_of(error).in_doubt for error in errors)
     if as_json:
         emit({"sample": True, "accepted": accepted, "errors": [str(error) for error in errors]})
     else:
