@@ -11,23 +11,10 @@ be sent to twice, and a row that was left out instead would go to a number that 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from ..errors import CampaignError
+from ..ledger.postgres.campaign_messages import first_known
 from ..postgres.schema import Connection
-
-# Of a message that was pruned, the key has another form.
-_FIRST_KNOWN: Final = """
-SELECT min(key) FROM (
-    SELECT key, key AS form FROM skycore_unread
-    UNION ALL SELECT key, skycore.pruned_name(key) FROM skycore_unread
-    WHERE EXISTS (SELECT FROM skycore.pruned)) AS unread
-WHERE form IN (
-    SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-    WHERE campaigns.name = %s)
-OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = form
-    AND (doubted OR state NOT IN ('not_sent', 'rejected')))
-"""
 
 
 def refuse_reread(connection: Connection, name: str, unread: Iterable[str]) -> None:
@@ -35,12 +22,7 @@ def refuse_reread(connection: Connection, name: str, unread: Iterable[str]) -> N
 
     They are those that messages would have, were their numbers not read.
     """
-    with connection.transaction():
-        connection.execute("CREATE TEMP TABLE skycore_unread (key text) ON COMMIT DROP")
-        with connection.cursor() as cursor, cursor.copy("COPY skycore_unread FROM STDIN") as copy:
-            for key in unread:
-                copy.write_row((key,))
-        (known,) = connection.execute(_FIRST_KNOWN, (name,)).fetchone() or (None,)
+    known = first_known(connection, name, unread)
     if known is not None:
         raise CampaignError(
             f"the key {known[:80]!r} is there from before its number was read as one of a"

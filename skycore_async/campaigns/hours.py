@@ -15,11 +15,12 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from typing import Final
 
 from ..errors import CampaignError, ConfigurationError
-from ..ledger.postgres.pruning import NO_ROW
+from ..ledger.postgres.campaign_messages import numbers_to_send
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..runtime.extras import MissingExtra
@@ -45,24 +46,15 @@ def set_hours(connection: Connection, campaign: int, hours: SendingHours) -> Non
         connection.execute(_SET, (*kept, campaign))
 
 
-# What was sent is left out.
-_NUMBERS: Final = f"""
-SELECT row.key, message::json ->> 'to'
-FROM skycore.chunks, unnest(keys, messages) AS row (key, message)
-WHERE campaign = %s AND number <= %s AND chunks.state <> 'done' AND message <> '{NO_ROW}'
-AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = row.key
-    AND state <> 'not_sent' AND NOT (state = 'in_doubt' AND settled_by IS NOT NULL))
-"""  # noqa: S608 - a constant of our own
-
-
 def check_zones(
     connection: Connection, campaign: int, hours: SendingHours, *, until: int, at: datetime
 ) -> None:
     """Raise CampaignError where one that is to be sent, in chunks up to a number, has no zone."""
     if hours.is_whole_day or hours.zone is not None:
         return
-    with connection.cursor("skycore_numbers") as rows:
-        for key, to in rows.execute(_NUMBERS, (campaign, until)):
+    # Closed before the transaction ends, which its cursor belongs to.
+    with closing(numbers_to_send(connection, campaign, until=until)) as numbers:
+        for key, to in numbers:
             check_zone(SMS(to=to, text="", key=key), hours, at)
 
 

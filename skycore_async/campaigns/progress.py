@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..ledger.postgres.reader import SEEN_MESSAGES
+from ..ledger.postgres.campaign_messages import count_states
 from ..postgres.schema import Connection
 
 _CAMPAIGNS: Final = """
@@ -34,24 +34,7 @@ FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
         SELECT chunks.state = 'waiting' AND put_off > 0 AND due > now()) AS known (waits)
 GROUP BY campaigns.id ORDER BY campaigns.id
 """
-_STATES: Final = f"""
-SELECT campaign, state, count(*),
-    count(*) FILTER (WHERE state = 'in_doubt' AND settled_by IS NOT NULL)
-FROM (
-    SELECT campaign, unnest(keys) AS key FROM skycore.chunks
-    -- A message that was pruned has another key, before its chunk's is changed as well.
-    UNION ALL SELECT campaign, skycore.pruned_name(key) FROM skycore.chunks, unnest(keys) AS key
-    WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
-JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
-"""  # noqa: S608 - the package's own words
 _TALLIES: Final = "SELECT campaign, tally FROM skycore.chunks WHERE tally IS NOT NULL"
-
-
-_IN_DOUBT: Final = """
-SELECT count(*) FROM skycore.messages WHERE state = 'in_doubt' AND key IN (
-    SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
-    WHERE name = %s)
-"""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,9 +77,9 @@ def progress(connection: Connection) -> list[CampaignProgress]:
         campaigns = connection.execute(_CAMPAIGNS).fetchall()
         states: dict[int, dict[str, int]] = {}
         again: Counter[int] = Counter()
-        for campaign, state, count, to_resend in connection.execute(_STATES):
-            states.setdefault(campaign, {})[state] = count
-            again[campaign] += to_resend
+        for count in count_states(connection):
+            states.setdefault(count.campaign, {})[count.state] = count.messages
+            again[count.campaign] += count.to_resend
         left_out: dict[int, Counter[str]] = {}
         for campaign, tally in connection.execute(_TALLIES):
             left_out.setdefault(campaign, Counter()).update(json.loads(tally))
@@ -104,12 +87,6 @@ def progress(connection: Connection) -> list[CampaignProgress]:
         _progress(row, states.get(row[0], {}), left_out.get(row[0], {}), again=again[row[0]])
         for row in campaigns
     ]
-
-
-def in_doubt(connection: Connection, name: str) -> int:
-    """Return how many messages of a campaign may have been sent."""
-    (count,) = connection.execute(_IN_DOUBT, (name,)).fetchone() or (0,)
-    return int(count)
 
 
 def _progress(

@@ -17,25 +17,11 @@ from typing import Final
 import attrs
 
 from ..errors import CampaignError
-from ..ledger.model import TO_RESEND
-from ..ledger.postgres.reader import MAY_STILL_END
+from ..ledger.postgres.campaign_messages import count_marked, mark_to_resend
 from ..postgres.schema import Connection
 from .campaigns import locked_campaign
 from .chunks import LOCK_CHUNKS
 
-_OF_CAMPAIGN: Final = "SELECT unnest(keys) FROM skycore.chunks WHERE campaign = %(campaign)s"
-_MARK: Final = f"""
-UPDATE skycore.messages SET settled_by = '{TO_RESEND}' WHERE id IN (
-    SELECT id FROM skycore.messages
-    WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
-        AND settled_by IS NULL AND NOT ({MAY_STILL_END})
-    ORDER BY key FOR UPDATE)
-RETURNING key
-"""  # noqa: S608 - expressions of our own
-_LEFT: Final = f"""
-SELECT count(*) FILTER (WHERE settled_by IS NOT NULL), count(*) FILTER (WHERE settled_by IS NULL)
-FROM skycore.messages WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
-"""  # noqa: S608 - an expression of our own
 _REOPEN: Final = """
 UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
 WHERE campaign = %s AND state = 'done' AND keys && %s
@@ -65,7 +51,7 @@ def resend(connection: Connection, name: str) -> Resending:
         if state == "cancelled":
             raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
         connection.execute(LOCK_CHUNKS, (campaign,))
-        keys = [key for (key,) in connection.execute(_MARK, {"campaign": campaign})]
+        keys = mark_to_resend(connection, campaign)
         connection.execute(_REOPEN, (campaign, keys))
-        marked, left = connection.execute(_LEFT, {"campaign": campaign}).fetchone() or (0, 0)
+        marked, left = count_marked(connection, campaign)
     return Resending(new=len(keys), marked=marked, under_way=left, state=state)

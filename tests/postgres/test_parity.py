@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import postgres
+from skycore_async.campaigns.campaigns import load
 from skycore_async.errors import KeyConflict
 from skycore_async.ledger import rules
 from skycore_async.ledger.columns import NOTIFICATION, Columns
@@ -66,6 +67,7 @@ from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 from skycore_async.ledger.store import LedgerStore, StoreCommand
+from skycore_async.messages import SMS
 from skycore_async.postgres.schema import migrate as make_tables
 from skycore_async.protocol.numbers import ending
 from tests.support.ledger_cases import (
@@ -478,27 +480,55 @@ def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str
                 assert after[finish.key] == (ended if finish.key in written else record)
 
 
+def is_to_send(record: MessageRecord) -> bool:
+    """Return whether a message would be begun by the rules, or is under way."""
+    begin = {"resend_in_doubt": False, "ignore_opt_out": False, "is_opted_out": False}
+    try:
+        begun = rules.begin(record, intent(record.key), attempt=None, **begin)
+    except rules.UnderWay:
+        return True
+    return isinstance(begun, MessageRecord)
+
+
+def may_have_gone_out(record: MessageRecord) -> bool:
+    """Return whether the rules keep a message from having other content."""
+    try:
+        rules.look_up(record, intent(record.key, b"two"), resend_in_doubt=False)
+    except KeyConflict:
+        return True
+    return False
+
+
 def test_what_a_campaign_asks_of_messages_is_what_the_rules_say(shared_dsn: str) -> None:
     """May it have gone out, is it still to be sent: of a message of each kind, and of none."""
-    begin = {"resend_in_doubt": False, "ignore_opt_out": False, "is_opted_out": False}
     with in_postgres(shared_dsn) as (store, connection, schema):
         keys = insert(connection, schema, KINDS)
         for key, record in store.messages(keys).items():
-            try:
-                found = rules.look_up(record, intent(key, b"two"), resend_in_doubt=False)
-                assert (found, campaign_messages.first_gone_out(connection, [key])) == (None, None)
-            except KeyConflict:
-                assert campaign_messages.first_gone_out(connection, [key]) == key
-            try:
-                begun = rules.begin(record, intent(key), attempt=None, **begin)
-                is_to_send = isinstance(begun, MessageRecord)
-            except rules.UnderWay:
-                is_to_send = True
+            gone_out = campaign_messages.first_gone_out(connection, [key])
+            assert gone_out == (key if may_have_gone_out(record) else None), record
             count = campaign_messages.count_to_send(connection, [key], left_out=[])
-            assert count == is_to_send, record
+            assert count == is_to_send(record), record
             assert campaign_messages.count_to_send(connection, [key], left_out=[key]) == 0
         assert campaign_messages.first_gone_out(connection, ["unknown"]) is None
         assert campaign_messages.count_to_send(connection, ["unknown"], left_out=[]) == 1
+
+
+def test_what_a_campaign_asks_of_its_chunks_is_what_the_rules_say(shared_dsn: str) -> None:
+    """Which numbers are still to be sent to, which keys are known: of each kind, and of none."""
+    with in_postgres(shared_dsn) as (store, connection, schema):
+        keys = insert(connection, schema, KINDS)
+        records = store.messages(keys)
+        for key in keys:
+            with connection.transaction(force_rollback=True):  # which drops what was asked for
+                known = campaign_messages.first_known(connection, "promo", ["unknown", key])
+            assert known == (key if may_have_gone_out(records[key]) else None), records[key]
+        load(connection, "promo", [SMS(to=TO, text="Hello", key=key) for key in [*keys, "new"]])
+        (campaign,) = connection.execute("SELECT id FROM skycore.campaigns").fetchone()
+        found = campaign_messages.numbers_to_send(connection, campaign, until=1)
+        to_send = [key for key in keys if is_to_send(records[key])]
+        assert sorted(found) == [(key, TO) for key in sorted([*to_send, "new"])]
+        assert [*campaign_messages.numbers_to_send(connection, campaign, until=0)] == []
+        assert campaign_messages.first_known(connection, "promo", ["unknown", "new"]) == "new"
 
 
 def test_what_nobody_sends_any_more_is_in_doubt_by_each_statement(shared_dsn: str) -> None:

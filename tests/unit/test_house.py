@@ -166,6 +166,14 @@ def test_the_lowest_layers_do_no_input_or_output() -> None:
     assert {module: found for module in lowest if (found := of_the_outside(module))} == {}
 
 
+def test_no_statement_of_a_campaign_is_about_messages() -> None:
+    """What campaigns ask of messages stands in `ledger.postgres.campaign_messages` alone."""
+    campaigns = [module for module in MODULES if part_of(module) == "campaigns"]
+    texts = {module: PATHS[module].read_text("utf-8") for module in campaigns}
+    assert any("skycore.chunks" in text for text in texts.values())
+    assert [module for module, text in texts.items() if "skycore.messages" in text] == []
+
+
 def test_a_module_is_short() -> None:
     """No module is over 350 lines."""
     lines = {module: len(path.read_text("utf-8").splitlines()) for module, path in MODULES.items()}

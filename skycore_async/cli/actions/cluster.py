@@ -14,9 +14,9 @@ import attrs
 
 from ...campaigns import queue
 from ...campaigns.campaigns import change
-from ...campaigns.progress import in_doubt
 from ...campaigns.resending import resend
 from ...errors import LedgerError
+from ...ledger.postgres.campaign_messages import count_doubts
 from ...ledger.postgres.import_sqlite import Copied, copy
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
@@ -79,7 +79,7 @@ def change_campaign(arguments: Sequence[Secret], verb: str, *, as_json: bool) ->
 def resend_doubts(arguments: Sequence[Secret], *, yes: bool, as_json: bool) -> None:
     """Have workers send again what is in doubt in the campaign that `arguments` name."""
     dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
-    doubts = with_connection(dsn, lambda connection: in_doubt(connection, name))
+    doubts = with_connection(dsn, lambda connection: count_doubts(connection, name))
     if doubts and not yes:
         question = (
             f"{number_of(doubts, 'message')} may have been sent already, and would be billed and"

@@ -19,9 +19,8 @@ import attrs
 
 from ...campaigns.campaigns import Loaded, load
 from ...campaigns.changed_keys import refuse_reread
-from ...campaigns.progress import in_doubt
 from ...ledger.model import MessageState
-from ...ledger.postgres.campaign_messages import states_of
+from ...ledger.postgres.campaign_messages import count_doubts, states_of
 from ...messages import SMS
 from ...postgres.schema import Connection
 from ...runtime.secret import Secret
@@ -62,27 +61,37 @@ def load_campaign(
         if any(_keys_unread(rows)):
             refuse_reread(connection, name, _keys_unread(rows))
         loaded = load(connection, name, counted.read(connection), starts_at=start, hours=hours)
-        return loaded, in_doubt(connection, name)
+        return loaded, count_doubts(connection, name)
 
     loaded, doubts = with_connection(dsn, loaded_by)
     rejects.close()
-    path = str(rejects.path) if rejects.count else None
     doubts += counted.left_in_doubt
     if as_json:
         what = {"campaign": name, **attrs.asdict(loaded), "in_doubt": doubts}
         when = {"starts_at": start, "hours": None if hours is None else str(hours)}
+        path = str(rejects.path) if rejects.count else None
         emit({**what, **when, "rejects": path, **numbers})
     else:
-        say(f"{'loaded':<13} {loaded.new:,}")
-        for said, count in (
-            ("mended", loaded.mended),
-            ("known before", loaded.known),
-            ("in doubt", doubts),
-        ):
-            if count:
-                say(f"{said:<13} {count:,}")
-        if path is not None:
-            say(f"{'to mend':<13} {rejects.count:,} rows in {path}")
+        _say_counts(loaded, doubts, rejects)
+    _say_what_follows(loaded, doubts, start, hours)
+    if doubts:
+        return Exit.IN_DOUBT
+    return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE
+
+
+def _say_counts(loaded: Loaded, doubts: int, rejects: Rejects) -> None:
+    """Print what came of the rows: what is new always, and the rest where there is any."""
+    counts = (("mended", loaded.mended), ("known before", loaded.known), ("in doubt", doubts))
+    for said, count in (("loaded", loaded.new), *((said, n) for said, n in counts if n)):
+        say(f"{said:<13} {count:,}")
+    if rejects.count:
+        say(f"{'to mend':<13} {rejects.count:,} rows in {rejects.path}")
+
+
+def _say_what_follows(
+    loaded: Loaded, doubts: int, start: datetime | None, hours: SendingHours | None
+) -> None:
+    """Print who sends what is loaded, and that nobody sends what is in doubt."""
     if doubts:
         say(
             f"{doubts:,} may have been sent. What is in doubt is never sent again on its own;"
@@ -95,9 +104,6 @@ def load_campaign(
         say(f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True)
     else:
         say(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
-    if doubts:
-        return Exit.IN_DOUBT
-    return Exit.NOT_ALL_WELL if rejects.count else Exit.DONE
 
 
 def _keys_unread(rows: JudgedRows) -> Iterator[str]:

@@ -1,25 +1,42 @@
-"""What campaigns ask and write of messages, by their keys, in transactions of their own.
+"""What campaigns ask and write of messages, in transactions of their own.
 
 Strategy: a campaign has many messages, whose rows are asked for and changed in one statement
 each, and not read one by one.  So a statement repeats a rule, which stands above it, and
-`tests/postgres/test_parity.py` holds it to what that says of the same row.
+`tests/postgres/test_parity.py` holds it to what that says of the same row.  All statements of
+campaigns that touch messages are here: by their keys, or by the chunks that have these.  Those
+in `campaigns/` are about campaigns and chunks alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Generator, Iterable
 from typing import Final
 
+import attrs
+
 from ...postgres.schema import Connection
-from ..model import MessageState
-from .reader import named
+from ..model import TO_RESEND, MessageState
+from .pruning import NO_ROW
+from .reader import MAY_STILL_END, SEEN_MESSAGES, named
+
+# As `rules.look_up` says of other content: what may have gone out keeps what it had.
+_MAY_HAVE_GONE_OUT: Final = "(doubted OR state NOT IN ('not_sent', 'rejected'))"
+# What `rules.begin` would begin, or finds under way.
+_IS_TO_SEND: Final = (
+    "(state IN ('not_sent', 'sending') OR (state = 'in_doubt' AND settled_by IS NOT NULL))"
+)
+_OF_CAMPAIGN: Final = "SELECT unnest(keys) FROM skycore.chunks WHERE campaign = %(campaign)s"
+_OF_NAME: Final = """
+SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
+WHERE campaigns.name = %(name)s
+"""
+
+# By their keys.
 
 _STATES: Final = "SELECT key, state, settled_by FROM skycore.messages WHERE key = ANY(%s)"
-# As `rules.look_up` says of other content: what may have gone out keeps what it had.
-_GONE_OUT: Final = f"""
-SELECT min(key) FROM skycore.messages
-WHERE {named("key")} AND (doubted OR state NOT IN ('not_sent', 'rejected'))
-"""
+_GONE_OUT: Final = (
+    f"SELECT min(key) FROM skycore.messages WHERE {named('key')} AND {_MAY_HAVE_GONE_OUT}"
+)
 # What was refused counts as not sent from when it has other content.
 _FREE: Final = """
 UPDATE skycore.messages SET state = 'not_sent' WHERE id IN (
@@ -34,15 +51,56 @@ WHERE id IN (
     SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'sending'
     ORDER BY key FOR UPDATE)
 """
-# What `rules.begin` would begin, or finds under way.  A message that was pruned has another key,
-# before its chunk's is changed as well.
-_TO_SEND: Final = """
+# A message that was pruned has another key, before its chunk's is changed as well.
+_COUNT_TO_SEND: Final = f"""
 SELECT count(*) FROM unnest(%s::text[]) AS given (key) LEFT JOIN skycore.messages USING (key)
-WHERE given.key <> ALL(%s) AND (coalesce(state, 'not_sent') IN ('not_sent', 'sending')
-    OR (state = 'in_doubt' AND settled_by IS NOT NULL))
+WHERE given.key <> ALL(%s) AND (state IS NULL OR {_IS_TO_SEND})
 AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
     SELECT FROM skycore.messages AS pruned
     WHERE pruned.key = skycore.pruned_name(given.key) AND pruned.state <> 'not_sent'))
+"""
+
+# By the chunks that have them.
+
+_COUNT_STATES: Final = f"""
+SELECT campaign, state, count(*),
+    count(*) FILTER (WHERE state = 'in_doubt' AND settled_by IS NOT NULL)
+FROM (
+    SELECT campaign, unnest(keys) AS key FROM skycore.chunks
+    -- A message that was pruned has another key, before its chunk's is changed as well.
+    UNION ALL SELECT campaign, skycore.pruned_name(key) FROM skycore.chunks, unnest(keys) AS key
+    WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
+JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
+"""
+_COUNT_DOUBTS: Final = (
+    f"SELECT count(*) FROM skycore.messages WHERE state = 'in_doubt' AND key IN ({_OF_NAME})"
+)
+_NUMBERS_TO_SEND: Final = f"""
+SELECT row.key, message::json ->> 'to'
+FROM skycore.chunks, unnest(keys, messages) AS row (key, message)
+WHERE campaign = %s AND number <= %s AND chunks.state <> 'done' AND message <> '{NO_ROW}'
+AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = row.key AND NOT {_IS_TO_SEND})
+"""
+# Of a message that was pruned, the key has another form.
+_FIRST_KNOWN: Final = f"""
+SELECT min(key) FROM (
+    SELECT key, key AS form FROM skycore_asked
+    UNION ALL SELECT key, skycore.pruned_name(key) FROM skycore_asked
+    WHERE EXISTS (SELECT FROM skycore.pruned)) AS asked
+WHERE form IN ({_OF_NAME})
+OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = form AND {_MAY_HAVE_GONE_OUT})
+"""
+_MARK: Final = f"""
+UPDATE skycore.messages SET settled_by = '{TO_RESEND}' WHERE id IN (
+    SELECT id FROM skycore.messages
+    WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
+        AND settled_by IS NULL AND NOT ({MAY_STILL_END})
+    ORDER BY key FOR UPDATE)
+RETURNING key
+"""
+_COUNT_MARKED: Final = f"""
+SELECT count(*) FILTER (WHERE settled_by IS NOT NULL), count(*) FILTER (WHERE settled_by IS NULL)
+FROM skycore.messages WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
 """
 
 
@@ -72,5 +130,65 @@ def interrupt(connection: Connection, keys: Collection[str]) -> None:
 
 def count_to_send(connection: Connection, keys: Iterable[str], *, left_out: Iterable[str]) -> int:
     """Return how many of these are still to be sent, but for those that were `left_out`."""
-    row = connection.execute(_TO_SEND, (list(keys), list(left_out))).fetchone()
+    row = connection.execute(_COUNT_TO_SEND, (list(keys), list(left_out))).fetchone()
     return int((row or (0,))[0])
+
+
+@attrs.frozen(kw_only=True)
+class StateCount:
+    """How many messages of a campaign, by its id, are in a state; `to_resend` of these doubts."""
+
+    campaign: int
+    state: str
+    messages: int
+    to_resend: int
+
+
+def count_states(connection: Connection) -> list[StateCount]:
+    """Return how many messages of each campaign are in each state, as far as they were begun."""
+    return [
+        StateCount(campaign=campaign, state=state, messages=messages, to_resend=to_resend)
+        for campaign, state, messages, to_resend in connection.execute(_COUNT_STATES)
+    ]
+
+
+def count_doubts(connection: Connection, name: str) -> int:
+    """Return how many messages of a campaign may have been sent."""
+    (count,) = connection.execute(_COUNT_DOUBTS, {"name": name}).fetchone() or (0,)
+    return int(count)
+
+
+def numbers_to_send(
+    connection: Connection, campaign: int, *, until: int
+) -> Generator[tuple[str, str], None, None]:
+    """Yield the keys and numbers that are still to be sent, of chunks up to the number `until`."""
+    with connection.cursor("skycore_numbers") as rows:
+        yield from rows.execute(_NUMBERS_TO_SEND, (campaign, until))
+
+
+def first_known(connection: Connection, name: str, keys: Iterable[str]) -> str | None:
+    """Return the first of these keys that a campaign has, or whose message may have gone out.
+
+    None where there is none.  There may be as many as a campaign has messages.
+    """
+    with connection.transaction():
+        connection.execute("CREATE TEMP TABLE skycore_asked (key text) ON COMMIT DROP")
+        with connection.cursor() as cursor, cursor.copy("COPY skycore_asked FROM STDIN") as copy:
+            for key in keys:
+                copy.write_row((key,))
+        row = connection.execute(_FIRST_KNOWN, {"name": name}).fetchone()
+    return None if row is None or row[0] is None else str(row[0])
+
+
+def mark_to_resend(connection: Connection, campaign: int) -> list[str]:
+    """Mark the doubts of a campaign to be sent once more, and return the keys that are new.
+
+    What a live process may still get the outcome of is left alone.
+    """
+    return [key for (key,) in connection.execute(_MARK, {"campaign": campaign})]
+
+
+def count_marked(connection: Connection, campaign: int) -> tuple[int, int]:
+    """Return how many doubts of a campaign are marked to be sent once more, and are not."""
+    marked, left = connection.execute(_COUNT_MARKED, {"campaign": campaign}).fetchone() or (0, 0)
+    return marked, left
