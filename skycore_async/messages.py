@@ -56,7 +56,9 @@ class SMS:
 class Accepted:
     """The provider took the message, and names it by `tracking_id` from now on.
 
-    `recorded` is True where the ledger knew it already, so that nothing was sent now.
+    `message` is as it was given, `to` its number as digits, and `raw` the API's answer as a dict
+    by element name.  `recorded` is True where the ledger knew it already, so that nothing was
+    sent now.
     `tracking_id` is None where the answer was lost and the sending report told that the
     message was sent: a report has no tracking ids.  `history_id`, by which it does name it, is
     the provider's id of the sending, where the ledger knows that, as of a report or a postback.
@@ -76,7 +78,8 @@ class Accepted:
 class Failed:
     """The message was not accepted; `error.may_have_been_sent` tells doubt from certainty.
 
-    `recorded` is True where the ledger knew it already, so that nothing was tried now.
+    `error` is what `send_sms` would raise.  `recorded` is True where the ledger knew it already,
+    so that nothing was tried now.
     """
 
     message: SMS
@@ -133,6 +136,12 @@ class ReportedMessage:
     delivered_at: datetime | None = None
     failed_at: datetime | None = None
     info: str | None = None
+
+
+def times_of(message: ReportedMessage) -> list[datetime]:
+    """Return the times that a report has of a message: none where it still waits."""
+    told = (message.acknowledged_at, message.delivered_at, message.failed_at)
+    return [at for at in told if at is not None]
 
 
 def masked(number: str) -> str:

@@ -7,10 +7,11 @@ known of either, or can be shown in another way, tells nothing apart.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 
 import attrs
 
-from ..protocol.numbers import may_be_same
+from ..protocol.numbers import SHORTEST, may_be_same
 from .settlement import CLOCKS_APART, SETTLE_WITHIN, is_name, is_sender
 
 
@@ -112,3 +113,59 @@ def is_in(window: tuple[float, float], row: ReportRow) -> bool:
 def fits(attempt: KnownAttempt, row: ReportRow) -> bool:
     """Return whether a row may be of an attempt that was taken at once."""
     return is_in(attempt.window, row) and is_row_of(attempt, row)
+
+
+def without_repeats(rows: Iterable[ReportRow]) -> list[ReportRow]:
+    """Return rows, each once: what two reports list at the end of one and start of the next.
+
+    Others of the same name and content are extra: it is unsure whether they are more than one.
+    """
+    found: list[ReportRow] = []
+    places: dict[tuple[object, ...], list[int]] = {}
+    contents: dict[str, set[tuple[object, ...]]] = {}
+    for row in rows:
+        kept = row
+        if row.history_id:
+            content = (row.number, row.text, row.from_)
+            contents.setdefault(row.history_id, set()).add(content)
+            known = places.setdefault((row.history_id, *content), [])
+            if any(_is_repeated(found[place], row) for place in known):
+                continue
+            kept = attrs.evolve(row, is_extra=bool(known))
+            known.append(len(found))
+        found.append(kept)
+    return [
+        attrs.evolve(row, is_unsure=True) if len(contents.get(row.history_id, ())) > 1 else row
+        for row in found
+    ]
+
+
+def _is_repeated(known: ReportRow, row: ReportRow) -> bool:
+    """Return whether two reports list one message: what waits may be another, and comes apart."""
+    is_of_one_report = (known.since, known.until) == (row.since, row.until)
+    return not is_of_one_report and row.at is not None and known.at == row.at
+
+
+def apart(
+    attempts: list[KnownAttempt], rows: list[ReportRow]
+) -> Iterator[tuple[list[KnownAttempt], list[ReportRow]]]:
+    """Yield attempts and rows of numbers that may be the same, apart from all others.
+
+    Read backwards, a number begins as those do that it ends.
+    """
+    numbers = [each.number for each in attempts] + [each.number for each in rows]
+    backwards = sorted({number.lstrip("0")[::-1] for number in numbers})
+    groups: dict[str, int] = {}
+    shortest = ""
+    for number in backwards:
+        if len(shortest) < SHORTEST or not number.startswith(shortest):
+            shortest = number
+        groups[number] = groups.get(shortest, len(groups))
+    parts: dict[int, tuple[list[KnownAttempt], list[ReportRow]]] = {}
+    for attempt in attempts:
+        group = groups[attempt.number.lstrip("0")[::-1]]
+        parts.setdefault(group, ([], []))[0].append(attempt)
+    for row in rows:
+        if (group := groups[row.number.lstrip("0")[::-1]]) in parts:
+            parts[group][1].append(row)
+    yield from parts.values()

@@ -28,7 +28,6 @@ from ..ledger.report_commands import (
     ListDoubts,
     ListEarlierAttempts,
 )
-from ..ledger.report_database import ReportDatabase
 from ..ledger.report_decisions import (
     MessageInDoubt,
     begun_attempt,
@@ -41,6 +40,7 @@ from ..ledger.report_graph import LONGEST_AHEAD
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
 from ..ledger.settlement import CLOCKS_APART
+from .report_database import ReportDatabase
 
 NEAR: Final = 86_400.0  # seconds from a doubt at which witnesses are looked for
 

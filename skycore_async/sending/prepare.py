@@ -30,12 +30,12 @@ from .settings import Settings
 # a terminal, nor to a file of one record a line.
 _TRACKING_ID: Final = re.compile(r"[A-Za-z0-9_=+/.-]{1,200}")
 _CODE: Final = re.compile(r"[A-Z][0-9]{1,4}")
-_HEADERS: Final = {
+HEADERS: Final = {
     "Accept": "text/xml",
     "Accept-Encoding": "identity",  # an answer is read as it comes
     "User-Agent": f"skycore-async/{__version__}",
 }
-_POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
+POST_HEADERS: Final = HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @attrs.frozen(kw_only=True)
@@ -108,13 +108,13 @@ def _request(resolved: SMS, settings: Settings) -> Request:
             method="GET",
             url=settings.base_url,
             query=requests.query_string(resolved, api_key=settings.api_key.reveal()),
-            headers=_HEADERS,
+            headers=HEADERS,
         )
     return Request(
         method="POST",
         url=settings.base_url,
         body=requests.post_body(resolved, api_key=settings.api_key.reveal()),
-        headers=_POST_HEADERS,
+        headers=POST_HEADERS,
     )
 
 

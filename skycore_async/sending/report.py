@@ -24,14 +24,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from ..errors import NotSent, OutcomeUnknown, PeriodTooLong, ReportError
-from ..messages import ReportedMessage
+from ..messages import ReportedMessage, times_of
 from ..protocol import report as wire
 from ..protocol.report_reader import ReportReader
 from ..runtime.logs import log
 from ..transports.base import Request
 from ..transports.download import Download
-from ..version import __version__
 from .dispatcher import Dispatcher
+from .prepare import HEADERS, POST_HEADERS
 from .report_files import KeptReport, ReportFiles
 from .settings import Settings
 
@@ -41,12 +41,6 @@ SHORTEST_PERIOD: Final = timedelta(hours=1)
 _OVERLAP: Final = timedelta(seconds=1)
 # By how much the times of a message may be earlier than that by which it is asked for.
 _EARLIER: Final = timedelta(minutes=1)
-_HEADERS: Final = {
-    "Accept": "text/xml",
-    "Accept-Encoding": "identity",
-    "User-Agent": f"skycore-async/{__version__}",
-}
-_POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class SendingReport:
@@ -284,9 +278,9 @@ def _request(settings: Settings, begin: datetime, end: datetime) -> Request:
     fields, api_key = wire.request_fields(begin, end), settings.api_key
     if settings.method == "GET":
         query = wire.query_string(fields, api_key=api_key.reveal())
-        return Request(method="GET", url=settings.base_url, query=query, headers=_HEADERS)
+        return Request(method="GET", url=settings.base_url, query=query, headers=HEADERS)
     body = wire.post_body(fields, api_key=api_key.reveal())
-    return Request(method="POST", url=settings.base_url, body=body, headers=_POST_HEADERS)
+    return Request(method="POST", url=settings.base_url, body=body, headers=POST_HEADERS)
 
 
 def _identity(message: ReportedMessage) -> tuple[object, ...]:
@@ -295,8 +289,7 @@ def _identity(message: ReportedMessage) -> tuple[object, ...]:
 
 
 def _earliest(message: ReportedMessage) -> datetime | None:
-    times = (message.acknowledged_at, message.delivered_at, message.failed_at)
-    return min((time for time in times if time is not None), default=None)
+    return min(times_of(message), default=None)
 
 
 def _may_be_after(message: ReportedMessage, late: datetime) -> bool:

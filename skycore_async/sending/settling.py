@@ -29,7 +29,6 @@ from ..errors import ConfigurationError
 from ..ledger.base import BaseLedger
 from ..ledger.model import MessageState
 from ..ledger.report_commands import SettleByReport
-from ..ledger.report_database import ReportDatabase
 from ..ledger.report_decisions import MessageInDoubt, decide, listed_of
 from ..ledger.report_evidence import (
     AFTER,
@@ -51,6 +50,7 @@ from ..ledger.report_values import DoubtVerdict, OpenDoubt, Settlement
 from ..ledger.settlement import CLOCKS_APART
 from ..messages import ReportedMessage
 from .doubts import LedgerDoubts
+from .report_database import ReportDatabase
 
 _BATCH: Final = 2000  # rows of a report that are in memory at a time
 LONGEST_AFTER: Final = 366 * 86_400.0  # seconds past the end of an attempt

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-import attrs
 import pytest
 
 from skycore_async.ledger.model import EarlierAttempt, MessageRecord, MessageState
-from skycore_async.ledger.report_database import ReportDatabase
 from skycore_async.ledger.report_decisions import (
     MessageInDoubt,
     decide,
@@ -26,8 +23,6 @@ from skycore_async.ledger.report_graph import Absent, Taken, Unclear
 from skycore_async.ledger.report_matching import Matching, match
 from skycore_async.ledger.report_rows import KnownAttempt, ReportRow, Role
 from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
-from skycore_async.ledger.texts import digest_of
-from skycore_async.messages import ReportedMessage, ReportSection
 
 TO, OTHER = "15551234888", "15559876543"
 HELLO, BYE = b"hello", b"bye"
@@ -398,6 +393,14 @@ def test_hundreds_that_are_alike_are_told_apart() -> None:
     assert len({each.history_id for each in taken}) == 200
 
 
+def test_rows_that_two_kinds_share_are_given_out_once() -> None:
+    """A doubt without a known sender, and one with: each of two rows is of one of them."""
+    doubts = [attempt(1, from_=None), attempt(2), attempt(3, from_="12345")]
+    told = match(doubts, [row("A"), row("B"), row("C", from_="12345")]).doubtful
+    given = [each.history_id for each in told.values() if isinstance(each, Taken)]
+    assert sorted(given) == ["A", "B", "C"]
+
+
 # When it is proof that a report lacks one.
 
 
@@ -516,102 +519,3 @@ def test_an_earlier_attempt_that_was_taken_has_a_row() -> None:
         message=9, to=TO, started_at=1, ended_at=2, history_id="A", state=MessageState.ACCEPTED
     )
     assert earlier_attempt(known, 1, Role.DOUBTFUL).role is Role.ACCEPTED
-
-
-# The database that they meet in.
-
-
-def reported(history_id: str, to: str, at: float | None) -> ReportedMessage:
-    when = None if at is None else datetime.fromtimestamp(at, UTC)
-    return ReportedMessage(
-        history_id=history_id,
-        to=to,
-        text="Hello",
-        section=ReportSection.SENDING_LIST,
-        acknowledged_at=when,
-    )
-
-
-def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
-    """With and without the country code; what ends alike and is another number comes apart."""
-    database = ReportDatabase()
-    text = digest_of("Hello")
-    doubts = [
-        attempt(1, text=text),
-        attempt(2, number="33334888", text=text),
-        attempt(3, number="4888"),
-    ]
-    database.add_attempts((each, False) for each in [*doubts, attempt(4, number=OTHER)])
-    listed = [
-        reported("A", "5551234888", 1000),
-        reported("B", TO, None),
-        reported("C", "77734888", 1000),
-        reported("D", OTHER, 1000),
-        reported("", TO, 1001),
-        reported("", TO, 1002),
-        reported("B", TO, 1003),
-    ]
-    database.add_rows(listed)
-    database.set_period(None, 5000)
-    assert database.span_of_rows() == (1000, 5000)
-    database.add_rows([reported("A", "5551234888", 1000)])
-    database.set_period(5000, 6000)
-    database.want([each.number for each in doubts], [])
-    found = {
-        tuple(each.id for each in attempts): [(each.history_id, each.at) for each in rows]
-        for attempts, rows in database.by_number()
-    }
-    assert found == {
-        (1,): [("B", None), ("A", 1000), ("", 1001), ("", 1002), ("B", 1003)],
-        (2,): [],
-        (3,): [],
-    }
-    database._connection.close()
-
-
-def told_by(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict[int, object]:
-    """Return what reports tell of doubts to one number, each of them about a time of its own."""
-    database = ReportDatabase()
-    database.add_attempts((each, False) for each in doubts)
-    for number, listed in enumerate(reports):
-        database.add_rows(listed)
-        database.set_period(1000.0 * number, 1000.0 * (number + 1))
-    database.want([TO], [])
-    ((attempts, rows),) = database.by_number()
-    database._connection.close()
-    return dict(match(attempts, rows).doubtful)
-
-
-def test_two_messages_with_one_history_id_are_both_there() -> None:
-    """Nobody says that ids are told apart: what is listed under another's is listed."""
-    doubts = [attempt(1, text=digest_of("Bye")), attempt(2, text=digest_of("Hello"))]
-    bye = attrs.evolve(reported("A", TO, 1000), text="Bye")
-    assert told_by([bye, reported("A", TO, 1000)], doubts=doubts) == {1: Taken("A"), 2: Taken("A")}
-
-
-def test_what_stands_twice_in_one_report_may_be_two() -> None:
-    """One of two alike was sent, and the other is neither; from two reports it is one."""
-    doubts = [attempt(each, text=digest_of("Hello")) for each in (1, 2)]
-    once = [reported("A", TO, 1000)]
-    assert told_by(once * 2, doubts=doubts) == {1: Taken("A"), 2: LATE}
-    later = [reported("A", TO, 1100)]
-    assert told_by(once, later, doubts=doubts) == {1: Taken("A"), 2: LATE}
-    assert told_by(once, once, doubts=doubts) == {1: Taken("A"), 2: absent(1, 2)}
-
-
-def test_a_history_id_that_two_have_ties_no_row() -> None:
-    """To the attempt of which a postback told it; there are as many as are listed."""
-    doubts = [attempt(1, text=digest_of("Hello"), history_id="A")]
-    bye = attrs.evolve(reported("A", TO, 1000), text="Bye")
-    assert told_by([bye], doubts=doubts) == {1: Taken("A")}
-    assert isinstance(told_by([bye, reported("A", TO, 1000)], doubts=doubts)[1], Taken)
-    two = [bye, attrs.evolve(bye, text="Ciao")]
-    assert isinstance(told_by(two, doubts=doubts)[1], Absent)
-
-
-def test_rows_that_two_kinds_share_are_given_out_once() -> None:
-    """A doubt without a known sender, and one with: each of two rows is of one of them."""
-    doubts = [attempt(1, from_=None), attempt(2), attempt(3, from_="12345")]
-    told = match(doubts, [row("A"), row("B"), row("C", from_="12345")]).doubtful
-    given = [each.history_id for each in told.values() if isinstance(each, Taken)]
-    assert sorted(given) == ["A", "B", "C"]

@@ -4,8 +4,9 @@ Strategy: a report can have as many rows as the ledger has messages.  Both go in
 of SQLite's that is in a temporary file, and are read again number by number, in the order of
 their last digits: what is in memory is what was sent to a few numbers, and the doubts.
 
-Rule: it decides nothing.  `report_matching` does of the attempts and rows of a number, and
-`report_evidence` of what is missing.
+Rule: it decides nothing.  `ledger.report_rows` does of which rows are one,
+`ledger.report_matching` of the attempts and rows of a number, and `ledger.report_evidence` of
+what is missing.
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-import attrs
-
 from ..errors import LedgerError
-from ..messages import ReportedMessage, ReportSection
-from ..protocol.numbers import SHORTEST, digits, ending
+from ..ledger.report_evidence import Neighbours, Witnesses
+from ..ledger.report_rows import KnownAttempt, ReportRow, Role, apart, without_repeats
+from ..ledger.settlement import SETTLE_WITHIN
+from ..ledger.texts import digest_of
+from ..messages import ReportedMessage, ReportSection, times_of
+from ..protocol.numbers import digits, ending
 from ..runtime.one_thread import OneThread
-from .report_evidence import Neighbours, Witnesses
-from .report_rows import KnownAttempt, ReportRow, Role
-from .settlement import SETTLE_WITHIN
-from .texts import digest_of
 
 T = TypeVar("T")
 
@@ -136,7 +135,7 @@ class ReportDatabase:
         """
         sent = [each for each in messages if each.section is ReportSection.SENDING_LIST]
         named = [(each, str(digits(each.to))) for each in sent]
-        shown = (at for each in messages for at in times_of(each))
+        shown = (at.timestamp() for each in messages for at in times_of(each))
         self.latest = max(self.latest, max(shown, default=-math.inf))
         self._insert(
             "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
@@ -147,7 +146,7 @@ class ReportDatabase:
                     number,
                     digest_of(each.text),
                     each.from_,
-                    first_time(each),
+                    min((at.timestamp() for at in times_of(each)), default=None),
                 )
                 for each, number in named
             ),
@@ -231,9 +230,9 @@ class ReportDatabase:
         for wanted, attempts in groupby(self._execute(_ATTEMPTS), key=itemgetter(0)):
             while tail is not None and tail < wanted:
                 tail, found = next(rows, (None, iter(())))
-            yield from _apart(
+            yield from apart(
                 [_attempt(each) for each in attempts],
-                _without_repeats(found) if tail == wanted else [],
+                without_repeats(map(_row, found)) if tail == wanted else [],
             )
 
     def set_present(self, ids: Iterable[int]) -> None:
@@ -260,17 +259,6 @@ class ReportDatabase:
         return bool(times) and not any(self._execute(asked, (at,)).fetchone()[0] for at in times)
 
 
-def first_time(message: ReportedMessage) -> float | None:
-    """Return the first time that a report says of a message; None where it waits."""
-    return min(times_of(message), default=None)
-
-
-def times_of(message: ReportedMessage) -> list[float]:
-    """Return the times that a report says of a message, in seconds since 1970."""
-    told = (message.acknowledged_at, message.delivered_at, message.failed_at)
-    return [at.timestamp() for at in told if at is not None]
-
-
 def _attempt(row: Sequence[Any]) -> KnownAttempt:
     _, id_, message, role, number, text, sender, started_at, ended_at, history_id = row
     return KnownAttempt(
@@ -286,65 +274,14 @@ def _attempt(row: Sequence[Any]) -> KnownAttempt:
     )
 
 
-def _without_repeats(rows: Iterable[Sequence[Any]]) -> list[ReportRow]:
-    """Return rows, each once: what two reports list at the end of one and start of the next.
-
-    Others of the same name and content are extra: it is unsure whether they are more than one.
-    """
-    found: list[ReportRow] = []
-    places: dict[tuple[object, ...], list[int]] = {}
-    contents: dict[str, set[tuple[object, ...]]] = {}
-    for _, history_id, number, text, sender, at, since, until in rows:
-        row = ReportRow(
-            history_id=history_id,
-            number=number,
-            text=text,
-            from_=sender,
-            at=at,
-            since=since,
-            until=until,
-        )
-        if history_id:
-            content = (number, text, sender)
-            contents.setdefault(history_id, set()).add(content)
-            known = places.setdefault((history_id, *content), [])
-            if any(_is_repeated(found[place], row) for place in known):
-                continue
-            row = attrs.evolve(row, is_extra=bool(known))
-            known.append(len(found))
-        found.append(row)
-    return [
-        attrs.evolve(row, is_unsure=True) if len(contents.get(row.history_id, ())) > 1 else row
-        for row in found
-    ]
-
-
-def _is_repeated(known: ReportRow, row: ReportRow) -> bool:
-    """Return whether two reports list one message: what waits may be another, and comes apart."""
-    is_of_one_report = (known.since, known.until) == (row.since, row.until)
-    return not is_of_one_report and row.at is not None and known.at == row.at
-
-
-def _apart(
-    attempts: list[KnownAttempt], rows: list[ReportRow]
-) -> Iterator[tuple[list[KnownAttempt], list[ReportRow]]]:
-    """Yield attempts and rows of numbers that may be the same, apart from all others.
-
-    Read backwards, a number begins as those do that it ends.
-    """
-    numbers = [each.number for each in attempts] + [each.number for each in rows]
-    backwards = sorted({number.lstrip("0")[::-1] for number in numbers})
-    groups: dict[str, int] = {}
-    shortest = ""
-    for number in backwards:
-        if len(shortest) < SHORTEST or not number.startswith(shortest):
-            shortest = number
-        groups[number] = groups.get(shortest, len(groups))
-    parts: dict[int, tuple[list[KnownAttempt], list[ReportRow]]] = {}
-    for attempt in attempts:
-        group = groups[attempt.number.lstrip("0")[::-1]]
-        parts.setdefault(group, ([], []))[0].append(attempt)
-    for row in rows:
-        if (group := groups[row.number.lstrip("0")[::-1]]) in parts:
-            parts[group][1].append(row)
-    yield from parts.values()
+def _row(row: Sequence[Any]) -> ReportRow:
+    _, history_id, number, text, sender, at, since, until = row
+    return ReportRow(
+        history_id=history_id,
+        number=number,
+        text=text,
+        from_=sender,
+        at=at,
+        since=since,
+        until=until,
+    )
