@@ -28,7 +28,7 @@ import attrs
 
 from .errors import ConfigurationError
 from .limits.base import Limiter
-from .limits.local import RateLimiter
+from .limits.local import limiter_of
 from .messages import SMS, Accepted
 from .protocol import requests
 from .protocol.numbers import NumberReader
@@ -120,17 +120,12 @@ class SkycoreClient:
             number_reader=number_reader,
             method=method,
         )
-        limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
-        if not isinstance(limiter, Limiter):
-            raise ConfigurationError(
-                f"rate: {rate!r} is neither a number of messages per second nor a Limiter"
-            )
+        limiter = limiter_of(rate, burst)
         self._max_in_flight = max_in_flight
         if max_in_flight < 1:
             raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
-        chosen = choose(transport, http_client, self._settings.base_url)
         self._dispatcher = Dispatcher(
-            chosen,
+            choose(transport, http_client, self._settings.base_url),
             limiter,
             slots=max_in_flight,
             paced=rate is not None,
@@ -200,7 +195,8 @@ class SkycoreClient:
         Raises InvalidMessage where it was refused here, RecipientOptedOut where the
         number may not be sent to, NotSent where it cannot have been sent, Rejected
         where the API refused it, and OutcomeUnknown where it may have been sent.
-        Only NotSent is safe to try again.  RuntimeError is raised where its ledger is not open.
+        Only NotSent is safe to try again.  Raises RuntimeError where the client is closed, or
+        its ledger is not open.
         """
         message = SMS(
             to=to,

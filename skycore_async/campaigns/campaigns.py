@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final
 
 import attrs
@@ -111,21 +111,12 @@ def load(
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOADING, name))
         campaign, state, number = _opened(connection, name)
-        before, new = number, 0
         counted = _Counted(messages, hours or hours_of(connection, campaign))
         fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted.firsts())
-        while chunk := list(islice(fresh, size)):
-            number += 1
-            keys, rows = zip(*chunk, strict=True)
-            connection.execute(
-                "INSERT INTO skycore.chunks (campaign, number, keys, messages)"
-                " VALUES (%s, %s, %s, %s)",
-                (campaign, number, list(keys), list(rows)),
-            )
-            new += len(chunk)
+        new = _add_chunks(connection, campaign, fresh, after=number, size=size)
         if hours is not None:
             # Once they are mended, as a number may be that has none.
-            check_zones(connection, campaign, hours, until=before, at=utc_now())
+            check_zones(connection, campaign, hours, until=number, at=utc_now())
             set_hours(connection, campaign, hours)
         if starts_at is not None:  # last, so that a worker which halts it waits for no load
             connection.execute(
@@ -133,6 +124,29 @@ def load(
             )
     known = counted.count - counted.mended - new
     return Loaded(new=new, mended=counted.mended, known=known, state=state)
+
+
+def _add_chunks(
+    connection: Connection,
+    campaign: int,
+    rows: Iterator[tuple[str, str]],
+    *,
+    after: int,
+    size: int,
+) -> int:
+    """Add messages in chunks, numbered `after` the last one, and return how many they were."""
+    new = 0
+    for number in count(after + 1):
+        if not (chunk := list(islice(rows, size))):
+            break
+        keys, messages = zip(*chunk, strict=True)
+        connection.execute(
+            "INSERT INTO skycore.chunks (campaign, number, keys, messages)"
+            " VALUES (%s, %s, %s, %s)",
+            (campaign, number, list(keys), list(messages)),
+        )
+        new += len(chunk)
+    return new
 
 
 def _opened(connection: Connection, name: str) -> tuple[int, str, int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
+
+from ..errors import ConfigurationError
 
 
 @runtime_checkable
@@ -27,3 +30,11 @@ class Limiter(Protocol):
         `retry_after` is how many seconds it said to wait, None where it did not say.
         """
         ...
+
+
+def check_rate(rate: float | None, burst: int) -> None:
+    """Raise ConfigurationError for a rate that is none, but None, and for a burst that is none."""
+    if rate is not None and not 0 < rate < math.inf:
+        raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
+    if burst < 1:
+        raise ConfigurationError(f"burst: {burst!r} is less than 1")

@@ -34,6 +34,7 @@ from typing import Final
 import anyio
 
 from ..errors import ConfigurationError
+from .base import Limiter, check_rate
 
 CATCH_UP: Final = 0.02  # seconds of the schedule that a late start may make up for
 PAUSE: Final = 1.0  # seconds that a throttle answer without Retry-After stops everyone
@@ -48,8 +49,9 @@ class RateLimiter:
     """Let at most `rate` messages start per second, up to `burst` of them at once.
 
     `rate` None lets everything start until the API throttles.  Any number of
-    tasks may wait; they go first come, first served.  `clock` gives seconds
-    that only grow, `sleep` waits for some.
+    tasks may wait; they go first come, first served.  A throttle answer stops all of them for
+    as long as it asks, or for a second, and halves the rate, which then grows by an eighth of
+    the full one a second.  `clock` gives seconds that only grow, `sleep` waits for some.
 
     Raises ConfigurationError for a rate that is not above 0 or a burst below 1.
     """
@@ -62,10 +64,7 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        if rate is not None and not 0 < rate < math.inf:
-            raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
-        if burst < 1:
-            raise ConfigurationError(f"burst: {burst!r} is less than 1")
+        check_rate(rate, burst)
         self._rate = rate
         self._full = rate or 1.0  # what `_share` is a share of; learnt where there is no rate
         self._share = 1.0
@@ -152,3 +151,16 @@ class RateLimiter:
             return 1.0
         steps = min((now - self._paused_until) / RECOVERY_TIME, 1 / RECOVERY_STEP)
         return min(1.0, self._share + RECOVERY_STEP * max(0, math.floor(steps)))
+
+
+def limiter_of(rate: float | Limiter | None, burst: int) -> Limiter:
+    """Return the limiter that `rate` of a client means: one of so many messages a second, or it.
+
+    Raises ConfigurationError where it is neither.
+    """
+    limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
+    if not isinstance(limiter, Limiter):
+        raise ConfigurationError(
+            f"rate: {rate!r} is neither a number of messages per second nor a Limiter"
+        )
+    return limiter

@@ -16,7 +16,6 @@ Rules:
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -30,6 +29,7 @@ from ..postgres.connection import Database, describe_error
 from ..runtime.background import BackgroundTasks
 from ..runtime.logs import log
 from ..runtime.secret import Secret
+from .base import check_rate
 from .permits import Permits
 from .shared_rate import SharedRate
 
@@ -72,10 +72,7 @@ class PostgresLimiter:
         given, dsn = Secret(dsn), ""  # so that no frame of a traceback has its password
         if not name or "\0" in name:
             raise ConfigurationError(f"name: {name!r} names no rate to share")
-        if not 0 < rate < math.inf:
-            raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
-        if burst < 1:
-            raise ConfigurationError(f"burst: {burst!r} is less than 1")
+        check_rate(rate, burst)
         database = Database(given.reveal())
         self._said = f"the rate {name!r} in {database.name}"
         self._shared_rate = SharedRate(database, name, rate=rate, burst=burst, clock=clock)
