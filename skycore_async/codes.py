@@ -24,7 +24,16 @@ import attrs
 
 
 class Scope(enum.StrEnum):
-    """What else would be refused the same way as the message that was refused."""
+    """What else would be refused the same way as the message that was refused.
+
+    * `MESSAGE`: nothing else.
+    * `SENDER`: every message from its short code.
+    * `CAMPAIGN`: every message with its campaign reference.
+    * `ACCOUNT`: every message of the account.
+    * `REQUEST`: every request that this program makes so.
+    * `THROTTLE`: whatever comes too soon after others, until some time has passed.
+    * `UNKNOWN`: nobody says; the code is in no table, or says nothing of that.
+    """
 
     MESSAGE = "message"
     SENDER = "sender"
@@ -67,7 +76,13 @@ class Verdict(enum.StrEnum):
 
 
 class DeliveryState(enum.StrEnum):
-    """How far a message got; `UNKNOWN` when the provider's code is in no table."""
+    """How far a message got, as one notification says.
+
+    * `SENT`: it was handed to the carrier.
+    * `DELIVERED`: the handset has it, for good.
+    * `FAILED`: the handset will not get it, for good.
+    * `UNKNOWN`: the provider's code or status is in no table.
+    """
 
     SENT = "sent"
     DELIVERED = "delivered"
@@ -76,7 +91,24 @@ class DeliveryState(enum.StrEnum):
 
 
 class FailureReason(enum.StrEnum):
-    """Why a message failed, in groups that call for the same reaction."""
+    """Why a message failed, in groups that call for the same reaction.
+
+    They group the statuses of `carrier_status.csv`, which the provider documents.
+
+    * `ACCOUNT`: the account or its set-up at the carrier.
+    * `BILLING`: its credits or limits, or what a premium message is charged.
+    * `BLOCKED`: the carrier lets no message through to this number.
+    * `CONTENT`: the text, or how it is encoded.
+    * `EXPIRED`: it could not be delivered in time.
+    * `PROTOCOL`: what the provider and the carrier said to each other.
+    * `RECIPIENT`: the number, which is not valid or of no subscriber.
+    * `ROUTING`: no way leads to the carrier.
+    * `SENDER`: the short code or another sender.
+    * `SUBSCRIPTION`: the number's subscription to a campaign.
+    * `TEMPORARY`: a fault that passes.
+    * `THROTTLED`: too high a rate.
+    * `UNKNOWN`: it failed, and nobody says why.
+    """
 
     ACCOUNT = "account"
     BILLING = "billing"

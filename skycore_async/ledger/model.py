@@ -33,7 +33,16 @@ from .texts import storable
 
 
 class MessageState(enum.StrEnum):
-    """How far a message got, as a ledger knows it."""
+    """How far a message got, as a ledger knows it.
+
+    * `SENDING`: it was begun, and has no outcome yet.
+    * `NOT_SENT`: it is proven not sent; its key is sent again by the next run.
+    * `REJECTED`: the API refused it, and nothing was sent.
+    * `IN_DOUBT`: it may have been sent; its key is sent again only on your word.
+    * `ACCEPTED`: the provider took it.
+    * `SENT`: it was handed to the carrier, by its notifications.
+    * `DELIVERED` and `FAILED`: what became of it for good, by its notifications.
+    """
 
     SENDING = "sending"
     NOT_SENT = "not_sent"
@@ -236,8 +245,8 @@ class Delivery:
     `settled_by` is "postback" or "report" where it was in doubt and a postback or the
     sending report told what became of it, and "resend" while it is in doubt and waits to be
     sent once more.  `history_id` is the provider's id of its sending, where that is known.
-    `began` is when it was last begun.  `campaign_ref`, `segments` (how many its text takes) and
-    `tags` are those of the message, None and empty where an older version kept it.
+    `began` is when it was last begun, in UTC.  `campaign_ref`, `segments` (how many its text
+    takes) and `tags` are those of the message, None and empty where an older version kept it.
     """
 
     key: str
@@ -259,7 +268,7 @@ class Delivery:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """How many messages are in each state.
+    """How many messages are in each state; a state that none is in is not in `states`.
 
     `codes` counts the refusals by error code, `reasons` the failures,
     `unplaced` the notifications for messages that the ledger does not know, and

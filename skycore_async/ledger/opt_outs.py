@@ -43,7 +43,8 @@ CLEAR: Final = 86_400.0  # seconds; a stamp in a wrong zone, or a clock set by h
 class OptOut:
     """A number's word on being sent to: not any more (`out`), or again.
 
-    `at` is the provider's stamp where it is `stamped`, else the time at which it came.
+    `number` has digits alone.  `at` is the provider's stamp where it is `stamped`, else the time
+    at which it came; both in seconds since 1970.
     What is `only_if_in` changes nothing of a number that has opted out: an unclear text
     was found to be no opt-out.  What is `relayed` was said before, to another ledger.
     """

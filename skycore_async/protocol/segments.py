@@ -96,7 +96,7 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """Return the number of segments."""
+        """How many segments there are."""
         return len(self.parts)
 
 

@@ -87,7 +87,11 @@ class DirectTransport:
         self._closed = False
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` within `timeout` seconds, connecting included."""
+        """Send `request` within `timeout` seconds, connecting included, and return its answer.
+
+        Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError where it is
+        closed or belongs to another event loop.
+        """
         if self._closed:
             raise TransportUnusable("this transport is closed")
         self._check_loop()

@@ -67,7 +67,11 @@ class HttpxTransport:
         mask_library_logs(*TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` within `timeout` seconds, connecting included."""
+        """Send `request` within `timeout` seconds, connecting included, and return its answer.
+
+        Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError where it is
+        closed.
+        """
         if self._closed:
             raise TransportUnusable("this transport is closed")
         connection = self._free.pop() if self._free else self._new_connection()
