@@ -25,7 +25,7 @@ class CountedKind(NamedTuple):
     settled_by: str
 
 
-def kind_of(
+def counted_kind(
     state: str, code: str | None = None, reason: str | None = None, settled_by: str | None = None
 ) -> CountedKind:
     """Return the kind of a message with these columns."""
@@ -38,8 +38,8 @@ KIND: Final = (
     f"state, CASE WHEN state = '{_S.REJECTED}' THEN coalesce(code, '') ELSE '' END,"
     " coalesce(reason, ''), coalesce(settled_by, '')"
 )
-SENDING: Final = kind_of(_S.SENDING.value)
-ACCEPTED: Final = kind_of(_S.ACCEPTED.value)
+SENDING: Final = counted_kind(_S.SENDING.value)
+ACCEPTED: Final = counted_kind(_S.ACCEPTED.value)
 
 
 # The messages that a report proved not sent and that were begun again, by their states.

@@ -1,4 +1,4 @@
-"""The protocol of a ledger; users may implement it."""
+"""The protocol of a ledger, which users may implement, and whether what they give is one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from ..errors import ConfigurationError
 from ..notifications import InboundSMS, Notification
 from .export import ExportedMessage
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
@@ -118,3 +119,13 @@ class Ledger(Protocol):
     async def is_opted_out(self, number: str) -> bool:
         """Return whether a number may not be sent to; InvalidMessage where it is no number."""
         ...
+
+
+def check_ledger(given: object, *calls: str) -> None:
+    """Raise ConfigurationError where what is given for a ledger does not have these calls."""
+    if isinstance(given, type) or not all(callable(getattr(given, name, None)) for name in calls):
+        # What it is instead is not shown: a DSN has a password in it.
+        raise ConfigurationError(
+            f"ledger: a {type(given).__name__} is no ledger: give one such as"
+            " SQLiteLedger(path) or PostgresLedger(dsn)"
+        )

@@ -30,7 +30,7 @@ from typing import Final
 
 import attrs
 
-from .pairing import Owners, matched
+from .maximum_matching import Owners, matched
 from .report_evidence import OpenReason
 from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_row_of
 

@@ -26,7 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..errors import ConfigurationError, LedgerError
 from ..runtime.secret import Secret
-from .pooling import UnfitSession, check_durable, check_session
+from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
 
 # In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.

@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
-from ..ledger.given import check_ledger
-from ..ledger.interface import Ledger
+from ..ledger.interface import Ledger, check_ledger
 from ..notifications import Notification
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now

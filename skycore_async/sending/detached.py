@@ -28,7 +28,7 @@ class DetachedSend:
         deadline: float,
     ) -> None:
         self._submit = submit
-        self._job = prepared
+        self._prepared = prepared
         self._started = started
         self._deadline = deadline
         self._abandoned = False
@@ -40,7 +40,7 @@ class DetachedSend:
         """Send it, and keep what came of it."""
         try:
             self._outcome = await self._submit(
-                self._job, self._started, self._deadline, lambda: self._abandoned
+                self._prepared, self._started, self._deadline, lambda: self._abandoned
             )
         except Exception as error:  # noqa: BLE001 - the waiter for the outcome has it
             self._error = error

@@ -23,8 +23,7 @@ import anyio
 
 from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, words_of
 from ..ledger.commands import Postponed
-from ..ledger.given import check_ledger
-from ..ledger.interface import Ledger
+from ..ledger.interface import Ledger, check_ledger
 from ..ledger.model import SendIntent, Submission
 from ..ledger.rules import outcome_of, submission_of
 from ..ledger.texts import digest_of

@@ -10,7 +10,7 @@ import attrs
 from ..errors import ConfigurationError
 from ..protocol.numbers import NumberReader
 from ..runtime.secret import Secret
-from ..transports.library_logs import masked
+from ..transports.library_logs import without_secrets
 
 Method = Literal["POST", "GET"]
 
@@ -101,9 +101,9 @@ def _check_address(base_url: str) -> None:
     with suppress(httpx.InvalidURL, TypeError, UnicodeError):
         address = httpx.URL(base_url)
     if address is None:
-        raise ConfigurationError(f"base_url: {masked(repr(base_url))} is no URL")
+        raise ConfigurationError(f"base_url: {without_secrets(repr(base_url))} is no URL")
     if address.scheme not in {"http", "https"} or not address.host:
-        shown = masked(repr(base_url))
+        shown = without_secrets(repr(base_url))
         raise ConfigurationError(f"base_url: {shown} is no http or https URL")
     if address.userinfo or address.query or address.fragment:
         raise ConfigurationError("base_url: no user, no query and no fragment can be part of it")

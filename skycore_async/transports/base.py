@@ -27,7 +27,8 @@ KEEPALIVE_EXPIRY: Final = 4.0
 CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is dropped
 
 
-# The transports of the package by one word each: that for volume, and the default.
+# The transports of the package by one word each, for `transport=` of a client and `--road` of the
+# command line: that for volume, and the default of clients.
 Road = Literal["fast", "httpx"]
 
 

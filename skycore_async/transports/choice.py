@@ -44,13 +44,13 @@ def _over(http_client: AsyncHTTPClient) -> Transport:
     return HttpxClientTransport(http_client, library)
 
 
-def _new(road: Road, base_url: str) -> Transport:
+def _new(word: Road, base_url: str) -> Transport:
     from .proxies import environment_proxy  # noqa: PLC0415 - as above
 
-    if road not in get_args(Road):
-        raise ConfigurationError(f"transport: {road!r} is neither a Transport, 'fast' nor 'httpx'")
+    if word not in get_args(Road):
+        raise ConfigurationError(f"transport: {word!r} is neither a Transport, 'fast' nor 'httpx'")
     proxy = environment_proxy(base_url)
-    if road == "fast" and (proxy is None or proxy.url.scheme in _HTTP):
+    if word == "fast" and (proxy is None or proxy.url.scheme in _HTTP):
         from .direct import DirectTransport  # noqa: PLC0415
 
         return DirectTransport(proxy=proxy)

@@ -28,7 +28,7 @@ _PASSWORD: Final = re.compile(r"(://)[^/@\s'\"]*@")
 _EXCEPTION: Final = re.compile(r"(exception=\w+)\(.*", re.DOTALL)
 
 
-def masked(text: str) -> str:
+def without_secrets(text: str) -> str:
     """Return `text` with asterisks for API keys and what follows, and for passwords in URLs."""
     text = _ELSEWHERE.sub(r"\1***", _IN_URL.sub(r"\1***", text))
     return _EXCEPTION.sub(r"\1(***)", _PASSWORD.sub(r"\1***@", text))
@@ -41,7 +41,7 @@ class _Mask(logging.Filter):
         record.is_masked_by_skycore = True
         try:
             message = record.getMessage()
-            if (hidden := masked(message)) != message:
+            if (hidden := without_secrets(message)) != message:
                 record.msg, record.args = hidden, None
             logging.getLogger(record.name).handle(record)
         except Exception as error:  # noqa: BLE001 - see above

@@ -27,7 +27,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
-from skycore_async.cli.bulk import asking, job
+from skycore_async.cli.bulk import action, asking
 from skycore_async.cli.bulk.estimate import Survey
 from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
 from skycore_async.cli.bulk.rejects import Rejects
@@ -591,7 +591,7 @@ def test_a_file_that_is_changed_meanwhile_changes_nothing(
         recipients("Name,Phone\nEve,15551230000\n" * 3)
         return ask(*asked)
 
-    monkeypatch.setattr(job, "ask", changed)
+    monkeypatch.setattr(action, "ask", changed)
     assert send()["accepted"] == 2
     assert numbers(simulator) == ["15551234888", "15551234889"]
     assert [row["Phone"] for row in rejected()] == ["555", "1 555 1234888"]
@@ -901,8 +901,8 @@ def test_it_goes_out_over_either_road(
     """The fast one is taken unless the other is asked for."""
     taken: list[str] = []
 
-    def noted(road: Road, base_url: str) -> Transport:
-        made = new(road, base_url)
+    def noted(word: Road, base_url: str) -> Transport:
+        made = new(word, base_url)
         taken.append(type(made).__name__)
         return made
 

@@ -20,8 +20,8 @@ from rich.console import Console
 from skycore_async import SMS, Delivery, DeliveryState, FailureReason, MessageState, __version__
 from skycore_async.cli import main
 from skycore_async.cli.app import skycore
+from skycore_async.cli.demo import action as demo
 from skycore_async.cli.demo import bulk
-from skycore_async.cli.demo import run as demo
 from skycore_async.cli.demo.bulk import FAULTS, messages
 from skycore_async.cli.demo.cases import CASES, Case, Played, play, show
 from skycore_async.cli.demo.verdict import DemoVerdict, DoubtCounts, judge, show_verdict
@@ -356,7 +356,7 @@ def test_help_shows_the_exit_codes() -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra `server`, `skycore demo` says what to install, and no traceback."""
-    for module in ("cli.demo.run", "cli.demo.bulk", "cli.demo.cases", "simulator.asgi_thread"):
+    for module in ("cli.demo.action", "cli.demo.bulk", "cli.demo.cases", "simulator.asgi_thread"):
         monkeypatch.delitem(sys.modules, f"skycore_async.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     done = CliRunner().invoke(skycore, ["demo"])

@@ -102,13 +102,13 @@ def test_one_function_prints_what_people_read() -> None:
     """Every other call of `click.echo` prints what is the program's own, or JSON."""
     own = {
         ("simulate.py", "_INTRODUCTION"),
-        ("write.py", "page"),
+        ("action.py", "page"),
         ("output.py", "json.dumps"),
         ("output.py", "printable"),
         ("output.py", "join(lines)"),  # which a caller made fit
         ("post_sample.py", "body"),  # the package's own
         ("opt_out_list.py", "text"),  # digits and times
-        ("job.py", "\\r"),
+        ("action.py", "\\r"),
         ("listen.py", "line"),  # each field of which is printable
     }
     for path in Path(skycore_async.cli.__file__).parent.rglob("*.py"):

@@ -15,7 +15,7 @@ import pytest
 
 from skycore_async import LedgerError, LedgerInUse, MessageState, OpenReason, PostgresLedger
 from skycore_async.ledger.model import Submission
-from skycore_async.ledger.postgres.settling import SettlingLock
+from skycore_async.ledger.postgres.settling_lock import SettlingLock
 from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportedMessage, ReportSection
 from skycore_async.sending.settling import ReportSettling

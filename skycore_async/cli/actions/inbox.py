@@ -24,10 +24,10 @@ from ...ledger.commands import ListInbound
 from ...ledger.paging import pages_of
 from ...notifications import InboundSMS
 from ...runtime.secret import Secret
+from ..ui.inbound_text import show_text
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import fail, say
 from ..ui.signals import UntilSignal
-from ..ui.texts import show_text
 
 _EVERY: Final = 1.0  # seconds between looks
 

@@ -10,9 +10,9 @@ import anyio
 
 from ...errors import LedgerError
 from ...runtime.secret import Secret
+from ..ui.inbound_text import show_text
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import fail, say
-from ..ui.texts import show_text
 
 
 def list_candidates(named: Secret, *, show_numbers: bool, as_json: bool) -> None:

@@ -63,7 +63,7 @@ def show_list(shared: OptOutList, *, show_numbers: bool, as_json: bool) -> None:
         say(f"{number_of(count, 'number')} in {shown(shared.path)}", err=True)
 
 
-def tell(
+def set_opted_out(
     shared: OptOutList, given: Iterable[str], reader: NumberReader | None, *, out: bool
 ) -> None:
     """Put numbers onto the list, or take them off it, all of them or none."""

@@ -19,7 +19,7 @@ from ...ledger.content import content_of
 from ...ledger.model import SendIntent, Submission
 from ...ledger.rules import outcome_of
 from ...messages import SMS, Failed, Outcome
-from ..ui.marks import is_out
+from ..ui.marks import may_have_gone_out
 from .doubtful_rows import reconsidered
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
@@ -63,7 +63,7 @@ async def _chosen(ledger: BaseLedger, rows: Sequence[MessageRow]) -> Sequence[Me
     if not several:
         return rows
     known = await ledger.lookup_many([_intent(each.message) for each in several])
-    out = {key for key, found in known.items() if is_out(found)}
+    out = {key for key, found in known.items() if may_have_gone_out(found)}
     return [
         next((each for each in (row, *row.others) if each.message.key in out), row) for row in rows
     ]

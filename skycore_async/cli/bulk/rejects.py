@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...runtime.private_files import private
-from ..ui.formulas import no_formula
 from ..ui.output import printable
+from ..ui.spreadsheet_cells import no_formula
 from .recipients import LINE, REASON, Row, Sheet, SheetError
 
 

@@ -190,7 +190,7 @@ _count: Final = WholeNumber(min=1)
 @click.option("--api-key-file", type=_file, help="A file with the API key; else SKYCORE_API_KEY.")
 @json_option
 def bulk(**given: Any) -> None:
-    from ..bulk.job import run_bulk  # noqa: PLC0415 - not for help
+    from ..bulk.action import run_bulk  # noqa: PLC0415 - not for help
     from ..bulk.options import BulkOptions  # noqa: PLC0415
 
     sys.exit(run_bulk(BulkOptions(**given)))

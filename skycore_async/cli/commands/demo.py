@@ -41,6 +41,6 @@ from ..ui.output import json_option
 )
 @json_option
 def demo(*, directory: Path | None, as_json: bool) -> None:
-    from ..demo.run import COUNT, run  # noqa: PLC0415 - not for help
+    from ..demo.action import COUNT, run  # noqa: PLC0415 - not for help
 
     sys.exit(run(directory, as_json=as_json, count=COUNT))

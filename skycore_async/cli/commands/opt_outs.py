@@ -79,9 +79,9 @@ def list_(*, opt_outs: str | None, show_numbers: bool, as_json: bool) -> None:
 @country_option
 @opt_outs_option
 def add(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | None) -> None:
-    from ..actions.opt_out_list import tell, the_list  # noqa: PLC0415 - not for help
+    from ..actions.opt_out_list import set_opted_out, the_list  # noqa: PLC0415 - not for help
 
-    tell(the_list(opt_outs), numbers, number_reader_of(country), out=True)
+    set_opted_out(the_list(opt_outs), numbers, number_reader_of(country), out=True)
 
 
 @opt_outs.command(help="Take numbers off the list, as when somebody asked for messages again.")
@@ -89,9 +89,9 @@ def add(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | None) 
 @country_option
 @opt_outs_option
 def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | None) -> None:
-    from ..actions.opt_out_list import tell, the_list  # noqa: PLC0415 - not for help
+    from ..actions.opt_out_list import set_opted_out, the_list  # noqa: PLC0415 - not for help
 
-    tell(the_list(opt_outs), numbers, number_reader_of(country), out=False)
+    set_opted_out(the_list(opt_outs), numbers, number_reader_of(country), out=False)
 
 
 @opt_outs.command(

@@ -47,6 +47,6 @@ from ..ui.output import json_option
 )
 @json_option
 def report(ledger: Secret, html: Path | None, price: Decimal | None, as_json: bool) -> None:
-    from ..report.write import write_report  # noqa: PLC0415 - not for help
+    from ..report.action import write_report  # noqa: PLC0415 - not for help
 
     write_report(ledger, html, price=price, as_json=as_json)

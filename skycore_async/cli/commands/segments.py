@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from ..ui.input import text_of
 from ..ui.output import json_option
+from ..ui.standard_input import text_of
 
 
 @click.command(

@@ -9,7 +9,6 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import FilePath, HiddenText
-from ..ui.input import text_of
 from ..ui.numbers import country_option, number_reader_of
 from ..ui.output import (
     EXIT_CODES,
@@ -20,6 +19,7 @@ from ..ui.output import (
     read_api_key,
     tags_option,
 )
+from ..ui.standard_input import text_of
 
 
 @click.command(

@@ -32,7 +32,7 @@ def mark_of_conflict(conflict: KeyConflict) -> str:
     return mark_of(conflict.state) or IN_DOUBT
 
 
-def is_out(found: Submission | KeyConflict | None) -> bool:
+def may_have_gone_out(found: Submission | KeyConflict | None) -> bool:
     """Return whether what a ledger has of a message may have gone out."""
     return isinstance(found, KeyConflict) or bool(found and mark_of(found.state))
 

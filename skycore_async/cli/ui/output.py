@@ -89,7 +89,7 @@ road_option = click.option(
     type=click.Choice(get_args(Road)),
     default="fast",
     show_default=True,
-    help="The transport: connections of this package itself, or of httpx.",
+    help="The client's transport=: connections of this package itself, or of httpx.",
 )
 opt_outs_option = click.option(
     "--opt-outs",

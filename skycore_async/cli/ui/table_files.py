@@ -16,8 +16,8 @@ from importlib import import_module
 from typing import IO, Any, Final
 
 from ...runtime.extras import missing
-from .formulas import no_formula
 from .output import plain
+from .spreadsheet_cells import no_formula
 
 _TOGETHER: Final = 5000  # rows of a group in a Parquet file
 _LIST: Final = ";"  # between the words of a cell in CSV

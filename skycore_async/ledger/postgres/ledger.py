@@ -32,7 +32,7 @@ import psycopg
 
 from ...errors import KeyConflict, LedgerError
 from ...postgres.connection import Database, advised, cleaned, describe_error
-from ...postgres.pooling import UnfitSession, check_durable
+from ...postgres.pooler_check import UnfitSession, check_durable
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
@@ -59,7 +59,7 @@ from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers
 from .reading_connection import ConnectionBeside
-from .settling import SettlingLock
+from .settling_lock import SettlingLock
 from .statements import ALIVE, OVER, SESSION
 from .under_way import UnderWayAttempts
 

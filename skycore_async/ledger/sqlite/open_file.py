@@ -33,10 +33,10 @@ from ..reader import Unreadable
 from .file_lock import FileLock, journal_of
 from .inbox_intake import InboxTaker, TakingExecutor
 from .reading_connection import ReadingConnection
-from .rewriting import rewrite
 from .rows import Connection
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of
 from .store import SQLiteStore
+from .vacuum import rewrite
 from .write_ahead_log import WriteAheadLog, check
 
 T = TypeVar("T")

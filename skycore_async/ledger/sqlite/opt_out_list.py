@@ -155,7 +155,7 @@ class OptOutList:
                 words = [*([] if known is None else [known]), *relayed(new)]
                 return bool(words) and last_word(words[0], words[1:], now=self._clock()).out
 
-            yield is_opted_out if is_anybody else is_out
+            yield is_opted_out if is_anybody else is_out_by_ledger
 
     def opted_out(self) -> Iterator[OptOut]:
         """Yield the words of those who may not be sent to, in the order of their numbers."""
@@ -204,7 +204,7 @@ class OptOutList:
         return connection
 
 
-def is_out(_number: str, known: OptOut | None) -> bool:
+def is_out_by_ledger(_number: str, known: OptOut | None) -> bool:
     """Return whether a number may not be sent to where there is no list: by its last word."""
     return known is not None and known.out
 

@@ -3,7 +3,7 @@
 Rules:
 
 * A message and all that came for it are pruned in one transaction.
-* What a row had stays in the free space of its file, until that is written anew (`rewriting`).
+* What a row had stays in the free space of its file, until that is written anew (`vacuum`).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def prepare(connection: Any, path: Path, kind: FileKind) -> None:
     """
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
-    if _kind_of(connection) != (kind.application_id, kind.version):
+    if _ids_of(connection) != (kind.application_id, kind.version):
         with transaction(connection) as execute:
             if _must_be_made(connection, path, kind):
                 for statement in kind.tables:
@@ -74,7 +74,7 @@ def prepare(connection: Any, path: Path, kind: FileKind) -> None:
         )
 
 
-def _kind_of(connection: Any) -> tuple[int, int]:
+def _ids_of(connection: Any) -> tuple[int, int]:
     kind, version = connection.execute(
         "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
     ).fetchone()
@@ -83,7 +83,7 @@ def _kind_of(connection: Any) -> tuple[int, int]:
 
 def _must_be_made(connection: Any, path: Path, kind: FileKind) -> bool:
     """Return whether it is empty; LedgerError where it is of another kind."""
-    application_id, version = _kind_of(connection)
+    application_id, version = _ids_of(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application_id != kind.application_id and (application_id or version or tables):
         raise LedgerError(f"{path} is a database of something else, and no {kind.called}")

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
 from ..commands import Begin, Finish
-from ..counts import ACCEPTED, SENDING, CountedKind, kind_of
+from ..counts import ACCEPTED, SENDING, CountedKind, counted_kind
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, Summary
 from ..opt_outs import OptOut
 from ..report_values import AttemptVerdict, LookUp
@@ -117,7 +117,9 @@ class SQLiteStore(SQLitePruning):
             self._counts[CountedKind(*before)] -= 1
         for record in records:
             reason = record.reason and record.reason.value
-            self._counts[kind_of(record.state.value, record.code, reason, record.settled_by)] += 1
+            self._counts[
+                counted_kind(record.state.value, record.code, reason, record.settled_by)
+            ] += 1
             id_, *columns = MESSAGE.row(record)
             self._execute(statements.UPDATE, (*columns, id_))
 
@@ -170,7 +172,7 @@ class SQLiteStore(SQLitePruning):
         )
         for _, key, *_ in found:
             self._counts[SENDING] -= 1
-            self._counts[kind_of(given[key].state.value, given[key].code)] += 1
+            self._counts[counted_kind(given[key].state.value, given[key].code)] += 1
         ended = [
             (
                 of.state.value,
@@ -256,7 +258,7 @@ class SQLiteStore(SQLitePruning):
         for id_, _, _, *before in found:
             state, reason, *_ = rows[id_]
             self._counts[CountedKind._make(before)] -= 1
-            self._counts[kind_of(state, None, reason, before[-1])] += 1
+            self._counts[counted_kind(state, None, reason, before[-1])] += 1
         self._update(statements.PROGRESS, statements.PROGRESS_ONE, [*rows.values()])
         return [name for _, key, plain_id, *_ in found for name in (key, plain_id) if name]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skycore_async.transports.library_logs import mask_library_logs, masked
+from skycore_async.transports.library_logs import mask_library_logs, without_secrets
 
 NAME = "tests.library"
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
@@ -34,7 +34,7 @@ MASKED = {
 @pytest.mark.parametrize(("text", "shown"), MASKED.items(), ids=range(len(MASKED)))
 def test_what_is_left_of_a_text(text: str, shown: str) -> None:
     """What comes with the key goes with it; the rest can be read."""
-    assert masked(text) == shown
+    assert without_secrets(text) == shown
 
 
 class Raising(logging.Filter):

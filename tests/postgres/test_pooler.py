@@ -12,9 +12,9 @@ from skycore_async import ConfigurationError, LedgerError, PostgresLedger, Postg
 from skycore_async.cli.app import skycore
 from skycore_async.ledger.commands import KeepAlive
 from skycore_async.ledger.postgres.read_only import PostgresLedgerView
-from skycore_async.postgres import pooling
+from skycore_async.postgres import pooler_check
 from skycore_async.postgres.connection import Database
-from skycore_async.postgres.pooling import UnfitSession, check_durable, check_session
+from skycore_async.postgres.pooler_check import UnfitSession, check_durable, check_session
 from tests.support.ledger_cases import accepted, intent
 from tests.support.pooler import pooler
 
@@ -70,7 +70,7 @@ async def test_a_pooler_of_sessions_is_fine(
     dsn: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Sessions are kept apart, or there is no second one to compare with."""
-    monkeypatch.setattr(pooling, "_WAIT", 0.05)
+    monkeypatch.setattr(pooler_check, "_WAIT", 0.05)
     with pooler(dsn, keeps_sessions=True, size=size) as through:
         async with PostgresLedger(through) as ledger:
             await ledger.begin(intent("k"))

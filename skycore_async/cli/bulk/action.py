@@ -28,7 +28,7 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...ledger.sqlite.opt_out_list import IsOptedOut, is_out
+from ...ledger.sqlite.opt_out_list import IsOptedOut, is_out_by_ledger
 from ...runtime.secret import Secret
 from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
@@ -179,7 +179,7 @@ def _check_rows(
 def _asked(job: BulkOptions) -> Iterator[IsOptedOut]:
     """Yield what says who may not be sent to, or fail where the list cannot be read."""
     if (shared := job.opt_out_list) is None:
-        yield is_out
+        yield is_out_by_ledger
         return
     try:
         with shared.asked(job.ledger_name) as is_opted_out:
