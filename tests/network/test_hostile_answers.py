@@ -184,7 +184,8 @@ async def test_an_answer_that_could_be_framed_in_two_ways_frames_no_other(shape:
     """Whatever it is taken for, no byte of it is read as the answer to the next message."""
     second: Script = (Read(), Send(answer(SECOND)), Hang())
     with FaultServer((Read(), Send(shape.sent), *second), second) as server:
-        async with over_direct(server.url, timeout=2) as client:
-            assert type(await outcome(client)) is shape.outcome
+        async with over_direct(server.url) as client:
+            impatient = client.with_options(timeout=0.5)
+            assert type(await outcome(impatient)) is shape.outcome
             assert (await send(client)).tracking_id == "SMS_2"
         assert (server.connections, len(server.requests)) == (2, 2)

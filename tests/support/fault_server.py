@@ -279,6 +279,7 @@ class FaultServer:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._holding = threading.Event()
+        self._standing = threading.Event()
         self._let_go = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
@@ -301,6 +302,11 @@ class FaultServer:
     def is_holding(self) -> bool:
         """Whether a connection has come to its `Hold`."""
         return self._holding.is_set()
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether a connection on which something came has come to its `Hang` or `Drip`."""
+        return self._standing.is_set()
 
     def let_go(self) -> None:
         """Let every connection go on from its `Hold`."""
@@ -385,6 +391,7 @@ class FaultServer:
                     connection.sendall(part)
                 _hold_back(connection, on=False)
             case Drip(data, pause):
+                self._standing.set()
                 while not self._stopped.wait(pause):
                     connection.sendall(data)
             case Reset():
@@ -405,8 +412,10 @@ class FaultServer:
             case Wait(seconds):
                 self._stopped.wait(seconds)
             case Hang():
+                if self.requests:
+                    self._standing.set()
                 while connection.recv(65536):
-                    pass
+                    self._standing.set()
 
 
 def _hold_back(connection: socket.socket, *, on: bool) -> None:
