@@ -33,8 +33,9 @@ from ...runtime.secret import Secret
 from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
 from ..ui.opt_out_list import share_once, shown
+from ..ui.options import read_api_key
 from ..ui.outcome_kinds import OutcomeKind
-from ..ui.output import Exit, emit, fail, number_of, read_api_key, say
+from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.times import time_of
 from .asking import ask
 from .campaigns_before import Before, begun_before, note_begun

@@ -11,17 +11,19 @@ import click
 from ..ui.dsn import FilePath, HiddenText
 from ..ui.money import Money
 from ..ui.numbers import country_option
-from ..ui.output import (
-    EXIT_CODES,
+from ..ui.options import (
     RATE,
     Number,
     WholeNumber,
+    api_key_file_option,
+    base_url_option,
     in_flight_option,
     json_option,
     opt_outs_option,
     road_option,
     tags_option,
 )
+from ..ui.output import EXIT_CODES
 from ..ui.postback_url import Address
 from ..ui.start_time import StartTime
 
@@ -180,14 +182,8 @@ _count: Final = WholeNumber(min=1)
     "--settle", is_flag=True, help="First end what is in doubt, by Skycore's own report."
 )
 @click.option("--resend-in-doubt", is_flag=True, help="Send again what may have been sent.")
-@click.option(
-    "--base-url",
-    metavar="URL",
-    envvar="SKYCORE_BASE_URL",
-    show_envvar=True,
-    help="Where the API is, its path and all, as of a simulator.",
-)
-@click.option("--api-key-file", type=_file, help="A file with the API key; else SKYCORE_API_KEY.")
+@base_url_option
+@api_key_file_option
 @json_option
 def bulk(**given: Any) -> None:
     from ..bulk.action import run_bulk  # noqa: PLC0415 - not for help

@@ -9,7 +9,7 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import FilePath, HiddenText
-from ..ui.output import json_option
+from ..ui.options import json_option
 
 _campaign: Final = click.argument(
     "arguments", type=HiddenText(), nargs=-1, metavar="[DSN] CAMPAIGN"

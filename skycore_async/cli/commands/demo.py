@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..ui.output import json_option
+from ..ui.options import json_option
 
 
 @click.command(

@@ -6,7 +6,7 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import ENVIRONMENT, HiddenText
-from ..ui.output import json_option
+from ..ui.options import json_option
 
 
 @click.command(

@@ -6,7 +6,7 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import HiddenText
-from ..ui.output import WholeNumber, json_option, opt_outs_option
+from ..ui.options import WholeNumber, json_option, opt_outs_option
 
 
 @click.command(

@@ -9,7 +9,7 @@ import click
 from ...runtime.secret import Secret
 from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
 from ..ui.numbers import country_option, number_reader_of
-from ..ui.output import json_option, opt_outs_option
+from ..ui.options import json_option, opt_outs_option
 
 
 @click.group(

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import click
 
-from ..ui.output import json_option
+from ..ui.options import json_option
 
 
 @click.command(

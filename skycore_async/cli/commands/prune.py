@@ -10,7 +10,7 @@ import click
 from ...runtime.secret import Secret
 from ..ui.age import Age
 from ..ui.dsn import ENVIRONMENT, HiddenText
-from ..ui.output import json_option
+from ..ui.options import json_option
 
 
 @click.command(

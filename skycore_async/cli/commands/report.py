@@ -10,7 +10,7 @@ import click
 from ...runtime.secret import Secret
 from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
 from ..ui.money import Money
-from ..ui.output import json_option
+from ..ui.options import json_option
 
 
 @click.command(

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..ui.output import json_option
+from ..ui.options import json_option
 from ..ui.standard_input import text_of
 
 

@@ -8,17 +8,19 @@ from typing import Any
 import click
 
 from ...runtime.secret import Secret
-from ..ui.dsn import FilePath, HiddenText
+from ..ui.dsn import HiddenText
 from ..ui.numbers import country_option, number_reader_of
-from ..ui.output import (
-    EXIT_CODES,
+from ..ui.options import (
     Number,
     WholeNumber,
+    api_key_file_option,
+    base_url_option,
     json_option,
     opt_outs_option,
     read_api_key,
     tags_option,
 )
+from ..ui.output import EXIT_CODES
 from ..ui.standard_input import text_of
 
 
@@ -56,13 +58,7 @@ from ..ui.standard_input import text_of
 @click.option("--campaign-ref", metavar="REF", help="The campaign of the recipient.")
 @tags_option
 @country_option
-@click.option(
-    "--base-url",
-    metavar="URL",
-    envvar="SKYCORE_BASE_URL",
-    show_envvar=True,
-    help="Where the API is, its path and all, as of a simulator.",
-)
+@base_url_option
 @click.option(
     "--ledger",
     metavar="FILE|DSN",
@@ -80,11 +76,7 @@ from ..ui.standard_input import text_of
     help="How long it may all take.",
 )
 @click.option("--max-segments", type=WholeNumber(min=1), metavar="N", help="Refuse a longer text.")
-@click.option(
-    "--api-key-file",
-    type=FilePath(exists=True, dir_okay=False, path_type=Path),
-    help="A file that holds the API key; else SKYCORE_API_KEY does.",
-)
+@api_key_file_option
 @json_option
 def send(
     *, text: str, ledger: Secret | None, api_key_file: Path | None, as_json: bool, **given: Any

@@ -10,7 +10,7 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
-from ..ui.output import Number, json_option, read_api_key
+from ..ui.options import Number, api_key_file_option, base_url_option, json_option, read_api_key
 from ..ui.start_time import UTCTime
 
 _seconds = Number(min=0)
@@ -100,18 +100,8 @@ _seconds = Number(min=0)
     help="How long to wait where reports were asked for too often.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would come of it, and write nothing.")
-@click.option(
-    "--base-url",
-    metavar="URL",
-    envvar="SKYCORE_BASE_URL",
-    show_envvar=True,
-    help="Where the API is, its path and all, as of a simulator.",
-)
-@click.option(
-    "--api-key-file",
-    type=FilePath(exists=True, dir_okay=False, path_type=Path),
-    help="A file that holds the API key; else SKYCORE_API_KEY does.",
-)
+@base_url_option
+@api_key_file_option
 @json_option
 def settle(
     *,

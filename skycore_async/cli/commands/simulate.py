@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ..ui.output import RATE, WholeNumber, json_option
+from ..ui.options import RATE, WholeNumber, json_option
 
 # What `simulator.samples` has, which needs an extra.
 KINDS: Final = (

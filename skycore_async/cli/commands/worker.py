@@ -9,17 +9,19 @@ from typing import Any
 import click
 
 from ...runtime.secret import Secret
-from ..ui.dsn import FilePath, HiddenText, dsn_of
-from ..ui.output import (
-    EXIT_CODES,
+from ..ui.dsn import HiddenText, dsn_of
+from ..ui.options import (
     RATE,
     Number,
     WholeNumber,
+    api_key_file_option,
+    base_url_option,
     in_flight_option,
     json_option,
     read_api_key,
     road_option,
 )
+from ..ui.output import EXIT_CODES
 
 
 @click.command(
@@ -67,18 +69,8 @@ from ..ui.output import (
     show_default=True,
     help="How long others wait for a worker that gives no sign of life.",
 )
-@click.option(
-    "--base-url",
-    metavar="URL",
-    envvar="SKYCORE_BASE_URL",
-    show_envvar=True,
-    help="Where the API is, as of a simulator.",
-)
-@click.option(
-    "--api-key-file",
-    type=FilePath(dir_okay=False, path_type=Path),
-    help="A file with the API key; else SKYCORE_API_KEY.",
-)
+@base_url_option
+@api_key_file_option
 @json_option
 def worker(*, dsn: Secret | None, api_key_file: Path | None, as_json: bool, **given: Any) -> None:
     from ..actions.worker import WorkerOptions, run_worker  # noqa: PLC0415 - not for help

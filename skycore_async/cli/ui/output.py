@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, option types, errors, and JSON for programs.
+"""What all commands print with: exit codes, lines for people, errors, and JSON for programs.
 
 Rules:
 
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import enum
 import json
-import math
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -22,13 +20,11 @@ from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, Final, NoReturn
 
 import attrs
 import click
 
-from ...runtime.secret import Secret
-from ...transports.base import Road
 from .times import in_utc
 
 EXIT_CODES = """\b
@@ -48,78 +44,11 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 130
 
 
-class Number(click.FloatRange):
-    """A finite number on the command line; the name is for error messages."""
-
-    name = "number"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number; nan is in no range and outside none, and is refused."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a valid number.", param, ctx)
-        return number
-
-
-class WholeNumber(click.IntRange):
-    """A whole number on the command line; the name is for error messages."""
-
-    name = "whole number"
-
-
 # A password in a DSN that was mistyped, and so taken for something else.
 _IN_URL: Final = re.compile(r"([^\s:@/]*:)[^\s@]+@")
 _WORD: Final = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
-RATE: Final = Number(min=0.001)  # messages per second
 STANDARD_OUTPUT: Final = Path("-")  # where a command takes a file to write to
-
-in_flight_option = click.option(
-    "--in-flight",
-    type=WholeNumber(1, 10_000),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="Connections.",
-)
-road_option = click.option(
-    "--road",
-    type=click.Choice(get_args(Road)),
-    default="fast",
-    show_default=True,
-    help="The client's transport=: connections of this package itself, or of httpx.",
-)
-opt_outs_option = click.option(
-    "--opt-outs",
-    metavar="FILE",
-    envvar="SKYCORE_OPT_OUTS",
-    show_envvar=True,
-    help="The list of who may not be sent to, `none` for none [your own, for all ledgers].",
-)
-
-
-def _tags(_ctx: click.Context, _param: click.Parameter, tags: tuple[str, ...]) -> tuple[str, ...]:
-    from ...errors import InvalidMessage  # noqa: PLC0415 - not for help
-    from ...protocol.requests import check_tags  # noqa: PLC0415
-
-    try:
-        check_tags(tags)
-    except InvalidMessage as error:
-        raise click.BadParameter(f"{error}.") from error
-    return tags
-
-
-tags_option = click.option(
-    "--tag",
-    "tags",
-    multiple=True,
-    callback=_tags,
-    metavar="TAG",
-    help="A word by which exports and reports tell the messages apart; again for more.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -191,22 +120,3 @@ def plain(value: object) -> Any:
 def number_of(count: int, noun: str) -> str:
     """Return a count and its noun, with an s where it needs one."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def read_api_key(file: Path | None) -> Secret:
-    """Return the API key from a file, or from the environment where none is given."""
-    try:
-        key = Secret(
-            os.environ.get("SKYCORE_API_KEY", "") if file is None else file.read_text("utf-8")
-        )
-    except UnicodeDecodeError:
-        fail(f"{file} holds no API key: it is not text")
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}")
-    if not key.reveal().strip():
-        empty = "" if file is None else f"{file} is empty: "
-        fail(
-            f"{empty}no API key: set SKYCORE_API_KEY, or name a file that holds it with"
-            " --api-key-file"
-        )
-    return key
