@@ -1,4 +1,4 @@
-"""The statements that list or count many messages, which are the same words in both databases.
+"""What lists or counts many messages, by statements that are the same words in both databases.
 
 Rule: what decided a message comes first of its final notifications, as `settlement.in_order` puts
 them.
@@ -6,9 +6,12 @@ them.
 
 from __future__ import annotations
 
-from typing import Final
+from abc import ABC, abstractmethod
+from typing import Any, Final
 
+from .list_rows import BegunCount, EndedRow, MessageLine
 from .model import MessageState
+from .reader import LONG_PAGE, Page, page_of
 
 _ENDED: Final = f"('{MessageState.DELIVERED}', '{MessageState.FAILED}')"
 _REFUSED: Final = f"('{MessageState.REJECTED}', '{MessageState.NOT_SENT}')"
@@ -58,3 +61,47 @@ class ListStatements:
             f" AND lower(events.raw) LIKE {value}"
         )
         self.last_id = f"SELECT coalesce(max(id), 0) FROM {schema}messages"
+
+
+class ListReader(ABC):
+    """The part of a `LedgerReader` that asks by `_lists`, in either database."""
+
+    _execute: Any
+    _lists: ListStatements
+
+    @abstractmethod
+    def _where(
+        self, state: MessageState | None, after: int
+    ) -> tuple[str, int | None, tuple[str, ...]]:
+        """Return where a page is read from, up to which id, and the values after `after`.
+
+        The id is None where there are no more beyond it, or a full page says so.
+        """
+
+    def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
+        """Return a page of messages in that state beyond the id `after`, in the order of ids."""
+        where, until, own = self._where(state, after)
+        rows = self._execute(
+            f"{self._lists.line} {where} ORDER BY id LIMIT {LONG_PAGE}", (after, *own)
+        ).fetchall()
+        found = [MessageLine._make(columns) for _, *columns in rows]
+        return page_of(found, rows, LONG_PAGE, until=until)
+
+    def begun_counts(self, step: int, after: int, until: int) -> list[BegunCount]:
+        """Count the messages beyond the id `after` by slots of `step` seconds."""
+        rows = self._execute(self._lists.begun, (step, after, until))
+        return list(map(BegunCount._make, rows.fetchall()))
+
+    def ended(self, after: int, until: int) -> list[EndedRow]:
+        """Return what decided each message there that has ended, first, and what else is final."""
+        rows: list[EndedRow] = self._execute(self._lists.ended, (after, until)).fetchall()
+        return rows
+
+    def naming(self, element: str, after: int, until: int) -> set[int]:
+        """Return the ids of messages there that have ended, where a notification names that."""
+        rows = self._execute(self._lists.naming, (after, until, f'%"{element}"%')).fetchall()
+        return {id_ for (id_,) in rows}
+
+    def last_id(self) -> int:
+        """Return the greatest id of a message, 0 where there is none."""
+        return int(self._execute(self._lists.last_id).fetchone()[0])

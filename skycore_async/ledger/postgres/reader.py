@@ -18,8 +18,7 @@ from .. import pruning
 from ..columns import ATTEMPT, NOTIFICATION, OPT_OUT, Columns
 from ..counts import KIND, PROVEN, summary_of
 from ..export import EXPORT_PAGE, EXPORTED, ExportedMessage, exported
-from ..list_rows import BegunCount, EndedRow, MessageLine
-from ..list_statements import ListStatements
+from ..list_statements import ListReader, ListStatements
 from ..model import (
     Delivery,
     EarlierAttempt,
@@ -105,7 +104,7 @@ def _lists_over(messages: str) -> ListStatements:
     )
 
 
-class PostgresReader:
+class PostgresReader(ListReader):
     """The questions to a ledger over `connection`; see `LedgerReader`.
 
     `messages` is what its messages are read from: their table, or `SEEN_MESSAGES`.
@@ -158,41 +157,9 @@ class PostgresReader:
         ).fetchall()
         return page_of(self._deliveries(rows), rows, _PAGE, until=until)
 
-    def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
-        """Return a page of messages in that state beyond the id `after`, in the order of ids."""
-        where, until, own = self._where(state, after)
-        rows = self._execute(
-            f"{self._lists.line} {where} ORDER BY id LIMIT {LONG_PAGE}", (after, *own)
-        ).fetchall()
-        found = [MessageLine._make(columns) for _, *columns in rows]
-        return page_of(found, rows, LONG_PAGE, until=until)
-
-    def begun_counts(self, step: int, after: int, until: int) -> list[BegunCount]:
-        """Count the messages beyond the id `after` by slots of `step` seconds."""
-        rows = self._execute(self._lists.begun, (step, after, until))
-        return list(map(BegunCount._make, rows.fetchall()))
-
-    def ended(self, after: int, until: int) -> list[EndedRow]:
-        """Return what decided each message there that has ended, first, and what else is final."""
-        rows: list[EndedRow] = self._execute(self._lists.ended, (after, until)).fetchall()
-        return rows
-
-    def naming(self, element: str, after: int, until: int) -> set[int]:
-        """Return the ids of messages there that have ended, where a notification names that."""
-        rows = self._execute(self._lists.naming, (after, until, f'%"{element}"%')).fetchall()
-        return {id_ for (id_,) in rows}
-
-    def last_id(self) -> int:
-        """Return the greatest id of a message, 0 where there is none."""
-        return int(self._execute(self._lists.last_id).fetchone()[0])
-
     def _where(
         self, state: MessageState | None, after: int
     ) -> tuple[str, int | None, tuple[str, ...]]:
-        """Return where a page is read from, up to which id, and the values after `after`.
-
-        The id is None where there are no more beyond it, or a full page says so.
-        """
         source = f"FROM {self._messages} WHERE id > %s"
         if state is None:
             return source, None, ()
