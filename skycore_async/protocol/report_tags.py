@@ -12,6 +12,8 @@ Rules:
 * Entities are the five of XML; there are no others.  A `&` that begins neither one of them nor a
   character reference is a `&`.
 * Nothing is tried twice: no tag takes longer than its length to be read.
+* What repeats a group stands in `(?>...)`.  `*+` behind a group would say the same, and is wrong
+  in Python before 3.11.5, as Debian 12 has it: a round that fails in the middle is not undone.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ _NAME: Final = r"[A-Za-z_][A-Za-z0-9_:.-]{0,60}"
 def _value(end: str) -> str:
     """Return the pattern of a value, behind the last of which stands `end`."""
     goes_on = rf"""(?:{end}|{SPACE}++{_NAME}{SPACE}*+={SPACE}*+["'])"""
-    return rf"""(?:"(?:[^"]++|"(?!{goes_on}))*+"|'(?:[^']++|'(?!{goes_on}))*+')"""
+    return rf"""(?:"(?>(?:[^"]++|"(?!{goes_on}))*)"|'(?>(?:[^']++|'(?!{goes_on}))*)')"""
 
 
 _IN_TAG: Final = _value(rf"{SPACE}*+/?>")
 TAG: Final = re.compile(
-    rf"<(/?)({_NAME})((?:{SPACE}++{_NAME}{SPACE}*+={SPACE}*+{_IN_TAG})*+){SPACE}*+(/?)>"
+    rf"<(/?)({_NAME})((?>(?:{SPACE}++{_NAME}{SPACE}*+={SPACE}*+{_IN_TAG})*)){SPACE}*+(/?)>"
 )
 """A tag; its groups are a slash where it closes, its name, its attributes, a slash at its end."""
 _AT_END: Final = _value(r"\Z")
@@ -45,10 +47,11 @@ _ATTRIBUTES: Final = re.compile(rf"{SPACE}++({_NAME}){SPACE}*+={SPACE}*+({_AT_EN
 # The most usual message, in one piece: what the reader makes of its tags can be read off.
 _PLAIN: Final = rf'(?:{SPACE}++[a-z]++="[^"]*+")'
 _PLAIN_EVENT: Final = (
-    rf'<(?:ACK|DLR)(?:{SPACE}++[a-z]++="[^"<>=]*+")*+{SPACE}*+/?>(?:{SPACE}*+</(?:ACK|DLR)>)?+'
+    rf'<(?:ACK|DLR)(?>(?:{SPACE}++[a-z]++="[^"<>=]*+")*){SPACE}*+/?>'
+    rf"(?>(?:{SPACE}*+</(?:ACK|DLR)>)?)"
 )
 PLAIN_MESSAGE: Final = re.compile(
-    rf"{SPACE}*+<TEXT({_PLAIN}*+){SPACE}*+>((?:{SPACE}*+{_PLAIN_EVENT})*+){SPACE}*+</TEXT>"
+    rf"{SPACE}*+<TEXT((?>{_PLAIN}*)){SPACE}*+>((?>(?:{SPACE}*+{_PLAIN_EVENT})*)){SPACE}*+</TEXT>"
 )
 """A message; its groups are its attributes and its events."""
 PLAIN_ATTRIBUTES: Final = re.compile(r'([a-z]++)="([^"]*+)"')
