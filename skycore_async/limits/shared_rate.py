@@ -15,6 +15,8 @@ Rules:
   in turn share alike.
 * No permit is given that is long ahead: who would wait longer is told to ask
   again, so that nobody sleeps through the recovery after a throttle.
+* A pause is never longer from now than it was at its beginning: where it is, the clock was
+  set back, as where another server took over, and it begins anew.
 * Nothing waits for the disk.  What a database forgets when it crashes is less
   than a second of the schedule, and is over when it is back.
 """
@@ -57,20 +59,24 @@ ON CONFLICT (name) DO NOTHING
 _SET: Final = """
 UPDATE skycore.shared_rates SET rate = %(rate)s, burst = %(burst)s WHERE name = %(name)s
 RETURNING extract(epoch FROM clock_timestamp())::float8,
-    greatest(0, paused_until - extract(epoch FROM clock_timestamp())::float8), halvings
+    greatest(0, least(pause, paused_until - extract(epoch FROM clock_timestamp())::float8)),
+    halvings
 """
 
-# The row, locked before the clock is read, and the share of the rate as it has recovered.
+# The row, locked before the clock is read, when its pause is over, and the share of the rate as it
+# has recovered.
 _ROW: Final = """
 WITH locked AS MATERIALIZED (
     SELECT * FROM skycore.shared_rates WHERE name = %(name)s FOR UPDATE
 ), clock AS MATERIALIZED (
     SELECT *, extract(epoch FROM clock_timestamp())::float8 AS now FROM locked
+), pausing AS (
+    SELECT *, least(paused_until, now + pause) AS resumes FROM clock
 ), recovering AS (
     SELECT *, least(1, share + %(step)s * floor(greatest(0, least(
-        (now - paused_until) / %(time)s, 1 / %(step)s
+        (now - resumes) / %(time)s, 1 / %(step)s
     )))) AS recovered
-    FROM clock
+    FROM pausing
 )
 """
 
@@ -84,14 +90,14 @@ _RESERVE: Final = f"""{_ROW}, speed AS (
 ), permit AS (
     SELECT *, next - (burst - 1) / speed AS first FROM schedule
 ), plan AS (
-    SELECT *, CASE WHEN now < paused_until OR first > far THEN 0 ELSE least(%(count)s, greatest(1,
+    SELECT *, CASE WHEN now < resumes OR first > far THEN 0 ELSE least(%(count)s, greatest(1,
         floor((horizon + greatest(0, soonest - first)) * speed)
     )) END AS count
     FROM permit
 )
 UPDATE skycore.shared_rates AS kept
-SET due = next + count / speed FROM plan WHERE kept.name = plan.name
-RETURNING now, greatest(0, plan.paused_until - now), plan.halvings, count::int, first, 1 / speed,
+SET due = next + count / speed, paused_until = resumes FROM plan WHERE kept.name = plan.name
+RETURNING now, greatest(0, resumes - now), plan.halvings, count::int, first, 1 / speed,
     soonest, CASE WHEN count = 0 THEN least(greatest(0, first - far), %(time)s) ELSE 0 END,
     %(late)s + ((floor(plan.rate) + 1) / (plan.rate * %(kept)s) - 1 - %(late)s) / 2
 """  # noqa: S608 - of our own words alone
@@ -99,14 +105,16 @@ RETURNING now, greatest(0, plan.paused_until - now), plan.halvings, count::int, 
 # What is used of the burst stays used: the schedule is as many permits ahead as it was.
 _THROTTLE: Final = f"""{_ROW}, halved AS (
     SELECT *, CASE WHEN %(halve)s AND halvings = %(halvings)s
-        THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it
+        THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it,
+        greatest(resumes, now + %(pause)s) AS until
     FROM recovering
 )
 UPDATE skycore.shared_rates AS kept
 SET share = left_of_it,
     halvings = halved.halvings + (%(halve)s AND halved.halvings = %(halvings)s)::int,
     due = now + greatest(0, halved.due - now) * recovered / left_of_it,
-    paused_until = greatest(halved.paused_until, now + %(pause)s)
+    paused_until = until,
+    pause = until - now
 FROM halved WHERE kept.name = halved.name
 RETURNING now, greatest(0, kept.paused_until - now), kept.halvings
 """  # noqa: S608 - the same

@@ -182,6 +182,28 @@ def test_a_clock_that_is_set_back_stops_nobody(rates: FrozenRates) -> None:
     assert rates.moments(shared_rate)[0] < FARTHEST + 0.1
 
 
+@pytest.mark.parametrize("looks", [0, 1], ids=["at once", "seen to pause before"])
+def test_a_clock_that_is_set_back_makes_no_pause_longer(rates: FrozenRates, looks: int) -> None:
+    """Where it is set back by an hour after a throttle, the pause begins anew, and ends."""
+    shared_rate = rates.shared_rate(10)
+    rates.throttle(shared_rate, 2.0, 0)
+    for _ in range(looks):
+        rates.time.now += 1.0
+        assert shared_rate.ask(PermitRequest(count=1)).pause == pytest.approx(1.0)
+    rates.time.now -= 3600
+    assert shared_rate.open().pause == pytest.approx(2.0)
+    assert shared_rate.ask(PermitRequest(count=1)).pause == pytest.approx(2.0)
+    rates.time.now += 1.0
+    assert shared_rate.ask(PermitRequest(count=1)).pause == pytest.approx(1.0)
+    assert rates.throttle(shared_rate, 0.5, 1, halve=False).pause == pytest.approx(1.0)
+    rates.time.now += 1.0
+    grant = shared_rate.ask(PermitRequest(count=1))
+    assert (grant.pause, grant.count) == (0, 1)
+    assert grant.gap == pytest.approx(2 * full(10))
+    rates.time.now += RECOVERY_TIME * 4
+    assert shared_rate.ask(PermitRequest(count=1)).gap == pytest.approx(full(10))
+
+
 def test_the_rate_that_was_opened_last_holds_for_all(rates: FrozenRates, dsn: str) -> None:
     """A new rate can be rolled out; who connects again brings back no old one."""
     old = SharedRate(FrozenDatabase(dsn, rates.time), "promo", rate=10, burst=1, clock=rates.time)
