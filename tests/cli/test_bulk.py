@@ -168,6 +168,19 @@ def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
     assert for_programs["ten_digits"] == {"count": 2, "first_line": 2, "countries": {"55": 2}}
 
 
+def test_numbers_of_ten_digits_are_told_of_where_there_is_a_ledger() -> None:
+    """As where the campaign was begun with a part of its rows."""
+
+    async def begin() -> None:
+        async with SQLiteLedger("promo.db"):
+            pass
+
+    anyio.run(begin)
+    recipients(AMERICAN)
+    told = run("promo.csv", "--text", "Hello", "--dry-run").stdout
+    assert "2 numbers have ten digits and no + (first on line 2): with --country US" in told
+
+
 @pytest.mark.slow
 def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Simulator) -> None:
     """What was accepted or is in doubt under the number as written is not sent as it is read.

@@ -67,12 +67,12 @@ class JudgedRows:
         row, message, kind = judged.row, judged.message, None
         if isinstance(judged, RejectedRow):
             kind = judged.kind
-            said: tuple[str | None, ...] = (judged.reason, judged.key, judged.otherwise)
+            said: tuple[Any, ...] = (judged.reason, judged.key, judged.otherwise)
             if message is not None:
                 self._has_others |= kind is RejectionKind.DUPLICATE
                 self._has_doubts |= kind is RejectionKind.IN_DOUBT
         else:
-            said = (judged.written,)
+            said = (judged.written, judged.looks_american)
         to, fields = (None, None) if message is None else (message.to, _fields_of(message))
         content: tuple[Any, ...] = (row.values, fields, said)
         self._unwritten.append((row.line, kind, to, dumps(content)))
@@ -104,7 +104,14 @@ class JudgedRows:
             if kind is None:
                 others = self._others(to) if self._has_others else ()
                 message = _message(fields)
-                yield MessageRow(row=row, message=message, written=said[0], others=others)
+                written, looks_american = said
+                yield MessageRow(
+                    row=row,
+                    message=message,
+                    written=written,
+                    looks_american=looks_american,
+                    others=others,
+                )
             else:
                 reason, key, otherwise = said
                 rejected = RejectedRow(
