@@ -33,6 +33,7 @@ try:
 except ImportError as error:
     raise missing("cli", error) from error
 
+from .ui.beside import LogBeside
 from .ui.help import HelpContext, with_whole_words
 from .ui.output import Exit, fail
 
@@ -158,8 +159,9 @@ def _drop_unwritten() -> None:
 @click.version_option(__version__, prog_name="skycore")
 def skycore() -> None:
     """Set up what all commands write to."""
-    # The commands say themselves what the SDK warns of.
-    logging.basicConfig(level=logging.ERROR, format="skycore: %(message)s")
+    if not logging.getLogger().handlers:  # else the log is that of a program that calls a command
+        # The commands say themselves what the SDK warns of.
+        logging.basicConfig(level=logging.ERROR, handlers=[LogBeside("skycore: %(message)s")])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

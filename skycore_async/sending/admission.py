@@ -20,7 +20,13 @@ class Admission:
 
     def __init__(self, limiter: Limiter, *, slots: int) -> None:
         self._limiter = limiter
+        self._most = slots
         self._slots = anyio.Semaphore(slots, fast_acquire=True)
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return self._most - self._slots.value
 
     def acquire_now(self) -> float | None:
         """Return the time of a start that is granted at once, or None where one must wait."""

@@ -81,6 +81,11 @@ class BulkSend:
         self._check = check
         return self
 
+    @property
+    def _begun(self) -> int:
+        """How many messages were begun and have no outcome yet, where this is all that sends."""
+        return self._dispatcher.admission.taken - len(self._waiting)
+
     async def __aenter__(self) -> Self:
         self._dispatcher.owner.check()
         if self._is_entered:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.postgres import Server
-from skycore_async import SQLiteLedger
+from skycore_async import PostgresLedger, SQLiteLedger
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
@@ -98,6 +101,39 @@ def test_numbers_of_a_country_are_read_as_they_are_loaded(simulator: Simulator, 
     assert answer(*load)["known"] == 2
     assert answer("worker", dsn, "--drain")["accepted"] == 2
     assert sorted(one.to for one in simulator.messages) == ["15551234888", "15551234890"]
+
+
+@pytest.mark.slow
+def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
+    """The estimate leaves out who is on the list, and who said STOP to the database alone."""
+    recipients(4)
+
+    async def hear_stop() -> None:
+        async with PostgresLedger(dsn) as ledger:
+            await ledger.record(said("STOP", from_="15550000001"))
+
+    anyio.run(hear_stop)
+    run("opt-outs", "add", "15550000002")
+    load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn)
+    told = answer(*load, "--dry-run")
+    assert (told["to_send"], told["known"], told["segments"]) == (2, {"opted_out": 2}, 2)
+    shown = run(*load, "--yes").stdout
+    assert "  to send     2\n  opted out   2: not sent to\n" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--dry-run",), ("--yes",)])
+def test_a_database_that_is_not_there_is_told_before(options: tuple[str, ...]) -> None:
+    """Who may not be sent to is not known then, and nothing is loaded."""
+    recipients(2)
+    done = run(
+        "bulk", "promo.csv", "--text", "Hi", "--cluster", "postgresql://127.0.0.1:9/x", *options
+    )
+    assert done.exit_code == 2
+    assert (
+        "skycore: nothing was loaded: PostgreSQL database x at 127.0.0.1 cannot be reached"
+        in done.stderr
+    )
 
 
 @pytest.mark.slow
@@ -521,6 +557,43 @@ def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
     assert json.loads(out)["accepted"] == simulator.billed < 3000
     assert "waiting for what is in flight" in err
     assert answer("status", dsn)["campaigns"][0]["held"] == 0
+
+
+@pytest.mark.slow
+@needs_signals
+def test_a_terminal_that_is_stopped_holds_up_no_worker(simulator: Simulator, dsn: str) -> None:
+    """What is in flight ends and chunks are given back, whoever reads that it stops."""
+    loaded(dsn, count=3000)
+    reading, writing = os.pipe()
+    filled = fill(writing)  # as where Ctrl-S has stopped a terminal
+    command = [sys.executable, "-m", "skycore_async.cli", "worker", dsn, "--in-flight", "5"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=writing) as process,  # noqa: S603
+        os.fdopen(reading, "rb") as reader,
+    ):
+        os.close(writing)
+        try:
+            until(lambda: simulator.billed > 20)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: answer("status", dsn)["campaigns"][0]["held"] == 0)
+            assert process.poll() is None
+            told = reader.read()[filled:].decode()
+            assert process.wait(10) == 130
+        finally:
+            process.kill()
+    assert "waiting for what is in flight" in told
+    assert 20 < simulator.billed < 3000
+
+
+def fill(pipe: int) -> int:
+    """Write to a pipe until it takes no more, and return how much it took."""
+    taken = 0
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while True:
+            taken += os.write(pipe, b"x" * 1024)
+    os.set_blocking(pipe, True)
+    return taken
 
 
 @pytest.mark.slow

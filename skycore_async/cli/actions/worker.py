@@ -7,6 +7,7 @@ Rules:
   is in doubt, and other workers take the chunks when the lease has run out.
 * In the end it prints what it did, also where the database refused it; `skycore
   status` shows how far campaigns are.
+* What is told on the way is printed beside: a terminal that is stopped holds up no message.
 * Doubt is the worst that a worker can end with, and is its exit code, also where others
   met it, and the campaign was halted for it.
 """
@@ -14,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.base import Road
-from ..ui.beside import print_beside
+from ..ui.beside import Beside, print_beside
 from ..ui.output import Exit, emit, fail, say, tell
 from ..ui.signals import STOPPING, Signals
 
@@ -77,7 +78,8 @@ class WorkerEnd:
 def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json: bool) -> Exit:
     """Run a worker, print what it did, and return the exit code."""
     try:
-        end = anyio.run(_work, dsn, api_key, options)
+        with Beside(tell) as lines:
+            end = anyio.run(_work, dsn, api_key, options, lines.give)
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
@@ -92,13 +94,16 @@ def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json:
     return end.exit_code
 
 
-async def _work(dsn: Secret, api_key: Secret, options: WorkerOptions) -> WorkerEnd:
+async def _work(
+    dsn: Secret, api_key: Secret, options: WorkerOptions, tell_beside: Callable[[str], None]
+) -> WorkerEnd:
     signals = Signals()
-    async with _opened(dsn, api_key, options) as worker, anyio.create_task_group() as beside:
+    opened = _opened(dsn, api_key, options, tell_beside)
+    async with opened as worker, anyio.create_task_group() as beside:
 
         def stop() -> None:
             worker.stop()
-            tell(f"\n{STOPPING}")
+            tell_beside(f"\n{STOPPING}")
 
         beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
         beside.start_soon(_print_progress, worker.counters)
@@ -110,7 +115,9 @@ async def _work(dsn: Secret, api_key: Secret, options: WorkerOptions) -> WorkerE
 
 
 @asynccontextmanager
-async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> AsyncIterator[Worker]:
+async def _opened(
+    dsn: Secret, api_key: Secret, options: WorkerOptions, tell_beside: Callable[[str], None]
+) -> AsyncIterator[Worker]:
     """Open the connections, the ledger and the client of a worker."""
     database = Database(dsn.reveal())
     settings: dict[str, Any] = {
@@ -120,7 +127,7 @@ async def _opened(dsn: Secret, api_key: Secret, options: WorkerOptions) -> Async
     }
 
     def print_trouble(line: str | None) -> None:
-        tell(line or f"{database.name}: here again")
+        tell_beside(line or f"{database.name}: here again")
 
     connection = RetryingConnection(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:

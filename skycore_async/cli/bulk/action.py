@@ -43,7 +43,7 @@ from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .judged_rows import JudgedRows
 from .options import BulkOptions
-from .preflight import LedgerCounts, survey_by_ledger, write_rejects
+from .preflight import LedgerCounts, survey_by_ledger, survey_by_opt_outs, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .recipients import FROM_COLUMNS, Sheet, SheetError
@@ -159,7 +159,8 @@ def _check_rows(
     is_opted_out: IsOptedOut,
 ) -> None:
     """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
-    is_watched, is_known = sys.stderr.isatty(), job.known_ledger is not None
+    is_watched = sys.stderr.isatty()
+    is_known = job.known_ledger is not None or job.cluster is not None
     keeps_all = is_known or not job.dry_run
     for number, row in enumerate(sheet.rows(), 1):
         judged = reader.read(row)
@@ -196,6 +197,13 @@ def _look_up(
     survey: Survey,
     is_opted_out: IsOptedOut,
 ) -> LedgerCounts:
+    if job.cluster is not None:
+        ledger = _database(job.cluster).to_read()
+        ask = functools.partial(survey_by_opt_outs, is_opted_out=is_opted_out)
+        try:
+            anyio.run(ask, ledger, kept, survey)
+        except LedgerError as error:
+            fail(f"nothing was loaded: {error}")
     if job.known_ledger is None:
         return LedgerCounts()
     look = functools.partial(

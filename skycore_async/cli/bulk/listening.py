@@ -28,7 +28,8 @@ from ...ledger.base import BaseLedger
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...simulator.asgi_thread import ServerThread, listen_on
-from ..ui.output import fail, say
+from ..ui.beside import tell_beside
+from ..ui.output import fail
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 
 
@@ -58,9 +59,9 @@ class Listening:
         server = ServerThread(receiver, host=self.host, port=self.port)
         await anyio.to_thread.run_sync(server.start)
         try:
-            say(f"Postbacks to {url_of(server.url, is_secret=is_secret)} go to {name}.", err=True)
-            for warning in warnings_of(server.url, is_secret=is_secret):
-                say(warning, err=True)
+            url = url_of(server.url, is_secret=is_secret)
+            warnings = warnings_of(server.url, is_secret=is_secret)
+            await tell_beside(f"Postbacks to {url} go to {name}.", *warnings)
             yield
         finally:
             with anyio.CancelScope(shield=True):  # what is being answered needs this event loop

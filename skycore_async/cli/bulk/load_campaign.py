@@ -94,8 +94,9 @@ def _say_what_follows(
     """Print who sends what is loaded, and that nobody sends what is in doubt."""
     if doubts:
         say(
-            f"{doubts:,} may have been sent. What is in doubt is never sent again on its own;"
-            " under another key, or in another campaign, it would be.",
+            f"{doubts:,} may have been sent. What is in doubt is never sent again on its own:"
+            " `skycore settle DSN` asks Skycore's own report which were sent. Under another key,"
+            " or in another campaign, whoever has it already would get it twice.",
             err=True,
         )
     if loaded.state == "running":

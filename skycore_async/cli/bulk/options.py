@@ -30,7 +30,7 @@ from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
 from .hours_seen import HoursSurvey
 from .rows import RowOptions
-from .run import SendOptions
+from .send_options import SendOptions
 
 if TYPE_CHECKING:
     from .listening import Listening
@@ -93,7 +93,11 @@ class BulkOptions:
     @property
     def ledger_name(self) -> str:
         """The name by which the list of who may not be sent to knows the ledger."""
-        return LedgerFile(self.ledger_path).full_name
+        if self.cluster is None:
+            return LedgerFile(self.ledger_path).full_name
+        from ..ui.database import name_of_database  # noqa: PLC0415 - the extra `postgres`
+
+        return name_of_database(dsn_of(self.cluster))
 
     @property
     def known_ledger(self) -> Path | None:
@@ -133,17 +137,11 @@ class BulkOptions:
     @property
     def place(self) -> Place:
         """Where and under which name the campaign is begun."""
-        in_database = self.cluster is not None
-        ledger = str(self.ledger_path.resolve())
-        if self.cluster is not None:
-            from ..ui.database import name_of_database  # noqa: PLC0415 - the extra `postgres`
-
-            ledger = name_of_database(dsn_of(self.cluster))
         return Place(
             directory=str(self.stem.resolve().parent),
             address=self.base_url or ENDPOINT,
-            ledger=ledger,
-            in_database=in_database,
+            ledger=self.ledger_name,
+            in_database=self.cluster is not None,
             campaign=self.campaign_name,
         )
 

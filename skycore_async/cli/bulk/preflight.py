@@ -8,12 +8,14 @@ Rules:
 * Nothing is changed: nobody has said yes so far.
 * What a report proved not sent is to send, and what opted out is not: by what the ledger will
   know once it has taken in the user's list, as a run does first.
+* Of a database only that is asked: what it knows of a campaign is told when that is loaded.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +83,31 @@ async def survey_by_ledger(
                     survey.see(row, in_doubt=row.row.line in doubts)
     in_doubt = summary.states.get(MessageState.IN_DOUBT, 0)
     return LedgerCounts(messages=summary.total, in_doubt=in_doubt)
+
+
+async def survey_by_opt_outs(
+    ledger: AbstractAsyncContextManager[BaseLedger],
+    rows: Iterable[JudgedRow],
+    survey: Survey,
+    *,
+    is_opted_out: IsOptedOut,
+) -> None:
+    """Show all rows to a survey, and which numbers the ledger, or the list, has as opted out.
+
+    Raises LedgerError where the ledger cannot be read.
+    """
+    async with ledger as opened:
+        left = iter(rows)
+        while some := list(itertools.islice(left, AT_A_TIME)):
+            numbers = tuple(row.message.to for row in some if isinstance(row, MessageRow))
+            words = await opened.run(GetOptOuts(numbers=numbers))
+            for row in some:
+                if isinstance(row, MessageRow) and is_opted_out(
+                    row.message.to, words.get(row.message.to)
+                ):
+                    survey.see_known(row, OutcomeKind.OPTED_OUT)
+                else:
+                    survey.see(row)
 
 
 def _is_sent(row: JudgedRow) -> bool:

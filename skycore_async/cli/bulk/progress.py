@@ -77,6 +77,7 @@ class BulkCounters:
     why_not_sent: str | None = None  # of the last one
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     is_stopping: bool = False
+    in_flight: Callable[[], int] = lambda: 0  # messages whose answers are awaited
     awaited: int | None = None  # receipts, where they are listened for
     listens_until: float | None = None  # by `clock`, after the last send
     clock: Callable[[], float] = time.monotonic
@@ -134,22 +135,20 @@ class BulkCounters:
         yield f"{self.done:,}/{self.total:,}"
         if self.listens_until is None and self.waiting is None:
             yield f"{self.rate:,.0f}/s"
-        yield f"accepted {self.accepted:,}"
-        if self.already_done:
-            yield f"already done {self.already_done:,}"
-        if self.already_sent:
-            yield f"already sent {self.already_sent:,}"
-        if self.refused:
-            codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common(4))
-            yield f"refused {self.refused.total():,} ({codes})"
-        if self.opted_out:
-            yield f"opted out {self.opted_out:,}"
-        if self.in_doubt:
-            yield f"in doubt {self.in_doubt:,}"
-        if self.turned_back:
-            yield f"not sent {self.turned_back:,}"
-        if self.put_off:
-            yield f"not yet {self.put_off:,}"
+        codes = ", ".join(f"{code} {count:,}" for code, count in self.refused.most_common(4))
+        for name, count, detail in (
+            ("in flight", self.in_flight(), ""),
+            ("accepted", self.accepted, ""),
+            ("already done", self.already_done, ""),
+            ("already sent", self.already_sent, ""),
+            ("refused", self.refused.total(), f" ({codes})"),
+            ("opted out", self.opted_out, ""),
+            ("in doubt", self.in_doubt, ""),
+            ("not sent", self.turned_back, ""),
+            ("not yet", self.put_off, ""),
+        ):
+            if count or name == "accepted":
+                yield f"{name} {count:,}{detail}"
         if self.awaited is not None:
             yield f"receipts awaited {self.awaited:,}"
         yield from self._how_long()
@@ -273,11 +272,12 @@ def advice(
     if doubts := counters.in_doubt + counters.left_in_doubt:
         settle = shlex.join(["skycore", "settle", str(ledger)])
         yield (
-            f"{doubts:,} may have been sent. What is in doubt is never sent again on"
-            " its own: postbacks taken into the ledger settle it, and so does Skycore's own report"
-            f" of what it sent, an hour from now: `{settle}`. With --resend-in-doubt, whoever"
-            " has it already gets it twice, and you pay twice. So it is under another key, in"
-            " another campaign, or with another ledger."
+            f"{doubts:,} may have been sent: no clear answer came. What is in doubt is never sent"
+            f" again on its own. An hour from now, `{settle}` asks Skycore's own report which were"
+            " sent, and sends nothing itself; the same command then sends those that were not."
+            " Postbacks taken into the ledger tell it sooner. With --resend-in-doubt, and under"
+            " another key, campaign or ledger as well, whoever has it already gets it twice, and"
+            " you pay twice."
         )
     if counters.awaited:
         listen = shlex.join(["skycore", "listen", "--ledger", str(ledger)])

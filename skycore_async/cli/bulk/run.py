@@ -34,19 +34,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import attrs
 
 from ...client import SkycoreClient
 from ...codes import Verdict
 from ...errors import LedgerError, Rejected, SendingHalted
 from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
-from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Failed, Outcome
-from ...runtime.secret import Secret
-from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
 from ...sending.prepare import ResolvedMessage
-from ...transports.base import Road
+from ..ui.beside import Beside
 from ..ui.marks import IN_DOUBT
 from ..ui.opt_out_list import sharing
 from ..ui.output import say, tell
@@ -60,6 +56,7 @@ from .progress import BulkCounters, End, how_to_go_on, show_plain
 from .recipients import Row
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow
+from .send_options import SendOptions
 from .settling import settle_first
 from .waiting import PutOff, beside_it, wait_until
 
@@ -68,25 +65,6 @@ if TYPE_CHECKING:
 
 _STOPS: Final = (LedgerError, OSError, sqlite3.Error)  # what a run cannot go on after
 _NO_ZONE: Final = "the time zone of its number is not known: name one that counts then with --tz"
-
-
-@attrs.frozen(kw_only=True)
-class SendOptions:
-    """How to send: what the client takes, and how to show it."""
-
-    client: dict[str, Any]
-    api_key: Secret | None = None
-    road: Road = "fast"
-    limit: int | None = None
-    opt_outs: OptOutList | None = None
-    full_name: str = ""  # of the ledger, for the list
-    resend_in_doubt: bool = False
-    settle: bool = False
-    listening: Listening | None = None
-    start: datetime | None = None
-    hours: SendingHours = ANY_TIME
-    clock: Clock = utc_now
-    live: bool = False
 
 
 def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, None]]:
@@ -102,15 +80,6 @@ def _words_of(error: Exception) -> str:
     if isinstance(error, OSError):
         return ": ".join(filter(None, (error.filename, error.strerror)))
     return f"temporary files: {error}" if isinstance(error, sqlite3.Error) else str(error)
-
-
-def _client(ledger: SQLiteLedger, options: SendOptions) -> SkycoreClient:
-    return SkycoreClient(
-        **options.client,
-        api_key=None if options.api_key is None else options.api_key.reveal(),
-        transport=options.road,
-        ledger=ledger,
-    )
 
 
 def _receiving(
@@ -155,33 +124,34 @@ class Run:
         show = functools.partial(_shown(is_live=options.live), self._counters)
         self._put_off = PutOff(options.hours, options.clock)
         self._left = math.inf if options.limit is None else options.limit
-        async with (
-            SQLiteLedger(path) as ledger,
-            sharing(ledger, options.opt_outs, name=options.full_name),
-            _receiving(ledger, options.listening, name=str(path)),
-            _client(ledger, options) as client,
-            anyio.create_task_group() as beside,
-        ):
-            stop = functools.partial(self._stop, is_shown=options.live)
-            say = functools.partial(
-                self._say_what_is_left, resend_in_doubt=options.resend_in_doubt
-            )
-            beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
-            if options.start is not None and options.start > options.clock():
-                words = f"waiting for the start, {time_of(options.start)}"
-                async with beside_it(show):
-                    await self._wait_for(options.start, words, options)
-            if options.settle and not self._is_interrupted:
-                with anyio.CancelScope() as settling:
-                    self._break_off = settling.cancel
-                    await settle_first(client)
-            beside.start_soon(show)
-            if options.listening is not None:
-                beside.start_soon(count_awaited, ledger, self._counters)
-            await self._send_all(client, ledger, options)
-            if options.listening is not None:
-                await self._wait_for_receipts(ledger, options.listening.seconds)
-            beside.cancel_scope.cancel()
+        with Beside(tell) as lines:
+            async with (
+                SQLiteLedger(path) as ledger,
+                sharing(ledger, options.opt_outs, name=options.full_name),
+                _receiving(ledger, options.listening, name=str(path)),
+                options.client_over(ledger) as client,
+                anyio.create_task_group() as beside,
+            ):
+                stop = functools.partial(self._stop, lines.give, is_shown=options.live)
+                say = functools.partial(
+                    self._say_what_is_left, resend_in_doubt=options.resend_in_doubt
+                )
+                beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
+                if options.start is not None and options.start > options.clock():
+                    words = f"waiting for the start, {time_of(options.start)}"
+                    async with beside_it(show):
+                        await self._wait_for(options.start, words, options)
+                if options.settle and not self._is_interrupted:
+                    with anyio.CancelScope() as settling:
+                        self._break_off = settling.cancel
+                        await settle_first(client)
+                beside.start_soon(show)
+                if options.listening is not None:
+                    beside.start_soon(count_awaited, ledger, self._counters)
+                await self._send_all(client, ledger, options)
+                if options.listening is not None:
+                    await self._wait_for_receipts(ledger, options.listening.seconds)
+                beside.cancel_scope.cancel()
         return self._end()
 
     async def _send_all(
@@ -198,6 +168,7 @@ class Run:
                 outcomes._begin_where(self._put_off.check)  # noqa: SLF001 - kept from users
             async with outcomes as self._outcomes:
                 self._break_off = outcomes.stop
+                self._counters.in_flight = self._in_flight
                 await self._take_all()
             opening = self._put_off.opening()
             if opening is None:
@@ -269,6 +240,9 @@ class Run:
         self._counters.total -= max(0, self._revived)  # they are in doubt still, or were sent
         self._revived = 0
 
+    def _in_flight(self) -> int:
+        return self._outcomes._begun  # noqa: SLF001 - kept from users
+
     def _put_off_row(self, line: int, to: str) -> None:
         """Leave a row for the hours of its recipient."""
         if not self._put_off.add(line, to):
@@ -311,7 +285,7 @@ class Run:
         if reason is not None:
             self._rejects.write(row, reason)
 
-    def _stop(self, *, is_shown: bool) -> None:
+    def _stop(self, tell_beside: Callable[[str], None], *, is_shown: bool) -> None:
         if self._end_waiting is not None:
             self._end_waiting()
             return
@@ -319,7 +293,7 @@ class Run:
         self._counters.is_stopping = True
         self._break_off()
         if not is_shown:  # the live picture says it, and would paint over any other line
-            tell(f"\n{STOPPING}")
+            tell_beside(f"\n{STOPPING}")
 
     def _say_what_is_left(self, *, resend_in_doubt: bool) -> None:
         self._rejects.close()

@@ -9,7 +9,8 @@ import click
 
 from ...client import SkycoreClient
 from ...errors import SkycoreError
-from ..ui.output import say
+from ..ui.beside import tell_beside
+from ..ui.output import number_of
 from ..ui.settlements import described
 
 
@@ -17,7 +18,11 @@ def is_to_settle(in_doubt: int, *, wanted: bool, asks: bool) -> bool:
     """Return whether to ask for reports first: by --settle, or by a yes where there is a doubt."""
     if not in_doubt or wanted or not asks:
         return wanted and in_doubt > 0
-    return click.confirm("Ask Skycore first which of what is in doubt it sent?", err=True)
+    return click.confirm(
+        f"{number_of(in_doubt, 'message')} in doubt may have been sent. Ask Skycore's own report"
+        " first which of them were? That sends nothing.",
+        err=True,
+    )
 
 
 async def settle_first(client: SkycoreClient) -> None:
@@ -25,10 +30,13 @@ async def settle_first(client: SkycoreClient) -> None:
     try:
         settlement = await client.settle(wait=0)
     except SkycoreError as error:
-        say(f"What is in doubt stays so: there is no report: {error}", err=True)
+        await tell_beside(f"What is in doubt stays so: there is no report: {error}")
         return
-    say("In doubt before, by Skycore's own report:", err=True)
-    for line in described(settlement, run="this run"):
-        say(line, err=True)
-    for problem in settlement.problems:
-        say(f"There was no report of some time, or not all of one: {problem}", err=True)
+    await tell_beside(
+        "In doubt before, by Skycore's own report:",
+        *described(settlement, run="this run"),
+        *(
+            f"There was no report of some time, or not all of one: {problem}"
+            for problem in settlement.problems
+        ),
+    )

@@ -6,9 +6,16 @@ nothing else: neither messages nor postbacks.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Generic, TypeVar
 
-import anyio.to_thread
+from .output import tell
+
+T = TypeVar("T")
 
 
 async def print_beside(show: Callable[[], None]) -> None:
@@ -16,4 +23,72 @@ async def print_beside(show: Callable[[], None]) -> None:
 
     A cancelled caller does not wait for what is being printed.
     """
+    import anyio.to_thread  # noqa: PLC0415 - not for help
+
     await anyio.to_thread.run_sync(show, abandon_on_cancel=True)
+
+
+async def tell_beside(*lines: str) -> None:
+    """Print lines that tell of what goes on, in a thread, as `print_beside` does."""
+
+    def show() -> None:
+        for line in lines:
+            tell(line)
+
+    await print_beside(show)
+
+
+class Beside(Generic[T]):
+    """Show what it is given, in that order, from a thread of its own: who gives waits for nobody.
+
+    Leaving it waits until all is shown: it is left once nothing is under way any more.
+    """
+
+    def __init__(self, show: Callable[[T], object]) -> None:
+        self._show = show
+        self._given: SimpleQueue[tuple[T] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="printing", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Beside[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def give(self, one: T) -> None:
+        """Have it shown, once what was given before it is."""
+        self._given.put((one,))
+
+    def close(self) -> None:
+        """Wait until all is shown."""
+        self._given.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (given := self._given.get()) is not None:
+            self._show(*given)
+
+
+class LogBeside(logging.Handler):
+    """Write the log to standard error, in a `format`, beside what it tells of."""
+
+    def __init__(self, format: str) -> None:  # noqa: A002 - as `logging` calls it
+        super().__init__()
+        written = logging.StreamHandler()
+        written.setFormatter(logging.Formatter(format))
+        self._written = Beside[logging.LogRecord](written.handle)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have a record written."""
+        self._written.give(record)
+
+    def close(self) -> None:
+        """Wait until all is written, as the program ends."""
+        self._written.close()
+        super().close()

@@ -4,8 +4,8 @@ Rules for a command that sends, with `Signals`:
 
 * After the first, nothing more starts, and the program waits for what is in flight.
   It says so, since a user who does not know what it waits for presses Ctrl-C again.
-* The second ends the process at once.  The intents are durable, and what was in
-  flight is in doubt from then on.
+* The second ends the process at once, also where its last words find a terminal that is
+  stopped.  The intents are durable, and what was in flight is in doubt from then on.
 
 Rules for a command that serves, with `UntilSignal`:
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,6 +30,7 @@ from .output import Exit
 
 STOPPING: Final = "Stopping: waiting for what is in flight."
 _POLL_EVERY: Final = 0.1  # seconds
+_PATIENCE: Final = 1.0  # seconds for the last words
 
 
 class Signals:
@@ -46,12 +48,22 @@ class Signals:
             async for _ in signals:
                 self.count += 1
                 if self.count > 1:
-                    try:
-                        second()
-                    finally:
-                        # Every way that ends the loop in order waits for what is in flight.
-                        os._exit(Exit.INTERRUPTED)
+                    _call_in_time(second)
+                    # Every way that ends the loop in order waits for what is in flight.
+                    os._exit(Exit.INTERRUPTED)
                 first()
+
+
+def _call_in_time(call: Callable[[], None]) -> None:
+    """Call it, and return when it has ended or a moment later, whatever became of it."""
+
+    def run() -> None:
+        with suppress(Exception):  # as where nobody reads it any more
+            call()
+
+    calling = threading.Thread(target=run, daemon=True)
+    calling.start()
+    calling.join(_PATIENCE)
 
 
 class UntilSignal:

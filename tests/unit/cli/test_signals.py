@@ -6,21 +6,28 @@ import functools
 import os
 import signal
 import sys
+import threading
 from typing import NoReturn
 
 import anyio
 import click
 import pytest
 
+from skycore_async.cli.ui import signals
 from skycore_async.cli.ui.output import tell
 from skycore_async.cli.ui.signals import Signals
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["gone", "stopped"])
 def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, is_stopped: bool
 ) -> None:
-    """As where nobody reads what is printed; else it would wait for what is in flight."""
+    """As where nobody reads what is printed, or Ctrl-S has stopped the terminal.
+
+    Else it would wait for what is in flight, or for ever.
+    """
+    goes_on = threading.Event()
 
     class Ended(BaseException):
         """What stands for the end of the process."""
@@ -28,8 +35,10 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
     def end(code: int) -> NoReturn:
         raise Ended(code)
 
-    def unsaid() -> NoReturn:
-        raise BrokenPipeError
+    def unsaid() -> None:
+        if not is_stopped:
+            raise BrokenPipeError
+        goes_on.wait(30)
 
     async def run() -> None:
         seen = anyio.Event()
@@ -42,9 +51,11 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(signals, "_PATIENCE", 0.05)
     with pytest.raises(BaseExceptionGroup) as raised:
         anyio.run(run)
     assert raised.group_contains(Ended, match="130")
+    goes_on.set()
 
 
 def test_what_only_tells_of_a_run_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from skycore_async import (
     NotSent,
     Outcome,
     OutcomeUnknown,
+    RateLimiter,
     Rejected,
     Request,
     Response,
@@ -639,6 +640,23 @@ async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
         await skycore.send_many(messages_async(3)).__aenter__()
     del never
     gc.collect()
+
+
+async def test_what_waits_for_its_turn_is_not_begun() -> None:
+    """How many are in flight is known, without those that wait for the rate."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+    paced = RateLimiter(0.001, burst=2)
+    sender = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, max_in_flight=4, rate=paced
+    )
+    async with sender, sender.send_many(messages(10)) as outcomes:
+        await anyio.wait_all_tasks_blocked()
+        assert (outcomes._begun, transport.under_way) == (2, 2)
+        outcomes.stop()
+        transport.held.set()
+        assert len(begun([outcome async for outcome in outcomes])) == 2
+        assert outcomes._begun == 0
 
 
 async def test_what_may_not_begin_any_more_is_told_when_its_turn_comes() -> None:

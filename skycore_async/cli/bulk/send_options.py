@@ -1,0 +1,46 @@
+"""What was asked for that concerns the sending of a file, and not its rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ...client import SkycoreClient
+from ...ledger.sqlite.ledger import SQLiteLedger
+from ...ledger.sqlite.opt_out_list import OptOutList
+from ...runtime.secret import Secret
+from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
+from ...transports.base import Road
+
+if TYPE_CHECKING:
+    from .listening import Listening
+
+
+@attrs.frozen(kw_only=True)
+class SendOptions:
+    """How to send: what the client takes, and how to show it."""
+
+    client: dict[str, Any]
+    api_key: Secret | None = None
+    road: Road = "fast"
+    limit: int | None = None
+    opt_outs: OptOutList | None = None
+    full_name: str = ""  # of the ledger, for the list
+    resend_in_doubt: bool = False
+    settle: bool = False
+    listening: Listening | None = None
+    start: datetime | None = None
+    hours: SendingHours = ANY_TIME
+    clock: Clock = utc_now
+    live: bool = False
+
+    def client_over(self, ledger: SQLiteLedger) -> SkycoreClient:
+        """Return the client that sends, and records in a ledger."""
+        return SkycoreClient(
+            **self.client,
+            api_key=None if self.api_key is None else self.api_key.reveal(),
+            transport=self.road,
+            ledger=ledger,
+        )
