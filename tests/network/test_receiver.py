@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -794,9 +794,16 @@ def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     (tmp_path / "hooks.py").write_text(
         "from skycore_async.ledger.sqlite.ledger import SQLiteLedger\n"
         "from skycore_async.receiving.receiver import PostbackReceiver\n"
-        f"receiver = PostbackReceiver(ledger=SQLiteLedger('promo.db'), secret='{SECRET}')\n"
+        "from pathlib import Path\n"
+        "from anyio import sleep\n"
+        "async def handle(notification):\n"
+        "    Path('stored').touch()\n"
+        "    while Path('hold').exists(): await sleep(0.01)\n"
+        f"receiver = PostbackReceiver(ledger=SQLiteLedger('promo.db'), secret='{SECRET}',\n"
+        "    on_notification=handle)\n"
     )
     command = ["-W", "error", "-m", "uvicorn", "hooks:receiver", "--port", "0", "--ws", "none"]
+    command += ["--timeout-graceful-shutdown", "3"]
     with subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
         [sys.executable, *command],
         cwd=tmp_path,
@@ -829,6 +836,49 @@ def test_what_was_answered_with_200_survives_a_kill(
     process.wait(10)
     assert answer.status_code == 200
     assert len(anyio.run(reopened, tmp_path / "promo.db")) == 300
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_caller_that_never_finishes_holds_up_no_stop(
+    program: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    """As docs/deployment.md has it: what is stored by then is answered with 200 all the same."""
+    process, url = program
+    port = httpx.URL(url).port or 0
+    (tmp_path / "hold").touch()
+    head = f"POST /postback/{SECRET} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n<POST"
+    answers: list[int] = []
+
+    def post_whole() -> None:
+        answer = httpx.post(
+            f"{url}/postback/{SECRET}",
+            content=notification(),
+            verify=client_context(),
+            trust_env=False,
+            timeout=20,
+        )
+        answers.append(answer.status_code)
+
+    posting = threading.Thread(target=post_whole)
+    with (
+        socket.create_connection(("127.0.0.1", port)) as unfinished,
+        socket.create_connection(("127.0.0.1", port)) as silent,
+    ):
+        unfinished.sendall(head.encode())
+        silent.sendall(b"POST /post")
+        posting.start()
+        while not (tmp_path / "stored").exists():
+            assert posting.is_alive()
+        process.send_signal(signal.SIGTERM)
+        with suppress(ConnectionError):
+            while True:  # until it takes no more
+                socket.create_connection(("127.0.0.1", port)).close()
+        (tmp_path / "hold").unlink()
+        process.wait(8)  # without the option for as long as a body may take
+        posting.join(5)
+    assert answers == [200]
+    assert len(anyio.run(reopened, tmp_path / "promo.db")) == 1
 
 
 def test_a_connection_that_breaks_while_sending_leaves_nothing(
