@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .ledger.report_values import OpenDoubt, SavedReport, Settlement
     from .ledger.sqlite.ledger import SQLiteLedger
     from .ledger.sqlite.memory import MemoryLedger
+    from .ledger.sqlite.user_opt_outs import share_opt_outs
     from .limits.base import Limiter
     from .limits.local import RateLimiter
     from .limits.postgres import PostgresLimiter
@@ -181,6 +182,7 @@ __all__ = [
     "__version__",
     "parse_postback",
     "segments",
+    "share_opt_outs",
 ]
 
 _MODULES: Final = {
@@ -203,6 +205,7 @@ _MODULES: Final = {
     "ledger.report_values": ("OpenDoubt", "SavedReport", "Settlement"),
     "ledger.sqlite.memory": ("MemoryLedger",),
     "ledger.sqlite.ledger": ("SQLiteLedger",),
+    "ledger.sqlite.user_opt_outs": ("share_opt_outs",),
     "limits.base": ("Limiter",),
     "limits.local": ("RateLimiter",),
     "messages": ("SMS", "Accepted", "Failed", "Outcome", "ReportSection", "ReportedMessage"),

@@ -305,6 +305,24 @@ def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+def test_a_shared_list_of_opt_outs(
+    simulator: Simulator,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A program that shares the list sends nothing to whom `skycore opt-outs add` put on it."""
+    monkeypatch.setenv("SKYCORE_HOME", str(here))
+    CliRunner().invoke(skycore, ["opt-outs", "add", "15551234888"])
+    run(snippet("docs/postbacks.md", "share_opt_outs(ledger)"))
+    assert capsys.readouterr().out.startswith("not sent: ")
+    assert not simulator.messages
+    CliRunner().invoke(skycore, ["opt-outs", "remove", "15551234888"])
+    run(snippet("docs/postbacks.md", "share_opt_outs(ledger)"))
+    assert len(simulator.messages) == 1
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_what_handsets_write(capsys: pytest.CaptureFixture[str]) -> None:
     """The snippet on texts prints what curl has posted to the receiver."""

@@ -69,6 +69,7 @@ from skycore_async import (
     UnknownNotification,
     Verdict,
     parse_postback,
+    share_opt_outs,
 )
 
 
@@ -227,6 +228,9 @@ async def keep_a_ledger(own: Ledger) -> None:
             assert_type(text, InboundSMS)
         rule: OptOutRule = lambda text: text.text == "basta" or None  # noqa: E731
         MemoryLedger(opt_out_rule=rule)
+        async with share_opt_outs(ledger), share_opt_outs(memory, Path("opt-outs.db")) as shared:
+            assert_type(shared, None)
+        share_opt_outs(own)  # type: ignore[arg-type]
         PostbackReceiver(ledger=own, secret=["new", "old"], credentials=("user", "password"))
         PostbackReceiver(ledger="promo.db")
         async with PostbackInbox(Path("promo.db"), opt_out_rule=rule) as inbox:

@@ -26,8 +26,8 @@ from typing import Final
 import attrs
 
 from ...runtime.private_files import PRIVATE
+from ...runtime.user_files import user_file
 from ..ui.output import say
-from ..ui.user_files import user_file
 from .resemblance import Sketch
 
 _NAME: Final = "campaigns.db"

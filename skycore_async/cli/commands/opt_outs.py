@@ -100,8 +100,8 @@ def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | Non
     Put the numbers of a CSV file onto the list, as `bulk` reads one.
 
     Of a LEDGER, or a PostgreSQL database DSN, takes in what its numbers said, STOP or
-    START, also while a service has it open: a service of yours hears them, and shares
-    no list by itself.
+    START, also while a service has it open: a service of yours hears them, and tells
+    the list by itself only with `share_opt_outs`.
     """,
 )
 @click.argument("named", metavar="FILE.CSV|LEDGER|DSN", type=HiddenText())

@@ -1,15 +1,10 @@
-"""The list of who may not be sent to that a user's commands share, and where it is.
-
-Rule: there is one for all ledgers of a user.  `--opt-outs FILE`, or SKYCORE_OPT_OUTS, names
-another; `none` does without, so that a STOP counts in the ledger alone that heard it.
-"""
+"""The list of who may not be sent to, as commands share it: --opt-outs, or else the user's."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import anyio
 
@@ -17,25 +12,15 @@ from ...errors import LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...ledger.sqlite.opt_out_sharing import sharing_opt_outs
+from ...ledger.sqlite.user_opt_outs import user_list
 from ...runtime.secret import Secret
 from .ledger_target import ledger_target
 from .output import fail
-from .user_files import ENVIRONMENT, user_file
-
-NONE: Final = "none"
-_NAME: Final = "opt-outs.db"
-_ANOTHER: Final = "; --opt-outs names another list, or none"
 
 
 def list_of(given: str | None) -> OptOutList | None:
     """Return the list that was named, else the user's own; None for `none`."""
-    if given == NONE:
-        return None
-    if given:
-        return OptOutList(Path(given), advice=_ANOTHER)
-    return OptOutList(
-        user_file(_NAME), advice=f"; {ENVIRONMENT} names another place for it{_ANOTHER}"
-    )
+    return user_list(given, another="; --opt-outs names another list, or none")
 
 
 @asynccontextmanager

@@ -1,0 +1,135 @@
+"""The list of who may not be sent to, as a program of one's own shares it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from skycore_async import (
+    LedgerError,
+    MemoryLedger,
+    RecipientOptedOut,
+    SkycoreClient,
+    SQLiteLedger,
+    parse_postback,
+    share_opt_outs,
+)
+from skycore_async.cli.ui.ledger_target import LedgerFile
+from skycore_async.cli.ui.opt_out_list import list_of
+from skycore_async.ledger.opt_outs import OptOut
+from skycore_async.ledger.sqlite.opt_out_list import OptOutList
+from skycore_async.ledger.sqlite.user_opt_outs import LIST_ENVIRONMENT, NONE
+from skycore_async.runtime.extras import MissingExtra
+from skycore_async.runtime.user_files import ENVIRONMENT
+from tests.support.stub_transport import StubTransport
+from tests.unit.ledger.sqlite.test_opt_out_list import ANN, BO, STOP
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name a directory for what is the user's."""
+    home = tmp_path / "user"
+    monkeypatch.setenv(ENVIRONMENT, str(home))
+    monkeypatch.delenv(LIST_ENVIRONMENT, raising=False)
+    return home
+
+
+@pytest.fixture(params=["memory", "file"])
+async def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[MemoryLedger | SQLiteLedger]:
+    made = MemoryLedger() if request.param == "memory" else SQLiteLedger(tmp_path / "service.db")
+    async with made:
+        yield made
+
+
+def the_commands_list() -> OptOutList:
+    """Return the list that the commands share."""
+    found = list_of(None)
+    assert found is not None
+    return found
+
+
+def opt_out(shared: OptOutList, number: str) -> None:
+    """Do what `skycore opt-outs add` does."""
+    shared.tell([OptOut(number=number, out=True, at=time.time(), stamped=False)])
+
+
+async def test_it_shares_the_list_of_the_commands(ledger: MemoryLedger | SQLiteLedger) -> None:
+    """Who is on it is refused, and who says STOP is on it for `skycore bulk` afterwards."""
+    shared = the_commands_list()
+    opt_out(shared, ANN)
+    transport = StubTransport()
+    client = SkycoreClient(api_key="a key", from_="60856", transport=transport, ledger=ledger)
+    async with share_opt_outs(ledger), client:
+        with pytest.raises(RecipientOptedOut):
+            await client.send_sms(to=ANN, text="Hello")
+        await ledger.record(*parse_postback(STOP.replace(ANN, BO)))
+    assert [word.number for word in shared.opted_out()] == [ANN, BO]
+    assert transport.sent == []
+
+
+async def test_the_list_knows_it_by_the_name_that_commands_have_for_it(tmp_path: Path) -> None:
+    """Else a command that opens the same ledger would hear old words of the list again."""
+    shared, path = the_commands_list(), tmp_path / "service.db"
+    opt_out(shared, ANN)
+    async with SQLiteLedger(path) as ledger, share_opt_outs(ledger):
+        pass
+    assert shared.seen_by(LedgerFile(path).full_name) == shared.changes(0)[-1].number
+
+
+@pytest.mark.parametrize("is_given", [True, False], ids=["in code", "by the environment"])
+async def test_another_list_can_be_named(
+    ledger: MemoryLedger | SQLiteLedger,
+    is_given: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A path, or SKYCORE_OPT_OUTS; then the user's own is not looked at."""
+    other = tmp_path / "other.db"
+    opt_out(OptOutList(other), BO)
+    opt_out(the_commands_list(), ANN)
+    if not is_given:
+        monkeypatch.setenv(LIST_ENVIRONMENT, str(other))
+    async with share_opt_outs(ledger, other if is_given else None):
+        assert await ledger.is_opted_out(BO)
+        assert not await ledger.is_opted_out(ANN)
+
+
+async def test_none_is_shared_where_that_is_said(
+    ledger: MemoryLedger | SQLiteLedger, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`none` does without, as for the commands, and makes no list."""
+    monkeypatch.setenv(LIST_ENVIRONMENT, NONE)
+    async with share_opt_outs(ledger):
+        await ledger.opt_out(ANN)
+    assert not home.exists()  # noqa: ASYNC240
+
+
+async def test_a_list_that_is_none_is_told_before_anything_is_sent(
+    ledger: MemoryLedger | SQLiteLedger, tmp_path: Path
+) -> None:
+    """With its path, and with how another is named."""
+    path = tmp_path / "promo.csv"
+    path.write_text("to\n")
+    with pytest.raises(LedgerError, match=r"promo\.csv.*SKYCORE_OPT_OUTS names another list"):
+        async with share_opt_outs(ledger, path):
+            pytest.fail("it was entered")
+
+
+async def test_where_programs_keep_their_data_is_known_by_an_extra(
+    ledger: MemoryLedger | SQLiteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is needed where no directory is named alone, and the error says how to get it."""
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    async with share_opt_outs(ledger):
+        pass
+    monkeypatch.delenv(ENVIRONMENT)
+    with pytest.raises(MissingExtra, match=r"pip install 'skycore-async\[cli\]'"):
+        share_opt_outs(ledger)
