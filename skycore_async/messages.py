@@ -88,7 +88,7 @@ class Failed:
 
     @property
     def verdict(self) -> Verdict:
-        """What it says of the message."""
+        """What it says of the message: the verdict of its error."""
         return self.error.verdict
 
 

@@ -113,7 +113,8 @@ class SyncClient:
     def run(self, function: Callable[[SkycoreClient], Awaitable[T]], /) -> T:
         """Return what `await function(client)` gives in the background event loop.
 
-        It is for what this class has no method for, such as reading the client's ledger.
+        It is for what this class has no method for, such as reading the client's ledger.  Raises
+        what the function raises.
         """
         running = self._run()
 

@@ -120,7 +120,10 @@ class Telemetry:
     def sending(
         self, base_url: str, *, parent: context.Context | None = None
     ) -> Iterator[Operation]:
-        """Context manager: one message's way to the API and back, with all its tries."""
+        """Context manager: one message's way to the API and back, with all its tries.
+
+        Yields what is told how it ended.
+        """
         server, name = _server(base_url)
         began = self._clock()
         attributes: Attributes = {**_SEND, **server}
@@ -133,7 +136,10 @@ class Telemetry:
 
     @contextmanager
     def receiving(self, notifications: Sequence[Notification]) -> Iterator[Operation]:
-        """Context manager: one postback is taken in, with one notification or many."""
+        """Context manager: one postback is taken in, with one notification or many.
+
+        Yields what is told of a failure.
+        """
         began = self._clock()
         attributes: Attributes = {**_PROCESS}
         try:

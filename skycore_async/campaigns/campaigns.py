@@ -232,7 +232,7 @@ def _fresh(
 
 
 def _known(connection: Connection, keys: list[str]) -> dict[str | None, str]:
-    """Return those of the messages with these keys that the campaign has; of some no more."""
+    """Return what the campaign has under these keys: a row each, `NO_ROW` for what was pruned."""
     known: dict[str | None, str] = dict(connection.execute(_LOADED, {"names": keys}).fetchall())
     if NO_ROW in known.values():
         known.update({key: NO_ROW for key in keys if name_of(key) in known})

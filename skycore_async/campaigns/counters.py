@@ -93,7 +93,7 @@ class ChunkWork:
 
     @property
     def _only_waits(self) -> bool:
-        return self.waiting.any and not self.is_left and not self.stuck.is_stuck
+        return self.waiting.are_any and not self.is_left and not self.stuck.is_stuck
 
     def pause(self, retry: float) -> float:
         """Return in how many seconds to look at it again, `retry` where something went wrong."""

@@ -99,8 +99,8 @@ class WaitingMessages:
         self._numbers: dict[str, str] = {}
 
     @property
-    def any(self) -> bool:
-        """Whether any does."""
+    def are_any(self) -> bool:
+        """Whether any message waits."""
         return bool(self._numbers)
 
     def keys(self) -> list[str]:
@@ -108,11 +108,11 @@ class WaitingMessages:
         return [key for key, zones in self._zones() if zones]
 
     def without_zone(self) -> int:
-        """Return of how many the time zone is not known: they are not sent."""
+        """Return how many have a number whose time zone is not known: they are not sent."""
         return sum(not zones for _, zones in self._zones())
 
-    def others(self, messages: Iterator[SMS]) -> Iterator[SMS]:
-        """Return the messages that need not wait."""
+    def ready(self, messages: Iterator[SMS]) -> Iterator[SMS]:
+        """Yield the messages that may begin now; the others wait from then on."""
         for message in messages:
             if self._hours.may_begin(message.to, self._clock()):
                 yield message

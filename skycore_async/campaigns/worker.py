@@ -173,7 +173,7 @@ class Worker:
     async def _tend(self) -> None:
         # Ended, and not cancelled: a query that is broken off costs a connection and a warning.
         while not self._ended.is_set():
-            with self._survived():
+            with self._tolerant():
                 await self._queue.tend(self._timing.sweep)
             with anyio.move_on_after(self._timing.sweep):
                 await self._ended.wait()
@@ -182,22 +182,22 @@ class Worker:
         """Do what one slot does."""
         while not self._stopping.is_set():
             ticket: Ticket | None = None
-            with self._survived():
+            with self._tolerant():
                 ticket = await self._queue.fetch()
             if ticket is None:
                 if self._drain and not await self._are_left():
                     return
-                with self._survived():
+                with self._tolerant():
                     await self._say_what_is_waited_for()
                 await self._rest(self._timing.poll)
                 continue
             # What is not done is found by the next sweep, a chunk when its lease has run out.
-            with self._survived():
+            with self._tolerant():
                 await self._do(ticket, share)
 
     @contextmanager
-    def _survived(self) -> Iterator[None]:
-        """Go on after what the queue or the database could not do, unless they never will."""
+    def _tolerant(self) -> Iterator[None]:
+        """Log what the queue or the database could not do, and go on; end where they refuse it."""
         try:
             yield
         except ConfigurationError as error:
@@ -251,7 +251,7 @@ class Worker:
         fenced = FencedLedger(self._ledger, Fence(chunk=chunk.id, epoch=chunk.epoch))
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - kept from users
         waiting = WaitingMessages(chunk.hours, self._clock)
-        sending = view.send_many(waiting.others(chunk.messages()))
+        sending = view.send_many(waiting.ready(chunk.messages()))
         if not chunk.hours.is_whole_day:
             sending._begin_where(waiting.check)  # noqa: SLF001 - kept from users
         async with sending as bulk:

@@ -27,7 +27,8 @@ class Ledger(Protocol):
     ) -> Submission | None:
         """Return what came of a message before; None where it is to be begun, or is under way.
 
-        Raises KeyConflict where the key has other content, which may have gone out.
+        Raises KeyConflict where the key has other content, which may have gone out, and
+        LedgerError where it cannot be read.
         """
         ...
 
@@ -50,11 +51,17 @@ class Ledger(Protocol):
         ...
 
     async def finish(self, key: str, submission: Submission) -> None:
-        """Make durable what came of a message that was begun."""
+        """Make durable what came of a message that was begun.
+
+        Raises LedgerError where that cannot be done; a client then gives it again later.
+        """
         ...
 
     async def record(self, *notifications: Notification) -> None:
-        """Take notifications in, all or none of them; one that came before changes nothing."""
+        """Take notifications in, all or none of them; one that came before changes nothing.
+
+        Raises LedgerError where they could not be made durable.
+        """
         ...
 
     async def delivery(

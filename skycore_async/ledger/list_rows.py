@@ -154,12 +154,15 @@ def carrier_in(named: str | None) -> NamedCarrier:
 
 
 def needs_other_carrier(named: str | None) -> bool:
-    """Return whether the carrier is not named in what decided, as far as that was looked at."""
+    """Return whether `named`, which is of what decided a message, lacks the carrier.
+
+    Then its other notifications are to be read.
+    """
     return carrier_in(named).spid is None
 
 
 def needs_other_status(named: str | None) -> bool:
-    """Return whether what decided has no STATUS, as far as that was looked at."""
+    """Return whether `named`, which is of what decided a message, lacks the STATUS."""
     return named is not None and _values_in(named)[1] is None
 
 

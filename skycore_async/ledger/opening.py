@@ -91,7 +91,11 @@ class Openable(ABC):
     _group_commit: GroupCommit
 
     async def open(self) -> None:
-        """Open it; a caller who is cancelled leaves it as it was, if nobody else opens it."""
+        """Open it, or wait for whoever opens it already; what is open stays so.
+
+        A caller who is cancelled leaves it as it was, if nobody else opens it.  Raises
+        LedgerError where it cannot be opened.
+        """
         is_open = False
         while not is_open:  # one that was given up is waited for, and it is opened anew
             while self._opening is not None and self._opening.owner.closed:
@@ -102,7 +106,7 @@ class Openable(ABC):
             is_open = await self._opening.wait()
 
     async def aclose(self) -> None:
-        """Write what waits to be written, and close it."""
+        """Write what waits to be written, and close it; again does nothing."""
         if self._opening is not None:
             await self._opening.owner.close()
             self.waiters.close()

@@ -33,7 +33,10 @@ class PrunedPart:
 
 @attrs.frozen
 class PruningBegun:
-    """What is pruned: what is from before `before`; of what has no message, it is `until` then."""
+    """Which messages are pruned: those begun before `before`, in seconds since 1970.
+
+    `until` is the latest time of what is pruned without a message, or was pruned earlier.
+    """
 
     before: float
     until: float
@@ -55,9 +58,9 @@ class BeginPruning(StoreCommand[PruningBegun]):
 
 @attrs.frozen(kw_only=True)
 class NotePruned(StoreCommand[None]):
-    """Write until when it was that something was pruned, for what was `marked` beforehand.
+    """Write the latest time of what was pruned, `until`, in place of that `marked` beforehand.
 
-    That was the time of a clock, which may have been ahead: doubts would be held open until then.
+    The mark was set by a clock that may have been ahead: doubts would be held open until then.
     """
 
     marked: float

@@ -225,7 +225,7 @@ class ReportGraph:
         edges: Mapping[int, Collection[int]],
         satisfied: Collection[int],
     ) -> list[int]:
-        """Return those that have a row for sure, of those that fit the same rows whichever.
+        """Return those of doubts that are alike which have a row whatever the others have.
 
         Where an accepted attempt may have either of two rows, nobody knows whose the other is.
         """
@@ -324,7 +324,7 @@ class ReportGraph:
         )
 
     def _is_beside_another(self, place: int) -> bool:
-        """Return whether a row to its number is nobody's, since it began, or with its text."""
+        """Return whether a row to its number, of its time or later, is not known for another's."""
         attempt = self._attempts[place]
         sent_as = attrs.evolve(attempt, text=None)
         # One of its own text that is late for a doubt may as well be its own, by a clock ahead.
@@ -336,7 +336,7 @@ class ReportGraph:
         )
 
     def _can_trade(self, place: int) -> bool:
-        """Return whether an attempt that is no doubt is alike, and was under way then."""
+        """Return whether one that is no doubt is alike, so that the two could trade their rows."""
         doubt = self._attempts[place]
         since, until = doubt.window
         return any(

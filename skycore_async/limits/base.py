@@ -21,7 +21,10 @@ class Limiter(Protocol):
         ...
 
     async def wait(self) -> float:
-        """Wait until this message may start, and return the time at which it did."""
+        """Wait until this message may start, and return the time at which it did.
+
+        A waiter that is cancelled has started nothing.
+        """
         ...
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
@@ -33,7 +36,10 @@ class Limiter(Protocol):
 
 
 def check_rate(rate: float | None, burst: int) -> None:
-    """Raise ConfigurationError for a rate that is none, but None, and for a burst that is none."""
+    """Raise ConfigurationError for a rate that is not above 0, and for a burst below 1.
+
+    A rate of None is no bound.
+    """
     if rate is not None and not 0 < rate < math.inf:
         raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
     if burst < 1:

@@ -154,9 +154,9 @@ class RateLimiter:
 
 
 def limiter_of(rate: float | Limiter | None, burst: int) -> Limiter:
-    """Return the limiter that `rate` of a client means: one of so many messages a second, or it.
+    """Return the limiter that a client's `rate` is, or one of so many messages a second.
 
-    Raises ConfigurationError where it is neither.
+    Raises ConfigurationError where it is neither a limiter nor a rate.
     """
     limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
     if not isinstance(limiter, Limiter):

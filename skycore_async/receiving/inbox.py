@@ -98,7 +98,10 @@ class PostbackInbox(Openable):
         await self.aclose()
 
     async def record(self, *notifications: Notification) -> None:
-        """Put the notifications of a postback into the inbox, and return when they are there."""
+        """Put the notifications of a postback into the inbox; return once they are on the disk.
+
+        Raises LedgerError where they cannot be written, and RuntimeError where it is not open.
+        """
         postback = KeptPostback.of(notifications, received=self._clock())
         await self._commits().run(_Keep(postback))
 
@@ -112,7 +115,10 @@ class PostbackInbox(Openable):
         return by_process(path) if is_in_use(path) else None
 
     async def take_in(self) -> None:
-        """Record what is in the inbox, or a part of it, unless the ledger is open elsewhere."""
+        """Record what is in the inbox, or a part of it, unless the ledger is open elsewhere.
+
+        Raises LedgerError where the ledger cannot be opened or written.
+        """
         await anyio.to_thread.run_sync(self._take_in)
 
     async def _begin(self, owner: BackgroundTasks) -> None:

@@ -116,13 +116,8 @@ class PostbackReceiver:
             raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
         if not path.startswith("/"):
             raise ConfigurationError(f"path: {path!r} does not start with '/'")
-        if max_body < 1:
-            raise ConfigurationError(f"max_body: {max_body!r} is less than 1")
-        if max_bodies < 1:
-            raise ConfigurationError(f"max_bodies: {max_bodies!r} is less than 1")
-        for name, seconds in (("timeout", timeout), ("body_timeout", body_timeout)):
-            if not seconds > 0:
-                raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
+        _check_bounds(max_body=max_body, max_bodies=max_bodies)
+        _check_seconds(timeout=timeout, body_timeout=body_timeout)
         if isinstance(ledger, str | os.PathLike):
             ledger = _inbox_of(ledger)
         if ledger is not None:
@@ -241,6 +236,18 @@ class PostbackReceiver:
             await send({"type": "lifespan.shutdown.failed", "message": words_of(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _check_bounds(**bounds: int) -> None:
+    for name, bound in bounds.items():
+        if bound < 1:
+            raise ConfigurationError(f"{name}: {bound!r} is less than 1")
+
+
+def _check_seconds(**times: float) -> None:
+    for name, seconds in times.items():
+        if not seconds > 0:
+            raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
 
 
 def _inbox_of(path: str | os.PathLike[str]) -> PostbackInbox:

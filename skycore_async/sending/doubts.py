@@ -101,7 +101,7 @@ class LedgerDoubts:
         self.periods = await self._database.run(self._periods, times)
 
     async def follow(self, ledger: BaseLedger) -> None:
-        """Read what has changed since `load`; of what was begun, none is a witness."""
+        """Read what has changed since `load`; nothing that was begun since is a witness."""
         if not self.periods:
             return
         doubts = rows_of(ledger, lambda after: ListDoubts(after=after))
@@ -207,11 +207,11 @@ class LedgerDoubts:
         return doubt is not None and doubt.record.started_at == started_at
 
     def _lacks_witness(self, attempts: Sequence[KnownAttempt]) -> bool:
-        """Return whether one has none before it of what is known by now."""
+        """Return whether an attempt has no witness before it, of what was read so far."""
         return any(self._database.neighbours(*each.times).before is None for each in attempts)
 
     def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
-        """Return what to ask for: the times of doubts, as far as their witnesses; those first.
+        """Return which times to ask for: those of doubts, and then those of far witnesses.
 
         Of a witness that is far no more is asked than its own time, and only where there is one
         on the other side, too, as nothing is proven absent without both.

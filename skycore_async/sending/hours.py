@@ -117,14 +117,14 @@ class SendingHours:
 
     def zones(self, to: str, at: datetime) -> tuple[str, ...]:
         """Return the zones by which a number may be sent to; none where it may never be."""
-        return self.that_count(self.own_zones(to), at)
+        return self.zones_that_count(self.own_zones(to), at)
 
     def own_zones(self, to: str) -> tuple[str, ...]:
-        """Return the zones that a number may be in, any where there is nothing to ask of it."""
+        """Return the zones that a number may be in; where the hours are all day, just any one."""
         return (_ANY,) if self.is_whole_day else self.zones_of(to)
 
-    def that_count(self, own: tuple[str, ...], at: datetime) -> tuple[str, ...]:
-        """Return the zones by which a number in its `own` may be sent to."""
+    def zones_that_count(self, own: tuple[str, ...], at: datetime) -> tuple[str, ...]:
+        """Return the zones whose clocks count for a number that is in its `own`; () for never."""
         if own and self.opening(own, at) is not None:
             return own
         return () if self.zone is None else (self.zone,)

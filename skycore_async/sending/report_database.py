@@ -118,7 +118,7 @@ class ReportDatabase:
         )
 
     def leave_open(self, messages: Iterable[int]) -> None:
-        """Say of messages in doubt that they may have been taken, and are not to be told of."""
+        """Decide nothing of messages in doubt any more, whose rows they may still have."""
         self._insert(
             "UPDATE attempts SET role = ? WHERE role = ? AND message = ?",
             ((Role.POSSIBLE.value, Role.DOUBTFUL.value, message) for message in messages),

@@ -243,7 +243,7 @@ class ReportSettling:
         self._database.set_present(present)
 
     def _end(self, verdicts: Mapping[int, DoubtVerdict]) -> None:
-        """Go on from what has ended, as who settles once more does; ask for its numbers alone."""
+        """Take doubts for ended, as who settles next will, and look at their numbers again."""
         taken: list[int] = []
         not_taken: list[int] = []
         for id_, verdict in verdicts.items():
@@ -288,7 +288,7 @@ class ReportSettling:
         return found
 
     def _is_as_far(self, doubt: MessageInDoubt, complete: Sequence[ReportPeriod]) -> bool:
-        """Return whether reports are about all that one before listed that may be its own."""
+        """Return whether the reports cover what an earlier one listed that may be its own."""
         listed = listed_of(doubt.record)
         return listed is None or covers(complete, *listed)
 

@@ -53,7 +53,7 @@ class ReportOnDisk:
         )
 
     def _written(self) -> datetime:
-        """Return before when it was made in any case."""
+        """Return the latest time at which it can have been made: it was written by then."""
         now = datetime.now(UTC)
         if self.path == STANDARD_INPUT:
             return now

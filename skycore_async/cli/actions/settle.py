@@ -40,15 +40,18 @@ class SettleOptions:
 
 
 @attrs.frozen(kw_only=True)
-class Told:
-    """What came of it; `would_prove` is what a file would prove were it about more."""
+class SettleEnd:
+    """What came of settling.
+
+    `would_prove` is which period a report would have to be about to prove more, and of how many.
+    """
 
     settlement: Settlement
     would_prove: tuple[ReportPeriod, int] | None = None
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code of the first that is so."""
+        """The exit code for the worst that is left."""
         table = (
             (bool(self.settlement.open), Exit.IN_DOUBT),
             (bool(self.settlement.problems), Exit.NOT_ALL_WELL),
@@ -70,11 +73,11 @@ def settle_by_request(
     `client` is what the client takes; the key in it is a Secret.
     """
 
-    async def ask(ledger: BaseLedger) -> Told:
+    async def ask(ledger: BaseLedger) -> SettleEnd:
         revealed = {**client, "api_key": client["api_key"].reveal()}
         async with SkycoreClient(**revealed, ledger=ledger) as asking:
             settlement = await asking.settle(**attrs.asdict(options), wait=wait, save=save)
-        return Told(settlement=settlement)
+        return SettleEnd(settlement=settlement)
 
     return _settle(named, options, ask, as_json=as_json)
 
@@ -84,7 +87,7 @@ def settle_by_file(
 ) -> Exit:
     """Settle by a report that was downloaded, print what came of it, and return the exit code."""
 
-    async def read(ledger: BaseLedger) -> Told:
+    async def read(ledger: BaseLedger) -> SettleEnd:
         async with ReportSettling(ledger, **attrs.asdict(options)) as settling:
             try:
                 await settling.read(
@@ -97,7 +100,7 @@ def settle_by_file(
                 settling.failed(str(error))
             settlement = await settling.end()
             more = None if settlement.problems else await settling.would_prove(report.most)
-            return Told(settlement=settlement, would_prove=more)
+            return SettleEnd(settlement=settlement, would_prove=more)
 
     return _settle(named, options, read, as_json=as_json)
 
@@ -109,19 +112,19 @@ def _seconds(time: datetime | None) -> float | None:
 def _settle(
     named: Secret,
     options: SettleOptions,
-    step: Callable[[BaseLedger], Awaitable[Told]],
+    step: Callable[[BaseLedger], Awaitable[SettleEnd]],
     *,
     as_json: bool,
 ) -> Exit:
     target = ledger_target(named)
     target.check()
 
-    async def run() -> Told:
+    async def run() -> SettleEnd:
         async with target.to_write() as ledger:
             return await step(ledger)
 
     try:
-        told = anyio.run(run)
+        end = anyio.run(run)
     except Rejected as error:
         fail(
             f"Skycore refused the report with {error}. Nothing was changed; where the account"
@@ -131,15 +134,15 @@ def _settle(
     except (ConfigurationError, LedgerError) as error:
         fail(str(error))
     if as_json:
-        more = told.would_prove and period_words(told.would_prove[0])
-        emit({**facts(told.settlement), "would_prove": more, "dry_run": options.is_dry_run})
+        more = end.would_prove and period_words(end.would_prove[0])
+        emit({**facts(end.settlement), "would_prove": more, "dry_run": options.is_dry_run})
     else:
-        _print(told, target, options)
-    return told.exit_code
+        _print(end, target, options)
+    return end.exit_code
 
 
-def _print(told: Told, target: LedgerTarget, options: SettleOptions) -> None:
-    settlement = told.settlement
+def _print(end: SettleEnd, target: LedgerTarget, options: SettleOptions) -> None:
+    settlement = end.settlement
     if not _doubts(settlement):
         say(f"{target.name}: nothing is in doubt, so no report is needed.")
     else:
@@ -147,7 +150,7 @@ def _print(told: Told, target: LedgerTarget, options: SettleOptions) -> None:
         run = "the next run" if isinstance(target, LedgerFile) else "a worker or the next run"
         for line in described(settlement, is_dry_run=options.is_dry_run, run=run):
             say(line)
-    for line in report_words(settlement, told.would_prove, target.argument):
+    for line in report_words(settlement, end.would_prove, target.argument):
         say(line if line.startswith(" ") else f"\n{line}")
     if options.is_dry_run:
         say("\nThis was a dry run: nothing was written.", err=True)

@@ -51,7 +51,7 @@ class HoursSurvey:
         """Take a message into account."""
         own = self._hours.own_zones(row.message.to)
         if (known := self._known.get(own)) is None:  # it is for one time, and zones are few
-            zones = self._hours.that_count(own, self._at)
+            zones = self._hours.zones_that_count(own, self._at)
             known = self._known[own] = (self._hours.are_open(zones, self._at), bool(zones))
         is_open, has_zone = known
         self._outside += not is_open

@@ -90,7 +90,7 @@ class MessageRow:
 
 @attrs.frozen(kw_only=True)
 class RejectedRow:
-    """A row that is none, and why.
+    """A row that is no message to send, and why.
 
     `key` is that of the message that it would be, None where there is none; `message` is
     that of a duplicate with a key of its own, or of one in doubt.  Of one in doubt that would

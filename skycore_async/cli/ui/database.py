@@ -78,7 +78,7 @@ class LedgerDatabase:
         return PostgresLedgerView(Database(self._dsn.reveal()))
 
     def version(self) -> object:
-        """Return what is another value each time: others may have written since."""
+        """Return a value that is another each time: others may have written since."""
         return object()
 
     def check(self) -> None:

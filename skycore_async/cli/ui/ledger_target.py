@@ -57,7 +57,7 @@ class LedgerFile:
         return looked_at(self._path)
 
     def version(self) -> object:
-        """Return what is another value once the file, or what goes with it, was written."""
+        """Return a value that is another once the file, or one that goes with it, was written."""
         found: list[object] = []
         for ending in _ENDINGS:
             with suppress(OSError):

@@ -71,7 +71,7 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line that tells of what goes on, which goes on where nobody reads it."""
+    """Print a line of news to standard error; where that is broken, whatever runs goes on."""
     with suppress(OSError):
         say(text, err=True)
 

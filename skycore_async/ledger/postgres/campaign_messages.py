@@ -181,7 +181,7 @@ def first_known(connection: Connection, name: str, keys: Iterable[str]) -> str |
 
 
 def mark_to_resend(connection: Connection, campaign: int) -> list[str]:
-    """Mark the doubts of a campaign to be sent once more, and return the keys that are new.
+    """Mark the doubts of a campaign to be sent once more, and return the keys of those marked now.
 
     What a live process may still get the outcome of is left alone.
     """

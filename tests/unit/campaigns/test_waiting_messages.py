@@ -20,7 +20,7 @@ NEW_YORK, LOS_ANGELES, NOWHERE = (
 def test_whose_hours_are_not_now_waits() -> None:
     """The others need not; and how long is the time until the first of those that wait."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
-    assert list(waiting.others(iter([LOS_ANGELES, NEW_YORK]))) == [NEW_YORK]
+    assert list(waiting.ready(iter([LOS_ANGELES, NEW_YORK]))) == [NEW_YORK]
     assert (waiting.keys(), waiting.seconds()) == ([LOS_ANGELES.key], 3 * 3600)
     waiting.check(NEW_YORK)
     with pytest.raises(OutsideHours):
@@ -31,24 +31,24 @@ def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
     """At night, all wait, and the east is first."""
     night = MORNING - timedelta(hours=5)
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: night)
-    assert list(waiting.others(iter([LOS_ANGELES, NEW_YORK]))) == []
+    assert list(waiting.ready(iter([LOS_ANGELES, NEW_YORK]))) == []
     assert waiting.seconds() == 5 * 3600
 
 
 def test_what_has_no_hours_is_looked_at_now_and_then() -> None:
     """Where nobody knows when it may be sent, it is not sent, nor said to be at any time."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
-    assert list(waiting.others(iter([NOWHERE]))) == []
+    assert list(waiting.ready(iter([NOWHERE]))) == []
     assert waiting.seconds() == 3600
-    assert (waiting.any, waiting.keys(), waiting.without_zone()) == (True, [], 1)
+    assert (waiting.are_any, waiting.keys(), waiting.without_zone()) == (True, [], 1)
 
 
 def test_without_hours_none_waits() -> None:
     """The messages are those of the chunk."""
     waiting = WaitingMessages(read_hours(None, None), lambda: MORNING)
-    assert list(waiting.others(iter([NOWHERE]))) == [NOWHERE]
+    assert list(waiting.ready(iter([NOWHERE]))) == [NOWHERE]
     waiting.check(NOWHERE)
-    assert (waiting.any, waiting.without_zone()) == (False, 0)
+    assert (waiting.are_any, waiting.without_zone()) == (False, 0)
 
 
 def test_a_machine_that_cannot_tell_the_hours_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
