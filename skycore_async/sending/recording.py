@@ -13,10 +13,11 @@ Rules:
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import anyio
@@ -46,7 +47,7 @@ class Recorder:
         self._clock = clock
         self._unwritten: deque[tuple[str, Submission]] = deque()
         self._writing = anyio.Lock()
-        self._made_up = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
+        self._made_up: Iterator[str] = _MadeUpKeys()
 
     @property
     def ledger(self) -> Ledger:
@@ -134,6 +135,20 @@ class Recorder:
             tags=resolved.tags,
             message=resolved,
         )
+
+
+class _MadeUpKeys(Iterator[str]):
+    """Keys that nobody else makes up, nor a process that is forked from this one."""
+
+    def __init__(self) -> None:
+        self._process: int | None = None
+        self._keys: Iterator[str] = iter(())
+
+    def __next__(self) -> str:
+        if self._process != (process := os.getpid()):
+            self._process = process
+            self._keys = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
+        return next(self._keys)
 
 
 def _not_begun(message: SMS, error: SkycoreError, what: str) -> Failed:

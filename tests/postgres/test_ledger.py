@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from hashlib import blake2b
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -52,6 +56,7 @@ from skycore_async.ledger.postgres.statements import (
 )
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.postgres.connection import Database
+from skycore_async.simulator import API_KEY, Simulator
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -1160,3 +1165,39 @@ async def test_no_session_without_the_right_to_write(dsn: str, sql: Any) -> None
     finally:
         sql("DROP OWNED BY reader")
         sql("DROP ROLE reader")
+
+
+FORKED = """
+import os, sys, anyio
+from skycore_async import PostgresLedger, SkycoreClient
+
+ledger = PostgresLedger(sys.argv[1])
+client = SkycoreClient(ledger=ledger, base_url=sys.argv[2], api_key=sys.argv[3], from_="60856")
+
+async def main(text):
+    async with ledger, client:
+        await client.send_sms(to="15551234888", text=text)
+
+for text in ("one", "two", "two"):
+    if not (child := os.fork()):
+        anyio.run(main, text)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_messages_without_a_key_are_their_own_in_each_forked_process(
+    dsn: str, tmp_path: Path
+) -> None:
+    """A client that is made before workers are forked makes up other keys in each of them."""
+    program = tmp_path / "program.py"
+    program.write_text(FORKED)
+    with Simulator() as skycore:
+        command = [sys.executable, "-W", "error", str(program), dsn, skycore.url, API_KEY]
+        done = subprocess.run(  # noqa: S603 - it is ours
+            command, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.stderr, done.returncode) == ("", 0)
+        assert [message.text for message in skycore.messages] == ["one", "two", "two"]
