@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
@@ -149,8 +150,20 @@ class SyncClient:
             if self._is_closed:
                 raise RuntimeError("this SyncClient is closed")
             if (running := self._running.get(os.getpid())) is None:
-                running = self._running[os.getpid()] = _begin(self._make)
+                running = self._running[os.getpid()] = self._begin()
             return running
+
+    def _begin(self) -> _ProcessClient:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal(name="skycore_async"))
+            client = stack.enter_context(
+                portal.wrap_async_context_manager(portal.call(self._made))
+            )
+            return _ProcessClient(client, portal, stack.pop_all())
+
+    def _made(self) -> AbstractAsyncContextManager[SkycoreClient]:
+        # No frame has the function: a `partial` shows its arguments, and the key may be one.
+        return self._make()
 
     def _after_fork(self) -> None:
         self._changing = Lock()  # a thread of the parent's may have held it
@@ -163,14 +176,6 @@ class _ProcessClient:
     client: SkycoreClient
     portal: BlockingPortal
     stack: ExitStack
-
-
-def _begin(make: MakeClient) -> _ProcessClient:
-    with ExitStack() as stack:
-        portal = stack.enter_context(start_blocking_portal(name="skycore_async"))
-        made = portal.call(make)
-        client = stack.enter_context(portal.wrap_async_context_manager(made))
-        return _ProcessClient(client, portal, stack.pop_all())
 
 
 def _result(portal: BlockingPortal, call: Callable[[], Awaitable[T]]) -> T:
@@ -188,7 +193,7 @@ class _Wanted:
     """The next message, which the event loop waits for and the caller's thread takes."""
 
     is_there: anyio.Event = attrs.field(factory=anyio.Event)
-    message: SMS | None = None
+    taken: tuple[SMS, ...] = ()  # none at the end of the messages
     error: Exception | None = None
 
 
@@ -206,14 +211,14 @@ class _Source:
             await wanted.is_there.wait()
             if wanted.error is not None:
                 raise wanted.error
-            if wanted.message is None:
+            if not wanted.taken:
                 return
-            yield wanted.message
+            yield wanted.taken[0]
 
     def take(self, wanted: _Wanted) -> None:
         """Take the message that is wanted, in the caller's thread."""
         try:
-            wanted.message = next(self._messages, None)
+            wanted.taken = tuple(itertools.islice(self._messages, 1))
         except Exception as error:  # noqa: BLE001 - it is raised where the messages are read
             wanted.error = error
 

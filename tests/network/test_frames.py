@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,7 @@ from skycore_async import (
     PostgresLimiter,
     SkycoreClient,
     SkycoreError,
+    SyncClient,
 )
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
@@ -154,6 +156,18 @@ def test_what_a_database_quotes_is_not_passed_on() -> None:
         clean = cleaned(error)
         assert type(clean) is kind
         assert "15551234888" not in f"{clean} {clean.args} {pickle.dumps(clean)!r}"
+
+
+# A client.
+
+
+def test_a_client_that_cannot_be_made_hides_its_key() -> None:
+    """Nor is it in the frames of a `SyncClient` that was given it within a `partial`."""
+    client = SyncClient(partial(SkycoreClient, api_key=KEY, timeout=-1))
+    with pytest.raises(ConfigurationError) as caught:
+        client.send_sms(to="15551234888", text="Hello")
+    client.close()
+    assert_hidden(caught.value)
 
 
 # The command line.

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,18 @@ class TestMany:
         with gone, skycore.send_many(messages()) as outcomes:
             came.extend(outcomes)  # takes each as it comes, those before an error too
         assert [type(outcome) for outcome in came] == [Accepted]
+
+    def test_what_is_no_message_is_an_error_and_no_end(
+        self, skycore: SyncClient, simulator: Simulator
+    ) -> None:
+        """A None among the messages, as of a query, ends nothing without a word."""
+        messages: list[Any] = [SMS(to=TO, text="Hello"), None, SMS(to=TO, text="Goodbye")]
+        with (
+            pytest.raises(TypeError, match="got a NoneType"),
+            skycore.send_many(messages) as outcomes,
+        ):
+            list(outcomes)
+        assert simulator.billed == 1
 
     def test_leaving_early_starts_nothing_more(
         self, skycore: SyncClient, simulator: Simulator
