@@ -137,6 +137,15 @@ def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
     return word.out and not known.stamped and known.at - word.at <= CLEAR
 
 
+def is_missed(word: OptOut, known: OptOut | None) -> bool:
+    """Return whether a ledger that was told a word has forgotten it, by the word that it has.
+
+    So has one that a backup has taken the place of, or that was begun anew.  What it may have
+    heard since of its own counts on: only a later opt-out is taken for forgotten.
+    """
+    return known is None or (word.out and not known.out and word.at > known.at)
+
+
 def opt_out_by_code(code: str | None, *, number: str, at: float) -> OptOut | None:
     """Return the opt-out that a refusal by the API tells; None where its code tells none."""
     return OptOut(number=number, out=True, at=at) if code == _BLOCKED else None

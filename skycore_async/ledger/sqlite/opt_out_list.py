@@ -23,7 +23,7 @@ from typing import Any, Final
 import attrs
 
 from ..columns import OPT_OUT
-from ..opt_outs import OptOut, last_word, relayed
+from ..opt_outs import OptOut, is_missed, last_word, relayed
 from .shared_file import FileKind, connect, in_words, make_if_missing, prepare, transaction
 
 PAGE: Final = 500
@@ -84,7 +84,7 @@ class OptOutList:
             return seen
         with self._connected() as connection, transaction(connection) as execute:
             (change,) = execute("SELECT last FROM changes").fetchone()
-            if ledger is not None and change != seen:
+            if ledger is not None and change > seen:  # less, where another list is in its place
                 return None
             known = _words(execute, said)
             for number, (first, *more) in said.items():
@@ -151,7 +151,8 @@ class OptOutList:
             def is_opted_out(number: str, known: OptOut | None) -> bool:
                 with self._explained():
                     found = connection.execute(one, (number,)).fetchall()
-                new = [OPT_OUT.value(row) for at, *row in found if known is None or at > seen]
+                listed = [(at, OPT_OUT.value(row)) for at, *row in found]
+                new = [word for at, word in listed if at > seen or is_missed(word, known)]
                 words = [*([] if known is None else [known]), *relayed(new)]
                 return bool(words) and last_word(words[0], words[1:], now=self._clock()).out
 

@@ -27,7 +27,7 @@ import anyio.to_thread
 from ...runtime.event_loop import now
 from ..base import BaseLedger
 from ..commands import GetOptOuts, TellOptOuts
-from ..opt_outs import CHANGED, OptOut, relayed
+from ..opt_outs import CHANGED, OptOut, is_missed, relayed
 from .opt_out_list import PAGE, OptOutList
 from .watching import LOOK_EVERY, ProblemLog
 
@@ -74,7 +74,7 @@ class _Sharing:
         self._problems = ProblemLog()
 
     async def take_all(self) -> None:
-        """Take in what the ledger has not seen of the list, or has no word of."""
+        """Take in what the ledger has not seen of the list, or has forgotten."""
         seen = await anyio.to_thread.run_sync(self._shared.seen_by, self._name)
         last = 0
         while changes := await anyio.to_thread.run_sync(self._shared.changes, last):
@@ -84,7 +84,8 @@ class _Sharing:
                 tuple(
                     change.word
                     for change in changes
-                    if change.number > seen or change.word.number not in known
+                    if change.number > seen
+                    or is_missed(change.word, known.get(change.word.number))
                 )
             )
             last = changes[-1].number

@@ -85,6 +85,8 @@ class TestList:
             (word(out=False, at=NOON + 1), word(at=NOON + 2), False, True),
             (word(), word(out=False, at=NOON + 1), False, True),
             (word(), word(out=False, at=NOON + 1), True, False),
+            (word(), word(out=False, at=NOON - 1), True, True),  # ... or put back from a backup
+            (word(out=False), word(at=NOON - 1), True, True),
         ],
     )
     def test_it_says_what_a_ledger_will_know(
@@ -113,6 +115,13 @@ class TestList:
             seen += [change.word.number for change in page]
             last = page[-1].number
         assert seen == numbers
+
+    def test_one_that_took_the_place_of_another_is_told(self, shared: OptOutList) -> None:
+        """Whoever has seen more of the one before would try for ever to tell it a word."""
+        assert shared.tell([word()], ledger="promo.db", seen=7) == 1
+        assert shared.count() == 1
+        assert shared.tell([word(BO)], ledger="promo.db", seen=0) is None
+        assert shared.count() == 1
 
     def test_a_text_and_a_directory_are_no_lists(self, tmp_path: Path) -> None:
         """They are refused, and not changed."""
@@ -289,6 +298,20 @@ class TestSharing:
                 sharing_opt_outs(ledger, shared, name="a", sleep=Looks()),
             ):
                 assert await ledger.is_opted_out(ANN)
+
+    async def test_a_ledger_that_was_put_back_takes_what_it_has_forgotten(
+        self, shared: OptOutList
+    ) -> None:
+        """A STOP since the backup counts, which only the list has heard by now."""
+        async with MemoryLedger() as ledger:
+            await ledger.opt_in(ANN)
+            async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+                await ledger.opt_out(ANN)
+        async with MemoryLedger() as backup:
+            await backup.run(TellOptOuts(words=(word(out=False),)))
+            async with sharing_opt_outs(backup, shared, name="a", sleep=Looks()):
+                assert await backup.is_opted_out(ANN)
+        assert shared.count() == 1
 
     async def test_a_list_that_cannot_be_read_is_an_error_before_anything_is_sent(
         self, ledger: BaseLedger, tmp_path: Path
