@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import pytest
 from click.testing import CliRunner, Result
 
+from skycore_async import SQLiteLedger
 from skycore_async.cli.bulk.resemblance import Sketch
+from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui import confirm
 from skycore_async.simulator import Simulator
@@ -151,6 +154,38 @@ def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
         assert "--ledger promo.db" not in done.stderr
         assert run(name, "--campaign", "promo", "--ledger", "moved.db").exit_code == 0
     assert sent.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_a_ledger_that_was_made_anew_is_none_that_knows(sent: Simulator) -> None:
+    """As whoever listens makes one where there is none; put back, the first one goes on."""
+    Path("promo.db").rename("moved.db")
+
+    async def make() -> None:
+        async with SQLiteLedger("promo.db"):
+            pass
+
+    anyio.run(make)
+    done = run("promo.csv")
+    assert done.exit_code == 2
+    assert "were begun as campaign 'promo'" in done.stderr
+    assert "the one that is there now has no message" in done.stderr
+    assert "--ledger" not in done.stderr
+    Path("moved.db").replace("promo.db")
+    assert run("promo.csv").exit_code == 0
+    assert sent.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_a_campaign_that_began_nothing_is_not_asked_about(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was ended before its first message, as while it waits, has sent nothing."""
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Run, "_has_ended", True)
+        assert run("promo.csv").exit_code == 4
+    assert run("promo.csv").exit_code == 0
+    assert simulator.billed == len(ROWS)
 
 
 @pytest.mark.slow

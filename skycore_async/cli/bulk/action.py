@@ -99,17 +99,18 @@ def _run(job: BulkOptions) -> int:
             if job.dry_run:
                 if job.rejects is not None:
                     write_rejects(job.known_ledger, kept, rejects)
-                return _end_of_dry_run(job, estimate, _before(job, sketch))
+                return _end_of_dry_run(job, estimate, _before(job, sketch, known))
             if job.cluster is not None:
                 _database(job.cluster).check_to_write()
-            settle = ask(job.words_given(), estimate, known, _before(job, sketch))
-            note_begun(job.place, sketch, now=time.time())
+            settle = ask(job.words_given(), estimate, known, _before(job, sketch, known))
+            note = functools.cache(lambda: note_begun(job.place, sketch, now=time.time()))
             if job.cluster is not None:
+                note()
                 share_once(dsn_of(job.cluster), job.opt_out_list)
                 return _load(job, job.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages)
-            run = Run(kept, rejects, counters, revived=estimate.revived)
-            end = _send(job, api_key, run, settle=settle)
+            run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
+            end = _closed(rejects, _send(job, api_key, run, settle=settle))
         return _account(job, estimate, counters, end, rejects)
 
 
@@ -236,8 +237,9 @@ def _show(job: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate)
         say(f"{'opt-outs':<13} {count} in {shown(shared.path)}", err=job.as_json)
 
 
-def _before(job: BulkOptions, sketch: Sketch) -> Before | None:
-    has_ledger = job.cluster is not None or job.known_ledger is not None
+def _before(job: BulkOptions, sketch: Sketch, known: LedgerCounts) -> Before | None:
+    # One without a message may have been made anew, as by whoever listens.
+    has_ledger = job.cluster is not None or known.messages > 0
     return begun_before(job.place, sketch, has_ledger=has_ledger)
 
 
@@ -294,6 +296,16 @@ def _send(job: BulkOptions, api_key: Secret | None, run: Run, *, settle: bool) -
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
         fail(str(error))
+
+
+def _closed(rejects: Rejects, end: End) -> End:
+    """Close the rejects; that their disk is full keeps nobody from what came of the messages."""
+    try:
+        rejects.close()
+    except OSError as error:
+        why = f"{rejects.path} is not whole: {error.strerror}"
+        return attrs.evolve(end, halted=end.halted or why)
+    return end
 
 
 def _account(

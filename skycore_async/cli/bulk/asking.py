@@ -59,12 +59,12 @@ def _ask_to_send_again(before: Before, *, asks: bool) -> None:
     if not asks:
         fail(
             f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
-            f" for which --yes-send-again is needed; {before.place.how_to_go_on}"
+            f" for which --yes-send-again is needed; {before.how_to_go_on}"
         )
     say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)
     confirm(
         "They would be billed and delivered a second time. Send them again?",
-        otherwise=f"nothing was sent; {before.place.how_to_go_on}",
+        otherwise=f"nothing was sent; {before.how_to_go_on}",
     )
 
 

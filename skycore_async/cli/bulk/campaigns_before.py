@@ -7,7 +7,8 @@ Rules:
 
 * Compared is what is to be sent now with what was begun from the same directory, at the same
   address of the API: a rehearsal against a simulator is none.
-* The campaign itself counts as another where its ledger, which knew what was sent, is gone.
+* The campaign itself counts as another where its ledger, which knew what was sent, is gone, or
+  one without a message is in its place.  So it is noted when its first message is about to begin.
 * Where a ledger was copied into a database, that has its campaigns.
 * Where the file cannot be read or written, that is said, and nothing else fails.
 """
@@ -106,6 +107,18 @@ class Before:
     place: Place
     begun: datetime
     share: float
+    is_forgotten: bool = False  # by the ledger that is in its place now
+
+    @property
+    def how_to_go_on(self) -> str:
+        """Say how its messages that are not sent yet are sent, and no other."""
+        if not self.is_forgotten:
+            return self.place.how_to_go_on
+        return (
+            f"what was sent is known to the {self.place.ledger_name} of that time alone, and the"
+            " one that is there now has no message: to go on with that campaign, put that one back"
+            " in its place, with those beside it whose names begin with its own"
+        )
 
     @property
     def words(self) -> str:
@@ -119,7 +132,10 @@ class Before:
 
 
 def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | None:
-    """Return the campaign that has most of these messages, if it has enough to be the same."""
+    """Return the campaign that has most of these messages, if it has enough to be the same.
+
+    `has_ledger` says that its ledger, if it is this very campaign, knows what was sent.
+    """
     found: list[Before] = []
     with _said_where_it_fails(), _opened() as connection:
         here = (place.directory, place.address)
@@ -132,7 +148,14 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
                 earlier = Sketch.from_bytes(data)
                 if _is_alike(sketch, earlier):
                     at = datetime.fromtimestamp(begun, UTC)
-                    found.append(Before(place=other, begun=at, share=sketch.share_in(earlier)))
+                    found.append(
+                        Before(
+                            place=other,
+                            begun=at,
+                            share=sketch.share_in(earlier),
+                            is_forgotten=other == place and not other.ledger_is_gone,
+                        )
+                    )
     return max(found, key=attrgetter("share"), default=None)
 
 

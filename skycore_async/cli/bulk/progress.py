@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -51,6 +52,13 @@ class End:
     interrupted: bool = False
     halted: str | None = None
     is_refused: bool = False
+
+
+def why_stopped(error: Exception) -> str:
+    """Return in words what a run cannot go on after."""
+    if isinstance(error, OSError):
+        return ": ".join(filter(None, (error.filename, error.strerror)))
+    return f"temporary files: {error}" if isinstance(error, sqlite3.Error) else str(error)
 
 
 @attrs.define(kw_only=True)

@@ -52,7 +52,7 @@ from .awaited_receipts import count_awaited, wait_for_receipts
 from .judged_rows import JudgedRows
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
-from .progress import BulkCounters, End, how_to_go_on, show_plain
+from .progress import BulkCounters, End, how_to_go_on, show_plain, why_stopped
 from .recipients import Row
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow
@@ -76,12 +76,6 @@ def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, Non
     return show_live
 
 
-def _words_of(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return ": ".join(filter(None, (error.filename, error.strerror)))
-    return f"temporary files: {error}" if isinstance(error, sqlite3.Error) else str(error)
-
-
 def _receiving(
     ledger: SQLiteLedger, listening: Listening | None, *, name: str
 ) -> AbstractAsyncContextManager[None]:
@@ -92,7 +86,7 @@ class Run:
     """Send the rows that are messages, write the others to `rejects`, count in `counters`.
 
     `revived` is how many of the messages to count a file of rejects calls in doubt: what the
-    ledger says of these may be another thing by now.
+    ledger says of these may be another thing by now.  `begins` is called before each message.
     Raises LedgerError where the ledger cannot be opened.
     """
 
@@ -103,7 +97,9 @@ class Run:
         counters: BulkCounters,
         *,
         revived: int = 0,
+        begins: Callable[[], object] = lambda: None,
     ) -> None:
+        self._begins = begins
         self._rows = rows
         self._rejects = rejects
         self._counters = counters
@@ -233,6 +229,7 @@ class Run:
                     self._left -= not again
                     line = before.row.line
                     if self._put_off.may_begin(row.message.to):
+                        self._begins()
                         self._under_way[outcome.key] = (row.row, line)
                         yield ResolvedMessage(message=row.message, content=outcome.content)
                     else:
@@ -265,7 +262,7 @@ class Run:
             async for outcome in self._outcomes:
                 self._take(outcome)
         except Exception as error:  # noqa: BLE001 - it is raised once all is counted
-            self._error = error
+            self._error = self._error or error
 
     def _take(self, outcome: Outcome) -> None:
         row, line = self._under_way.pop(outcome.message.key or "")
@@ -282,8 +279,12 @@ class Run:
 
     def _count(self, row: Row, outcome: Outcome) -> None:
         reason = self._counters.take(outcome)
-        if reason is not None:
-            self._rejects.write(row, reason)
+        if reason is not None and self._error is None:
+            try:
+                self._rejects.write(row, reason)
+            except OSError as error:
+                self._error = error  # what is in flight is counted yet
+                self._outcomes.stop()
 
     def _stop(self, tell_beside: Callable[[str], None], *, is_shown: bool) -> None:
         if self._end_waiting is not None:
@@ -313,9 +314,8 @@ class Run:
         if error is not None and not isinstance(error, (SendingHalted, *_STOPS)):
             raise error
         cause = None if error is None else error.__cause__
-        is_refused = isinstance(cause, Rejected)
         return End(
             interrupted=self._is_interrupted and self._counters.left > 0,
-            halted=self._halted if error is None else _words_of(error),
-            is_refused=is_refused,
+            halted=self._halted if error is None else why_stopped(error),
+            is_refused=isinstance(cause, Rejected),
         )
