@@ -321,6 +321,38 @@ def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) 
     assert answer("worker", dsn, "--drain")["accepted"] == simulator.billed == 12
 
 
+@pytest.mark.slow
+def test_a_number_that_a_file_sent_to_under_another_key_is_not_sent_to_again(
+    simulator: Simulator, dsn: str
+) -> None:
+    """Of its keys, the one that the ledger says went out is the one that is loaded."""
+    Path("promo.csv").write_text("to,key\n15551234888,b\n")
+    assert answer("bulk", "promo.csv", "--text", "Hi", "--yes")["accepted"] == 1
+    assert run("cluster", "copy", "promo.db", dsn).exit_code == 0
+    Path("promo.csv").write_text("to,key\n15551234888,a\n15551234888,b\n15551234889,c\n")
+    answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    assert answer("worker", dsn, "--drain")["accepted"] == 2  # what is known counts, too
+    assert [one.to for one in simulator.messages] == ["15551234888", "15551234889"]
+
+
+def test_old_rejects_of_what_was_forgotten_are_what_it_was(simulator: Simulator, dsn: str) -> None:
+    """A message that was pruned is known by its key: it was sent, and is in doubt no more."""
+    loaded(dsn, count=1)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("INSERT INTO skycore.pruned VALUES (0)")
+        connection.execute(
+            "INSERT INTO skycore.messages"
+            " (key, content, recipient, state, started_at, session, attempt)"
+            " VALUES (skycore.pruned_name('promo:15550000000'), '', '', 'delivered', 0, 1, 1)"
+        )
+    Path("promo.rejects.csv").write_text(
+        "to,name,reason,line\n15550000000,1,in doubt: lost,2\n15550000003,3,,9\n", "utf-8"
+    )
+    done = answer("bulk", "promo.rejects.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    assert (done["in_doubt"], done["exit"]) == (0, Exit.NOT_ALL_WELL)
+    assert "already sent: it was accepted" in Path(done["rejects"]).read_text("utf-8-sig")
+
+
 def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -> None:
     """SKYCORE_DSN stands in for the argument of each command, and for --cluster's value."""
     recipients(3)

@@ -127,12 +127,11 @@ class _MessageRows:
         rows = iter(self._rows)
         while some := list(itertools.islice(rows, _AT_A_TIME)):
             # No message has a key with NUL in it, and PostgreSQL takes none.
-            rejected = (row.key for row in some if isinstance(row, RejectedRow))
-            keys = [key for key in rejected if key and "\0" not in key]
+            keys = [key for row in some for key in _keys_to_ask(row) if key and "\0" not in key]
             known = states_of(connection, keys)
             for judged in (_as_known_now(row, known) for row in some):
                 if isinstance(judged, MessageRow):
-                    yield (judged.message, *(other.message for other in judged.others))
+                    yield _together(judged, known)
                 else:
                     state, _ = known.get(judged.key or "", _UNKNOWN)
                     self._reject(judged, judged.marked(mark_of(state)))
@@ -140,6 +139,23 @@ class _MessageRows:
     def _reject(self, row: RejectedRow, reason: str) -> None:
         self._rejects.write(row.row, reason)
         self.left_in_doubt += reason.startswith(IN_DOUBT)
+
+
+def _keys_to_ask(row: JudgedRow) -> list[str | None]:
+    if isinstance(row, RejectedRow):
+        return [row.key]
+    return [each.message.key for each in (row, *row.others)] if row.others else []
+
+
+def _together(row: MessageRow, known: Mapping[str, _Known]) -> tuple[SMS, ...]:
+    """Return the messages to one number; first that which went out, as from another ledger."""
+    messages = (row.message, *(other.message for other in row.others))
+    return tuple(sorted(messages, key=lambda each: not _is_out(each, known)))
+
+
+def _is_out(message: SMS, known: Mapping[str, _Known]) -> bool:
+    state, _ = known.get(message.key or "", _UNKNOWN)
+    return mark_of(state) != ""
 
 
 def _as_known_now(row: JudgedRow, known: Mapping[str, _Known]) -> JudgedRow:

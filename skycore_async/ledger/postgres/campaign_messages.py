@@ -16,6 +16,7 @@ import attrs
 
 from ...postgres.schema import Connection
 from ..model import TO_RESEND, MessageState
+from ..pruning import name_of
 from .pruning import NO_ROW
 from .reader import MAY_STILL_END, SEEN_MESSAGES, named
 
@@ -33,7 +34,7 @@ WHERE campaigns.name = %(name)s
 
 # By their keys.
 
-_STATES: Final = "SELECT key, state, settled_by FROM skycore.messages WHERE key = ANY(%s)"
+_STATES: Final = f"SELECT key, state, settled_by FROM skycore.messages WHERE {named('key')}"
 _GONE_OUT: Final = (
     f"SELECT min(key) FROM skycore.messages WHERE {named('key')} AND {_MAY_HAVE_GONE_OUT}"
 )
@@ -108,8 +109,9 @@ def states_of(
     connection: Connection, keys: Collection[str]
 ) -> dict[str, tuple[MessageState, str | None]]:
     """Return the states of messages by their keys, each with what settled it."""
-    rows = connection.execute(_STATES, (list(keys),))
-    return {key: (MessageState(state), settled_by) for key, state, settled_by in rows}
+    rows = connection.execute(_STATES, {"names": list(keys)})
+    names = {name_of(key): key for key in keys}  # of those that were pruned
+    return {str(names.get(key, key)): (MessageState(state), told) for key, state, told in rows}
 
 
 def first_gone_out(connection: Connection, keys: Collection[str]) -> str | None:
