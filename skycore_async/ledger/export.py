@@ -22,6 +22,8 @@ EXPORTED: Final = (
 )
 EXPORT_PAGE: Final = 1000  # rows that are in memory at a time
 _SENT: Final = "sent"
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
 @attrs.frozen(kw_only=True)
@@ -103,12 +105,16 @@ def _message(row: Sequence[Any], told: Mapping[str, float]) -> ExportedMessage:
         campaign_ref=campaign_ref,
         segments=segments,
         tags=words_of(tags),
-        began=_time(started_at),
-        answered=None if ended_at is None else _time(ended_at),
-        sent_at=None if (at := told.get(_SENT)) is None else _time(at),
-        ended_at=_time(told[state]) if state.is_final and state in told else None,
+        began=time_at(started_at),
+        answered=None if ended_at is None else time_at(ended_at),
+        sent_at=None if (at := told.get(_SENT)) is None else time_at(at),
+        ended_at=time_at(told[state]) if state.is_final and state in told else None,
     )
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def time_at(seconds: float) -> datetime:
+    """Return a time that was told, in UTC; the first or the last of all for one that is beyond.
+
+    A notification's own may be, in the zone that it has.
+    """
+    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)

@@ -15,7 +15,7 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async import SQLiteLedger
+from skycore_async import SQLiteLedger, parse_postback
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui import table_files
 from skycore_async.cli.ui.output import Exit
@@ -147,3 +147,31 @@ def test_what_is_no_ledger_is_said(tmp_path: Path) -> None:
     done = run(place, "-o", out)
     assert done.exit_code == Exit.USAGE
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [
+        ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59+00:00"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_time_that_is_none_in_utc_keeps_no_message_back(
+    stamp: str, shown: str, tmp_path: Path
+) -> None:
+    """A receipt may have any time: the first or the last of all stands in its place."""
+    place = tmp_path / "p.db"
+    receipt = (
+        f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><TO>{TO}</TO>"
+        f"<TRACKINGID>{accepted().tracking_id}</TRACKINGID><TIMESTAMP>{stamp}</TIMESTAMP></POSTBACK>"
+    )
+
+    async def keep() -> None:
+        async with SQLiteLedger(place) as ledger:
+            await ledger.begin(intent("promo"))
+            await ledger.finish("promo", accepted())
+            await ledger.record(*parse_postback(receipt))
+
+    anyio.run(keep)
+    (row,) = csv.DictReader(run(place).stdout.splitlines())
+    assert (row["state"], row["ended_at"]) == ("delivered", shown)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import SQLiteLedger, parse_postback
+from skycore_async.cli.actions import listen
+from skycore_async.cli.actions.listen import _NotificationPrinter
 from skycore_async.cli.app import skycore
+from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.simulator import Simulator
+from tests.support.cli_program import program, told
 
 ANN, BO, CO = "15551234888", "15551234889", "15551234890"
 STOP = (
@@ -46,21 +52,21 @@ def listed(*args: str) -> list[str]:
     return [json.loads(line)["number"] for line in lines]
 
 
-def hear_stop(path: str) -> None:
+def hear(path: str, postback: str = STOP) -> None:
     """Take a STOP into a ledger that shares nothing while it does."""
 
-    async def hear() -> None:
+    async def record() -> None:
         async with SQLiteLedger(path) as ledger:
-            await ledger.record(*parse_postback(STOP))
+            await ledger.record(*parse_postback(postback))
 
-    anyio.run(hear)
+    anyio.run(record)
 
 
 @pytest.mark.slow
 def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
     """What one ledger heard keeps every other campaign from sending to the number."""
     assert bulk("first.csv").exit_code == 0
-    hear_stop("first.db")
+    hear("first.db")
     assert bulk("first.csv").exit_code == 0
     assert listed() == [ANN]
     done = bulk("second.csv", text="Bye")
@@ -112,7 +118,7 @@ def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
     run("opt-outs", "add", ANN)
     assert bulk("first.csv", "--opt-outs", "none").exit_code == 0
     assert simulator.billed == 2
-    hear_stop("first.db")
+    hear("first.db")
     run("opt-outs", "remove", ANN)
     assert bulk("first.csv", "--opt-outs", "none").exit_code == 0
     assert listed() == []
@@ -202,12 +208,61 @@ def test_what_was_done_to_the_list_is_said() -> None:
 
 def test_what_a_service_heard_comes_onto_the_list() -> None:
     """Its ledger is imported, with when it heard it: what was said since stays."""
-    hear_stop("service.db")
+    hear("service.db")
     assert "what 1 number said to service.db is taken in: 1 number on " in import_service()
     assert listed() == [ANN]
     run("opt-outs", "remove", ANN)
     import_service()
     assert listed() == []
+
+
+@pytest.mark.parametrize("stamp", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_word_with_a_time_that_is_none_in_utc_is_listed(stamp: str) -> None:
+    """A postback may have any time, and hides nobody from who looks at the list."""
+    body = STOP.replace("</POSTBACK>", f"<RECEIVED>{stamp}</RECEIVED></POSTBACK>")
+    hear("service.db", body)
+    import_service()
+    assert listed() == [ANN]
+    assert run("opt-outs", "export").stdout.splitlines()[1].startswith(f"{ANN},")
+
+
+def said(text: str, number: int) -> str:
+    """Return a text from a handset, with an id and without a time."""
+    return (
+        f'<NOTIFICATION ID="{number}"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY>'
+        f"<FROM>{ANN}</FROM><TO>60856</TO><TEXT>{text}</TEXT></BODY></NOTIFICATION>"
+    )
+
+
+@pytest.mark.slow
+def test_a_start_that_comes_once_more_takes_no_stop_back(simulator: Simulator) -> None:
+    """Skycore repeats what it has heard no answer to; another START counts all the same."""
+    with program("listen", "--port", "0", "--ledger", "first.db", "--json") as process:
+        url = told(process)["url"]
+        words = (("START", 1), ("STOP", 2), ("START", 1), ("START", 3))
+        for (text, number), known in zip(words, ([], [ANN], [ANN], []), strict=True):
+            answer = httpx.post(url, content=said(text, number), trust_env=False)
+            assert answer.status_code == 200
+            assert listed() == known
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    assert bulk("first.csv").exit_code == 0
+    assert simulator.billed == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_more_starts_are_remembered_than_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
+) -> None:
+    """The first of many is forgotten, and told again where it comes once more."""
+    monkeypatch.setattr(listen, "_MOST", 2)
+    shared = OptOutList(tmp_path / "list.db")
+    printer = _NotificationPrinter(print, shared)
+    for number in (1, *range(2, count + 1)):
+        printer(*parse_postback(said("START", number)))
+    printer(*parse_postback(said("STOP", 4)))
+    printer(*parse_postback(said("START", 1)))
+    assert shared.count() == (count == 1)
 
 
 def import_service() -> str:

@@ -26,7 +26,8 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...ledger.opt_outs import opt_out_of
+from ...ledger.opt_outs import OptOut, opt_out_of
+from ...ledger.settlement import identities
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...notifications import Notification
 from ...receiving.inbox import PostbackInbox
@@ -41,7 +42,7 @@ from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 from ..ui.signals import UntilSignal
 from ..ui.tables import console
 
-_MOST: Final = 10_000  # notifications that wait to be printed
+_MOST: Final = 10_000  # notifications that wait to be printed, and STARTs that are remembered
 _COLOURS: Final = {"delivered": "green", "failed": "red", "unsubscribed": "yellow"}
 
 
@@ -152,17 +153,32 @@ class _NotificationPrinter:
         self.count = 0
         self._shared = shared
         self._show = show
+        self._told: dict[bytes, None] = {}  # STARTs by their identities, the first ones first
         self._waiting: deque[Notification] = deque()
         self._missed = self._missed_told = 0
 
     def __call__(self, notification: Notification) -> None:
         self.count += 1
         if self._shared is not None and (word := opt_out_of(notification, received=time.time())):
-            self._shared.tell([word])
+            identity, _ = identities(notification)
+            self._tell(self._shared, word, identity)
         if len(self._waiting) < _MOST:
             self._waiting.append(notification)
         else:
             self._missed += 1
+
+    def _tell(self, shared: OptOutList, word: OptOut, identity: bytes) -> None:
+        """Tell a list of a word; of a START once, as Skycore repeats what it has no answer to.
+
+        Without a time of its own, a repeated one would take back a STOP that came after it.
+        """
+        if word.out:
+            shared.tell([word])
+        elif identity not in self._told:
+            shared.tell([word])
+            self._told[identity] = None
+            if len(self._told) > _MOST:
+                del self._told[next(iter(self._told))]
 
     def print_waiting(self) -> bool:
         """Print what waits, and return whether anybody reads it.

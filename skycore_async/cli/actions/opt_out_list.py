@@ -17,13 +17,14 @@ import io
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import anyio
 import click
 
 from ...errors import InvalidMessage, LedgerError
+from ...ledger.export import time_at
 from ...ledger.opt_outs import OptOut, relayed
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...ledger.sqlite.schema import MAGIC
@@ -207,4 +208,4 @@ def _tell_ten_digits(numbers: Mapping[str, str]) -> None:
 
 
 def _since(word: OptOut) -> datetime:
-    return datetime.fromtimestamp(word.at, UTC)
+    return time_at(word.at)
