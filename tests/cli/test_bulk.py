@@ -27,7 +27,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async.cli.app import skycore
-from skycore_async.cli.bulk import action, asking
+from skycore_async.cli.bulk import action, questions
 from skycore_async.cli.bulk.estimate import Survey
 from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
 from skycore_async.cli.bulk.rejects import Rejects
@@ -612,7 +612,7 @@ def test_a_file_that_is_changed_meanwhile_changes_nothing(
 ) -> None:
     """What goes out is what was counted and shown, whatever is in the file by now."""
     recipients()
-    ask = asking.ask
+    ask = questions.ask
 
     def changed(*asked: Any) -> bool:
         recipients("Name,Phone\nEve,15551230000\n" * 3)

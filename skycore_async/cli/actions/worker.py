@@ -34,7 +34,7 @@ from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.base import Road
 from ..ui.beside import Beside, print_beside
-from ..ui.output import Exit, emit, fail, say, tell
+from ..ui.output import Exit, announce, emit, fail, say
 from ..ui.signals import STOPPING, Signals
 
 _EVERY: Final = 5.0  # seconds between lines
@@ -48,7 +48,7 @@ class WorkerOptions:
     rate: float | None
     burst: int
     in_flight: int
-    road: Road
+    transport: Road
     drain: bool
     lease: float
     base_url: str | None
@@ -78,7 +78,7 @@ class WorkerEnd:
 def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json: bool) -> Exit:
     """Run a worker, print what it did, and return the exit code."""
     try:
-        with Beside(tell) as lines:
+        with Beside(announce) as lines:
             end = anyio.run(_work, dsn, api_key, options, lines.give)
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
@@ -95,15 +95,15 @@ def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json:
 
 
 async def _work(
-    dsn: Secret, api_key: Secret, options: WorkerOptions, tell_beside: Callable[[str], None]
+    dsn: Secret, api_key: Secret, options: WorkerOptions, announce_beside: Callable[[str], None]
 ) -> WorkerEnd:
     signals = Signals()
-    opened = _opened(dsn, api_key, options, tell_beside)
+    opened = _opened(dsn, api_key, options, announce_beside)
     async with opened as worker, anyio.create_task_group() as beside:
 
         def stop() -> None:
             worker.stop()
-            tell_beside(f"\n{STOPPING}")
+            announce_beside(f"\n{STOPPING}")
 
         beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
         beside.start_soon(_print_progress, worker.counters)
@@ -116,18 +116,18 @@ async def _work(
 
 @asynccontextmanager
 async def _opened(
-    dsn: Secret, api_key: Secret, options: WorkerOptions, tell_beside: Callable[[str], None]
+    dsn: Secret, api_key: Secret, options: WorkerOptions, announce_beside: Callable[[str], None]
 ) -> AsyncIterator[Worker]:
     """Open the connections, the ledger and the client of a worker."""
     database = Database(dsn.reveal())
     settings: dict[str, Any] = {
         "max_in_flight": options.in_flight,
         "base_url": options.base_url,
-        "transport": options.road,
+        "transport": options.transport,
     }
 
     def print_trouble(line: str | None) -> None:
-        tell_beside(line or f"{database.name}: here again")
+        announce_beside(line or f"{database.name}: here again")
 
     connection = RetryingConnection(database, on_trouble=print_trouble)
     async with AsyncExitStack() as stack:
@@ -153,7 +153,7 @@ async def _opened(
 
 
 def _print_doubt() -> None:
-    tell("\nEnded at once: what was in flight is in doubt.")
+    announce("\nEnded at once: what was in flight is in doubt.")
 
 
 async def _print_progress(counters: WorkerCounters) -> None:
@@ -162,7 +162,7 @@ async def _print_progress(counters: WorkerCounters) -> None:
     while True:
         await anyio.sleep(_EVERY)
         if (line := "  ".join(f"{name} {count:,}" for name, count in _parts(counters))) != before:
-            await print_beside(functools.partial(tell, line))
+            await print_beside(functools.partial(announce, line))
         before = line
 
 

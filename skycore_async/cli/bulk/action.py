@@ -37,7 +37,6 @@ from ..ui.options import read_api_key
 from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.times import time_of
-from .asking import ask
 from .campaigns_before import Before, begun_before, note_begun
 from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
@@ -46,6 +45,7 @@ from .options import BulkOptions
 from .preflight import LedgerCounts, survey_by_ledger, survey_by_opt_outs, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
+from .questions import ask
 from .recipients import FROM_COLUMNS, Sheet, SheetError
 from .rejects import Rejects
 from .resemblance import Sketch
@@ -59,99 +59,101 @@ if TYPE_CHECKING:
 _EVERY: Final = 50_000  # rows between signs of life while the file is checked
 
 
-def run_bulk(job: BulkOptions) -> int:
+def run_bulk(options: BulkOptions) -> int:
     """Check, show, ask, send and account, and return the exit code.
 
     Fails in words where that cannot be: what all commands have in common is not
     among it.
     """
     try:
-        return _run(job)
+        return _run(options)
     except SheetError as error:
-        fail(f"{name_of(job.csv)}: {error}")
+        fail(f"{name_of(options.csv)}: {error}")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise  # it is nothing that is wrong with the recipients
-        fail(f"{error.filename or name_of(job.csv)}: {error.strerror}")
+        fail(f"{error.filename or name_of(options.csv)}: {error.strerror}")
     except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
         fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
     except click.Abort:  # at a question, and so before anything was sent
         say(err=True)
         fail("nothing was sent", Exit.INTERRUPTED)
     except KeyboardInterrupt:
-        if job.sample is not None:  # which no ledger knows of: run again, it is sent again
+        if options.sample is not None:  # which no ledger knows of: run again, it is sent again
             fail("interrupted: the sample, or a part of it, may have been sent", Exit.INTERRUPTED)
-        go_on = how_to_go_on(resend_in_doubt=job.resend_in_doubt)
+        go_on = how_to_go_on(resend_in_doubt=options.resend_in_doubt)
         fail(f"interrupted. {go_on}", Exit.INTERRUPTED)
 
 
-def _run(job: BulkOptions) -> int:
-    job.check()
-    is_sending = not job.dry_run and job.cluster is None
-    api_key = read_api_key(job.api_key_file) if is_sending else None
-    if is_sending and (listening := job.listening) is not None:
+def _run(options: BulkOptions) -> int:
+    options.check()
+    is_sending = not options.dry_run and options.cluster is None
+    api_key = read_api_key(options.api_key_file) if is_sending else None
+    if is_sending and (listening := options.listening) is not None:
         listening.check()
-    if job.sample is not None and api_key is not None:
-        return _send_sample(job, api_key, job.sample)
+    if options.sample is not None and api_key is not None:
+        return _send_sample(options, api_key, options.sample)
     with JudgedRows() as kept:
-        estimate, known, rejects, sketch = _read(job, kept)
+        estimate, known, rejects, sketch = _read(options, kept)
         with rejects:
-            if job.dry_run:
-                if job.rejects is not None:
-                    write_rejects(job.known_ledger, kept, rejects)
-                return _end_of_dry_run(job, estimate, _before(job, sketch, known))
-            if job.cluster is not None:
-                _database(job.cluster).check_to_write()
-            settle = ask(job.words_given(), estimate, known, _before(job, sketch, known))
-            note = functools.cache(lambda: note_begun(job.place, sketch, now=time.time()))
-            if job.cluster is not None:
+            if options.dry_run:
+                if options.rejects is not None:
+                    write_rejects(options.known_ledger, kept, rejects)
+                return _end_of_dry_run(options, estimate, _before(options, sketch, known))
+            if options.cluster is not None:
+                _database(options.cluster).check_to_write()
+            settle = ask(options.words_given(), estimate, known, _before(options, sketch, known))
+            note = functools.cache(lambda: note_begun(options.place, sketch, now=time.time()))
+            if options.cluster is not None:
                 note()
-                share_once(dsn_of(job.cluster), job.opt_out_list)
-                return _load(job, job.cluster, kept, rejects, estimate)
+                share_once(dsn_of(options.cluster), options.opt_out_list)
+                return _load(options, options.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages)
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            end = _closed(rejects, _send(job, api_key, run, settle=settle))
-        return _account(job, estimate, counters, end, rejects)
+            end = _closed(rejects, _send(options, api_key, run, settle=settle))
+        return _account(options, estimate, counters, end, rejects)
 
 
-def _send_sample(job: BulkOptions, api_key: Secret, count: int) -> Exit:
-    with copied(job.csv) as file:
-        sheet = Sheet(file, name_of(job.csv))
-        rows = first_messages(sheet, RowReader(sheet.header, _with_sender(job, sheet)), count)
-    with _asked(job) as is_opted_out:
-        return send_sample(rows, job, api_key, is_opted_out)
+def _send_sample(options: BulkOptions, api_key: Secret, count: int) -> Exit:
+    with copied(options.csv) as file:
+        sheet = Sheet(file, name_of(options.csv))
+        rows = first_messages(sheet, RowReader(sheet.header, _with_sender(options, sheet)), count)
+    with _asked(options) as is_opted_out:
+        return send_sample(rows, options, api_key, is_opted_out)
 
 
-def _read(job: BulkOptions, kept: JudgedRows) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
+def _read(
+    options: BulkOptions, kept: JudgedRows
+) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
     """Read the file to its end and show what it would take; keep the rows that are needed yet."""
-    with copied(job.csv) as file:
-        sheet = Sheet(file, name_of(job.csv))
-        reader = RowReader(sheet.header, _with_sender(job, sheet))
-        path, earlier = free_rejects(job.stem), earlier_rejects(job.stem)
-        if job.rejects is not None:
-            path = checked_rejects(job.rejects, csv=job.csv, ledger=job.ledger_path)
+    with copied(options.csv) as file:
+        sheet = Sheet(file, name_of(options.csv))
+        reader = RowReader(sheet.header, _with_sender(options, sheet))
+        path, earlier = free_rejects(options.stem), earlier_rejects(options.stem)
+        if options.rejects is not None:
+            path = checked_rejects(options.rejects, csv=options.csv, ledger=options.ledger_path)
             earlier = []
-        survey = Survey(job.limit, job.hours_survey(utc_now()))
-        with _asked(job) as is_opted_out:
-            _check_rows(job, sheet, reader, kept, survey, is_opted_out=is_opted_out)
-            known = _look_up(job, reader, kept, survey, is_opted_out)
-        estimate = survey.estimate(price=job.price, rate=job.rate)
-        _show(job, sheet, reader, estimate)
+        survey = Survey(options.limit, options.hours_survey(utc_now()))
+        with _asked(options) as is_opted_out:
+            _check_rows(options, sheet, reader, kept, survey, is_opted_out=is_opted_out)
+            known = _look_up(options, reader, kept, survey, is_opted_out)
+        estimate = survey.estimate(price=options.price, rate=options.rate)
+        _show(options, sheet, reader, estimate)
         return estimate, known, Rejects(path, sheet, earlier), survey.sketch
 
 
-def _with_sender(job: BulkOptions, sheet: Sheet) -> RowOptions:
-    options = job.row_options()
-    is_named = job.from_column or sheet.header.find(FROM_COLUMNS, "--from-column") is not None
-    if not (job.from_ or is_named):
-        if not job.dry_run:
+def _with_sender(options: BulkOptions, sheet: Sheet) -> RowOptions:
+    row_options = options.row_options()
+    is_named = options.from_column or sheet.header.find(FROM_COLUMNS, "--from-column") is not None
+    if not (options.from_ or is_named):
+        if not options.dry_run:
             fail("no short code to send from: give --from, or set SKYCORE_FROM")
-        options = attrs.evolve(options, from_="none yet")
-    return options
+        row_options = attrs.evolve(row_options, from_="none yet")
+    return row_options
 
 
 def _check_rows(
-    job: BulkOptions,
+    options: BulkOptions,
     sheet: Sheet,
     reader: RowReader,
     kept: JudgedRows,
@@ -161,8 +163,8 @@ def _check_rows(
 ) -> None:
     """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
     is_watched = sys.stderr.isatty()
-    is_known = job.known_ledger is not None or job.cluster is not None
-    keeps_all = is_known or not job.dry_run
+    is_known = options.known_ledger is not None or options.cluster is not None
+    keeps_all = is_known or not options.dry_run
     for number, row in enumerate(sheet.rows(), 1):
         judged = reader.read(row)
         if not is_known:
@@ -170,7 +172,7 @@ def _check_rows(
                 survey.see_known(judged, OutcomeKind.OPTED_OUT)
             else:
                 survey.see(judged)
-        if keeps_all or (job.rejects is not None and isinstance(judged, RejectedRow)):
+        if keeps_all or (options.rejects is not None and isinstance(judged, RejectedRow)):
             kept.add(judged)
         if is_watched and number % _EVERY == 0:
             click.echo(f"\rchecked {number:,} rows", err=True, nl=False)
@@ -179,73 +181,73 @@ def _check_rows(
 
 
 @contextmanager
-def _asked(job: BulkOptions) -> Iterator[IsOptedOut]:
+def _asked(options: BulkOptions) -> Iterator[IsOptedOut]:
     """Yield what says who may not be sent to, or fail where the list cannot be read."""
-    if (shared := job.opt_out_list) is None:
+    if (shared := options.opt_out_list) is None:
         yield is_out_by_ledger
         return
     try:
-        with shared.asked(job.ledger_name) as is_opted_out:
+        with shared.asked(options.ledger_name) as is_opted_out:
             yield is_opted_out
     except LedgerError as error:
         fail(f"nothing was sent: {error}")
 
 
 def _look_up(
-    job: BulkOptions,
+    options: BulkOptions,
     reader: RowReader,
     kept: JudgedRows,
     survey: Survey,
     is_opted_out: IsOptedOut,
 ) -> LedgerCounts:
-    if job.cluster is not None:
-        ledger = _database(job.cluster).to_read()
+    if options.cluster is not None:
+        ledger = _database(options.cluster).to_read()
         ask = functools.partial(survey_by_opt_outs, is_opted_out=is_opted_out)
         try:
             anyio.run(ask, ledger, kept, survey)
         except LedgerError as error:
             fail(f"nothing was loaded: {error}")
-    if job.known_ledger is None:
+    if options.known_ledger is None:
         return LedgerCounts()
     look = functools.partial(
         survey_by_ledger,
-        resend_in_doubt=job.resend_in_doubt,
-        knows_sender=bool(job.from_ or reader.has_senders),
-        alone=not job.dry_run,
+        resend_in_doubt=options.resend_in_doubt,
+        knows_sender=bool(options.from_ or reader.has_senders),
+        alone=not options.dry_run,
         is_opted_out=is_opted_out,
     )
     try:
-        return anyio.run(look, job.known_ledger, kept, survey)
+        return anyio.run(look, options.known_ledger, kept, survey)
     except LedgerError as error:
-        fail(str(error), Exit.USAGE if job.dry_run else Exit.NOT_SENT)
+        fail(str(error), Exit.USAGE if options.dry_run else Exit.NOT_SENT)
 
 
-def _show(job: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
+def _show(options: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
     column = sheet.header.names[reader.to]
-    say(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=job.as_json)
+    say(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=options.as_json)
     for line in preview(estimate):
-        say(line, err=job.as_json)
-    if job.start is not None:
-        past = ", which is past: it begins at once" if job.start <= utc_now() else ""
-        say(f"{'start':<13} {time_of(job.start)}{past}", err=job.as_json)
-    where = f"{'ledger':<13} {job.ledger_path}"
-    if job.cluster is not None:
-        where = f"{'cluster':<13} {_database(job.cluster).name}"
-    say(f"{where}, campaign {job.campaign_name!r}", err=job.as_json)
-    if (shared := job.opt_out_list) is not None:
+        say(line, err=options.as_json)
+    if options.start is not None:
+        past = ", which is past: it begins at once" if options.start <= utc_now() else ""
+        say(f"{'start':<13} {time_of(options.start)}{past}", err=options.as_json)
+    where = f"{'ledger':<13} {options.ledger_path}"
+    if options.cluster is not None:
+        where = f"{'cluster':<13} {_database(options.cluster).name}"
+    say(f"{where}, campaign {options.campaign_name!r}", err=options.as_json)
+    if (shared := options.opt_out_list) is not None:
         count = number_of(shared.count(), "number")
-        say(f"{'opt-outs':<13} {count} in {shown(shared.path)}", err=job.as_json)
+        say(f"{'opt-outs':<13} {count} in {shown(shared.path)}", err=options.as_json)
 
 
-def _before(job: BulkOptions, sketch: Sketch, known: LedgerCounts) -> Before | None:
+def _before(options: BulkOptions, sketch: Sketch, known: LedgerCounts) -> Before | None:
     # One without a message may have been made anew, as by whoever listens.
-    has_ledger = job.cluster is not None or known.messages > 0
-    return begun_before(job.place, sketch, has_ledger=has_ledger)
+    has_ledger = options.cluster is not None or known.messages > 0
+    return begun_before(options.place, sketch, has_ledger=has_ledger)
 
 
-def _end_of_dry_run(job: BulkOptions, estimate: Estimate, before: Before | None) -> int:
-    why = estimate.obstacle(job.max_segments)
-    if job.as_json:
+def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: Before | None) -> int:
+    why = estimate.obstacle(options.max_segments)
+    if options.as_json:
         found = attrs.asdict(estimate, recurse=False)
         costs = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
         emit(
@@ -254,7 +256,7 @@ def _end_of_dry_run(job: BulkOptions, estimate: Estimate, before: Before | None)
                 "obstacle": why,
                 **found,
                 **costs,
-                "price": _plain(job.price),
+                "price": _plain(options.price),
                 "begun_before": before,
             }
         )
@@ -273,25 +275,27 @@ def _database(given: Secret) -> LedgerDatabase:
 
 
 def _load(
-    job: BulkOptions, dsn: Secret, kept: JudgedRows, rejects: Rejects, estimate: Estimate
+    options: BulkOptions, dsn: Secret, kept: JudgedRows, rejects: Rejects, estimate: Estimate
 ) -> int:
     from .load_campaign import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
     return load_campaign(
         dsn_of(dsn),
-        job.campaign_name,
+        options.campaign_name,
         kept,
         rejects,
-        start=job.start,
-        hours=job.hours,
+        start=options.start,
+        hours=options.hours,
         numbers=estimate.numbers,
-        as_json=job.as_json,
+        as_json=options.as_json,
     )
 
 
-def _send(job: BulkOptions, api_key: Secret | None, run: Run, *, settle: bool) -> End:
+def _send(options: BulkOptions, api_key: Secret | None, run: Run, *, settle: bool) -> End:
     try:
-        return anyio.run(run.send, job.ledger_path, job.send_options(api_key, settle=settle))
+        return anyio.run(
+            run.send, options.ledger_path, options.send_options(api_key, settle=settle)
+        )
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
@@ -309,19 +313,23 @@ def _closed(rejects: Rejects, end: End) -> End:
 
 
 def _account(
-    job: BulkOptions, estimate: Estimate, counters: BulkCounters, end: End, rejects: Rejects
+    options: BulkOptions, estimate: Estimate, counters: BulkCounters, end: End, rejects: Rejects
 ) -> int:
     """Say what came of it all, and return the exit code."""
     path = str(rejects.path) if rejects.count else None
-    if job.as_json:
-        where = {"rejects": path, "ledger": str(job.ledger_path), "campaign": job.campaign_name}
+    if options.as_json:
+        where = {
+            "rejects": path,
+            "ledger": str(options.ledger_path),
+            "campaign": options.campaign_name,
+        }
         emit({**summary(counters, end, estimate), "cost": _plain(estimate.cost), **where})
     else:
         for line in account(counters):
             say(line)
         if path is not None:
             say(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
-    ledger, resent = job.ledger_path, job.resend_in_doubt
+    ledger, resent = options.ledger_path, options.resend_in_doubt
     for line in advice(counters, end, ledger=ledger, resend_in_doubt=resent):
         say(line, err=True)
     return exit_code(counters, end, estimate)

@@ -26,7 +26,7 @@ import attrs
 from ...protocol.numbers import country_code
 from ...protocol.segments import Encoding, describe, is_one_of_gsm, segments
 from ..ui.outcome_kinds import OutcomeKind
-from .hours_seen import HoursSeen, HoursSurvey
+from .hours_survey import HoursSeen, HoursSurvey
 from .resemblance import Sketch
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 

@@ -28,7 +28,7 @@ from ...ledger.base import BaseLedger
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...simulator.asgi_thread import ServerThread, listen_on
-from ..ui.beside import tell_beside
+from ..ui.beside import announce_beside
 from ..ui.output import fail
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 
@@ -61,7 +61,7 @@ class Listening:
         try:
             url = url_of(server.url, is_secret=is_secret)
             warnings = warnings_of(server.url, is_secret=is_secret)
-            await tell_beside(f"Postbacks to {url} go to {name}.", *warnings)
+            await announce_beside(f"Postbacks to {url} go to {name}.", *warnings)
             yield
         finally:
             with anyio.CancelScope(shield=True):  # what is being answered needs this event loop

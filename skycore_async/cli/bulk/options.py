@@ -25,10 +25,10 @@ from ..ui.ledger_target import LedgerFile
 from ..ui.numbers import number_reader_of
 from ..ui.opt_out_list import list_of
 from ..ui.output import fail
-from .asking import WordsGiven
 from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
-from .hours_seen import HoursSurvey
+from .hours_survey import HoursSurvey
+from .questions import WordsGiven
 from .rows import RowOptions
 from .send_options import SendOptions
 
@@ -58,7 +58,7 @@ class BulkOptions:
     tags: tuple[str, ...]
     rate: float | None
     in_flight: int
-    road: Road
+    transport: Road
     price: Decimal | None
     max_segments: int | None
     max_segments_each: int | None
@@ -171,7 +171,7 @@ class BulkOptions:
         return SendOptions(
             api_key=api_key,
             client={**client, "max_in_flight": self.in_flight},
-            road=self.road,
+            transport=self.transport,
             limit=self.limit,
             opt_outs=self.opt_out_list,
             full_name=self.ledger_name,

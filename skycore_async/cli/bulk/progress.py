@@ -35,7 +35,7 @@ from ...sending.outcomes import StuckCounter
 from ..ui.beside import print_beside
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
 from ..ui.outcome_kinds import OutcomeKind, outcome_kind
-from ..ui.output import Exit, number_of, tell
+from ..ui.output import Exit, announce, number_of
 from ..ui.signals import STOPPING
 from .estimate import Estimate, duration
 from .rows import RejectionKind
@@ -183,7 +183,7 @@ async def show_plain(counters: BulkCounters) -> None:
         counters.read()
         line = "  ".join(counters.parts())
         if line != before or counters.waiting is None:  # it may wait for a whole night
-            await print_beside(functools.partial(tell, line))
+            await print_beside(functools.partial(announce, line))
         before = line
 
 

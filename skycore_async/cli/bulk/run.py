@@ -45,7 +45,7 @@ from ...sending.prepare import ResolvedMessage
 from ..ui.beside import Beside
 from ..ui.marks import IN_DOUBT
 from ..ui.opt_out_list import sharing
-from ..ui.output import say, tell
+from ..ui.output import announce, say
 from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
@@ -57,7 +57,7 @@ from .recipients import Row
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .send_options import SendOptions
-from .settling import settle_first
+from .settle_first import settle_first
 from .waiting import PutOff, beside_it, wait_until
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Run:
         show = functools.partial(_shown(is_live=options.live), self._counters)
         self._put_off = PutOff(options.hours, options.clock)
         self._left = math.inf if options.limit is None else options.limit
-        with Beside(tell) as lines:
+        with Beside(announce) as lines:
             async with (
                 SQLiteLedger(path) as ledger,
                 sharing(ledger, options.opt_outs, name=options.full_name),
@@ -286,7 +286,7 @@ class Run:
                 self._error = error  # what is in flight is counted yet
                 self._outcomes.stop()
 
-    def _stop(self, tell_beside: Callable[[str], None], *, is_shown: bool) -> None:
+    def _stop(self, announce_beside: Callable[[str], None], *, is_shown: bool) -> None:
         if self._end_waiting is not None:
             self._end_waiting()
             return
@@ -294,7 +294,7 @@ class Run:
         self._counters.is_stopping = True
         self._break_off()
         if not is_shown:  # the live picture says it, and would paint over any other line
-            tell_beside(f"\n{STOPPING}")
+            announce_beside(f"\n{STOPPING}")
 
     def _say_what_is_left(self, *, resend_in_doubt: bool) -> None:
         self._rejects.close()

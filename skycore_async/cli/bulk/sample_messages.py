@@ -73,7 +73,7 @@ async def _send(options: BulkOptions, api_key: Secret, messages: list[SMS]) -> l
         api_key=api_key.reveal(),
         base_url=options.base_url,
         rate=options.rate,
-        transport=options.road,
+        transport=options.transport,
     )
     async with client, client.send_many(messages) as outcomes:
         return [outcome async for outcome in outcomes]

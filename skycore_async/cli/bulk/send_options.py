@@ -24,7 +24,7 @@ class SendOptions:
 
     client: dict[str, Any]
     api_key: Secret | None = None
-    road: Road = "fast"
+    transport: Road = "fast"
     limit: int | None = None
     opt_outs: OptOutList | None = None
     full_name: str = ""  # of the ledger, for the list
@@ -41,6 +41,6 @@ class SendOptions:
         return SkycoreClient(
             **self.client,
             api_key=None if self.api_key is None else self.api_key.reveal(),
-            transport=self.road,
+            transport=self.transport,
             ledger=ledger,
         )

@@ -20,8 +20,8 @@ from ..ui.options import (
     in_flight_option,
     json_option,
     opt_outs_option,
-    road_option,
     tags_option,
+    transport_option,
 )
 from ..ui.output import EXIT_CODES
 from ..ui.postback_url import Address
@@ -134,7 +134,7 @@ _count: Final = WholeNumber(min=1)
     help="Messages per second [no bound].",
 )
 @in_flight_option
-@road_option
+@transport_option
 @click.option("--price", type=Money(), help="The price of a segment, for the estimate.")
 @click.option(
     "--max-segments",

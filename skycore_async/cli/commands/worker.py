@@ -19,7 +19,7 @@ from ..ui.options import (
     in_flight_option,
     json_option,
     read_api_key,
-    road_option,
+    transport_option,
 )
 from ..ui.output import EXIT_CODES
 
@@ -59,7 +59,7 @@ from ..ui.output import EXIT_CODES
     help="Messages at once [1].",
 )
 @in_flight_option
-@road_option
+@transport_option
 @click.option("--drain", is_flag=True, help="End when nothing is left to send.")
 @click.option(
     "--lease",

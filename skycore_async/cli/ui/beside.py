@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from .output import tell
+from .output import announce
 
 T = TypeVar("T")
 
@@ -28,12 +28,12 @@ async def print_beside(show: Callable[[], None]) -> None:
     await anyio.to_thread.run_sync(show, abandon_on_cancel=True)
 
 
-async def tell_beside(*lines: str) -> None:
+async def announce_beside(*lines: str) -> None:
     """Print lines that tell of what goes on, in a thread, as `print_beside` does."""
 
     def show() -> None:
         for line in lines:
-            tell(line)
+            announce(line)
 
     await print_beside(show)
 

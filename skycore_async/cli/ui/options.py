@@ -49,8 +49,9 @@ in_flight_option = click.option(
     show_default=True,
     help="Connections.",
 )
-road_option = click.option(
+transport_option = click.option(
     "--road",
+    "transport",
     type=click.Choice(get_args(Road)),
     default="fast",
     show_default=True,

@@ -70,7 +70,7 @@ def say(text: str = "", *, err: bool = False) -> None:
     click.echo(f"{before}{printable(line)}{after}", err=err)
 
 
-def tell(text: str) -> None:
+def announce(text: str) -> None:
     """Print a line of news to standard error; where that is broken, whatever runs goes on."""
     with suppress(OSError):
         say(text, err=True)

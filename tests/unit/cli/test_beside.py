@@ -12,7 +12,7 @@ import click
 import pytest
 
 from skycore_async.cli.ui.beside import Beside, LogBeside
-from skycore_async.cli.ui.output import tell
+from skycore_async.cli.ui.output import announce
 
 
 class Stopped(io.StringIO):
@@ -31,7 +31,7 @@ class Stopped(io.StringIO):
 def test_who_tells_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was told is all there once the terminal goes on, in its order, at the latest then."""
     monkeypatch.setattr(sys, "stderr", stopped := Stopped())
-    with Beside(tell) as lines:
+    with Beside(announce) as lines:
         for line in ("lost", "here again", "Stopping"):
             lines.give(line)
         assert not stopped.getvalue()
@@ -63,7 +63,7 @@ def test_an_error_of_the_reader_ends_no_telling(monkeypatch: pytest.MonkeyPatch)
         raise BrokenPipeError
 
     monkeypatch.setattr(click, "echo", refuse)
-    with Beside(tell) as lines:
+    with Beside(announce) as lines:
         lines.give("one")
         lines.give("two")
     assert shown == ["one", "two"]

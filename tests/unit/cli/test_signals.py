@@ -14,7 +14,7 @@ import click
 import pytest
 
 from skycore_async.cli.ui import signals
-from skycore_async.cli.ui.output import tell
+from skycore_async.cli.ui.output import announce
 from skycore_async.cli.ui.signals import Signals
 
 
@@ -65,4 +65,4 @@ def test_what_only_tells_of_a_run_ends_none(monkeypatch: pytest.MonkeyPatch) -> 
         raise BrokenPipeError
 
     monkeypatch.setattr(click, "echo", refused)
-    tell("accepted 3")
+    announce("accepted 3")

@@ -12,7 +12,7 @@ from ..ui.output import fail, number_of, say
 from .campaigns_before import Before
 from .estimate import Estimate
 from .preflight import LedgerCounts
-from .settling import is_to_settle
+from .settle_first import is_to_settle
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ import click
 
 from ...client import SkycoreClient
 from ...errors import SkycoreError
-from ..ui.beside import tell_beside
+from ..ui.beside import announce_beside
 from ..ui.output import number_of
 from ..ui.settlements import described
 
@@ -30,9 +30,9 @@ async def settle_first(client: SkycoreClient) -> None:
     try:
         settlement = await client.settle(wait=0)
     except SkycoreError as error:
-        await tell_beside(f"What is in doubt stays so: there is no report: {error}")
+        await announce_beside(f"What is in doubt stays so: there is no report: {error}")
         return
-    await tell_beside(
+    await announce_beside(
         "In doubt before, by Skycore's own report:",
         *described(settlement, run="this run"),
         *(
