@@ -19,8 +19,8 @@ class Asked:
     def __init__(self) -> None:
         self.keys: list[str] = []
 
-    def execute(self, _statement: str, values: tuple[list[str]]) -> Asked:
-        self.keys += values[0]
+    def execute(self, _statement: str, values: dict[str, list[str]]) -> Asked:
+        self.keys += values["names"]
         return self
 
     def __iter__(self) -> Iterator[Any]:
