@@ -244,7 +244,7 @@ def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) 
 
 
 @pytest.mark.slow
-def test_people_read_lines(simulator: Simulator) -> None:
+def test_people_read_what_came_of_a_bulk_send_in_lines(simulator: Simulator) -> None:
     """Without --json the account is in words, and so is what to do about it."""
     recipients("to\n15551234888\n15550000110\n15550002002\n")
     done = run("promo.csv", "--text", "Hello", "--yes")
@@ -919,7 +919,7 @@ def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
     ("options", "transport"),
     [((), "DirectTransport"), (("--road", "httpx"), "HttpxTransport")],
 )
-def test_it_goes_out_over_either_road(
+def test_a_bulk_send_goes_out_over_either_transport(
     simulator: Simulator,
     options: tuple[str, ...],
     transport: str,

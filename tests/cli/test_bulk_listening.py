@@ -99,7 +99,7 @@ def summary() -> Summary:
 
 
 @pytest.mark.slow
-def test_it_ends_when_every_receipt_has_come(simulator: Simulator, port: int) -> None:
+def test_listening_ends_when_every_receipt_has_come(simulator: Simulator, port: int) -> None:
     """What became of each message is in the ledger when the command is back."""
     write(*(f"1555123{number}" for number in range(3000, 3030)))
     done = run("--listen", port)

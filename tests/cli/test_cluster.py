@@ -228,7 +228,7 @@ def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
     assert run("status", dsn, "--key", "nope").exit_code == 1
 
 
-def test_people_read_lines(simulator: Simulator, dsn: str) -> None:
+def test_people_read_how_far_a_campaign_is_in_lines(simulator: Simulator, dsn: str) -> None:
     """Without --json the same is in words, and the way to the database is not shown."""
     recipients(30, "555,X")
     done = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")

@@ -130,7 +130,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_it_is_read_while_it_is_in_use(tmp_path: Path) -> None:
+def test_a_ledger_is_exported_while_it_is_in_use(tmp_path: Path) -> None:
     """Another process has it open, and goes on."""
     place = tmp_path / "p.db"
     fill(str(place))

@@ -60,7 +60,7 @@ def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequ
     }
 
 
-def test_that_none_has_come_is_said(tmp_path: Path) -> None:
+def test_an_empty_inbox_says_that_no_text_has_come(tmp_path: Path) -> None:
     """To people; programs read nothing."""
     path = str(tmp_path / "promo.db")
     record(path)
@@ -69,7 +69,7 @@ def test_that_none_has_come_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_reads_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
+def test_texts_are_read_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
     """And what a receiver has just taken in, where nobody has the ledger."""
     path = tmp_path / "promo.db"
     record(str(path), "one")

@@ -339,7 +339,7 @@ def test_a_200_is_in_the_database_whatever_becomes_of_who_gave_it(dsn: str) -> N
         assert summary(dsn).unplaced == 20
 
 
-def test_it_outlives_its_connection(dsn: str) -> None:
+def test_listening_outlives_a_lost_connection_to_the_database(dsn: str) -> None:
     """Where the database lets go of it, the next postback is taken in all the same."""
     with (
         listening("--ledger", dsn, "--json") as process,

@@ -99,7 +99,7 @@ def test_a_dry_run_changes_nothing(place: str) -> None:
     assert (counted["messages"], counted["notifications"], counted["in_doubt"]) == (1, 2, 1)
 
 
-def test_it_is_asked_before(place: str) -> None:
+def test_nothing_is_pruned_without_a_yes(place: str) -> None:
     """Without a terminal nothing is done."""
     refused = prune(place)
     assert refused.exit_code == Exit.USAGE

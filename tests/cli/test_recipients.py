@@ -55,7 +55,7 @@ def lines(content: str) -> list[tuple[int, list[str]]]:
         (PEOPLE.replace("Name", '"Name"').encode(), "UTF-8, semicolons"),
     ],
 )
-def test_it_reads_what_excel_writes(content: bytes, said: str) -> None:
+def test_a_sheet_is_read_as_excel_writes_it(content: bytes, said: str) -> None:
     """Whatever the encoding, delimiter and line ends, the rows are the same, and it says which."""
     read = sheet(content)
     assert read.form == said
@@ -63,7 +63,7 @@ def test_it_reads_what_excel_writes(content: bytes, said: str) -> None:
     assert [list(row.values) for row in read.rows()] == ROWS
 
 
-def test_it_can_be_read_again_and_again() -> None:
+def test_a_sheet_can_be_read_again_and_again() -> None:
     """The second reading gives what the first gave, even where the first was broken off."""
     read = sheet(PEOPLE.encode())
     next(read.rows())

@@ -96,7 +96,7 @@ def states(path: Path) -> dict[str, tuple[MessageState, str | None]]:
 
 
 @pytest.mark.slow
-def test_doubts_end(ledger: Path, simulator: Simulator) -> None:
+def test_settling_ends_doubts_as_the_bill_says(ledger: Path, simulator: Simulator) -> None:
     """One was sent and one was not, as the bill says; once more there is nothing to ask for."""
     done = settle(ledger, "--after", "0")
     assert done.exit_code == Exit.DONE, done.output

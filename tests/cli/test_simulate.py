@@ -39,7 +39,7 @@ def simulate(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-def test_it_answers_until_it_is_told_to_end() -> None:
+def test_the_simulator_answers_until_it_is_told_to_end() -> None:
     """Its first line says where it is, each message is a line, and SIGTERM ends it with 0."""
     arguments = ["--json", "--rate", "1"]
     with program("simulate", "--port", "0", *arguments) as process:

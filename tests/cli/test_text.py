@@ -70,7 +70,7 @@ def test_many_positions_are_counted() -> None:
     assert "0, 1, 2, 3, 4, 5, 6, 7 and 92 more" in run("segments", "ж" * 100).stdout
 
 
-def test_segments_for_programs() -> None:
+def test_programs_get_segments_as_one_object() -> None:
     """`--json` is one object, with every position."""
     assert answer("segments", "a☎") == {
         "segments": 1,
@@ -195,7 +195,7 @@ def test_times_are_in_one_zone() -> None:
     assert time_of(None) == ""
 
 
-def test_notifications_for_programs() -> None:
+def test_programs_get_a_line_for_each_notification() -> None:
     """`--json` is a line for each notification, whole."""
     done = run("parse", "--json", stdin=BUNDLE)
     told = [json.loads(line) for line in done.stdout.splitlines()]

@@ -37,7 +37,7 @@ def get(url: str) -> str:
     return httpx.get(url, verify=client_context(), trust_env=False).text
 
 
-def test_it_serves_while_the_context_is_open() -> None:
+def test_a_server_serves_while_the_context_is_open() -> None:
     """Requests are answered inside the context, and refused after it."""
     with ServerThread(HELLO) as server:
         url = server.url
@@ -47,7 +47,7 @@ def test_it_serves_while_the_context_is_open() -> None:
 
 
 @pytest.mark.slow
-def test_it_starts_again_and_leaves_no_thread() -> None:
+def test_a_server_starts_again_and_leaves_no_thread() -> None:
     """One server can be started and stopped time and again; stopping twice is nothing."""
     server = ServerThread(HELLO)
     for _ in range(3):
@@ -58,13 +58,13 @@ def test_it_starts_again_and_leaves_no_thread() -> None:
     server.stop()
 
 
-def test_it_has_no_address_before_it_runs() -> None:
+def test_a_server_has_no_address_before_it_runs() -> None:
     """Asking for the address of a server that is not running is an error."""
     with pytest.raises(RuntimeError, match="not running"):
         _ = ServerThread(HELLO).url
 
 
-def test_it_cannot_be_started_twice() -> None:
+def test_a_server_cannot_be_started_twice() -> None:
     """A second start is refused, and the first run goes on."""
     with ServerThread(HELLO) as server:
         with pytest.raises(RuntimeError, match="already"):
@@ -82,7 +82,7 @@ def test_an_address_in_use_is_raised_to_the_caller() -> None:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
-def test_it_serves_on_ipv6() -> None:
+def test_a_server_serves_on_ipv6() -> None:
     """An IPv6 address stands in brackets in the URL."""
     with ServerThread(HELLO, host="::1") as server:
         assert server.url.startswith("http://[::1]:")

@@ -387,7 +387,7 @@ def test_a_client_made_outside_an_event_loop_sends_inside(backend: str) -> None:
 # --- Its life -----------------------------------------------------------------
 
 
-async def test_construct_and_aclose(open_client: OpenClient) -> None:
+async def test_a_client_works_without_async_with(open_client: OpenClient) -> None:
     """A client works without `async with`; `aclose` is all it takes."""
     with FaultServer(KEPT_ALIVE) as server:
         client = SkycoreClient(api_key=KEY, from_="60856", base_url=server.url)

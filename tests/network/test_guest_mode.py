@@ -65,7 +65,7 @@ def test_the_event_loop_of_a_guest_is_trios() -> None:
 
 
 @pytest.mark.parametrize("open_client", conftest.TRANSPORTS.values(), ids=conftest.TRANSPORTS)
-def test_a_guest_sends(open_client: OpenClient, tmp_path: Path) -> None:
+def test_trio_as_a_guest_sends_as_trio_alone_does(open_client: OpenClient, tmp_path: Path) -> None:
     """One message, many, and the ledger: all as on trio alone."""
 
     async def guest() -> list[str]:

@@ -117,7 +117,7 @@ async def test_of_several_each_takes_in_what_all_received(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_it_is_there_while_another_process_has_the_ledger(path: Path) -> None:
+async def test_a_postback_is_on_the_disk_while_another_process_has_the_ledger(path: Path) -> None:
     """What was answered is on the disk; who has the ledger is told by its number, on Linux."""
     with owner(path) as process:
         async with PostbackInbox(path) as inbox:
@@ -129,7 +129,7 @@ async def test_it_is_there_while_another_process_has_the_ledger(path: Path) -> N
     assert await unplaced(path) == 1
 
 
-async def test_it_is_of_when_it_came(path: Path) -> None:
+async def test_a_postback_has_the_time_at_which_it_came(path: Path) -> None:
     """The clock is asked when a postback comes, and not when it is taken in."""
     clock = Clock()
     async with (
@@ -244,7 +244,7 @@ def link(to: str, path: Path) -> None:
     path.symlink_to(to)
 
 
-async def test_it_is_used_while_it_is_open(path: Path) -> None:
+async def test_an_inbox_that_is_not_open_is_a_mistake_of_the_program(path: Path) -> None:
     """As a ledger is: to use one that is not, is a mistake of the program."""
     inbox = PostbackInbox(path)
     with pytest.raises(RuntimeError, match="is not open"):

@@ -91,7 +91,7 @@ class NotedLedger(MemoryLedger):
 
 
 @pytest.mark.anyio
-async def test_it_stores_then_hands_on_then_answers() -> None:
+async def test_a_postback_is_stored_then_handed_on_then_answered() -> None:
     """A postback is in the ledger before the handler sees it, and 200 comes after both."""
     steps: list[str] = []
 
@@ -600,7 +600,7 @@ def in_fastapi(receiver: PostbackReceiver, below: str) -> Any:
 @pytest.mark.parametrize("mount", [in_starlette, in_fastapi])
 @pytest.mark.parametrize("below", ["/hooks", "/postback", "/"])
 @pytest.mark.parametrize("secret", [None, SECRET])
-async def test_it_is_mounted(
+async def test_a_receiver_can_be_mounted(
     mount: Callable[[PostbackReceiver, str], Any], below: str, secret: str | None
 ) -> None:
     """Mounted in Starlette or FastAPI, the path counts from there."""
@@ -614,7 +614,7 @@ async def test_it_is_mounted(
 
 
 @pytest.mark.anyio
-async def test_it_is_a_route() -> None:
+async def test_a_receiver_can_be_a_route() -> None:
     """It can be a Starlette route as well, with its whole path."""
     receiver = PostbackReceiver(on_notification=print, path="/a/b")
     application = Starlette(routes=[Route("/a/b", receiver)])
@@ -700,7 +700,7 @@ async def living(receiver: PostbackReceiver) -> AsyncIterator[list[Any]]:
 
 
 @pytest.mark.anyio
-async def test_it_opens_its_ledger_and_closes_it(tmp_path: Path) -> None:
+async def test_a_receiver_opens_its_ledger_and_closes_it(tmp_path: Path) -> None:
     """At start-up the ledger is opened, and at shutdown it is closed, so that another can."""
     ledger = SQLiteLedger(tmp_path / "promo.db")
     receiver = PostbackReceiver(ledger=ledger)
@@ -713,7 +713,7 @@ async def test_it_opens_its_ledger_and_closes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_it_leaves_a_ledger_open_that_it_did_not_open(tmp_path: Path) -> None:
+async def test_a_receiver_leaves_a_ledger_open_that_it_did_not_open(tmp_path: Path) -> None:
     """A ledger that was open before is its owner's to close."""
     async with SQLiteLedger(tmp_path / "promo.db") as ledger:
         async with living(PostbackReceiver(ledger=ledger)) as sent:

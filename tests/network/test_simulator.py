@@ -317,7 +317,7 @@ def test_concurrent_messages_are_counted_exactly() -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_it_serves_either_event_loop(endpoint: Endpoint, backend: str) -> None:
+def test_a_simulator_serves_either_event_loop(endpoint: Endpoint, backend: str) -> None:
     """`async with` starts and stops it in an asyncio program and in a trio program."""
 
     async def main() -> None:
@@ -336,7 +336,7 @@ def test_it_serves_either_event_loop(endpoint: Endpoint, backend: str) -> None:
 
 
 @pytest.mark.slow
-def test_it_stops_while_requests_hang_and_postbacks_are_pending(
+def test_a_simulator_stops_while_requests_hang_and_postbacks_are_pending(
     endpoint: Endpoint, client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Stopping ends what hangs and forgets what is pending, and leaves no thread."""
@@ -382,7 +382,7 @@ def test_a_hanging_client_sees_the_simulator_stop() -> None:
 
 
 @pytest.mark.slow
-def test_it_can_be_entered_again(endpoint: Endpoint, client: httpx.Client) -> None:
+def test_a_simulator_can_be_entered_again(endpoint: Endpoint, client: httpx.Client) -> None:
     """A second run goes on with the log, and posts postbacks as the first did."""
     receiver = endpoint.receiver()
     simulator = Simulator(postback_url=receiver.url, time_scale=SCALE)

@@ -355,7 +355,7 @@ asyncio.run(state())
     assert run_program(tmp_path, simulator, program) == "interrupted\nin_doubt\n"
 
 
-def test_it_is_not_for_code_within_its_own_event_loop(skycore: SyncClient) -> None:
+def test_a_call_from_the_clients_own_event_loop_is_an_error(skycore: SyncClient) -> None:
     """A call from the background event loop would wait for itself, and is an error."""
 
     async def call(_: SkycoreClient) -> None:

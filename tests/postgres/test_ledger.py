@@ -1078,7 +1078,7 @@ async def test_a_step_that_the_server_breaks_off_is_its_callers_error(dsn: str, 
 # What is said where it cannot be used.
 
 
-async def test_it_must_be_open(dsn: str) -> None:
+async def test_a_ledger_that_is_not_open_says_so(dsn: str) -> None:
     """Before and after, a call says so; opening twice is opening once, and closed it is opened."""
     ledger = PostgresLedger(dsn)
     with pytest.raises(RuntimeError, match=r"is not open: use `async with`"):
@@ -1095,7 +1095,7 @@ async def test_it_must_be_open(dsn: str) -> None:
         assert await state_of(ledger, "k") is MessageState.IN_DOUBT
 
 
-def test_it_can_be_opened_in_another_event_loop(dsn: str) -> None:
+def test_a_ledger_can_be_opened_in_another_event_loop(dsn: str) -> None:
     """With a session of its own."""
     ledger = PostgresLedger(dsn)
 

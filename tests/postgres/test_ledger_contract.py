@@ -583,7 +583,9 @@ RECEIVED = {"too late": NOON + 3601, "too early": NOON - 301}
 
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
-async def test_nobody_guesses(ledger: Ledger, clock: Clock, case: str) -> None:
+async def test_what_fits_two_or_does_not_fit_leaves_the_doubt(
+    ledger: Ledger, clock: Clock, case: str
+) -> None:
     """What fits two, or does not fit, leaves the doubt and is kept."""
     intents, notices = AMBIGUOUS[case]
     clock.now = RECEIVED.get(case, NOON)

@@ -87,7 +87,7 @@ async def come(limiter: PostgresLimiter, count: int) -> None:
     await until(lambda: limiter._waiting >= count)
 
 
-async def test_it_stands_where_a_rate_does(dsn: str) -> None:
+async def test_a_client_takes_a_shared_rate_where_it_takes_a_rate(dsn: str) -> None:
     """A client takes it as its rate, and what it sends takes permits."""
     transport = StubTransport(accepted)
     messages = [SMS(to=f"1555123488{n}", text="Hello") for n in range(10)]
@@ -285,7 +285,7 @@ async def test_nothing_starts_while_the_database_is_away(
     assert caplog.messages[1].endswith("answers again")
 
 
-async def test_it_is_opened_and_closed_in_order(dsn: str) -> None:
+async def test_a_limiter_is_opened_and_closed_in_order(dsn: str) -> None:
     """Before and after, it says so; opening or closing twice is as good as once."""
     limiter = PostgresLimiter(dsn, "promo", 1000)
     with pytest.raises(ConfigurationError, match="is not open: use `async with`"):
@@ -320,7 +320,7 @@ async def test_who_waits_when_it_is_closed_is_told(dsn: str, rates: FrozenRates)
             sleepers.held = False
 
 
-def test_it_belongs_to_one_event_loop(dsn: str) -> None:
+def test_a_limiter_belongs_to_one_event_loop(dsn: str) -> None:
     """Used in another while the first has not ended, it says so."""
     limiter = PostgresLimiter(dsn, "promo", 1000)
 

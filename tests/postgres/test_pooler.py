@@ -132,7 +132,7 @@ async def test_what_resets_the_session_loses_nothing_that_was_committed(dsn: str
         (None, False),
     ],
 )
-def test_what_is_durable(found: tuple[str] | None, is_durable: bool) -> None:
+def test_what_is_on_no_disk_is_not_durable(found: tuple[str] | None, is_durable: bool) -> None:
     """What is on no disk, or not on that of a synchronous standby, is not."""
     if is_durable:
         check_durable(found)

@@ -105,7 +105,7 @@ def test_status_texts_are_found_in_lower_case_and_have_reasons_where_failed() ->
         assert (reason is not None) == (state is DeliveryState.FAILED)
 
 
-def test_codes_by_themselves() -> None:
+def test_codes_of_notifications_say_a_state_by_themselves() -> None:
     """Each code of a notification about a sent SMS has a state of its own."""
     assert CODE_STATES == {
         "N201": DeliveryState.SENT,

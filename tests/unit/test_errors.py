@@ -186,7 +186,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("travel", [copy.copy, copy.deepcopy, "pickle"])
-def test_an_error_travels(error: SkycoreError, travel: object) -> None:
+def test_an_error_survives_pickling_and_copying(error: SkycoreError, travel: object) -> None:
     """An error that was pickled or copied is the same: class, text, fields and notes."""
     sent = copy.copy(error)
     sent.add_note("a note")

@@ -373,7 +373,7 @@ def test_names_are_read_in_any_letter_case(case: WireCase, spelling: Callable[[s
 
 @pytest.mark.parametrize("indentation", ["", "\n", "\r\n\t", "  "])
 @each_case
-def test_layout_means_nothing(case: WireCase, indentation: str) -> None:
+def test_white_space_around_elements_means_nothing(case: WireCase, indentation: str) -> None:
     """White space between elements, and around all but the text of an SMS, is no content."""
     root = ElementTree.fromstring(case.document)
     for element in root.iter():

@@ -95,7 +95,9 @@ def _leave_when_notified(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> Non
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_so_is_what_was_begun_for_a_caller_who_leaves_when_told(tmp_path: Path) -> None:
+async def test_what_was_begun_for_a_caller_who_leaves_when_told_is_taken_back(
+    tmp_path: Path,
+) -> None:
     """`Task.cancel()` can come between the end of the transaction and the caller's turn."""
     async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
         _leave_when_notified(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))

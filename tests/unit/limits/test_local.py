@@ -79,7 +79,7 @@ async def settle() -> None:
         await anyio.lowlevel.checkpoint()
 
 
-def test_it_is_a_limiter() -> None:
+def test_a_rate_limiter_is_a_limiter() -> None:
     """What gives permits to a sender may be any Limiter, and RateLimiter is one."""
     limiter: Limiter = RateLimiter(None)
     assert limiter.start_now() is not None
@@ -481,7 +481,7 @@ async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
 
 
 @pytest.mark.anyio
-async def test_it_may_be_made_outside_and_shared_by_clients_of_one_event_loop(
+async def test_a_rate_limiter_is_made_outside_and_shared_by_clients_of_one_event_loop(
     anyio_backend: str,
 ) -> None:
     """Made where no event loop runs, it rates all who share it as one."""

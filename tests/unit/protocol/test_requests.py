@@ -110,7 +110,7 @@ carried = st.text(
     sender="é",
     mask="e\u0301",
 )
-def test_text_survives(text: str, sender: str, mask: str) -> None:
+def test_a_text_survives_being_written_and_read(text: str, sender: str, mask: str) -> None:
     """Whatever XML can carry comes back unchanged, over POST and over GET."""
     message = requests.resolve(
         SMS(to="15551234888", text=text, from_=sender, from_mask=mask, campaign_ref=text)

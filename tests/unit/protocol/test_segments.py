@@ -151,7 +151,9 @@ def test_encoding_and_units_of_one_character(
         pytest.param("\ud83d" * 71, [67, 4], 71, 63, id="lone-surrogates"),
     ],
 )
-def test_boundaries(text: str, lengths: list[int], units: int, left: int) -> None:
+def test_texts_at_the_boundaries_of_segments(
+    text: str, lengths: list[int], units: int, left: int
+) -> None:
     """At each limit the text is cut where it must be, and nowhere else."""
     result = segments(text)
     assert [len(part) for part in result.parts] == lengths
@@ -285,7 +287,9 @@ def test_forbidden_is_what_expat_refuses() -> None:
         pytest.param("ab\uffff", (2, "\uffff"), id="last-character"),
     ],
 )
-def test_first_forbidden(text: str, found: tuple[int, str] | None) -> None:
+def test_the_first_character_that_xml_forbids_is_found(
+    text: str, found: tuple[int, str] | None
+) -> None:
     """The first forbidden character is told with its index in the str."""
     assert first_forbidden(text) == found
 
@@ -307,7 +311,7 @@ def test_first_forbidden(text: str, found: tuple[int, str] | None) -> None:
         (EMOJI, "U+1F600 (GRINNING FACE)"),
     ],
 )
-def test_describe(character: str, name: str) -> None:
+def test_a_character_is_described_in_ascii(character: str, name: str) -> None:
     """A character is named by its code point and what is known of it."""
     assert describe(character) == name
 

@@ -165,7 +165,7 @@ async def test_closing_finalizes_what_was_never_used() -> None:
 
 
 @pytest.mark.anyio
-async def test_it_is_opened_in_one_task_and_closed_in_another() -> None:
+async def test_tasks_are_begun_in_one_task_and_closed_in_another() -> None:
     """No scope of the task that began it stays open."""
     work = Work()
 

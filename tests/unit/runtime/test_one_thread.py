@@ -15,7 +15,7 @@ from skycore_async.runtime.one_thread import OneThread
 pytestmark = pytest.mark.anyio
 
 
-async def test_it_is_closed_where_it_is_left_by_a_cancelled_scope() -> None:
+async def test_a_thread_is_closed_where_it_is_left_by_a_cancelled_scope() -> None:
     """Who leaves has nothing else to do."""
     threads, closed = OneThread(), threading.Event()
     with anyio.CancelScope() as left:
@@ -25,7 +25,7 @@ async def test_it_is_closed_where_it_is_left_by_a_cancelled_scope() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_it_is_closed_once_a_step_has_ended_that_nobody_waits_for() -> None:
+async def test_a_thread_is_closed_once_a_step_has_ended_that_nobody_waits_for() -> None:
     """A native `Task.cancel()` leaves the thread at work, which is interrupted."""
     threads, begun, may_end = OneThread(), threading.Event(), threading.Event()
     done: list[str] = []

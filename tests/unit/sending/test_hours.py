@@ -65,7 +65,9 @@ def at(time: str, zone: str = "UTC", *, fold: int = 0) -> datetime:
         ("09:00-09:01", "09:01", False),
     ],
 )
-def test_it_is_within_the_hours_by_the_clock_there(between: str, time: str, is_open: bool) -> None:
+def test_a_number_is_within_the_hours_by_the_clock_there(
+    between: str, time: str, is_open: bool
+) -> None:
     """The first minute counts, the last does not, and hours may be over midnight."""
     now = at(f"2026-12-01T{time}", BERLIN)
     assert hours(between, BERLIN).may_begin("49301234567", now) is is_open

@@ -168,7 +168,7 @@ async def test_a_look_from_beside_it_changes_nothing(path: Path, left: Left) -> 
 
 @pytest.mark.slow
 @LEFT
-async def test_it_is_in_use(path: Path, left: Left) -> None:
+async def test_an_open_ledger_is_in_use_before_its_first_commit(path: Path, left: Left) -> None:
     """Nobody else opens it, who would find nothing to be in doubt that is begun here next."""
     await left(path)
     async with SQLiteLedger(path) as ledger:
@@ -178,7 +178,7 @@ async def test_it_is_in_use(path: Path, left: Left) -> None:
 
 
 @LEFT
-async def test_it_is_closed_in_order(path: Path, left: Left) -> None:
+async def test_closing_brings_the_log_into_the_file(path: Path, left: Left) -> None:
     """The log that was there, or that opening it began, is brought into the file."""
     await left(path)
     async with SQLiteLedger(path):

@@ -60,7 +60,7 @@ def recounted(connection: Any) -> list[Any]:
     ids=["all", "the last two"],
 )
 @given(commands=ANY, again=ANY)
-def test_they_follow_whatever_happens(
+def test_counts_follow_whatever_happens(
     make: Callable[[Any], SQLiteStore],
     commands: Sequence[LedgerCommand[Any]],
     again: Sequence[LedgerCommand[Any]],

@@ -56,7 +56,7 @@ def test_a_postback_comes_out_as_it_went_in(inbox: InboxFile) -> None:
     assert (found.received, found.notifications()) == (NOON + 0.25, whole)
 
 
-def test_it_is_private_from_its_first_byte(path: Path) -> None:
+def test_an_inbox_is_private_from_its_first_byte(path: Path) -> None:
     """Whatever the umask, as it has numbers and texts; and so is its journal."""
     before = os.umask(0)
     try:
@@ -196,7 +196,7 @@ def test_without_a_directory_it_cannot_be_made(tmp_path: Path) -> None:
         InboxFile(tmp_path / "no" / "ledger.db").open()
 
 
-def test_it_is_of_one_ledger_while_something_is_in_it(inbox: InboxFile) -> None:
+def test_an_inbox_is_of_one_ledger_while_something_is_in_it(inbox: InboxFile) -> None:
     """The first that looks into it has it; another one can only when it is empty."""
     inbox.add([kept()])
     assert inbox.owner() is None

@@ -217,7 +217,7 @@ async def test_of_each_inbox_it_knows_how_far_it_was_taken_in(path: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_it_settles_a_doubt_by_when_it_came(path: Path) -> None:
+async def test_a_postback_taken_in_settles_a_doubt_by_when_it_came(path: Path) -> None:
     """A postback that came in time settles, however much later it is taken in; or the reverse."""
     clock = Clock()
     async with SQLiteLedger(path, look_every=math.inf, clock=clock, settle_within=60) as ledger:

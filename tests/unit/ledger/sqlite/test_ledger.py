@@ -416,7 +416,7 @@ async def test_a_disk_that_is_full_on_opening_is_refused(path: Path) -> None:
 # Open and closed.
 
 
-async def test_it_is_used_while_it_is_open(path: Path) -> None:
+async def test_a_ledger_in_a_file_is_used_while_it_is_open(path: Path) -> None:
     """Before, the error says how to open it; after, that it is closed; opening twice is once."""
     ledger = SQLiteLedger(path)
     await ledger.aclose()
@@ -697,7 +697,7 @@ def test_there_is_a_migration_for_every_version() -> None:
     assert len(schema.migrations()) == VERSION
 
 
-async def test_it_is_opened_once_however_often_it_is_asked_to(path: Path) -> None:
+async def test_a_ledger_is_opened_once_however_often_it_is_asked_to(path: Path) -> None:
     """Two tasks may open the same ledger at once, and one more later."""
     ledger = SQLiteLedger(path)
     assert not ledger.is_open

@@ -39,7 +39,7 @@ async def send(ledger: MemoryLedger, key: str, submission: Submission | None) ->
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 10, 250])
-async def test_it_never_holds_more_than_its_capacity(capacity: int) -> None:
+async def test_a_ledger_never_holds_more_than_its_capacity(capacity: int) -> None:
     """The oldest are forgotten, no more of them than need be, and the last are all there."""
     async with MemoryLedger(capacity=capacity, clock=Clock()) as ledger:
         held = 0
@@ -188,7 +188,7 @@ def test_a_capacity_of_nothing_is_refused() -> None:
 
 
 @pytest.mark.slow
-async def test_it_is_used_while_it_is_open() -> None:
+async def test_a_ledger_in_memory_is_used_while_it_is_open() -> None:
     """After closing the error says so; one that nobody closes is no leak."""
     ledger = MemoryLedger()
     await send(ledger, "k", accepted())

@@ -35,7 +35,7 @@ def shared(tmp_path: Path) -> OptOutList:
 class TestList:
     """The list by itself."""
 
-    def test_it_is_made_at_its_first_use_and_private(self, shared: OptOutList) -> None:
+    def test_a_list_is_made_at_its_first_use_and_private(self, shared: OptOutList) -> None:
         """Nobody but its owner can read the numbers, and an empty one has nobody."""
         assert shared.count() == 0
         assert stat.S_IMODE(shared.path.stat().st_mode) == 0o600
@@ -89,7 +89,7 @@ class TestList:
             (word(out=False), word(at=NOON - 1), True, True),
         ],
     )
-    def test_it_says_what_a_ledger_will_know(
+    def test_a_list_says_what_a_ledger_will_know(
         self,
         shared: OptOutList,
         listed: OptOut | None,

@@ -49,7 +49,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-async def test_it_shows_what_the_owner_has_committed(path: Path) -> None:
+async def test_a_view_shows_what_the_owner_has_committed(path: Path) -> None:
     """What is being sent is being sent; nothing on the disk is changed by looking."""
     with owner(path) as process:
         assert await seen(path) == {}
@@ -73,7 +73,7 @@ def put(path: Path, tracking_id: str) -> None:
     inbox.close()
 
 
-async def test_it_shows_what_receivers_have_left_for_the_next_opening(path: Path) -> None:
+async def test_a_view_shows_what_receivers_have_left_for_the_next_opening(path: Path) -> None:
     """And leaves it where it is; one that is another ledger's is told as by the opening."""
     async with SQLiteLedger(path):
         pass

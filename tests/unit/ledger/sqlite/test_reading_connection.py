@@ -132,7 +132,7 @@ async def test_who_writes_does_not_wait_for_a_question(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_it_sees_all_that_was_acknowledged(path: Path) -> None:
+async def test_the_reader_sees_all_that_was_acknowledged(path: Path) -> None:
     """Each outcome, as soon as the call that wrote it has returned."""
     async with SQLiteLedger(path) as ledger:
         for number in range(30):
@@ -205,7 +205,7 @@ async def test_who_begins_the_log_anew_waits_a_moment(
         assert (await ledger.summary()).total == 0
 
 
-async def test_it_is_closed_before_who_writes(path: Path) -> None:
+async def test_the_reader_is_closed_before_who_writes(path: Path) -> None:
     """So that the file is whole without its log; and who asks later is told."""
     ledger = SQLiteLedger(path)
     async with ledger:

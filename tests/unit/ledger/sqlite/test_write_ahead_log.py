@@ -324,7 +324,7 @@ async def test_nothing_is_recorded_in_a_file_that_is_not_in_its_place(
                 await ledger.begin(intent("b"))
 
 
-async def test_it_goes_on_when_the_file_is_back_in_its_place(path: Path) -> None:
+async def test_a_ledger_goes_on_when_its_file_is_back_in_its_place(path: Path) -> None:
     """Where nothing else was put there meanwhile."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
