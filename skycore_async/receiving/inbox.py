@@ -25,7 +25,7 @@ from typing import Final, Self
 import anyio.to_thread
 import attrs
 
-from ..errors import ConfigurationError, LedgerError, LedgerInUse
+from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule
@@ -33,7 +33,7 @@ from ..ledger.settlement import SETTLE_WITHIN
 from ..ledger.sqlite.file_lock import by_process, is_in_use
 from ..ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from ..ledger.sqlite.open_file import OpenFile
-from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch
+from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch, check_look_every
 from ..ledger.waiters import Waiters
 from ..notifications import Notification
 from ..runtime.background import BackgroundTasks
@@ -72,8 +72,7 @@ class PostbackInbox(Openable):
         look_every: float = LOOK_EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not look_every > 0:
-            raise ConfigurationError(f"look_every: {look_every!r} is not more than 0")
+        check_look_every(look_every)
         self.path = Path(path)
         self.name = str(self.path)
         self.waiters = Waiters()

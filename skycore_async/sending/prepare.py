@@ -22,7 +22,7 @@ from ..messages import SMS, Accepted, Failed, Outcome, masked
 from ..protocol import requests
 from ..runtime.logs import log
 from ..transports.base import Request
-from ..version import __version__
+from .api_request import api_request
 from .outcomes import meaning_of
 from .settings import Settings
 
@@ -30,12 +30,6 @@ from .settings import Settings
 # a terminal, nor to a file of one record a line.
 _TRACKING_ID: Final = re.compile(r"[A-Za-z0-9_=+/.-]{1,200}")
 _CODE: Final = re.compile(r"[A-Z][0-9]{1,4}")
-HEADERS: Final = {
-    "Accept": "text/xml",
-    "Accept-Encoding": "identity",  # an answer is read as it comes
-    "User-Agent": f"skycore-async/{__version__}",
-}
-POST_HEADERS: Final = HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +71,7 @@ def prepare(
             content=given.content,
             is_looked_up=True,
             settings=settings,
-            request=_request(given.message, settings),
+            request=api_request(given.message, requests, settings),
         )
     try:
         resolved = requests.resolve(
@@ -98,23 +92,7 @@ def prepare(
         content=content_of(resolved) if is_recorded else None,
         is_looked_up=given.key is None,  # it will have a key that is made up, and so new
         settings=settings,
-        request=_request(resolved, settings),
-    )
-
-
-def _request(resolved: SMS, settings: Settings) -> Request:
-    if settings.method == "GET":
-        return Request(
-            method="GET",
-            url=settings.base_url,
-            query=requests.query_string(resolved, api_key=settings.api_key.reveal()),
-            headers=HEADERS,
-        )
-    return Request(
-        method="POST",
-        url=settings.base_url,
-        body=requests.post_body(resolved, api_key=settings.api_key.reveal()),
-        headers=POST_HEADERS,
+        request=api_request(resolved, requests, settings),
     )
 
 

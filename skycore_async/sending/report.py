@@ -28,10 +28,9 @@ from ..messages import ReportedMessage, times_of
 from ..protocol import report as wire
 from ..protocol.report_reader import ReportReader
 from ..runtime.logs import log
-from ..transports.base import Request
 from ..transports.download import Download
+from .api_request import api_request
 from .dispatcher import Dispatcher
-from .prepare import HEADERS, POST_HEADERS
 from .report_files import KeptReport, ReportFiles
 from .settings import Settings
 
@@ -178,7 +177,8 @@ class SendingReport:
         settings, failure = self._settings, None
         try:
             answer = await self._dispatcher.transport.send(
-                _request(settings, begin, end), timeout=settings.timeout
+                api_request(wire.request_fields(begin, end), wire, settings),
+                timeout=settings.timeout,
             )
         except (NotSent, OutcomeUnknown) as error:
             failure = ReportError(f"the report cannot be looked up: {error}")
@@ -272,15 +272,6 @@ class _Part:
         finally:
             if self._file is not None:
                 await self._file.aclose()
-
-
-def _request(settings: Settings, begin: datetime, end: datetime) -> Request:
-    fields, api_key = wire.request_fields(begin, end), settings.api_key
-    if settings.method == "GET":
-        query = wire.query_string(fields, api_key=api_key.reveal())
-        return Request(method="GET", url=settings.base_url, query=query, headers=HEADERS)
-    body = wire.post_body(fields, api_key=api_key.reveal())
-    return Request(method="POST", url=settings.base_url, body=body, headers=POST_HEADERS)
 
 
 def _identity(message: ReportedMessage) -> tuple[object, ...]:

@@ -74,7 +74,7 @@ class Download:
         self._api_key = api_key
         self._timeout = timeout
         self._left = LONGEST
-        self._road: httpx.AsyncHTTPTransport | None = None
+        self._download_transport: httpx.AsyncHTTPTransport | None = None
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._unpacked = Unpacked()
@@ -125,21 +125,25 @@ class Download:
             if self._chunks is not None:
                 with suppress(Exception):
                     await break_off(self._chunks)
-            for opened in (self._response, self._road):
+            for opened in (self._response, self._download_transport):
                 if opened is not None:
                     with suppress(Exception):
                         await opened.aclose()
-        self._chunks = self._response = self._road = None
+        self._chunks = self._response = self._download_transport = None
 
     async def _begin(self, url: httpx.URL) -> httpx.Response:
         if isinstance(self._transport, HttpxClientTransport):
             return await self._transport.begin_download(str(url), _HEADERS)
         if isinstance(self._transport, DirectTransport | HttpxTransport):
-            self._road = self._transport.for_downloads()
+            self._download_transport = self._transport.for_downloads()
         else:
             proxy = environment_proxy(str(url))
-            self._road = httpx.AsyncHTTPTransport(verify=ssl_context(True), proxy=proxy)
-        return await self._road.handle_async_request(httpx.Request("GET", url, headers=_HEADERS))
+            self._download_transport = httpx.AsyncHTTPTransport(
+                verify=ssl_context(True), proxy=proxy
+            )
+        return await self._download_transport.handle_async_request(
+            httpx.Request("GET", url, headers=_HEADERS)
+        )
 
     async def _within(self, call: Callable[[], Awaitable[_T]]) -> _T:
         began, failure = now(), None

@@ -30,7 +30,7 @@ from ..settlement import SETTLE_WITHIN
 from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
 from .rows import Connection
-from .watching import LOOK_EVERY, InboxWatch
+from .watching import LOOK_EVERY, InboxWatch, check_look_every
 
 T = TypeVar("T")
 
@@ -73,8 +73,7 @@ class SQLiteLedger(OpenableLedger):
         super().__init__()
         if not open_timeout >= 0:
             raise ConfigurationError(f"open_timeout: {open_timeout!r} is no number of seconds")
-        if not look_every > 0:
-            raise ConfigurationError(f"look_every: {look_every!r} is not more than 0")
+        check_look_every(look_every)
         self.path = Path(path)
         self.name = str(self.path)
         self._open_timeout = open_timeout
