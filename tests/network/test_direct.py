@@ -321,37 +321,6 @@ async def test_closing_waits_for_nobody_and_breaks_nothing_off() -> None:
         assert server.hung_up()
 
 
-@pytest.mark.parametrize("steps", range(0, 24, 2))
-async def test_cancelling_at_any_point_costs_no_other_message(steps: int) -> None:
-    """Wherever an exchange stands when its scope is cancelled, the next one is answered."""
-    with FaultServer(KEPT_ALIVE) as server:
-        async with opened() as transport:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(2):
-                    tasks.start_soon(post, transport, server.url)
-                for _ in range(steps):
-                    await anyio.lowlevel.checkpoint()
-                tasks.cancel_scope.cancel()
-            assert (await post(transport, server.url)).body == SUCCESS
-
-
-@pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
-@pytest.mark.parametrize("steps", range(0, 24, 2))
-async def test_cancelling_a_task_at_any_point_costs_no_other_message(steps: int) -> None:
-    """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
-    with FaultServer(KEPT_ALIVE) as server:
-        async with opened() as transport:
-            sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            for _ in range(2):
-                for task in sends:
-                    task.cancel()
-                await asyncio.sleep(0)
-            await asyncio.gather(*sends, return_exceptions=True)
-            assert (await post(transport, server.url)).body == SUCCESS
-
-
 # --- Proxies ------------------------------------------------------------------
 
 CONNECTED = Send(b"HTTP/1.1 200 Connection established\r\n\r\n")

@@ -7,10 +7,7 @@ counts is told by the server: how many requests it read whole.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -266,48 +263,7 @@ async def test_there_are_as_many_connections_as_messages_under_way(
         assert server.connections == many
 
 
-# --- Cancellation and closing: of the exchange, whoever waits for its outcome. ---
-
-
-@asynccontextmanager
-async def opened() -> AsyncIterator[HttpxTransport]:
-    transport = HttpxTransport(verify=client_context())
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
-
-
-@pytest.mark.parametrize("steps", range(40))
-async def test_cancelling_at_any_point_costs_no_other_message(steps: int) -> None:
-    """Wherever the exchange stands when it is cancelled, the next one is answered."""
-    with FaultServer(KEPT_ALIVE) as server:
-        async with opened() as transport:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(post, transport, server.url)
-                tasks.start_soon(post, transport, server.url)
-                for _ in range(steps):
-                    await anyio.lowlevel.checkpoint()
-                    await anyio.lowlevel.checkpoint()
-                tasks.cancel_scope.cancel()
-            assert (await post(transport, server.url)).body == SUCCESS
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("steps", range(40))
-async def test_cancelling_a_task_at_any_point_costs_no_other_message(steps: int) -> None:
-    """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
-    with FaultServer(KEPT_ALIVE) as server:
-        async with opened() as transport:
-            sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            for _ in range(2):
-                for task in sends:
-                    task.cancel()
-                await asyncio.sleep(0)
-            await asyncio.gather(*sends, return_exceptions=True)
-            assert (await post(transport, server.url)).body == SUCCESS
+# --- Closing: of the exchange, whoever waits for its outcome. ---
 
 
 async def test_closing_within_a_cancelled_scope_closes(open_client: OpenClient) -> None:

@@ -1,0 +1,74 @@
+"""Exchanges that are cancelled wherever they stand, over either transport of the package's own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from skycore_async import DirectTransport, HttpxTransport, Request, Response, Transport
+from tests.network.test_direct import ASYNCIO, KEPT_ALIVE, TRIO, UVLOOP
+from tests.support.fault_server import SUCCESS, FaultServer, client_context
+
+pytestmark = pytest.mark.anyio
+
+# How far an exchange may be, in turns of the event loop; the fast one takes fewer.
+TURNS = {HttpxTransport: range(0, 80, 2), DirectTransport: range(0, 24, 2)}
+AT_ANY_POINT = pytest.mark.parametrize(
+    ("kind", "turns"),
+    [
+        pytest.param(kind, turns, id=f"{kind.__name__}-{turns}")
+        for kind, many in TURNS.items()
+        for turns in many
+    ],
+)
+
+
+@pytest.fixture(params=[ASYNCIO, UVLOOP, TRIO])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Run each test on three event loops."""
+    return request.param
+
+
+async def post(transport: Transport, url: str) -> Response:
+    return await transport.send(Request(method="POST", url=url, body=b"xml="), timeout=5)
+
+
+@AT_ANY_POINT
+async def test_cancelling_a_scope_costs_no_other_message(
+    kind: type[HttpxTransport | DirectTransport], turns: int
+) -> None:
+    """Wherever an exchange stands when its scope is cancelled, the next one is answered."""
+    transport = kind(verify=client_context())
+    with FaultServer(KEPT_ALIVE) as server:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(post, transport, server.url)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert (await post(transport, server.url)).body == SUCCESS
+        await transport.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
+@AT_ANY_POINT
+async def test_cancelling_a_task_costs_no_other_message(
+    kind: type[HttpxTransport | DirectTransport], turns: int
+) -> None:
+    """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
+    transport = kind(verify=client_context())
+    with FaultServer(KEPT_ALIVE) as server:
+        sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for _ in range(2):
+            for task in sends:
+                task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*sends, return_exceptions=True)
+        assert (await post(transport, server.url)).body == SUCCESS
+        await transport.aclose()
