@@ -10,8 +10,8 @@ import anyio.lowlevel
 import pytest
 
 from skycore_async import DirectTransport, HttpxTransport, Request, Response, Transport
-from tests.network.test_direct import ASYNCIO, KEPT_ALIVE, TRIO, UVLOOP
-from tests.support.fault_server import SUCCESS, FaultServer, client_context
+from tests.network.test_direct import ASYNCIO, TRIO, UVLOOP
+from tests.support.fault_server import FaultServer, Read, Reply, Script, answer, client_context
 
 pytestmark = pytest.mark.anyio
 
@@ -33,8 +33,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-async def post(transport: Transport, url: str) -> Response:
-    return await transport.send(Request(method="POST", url=url, body=b"xml="), timeout=5)
+async def post(transport: Transport, url: str, body: bytes = b"cancelled") -> Response:
+    return await transport.send(Request(method="POST", url=url, body=body), timeout=5)
+
+
+# Each answer has the body of its request, so that one which is another's is found out.
+ECHOING: Script = (Read(), Reply(lambda request: answer(request.rpartition(b"\r\n")[2]))) * 20
 
 
 @AT_ANY_POINT
@@ -43,14 +47,14 @@ async def test_cancelling_a_scope_costs_no_other_message(
 ) -> None:
     """Wherever an exchange stands when its scope is cancelled, the next one is answered."""
     transport = kind(verify=client_context())
-    with FaultServer(KEPT_ALIVE) as server:
+    with FaultServer(ECHOING) as server:
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
                 tasks.start_soon(post, transport, server.url)
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
-        assert (await post(transport, server.url)).body == SUCCESS
+        assert (await post(transport, server.url, b"the next")).body == b"the next"
         await transport.aclose()
 
 
@@ -61,7 +65,7 @@ async def test_cancelling_a_task_costs_no_other_message(
 ) -> None:
     """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
     transport = kind(verify=client_context())
-    with FaultServer(KEPT_ALIVE) as server:
+    with FaultServer(ECHOING) as server:
         sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -70,5 +74,5 @@ async def test_cancelling_a_task_costs_no_other_message(
                 task.cancel()
             await asyncio.sleep(0)
         await asyncio.gather(*sends, return_exceptions=True)
-        assert (await post(transport, server.url)).body == SUCCESS
+        assert (await post(transport, server.url, b"the next")).body == b"the next"
         await transport.aclose()

@@ -64,7 +64,7 @@ class Send:
 
 @attrs.frozen
 class Reply:
-    """Send what this makes of the last request that was read whole."""
+    """Send what this makes of the last request that was read whole on this connection."""
 
     make: Callable[[bytes], bytes]
 
@@ -277,6 +277,7 @@ class FaultServer:
         self._players: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._of_connection = threading.local()  # which has a thread of its own
         self._stopped = threading.Event()
         self._holding = threading.Event()
         self._standing = threading.Event()
@@ -379,12 +380,14 @@ class FaultServer:
     def _do(self, step: PlainStep, connection: socket.socket) -> None:
         match step:
             case Read():
-                self.requests.append(_read(connection))
+                self._of_connection.request = _read(connection)
+                self.requests.append(self._of_connection.request)
             case ReadHead():
                 _read_head(connection)
-            case Send() | Reply():
-                data = step.data if isinstance(step, Send) else step.make(self.requests[-1])
+            case Send(data):
                 connection.sendall(data)
+            case Reply(make):
+                connection.sendall(make(self._of_connection.request))
             case Together(parts):
                 _hold_back(connection, on=True)
                 for part in parts:
