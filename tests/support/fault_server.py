@@ -384,10 +384,8 @@ class FaultServer:
                 self.requests.append(self._of_connection.request)
             case ReadHead():
                 _read_head(connection)
-            case Send(data):
-                connection.sendall(data)
-            case Reply(make):
-                connection.sendall(make(self._of_connection.request))
+            case Send() | Reply():
+                connection.sendall(self._data_of(step))
             case Together(parts):
                 _hold_back(connection, on=True)
                 for part in parts:
@@ -404,6 +402,11 @@ class FaultServer:
                 connection.shutdown(socket.SHUT_WR)
             case _:
                 self._pass(step, connection)
+
+    def _data_of(self, step: Send | Reply) -> bytes:
+        if isinstance(step, Send):
+            return step.data
+        return step.make(self._of_connection.request)
 
     def _pass(self, step: WaitingStep, connection: socket.socket) -> None:
         match step:
