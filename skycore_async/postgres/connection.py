@@ -11,6 +11,8 @@ Rules:
   raises goes on without its frames, and where it quotes what it was given, without its text.
 * What is committed is on the disk: `synchronous_commit` is set, and read back, and a
   server with `fsync` off is refused.
+* It keeps every text: a database in another encoding than UTF-8 is refused, and nothing else is
+  spoken to it.
 * What writes has a session of the server's to itself: settings, locks and prepared
   statements are its own.  What only reads needs none, and sets nothing.
 """
@@ -37,6 +39,9 @@ _TIMERS: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+_UTF8: Final = "UTF8"
+# Whatever PGCLIENTENCODING or a DSN says: every key and every text of a handset can be written.
+_ENCODING: Final = {"client_encoding": _UTF8}
 # Whatever the server's defaults are: what a step goes by is read after it got its locks.
 # A process that was stopped in the middle of a transaction keeps nobody out for long.
 # A statement is planned once, perhaps when its table is nearly empty, and run for as long as
@@ -116,7 +121,15 @@ class Database:
 
     def _connect_plainly(self) -> Connection:
         # Through a pooler the next transaction may be in a session that lacks what was prepared.
-        return psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+        connection = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in {_UTF8, None}:  # not every pooler tells
+            connection.close()
+            raise UnfitSession(
+                f"its encoding is {encoding}, in which not every text can be kept: make one with"
+                " CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
+        return connection
 
     def _opened(
         self, connect: Callable[[], Connection], check: Callable[[Connection], None]
@@ -168,7 +181,7 @@ def _read(given: Secret) -> tuple[str, Secret, str]:
             " password to ~/.pgpass"
         )
     name = _name_of(words)
-    words = {"application_name": "skycore-async", **_TIMERS, **words}
+    words = {"application_name": "skycore-async", **_TIMERS, **words, **_ENCODING}
     return name, Secret("" if wrong else make_conninfo(**words)), wrong
 
 

@@ -335,6 +335,17 @@ def test_a_number_that_a_file_sent_to_under_another_key_is_not_sent_to_again(
     assert [one.to for one in simulator.messages] == ["15551234888", "15551234889"]
 
 
+@pytest.mark.slow
+def test_a_key_that_is_too_long_keeps_nobody_else_waiting(simulator: Simulator, dsn: str) -> None:
+    """The database takes no such key: its message is left out, and the campaign ends."""
+    long = "".join(f"{number:x}-" for number in range(1500))
+    Path("promo.csv").write_text(f"to,key\n15551234888,a\n15551234889,{long}\n15551234890,c\n")
+    answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    done = answer("worker", dsn, "--drain", "--in-flight", "1")
+    assert (done["accepted"], done["refused"]) == (2, {"InvalidMessage": 1})
+    assert answer("status", dsn)["campaigns"][0]["left_out"] == {"InvalidMessage": 1}
+
+
 def test_old_rejects_of_what_was_forgotten_are_what_it_was(simulator: Simulator, dsn: str) -> None:
     """A message that was pruned is known by its key: it was sent, and is in doubt no more."""
     loaded(dsn, count=1)

@@ -32,6 +32,7 @@ from anyio.to_thread import run_sync
 from benchmarks.postgres import running
 from skycore_async import (
     SMS,
+    InvalidMessage,
     KeyConflict,
     LedgerError,
     MessageState,
@@ -39,6 +40,7 @@ from skycore_async import (
     PostgresLedger,
     RecipientOptedOut,
     SkycoreClient,
+    parse_postback,
 )
 from skycore_async.campaigns.chunks import finish, take
 from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, Record, SetOptOut
@@ -354,13 +356,28 @@ async def test_a_digest_of_the_first_version_still_tells_other_content(
         assert await ask(given) == (accepted() if key_state == "accepted" else None)
 
 
+@pytest.mark.parametrize("by_dsn", [False, True])
+async def test_every_text_is_kept_whatever_is_spoken_by_default(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, by_dsn: bool
+) -> None:
+    """A STOP in the quotes that a phone makes opts out, whatever encoding others are to speak."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    stop = (
+        f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{TO}</FROM><TO>60856</TO>"
+        "<TEXT>\u201cSTOP\u201d</TEXT></POSTBACK>"
+    )
+    async with PostgresLedger(f"{dsn}&client_encoding=LATIN1" if by_dsn else dsn) as ledger:
+        await ledger.record(*parse_postback(stop))
+        assert await ledger.is_opted_out(TO)
+
+
 async def test_a_key_that_no_index_takes_is_refused_in_words(opened: Open) -> None:
     """Nothing was begun, and others that wait with it are."""
     ledger = await opened()
     key = "".join(f"{number:x}-" for number in range(1500))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.begin, intent("k"))
-        with pytest.raises(LedgerError, match="a key is too long for its index"):
+        with pytest.raises(InvalidMessage, match="key: it is too long for the database"):
             await ledger.begin(intent(key))
     assert await state_of(ledger, "k") is S.SENDING
     assert await ledger.lookup(intent(key)) is None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from benchmarks.postgres import Server, running
 from skycore_async import PostgresLedger
@@ -255,6 +256,25 @@ def test_a_server_that_would_forget_is_refused() -> None:
         server.restart()
         with pytest.raises(LedgerError, match="has fsync off"):
             Database(server.dsn()).open()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_keep_every_text_is_refused(
+    postgres_server: Server, encoding: str
+) -> None:
+    """A STOP in the quotes that a phone makes could not be recorded in it."""
+    made = "CREATE DATABASE narrow ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute(sql.SQL(made).format(encoding))
+        try:
+            for open_ in (Database.open, Database.open_to_read):
+                with pytest.raises(
+                    LedgerError, match=f"cannot be used: its encoding is {encoding}"
+                ):
+                    open_(Database(postgres_server.dsn("narrow")))
+        finally:
+            connection.execute("DROP DATABASE narrow WITH (FORCE)")
 
 
 def test_what_is_no_dsn_is_refused() -> None:

@@ -30,7 +30,7 @@ import anyio
 import anyio.to_thread
 import psycopg
 
-from ...errors import KeyConflict, LedgerError
+from ...errors import InvalidMessage, KeyConflict, LedgerError
 from ...postgres.connection import Database, advised, cleaned, describe_error
 from ...postgres.pooler_check import UnfitSession, check_durable
 from ...postgres.schema import Connection
@@ -318,10 +318,10 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, psycopg.Error):
             return error
-        said = advised(error)
-        if isinstance(error, psycopg.errors.ProgramLimitExceeded):
-            said = "a key is too long for its index: one of up to 600 characters always fits"
-        return LedgerError(f"{self._database.name} could not be written: {said}")
+        if isinstance(error, psycopg.errors.ProgramLimitExceeded):  # of this message alone
+            said = "it is too long for the database: one of up to 600 characters always fits"
+            return InvalidMessage(said, field="key")
+        return LedgerError(f"{self._database.name} could not be written: {advised(error)}")
 
     def _close(self) -> None:
         self._reading.close()
