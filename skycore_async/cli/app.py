@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import shutil
 import sys
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any, Final, cast
 
 from ..runtime.extras import MissingExtra, missing
@@ -35,7 +33,7 @@ except ImportError as error:
 
 from .ui.beside import LogBeside
 from .ui.help import HelpContext, with_whole_words
-from .ui.output import Exit, fail
+from .ui.output import Exit, drop_unwritten, fail
 
 COMMANDS: Final = {
     "demo": "Run the main job against a simulator on this machine.",
@@ -110,7 +108,7 @@ class Commands(click.Group):
             fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                _drop_unwritten()
+                drop_unwritten()
                 why = "the output, or a file that goes with it, could not be written"
                 fail(f"a disk is full: {why}", Exit.NOT_ALL_WELL)
             if error.filename is None:  # as of a pipe that nobody reads
@@ -120,18 +118,6 @@ class Commands(click.Group):
             fail("an argument is not all text in UTF-8")
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
-
-
-def _drop_unwritten() -> None:
-    """Keep what the output did not take from being written at the end, for another exit code.
-
-    From version 3.14 on Python has it still, and tries again.
-    """
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @click.group(

@@ -365,3 +365,51 @@ def test_ctrl_c_says_that_it_may_have_been_sent(simulator: Simulator, tmp_path: 
 def test_the_account_of_the_simulator_is_the_one_of_its_defaults() -> None:
     """What the tests point at is what `skycore simulate` runs."""
     assert {API_KEY} == Account().api_keys
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full")
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["send", "15551234888", "Hi"], Exit.NOT_ALL_WELL, "; it was sent, as "),
+        (["send", "15551234888", "Hi", "--json"], Exit.NOT_ALL_WELL, "; it was sent, as "),
+        (["send", "15551232002", "Hi", "--json"], Exit.IN_DOUBT, "it may have been sent, so do"),
+        (
+            ["bulk", "promo.csv", "--text", "Hi", "--sample", "1", "--to", "15551232002"],
+            Exit.IN_DOUBT,
+            "of the sample, 0 were accepted",
+        ),
+        (
+            ["bulk", "promo.csv", "--text", "Hi"],
+            Exit.IN_DOUBT,
+            "what was sent is known to promo.db",
+        ),
+        (["bulk", "sure.csv", "--text", "Hi"], Exit.NOT_ALL_WELL, "is known to sure.db"),
+    ],
+)
+def test_an_output_that_cannot_be_written_hides_no_message(
+    simulator: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    arguments: list[str],
+    code: Exit,
+    said: str,
+) -> None:
+    """Who sees nothing of a message would send it again: what came of it is said all the same."""
+    monkeypatch.chdir(tmp_path)
+    billed = simulator.billed
+    Path("promo.csv").write_text("to\n15551234888\n15551232002\n")
+    Path("sure.csv").write_text("to\n15551234888\n")
+    more = ["--yes", "--json"] if arguments[0] == "bulk" else []
+    command = [sys.executable, "-m", "skycore_async.cli", *arguments, *more]
+    with FULL.open("w") as full:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, said in done.stderr) == (code, True)
+    assert simulator.billed > billed

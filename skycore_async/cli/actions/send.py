@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, NoReturn
@@ -30,7 +31,7 @@ from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.opt_out_list import sharing, shown
 from ..ui.outcome_kinds import OutcomeKind, failure_kind
-from ..ui.output import Exit, emit, fail, say
+from ..ui.output import Exit, emit, fail, print_outcome, say
 
 
 @attrs.frozen(kw_only=True)
@@ -109,13 +110,23 @@ def send_message(
         _fail(error, words_for(error), message, ledger, as_json=as_json)
     except KeyboardInterrupt:
         fail(f"interrupted: it may have been sent{_where(message, ledger)}", Exit.INTERRUPTED)
+    known = f"it was sent, as {_name_of(sent)}"
+    if not print_outcome(lambda: _show(sent, as_json=as_json), known=known):
+        sys.exit(Exit.NOT_ALL_WELL)
+    if sent.recorded and not as_json:
+        say("It was sent before under this key, and not once more now.", err=True)
+
+
+def _name_of(sent: Accepted) -> str:
+    return sent.tracking_id or f"HISTORYID {sent.history_id}"
+
+
+def _show(sent: Accepted, *, as_json: bool) -> None:
     if as_json:
         ids = {"tracking_id": sent.tracking_id, "history_id": sent.history_id}
         emit({"outcome": "accepted", "to": sent.to, **ids, "recorded": sent.recorded})
     else:
-        say(f"{sent.to}  {sent.tracking_id or f'HISTORYID {sent.history_id}'}")
-        if sent.recorded:
-            say("It was sent before under this key, and not once more now.", err=True)
+        say(f"{sent.to}  {_name_of(sent)}")
 
 
 async def _send(
@@ -175,16 +186,15 @@ def _fail(
     *,
     as_json: bool,
 ) -> NoReturn:
+    facts = {
+        "outcome": said.outcome,
+        "to": message["to"],
+        "error": type(error).__name__,
+        "code": getattr(error, "code", None),
+        "message": str(error),
+    }
     if as_json:
-        emit(
-            {
-                "outcome": said.outcome,
-                "to": message["to"],
-                "error": type(error).__name__,
-                "code": getattr(error, "code", None),
-                "message": str(error),
-            }
-        )
+        print_outcome(lambda: emit(facts), known="this came of it:")
     hint = _where(message, ledger) if said.code is Exit.IN_DOUBT else ""
     fail(said.words.format(error) + hint, said.code)
 

@@ -34,7 +34,7 @@ from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.base import Road
 from ..ui.beside import Beside, print_beside
-from ..ui.output import Exit, announce, emit, fail, say
+from ..ui.output import Exit, announce, emit, fail, print_outcome, say
 from ..ui.signals import STOPPING, Signals
 
 _EVERY: Final = 5.0  # seconds between lines
@@ -84,14 +84,18 @@ def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json:
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
         fail(str(error))
-    if as_json:
-        emit(end.counters)
-    else:
+
+    def show() -> None:
+        if as_json:
+            emit(end.counters)
+            return
         for name, count in _parts(end.counters):
             say(f"{name:<13} {count:,}")
+
+    is_printed = print_outcome(show, known="`skycore status DSN` tells what was sent")
     if end.error is not None:
         fail(str(end.error), end.exit_code)
-    return end.exit_code
+    return end.exit_code if is_printed else end.exit_code or Exit.NOT_ALL_WELL
 
 
 async def _work(

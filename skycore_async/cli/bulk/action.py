@@ -35,7 +35,7 @@ from ..ui.dsn import dsn_of
 from ..ui.opt_out_list import share_once, shown
 from ..ui.options import read_api_key
 from ..ui.outcome_kinds import OutcomeKind
-from ..ui.output import Exit, emit, fail, number_of, say
+from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
 from ..ui.times import time_of
 from .campaigns_before import Before, begun_before, note_begun
 from .estimate import Estimate, Survey
@@ -317,22 +317,23 @@ def _account(
 ) -> int:
     """Say what came of it all, and return the exit code."""
     path = str(rejects.path) if rejects.count else None
-    if options.as_json:
-        where = {
-            "rejects": path,
-            "ledger": str(options.ledger_path),
-            "campaign": options.campaign_name,
-        }
-        emit({**summary(counters, end, estimate), "cost": _plain(estimate.cost), **where})
-    else:
+    ledger, resent = options.ledger_path, options.resend_in_doubt
+
+    def show() -> None:
+        if options.as_json:
+            where = {"rejects": path, "ledger": str(ledger), "campaign": options.campaign_name}
+            emit({**summary(counters, end, estimate), "cost": _plain(estimate.cost), **where})
+            return
         for line in account(counters):
             say(line)
         if path is not None:
             say(f"{'to mend':<13} {number_of(rejects.count, 'row')} in {path}")
-    ledger, resent = options.ledger_path, options.resend_in_doubt
+
+    is_printed = print_outcome(show, known=f"what was sent is known to {ledger}")
     for line in advice(counters, end, ledger=ledger, resend_in_doubt=resent):
         say(line, err=True)
-    return exit_code(counters, end, estimate)
+    code = exit_code(counters, end, estimate)
+    return code if is_printed else code or Exit.NOT_ALL_WELL
 
 
 def _plain(amount: Decimal | None) -> float | None:

@@ -26,7 +26,7 @@ from ...runtime.secret import Secret
 from ...sending.outcomes import meaning_of
 from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
-from ..ui.output import Exit, emit, fail, number_of, say
+from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
 from .options import BulkOptions
 from .recipients import Sheet
 from .rows import MessageRow, RowReader
@@ -83,12 +83,17 @@ def _account(outcomes: Sequence[Outcome], *, as_json: bool) -> Exit:
     accepted = sum(isinstance(outcome, Accepted) for outcome in outcomes)
     errors = [outcome.error for outcome in outcomes if not isinstance(outcome, Accepted)]
     doubts = sum(meaning_of(error).in_doubt for error in errors)
-    if as_json:
-        emit({"sample": True, "accepted": accepted, "errors": [str(error) for error in errors]})
-    else:
+
+    def show() -> None:
+        if as_json:
+            said = [str(error) for error in errors]
+            emit({"sample": True, "accepted": accepted, "errors": said})
+            return
         say(f"{'accepted':<13} {accepted:,}")
         for error in errors:
             say(f"{'failed':<13} {error}")
+
+    is_printed = print_outcome(show, known=f"of the sample, {accepted:,} were accepted")
     say(
         "That was the sample, which no ledger knows of: the same command without --sample and"
         " --to sends the whole.",
@@ -96,4 +101,4 @@ def _account(outcomes: Sequence[Outcome], *, as_json: bool) -> Exit:
     )
     if doubts:
         return Exit.IN_DOUBT
-    return Exit.NOT_ALL_WELL if errors else Exit.DONE
+    return Exit.NOT_ALL_WELL if errors or not is_printed else Exit.DONE

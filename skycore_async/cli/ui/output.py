@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -86,6 +87,33 @@ def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
     hidden = _WORD.sub(r"\1***", _IN_URL.sub(r"\1***@", message))
     click.echo(f"skycore: {printable(hidden)}", err=True)
     sys.exit(code)
+
+
+def drop_unwritten() -> None:
+    """Keep what the output did not take from being written at the end, for another exit code.
+
+    From version 3.14 on Python has it still, and tries again.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def print_outcome(show: Callable[[], None], *, known: str) -> bool:
+    """Print what came of messages by `show`, and return whether the output took it.
+
+    Where it did not, as on a full disk, what is `known` of them is said to standard error: who is
+    told nothing sends them again.
+    """
+    try:
+        show()
+    except OSError as error:
+        drop_unwritten()
+        announce(f"skycore: the output could not be written: {error.strerror}; {known}")
+        return False
+    return True
 
 
 def emit(value: object) -> None:
