@@ -149,6 +149,22 @@ def test_what_is_no_ledger_is_said(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_it_takes_the_place_of_an_export_and_of_nothing_else(kind: str, tmp_path: Path) -> None:
+    """Recipients of the same name stay as they are, and an export is written anew."""
+    place, recipients = tmp_path / "promo.db", tmp_path / "promo.csv"
+    fill(str(place))
+    recipients.write_text("key,to,name\n1,15551234888,Ann\n")
+    done = run(place, "-o", recipients, "--format", kind)
+    assert done.exit_code == Exit.USAGE
+    assert "promo.csv is something other than an export; give the table another" in done.stderr
+    assert recipients.read_text() == "key,to,name\n1,15551234888,Ann\n"
+    (out := tmp_path / "out").touch()
+    for _ in range(2):
+        done = run(place, "-o", out, "--format", kind)
+        assert (done.exit_code, done.stderr) == (Exit.DONE, f"2 messages in {out}\n")
+
+
 @pytest.mark.parametrize(
     ("stamp", "shown"),
     [

@@ -5,7 +5,8 @@ Rules:
 * The ledger is neither created nor changed, and is read also while another process has it open.
 * A number is masked wherever it stands, also in a key and in Skycore's ERRORINFO, unless
   --show-numbers is given.
-* A file is written whole or not at all, and is its owner's alone.
+* A file is written whole or not at all, and is its owner's alone.  It takes the place of an
+  export, and of nothing else: a file of recipients is often beside it, under the same name.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.masking import mask_in
 from ..ui.output import STANDARD_OUTPUT, fail, number_of, say
-from ..ui.table_files import WRITERS, TableWriter
+from ..ui.table_files import WRITERS, TableWriter, is_table
 
 # The columns that are no texts; the others are, or are missing.
 _TYPES: Final = {
@@ -41,6 +42,7 @@ _TYPES: Final = {
     "sent_at": datetime,
     "ended_at": datetime,
 }
+_BEGINNING: Final = 1000  # bytes that tell an export from another file
 _NAMES: Final = {field.name.rstrip("_"): field.name for field in attrs.fields(ExportedMessage)}
 COLUMNS: Final[dict[str, type]] = {name: _TYPES.get(name, str) for name in _NAMES}
 
@@ -56,6 +58,8 @@ def export_messages(
         fail("a Parquet file is no text: say where it goes with --output FILE")
     if output is not None and target.holds(output):
         fail(f"{output} belongs to the ledger; give the table a name of its own")
+    if output is not None and not _may_be_replaced(output):
+        fail(f"{output} is something other than an export; give the table another name")
     only = None if state is None else MessageState(state)
     try:
         with _opened(output) as file:
@@ -69,6 +73,16 @@ def export_messages(
         fail(f"{output} cannot be written: {error.strerror}")
     if output is not None:
         say(f"{number_of(count, 'message')} in {output}", err=True)
+
+
+def _may_be_replaced(output: Path) -> bool:
+    """Return whether nothing is lost where a file is written anew, as recipients would be."""
+    try:
+        with output.open("rb") as file:
+            begins = file.read(_BEGINNING)
+    except OSError:  # which is said where it is written
+        return True
+    return not begins or is_table(begins, COLUMNS)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from .status import STATES
 
     \b
     Examples:
-      skycore export promo.db > promo.csv
+      skycore export promo.db > messages.csv
       skycore export promo.db --state failed --format jsonl
       skycore export postgresql://me@db/sms --format parquet -o sms.parquet
 
@@ -59,7 +59,7 @@ from .status import STATES
     type=FilePath(dir_okay=False, path_type=Path),
     default="-",
     show_default=True,
-    help="Write to this file, in place of one that is there; standard output is -.",
+    help="Write to this file, in place of an export that is there; standard output is -.",
 )
 @click.option("--show-numbers", is_flag=True, help="Do not mask phone numbers.")
 def export(

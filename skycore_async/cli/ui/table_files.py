@@ -115,6 +115,12 @@ class ParquetWriter(TableWriter):
         self._rows.clear()
 
 
+def is_table(begins: bytes, columns: Columns) -> bool:
+    """Return whether what a file begins with is a table of these columns, in any format."""
+    header, first = ",".join(columns), next(iter(columns))
+    return begins.startswith((f"{header}\r\n".encode(), f'{{"{first}": '.encode(), b"PAR1"))
+
+
 WRITERS: Final[Mapping[str, type[TableWriter]]] = {
     "csv": CSVWriter,
     "jsonl": JSONLinesWriter,
