@@ -842,7 +842,7 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "5")
     assert done.exit_code == 3
     assert "Stopped: the account was refused: E713" in done.stderr
-    assert "not sent. When the cause is mended: Run the same command to go on" in done.stderr
+    assert "not sent. First mend the cause. Run the same command to go on" in done.stderr
     assert simulator.requests < 20
 
 
@@ -970,17 +970,17 @@ def test_the_counters_says_how_far_it_is() -> None:
     counters.read()
     assert list(counters.parts()) == [
         "16/100",
-        "4/s",
+        "3/s",
         "accepted 10",
         "already done 3",
         "refused 1 (E110 1)",
         "opted out 1",
         "in doubt 1",
         "not sent 3",
-        "0:00:21 left",
+        "0:00:26 left",
     ]
     counters.in_flight = lambda: 22
-    assert list(counters.parts())[:3] == ["16/100", "4/s", "in flight 22"]
+    assert list(counters.parts())[:3] == ["16/100", "3/s", "in flight 22"]
     assert (counters.left, counters.stuck.in_a_row) == (84, 2)
     assert list(account(counters))[-1] == "not sent      84"
 

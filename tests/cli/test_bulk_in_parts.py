@@ -47,6 +47,16 @@ def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator
 
 
 @pytest.mark.slow
+def test_who_has_opted_out_is_none_of_a_limit(simulator: Simulator) -> None:
+    """So many are sent to as are shown before, and nothing is left that was to go out."""
+    CliRunner().invoke(skycore, ["opt-outs", "add", "15551233001"])
+    assert "  to send     4\n  later       5 more" in run("--limit", "4", "--dry-run").stdout
+    told = json.loads(run("--limit", "4", "--json").stdout)
+    assert (told["accepted"], told["opted_out"]) == (4, 1)
+    assert (told["not_sent"], told["held_back"]) == (0, 5)
+
+
+@pytest.mark.slow
 def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator) -> None:
     """What is shown and priced before is what goes out now, in the first run and the next."""
     first = run("--limit", "4", "--price", "0.01", "--dry-run").stdout

@@ -6,8 +6,10 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +30,7 @@ from tests.cli.test_listen import INBOUND, post
 from tests.support.cli_program import program
 
 NEVER = "15551231004"  # sent, and no receipt ever
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
 @pytest.fixture
@@ -107,6 +110,31 @@ def test_listening_ends_when_every_receipt_has_come(simulator: Simulator, port: 
     assert f"Postbacks to http://127.0.0.1:{port}/postback go to promo.db.\n" in done.stderr
     assert summary().states == {"delivered": 30}
     assert "awaited" not in done.stdout
+
+
+@pytest.mark.slow
+@needs_signals
+def test_a_second_signal_is_heard_while_all_is_closed(port: int) -> None:
+    """As where somebody posts who never finishes, and would be waited for: it ends at once."""
+    write("15551233000")
+    head = ("POST /postback HTTP/1.1", "Host: x", "Content-Length: 9", "Expect: 100-continue")
+    start = ("--start", "2100-01-01T00:00", "--listen", str(port))
+    with program("bulk", *words(*start)) as sending:
+        assert sending.stderr is not None
+        while "Postbacks to" not in sending.stderr.readline():
+            assert sending.poll() is None
+        with socket.create_connection(("127.0.0.1", port)) as unfinished:
+            unfinished.sendall("\r\n".join((*head, "", "")).encode())
+            assert unfinished.recv(100).startswith(b"HTTP/1.1 100")
+            sending.send_signal(signal.SIGINT)
+            with suppress(ConnectionError):
+                while True:  # until it takes no more
+                    socket.create_connection(("127.0.0.1", port)).close()
+            sending.send_signal(signal.SIGINT)
+            assert sending.wait(3) == Exit.INTERRUPTED
+        said = sending.stderr.read()
+    assert "Left at once: of what was in flight, 0 at most are in doubt." in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

@@ -275,7 +275,7 @@ def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[st
         patch.setenv("SKYCORE_BASE_URL", running.url)
         anyio.run(keep)
     for kind in ("csv", "parquet"):
-        given = ["export", "promo.db", "--format", kind, "-o", f"promo.{kind}"]
+        given = ["export", "promo.db", "--format", kind, "-o", f"messages.{kind}"]
         assert CliRunner().invoke(skycore, given).exit_code == 0
     run(snippet("docs/export.md", "import duckdb"))
     shown = capsys.readouterr().out

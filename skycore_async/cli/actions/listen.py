@@ -94,7 +94,7 @@ def serve_postbacks(
             server.stop()
         printer.print_waiting()
     if not as_json:
-        say(f"\nNotifications: {printer.count}.", err=True)
+        say(f"\nNotifications: {printer.count:,}.", err=True)
 
 
 @attrs.frozen(kw_only=True)

@@ -103,18 +103,28 @@ async def _work(
 ) -> WorkerEnd:
     signals = Signals()
     opened = _opened(dsn, api_key, options, announce_beside)
-    async with opened as worker, anyio.create_task_group() as beside:
+    worker: Worker | None = None
 
-        def stop() -> None:
+    def stop() -> None:
+        announce_beside(f"\n{STOPPING}")
+        if worker is None:
+            opening.cancel()
+        else:
             worker.stop()
-            announce_beside(f"\n{STOPPING}")
 
-        beside.start_soon(functools.partial(signals.watch, first=stop, second=_print_doubt))
-        beside.start_soon(_print_progress, worker.counters)
-        await worker.run()
-        beside.cancel_scope.cancel()
+    with anyio.CancelScope() as opening:
+        async with (
+            signals.heard(first=stop, second=_print_doubt),
+            opened as worker,
+            anyio.create_task_group() as beside,
+        ):
+            beside.start_soon(_print_progress, worker.counters)
+            await worker.run()
+            beside.cancel_scope.cancel()
     return WorkerEnd(
-        counters=worker.counters, is_interrupted=signals.count > 0, error=worker.error
+        counters=WorkerCounters() if worker is None else worker.counters,
+        is_interrupted=signals.count > 0,
+        error=None if worker is None else worker.error,
     )
 
 

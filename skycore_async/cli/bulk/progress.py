@@ -128,11 +128,11 @@ class BulkCounters:
 
     def read(self) -> None:
         """Note how far it is now, for the rate."""
-        self._readings.append((self.clock(), self.done))
+        self._readings.append((self.clock(), self.done - self.already_done - self.already_sent))
 
     @property
     def rate(self) -> float:
-        """How many a second there were lately."""
+        """How many a second there were lately, but for those that had been sent before."""
         if len(self._readings) < 2:  # noqa: PLR2004
             return 0.0
         (began, before), (ended, after) = self._readings[0], self._readings[-1]
@@ -273,8 +273,8 @@ def advice(
     go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
     if counters.left:
         # Not before: each run into a wrong address brings some messages more into doubt.
-        mended = " When the cause is mended:" if end.halted else ""
-        yield f"{counters.left:,} not sent.{mended} {go_on}"
+        mended = "First mend the cause. " if end.halted else ""
+        yield f"{counters.left:,} not sent. {mended}{go_on}"
     elif counters.held_back:
         yield f"{counters.held_back:,} for later. {go_on}"
     if doubts := counters.in_doubt + counters.left_in_doubt:

@@ -51,7 +51,7 @@ def _known_before(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
     doubts = ", and what is in doubt once more" if resend_in_doubt else ""
     return (
         f"The ledger holds {number_of(known.messages, 'message')}, {known.in_doubt:,} of them in"
-        f" doubt. To send is what it has no outcome of, or knows as not sent{doubts}."
+        f" doubt. What goes out now is what it has no outcome of, or knows as not sent{doubts}."
     )
 
 
@@ -69,9 +69,10 @@ def _ask_to_send_again(before: Before, *, asks: bool) -> None:
 
 
 def _ask_to_send(given: WordsGiven, estimate: Estimate, *, settle: bool) -> None:
-    more = f", and what was not sent of {estimate.in_doubt:,} in doubt"
-    asked = number_of(estimate.to_send, "message") + (more if settle and estimate.in_doubt else "")
-    confirm(f"{given.verb} {asked}?", otherwise="nothing was sent")
+    asked = [number_of(estimate.to_send, "message")] if estimate.to_send else []
+    if settle and estimate.in_doubt:
+        asked.append(f"what the report proves not sent of {estimate.in_doubt:,} in doubt")
+    confirm(f"{given.verb} {', and '.join(asked)}?", otherwise="nothing was sent")
     if given.resend_in_doubt:
         confirm(
             "What is in doubt may have been sent already, and would be billed and delivered twice."

@@ -27,7 +27,7 @@ import itertools
 import math
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ import anyio
 from ...client import SkycoreClient
 from ...codes import Verdict
 from ...errors import LedgerError, Rejected, SendingHalted
+from ...ledger.commands import GetOptOuts
 from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Failed, Outcome
@@ -122,17 +123,18 @@ class Run:
         self._left = math.inf if options.limit is None else options.limit
         with Beside(announce) as lines:
             async with (
+                self._signals.heard(
+                    first=functools.partial(self._stop, lines.give, is_shown=options.live),
+                    second=functools.partial(
+                        self._say_what_is_left, resend_in_doubt=options.resend_in_doubt
+                    ),
+                ),
                 SQLiteLedger(path) as ledger,
                 sharing(ledger, options.opt_outs, name=options.full_name),
                 _receiving(ledger, options.listening, name=str(path)),
                 options.client_over(ledger) as client,
                 anyio.create_task_group() as beside,
             ):
-                stop = functools.partial(self._stop, lines.give, is_shown=options.live)
-                say = functools.partial(
-                    self._say_what_is_left, resend_in_doubt=options.resend_in_doubt
-                )
-                beside.start_soon(functools.partial(self._signals.watch, first=stop, second=say))
                 if options.start is not None and options.start > options.clock():
                     words = f"waiting for the start, {time_of(options.start)}"
                     async with beside_it(show):
@@ -220,13 +222,14 @@ class Run:
             else:
                 self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
             found = await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt)
+            opted_out = await self._opted_out(ledger, judged)
             for before, (row, outcome) in zip(judged, found, strict=True):
                 if not isinstance(outcome, SendIntent):
                     self._count(row.row, outcome)
                 elif not again and not self._left:
                     self._counters.held_back += 1
                 else:
-                    self._left -= not again
+                    self._left -= not again and row.message.to not in opted_out
                     line = before.row.line
                     if self._put_off.may_begin(row.message.to):
                         self._begins()
@@ -236,6 +239,18 @@ class Run:
                         self._put_off_row(line, row.message.to)
         self._counters.total -= max(0, self._revived)  # they are in doubt still, or were sent
         self._revived = 0
+
+    async def _opted_out(
+        self, ledger: SQLiteLedger, rows: Sequence[MessageRow]
+    ) -> Collection[str]:
+        """Return which numbers have opted out, where so many messages are to be sent and no more.
+
+        Nothing is sent to them, and so they are none of these.
+        """
+        if self._left == math.inf:
+            return ()
+        words = await ledger.run(GetOptOuts(numbers=tuple(row.message.to for row in rows)))
+        return {number for number, word in words.items() if word.out}
 
     def _in_flight(self) -> int:
         return self._outcomes._begun  # noqa: SLF001 - kept from users

@@ -15,12 +15,13 @@ Rules for a command that serves, with `UntilSignal`:
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -39,8 +40,27 @@ class Signals:
     def __init__(self) -> None:
         self.count = 0
 
-    async def watch(self, *, first: Callable[[], None], second: Callable[[], None]) -> None:
-        """Call `first` at the first signal, and `second` at the next, which ends the process."""
+    @asynccontextmanager
+    async def heard(
+        self, *, first: Callable[[], None], second: Callable[[], None]
+    ) -> AsyncGenerator[None]:
+        """Call `first` at the first signal, and `second` at the next, which ends the process.
+
+        It is entered before whatever is to be closed in order: Python's own way to end at a
+        signal would break that off.
+        """
+        try:
+            async with anyio.create_task_group() as hearing:
+                hearing.start_soon(functools.partial(self._hear, first=first, second=second))
+                try:
+                    yield
+                finally:
+                    hearing.cancel_scope.cancel()
+        except ExceptionGroup as raised:
+            error = raised.exceptions[0]
+            raise error from error.__cause__  # it is the caller's, who knows of no group
+
+    async def _hear(self, *, first: Callable[[], None], second: Callable[[], None]) -> None:
         with (
             suppress(NotImplementedError),  # on Windows, where Ctrl-C ends the loop
             anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,

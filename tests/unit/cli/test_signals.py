@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
@@ -42,13 +41,12 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
 
     async def run() -> None:
         seen = anyio.Event()
-        async with anyio.create_task_group() as beside:
-            watch = functools.partial(Signals().watch, first=seen.set, second=unsaid)
-            beside.start_soon(watch)
+        async with Signals().heard(first=seen.set, second=unsaid):
             await anyio.wait_all_tasks_blocked()
             signal.raise_signal(signal.SIGTERM)
             await seen.wait()
             signal.raise_signal(signal.SIGTERM)
+            await anyio.sleep(5)
 
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(signals, "_PATIENCE", 0.05)
@@ -56,6 +54,18 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
         anyio.run(run)
     assert raised.group_contains(Ended, match="130")
     goes_on.set()
+
+
+def test_what_is_raised_meanwhile_is_raised_as_it_is() -> None:
+    """With its cause, and in no group."""
+
+    async def run() -> None:
+        async with Signals().heard(first=anyio.Event().set, second=anyio.Event().set):
+            raise LookupError("mine") from KeyError("its cause")
+
+    with pytest.raises(LookupError, match="mine") as raised:
+        anyio.run(run)
+    assert isinstance(raised.value.__cause__, KeyError)
 
 
 def test_what_only_tells_of_a_run_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:
