@@ -61,6 +61,7 @@ class _AsyncSource:
         self._messages = aiter(source)
         self._ahead = ahead
         self._is_reading = False
+        self._is_stopped = False
         self._reading = anyio.CancelScope()
         self._error: Exception | None = None
 
@@ -101,6 +102,8 @@ class _AsyncSource:
                 await self._messages.aclose()
 
     async def _read(self) -> Sendable | None:
+        if self._is_stopped:  # while this task was not yet begun, or was handing a message on
+            return None
         self._is_reading = True
         try:
             return _checked(await anext(self._messages))
@@ -110,6 +113,7 @@ class _AsyncSource:
             self._is_reading = False
 
     def stop(self) -> None:
+        self._is_stopped = True
         self._taken.close()
         # Only where the source itself waits: it unwinds by itself then, while a
         # cancellation outside it would meet scopes of its own still open.

@@ -369,6 +369,26 @@ async def test_leaving_early_ends_a_source_that_waits() -> None:
     assert ended == [True]
 
 
+async def test_leaving_at_once_does_not_begin_a_source() -> None:
+    """A source that was not read yet when the caller leaves, or when the client closes, is not."""
+    begun = []
+
+    async def source() -> AsyncGenerator[SMS, None]:
+        begun.append(True)
+        await anyio.sleep_forever()
+        yield SMS(to="15551234888", text="Hello")
+
+    skycore = client(StubTransport())
+    with anyio.fail_after(5):
+        async with skycore.send_many(source()):
+            pass
+        async with skycore.send_many(source()) as outcomes:
+            await skycore.aclose()
+            with pytest.raises(RuntimeError, match="this client is closed"):
+                await read(outcomes, into=[])
+    assert not begun
+
+
 async def test_a_cancelled_caller_loses_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
     """Cancelling the loop over the outcomes breaks off no exchange; the log has them."""
     caplog.set_level(logging.DEBUG, "skycore_async")
