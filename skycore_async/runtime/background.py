@@ -13,14 +13,17 @@ Rules:
   background task, so that a cancelled closer cannot break that off either.
 * One task never ends another: what it raises by accident is logged, by its
   type and place alone, since its text and locals may hold a key or a number.
+* Ctrl-C is for the main task.  trio raises KeyboardInterrupt in whichever it meets, unless that
+  is protected; in one of these it would end all others, and the event loop.
 * They belong to the event loop that began them, and say so in another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import anyio
@@ -126,6 +129,9 @@ class _Lifetime:
         self.closing = anyio.Event()
         self.finished = anyio.Event()
         self.loop = event_loop()
+        self._guarded: Callable[..., Coroutine[Any, Any, None]] = (
+            _guarded_on_trio() if is_trios() else _guarded
+        )
         self._group: anyio.abc.TaskGroup | None = None
         self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[object, ...]]] = []
 
@@ -133,13 +139,13 @@ class _Lifetime:
         if self._group is None:
             self._early.append((run, args))
         else:
-            self._group.start_soon(_guarded, run, *args)
+            self._group.start_soon(self._guarded, run, *args)
 
     async def run(self) -> None:
         async with anyio.create_task_group() as group:
             self._group = group
             for run, args in self._early:
-                group.start_soon(_guarded, run, *args)
+                group.start_soon(self._guarded, run, *args)
             self._early.clear()
             await self.closing.wait()
 
@@ -151,6 +157,14 @@ async def _guarded(run: Callable[..., Awaitable[Any]], *args: object) -> None:
         pass  # raised any further, it would cancel all other tasks of the group
     except* Exception as failed:  # noqa: BLE001 - it has nobody else to go to
         _log_errors(failed.exceptions)
+
+
+@functools.cache
+def _guarded_on_trio() -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return `_guarded`, in which no KeyboardInterrupt is raised."""
+    import trio  # noqa: PLC0415 - as above
+
+    return trio.lowlevel.enable_ki_protection(_guarded)
 
 
 def _log_errors(errors: Iterable[Exception]) -> None:

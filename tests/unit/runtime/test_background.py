@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Coroutine
+import signal
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import anyio
@@ -345,6 +346,41 @@ async def test_a_cancellation_inside_one_task_ends_no_other(
     await work.owner.close()
     assert work.log == ["one began", "one ended", "finalized"]
     assert not caplog.records
+
+
+@pytest.fixture
+def python_heeds_interrupts() -> Iterator[None]:
+    """Have SIGINT handled as in a program of its own, where pytest-xdist has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_heeds_interrupts")
+def test_an_interrupt_is_for_the_main_task() -> None:
+    """Ctrl-C while trio runs a task of an owner's ends the program, and breaks nothing off."""
+    log: list[str] = []
+
+    async def main() -> None:
+        work = Work()
+        work.log = log
+
+        async def interrupted() -> None:
+            signal.raise_signal(signal.SIGINT)
+            log.append("interrupted ended")
+            work.go.set()
+
+        work.owner.start(work.task, "one")
+        work.owner.start(interrupted)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await work.owner.close()
+
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(main, backend="trio")
+    assert sorted(log[:2]) == ["interrupted ended", "one began"]
+    assert log[2:] == ["one ended", "finalized"]
 
 
 def test_an_owner_that_is_cancelled_before_it_ran_hangs_no_closer() -> None:
