@@ -27,6 +27,10 @@ _BEFORE_THE_REQUEST: Final = frozenset(
 # Of these, what begins a connection, which the event has.
 _BEGINS: Final = ("connect_tcp.complete", "connect_unix_socket.complete")
 
+# Of HTTP/2, what opens a connection, which other requests may share from then on: its preface
+# and its settings, and nothing of a request.
+_OPENS_TO_OTHERS: Final = "http2.send_connection_init.started"
+
 # Of HTTP/1.1, what is traced first where nothing had to be connected.
 _USES_AGAIN: Final = "http11.send_request_headers.started"
 
@@ -67,6 +71,9 @@ class ExchangeProgress:
             self.unfinished = info.get("return_value")
         if event.endswith((".complete", ".failed")):
             return  # it has begun before
+        if event == _OPENS_TO_OTHERS:
+            self.unfinished = None
+            return
         # A CONNECT goes to a proxy, before the request itself.
         request = info.get("request")
         step = event.split(".")[1]

@@ -33,6 +33,11 @@ NOT_SENT: dict[str, Events] = {
         ("http11.response_closed.started", {}),
         ("connection.close.started", {}),
     ],
+    "the preface and the settings of HTTP/2 are no request": [
+        ("connection.connect_tcp.started", {}),
+        ("http2.send_connection_init.started", POST),
+        ("http2.send_connection_init.failed", {"exception": OSError()}),
+    ],
     "the SOCKS proxy refused": [("socks.setup_socks5_connection.started", {})],
 }
 MAYBE_SENT: dict[str, Events] = {
@@ -55,8 +60,11 @@ MAYBE_SENT: dict[str, Events] = {
         ("http11.send_request_headers.started", {}),
     ],
     "the ending of the names is another": [("http11.send_request_headers.begin", POST)],
-    "an HTTP/2 connection was opened, in which bytes go out": [
-        ("http2.send_connection_init.started", POST)
+    "the request began on an HTTP/2 connection that was opened for it": [
+        ("connection.connect_tcp.started", {}),
+        ("http2.send_connection_init.started", POST),
+        ("http2.send_connection_init.complete", {"return_value": None}),
+        ("http2.send_request_headers.started", POST),
     ],
 }
 
@@ -117,3 +125,5 @@ def test_a_connection_is_unfinished_until_the_request_begins() -> None:
     assert progress_after(in_tls).unfinished is stream
     began = ("http11.send_request_headers.started", POST)
     assert progress_after([*in_tls, began]).unfinished is None
+    shared = ("http2.send_connection_init.started", POST)
+    assert progress_after([*in_tls, shared]).unfinished is None
