@@ -16,6 +16,7 @@ Rules:
 * That the wait has ended does not say that a command is durable: where the
   thread could not begin, or the event loop ends, it is an error.
 * The line is as long as there are callers.
+* The thread is none of those that the program's own handlers wait in, and may wait for this.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class GroupCommit:
         self._name = name
         self._line: deque[_Group] = deque()
         self._is_running = False
+        self._thread = anyio.CapacityLimiter(1)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when it is durable; not once `owner` is closed.
@@ -119,7 +121,9 @@ class GroupCommit:
             while self._line:
                 group = self._line.popleft()
                 try:
-                    touched = await anyio.to_thread.run_sync(self._write, group.commands)
+                    touched = await anyio.to_thread.run_sync(
+                        self._write, group.commands, limiter=self._thread
+                    )
                     group.is_complete = True
                 finally:
                     group.ended.set()

@@ -82,6 +82,8 @@ class PostgresLimiter:
         self._opening = anyio.Lock()
         self._line = anyio.Lock()
         self._waiting = 0
+        # None of those that the program's own handlers wait in, and may wait for a start.
+        self._thread = anyio.CapacityLimiter(1)
         self._is_asking = False
         self._is_away = False
         self._answered: anyio.Event | None = None
@@ -183,7 +185,9 @@ class PostgresLimiter:
         try:
             while ask := self._permits.ask(self._clock(), self._waiting):
                 try:
-                    grant = await anyio.to_thread.run_sync(self._shared_rate.ask, ask)
+                    grant = await anyio.to_thread.run_sync(
+                        self._shared_rate.ask, ask, limiter=self._thread
+                    )
                 except Exception as error:  # noqa: BLE001 - without an answer nobody starts
                     self._permits.failed(ask, self._clock())
                     self._note(error)

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import psycopg
@@ -318,6 +319,22 @@ async def test_who_waits_when_it_is_closed_is_told(dsn: str, rates: FrozenRates)
             await until(lambda: limiter._waiting == 2 and not limiter._is_asking)
             await limiter.aclose()
             sleepers.held = False
+
+
+async def test_a_handler_that_waits_in_a_thread_takes_none_from_the_limiter(dsn: str) -> None:
+    """Where all threads of the program wait for a start, as sync handlers do, one is granted."""
+    threads = anyio.to_thread.current_default_thread_limiter()
+    async with PostgresLimiter(dsn, "promo", 1000) as limiter:
+
+        async def wait() -> None:
+            with anyio.fail_after(5):
+                await limiter.wait()
+
+        before, threads.total_tokens = threads.total_tokens, 1
+        try:
+            await anyio.to_thread.run_sync(anyio.from_thread.run, wait)
+        finally:
+            threads.total_tokens = before
 
 
 def test_a_limiter_belongs_to_one_event_loop(dsn: str) -> None:

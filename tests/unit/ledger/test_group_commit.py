@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 NUMBER = "15551234888"
 
 
-async def _no_thread(*_arguments: object) -> NoReturn:
+async def _no_thread(*_arguments: object, **_options: object) -> NoReturn:
     raise RuntimeError("can't start new thread")
 
 
@@ -49,6 +50,23 @@ async def test_the_end_of_waiting_is_not_taken_for_a_commit(
         assert await ledger.is_opted_out(NUMBER)
 
 
+async def test_a_handler_that_waits_in_a_thread_takes_none_from_the_ledger(tmp_path: Path) -> None:
+    """Where all threads of the program wait for the ledger, as sync handlers do, it goes on."""
+    threads = anyio.to_thread.current_default_thread_limiter()
+    before, threads.total_tokens = threads.total_tokens, 1
+    async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+
+        async def opt_out() -> None:
+            with anyio.fail_after(5):
+                await ledger.opt_out(NUMBER)
+
+        try:
+            await anyio.to_thread.run_sync(anyio.from_thread.run, opt_out)
+        finally:
+            threads.total_tokens = before
+        assert await ledger.is_opted_out(NUMBER)
+
+
 INTENT = SendIntent(key="k", content=b"one", to=NUMBER, from_="60856", started_at=0.0)
 
 
@@ -64,8 +82,8 @@ async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
     written, go_on = anyio.Event(), anyio.Event()
     run_sync = anyio.to_thread.run_sync
 
-    async def held(write: Callable[..., Any], *arguments: Any) -> Any:
-        done = await run_sync(write, *arguments)
+    async def held(write: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        done = await run_sync(write, *arguments, **options)
         written.set()
         await go_on.wait()
         return done
