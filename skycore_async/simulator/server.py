@@ -6,8 +6,8 @@ stands between them, and it is never held over I/O.
 
 from __future__ import annotations
 
-import random
 import re
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -86,8 +86,9 @@ class Simulator:
         if bundle_postbacks and postback_form is not PostbackForm.NOTIFICATION:
             raise ValueError("only PostbackForm.NOTIFICATION can be bundled")
         self._lock = threading.Lock()
-        # Ids of two simulators must not meet in one ledger.
-        first_id = random.randrange(1, 10**8) * 10**6
+        # Ids of two simulators must not meet in one ledger, though a test run gives `random` the
+        # same seed before each test.
+        first_id = (1 + secrets.randbelow(10**8)) * 10**6
         self._skycore = Skycore(
             account or Account(), behaviours=behaviours, first_id=first_id, time_scale=time_scale
         )
