@@ -69,7 +69,7 @@ class BulkSend:
         self._is_left = False
         self._waiting: set[anyio.CancelScope] = set()
         self._stopped = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._check: Callable[[SMS], None] | None = None
         self._halts = Halts(from_=settings.from_, campaign_ref=settings.campaign_ref)
 
@@ -153,7 +153,7 @@ class BulkSend:
                 self._buffer.append(outcome)
                 self._changed.set()
                 self._judge(outcome)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to have it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - for who iterates
             self._end(error)
         except BaseException:
             # Who still iterates is not to take this for the end of the source.
@@ -217,7 +217,7 @@ class BulkSend:
             waiting.cancel()
         self._end(error)
 
-    def _end(self, error: Exception | None = None) -> None:
+    def _end(self, error: BaseException | None = None) -> None:
         """Take nothing more from the source; what was taken is sent."""
         self._error = self._error or error
         self._slots.close()

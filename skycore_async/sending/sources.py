@@ -6,6 +6,8 @@ Rules:
   closed there.
 * What was not taken is still the caller's, but for the few that were read ahead
   of an async source.
+* What a source raises is for its caller, `sys.exit()` too: raised in one of the client's tasks,
+  that would end the event loop, and break off what is in flight.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class _AsyncSource:
         self._is_reading = False
         self._is_stopped = False
         self._reading = anyio.CancelScope()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def open(self) -> None:
         # Not before: who makes a stream has to close it.
@@ -90,7 +92,7 @@ class _AsyncSource:
                         await self._give.send(message)
             except anyio.BrokenResourceError:
                 pass  # stopped
-            except Exception as error:  # noqa: BLE001 - the caller is to have it
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the caller is to have it
                 self._error = error
             except BaseException:
                 # Where nobody stopped it, this is no end that a source comes to.

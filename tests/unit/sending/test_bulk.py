@@ -239,13 +239,14 @@ async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_r
     assert (len(taken), len(transport.sent)) == (20, 1)
 
 
+@pytest.mark.parametrize("error", [KeyError("a column"), SystemExit("a column")], ids=repr)
 @pytest.mark.parametrize("kind", ["iterable", "async iterable"])
-async def test_an_error_in_the_source_loses_no_outcome(kind: str) -> None:
-    """The source's own error is raised after the outcomes of all it gave before."""
+async def test_an_error_in_the_source_loses_no_outcome(kind: str, error: BaseException) -> None:
+    """The source's own error, or `sys.exit()`, is raised after the outcomes of all before it."""
 
     def broken() -> Iterator[SMS]:
         yield from messages(5)
-        raise KeyError("a column")
+        raise error
 
     async def broken_async() -> AsyncIterator[SMS]:
         for message in broken():
@@ -255,7 +256,7 @@ async def test_an_error_in_the_source_loses_no_outcome(kind: str) -> None:
     source = broken() if kind == "iterable" else broken_async()
     taken: list[Outcome] = []
     async with client(transport) as skycore, skycore.send_many(source) as outcomes:
-        with pytest.raises(KeyError, match="a column"):
+        with pytest.raises(type(error), match="a column"):
             await read(outcomes, into=taken)
     assert sorted(outcome.message.to for outcome in taken) == sorted(transport.sent) == numbers(5)
 
