@@ -32,7 +32,7 @@ import attrs
 from ..errors import CampaignError
 from ..ledger.postgres.pruning import NO_ROW
 from ..ledger.postgres.reader import named
-from ..ledger.pruning import name_of
+from ..ledger.pruning import pruned_name
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours, utc_now
@@ -235,7 +235,7 @@ def _known(connection: Connection, keys: list[str]) -> dict[str | None, str]:
     """Return what the campaign has under these keys: a row each, `NO_ROW` for what was pruned."""
     known: dict[str | None, str] = dict(connection.execute(_LOADED, {"names": keys}).fetchall())
     if NO_ROW in known.values():
-        known.update({key: NO_ROW for key in keys if name_of(key) in known})
+        known.update({key: NO_ROW for key in keys if pruned_name(key) in known})
     return known
 
 

@@ -27,7 +27,7 @@ def _member_of(kind: type[enum.Enum]) -> Callable[[Any], Any]:
     return {None: None, **{member.value: member for member in kind}}.__getitem__
 
 
-def words_of(text: str | None) -> tuple[str, ...]:
+def words_from_text(text: str | None) -> tuple[str, ...]:
     """Return words of what a table keeps of them, which is JSON."""
     return tuple(json.loads(text)) if text else ()
 
@@ -38,7 +38,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "DeliveryState | None": _member_of(DeliveryState),
     "FailureReason | None": _member_of(FailureReason),
     "bool": bool,
-    "tuple[str, ...]": words_of,
+    "tuple[str, ...]": words_from_text,
 }
 # Whose members are no plain strings, and are written as such.
 _ENUMERATIONS: Final = {"MessageState", "DeliveryState | None", "FailureReason | None"}

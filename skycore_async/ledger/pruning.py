@@ -77,7 +77,7 @@ def seconds_of(older_than: timedelta) -> float:
     return older_than.total_seconds()
 
 
-def name_of(name: str) -> str:
+def pruned_name(name: str) -> str:
     """Return what stands in place of a key, or of the plain form of a tracking id."""
     return f"{_PREFIX}{sha256(name.encode()).hexdigest()[:_DIGITS]}"
 
@@ -104,12 +104,12 @@ def pruned(record: MessageRecord, *, before: float) -> MessageRecord | None:
         return None
     return attrs.evolve(
         record,
-        key=name_of(record.key),
+        key=pruned_name(record.key),
         content=content_under(record.key, record.content),
         to=ending(record.to) if record.doubted else "",
         text_digest=None,
         tracking_id=None,
-        plain_id=record.plain_id and name_of(record.plain_id),
+        plain_id=record.plain_id and pruned_name(record.plain_id),
         info=None,
         raw=None,
         history_id=None,
@@ -120,6 +120,6 @@ def by_key(keys: Collection[str], records: Iterable[MessageRecord]) -> dict[str,
     """Return records, found by these keys or by the names in their places, by the keys."""
     found = {record.key: record for record in records}
     if any(is_pruned(record.content) for record in found.values()):
-        names = {name_of(key): key for key in keys}
+        names = {pruned_name(key): key for key in keys}
         found = {names.get(name, name): record for name, record in found.items()}
     return found

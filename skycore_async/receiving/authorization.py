@@ -20,7 +20,7 @@ import attrs
 from ..errors import ConfigurationError
 from ..runtime.secret import Secret
 
-Scope = MutableMapping[str, Any]
+ASGIScope = MutableMapping[str, Any]
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +61,7 @@ class RequestPolicy:
     credentials: tuple[Secret, ...] | None
     max_body: int
 
-    def refusal(self, scope: Scope) -> HTTPAnswer | None:
+    def refusal(self, scope: ASGIScope) -> HTTPAnswer | None:
         """Return the answer to a request whose body need not be read."""
         if not self._is_here(_path_below_mount(scope).rstrip("/")):
             return NOT_FOUND
@@ -94,7 +94,7 @@ class RequestPolicy:
         return _is_one_of(given, self.credentials) and scheme.lower() == b"basic"
 
 
-def content_encoding(scope: Scope) -> bytes:
+def content_encoding(scope: ASGIScope) -> bytes:
     """Return the Content-Encoding of a request, empty where its body is as it is."""
     named = [value for name, value in scope["headers"] if name == b"content-encoding"]
     if not named:
@@ -103,7 +103,7 @@ def content_encoding(scope: Scope) -> bytes:
     return b"" if encoding == b"identity" else encoding
 
 
-def _path_below_mount(scope: Scope) -> str:
+def _path_below_mount(scope: ASGIScope) -> str:
     # By the standard `path` has `root_path` in it; some servers and older
     # frameworks leave it out.
     path: str = scope["path"]

@@ -33,9 +33,9 @@ from ..runtime.event_loop import now
 from ..runtime.guarded_telemetry import GuardedTelemetry
 from ..runtime.logs import log
 from .authorization import (
+    ASGIScope,
     HTTPAnswer,
     RequestPolicy,
-    Scope,
     checked,
     content_encoding,
     pairs_of,
@@ -143,7 +143,7 @@ class PostbackReceiver:
         path = "" if door is None else f"path={door.path or '/'!r}"
         return f"PostbackReceiver({path})"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: _Send) -> None:
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: _Send) -> None:
         """Answer a request, or follow the server's life, as ASGI has it."""
         if scope["type"] == "http":
             answer = await self._answer(scope, receive)
@@ -157,7 +157,7 @@ class PostbackReceiver:
         else:
             raise ValueError(f"there is no {scope['type']!r} here")
 
-    async def _answer(self, scope: Scope, receive: Receive) -> HTTPAnswer | None:
+    async def _answer(self, scope: ASGIScope, receive: Receive) -> HTTPAnswer | None:
         """Take a request in and return its answer; None where the client is gone."""
         refused = self._door.refusal(scope)
         if refused is not None:

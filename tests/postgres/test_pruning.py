@@ -34,7 +34,7 @@ from skycore_async.ledger.prune_commands import (
     NotePruned,
     PruneMessages,
 )
-from skycore_async.ledger.pruning import NEAR, Pruned, name_of
+from skycore_async.ledger.pruning import NEAR, Pruned, pruned_name
 from skycore_async.ledger.report_commands import ForgottenUntil, ListBegunMessages
 from tests.support.ledger_cases import (
     DELIVERED,
@@ -119,13 +119,13 @@ async def test_a_pruned_message_has_no_number_and_no_text(
     assert delivery is not None
     assert before is not None
     assert delivery == attrs.evolve(
-        before, key=name_of("k"), tracking_id=None, to="", events=(), history_id=None
+        before, key=pruned_name("k"), tracking_id=None, to="", events=(), history_id=None
     )
     assert await ledger.delivery("T") == delivery
     assert [each async for each in ledger.deliveries()] == [delivery]
     (row,) = [each async for each in ledger.export()]
     assert (row.key, row.to, row.state, row.reason) == (
-        name_of("k"),
+        pruned_name("k"),
         "",
         S.FAILED,
         before.reason,

@@ -26,7 +26,7 @@ from skycore_async.ledger.postgres import pruning
 from skycore_async.ledger.postgres.import_sqlite import copy
 from skycore_async.ledger.postgres.store import PostgresStore
 from skycore_async.ledger.prune_commands import BeginPruning, PruneMessages
-from skycore_async.ledger.pruning import name_of
+from skycore_async.ledger.pruning import pruned_name
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
@@ -122,7 +122,7 @@ def test_a_name_is_the_same_in_the_database(connection: Connection) -> None:
     """Whatever the characters."""
     for name in ("promo:15551234888", "Grüße 🎉", ""):
         row = connection.execute("SELECT skycore.pruned_name(%s)", (name,)).fetchone()
-        assert row == (name_of(name),)
+        assert row == (pruned_name(name),)
 
 
 def test_who_begins_a_message_while_it_is_pruned_finds_it(
@@ -155,7 +155,7 @@ def test_who_records_a_receipt_while_its_message_is_pruned_drops_it(
     thread.join()
     assert connection.execute("SELECT tracking_id FROM skycore.events").fetchall() == [("N",)]
     names = connection.execute("SELECT tracking_id FROM skycore.submissions").fetchall()
-    assert sorted(names) == [("N",), (name_of("T"),)]
+    assert sorted(names) == [("N",), (pruned_name("T"),)]
 
 
 def test_who_writes_without_knowing_is_waited_for(dsn: str, connection: Connection) -> None:
@@ -230,10 +230,10 @@ def test_a_campaign_is_pruned_with_its_messages(dsn: str, connection: Connection
     doubted = rows(connection)["b"]
     assert prune(dsn).messages == 2
     assert rows(connection) == {
-        name_of("a"): "null",
+        pruned_name("a"): "null",
         "b": doubted,
-        name_of("refused"): "null",
-        name_of("opted out"): "null",
+        pruned_name("refused"): "null",
+        pruned_name("opted out"): "null",
     }
     assert only(connection) == before
     assert prune(dsn).messages == 0

@@ -28,7 +28,7 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...ledger.sqlite.opt_out_list import IsOptedOut, is_out_by_ledger
+from ...ledger.sqlite.opt_out_list import OptOutCheck, is_out_by_ledger
 from ...runtime.secret import Secret
 from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
@@ -159,7 +159,7 @@ def _check_rows(
     kept: JudgedRows,
     survey: Survey,
     *,
-    is_opted_out: IsOptedOut,
+    is_opted_out: OptOutCheck,
 ) -> None:
     """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
     is_watched = sys.stderr.isatty()
@@ -181,7 +181,7 @@ def _check_rows(
 
 
 @contextmanager
-def _asked(options: BulkOptions) -> Iterator[IsOptedOut]:
+def _asked(options: BulkOptions) -> Iterator[OptOutCheck]:
     """Yield what says who may not be sent to, or fail where the list cannot be read."""
     if (shared := options.opt_out_list) is None:
         yield is_out_by_ledger
@@ -198,7 +198,7 @@ def _look_up(
     reader: RowReader,
     kept: JudgedRows,
     survey: Survey,
-    is_opted_out: IsOptedOut,
+    is_opted_out: OptOutCheck,
 ) -> LedgerCounts:
     if options.cluster is not None:
         ledger = _database(options.cluster).to_read()

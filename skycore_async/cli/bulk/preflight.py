@@ -26,7 +26,7 @@ from ...errors import LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.commands import GetOptOuts
 from ...ledger.model import MessageState, SendIntent
-from ...ledger.sqlite.opt_out_list import IsOptedOut
+from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...ledger.sqlite.read_only import looked_at
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
@@ -56,7 +56,7 @@ async def survey_by_ledger(
     resend_in_doubt: bool,
     knows_sender: bool,
     alone: bool,
-    is_opted_out: IsOptedOut,
+    is_opted_out: OptOutCheck,
 ) -> LedgerCounts:
     """Show all rows to a survey, with what the ledger has of them, and return what else it has.
 
@@ -90,7 +90,7 @@ async def survey_by_opt_outs(
     rows: Iterable[JudgedRow],
     survey: Survey,
     *,
-    is_opted_out: IsOptedOut,
+    is_opted_out: OptOutCheck,
 ) -> None:
     """Show all rows to a survey, and which numbers the ledger, or the list, has as opted out.
 
@@ -117,7 +117,7 @@ def _is_sent(row: JudgedRow) -> bool:
 async def _kinds(
     ledger: BaseLedger,
     rows: Iterable[JudgedRow],
-    is_opted_out: IsOptedOut,
+    is_opted_out: OptOutCheck,
     resend_in_doubt: bool,
 ) -> list[tuple[JudgedRow, OutcomeKind | None]]:
     """Return rows, each with what came of its message before; None for what is to send."""

@@ -18,7 +18,7 @@ import attrs
 
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, InvalidMessage
-from ...ledger.sqlite.opt_out_list import IsOptedOut
+from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...messages import SMS, Accepted, Outcome, masked
 from ...protocol.numbers import number
 from ...protocol.segments import segments
@@ -42,7 +42,7 @@ def first_messages(sheet: Sheet, reader: RowReader, count: int) -> list[MessageR
 
 
 def send_sample(
-    rows: Sequence[MessageRow], options: BulkOptions, api_key: Secret, is_opted_out: IsOptedOut
+    rows: Sequence[MessageRow], options: BulkOptions, api_key: Secret, is_opted_out: OptOutCheck
 ) -> Exit:
     """Send the texts of rows to the number that was given for it, once that is confirmed."""
     try:

@@ -16,7 +16,7 @@ import attrs
 
 from ...postgres.schema import Connection
 from ..model import TO_RESEND, MessageState
-from ..pruning import name_of
+from ..pruning import pruned_name
 from .pruning import NO_ROW
 from .reader import MAY_STILL_END, SEEN_MESSAGES, named
 
@@ -110,7 +110,7 @@ def states_of(
 ) -> dict[str, tuple[MessageState, str | None]]:
     """Return the states of messages by their keys, each with what settled it."""
     rows = connection.execute(_STATES, {"names": list(keys)})
-    names = {name_of(key): key for key in keys}  # of those that were pruned
+    names = {pruned_name(key): key for key in keys}  # of those that were pruned
     return {str(names.get(key, key)): (MessageState(state), told) for key, state, told in rows}
 
 

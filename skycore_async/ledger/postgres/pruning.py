@@ -28,7 +28,7 @@ from ...postgres.connection import Database, cleaned, describe_error
 from ...postgres.schema import Connection
 from ...runtime.logs import log
 from ..model import MessageRecord
-from ..pruning import name_of
+from ..pruning import pruned_name
 from . import statements
 from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, PostgresReader
 
@@ -132,7 +132,7 @@ class PostgresPruning(PostgresReader):
         """Remove what came for submissions of messages, or of none; return how much it was."""
         given = (
             [plain_id for plain_id, _ in known],
-            [name_of(plain_id) for plain_id, _ in known],
+            [pruned_name(plain_id) for plain_id, _ in known],
             [message for _, message in known],
         )
         rows = [*self._execute(_REMOVE_AGAIN, given), *self._execute(_RENAME, given)]
@@ -214,7 +214,7 @@ def _prune_chunk(connection: Connection, after: int, before: float) -> int | Non
     found = connection.execute("SELECT key FROM skycore.messages WHERE key = ANY(%s)", (keys,))
     kept = {key for (key,) in found}
     rows = [
-        (key, row) if key in kept or row == NO_ROW else (name_of(key), NO_ROW)
+        (key, row) if key in kept or row == NO_ROW else (pruned_name(key), NO_ROW)
         for key, row in zip(keys, messages, strict=True)
     ]
     connection.execute(

@@ -35,10 +35,10 @@ from ...postbacks import notification
 from .shared_file import (
     PATIENCE,
     FileKind,
+    as_ledger_errors,
     connect,
-    in_words,
     make_if_missing,
-    prepare,
+    set_up,
     transaction,
 )
 
@@ -146,7 +146,7 @@ class InboxFile:
         self._connection = connection = self._connect_to(str(self.path))
         _opened.add(self)
         try:
-            prepare(connection, self.path, KIND)
+            set_up(connection, self.path, KIND)
         except BaseException:
             self._close()
             raise
@@ -251,7 +251,7 @@ class InboxFile:
                     f"{self.path} is open in the process that forked this one, and not here: open"
                     " it after the fork"
                 )
-            with in_words(self.path, "the inbox of a ledger", _ADVICE):
+            with as_ledger_errors(self.path, "the inbox of a ledger", _ADVICE):
                 yield
 
     def _check_place(self) -> None:

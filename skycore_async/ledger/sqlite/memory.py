@@ -28,7 +28,7 @@ from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
-from ..pruning import name_of
+from ..pruning import pruned_name
 from ..settlement import SETTLE_WITHIN, UnmatchedSubmission
 from .rows import Connection
 from .schema import migrate
@@ -252,7 +252,7 @@ class BoundedStore(SQLiteStore):
             each
             for each in found
             if each.plain_id not in self._forgotten
-            and name_of(each.plain_id) not in self._forgotten  # one that was pruned before
+            and pruned_name(each.plain_id) not in self._forgotten  # one that was pruned before
         ]
 
 

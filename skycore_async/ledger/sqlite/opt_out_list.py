@@ -24,7 +24,7 @@ import attrs
 
 from ..columns import OPT_OUT
 from ..opt_outs import OptOut, is_missed, last_word, relayed
-from .shared_file import FileKind, connect, in_words, make_if_missing, prepare, transaction
+from .shared_file import FileKind, as_ledger_errors, connect, make_if_missing, set_up, transaction
 
 PAGE: Final = 500
 KIND: Final = FileKind(
@@ -43,7 +43,7 @@ KIND: Final = FileKind(
 )
 
 # Whether a number may not be sent to, by its last word, if there is any.
-IsOptedOut = Callable[[str, OptOut | None], bool]
+OptOutCheck = Callable[[str, OptOut | None], bool]
 
 _NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
 
@@ -132,7 +132,7 @@ class OptOutList:
             return _words(execute, numbers)
 
     @contextmanager
-    def asked(self, ledger: str = "") -> Iterator[IsOptedOut]:
+    def asked(self, ledger: str = "") -> Iterator[OptOutCheck]:
         """Yield what says of a number whether it may not be sent to, for many of them.
 
         It is asked with the last word that a ledger has of the number, and says what that ledger,
@@ -191,14 +191,14 @@ class OptOutList:
             yield connection.execute
 
     def _explained(self) -> AbstractContextManager[None]:
-        return in_words(self.path, "the list of who may not be sent to", self._advice)
+        return as_ledger_errors(self.path, "the list of who may not be sent to", self._advice)
 
     def _connect(self) -> Any:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_if_missing(self.path)
         connection = connect(str(self.path))
         try:
-            prepare(connection, self.path, KIND)
+            set_up(connection, self.path, KIND)
         except BaseException:
             connection.close()
             raise

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from ..model import MessageRecord, SendIntent, StoredNotification
-from ..pruning import name_of
+from ..pruning import pruned_name
 from . import statements
 from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, SQLiteReader
 
@@ -72,7 +72,7 @@ class SQLitePruning(SQLiteReader):
 
     def _remove(self, plain_id: str, *, message: int | None) -> int:
         """Remove what came for a submission, which keeps its name, and return how much it was."""
-        name = name_of(plain_id)
+        name = pruned_name(plain_id)
         known = self._execute(
             "UPDATE OR IGNORE submissions SET tracking_id = ?, recipient = NULL, message = ?"
             " WHERE tracking_id = ? AND message IS ?",
@@ -121,17 +121,17 @@ class SQLitePruning(SQLiteReader):
             return intents
         found = self._over(
             "SELECT key FROM (VALUES {}) JOIN messages ON key = column1",
-            [(name_of(intent.key),) for intent in intents],
+            [(pruned_name(intent.key),) for intent in intents],
         )
         names = {name for (name,) in found}
-        return [intent for intent in intents if name_of(intent.key) not in names]
+        return [intent for intent in intents if pruned_name(intent.key) not in names]
 
     def notifications_not_pruned(
         self, notifications: Sequence[StoredNotification]
     ) -> Sequence[StoredNotification]:
         """Return those that are not of what was pruned, where something was."""
         ids = {each.tracking_id for each in notifications} - {None}
-        names = {name_of(id_ or ""): id_ for id_ in ids}
+        names = {pruned_name(id_ or ""): id_ for id_ in ids}
         found = self._over(
             "SELECT tracking_id FROM (VALUES {}) JOIN submissions ON tracking_id = column1"
             f" WHERE NOT {_IS_GIVEN_AGAIN}",

@@ -25,7 +25,7 @@ from ..model import (
     ToldState,
 )
 from ..opt_outs import OptOut
-from ..pruning import IS_PRUNED, NEAR, by_key, name_of
+from ..pruning import IS_PRUNED, NEAR, by_key, pruned_name
 from ..reader import BEGUN, IS_BEGUN, IS_SURE, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
 from ..report_values import BegunMessage, Doubt, LookUp
 from ..settlement import delivery_of, rebuilt
@@ -102,7 +102,7 @@ class SQLiteReader(ListReader, StatementRunner):
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
         """Return the messages that are there, by their keys."""
-        names = list(map(name_of, keys)) if self.is_pruned() else []
+        names = list(map(pruned_name, keys)) if self.is_pruned() else []
         found = self._over(_BY_KEYS, [(key,) for key in (*keys, *names)])
         return by_key(keys, map(MESSAGE.value, found))
 
@@ -154,7 +154,7 @@ class SQLiteReader(ListReader, StatementRunner):
             where = "id IN (SELECT message FROM submissions WHERE tracking_id IN (?, ?))"
         rows = self._execute(
             f"SELECT {MESSAGE.listed} FROM messages WHERE {where}",
-            (name, name_of(name) if self.is_pruned() else name),
+            (name, pruned_name(name) if self.is_pruned() else name),
         ).fetchall()
         return next(iter(self._deliveries(rows)), None)
 

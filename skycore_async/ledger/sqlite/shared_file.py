@@ -51,7 +51,7 @@ def connect(path: str) -> Any:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
 
 
-def prepare(connection: Any, path: Path, kind: FileKind) -> None:
+def set_up(connection: Any, path: Path, kind: FileKind) -> None:
     """Make what is committed durable, and the tables where there are none.
 
     Raises LedgerError for a file of another kind, and for one that cannot be made durable.
@@ -108,7 +108,7 @@ def transaction(connection: Any) -> Iterator[Callable[..., Any]]:
 
 
 @contextmanager
-def in_words(path: Path, called: str, advice: str = "") -> Iterator[None]:
+def as_ledger_errors(path: Path, called: str, advice: str = "") -> Iterator[None]:
     """Raise a LedgerError for what SQLite or the system has to say of a file."""
     try:
         yield

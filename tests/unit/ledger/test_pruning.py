@@ -14,8 +14,8 @@ from skycore_async.ledger.pruning import (
     content_under,
     is_of_first_version,
     is_pruned,
-    name_of,
     pruned,
+    pruned_name,
     seconds_of,
 )
 from tests.support.ledger_cases import NOON, TO
@@ -120,7 +120,7 @@ def test_records_are_found_by_their_keys_again() -> None:
     other = attrs.evolve(RECORD, key="other")
     keys = ["other", RECORD.key, "none"]
     assert by_key(keys, [other, after]) == {"other": other, RECORD.key: after}
-    assert by_key([after.key], [after]) == {name_of(RECORD.key): after}
+    assert by_key([after.key], [after]) == {pruned_name(RECORD.key): after}
 
 
 def test_an_age_is_a_week_at_least() -> None:

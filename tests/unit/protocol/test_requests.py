@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skycore_async import SMS, InvalidMessage
-from skycore_async.ledger.pruning import name_of
+from skycore_async.ledger.pruning import pruned_name
 from skycore_async.protocol import requests, safe_xml
 from tests.support.sending_cases import HELLO, KEY, PAGE_GET, PAGE_REQUEST, elements
 
@@ -251,7 +251,7 @@ def test_what_is_no_tag_is_refused(tags: list[Any]) -> None:
 
 def test_a_key_that_stands_for_one_that_was_forgotten_is_refused() -> None:
     """It would be taken for the message that was forgotten, with an error that names another."""
-    name = name_of("order-17")
+    name = pruned_name("order-17")
     said = f"key: '{name}' stands for a key that a ledger has forgotten"
     with pytest.raises(InvalidMessage, match=said) as caught:
         requests.resolve(attrs.evolve(HELLO, key=name))

@@ -23,7 +23,7 @@ from skycore_async.ledger.sqlite.shared_file import (
     FileKind,
     connect,
     make_if_missing,
-    prepare,
+    set_up,
     transaction,
 )
 
@@ -44,7 +44,7 @@ def opened(path: Path, kind: FileKind) -> Any:
     make_if_missing(path)
     connection = connect(str(path))
     try:
-        prepare(connection, path, kind)
+        set_up(connection, path, kind)
     except BaseException:
         connection.close()
         raise
@@ -165,12 +165,12 @@ def test_one_that_is_made_between_two_statements_is_known(
             yield
         with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
             with suppress(sqlite3.OperationalError):  # it is locked
-                prepare(other, path, kind)
+                set_up(other, path, kind)
             yield
 
     make_if_missing(path)
     with closing(connect(str(path))) as connection:
-        prepare(Stepwise(connection, between()), path, kind)
+        set_up(Stepwise(connection, between()), path, kind)
         assert connection.execute("PRAGMA user_version").fetchone() == (kind.version,)
 
 
