@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -135,10 +135,9 @@ def _add_chunks(
     size: int,
 ) -> int:
     """Add messages in chunks, numbered `after` the last one, and return how many they were."""
-    new = 0
-    for number in count(after + 1):
-        if not (chunk := list(islice(rows, size))):
-            break
+    number, new = after, 0
+    while chunk := list(islice(rows, size)):
+        number += 1
         keys, messages = zip(*chunk, strict=True)
         connection.execute(
             "INSERT INTO skycore.chunks (campaign, number, keys, messages)"
