@@ -11,6 +11,15 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
+# What mends a refusal of the whole account.
+_CURES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "AuthenticationFailed": "See that the API key is all there, and that of this account.",
+        "BillingProblem": "Ask Skycore about the bill of this account.",
+        "PermissionDenied": "Ask Skycore what this account may do.",
+        "QuotaExhausted": "Ask Skycore for a larger quota, or wait until it begins anew.",
+    }
+)
 _ADVICE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "InvalidMessage": "Nothing was sent or billed: mend what it names, and send it.",
@@ -22,10 +31,19 @@ _ADVICE: Final[Mapping[str, str]] = MappingProxyType(
         " it again.",
         "RecipientOptedOut": "Nothing was sent or billed: do not try again before it says START.",
         "Rejected": "Skycore refused it: nothing was sent or billed. Mend what the code names.",
+        **{
+            name: f"Skycore refused it: nothing was sent or billed. {cure}"
+            for name, cure in _CURES.items()
+        },
         "OutcomeUnknown": "It may have been sent, and billed: do not send it again. Its postbacks"
         " tell, and so do client.settle() and `skycore settle` where there is a ledger.",
     }
 )
+
+
+def cure_for(kind: type) -> str | None:
+    """Return what mends an error of this class, where that is a refusal of the account."""
+    return _CURES.get(kind.__name__)
 
 
 @cache

@@ -842,7 +842,9 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "5")
     assert done.exit_code == 3
     assert "Stopped: the account was refused: E713" in done.stderr
-    assert "not sent. First mend the cause. Run the same command to go on" in done.stderr
+    assert (
+        "not sent. Ask Skycore about the bill of this account. Run the same command" in done.stderr
+    )
     assert simulator.requests < 20
 
 

@@ -220,7 +220,7 @@ def test_a_wrong_key_is_refused_and_not_shown(
     monkeypatch.setenv("SKYCORE_API_KEY", "wrong-but-secret")
     done = send("15551234888", "Hello")
     assert done.exit_code == Exit.REFUSED
-    assert "E104" in done.stderr
+    assert "E104: authentication failed. See that the API key is all there" in done.stderr
     assert "wrong-but-secret" not in done.output
 
 

@@ -27,6 +27,7 @@ from ...errors import ConfigurationError, LedgerError, RecipientOptedOut, Skycor
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...messages import Accepted
 from ...protocol.numbers import NumberReader, number
+from ...runtime.error_notes import cure_for
 from ...runtime.secret import Secret
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.opt_out_list import sharing, shown
@@ -195,7 +196,10 @@ def _fail(
     }
     if as_json:
         print_outcome(lambda: emit(facts), known="this came of it:")
-    hint = _where(message, ledger) if said.code is Exit.IN_DOUBT else ""
+    cure = cure_for(type(error))
+    hint = "" if cure is None else f". {cure}"
+    if said.code is Exit.IN_DOUBT:
+        hint = _where(message, ledger)
     fail(said.words.format(error) + hint, said.code)
 
 

@@ -47,10 +47,11 @@ _STUCK: Final = 200  # messages in a row that do not get through, and mean that 
 
 @attrs.frozen(kw_only=True)
 class End:
-    """How a run ended; `halted` says why it stopped by itself, if it did."""
+    """How a run ended; `halted` says why it stopped by itself, if so, and `cure` what helps."""
 
     interrupted: bool = False
     halted: str | None = None
+    cure: str | None = None
     is_refused: bool = False
 
 
@@ -273,19 +274,19 @@ def advice(
     go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
     if counters.left:
         # Not before: each run into a wrong address brings some messages more into doubt.
-        mended = "First mend the cause. " if end.halted else ""
-        yield f"{counters.left:,} not sent. {mended}{go_on}"
+        first = f"{end.cure or 'First mend the cause.'} " if end.halted else ""
+        yield f"{counters.left:,} not sent. {first}{go_on}"
     elif counters.held_back:
         yield f"{counters.held_back:,} for later. {go_on}"
     if doubts := counters.in_doubt + counters.left_in_doubt:
         settle = shlex.join(["skycore", "settle", str(ledger)])
         yield (
             f"{doubts:,} may have been sent: no clear answer came. What is in doubt is never sent"
-            f" again on its own. An hour from now, `{settle}` asks Skycore's own report which were"
-            " sent, and sends nothing itself; the same command then sends those that were not."
-            " Postbacks taken into the ledger tell it sooner. With --resend-in-doubt, and under"
-            " another key, campaign or ledger as well, whoever has it already gets it twice, and"
-            " you pay twice."
+            f" again on its own. `{settle}`, best an hour from now, asks Skycore's own report"
+            " which were sent, and sends nothing itself; the same command then sends those that"
+            " were not. Postbacks taken into the ledger tell it sooner. With --resend-in-doubt,"
+            " and under another key, campaign or ledger as well, whoever has it already gets it"
+            " twice, and you pay twice."
         )
     if counters.awaited:
         listen = shlex.join(["skycore", "listen", "--ledger", str(ledger)])

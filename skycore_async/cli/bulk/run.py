@@ -42,6 +42,7 @@ from ...ledger.commands import GetOptOuts
 from ...ledger.model import SendIntent
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Failed, Outcome
+from ...runtime.error_notes import cure_for
 from ...sending.prepare import ResolvedMessage
 from ..ui.beside import Beside
 from ..ui.marks import IN_DOUBT
@@ -332,5 +333,6 @@ class Run:
         return End(
             interrupted=self._is_interrupted and self._counters.left > 0,
             halted=self._halted if error is None else why_stopped(error),
+            cure=cure_for(type(cause)),
             is_refused=isinstance(cause, Rejected),
         )
