@@ -47,8 +47,11 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - what is made in it is private
 ROOM = 2 << 30
 
 # Where trio reaches lines that asyncio does not.
-MEASURED_ON_TRIO = tuple(
-    f"tests/{each}" for each in ("unit/", "network/test_direct.py", "network/test_fault_matrix.py")
+MEASURED_ON_TRIO = (
+    "tests/unit/",
+    "tests/network/test_cancelling.py",
+    "tests/network/test_direct.py",
+    "tests/network/test_fault_matrix.py",
 )
 
 # Takes the base URL, and settings of the client in place of those of the tests.
