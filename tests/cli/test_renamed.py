@@ -189,6 +189,21 @@ def test_a_campaign_that_began_nothing_is_not_asked_about(
 
 
 @pytest.mark.slow
+def test_a_campaign_that_waits_is_known_under_another_name(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was agreed to will be sent, though none of it was yet."""
+    sheet("final.csv", ROWS)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Run, "_has_ended", True)
+        assert run("promo.csv").exit_code == 4
+    done = run("final.csv")
+    assert done.exit_code == 2
+    assert "were begun as campaign 'promo' with the ledger promo.db" in done.stderr
+    assert simulator.billed == 0
+
+
+@pytest.mark.slow
 def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
     """What went to a simulator was a rehearsal."""
     sheet("final.csv", ROWS)

@@ -37,7 +37,7 @@ from ..ui.options import read_api_key
 from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
 from ..ui.times import time_of
-from .campaigns_before import Before, begun_before, note_begun
+from .campaigns_before import Before, begun_before, has_sent, note_begun, note_sent
 from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .judged_rows import JudgedRows
@@ -103,12 +103,12 @@ def _run(options: BulkOptions) -> int:
             if options.cluster is not None:
                 _database(options.cluster).check_to_write()
             settle = ask(options.words_given(), estimate, known, _before(options, sketch, known))
-            note = functools.cache(lambda: note_begun(options.place, sketch, now=time.time()))
+            note_begun(options.place, sketch, now=time.time())
             if options.cluster is not None:
-                note()
                 share_once(dsn_of(options.cluster), options.opt_out_list)
                 return _load(options, options.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages)
+            note = functools.cache(lambda: note_sent(options.place))
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
             end = _closed(rejects, _send(options, api_key, run, settle=settle))
         return _account(options, estimate, counters, end, rejects)
@@ -240,8 +240,10 @@ def _show(options: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estim
 
 
 def _before(options: BulkOptions, sketch: Sketch, known: LedgerCounts) -> Before | None:
-    # One without a message may have been made anew, as by whoever listens.
     has_ledger = options.cluster is not None or known.messages > 0
+    if not has_ledger and options.known_ledger is not None:
+        # One without a message may have been made anew, as by whoever listens.
+        has_ledger = not has_sent(options.place)
     return begun_before(options.place, sketch, has_ledger=has_ledger)
 
 

@@ -1,14 +1,15 @@
 """The campaigns that a user has begun, so that one under another name is known again.
 
 Strategy: a file of the user's own, in which each campaign has a sketch of its messages and
-where it was begun.  It is written before the first message goes out.
+where it was begun.  It is written as soon as they are agreed to; and before the first of them
+goes out, that it does.
 
 Rules:
 
 * Compared is what is to be sent now with what was begun from the same directory, at the same
   address of the API: a rehearsal against a simulator is none.
 * The campaign itself counts as another where its ledger, which knew what was sent, is gone, or
-  one without a message is in its place.  So it is noted when its first message is about to begin.
+  one without a message is in its place; but not where it ended before its first message.
 * Where a ledger was copied into a database, that has its campaigns.
 * Where the file cannot be read or written, that is said, and nothing else fails.
 """
@@ -43,6 +44,12 @@ CREATE TABLE IF NOT EXISTS campaigns (
     PRIMARY KEY (directory, address, ledger, in_database, campaign)
 ) WITHOUT ROWID
 """
+_TABLE_SENT: Final = """
+CREATE TABLE IF NOT EXISTS sent (
+    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT,
+    PRIMARY KEY (directory, address, ledger, in_database, campaign)
+) WITHOUT ROWID
+"""
 _ALL: Final = "SELECT ledger, in_database, campaign, begun, sketch FROM campaigns"
 _HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
 _SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
@@ -53,6 +60,14 @@ UPDATE OR REPLACE campaigns SET ledger = ?, in_database = 1 WHERE ledger = ? AND
 _OLD: Final = """
 DELETE FROM campaigns
 WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
+"""
+_OLD_SENT: Final = """
+DELETE FROM sent WHERE (directory, address, ledger, in_database, campaign) NOT IN
+(SELECT directory, address, ledger, in_database, campaign FROM campaigns)
+"""
+_HAS_SENT: Final = """
+SELECT 1 FROM sent
+WHERE directory = ? AND address = ? AND ledger = ? AND in_database = ? AND campaign = ?
 """
 
 
@@ -181,6 +196,22 @@ def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
             (*key, now, sketch.to_bytes()),
         )
         connection.execute(_OLD, (_MOST - 1,))
+        connection.execute(_OLD_SENT)
+
+
+def note_sent(place: Place) -> None:
+    """Note that a message of this campaign, which is noted, is about to begin."""
+    with _said_where_it_fails(), _opened() as connection:
+        connection.execute(
+            "INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?, ?)", attrs.astuple(place)
+        )
+
+
+def has_sent(place: Place) -> bool:
+    """Return whether a message of this campaign was about to begin, as far as is known."""
+    with _said_where_it_fails(), _opened() as connection:
+        return connection.execute(_HAS_SENT, attrs.astuple(place)).fetchone() is not None
+    return False
 
 
 def note_copied(file: Path, database: str) -> None:
@@ -208,6 +239,7 @@ def _opened() -> Iterator[sqlite3.Connection]:
     path.touch(mode=PRIVATE)
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
         connection.execute(_TABLE)
+        connection.execute(_TABLE_SENT)
         yield connection
 
 
