@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
+import anyio
 import attrs
 
 from .errors import ConfigurationError
@@ -323,7 +324,10 @@ class SkycoreClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        # Where a scope around it is cancelled, too: what is around it as well, as a ledger, closes
+        # next, and is to have what comes of what is in flight.
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
 
     def __repr__(self) -> str:
         # A traceback shows one, too, that failed to be made.

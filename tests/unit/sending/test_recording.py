@@ -303,6 +303,35 @@ async def test_a_cancelled_callers_outcome_is_kept() -> None:
         assert delivery == {"order-17": "accepted"}
 
 
+async def test_an_outcome_is_kept_where_client_and_ledger_are_left_cancelled(
+    tmp_path: Path,
+) -> None:
+    """The ledger is not closed before it has what came of what was in flight."""
+    transport = StubTransport()
+    transport.held = anyio.Event()
+
+    async def program() -> None:
+        async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+            async with recording(transport, ledger) as (client, _):
+                await client.send_sms(**KEYED)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as outside, anyio.create_task_group() as group:
+            group.start_soon(program)
+            while not transport.sent:  # noqa: ASYNC110 - the transport tells of it alone
+                await anyio.sleep(0.001)
+            outside.start_soon(_let_go_later, transport.held)
+            group.cancel_scope.cancel()
+    async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+        assert await states(ledger) == {"order-17": "accepted"}
+
+
+async def _let_go_later(held: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    await anyio.sleep(0.1)  # in which a ledger that closes at once would have closed
+    held.set()
+
+
 async def test_a_caller_cancelled_while_waiting_for_a_slot_sends_nothing() -> None:
     """A message that only waits for others to end is called back, and may be sent again."""
     transport = StubTransport()
