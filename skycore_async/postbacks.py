@@ -1,6 +1,6 @@
 """Postback bodies in, typed notifications out.  No I/O, no framework.
 
-Strategy: find the document (bare, or in a form field `xml`), parse it safely,
+Strategy: find the document (bare, or in a field `xml` of either kind of form), parse it safely,
 take it apart into single notifications, and build each from a table by its
 ORIGIN and CODE.
 
@@ -39,6 +39,13 @@ from .notifications import (
 from .protocol import safe_xml
 
 _FORM_FIELD: Final = re.compile(rb"(?:^|&)xml=", re.IGNORECASE)
+# The same field of a form in parts (RFC 7578), up to where its value begins.
+_FORM_PART: Final = re.compile(
+    rb'^Content-Disposition:[^\r\n]{0,99};[ \t]{0,9}name="?xml"?(?:;[^\r\n]{0,199})?\r\n'
+    rb"(?:[^\r\n]{1,199}\r\n){0,9}\r\n",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BEFORE_PART: Final = 8 * 1024  # bytes before that value: other parts, and its own head
 _Fields = dict[str, Any]
 
 
@@ -46,7 +53,8 @@ def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
     """Parse the body of a postback request into its notifications, in order.
 
     `body` is what the provider posted: a `<NOTIFICATION>`, a `<POSTBACK>` that
-    bundles many, a flat `<POSTBACK>`, or any of these in a form field `xml`.
+    bundles many, a flat `<POSTBACK>`, or any of these in the field `xml` of a form, which may
+    be one in parts (`multipart/form-data`).
     Pass bytes where you have them; they are decoded as the document declares.
 
     Raises PostbackError for a body that is none of these, or is hostile or
@@ -76,7 +84,12 @@ def _document(body: bytes | str) -> bytes | str:
     encoded = encoded.lstrip(safe_xml.BEFORE_DOCUMENT)
     if not encoded:
         raise PostbackError("this body is no postback: it is empty")
-    field = _FORM_FIELD.search(encoded.partition(b"<")[0])
+    before = encoded.partition(b"<")[0]
+    if encoded.startswith(b"--") and (part := _FORM_PART.search(before, 0, _BEFORE_PART)):
+        delimiter = b"\r\n" + encoded.partition(b"\r\n")[0]
+        document = encoded[part.end() :].partition(delimiter)[0]
+        return document if isinstance(body, bytes) else document.decode(errors="surrogatepass")
+    field = _FORM_FIELD.search(before)
     if field is None:
         return body
     value = encoded[field.end() :]

@@ -645,6 +645,30 @@ def test_a_form_field_is_unwrapped(
     assert parse_postback(body) == parse_postback(document)
 
 
+NAMED = 'Content-Disposition: form-data; name="{}"{}\r\n'
+PARTS = {
+    "alone": f"--X\r\n{NAMED.format('xml', '')}\r\n*\r\n--X--\r\n",
+    "a bare name": "--X\r\ncontent-disposition: form-data; name=XML\r\n\r\n*\r\n--X--",
+    "a file": "\r\n--X\r\nContent-Type: text/xml\r\n"
+    f"{NAMED.format('xml', '; filename=a.xml')}A: b\r\n\r\n*\r\n--X--",
+    "among others": f"--X\r\n{NAMED.format('id', '')}\r\n1"
+    f"\r\n--X\r\n{NAMED.format('xml', '')}\r\n*"
+    f"\r\n--X\r\n{NAMED.format('z', '')}\r\n<>&xml=\r\n--X--\r\n",
+}
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("document", [each for each in BODIES if "UTF-16" not in str(each.id)])
+def test_a_form_in_parts_is_unwrapped(document: bytes | str, parts: str) -> None:
+    """The field may come as multipart/form-data has it, in which nothing is encoded."""
+    before, after = parts.split("*")
+    if isinstance(document, str):
+        body: bytes | str = f"{before}{document}{after}"
+    else:
+        body = before.encode() + document + after.encode()
+    assert parse_postback(body) == parse_postback(document)
+
+
 @each_case
 def test_every_document_comes_through_a_form(case: WireCase) -> None:
     """What a form library encodes is what is read."""
@@ -883,6 +907,11 @@ def damaged(body: bytes, chance: random.Random) -> bytes:
         pytest.param(b'{"xml": "<POSTBACK/>"}', "not well-formed XML", id="JSON"),
         pytest.param(b"a=b&c=d", "not well-formed XML", id="another form"),
         pytest.param(b"xml=", "not well-formed XML", id="empty field"),
+        pytest.param(
+            b'--X\r\nContent-Disposition: form-data; name="axml"\r\n\r\n<POSTBACK/>\r\n--X--',
+            "not well-formed XML",
+            id="another part",
+        ),
         pytest.param(b"xml=<POSTBACK", "not well-formed XML", id="cut off in a form"),
         pytest.param(b"<POSTBACK/>", "<POSTBACK> is empty", id="empty postback"),
         pytest.param(b"<POSTBACK> </POSTBACK>", "<POSTBACK> is empty", id="blank postback"),
@@ -934,6 +963,10 @@ HOSTILE: dict[str, bytes | str] = {
     "a megabyte of escapes": b"xml=" + b"%3C" * 340_000,
     "a megabyte of %": b"xml=" + b"%" * 1_000_000,
     "a megabyte of half escapes": b"xml=" + b"%3" * 500_000,
+    "a megabyte of parts": b"--X\r\n" + b"Content-Disposition: SECRET; name=xml\r\n" * 25_000,
+    "a megabyte of names": b"--X\r\nContent-Disposition: SECRET" + b"; name=xml" * 90_000,
+    "a megabyte of heads": b"--X\r\n"
+    + (b"Content-Disposition:" + b"; name=xml" * 9 + b"\r\n") * 8000,
     "a megabyte of white space": b" " * 1_000_000,
     "white space in text": "\n" * 1_000_000,
     "unclosed": f"<POSTBACK>{LONG}",

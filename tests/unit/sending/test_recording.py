@@ -311,9 +311,11 @@ async def test_an_outcome_is_kept_where_client_and_ledger_are_left_cancelled(
     transport.held = anyio.Event()
 
     async def program() -> None:
-        async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
-            async with recording(transport, ledger) as (client, _):
-                await client.send_sms(**KEYED)
+        async with (
+            SQLiteLedger(tmp_path / "ledger.db") as ledger,
+            recording(transport, ledger) as (client, _),
+        ):
+            await client.send_sms(**KEYED)
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as outside, anyio.create_task_group() as group:
