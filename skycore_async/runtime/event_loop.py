@@ -49,6 +49,17 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def is_accident(raised: BaseException) -> bool:
+    """Return whether the code that was called raised it, and not the end of this task.
+
+    A CancelledError of asyncio's may be that of a future which was cancelled there.
+    """
+    if not isinstance(raised, asyncio.CancelledError):
+        return isinstance(raised, Exception)
+    task = None if is_trios() else asyncio.current_task()
+    return task is None or not task.cancelling()
+
+
 def elsewhere(of: str) -> RuntimeError:
     """Make the error for a use in another event loop than that in which it began."""
     return RuntimeError(

@@ -4,7 +4,8 @@ Rules:
 
 * The caller waits for the outcome, and may be cancelled there: the sending learns that
   its caller has left, and goes on or not as it decides.
-* What the sending raises is raised to the caller.
+* What the sending raises is raised to the caller.  Where the end of the event loop breaks it
+  off, and not its caller, the message may be out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from ..errors import OutcomeUnknown
 from ..messages import Outcome
 from .prepare import PreparedSend
 
@@ -56,4 +58,4 @@ class DetachedSend:
             raise
         if self._outcome is not None:
             return self._outcome
-        raise self._error or RuntimeError("the event loop ended before the exchange did")
+        raise self._error or OutcomeUnknown("the sending was broken off, as the event loop ended")

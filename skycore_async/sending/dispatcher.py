@@ -24,8 +24,8 @@ import copy
 import itertools
 import random
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
@@ -35,7 +35,7 @@ from ..limits.base import Limiter
 from ..messages import SMS, Accepted, Failed, Outcome
 from ..protocol import responses
 from ..runtime.background import BackgroundTasks
-from ..runtime.event_loop import now
+from ..runtime.event_loop import is_accident, now
 from ..runtime.logs import log
 from ..transports.base import Transport, TransportUnusable
 from ..transports.failures import failed
@@ -246,18 +246,14 @@ class Dispatcher:
         raise AssertionError  # pragma: no cover - the loop has no end
 
     def _slow_down(self, error: Throttled, started: float) -> None:
-        try:
+        with _logged_accident("rate limiter"):  # the outcome is known, and stands
             self._limiter.slow_down(started=started, retry_after=_retry_after(error))
-        except Exception as raised:  # noqa: BLE001 - the outcome is known, and stands
-            _log_accident("rate limiter", raised)
 
     async def _another_start(self, deadline: float) -> float | None:
         """Wait for a start of another try; None where none comes."""
-        try:
+        with _logged_accident("rate limiter"):  # the outcome of the last try is known
             return await _within(deadline, self._limiter.start_now, self._limiter.wait)
-        except Exception as raised:  # noqa: BLE001 - the outcome of the last try is known
-            _log_accident("rate limiter", raised)
-            return None
+        return None
 
     async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome
@@ -275,13 +271,13 @@ class Dispatcher:
             outcome = Failed(message=prepared.message, error=error)
         except TransportUnusable:
             raise
-        except Exception as raised:  # noqa: BLE001 - against its contract, and the SMS may be out
+        except BaseException as raised:
+            if not is_accident(raised):  # only the end of the event loop cancels an exchange
+                log_outcome(prepared, _broken_off(prepared))
+                raise
+            # Against its contract, and the SMS may be out.
             _log_accident("transport", raised)
             outcome = Failed(message=prepared.message, error=failed(raised, not_sent=False))
-        except BaseException:
-            # Only the end of the event loop cancels an exchange.
-            log_outcome(prepared, _broken_off(prepared))
-            raise
         log_outcome(prepared, outcome)
         return outcome
 
@@ -314,7 +310,17 @@ def _unusable(prepared: PreparedSend) -> Failed:
     return Failed(message=prepared.message, error=unusable)
 
 
-def _log_accident(what: str, raised: Exception) -> None:
+@contextmanager
+def _logged_accident(what: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as raised:
+        if not is_accident(raised):
+            raise
+        _log_accident(what, raised)
+
+
+def _log_accident(what: str, raised: BaseException) -> None:
     # Not its text, which may hold a number or a URL.
     where = "".join(traceback.format_tb(raised.__traceback__))
     log.error("a %s raised %s\n%s", what, type(raised).__name__, where)

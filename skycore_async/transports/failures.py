@@ -51,7 +51,7 @@ _STATUS: Final = re.compile(r"[1-5][0-9]{2}(?= )")  # of a proxy that refused, b
 _OPENSSL: Final = re.compile(r"[A-Z0-9_]{1,60}")
 
 
-def failed(raised: Exception, *, not_sent: bool) -> NotSent | OutcomeUnknown:
+def failed(raised: BaseException, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     """Make the error for an exchange that `raised` ended; `not_sent` says it is proven so."""
     what, cause = _told(raised)
     error = NotSent(f"no connection: {what}") if not_sent else OutcomeUnknown(f"no answer: {what}")
@@ -74,7 +74,7 @@ def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
 
 
-def _told(raised: Exception) -> tuple[str, Exception]:
+def _told(raised: BaseException) -> tuple[str, Exception]:
     """Return what is said of an exception, and another that is made of this."""
     name, words = type(raised).__name__, ""
     with suppress(Exception):  # of an exception whose `__str__` or property fails
@@ -83,14 +83,15 @@ def _told(raised: Exception) -> tuple[str, Exception]:
     return what, _made_anew(raised, words, what)
 
 
-def _made_anew(raised: Exception, words: str, what: str) -> Exception:
-    if type(raised).__module__.partition(".")[0] in _LIBRARIES:
+def _made_anew(raised: BaseException, words: str, what: str) -> Exception:
+    library = type(raised).__module__.partition(".")[0]
+    if isinstance(raised, Exception) and library in _LIBRARIES:
         with suppress(Exception):
             return type(raised)(words)
     return RuntimeError(what)
 
 
-def _words(raised: Exception) -> str:
+def _words(raised: BaseException) -> str:
     """Return what can be said of an exception that is known to be clean; nothing where none is."""
     if str(raised) in _KNOWN_TEXTS:
         return str(raised)

@@ -7,6 +7,7 @@ rate limiter, a transport, a source.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -192,15 +193,18 @@ async def test_a_hook_that_raises_hides_no_error_of_the_exchange() -> None:
 class Odd:
     """A limiter that raises in one of its methods, from the `since`-th call of it on."""
 
-    def __init__(self, at: str, *, since: int = 1) -> None:
+    def __init__(
+        self, at: str, *, since: int = 1, raised: type[BaseException] = ZeroDivisionError
+    ) -> None:
         self._at = at
         self._left = since
+        self._raised = raised
 
     def _raise(self, method: str) -> None:
         if method == self._at:
             self._left -= 1
             if self._left <= 0:
-                raise ZeroDivisionError
+                raise self._raised
 
     def start_now(self) -> float | None:
         self._raise("start_now")
@@ -258,18 +262,79 @@ async def test_what_a_limiter_does_not_let_start_is_not_sent() -> None:
         assert await states(ledger) == {}
 
 
+@pytest.mark.parametrize("raised", [ZeroDivisionError, asyncio.CancelledError])
 @pytest.mark.parametrize("at", ["start_now", "wait", "slow_down"])
-async def test_a_limiter_that_raises_between_attempts_changes_no_outcome(at: str) -> None:
+async def test_a_limiter_that_raises_between_attempts_changes_no_outcome(
+    at: str, raised: type[BaseException]
+) -> None:
     """A message that the API refused for pace, or that was not sent, is not in doubt for it."""
     error = Throttled("HTTP 429") if at == "slow_down" else NotSent("no connection")
     transport = StubTransport(lambda _: error)
-    limiter = Odd(at, since=1 if at == "slow_down" else 2)
+    limiter = Odd(at, since=1 if at == "slow_down" else 2, raised=raised)
     async with sending(transport, rate=limiter, max_attempts=2) as (client, ledger):
         client._dispatcher._chance = lambda: 0.0
         with pytest.raises(type(error)):
             await client.send_sms(to=MESSAGES[0].to, text="Hello", key="k0")
         assert await states(ledger) == {"not_sent": 1}
         assert client._dispatcher.admission._slots.value == 2
+
+
+class Last(Odd):
+    """A limiter that lets one message start, and no other."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+        self.starts = [1.0]
+        self.is_asked = anyio.Event()
+
+    def start_now(self) -> float | None:
+        return self.starts.pop() if self.starts else None
+
+    async def wait(self) -> float:
+        self.is_asked.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_end_of_the_event_loop_is_no_accident(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that waits to be tried again when the program ends is left as it is."""
+    limiter = Last()
+    transport = StubTransport(lambda _: NotSent("no connection"))
+    client = SkycoreClient(
+        api_key="a key", from_="60856", transport=transport, rate=limiter, timeout=60
+    )
+    client._dispatcher._chance = lambda: 0.0
+
+    async def program() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: client.send_sms(to=MESSAGES[0].to, text="Hello"))
+            await limiter.is_asked.wait()
+            group.cancel_scope.cancel()
+
+    anyio.run(program, backend=backend)
+    assert transport.closed
+    assert "raised" not in caplog.text
+
+
+def test_a_caller_who_outlives_the_tasks_of_the_client_is_told_of_doubt() -> None:
+    """What it waits for may be out, where the program cancels all the other tasks there are."""
+    transport = StubTransport()
+
+    async def program() -> None:
+        transport.held = anyio.Event()
+        client = SkycoreClient(api_key="a key", from_="60856", transport=transport)
+        sending = asyncio.ensure_future(client.send_sms(to=MESSAGES[0].to, text="Hello"))
+        await anyio.wait_all_tasks_blocked()
+        for task in asyncio.all_tasks() - {asyncio.current_task(), sending}:
+            task.cancel()
+        with pytest.raises(OutcomeUnknown, match="broken off"):
+            await sending
+
+    asyncio.run(program())
+    assert transport.sent
 
 
 # --- The transport ------------------------------------------------------------
@@ -291,8 +356,13 @@ def accident() -> Answer:
     raise ValueError("to=15550000000")
 
 
+def cancellation() -> Answer:
+    raise asyncio.CancelledError
+
+
 CARELESS: dict[str, Callable[[], Any]] = {
     "it raises": accident,
+    "what it waits for is cancelled": cancellation,
     "it returns nothing": lambda: None,
     "it returns text": lambda: Response(status=200, headers={}, body=cast("bytes", "<RESPONSE/>")),
 }
