@@ -38,7 +38,7 @@ from skycore_async.ledger.commands import LedgerCommand
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.messages import SMS, Accepted, Failed
-from skycore_async.simulator import API_KEY, Account, Simulator, refusal
+from skycore_async.simulator import API_KEY, Account, Behaviour, Simulator, refusal
 from skycore_async.transports import choice
 from skycore_async.transports.base import Road, Transport
 
@@ -985,6 +985,21 @@ def test_the_counters_says_how_far_it_is() -> None:
     assert list(counters.parts())[:3] == ["16/100", "3/s", "in flight 22"]
     assert (counters.left, counters.stuck.in_a_row) == (84, 2)
     assert list(account(counters))[-1] == "not sent      84"
+
+
+@pytest.mark.slow
+def test_it_says_how_many_answers_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing comes back, that so many are in flight, and not those that wait to begin."""
+    monkeypatch.setattr("skycore_async.cli.bulk.progress._EVERY", 0.05)
+    recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(3000, 3009)))
+    with Simulator(time_scale=1.0) as slow:
+        monkeypatch.setenv("SKYCORE_BASE_URL", slow.url)
+        slow.script(*[Behaviour(delay=0.5)] * 9)
+        done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "4")
+    assert done.exit_code == Exit.DONE, done.output
+    assert "0/9  0/s  in flight 4  accepted 0\n" in done.stderr
+    assert "8/9  " in done.stderr
+    assert "in flight 1  accepted 8" in done.stderr
 
 
 def test_where_nobody_looks_it_is_a_line_now_and_then(

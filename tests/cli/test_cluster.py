@@ -21,12 +21,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.postgres import Server
-from skycore_async import PostgresLedger, SQLiteLedger
+from skycore_async import PostgresLedger, SQLiteLedger, share_opt_outs
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
+from skycore_async.cli.ui.ledger_target import ledger_target
+from skycore_async.cli.ui.opt_out_list import list_of
 from skycore_async.cli.ui.output import Exit
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from skycore_async.postgres.schema import VERSION
+from skycore_async.runtime.secret import Secret
 from skycore_async.simulator import API_KEY, Account, Simulator
 from tests.support.cli_program import program
 from tests.support.ledger_cases import NOON, notice, said
@@ -119,6 +122,21 @@ def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
     assert (told["to_send"], told["known"], told["segments"]) == (2, {"opted_out": 2}, 2)
     shown = run(*load, "--yes").stdout
     assert "  to send     2\n  opted out   2: not sent to\n" in shown
+
+
+@pytest.mark.slow
+def test_a_program_shares_the_list_with_its_database(dsn: str) -> None:
+    """By the name that `bulk --cluster` has for it, so that none hears old words again."""
+    run("opt-outs", "add", "15550000001")
+
+    async def share() -> bool:
+        async with PostgresLedger(dsn) as ledger, share_opt_outs(ledger):
+            return await ledger.is_opted_out("15550000001")
+
+    assert anyio.run(share)
+    shared = list_of(None)
+    assert shared is not None
+    assert shared.seen_by(ledger_target(Secret(dsn)).full_name) == shared.changes(0)[-1].number
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
 
     Else it would wait for what is in flight, or for ever.
     """
-    goes_on = threading.Event()
+    goes_on, was_said = threading.Event(), threading.Event()
 
     class Ended(BaseException):
         """What stands for the end of the process."""
@@ -37,7 +37,8 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
     def unsaid() -> None:
         if not is_stopped:
             raise BrokenPipeError
-        goes_on.wait(30)
+        goes_on.wait(5)
+        was_said.set()
 
     async def run() -> None:
         seen = anyio.Event()
@@ -53,6 +54,7 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
     with pytest.raises(BaseExceptionGroup) as raised:
         anyio.run(run)
     assert raised.group_contains(Ended, match="130")
+    assert not was_said.is_set()
     goes_on.set()
 
 
