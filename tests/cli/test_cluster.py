@@ -30,7 +30,7 @@ from skycore_async.cli.ui.output import Exit
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from skycore_async.postgres.schema import VERSION
 from skycore_async.runtime.secret import Secret
-from skycore_async.simulator import API_KEY, Account, Simulator
+from skycore_async.simulator import API_KEY, Account, Answer, Behaviour, Simulator, refusal
 from tests.support.cli_program import program
 from tests.support.ledger_cases import NOON, notice, said
 
@@ -122,6 +122,24 @@ def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
     assert (told["to_send"], told["known"], told["segments"]) == (2, {"opted_out": 2}, 2)
     shown = run(*load, "--yes").stdout
     assert "  to send     2\n  opted out   2: not sent to\n" in shown
+
+
+@pytest.mark.slow
+def test_what_the_database_has_sent_is_counted_before(simulator: Simulator, dsn: str) -> None:
+    """Loaded again, a campaign is priced by what is left of it, as one with a file is."""
+    simulator.script(refusal("E110"), Behaviour(answer=Answer.EMPTY))
+    loaded(dsn, count=5)
+    answer("worker", dsn, "--drain", "--in-flight", "1")
+    recipients(7)
+    load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--price", "0.01")
+    told = answer(*load, "--dry-run")
+    assert told["known"] == {"accepted": 3, "refused": 1, "in_doubt": 1}
+    assert (told["to_send"], told["cost"]) == (2, 0.02)
+    done = run(*load, "--yes")
+    assert "  to send     2\n  done before 3\n" in done.stdout
+    assert "loaded        2\nknown before  5\n" in done.stdout
+    assert "`skycore worker DSN` sends them, " in done.stderr
+    assert "`skycore worker DSN` sends what is left of it, " in run(*load, "--yes").stderr
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .judged_rows import JudgedRows
 from .options import BulkOptions
-from .preflight import LedgerCounts, survey_by_ledger, survey_by_opt_outs, write_rejects
+from .preflight import LedgerCounts, survey_by_database, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .questions import ask
@@ -200,9 +200,12 @@ def _look_up(
     survey: Survey,
     is_opted_out: OptOutCheck,
 ) -> LedgerCounts:
+    knows_sender = bool(options.from_ or reader.has_senders)
     if options.cluster is not None:
         ledger = _database(options.cluster).to_read()
-        ask = functools.partial(survey_by_opt_outs, is_opted_out=is_opted_out)
+        ask = functools.partial(
+            survey_by_database, knows_sender=knows_sender, is_opted_out=is_opted_out
+        )
         try:
             anyio.run(ask, ledger, kept, survey)
         except LedgerError as error:
@@ -212,7 +215,7 @@ def _look_up(
     look = functools.partial(
         survey_by_ledger,
         resend_in_doubt=options.resend_in_doubt,
-        knows_sender=bool(options.from_ or reader.has_senders),
+        knows_sender=knows_sender,
         alone=not options.dry_run,
         is_opted_out=is_opted_out,
     )

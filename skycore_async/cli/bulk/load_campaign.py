@@ -102,7 +102,10 @@ def _say_what_follows(
     if loaded.state == "running":
         then = "" if start is None else f" from {time_of(start)} on"
         then += "" if hours is None else f" between {hours}"
-        say(f"`skycore worker DSN` sends them{then}, `skycore status DSN` tells of it.", err=True)
+        what = "them" if loaded.new or loaded.mended else "what is left of it"
+        say(
+            f"`skycore worker DSN` sends {what}{then}, `skycore status DSN` tells of it.", err=True
+        )
     else:
         say(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
 

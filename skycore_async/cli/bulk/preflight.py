@@ -8,7 +8,6 @@ Rules:
 * Nothing is changed: nobody has said yes so far.
 * What a report proved not sent is to send, and what opted out is not: by what the ledger will
   know once it has taken in the user's list, as a run does first.
-* Of a database only that is asked: what it knows of a campaign is told when that is loaded.
 """
 
 from __future__ import annotations
@@ -67,47 +66,65 @@ async def survey_by_ledger(
     """
     async with looked_at(path, alone=alone) as ledger:
         summary = await ledger.summary()
-        left = iter(rows)
-        while some := list(itertools.islice(left, AT_A_TIME)):
-            known = await as_known_now(ledger, some)
-            changed = [row for row, before in zip(known, some, strict=True) if row is not before]
-            survey.revived += sum(isinstance(row, MessageRow) for row in changed)
-            survey.settled += sum(_is_sent(row) for row in changed)
-            doubts = await _doubts(ledger, known) if resend_in_doubt else frozenset()
-            for row, kind in await _kinds(ledger, known, is_opted_out, resend_in_doubt):
-                if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
-                    kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
-                if isinstance(row, MessageRow) and kind is not None:
-                    survey.see_known(row, kind)
-                else:
-                    survey.see(row, in_doubt=row.row.line in doubts)
+        await _show_all(
+            ledger,
+            rows,
+            survey,
+            resend_in_doubt=resend_in_doubt,
+            knows_sender=knows_sender,
+            is_opted_out=is_opted_out,
+        )
     in_doubt = summary.states.get(MessageState.IN_DOUBT, 0)
     return LedgerCounts(messages=summary.total, in_doubt=in_doubt)
 
 
-async def survey_by_opt_outs(
+async def survey_by_database(
     ledger: AbstractAsyncContextManager[BaseLedger],
     rows: Iterable[JudgedRow],
     survey: Survey,
     *,
+    knows_sender: bool,
     is_opted_out: OptOutCheck,
 ) -> None:
-    """Show all rows to a survey, and which numbers the ledger, or the list, has as opted out.
+    """Show all rows to a survey, with what the ledger of a cluster has of them.
 
-    Raises LedgerError where the ledger cannot be read.
+    For the rest see `survey_by_ledger`.  How many messages it has is not asked: counting them
+    takes a database long.
     """
     async with ledger as opened:
-        left = iter(rows)
-        while some := list(itertools.islice(left, AT_A_TIME)):
-            numbers = tuple(row.message.to for row in some if isinstance(row, MessageRow))
-            words = await opened.run(GetOptOuts(numbers=numbers))
-            for row in some:
-                if isinstance(row, MessageRow) and is_opted_out(
-                    row.message.to, words.get(row.message.to)
-                ):
-                    survey.see_known(row, OutcomeKind.OPTED_OUT)
-                else:
-                    survey.see(row)
+        await _show_all(
+            opened,
+            rows,
+            survey,
+            resend_in_doubt=False,
+            knows_sender=knows_sender,
+            is_opted_out=is_opted_out,
+        )
+
+
+async def _show_all(
+    ledger: BaseLedger,
+    rows: Iterable[JudgedRow],
+    survey: Survey,
+    *,
+    resend_in_doubt: bool,
+    knows_sender: bool,
+    is_opted_out: OptOutCheck,
+) -> None:
+    left = iter(rows)
+    while some := list(itertools.islice(left, AT_A_TIME)):
+        known = await as_known_now(ledger, some)
+        changed = [row for row, before in zip(known, some, strict=True) if row is not before]
+        survey.revived += sum(isinstance(row, MessageRow) for row in changed)
+        survey.settled += sum(_is_sent(row) for row in changed)
+        doubts = await _doubts(ledger, known) if resend_in_doubt else frozenset()
+        for row, kind in await _kinds(ledger, known, is_opted_out, resend_in_doubt):
+            if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
+                kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
+            if isinstance(row, MessageRow) and kind is not None:
+                survey.see_known(row, kind)
+            else:
+                survey.see(row, in_doubt=row.row.line in doubts)
 
 
 def _is_sent(row: JudgedRow) -> bool:
