@@ -130,7 +130,7 @@ class PostbackReceiver:
         self._bodies = Bodies(
             most=max_body, most_together=max(max_bodies, max_body), timeout=body_timeout
         )
-        self._door = RequestPolicy(
+        self._policy = RequestPolicy(
             path=path.rstrip("/"),
             secrets=checked(secrets, "secret: an empty one would keep nobody out"),
             credentials=checked(pairs, "credentials: give a user without ':' and a password"),
@@ -139,8 +139,8 @@ class PostbackReceiver:
 
     def __repr__(self) -> str:
         # A traceback shows one, too, that failed to be made.
-        door = getattr(self, "_door", None)
-        path = "" if door is None else f"path={door.path or '/'!r}"
+        policy = getattr(self, "_policy", None)
+        path = "" if policy is None else f"path={policy.path or '/'!r}"
         return f"PostbackReceiver({path})"
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: _Send) -> None:
@@ -159,7 +159,7 @@ class PostbackReceiver:
 
     async def _answer(self, scope: ASGIScope, receive: Receive) -> HTTPAnswer | None:
         """Take a request in and return its answer; None where the client is gone."""
-        refused = self._door.refusal(scope)
+        refused = self._policy.refusal(scope)
         if refused is not None:
             return refused
         with self._bodies.one() as one:

@@ -65,24 +65,7 @@ def serve_postbacks(
         show = _as_json(show_numbers) if as_json else _as_line(show_numbers)
         printer = _NotificationPrinter(show, shared)
         secret = postback_secret()
-        try:
-            receiver = PostbackReceiver(
-                ledger=target.to_receive(),
-                on_notification=printer,
-                path=PATH,
-                secret=None if secret is None else secret.reveal(),
-            )
-            server = ServerThread(receiver, host=host, port=port)
-            server.start()
-        except ConfigurationError as error:
-            fail(f"{SECRET}: {error}")
-        except OSError as error:
-            fail(
-                f"cannot listen on {host}, port {port}: {error.strerror};"
-                " choose another with --host or --port"
-            )
-        except RuntimeError as error:
-            fail(f"{target.name}: {error}")
+        server = _started(target, printer, secret, host=host, port=port)
         try:
             _introduce(server.url, way, is_secret=secret is not None, as_json=as_json)
             if shared is not None and not as_json:
@@ -95,6 +78,36 @@ def serve_postbacks(
         printer.print_waiting()
     if not as_json:
         say(f"\nNotifications: {printer.count:,}.", err=True)
+
+
+def _started(
+    target: LedgerTarget,
+    printer: _NotificationPrinter,
+    secret: Secret | None,
+    *,
+    host: str,
+    port: int,
+) -> ServerThread:
+    """Return the server of the postback URL, which answers by then; fail where it cannot."""
+    try:
+        receiver = PostbackReceiver(
+            ledger=target.to_receive(),
+            on_notification=printer,
+            path=PATH,
+            secret=None if secret is None else secret.reveal(),
+        )
+        server = ServerThread(receiver, host=host, port=port)
+        server.start()
+    except ConfigurationError as error:
+        fail(f"{SECRET}: {error}")
+    except OSError as error:
+        fail(
+            f"cannot listen on {host}, port {port}: {error.strerror};"
+            " choose another with --host or --port"
+        )
+    except RuntimeError as error:
+        fail(f"{target.name}: {error}")
+    return server
 
 
 @attrs.frozen(kw_only=True)
