@@ -7,7 +7,8 @@ step of `chunks` and `campaigns` can be.
 Rules:
 
 * What the database refuses for want of rights, or of the tables of this version, it
-  would refuse again: that is an error at once.
+  would refuse again: that is an error at once.  So is a database that was migrated while it
+  was away.
 * Waiting for a lock ends after a moment, so that a process which was stopped while it
   held one does not stop the others.
 * Once `stop_retrying` was called, a database that is lost is not waited for any more.
@@ -22,7 +23,7 @@ import anyio
 import anyio.to_thread
 import psycopg
 
-from ..errors import LedgerError
+from ..errors import ConfigurationError, LedgerError
 from ..postgres.connection import Database, cleaned, describe_error, refusal
 from ..postgres.schema import Connection
 from ..runtime.logs import log
@@ -95,7 +96,10 @@ class RetryingConnection:
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect()
+            try:
+                self._connection = self._database.connect_again()
+            except LedgerError as error:
+                raise ConfigurationError(str(error)) from error
             self._connection.execute(f"SET lock_timeout = '{_LOCK_WAIT}'")
         return self._connection
 

@@ -104,6 +104,19 @@ class Database:
             failure = cleaned(error)
         raise failure
 
+    def connect_again(self) -> Connection:
+        """Connect where a connection was lost, perhaps to another server, or to other tables.
+
+        Raises psycopg.OperationalError as `connect` does, and LedgerError where what is written
+        cannot be relied on any more.
+        """
+        with ExitStack() as unless_it_is_given:
+            connection = self.connect()
+            unless_it_is_given.callback(connection.close)
+            self._check(connection)
+            unless_it_is_given.pop_all()
+        return connection
+
     def open(self) -> Connection:
         """Connect, and check that what is written can be relied on.
 

@@ -828,6 +828,58 @@ async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
     assert await state_of(ledger, "k") is S.ACCEPTED
 
 
+@pytest.mark.parametrize("then", ["paused", "read-only"])
+async def test_an_intent_that_is_refused_after_its_end_was_not_heard_of_is_taken_back(
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Its caller was told that it is not sent: it does not stay under way for ever."""
+    ledger = await opened(lease=0.1)
+    view = fenced(ledger, chunk(sql, "k"))
+    transact, tries = ledger._transact, count(1)
+
+    def written_and_refused(connection: Any, group: Any) -> set[str]:
+        is_begin = any(isinstance(pending.command, Begin) for pending in group)
+        number = next(tries) if is_begin else 0
+        if number == 2 and then == "paused":
+            sql("UPDATE skycore.campaigns SET state = 'paused'")
+        if number == 2 and then == "read-only":  # as another server is before it takes over
+            connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute("SET default_transaction_read_only = on")
+        touched: set[str] = transact(connection, group)
+        if number == 1:
+            connection.close()
+            raise psycopg.OperationalError("the connection was lost")
+        return touched
+
+    monkeypatch.setattr(ledger, "_transact", written_and_refused)
+    with pytest.raises(LedgerError, match="paused" if then == "paused" else "read-only"):
+        await view.begin(intent())
+    assert sql("SELECT state FROM skycore.messages") == [("sending",)]
+    assert ledger._connection is not None
+    ledger._connection.execute("SET default_transaction_read_only = off")
+    with anyio.fail_after(10):
+        while await state_of(ledger, "k") is not S.NOT_SENT:  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.01)
+    assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
+
+
+async def test_who_comes_back_to_other_tables_writes_nothing(opened: Open, sql: Any) -> None:
+    """They were migrated while the database was away, when nobody could see it alive."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    sql("UPDATE skycore.version SET version = version + 1")
+    try:
+        sql(CUT)
+        with pytest.raises(LedgerError, match="made by a newer skycore-async"):
+            await ledger.begin(intent("other"))
+        with pytest.raises(LedgerError, match="made by a newer skycore-async"):
+            await ledger.finish("k", DOUBT)
+    finally:
+        sql("UPDATE skycore.version SET version = version - 1")
+    await ledger.finish("k", accepted())
+    assert await ledger.delivery(key="other") is None
+
+
 @pytest.mark.parametrize("lost", ["connection", "right to write"])
 async def test_an_intent_that_cannot_be_taken_back_at_once_is_later(
     opened: Open, monkeypatch: pytest.MonkeyPatch, lost: str

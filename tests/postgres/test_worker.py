@@ -626,6 +626,28 @@ async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str
     await connection.aclose()
 
 
+async def test_a_database_that_was_migrated_while_it_was_away_takes_no_step(
+    connection: Connection, dsn: str
+) -> None:
+    """This version does not know its tables: a worker ends, and says so."""
+    retrying = RetryingConnection(Database(dsn))
+    assert not await retrying.run(are_left)
+    connection.execute("UPDATE skycore.version SET version = version + 1")
+    cut = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE %s"
+    times = itertools.count()
+
+    def step(lost: Connection) -> None:
+        lost.execute(cut, (next(times) == 0,))
+
+    try:
+        with pytest.raises(ConfigurationError, match="made by a newer skycore-async"):
+            await retrying.run(step)
+    finally:
+        connection.execute("UPDATE skycore.version SET version = version - 1")
+    assert not await retrying.run(are_left)
+    await retrying.aclose()
+
+
 async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> None:
     """What another try would not mend and no operator could is an error of the program."""
     connection = RetryingConnection(Database(dsn))

@@ -124,6 +124,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
         self._unwritten: dict[Attempt | None, Finish] = {}  # outcomes, by their attempts
         self._attempts = UnderWayAttempts()
+        self._is_unclear = False  # whether a transaction broke that may have been written
 
     async def _begin(self, owner: BackgroundTasks) -> None:
         """Connect, and take what nobody alive is sending for in doubt."""
@@ -249,38 +250,40 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, and keep what takes an intent back if they fail."""
+        self._is_unclear = False
         try:
-            return self._commit_in_time(group)
-        except Exception:
-            # Whoever began it has left, and hears of no error.
-            for pending in group:
+            touched = self._commit_in_time(group)
+        except Exception as error:
+            for pending in group:  # whoever began it has left, and hears of no error
                 if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
                     self._unwritten[back.attempt] = back
+            self._withdraw(group)
             self._attempts.failed(group, self._unwritten)
+            if self._is_unclear:  # so that none is tried alone, which is taken back
+                raise LedgerError(str(self._explain(error))) from error
             raise
+        self._withdraw([pending for pending in group if pending.error is not None])
+        self._attempts.committed(group, self._unwritten)
+        return touched
 
     def _commit_in_time(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, again until its end is known."""
-        until, is_unclear = time.monotonic() + self._patience, False
+        until = time.monotonic() + self._patience
         for collisions in itertools.count():
             try:
                 return self._transact(self._connected(until), group)
-            except LedgerError:
-                if is_unclear:
-                    self._withdraw(group)
-                raise
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 if collisions == _COLLISIONS:
                     raise
             except psycopg.OperationalError:
                 if self._connection is None or not self._connection.closed:
                     raise
-                self._connection, is_unclear = None, True
+                self._connection, self._is_unclear = None, True
         raise AssertionError  # pragma: no cover - the loop has no end
 
     def _withdraw(self, group: Sequence[PendingCommand]) -> None:
         """Take back, once it can be, what callers are told was not begun, and may have been."""
-        for pending in group:
+        for pending in group if self._is_unclear else ():
             if back := withdrawal(pending.command, None):
                 self._unwritten[back.attempt] = back
 
@@ -298,14 +301,13 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
             raise
-        self._attempts.committed(group)
         return executor.touched
 
     def _connected(self, until: float) -> Connection:
         """Return the connection, made again where it was lost; LedgerError where it cannot be."""
         while self._connection is None or self._connection.closed:
             try:
-                self._connection = self._database.connect()
+                self._connection = self._database.connect_again()
             except psycopg.OperationalError as error:
                 if time.monotonic() >= until:
                     raise LedgerError(

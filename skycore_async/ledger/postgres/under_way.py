@@ -40,15 +40,16 @@ class UnderWayAttempts:
         self._numbers |= begun
         return bool(begun)
 
-    def committed(self, group: Sequence[PendingCommand]) -> None:
-        """Count no longer what was ended, or was not begun, by a group that is on the disk."""
-        over = [
-            pending.command.attempt
-            for pending in group
-            if isinstance(pending.command, Finish)
-            or (isinstance(pending.command, Begin) and not _has_begun(pending))
-        ]
-        self._numbers -= {attempt.number for attempt in over if attempt is not None}
+    def committed(
+        self, group: Sequence[PendingCommand], unwritten: Collection[Attempt | None] = ()
+    ) -> None:
+        """Count no longer what was ended by a group that is on the disk.
+
+        Nor what was not begun by it, but for what is still to be ended.
+        """
+        ended = [pending.command for pending in group if isinstance(pending.command, Finish)]
+        self._numbers -= {each.attempt.number for each in ended if each.attempt is not None}
+        self.failed([each for each in group if not _has_begun(each)], unwritten)
 
     def failed(
         self, group: Sequence[PendingCommand], unwritten: Collection[Attempt | None]

@@ -55,3 +55,14 @@ def test_what_failed_is_under_way_where_it_may_have_been_written() -> None:
     attempts.failed([begin(2), begin(3)], {Attempt(session=1, number=3): finish(3)})
     attempts.committed([finish(1)])
     assert attempts.oldest == 3
+
+
+def test_what_was_refused_is_under_way_where_it_may_have_been_written() -> None:
+    """Before it was refused: it is, until what takes it back is on the disk."""
+    attempts, refused = UnderWayAttempts(), begin(1)
+    refused.error = RecipientOptedOut("STOP")
+    attempts.add([refused])
+    attempts.committed([refused], {Attempt(session=1, number=1): finish(1)})
+    assert attempts.oldest == 1
+    attempts.committed([finish(1)], {Attempt(session=1, number=1): finish(1)})
+    assert attempts.oldest is None
