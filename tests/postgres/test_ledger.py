@@ -56,6 +56,7 @@ from skycore_async.ledger.postgres.statements import (
     UNMATCHED,
     UNSETTLED,
 )
+from skycore_async.ledger.postgres.store import PostgresStore
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.postgres.connection import Database
 from skycore_async.simulator import API_KEY, Simulator
@@ -698,6 +699,24 @@ async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
                 await until_one_waits(sql)
                 two.commit()
     assert sql("SELECT state FROM skycore.messages") == [("not_sent",)]
+    assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
+
+
+async def test_a_chunk_is_not_done_with_what_a_report_is_just_proving_not_sent(
+    dsn: str, sql: Any
+) -> None:
+    """Whoever finishes it waits for what is written, and has it to be sent."""
+    id_ = chunk(sql, "k")
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
+        heir = take(two, id_, worker="h", lease=9)
+        assert heir is not None
+        executor(two).run([begin(attempt=1), finish_as(DOUBT, attempt=1)])
+        PostgresStore(one).reopen_chunks(["k"])
+        one.execute("UPDATE skycore.messages SET state = 'not_sent'")
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_sync, functools.partial(finish, two, heir, left_out={}, pause=0))
+            await until_one_waits(sql)
+            one.commit()
     assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
 
 

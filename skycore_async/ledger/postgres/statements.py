@@ -245,17 +245,16 @@ UPDATE skycore.opt_outs SET out = given.out, at = given.at, stamped = given.stam
 FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
 WHERE opt_outs.number = given.number
 """
-# In two statements, so that the second sees a chunk as whoever finished it has left it.
+# In two statements, so that the second sees a chunk as whoever finished it has left it, and
+# whoever finishes it next sees what is not sent.
 KEEP: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
 REOPEN: Final = """
 UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
 WHERE id = ANY(%s) AND state = 'done'
 """
 # Those of no campaign are in no chunk, and wait for whoever sends them.
-REOPEN_WITH: Final = """
-UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp() WHERE id IN (
-    SELECT id FROM skycore.chunks WHERE state = 'done' AND keys && %s::text[] COLLATE "C"
-    ORDER BY id FOR UPDATE)
+KEEP_WITH: Final = """
+SELECT id FROM skycore.chunks WHERE keys && %s::text[] COLLATE "C" ORDER BY id FOR KEY SHARE
 """
 
 # The sessions of ledgers that are open.

@@ -246,7 +246,8 @@ class PostgresStore(PostgresPruning):
     def reopen_chunks(self, keys: Collection[str]) -> None:
         """Have chunks looked at again that were done with what turned out not to be sent."""
         if keys:
-            self._execute(statements.REOPEN_WITH, (list(keys),))
+            chunks = [id_ for (id_,) in self._execute(statements.KEEP_WITH, (list(keys),))]
+            self._execute(statements.REOPEN, (chunks,))
 
     def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
         """Write what became of attempts before the last."""
