@@ -622,6 +622,10 @@ async def test_within_its_fence_a_message_is_begun(opened: Open, sql: Any) -> No
     [
         ("UPDATE skycore.chunks SET epoch = 2", "it was taken over"),
         ("UPDATE skycore.campaigns SET state = 'paused'", "its campaign is paused"),
+        (
+            "UPDATE skycore.campaigns SET starts_at = now() + interval '1 hour'",
+            "its campaign is to start later",
+        ),
         ("DELETE FROM skycore.chunks", "it was taken over"),
     ],
 )

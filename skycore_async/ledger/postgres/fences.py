@@ -1,5 +1,7 @@
 """Intents within a fence: written only while a worker has the chunk, and its campaign runs.
 
+A campaign whose start was put off does not run before it, whoever has its chunks.
+
 Rule: whoever takes a chunk over counts its epoch up under the row's lock.  An intent
 locks the row, too, so that one of the two is first: either the intent is seen by who
 takes over, or the intent sees the other epoch and is refused.
@@ -18,7 +20,8 @@ from ..opt_outs import OptOutRule
 from .store import PostgresStore
 
 _HOLDS: Final = """
-SELECT chunks.id, epoch, campaigns.state
+SELECT chunks.id, epoch, CASE WHEN campaigns.state = 'running' AND starts_at > clock_timestamp()
+    THEN 'to start later' ELSE campaigns.state END
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = ANY(%s)
 ORDER BY chunks.id
