@@ -16,7 +16,8 @@ Rules:
   or another; what was sent by then was.
 * A message that was pruned is known by its key, and whether it is loaded again with other
   content is not: what was sent of it stays sent.
-* A state changes by the table below.  What is cancelled stays so.
+* A state changes by the table below.  What is cancelled stays so, and what is cancelled while
+  it is loaded is not loaded.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from ..ledger.pruning import pruned_name
 from ..messages import SMS
 from ..postgres.schema import Connection
 from ..sending.hours import SendingHours, utc_now
+from .changed_keys import refuse_reread
 from .hours import check_zone, check_zones, hours_of, set_hours
 from .outage import LIMIT, DoubtReport
 from .replace_content import replace_content
@@ -95,6 +97,7 @@ def load(
     *,
     starts_at: datetime | None = None,
     hours: SendingHours | None = None,
+    unread: Iterable[str] | None = None,
     size: int = CHUNK,
 ) -> Loaded:
     """Load messages, each with its key, into a campaign, which is made where there is none.
@@ -102,15 +105,17 @@ def load(
     Of messages that are given together one is loaded: the first that is there already, or
     else the first.
     None of it is sent before `starts_at`, nor outside of `hours`, which stay what they were where
-    none are given.
+    none are given.  `unread` are the keys that messages would have whose numbers were read.
 
     Raises CampaignError where the campaign is cancelled, a key was loaded with other content
-    that may have gone out, or a number has no time zone that the hours could be of; nothing is
-    loaded then.
+    that may have gone out, a key is there from before its number was read, or a number has no
+    time zone that the hours could be of; nothing is loaded then.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOADING, name))
-        campaign, state, number = _opened(connection, name)
+        campaign, number = _opened(connection, name)
+        if unread is not None:
+            refuse_reread(connection, name, unread)
         counted = _Counted(messages, hours or hours_of(connection, campaign))
         fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted.firsts())
         new = _add_chunks(connection, campaign, fresh, after=number, size=size)
@@ -122,6 +127,7 @@ def load(
             connection.execute(
                 "UPDATE skycore.campaigns SET starts_at = %s WHERE id = %s", (starts_at, campaign)
             )
+        state = _state_to_load(connection, campaign, name)  # which others may have changed
     known = counted.count - counted.mended - new
     return Loaded(new=new, mended=counted.mended, known=known, state=state)
 
@@ -148,8 +154,8 @@ def _add_chunks(
     return new
 
 
-def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
-    """Return a campaign's id, its state, and the number of its last chunk."""
+def _opened(connection: Connection, name: str) -> tuple[int, int]:
+    """Return a campaign's id, and the number of its last chunk."""
     if not name.strip():
         raise CampaignError("a campaign needs a name: give one with --campaign")
     connection.execute(
@@ -157,18 +163,25 @@ def _opened(connection: Connection, name: str) -> tuple[int, str, int]:
         " ON CONFLICT (name) DO NOTHING",
         (name,),
     )
-    campaign, state, number = _row(
+    campaign, number = _row(
         connection,
-        "SELECT id, state, coalesce((SELECT max(number) FROM skycore.chunks"
+        "SELECT id, coalesce((SELECT max(number) FROM skycore.chunks"
         " WHERE campaign = campaigns.id), 0) FROM skycore.campaigns WHERE name = %s",
         (name,),
     )
+    _state_to_load(connection, campaign, name)
+    return campaign, number
+
+
+def _state_to_load(connection: Connection, campaign: int, name: str) -> str:
+    """Return the state of a campaign; raises CampaignError where it is cancelled."""
+    (state,) = _row(connection, "SELECT state FROM skycore.campaigns WHERE id = %s", (campaign,))
     if state == "cancelled":
         raise CampaignError(
             f"the campaign {name!r} was cancelled, and stays so; what was sent of it would be"
             " sent again under another name: see it with `skycore status`"
         )
-    return campaign, state, number
+    return str(state)
 
 
 class _Counted:

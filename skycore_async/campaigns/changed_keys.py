@@ -4,8 +4,11 @@ Strategy: a key names its number, so that a number which is now read as one of a
 (`--country`) has a new key.  The keys that the messages would have without that are looked
 for, all at once, among what the campaign has and what the ledger may have sent.
 
-Rule: nobody is loaded a second time under another key.  One who is loaded already would
-be sent to twice, and a row that was left out instead would go to a number that is wrong.
+Rules:
+
+* Nobody is loaded a second time under another key.  One who is loaded already would be sent to
+  twice, and a row that was left out instead would go to a number that is wrong.
+* It is asked within the load, which another of the same campaign waits for.
 """
 
 from __future__ import annotations

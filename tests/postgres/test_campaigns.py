@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -229,12 +231,57 @@ def test_what_was_cancelled_stays_so(connection: Connection) -> None:
         change(connection, "pause", "pormo")
 
 
+def test_what_is_cancelled_while_it_is_loaded_is_not_loaded(
+    connection: Connection, other: Connection
+) -> None:
+    """Nobody is told that workers send it; of one that was paused the state is told as it is."""
+    load(connection, "promo", some(3))
+
+    def meanwhile(word: str) -> Iterator[SMS]:
+        yield from some(5)
+        change(other, word, "promo")
+
+    assert load(connection, "promo", meanwhile("pause")).state == "paused"
+    with pytest.raises(CampaignError, match="'promo' was cancelled"):
+        load(connection, "promo", chain(meanwhile("cancel"), some(9)))
+    assert only(connection).messages == 5
+
+
 def test_a_halt_is_for_what_runs(connection: Connection) -> None:
     """The first reason stays, and a campaign that was paused stays paused."""
     load(connection, "promo", some(3))
     halt(connection, "promo", "E713: billing")
     halt(connection, "promo", "E120: quota")
     assert (only(connection).state, only(connection).reason) == ("halted", "E713: billing")
+
+
+# Two at once.
+
+
+def test_who_loads_numbers_as_they_are_read_waits_for_who_loads_them_as_they_are(
+    connection: Connection, other: Connection
+) -> None:
+    """The keys from before are found, though both began at once: nobody is loaded twice."""
+    refused: list[str] = []
+
+    def load_read() -> None:
+        with pytest.raises(CampaignError) as error:
+            load(other, "promo", some(3, first=100), unread=["promo:0"])
+        refused.append(str(error.value))
+
+    thread = threading.Thread(target=load_read)
+
+    def meanwhile() -> Iterator[SMS]:
+        thread.start()
+        yield from some(3)
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        while thread.is_alive() and not connection.execute(waits).fetchone():
+            time.sleep(0.002)
+
+    load(connection, "promo", meanwhile())
+    thread.join()
+    assert ["'promo:0' is there from before" in said for said in refused] == [True]
+    assert only(connection).messages == 3
 
 
 # In hand.

@@ -18,7 +18,6 @@ from typing import Any, Final
 import attrs
 
 from ...campaigns.campaigns import Loaded, load
-from ...campaigns.changed_keys import refuse_reread
 from ...ledger.model import MessageState
 from ...ledger.postgres.campaign_messages import count_doubts, states_of
 from ...messages import SMS
@@ -58,9 +57,9 @@ def load_campaign(
     counted = _MessageRows(rows, rejects)
 
     def loaded_by(connection: Connection) -> tuple[Loaded, int]:
-        if any(_keys_unread(rows)):
-            refuse_reread(connection, name, _keys_unread(rows))
-        loaded = load(connection, name, counted.read(connection), starts_at=start, hours=hours)
+        messages = counted.read(connection)
+        unread = _keys_unread(rows) if any(_keys_unread(rows)) else None
+        loaded = load(connection, name, messages, starts_at=start, hours=hours, unread=unread)
         return loaded, count_doubts(connection, name)
 
     loaded, doubts = with_connection(dsn, loaded_by)
