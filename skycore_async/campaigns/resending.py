@@ -6,18 +6,24 @@ dies, it is sent once for it.  What settles its doubt before that takes the mark
 
 Rules:
 
-* What a live process may still get the outcome of is left alone.
+* What a live process may still get the outcome of is left alone.  What a dead one was sending
+  is in doubt, whether or not anybody has written so yet.
+* The word is for as many as were asked about, and no more.
 * Chunks are locked first, so that none is taken for done while its messages are marked.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import attrs
 
 from ..errors import CampaignError
-from ..ledger.postgres.campaign_messages import count_marked, mark_to_resend
+from ..ledger.execution import CommandExecutor
+from ..ledger.postgres.campaign_messages import count_doubts, count_marked, mark_to_resend
+from ..ledger.postgres.store import PostgresStore
+from ..ledger.settlement import SETTLE_WITHIN
 from ..postgres.schema import Connection
 from .campaigns import locked_campaign
 from .chunks import LOCK_CHUNKS
@@ -41,11 +47,18 @@ class Resending:
     state: str
 
 
-def resend(connection: Connection, name: str) -> Resending:
-    """Mark what is in doubt in a campaign to be sent once more.
+def doubts_of(connection: Connection, name: str) -> int:
+    """Return how many messages of a campaign are in doubt."""
+    _write_doubts(connection)
+    return count_doubts(connection, name)
 
-    Raises CampaignError where there is no such campaign, or it was cancelled.
+
+def resend(connection: Connection, name: str, *, most: int | None = None) -> Resending:
+    """Mark what is in doubt in a campaign to be sent once more, where it is at `most` so many.
+
+    Raises CampaignError where it is more, there is no such campaign, or it was cancelled.
     """
+    _write_doubts(connection)
     with connection.transaction():
         campaign, state = locked_campaign(connection, name)
         if state == "cancelled":
@@ -54,4 +67,16 @@ def resend(connection: Connection, name: str) -> Resending:
         keys = mark_to_resend(connection, campaign)
         connection.execute(_REOPEN, (campaign, keys))
         marked, left = count_marked(connection, campaign)
+        if most is not None and marked + left > most:
+            raise CampaignError(
+                f"{marked + left:,} messages are in doubt by now, and {most:,} were when you were"
+                " asked: nothing is sent again for this word; say it again"
+            )
     return Resending(new=len(keys), marked=marked, under_way=left, state=state)
+
+
+def _write_doubts(connection: Connection) -> None:
+    """Bring into doubt what nobody alive is sending."""
+    with connection.transaction():
+        store = PostgresStore(connection)
+        CommandExecutor(store, clock=time.time, settle_within=SETTLE_WITHIN).interrupt()

@@ -10,7 +10,7 @@ import pytest
 
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.outage import LIMIT
-from skycore_async.campaigns.resending import Resending, resend
+from skycore_async.campaigns.resending import Resending, doubts_of, resend
 from skycore_async.campaigns.worker import Worker
 from skycore_async.cli.actions.worker import WorkerEnd
 from skycore_async.cli.ui.output import Exit
@@ -130,6 +130,31 @@ async def test_what_may_still_end_is_left_alone(connection: Connection, dsn: str
     assert delivery is not None
     assert (delivery.state, delivery.settled_by) == ("accepted", None)
     assert resend(connection, "promo").marked == 0
+
+
+async def test_what_a_dead_worker_was_sending_is_among_what_is_asked_about(
+    connection: Connection, dsn: str
+) -> None:
+    """Before another worker has found out, and without one."""
+    load(connection, "promo", some(2))
+    async with PostgresLedger(dsn) as ledger:
+        await ledger.begin(intent("promo:0"))
+        assert doubts_of(connection, "promo") == 0
+        connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
+        assert doubts_of(connection, "promo") == 1
+        await ledger.begin(intent("promo:1"))
+        assert resend(connection, "promo").new == 2
+
+
+async def test_no_more_is_sent_again_than_was_asked_about(
+    connection: Connection, dsn: str
+) -> None:
+    """What came into doubt while somebody was asked is asked about anew."""
+    await in_doubt(connection, dsn, count=6)
+    with pytest.raises(CampaignError, match="2 messages are in doubt by now, and 1 were when"):
+        resend(connection, "promo", most=1)
+    assert only(connection).to_send == 0
+    assert resend(connection, "promo", most=2).new == 2
 
 
 async def test_doubts_of_a_campaign_that_does_not_run_wait_for_it(

@@ -14,9 +14,8 @@ import attrs
 
 from ...campaigns import queue
 from ...campaigns.campaigns import change
-from ...campaigns.resending import resend
+from ...campaigns.resending import doubts_of, resend
 from ...errors import LedgerError
-from ...ledger.postgres.campaign_messages import count_doubts
 from ...ledger.postgres.import_sqlite import Copied, copy
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
@@ -79,14 +78,15 @@ def change_campaign(arguments: Sequence[Secret], verb: str, *, as_json: bool) ->
 def resend_doubts(arguments: Sequence[Secret], *, yes: bool, as_json: bool) -> None:
     """Have workers send again what is in doubt in the campaign that `arguments` name."""
     dsn, (name,) = dsn_and_names(arguments, names="CAMPAIGN")
-    doubts = with_connection(dsn, lambda connection: count_doubts(connection, name))
+    doubts = with_connection(dsn, lambda connection: doubts_of(connection, name))
     if doubts and not yes:
         question = (
             f"{number_of(doubts, 'message')} may have been sent already, and would be billed and"
             " delivered twice. Send again?"
         )
         confirm(question, otherwise="nothing is sent again")
-    done = with_connection(dsn, lambda connection: resend(connection, name))
+    most = None if yes else doubts
+    done = with_connection(dsn, lambda connection: resend(connection, name, most=most))
     if as_json:
         emit({"campaign": name, **attrs.asdict(done)})
         return
