@@ -240,10 +240,20 @@ def describe_error(error: Exception) -> str:
     return (str(error).strip() or name).splitlines()[0]
 
 
+_ANOTHER: Final = (
+    "this server takes no writes, as a standby does not: name the one that does, or add"
+    " target_session_attrs=read-write to a DSN that names several"
+)
+_ADVICE: Final = (
+    (psycopg.errors.InsufficientPrivilege, _RIGHTS),
+    (psycopg.errors.ReadOnlySqlTransaction, _ANOTHER),
+)
+
+
 def advised(error: Exception) -> str:
-    """Return what `describe_error` does, and what to do where this user lacks a right."""
-    lacks_right = isinstance(error, psycopg.errors.InsufficientPrivilege)
-    return describe_error(error) + (f"; {_RIGHTS}" if lacks_right else "")
+    """Return what `describe_error` does, and what to do where it is known."""
+    advice = next((f"; {known}" for kind, known in _ADVICE if isinstance(error, kind)), "")
+    return describe_error(error) + advice
 
 
 def cleaned(error: psycopg.Error) -> psycopg.Error:

@@ -1245,6 +1245,13 @@ async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) 
     assert await state_of(ledger, "k") is S.SENDING
 
 
+async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn: str) -> None:
+    """As where a DSN names a standby, too, and the first of them that is reached is taken."""
+    ledger = PostgresLedger(f"{dsn}&options=-c%20default_transaction_read_only%3Don")
+    with pytest.raises(LedgerError, match=r"read-only transaction; .*target_session_attrs"):
+        await ledger.open()
+
+
 async def test_no_session_without_the_right_to_write(dsn: str, sql: Any) -> None:
     """A user who may not write is told so when the ledger is opened."""
     sql("CREATE ROLE reader LOGIN")
