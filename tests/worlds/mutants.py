@@ -80,7 +80,8 @@ def hunt(
     chosen = [each for each in mutants() if not parts or any(part in each.name for part in parts)]
     hunts = _Hunts(most=most, backend=backend, kept=kept)
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        return int(not all(pool.map(hunts.hunt, chosen)))
+        found = list(pool.map(hunts.hunt, chosen))  # all of them, whichever is missed
+    return int(not all(found))
 
 
 class _Hunts:
