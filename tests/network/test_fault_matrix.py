@@ -292,14 +292,29 @@ BEFORE_THE_REQUEST: dict[str, Place] = {
 PLACES = pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFORE_THE_REQUEST)
 
 
+def exchanges_of(client: SkycoreClient, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """Return the requests whose exchanges have begun, from now on."""
+    begun: list[Request] = []
+    transport = client._dispatcher.transport
+    send_over_it = transport.send
+
+    async def noted(request: Request, *, timeout: float) -> Response:
+        begun.append(request)
+        return await send_over_it(request, timeout=timeout)
+
+    monkeypatch.setattr(transport, "send", noted)
+    return begun
+
+
 @PLACES
 async def test_without_a_connection_the_message_is_not_sent(
-    open_client: OpenClient, place: Place
+    open_client: OpenClient, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails before the request is NotSent, with a cause that has no frames."""
     with place.url() as url:
         async with open_client(url, timeout=TIMEOUT, **ONE_ATTEMPT) as client:
-            connecting = partial(anyio.sleep, 0.05)
+            begun = exchanges_of(client, monkeypatch)
+            connecting = partial(until, lambda: bool(begun))
             given = await (in_time(client, connecting) if place.slow else outcome(client))
     assert type(given) is NotSent
     assert str(given).startswith("no connection")
@@ -566,18 +581,10 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
 ) -> None:
     """What never got a connection is logged as NotSent, and is not tried for nobody."""
     caplog.set_level(logging.DEBUG, "skycore_async")
-    begun: list[Request] = []
     with FaultServer(ANSWERED) as server, place.url() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
             client._dispatcher._chance = lambda: 0.2  # of half a second
-            transport = client._dispatcher.transport
-            send_over_it = transport.send
-
-            async def noted(request: Request, *, timeout: float) -> Response:
-                begun.append(request)
-                return await send_over_it(request, timeout=timeout)
-
-            monkeypatch.setattr(transport, "send", noted)
+            begun = exchanges_of(client, monkeypatch)
             elsewhere = client.with_options(base_url=url, timeout=TIMEOUT)
             await cancel(lambda: outcome(elsewhere), lambda: bool(begun))
             while not logged(caplog):
