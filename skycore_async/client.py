@@ -123,8 +123,8 @@ class SkycoreClient:
         )
         limiter = limiter_of(rate, burst)
         self._max_in_flight = max_in_flight
-        if max_in_flight < 1:
-            raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is less than 1")
+        if not isinstance(max_in_flight, int) or max_in_flight < 1:
+            raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is no int above 0")
         self._dispatcher = Dispatcher(
             choose(transport, http_client, self._settings.base_url),
             limiter,

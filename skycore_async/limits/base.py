@@ -38,8 +38,12 @@ class Limiter(Protocol):
 def check_rate(rate: float | None, burst: int) -> None:
     """Raise ConfigurationError for a rate that is not above 0, and for a burst below 1.
 
-    A rate of None is no bound.
+    A rate of None is no bound.  So it does for what is no number, as text of a configuration.
     """
+    if not isinstance(rate, float | int | None):
+        raise ConfigurationError(f"rate: a number is needed, not {type(rate).__name__}")
+    if not isinstance(burst, int):
+        raise ConfigurationError(f"burst: a whole number is needed, not {type(burst).__name__}")
     if rate is not None and not 0 < rate < math.inf:
         raise ConfigurationError(f"rate: {rate!r} is not above 0 messages per second")
     if burst < 1:

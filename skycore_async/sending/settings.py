@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict
 
 import attrs
@@ -17,6 +19,18 @@ Method = Literal["POST", "GET"]
 _OF_THE_CLIENT: Final = (
     "connections, rate, ledger and telemetry are those of the whole client, and are given to"
     " SkycoreClient()"
+)
+
+# What each is to be, for what comes from a configuration as something else.
+_TEXT: Final = (str | None, "a str is")
+_NEEDED: Final[Mapping[str, tuple[Any, str]]] = MappingProxyType(
+    {
+        "from_": _TEXT,
+        "campaign_ref": _TEXT,
+        "timeout": (float | int, "a number of seconds is"),
+        "max_attempts": (int, "a whole number is"),
+        "max_segments": (int | None, "a whole number is"),
+    }
 )
 
 
@@ -56,6 +70,9 @@ class Settings:
     ignore_opt_out: bool = False
 
     def __attrs_post_init__(self) -> None:
+        for name, (kind, needed) in _NEEDED.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise ConfigurationError(f"{name}: {needed} needed, not {type(value).__name__}")
         _check_address(self.base_url)
         for name in ("from_", "campaign_ref"):
             if not Secret(getattr(self, name) or "").is_utf8:

@@ -286,6 +286,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "timeout of 0": ({"timeout": 0}, "timeout: 0"),
     "timeout below 0": ({"timeout": -1}, "timeout: -1"),
     "timeout that is no number": ({"timeout": float("nan")}, "timeout: nan"),
+    "timeout of text": ({"timeout": "30"}, "timeout: a number of seconds is needed, not str"),
+    "no timeout": ({"timeout": None}, "timeout: a number of seconds is needed, not NoneType"),
+    "attempts of text": ({"max_attempts": "3"}, "max_attempts: a whole number is needed, not str"),
+    "half a segment": ({"max_segments": 1.5}, "max_segments: a whole number is needed, not float"),
+    "short code as a number": ({"from_": 60856}, "from_: a str is needed, not int"),
+    "campaign as a number": ({"campaign_ref": 77676}, "campaign_ref: a str is needed, not int"),
     "max_attempts of 0": ({"max_attempts": 0}, "max_attempts: 0"),
     "max_segments of 0": ({"max_segments": 0}, "max_segments: 0"),
     "country for a reader": ({"number_reader": "US"}, "number_reader: 'US' cannot be called"),
@@ -301,6 +307,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "fragment": ({"base_url": "https://skycore.example/#a"}, "no fragment"),
     "user": ({"base_url": "https://user:word@skycore.example/"}, "no user"),
     "no connections": ({"max_in_flight": 0}, "max_in_flight: 0"),
+    "connections of text": ({"max_in_flight": "50"}, "max_in_flight: '50' is no int above 0"),
+    "burst of text": ({"burst": "2"}, "burst: a whole number is needed, not str"),
     "rate of text": ({"rate": "20"}, "rate: '20' is neither a number"),
     "unknown transport": ({"transport": "quick"}, "neither a Transport, 'fast' nor 'httpx'"),
     "two transports": (
@@ -321,6 +329,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], text: s
 
 OPTIONS = (
     "key of bytes",
+    "short code as a number",
     "timeout of 0",
     "max_segments of 0",
     "country for a reader",

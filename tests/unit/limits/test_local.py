@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from itertools import chain, cycle, repeat
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -96,6 +97,19 @@ def test_a_burst_must_let_something_start() -> None:
     """A burst below 1 would let nothing start."""
     with pytest.raises(ConfigurationError, match="burst"):
         RateLimiter(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "text"),
+    [
+        ("20", 1, "rate: a number is needed, not str"),
+        (20, 1.5, "burst: a whole number is needed, not float"),
+    ],
+)
+def test_what_is_no_number_is_refused_at_once(rate: Any, burst: Any, text: str) -> None:
+    """Text of a configuration, and a burst that could not be counted, are named."""
+    with pytest.raises(ConfigurationError, match=text):
+        RateLimiter(rate, burst)
 
 
 @pytest.mark.parametrize(
