@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import anyio
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -17,6 +20,7 @@ from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.ledger.pruning import AT_LEAST
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from tests.support.cli_program import program
 from tests.support.ledger_cases import NOON, notice, said
@@ -105,6 +109,83 @@ def test_what_comes_is_followed(
     assert done.exit_code == Exit.DONE
     words = [line.split()[-1] for line in done.stdout.splitlines()]
     assert words == ["one", "two", "three", "four"]
+
+
+def test_what_was_written_beside_others_is_shown_late(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a database one of two receivers may have an earlier id, and end its transaction later."""
+    record(dsn, "one", "two", "three")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TEMP TABLE held AS SELECT * FROM skycore.events WHERE raw LIKE '%two%'"
+        )
+        connection.execute("DELETE FROM skycore.events WHERE raw LIKE '%two%'")
+
+        def polls(_: UntilSignal) -> Iterator[None]:
+            yield
+            connection.execute(
+                "INSERT INTO skycore.events OVERRIDING SYSTEM VALUE SELECT * FROM held"
+            )
+            yield
+            yield
+
+        monkeypatch.setattr(UntilSignal, "polls", polls)
+        monkeypatch.setattr(action, "_EVERY", 0)
+        done = run(dsn, "--follow")
+    words = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert words == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize("texts", [("one",), ("one", "two")])
+def test_what_comes_after_all_was_pruned_is_shown(
+    texts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a file the ids begin anew then."""
+    path = str(tmp_path / "promo.db")
+    record(path, *texts)
+
+    async def prune() -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE events SET received = 0")
+        async with SQLiteLedger(path) as ledger:
+            assert (await ledger.prune(older_than=AT_LEAST)).notifications == len(texts) + 1
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        yield
+        anyio.run(prune)
+        record(path, "new")
+        yield
+        record(path, "new", "newer")
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    monkeypatch.setattr(action, "_EVERY", 0)
+    done = run(path, "--follow")
+    words = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert words == [*texts, "new", "newer"]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_few_of_those_that_were_shown_are_remembered(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, and none is shown twice."""
+    path = str(tmp_path / "promo.db")
+    texts = [f"text{n}" for n in range(7)]
+    record(path, *texts[:5])
+
+    def polls(_: UntilSignal) -> Iterator[None]:
+        yield
+        record(path, *texts)
+        yield
+        yield
+
+    monkeypatch.setattr(UntilSignal, "polls", polls)
+    monkeypatch.setattr(action, "_EVERY", 0)
+    monkeypatch.setattr(action, "_MOST", most)
+    done = run(path, "--follow")
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == texts
 
 
 def test_a_look_is_not_for_each_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

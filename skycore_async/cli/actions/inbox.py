@@ -1,12 +1,14 @@
 """What `skycore inbox` does: list the texts that handsets sent, and wait for more.
 
-Strategy: a ledger is read a page at a time from the last text that was shown; to follow it is to
+Strategy: a ledger is read a page at a time from the last texts that were shown; to follow it is to
 do so again every second or so, where it may have been written since.
 
 Rules:
 
 * A text is printed as it is read, on one line, with its number masked wherever it stands.
 * Nobody waits for an onlooker: between two looks nothing is open.
+* One that is seen late, as where several receivers write to a database, has an id before others
+  that were shown; one that comes after all were pruned may have an id that was another's.
 * Who follows is told once that a ledger cannot be read just now, and what came meanwhile after.
 """
 
@@ -20,6 +22,7 @@ from typing import Final
 import anyio
 
 from ...errors import LedgerError
+from ...ledger.base import BaseLedger
 from ...ledger.commands import ListInbound
 from ...ledger.paging import pages_of
 from ...notifications import InboundSMS
@@ -30,6 +33,8 @@ from ..ui.output import fail, say
 from ..ui.signals import UntilSignal
 
 _EVERY: Final = 1.0  # seconds between looks
+_LATE: Final = 60.0  # seconds for which a text may be seen later than another with a higher id ...
+_MOST: Final = 500  # ... which is looked for among as many
 
 
 def show_inbox(named: Secret, *, follow: bool, show_numbers: bool, as_json: bool) -> None:
@@ -45,7 +50,7 @@ def show_inbox(named: Secret, *, follow: bool, show_numbers: bool, as_json: bool
             _follow(reading, ending)
     else:
         reading.look()
-        if not reading.last and not as_json:
+        if not reading.has_shown and not as_json:
             say("No text has come.")
 
 
@@ -59,14 +64,19 @@ def _follow(reading: _Reading, ending: UntilSignal) -> None:
 
 
 class _Reading:
-    """The texts of a ledger from the last one on that was shown; `last` is its id."""
+    """The texts of a ledger, each of which is shown once."""
 
     def __init__(self, target: LedgerTarget, show: Callable[[InboundSMS], None]) -> None:
-        self.last = 0
+        self._shown: dict[int, tuple[InboundSMS, float]] = {}  # the last ones, and when, by ids
         self._target = target
         self._show = show
         self._version: object = None
         self._problem: str | None = None
+
+    @property
+    def has_shown(self) -> bool:
+        """Whether there was any."""
+        return bool(self._shown)
 
     def look(self) -> None:
         """Show what is new, or fail where the ledger cannot be read."""
@@ -92,9 +102,31 @@ class _Reading:
             self._version = version
 
     async def _read(self) -> None:
+        now = time.monotonic()
         async with self._target.to_read() as ledger:
+            if not await self._has_first(ledger):
+                self._shown.clear()
+            before = min(self._shown, default=1) - 1
             async for page in pages_of(
-                ledger, lambda after: ListInbound(after=after), after=self.last
+                ledger, lambda after: ListInbound(after=after), after=before
             ):
-                for self.last, text in page.rows:
-                    self._show(text)
+                for id_, text in page.rows:
+                    if id_ not in self._shown:
+                        self._shown[id_] = text, now
+                        self._show(text)
+                self._forget(now)
+
+    async def _has_first(self, ledger: BaseLedger) -> bool:
+        """Return whether the text from which on is read is there yet, and not pruned."""
+        if not self._shown:
+            return True
+        first = min(self._shown)
+        page = await ledger.run(ListInbound(after=first - 1))
+        return page.rows[:1] == [(first, self._shown[first][0])]
+
+    def _forget(self, now: float) -> None:
+        """Forget those before which none is seen any more; the last one is kept, to go on from."""
+        for id_ in sorted(self._shown)[:-1]:
+            if len(self._shown) <= _MOST and self._shown[id_][1] > now - _LATE:
+                break
+            del self._shown[id_]
