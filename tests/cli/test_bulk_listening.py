@@ -247,7 +247,7 @@ def test_an_address_in_use_is_told_first(simulator: Simulator) -> None:
         port = other.getsockname()[1]
         done = run("--listen", port)
     assert done.exit_code == Exit.USAGE
-    assert f"skycore: cannot listen on 127.0.0.1, port {port}: " in done.stderr
+    assert f"skycore: cannot listen on 127.0.0.1, port {port}: Address already" in done.stderr
     assert done.stderr.endswith("; choose another with --listen\n")
     assert simulator.billed == 0
 

@@ -448,7 +448,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         done = listen("--ledger", tmp_path / "promo.db", "--port", port)
     assert done.exit_code == Exit.USAGE
-    assert f"cannot listen on 127.0.0.1, port {port}" in done.stderr
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use; " in done.stderr
     assert done.stderr.endswith("; choose another with --host or --port\n")
 
 

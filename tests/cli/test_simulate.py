@@ -260,7 +260,7 @@ def test_a_port_in_use_is_told() -> None:
         port = other.getsockname()[1]
         done = simulate("--port", str(port))
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
-    assert f"cannot listen on port {port}" in done.stderr
+    assert f"cannot listen on port {port}: Address already in use; choose" in done.stderr
     assert "--port" in done.stderr
 
 

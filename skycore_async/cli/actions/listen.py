@@ -37,7 +37,7 @@ from ...simulator.asgi_thread import ServerThread
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.notifications import facts_of, masked_facts, masked_row, row_of
 from ..ui.opt_out_list import shown
-from ..ui.output import emit, fail, number_of, printable, say
+from ..ui.output import emit, fail, number_of, printable, reason_of, say
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 from ..ui.signals import UntilSignal
 from ..ui.tables import console
@@ -102,7 +102,7 @@ def _started(
         fail(f"{SECRET}: {error}")
     except OSError as error:
         fail(
-            f"cannot listen on {host}, port {port}: {error.strerror};"
+            f"cannot listen on {host}, port {port}: {reason_of(error)};"
             " choose another with --host or --port"
         )
     except RuntimeError as error:

@@ -23,7 +23,7 @@ from ...simulator import (
     ReceivedMessage,
     Simulator,
 )
-from ..ui.output import emit, fail, plain, printable, say
+from ..ui.output import emit, fail, plain, printable, reason_of, say
 from ..ui.signals import UntilSignal
 
 FORMS: Final = {"notification": PostbackForm.NOTIFICATION, "postback": PostbackForm.FLAT}
@@ -74,7 +74,7 @@ def run_simulator(
         except ValueError as error:
             fail(f"--postback-url: {error}")
         except OSError as error:
-            fail(f"cannot listen on port {port}: {error.strerror}; choose another with --port")
+            fail(f"cannot listen on port {port}: {reason_of(error)}; choose another with --port")
         try:
             _introduce(simulator, _FAULTS if behaviours else _NO_FAULTS, as_json=as_json)
             printed = _Printed(behaviours, show_numbers=show_numbers, as_json=as_json)

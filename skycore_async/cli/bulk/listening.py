@@ -29,7 +29,7 @@ from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...simulator.asgi_thread import ServerThread, listen_on
 from ..ui.beside import announce_beside
-from ..ui.output import fail
+from ..ui.output import fail, reason_of
 from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 
 
@@ -48,8 +48,8 @@ class Listening:
             listen_on(self.host, self.port).close()
         except OSError as error:
             fail(
-                f"cannot listen on {self.host}, port {self.port}: {error.strerror}; choose another"
-                " with --listen"
+                f"cannot listen on {self.host}, port {self.port}: {reason_of(error)}; choose"
+                " another with --listen"
             )
 
     @asynccontextmanager

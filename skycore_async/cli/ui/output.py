@@ -145,6 +145,11 @@ def plain(value: object) -> Any:
     return value if isinstance(value, int | float | None) else str(value)
 
 
+def reason_of(error: OSError) -> str:
+    """Return why the system refused an address, without the address, which Python adds to that."""
+    return (error.strerror or str(error)).partition(" (while ")[0]
+
+
 def number_of(count: int, noun: str) -> str:
     """Return a count and its noun, with an s where it needs one."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
