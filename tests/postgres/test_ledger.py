@@ -543,6 +543,19 @@ async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: 
     assert await state_of(watcher, "second") is S.IN_DOUBT
 
 
+async def test_a_session_is_nobody_elses_where_a_backup_was_put_back(
+    opened: Open, sql: Any
+) -> None:
+    """One that was open meanwhile is not taken for another: a key is begun by one of them."""
+    here = await opened()
+    sql("DELETE FROM skycore.sessions")
+    sql("SELECT setval(pg_get_serial_sequence('skycore.sessions', 'id'), 1, false)")
+    there = await opened()
+    assert await there.begin(intent()) is None
+    with pytest.raises(TimeoutError):
+        await here.begin(intent(), timeout=0.1)
+
+
 async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
     """What a session sends for longer than its lease is not taken for in doubt."""
     ledger = await opened(lease=0.5)

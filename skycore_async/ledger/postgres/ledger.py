@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -234,18 +235,16 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     def _open(self) -> None:
         connection = self._database.open()
+        # Nobody else's, also where a backup was put back, which would give one out again.
+        session = secrets.randbits(62)
         try:
-            (self._session,) = connection.execute(
-                "INSERT INTO skycore.sessions (alive_until) VALUES (clock_timestamp()"
-                " + %s * interval '1 second') RETURNING id",
-                (self._lease,),
-            ).fetchone() or (0,)
+            connection.execute(SESSION, (session, self._lease, None))
             with connection.transaction():
                 self._executor(connection).interrupt()
         except psycopg.Error as error:
             connection.close()
             raise LedgerError(f"{self._database.name}: {advised(error)}") from cleaned(error)
-        self._connection = connection
+        self._connection, self._session = connection, session
         self._attempts = UnderWayAttempts()
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
