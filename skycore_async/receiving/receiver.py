@@ -9,6 +9,7 @@ Rules:
 * HTTP 200 means that the ledger has it.  The provider repeats what is answered
   otherwise, or not within 10 s, so whatever fails or takes too long is 500,
   and a repetition changes nothing in the ledger.
+* What is refused is logged, with the reason: the provider gives up on it after some tries.
 * What a handler raises is logged by its type and place alone, since its text may hold
   a number, and the log is nobody's secret; of what keeps the ledger from writing, the
   reason is logged, which has none.
@@ -172,6 +173,7 @@ class PostbackReceiver:
         try:
             notifications = parse_postback(body)
         except PostbackError as error:
+            log.warning("a postback was not taken in, and was answered with 400: %s", error)
             return HTTPAnswer(status=400, text=str(error))
         if (telemetry := self._telemetry) is None:
             return await self._take_in(notifications)

@@ -130,8 +130,10 @@ async def test_a_ledger_alone_is_enough() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("body", [b"", b"hello", b"<REPLY/>", b"<POSTBACK/>", b"\xff\xfe<"])
-async def test_what_is_no_postback_is_400_with_the_reason(body: bytes) -> None:
-    """A body that is no postback is answered with the reason as plain text."""
+async def test_what_is_no_postback_is_400_with_the_reason(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that is no postback is answered with the reason as plain text, which is logged."""
     seen, receiver = kept()
     async with calling(receiver) as client:
         answer = await client.post("/postback", content=body)
@@ -139,6 +141,9 @@ async def test_what_is_no_postback_is_400_with_the_reason(body: bytes) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert "this body is no postback" in answer.text
     assert seen == []
+    (logged,) = [each for each in caplog.records if each.name == "skycore_async"]
+    assert logged.levelname == "WARNING"
+    assert logged.getMessage().endswith(f"answered with 400: {answer.text}")
 
 
 @pytest.mark.anyio
