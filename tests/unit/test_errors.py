@@ -48,6 +48,7 @@ from skycore_async import (
     errors,
 )
 from skycore_async.codes import API_ERRORS
+from skycore_async.runtime.error_notes import cure_for
 
 REJECTIONS = {
     "E100": (InvalidRequest, Scope.REQUEST),
@@ -223,6 +224,21 @@ def test_a_traceback_says_what_it_costs_and_what_to_do(error: SkycoreError, advi
     assert text.endswith(f"{error}\n")
     assert advice in note
     assert advice not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cure"),
+    [
+        (AuthenticationFailed, "See that the API key is all there"),
+        (QuotaExhausted, "Ask Skycore for a larger quota"),
+        (InvalidSender, None),
+        (NotSent, None),
+    ],
+)
+def test_what_mends_a_refusal_of_the_account_is_known(kind: type, cure: str | None) -> None:
+    """Of an error of another kind it says what the error itself says."""
+    found = cure_for(kind)
+    assert found is None if cure is None else str(found).startswith(cure)
 
 
 class Unpicklable(Exception):

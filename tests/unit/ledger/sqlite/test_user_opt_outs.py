@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from skycore_async import (
@@ -24,7 +25,7 @@ from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.ledger.sqlite.user_opt_outs import LIST_ENVIRONMENT, NONE
 from skycore_async.runtime.extras import MissingExtra
-from skycore_async.runtime.user_files import ENVIRONMENT
+from skycore_async.runtime.user_files import ENVIRONMENT, user_file
 from tests.support.stub_transport import StubTransport
 from tests.unit.ledger.sqlite.test_opt_out_list import ANN, BO, STOP
 
@@ -133,3 +134,12 @@ async def test_where_programs_keep_their_data_is_known_by_an_extra(
     monkeypatch.delenv(ENVIRONMENT)
     with pytest.raises(MissingExtra, match=r"pip install 'skycore-async\[cli\]'"):
         share_opt_outs(ledger)
+
+
+def test_without_a_directory_it_is_where_programs_keep_their_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The user's own, under the name of the command."""
+    monkeypatch.delenv(ENVIRONMENT)
+    path = user_file("opt-outs.db")
+    assert path == platformdirs.user_data_path("skycore", appauthor=False) / "opt-outs.db"
