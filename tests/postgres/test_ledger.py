@@ -424,7 +424,8 @@ def test_the_message_of_an_outcome_is_found_by_its_key(
     numbers = count(1)
     statement = re.sub("%[bs]", lambda _: f"${next(numbers)}", FINISH)
     plan = planned(dsn, f"EXPLAIN (GENERIC_PLAN) {statement}")
-    assert "Index Scan using messages_key_key on messages" in plan
+    # Through a bitmap where tests before have left the index much larger than its table is now.
+    assert re.search("Index Scan (using|on) messages_key_key", plan)
     assert "Seq Scan" not in plan
 
 
