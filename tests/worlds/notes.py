@@ -149,6 +149,8 @@ class Notes:
         """Note that a number is about to opt out or in."""
         choice = self._choices[number]
         choice.was_out |= is_out
+        # Who is still to hear of a STOP may hear of it last, and then it counts.
+        choice.is_unclear |= choice.out_since is not None and choice.out_since > self._now()
         choice.out_since = None
         choice.pending += 1
         choice.is_unclear |= choice.pending > 1

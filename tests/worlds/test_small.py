@@ -14,15 +14,19 @@ from .drawing import draw
 from .events import (
     Answer,
     Answers,
+    Bulk,
     Crash,
     Jump,
     Message,
     OptOut,
     Plan,
+    Reopen,
     Send,
     SendMany,
     Settings,
     Settle,
+    Tells,
+    Told,
 )
 from .mutants import mutants
 from .running import Worlds, worlds
@@ -61,6 +65,21 @@ FOUND = {
             OptOut(at=1.0, number=100, is_out=False, by_text=False),
             OptOut(at=2.0, number=100, is_out=True, by_text=False),
         ),
+    ),
+    "a power cut before the first commit left a ledger that asked for a log which there was not": (
+        Plan(
+            chance=0,
+            settings=Settings(in_flight=8, loses_power=True, thread=0.5),
+            events=(
+                Tells(key=7, told=(Told(kind="failed", after=0.0, hours=-7),)),
+                Bulk(at=0.0, messages=(Message(7, 107),)),
+                Crash(at=0.732, steps=7, down=4000.0),
+                OptOut(at=1.0, number=102, is_out=False, by_text=True),
+                SendMany(at=1.508, messages=(Message(5, 105), Message(6, 106), Message(4, 104))),
+                Reopen(at=2.0),
+                Crash(at=3.0, steps=30, is_power=True),
+            ),
+        )
     ),
 }
 

@@ -129,7 +129,7 @@ class WriteAheadLog:
         if index is None:  # it has another, or needs none
             lock.refuse_a_removed_log()
         self._locks = SQLiteLocks(lock.file, index, name)
-        self._log = journal_of(path).open("rb", buffering=0)
+        self._log = journal_of(path).open("r+b", buffering=0)
         self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
         for place, file in ((path, lock.file), (journal_of(path), self._log)):
             status = os.fstat(file.fileno())
@@ -160,7 +160,7 @@ class WriteAheadLog:
         elif generation % 2:
             self.begin()
         else:
-            # What is committed next has it on the disk as well, and comes after it.
+            # It is on the disk as well once the file is marked, see `begin`.
             self._execute("PRAGMA synchronous = NORMAL")
             self._commit(after(generation or _at_random()))
             self._execute("PRAGMA synchronous = FULL")
@@ -169,6 +169,7 @@ class WriteAheadLog:
     def begin(self) -> None:
         """Begin the log, or go on with the one that a crash left, and mark the file."""
         if self._is_as_begun():
+            write_durably(self._log, b"", 0)  # or a mark on the disk would ask for what is not
             self._watch()
             return
         self._locks.take()
