@@ -19,8 +19,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -86,14 +86,12 @@ class Database:
         return self._without_frames(self._connect)
 
     def _connect(self) -> Connection:
-        with ExitStack() as unless_it_is_given:
-            connection = self._connect_plainly()
-            unless_it_is_given.callback(connection.close)
+        connection = self._connect_plainly()
+        with _closed_on_error(connection):
             check_session(connection, self._connect_plainly)
             connection.execute(_SETTINGS)
             check_durable(connection.execute("SHOW synchronous_commit").fetchone())
             connection.prepare_threshold = _PREPARE_AFTER
-            unless_it_is_given.pop_all()
         return connection
 
     def _without_frames(self, connect: Callable[[], Connection]) -> Connection:
@@ -110,11 +108,9 @@ class Database:
         Raises psycopg.OperationalError as `connect` does, and LedgerError where what is written
         cannot be relied on any more.
         """
-        with ExitStack() as unless_it_is_given:
-            connection = self.connect()
-            unless_it_is_given.callback(connection.close)
+        connection = self.connect()
+        with _closed_on_error(connection):
             self._check(connection)
-            unless_it_is_given.pop_all()
         return connection
 
     def open(self) -> Connection:
@@ -155,15 +151,13 @@ class Database:
             raise LedgerError(
                 f"{self.name} cannot be reached: {describe_error(error)}"
             ) from cleaned(error)
-        with ExitStack() as unless_it_is_given:
-            unless_it_is_given.callback(connection.close)
+        with _closed_on_error(connection):
             try:
                 check(connection)
             except psycopg.Error as error:
                 raise LedgerError(f"{self.name} cannot be used: {advised(error)}") from cleaned(
                     error
                 )
-            unless_it_is_given.pop_all()
         return connection
 
     def _check(self, connection: Connection) -> None:
@@ -174,6 +168,16 @@ class Database:
                 " fsync = on in postgresql.conf"
             )
         check(connection)
+
+
+@contextmanager
+def _closed_on_error(connection: Connection) -> Iterator[None]:
+    """Close a connection that nobody is given, as something is wrong with it."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _read(given: Secret) -> tuple[str, Secret, str]:

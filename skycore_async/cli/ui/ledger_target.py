@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...ledger.base import BaseLedger
 from ...ledger.sqlite.ledger import SQLiteLedger
+from ...ledger.sqlite.opt_out_list import name_of_file
 from ...ledger.sqlite.read_only import looked_at
 from ...receiving.inbox import PostbackInbox
 from ...runtime.secret import Secret
@@ -36,7 +37,7 @@ class LedgerFile:
         self._path = path
         self.name = self.argument = str(path)
         self.title = path.name
-        self.full_name = str(path.resolve())
+        self.full_name = name_of_file(path)
         self.page = path.with_suffix(".html").name if path.name else "report.html"
 
     def to_write(self) -> SQLiteLedger:

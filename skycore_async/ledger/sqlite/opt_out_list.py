@@ -205,6 +205,11 @@ class OptOutList:
         return connection
 
 
+def name_of_file(path: Path) -> str:
+    """Return the name by which the list knows the ledger in a file: one, however it is written."""
+    return str(path.resolve())
+
+
 def is_out_by_ledger(_number: str, known: OptOut | None) -> bool:
     """Return whether a number may not be sent to where there is no list: by its last word."""
     return known is not None and known.out

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ...runtime.user_files import ENVIRONMENT, user_file
 from .ledger import SQLiteLedger
 from .memory import MemoryLedger
-from .opt_out_list import OptOutList
+from .opt_out_list import OptOutList, name_of_file
 from .opt_out_sharing import sharing_opt_outs
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def share_opt_outs(
 
 
 def _full_name(ledger: SQLiteLedger | PostgresLedger | MemoryLedger) -> str:
-    """Return the name by which the list knows a ledger, which is the one in the commands."""
+    """Return the name by which the list knows a ledger."""
     if isinstance(ledger, MemoryLedger):
         return _IN_MEMORY
-    return str(ledger.path.resolve()) if isinstance(ledger, SQLiteLedger) else ledger.name
+    return name_of_file(ledger.path) if isinstance(ledger, SQLiteLedger) else ledger.name
