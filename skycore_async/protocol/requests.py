@@ -7,6 +7,8 @@ Rules:
 
 * What the API would refuse, or would change (it cuts FROM_MASK), is refused
   here.  Text is never changed.
+* Of a kind of str the characters count, as of a member of an `Enum` of strs, which Python
+  formats by its name: it would be sent by that, and its key kept by that.
 * The API key is spliced in last, where nothing can raise any more.
 """
 
@@ -43,6 +45,7 @@ _FIELDS: Final = (
 _ATTRIBUTES: Final = (*(attribute for _, attribute in _FIELDS), "key")
 _values_of: Final = attrgetter(*_ATTRIBUTES)
 _is_given: Final = partial(is_not, None)
+_PLAIN: Final = frozenset({str, type(None)})
 _fields_of: Final = attrgetter(*(attribute for _, attribute in _FIELDS))
 
 
@@ -82,6 +85,9 @@ def resolve(
     resolved = message
     if to != message.to or from_ != message.from_ or campaign_ref != message.campaign_ref:
         resolved = _filled_in(message, to=to, from_=from_, campaign_ref=campaign_ref)
+    if not _PLAIN.issuperset(map(type, _values_of(resolved))):
+        given = zip(_ATTRIBUTES, map(_as_str, _values_of(resolved)), strict=True)
+        resolved = SMS(**dict(given), tags=resolved.tags)
     if not resolved.from_:
         raise InvalidMessage(
             "no short code given: pass from_=, or set SKYCORE_FROM", field="from_"
@@ -102,6 +108,11 @@ def resolve(
         )
     _check_text(resolved.text, max_segments)
     return resolved
+
+
+def _as_str(value: Any) -> Any:
+    """Return the characters of what is a kind of str, and anything else as it is."""
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _check_key(key: str) -> None:

@@ -5,6 +5,7 @@ What is written is read back by expat and by `urllib`, which know nothing of thi
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 from urllib.parse import parse_qs, quote_plus, urlsplit
 
@@ -14,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skycore_async import SMS, InvalidMessage
+from skycore_async.ledger.content import content_of
 from skycore_async.ledger.pruning import pruned_name
 from skycore_async.protocol import requests, safe_xml
 from tests.support.sending_cases import HELLO, KEY, PAGE_GET, PAGE_REQUEST, elements
@@ -166,6 +168,29 @@ def test_what_is_not_a_str_is_refused(field: str, value: Any) -> None:
     ) as caught:
         requests.resolve(message)
     assert caught.value.field == field
+
+
+class Named(str, enum.Enum):  # noqa: UP042 - whose members are formatted by their names
+    """Texts that Python formats by their names, as members of an enumeration are."""
+
+    NUMBER = "15551234888"
+    SHORT_CODE = "60856"
+    WORD = "Hello"
+    WORDS = "Hello & welcome"
+
+
+@pytest.mark.parametrize("text", [Named.WORD, Named.WORDS])
+def test_a_member_of_an_enumeration_is_sent_as_its_value(text: Named) -> None:
+    """Its name would be sent, and billed, where Python formats it by that."""
+    given = SMS(to=Named.NUMBER, text=text, from_=Named.SHORT_CODE, key=Named.WORD)
+    resolved = requests.resolve(given, campaign_ref=Named.WORD)
+    sent = SMS(to="15551234888", text=text.value, from_="60856", campaign_ref="Hello", key="Hello")
+    values = [value for value in attrs.astuple(resolved) if value]
+    assert resolved == sent
+    assert {type(value) for value in values} == {str}
+    assert posted(resolved) == posted(sent)
+    assert queried(resolved) == queried(sent)
+    assert content_of(resolved) == content_of(sent)
 
 
 # What else is refused, and defaults.
