@@ -136,6 +136,13 @@ def begin(
         return found
     if is_opted_out and not ignore_opt_out:
         raise RecipientOptedOut(_OPTED_OUT)
+    return _begun_again(record, intent, attempt)
+
+
+def _begun_again(
+    record: MessageRecord, intent: SendIntent, attempt: Attempt | None
+) -> MessageRecord:
+    """Return the record of a message under way anew, with nothing of the attempt before."""
     return attrs.evolve(
         record,
         key=intent.key,  # where it was pruned, it has that again

@@ -69,17 +69,7 @@ def parse_response(
         return usual
     # No other header is read, and another may repeat the key, as a Location does.
     headers = {name: headers[name] for name in _READ_HEADERS if name in headers}
-    body = api_key.hide_in(body)
-    try:
-        response = read_fields(body)
-    except safe_xml.XMLRefused as error:
-        if status == _HTTP_TOO_MANY_REQUESTS and b"<response" not in body.lower():
-            raise _throttled_by_http(headers) from error
-        advice = "; see that base_url is the API's" if status in _HTTP_NOT_HERE else ""
-        raise OutcomeUnknown(
-            f"HTTP {status} with an answer that is no RESPONSE: {error}{advice}",
-            http_status=status,
-        ) from error
+    response = _response_in(api_key.hide_in(body), status, headers)
     if not _is_about(to, text_of(response, "TO")):
         raise OutcomeUnknown(
             f"HTTP {status} with the answer to another number", http_status=status
@@ -110,6 +100,20 @@ def _usual_success(message: SMS, to: str, body: bytes, api_key: Secret) -> Accep
         return None
     raw = _plain_fields(plain)
     return Accepted(message=message, to=to, tracking_id=raw["TRACKINGID"], raw=raw)
+
+
+def _response_in(body: bytes, status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the elements of the RESPONSE in a body; without one, raise what the status says."""
+    try:
+        return read_fields(body)
+    except safe_xml.XMLRefused as error:
+        if status == _HTTP_TOO_MANY_REQUESTS and b"<response" not in body.lower():
+            raise _throttled_by_http(headers) from error
+        advice = "; see that base_url is the API's" if status in _HTTP_NOT_HERE else ""
+        raise OutcomeUnknown(
+            f"HTTP {status} with an answer that is no RESPONSE: {error}{advice}",
+            http_status=status,
+        ) from error
 
 
 def _has_content(value: object) -> bool:
