@@ -15,11 +15,13 @@ after `@`: what this package has no field for is there.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeGuard
 
 import attrs
 
 from .codes import DeliveryState, FailureReason
+
+CUT_OFF: Final = "it ends in the middle"  # why a part of a postback cannot be read
 
 # A dict has no hash; values that hold one are still hashable by the rest.
 _raw: Any = attrs.field(repr=False, hash=False)
@@ -109,9 +111,25 @@ class SubscriptionChange(_Notification):
 
 @attrs.frozen(kw_only=True, slots=False)
 class UnknownNotification(_Notification):
-    """A well-formed notification that this package has no class for; all of it is in `raw`."""
+    """A notification that this package has no class for; all of it is in `raw`.
+
+    `unreadable` says why a part of a postback cannot be read, as where it is not well-formed XML;
+    its text is then `raw["#text"]`, as it came.
+    """
+
+    unreadable: str | None = None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the postback ended here, in its middle."""
+        return self.unreadable == CUT_OFF
 
 
 Notification = (
     SentNotification | DeliveryReceipt | InboundSMS | SubscriptionChange | UnknownNotification
 )
+
+
+def is_unreadable(notification: Notification) -> TypeGuard[UnknownNotification]:
+    """Return whether it is a part of a postback that could not be read."""
+    return isinstance(notification, UnknownNotification) and notification.unreadable is not None

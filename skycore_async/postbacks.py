@@ -11,6 +11,8 @@ Rules:
   that contradicts its kind (an element twice where one is meant), becomes an
   `UnknownNotification` with all of it in `raw`, and costs its neighbours in
   the bundle nothing.
+* What is not well-formed costs its neighbours in the bundle nothing, either: it is read as far as
+  it is beyond doubt (`malformed_xml`), and else kept as it came, as an `UnknownNotification`.
 * An unknown status is never guessed to be good or bad news.
 * Element and attribute names are read in any letter case, since the provider's
   own examples differ in it (`ID`/`id`, `CREATED`/`created`).
@@ -36,7 +38,7 @@ from .notifications import (
     SubscriptionChange,
     UnknownNotification,
 )
-from .protocol import safe_xml
+from .protocol import malformed_xml, safe_xml
 
 _FORM_FIELD: Final = re.compile(rb"(?:^|&)xml=", re.IGNORECASE)
 # The same field of a form in parts (RFC 7578), up to where its value begins.
@@ -57,22 +59,36 @@ def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
     be one in parts (`multipart/form-data`).
     Pass bytes where you have them; they are decoded as the document declares.
 
+    Where one of these is not well-formed, what can be read of it is read, and the rest is
+    an `UnknownNotification` that says why.
+
     Raises PostbackError for a body that is none of these, or is hostile or
     larger than 1 MiB.
     """
     try:
-        root, tree = safe_xml.parse(_document(body))
+        parts = _parts(_document(body))
     except safe_xml.XMLRefused as error:
         raise PostbackError(f"this body is no postback: {error}") from error
-    take_apart = _ROOTS.get(root.upper())
-    if take_apart is None:
-        raise PostbackError(
-            f"this body is no postback: <{root[:40]}> is neither <POSTBACK> nor <NOTIFICATION>"
-        )
-    notifications = tuple(map(notification, take_apart(tree)))
+    notifications: list[Notification] = []
+    for root, tree in parts:
+        take_apart = _ROOTS.get(root.upper())
+        if take_apart is None:
+            raise PostbackError(
+                f"this body is no postback: <{root[:40]}> is neither <POSTBACK> nor <NOTIFICATION>"
+            )
+        notifications += map(notification, take_apart(tree))
     if not notifications:
         raise PostbackError("this body is no postback: <POSTBACK> is empty")
-    return notifications
+    return tuple(notifications)
+
+
+def _parts(document: bytes | str) -> list[malformed_xml.Part]:
+    try:
+        return [safe_xml.parse(document)]
+    except safe_xml.NotWellFormed:
+        if (parts := malformed_xml.readable_parts(document)) is None:
+            raise
+        return parts
 
 
 def _document(body: bytes | str) -> bytes | str:
@@ -163,6 +179,7 @@ _ATTRIBUTES: Final[dict[str, str]] = {
     "@ID": "id",
     "@created": "created",
     "@id": "id",
+    malformed_xml.UNREADABLE: "unreadable",
 }
 # The STATUS of the NOTIFICATION form; `protocole` is the spelling of the N202 edition.
 _PAIR: Final[dict[str, str]] = {

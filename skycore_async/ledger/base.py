@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 import anyio
 
 from ..errors import KeyConflict, LedgerInUse
-from ..notifications import InboundSMS, Notification
+from ..notifications import InboundSMS, Notification, UnknownNotification
 from ..protocol import numbers, tracking_ids
 from .commands import (
     Begin,
@@ -200,8 +200,15 @@ class BaseLedger(ABC):
 
     async def inbound(self) -> AsyncIterator[InboundSMS]:
         """Yield the texts that handsets sent, in the order in which they came."""
-        async for _, text in rows_of(self, lambda after: ListInbound(after=after)):
-            yield text
+        async for _, came in rows_of(self, lambda after: ListInbound(after=after)):
+            if isinstance(came, InboundSMS):
+                yield came
+
+    async def unreadable(self) -> AsyncIterator[UnknownNotification]:
+        """Yield the parts of postbacks that could not be read, in the order in which they came."""
+        async for _, came in rows_of(self, lambda after: ListInbound(after=after)):
+            if not isinstance(came, InboundSMS):
+                yield came
 
     # Forgetting.
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Generic, TypeVar, cast
 import attrs
 
 from ..errors import KeyConflict, LedgerError, SkycoreError
-from ..notifications import InboundSMS, Notification
+from ..notifications import InboundSMS, Notification, UnknownNotification, is_unreadable
 from ..protocol import tracking_ids
 from ..protocol.numbers import digits
 from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
@@ -215,19 +215,22 @@ class ListUnplaced(LongQuery[Page[Notification]]):
 
 
 @attrs.frozen(kw_only=True)
-class ListInbound(LongQuery[Page[tuple[int, InboundSMS]]]):
-    """A page of texts from handsets, each with its id, beyond the id `after`."""
+class ListInbound(LongQuery[Page[tuple[int, InboundSMS | UnknownNotification]]]):
+    """A page of texts from handsets and of what may be one, each with its id, beyond `after`.
+
+    That is what of a postback could not be read.
+    """
 
     after: int
 
-    def answer(self, store: LedgerReader) -> Page[tuple[int, InboundSMS]]:
+    def answer(self, store: LedgerReader) -> Page[tuple[int, InboundSMS | UnknownNotification]]:
         """Return the answer of a store."""
         page = store.texts(self.after)
-        found = [
-            (id_, notification)
-            for id_, stored in page.rows
-            if isinstance(notification := rebuilt(stored), InboundSMS)
-        ]
+        found: list[tuple[int, InboundSMS | UnknownNotification]] = []
+        for id_, stored in page.rows:
+            notification = rebuilt(stored)
+            if isinstance(notification, InboundSMS) or is_unreadable(notification):
+                found.append((id_, notification))
         return Page(found, page.last)
 
 

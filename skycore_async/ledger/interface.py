@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from ..errors import ConfigurationError
-from ..notifications import InboundSMS, Notification
+from ..notifications import InboundSMS, Notification, UnknownNotification
 from .export import ExportedMessage
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
@@ -101,6 +101,13 @@ class Ledger(Protocol):
 
     def inbound(self) -> AsyncIterator[InboundSMS]:
         """Return the texts that handsets sent, in the order in which they came."""
+        ...
+
+    def unreadable(self) -> AsyncIterator[UnknownNotification]:
+        """Return the parts of postbacks that could not be read, in the order in which they came.
+
+        Each says why, and has its text as it came: a person may find a STOP in it.
+        """
         ...
 
     def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:

@@ -53,6 +53,10 @@ class XMLRefused(ValueError):
     """What was to be read is no XML that this package reads; the text says why."""
 
 
+class NotWellFormed(XMLRefused):
+    """It is no XML at all, and breaks no limit before that is clear."""
+
+
 def is_plain_encoding(name: str) -> bool:
     """Return whether `name` is that of an encoding which a document may declare."""
     return _ENCODINGS.fullmatch(name) is not None
@@ -73,23 +77,26 @@ def parse(document: bytes | str) -> tuple[str, Any]:
     `bytes` are decoded as the document declares (UTF-8 without a declaration);
     a `str` is text already, whatever it declares.
 
-    Raises XMLRefused for whatever is not well formed or breaks a limit.
+    Raises NotWellFormed for what is none, and XMLRefused for what breaks a limit.
     """
+    kind = XMLRefused
     try:
         tree, is_small = _tree(document)
     except XMLRefused:
         raise
     except expat.ExpatError as error:
-        why = f"not well-formed XML: {error}"
+        kind, why = NotWellFormed, f"not well-formed XML: {error}"
+    except UnicodeEncodeError as error:  # of a lone surrogate in a str
+        kind, why = NotWellFormed, f"not readable XML: {type(error).__name__}"
     except (ValueError, LookupError) as error:
-        # A lone surrogate in a str, or a part of ISO 8859 that there is not.
+        # As of a part of ISO 8859 that there is not.
         why = f"not readable XML: {type(error).__name__}"
     else:
         if not is_small:
             _check_shape(tree)
         return tree.popitem()
     # Out here, as the context would be an exception that has the document in it.
-    raise XMLRefused(why)
+    raise kind(why)
 
 
 def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:

@@ -9,6 +9,8 @@ Rules:
 * HTTP 200 means that the ledger has it.  The provider repeats what is answered
   otherwise, or not within 10 s, so whatever fails or takes too long is 500,
   and a repetition changes nothing in the ledger.
+* What of a postback cannot be read is recorded as it came, and logged.  Where it ends in its
+  middle, it is 400 after that: coming again, it may be whole.
 * What is refused is logged, with the reason: the provider gives up on it after some tries.
 * What a handler raises is logged by its type and place alone, since its text may hold
   a number, and the log is nobody's secret; of what keeps the ledger from writing, the
@@ -28,7 +30,7 @@ import anyio
 
 from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
 from ..ledger.interface import Ledger, check_ledger
-from ..notifications import Notification
+from ..notifications import Notification, is_unreadable
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now
 from ..runtime.guarded_telemetry import GuardedTelemetry
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OK: Final = HTTPAnswer(status=200, text="OK")
+_CUT_OFF: Final = HTTPAnswer(
+    status=400, text="This postback ends in its middle; what could be read of it is taken in"
+)
 _BESIDE: Final = (
     ". A receiver can take postbacks in beside it: PostbackReceiver(ledger=PATH), with the path in"
     " place of the ledger"
@@ -89,9 +94,9 @@ class PostbackReceiver:
       provider waits 10.
     * `telemetry`: tells OpenTelemetry of each postback; see `Telemetry`.
 
-    Answers 200, or 400 to what is no postback, 401, 404, 405, 408, 413, 503, 415 to a body
-    in another Content-Encoding than gzip or deflate, and 500 where the ledger or the handler
-    failed or took too long.
+    Answers 200, or 400 to what is no postback or ends in its middle, 401, 404, 405, 408, 413,
+    503, 415 to a body in another Content-Encoding than gzip or deflate, and 500 where the ledger
+    or the handler failed or took too long.
 
     Raises ConfigurationError for settings that cannot work.
     """
@@ -175,6 +180,20 @@ class PostbackReceiver:
         except PostbackError as error:
             log.warning("a postback was not taken in, and was answered with 400: %s", error)
             return HTTPAnswer(status=400, text=str(error))
+        unreadable = [each for each in notifications if is_unreadable(each)]
+        answer = await self._answer_to_all(notifications)
+        if not unreadable or answer is not _OK:
+            return answer
+        log.warning(
+            "%d of the %d parts of a postback could not be read, and are kept as they came, as"
+            " UnknownNotification: %s",
+            len(unreadable),
+            len(notifications),
+            unreadable[0].unreadable,
+        )
+        return _CUT_OFF if unreadable[-1].is_cut_off else answer
+
+    async def _answer_to_all(self, notifications: tuple[Notification, ...]) -> HTTPAnswer:
         if (telemetry := self._telemetry) is None:
             return await self._take_in(notifications)
         with GuardedTelemetry(

@@ -22,6 +22,7 @@ from skycore_async.cli.ui.signals import UntilSignal
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.ledger.pruning import AT_LEAST
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
+from skycore_async.postbacks import parse_postback
 from tests.support.cli_program import program
 from tests.support.ledger_cases import NOON, notice, said
 from tests.support.ledger_owner import owner
@@ -62,6 +63,29 @@ def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequ
         "text": "Call me at 555 123 4888",
         "time": "2023-11-14T22:13:20+00:00",
     }
+
+
+def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> None:
+    """It may be a text; what it says has numbers in it, and is shown where these are."""
+    path = tmp_path / "promo.db"
+    broken = "<POSTBACK><FROM>15551234888</FROM><TEXT>STOP <b></TEXT></POSTBACK>"
+
+    async def take_in() -> None:
+        async with SQLiteLedger(path) as ledger:
+            await ledger.record(*parse_postback(broken), said("Hello"))
+
+    anyio.run(take_in)
+    why, text = run(path).stdout.splitlines()
+    assert why.split(maxsplit=1)[0] == "unreadable"
+    assert why.endswith("mismatched tag: line 1, column 50; --show-numbers shows it")
+    assert text.endswith("Hello")
+    assert broken in run(path, "--show-numbers").stdout
+    shown, hidden = [
+        json.loads(run(path, "--json", *also).stdout.splitlines()[0])
+        for also in (["--show-numbers"], [])
+    ]
+    assert "mismatched tag" in shown["unreadable"]
+    assert (shown["text"], hidden["text"]) == (broken, None)
 
 
 def test_an_empty_inbox_says_that_no_text_has_come(tmp_path: Path) -> None:

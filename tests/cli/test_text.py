@@ -15,7 +15,7 @@ from rich.console import Console
 
 from skycore_async import parse_postback
 from skycore_async.cli.app import skycore
-from skycore_async.cli.ui.notifications import row_of
+from skycore_async.cli.ui.notifications import facts_of, row_of
 from skycore_async.cli.ui.output import Exit, plain, printable
 from skycore_async.cli.ui.tables import show_table
 from skycore_async.cli.ui.times import time_of
@@ -204,6 +204,18 @@ def test_programs_get_a_line_for_each_notification() -> None:
     assert told[1]["reason"] == "recipient"
     assert told[2]["from"] == "15551234889"
     assert told[4]["raw"]["ORIGIN"] == "PASS"
+
+
+def test_what_cannot_be_read_of_a_postback_says_why() -> None:
+    """It has a row of its own, in which the reason stands."""
+    broken = "<POSTBACK><NOTIFICATION><TEXT>a <b></TEXT></NOTIFICATION></POSTBACK>"
+    (row,) = run("parse", stdin=broken).stdout.splitlines()[2:]
+    assert row.startswith("unreadable")
+    assert row.endswith("not well-formed XML: mismatched tag: line 1, column 27")
+    told = json.loads(run("parse", "--json", stdin=broken).stdout)
+    assert (told["kind"], told["raw"]["#text"]) == ("unreadable", broken[10:-11])
+    facts = facts_of(*parse_postback(broken))
+    assert facts["detail"] == told["unreadable"]
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"<RESPONSE/>", b"<" * (2 * 1024 * 1024)])

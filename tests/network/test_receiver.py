@@ -147,6 +147,51 @@ async def test_what_is_no_postback_is_400_with_the_reason(
 
 
 @pytest.mark.anyio
+async def test_what_cannot_be_read_is_kept_and_costs_nobody_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is beside it is recorded, it is as it came, and the log says why."""
+    broken = notification(2).replace("SMS_MT", "<SMS>")
+    body = f"<POSTBACK>{notification(1)}{broken}{notification(3)}</POSTBACK>"
+    async with MemoryLedger() as ledger:
+        assert await status(PostbackReceiver(ledger=ledger), content=body) == 200
+        assert len(await told(ledger)) == 2
+        (part,) = [each async for each in ledger.unreadable()]
+    assert part.raw["#text"] == broken
+    (logged,) = [each for each in caplog.records if each.name == "skycore_async"]
+    assert logged.levelname == "WARNING"
+    assert "1 of the 3 parts of a postback could not be read" in logged.getMessage()
+    assert logged.getMessage().endswith(f": {part.unreadable}")
+
+
+@pytest.mark.anyio
+async def test_what_is_cut_off_is_taken_in_and_asked_for_again() -> None:
+    """What is whole is recorded; coming again it may be all there, and changes nothing else."""
+    whole = bundle(3)
+    async with MemoryLedger() as ledger:
+        receiver = PostbackReceiver(ledger=ledger)
+        for _ in range(2):
+            async with calling(receiver) as client:
+                answer = await client.post("/postback", content=whole[:-80])
+            assert (answer.status_code, answer.text.count("middle")) == (400, 1)
+            assert len(await told(ledger)) == 2
+        assert [each.is_cut_off async for each in ledger.unreadable()] == [True]
+        assert await status(receiver, content=whole) == 200
+        assert len(await told(ledger)) == 3
+
+
+@pytest.mark.anyio
+async def test_what_is_cut_off_and_cannot_be_recorded_is_500() -> None:
+    """As for all else, what is not stored is no matter of the postback's."""
+
+    def fail(_: Notification) -> None:
+        raise ValueError
+
+    receiver = PostbackReceiver(on_notification=fail)
+    assert await status(receiver, content=bundle(3)[:-80]) == 500
+
+
+@pytest.mark.anyio
 async def test_a_form_field_is_taken_too() -> None:
     """The provider's form-encoded variant is as good as a bare document."""
     seen, receiver = kept()

@@ -1021,6 +1021,23 @@ async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger
     assert found[2:] == [(TO, f"Hello {n}") for n in range(100, 700)]
 
 
+async def test_what_of_a_postback_cannot_be_read_is_given_as_it_came(ledger: Ledger) -> None:
+    """With the reason, each once, in order; and a STOP beside it counts."""
+    stop = (
+        f"<NOTIFICATION><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY><FROM>{OTHER}</FROM>"
+        "<TEXT>STOP</TEXT></BODY></NOTIFICATION>"
+    )
+    broken = "<NOTIFICATION><TEXT>a <b> \0 c</TEXT></NOTIFICATION>"
+    for _ in range(2):
+        await ledger.record(*parse_postback(f"<POSTBACK>{broken}{stop}"), said("Hello"), notice())
+    first, last = [each async for each in ledger.unreadable()]
+    assert (first.raw["#text"], first.is_cut_off) == (broken, False)
+    assert str(first.unreadable).startswith("not well-formed XML: ")
+    assert last.is_cut_off
+    assert [each.text async for each in ledger.inbound()] == ["STOP", "Hello"]
+    assert await ledger.is_opted_out(OTHER)
+
+
 async def test_messages_are_exported_with_all_their_times(ledger: Ledger) -> None:
     """Each as one flat row, with the first time of what its receipts told."""
     tagged = attrs.evolve(intent(), campaign_ref="77676", segments=2, tags=("spring", "late"))

@@ -224,6 +224,9 @@ async def keep_a_ledger(own: Ledger) -> None:
         async for text in own.inbound():
             assert_type(text, InboundSMS)
             assert_type(text.text, str)
+        async for part in own.unreadable():
+            assert_type(part, UnknownNotification)
+            assert_type(part.unreadable, str | None)
         async for text in own.opt_out_candidates():
             assert_type(text, InboundSMS)
         rule: OptOutRule = lambda text: text.text == "basta" or None  # noqa: E731

@@ -6,6 +6,7 @@ do so again every second or so, where it may have been written since.
 Rules:
 
 * A text is printed as it is read, on one line, with its number masked wherever it stands.
+* What of a postback could not be read is among them, as it may be a text.
 * Nobody waits for an onlooker: between two looks nothing is open.
 * One that is seen late, as where several receivers write to a database, has an id before others
   that were shown; one that comes after all were pruned may have an id that was another's.
@@ -25,12 +26,14 @@ from ...errors import LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.commands import ListInbound
 from ...ledger.paging import pages_of
-from ...notifications import InboundSMS
+from ...notifications import InboundSMS, UnknownNotification
 from ...runtime.secret import Secret
 from ..ui.inbound_text import show_text
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.output import fail, say
 from ..ui.signals import UntilSignal
+
+_Text = InboundSMS | UnknownNotification
 
 _EVERY: Final = 1.0  # seconds between looks
 _LATE: Final = 60.0  # seconds for which a text may be seen later than another with a higher id ...
@@ -41,7 +44,7 @@ def show_inbox(named: Secret, *, follow: bool, show_numbers: bool, as_json: bool
     """Print the texts of the ledger `named`; to `follow` it is to go on until a signal."""
     target = ledger_target(named)
 
-    def show(text: InboundSMS) -> None:
+    def show(text: _Text) -> None:
         show_text(text, show_numbers=show_numbers, as_json=as_json)
 
     reading = _Reading(target, show)
@@ -66,8 +69,8 @@ def _follow(reading: _Reading, ending: UntilSignal) -> None:
 class _Reading:
     """The texts of a ledger, each of which is shown once."""
 
-    def __init__(self, target: LedgerTarget, show: Callable[[InboundSMS], None]) -> None:
-        self._shown: dict[int, tuple[InboundSMS, float]] = {}  # the last ones, and when, by ids
+    def __init__(self, target: LedgerTarget, show: Callable[[_Text], None]) -> None:
+        self._shown: dict[int, tuple[_Text, float]] = {}  # the last ones, and when, by ids
         self._target = target
         self._show = show
         self._version: object = None

@@ -14,7 +14,8 @@ from ..ui.options import json_option
     Show the texts that handsets sent.
 
     Each is a line: its number, its time, and what it says, in the order in which they
-    came.  With --follow it waits for more, until Ctrl-C.
+    came.  What of a postback could not be read, and so may be a text, is a line with the
+    reason, and with --show-numbers all of it.  With --follow it waits for more, until Ctrl-C.
 
     FILE is a ledger, as --ledger names it elsewhere, which other commands may have open
     meanwhile, or DSN a PostgreSQL database that workers share, for which SKYCORE_DSN

@@ -22,6 +22,7 @@ from ...notifications import (
     SentNotification,
     SubscriptionChange,
     UnknownNotification,
+    is_unreadable,
 )
 from .masking import mask_in
 from .output import printable
@@ -86,6 +87,8 @@ def row_of(notification: Notification) -> NotificationRow:
                 details=notification.campaign_title or notification.campaign_id or "",
                 time=time,
             )
+        case UnknownNotification(unreadable=str(why)):
+            return NotificationRow(kind="unreadable", details=why, time=time)
         case UnknownNotification():
             said = filter(None, (notification.origin, notification.code))
             return NotificationRow(kind="unknown", details=" ".join(said), time=time)
@@ -113,7 +116,7 @@ def masked_facts(notification: Notification) -> dict[str, Any]:
 def _facts(
     notification: Notification, row: NotificationRow, shown: Callable[[str], str]
 ) -> dict[str, Any]:
-    detail = getattr(notification, "detail", None)
+    detail = row.details if is_unreadable(notification) else getattr(notification, "detail", None)
     text = notification.text if isinstance(notification, InboundSMS) else None
     return {
         "kind": row.kind,
