@@ -26,7 +26,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ..errors import ConfigurationError, LedgerError
+from ..errors import ConfigurationError, InvalidMessage, LedgerError
 from ..runtime.secret import Secret
 from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
@@ -258,6 +258,16 @@ def advised(error: Exception) -> str:
     """Return what `describe_error` does, and what to do where it is known."""
     advice = next((f"; {known}" for kind, known in _ADVICE if isinstance(error, kind)), "")
     return describe_error(error) + advice
+
+
+def write_failure(name: str, error: Exception) -> Exception:
+    """Return what is raised where the database `name` could not be written."""
+    if not isinstance(error, psycopg.Error):
+        return error
+    if isinstance(error, psycopg.errors.ProgramLimitExceeded):  # of this message alone
+        said = "it is too long for the database: one of up to 600 characters always fits"
+        return InvalidMessage(said, field="key")
+    return LedgerError(f"{name} could not be written: {advised(error)}")
 
 
 def cleaned(error: psycopg.Error) -> psycopg.Error:

@@ -1040,6 +1040,46 @@ async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> N
                     await anyio.sleep(0.01)
 
 
+async def test_nothing_is_begun_while_an_outcome_cannot_be_written(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that takes intents and no outcomes brings no more into doubt than was in flight.
+
+    Those who wait for a try share the next one; once one succeeds, everything goes on.
+    """
+    ledger = await opened()
+    await ledger.begin(intent())
+    transact, tries = ledger._transact, count()
+
+    def no_outcomes(connection: Any, group: Any) -> set[str]:
+        if any(isinstance(pending.command, Finish) for pending in group):
+            next(tries)
+            raise psycopg.errors.QueryCanceled("statement timeout")
+        touched: set[str] = transact(connection, group)
+        return touched
+
+    monkeypatch.setattr(ledger, "_transact", no_outcomes)
+    with pytest.raises(LedgerError, match="statement timeout"):
+        await ledger.finish("k", accepted())
+    before = next(tries)
+    refused: list[LedgerError] = []
+
+    async def begin_another(key: str) -> None:
+        with pytest.raises(LedgerError, match="statement timeout") as caught:
+            await ledger.begin(intent(key))
+        refused.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        for key in "abcdef":
+            group.start_soon(begin_another, key)
+    assert len(refused) == 6
+    assert next(tries) - before <= 1 + 2 * 2  # of a group, and of its command alone
+    monkeypatch.setattr(ledger, "_transact", transact)
+    assert await ledger.begin(intent("a")) is None
+    assert await state_of(ledger, "k") is S.ACCEPTED
+    assert await ledger.delivery(key="b") is None
+
+
 async def test_who_closes_it_between_two_steps_hears_of_no_error(
     dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,8 @@ Rules:
   every command can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
   So is taking back an intent, which may have been written all the same.
+* Nothing is begun while there is an outcome that could not be written: no more are in doubt
+  after a crash than were in flight.
 * What is about many messages is asked beside the writer, over a connection that reads.
 * Whatever is waited for may be changed by another process: waiters look again at times.
 """
@@ -31,8 +33,8 @@ import anyio
 import anyio.to_thread
 import psycopg
 
-from ...errors import InvalidMessage, KeyConflict, LedgerError
-from ...postgres.connection import Database, advised, cleaned, describe_error
+from ...errors import KeyConflict, LedgerError
+from ...postgres.connection import Database, advised, cleaned, describe_error, write_failure
 from ...postgres.pooler_check import UnfitSession, check_durable
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
@@ -63,6 +65,7 @@ from .reading_connection import ConnectionBeside
 from .settling_lock import SettlingLock
 from .statements import ALIVE, OVER, SESSION
 from .under_way import UnderWayAttempts
+from .unwritten import UnwrittenOutcomes
 
 T = TypeVar("T")
 
@@ -123,7 +126,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._session = 0
         self._numbers = itertools.count(1)
         self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
-        self._unwritten: dict[Attempt | None, Finish] = {}  # outcomes, by their attempts
+        self._unwritten = UnwrittenOutcomes(self.run)
         self._attempts = UnderWayAttempts()
         self._is_unclear = False  # whether a transaction broke that may have been written
 
@@ -134,6 +137,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._closing = anyio.Event()
         owner.at_closing.add(self._closing.set)
         self._under_way.clear()
+        self._unwritten.open(self._closing)
         owner.start(self._stay_alive)
 
     async def run(self, command: LedgerCommand[T]) -> T:
@@ -150,6 +154,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return await commits.run(command)
 
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
+        if self._unwritten:
+            await self._unwritten.write()
         intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.
@@ -203,10 +209,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 await self._closing.wait()
                 return
             try:
-                for command in (KeepAlive(), *self._unwritten.values()):
-                    if self._closing.is_set():
-                        return  # which writes what is left
-                    await self.run(command)
+                await self.run(KeepAlive())
+                await self._unwritten.write()
             except LedgerError as error:
                 log.warning("%s", error)
 
@@ -317,12 +321,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return self._connection
 
     def _explain(self, error: Exception) -> Exception:
-        if not isinstance(error, psycopg.Error):
-            return error
-        if isinstance(error, psycopg.errors.ProgramLimitExceeded):  # of this message alone
-            said = "it is too long for the database: one of up to 600 characters always fits"
-            return InvalidMessage(said, field="key")
-        return LedgerError(f"{self._database.name} could not be written: {advised(error)}")
+        return write_failure(self._database.name, error)
 
     def _close(self) -> None:
         self._reading.close()
