@@ -130,7 +130,7 @@ def test_another_list_can_be_named(simulator: Simulator, monkeypatch: pytest.Mon
     run("opt-outs", "add", ANN, "--opt-outs", "team.db")
     assert listed() == []
     assert listed("--opt-outs", "team.db") == [ANN]
-    monkeypatch.setenv("SKYCORE_OPT_OUTS", "team.db")
+    monkeypatch.setenv("SKYCORE_OPT_OUTS", str(Path("team.db").resolve()))
     assert bulk("first.csv").exit_code == 1
     assert [message.to for message in simulator.messages] == [BO]
 
@@ -339,6 +339,23 @@ def test_who_has_no_home_is_told_how_to_name_one(
     ):
         assert "; SKYCORE_HOME names another place for it; --opt-outs names another" in done.stderr
     assert simulator.billed == 0
+
+
+@pytest.mark.parametrize("variable", ["SKYCORE_HOME", "SKYCORE_OPT_OUTS"])
+def test_a_list_that_is_another_in_each_directory_is_refused(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A STOP that was heard in one directory would not count where the next command is run."""
+    monkeypatch.setenv(variable, "somewhere")
+    for done in (
+        run("send", ANN, "Hello", code=2),
+        bulk("first.csv"),
+        run("opt-outs", "list", code=2),
+    ):
+        assert done.stderr.startswith(f"skycore: {variable}: it is no whole path")
+    assert simulator.billed == 0
+    assert not Path("somewhere").exists()
+    assert run("opt-outs", "list", "--opt-outs", "here.db").exit_code == 0
 
 
 def test_numbers_are_masked_unless_asked_for() -> None:

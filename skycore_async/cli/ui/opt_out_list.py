@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from ...errors import LedgerError
+from ...errors import ConfigurationError, LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...ledger.sqlite.opt_out_sharing import sharing_opt_outs
@@ -19,8 +19,14 @@ from .output import fail
 
 
 def list_of(given: str | None) -> OptOutList | None:
-    """Return the list that was named, else the user's own; None for `none`."""
-    return user_list(given, another="; --opt-outs names another list, or none")
+    """Return the list that was named, else the user's own; None for `none`.
+
+    Fails where the environment names no whole path.
+    """
+    try:
+        return user_list(given, another="; --opt-outs names another list, or none")
+    except ConfigurationError as error:
+        fail(str(error))
 
 
 @asynccontextmanager

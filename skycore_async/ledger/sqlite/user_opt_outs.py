@@ -1,8 +1,12 @@
 """The list of who may not be sent to that all ledgers of a user share, and where it is.
 
-Rule: there is one for all ledgers of a user.  A path names another, in the commands that of
-`--opt-outs`, and so does SKYCORE_OPT_OUTS; `none` does without, so that a STOP counts in the
-ledger alone that heard it.
+Rules:
+
+* There is one for all ledgers of a user.  A path names another, in the commands that of
+  `--opt-outs`, and so does SKYCORE_OPT_OUTS; `none` does without, so that a STOP counts in the
+  ledger alone that heard it.
+* The environment names a whole path.  By another each directory would have a list of its own, and
+  a STOP that was heard in one would not count in the next.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ...errors import ConfigurationError
 from ...runtime.user_files import ENVIRONMENT, user_file
 from .ledger import SQLiteLedger
 from .memory import MemoryLedger
@@ -31,14 +36,25 @@ def user_list(given: str | None, *, another: str = "") -> OptOutList | None:
     """Return the list that was given, else the user's own; None for `none`.
 
     `another` says in its errors how another one is named.
+    Raises ConfigurationError where the environment names no whole path.
     """
     if given == NONE:
         return None
     if given:
+        if given == os.environ.get(LIST_ENVIRONMENT):
+            _check_whole(Path(given), LIST_ENVIRONMENT)
         return OptOutList(Path(given), advice=another)
-    return OptOutList(
-        user_file(_NAME), advice=f"; {ENVIRONMENT} names another place for it{another}"
-    )
+    path = user_file(_NAME)
+    _check_whole(path, ENVIRONMENT)
+    return OptOutList(path, advice=f"; {ENVIRONMENT} names another place for it{another}")
+
+
+def _check_whole(path: Path, variable: str) -> None:
+    if not path.is_absolute():
+        raise ConfigurationError(
+            f"{variable}: it is no whole path, so that each directory would have another list of"
+            " who may not be sent to: name one that begins at the root"
+        )
 
 
 def share_opt_outs(
@@ -55,8 +71,9 @@ def share_opt_outs(
     in the ledger before the first message, and within some seconds whoever is put on it later;
     what the ledger hears, STOP or START, goes onto the list as soon.
 
-    Entering raises LedgerError where the list cannot be used.  Where it cannot be later, that is
-    logged, and made up for as soon as it can be.
+    Raises ConfigurationError where a variable names no whole path, and entering LedgerError where
+    the list cannot be used.  Where it cannot be later, that is logged, and made up for as soon as
+    it can be.
     """
     given = os.environ.get(LIST_ENVIRONMENT) if path is None else os.fspath(path)
     shared = user_list(given, another=f"; {LIST_ENVIRONMENT} names another list, or none")

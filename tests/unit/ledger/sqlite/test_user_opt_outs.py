@@ -11,6 +11,7 @@ import platformdirs
 import pytest
 
 from skycore_async import (
+    ConfigurationError,
     LedgerError,
     MemoryLedger,
     RecipientOptedOut,
@@ -101,6 +102,16 @@ async def test_another_list_can_be_named(
     async with share_opt_outs(ledger, other if is_given else None):
         assert await ledger.is_opted_out(BO)
         assert not await ledger.is_opted_out(ANN)
+
+
+@pytest.mark.parametrize("variable", ["SKYCORE_HOME", LIST_ENVIRONMENT])
+async def test_a_list_that_is_another_in_each_directory_is_refused(
+    ledger: MemoryLedger | SQLiteLedger, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Services that are started from two places would not heed each other's STOP."""
+    monkeypatch.setenv(variable, "somewhere")
+    with pytest.raises(ConfigurationError, match=f"{variable}: it is no whole path"):
+        share_opt_outs(ledger)
 
 
 async def test_none_is_shared_where_that_is_said(
