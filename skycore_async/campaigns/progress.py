@@ -69,6 +69,12 @@ class CampaignProgress:
     workers: int
 
 
+def is_loaded(connection: Connection, name: str) -> bool:
+    """Return whether there is a campaign of that name, whatever its state."""
+    found = connection.execute("SELECT 1 FROM skycore.campaigns WHERE name = %s", (name,))
+    return found.fetchone() is not None
+
+
 def progress(connection: Connection) -> list[CampaignProgress]:
     """Return how far each campaign is, the oldest first."""
     with connection.transaction():

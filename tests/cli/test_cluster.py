@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.postgres import Server
+from benchmarks.postgres import Server, emptied
 from skycore_async import PostgresLedger, SQLiteLedger, share_opt_outs
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
@@ -140,6 +140,41 @@ def test_what_the_database_has_sent_is_counted_before(simulator: Simulator, dsn:
     assert "loaded        2\nknown before  5\n" in done.stdout
     assert "`skycore worker DSN` sends them, " in done.stderr
     assert "`skycore worker DSN` sends what is left of it, " in run(*load, "--yes").stderr
+
+
+@pytest.mark.slow
+def test_a_database_that_was_made_anew_is_none_that_knows(dsn: str) -> None:
+    """As where a backup from before the load was put back: nothing is loaded again unasked."""
+    assert loaded(dsn)["new"] == 30
+    emptied(dsn)
+    load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    done = run(*load)
+    assert done.exit_code == Exit.USAGE
+    assert "were begun as campaign 'promo' with the ledger PostgreSQL database" in done.stderr
+    assert "the one that is there now has no such campaign" in done.stderr
+    assert "No campaign" in run("status", dsn).stdout
+    assert answer(*load, "--yes-send-again")["new"] == 30
+    assert answer(*load)["known"] == 30
+
+
+@pytest.mark.slow
+def test_what_could_not_be_loaded_is_loaded_without_a_question(dsn: str) -> None:
+    """It was agreed to, and nobody was sent to."""
+    recipients(30)
+    load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    assert run(*load, "--campaign", " ").exit_code == Exit.USAGE
+    assert run(*load, "--campaign", " ").stderr.endswith("give one with --campaign\n")
+
+
+@pytest.mark.slow
+def test_other_keys_load_nobody_a_second_time(dsn: str) -> None:
+    """A column of keys that is named later makes other messages of the same rows."""
+    loaded(dsn)
+    load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    done = run(*load, "--key-column", "name")
+    assert done.exit_code == Exit.USAGE
+    assert "under other keys" in done.stderr
+    assert answer(*load)["known"] == 30
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -235,6 +237,73 @@ def test_where_nothing_can_be_noted_it_says_so(
     assert done.exit_code == 0
     assert "a file of recipients that was renamed is sent again" in done.stderr
     assert simulator.billed == len(ROWS)
+
+
+KEYED = [f"1555123{n:04},Row{n},00{n}\n" for n in range(3000, 3080)]
+
+
+def keyed_sheet(rows: list[str]) -> None:
+    Path("promo.csv").write_text("to,name,id\n" + "".join(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "then"), [((), ("--key-column", "id")), (("--key-column", "id"), ())]
+)
+def test_other_keys_send_nobody_a_second_message(
+    simulator: Simulator, first: tuple[str, ...], then: tuple[str, ...]
+) -> None:
+    """A column of keys that is named, or no more, makes other messages of the same rows."""
+    keyed_sheet(KEYED)
+    assert run("promo.csv", *first).exit_code == 0
+    keyed_sheet([*KEYED, "15559990000,New,9\n"])
+    done = run("promo.csv", *then)
+    assert done.exit_code == 2
+    assert "about 99 % of these messages" in done.stderr
+    assert "under other keys" in done.stderr
+    assert "--key-column" in done.stderr
+    assert simulator.billed == len(ROWS)
+    assert run("promo.csv", *first).exit_code == 0
+    assert simulator.billed == len(ROWS) + 1
+    assert run("promo.csv", *then, "--yes-send-again").exit_code == 0
+    assert simulator.billed == 2 * (len(ROWS) + 1)
+    keyed_sheet([*KEYED, "15559990000,New,9\n", "15559990001,New,10\n"])
+    assert run("promo.csv", *then).exit_code == 0  # on with the keys that they have now
+    assert simulator.billed == 2 * (len(ROWS) + 1) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["{n}", "{n}.0"])
+def test_keys_that_a_spreadsheet_changed_send_nobody_a_second_message(
+    simulator: Simulator, changed: str
+) -> None:
+    """Saved again, numbers lose the zeros in front, or are decimals."""
+    keyed_sheet(KEYED)
+    assert run("promo.csv", "--key-column", "id").exit_code == 0
+    keyed_sheet([f"1555123{n:04},Row{n},{changed.format(n=n)}\n" for n in range(3000, 3080)])
+    done = run("promo.csv", "--key-column", "id")
+    assert done.exit_code == 2
+    assert "under other keys" in done.stderr
+    assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_new_keys_are_new_messages(simulator: Simulator) -> None:
+    """The same text to the same numbers under keys of the next week is what keys are for."""
+    for week in (1, 2):
+        keyed_sheet([f"1555123{n:04},Row{n},week-{week}-{n}\n" for n in range(3000, 3080)])
+        assert run("promo.csv", "--key-column", "id").exit_code == 0
+    assert simulator.billed == 2 * len(ROWS)
+
+
+@pytest.mark.slow
+def test_keys_that_an_earlier_version_did_not_note_are_none_to_compare(sent: Simulator) -> None:
+    """What was begun by it goes on, as it did there."""
+    with closing(sqlite3.connect(Path("user", "campaigns.db"), isolation_level=None)) as noted:
+        noted.execute("DROP TABLE sketched_keys")
+    sheet("promo.csv", [*ROWS, "15559990000,New\n"])
+    assert run("promo.csv").exit_code == 0
+    assert sent.billed == len(ROWS) + 1
 
 
 def sketch(numbers: range, text: str = "Hello") -> Sketch:

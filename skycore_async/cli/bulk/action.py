@@ -133,7 +133,8 @@ def _read(
         if options.rejects is not None:
             path = checked_rejects(options.rejects, csv=options.csv, ledger=options.ledger_path)
             earlier = []
-        survey = Survey(options.limit, options.hours_survey(utc_now()))
+        hours, campaign = options.hours_survey(utc_now()), options.campaign_name
+        survey = Survey(options.limit, hours, campaign=campaign)
         with _asked(options) as is_opted_out:
             _check_rows(options, sheet, reader, kept, survey, is_opted_out=is_opted_out)
             known = _look_up(options, reader, kept, survey, is_opted_out)
@@ -243,9 +244,11 @@ def _show(options: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estim
 
 
 def _before(options: BulkOptions, sketch: Sketch, known: LedgerCounts) -> Before | None:
-    has_ledger = options.cluster is not None or known.messages > 0
-    if not has_ledger and options.known_ledger is not None:
-        # One without a message may have been made anew, as by whoever listens.
+    has_ledger = known.messages > 0
+    if options.cluster is not None:
+        has_ledger = _database(options.cluster).has_campaign(options.campaign_name)
+    if not has_ledger and (options.cluster is not None or options.known_ledger is not None):
+        # It may have been made anew, as a file is by whoever listens.
         has_ledger = not has_sent(options.place)
     return begun_before(options.place, sketch, has_ledger=has_ledger)
 
@@ -284,7 +287,7 @@ def _load(
 ) -> int:
     from .load_campaign import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
-    return load_campaign(
+    code = load_campaign(
         dsn_of(dsn),
         options.campaign_name,
         kept,
@@ -294,6 +297,8 @@ def _load(
         numbers=estimate.numbers,
         as_json=options.as_json,
     )
+    note_sent(options.place)  # as workers may begin at once
+    return code
 
 
 def _send(options: BulkOptions, api_key: Secret | None, run: Run, *, settle: bool) -> End:

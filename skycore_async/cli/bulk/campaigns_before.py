@@ -9,13 +9,17 @@ Rules:
 * Compared is what is to be sent now with what was begun from the same directory, at the same
   address of the API: a rehearsal against a simulator is none.
 * The campaign itself counts as another where its ledger, which knew what was sent, is gone, or
-  one without a message is in its place; but not where it ended before its first message.
+  one without a message is in its place, or a database without the campaign; but not where it
+  ended before its first message.
+* So does what it had under other keys, as before a column of keys was named: no ledger knows two
+  keys for one message.
 * Where a ledger was copied into a database, that has its campaigns.
 * Where the file cannot be read or written, that is said, and nothing else fails.
 """
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -50,21 +54,34 @@ CREATE TABLE IF NOT EXISTS sent (
     PRIMARY KEY (directory, address, ledger, in_database, campaign)
 ) WITHOUT ROWID
 """
-_ALL: Final = "SELECT ledger, in_database, campaign, begun, sketch FROM campaigns"
+_PLACE: Final = "directory, address, ledger, in_database, campaign"
+# Beside the sketches, so that a version which knows no keys can use the file as well.
+_TABLE_KEYS: Final = f"""
+CREATE TABLE IF NOT EXISTS sketched_keys (
+    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT, keys BLOB,
+    PRIMARY KEY ({_PLACE})
+) WITHOUT ROWID
+"""
+_ALL: Final = f"""
+SELECT ledger, in_database, campaign, begun, sketch, coalesce(keys, x'')
+FROM campaigns LEFT JOIN sketched_keys USING ({_PLACE})
+"""  # noqa: S608 - names of our own
 _HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
 _SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
 _IN_FILES: Final = "SELECT DISTINCT ledger FROM campaigns WHERE NOT in_database"
-_COPIED: Final = """
-UPDATE OR REPLACE campaigns SET ledger = ?, in_database = 1 WHERE ledger = ? AND NOT in_database
-"""
+_COPIED: Final = tuple(
+    f"UPDATE OR REPLACE {table} SET ledger = ?, in_database = 1"  # noqa: S608 - a table of our own
+    " WHERE ledger = ? AND NOT in_database"
+    for table in ("campaigns", "sketched_keys")
+)
 _OLD: Final = """
 DELETE FROM campaigns
 WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
 """
-_OLD_SENT: Final = """
-DELETE FROM sent WHERE (directory, address, ledger, in_database, campaign) NOT IN
-(SELECT directory, address, ledger, in_database, campaign FROM campaigns)
-"""
+_OLD_BESIDE: Final = tuple(
+    f"DELETE FROM {table} WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM campaigns)"  # noqa: S608
+    for table in ("sent", "sketched_keys")
+)
 _HAS_SENT: Final = """
 SELECT 1 FROM sent
 WHERE directory = ? AND address = ? AND ledger = ? AND in_database = ? AND campaign = ?
@@ -123,12 +140,25 @@ class Before:
     begun: datetime
     share: float
     is_forgotten: bool = False  # by the ledger that is in its place now
+    has_other_keys: bool = False
 
     @property
     def how_to_go_on(self) -> str:
         """Say how its messages that are not sent yet are sent, and no other."""
+        if self.has_other_keys:
+            return (
+                "to go on with that campaign, give the messages the keys that they had then: name"
+                " the same column with --key-column, or none where none was, and let no"
+                " spreadsheet change what is in it"
+            )
         if not self.is_forgotten:
             return self.place.how_to_go_on
+        if self.place.in_database:
+            return (
+                f"what was sent is known to the {self.place.ledger_name} of that time alone, and"
+                " the one that is there now has no such campaign: to go on with that campaign,"
+                " put that one back in its place"
+            )
         return (
             f"what was sent is known to the {self.place.ledger_name} of that time alone, and the"
             " one that is there now has no message: to go on with that campaign, put that one back"
@@ -142,7 +172,7 @@ class Before:
         return (
             f"{percent} of these messages, numbers and texts, were begun as campaign"
             f" {self.place.campaign!r} with the ledger {self.place.ledger_name} on"
-            f" {self.begun:%d %b %Y %H:%M} UTC"
+            f" {self.begun:%d %b %Y %H:%M} UTC{', under other keys' * self.has_other_keys}"
         )
 
 
@@ -154,33 +184,36 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
     found: list[Before] = []
     with _said_where_it_fails(), _opened() as connection:
         here = (place.directory, place.address)
-        for ledger, in_database, campaign, begun, data in connection.execute(_HERE, here):
+        for ledger, in_database, campaign, begun, *data in connection.execute(_HERE, here):
             where = ledger if in_database else _whole(ledger)
             other = attrs.evolve(
                 place, ledger=where, in_database=bool(in_database), campaign=campaign
             )
-            if other != place or not has_ledger:
-                earlier = Sketch.from_bytes(data)
-                if _is_alike(sketch, earlier):
-                    at = datetime.fromtimestamp(begun, UTC)
-                    found.append(
-                        Before(
-                            place=other,
-                            begun=at,
-                            share=sketch.share_in(earlier),
-                            is_forgotten=other == place and not other.ledger_is_gone,
-                        )
+            is_known = other == place and has_ledger
+            earlier = Sketch.from_bytes(*data)
+            if _is_alike(sketch, earlier, under_other_keys=is_known):
+                at = datetime.fromtimestamp(begun, UTC)
+                found.append(
+                    Before(
+                        place=other,
+                        begun=at,
+                        share=sketch.share_in(earlier, under_other_keys=is_known),
+                        is_forgotten=other == place and not other.ledger_is_gone,
+                        has_other_keys=is_known,
                     )
+                )
     return max(found, key=attrgetter("share"), default=None)
 
 
-def _is_alike(sketch: Sketch, earlier: Sketch) -> bool:
+def _is_alike(sketch: Sketch, earlier: Sketch, *, under_other_keys: bool) -> bool:
     """Return whether half of these messages were begun, or half of what was begun is of these.
 
     The latter is one that was begun in part, with --limit.
     """
-    return sketch.share_in(earlier) >= _ALIKE or (
-        earlier.share_in(sketch) >= _ALIKE and earlier.count_in(sketch) >= _ENOUGH
+    share = functools.partial(Sketch.share_in, under_other_keys=under_other_keys)
+    count = sketch.count_in(earlier, under_other_keys=under_other_keys)
+    return share(sketch, earlier) >= _ALIKE or (
+        share(earlier, sketch) >= _ALIKE and count >= _ENOUGH
     )
 
 
@@ -189,14 +222,19 @@ def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
     key = attrs.astuple(place)
     with _said_where_it_fails(), _opened() as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
-        for *_, data in connection.execute(_SAME, key):
-            sketch.merge(Sketch.from_bytes(data))
+        for *_, data, keys in connection.execute(_SAME, key):
+            sketch.merge(Sketch.from_bytes(data, keys))
         connection.execute(
             "INSERT OR REPLACE INTO campaigns VALUES (?, ?, ?, ?, ?, ?, ?)",
             (*key, now, sketch.to_bytes()),
         )
+        connection.execute(
+            "INSERT OR REPLACE INTO sketched_keys VALUES (?, ?, ?, ?, ?, ?)",
+            (*key, sketch.keys_to_bytes()),
+        )
         connection.execute(_OLD, (_MOST - 1,))
-        connection.execute(_OLD_SENT)
+        for statement in _OLD_BESIDE:
+            connection.execute(statement)
 
 
 def note_sent(place: Place) -> None:
@@ -220,7 +258,8 @@ def note_copied(file: Path, database: str) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for (ledger,) in connection.execute(_IN_FILES).fetchall():
             if _whole(ledger) == _whole(file):
-                connection.execute(_COPIED, (database, ledger))
+                for statement in _COPIED:
+                    connection.execute(statement, (database, ledger))
 
 
 def _whole(path: str | Path) -> str:
@@ -240,6 +279,7 @@ def _opened() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
         connection.execute(_TABLE)
         connection.execute(_TABLE_SENT)
+        connection.execute(_TABLE_KEYS)
         yield connection
 
 

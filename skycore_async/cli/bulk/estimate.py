@@ -194,9 +194,19 @@ class _SegmentCounter:
 
 
 class Survey:
-    """See what each row is, and keep what matters of them all; send the first `limit` alone."""
+    """See what each row is, and keep what matters of them all; send the first `limit` alone.
 
-    def __init__(self, limit: int | None = None, hours: HoursSurvey | None = None) -> None:
+    `campaign` is what keys begin with that are made of numbers.
+    """
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        hours: HoursSurvey | None = None,
+        *,
+        campaign: str = "",
+    ) -> None:
+        self._campaign = campaign
         self._hours = hours
         self._limit = math.inf if limit is None else limit
         self._to_send = 0
@@ -243,7 +253,8 @@ class Survey:
         self._to_send += 1
         self._resent += in_doubt
         to, text = judged.message.to, judged.message.text
-        self.sketch.add(to, text)
+        key = judged.message.key or ""
+        self.sketch.add(to, text, key, is_by_number=key == f"{self._campaign}:{to}")
         self._see_text(text, judged.row.line)
         if self._hours is not None:
             self._hours.see(judged)

@@ -8,14 +8,41 @@ whichever others are in them; of those, the texts are compared.  (A bottom-k ske
 from __future__ import annotations
 
 import heapq
+import re
 import struct
 from hashlib import blake2b
 from math import inf
 from typing import Final, Self
+from unicodedata import normalize
 from zlib import crc32
 
+import attrs
+
 _KEPT: Final = 256  # messages; a share is then told to a few percent
-_RECORD: Final = struct.Struct("<I8s")
+_SIZE: Final = 8  # bytes of a digest
+_RECORD: Final = struct.Struct(f"<I{_SIZE}s")
+_KEY_RECORD: Final = struct.Struct(f"<I{_SIZE}s{_SIZE}s")
+_BY_NUMBER: Final = bytes(_SIZE)  # in place of a digest
+_ZEROS: Final = re.compile(r"(?<![0-9])0+(?=[0-9])", re.ASCII)
+_DECIMALS: Final = re.compile(r"\.0+$", re.ASCII)
+
+
+@attrs.frozen
+class _Key:
+    """A key as digests: of itself, and of what no spreadsheet changes; None for one by number."""
+
+    exact: bytes
+    lasting: bytes | None
+
+    @classmethod
+    def of(cls, key: str, *, is_by_number: bool) -> _Key:
+        return cls(_digest(key), None if is_by_number else _digest(_lasting_form(key)))
+
+    def is_of_one_message(self, other: _Key) -> bool:
+        """Return whether two keys, which are two, are of one message all the same."""
+        if self.exact == other.exact:
+            return False
+        return self.lasting == other.lasting or None in {self.lasting, other.lasting}
 
 
 class Sketch:
@@ -23,52 +50,89 @@ class Sketch:
 
     def __init__(self) -> None:
         self._texts: dict[int, bytes] = {}  # by the checksum of the number
+        self._keys: dict[int, _Key] = {}  # of those whose keys are known
         self._largest: list[int] = []  # of those, as a heap with the largest first
         self._bound: float = inf  # beyond it, nobody knows what the campaign has
 
-    def add(self, to: str, text: str) -> None:
-        """Take one message into account."""
+    def add(self, to: str, text: str, key: str = "", *, is_by_number: bool = False) -> None:
+        """Take one message into account, and its key, which may be made of the number."""
         checksum = crc32(to.encode())
         if checksum < self._bound:
-            self._keep(checksum, blake2b(text.encode(), digest_size=8).digest())
+            self._keep(checksum, _digest(text), _Key.of(key, is_by_number=is_by_number))
 
     def merge(self, other: Sketch) -> None:
-        """Take all messages of another into account."""
+        """Take all messages of another into account, which were before these."""
         for checksum, text in other._texts.items():
-            self._keep(checksum, text)
+            self._keep(checksum, text, self._keys.get(checksum) or other._keys.get(checksum))
 
-    def share_in(self, other: Sketch) -> float:
-        """Return about which share of these messages the other campaign has, from 0 to 1."""
+    def share_in(self, other: Sketch, *, under_other_keys: bool = False) -> float:
+        """Return about which share of these messages the other campaign has, from 0 to 1.
+
+        With `under_other_keys`, those alone count that have another key there.
+        """
         bound = min(self._bound, other._bound)
         told = sum(checksum <= bound for checksum in self._texts)
-        return self.count_in(other) / told if told else 0.0
+        return self.count_in(other, under_other_keys=under_other_keys) / told if told else 0.0
 
-    def count_in(self, other: Sketch) -> int:
-        """Return how many of the kept messages the other campaign is known to have."""
+    def count_in(self, other: Sketch, *, under_other_keys: bool = False) -> int:
+        """Return how many of the kept messages the other campaign is known to have.
+
+        For `under_other_keys` see `share_in`.
+        """
         bound = min(self._bound, other._bound)
         return sum(
             other._texts.get(checksum) == text
+            and (not under_other_keys or self._is_under_another_key(checksum, other))
             for checksum, text in self._texts.items()
             if checksum <= bound
         )
 
-    def _keep(self, checksum: int, text: bytes) -> None:
+    def _is_under_another_key(self, checksum: int, other: Sketch) -> bool:
+        ours, theirs = self._keys.get(checksum), other._keys.get(checksum)
+        return ours is not None and theirs is not None and ours.is_of_one_message(theirs)
+
+    def _keep(self, checksum: int, text: bytes, key: _Key | None) -> None:
         if checksum not in self._texts:
             heapq.heappush(self._largest, -checksum)
         self._texts[checksum] = text
+        if key is not None:
+            self._keys[checksum] = key
         if len(self._largest) > _KEPT:
-            del self._texts[-heapq.heappop(self._largest)]
+            gone = -heapq.heappop(self._largest)
+            del self._texts[gone]
+            self._keys.pop(gone, None)
         if len(self._largest) == _KEPT:
             self._bound = -self._largest[0]
 
     def to_bytes(self) -> bytes:
-        """Return it as bytes, to be kept."""
+        """Return it as bytes, to be kept, but for the keys."""
         return b"".join(_RECORD.pack(*pair) for pair in self._texts.items())
 
+    def keys_to_bytes(self) -> bytes:
+        """Return the keys as bytes, to be kept."""
+        return b"".join(
+            _KEY_RECORD.pack(checksum, key.exact, key.lasting or _BY_NUMBER)
+            for checksum, key in self._keys.items()
+        )
+
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Return the one that `to_bytes` gave these bytes of."""
+    def from_bytes(cls, data: bytes, keys: bytes = b"") -> Self:
+        """Return the one that `to_bytes` and `keys_to_bytes` gave these bytes of."""
         sketch = cls()
+        known = {
+            checksum: _Key(exact, None if lasting == _BY_NUMBER else lasting)
+            for checksum, exact, lasting in _KEY_RECORD.iter_unpack(keys)
+        }
         for checksum, text in _RECORD.iter_unpack(data):
-            sketch._keep(checksum, text)
+            sketch._keep(checksum, text, known.get(checksum))
         return sketch
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=_SIZE).digest()
+
+
+def _lasting_form(key: str) -> str:
+    """Return what tables leave of a key: they drop zeros in front, and make decimals of it."""
+    plain = normalize("NFKC", key).casefold()
+    return _DECIMALS.sub("", _ZEROS.sub("", plain))

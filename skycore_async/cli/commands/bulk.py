@@ -176,7 +176,8 @@ _count: Final = WholeNumber(min=1)
 @click.option(
     "--yes-send-again",
     is_flag=True,
-    help="Send what was begun under another name from here, all of it a second time.",
+    help="Send what was begun from here before, under another name or other keys, all of it a"
+    " second time.",
 )
 @click.option(
     "--settle", is_flag=True, help="First end what is in doubt, by Skycore's own report."

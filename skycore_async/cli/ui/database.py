@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...campaigns.progress import CampaignProgress, progress
+from ...campaigns.progress import CampaignProgress, is_loaded, progress
 from ...errors import CampaignError, ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
 from ...ledger.postgres.read_only import PostgresLedgerView
@@ -92,6 +92,12 @@ class LedgerDatabase:
     def holds(self, _path: Path) -> bool:
         """Return False: no file here is the ledger's own."""
         return False
+
+    def has_campaign(self, name: str) -> bool:
+        """Return whether a campaign of that name was loaded, or fail as `campaigns` does."""
+        return with_connection(
+            self._dsn, lambda it: is_loaded(it, name), connect=Database.open_to_read
+        )
 
     def campaigns(self) -> list[CampaignProgress]:
         """Return how far campaigns are, or fail where the database cannot be asked."""
