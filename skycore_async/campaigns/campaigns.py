@@ -7,7 +7,8 @@ Rules:
 
 * A load is one transaction: a campaign is there with all its messages or not at
   all, and a load that died has left nothing behind.
-* The same messages loaded again change nothing; more of them go to the end.  One with
+* The same messages loaded again change nothing, but that those which were left out are looked
+  at again; more of them go to the end.  One with
   other content takes the place of what was loaded, where that cannot have gone out;
   else the load is refused, since the ledger would refuse it later.
 * Messages to one number under several keys are given together, of which one is loaded:
@@ -39,6 +40,7 @@ from ..postgres.schema import Connection
 from ..sending.hours import SendingHours, utc_now
 from .changed_keys import refuse_reread
 from .hours import check_zone, check_zones, hours_of, set_hours
+from .left_out import LeftOut
 from .outage import LIMIT, DoubtReport
 from .replace_content import replace_content
 
@@ -117,8 +119,12 @@ def load(
         if unread is not None:
             refuse_reread(connection, name, unread)
         counted = _Counted(messages, hours or hours_of(connection, campaign))
-        fresh = _fresh(connection, campaign, counted, size) if number else _rows(counted.firsts())
+        left_out = LeftOut(connection, campaign)
+        fresh = _rows(counted.firsts())
+        if number:
+            fresh = _fresh(connection, campaign, counted, left_out, size=size)
         new = _add_chunks(connection, campaign, fresh, after=number, size=size)
+        left_out.look_again()
         if hours is not None:
             # Once they are mended, as a number may be that has none.
             check_zones(connection, campaign, hours, until=number, at=utc_now())
@@ -219,7 +225,7 @@ def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
 
 
 def _fresh(
-    connection: Connection, campaign: int, messages: _Counted, size: int
+    connection: Connection, campaign: int, messages: _Counted, left_out: LeftOut, *, size: int
 ) -> Iterator[tuple[str, str]]:
     """Return the messages that the campaign has not yet, and mend those that it has otherwise."""
     connection.execute(
@@ -240,6 +246,7 @@ def _fresh(
         if changed:
             replace_content(connection, campaign, changed)
             messages.mended += len(changed)
+        left_out.see([key for key, _ in some if key in known])
         yield from ((key, row) for key, row in some if key not in known)
 
 

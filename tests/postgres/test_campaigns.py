@@ -388,6 +388,28 @@ def test_a_chunk_is_done_when_each_message_has_an_outcome(connection: Connection
     assert finish(connection, chunk, left_out={}, pause=60) == 0
 
 
+def test_what_was_left_out_is_looked_at_again_once_it_is_loaded_again(
+    connection: Connection,
+) -> None:
+    """A number that had opted out may have said START; the other chunks stay as they are."""
+    load(connection, "promo", some(6), size=2)
+    for number in range(3):
+        chunk = taken(connection)
+        wrote(connection, "accepted", f"promo:{2 * number}")
+        left_out = {f"promo:{2 * number + 1}": "RecipientOptedOut"}
+        assert finish(connection, chunk, left_out=left_out, pause=0) == 0
+    assert load(connection, "promo", some(1)) == loaded(known=1)
+    assert (only(connection).state, only(connection).done) == ("done", 3)
+    assert load(connection, "promo", some(2, first=2)) == loaded(known=2)
+    found = only(connection)
+    assert (found.state, found.waiting, found.done, found.to_send) == ("running", 1, 2, 1)
+    assert found.left_out == {"RecipientOptedOut": 2}
+    chunk = taken(connection)
+    assert chunk.keys == ("promo:2", "promo:3")
+    assert finish(connection, chunk, left_out={"promo:3": "RecipientOptedOut"}, pause=0) == 0
+    assert only(connection).left_out == {"RecipientOptedOut": 3}
+
+
 def test_who_is_late_finishes_nothing(connection: Connection) -> None:
     """A chunk that was taken over is not finished by who had it before."""
     load(connection, "promo", some(1))

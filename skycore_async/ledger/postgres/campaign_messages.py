@@ -61,6 +61,12 @@ AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
     WHERE pruned.key = skycore.pruned_name(given.key) AND pruned.state <> 'not_sent'))
 """
 
+# Of what is loaded, those of which no message was ever begun.
+_CHUNKS_WITHOUT: Final = """
+SELECT DISTINCT chunk FROM skycore_loaded WHERE key = ANY(%s) AND chunk = ANY(%s)
+AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = skycore_loaded.key)
+"""
+
 # By the chunks that have them.
 
 _COUNT_STATES: Final = f"""
@@ -134,6 +140,17 @@ def count_to_send(connection: Connection, keys: Iterable[str], *, left_out: Iter
     """Return how many of these are still to be sent, but for those that were `left_out`."""
     row = connection.execute(_COUNT_TO_SEND, (list(keys), list(left_out))).fetchone()
     return int((row or (0,))[0])
+
+
+def chunks_without(
+    connection: Connection, keys: Collection[str], chunks: Collection[int]
+) -> set[int]:
+    """Return those of these chunks that have one of these keys without a message in the ledger.
+
+    `skycore_loaded` is the temporary table of what was loaded, with the chunk of each key.
+    """
+    rows = connection.execute(_CHUNKS_WITHOUT, (list(keys), list(chunks)))
+    return {id_ for (id_,) in rows}
 
 
 @attrs.frozen(kw_only=True)

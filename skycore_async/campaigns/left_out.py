@@ -1,0 +1,53 @@
+"""Messages that workers left out, looked at again where their campaign is loaded again.
+
+What was refused before it was begun, as of a number that had opted out, is in no ledger, and its
+chunk is done.  Loaded again, it is to be sent, as it is by a bulk send that is run again: the
+number may have said START.
+
+Rules:
+
+* A chunk is looked at again where the load has one of its messages that was left out: it changes
+  nothing for the others.
+* What still cannot be sent is left out once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..ledger.postgres.campaign_messages import chunks_without
+from ..postgres.schema import Connection
+
+_CHUNKS: Final = """
+SELECT id FROM skycore.chunks WHERE campaign = %s AND state = 'done' AND tally IS NOT NULL
+"""
+_LOCK: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+_LOOK_AGAIN: Final = """
+UPDATE skycore.chunks SET state = 'waiting', tally = NULL, due = clock_timestamp()
+WHERE id = ANY(%s) AND state = 'done'
+"""
+
+
+class LeftOut:
+    """The chunks of a campaign with messages that were left out, and which of them are loaded.
+
+    `skycore_loaded` is the temporary table of what was loaded, with the chunk of each key.
+    """
+
+    def __init__(self, connection: Connection, campaign: int) -> None:
+        self._connection = connection
+        self._chunks = [id_ for (id_,) in connection.execute(_CHUNKS, (campaign,))]
+        self._found: set[int] = set()
+
+    def see(self, keys: Sequence[str]) -> None:
+        """Take into account that these keys are loaded."""
+        if self._chunks:
+            self._found |= chunks_without(self._connection, keys, self._chunks)
+
+    def look_again(self) -> None:
+        """Have the chunks looked at again of which something is loaded that was left out."""
+        if self._found:
+            chunks = sorted(self._found)
+            self._connection.execute(_LOCK, (chunks,))
+            self._connection.execute(_LOOK_AGAIN, (chunks,))
