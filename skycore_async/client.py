@@ -82,7 +82,8 @@ class SkycoreClient:
     `telemetry` reports each to OpenTelemetry: see `Telemetry`.
 
     Use it as an async context manager, or call `aclose` at the end: either waits
-    for what is in flight.  A client belongs to the event loop it first sent in.
+    for what is in flight.  A client belongs to the event loop that it first sent in, and to
+    no process that is forked after that.
 
     Raises ConfigurationError where the settings cannot work.
     """

@@ -15,7 +15,7 @@ Rules:
   type and place alone, since its text and locals may hold a key or a number.
 * Ctrl-C is for the main task.  trio raises KeyboardInterrupt in whichever it meets, unless that
   is protected; in one of these it would end all others, and the event loop.
-* They belong to the event loop that began them, and say so in another.
+* They belong to the event loop that began them, and say so in another, and in a forked process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BackgroundTasks:
 
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
-        if self._life is not None and self._life.loop is not event_loop():
+        if self._life is not None and self._life.loop != event_loop():
             raise elsewhere(self._of)
         if self.closed:
             raise RuntimeError(f"this {self._of} is closed")
@@ -79,7 +79,7 @@ class BackgroundTasks:
         life = self._life or self._begin()
         if life.finished.is_set():
             return
-        if life.loop is not event_loop():
+        if life.loop != event_loop():
             raise elsewhere(self._of)
         self._end(life)
         await life.finished.wait()

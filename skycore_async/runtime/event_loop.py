@@ -2,14 +2,19 @@
 
 anyio's own way to either costs many times as much, and every message asks.
 
-Rule: what counts is which library runs this task, and not which event loop runs in this
-thread: trio may run as a guest within that of asyncio.
+Rules:
+
+* What counts is which library runs this task, and not which event loop runs in this
+  thread: trio may run as a guest within that of asyncio.
+* That of a forked process is another one, although it is the same object: the connections within
+  it are one with its parent's, and either could take the answer to the other's request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from contextlib import suppress
 from importlib import import_module
 from types import SimpleNamespace
@@ -32,14 +37,29 @@ def is_trios() -> bool:
     return bool(_runs.name == "trio")
 
 
+_forks = 0  # between the first process and this one
+
+
+def _in_child() -> None:
+    global _forks  # noqa: PLW0603 - it is another process
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows
+    os.register_at_fork(after_in_child=_in_child)
+
+
 def event_loop() -> object:
-    """Return what is one with the running event loop, of asyncio or trio.
+    """Return what equals the running event loop of this process, of asyncio or trio.
 
     Raises RuntimeError where none runs.
     """
+    loop: object
     if _runs.name == "trio":
-        return _trio().lowlevel.current_trio_token()
-    return asyncio.get_running_loop()
+        loop = _trio().lowlevel.current_trio_token()
+    else:
+        loop = asyncio.get_running_loop()
+    return (loop, _forks) if _forks else loop
 
 
 def now() -> float:
@@ -63,7 +83,7 @@ def is_accident(raised: BaseException) -> bool:
 def elsewhere(of: str) -> RuntimeError:
     """Make the error for a use in another event loop than that in which it began."""
     return RuntimeError(
-        f"this {of} belongs to another event loop, that of its first use; make one for each event"
-        " loop, inside the function that asyncio.run() is given. Where code is not asynchronous,"
-        " use SyncClient"
+        f"this {of} belongs to another event loop, that of its first use, or to the process that"
+        " forked this one; make one for each event loop, inside the function that asyncio.run() is"
+        " given, and after a fork. Where code is not asynchronous, use SyncClient"
     )

@@ -12,6 +12,8 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
+from ..runtime.event_loop import elsewhere, event_loop
+
 # Bytes of an answer after which a transport stops reading: a real one takes a
 # few hundred, and a longer one is read as none.
 MAX_RESPONSE: Final = 1024 * 1024
@@ -33,10 +35,25 @@ Road = Literal["fast", "httpx"]
 
 
 class TransportUnusable(RuntimeError):
-    """A transport that is closed, or of another event loop: an error of the program.
+    """A transport that is closed, or of another event loop or process: an error of the program.
 
     It is raised before anything can have left.
     """
+
+
+class TransportLoop:
+    """The event loop in which a transport is first used, to which its connections belong."""
+
+    def __init__(self) -> None:
+        self._loop: object = None
+
+    def check(self) -> None:
+        """Raise TransportUnusable in another event loop, or a process that was forked since."""
+        loop = event_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop != loop:
+            raise TransportUnusable(*elsewhere("transport").args)
 
 
 # Without slots, as values are made sooner, and these live no longer than an exchange.

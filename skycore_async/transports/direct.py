@@ -23,11 +23,11 @@ import anyio
 import httpx
 
 from ..errors import NotSent, OutcomeUnknown
-from ..runtime.event_loop import elsewhere, event_loop, is_trios, now
+from ..runtime.event_loop import is_trios, now
 from ..runtime.secret import Secret
 from . import asyncio_connection, stream_connection
 from .answers import AnswerReader
-from .base import KEEPALIVE_EXPIRY, Request, Response, TransportUnusable
+from .base import KEEPALIVE_EXPIRY, Request, Response, TransportLoop, TransportUnusable
 from .failures import failed, timed_out
 from .proxies import HTTPProxy, parse_proxy
 from .requests import Origin, write_connect, write_head
@@ -83,18 +83,18 @@ class DirectTransport:
         self._verify = ssl_context(verify)
         self._verify.set_alpn_protocols(["http/1.1"])  # as httpx does
         self._free: dict[Origin, deque[tuple[DirectConnection, float]]] = {}
-        self._loop: object = None
+        self._loop = TransportLoop()
         self._closed = False
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included, and return its answer.
 
         Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError where it is
-        closed or belongs to another event loop.
+        closed, or belongs to another event loop or process.
         """
         if self._closed:
             raise TransportUnusable("this transport is closed")
-        self._check_loop()
+        self._loop.check()
         if timeout <= 0:
             raise timed_out(timeout, not_sent=True)
         # Raised out here, so that no context keeps the frames of the exchange.
@@ -106,8 +106,8 @@ class DirectTransport:
     async def aclose(self) -> None:
         """Close every idle connection; one in use is closed when its exchange ends."""
         self._closed = True
-        if self._loop is not None:
-            self._check_loop()
+        if self._free:
+            self._loop.check()
         free, self._free = self._free, {}
         for connections in free.values():
             for connection, _ in connections:
@@ -116,13 +116,6 @@ class DirectTransport:
     def for_downloads(self) -> httpx.AsyncHTTPTransport:
         """Return one of httpx's own, with the same certificates and proxy, for streams."""
         return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._downloads_proxy)
-
-    def _check_loop(self) -> None:
-        loop = event_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise TransportUnusable(*elsewhere("transport").args)
 
     async def _exchange(
         self, request: Request, timeout: float

@@ -29,7 +29,7 @@ import httpx
 from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
 from .answer_body import read_body
-from .base import CLOSING_TIME, Request, Response, TransportUnusable
+from .base import CLOSING_TIME, Request, Response, TransportLoop, TransportUnusable
 from .failures import failed, timed_out
 from .http_client import TALKATIVE, AsyncHTTPClient, Library
 from .httpcore_trace import ExchangeProgress, UsedBefore
@@ -63,6 +63,7 @@ class HttpxTransport:
         self._proxy = parse_proxy(given) if isinstance(given, Secret) else given
         # One to begin with, so that a wrong proxy is an error here.
         self._free = [self._new_connection()]
+        self._loop = TransportLoop()
         self._closed = False
         mask_library_logs(*TALKATIVE)
 
@@ -70,10 +71,11 @@ class HttpxTransport:
         """Send `request` within `timeout` seconds, connecting included, and return its answer.
 
         Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError where it is
-        closed.
+        closed, or belongs to another event loop or process.
         """
         if self._closed:
             raise TransportUnusable("this transport is closed")
+        self._loop.check()
         connection = self._free.pop() if self._free else self._new_connection()
         connecting = timeout * _CONNECTING_SHARE
         exchange = functools.partial(connection.exchange, request, connecting=connecting)

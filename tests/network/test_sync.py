@@ -298,6 +298,50 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("made", ["httpx.HttpxTransport()", "direct.DirectTransport()"])
+def test_a_forked_process_uses_no_connection_of_its_parents(
+    simulator: Simulator, tmp_path: Path, made: str
+) -> None:
+    """Of a client or a transport that has sent, a child would read the answers to its parent."""
+    program = f"""
+import asyncio, os
+from skycore_async import SkycoreClient
+from skycore_async.transports import direct, httpx
+
+def send(client, text):
+    try:
+        loop.run_until_complete(client.send_sms(to="15551234888", text=text))
+    except RuntimeError as error:
+        print(error, flush=True)
+
+loop = asyncio.new_event_loop()
+transport = {made}
+client = SkycoreClient(transport=transport)
+send(client, "parent")
+if not (child := os.fork()):
+    send(client, "child")
+    send(over_the_parents := SkycoreClient(transport=transport), "child, by another client")
+    send(its_own := SkycoreClient(), "child, over a transport of its own")
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+send(client, "parent again")
+loop.run_until_complete(client.aclose())
+loop.close()
+"""
+    said = run_program(tmp_path, simulator, program).splitlines()
+    assert "this client belongs to another event loop" in said[0]
+    assert "this transport belongs to another event loop" in said[1]
+    assert all("or to the process that forked this one" in each for each in said[:2])
+    assert said[2:] == ["0"]
+    assert [message.text for message in simulator.messages] == [
+        "parent",
+        "child, over a transport of its own",
+        "parent again",
+    ]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_pool_of_processes_sends(simulator: Simulator, tmp_path: Path, method: str) -> None:
     """Made where the module is imported, it works in each process of a pool."""

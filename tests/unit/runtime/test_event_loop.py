@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from skycore_async.runtime import event_loop as module
 from skycore_async.runtime.event_loop import event_loop, now
 
 pytestmark = pytest.mark.anyio
@@ -27,3 +28,16 @@ async def test_the_event_loop_is_the_same_in_each_of_its_tasks() -> None:
         group.start_soon(look)
         group.start_soon(look)
     assert found[0] is found[1] is event_loop()
+
+
+async def test_a_forked_process_has_another_event_loop_than_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is the same object there, and so are the sockets within it."""
+    of_parent = event_loop()
+    monkeypatch.setattr(module, "_forks", module._forks)  # to be as it was after this
+    module._in_child()
+    of_child = event_loop()
+    assert of_parent != of_child == event_loop()
+    module._in_child()
+    assert of_child != event_loop() != of_parent
