@@ -74,8 +74,9 @@ class SQLiteLedger(OpenableLedger):
         if not open_timeout >= 0:
             raise ConfigurationError(f"open_timeout: {open_timeout!r} is no number of seconds")
         check_look_every(look_every)
-        self.path = Path(path)
-        self.name = str(self.path)
+        # It is the same ledger in whatever directory the program works when it is opened again.
+        self.path = Path(path).absolute()
+        self.name = str(Path(path))
         self._open_timeout = open_timeout
         self._look_every = look_every
         self._sleep = sleep

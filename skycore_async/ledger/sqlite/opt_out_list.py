@@ -66,6 +66,8 @@ class OptOutList:
         self, path: Path, *, clock: Callable[[], float] = time.time, advice: str = ""
     ) -> None:
         self.path = path
+        # It is the same list in whatever directory the program works later on.
+        self._file = path.absolute()
         self._clock = clock
         self._advice = advice
 
@@ -194,9 +196,9 @@ class OptOutList:
         return as_ledger_errors(self.path, "the list of who may not be sent to", self._advice)
 
     def _connect(self) -> Any:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_if_missing(self.path)
-        connection = connect(str(self.path))
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_if_missing(self._file)
+        connection = connect(str(self._file))
         try:
             set_up(connection, self.path, KIND)
         except BaseException:

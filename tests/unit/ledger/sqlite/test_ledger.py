@@ -430,6 +430,23 @@ async def test_a_ledger_in_a_file_is_used_while_it_is_open(path: Path) -> None:
         await ledger.summary()
 
 
+async def test_a_ledger_is_the_same_in_another_directory(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened again by a program that went to work elsewhere, it would send all a second time."""
+    monkeypatch.chdir(path.parent)
+    ledger = SQLiteLedger(path.name)
+    async with ledger:
+        assert await ledger.begin(intent()) is None
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    async with ledger:
+        assert (await ledger.summary()).total == 1
+    assert list(elsewhere.iterdir()) == []
+    assert (ledger.path, ledger.name) == (path, path.name)
+
+
 # Many in one transaction.
 
 

@@ -43,6 +43,18 @@ class TestList:
         assert list(shared.opted_out()) == []
         assert shared.changes(0) == []
 
+    def test_a_list_is_the_same_in_another_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A program that goes to work elsewhere would find one there with nobody on it."""
+        monkeypatch.chdir(tmp_path)
+        shared = OptOutList(Path("opt-outs.db"))
+        shared.tell([word()])
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        assert shared.count() == 1
+        assert list(Path().iterdir()) == []
+
     @pytest.mark.parametrize(
         ("words", "is_out"),
         [
