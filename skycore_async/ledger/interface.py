@@ -16,8 +16,9 @@ from .opt_outs import OptOut
 class Ledger(Protocol):
     """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`.
 
-    One of your own is taken by a client, which calls `lookup`, `begin` and `finish`, and by a
-    `PostbackReceiver`, which calls `record`; the other calls are for your program.  Where it has
+    One of your own is taken by a client, which calls `lookup`, `begin` and `finish`, and
+    `is_opted_out` where there is one, before a message is tried again; and by a
+    `PostbackReceiver`, which calls `record`.  The other calls are for your program.  Where it has
     `is_open`, which is then false, a client sends nothing, and a receiver calls its `open`.
     `client.settle()` and `skycore` take those of this package alone.
     """

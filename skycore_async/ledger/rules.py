@@ -45,7 +45,7 @@ from .model import (
 )
 
 _S: Final = MessageState
-_OPTED_OUT: Final = "the number has opted out, and is not sent to before it says START"
+OPTED_OUT: Final = "the number has opted out, and is not sent to before it says START"
 
 
 class UnderWay(Exception):
@@ -126,7 +126,7 @@ def begin(
     since the number has opted out.  Raises UnderWay, KeyConflict and RecipientOptedOut.
     """
     if record is None:
-        raise RecipientOptedOut(_OPTED_OUT)
+        raise RecipientOptedOut(OPTED_OUT)
     if attempt is not None and _is_by(record, attempt):
         return None
     found = look_up(record, intent, resend_in_doubt=resend_in_doubt)
@@ -135,7 +135,7 @@ def begin(
     if found is not None:
         return found
     if is_opted_out and not ignore_opt_out:
-        raise RecipientOptedOut(_OPTED_OUT)
+        raise RecipientOptedOut(OPTED_OUT)
     return _begun_again(record, intent, attempt)
 
 

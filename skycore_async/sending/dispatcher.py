@@ -16,6 +16,7 @@ Rules:
   and place.  It costs no message its outcome, and no slot: what the transport raised leaves
   the message in doubt, what the others raise changes nothing of what is known.
 * A throttled message concerns the whole client: the limiter slows down for all.
+* Whoever said STOP since a message was begun is sent no other try of it.
 """
 
 from __future__ import annotations
@@ -237,11 +238,9 @@ class Dispatcher:
             if pause is None or now() + pause >= deadline:
                 return outcome
             await anyio.sleep(pause)
-            if self.owner.closed or abandoned():
-                return outcome
-            again = await self._another_start(deadline)
-            if again is None or abandoned():
-                return outcome
+            again = await self._another_start(prepared, outcome, deadline, abandoned)
+            if isinstance(again, Failed):
+                return again
             started = again
         raise AssertionError  # pragma: no cover - the loop has no end
 
@@ -249,11 +248,20 @@ class Dispatcher:
         with _logged_accident("rate limiter"):  # the outcome is known, and stands
             self._limiter.slow_down(started=started, retry_after=_retry_after(error))
 
-    async def _another_start(self, deadline: float) -> float | None:
-        """Wait for a start of another try; None where none comes."""
+    async def _another_start(
+        self, prepared: PreparedSend, last: Failed, deadline: float, abandoned: Callable[[], bool]
+    ) -> float | Failed:
+        """Wait for a start of another try, or return what the message ends with."""
+        if self.owner.closed or abandoned():
+            return last
+        started = None
         with _logged_accident("rate limiter"):  # the outcome of the last try is known
-            return await _within(deadline, self._limiter.start_now, self._limiter.wait)
-        return None
+            started = await _within(deadline, self._limiter.start_now, self._limiter.wait)
+        if started is None or abandoned():
+            return last
+        if self.recorder is None:
+            return started
+        return await self.recorder.refused_meanwhile(prepared, last) or started
 
     async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome

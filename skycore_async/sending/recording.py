@@ -22,11 +22,18 @@ from typing import Self
 
 import anyio
 
-from ..errors import LedgerError, NotRecorded, OutcomeUnknown, SkycoreError, words_of
+from ..errors import (
+    LedgerError,
+    NotRecorded,
+    OutcomeUnknown,
+    RecipientOptedOut,
+    SkycoreError,
+    words_of,
+)
 from ..ledger.commands import Postponed
 from ..ledger.interface import Ledger, check_ledger
 from ..ledger.model import SendIntent, Submission
-from ..ledger.rules import outcome_of, submission_of
+from ..ledger.rules import OPTED_OUT, outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..protocol.segments import segment_count
@@ -100,6 +107,24 @@ class Recorder:
         except SkycoreError as error:
             return _not_begun(message, error, "written, so that its intent could not be recorded")
         return intent if known is None else outcome_of(message, intent.to, known)
+
+    async def refused_meanwhile(self, prepared: PreparedSend, last: Failed) -> Failed | None:
+        """Return what a message ends with whose number opted out since it was begun; else None.
+
+        Where that cannot be told it ends with what came of its `last` try.
+        """
+        # A ledger of the caller's own need not tell: it is asked again by the next `begin`.
+        is_opted_out = getattr(self._ledger, "is_opted_out", None)
+        if is_opted_out is None or prepared.settings.ignore_opt_out:
+            return None
+        try:
+            is_out = await is_opted_out(prepared.resolved.to)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the last outcome is known
+            log.error("whether a number has opted out was not told: %s", words_of(error))
+            return last
+        if not is_out:
+            return None
+        return Failed(message=prepared.message, error=RecipientOptedOut(OPTED_OUT))
 
     async def finish(self, intent: SendIntent, outcome: Outcome) -> None:
         """Make durable what came of a message, now or as soon as that can be."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from skycore_async import (
@@ -33,15 +35,19 @@ from skycore_async import (
     SkycoreClient,
     SQLiteLedger,
     Summary,
+    Throttled,
 )
 from skycore_async.ledger.commands import Lookup
 from skycore_async.ledger.content import content_of
 from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.messages import masked
+from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.prepare import ResolvedMessage
+from skycore_async.sending.recording import Recorder
 from skycore_async.sending.sources import Source
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
+from tests.unit.sending.test_dispatcher import SETTINGS, answers
 
 pytestmark = pytest.mark.anyio
 
@@ -241,6 +247,84 @@ async def test_a_number_that_opted_out_is_not_sent_to() -> None:
         await ledger.opt_in(TO)
         await client.send_sms(to=TO, text="Hello")
     assert len(transport.sent) == 2
+
+
+async def tried_again(
+    ledger: Any, meanwhile: Callable[[], Awaitable[Any]], **word: Any
+) -> tuple[list[str], Outcome]:
+    """Send what is throttled at first, with something that happens meanwhile."""
+    transport = StubTransport(answers(refused("E106"), accepted(TO)))
+    limiter = Between(meanwhile)
+    sender = Dispatcher(transport, limiter, recorder=Recorder(ledger), chance=lambda: 0.0)
+    outcome = await sender.send(SMS(**KEYED), attrs.evolve(SETTINGS, **word))
+    await sender.owner.close()
+    return transport.sent, outcome
+
+
+class Between:
+    """A limiter that waits before each other try, until something has happened."""
+
+    def __init__(self, meanwhile: Callable[[], Awaitable[Any]]) -> None:
+        self._meanwhile = meanwhile
+        self._has_started = False
+
+    def start_now(self) -> float | None:
+        has_started, self._has_started = self._has_started, True
+        return None if has_started else 1.0
+
+    async def wait(self) -> float:
+        await self._meanwhile()
+        return 2.0
+
+    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+        assert started == 1
+
+
+async def test_a_number_that_opts_out_between_two_tries_is_not_tried_again() -> None:
+    """What was throttled is tried seconds later, and a STOP that came meanwhile counts."""
+    async with MemoryLedger() as ledger:
+        sent, outcome = await tried_again(ledger, partial(ledger.opt_out, TO))
+        assert sent == [TO]
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, RecipientOptedOut)
+        assert await states(ledger) == {"order-17": "not_sent"}
+        await ledger.opt_in(TO)
+        _, outcome = await tried_again(ledger, anyio.lowlevel.checkpoint)
+        assert isinstance(outcome, Accepted)
+
+
+async def test_who_is_sent_to_all_the_same_is_tried_again() -> None:
+    """The word for it holds for each try."""
+    async with MemoryLedger() as ledger:
+        opts_out = partial(ledger.opt_out, TO)
+        sent, outcome = await tried_again(ledger, opts_out, ignore_opt_out=True)
+    assert sent == [TO, TO]
+    assert isinstance(outcome, Accepted)
+
+
+async def test_where_nobody_can_tell_who_opted_out_nothing_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends as its last try did, and nothing is in doubt."""
+    async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
+        sent, outcome = await tried_again(ledger, ledger.aclose)
+    assert sent == [TO]
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, Throttled)
+    assert "whether a number has opted out was not told: RuntimeError" in caplog.text
+
+
+async def test_a_ledger_of_the_callers_need_not_tell_who_opted_out() -> None:
+    """What a client asks of one is what its protocol says, and it goes on without the rest."""
+
+    class OfTheCallers:
+        def __init__(self, ledger: MemoryLedger) -> None:
+            self.lookup, self.begin, self.finish = ledger.lookup, ledger.begin, ledger.finish
+
+    async with MemoryLedger() as ledger:
+        sent, outcome = await tried_again(OfTheCallers(ledger), anyio.lowlevel.checkpoint)
+    assert sent == [TO, TO]
+    assert isinstance(outcome, Accepted)
 
 
 async def test_a_bulk_run_again_sends_only_what_was_not() -> None:
