@@ -81,9 +81,8 @@ class SkycoreClient:
     the `key` of a message does nothing, which a warning says once.
     `telemetry` reports each to OpenTelemetry: see `Telemetry`.
 
-    Use it as an async context manager, or call `aclose` at the end: either waits
-    for what is in flight.  A client belongs to the event loop that it first sent in, and to
-    no process that is forked after that.
+    Use it as an async context manager, or call `aclose` at the end: either waits for what is in
+    flight.  A client belongs to the event loop it first sent in, and to no process forked since.
 
     Raises ConfigurationError where the settings cannot work.
     """
@@ -189,7 +188,7 @@ class SkycoreClient:
         With a ledger, a `key` that was sent before sends nothing: what came of it
         is given again.  Only on your word, `resend_in_doubt`, is a message sent
         again that may have been sent, and with `ignore_opt_out` one to a number
-        that has opted out.
+        that has opted out; each is True or False, or a ConfigurationError.
 
         A cancelled caller does not break off an exchange that has begun: it runs
         on to its own timeout, and the ledger and the log have its outcome.

@@ -1,4 +1,4 @@
-"""The protocol of a ledger, which users may implement, and whether what they give is one."""
+"""The protocol of a ledger, which users may implement, and whether what they give can work."""
 
 from __future__ import annotations
 
@@ -144,3 +144,12 @@ def check_ledger(given: object, *calls: str) -> None:
             f"ledger: a {type(given).__name__} is no ledger: give one such as"
             " SQLiteLedger(path) or PostgresLedger(dsn)"
         )
+
+
+def check_settle_within(settle_within: float) -> None:
+    """Raise ConfigurationError where this is no number of seconds.
+
+    What cannot be compared would fail only once there is a doubt, and every postback with it.
+    """
+    if not isinstance(settle_within, float | int) or not settle_within >= 0:
+        raise ConfigurationError(f"settle_within: {settle_within!r} is no number of seconds")

@@ -27,6 +27,7 @@ import attrs
 
 from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
+from ..ledger.interface import check_settle_within
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule
 from ..ledger.settlement import SETTLE_WITHIN
@@ -72,6 +73,7 @@ class PostbackInbox(Openable):
         look_every: float = LOOK_EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_settle_within(settle_within)
         check_look_every(look_every)
         self.path = Path(path)
         self.name = str(self.path)

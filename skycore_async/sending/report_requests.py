@@ -54,13 +54,17 @@ async def settle(
     Where the provider refuses for being asked too often, it is waited for, `wait` seconds in
     all; what is left then stays in doubt.  Reports are kept in files that begin with `save`.
 
-    Raises ConfigurationError where it is no ledger that can be held against reports.
+    Raises ConfigurationError where it is no ledger that can be held against reports, and for a
+    word that is neither True nor False.
     """
     if not isinstance(ledger, BaseLedger):
         raise ConfigurationError(
             "ledger: doubts are settled in a MemoryLedger, SQLiteLedger or PostgresLedger, which"
             " the client has to have"
         )
+    for name, word in (("trust_absence", trust_absence), ("is_dry_run", is_dry_run)):
+        if not isinstance(word, bool):  # text would be a word for it, whatever it says
+            raise ConfigurationError(f"{name}: True or False is needed, not {type(word).__name__}")
     settling = ReportSettling(
         ledger, after=after, trust_absence=trust_absence, is_dry_run=is_dry_run, clock=clock
     )

@@ -30,6 +30,10 @@ _NEEDED: Final[Mapping[str, tuple[Any, str]]] = MappingProxyType(
         "timeout": (float | int, "a number of seconds is"),
         "max_attempts": (int, "a whole number is"),
         "max_segments": (int | None, "a whole number is"),
+        # Text would be a word for it, whatever it says.
+        "enforce_campaign_check": (bool, "True or False is"),
+        "resend_in_doubt": (bool, "True or False is"),
+        "ignore_opt_out": (bool, "True or False is"),
     }
 )
 

@@ -292,6 +292,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "half a segment": ({"max_segments": 1.5}, "max_segments: a whole number is needed, not float"),
     "short code as a number": ({"from_": 60856}, "from_: a str is needed, not int"),
     "campaign as a number": ({"campaign_ref": 77676}, "campaign_ref: a str is needed, not int"),
+    "check of text": (
+        {"enforce_campaign_check": "no"},
+        "enforce_campaign_check: True or False is needed, not str",
+    ),
     "max_attempts of 0": ({"max_attempts": 0}, "max_attempts: 0"),
     "max_segments of 0": ({"max_segments": 0}, "max_segments: 0"),
     "country for a reader": ({"number_reader": "US"}, "number_reader: 'US' cannot be called"),

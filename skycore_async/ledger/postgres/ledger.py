@@ -53,6 +53,7 @@ from ..commands import (
     withdrawal,
 )
 from ..group_commit import GroupCommit
+from ..interface import check_settle_within
 from ..model import Attempt, MessageState, Submission
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
@@ -115,8 +116,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._sleep = sleep
         self._database = Database(given.reveal())
         self.name = self._database.name
-        self._lease = lease
-        self._patience = patience
+        self._lease, self._patience = lease, patience
+        check_settle_within(settle_within)
         self._executor = functools.partial(
             FencedExecutor, clock=clock, settle_within=settle_within, opt_out_rule=opt_out_rule
         )

@@ -26,6 +26,7 @@ from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
 from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
+from ..interface import check_settle_within
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
 from ..pruning import pruned_name
@@ -96,6 +97,7 @@ class MemoryLedger(BaseLedger):
         super().__init__()
         if capacity < 1:
             raise ConfigurationError(f"capacity: {capacity!r} is less than 1")
+        check_settle_within(settle_within)
         self._capacity = capacity
         self._settle_within = settle_within
         self._opt_out_rule = opt_out_rule

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from skycore_async import MemoryLedger, SQLiteLedger
-from skycore_async.errors import LedgerError, LedgerInUse
+from skycore_async import MemoryLedger, PostbackInbox, SQLiteLedger
+from skycore_async.errors import ConfigurationError, LedgerError, LedgerInUse
 from skycore_async.ledger.sqlite.file_lock import is_in_use
 from skycore_async.ledger.sqlite.open_file import OpenFile, connect
 from tests.support.ledger_cases import intent
@@ -318,6 +319,16 @@ async def test_who_waits_for_another_process_may_be_cancelled(path: Path) -> Non
         await ledger.aclose()
         kill(process)
     assert opened_elsewhere(path) == "it has 0 messages"
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), "3600", None])
+@pytest.mark.parametrize(
+    "make", [MemoryLedger, partial(SQLiteLedger, "a"), partial(PostbackInbox, "a")]
+)
+def test_a_window_is_a_number_of_seconds(make: Callable[..., object], wrong: Any) -> None:
+    """With what cannot be compared no postback could be recorded, once there was a doubt."""
+    with pytest.raises(ConfigurationError, match=f"settle_within: {wrong!r} is no number"):
+        make(settle_within=wrong)
 
 
 async def test_a_wait_is_a_number_of_seconds() -> None:

@@ -235,6 +235,19 @@ async def test_doubt_is_sent_again_on_the_callers_word() -> None:
     assert len(transport.sent) == 2 + 4
 
 
+@pytest.mark.parametrize("name", ["resend_in_doubt", "ignore_opt_out"])
+@pytest.mark.parametrize("word", ["no", 1, 0.5])
+async def test_a_word_that_is_none_is_refused(name: str, word: Any) -> None:
+    """A text would be one whatever it says, and what is no bool was taken for an opt-out."""
+    transport = StubTransport()
+    async with recording(transport) as (client, _):
+        with pytest.raises(ConfigurationError, match=f"{name}: True or False is needed"):
+            await client.send_sms(**KEYED, **{name: word})
+        with pytest.raises(ConfigurationError, match=f"{name}: True or False is needed"):
+            client.send_many([], **{name: word})
+    assert transport.sent == []
+
+
 async def test_a_number_that_opted_out_is_not_sent_to() -> None:
     """RecipientOptedOut, and nothing is sent, unless the caller says otherwise."""
     transport = StubTransport()

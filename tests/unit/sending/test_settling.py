@@ -25,6 +25,7 @@ from skycore_async import (
     LedgerError,
     LedgerInUse,
     MemoryLedger,
+    SkycoreClient,
     SQLiteLedger,
 )
 from skycore_async.ledger.base import BaseLedger
@@ -155,6 +156,15 @@ async def test_one_settles_at_a_time() -> None:
         with pytest.raises(LedgerInUse):
             await world.settle()
     assert await world.settle() == Settlement()
+
+
+@pytest.mark.parametrize("name", ["trust_absence", "is_dry_run"])
+async def test_a_word_that_is_none_is_refused(name: str) -> None:
+    """A text would be one whatever it says, and what a report lacks would be sent again."""
+    word: dict[str, Any] = {name: "no"}
+    async with SkycoreClient(api_key="a key", ledger=MemoryLedger()) as client:
+        with pytest.raises(ConfigurationError, match=f"{name}: True or False is needed, not str"):
+            await client.settle(**word)
 
 
 @pytest.mark.parametrize("after", [-1, math.nan, 1e12])
