@@ -9,6 +9,7 @@ Rules:
   These are under way, or in doubt, or were sent again after doubt, whatever came of that.
 * Doubt is settled where a message is the only candidate.  How long ago it began, and what
   came of it, make it no less a candidate: times limit what may be settled, and nothing else.
+* What a report found is known by its HISTORYID and its number together.
 * The time of a submission is that of its first notification: a receipt may come days later.
   It is the one that it names or the one at which it was received: gateways write what is
   hours ahead or behind, and postbacks come late.
@@ -19,6 +20,7 @@ Rules:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -239,12 +241,28 @@ def _is_found(record: MessageRecord) -> bool:
 def _known_by_history(
     candidates: Sequence[MessageRecord], unmatched: Sequence[UnmatchedSubmission]
 ) -> Iterator[tuple[str, int]]:
-    """Return the plain ids of submissions and the ids of messages with the same HISTORYID."""
-    found = {record.history_id: record.id for record in candidates if _is_found(record)}
-    for submission in unmatched:
-        told = {event.history_id for event in submission.events} & found.keys()
-        if len(told) == 1:
-            yield submission.plain_id, found.pop(told.pop())
+    """Return the plain ids of submissions and the ids of messages with the same HISTORYID.
+
+    Each has no other, and none of another number: nobody says that no two have one HISTORYID.
+    """
+    pairs = [
+        (submission.plain_id, record.id)
+        for submission in unmatched
+        for record in candidates
+        if _is_found(record) and _is_known_as(submission, record)
+    ]
+    submissions = Counter(plain_id for plain_id, _ in pairs)
+    messages = Counter(id_ for _, id_ in pairs)
+    for plain_id, id_ in pairs:
+        if submissions[plain_id] == messages[id_] == 1:
+            yield plain_id, id_
+
+
+def _is_known_as(submission: UnmatchedSubmission, record: MessageRecord) -> bool:
+    """Return whether a submission has the HISTORYID of a message, and no other number."""
+    return any(event.history_id == record.history_id for event in submission.events) and all(
+        event.to is None or may_be_same(event.to, record.to) for event in submission.events
+    )
 
 
 def _only(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,10 +201,31 @@ def unmatched(
     )
 
 
+def found(id_: int = 1, to: str = TO) -> MessageRecord:
+    """Make a message that a report found, under one HISTORYID."""
+    record = doubt(id_, state=MessageState.ACCEPTED)
+    return attrs.evolve(record, to=to, history_id="77", settled_by="report", doubted=True)
+
+
+def under_77(name: str = "T", to: str | None = TO, *more: StoredNotification) -> Any:
+    """Make a submission whose notification has that HISTORYID, days later."""
+    told = event(name, tracking_id=name, to=to, history_id="77", happened=NOON + 99 * WITHIN)
+    return UnmatchedSubmission(plain_id=name, events=[told, *more])
+
+
+ANOTHER = f"44{TO[2:]}"  # that ends as it does
 SETTLED: dict[
     str, tuple[Sequence[MessageRecord], Sequence[UnmatchedSubmission], list[tuple[int, str]]]
 ] = {
     "one message and one submission": ([doubt()], [unmatched()], [(1, "T")]),
+    "one found and its HISTORYID": ([found()], [under_77()], [(1, "T")]),
+    "... without its country code": ([found()], [under_77(to=TO[1:])], [(1, "T")]),
+    "... without a number": ([found()], [under_77(to=None)], [(1, "T")]),
+    "... with another number": ([found()], [under_77(to=ANOTHER)], []),
+    "... with two numbers": ([found()], [under_77("T", TO, event("b", to=ANOTHER))], []),
+    "two found with one HISTORYID": ([found(1), found(2)], [under_77()], []),
+    "... to two numbers": ([found(1), found(2, ANOTHER)], [under_77(to=ANOTHER)], [(2, "T")]),
+    "two submissions with its HISTORYID": ([found()], [under_77("T"), under_77("U")], []),
     "nothing": ([], [], []),
     "a message alone": ([doubt()], [], []),
     "a submission alone": ([], [unmatched()], []),
