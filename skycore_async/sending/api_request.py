@@ -22,6 +22,8 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",  # an answer is read as it comes
     "User-Agent": f"skycore-async/{__version__}",
 }
+# A cache on the way would answer what is alike, and nothing of it would be sent.
+_GET_HEADERS: Final = _HEADERS | {"Cache-Control": "no-cache, no-store"}
 _POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -44,7 +46,7 @@ def api_request(said: T, wire: WireFormat[T], settings: Settings) -> Request:
             method="GET",
             url=settings.base_url,
             query=wire.query_string(said, api_key=settings.api_key.reveal()),
-            headers=_HEADERS,
+            headers=_GET_HEADERS,
         )
     return Request(
         method="POST",

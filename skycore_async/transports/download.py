@@ -54,6 +54,8 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _HEADERS: Final = {
     "Accept": "*/*",
     "Accept-Encoding": "gzip",
+    # One that a cache kept would be of an earlier time, and prove what was sent since not sent.
+    "Cache-Control": "no-cache, no-store",
     "User-Agent": f"skycore-async/{__version__}",
 }
 

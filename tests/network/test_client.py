@@ -140,6 +140,14 @@ async def test_the_pages_example_over_get(open_client: OpenClient) -> None:
     assert server.requests[0].endswith(b"\r\n\r\n")
 
 
+async def test_no_cache_on_the_way_answers_a_get(open_client: OpenClient) -> None:
+    """It has the answer to a message that is alike, and would send none."""
+    with FaultServer(ANSWERED) as server:
+        async with open_client(server.url, method="GET") as client:
+            await send(client)
+    assert b"\r\ncache-control: no-cache, no-store\r\n" in server.requests[0].lower()
+
+
 @pytest.mark.parametrize("answered", ANSWERS.values(), ids=ANSWERS)
 async def test_an_answer_means_the_same_over_sockets(answered: Answer) -> None:
     """Each answer of the wire's table makes its outcome when a server gives it."""

@@ -250,6 +250,14 @@ async def test_a_link_of_the_apis_own_may_have_the_key() -> None:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
 
 
+async def test_no_cache_on_the_way_gives_a_report(open_client: OpenClient) -> None:
+    """One of an earlier time lacks what was sent since, and would be taken for new."""
+    with FaultServer(linking(), giving(WHOLE)) as server:
+        async with open_client(server.url) as client:
+            assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+    assert b"\r\ncache-control: no-cache, no-store\r\n" in server.requests[1].lower()
+
+
 async def test_redirects_are_followed(open_client: OpenClient) -> None:
     """To another host, too, where that speaks TLS and is whom it says."""
     with FaultServer((Secure(), *giving(WHOLE))) as elsewhere:
