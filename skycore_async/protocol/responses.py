@@ -69,7 +69,8 @@ def parse_response(
         return usual
     # No other header is read, and another may repeat the key, as a Location does.
     headers = {name: headers[name] for name in _READ_HEADERS if name in headers}
-    response = _response_in(api_key.hide_in(body), status, headers)
+    body = api_key.hide_in(body)  # nor does a frame that a traceback shows
+    response = _response_in(body, status, headers)
     if not _is_about(to, text_of(response, "TO")):
         raise OutcomeUnknown(
             f"HTTP {status} with the answer to another number", http_status=status
