@@ -21,7 +21,8 @@ import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
@@ -108,8 +109,8 @@ class SyncClient:
                 source.taken(), resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
             )
 
-        with portal.wrap_async_context_manager(self.run(begin)) as outcomes:
-            yield _outcomes(portal, outcomes, source)
+        with _Sending(portal, self.run(begin), source) as outcomes:
+            yield outcomes
 
     def run(self, function: Callable[[SkycoreClient], Awaitable[T]], /) -> T:
         """Return what `await function(client)` gives in the background event loop.
@@ -223,25 +224,64 @@ class _Source:
             wanted.error = error
 
 
-def _outcomes(portal: BlockingPortal, outcomes: BulkSend, source: _Source) -> Iterator[Outcome]:
-    """Yield each outcome; while one is waited for, take the messages that are wanted."""
+class _Sending:
+    """Many messages that are sent: leaves what it enters, and gives the outcomes meanwhile.
 
-    async def following() -> Outcome | None:
-        return await anext(outcomes, None)
+    Nothing waits in the event loop for it to be left.  So one that never is, as in a generator
+    that nobody goes on with, keeps no program from its end.
+    """
 
-    while True:
-        future = portal.start_task_soon(following)
-        future.add_done_callback(lambda _: source.wanted.put(None))
+    def __init__(self, portal: BlockingPortal, bulk: BulkSend, source: _Source) -> None:
+        self._portal = portal
+        self._bulk = bulk
+        self._source = source
+        self._process = os.getpid()
+
+    def __enter__(self) -> Iterator[Outcome]:
+        _result(self._portal, self._bulk.__aenter__)
+        return self._outcomes()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if os.getpid() == self._process:  # and in no child, where there is no such event loop
+            # It may have ended, and the garbage collector may come here in its thread.
+            with suppress(RuntimeError):
+                _result(
+                    self._portal, functools.partial(self._bulk.__aexit__, kind, error, traceback)
+                )
+
+    def _outcomes(self) -> Iterator[Outcome]:
+        """Yield each outcome; while one is waited for, take the messages that are wanted."""
+        while True:
+            future = self._following()
+            future.add_done_callback(lambda _: self._source.wanted.put(None))
+            try:
+                while (wanted := self._source.wanted.get()) is not None:
+                    self._source.take(wanted)
+                    self._portal.start_task_soon(_set, wanted.is_there)
+            except BaseException:
+                future.cancel()
+                raise
+            if (outcome := future.result()) is None:
+                return
+            yield outcome
+
+    def _following(self) -> Future[Outcome | None]:
+        """Begin to wait for the next outcome, which is None after the last."""
+
+        async def following() -> Outcome | None:
+            return await anext(self._bulk, None)
+
+        if os.getpid() != self._process:
+            raise RuntimeError("these messages are sent in the process that forked this one")
         try:
-            while (wanted := source.wanted.get()) is not None:
-                source.take(wanted)
-                portal.start_task_soon(_set, wanted.is_there)
-        except BaseException:
-            future.cancel()
-            raise
-        if (outcome := future.result()) is None:
-            return
-        yield outcome
+            return self._portal.start_task_soon(following)
+        except RuntimeError:
+            raise RuntimeError("this SyncClient is closed") from None
 
 
 async def _set(event: anyio.Event) -> None:

@@ -298,6 +298,80 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("collected", ["by nobody", "in the event loop"])
+def test_a_bulk_that_is_never_left_keeps_no_program_alive(
+    simulator: Simulator, tmp_path: Path, collected: str
+) -> None:
+    """It may stand in a generator that nobody goes on with, or be collected in any thread."""
+    program = f"""
+import gc
+from skycore_async import SMS, SkycoreClient, SyncClient
+
+skycore = SyncClient(SkycoreClient)
+
+def outcomes():
+    with skycore.send_many([SMS(to="15551234888", text=str(n)) for n in range(9)]) as found:
+        yield from found
+
+left = outcomes()
+next(left)
+if {collected!r} == "in the event loop":
+    async def collect(client):
+        gc.collect()
+
+    left = [left]
+    left.append(left)
+    del left
+    skycore.run(collect)
+print("ends")
+"""
+    assert run_program(tmp_path, simulator, program) == "ends\n"
+    assert simulator.billed >= 1
+
+
+@pytest.mark.slow
+def test_a_client_is_closed_while_its_messages_are_sent(simulator: Simulator) -> None:
+    """It waits for what is in flight, and who goes on is told; what is left then is no matter."""
+    with SyncClient(client_of(simulator)) as skycore:
+        given = iter([SMS(to="15551234888", text=str(n)) for n in range(1000)])
+        with skycore.send_many(given) as outcomes:
+            assert isinstance(next(outcomes), Accepted)
+            skycore.close()
+            with pytest.raises(RuntimeError, match="this SyncClient is closed"):
+                next(outcomes)
+    assert simulator.billed == 1000 - len(list(given))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_process_that_is_forked_between_two_outcomes_goes_on_by_itself(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """The child has no part of what its parent sends, and leaves it."""
+    program = """
+import os, sys, warnings
+from skycore_async import SMS, SkycoreClient, SyncClient
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # a fork beside a thread
+skycore = SyncClient(SkycoreClient)
+messages = [SMS(to="15551234888", text=str(n)) for n in range(9)]
+try:
+    with skycore.send_many(messages) as outcomes:
+        next(outcomes)
+        if not (child := os.fork()):
+            next(outcomes)
+        left = len(list(outcomes))
+except RuntimeError as error:
+    print(error, flush=True)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), left)
+"""
+    said = run_program(tmp_path, simulator, program)
+    assert said == "these messages are sent in the process that forked this one\n7 8\n"
+    assert simulator.billed == 9
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize("made", ["httpx.HttpxTransport()", "direct.DirectTransport()"])
 def test_a_forked_process_uses_no_connection_of_its_parents(
