@@ -257,11 +257,12 @@ class Dispatcher:
         started = None
         with _logged_accident("rate limiter"):  # the outcome of the last try is known
             started = await _within(deadline, self._limiter.start_now, self._limiter.wait)
-        if started is None or abandoned():
+        if started is None:
             return last
-        if self.recorder is None:
-            return started
-        return await self.recorder.refused_meanwhile(prepared, last) or started
+        refused = None
+        if self.recorder is not None:
+            refused = await self.recorder.refused_meanwhile(prepared, last)
+        return refused or (last if abandoned() else started)  # who may have left meanwhile, too
 
     async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome

@@ -46,6 +46,7 @@ from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.prepare import ResolvedMessage
 from skycore_async.sending.recording import Recorder
 from skycore_async.sending.sources import Source
+from tests.support.ledger_cases import settle
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 from tests.unit.sending.test_dispatcher import SETTINGS, answers
 
@@ -327,13 +328,38 @@ async def test_where_nobody_can_tell_who_opted_out_nothing_is_tried_again(
     assert "whether a number has opted out was not told: RuntimeError" in caplog.text
 
 
+class OfTheCallers:
+    """A ledger that has no more than a client needs."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self.lookup, self.begin, self.finish = ledger.lookup, ledger.begin, ledger.finish
+
+
+async def test_who_leaves_while_the_ledger_is_asked_again_is_sent_no_other_try() -> None:
+    """Nothing of the second try has left, so that what is known is that of the first."""
+    transport = StubTransport(answers(refused("E106"), accepted(TO)))
+
+    class Asked(OfTheCallers):
+        async def is_opted_out(self, number: str) -> bool:
+            assert number == TO
+            caller.cancel()
+            await settle()
+            return False
+
+    async with MemoryLedger() as ledger:
+        asked: Any = Asked(ledger)
+        limiter = Between(anyio.lowlevel.checkpoint)
+        sender = Dispatcher(transport, limiter, recorder=Recorder(asked), chance=lambda: 0.0)
+        with anyio.CancelScope() as caller:
+            await sender.send(SMS(**KEYED), SETTINGS)
+        await sender.owner.close()
+        assert caller.cancelled_caught
+        assert transport.sent == [TO]
+        assert await states(ledger) == {"order-17": "not_sent"}
+
+
 async def test_a_ledger_of_the_callers_need_not_tell_who_opted_out() -> None:
     """What a client asks of one is what its protocol says, and it goes on without the rest."""
-
-    class OfTheCallers:
-        def __init__(self, ledger: MemoryLedger) -> None:
-            self.lookup, self.begin, self.finish = ledger.lookup, ledger.begin, ledger.finish
-
     async with MemoryLedger() as ledger:
         sent, outcome = await tried_again(OfTheCallers(ledger), anyio.lowlevel.checkpoint)
     assert sent == [TO, TO]
