@@ -62,6 +62,24 @@ def event_loop() -> object:
     return (loop, _forks) if _forks else loop
 
 
+def is_running(loop: Any) -> bool:
+    """Return whether what `event_loop` returned is an event loop that runs in this process."""
+    runs, forks = loop if isinstance(loop, tuple) else (loop, 0)
+    if forks != _forks:
+        return False
+    if isinstance(runs, asyncio.AbstractEventLoop):
+        return runs.is_running()
+    try:
+        runs.run_sync_soon(_nothing)
+    except _trio().RunFinishedError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def now() -> float:
     """Return the time by the running event loop's clock, in seconds."""
     if _runs.name == "trio":

@@ -95,6 +95,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._now = start
         self._on_step = on_step
         self._on_error = on_error
+        self._is_running = False
         self._ready: list[_Handle] = []
         self._timers: list[tuple[float, _Handle]] = []
         self._count = itertools.count()
@@ -114,6 +115,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def _run(self, main: Coroutine[Any, Any, None], most: float) -> None:
         asyncio._set_running_loop(self)
+        self._is_running = True
         try:
             task = self.create_task(main)
             try:
@@ -124,6 +126,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
             if not task.cancelled():
                 task.result()
         finally:
+            self._is_running = False
             asyncio._set_running_loop(None)
 
     def _run_until(self, is_done: Callable[[], bool], most: float) -> None:
@@ -203,7 +206,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         return False
 
     def is_running(self) -> bool:
-        return True
+        return self._is_running
 
     def is_closed(self) -> bool:
         return False

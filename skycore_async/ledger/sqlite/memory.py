@@ -21,6 +21,7 @@ import anyio.lowlevel
 
 from ...errors import ConfigurationError, LedgerError
 from ...protocol.numbers import ending
+from ...runtime.event_loop import elsewhere, event_loop, is_running
 from ..base import BaseLedger
 from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
@@ -83,7 +84,8 @@ class MemoryLedger(BaseLedger):
     its intent, and fewer of them do after tens of millions were forgotten.  For
     `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds since 1970.
 
-    Raises LedgerError where it is full of messages in doubt.
+    Raises LedgerError where it is full of messages in doubt, and RuntimeError where an event loop
+    uses it while another does, as in two threads.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class MemoryLedger(BaseLedger):
         self._settle_within = settle_within
         self._opt_out_rule = opt_out_rule
         self._clock = clock
+        self._loop: object = None
         self._make()
 
     def _make(self) -> None:
@@ -125,6 +128,8 @@ class MemoryLedger(BaseLedger):
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is in memory."""
+        if self._loop != (loop := event_loop()):
+            self._move_to(loop)
         pending, group = PendingCommand(command), self._next
         group.commands.append(pending)
         try:
@@ -141,6 +146,13 @@ class MemoryLedger(BaseLedger):
         elif not group.has_ended:
             raise LedgerError("what ran with another command was broken off")
         return pending.outcome(command)
+
+    def _move_to(self, loop: object) -> None:
+        """Serve another event loop, once that before has ended; what was left there is not run."""
+        if self._loop is not None and is_running(self._loop):
+            raise elsewhere("ledger")
+        self._loop = loop
+        self._next = _SharedTransaction()
 
     def _leave(self, group: _SharedTransaction, pending: PendingCommand) -> None:
         """Take back what a caller who was cancelled began, or would begin."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
+import anyio.to_thread
 import pytest
 
 from skycore_async.runtime import event_loop as module
-from skycore_async.runtime.event_loop import event_loop, now
+from skycore_async.runtime.event_loop import event_loop, is_running, now
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +31,25 @@ async def test_the_event_loop_is_the_same_in_each_of_its_tasks() -> None:
         group.start_soon(look)
         group.start_soon(look)
     assert found[0] is found[1] is event_loop()
+
+
+async def test_an_event_loop_runs_until_it_ends(
+    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of another thread may run, and that of another process does not run here."""
+
+    async def of_another_thread() -> object:
+        return event_loop()
+
+    other = await anyio.to_thread.run_sync(
+        partial(anyio.run, of_another_thread, backend=anyio_backend)
+    )
+    here = event_loop()
+    assert is_running(here)
+    assert not is_running(other)
+    monkeypatch.setattr(module, "_forks", module._forks + 1)
+    assert not is_running(here)
+    assert is_running(event_loop())
 
 
 async def test_a_forked_process_has_another_event_loop_than_its_parent(

@@ -6,6 +6,7 @@ import gc
 from contextlib import suppress
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from skycore_async import ConfigurationError, MemoryLedger
@@ -185,6 +186,20 @@ def test_a_capacity_of_nothing_is_refused() -> None:
     """A ledger that could hold no message could send none."""
     with pytest.raises(ConfigurationError, match="capacity"):
         MemoryLedger(capacity=0)
+
+
+async def test_a_ledger_in_memory_is_of_one_event_loop_at_a_time(anyio_backend: str) -> None:
+    """Two threads would break into each other's transactions; the next may use it afterwards."""
+    ledger = MemoryLedger()
+
+    def elsewhere() -> None:
+        anyio.run(ledger.opt_out, "15551234888", backend=anyio_backend)
+
+    await anyio.to_thread.run_sync(elsewhere)
+    assert await ledger.is_opted_out("15551234888")
+    with pytest.raises(RuntimeError, match="this ledger belongs to another event loop"):
+        await anyio.to_thread.run_sync(elsewhere)
+    assert (await ledger.summary()).opted_out == 1
 
 
 @pytest.mark.slow
