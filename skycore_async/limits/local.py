@@ -18,6 +18,8 @@ Rules:
 * A throttle answer pauses everyone until a time, not until an event, so that
   no lost wake-up can stop a client.  It also halves the rate, once for all
   messages that were under way together; then the rate recovers in steps.
+* It may be shared by event loops in several threads.  Who waits does so in a line of their own
+  event loop, as nobody can be woken from another; each line's first asks.
 * Without a rate nothing is held back before the first throttle answer; from
   then on the full rate is what was started in the last second of sending,
   until it has recovered and nothing is held back again.
@@ -26,14 +28,20 @@ Rules:
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
+from weakref import WeakSet
 
 import anyio
+import attrs
 
 from ..errors import ConfigurationError
+from ..runtime.event_loop import event_loop
 from .base import Limiter, check_rate
 
 CATCH_UP: Final = 0.02  # seconds of the schedule that a late start may make up for
@@ -45,13 +53,21 @@ RECOVERY_TIME: Final = 1.0  # seconds
 _WINDOW: Final = 1.0  # seconds
 
 
+@attrs.define
+class _Line:
+    """Those who wait in one event loop, each for its turn to ask."""
+
+    turn: anyio.Lock = attrs.field(factory=anyio.Lock)
+    waiting: int = 0
+
+
 class RateLimiter:
     """Let at most `rate` messages start per second, up to `burst` of them at once.
 
-    `rate` None lets everything start until the API throttles.  Any number of
-    tasks may wait; they go first come, first served.  A throttle answer stops all of them for
-    as long as it asks, or for a second, and halves the rate, which then grows by an eighth of
-    the full one a second.  `clock` gives seconds that only grow, `sleep` waits for some.
+    `rate` None lets everything start until the API throttles.  Any number of tasks may wait, in
+    any threads; those of an event loop go first come, first served.  A throttle answer stops all
+    of them for as long as it asks, or for a second, and halves the rate, which then grows by an
+    eighth of the full one a second.  `clock` gives seconds that only grow, `sleep` waits for some.
 
     Raises ConfigurationError for a rate that is not above 0 or a burst below 1.
     """
@@ -71,52 +87,67 @@ class RateLimiter:
         self._burst = burst
         self._clock = clock
         self._sleep = sleep
-        self._turn = anyio.Lock()
-        self._waiting = 0
+        self._guard = threading.RLock()
+        self._lines: dict[object, _Line] = {}  # of event loops in which somebody waits
         self._waited_since = -math.inf
         self._due = -math.inf
         self._starts: deque[float] = deque()
         self._slowed_at = -math.inf
         self._paused_until = -math.inf
+        _limiters.add(self)
 
     def start_now(self) -> float | None:
         """Return the clock's time where a message may start at once and nobody waits before it."""
-        return None if self._waiting or self.reserve() > 0 else self._starts[-1]
+        with self._guard:
+            return None if self._lines or self.reserve() > 0 else self._starts[-1]
 
     async def wait(self) -> float:
         """Wait until this message may start, and return the clock's time at which it did."""
-        if not self._waiting:
-            self._waited_since = self._clock()
-        self._waiting += 1
-        try:
-            async with self._turn:
+        with self._in_line() as line:
+            async with line.turn:
                 while (pause := self.reserve()) > 0:
                     await self._sleep(pause)
                 return self._starts[-1]
+
+    @contextmanager
+    def _in_line(self) -> Iterator[_Line]:
+        """Stand in the line of this event loop."""
+        loop = event_loop()
+        with self._guard:
+            if not self._lines:
+                self._waited_since = self._clock()
+            line = self._lines.setdefault(loop, _Line())
+            line.waiting += 1
+        try:
+            yield line
         finally:
-            self._waiting -= 1
+            with self._guard:
+                line.waiting -= 1
+                if not line.waiting and self._lines.get(loop) is line:
+                    del self._lines[loop]
 
     def reserve(self) -> float:
         """Grant a start now and return 0, or return the seconds after which to ask again."""
-        now = self._clock()
-        if now < self._paused_until:
-            return self._paused_until - now
-        while self._starts and self._starts[0] + _WINDOW <= now:
-            self._starts.popleft()
-        rate = self._rate_at(now)
-        if rate is not None:
-            # What was due at a lower rate comes sooner once the rate has recovered, and
-            # nobody sleeps through the recovery.
-            self._due = min(self._due, now + self._burst / rate)
-            due = max(self._due, self._behind(now))
-            if (wait := due - (self._burst - 1) / rate - now) > 0:
-                return min(wait, RECOVERY_TIME)
-            most = math.ceil(rate * _WINDOW) + self._burst - 1
-            if len(self._starts) >= most:
-                return self._starts[-most] + _WINDOW - now
-            self._due = due + 1 / rate
-        self._starts.append(now)
-        return 0.0
+        with self._guard:
+            now = self._clock()
+            if now < self._paused_until:
+                return self._paused_until - now
+            while self._starts and self._starts[0] + _WINDOW <= now:
+                self._starts.popleft()
+            rate = self._rate_at(now)
+            if rate is not None:
+                # What was due at a lower rate comes sooner once the rate has recovered, and
+                # nobody sleeps through the recovery.
+                self._due = min(self._due, now + self._burst / rate)
+                due = max(self._due, self._behind(now))
+                if (wait := due - (self._burst - 1) / rate - now) > 0:
+                    return min(wait, RECOVERY_TIME)
+                most = math.ceil(rate * _WINDOW) + self._burst - 1
+                if len(self._starts) >= most:
+                    return self._starts[-most] + _WINDOW - now
+                self._due = due + 1 / rate
+            self._starts.append(now)
+            return 0.0
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
         """Pause everyone, and halve the rate for a while.
@@ -124,7 +155,10 @@ class RateLimiter:
         `started` is what `wait` gave for the message that was throttled, and
         `retry_after` the seconds that the server asked for.
         """
-        now = self._clock()
+        with self._guard:
+            self._slow_down(self._clock(), started, retry_after)
+
+    def _slow_down(self, now: float, started: float, retry_after: float | None) -> None:
         if retry_after is None or not 0 <= retry_after < math.inf:
             retry_after = PAUSE
         share = self._share = self._share_at(now)  # it recovers from here, after the pause
@@ -138,7 +172,7 @@ class RateLimiter:
 
     def _behind(self, now: float) -> float:
         """Return the time since when the schedule may be made up for."""
-        if not self._waiting:
+        if not self._lines:
             return now
         return max(self._waited_since, self._paused_until, now - CATCH_UP)
 
@@ -151,6 +185,23 @@ class RateLimiter:
             return 1.0
         steps = min((now - self._paused_until) / RECOVERY_TIME, 1 / RECOVERY_STEP)
         return min(1.0, self._share + RECOVERY_STEP * max(0, math.floor(steps)))
+
+    def leave_to_the_parent(self) -> None:
+        """Begin anew in a child that was forked, where nobody gives the guard up."""
+        self._guard = threading.RLock()
+        self._lines.clear()
+
+
+_limiters: Final[WeakSet[RateLimiter]] = WeakSet()
+
+
+def _in_child() -> None:
+    for limiter in list(_limiters):
+        limiter.leave_to_the_parent()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def limiter_of(rate: float | Limiter | None, burst: int) -> Limiter:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, cycle, repeat
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skycore_async import ConfigurationError
+from skycore_async.limits import local
 from skycore_async.limits.base import Limiter
 from skycore_async.limits.local import PAUSE, RECOVERY_TIME, SLOWEST, RateLimiter
 
@@ -433,6 +437,51 @@ async def test_first_come_first_served_and_start_now_never_overtakes() -> None:
     assert order == [0, 1, 2, 3, 4]
     time.now += 60
     assert limiter.start_now() == time.now
+
+
+@pytest.mark.anyio
+async def test_who_waits_in_another_event_loop_is_not_waited_for(anyio_backend: str) -> None:
+    """Nobody can be woken from another thread's: each event loop has a line of its own."""
+    time = Time()
+    limiter = limited(time, 10)
+    assert limiter.start_now() == 1000.0
+    time.held = True
+    starts: list[float] = []
+
+    async def wait() -> None:
+        starts.append(await limiter.wait())
+
+    async def wait_elsewhere() -> None:
+        with anyio.fail_after(20):  # where it would wait for ever
+            await wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await settle()
+        time.now += 0.1
+        run = partial(anyio.run, wait_elsewhere, backend=anyio_backend)
+        await anyio.to_thread.run_sync(run)
+        assert starts == [1000.1]
+        assert limiter.start_now() is None  # as somebody waits here
+        time.now += 0.1
+        time.held = False
+    assert starts == pytest.approx([1000.1, 1000.3])
+    time.now += 1
+    assert limiter.start_now() == time.now
+
+
+def test_a_forked_process_waits_for_no_thread_of_its_parents() -> None:
+    """What another thread held as the process was forked is given up by nobody in the child."""
+    limiter = RateLimiter(None)
+    limiter._guard.acquire()
+    thread = threading.Thread(target=local._in_child)
+    thread.start()
+    thread.join()
+    found: list[float | None] = []
+    thread = threading.Thread(target=lambda: found.append(limiter.start_now()), daemon=True)
+    thread.start()
+    thread.join(20)  # where it would wait for ever
+    assert found != []
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["at the head", "in the queue"])
