@@ -66,6 +66,7 @@ def readable_parts(document: bytes | str) -> list[Part] | None:
     begin = _IS_POSTBACK.match(text)
     if begin is None:
         return None
+    text = text[begin.start(1) - 1 :]  # without a declaration, which may have no end
     try:
         return [_parsed(text)]
     except safe_xml.NotWellFormed as error:

@@ -183,3 +183,13 @@ def test_what_cannot_be_read_is_kept_as_any_notification() -> None:
     (known,) = parse_postback("<POSTBACK><UNREADABLE>a</UNREADABLE></POSTBACK>")
     assert isinstance(known, UnknownNotification)
     assert known.unreadable is None
+
+
+@pytest.mark.parametrize(
+    "declaration", ['<?xml version="1.0">', '<?xml version="1.0" ?">', "<?xml>"]
+)
+def test_a_declaration_without_an_end_costs_nothing(declaration: str) -> None:
+    """It says nothing that is needed, and all behind it would be a part of it."""
+    assert said(declaration + bundle("yes", STOP)) == ["yes", STOP]
+    assert said(declaration + flat("me & you")) == ["me & you"]
+    assert said(declaration + bundle("yes", "<b>", STOP))[::2] == ["yes", STOP]
