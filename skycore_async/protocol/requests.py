@@ -49,6 +49,8 @@ _PLAIN: Final = frozenset({str, type(None)})
 _fields_of: Final = attrgetter(*(attribute for _, attribute in _FIELDS))
 
 
+_KEPT: Final = 50_000  # characters, which take some megabytes
+
 # What stands in place of a key that was forgotten: `skycore_async/ledger/pruning.py` makes it.
 _PRUNED: Final = "pruned:"
 _PRUNED_KEY: Final = re.compile(_PRUNED + "[0-9a-f]{32}")
@@ -58,8 +60,21 @@ _AFTER_KEY: Final = quote_plus("</API_KEY>")
 _FORM_FIELDS: Final = tuple(
     (quote_plus(f"<{name}>"), quote_plus(f"</{name}>")) for name, _ in _FIELDS
 )
+
+
+class _FormOfAny(dict[int, str]):
+    """What stands in a form for any character: those of a language are few, and are kept."""
+
+    def __missing__(self, code: int) -> str:
+        quoted = quote_plus(safe_xml.escape(chr(code)))
+        if len(self) < _KEPT:
+            self[code] = quoted
+        return quoted
+
+
 # Escaped for XML and quoted for a form, in one.
 _FORM_OF_ASCII: Final = {code: quote_plus(safe_xml.escape(chr(code))) for code in range(128)}
+_FORM_OF_ANY: Final = _FormOfAny(_FORM_OF_ASCII)
 _TAIL: Final = quote_plus("</REQUEST>")
 
 
@@ -205,7 +220,7 @@ def post_body(message: SMS, *, api_key: str) -> bytes:
 
 def _form_text(text: str) -> str:
     if not text.isascii():
-        return quote_plus(safe_xml.escape(text))
+        return text.translate(_FORM_OF_ANY)
     # In most numbers and keys nothing is to be escaped.
     return text if text.isalnum() else text.translate(_FORM_OF_ASCII)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict
 
@@ -116,18 +117,30 @@ def _check_names(options: Options) -> None:
 
 
 def _check_address(base_url: str) -> None:
+    try:
+        _check_hashable(base_url)
+    except TypeError:  # it is not even that
+        raise _no_url(base_url) from None
+
+
+@lru_cache(maxsize=8)  # a message with settings of its own has the address of all others
+def _check_hashable(base_url: str) -> None:
     import httpx  # noqa: PLC0415 - slow to load, and not needed before
 
     address = None
     with suppress(httpx.InvalidURL, TypeError, UnicodeError):
         address = httpx.URL(base_url)
     if address is None:
-        raise ConfigurationError(f"base_url: {without_secrets(repr(base_url))} is no URL")
+        raise _no_url(base_url)
     if address.scheme not in {"http", "https"} or not address.host:
         shown = without_secrets(repr(base_url))
         raise ConfigurationError(f"base_url: {shown} is no http or https URL")
     if address.userinfo or address.query or address.fragment:
         raise ConfigurationError("base_url: no user, no query and no fragment can be part of it")
+
+
+def _no_url(base_url: object) -> ConfigurationError:
+    return ConfigurationError(f"base_url: {without_secrets(repr(base_url))} is no URL")
 
 
 def checked_key(given: Secret) -> Secret:

@@ -145,3 +145,20 @@ def test_a_password_in_an_address_is_not_said(base_url: str) -> None:
         SkycoreClient(api_key=KEY, base_url=base_url)
     assert "s3cret" not in str(caught.value)
     assert not isinstance(caught.value.__context__, httpx.InvalidURL)
+
+
+@pytest.mark.parametrize("base_url", [["http://h/"], "h:x", ""])
+def test_what_is_no_address_is_refused(base_url: Any) -> None:
+    """Of whatever type it is, and each time that it is given."""
+    client = SkycoreClient(api_key=KEY)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="base_url: "):
+            client.with_options(base_url=base_url)
+
+
+def test_an_address_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message with settings of its own, as by the word to send it again, reads it no more."""
+    client = SkycoreClient(api_key=KEY, base_url="http://read-once.example/")
+    monkeypatch.setattr(httpx, "URL", None)
+    settings = client._with_word(True, ignore_opt_out=False)
+    assert settings.base_url == "http://read-once.example/"

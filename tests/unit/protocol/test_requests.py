@@ -130,6 +130,16 @@ def test_every_character_of_ascii_is_written_as_by_the_libraries() -> None:
         assert requests._form_text(text) == quote_plus(safe_xml.escape(text))
 
 
+def test_what_is_beyond_ascii_is_written_as_by_the_libraries() -> None:
+    """A character is written as at its first time at each, and where no more of them are kept."""
+    texts = ["Привет, <Иван> & 你好\u2028", "\x80\x9f\ufffd\U0001f600\U0010ffff", "é" * 3]
+    for text in texts * 2:
+        assert requests._form_text(text) == quote_plus(safe_xml.escape(text))
+    full = requests._FormOfAny(dict.fromkeys(range(requests._KEPT), "-"))
+    assert "A\U0001f600".translate(full) == f"-{quote_plus(chr(0x1F600))}"
+    assert len(full) == requests._KEPT
+
+
 def test_a_key_with_special_characters_survives() -> None:
     """Nothing is assumed of the API key but that it is text."""
     assert posted(requests.resolve(HELLO), api_key="a&b<c>+%d")["API_KEY"] == "a&b<c>+%d"
