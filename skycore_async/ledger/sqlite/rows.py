@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 T = TypeVar("T")
 
+_SMALL: Final = 4  # rows; another statement would cost more to read than is saved by it
 _FEW: Final = 16  # rows that are made without giving Python's lock up
 MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
@@ -85,7 +86,7 @@ class StatementRunner:
         while rows:
             part, rows = rows[:MOST], rows[MOST:]
             width, size = len(part[0]), _SIZES[bisect_left(_SIZES, len(part))]
-            nulls = _nulls(part) if None in part[0] else ()
+            nulls = _nulls(part) if None in part[0] and size > _SMALL else ()
             given = map(_but(width, nulls), part) if nulls else part
             values = [*first, *chain.from_iterable(given)]
             values += [None] * (len(first) + (width - len(nulls)) * size - len(values))
