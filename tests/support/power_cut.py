@@ -39,7 +39,7 @@ class _Content:
 
     path: Path
     seen: bytearray = attrs.Factory(bytearray)
-    platter: bytes = b""
+    platter: bytearray = attrs.Factory(bytearray)
     descriptor: int = -1
     unsynced: list[tuple[int, bytes | None]] = attrs.Factory(list)  # None cuts the file off there
 
@@ -48,7 +48,8 @@ class _Content:
         """Take a file as it is, or make one."""
         path.touch()
         content = path.read_bytes()
-        opened = cls(path, bytearray(content), content, os.open(path, os.O_RDWR))
+        descriptor = os.open(path, os.O_RDWR)
+        opened = cls(path, bytearray(content), bytearray(content), descriptor)
         weakref.finalize(opened, os.close, opened.descriptor)
         return opened
 
@@ -63,7 +64,8 @@ class _Content:
         os.truncate(self.descriptor, size)
 
     def sync(self) -> None:
-        self.platter = bytes(self.seen)
+        for offset, data in self.unsynced:
+            _arrive(self.platter, offset, data)
         self.unsynced.clear()
 
     def left_by_a_cut(self, random: Random) -> bytes:
@@ -72,17 +74,21 @@ class _Content:
         arriving = random.random()  # from nearly nothing to nearly all
         sectors = [piece for write in self.unsynced for piece in _sectors(*write)]
         for offset, data in random.sample(sectors, len(sectors)):
-            if random.random() > arriving:
-                continue
-            if data is None:
-                del left[offset:]
-            else:
-                _put(left, data, offset)
+            if random.random() <= arriving:
+                _arrive(left, offset, data)
         return bytes(left)
 
 
+def _arrive(content: bytearray, offset: int, data: bytes | None) -> None:
+    if data is None:
+        del content[offset:]
+    else:
+        _put(content, data, offset)
+
+
 def _put(content: bytearray, data: bytes, offset: int) -> None:
-    content.extend(bytes(max(0, offset - len(content))))
+    if offset > len(content):
+        content.extend(bytes(offset - len(content)))
     content[offset : offset + len(data)] = data
 
 
@@ -160,9 +166,8 @@ class Disk(apsw.VFS):
 
     def write_durably(self, file: IO[bytes], data: bytes, at: int) -> None:
         """Write and sync what the ledger writes past SQLite, into its own file."""
-        (content,) = (
-            one for one in self.files.values() if one.path.samefile(f"/dev/fd/{file.fileno()}")
-        )
+        opened, same = os.fstat(file.fileno()), os.path.samestat
+        (content,) = (one for one in self.files.values() if same(os.fstat(one.descriptor), opened))
         self._use_room()
         content.write(data, at)
         self._use_room()
@@ -183,7 +188,7 @@ class Disk(apsw.VFS):
         return _File(self, self.files[filename])
 
     def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
-        return Path(pathname).exists()
+        return os.path.exists(pathname)  # noqa: PTH110 - it is asked for often
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         self.tick()

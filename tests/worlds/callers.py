@@ -64,6 +64,7 @@ class Callers:
         client: SkycoreClient,
         ledger: SQLiteLedger | MemoryLedger,
         in_flight: int,
+        holds_up: bool,
         may_be_late: bool,
         beside: Taker | None,
         other: Taker | None,
@@ -75,6 +76,7 @@ class Callers:
         self._client = client
         self._ledger = ledger
         self._in_flight = in_flight
+        self._holds_up = holds_up  # what has a slot may wait before it is begun
         self.may_be_late = may_be_late  # what is heard elsewhere, as a disk may be full
         self.is_gone = False  # the process has ended, and nobody sees what it does
         self._taker = Taker(PostbackReceiver(ledger=ledger), 0.0, lambda: None)
@@ -88,15 +90,32 @@ class Callers:
         return SMS(to=number_of(message.number), text=text, key=key_of(message)), name
 
     def _begin(
-        self, name: str, version: int, to: str, *, word: bool, is_one: bool = False
+        self,
+        name: str,
+        version: int,
+        to: str,
+        *,
+        word: bool,
+        is_one: bool = False,
+        is_prompt: bool = False,
     ) -> Call:
-        return self.notes.begin(self._provider, name, version, to, word=word, is_one=is_one)
+        return self.notes.begin(
+            self._provider, name, version, to, word=word, is_one=is_one, is_prompt=is_prompt
+        )
+
+    def _is_free(self) -> bool:
+        """Return whether what is sent now is begun at once."""
+        is_held_up = self._holds_up or self._provider.throttles
+        return not is_held_up and self._client._dispatcher.admission.taken < self._in_flight
 
     async def send(self, event: Send) -> None:
         """Send one message."""
         sms, name = self._sms(event.message)
         version = event.message.version
-        call = self._begin(name, version, sms.to, word=event.word, is_one=True)
+        is_prompt = event.leaves is None and self._is_free()
+        call = self._begin(
+            name, version, sms.to, word=event.word, is_one=True, is_prompt=is_prompt
+        )
 
         async def send() -> None:
             try:

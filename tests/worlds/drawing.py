@@ -81,10 +81,13 @@ class _Draw:
     def __init__(self, chance: Random) -> None:
         self._chance = chance
         self._random = chance.random
-        self._keys = chance.choice((3, 8, 20, 30, 30))
+        self._has_outage = self._is(0.08)  # early, when most of a bulk send is new
+        self._is_small = not self._has_outage and self._is(0.06)  # a ledger in memory
+        self._keys = chance.choice(
+            (3, 8) if self._is_small else (20, 30) if self._has_outage else (3, 8, 20, 30, 30)
+        )
         self._shared = chance.choice((0.1, 0.3, 0.6))  # of keys share a number
         self._gap = chance.choice((0.0,) * 7 + (4000.0,))  # seconds between two spans
-        self._is_small = self._is(0.06)  # a ledger in memory
         self._is_doubtful = bool(self._gap) or self._is_small or self._is(0.1)
         # Two keys have a number for themselves, so that each is the other's only rival.
         self._is_paired = self._is(0.7 if self._is_doubtful else 0.15)
@@ -100,25 +103,27 @@ class _Draw:
         chance = self._chance
         has_inbox = self._is(0.15) and not self._is_small
         shares_opt_outs = self._is(0.12) and not self._is_small
+        lags = self._is(0.06) and not shares_opt_outs  # where many wait for the rate limit
         settings = Settings(
-            in_flight=chance.choice((1, 3, 8, 20)),
-            rate=chance.choice((None, None, 5.0, 40.0)),
+            in_flight=chance.choice((1, 1, 3) if self._has_outage else (1, 3, 8, 20)),
+            rate=chance.choice((5.0, 5.0, 40.0) if lags else (None, None, 5.0, 40.0)),
             burst=chance.choice((1, 3)),
             favours=self._is(0.3),
             loses_power=self._is(0.4 if has_inbox or shares_opt_outs else 0.15),
-            pages=chance.choice((8, 40, 1000)),
+            pages=chance.choice((8, 40, 1000, 1000)),
             has_accidents=self._is(0.15),
             leaves_opening=self._span(0.2) if self._is(0.15) else None,
             reads_report=self._is(0.5) and not self._is_small,
             has_others=self._is(0.2),
             bundles=self._is(0.2),
-            thread=chance.choice((0.02, 0.1, 0.5, 1.0)),
-            capacity=chance.choice((2, 5, 10)) if self._is_small else None,
+            thread=chance.choice((0.02, 0.1) if self._has_outage else (0.02, 0.1, 0.5, 1.0)),
+            lags=chance.choice((0.3, 1.0)) if lags else 0.0,
+            capacity=chance.choice((2, 2, 5, 10)) if self._is_small else None,
             changes_python=self._is(0.15),
             has_inbox=has_inbox,
             shares_opt_outs=shares_opt_outs,
         )
-        timed: list[Event] = [self._send() for _ in range(chance.randint(12, 30))]
+        timed: list[Event] = [self._send() for _ in range(chance.randint(10, 25))]
         timed += [self._send_many() for _ in range(chance.randint(1, 4))]
         if not self._is_small:
             timed += [self._crash(settings) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
@@ -126,9 +131,10 @@ class _Draw:
         if settings.loses_power:
             timed += [self._full_disk() for _ in range(chance.choice((0, 1, 2)))]
             timed += self._full_when_left(timed)
-        timed += [self._wait() for _ in range(chance.choice((0, 0, 2)))]
+        if not lags:  # and who waits would be told too late
+            timed += [self._wait() for _ in range(chance.choice((0, 0, 2)))]
         timed += [self._bulk(self._at()) for _ in range(chance.choice((0, 0, 0, 1, 2)))]
-        if self._is(0.1):
+        if self._has_outage:
             timed += self._outage()
         choices = (2, 5, 8) if settings.shares_opt_outs else (0, 0, 2, 5)
         timed += [self._opt_out() for _ in range(chance.choice(choices))]
@@ -138,7 +144,11 @@ class _Draw:
         if self._is(0.1):
             timed += self._set_right()
         if settings.shares_opt_outs:
-            timed += self._change_of_mind()
+            timed += self._change_of_mind(self._at())
+        elif self._is(0.06):
+            timed += self._ahead()
+        if self._is(0.2) and not any(isinstance(each, Crash | Reopen) for each in timed):
+            timed += self._sent_meanwhile()
         timed.sort(key=lambda event: getattr(event, "at", 0.0))
         answers = [self._answers(key) for key in range(self._keys) if self._is(0.6)]
         tells = [self._tells(key) for key in range(self._keys) if self._is(0.6)]
@@ -175,14 +185,14 @@ class _Draw:
         return Send(
             at=self._at(),
             message=self._message(has_key=self._is(0.95)),
-            word=self._is(0.6 if self._is_doubtful else 0.25),
+            word=self._is(0.8 if self._is_small else 0.6 if self._is_doubtful else 0.25),
             leaves=self._leaves(),
             natively=self._is(0.5),
         )
 
     def _send_many(self) -> SendMany:
         messages = [
-            self._message(has_key=self._is(0.95)) for _ in range(self._chance.choice((3, 10, 22)))
+            self._message(has_key=self._is(0.95)) for _ in range(self._chance.choice((3, 8, 18)))
         ]
         return SendMany(
             at=self._at(),
@@ -195,7 +205,7 @@ class _Draw:
         )
 
     def _bulk(self, at: float) -> Bulk:
-        count = self._chance.choice((3, 10, 22))
+        count = self._chance.choice((3, 8, 18))
         return Bulk(
             at=at, messages=tuple(self._message() for _ in range(count)), word=self._is(0.2)
         )
@@ -216,22 +226,38 @@ class _Draw:
         number = self._chance.choice(self._choosing)
         return OptOut(at=self._at(), number=number, is_out=self._is(0.65), by_text=self._is(0.5))
 
-    def _change_of_mind(self) -> tuple[OptOut, OptOut]:
+    def _change_of_mind(self, at: float) -> tuple[OptOut, OptOut]:
         """Have a number let in by a call opt out by a text, soon after that."""
-        at, number = self._at(), self._chance.choice(self._choosing)
+        number = self._chance.choice(self._choosing)
         out_at = round(at + self._upto(2.0), 3)
         return (
             OptOut(at=at, number=number, is_out=False, by_text=False),
             OptOut(at=out_at, number=number, is_out=True, by_text=True),
         )
 
+    def _ahead(self) -> tuple[Event, ...]:
+        """Have that happen by a clock on the wall that is ahead of the provider's."""
+        jump = Jump(at=round(self._upto(1.0), 3), seconds=self._chance.choice((400.0, 4000.0)))
+        return jump, *self._change_of_mind(round(jump.at + self._upto(1.0), 3))
+
+    def _sent_meanwhile(self) -> tuple[Event, ...]:
+        """Have the word given to send a message again that is only on its way into doubt."""
+        key, at = self._chance.randrange(self._keys), round(self._upto(0.3), 3)
+        message, later = Message(key, self._numbers[key]), round(at + 0.1 + self._upto(1.5), 3)
+        return (
+            Answers(key=key, answers=(Answer.LATE,)),
+            Tells(key=key, told=()),  # which would settle it
+            Send(at=at, message=message),
+            Send(at=later, message=message, word=True),
+        )
+
     def _settle(self) -> Settle:
         return Settle(at=self._at(), breaks=self._is(0.3))
 
     def _outage(self) -> tuple[Outage, Bulk]:
-        at = self._at()
+        at = round(self._upto(0.3), 3)
         rows = tuple(Message(key, number) for key, number in self._numbers.items())
-        return Outage(at=at, lasts=2.0 + self._span(5.0)), Bulk(at=at, messages=rows)
+        return Outage(at=at, lasts=4.0 + self._span(10.0)), Bulk(at=at, messages=rows)
 
     def _full_disk(self) -> FullDisk:
         writes, lasts = (int(10 ** (2 * self._random())) for _ in range(2))
@@ -264,6 +290,11 @@ class _Draw:
         drawn = self._chance.choices(list(likely), list(likely.values()), k=count)
         return Answers(key=key, answers=tuple(drawn))
 
+    def _after(self) -> float:
+        """Draw after how long is told of a message, perhaps when that is forgotten."""
+        is_late = self._is_small and self._is(0.5)
+        return round(self._upto(6.0), 2) if is_late else self._span(10.0)
+
     def _tells(self, key: int) -> Tells:
         is_flat = self._is(0.5)
         end = self._chance.choice(("delivered", "delivered", "failed", None))
@@ -275,7 +306,7 @@ class _Draw:
         told = [
             Told(
                 kind=kind,
-                after=4500.0 if self._is(late) else self._span(10.0),
+                after=4500.0 if self._is(late) else self._after(),
                 is_flat=is_flat,
                 is_encoded=self._is(0.5),
                 is_short=self._is(0.15),

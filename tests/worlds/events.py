@@ -225,6 +225,7 @@ class Settings:
     has_others: bool = False  # who send over the same account, and are in its report
     bundles: bool = False  # postbacks come together that are due within a second
     thread: float = 0.1  # seconds at most that a thread takes
+    lags: float = 0.0  # seconds at most by which a process that waits goes on too late
     capacity: int | None = None  # of a ledger in memory, in place of one in a file
     has_inbox: bool = False  # some postbacks are taken in beside the ledger, by another process
     shares_opt_outs: bool = False  # with another ledger of the account

@@ -34,6 +34,7 @@ T = TypeVar("T")
 MOST_STEPS: Final = 300_000
 LONGEST: Final = 30_000.0  # seconds that a process may take
 _SOME: Final = 0.2
+_LATE: Final = 0.05  # of the times at which it goes on, where it is late at all
 _SHORTEST: Final = math.log(1e-3)  # of the seconds that a thread takes
 
 
@@ -45,6 +46,7 @@ class Life:
     start: float
     favours: bool
     thread: float  # seconds at most that a thread takes
+    lags: float  # seconds at most by which it goes on too late, now and then
     on_clock: Callable[[Callable[[], float]], None]  # is given what tells its time
     on_step: Callable[[], bool]
     on_error: Callable[[str], None]
@@ -56,6 +58,10 @@ class Life:
         """
         with _threads_as_steps(self.chance, math.log(self.thread)):
             return _on_trio(self, main) if backend == "trio" else _on_asyncio(self, main)
+
+    def lag(self) -> float:
+        """Draw by how many seconds it goes on too late, as a computer that is busy would."""
+        return self.lags * self.chance.random() if self.chance.random() < _LATE else 0.0
 
 
 async def _in_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -73,6 +79,7 @@ def _on_asyncio(life: Life, main: Callable[[], Coroutine[Any, Any, None]]) -> bo
         life.chance,
         start=life.start,
         favours=life.favours,
+        lag=life.lag if life.lags else None,
         on_step=life.on_step,
         on_error=on_error,
     )
@@ -91,6 +98,14 @@ def _on_trio(life: Life, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     from trio._core import _run
 
     clock = trio.testing.MockClock(autojump_threshold=0)
+    autojump = clock._autojump
+
+    def jump() -> None:
+        autojump()
+        clock.jump(life.lag())
+
+    if life.lags:
+        clock._autojump = jump  # type: ignore[method-assign]
     clock.jump(life.start)
     life.on_clock(clock.current_time)
     crashed = False

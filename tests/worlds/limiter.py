@@ -22,8 +22,7 @@ class NotedLimiter(RateLimiter):
         super().__init__(rate, burst, clock=world.now)
         self.has_accidents = world.plan.settings.has_accidents
         self._calls = 0
-        self._noted_starts: list[float] = []
-        notes.starts.append(self._noted_starts)
+        self._noted_starts = notes.paced()
 
     def start_now(self) -> float | None:
         """Note a start."""

@@ -18,6 +18,7 @@ import asyncio
 import heapq
 import itertools
 import sys
+from asyncio import mixins
 from bisect import insort
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ from contextvars import Context, copy_context
 from functools import partial
 from itertools import repeat
 from random import Random
-from types import ModuleType
 from typing import Any, Final
 
 import anyio
@@ -78,7 +78,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
     `on_step` is called before each step and returns whether the process is gone, and then
     `Crashed` is raised; `on_error` is told what the event loop is told.  Where it `favours`
     some tasks, those that it prefers run as long as they can, but for a few steps; otherwise
-    all have the same chance.
+    all have the same chance.  `lag` returns the seconds by which what waits is woken too late.
     """
 
     def __init__(
@@ -87,10 +87,12 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *,
         start: float = 0.0,
         favours: bool = False,
+        lag: Callable[[], float] | None = None,
         on_step: Callable[[], bool] = lambda: False,
         on_error: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self._random = chance.random
+        self._lag = lag
         self._favours = favours
         self._now = start
         self._on_step = on_step
@@ -99,9 +101,13 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._ready: list[_Handle] = []
         self._timers: list[tuple[float, _Handle]] = []
         self._count = itertools.count()
-        self._tasks: dict[int, tuple[asyncio.Task[Any], float]] = {}
-        self._births = itertools.count()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._places: dict[int, float] = {id(None): _NOBODY}  # by the identities of tasks
         self._newborn: set[int] = set()  # numbers of callbacks that begin a task
+        # What is asked for as often as these is not asked of Python.
+        self.get_debug = bool  # type: ignore[method-assign]
+        self.get_task_factory = type(None)  # type: ignore[method-assign]
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
 
     # What runs it.
 
@@ -144,10 +150,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
             place = 0
             if not favours or draw() > _FAVOURED:
                 place = int(draw() * len(ready))
-            handle = ready.pop(place)
+            _, number, callback, args, context, _ = ready.pop(place)
             if newborn:
-                newborn.discard(handle[_NUMBER])
-            self._call(handle)
+                newborn.discard(number)
+            if callback is not None:
+                try:
+                    context.run(callback, *args)
+                except Exception as error:  # noqa: BLE001 - as any event loop does
+                    self._failed(callback, error)
 
     def _call(self, handle: _Handle) -> None:
         _, _, callback, args, context, _ = handle
@@ -155,21 +165,27 @@ class SeededLoop(asyncio.AbstractEventLoop):
             return
         try:
             context.run(callback, *args)
-        except Exception as error:  # noqa: BLE001 - as any event loop does
-            self._on_error({"message": f"{callback} raised", "exception": error})
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(callback, error)
+
+    def _failed(self, callback: object, error: Exception) -> None:
+        self._on_error({"message": f"{callback} raised", "exception": error})
 
     def _jump(self) -> None:
         """Go on to the next moment at which something is to be done."""
-        while self._timers:
-            when = self._timers[0][0]
-            while self._timers and self._timers[0][0] == when:
-                _, handle = heapq.heappop(self._timers)
-                if not handle.cancelled():
-                    insort(self._ready, handle)
-            if self._ready:
-                self._now = max(self._now, when)
+        timers, ready = self._timers, self._ready
+        while timers:
+            now = max(self._now, timers[0][0])
+            if self._lag is not None:
+                now += self._lag()
+            while timers and timers[0][0] <= now:
+                _, handle = heapq.heappop(timers)
+                if handle[_CALLBACK] is not None:
+                    insort(ready, handle)
+            if ready:
+                self._now = now
                 return
-        waiting = sorted(task.get_name() for task, _ in self._tasks.values() if not task.done())
+        waiting = sorted(task.get_name() for task in self._tasks if not task.done())
         raise Stuck(f"nothing will ever happen again, and these wait: {', '.join(waiting)}")
 
     def _end(self) -> None:
@@ -181,14 +197,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
             ready, self._ready = self._ready, []
             for handle in ready:
                 self._call(handle)
-        for task, _ in self._tasks.values():
+        for task in self._tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # and nobody is told that nobody asked for it
 
     def _left(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that have not ended, and begin those that have not begun."""
         self._begin_all()
-        return [task for task, _ in self._tasks.values() if not task.done()]
+        return [task for task in self._tasks if not task.done()]
 
     def _begin_all(self) -> None:
         """Begin each task: what is cancelled before that would be said to be forgotten."""
@@ -202,20 +218,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now
 
-    def get_debug(self) -> bool:
-        return False
-
     def is_running(self) -> bool:
         return self._is_running
 
     def is_closed(self) -> bool:
         return False
-
-    def get_task_factory(self) -> Any:
-        return None
-
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
 
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
@@ -225,17 +232,18 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> _Handle:
-        tasks = self._tasks
-        births = len(tasks)
-        # Most are of a task that is known, and there are too many to ask elsewhere.
-        known = tasks.get(id(getattr(callback, "__self__", None)))
-        place = known[1] if known else self._place(callback)
         number = next(self._count)
-        context = copy_context() if context is None else context
+        # Most are of a task that is known, or of none, and too many to ask elsewhere.
+        place = self._places.get(id(getattr(callback, "__self__", None)))
+        if place is None:
+            births = len(self._tasks)
+            place = self._place(callback)
+            if len(self._tasks) > births:
+                self._newborn.add(number)
+        if context is None:
+            context = copy_context()
         handle = _Handle((place, number, callback, args, context, self._now))
         insort(self._ready, handle)
-        if len(tasks) > births:
-            self._newborn.add(number)
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
@@ -256,9 +264,12 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> _Handle:
-        context = copy_context() if context is None else context
-        place, number = self._place(callback), next(self._count)
-        handle = _Handle((place, number, callback, args, context, when))
+        if context is None:
+            context = copy_context()
+        place = self._places.get(id(getattr(callback, "__self__", None)))
+        if place is None:
+            place = self._place(callback)
+        handle = _Handle((place, next(self._count), callback, args, context, when))
         heapq.heappush(self._timers, (when, handle))
         return handle
 
@@ -270,19 +281,20 @@ class SeededLoop(asyncio.AbstractEventLoop):
         owner: Any = getattr(callback, "__self__", None)
         if isinstance(owner, _asyncio.CancelScope):
             owner = getattr(owner, "_host_task", None)
-        if not isinstance(owner, asyncio.Task):
-            return _NOBODY
-        known = self._tasks.get(id(owner))
-        if known is None:
-            number = next(self._births)
-            place = self._random() if self._favours else float(number)
-            known = self._tasks[id(owner)] = owner, place
-        return known[1]
+        place = self._places.get(id(owner))
+        if place is None:
+            if not isinstance(owner, asyncio.Task):
+                return _NOBODY
+            place = self._random() if self._favours else float(len(self._tasks))
+            self._places[id(owner)] = place
+            self._tasks.append(owner)
+        return place
 
 
 # What is asked for at nearly every step: what runs, of which Python 3.11 asks the system then
-# whether this is still the process that it was, and anyio, which makes the same scopes and
-# events each time.  None of these modules is one from which another takes a name for good.
+# whether this is still the process that it was, and what a lock of asyncio's runs on; and anyio,
+# which makes the same scopes and events each time.  None of these modules is one from which
+# another takes a name for good.
 _ASYNCIO: Final = {
     "get_running_loop": (asyncio, asyncio.events, _asyncio),
     "_get_running_loop": (asyncio, asyncio.events),
@@ -290,9 +302,10 @@ _ASYNCIO: Final = {
 }
 _ANYIO: Final = {
     "get_async_backend": (_synchronization, _tasks, lowlevel),
-    "CancelScope": (anyio,),
-    "Event": (anyio,),
+    "CancelScope": (anyio, _tasks),
+    "Event": (anyio, _synchronization),
     "_task_states": (_asyncio,),
+    "_get_loop": (mixins._LoopBoundMixin,),
 }
 
 
@@ -304,8 +317,9 @@ def _known(loop: SeededLoop) -> Iterator[None]:
         "CancelScope": _asyncio.CancelScope,
         "Event": _asyncio.Event,
         "_task_states": {},
+        "_get_loop": repeat(loop).__next__,
     }
-    asked: dict[str, tuple[ModuleType, ...]] = _ANYIO
+    asked: dict[str, tuple[Any, ...]] = _ANYIO
     if sys.version_info < (3, 12):
         known["get_running_loop"] = known["_get_running_loop"] = repeat(loop).__next__
         known["current_task"] = partial(vars(asyncio.tasks)["_current_tasks"].get, loop)

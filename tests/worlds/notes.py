@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -18,6 +18,7 @@ from skycore_async import Accepted, Failed, KeyConflict, NotSent, Outcome, Rejec
 from .provider import Provider, plain
 
 API_KEY: Final = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
+_BEGUN: Final = 2.5  # seconds in which is surely begun what waits for nothing before that
 
 
 @attrs.define(eq=False)
@@ -32,6 +33,7 @@ class Call:
     billed_before: int
     is_alone: bool
     is_one: bool  # sent by itself, and not with many
+    is_prompt: bool  # it is begun at once, as nothing is waited for before that
     left_at: float | None = None
     used: int = 0  # submissions that went out twice on its word
     outcome: Outcome | None = None
@@ -60,6 +62,8 @@ class Notes:
         self.crashed_with: set[str] = set()  # names of what was under way at a crash
         self.told: dict[str, set[str]] = defaultdict(set)  # tracking ids, by name
         self.starts: list[list[float]] = []  # by each limiter
+        self._exchanges = 0  # since the last limiter was made
+        self._under_way: dict[str, list[float]] = {}  # from when, and until when, by name
         self.versions: dict[str, set[int]] = defaultdict(set)  # of contents, by name
         self.ended: dict[str, float] = {}  # when it was last not under way any more, by name
         self.has_clear_times = True  # no clock is so wrong that an opting out may not count
@@ -75,7 +79,15 @@ class Notes:
     # Calls.
 
     def begin(
-        self, provider: Provider, name: str, version: int, to: str, *, word: bool, is_one: bool
+        self,
+        provider: Provider,
+        name: str,
+        version: int,
+        to: str,
+        *,
+        word: bool,
+        is_one: bool,
+        is_prompt: bool,
     ) -> Call:
         """Note that somebody sends a message."""
         alone = not self.open_calls[name] and not self._abandoned[name]
@@ -90,6 +102,7 @@ class Notes:
             billed_before=provider.billed[name],
             is_alone=alone,
             is_one=is_one,
+            is_prompt=is_prompt,
         )
         self.calls.append(call)
         self.open_calls[name].append(call)
@@ -179,6 +192,18 @@ class Notes:
             or bool(choice.pending)
         )
 
+    # Exchanges.
+
+    def paced(self) -> list[float]:
+        """Return where a new limiter notes its starts, of which each is for one exchange."""
+        self._exchanges = 0
+        self.starts.append([])
+        return self.starts[-1]
+
+    def answered(self, name: str) -> None:
+        """Note that an exchange is over."""
+        self._under_way.setdefault(name, [self._now()]).append(self._now())
+
     def billed(self, name: str, words: list[Call]) -> None:
         """Note that a message is billed again, for which these have given their word."""
         if self.forgets:
@@ -193,8 +218,13 @@ class Notes:
         """Note that a message has come to the provider; return who gave the word for it."""
         self._check_choice(name, to)
         self._check_left(name)
+        self._exchanges += 1
+        if self.starts and self._exchanges > len(self.starts[-1]):
+            self.break_rule(f"{name} was sent past the rate limit")
         calls = self.open_calls[name] + self._abandoned[name]
-        return [call for call in calls if call.word]
+        before = self._under_way.get(name, ())
+        self._under_way[name] = [self._now()]
+        return [call for call in calls if call.word and not _came_meanwhile(call, before)]
 
     def _check_left(self, name: str) -> None:
         left = self._abandoned[name]
@@ -211,6 +241,14 @@ class Notes:
         began = min((call.began for call in self.open_calls[name]), default=since)
         if since < began:
             self.break_rule(f"{name} was sent to a number that had opted out")
+
+
+def _came_meanwhile(call: Call, exchange: Sequence[float]) -> bool:
+    """Return whether a call surely found its message in an exchange, of which it had to wait."""
+    if not call.is_prompt or len(exchange) < 2:
+        return False
+    since, until = exchange[0], exchange[-1]
+    return since <= call.began < until - _BEGUN
 
 
 def _is_conflict(outcome: Outcome) -> bool:

@@ -156,6 +156,7 @@ class Process:
     async def _use(self, ledger: SQLiteLedger | MemoryLedger) -> bool:
         """Do what is planned with a client; True where all of it is done."""
         world, lag = self.world, self.account.lag
+        settings = world.plan.settings
         client = new_client(self, ledger)
         self._callers = Callers(
             world.provider,
@@ -163,7 +164,8 @@ class Process:
             world.names,
             client=client,
             ledger=ledger,
-            in_flight=world.plan.settings.in_flight,
+            in_flight=settings.in_flight,
+            holds_up=settings.rate is not None or bool(settings.lags),
             may_be_late=world.fills,
             beside=Taker.of(self._beside.receiver(), lag=lag, on_taken=self._to_be_looked_into),
             other=Taker.of(self.account.receiver(), lag=lag, on_taken=self.account.has_news),

@@ -116,10 +116,12 @@ class Provider:
         self.asked: Counter[str] = Counter()
         self.unclear: Counter[str] = Counter()  # exchanges without a clear answer, by name
         self.postbacks: list[Posted] = []
+        self.throttles = False  # it has asked for less
         self.is_well = False  # whatever was planned, it behaves from now on
         self.on_post: Callable[[Posted], None] = lambda _: None
         self.on_all_posted: Callable[[], None] = lambda: None
         self.on_submitted: Callable[[str, str], list[Any]] = lambda name, to: []
+        self.on_answered: Callable[[str], None] = lambda name: None
         self.on_billed_again: Callable[[str, list[Any]], None] = lambda name, words: None
         self.now = now
         self._note = note
@@ -146,6 +148,7 @@ class Provider:
             return Answer.ACCEPTED
         now, answer = self.now(), next(planned, Answer.ACCEPTED)
         is_out = any(since <= now < until for since, until in self._outages)
+        self.throttles |= answer in {Answer.THROTTLED, Answer.TOO_MANY}
         return Answer.BAD_GATEWAY if is_out else answer
 
     def asked_by_others(self, to: str, name: str) -> None:

@@ -138,3 +138,19 @@ def test_a_crash_comes_between_two_steps() -> None:
     with pytest.raises(Crashed):
         loop.run(main(), most=1000)
     assert ended == ["child"] * 3
+
+
+def test_what_waits_may_be_woken_too_late() -> None:
+    """Where the loop lags, all whose time has come meanwhile go on at the later one."""
+    woken: list[tuple[str, float]] = []
+
+    async def wait(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        woken.append((name, asyncio.get_running_loop().time()))
+
+    async def main() -> None:
+        await asyncio.gather(*(wait(*each) for each in (("a", 1.0), ("b", 1.25), ("c", 2.0))))
+
+    loop = SeededLoop(Random(1), lag=lambda: 0.5)  # type: ignore[abstract]
+    loop.run(main(), most=1000)
+    assert sorted(woken) == [("a", 1.5), ("b", 1.5), ("c", 2.5)]

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus
 
 import anyio
 import attrs
@@ -19,8 +19,11 @@ from skycore_async import NotSent, OutcomeUnknown, Request, Response
 from .events import Answer
 from .provider import NEW, Provider, Submission
 
-_TO: Final = re.compile(r"<TO>(\d+)</TO>")
-_TEXT: Final = re.compile(rf"<TEXT>Hello (\S+) v(\d+) {NEW}</TEXT>")
+# As they stand in a form.
+_TO: Final = re.compile(rf"{quote_plus('<TO>')}(\d+){quote_plus('</TO>')}")
+_TEXT: Final = re.compile(
+    rf"{quote_plus('<TEXT>')}Hello\+(\w+)\+v(\d+)\+{quote_plus(f'{NEW}</TEXT>')}"
+)
 # Seconds from when a message is taken until its answer, with time for news.
 _WITH_NEWS: Final = 0.2
 
@@ -46,8 +49,8 @@ class PretendTransport:
 
     async def _send(self, request: Request, timeout: float) -> Response:
         provider = self._provider
-        document = unquote_plus(request.body.decode())
-        to_found, text_found = _TO.search(document), _TEXT.search(document)
+        form = request.body.decode()
+        to_found, text_found = _TO.search(form), _TEXT.search(form)
         assert to_found, "the request has no number"
         assert text_found, "the request has no text of ours"
         to, name, version = to_found[1], text_found[1], int(text_found[2])
@@ -57,8 +60,11 @@ class PretendTransport:
         words = provider.on_submitted(name, to)
         provider.asked_by_others(to, name)
         provider._note(f"asked {name} v{version}: {answer}")
-        with anyio.move_on_after(timeout):
-            return await self._answered(answer, name, version, to, words)
+        try:
+            with anyio.move_on_after(timeout):
+                return await self._answered(answer, name, version, to, words)
+        finally:
+            provider.on_answered(name)
         if answer is Answer.UNREACHABLE:
             raise NotSent("no connection in time")
         provider.unclear[name] += 1

@@ -52,6 +52,7 @@ class World:
             note=self.note,
         )
         self.provider.on_submitted = self.notes.submitted
+        self.provider.on_answered = self.notes.answered
         self.provider.on_billed_again = self.notes.billed
         self.left = [e for e in plan.events if not isinstance(e, Answers | Tells | Outage)]
         self.names = itertools.count()
@@ -126,6 +127,7 @@ class World:
             start=self._begun_at,
             favours=self.plan.settings.favours,
             thread=self.plan.settings.thread,
+            lags=self.plan.settings.lags,
             on_clock=process.on_clock,
             on_step=process.on_step,
             on_error=process.on_error,
