@@ -2,15 +2,16 @@
 
 Rules:
 
-* A new file is made by every migration in order, so that what a migration leads to is
-  what a new file has.
+* A new file has what every migration in order leads to.  It is made of that at once, as read
+  from a database in memory that they made first: they would rename and add each column again.
 * Nothing is ever written to a file that is not a ledger, or is a newer one.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -25,6 +26,7 @@ _KIND: Final = slice(68, 72)
 _PAGE: Final = slice(16, 18)
 _LARGEST: Final = 65_536  # bytes of a page, which is written as 1
 _OTHER: Final = "is a database of something else, and no ledger"
+_IDENTIFY: Final = "INSERT INTO identity VALUES (randomblob(16))"
 VERSION_BITS: Final = 0xFF  # of `user_version`; what the others say is in `generations`
 
 
@@ -42,15 +44,43 @@ _PLAIN_IDS: Final = 4  # the version from which on tracking ids are in their pla
 
 def migrate(connection: Any, version: int) -> None:
     """Bring the tables from `version`, 0 for none, up to date; within a transaction."""
-    for number, script in enumerate(migrations()[version:], version + 1):
-        if number == _PLAIN_IDS:
-            _write_spellings(connection)
-        for statement in _statements(script):
+    scripts = migrations()
+    if version == 0 and (whole := _whole(scripts)):
+        for statement in whole:
             connection.execute(statement)
+    else:
+        _run(connection, scripts, version)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     (number,) = connection.execute("PRAGMA user_version").fetchone()
     number = number & ~VERSION_BITS | VERSION
     connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _run(connection: Any, scripts: Sequence[str], version: int) -> None:
+    for number, script in enumerate(scripts[version:], version + 1):
+        if number == _PLAIN_IDS:
+            _write_spellings(connection)
+        for statement in _statements(script):
+            connection.execute(statement)
+
+
+@cache
+def _whole(scripts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the statements that make at once what the scripts lead to.
+
+    There are none where these leave rows in a new file, but for that which says which it is.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        _run(made, scripts, 0)
+        made_by = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
+        statements = made.execute(made_by).fetchall()
+        tables = [name for name, statement in statements if statement.startswith("CREATE TABLE")]
+        filled = {
+            name for name in tables if made.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()
+        }
+    if filled != {"identity"}:
+        return ()
+    return (*(statement for _, statement in statements), _IDENTIFY)
 
 
 def _write_spellings(connection: Any) -> None:

@@ -35,6 +35,34 @@ def test_a_semicolon_that_ends_no_statement_is_part_of_it(
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
+def test_a_new_file_has_what_every_migration_in_order_leads_to() -> None:
+    """The same tables and indexes to the letter, and no row but which ledger it is."""
+    files = [sqlite3.connect(":memory:", isolation_level=None) for _ in range(3)]
+    with closing(files[0]), closing(files[1]), closing(files[2]):
+        schema._run(files[0], schema.migrations(), 0)
+        for file in files[1:]:
+            schema.migrate(file, 0)
+        everything = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid"
+        expected, *made = [file.execute(everything).fetchall() for file in files]
+        assert made == [expected, expected]
+        for table in {table for _, _, table, _ in expected}:
+            counts = [file.execute(f"SELECT count(*) FROM {table}").fetchone() for file in files]  # noqa: S608
+            assert counts == [(int(table == "identity"),)] * 3
+        identities = {file.execute("SELECT ledger FROM identity").fetchone() for file in files}
+        assert [len(ledger) for (ledger,) in identities] == [16, 16, 16]
+        assert schema.version_of(files[1], "new") == schema.VERSION
+
+
+def test_rows_that_migrations_lead_to_are_in_a_new_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version may begin with more rows than one, and every new file has them."""
+    scripts = (*schema.migrations(), "INSERT INTO inboxes VALUES (x'00', 1)")
+    monkeypatch.setattr(schema, "migrations", lambda: scripts)
+    for _ in range(2):
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            schema.migrate(connection, 0)
+            assert connection.execute("SELECT taken FROM inboxes").fetchall() == [(1,)]
+
+
 @pytest.mark.parametrize("package", ["skycore_async.ledger.sqlite", "skycore_async.postgres"])
 def test_migrations_are_numbered_without_a_gap(package: str) -> None:
     """Two of one number would be run in the order of their names, in one file or the other."""
