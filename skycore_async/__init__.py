@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .ledger.export import ExportedMessage
     from .ledger.interface import Ledger
     from .ledger.model import Delivery, MessageState, SendIntent, Submission, Summary
-    from .ledger.opt_outs import OptOutRule
+    from .ledger.opt_outs import OptOut, OptOutRule
     from .ledger.postgres.ledger import PostgresLedger
     from .ledger.pruning import Pruned
     from .ledger.report_evidence import OpenReason
@@ -135,6 +135,7 @@ __all__ = [
     "OpenDoubt",
     "OpenReason",
     "OperatorNotSupported",
+    "OptOut",
     "OptOutRule",
     "Options",
     "Outcome",
@@ -199,7 +200,7 @@ _MODULES: Final = {
         "Submission",
         "Summary",
     ),
-    "ledger.opt_outs": ("OptOutRule",),
+    "ledger.opt_outs": ("OptOut", "OptOutRule"),
     "ledger.pruning": ("Pruned",),
     "ledger.report_evidence": ("OpenReason",),
     "ledger.report_values": ("OpenDoubt", "SavedReport", "Settlement"),

@@ -37,6 +37,7 @@ from skycore_async import (
     Notification,
     NotSent,
     NumberReader,
+    OptOut,
     OptOutRule,
     Outcome,
     OutcomeUnknown,
@@ -229,6 +230,9 @@ async def keep_a_ledger(own: Ledger) -> None:
             assert_type(part.unreadable, str | None)
         async for text in own.opt_out_candidates():
             assert_type(text, InboundSMS)
+        async for word in own.opt_outs():
+            assert_type(word, OptOut)
+            assert_type((word.number, word.out, word.at), tuple[str, bool, float])
         rule: OptOutRule = lambda text: text.text == "basta" or None  # noqa: E731
         MemoryLedger(opt_out_rule=rule)
         async with share_opt_outs(ledger), share_opt_outs(memory, Path("opt-outs.db")) as shared:
