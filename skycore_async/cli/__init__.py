@@ -1,7 +1,12 @@
-"""The command line, `skycore`.  Its libraries come with the extra `cli`."""
+"""The command line, `skycore`.  Its libraries come with the extra `cli`.
+
+Rule: a program that Ctrl-C ends says so in words, however often and whenever it is pressed.
+Until a command hears signals, and again once it has ended, that is for whoever calls it to see to.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -9,6 +14,18 @@ def main() -> None:
     """Run the command line, or say which extra it needs."""
     try:
         from .app import skycore  # noqa: PLC0415 - the extra `cli`
+
+        skycore(prog_name="skycore")
     except ImportError as error:
         sys.exit(f"skycore: {error}")
-    skycore(prog_name="skycore")
+    except KeyboardInterrupt:  # while modules are imported, or as the words of another are said
+        _end_at_the_next()
+        sys.stderr.write("skycore: interrupted\n")
+        sys.exit(130)
+    finally:
+        _end_at_the_next()
+
+
+def _end_at_the_next() -> None:
+    """Have another Ctrl-C end the process where it stands, which has nothing left to do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

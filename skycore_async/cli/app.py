@@ -33,6 +33,7 @@ except ImportError as error:
 
 from .ui.beside import LogBeside
 from .ui.help import HelpContext, with_whole_words
+from .ui.interrupts import as_one_interrupt
 from .ui.output import Exit, drop_unwritten, fail
 
 COMMANDS: Final = {
@@ -103,6 +104,13 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that any command can meet is one line and an exit code."""
         try:
+            with as_one_interrupt():
+                return self._invoke(ctx)
+        except KeyboardInterrupt:  # also a second one, as what the first means is being said
+            fail("interrupted", Exit.INTERRUPTED)
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        try:
             return super().invoke(ctx)
         except MissingExtra as error:
             fail(str(error), Exit.NOT_ALL_WELL)
@@ -116,8 +124,6 @@ class Commands(click.Group):
             fail(f"{error.filename}: {error.strerror}")
         except UnicodeEncodeError:  # of what is typed alone: all else is read as UTF-8
             fail("an argument is not all text in UTF-8")
-        except KeyboardInterrupt:
-            fail("interrupted", Exit.INTERRUPTED)
 
 
 @click.group(

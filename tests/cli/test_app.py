@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -274,6 +275,49 @@ def test_ctrl_c_is_exit_code_130() -> None:
     """What is interrupted says so, and leaves with the code that shells give it."""
     done = CliRunner().invoke(group_that(KeyboardInterrupt()), ["demo"])
     assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
+
+
+def test_a_second_ctrl_c_in_a_task_is_none_but_an_interruption() -> None:
+    """It is raised in a group, by whatever was under way; other groups are what they are."""
+    raised = BaseExceptionGroup("tasks", [ValueError(), KeyboardInterrupt()])
+    done = CliRunner().invoke(group_that(raised), ["demo"])
+    assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
+    done = CliRunner().invoke(group_that(ExceptionGroup("tasks", [ValueError()])), ["demo"])
+    assert isinstance(done.exception, ExceptionGroup)
+
+
+def test_a_second_ctrl_c_as_the_first_is_told_of_is_told_of() -> None:
+    """As where it finds the program writing its last words."""
+
+    class Words(KeyError, OSError):
+        """An error whose words are interrupted."""
+
+        @property
+        def filename(self) -> str:
+            raise KeyboardInterrupt
+
+    done = CliRunner().invoke(group_that(Words()), ["demo"])
+    assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("when", ["while modules are imported", "at the end"])
+def test_ctrl_c_shows_no_traceback_whenever_it_comes(when: str) -> None:
+    """Before there is a command it is said in words; at the end it ends the process at once."""
+    at_import = "import builtins as b, signal\nof = b.__import__\ndef load(name, *more):\n"
+    at_import += "    if name == 'click': signal.raise_signal(signal.SIGINT)\n"
+    at_import += "    return of(name, *more)\nb.__import__ = load"
+    at_end = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)"
+    first = at_import if when.startswith("while") else at_end
+    program = f"{first}\nfrom skycore_async.cli import main\nmain()"
+    command = [sys.executable, "-c", program, "segments", "Hi"]
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        command, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (130 if when.startswith("while") else -signal.SIGINT)
+    assert done.stderr == ("skycore: interrupted\n" if when.startswith("while") else "")
 
 
 @pytest.mark.parametrize("command", ["status", "export", "inbox"])

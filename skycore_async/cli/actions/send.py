@@ -29,6 +29,7 @@ from ...messages import Accepted
 from ...protocol.numbers import NumberReader, number
 from ...runtime.error_notes import cure_for
 from ...runtime.secret import Secret
+from ..ui.interrupts import as_one_interrupt
 from ..ui.ledger_target import LedgerTarget, ledger_target
 from ..ui.opt_out_list import sharing, shown
 from ..ui.outcome_kinds import OutcomeKind, failure_kind
@@ -104,7 +105,8 @@ def send_message(
     """
     ledger = None if named is None else ledger_target(named)
     try:
-        sent = anyio.run(_send, message, settings, ledger, shared)
+        with as_one_interrupt():
+            sent = anyio.run(_send, message, settings, ledger, shared)
     except (ConfigurationError, LedgerError) as error:
         _fail(error, _NOT_SET_UP, message, ledger, as_json=as_json)
     except SkycoreError as error:

@@ -32,6 +32,7 @@ from ...ledger.sqlite.opt_out_list import OptOutCheck, is_out_by_ledger
 from ...runtime.secret import Secret
 from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
+from ..ui.interrupts import as_one_interrupt
 from ..ui.opt_out_list import share_once, shown
 from ..ui.options import read_api_key
 from ..ui.outcome_kinds import OutcomeKind
@@ -66,7 +67,8 @@ def run_bulk(options: BulkOptions) -> int:
     among it.
     """
     try:
-        return _run(options)
+        with as_one_interrupt():
+            return _run(options)
     except SheetError as error:
         fail(f"{name_of(options.csv)}: {error}")
     except OSError as error:
@@ -258,16 +260,8 @@ def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: Before | N
     if options.as_json:
         found = attrs.asdict(estimate, recurse=False)
         costs = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
-        emit(
-            {
-                "dry_run": True,
-                "obstacle": why,
-                **found,
-                **costs,
-                "price": _plain(options.price),
-                "begun_before": before,
-            }
-        )
+        more = {"price": _plain(options.price), "begun_before": before}
+        emit({"dry_run": True, "obstacle": why, **found, **costs, **more})
     if before is not None:
         say(f"{before.words}: --yes-send-again would be needed to send them again", err=True)
     if why is not None:
