@@ -15,9 +15,9 @@ import attrs
 from ..errors import KeyConflict, LedgerError, SkycoreError
 from ..notifications import InboundSMS, Notification, UnknownNotification, is_unreadable
 from ..protocol import tracking_ids
-from ..protocol.numbers import digits
+from ..protocol.numbers import spellings
 from .model import Attempt, Delivery, MessageState, SendIntent, Submission, Summary
-from .opt_outs import OptOut, is_candidate, is_open
+from .opt_outs import OptOut, is_candidate, is_open, may_be_sent_to, number_named
 from .reader import LedgerReader, Page
 from .rules import UnderWay, earlier_submission
 from .settlement import rebuilt
@@ -244,7 +244,7 @@ class ListOptOutCandidates(LongQuery[Page[InboundSMS]]):
         """Return the answer of a store."""
         page = store.texts(self.after)
         found = [
-            (notification, str(digits(notification.from_)), min(stored.happened, stored.received))
+            (notification, number_named(notification.from_), min(stored.happened, stored.received))
             for _, stored in page.rows
             if isinstance(notification := rebuilt(stored), InboundSMS)
             and is_candidate(notification)
@@ -271,12 +271,15 @@ class IsOptedOut(Query[bool]):
 
     def answer(self, store: LedgerReader) -> bool:
         """Return the answer of a store."""
-        return self.number in store.opted_out([self.number])
+        return not may_be_sent_to(self.number, store.opt_outs(spellings(self.number)))
 
 
 @attrs.frozen(kw_only=True)
 class GetOptOuts(Query[dict[str, OptOut]]):
-    """The last words of numbers on being sent to, of those that said any."""
+    """The last words that are kept by these numbers, of those that said any.
+
+    Which of them counts for a number, `opt_outs.word_on` says.
+    """
 
     numbers: tuple[str, ...]
 

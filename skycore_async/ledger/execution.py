@@ -43,7 +43,9 @@ from .opt_outs import (
     CHANGED,
     OptOut,
     OptOutRule,
+    all_spellings,
     last_word,
+    may_be_sent_to,
     opt_out_by_code,
     opt_out_of,
     relayed,
@@ -148,7 +150,7 @@ class CommandExecutor:
 
     def _begin_again(self, begins: Sequence[tuple[PendingCommand, Begin]]) -> None:
         records = self._store.messages_to_change([command.intent.key for _, command in begins])
-        opted_out = self._store.opted_out([command.intent.to for _, command in begins])
+        words = self._store.opt_outs(all_spellings([command.intent.to for _, command in begins]))
         begun: list[MessageRecord] = []
         earlier: list[EarlierAttempt] = []
         for pending, command in begins:
@@ -159,7 +161,7 @@ class CommandExecutor:
                     command.intent,
                     resend_in_doubt=command.resend_in_doubt,
                     ignore_opt_out=command.ignore_opt_out,
-                    is_opted_out=command.intent.to in opted_out,
+                    is_opted_out=not may_be_sent_to(command.intent.to, words),
                     attempt=command.attempt,
                 )
                 if isinstance(decided, MessageRecord):

@@ -15,19 +15,23 @@ Rules:
   stamp tells only where it is clear.  Where it is not, the number has opted out.
 * What the caller said to another ledger comes later than it was said: a leave to send counts
   from when it was given, and takes back no STOP that came after it.
+* Whoever said STOP is sent nothing, also where the provider names them without their country code:
+  that counts for each number which may be named so (`numbers.spellings`), until that number itself
+  is opted in later.  A START of that name opts in nobody but who is kept by it.
 * A time that is yet to come is of a wrong clock, and the last word until somebody speaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 import attrs
 
 from ..notifications import InboundSMS, Notification, SubscriptionChange
 from ..protocol.consent import Consent, consent_in
-from ..protocol.numbers import digits
+from ..protocol.numbers import digits, names_within_country, spellings
 from ..runtime.logs import log
 
 # True where a text opts its number out, False where it does not, None where the words decide.
@@ -62,6 +66,35 @@ def relayed(words: Iterable[OptOut]) -> list[OptOut]:
     return [attrs.evolve(word, relayed=True) for word in words]
 
 
+def all_spellings(numbers: Collection[str]) -> tuple[str, ...]:
+    """Return by which names words may be kept that count for these numbers."""
+    others = [names_within_country(number) for number in numbers]
+    return tuple({*numbers, *filter(None, chain.from_iterable(others))})
+
+
+def word_on(number: str, words: Mapping[str, OptOut]) -> OptOut | None:
+    """Return the word that counts for a number, of those of all its spellings; None for none."""
+    own, *others = (words.get(name) for name in spellings(number))
+    for short in others:
+        if short is not None and short.out and (own is None or own.at <= short.at):
+            return own if own is not None and own.out else short
+    return own
+
+
+def may_be_sent_to(number: str, words: Mapping[str, OptOut]) -> bool:
+    """Return whether a number may be sent to, by the words of all its spellings."""
+    if not words:
+        return True
+    word = word_on(number, words)
+    return word is None or not word.out
+
+
+def number_named(from_: str | None) -> str:
+    """Return the digits of a number that a postback names, without the 00 that dials abroad."""
+    known = digits(from_) or ""
+    return known.lstrip("0") if known.startswith("00") else known
+
+
 def opt_out_of(
     notification: Notification, *, received: float, rule: OptOutRule | None = None
 ) -> OptOut | None:
@@ -78,7 +111,7 @@ def opt_out_of(
         number, out = notification.from_, bool(is_stop)
     else:
         return None
-    known = digits(number)
+    known = number_named(number)
     if not known:
         return None
     time = notification.timestamp
@@ -104,7 +137,7 @@ def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
 
 def is_candidate(notification: Notification) -> bool:
     """Return whether a notification is a text that may opt its number out."""
-    if not isinstance(notification, InboundSMS) or not digits(notification.from_):
+    if not isinstance(notification, InboundSMS) or not number_named(notification.from_):
         return False
     return consent_in(notification.text) in {Consent.REVOKED, Consent.UNCLEAR}
 

@@ -118,10 +118,6 @@ class LedgerReader(Protocol):
         """Count what there is."""
         ...
 
-    def opted_out(self, numbers: Collection[str]) -> set[str]:
-        """Return which of these numbers may not be sent to."""
-        ...
-
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the last word of these numbers on being sent to, of those that said any."""
         ...

@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Final
@@ -30,6 +31,8 @@ _FORMATTING: Final = re.compile(
     "[ \t\\-./()\u00a0\u2007\u2009\u202f\u2010-\u2015\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069]"
 )
 SHORTEST: Final = 5  # digits of a number that the API takes
+_LEAST: Final = 7  # digits of one within its country ...
+_MOST: Final = 10  # ... and of one in America
 LONGEST: Final = 40  # digits that are kept of one; the API takes 15, with what is dialled before
 # The country codes within which a 0 is dialled before a number, and after which none of their
 # numbers begins with one.  Source: libphonenumber 9.0; a test holds them against it.
@@ -100,6 +103,25 @@ def country_code(digits: str) -> str:
     """Return the country code that a number in international format begins with."""
     code = _COUNTRY_CODE.match(digits)
     return "" if code is None else code[0]
+
+
+@functools.lru_cache(maxsize=1024)  # of a row it is asked as it is looked up, and as it begins
+def names_within_country(number: str) -> tuple[str | None, str | None]:
+    """Return how a number in international format is called within its country.
+
+    With a 0 in front; and without, where it has no more digits then than an American one: a longer
+    one is most likely a whole number of another country.  None for what there is not.
+    """
+    code = _COUNTRY_CODE.match(number)
+    called = number[code.end() :].lstrip("0") if code is not None else ""
+    if len(called) < _LEAST:
+        return None, None
+    return f"0{called}", called if len(called) <= _MOST else None
+
+
+def spellings(number: str) -> tuple[str, ...]:
+    """Return how a number in international format may be named in a postback: as it is first."""
+    return (number, *filter(None, names_within_country(number)))
 
 
 def _fault(written: str, stripped: str) -> str | None:

@@ -951,6 +951,45 @@ async def test_stop_refuses_and_start_allows(ledger: Ledger, clock: Clock) -> No
     assert not await ledger.is_opted_out(TO)
 
 
+@pytest.mark.parametrize("named", [TO[1:], f"0{TO[1:]}", f"00{TO}", f"+{TO}"])
+async def test_stop_counts_without_the_country_code_too(
+    ledger: Ledger, clock: Clock, named: str
+) -> None:
+    """However the provider names the handset: who said it is sent nothing, and nobody else."""
+    clock.now += 60
+    await ledger.record(said("STOP", after=1, from_=named))
+    assert await ledger.is_opted_out(TO)
+    assert await refused(ledger)
+    for other in (OTHER, f"49{TO}", TO[:-1], f"{TO[:5]}9{TO[6:]}"):
+        assert not await ledger.is_opted_out(other)
+        assert await ledger.begin(intent(other, to=other)) is None
+    await ledger.record(said("Start", after=2, from_=named))
+    assert not await ledger.is_opted_out(TO)
+    assert not await refused(ledger)
+
+
+async def test_a_number_s_own_later_word_counts_before_how_it_is_called(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """It may be opted in by itself; that somebody is called so opts nobody in."""
+    clock.now += 60
+    await sent(ledger, "again", NOT_SENT)
+    await ledger.record(said("STOP", after=10, from_=TO[1:]))
+    with pytest.raises(RecipientOptedOut):
+        await ledger.begin(intent("again"))
+    await ledger.opt_in(TO)
+    assert not await ledger.is_opted_out(TO)
+    assert not await refused(ledger)
+    assert await ledger.begin(intent("again")) is None
+    clock.now += 60
+    await ledger.record(said("STOP", after=100, from_=TO[1:]))
+    assert await refused(ledger, "third")
+    await ledger.opt_out(TO)
+    await ledger.record(said("START", after=200, from_=TO[1:]))
+    assert await ledger.is_opted_out(TO)
+    assert await refused(ledger, "another")
+
+
 async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger: Ledger) -> None:
     """It is a new submission that is refused, not the answer to an old one."""
     await sent(ledger, "k", accepted())

@@ -25,7 +25,7 @@ import click
 
 from ...errors import InvalidMessage, LedgerError
 from ...ledger.export import time_at
-from ...ledger.opt_outs import OptOut, relayed
+from ...ledger.opt_outs import OptOut, all_spellings, may_be_sent_to, relayed
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...ledger.sqlite.schema import MAGIC
 from ...messages import masked
@@ -183,7 +183,8 @@ def _change(
     now = time.time()
     asked = {*numbers.values()}
     try:
-        on_it = len(asked) if out else sum(word.out for word in shared.words(asked).values())
+        words = {} if out else shared.words(all_spellings(asked))
+        on_it = len(asked) if out else sum(not may_be_sent_to(each, words) for each in asked)
         shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
     except LedgerError as error:
         fail(f"nothing was changed: {error}")

@@ -171,7 +171,7 @@ def _check_rows(
     for number, row in enumerate(sheet.rows(), 1):
         judged = reader.read(row)
         if not is_known:
-            if isinstance(judged, MessageRow) and is_opted_out(judged.message.to, None):
+            if isinstance(judged, MessageRow) and is_opted_out(judged.message.to, {}):
                 survey.see_known(judged, OutcomeKind.OPTED_OUT)
             else:
                 survey.see(judged)

@@ -25,6 +25,7 @@ from ...errors import LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.commands import GetOptOuts
 from ...ledger.model import MessageState, SendIntent
+from ...ledger.opt_outs import all_spellings
 from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...ledger.sqlite.read_only import looked_at
 from ..ui.ledger_target import LedgerFile
@@ -59,7 +60,7 @@ async def survey_by_ledger(
 ) -> LedgerCounts:
     """Show all rows to a survey, with what the ledger has of them, and return what else it has.
 
-    `is_opted_out` says of a number, with what the ledger has of it, whether it may be sent to.
+    `is_opted_out` says of a number, with what the ledger has of it, whether it may not be sent to.
     Where nobody `knows_sender`, what was sent before was sent, whichever content it had.
     Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
     process has it open, which sends from it.
@@ -140,14 +141,14 @@ async def _kinds(
     """Return rows, each with what came of its message before; None for what is to send."""
     messages = [row for row in rows if isinstance(row, MessageRow)]
     found = await outcomes(ledger, messages, resend_in_doubt=resend_in_doubt)
-    numbers = tuple(row.message.to for row, known in found if isinstance(known, SendIntent))
-    words = await ledger.run(GetOptOuts(numbers=numbers))
+    numbers = [row.message.to for row, known in found if isinstance(known, SendIntent)]
+    words = await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
     kinds: list[tuple[JudgedRow, OutcomeKind | None]] = [
         (row, None) for row in rows if isinstance(row, RejectedRow)
     ]
     for row, known in found:
         if isinstance(known, SendIntent):
-            is_out = is_opted_out(row.message.to, words.get(row.message.to))
+            is_out = is_opted_out(row.message.to, words)
             kinds.append((row, OutcomeKind.OPTED_OUT if is_out else None))
         else:
             kinds.append((row, outcome_kind(known)))

@@ -40,6 +40,7 @@ from ...codes import Verdict
 from ...errors import LedgerError, Rejected, SendingHalted
 from ...ledger.commands import GetOptOuts
 from ...ledger.model import SendIntent
+from ...ledger.opt_outs import all_spellings, may_be_sent_to
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...messages import Failed, Outcome
 from ...runtime.error_notes import cure_for
@@ -250,8 +251,9 @@ class Run:
         """
         if self._left == math.inf:
             return ()
-        words = await ledger.run(GetOptOuts(numbers=tuple(row.message.to for row in rows)))
-        return {number for number, word in words.items() if word.out}
+        numbers = [row.message.to for row in rows]
+        words = await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
+        return {number for number in numbers if not may_be_sent_to(number, words)}
 
     def _in_flight(self) -> int:
         return self._outcomes._begun  # noqa: SLF001 - kept from users

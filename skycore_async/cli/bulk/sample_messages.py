@@ -49,7 +49,7 @@ def send_sample(
         to = number(options.sample_to or "", number_reader_of(options.country))
     except InvalidMessage as error:
         fail(f"--to: {error}")
-    if is_opted_out(to, None):
+    if is_opted_out(to, {}):
         fail("nothing was sent: --to names a number that has opted out", Exit.NOT_SENT)
     cost = 0
     for row in rows:

@@ -123,13 +123,6 @@ class PostgresReader(ListReader):
         )
         return by_key(keys, map(MESSAGE.value, rows))
 
-    def opted_out(self, numbers: Collection[str]) -> set[str]:
-        """Return which of these numbers may not be sent to."""
-        rows = self._execute(
-            "SELECT number FROM skycore.opt_outs WHERE out AND number = ANY(%s)", (list(numbers),)
-        )
-        return {number for (number,) in rows}
-
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
         """Return the notifications of messages, by the messages' ids."""
         found: dict[int, list[StoredNotification]] = {}

@@ -49,8 +49,8 @@ def _arrays(names: Sequence[str]) -> str:
     return ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
 
 
-# As `rules.begin` has it of a number that has opted out.  It is looked at where the row is
-# written: nobody can opt out in between.
+# As `rules.begin` and `opt_outs.word_on` have it of a number that has opted out, or is called so
+# within its country.  It is looked at where the row is written: nobody can opt out in between.
 INSERT: Final = """
 INSERT INTO skycore.messages
     (key, content, recipient, sender, state, started_at, text_digest, campaign_ref, segments, tags,
@@ -58,11 +58,15 @@ INSERT INTO skycore.messages
 SELECT key, content, recipient, sender, 'sending', started_at, text_digest, campaign_ref, segments,
     tags, session, attempt
 FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bytea[],
-    %b::text[], %b::int[], %b::text[], %b::bigint[], %b::bigint[], %b::boolean[])
+    %b::text[], %b::int[], %b::text[], %b::bigint[], %b::bigint[], %b::boolean[], %b::text[],
+    %b::text[])
     AS given (key, content, recipient, sender, started_at, text_digest, campaign_ref, segments,
-        tags, session, attempt, is_willing)
+        tags, session, attempt, is_willing, dialled, called)
 WHERE is_willing
-    OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs WHERE number = recipient AND out)
+    OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs AS said
+        WHERE number IN (recipient, dialled, called) AND out
+        AND (number = recipient OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs AS own
+            WHERE own.number = recipient AND NOT own.out AND own.at > said.at)))
 ORDER BY key
 ON CONFLICT (key) DO NOTHING
 RETURNING key, EXISTS (SELECT FROM skycore.pruned)

@@ -27,6 +27,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from ...postgres.schema import Connection
+from ...protocol.numbers import names_within_country
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, told_state, words_as_text
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, ToldState
@@ -80,6 +81,7 @@ class PostgresStore(PostgresPruning):
                 [attempt.session if attempt else None for attempt in attempts],
                 [attempt.number if attempt else None for attempt in attempts],
                 [command.ignore_opt_out for command in begins],
+                *map(list, zip(*(names_within_country(each.to) for each in intents), strict=True)),
             ),
         )
         found = rows.fetchall()

@@ -15,15 +15,16 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from ...protocol.numbers import names_within_country, spellings
 from ..columns import OPT_OUT
-from ..opt_outs import OptOut, is_missed, last_word, relayed
+from ..opt_outs import OptOut, is_missed, last_word, may_be_sent_to, relayed
 from .shared_file import FileKind, as_ledger_errors, connect, make_if_missing, set_up, transaction
 
 PAGE: Final = 500
@@ -42,8 +43,8 @@ KIND: Final = FileKind(
     ),
 )
 
-# Whether a number may not be sent to, by its last word, if there is any.
-OptOutCheck = Callable[[str, OptOut | None], bool]
+# Whether a number may not be sent to, by the words that a ledger has of all its spellings.
+OptOutCheck = Callable[[str, Mapping[str, OptOut]], bool]
 
 _NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
 
@@ -137,10 +138,10 @@ class OptOutList:
     def asked(self, ledger: str = "") -> Iterator[OptOutCheck]:
         """Yield what says of a number whether it may not be sent to, for many of them.
 
-        It is asked with the last word that a ledger has of the number, and says what that ledger,
+        It is asked with the words that a ledger has of its spellings, and says what that ledger,
         by its name, would say once it has taken this list in.
         """
-        one = f"SELECT change, {OPT_OUT.listed} FROM opt_outs WHERE number = ?"
+        some = f"SELECT change, {OPT_OUT.listed} FROM opt_outs WHERE number IN (?, ?, ?)"
         with self._explained():
             connection = self._connect()
         with closing(connection):
@@ -150,13 +151,19 @@ class OptOutList:
                 ).fetchone()
                 seen = _seen_by(connection.execute, ledger)
 
-            def is_opted_out(number: str, known: OptOut | None) -> bool:
+            def is_opted_out(number: str, known: Mapping[str, OptOut]) -> bool:
                 with self._explained():
-                    found = connection.execute(one, (number,)).fetchall()
-                listed = [(at, OPT_OUT.value(row)) for at, *row in found]
-                new = [word for at, word in listed if at > seen or is_missed(word, known)]
-                words = [*([] if known is None else [known]), *relayed(new)]
-                return bool(words) and last_word(words[0], words[1:], now=self._clock()).out
+                    found = connection.execute(
+                        some, (number, *names_within_country(number))
+                    ).fetchall()
+                words = {name: known[name] for name in spellings(number) if name in known}
+                for change, *row in found:
+                    word = OPT_OUT.value(row)
+                    before = known.get(word.number)
+                    if change > seen or is_missed(word, before):
+                        first = word if before is None else before
+                        words[word.number] = last_word(first, relayed([word]), now=self._clock())
+                return not may_be_sent_to(number, words)
 
             yield is_opted_out if is_anybody else is_out_by_ledger
 
@@ -212,9 +219,9 @@ def name_of_file(path: Path) -> str:
     return str(path.resolve())
 
 
-def is_out_by_ledger(_number: str, known: OptOut | None) -> bool:
-    """Return whether a number may not be sent to where there is no list: by its last word."""
-    return known is not None and known.out
+def is_out_by_ledger(number: str, known: Mapping[str, OptOut]) -> bool:
+    """Return whether a number may not be sent to where there is no list: by a ledger's words."""
+    return not may_be_sent_to(number, known)
 
 
 def _seen_by(execute: Callable[..., Any], ledger: str) -> int:

@@ -106,14 +106,6 @@ class SQLiteReader(ListReader, StatementRunner):
         found = self._over(_BY_KEYS, [(key,) for key in (*keys, *names)])
         return by_key(keys, map(MESSAGE.value, found))
 
-    def opted_out(self, numbers: Collection[str]) -> set[str]:
-        """Return which of these numbers may not be sent to."""
-        found = self._over(
-            "SELECT number FROM (VALUES {}) JOIN opt_outs ON number = column1 WHERE out",
-            [(number,) for number in numbers],
-        )
-        return {number for (number,) in found}
-
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the last word of these numbers on being sent to, of those that said any."""
         found = self._over(

@@ -15,7 +15,12 @@ from ..counts import KIND
 from ..model import Submission
 from .reader import CANDIDATE, MESSAGE
 
-_HAS_NOT_OPTED_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
+# As `opt_outs.word_on` has it of a number and of what it is called within its country.
+_HAS_NOT_OPTED_OUT: Final = """
+NOT EXISTS (SELECT 1 FROM opt_outs AS said WHERE number IN (column3, column10, column11) AND out
+    AND (number = column3 OR NOT EXISTS (SELECT 1 FROM opt_outs AS own
+        WHERE own.number = column3 AND NOT own.out AND own.at > said.at)))
+"""
 # To all numbers, or to those that have not opted out, as `rules.begin` has it.
 INSERT: Final = {
     ignore_opt_outs: (

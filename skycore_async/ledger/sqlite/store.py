@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from ...protocol.numbers import names_within_country
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
 from ..commands import Begin, Finish
 from ..counts import ACCEPTED, SENDING, CountedKind, counted_kind
@@ -91,6 +92,7 @@ class SQLiteStore(SQLitePruning):
                             each.campaign_ref,
                             each.segments,
                             words_as_text(each.tags) if each.tags else None,
+                            *names_within_country(each.to),
                         )
                         for each in part
                     ],

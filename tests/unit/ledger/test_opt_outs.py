@@ -12,7 +12,13 @@ from skycore_async.codes import DeliveryState, FailureReason
 from skycore_async.ledger.model import (
     StoredNotification,
 )
-from skycore_async.ledger.opt_outs import CLEAR, OptOut, last_word, opt_out_of
+from skycore_async.ledger.opt_outs import (
+    CLEAR,
+    OptOut,
+    last_word,
+    may_be_sent_to,
+    opt_out_of,
+)
 from skycore_async.messages import SMS
 from skycore_async.notifications import (
     DeliveryReceipt,
@@ -208,3 +214,31 @@ def test_the_last_word_counts_and_where_it_is_not_clear_the_number_has_opted_out
     """By the provider's stamps, by the order in which they came, or by who is the safer."""
     known, comes, counts = COMING[case]
     assert last_word(known, [comes], now=NOW) == (comes if counts else known)
+
+
+@pytest.mark.parametrize(
+    ("own", "short", "is_out"),
+    [
+        (None, None, False),
+        (None, True, True),
+        (None, False, False),
+        (True, None, True),
+        (True, False, True),  # somebody of that name came back, in one country or another
+        (False, True, False),  # the number itself did, and later
+        (False, None, False),
+    ],
+)
+def test_a_number_is_known_by_what_it_is_called_within_its_country(
+    own: bool | None, short: bool | None, is_out: bool
+) -> None:
+    """Whoever said STOP is sent nothing, and is opted in by the number itself alone."""
+    number, called = "15551234888", "5551234888"
+    given = {number: (own, NOON + 1), called: (short, NOON)}
+    words = {
+        name: OptOut(number=name, out=out, at=at)
+        for name, (out, at) in given.items()
+        if out is not None
+    }
+    assert may_be_sent_to(number, words) is not is_out
+    earlier = {name: attrs.evolve(word, at=NOON) for name, word in words.items()}
+    assert may_be_sent_to(number, earlier) is not (is_out or short is True)

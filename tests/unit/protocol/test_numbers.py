@@ -174,3 +174,20 @@ def test_a_long_wrong_number_is_cut_in_the_error() -> None:
     with pytest.raises(InvalidMessage) as caught:
         numbers.number("x" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("number", "names"),
+    [
+        ("15551234888", ("05551234888", "5551234888")),
+        ("447911123456", ("07911123456", "7911123456")),
+        ("4915712345678", ("015712345678",)),  # 1 571 234 5678 is somebody else
+        ("390612345678", ("0612345678", "612345678")),
+        ("60856", ()),
+        ("1555123", ()),
+        ("299123456", ()),
+    ],
+)
+def test_a_number_may_be_named_as_within_its_country(number: str, names: tuple[str, ...]) -> None:
+    """With a 0 in front, and without where that is no longer than an American number."""
+    assert numbers.spellings(number) == (number, *names)

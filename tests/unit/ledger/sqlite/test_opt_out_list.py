@@ -114,7 +114,21 @@ class TestList:
             shared.tell([word(BO), listed])
             shared.note_seen("promo.db", 2 if has_seen else 1)
         with shared.asked("promo.db") as is_opted_out:
-            assert is_opted_out(ANN, known) is is_out
+            assert is_opted_out(ANN, {} if known is None else {ANN: known}) is is_out
+
+    def test_a_number_is_on_it_without_its_country_code_too(self, shared: OptOutList) -> None:
+        """Until that number itself is opted in later, by the list's word or by the ledger's."""
+        shared.tell([word(ANN[1:])])
+        with shared.asked("promo.db") as is_opted_out:
+            assert is_opted_out(ANN, {})
+            assert not is_opted_out(BO, {})
+            assert is_opted_out(ANN, {ANN: word(out=False, at=NOON - 1)})
+            assert not is_opted_out(ANN, {ANN: word(out=False, at=NOON + 1)})
+        shared.tell([word(ANN, out=False, at=NOON + 1)])
+        with shared.asked("promo.db") as is_opted_out:
+            assert not is_opted_out(ANN, {})
+        with shared.asked() as is_opted_out:
+            assert is_opted_out(ANN[1:], {})
 
     def test_many_are_read_in_pages(self, shared: OptOutList) -> None:
         """More than a page of them are all told, each once."""
