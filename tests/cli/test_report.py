@@ -35,6 +35,7 @@ from skycore_async.cli.report.counters import (
     TimelineCounter,
 )
 from skycore_async.cli.report.data import ReportCounters, ReportData
+from skycore_async.cli.report.formats import duration, span
 from skycore_async.cli.report.page import _environment, page
 from skycore_async.ledger.list_commands import CountMessages, ListLines
 from skycore_async.ledger.model import Delivery, MessageState, SendIntent, Submission
@@ -515,7 +516,7 @@ def test_the_page_has_the_report_data() -> None:
     told = Page(page(FULL)).text
     for words in (
         "Report on promo.db",
-        "47 messages, begun 20 Nov 2026 12:00 to 20 Nov 2026 13:30 UTC",
+        "47 messages, begun 20 Nov 2026 12:00 to 13:30 UTC",
         "Delivered 41 87.2 %, a receipt says so",
         "On the way 1 2.1 %",
         "Half were delivered within about 19 s, 90 % within",
@@ -580,7 +581,7 @@ def test_the_bar_of_a_carrier_says_what_its_figure_says() -> None:
         ("delivered", "75.00"),
         ("failed", "25.00"),
     ]
-    assert "75.0 %" in row
+    assert "75.0\xa0%" in row
 
 
 def test_the_chart_has_a_table_of_the_same() -> None:
@@ -593,13 +594,31 @@ def test_the_chart_has_a_table_of_the_same() -> None:
     assert sum(int(number) for row in rows for number in row[1:]) == 47
 
 
+def test_a_page_is_read_on_a_narrow_screen() -> None:
+    """A number stays with its unit, what there is none of has no share, and cells have names.
+
+    There rows of many cells stand below one another, where no heading is above them.
+    """
+    text = page(report_data(delivery("in_doubt", campaign_ref="spring", segments=1)))
+    assert "<small>may have been sent</small>" not in text
+    assert "<small>100.0\xa0%, may have been sent</small>" in text
+    assert "<small>safe to send again</small>" in text
+    (table,) = re.findall('<table class="labels stacked">.*?</table>', text, re.DOTALL)
+    named = re.findall('data-name="(.*?)"', table)
+    assert named == re.findall('<th scope="col" class="number">(.*?)</th>', table)
+    assert duration(90).isascii() is duration(90).isprintable() is False
+    assert span(NOON, NOON + timedelta(hours=3)) == f"{NOON:%d %b %Y} 12:00 to 15:00"
+    assert span(NOON, NOON + timedelta(hours=30)).count("Nov 2026") == 2
+    assert span(NOON, NOON) == f"{NOON:%d %b %Y} 12:00"
+
+
 @pytest.mark.slow
 def test_what_is_little_is_still_seen() -> None:
     """One failure among a hundred thousand has a bar, and is neither none nor rounded away."""
     many = [delivered(1)] * 20_000
     text = page(report_data(*many, failed()))
-    assert "&lt; 0.1 %, a receipt says so" in text
-    assert "&gt; 99.9 %, a receipt says so" in text
+    assert "&lt;\xa00.1\xa0%, a receipt says so" in text
+    assert "&gt;\xa099.9\xa0%, a receipt says so" in text
     heights = re.findall(
         r'<rect class="failed" x="\d+" y="[\d.]+" width="8" height="([\d.]+)"', text
     )

@@ -1,6 +1,9 @@
 """Numbers, shares, durations and times as a report writes them.  No I/O.
 
-Rule: a share is never rounded to all or nothing.
+Rules:
+
+* A share is never rounded to all or nothing.
+* A number and its unit stay on one line.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import Final
 from ..ui.output import number_of
 
 _DAY: Final = 86400
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"
+_PER_CENT: Final = f"{NO_BREAK}%"
 
 
 def counted(number: int) -> str:
@@ -35,10 +40,10 @@ def share(part: int, whole: int) -> str:
         return "none"
     percent = 100 * part / whole
     if 0 < percent < 0.1:  # noqa: PLR2004 - what a decimal place can show
-        return "< 0.1 %"
+        return f"<{NO_BREAK}0.1{_PER_CENT}"
     if 99.9 < percent < 100:  # noqa: PLR2004
-        return "> 99.9 %"
-    return f"{percent:.1f} %"
+        return f">{NO_BREAK}99.9{_PER_CENT}"
+    return f"{percent:.1f}{_PER_CENT}"
 
 
 def duration(seconds: float) -> str:
@@ -46,12 +51,21 @@ def duration(seconds: float) -> str:
     units = ((_DAY, "days"), (3600, "h"), (60, "min"), (1, "s"))
     size, unit = next((each for each in units if seconds >= each[0]), units[-1])
     value = f"{seconds / size:.2g}" if seconds / size < 10 else f"{seconds / size:.0f}"  # noqa: PLR2004
-    return f"{value} day" if (value, unit) == ("1", "days") else f"{value} {unit}"
+    unit = "day" if (value, unit) == ("1", "days") else unit
+    return f"{value}{NO_BREAK}{unit}"
 
 
 def moment(at: datetime) -> str:
     """Return a time to the minute."""
     return f"{at:%d %b %Y %H:%M}"
+
+
+def span(first: datetime, last: datetime) -> str:
+    """Return from when to when something was, to the minute, with its day once."""
+    begun, ended = moment(first), moment(last)
+    if first.date() == last.date():
+        ended = f"{last:%H:%M}"
+    return begun if moment(last) == begun else f"{begun} to {ended}"
 
 
 def named(value: str | None, name: str) -> str | None:

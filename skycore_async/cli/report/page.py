@@ -20,6 +20,7 @@ from ...version import __version__
 from ..ui.output import printable
 from . import charts, formats
 from .data import ReportData
+from .formats import NO_BREAK
 from .kinds import KINDS, by_kind
 
 try:
@@ -39,6 +40,7 @@ _FILTERS: Final = {
     "moment": formats.moment,
     "named": formats.named,
     "share": formats.share,
+    "span": formats.span,
 }
 
 
@@ -64,5 +66,5 @@ def _environment() -> Environment:
 
 def _visible(value: object) -> str:
     if isinstance(value, Markup):  # with line breaks of the templates' own
-        return Markup(printable(value, keep="\n"))  # noqa: S704 - it was escaped before
-    return printable(str(value))
+        return Markup(printable(value, keep=f"\n{NO_BREAK}"))  # noqa: S704 - it was escaped before
+    return printable(str(value), keep=NO_BREAK)
