@@ -27,6 +27,7 @@ import attrs
 import click
 
 from .times import in_utc
+from .wrapping import width_of, wrapped
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 not all came out well, 2 wrong usage, 3 refused by
@@ -68,7 +69,12 @@ def say(text: str = "", *, err: bool = False) -> None:
     """Print a line, which may have empty ones before and after it."""
     line = text.strip("\n")
     before, after = text.partition(line)[::2] if line else (text, "")
-    click.echo(f"{before}{printable(line)}{after}", err=err)
+    click.echo(f"{before}{_fitted(printable(line), err=err)}{after}", err=err)
+
+
+def _fitted(line: str, *, err: bool) -> str:
+    width = width_of(sys.stderr if err else sys.stdout)
+    return line if not width else wrapped(line, width)
 
 
 def announce(text: str) -> None:
@@ -85,7 +91,7 @@ def say_lines(lines: Iterable[str]) -> None:
 def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
     """Print what is wrong and what to do, in one line, and end the program."""
     hidden = _WORD.sub(r"\1***", _IN_URL.sub(r"\1***@", message))
-    click.echo(f"skycore: {printable(hidden)}", err=True)
+    say(f"skycore: {hidden}", err=True)
     sys.exit(code)
 
 

@@ -1,0 +1,65 @@
+"""Lines for people on a terminal: whole words, and commands that can be copied."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from skycore_async.cli.ui import output
+from skycore_async.cli.ui.wrapping import width_of, wrapped
+
+ADVICE = (
+    "67 may have been sent: no clear answer came. `skycore settle mix.db --with a,b`, best an hour"
+    " from now, asks. With --resend-in-doubt whoever has it already gets it twice."
+)
+
+
+@pytest.mark.parametrize("width", range(1, 180))
+def test_no_word_is_broken_and_no_command(width: int) -> None:
+    """At any width: a line is wider than the terminal only where one piece of it alone is."""
+    lines = wrapped(ADVICE, width).split("\n")
+    assert " ".join(lines) == ADVICE
+    command = "`skycore settle mix.db --with a,b`,"
+    assert sum(command in line for line in lines) == 1
+    assert [line for line in lines if len(line) > width and " " in line.replace(command, "")] == []
+
+
+def test_a_line_is_filled() -> None:
+    """The next word goes onto the next line only where it does not fit."""
+    assert wrapped("one two three", 7) == "one two\nthree"
+    assert wrapped("one two three", 8) == "one two\nthree"
+    assert wrapped("one two three", 13) == "one two three"
+    assert wrapped("one `two three` four", 9) == "one\n`two three`\nfour"
+    assert wrapped("an odd ` one two", 8) == "an odd `\none two"
+
+
+def test_what_stands_beside_a_name_goes_on_below_itself() -> None:
+    """As in the lines of an estimate; where there is too little room, below the name."""
+    line = "first text    'Hi Ann, here is what you have asked for, and more'"
+    assert wrapped(line, 50) == (
+        "first text    'Hi Ann, here is what you have asked\n              for, and more'"
+    )
+    assert wrapped(line, 40).split("\n")[1].startswith("have")
+    assert wrapped(f"name  {'x' * 60} y", 40) == f"name  {'x' * 60}\n      y"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_are_wrapped_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To its width, which COLUMNS tells before it does; through a pipe they are whole."""
+    monkeypatch.setenv("COLUMNS", "40")
+    for stream, lines in ((io.StringIO(), 1), (_Terminal(), 6)):
+        monkeypatch.setattr("sys.stderr", stream)
+        output.say(ADVICE, err=True)
+        assert stream.getvalue().count("\n") == lines
+        with pytest.raises(SystemExit):
+            output.fail(ADVICE)
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert width_of(_Terminal()) is None
+    monkeypatch.delenv("COLUMNS")
+    assert width_of(_Terminal()) is None
+    assert width_of(io.StringIO()) is None
