@@ -30,7 +30,7 @@ import anyio
 
 from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
 from ..ledger.interface import Ledger, check_ledger
-from ..notifications import Notification, is_unreadable
+from ..notifications import Notification, UnknownNotification, is_unreadable
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now
 from ..runtime.guarded_telemetry import GuardedTelemetry
@@ -180,9 +180,11 @@ class PostbackReceiver:
         except PostbackError as error:
             log.warning("a postback was not taken in, and was answered with 400: %s", error)
             return HTTPAnswer(status=400, text=str(error))
-        unreadable = [each for each in notifications if is_unreadable(each)]
         answer = await self._answer_to_all(notifications)
-        if not unreadable or answer is not _OK:
+        if UnknownNotification not in map(type, notifications) or answer is not _OK:
+            return answer
+        unreadable = [each for each in notifications if is_unreadable(each)]
+        if not unreadable:
             return answer
         log.warning(
             "%d of the %d parts of a postback could not be read, and are kept as they came, as"
