@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from queue import SimpleQueue
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
@@ -73,7 +73,8 @@ class SyncClient:
 
     def __init__(self, make: MakeClient) -> None:
         self._make = make
-        self._changing = Lock()
+        self._changing = RLock()  # as a signal handler may come here again
+        self._is_beginning = False
         # By process: a child keeps its parent's, unused.
         self._running: dict[int, _ProcessClient] = {}
         self._is_closed = False
@@ -150,9 +151,22 @@ class SyncClient:
         with self._changing:
             if self._is_closed:
                 raise RuntimeError("this SyncClient is closed")
-            if (running := self._running.get(os.getpid())) is None:
-                running = self._running[os.getpid()] = self._begin()
-            return running
+            return self._running.get(os.getpid()) or self._begun()
+
+    def _begun(self) -> _ProcessClient:
+        """Begin what runs in this process, and return it."""
+        if self._is_beginning:
+            raise RuntimeError("this SyncClient is just being made, and cannot be used before")
+        self._is_beginning = True
+        try:
+            running = self._begin()
+        finally:
+            self._is_beginning = False
+        if self._is_closed:  # by a signal handler, which nothing ran for yet
+            running.stack.close()
+            raise RuntimeError("this SyncClient is closed")
+        self._running[os.getpid()] = running
+        return running
 
     def _begin(self) -> _ProcessClient:
         with ExitStack() as stack:
@@ -167,7 +181,8 @@ class SyncClient:
         return self._make()
 
     def _after_fork(self) -> None:
-        self._changing = Lock()  # a thread of the parent's may have held it
+        self._changing = RLock()  # a thread of the parent's may have held it
+        self._is_beginning = False
 
 
 @attrs.frozen

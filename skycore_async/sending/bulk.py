@@ -207,7 +207,9 @@ class BulkSend:
             self._stop(self._halts.error)
 
     def _client_closes(self) -> None:
-        if not self._slots.closed:
+        if self._slots.closed:
+            self._source.stop()  # as nobody may ever leave this
+        else:
             self._stop(RuntimeError("this client is closed, and nothing more is sent"))
 
     def _stop(self, error: Exception | None = None) -> None:

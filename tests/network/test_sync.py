@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -340,6 +341,57 @@ def test_a_client_is_closed_while_its_messages_are_sent(simulator: Simulator) ->
             with pytest.raises(RuntimeError, match="this SyncClient is closed"):
                 next(outcomes)
     assert simulator.billed == 1000 - len(list(given))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no thread can be signalled here")
+@pytest.mark.parametrize("then", ["close", "close and exit", "send"])
+def test_a_signal_handler_may_come_while_the_client_is_made(
+    simulator: Simulator, tmp_path: Path, then: str
+) -> None:
+    """It is made for as long as it waits for its ledger, and is closed then, or not to be used."""
+    program = f"""
+import signal, sys, threading
+from contextlib import asynccontextmanager
+import anyio
+from skycore_async import SkycoreClient, SyncClient
+
+handled = threading.Event()
+
+@asynccontextmanager
+async def made():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+    await anyio.to_thread.run_sync(handled.wait, abandon_on_cancel=True)
+    async with SkycoreClient() as client:
+        yield client
+
+skycore = SyncClient(made)
+
+def end(*_):
+    if {then!r} == "send":
+        try:
+            skycore.send_sms(to="15551234888", text="this program ends")
+        except RuntimeError as error:
+            print(error)
+    else:
+        skycore.close()
+    handled.set()
+    if {then!r} == "close and exit":
+        sys.exit("ended")
+
+signal.signal(signal.SIGTERM, end)
+try:
+    skycore.send_sms(to="15551234888", text="Hello")
+except (RuntimeError, SystemExit) as error:
+    print(error)
+"""
+    said = {
+        "close": "this SyncClient is closed\n",
+        "close and exit": "ended\n",
+        "send": "this SyncClient is just being made, and cannot be used before\n",
+    }
+    assert run_program(tmp_path, simulator, program) == said[then]
+    assert simulator.billed == (1 if then == "send" else 0)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import warnings
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -699,3 +700,15 @@ async def test_what_may_not_begin_any_more_is_told_when_its_turn_comes() -> None
     assert asked == [f"1555000000{n}" for n in range(4)]
     assert transport.sent == asked[:2]
     assert [str(each.error) for each in outcomes if isinstance(each, Failed)] == ["too late"] * 2
+
+
+async def test_closing_the_client_lets_go_of_a_bulk_that_nobody_leaves() -> None:
+    """What its source is read by is closed with the client, and not by the garbage collector."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with client(StubTransport()) as skycore:
+            outcomes = await skycore.send_many(messages_async(3)).__aenter__()
+            assert len([outcome async for outcome in outcomes]) == 3
+        del outcomes
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
