@@ -108,7 +108,9 @@ def _response_in(body: bytes, status: int, headers: Mapping[str, str]) -> dict[s
     try:
         return read_fields(body)
     except safe_xml.XMLRefused as error:
-        if status == _HTTP_TOO_MANY_REQUESTS and b"<response" not in body.lower():
+        # In UTF-16 there are zero bytes between its letters.
+        has_part = b"<response" in body.replace(b"\0", b"").lower()
+        if status == _HTTP_TOO_MANY_REQUESTS and not has_part:
             raise _throttled_by_http(headers) from error
         advice = "; see that base_url is the API's" if status in _HTTP_NOT_HERE else ""
         raise OutcomeUnknown(

@@ -233,6 +233,9 @@ ANSWERS = {
     "429, empty": throttled({"Retry-After": "0"}, 0.0, body=b"", status=429),
     "429, RESPONSE that says nothing": throttled({}, None, body=b"<RESPONSE/>", status=429),
     "429, the start of a Success": unclear(PAGE_SUCCESS[:-20], "not well-formed", 429),
+    "429, the start of a Success in UTF-16": unclear(
+        PAGE_SUCCESS.decode().encode("utf-16")[:-40], "not well-formed", 429
+    ),
     "429, a Success and more": unclear(PAGE_SUCCESS + b"Warning", "not well-formed", 429),
     "429, no tracking id": unclear(success(""), "Success without a TRACKINGID", 429),
     "429, a tracking id alone": unclear(
