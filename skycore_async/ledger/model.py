@@ -98,6 +98,7 @@ class Submission:
 
     `plain_id` is the plain form of its tracking id, which it has where it was accepted.
     `history_id` is the provider's id of the sending, where a postback or a report told it.
+    `was_resent` says that it is of a message that was in doubt before, and was sent again.
     """
 
     state: MessageState
@@ -107,6 +108,7 @@ class Submission:
     http_status: int | None = None
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
     history_id: str | None = attrs.field(default=None, eq=False, repr=False)
+    was_resent: bool = attrs.field(default=False, eq=False, repr=False)
 
     plain_id: str | None = attrs.field(init=False, repr=False, eq=False, default=None)
 

@@ -230,6 +230,7 @@ def submission_in(record: MessageRecord) -> Submission:
         http_status=record.http_status,
         raw=_raw_of(record),
         history_id=record.history_id,
+        was_resent=record.doubted,
     )
 
 

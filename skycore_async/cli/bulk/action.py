@@ -205,12 +205,11 @@ def _look_up(
 ) -> LedgerCounts:
     knows_sender = bool(options.from_ or reader.has_senders)
     if options.cluster is not None:
-        ledger = _database(options.cluster).to_read()
         ask = functools.partial(
             survey_by_database, knows_sender=knows_sender, is_opted_out=is_opted_out
         )
         try:
-            anyio.run(ask, ledger, kept, survey)
+            anyio.run(ask, _database(options.cluster).to_read(), kept, survey)
         except LedgerError as error:
             fail(f"nothing was loaded: {error}")
     if options.known_ledger is None:
@@ -218,6 +217,7 @@ def _look_up(
     look = functools.partial(
         survey_by_ledger,
         resend_in_doubt=options.resend_in_doubt,
+        is_once=options.resends_once,
         knows_sender=knows_sender,
         alone=not options.dry_run,
         is_opted_out=is_opted_out,

@@ -7,6 +7,8 @@ Rules:
 * A campaign that began without --country goes on with it, and sends nobody again what was
   accepted, or may have been sent, to the number as it is written.
 * Of a row that a file of rejects calls in doubt, it is the ledger that says what it is now.
+* A word that may be given over and over, as by a loop, sends once again what is in doubt: what
+  was sent again before stays so.
 """
 
 from __future__ import annotations
@@ -40,15 +42,23 @@ async def _reconsidered(ledger: BaseLedger, row: RejectedRow) -> JudgedRow:
 
 
 async def outcomes(
-    ledger: BaseLedger, rows: Sequence[MessageRow], *, resend_in_doubt: bool
+    ledger: BaseLedger,
+    rows: Sequence[MessageRow],
+    *,
+    resend_in_doubt: bool,
+    is_once: bool = False,
 ) -> list[tuple[MessageRow, Outcome | SendIntent]]:
     """Return with each row its recorded outcome, or the intent to send it where it has none.
 
-    A row with the same number may stand in the place of one: that which went out before.
+    A row with the same number may stand in the place of one: that which went out before.  What is
+    in doubt is to be sent where that is the word, and where it `is_once`, what was not sent again
+    before alone.
     """
     chosen = await _chosen(ledger, rows)
     intents = [_intent(row.message) for row in chosen]
     known = await _known(ledger, intents, resend_in_doubt=resend_in_doubt)
+    if resend_in_doubt and is_once:
+        known |= await _resent(ledger, [each for each in intents if each.key not in known])
     unread = await _outcomes_unread(ledger, chosen, known, resend_in_doubt=resend_in_doubt)
     found: list[tuple[MessageRow, Outcome | SendIntent]] = []
     for row, intent in zip(chosen, intents, strict=True):
@@ -76,6 +86,18 @@ async def _known(
         return await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
     except LedgerError:
         return {}  # each message is asked for as it is begun, and fails by itself
+
+
+async def _resent(
+    ledger: BaseLedger, intents: Sequence[SendIntent]
+) -> dict[str, Submission | KeyConflict]:
+    """Return those of these, which are to be sent, that are in doubt and were sent again."""
+    found = await _known(ledger, intents, resend_in_doubt=False)
+    return {
+        key: known
+        for key, known in found.items()
+        if isinstance(known, Submission) and known.was_resent
+    }
 
 
 async def _outcomes_unread(

@@ -165,6 +165,11 @@ class BulkOptions:
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
 
+    @property
+    def resends_once(self) -> bool:
+        """Whether the word to resend, which nobody is asked for, may be one of many."""
+        return self.resend_in_doubt and self.yes
+
     def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
         """Return what concerns the sending."""
         client = {name: getattr(self, name) for name in ("base_url", "rate")}
@@ -176,6 +181,7 @@ class BulkOptions:
             opt_outs=self.opt_out_list,
             full_name=self.ledger_name,
             resend_in_doubt=self.resend_in_doubt,
+            resends_once=self.resends_once,
             settle=settle,
             listening=self.listening,
             start=self.start,

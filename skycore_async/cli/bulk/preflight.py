@@ -12,8 +12,9 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from ...ledger.model import MessageState, SendIntent
 from ...ledger.opt_outs import all_spellings
 from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...ledger.sqlite.read_only import looked_at
+from ...messages import Outcome
 from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
 from ..ui.outcome_kinds import OutcomeKind, outcome_kind
@@ -54,12 +56,14 @@ async def survey_by_ledger(
     survey: Survey,
     *,
     resend_in_doubt: bool,
+    is_once: bool,
     knows_sender: bool,
     alone: bool,
     is_opted_out: OptOutCheck,
 ) -> LedgerCounts:
     """Show all rows to a survey, with what the ledger has of them, and return what else it has.
 
+    For `resend_in_doubt` and `is_once` see `outcomes`.
     `is_opted_out` says of a number, with what the ledger has of it, whether it may not be sent to.
     Where nobody `knows_sender`, what was sent before was sent, whichever content it had.
     Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
@@ -72,6 +76,7 @@ async def survey_by_ledger(
             rows,
             survey,
             resend_in_doubt=resend_in_doubt,
+            is_once=is_once,
             knows_sender=knows_sender,
             is_opted_out=is_opted_out,
         )
@@ -98,6 +103,7 @@ async def survey_by_database(
             rows,
             survey,
             resend_in_doubt=False,
+            is_once=False,
             knows_sender=knows_sender,
             is_opted_out=is_opted_out,
         )
@@ -109,9 +115,11 @@ async def _show_all(
     survey: Survey,
     *,
     resend_in_doubt: bool,
+    is_once: bool,
     knows_sender: bool,
     is_opted_out: OptOutCheck,
 ) -> None:
+    find = functools.partial(outcomes, resend_in_doubt=resend_in_doubt, is_once=is_once)
     left = iter(rows)
     while some := list(itertools.islice(left, AT_A_TIME)):
         known = await as_known_now(ledger, some)
@@ -119,7 +127,7 @@ async def _show_all(
         survey.revived += sum(isinstance(row, MessageRow) for row in changed)
         survey.settled += sum(_is_sent(row) for row in changed)
         doubts = await _doubts(ledger, known) if resend_in_doubt else frozenset()
-        for row, kind in await _kinds(ledger, known, is_opted_out, resend_in_doubt):
+        for row, kind in await _kinds(ledger, known, is_opted_out, find):
             if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
                 kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
             if isinstance(row, MessageRow) and kind is not None:
@@ -136,11 +144,11 @@ async def _kinds(
     ledger: BaseLedger,
     rows: Iterable[JudgedRow],
     is_opted_out: OptOutCheck,
-    resend_in_doubt: bool,
+    find: Callable[..., Awaitable[list[tuple[MessageRow, Outcome | SendIntent]]]],
 ) -> list[tuple[JudgedRow, OutcomeKind | None]]:
     """Return rows, each with what came of its message before; None for what is to send."""
     messages = [row for row in rows if isinstance(row, MessageRow)]
-    found = await outcomes(ledger, messages, resend_in_doubt=resend_in_doubt)
+    found = await find(ledger, messages)
     numbers = [row.message.to for row, known in found if isinstance(known, SendIntent)]
     words = await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
     kinds: list[tuple[JudgedRow, OutcomeKind | None]] = [

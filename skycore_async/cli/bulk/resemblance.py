@@ -22,27 +22,28 @@ _KEPT: Final = 256  # messages; a share is then told to a few percent
 _SIZE: Final = 8  # bytes of a digest
 _RECORD: Final = struct.Struct(f"<I{_SIZE}s")
 _KEY_RECORD: Final = struct.Struct(f"<I{_SIZE}s{_SIZE}s")
-_BY_NUMBER: Final = bytes(_SIZE)  # in place of a digest
 _ZEROS: Final = re.compile(r"(?<![0-9])0+(?=[0-9])", re.ASCII)
 _DECIMALS: Final = re.compile(r"\.0+$", re.ASCII)
 
 
 @attrs.frozen
 class _Key:
-    """A key as digests: of itself, and of what no spreadsheet changes; None for one by number."""
+    """A key as digests: of itself, and of what no spreadsheet changes."""
 
     exact: bytes
-    lasting: bytes | None
+    lasting: bytes
 
     @classmethod
-    def of(cls, key: str, *, is_by_number: bool) -> _Key:
-        return cls(_digest(key), None if is_by_number else _digest(_lasting_form(key)))
+    def of(cls, key: str) -> _Key:
+        return cls(_digest(key), _digest(_lasting_form(key)))
 
     def is_of_one_message(self, other: _Key) -> bool:
         """Return whether two keys, which are two, are of one message all the same."""
-        if self.exact == other.exact:
-            return False
-        return self.lasting == other.lasting or None in {self.lasting, other.lasting}
+        is_another = self.exact != other.exact
+        return is_another and (self.lasting == other.lasting or _BY_NUMBER in {self, other})
+
+
+_BY_NUMBER: Final = _Key(bytes(_SIZE), bytes(_SIZE))  # whichever number that is
 
 
 class Sketch:
@@ -50,7 +51,8 @@ class Sketch:
 
     def __init__(self) -> None:
         self._texts: dict[int, bytes] = {}  # by the checksum of the number
-        self._keys: dict[int, _Key] = {}  # of those whose keys are known
+        # Of those whose keys are known, as texts until they are asked for.
+        self._keys: dict[int, _Key | str] = {}
         self._largest: list[int] = []  # of those, as a heap with the largest first
         self._bound: float = inf  # beyond it, nobody knows what the campaign has
 
@@ -58,12 +60,15 @@ class Sketch:
         """Take one message into account, and its key, which may be made of the number."""
         checksum = crc32(to.encode())
         if checksum < self._bound:
-            self._keep(checksum, _digest(text), _Key.of(key, is_by_number=is_by_number))
+            self._keys[checksum] = _BY_NUMBER if is_by_number else key
+            self._keep(checksum, blake2b(text.encode(), digest_size=_SIZE).digest())
 
     def merge(self, other: Sketch) -> None:
         """Take all messages of another into account, which were before these."""
         for checksum, text in other._texts.items():
-            self._keep(checksum, text, self._keys.get(checksum) or other._keys.get(checksum))
+            if (key := self._keys.get(checksum) or other._keys.get(checksum)) is not None:
+                self._keys[checksum] = key
+            self._keep(checksum, text)
 
     def share_in(self, other: Sketch, *, under_other_keys: bool = False) -> float:
         """Return about which share of these messages the other campaign has, from 0 to 1.
@@ -88,15 +93,17 @@ class Sketch:
         )
 
     def _is_under_another_key(self, checksum: int, other: Sketch) -> bool:
-        ours, theirs = self._keys.get(checksum), other._keys.get(checksum)
+        ours, theirs = self._key(checksum), other._key(checksum)
         return ours is not None and theirs is not None and ours.is_of_one_message(theirs)
 
-    def _keep(self, checksum: int, text: bytes, key: _Key | None) -> None:
+    def _key(self, checksum: int) -> _Key | None:
+        known = self._keys.get(checksum)
+        return _Key.of(known) if isinstance(known, str) else known
+
+    def _keep(self, checksum: int, text: bytes) -> None:
         if checksum not in self._texts:
             heapq.heappush(self._largest, -checksum)
         self._texts[checksum] = text
-        if key is not None:
-            self._keys[checksum] = key
         if len(self._largest) > _KEPT:
             gone = -heapq.heappop(self._largest)
             del self._texts[gone]
@@ -110,21 +117,22 @@ class Sketch:
 
     def keys_to_bytes(self) -> bytes:
         """Return the keys as bytes, to be kept."""
-        return b"".join(
-            _KEY_RECORD.pack(checksum, key.exact, key.lasting or _BY_NUMBER)
+        known = (
+            (checksum, _Key.of(key) if isinstance(key, str) else key)
             for checksum, key in self._keys.items()
+        )
+        return b"".join(
+            _KEY_RECORD.pack(checksum, key.exact, key.lasting) for checksum, key in known
         )
 
     @classmethod
     def from_bytes(cls, data: bytes, keys: bytes = b"") -> Self:
         """Return the one that `to_bytes` and `keys_to_bytes` gave these bytes of."""
         sketch = cls()
-        known = {
-            checksum: _Key(exact, None if lasting == _BY_NUMBER else lasting)
-            for checksum, exact, lasting in _KEY_RECORD.iter_unpack(keys)
-        }
+        for checksum, exact, lasting in _KEY_RECORD.iter_unpack(keys):
+            sketch._keys[checksum] = _Key(exact, lasting)
         for checksum, text in _RECORD.iter_unpack(data):
-            sketch._keep(checksum, text, known.get(checksum))
+            sketch._keep(checksum, text)
         return sketch
 
 

@@ -115,6 +115,7 @@ class Run:
         self._halted: str | None = None
         self._revived = revived
         self._is_interrupted = False
+        self._resends_once = False
         self._break_off: Callable[[], None] = lambda: None  # what is waited for now
         self._end_waiting: Callable[[], None] | None = None
 
@@ -123,6 +124,7 @@ class Run:
         show = functools.partial(_shown(is_live=options.live), self._counters)
         self._put_off = PutOff(options.hours, options.clock)
         self._left = math.inf if options.limit is None else options.limit
+        self._resends_once = options.resends_once
         with Beside(announce) as lines:
             async with (
                 self._signals.heard(
@@ -223,7 +225,9 @@ class Run:
                 self._counters.total -= len(rejected)
             else:
                 self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
-            found = await outcomes(ledger, judged, resend_in_doubt=resend_in_doubt)
+            found = await outcomes(
+                ledger, judged, resend_in_doubt=resend_in_doubt, is_once=self._resends_once
+            )
             opted_out = await self._opted_out(ledger, judged)
             for before, (row, outcome) in zip(judged, found, strict=True):
                 if not isinstance(outcome, SendIntent):

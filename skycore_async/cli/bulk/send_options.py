@@ -29,6 +29,7 @@ class SendOptions:
     opt_outs: OptOutList | None = None
     full_name: str = ""  # of the ledger, for the list
     resend_in_doubt: bool = False
+    resends_once: bool = False
     settle: bool = False
     listening: Listening | None = None
     start: datetime | None = None
