@@ -10,7 +10,8 @@ Rules:
 * The password in a DSN is in no error, no `repr` and no frame of a traceback: what psycopg
   raises goes on without its frames, and where it quotes what it was given, without its text.
 * What is committed is on the disk: `synchronous_commit` is set, and read back, and a
-  server with `fsync` off is refused.
+  server with `fsync` off is refused.  A synchronous standby has it as well, see
+  `watched_connection`.
 * It keeps every text: a database in another encoding than UTF-8 is refused, and nothing else is
   spoken to it.
 * What writes has a session of the server's to itself: settings, locks and prepared
@@ -30,6 +31,7 @@ from ..errors import ConfigurationError, InvalidMessage, LedgerError
 from ..runtime.secret import Secret
 from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
+from .watched_connection import WatchedConnection
 
 # In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.
 _TIMERS: Final[dict[str, Any]] = {
@@ -130,7 +132,9 @@ class Database:
 
     def _connect_plainly(self) -> Connection:
         # Through a pooler the next transaction may be in a session that lacks what was prepared.
-        connection = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+        connection = WatchedConnection.connect(
+            self.conninfo, autocommit=True, prepare_threshold=None
+        )
         encoding = connection.info.parameter_status("server_encoding")
         if encoding not in {_UTF8, None}:  # not every pooler tells
             connection.close()

@@ -1025,6 +1025,61 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", ["begin", "record"])
+async def test_what_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
+    """Who cancels the waiting for it ends no more than that: a failover would forget a message.
+
+    It is written again, and waits again, also where all of it is found written.
+    """
+
+    async def act() -> None:
+        await (ledger.begin(intent()) if step == "begin" else ledger.record(notice(SENT)))
+        acknowledged.set()
+
+    def waiting() -> set[int]:
+        rows = operator.execute(
+            "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        ).fetchall()
+        return {pid for (pid,) in rows}
+
+    async def until_another_waits(before: set[int]) -> set[int]:
+        with anyio.fail_after(20):
+            while not (found := waiting() - before):
+                assert not acknowledged.is_set()
+                await anyio.sleep(0.01)
+        return found
+
+    def standby(named: str) -> None:
+        operator.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{named}'")  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue]
+        operator.execute("SELECT pg_reload_conf()")
+
+    def commit_until_one_waits() -> None:
+        with psycopg.connect(server.dsn(), autocommit=True) as another:
+            while not is_away.is_set():
+                another.execute("UPDATE skycore.version SET version = version")
+
+    acknowledged, is_away = anyio.Event(), threading.Event()
+    with running() as server, psycopg.connect(server.dsn(), autocommit=True) as operator:
+        async with PostgresLedger(server.dsn(), clock=Clock()) as ledger:
+            standby("away")
+            async with anyio.create_task_group() as group:
+                group.start_soon(run_sync, commit_until_one_waits)
+                try:
+                    others = await until_another_waits(set())
+                    is_away.set()
+                    group.start_soon(act)
+                    (first,) = await until_another_waits(others)
+                    operator.execute("SELECT pg_cancel_backend(%s)", (first,))
+                    await until_another_waits({first, *others})
+                    assert not acknowledged.is_set()
+                finally:
+                    standby("")
+            if step == "begin":
+                await ledger.finish("k", accepted())
+                assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+@pytest.mark.slow
 async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> None:
     """Its caller is told, and need do nothing: it is there once the server is."""
     with running() as server:

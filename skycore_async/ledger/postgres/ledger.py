@@ -299,8 +299,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             with connection.transaction():
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
                     check_durable(connection.execute(ALIVE, session).fetchone())
-                elif begins:
-                    connection.execute(SESSION, session)
+                elif begins or self._is_unclear:  # so that also one that finds all written waits
+                    connection.execute(SESSION, session)  # for a standby to have it
                 executor.run(group)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
