@@ -213,6 +213,8 @@ class Worker:
             await self._look_at(ticket.chunk, share)
 
     async def _are_left(self) -> bool:
+        if self._ledger._unwritten:  # noqa: SLF001 - kept from users
+            return True  # as what it takes back has its chunk looked at again
         try:
             return await self._run(are_left)
         except LedgerError:

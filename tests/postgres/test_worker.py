@@ -22,14 +22,23 @@ import psycopg
 import pytest
 
 from benchmarks.postgres import Server
-from skycore_async import SMS, ConfigurationError, LedgerError, NotSent, RateLimiter
+from skycore_async import (
+    SMS,
+    ConfigurationError,
+    LedgerError,
+    NotSent,
+    PostgresLedger,
+    RateLimiter,
+)
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
-from skycore_async.campaigns.chunks import are_left, take
+from skycore_async.campaigns.chunks import are_left, due, finish, take
 from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import progress
 from skycore_async.campaigns.retrying_connection import RetryingConnection
+from skycore_async.ledger.commands import WITHDRAWN, Fence, Finish
+from skycore_async.ledger.model import Attempt
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from skycore_async.simulator import Answer, Behaviour, Simulator
@@ -427,6 +436,37 @@ async def test_what_a_worker_cannot_do_now_it_does_later(
         assert f"no {name} now" in caplog.text
 
 
+async def test_who_drains_sends_what_it_has_yet_to_take_back(
+    connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An intent whose commit was not heard of: others were done with its chunk meanwhile."""
+    load(connection, "promo", some(1))
+    (id_,) = due(connection, 1)
+    chunk = take(connection, id_, worker="another", lease=30)
+    assert chunk is not None
+    (key,) = chunk.keys
+    connection.execute(
+        "INSERT INTO skycore.messages"
+        " (key, content, recipient, state, started_at, session, attempt)"
+        " VALUES (%s, '', '1', 'in_doubt', 0, 1, 1)",
+        (key,),
+    )
+    assert finish(connection, chunk, left_out={}, pause=0) == 0
+    begin, attempt = PostgresLedger._begin, Attempt(session=1, number=1)
+    fence = Fence(chunk=id_, epoch=chunk.epoch)
+    back = Finish(key=key, submission=WITHDRAWN, attempt=attempt, fence=fence)
+
+    async def begin_with_something_unwritten(ledger: PostgresLedger, owner: Any) -> None:
+        await begin(ledger, owner)
+        ledger._unwritten[attempt] = back
+
+    monkeypatch.setattr(PostgresLedger, "_begin", begin_with_something_unwritten)
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert (only(connection).state, only(connection).states) == ("done", {"accepted": 1})
+    assert len(stub.sent) == 1
+
+
 async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
     connection: Connection, dsn: str
 ) -> None:
@@ -727,9 +767,6 @@ def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str
         before = skycore.billed
         zombie.send(signal.SIGCONT)
         assert zombie.wait() == 0
-        # What it takes back, as it did not hear of its commit, has a chunk looked at again.
-        with workers(1, dsn, skycore.url) as (last,):
-            assert last.wait() == 0
         billed = Counter(m.to for m in skycore.messages)
         assert billed.total() - before <= IN_FLIGHT
     _check(connection, billed, kills=1)
