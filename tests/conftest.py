@@ -127,6 +127,15 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         parser.addoption("--dist")
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run all tests in four processes, since many wait, and the quick ones in one for each core.
+
+    Those hardly wait, and each process takes seconds to collect all tests before its first.
+    """
+    return min(os.cpu_count() or 1, 4) if config.option.markexpr == "not slow" else 4
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Have temporary files in memory, and clients that trust one certificate, in programs too.
 
@@ -171,10 +180,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
-def pytest_collection_finish() -> None:
-    """Take what collecting made, thousands of tests, out of the garbage collector's rounds."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Have the garbage collector rest meanwhile, and pass over all these tests from then on."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_sessionfinish() -> None:

@@ -15,6 +15,7 @@ import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ ODD = "a&b<c>\"d'e f+g%h;i=j?k/l"
 TEST_FILES = (__file__, conftest.__file__)
 
 
+@cache
 def shown(key: str) -> set[str]:
     """Return the forms in which a key could show."""
     return {
