@@ -125,12 +125,13 @@ ACCEPT: Final = (
     f" AND NOT {_has_own('column2')}"
     f" AND NOT (EXISTS ({_UNMATCHED}) AND {_has_other('messages.recipient')})"
 )
-# The fields of an outcome that it does not write: one that has another is written by END.  A
-# HISTORYID is what was looked up, and of no outcome.
+# What is looked up of a message, and of no outcome.
+_OF_NO_OUTCOME: Final = {"history_id", "was_resent"}
+# The fields of an outcome that it does not write: one that has another is written by END.
 NOT_OF_ACCEPT: Final = tuple(
     field.name
     for field in attrs.fields(Submission)
-    if field.name not in {"state", "tracking_id", "plain_id", "raw", "history_id"}
+    if field.name not in {"state", "tracking_id", "plain_id", "raw", *_OF_NO_OUTCOME}
 )
 # One that was accepted before has its submission already.
 _OF_ACCEPTED: Final = (

@@ -1,10 +1,12 @@
-"""What the tables in SQLite keep of submissions that no message is known for."""
+"""What the tables in SQLite keep, and by how many statements."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
 
+from skycore_async.ledger.commands import Begin, Finish
+from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 
@@ -19,3 +21,20 @@ def test_the_number_of_a_submission_is_noted_once_one_is_told() -> None:
             assert store.submissions({"SMS_1": number}) == {"SMS_1": None}
             noted += [each for (each,) in connection.execute("SELECT recipient FROM submissions")]
         assert noted == [None, "15551234567", "15551234567"]
+
+
+def test_what_is_usual_is_written_without_being_read() -> None:
+    """An outcome that accepts a message is one statement over `messages`, and no SELECT."""
+    said: list[str] = []
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, 0)
+        store = SQLiteStore(connection)
+        intent = SendIntent(key="k", content=b"-", to="15551234567", from_=None, started_at=1.0)
+        store.insert_new([Begin(intent=intent)])
+        connection.set_trace_callback(said.append)
+        accepted = Submission(state=MessageState.ACCEPTED, tracking_id="SMS_1", raw={})
+        found = store.finish_usual([Finish(key="k", submission=accepted)], ended_at=2.0)
+        connection.set_trace_callback(None)
+    assert [*found.keys] == ["k"]
+    on_messages = [each.split()[0] for each in said if "messages" in each.partition("WHERE")[0]]
+    assert on_messages == ["UPDATE", "INSERT"]  # and the submission, by the message's id
