@@ -22,7 +22,6 @@ from click.testing import CliRunner, Result
 
 from benchmarks.postgres import Server, shared
 from skycore_async import PostgresLedger, SQLiteLedger, share_opt_outs
-from skycore_async.campaigns import queue
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.ledger_target import ledger_target
 from skycore_async.cli.ui.opt_out_list import list_of
@@ -31,6 +30,7 @@ from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from skycore_async.postgres.schema import VERSION
 from skycore_async.runtime.secret import Secret
 from skycore_async.simulator import API_KEY, Account, Answer, Behaviour, Simulator, refusal
+from tests.support.campaign_tables import empty_queue
 from tests.support.cli_program import program
 from tests.support.ledger_cases import NOON, notice, said
 
@@ -47,8 +47,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> N
     monkeypatch.setenv("SKYCORE_BASE_URL", NOWHERE)
     monkeypatch.delenv("SKYCORE_DSN", raising=False)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        queue.migrate(connection)
-        connection.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+        empty_queue(connection)
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from skycore_async.campaigns import queue
 from skycore_async.postgres.schema import Connection
+from tests.support.campaign_tables import empty_queue
 
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[Connection]:
     """Connect to tables that are empty, the queue's among them."""
     with psycopg.connect(dsn, autocommit=True) as opened:
-        queue.migrate(opened)
-        opened.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+        empty_queue(opened)
         yield opened

@@ -18,7 +18,7 @@ from skycore_async.campaigns.queue import Procrastinate, QueueError, Ticket
 from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
-from tests.support.campaign_tables import now
+from tests.support.campaign_tables import empty_queue, now
 
 
 @pytest.fixture
@@ -31,8 +31,7 @@ def connection(dsn: str) -> Iterator[Connection]:
 @pytest.fixture
 def queued(connection: Connection, dsn: str) -> Database:
     """Return a database with the tables of the queue, empty."""
-    queue.migrate(connection)
-    connection.execute("TRUNCATE skycore_queue.procrastinate_jobs CASCADE")
+    empty_queue(connection)
     return Database(dsn)
 
 
