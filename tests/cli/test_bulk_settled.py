@@ -61,6 +61,49 @@ def settled(simulator: Simulator) -> Simulator:
     return simulator
 
 
+@pytest.fixture
+def rejects(simulator: Simulator) -> Path:
+    """Send to six, of which one is no number and two are in doubt, and settle as above."""
+    recipients(*NUMBERS, "none")
+    assert facts(bulk("promo.csv", "--json"))["rejects"] == "promo.rejects.csv"
+    assert rejected("promo.rejects.csv").keys() == {"2001", "2002", "none"}
+    CliRunner().invoke(skycore, ["settle", "promo.db", "--after", "0"])
+    simulator.script(Behaviour())
+    return Path("promo.rejects.csv")
+
+
+@pytest.mark.slow
+def test_rejects_do_not_pile_up_where_doubts_end(rejects: Path) -> None:
+    """The file that nobody has touched is written anew with what is still to be mended."""
+    assert facts(bulk("promo.csv", "--json"))["rejects"] == rejects.name
+    assert rejected(rejects.name).keys() == {"none"}
+    assert [*Path.cwd().glob("*.rejects*")] == [rejects.resolve()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "why", ["touched", "limited", "another text", "another campaign", "not known"]
+)
+def test_rejects_are_kept_that_may_be_needed(
+    rejects: Path, why: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with somebody's work in them, and those of which a run has not seen what it is now."""
+    if why == "touched":
+        mended = rejects.read_text("utf-8-sig").replace("15551232001", "15551232009")
+        rejects.write_text(mended, "utf-8-sig")
+    if why == "not known":
+        monkeypatch.setenv("SKYCORE_HOME", str(Path("elsewhere").resolve()))
+    before = rejects.read_bytes()
+    more: tuple[str, ...] = ("--limit", "5") if why == "limited" else ()
+    if why == "another campaign":
+        more = ("--campaign", "b", "--ledger", "b.db")
+        simulator.script(*[Behaviour()] * 5)
+    text = "Bye" if why == "another text" else "Hello"
+    told = facts(bulk("promo.csv", "--yes-send-again", "--json", *more, text=text))
+    assert told["rejects"] == "promo.rejects-2.csv"
+    assert rejects.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator) -> None:
     """It was sent, and it is said what told that; nothing leads to settling it once more."""

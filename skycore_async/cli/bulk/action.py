@@ -112,7 +112,9 @@ def _run(options: BulkOptions) -> int:
             counters = BulkCounters(total=estimate.messages)
             note = functools.cache(lambda: note_sent(options.place))
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            end = _closed(rejects, _send(options, api_key, run, settle=settle))
+            end = _send(options, api_key, run, settle=settle)
+            rejects.is_whole = not (end.interrupted or end.halted or options.limit)
+            end = _closed(rejects, end)
         return _account(options, estimate, counters, end, rejects)
 
 
@@ -142,7 +144,8 @@ def _read(
             known = _look_up(options, reader, kept, survey, is_opted_out)
         estimate = survey.estimate(price=options.price, rate=options.rate)
         _show(options, sheet, reader, estimate)
-        return estimate, known, Rejects(path, sheet, earlier), survey.sketch
+        rejects = Rejects(path, sheet, earlier, options.rejects_before)
+        return estimate, known, rejects, survey.sketch
 
 
 def _with_sender(options: BulkOptions, sheet: Sheet) -> RowOptions:
@@ -281,6 +284,7 @@ def _load(
 ) -> int:
     from .load_campaign import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
+    rejects.is_whole = options.limit is None
     code = load_campaign(
         dsn_of(dsn),
         options.campaign_name,

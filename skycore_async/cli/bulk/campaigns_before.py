@@ -182,7 +182,7 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
     `has_ledger` says that its ledger, if it is this very campaign, knows what was sent.
     """
     found: list[Before] = []
-    with _said_where_it_fails(), _opened() as connection:
+    with _said_where_it_fails(), opened() as connection:
         here = (place.directory, place.address)
         for ledger, in_database, campaign, begun, *data in connection.execute(_HERE, here):
             where = ledger if in_database else _whole(ledger)
@@ -220,7 +220,7 @@ def _is_alike(sketch: Sketch, earlier: Sketch, *, under_other_keys: bool) -> boo
 def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
     """Note that these messages are about to be sent, at a time in seconds since 1970."""
     key = attrs.astuple(place)
-    with _said_where_it_fails(), _opened() as connection, connection:
+    with _said_where_it_fails(), opened() as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
         for *_, data, keys in connection.execute(_SAME, key):
             sketch.merge(Sketch.from_bytes(data, keys))
@@ -239,7 +239,7 @@ def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
 
 def note_sent(place: Place) -> None:
     """Note that a message of this campaign, which is noted, is about to begin."""
-    with _said_where_it_fails(), _opened() as connection:
+    with _said_where_it_fails(), opened() as connection:
         connection.execute(
             "INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?, ?)", attrs.astuple(place)
         )
@@ -247,14 +247,14 @@ def note_sent(place: Place) -> None:
 
 def has_sent(place: Place) -> bool:
     """Return whether a message of this campaign was about to begin, as far as is known."""
-    with _said_where_it_fails(), _opened() as connection:
+    with _said_where_it_fails(), opened() as connection:
         return connection.execute(_HAS_SENT, attrs.astuple(place)).fetchone() is not None
     return False
 
 
 def note_copied(file: Path, database: str) -> None:
     """Note that the ledger in a file was copied into a database, which has its campaigns now."""
-    with _said_where_it_fails(), _opened() as connection, connection:
+    with _said_where_it_fails(), opened() as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
         for (ledger,) in connection.execute(_IN_FILES).fetchall():
             if _whole(ledger) == _whole(file):
@@ -272,7 +272,8 @@ def _from_here(path: str) -> str:
 
 
 @contextmanager
-def _opened() -> Iterator[sqlite3.Connection]:
+def opened() -> Iterator[sqlite3.Connection]:
+    """Yield a connection to the file; OSError or sqlite3.Error where it cannot be used."""
     path = user_file(_NAME)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=PRIVATE)

@@ -6,7 +6,8 @@ Rules:
   its rows, is the same both times, and a pipe can be looked at twice.
 * No file of the user's is written over: the rejects take a free name where none was
   given, and one that was given only where it is free or has rejects in it.  Where an
-  earlier run left a file of the same rejects, that one stays the only one.
+  earlier run left a file of the same rejects, that one stays the only one; and where it left
+  others that nobody has touched, `Rejects` says when they are written anew.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
 from .hours_survey import HoursSurvey
 from .questions import WordsGiven
+from .rejects_before import RejectsBefore
 from .rows import RowOptions
 from .send_options import SendOptions
 
@@ -144,6 +145,11 @@ class BulkOptions:
             in_database=self.cluster is not None,
             campaign=self.campaign_name,
         )
+
+    @property
+    def rejects_before(self) -> RejectsBefore | None:
+        """What is known of files of rejects of these recipients; None where they have no name."""
+        return None if self.csv == STANDARD_INPUT else RejectsBefore(Path(self.csv), self.place)
 
     @property
     def opt_out_list(self) -> OptOutList | None:

@@ -13,6 +13,7 @@ from ...runtime.private_files import private
 from ..ui.output import printable
 from ..ui.spreadsheet_cells import no_formula
 from .recipients import LINE, REASON, Row, Sheet, SheetError
+from .rejects_before import RejectsBefore
 
 
 def is_replaceable(path: Path) -> bool:
@@ -32,6 +33,17 @@ def _is_the_same(one: Path, other: Path) -> bool:
     return has_one_size and _lines_of(one) == _lines_of(other)
 
 
+def _has_all_of_the_other(one: Path, other: Path) -> bool:
+    """Return whether one of two files has all lines of the other."""
+    has, has_other = _each_line_of(one), _each_line_of(other)
+    return has <= has_other or has >= has_other
+
+
+def _each_line_of(path: Path) -> set[bytes]:
+    with path.open("rb") as file:
+        return {blake2b(line, digest_size=16).digest() for line in file}
+
+
 def _lines_of(path: Path) -> int:
     """Return a digest of the lines of a file, whatever their order."""
     with path.open("rb") as file:
@@ -43,12 +55,22 @@ class Rejects:
 
     The file is made, and one of that name replaced, when the first row comes.  Where one of
     the `earlier` files has the same rows for the same reasons, in whatever order, that one is
-    `path` in the end, and no other is left.
+    `path` in the end, and no other is left.  Once all rows were looked at (`is_whole`), it takes
+    the place of those that nobody has touched since they were written, as `before` knows, and
+    that differ by rows alone which are rejects no more, or are new ones.
     """
 
-    def __init__(self, path: Path, sheet: Sheet, earlier: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sheet: Sheet,
+        earlier: Iterable[Path] = (),
+        before: RejectsBefore | None = None,
+    ) -> None:
         self.path = path
+        self.is_whole = False
         self._earlier = earlier
+        self._before = before
         self.count = 0
         self._width = len(sheet.header.names)
         self._delimiter = sheet.delimiter
@@ -86,6 +108,12 @@ class Rejects:
         if self._file is None or self._file.closed:
             return
         self._file.close()
+        self._settle_down()
+        if self._before is not None:
+            self._before.note(self.path)
+
+    def _settle_down(self) -> None:
+        """Take the place of earlier files, or leave it to one that has the same rows."""
         for path in self._earlier:
             # Whoever has taken one of the two away meanwhile is told of the run all the same.
             with suppress(OSError):
@@ -93,6 +121,12 @@ class Rejects:
                     self.path.unlink()
                     self.path = path
                     return
+        if self._before is None or not self.is_whole:
+            return
+        for path in reversed([*self._earlier]):
+            with suppress(OSError):
+                if self._before.is_as_written(path) and _has_all_of_the_other(path, self.path):
+                    self.path = self.path.replace(path)
 
     def __enter__(self) -> Self:
         return self
