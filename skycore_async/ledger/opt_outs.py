@@ -14,7 +14,8 @@ Rules:
 * Of the caller's word and a stamp, which are of two clocks, each of which may be wrong, the
   stamp tells only where it is clear.  Where it is not, the number has opted out.
 * What the caller said to another ledger comes later than it was said: a leave to send counts
-  from when it was given, and takes back no STOP that came after it.
+  from when it was given, and takes back no STOP that came after it.  Nor does an opt-out take
+  the place of a later one, which a leave to send given between the two would then take back.
 * Whoever said STOP is sent nothing, also where the provider names them without their country code:
   that counts for each number which may be named so (`numbers.spellings`), until that number itself
   is opted in later.  A START of that name opts in nobody but who is kept by it.
@@ -159,7 +160,7 @@ def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
     """Return whether a word that comes after the known one, and may be older, takes its place."""
     if word.only_if_in and known.out:
         return False
-    if word.relayed and not word.stamped and known.out and not word.out:
+    if word.relayed and not word.stamped and known.out:
         return known.at < word.at <= now or known.at > now
     if not word.stamped or word.at >= known.at:
         return True

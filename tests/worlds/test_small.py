@@ -66,6 +66,15 @@ FOUND = {
             OptOut(at=2.0, number=100, is_out=True, by_text=False),
         ),
     ),
+    "an older opt-out of another ledger took a STOP's place, and its leave took that back": Plan(
+        chance=2,
+        settings=Settings(shares_opt_outs=True),
+        events=(
+            OptOut(at=1.0, number=111, is_out=True, by_text=False),
+            OptOut(at=1.587, number=111, is_out=False, by_text=False),
+            OptOut(at=2.0, number=111, is_out=True, by_text=True),
+        ),
+    ),
     "a power cut before the first commit left a ledger that asked for a log which there was not": (
         Plan(
             chance=0,

@@ -202,6 +202,16 @@ COMING = {
         attrs.evolve(word(STOP, NOON - 1, stamped=False), relayed=True),
         True,
     ),
+    "the caller's STOP that another heard before a STOP": (
+        word(STOP, NOON),
+        attrs.evolve(word(STOP, NOON - 1, stamped=False), relayed=True),
+        False,
+    ),
+    "the caller's STOP that another heard after a STOP": (
+        word(STOP, NOON),
+        attrs.evolve(word(STOP, NOON + 1, stamped=False), relayed=True),
+        True,
+    ),
     "a right stamp after one from ahead": (word(START, NOW + 9), word(STOP, NOW), True),
     "an earlier stamp, both from ahead": (word(START, NOW + 9), word(STOP, NOW + 8), False),
 }
