@@ -32,7 +32,7 @@ _FORMATTING: Final = re.compile(
 )
 SHORTEST: Final = 5  # digits of a number that the API takes
 _LEAST: Final = 7  # digits of one within its country ...
-_MOST: Final = 10  # ... and of one in America
+MOST_WITHIN_COUNTRY: Final = 10  # ... and of one in America, which has no 0 in front
 LONGEST: Final = 40  # digits that are kept of one; the API takes 15, with what is dialled before
 # The country codes within which a 0 is dialled before a number, and after which none of their
 # numbers begins with one.  Source: libphonenumber 9.0; a test holds them against it.
@@ -116,7 +116,12 @@ def names_within_country(number: str) -> tuple[str | None, str | None]:
     called = number[code.end() :].lstrip("0") if code is not None else ""
     if len(called) < _LEAST:
         return None, None
-    return f"0{called}", called if len(called) <= _MOST else None
+    return f"0{called}", called if len(called) <= MOST_WITHIN_COUNTRY else None
+
+
+def may_be_within_country(name: str) -> bool:
+    """Return whether some number may be called so within its country."""
+    return name.startswith("0") or len(name) <= MOST_WITHIN_COUNTRY
 
 
 def spellings(number: str) -> tuple[str, ...]:

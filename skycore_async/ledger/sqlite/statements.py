@@ -9,32 +9,44 @@ from typing import Final
 
 import attrs
 
-from ...protocol.numbers import SHORTEST
+from ...protocol.numbers import MOST_WITHIN_COUNTRY, SHORTEST
 from ..columns import NOTIFICATION
 from ..counts import KIND
 from ..model import Submission
 from .reader import CANDIDATE, MESSAGE
 
-# As `opt_outs.word_on` has it of a number and of what it is called within its country.
-_HAS_NOT_OPTED_OUT: Final = """
-NOT EXISTS (SELECT 1 FROM opt_outs AS said WHERE number IN (column3, column10, column11) AND out
-    AND (number = column3 OR NOT EXISTS (SELECT 1 FROM opt_outs AS own
-        WHERE own.number = column3 AND NOT own.out AND own.at > said.at)))
-"""
-# To all numbers, or to those that have not opted out, as `rules.begin` has it.
-INSERT: Final = {
-    ignore_opt_outs: (
+# As `opt_outs.word_on` has it of a number, and of its names within its country.  One seek
+# for each name: `IN` would make a table of them for every row.
+_IS_NOT_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
+_IS_NOT_OUT_BY_NAME: Final = " AND ".join(
+    f"NOT EXISTS (SELECT 1 FROM opt_outs AS said WHERE number = {name} AND out AND NOT EXISTS"
+    " (SELECT 1 FROM opt_outs AS own"
+    "  WHERE own.number = column3 AND NOT own.out AND own.at > said.at))"
+    for name in ("column10", "column11")
+)
+
+
+def _insert(*conditions: str) -> str:
+    return (
         "INSERT INTO messages"
         " (key, content, recipient, sender, state, started_at, text_digest, campaign_ref,"
         "  segments, tags)"
         " SELECT column1, column2, column3, column4, 'sending', column5, column6, column7,"
         "  column8, column9"
-        " FROM (VALUES {})"
-        f" WHERE column1 IS NOT NULL{'' if ignore_opt_outs else f' AND {_HAS_NOT_OPTED_OUT}'}"
+        f" FROM (VALUES {{}}) WHERE {' AND '.join(('column1 IS NOT NULL', *conditions))}"
         " ON CONFLICT (key) DO NOTHING"
     )
-    for ignore_opt_outs in (True, False)
-}
+
+
+# To those that have not opted out, as `rules.begin` has it; or to all numbers.
+INSERT: Final = _insert(_IS_NOT_OUT)
+INSERT_BY_ALL_NAMES: Final = _insert(_IS_NOT_OUT, _IS_NOT_OUT_BY_NAME)
+INSERT_TO_ANY: Final = _insert()
+# As `numbers.may_be_within_country` has it.
+WITHIN_COUNTRY: Final = (
+    "SELECT 1 FROM opt_outs"
+    f" WHERE number LIKE '0%' OR length(number) <= {MOST_WITHIN_COUNTRY} LIMIT 1"
+)
 
 
 def _ending(column: str) -> str:

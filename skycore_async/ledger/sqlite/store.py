@@ -17,16 +17,23 @@ from operator import attrgetter
 from typing import Any, Final
 
 from ...protocol.numbers import names_within_country
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, words_as_text
+from ..columns import NEW_ATTEMPT, NOTIFICATION, words_as_text
 from ..commands import Begin, Finish
 from ..counts import ACCEPTED, SENDING, CountedKind, counted_kind
-from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, Summary
-from ..opt_outs import OptOut
+from ..model import (
+    EarlierAttempt,
+    MessageRecord,
+    MessageState,
+    SendIntent,
+    StoredNotification,
+    Summary,
+)
 from ..report_values import AttemptVerdict, LookUp
 from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
+from .opt_outs import SQLiteOptOuts
 from .pruning import SQLitePruning
 from .reader import MESSAGE
 from .rows import MOST, Connection
@@ -43,7 +50,7 @@ def _is_accepted(command: Finish) -> bool:
     return of.state is _ACCEPTED and of.plain_id is not None and _others_of(of) == _NOTHING
 
 
-class SQLiteStore(SQLitePruning):
+class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     """The tables of a ledger over `connection`; see `LedgerStore`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -74,35 +81,44 @@ class SQLiteStore(SQLitePruning):
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
         """Insert those that are new, and return their keys."""
         new: set[str] = set()
-        for ignore_opt_outs, statement in statements.INSERT.items():
-            intents = [each.intent for each in begins if each.ignore_opt_out is ignore_opt_outs]
-            intents = self.intents_not_pruned(intents)
-            while intents:
-                part, intents = intents[:MOST], intents[MOST:]
-                self._over(
-                    statement,
-                    [
-                        (
-                            each.key,
-                            bytearray(each.content),  # see `rows` for why not as it is
-                            each.to,
-                            each.from_,
-                            each.started_at,
-                            each.text_digest and bytearray(each.text_digest),
-                            each.campaign_ref,
-                            each.segments,
-                            words_as_text(each.tags) if each.tags else None,
-                            *names_within_country(each.to),
-                        )
-                        for each in part
-                    ],
+        heeding = [each.intent for each in begins if not each.ignore_opt_out]
+        if len(heeding) < len(begins):
+            others = [each.intent for each in begins if each.ignore_opt_out]
+            new |= self._insert(statements.INSERT_TO_ANY, others)
+        if not self.has_names_within_country():
+            return new | self._insert(statements.INSERT, heeding)
+        return new | self._insert(statements.INSERT_BY_ALL_NAMES, heeding, by_all_names=True)
+
+    def _insert(
+        self, statement: str, intents: list[SendIntent], *, by_all_names: bool = False
+    ) -> set[str]:
+        new: set[str] = set()
+        intents = self.intents_not_pruned(intents)
+        while intents:
+            part, intents = intents[:MOST], intents[MOST:]
+            rows: list[tuple[Any, ...]] = [
+                (
+                    each.key,
+                    bytearray(each.content),  # see `rows` for why not as it is
+                    each.to,
+                    each.from_,
+                    each.started_at,
+                    each.text_digest and bytearray(each.text_digest),
+                    each.campaign_ref,
+                    each.segments,
+                    words_as_text(each.tags) if each.tags else None,
                 )
-                count, last = self._one("SELECT changes(), last_insert_rowid()")
-                self._counts[SENDING] += count
-                if count == len(part):
-                    new.update([each.key for each in part])
-                elif count:
-                    new.update(self._last("SELECT key FROM messages WHERE id > ?", count, last))
+                for each in part
+            ]
+            if by_all_names:
+                rows = [(*row, *names_within_country(row[2])) for row in rows]
+            self._over(statement, rows)
+            count, last = self._one("SELECT changes(), last_insert_rowid()")
+            self._counts[SENDING] += count
+            if count == len(part):
+                new.update([each.key for each in part])
+            elif count:
+                new.update(self._last("SELECT key FROM messages WHERE id > ?", count, last))
         return new
 
     def _last(self, statement: str, count: int, last: int) -> list[Any]:
@@ -325,23 +341,3 @@ class SQLiteStore(SQLitePruning):
     def insert_look_up(self, look_up: LookUp) -> None:
         """Write that a report was asked for."""
         self._execute(statements.LOOK_UP, look_up)
-
-    # Opting out.
-
-    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Insert those of whose numbers nothing is known."""
-        self._write_opt_outs("IGNORE", opt_outs)
-
-    def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return what is known of these numbers."""
-        return self.opt_outs(numbers)
-
-    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these in place of what is known of their numbers."""
-        self._write_opt_outs("REPLACE", opt_outs)
-
-    def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
-        self._over(
-            f"INSERT OR {otherwise} INTO opt_outs ({OPT_OUT.listed}) {statements.ROWS}",
-            list(map(OPT_OUT.row, opt_outs)),
-        )

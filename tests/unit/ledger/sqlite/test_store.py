@@ -5,8 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from skycore_async.ledger.commands import Begin, Finish
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
+from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 
@@ -29,8 +32,7 @@ def test_what_is_usual_is_written_without_being_read() -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         store = SQLiteStore(connection)
-        intent = SendIntent(key="k", content=b"-", to="15551234567", from_=None, started_at=1.0)
-        store.insert_new([Begin(intent=intent)])
+        store.insert_new([_begin("k")])
         connection.set_trace_callback(said.append)
         accepted = Submission(state=MessageState.ACCEPTED, tracking_id="SMS_1", raw={})
         found = store.finish_usual([Finish(key="k", submission=accepted)], ended_at=2.0)
@@ -38,3 +40,23 @@ def test_what_is_usual_is_written_without_being_read() -> None:
     assert [*found.keys] == ["k"]
     on_messages = [each.split()[0] for each in said if "messages" in each.partition("WHERE")[0]]
     assert on_messages == ["UPDATE", "INSERT"]  # and the submission, by the message's id
+
+
+@pytest.mark.parametrize("name", ["5551234567", "05551234567"])
+def test_a_name_within_the_country_counts_from_when_it_is_said(name: str) -> None:
+    """It counts after messages were begun without one, and for a store that is opened after it."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, 0)
+        store = SQLiteStore(connection)
+        assert store.insert_new([_begin("before")]) == {"before"}
+        store.insert_opt_outs([OptOut(number="15557654321", out=True, at=1.0)])
+        assert store.insert_new([_begin("still before")]) == {"still before"}
+        store.insert_opt_outs([OptOut(number=name, out=True, at=1.0)])
+        assert store.insert_new([_begin("after")]) == set()
+        assert SQLiteStore(connection).insert_new([_begin("opened again")]) == set()
+        assert store.insert_new([_begin("to any", ignore_opt_out=True)]) == {"to any"}
+
+
+def _begin(key: str, *, ignore_opt_out: bool = False) -> Begin:
+    intent = SendIntent(key=key, content=b"-", to="15551234567", from_=None, started_at=1.0)
+    return Begin(intent=intent, ignore_opt_out=ignore_opt_out)

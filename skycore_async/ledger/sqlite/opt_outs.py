@@ -1,0 +1,55 @@
+"""Who has opted out, in SQLite.
+
+Strategy: a number is held against its own word alone, unless there are words of numbers that may
+be called so within their country.  Hardly ever there are, and each message would be held against
+two more names for them.
+
+Rule: no word is ever removed, so that one which was found is there for good; and who has the
+connection is the only one who writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ...protocol.numbers import may_be_within_country
+from ..columns import OPT_OUT
+from ..opt_outs import OptOut
+from . import statements
+from .reader import SQLiteReader
+from .rows import Connection
+
+
+class SQLiteOptOuts(SQLiteReader):
+    """Write who has opted out; see `LedgerStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._has_names_within_country: bool | None = None  # None for not known
+
+    def has_names_within_country(self) -> bool:
+        """Return whether there may be a word of a number without its country code."""
+        if self._has_names_within_country is None:
+            found = self._execute(statements.WITHIN_COUNTRY).fetchone()
+            self._has_names_within_country = found is not None
+        return self._has_names_within_country
+
+    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Insert those of whose numbers nothing is known."""
+        self._write_opt_outs("IGNORE", opt_outs)
+
+    def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return what is known of these numbers."""
+        return self.opt_outs(numbers)
+
+    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Write these in place of what is known of their numbers."""
+        self._write_opt_outs("REPLACE", opt_outs)
+
+    def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
+        if any(may_be_within_country(each.number) for each in opt_outs):
+            self._has_names_within_country = True
+        self._over(
+            f"INSERT OR {otherwise} INTO opt_outs ({OPT_OUT.listed}) {statements.ROWS}",
+            list(map(OPT_OUT.row, opt_outs)),
+        )
