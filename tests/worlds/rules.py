@@ -109,7 +109,14 @@ def _nobody_lost(world: World, found: Found) -> list[str]:
 def _may_be_out(world: World, message: Message) -> bool:
     # Of what was told here and elsewhere, whoever hears it later may take the safe side.
     is_odd = world.jumps or world.plan.settings.shares_opt_outs
-    return world.notes.may_be_out(number_of(message.number), by_odd_clocks=is_odd)
+    # And a number has opted out where it did so without its country code.
+    said = map(number_of, all_numbers(world.plan))
+    mine = number_of(message.number)
+    return any(
+        world.notes.may_be_out(each, by_odd_clocks=is_odd)
+        for each in {mine, *said}
+        if may_be_same(each, mine)
+    )
 
 
 def _not_sent_is_not_billed(world: World, found: Found) -> list[str]:
