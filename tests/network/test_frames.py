@@ -237,7 +237,7 @@ def test_an_accident_shows_no_dsn(
     def fail(*_: object, **__: object) -> None:
         raise Accident
 
-    monkeypatch.setattr(psycopg, "connect", fail)
+    monkeypatch.setattr(psycopg.Connection, "connect", fail)
     done = CliRunner().invoke(skycore, args)
     assert isinstance(done.exception, Accident | ExceptionGroup)
     assert_hidden(done.exception)
