@@ -485,10 +485,10 @@ def test_another_text_is_another_campaign(simulator: Simulator) -> None:
     assert "already sent  2 (with another text, number or sender)" in done.stdout
     assert "2 went out before with another text, number or sender" in done.stderr
     assert "--campaign" not in done.stderr
-    reasons = [row["reason"] for row in rejected("promo.rejects-2.csv")]
+    reasons = [row["reason"] for row in rejected("promo.rejects.csv")]
     assert sum(reason.startswith("already sent: key: 'promo:1555") for reason in reasons) == 2
     other = ("--campaign", "other", "--ledger", "other.db", "--text", "Bye {name}", "--yes")
-    assert "no row has a message to send" in run("promo.rejects-2.csv", *other).stderr
+    assert "no row has a message to send" in run("promo.rejects.csv", *other).stderr
     assert simulator.billed == 2
     assert send("--campaign", "bye", text="Bye {name}")["accepted"] == 2
 
