@@ -1051,13 +1051,15 @@ async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: 
 
 
 async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger: Ledger) -> None:
-    """With the text and its number; each once, and nothing that came of messages among it."""
+    """With the text and its number; each once, and nothing among it that is no text."""
     await ledger.record(notice(), said("second", after=20), said("STOP", after=10, from_=OTHER))
+    await ledger.record(*_subscription("N302"))
     await ledger.record(said("second", after=20), notice(DELIVERED))
     await ledger.record(*(said(f"Hello {n}", after=n) for n in range(100, 700)))
     found = [(each.from_, each.text) async for each in ledger.inbound()]
     assert found[:2] == [(TO, "second"), (OTHER, "STOP")]
     assert found[2:] == [(TO, f"Hello {n}") for n in range(100, 700)]
+    assert [each async for each in ledger.unreadable()] == []
 
 
 async def test_what_of_a_postback_cannot_be_read_is_given_as_it_came(ledger: Ledger) -> None:
@@ -1258,10 +1260,14 @@ async def test_the_last_word_in_time_counts_in_whichever_order_they_come(
 async def test_a_campaign_unsubscribed_from_marks_the_number(ledger: Ledger) -> None:
     """N302 marks it and N301 unmarks it."""
     for code, out in (("N302", True), ("N301", False)):
-        case = next(case for case in CASES if case.name == f"flat {code}")
-        later = case.document.replace("05:41:08", "05:41:09" if code == "N301" else "05:41:08")
-        await ledger.record(*parse_postback(later))
+        await ledger.record(*_subscription(code))
         assert await ledger.is_opted_out(TO) is out
+
+
+def _subscription(code: str) -> tuple[Notification, ...]:
+    case = next(case for case in CASES if case.name == f"flat {code}")
+    later = case.document.replace("05:41:08", "05:41:09" if code == "N301" else "05:41:08")
+    return parse_postback(later)
 
 
 # Anything in any order.
