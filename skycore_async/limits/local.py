@@ -99,7 +99,8 @@ class RateLimiter:
     def start_now(self) -> float | None:
         """Return the clock's time where a message may start at once and nobody waits before it."""
         with self._guard:
-            return None if self._lines or self.reserve() > 0 else self._starts[-1]
+            now = self._clock()
+            return None if self._lines or self._reserve(now) > 0 else now
 
     async def wait(self) -> float:
         """Wait until this message may start, and return the clock's time at which it did."""
@@ -129,25 +130,27 @@ class RateLimiter:
     def reserve(self) -> float:
         """Grant a start now and return 0, or return the seconds after which to ask again."""
         with self._guard:
-            now = self._clock()
-            if now < self._paused_until:
-                return self._paused_until - now
-            while self._starts and self._starts[0] + _WINDOW <= now:
-                self._starts.popleft()
-            rate = self._rate_at(now)
-            if rate is not None:
-                # What was due at a lower rate comes sooner once the rate has recovered, and
-                # nobody sleeps through the recovery.
-                self._due = min(self._due, now + self._burst / rate)
-                due = max(self._due, self._behind(now))
-                if (wait := due - (self._burst - 1) / rate - now) > 0:
-                    return min(wait, RECOVERY_TIME)
-                most = math.ceil(rate * _WINDOW) + self._burst - 1
-                if len(self._starts) >= most:
-                    return self._starts[-most] + _WINDOW - now
-                self._due = due + 1 / rate
-            self._starts.append(now)
-            return 0.0
+            return self._reserve(self._clock())
+
+    def _reserve(self, now: float) -> float:
+        if now < self._paused_until:
+            return self._paused_until - now
+        while self._starts and self._starts[0] + _WINDOW <= now:
+            self._starts.popleft()
+        rate = self._rate_at(now)
+        if rate is not None:
+            # What was due at a lower rate comes sooner once the rate has recovered, and
+            # nobody sleeps through the recovery.
+            self._due = min(self._due, now + self._burst / rate)
+            due = max(self._due, self._behind(now))
+            if (wait := due - (self._burst - 1) / rate - now) > 0:
+                return min(wait, RECOVERY_TIME)
+            most = math.ceil(rate * _WINDOW) + self._burst - 1
+            if len(self._starts) >= most:
+                return self._starts[-most] + _WINDOW - now
+            self._due = due + 1 / rate
+        self._starts.append(now)
+        return 0.0
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
         """Pause everyone, and halve the rate for a while.

@@ -100,9 +100,10 @@ def resolve(
     resolved = message
     if to != message.to or from_ != message.from_ or campaign_ref != message.campaign_ref:
         resolved = _filled_in(message, to=to, from_=from_, campaign_ref=campaign_ref)
-    if not _PLAIN.issuperset(map(type, _values_of(resolved))):
-        given = zip(_ATTRIBUTES, map(_as_str, _values_of(resolved)), strict=True)
-        resolved = SMS(**dict(given), tags=resolved.tags)
+    values = _values_of(resolved)
+    if not _PLAIN.issuperset(map(type, values)):
+        values = tuple(map(_as_str, values))
+        resolved = SMS(**dict(zip(_ATTRIBUTES, values, strict=True)), tags=resolved.tags)
     if not resolved.from_:
         raise InvalidMessage(
             "no short code given: pass from_=, or set SKYCORE_FROM", field="from_"
@@ -112,7 +113,7 @@ def resolve(
             "none given, which Enforce Campaign Check asks for: pass campaign_ref=",
             field="campaign_ref",
         )
-    _check_characters(resolved)
+    _check_characters(values)
     if resolved.tags:
         check_tags(resolved.tags)
     if resolved.key is not None and (resolved.key == "" or resolved.key.startswith(_PRUNED)):
@@ -155,13 +156,14 @@ def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | 
     )
 
 
-def _check_characters(resolved: SMS) -> None:
+def _check_characters(values: Iterable[Any]) -> None:
+    """Raise InvalidMessage where a value of `_ATTRIBUTES` cannot be sent."""
     try:
-        if first_forbidden("".join(filter(_is_given, _values_of(resolved)))) is None:
+        if first_forbidden("".join(filter(_is_given, values))) is None:
             return
     except TypeError:  # one is no text
         pass
-    fields = zip(_ATTRIBUTES, _values_of(resolved), strict=True)
+    fields = zip(_ATTRIBUTES, values, strict=True)
     faults = [_fault(field, value) for field, value in fields if value is not None]
     raise next(filter(None, faults))
 
