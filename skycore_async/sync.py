@@ -34,6 +34,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .client import SkycoreClient
 from .messages import SMS, Outcome
+from .runtime.forks import call_in_child
 from .sending.bulk import BulkSend
 
 MakeClient = Callable[[], AbstractAsyncContextManager[SkycoreClient]]
@@ -318,5 +319,4 @@ def _forked() -> None:
         client._after_fork()  # noqa: SLF001 - of this module
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+call_in_child(_forked)

@@ -28,7 +28,6 @@ Rules:
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -42,6 +41,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from ..runtime.event_loop import event_loop
+from ..runtime.forks import call_in_child
 from .base import Limiter, check_rate
 
 CATCH_UP: Final = 0.02  # seconds of the schedule that a late start may make up for
@@ -203,8 +203,7 @@ def _in_child() -> None:
         limiter.leave_to_the_parent()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows
-    os.register_at_fork(after_in_child=_in_child)
+call_in_child(_in_child)
 
 
 def limiter_of(rate: float | Limiter | None, burst: int) -> Limiter:

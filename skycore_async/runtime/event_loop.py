@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from contextlib import suppress
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+
+from .forks import call_in_child
 
 _runs: Any = SimpleNamespace(name=None)
 with suppress(ImportError):  # trio needs sniffio, and asyncio does not
@@ -45,8 +46,7 @@ def _in_child() -> None:
     _forks += 1
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows
-    os.register_at_fork(after_in_child=_in_child)
+call_in_child(_in_child)
 
 
 def event_loop() -> object:

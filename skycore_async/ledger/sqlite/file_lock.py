@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ...errors import LedgerError, LedgerInUse
+from ...runtime.forks import call_in_child
 from ...runtime.private_files import private
 
 try:
@@ -167,11 +168,7 @@ def _in_child() -> None:
     _held.clear()
 
 
-def _at_fork(*, after_in_child: Callable[[], None]) -> None:
-    """Do nothing, where no process is forked."""
-
-
-getattr(os, "register_at_fork", _at_fork)(after_in_child=_in_child)
+call_in_child(_in_child)
 
 
 def lock_file(path: Path) -> Path:

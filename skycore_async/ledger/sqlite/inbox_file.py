@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import sqlite3
 import threading
 import weakref
@@ -32,6 +31,7 @@ import attrs
 from ...errors import LedgerError
 from ...notifications import Notification
 from ...postbacks import notification
+from ...runtime.forks import call_in_child
 from .shared_file import (
     PATIENCE,
     FileKind,
@@ -287,5 +287,4 @@ def _in_child() -> None:
     _opened.clear()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - no process is forked on Windows
-    os.register_at_fork(after_in_child=_in_child)
+call_in_child(_in_child)
