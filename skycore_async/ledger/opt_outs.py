@@ -32,7 +32,7 @@ import attrs
 
 from ..notifications import InboundSMS, Notification, SubscriptionChange
 from ..protocol.consent import Consent, consent_in
-from ..protocol.numbers import digits, names_within_country, spellings
+from ..protocol.numbers import digits, spellings
 from ..runtime.logs import log
 
 # True where a text opts its number out, False where it does not, None where the words decide.
@@ -69,8 +69,7 @@ def relayed(words: Iterable[OptOut]) -> list[OptOut]:
 
 def all_spellings(numbers: Collection[str]) -> tuple[str, ...]:
     """Return by which names words may be kept that count for these numbers."""
-    others = [names_within_country(number) for number in numbers]
-    return tuple({*numbers, *filter(None, chain.from_iterable(others))})
+    return tuple(set(chain.from_iterable(map(spellings, numbers))))
 
 
 def word_on(number: str, words: Mapping[str, OptOut]) -> OptOut | None:
