@@ -15,7 +15,8 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Final
 
@@ -61,8 +62,5 @@ def _table() -> Iterator[sqlite3.Connection]:
 
 def _digest(path: Path) -> bytes:
     """Return a digest of a file, byte by byte."""
-    digest = blake2b(digest_size=16)
     with path.open("rb") as file:
-        while block := file.read(1 << 16):
-            digest.update(block)
-    return digest.digest()
+        return file_digest(file, partial(blake2b, digest_size=16)).digest()
