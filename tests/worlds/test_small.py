@@ -16,6 +16,7 @@ from .events import (
     Answers,
     Bulk,
     Crash,
+    FullDisk,
     Jump,
     Message,
     OptOut,
@@ -89,6 +90,16 @@ FOUND = {
                 Crash(at=3.0, steps=30, is_power=True),
             ),
         )
+    ),
+    "a log that could not begin on a full disk did not belong to its file after a power cut": Plan(
+        chance=0,
+        settings=Settings(loses_power=True),
+        events=(
+            FullDisk(at=0.0, writes=7, lasts=19),
+            Send(at=1.61, message=Message(14, 107, 1)),
+            Crash(at=2.0, steps=526, is_power=True, writes=11),
+            Send(at=2.0, message=Message(24, 112)),
+        ),
     ),
 }
 

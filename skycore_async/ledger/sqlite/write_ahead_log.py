@@ -254,10 +254,8 @@ class WriteAheadLog:
     def _begin_anew(self, how: str = "RESTART") -> bool:
         """Bring the log into the file, and begin it anew; False where somebody still reads it."""
         self.is_marked, self._unmarked = False, b""
-        generation = self._state().generation
-        if generation % 2 or self._has_begun():
-            self._commit(rest_after(generation or _at_random()))
-            self._write_tail()
+        if self._state().generation % 2 or self._has_begun():
+            self._come_to_rest()
             with self._locks.lifted_for_checkpoint():
                 is_busy, *_ = self._execute(f"PRAGMA wal_checkpoint({how})").fetchone()
             if is_busy:
@@ -273,6 +271,16 @@ class WriteAheadLog:
         # a first page as well, and so to clear the mark.
         self._commit(after(self._state().generation))
         self._watch()
+
+    def _come_to_rest(self) -> None:
+        """Commit a generation at rest as the last in the log, and write the tail."""
+        generation = self._state().generation or _at_random()
+        if not generation % 2:
+            # What is in the log may be what could not be committed, or is in the file already:
+            # the log begins anew here then, which it does with an odd generation alone.
+            self._commit(after(generation))
+        self._commit(rest_after(generation))
+        self._write_tail()
 
     def _commit(self, generation: int) -> None:
         """Commit a first page that has this generation."""
@@ -330,8 +338,7 @@ class WriteAheadLog:
         with suppress(sqlite3.Error, OSError, LedgerError):  # nothing is lost: the log has it
             self.check_places()
             if self.is_marked or self._has_begun():  # or else nothing was written
-                self._commit(rest_after(self._state().generation or _at_random()))
-                self._write_tail()
+                self._come_to_rest()
             self._locks.release()
         self._log.close()
 
