@@ -35,6 +35,7 @@ from .ui.beside import LogBeside
 from .ui.help import HelpContext, with_whole_words
 from .ui.interrupts import as_one_interrupt
 from .ui.output import Exit, drop_unwritten, fail
+from .ui.usage import in_words
 
 COMMANDS: Final = {
     "demo": "Run the main job against a simulator on this machine.",
@@ -99,7 +100,10 @@ class Commands(click.Group):
     ) -> click.Context:
         """Return the context, with help up to 78 columns wide as the terminal allows."""
         extra.setdefault("terminal_width", min(shutil.get_terminal_size().columns, 80) - 2)
-        return super().make_context(info_name, args, parent, **extra)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise in_words(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that any command can meet is one line and an exit code."""
@@ -112,6 +116,8 @@ class Commands(click.Group):
     def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise in_words(error) from error
         except MissingExtra as error:
             fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -211,6 +212,62 @@ def test_a_command_that_is_none(typed: str, said: str) -> None:
     done = CliRunner().invoke(skycore, [typed])
     assert done.exit_code == Exit.USAGE
     assert done.stderr.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("bulk promo.csv --lisen 8026", " Did you mean '--listen'?"),
+        ("--versio", " Did you mean '--version'?"),
+        ("bulk promo.csv -x", None),
+    ],
+)
+def test_an_option_that_is_none(typed: str, near: str | None) -> None:
+    """It is answered with the one that is nearest, and with no other beside it."""
+    done = CliRunner().invoke(skycore, typed.split())
+    assert done.exit_code == Exit.USAGE
+    *_, said = done.stderr.splitlines()
+    assert said.startswith("Error: No such option")
+    assert said.count("?") == said.endswith(near) == 1 if near else "?" not in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "numbers"),
+    [
+        ("bulk promo.csv --rate 0", "0.0 is not in the range 0.001 or more."),
+        ("bulk promo.csv --in-flight 0", "0 is not in the range 1 to 10000."),
+        ("send 15551234888 Hi --timeout 0", "0.0 is not in the range more than 0."),
+    ],
+)
+def test_a_number_that_is_out_of_range_is_told_in_words(typed: str, numbers: str) -> None:
+    """And so is the range in the help of the option."""
+    done = CliRunner().invoke(skycore, typed.split())
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.endswith(f": {numbers}\n")
+    help_ = CliRunner().invoke(skycore, [typed.split(maxsplit=1)[0], "--help"]).output
+    assert numbers.partition("range ")[2].rstrip(".") in " ".join(help_.split())
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_wrong_usage_is_told_in_whole_words(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """On a terminal, as all else is: no line is wider than it, and no word is broken."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    typed = ["export", "promo.db", "--state", "deliverd"]
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with pytest.raises(SystemExit) as ended:
+        skycore(typed, prog_name="skycore")
+    lines = terminal.getvalue().splitlines()
+    assert ended.value.code == Exit.USAGE
+    assert max(map(len, lines)) <= width
+    whole = CliRunner().invoke(skycore, typed, prog_name="skycore").stderr
+    assert " ".join(lines).split() == whole.split()
+    assert whole.count("\n") == 4  # through a pipe it is one line, below how it is called
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,20 @@ from .dsn import FilePath
 from .output import fail
 
 
+def _in_words(numbers: click.FloatRange | click.IntRange) -> str:
+    """Return from which number to which a range is."""
+    if numbers.max is not None:
+        return f"{numbers.min} to {numbers.max}"
+    return f"more than {numbers.min}" if numbers.min_open else f"{numbers.min} or more"
+
+
 class Number(click.FloatRange):
     """A finite number on the command line; the name is for error messages."""
 
     name = "number"
+
+    def _describe_range(self) -> str:  # for help and error messages of click's
+        return _in_words(self)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -37,6 +47,9 @@ class WholeNumber(click.IntRange):
     """A whole number on the command line; the name is for error messages."""
 
     name = "whole number"
+
+    def _describe_range(self) -> str:
+        return _in_words(self)
 
 
 RATE: Final = Number(min=0.001)  # messages per second
