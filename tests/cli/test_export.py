@@ -70,16 +70,16 @@ def test_every_message_is_a_row(kind: str, tmp_path: Path, request: pytest.Fixtu
         "campaign_ref": "77",
         "segments": "2",
         "tags": "'=spring;late",
-        "began": "2023-11-14T22:13:20+00:00",
-        "answered": "2023-11-14T22:13:20+00:00",
+        "began": "2023-11-14T22:13:20.000000+00:00",
+        "answered": "2023-11-14T22:13:20.000000+00:00",
         "sent_at": "",
-        "ended_at": "2023-11-14T22:14:20+00:00",
+        "ended_at": "2023-11-14T22:14:20.000000+00:00",
     }
     assert second["info"] == "'=cmd|*******4888"
     shown = run(place, "-o", "-", "--show-numbers", "--format", "jsonl", "--state", "delivered")
     (row,) = map(json.loads, shown.stdout.splitlines())
     assert (row["to"], row["key"], row["tags"]) == (TO, f"promo:{TO}", ["=spring", "late"])
-    assert (row["ended_at"], row["sent_at"]) == ("2023-11-14T22:14:20+00:00", None)
+    assert (row["ended_at"], row["sent_at"]) == ("2023-11-14T22:14:20.000000+00:00", None)
 
 
 @pytest.mark.slow
@@ -168,8 +168,8 @@ def test_it_takes_the_place_of_an_export_and_of_nothing_else(kind: str, tmp_path
 @pytest.mark.parametrize(
     ("stamp", "shown"),
     [
-        ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59+00:00"),
-        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+00:00"),
+        ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.000000+00:00"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00.000000+00:00"),
     ],
 )
 def test_a_time_that_is_none_in_utc_keeps_no_message_back(

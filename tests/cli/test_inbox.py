@@ -61,7 +61,7 @@ def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequ
         "from": "15551234888",
         "to": "60856",
         "text": "Call me at 555 123 4888",
-        "time": "2023-11-14T22:13:20+00:00",
+        "time": "2023-11-14T22:13:20.000000+00:00",
     }
 
 

@@ -719,7 +719,7 @@ def test_the_report_data_are_one_object(ledger: Path, tmp_path: Path) -> None:
         }
     ]
     assert told["in_doubt"] == [
-        {"key": "c", "to": "*******4888", "since": "2026-11-20T12:00:00+00:00"}
+        {"key": "c", "to": "*******4888", "since": "2026-11-20T12:00:00.000000+00:00"}
     ]
     assert (tmp_path / "report.html").exists()
     assert told["bill"] == {"segments": 0, "unmeasured": 1, "price": None, "cost": None}

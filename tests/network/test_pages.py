@@ -263,11 +263,16 @@ def test_the_receiver_beside_who_sends() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippets on exports read what `skycore export` has written of one ledger."""
+    """As the page does it, and with times in all its columns of times, whatever receipts have."""
 
     async def keep() -> None:
         async with SQLiteLedger("promo.db") as ledger, SkycoreClient(ledger=ledger) as client:
-            await client.send_sms(to="15551234888", text="Hello", key="one", tags=["tables"])
+            await client.send_sms(to="15551234887", text="Hello", key="none", tags=["tables"])
+            for key, second in ("whole", "00"), ("parts", "00.25"):
+                sent = await client.send_sms(to="15551234888", text="Hello", key=key)
+                known = f"{sent.tracking_id}</TRACKINGID><TIMESTAMP>2099-01-01T00:00:{second}Z"
+                receipt = RECEIPT.replace("SMS_12345</TRACKINGID>", f"{known}</TIMESTAMP>")
+                await ledger.record(*parse_postback(receipt))
 
     with Simulator() as running, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SKYCORE_API_KEY", "simulator-key")
@@ -277,10 +282,13 @@ def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[st
     for kind in ("csv", "parquet"):
         given = ["export", "promo.db", "--format", kind, "-o", f"messages.{kind}"]
         assert CliRunner().invoke(skycore, given).exit_code == 0
-    run(snippet("docs/export.md", "import duckdb"))
+    messages = run(snippet("docs/export.md", "import duckdb"))["messages"]
     shown = capsys.readouterr().out
-    assert "accepted    1\n" in shown
-    assert "[('accepted', 1)]" in shown
+    assert "accepted     1\n" in shown
+    assert "('accepted', 1)" in shown
+    for column in ("began", "answered", "sent_at", "ended_at"):
+        assert messages[column].dt.tz is not None
+    assert messages["ended_at"].count() == 2
 
 
 @pytest.mark.usefixtures("here")

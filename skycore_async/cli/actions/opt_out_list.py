@@ -39,7 +39,7 @@ from ..ui.dsn import is_dsn
 from ..ui.ledger_target import ledger_target
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import Exit, emit, fail, number_of, say
-from ..ui.times import time_of
+from ..ui.times import iso_time, time_of
 
 
 def the_list(given: str | None) -> OptOutList:
@@ -161,7 +161,7 @@ def export_file(shared: OptOutList, file: Path | None) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("number", "since"))
     try:
-        rows.writerows((word.number, _since(word).isoformat()) for word in shared.opted_out())
+        rows.writerows((word.number, iso_time(_since(word))) for word in shared.opted_out())
     except LedgerError as error:
         fail(str(error))
     if file is None:

@@ -41,7 +41,7 @@ from ..ui.masking import mask_in
 from ..ui.notifications import NotificationRow, masked_facts, masked_row, row_of
 from ..ui.output import Exit, emit, fail, number_of, plain, printable, say, say_lines
 from ..ui.tables import console, show_table
-from ..ui.times import time_of
+from ..ui.times import iso_time, time_of
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ class _Printer:
 
     def _facts_of(self, row: MessageLine) -> dict[str, Any]:
         facts = dict(zip(NAMES, row, strict=True))
-        facts["began"] = datetime.fromtimestamp(row.started_at, UTC).isoformat()
+        facts["began"] = iso_time(datetime.fromtimestamp(row.started_at, UTC))
         return self._shown(facts)
 
     def _facts(self, delivery: Delivery) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 import attrs
 import click
 
-from .times import in_utc
+from .times import iso_time
 from .wrapping import width_of, wrapped
 
 EXIT_CODES = """\b
@@ -145,7 +145,7 @@ def plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     if isinstance(value, datetime):
-        return in_utc(value).isoformat()
+        return iso_time(value)
     if isinstance(value, Decimal):
         value = float(value)
     return value if isinstance(value, int | float | None) else str(value)

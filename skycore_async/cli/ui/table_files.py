@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 from ...runtime.extras import missing
 from .output import plain
 from .spreadsheet_cells import no_formula
+from .times import iso_time
 
 _TOGETHER: Final = 5000  # rows of a group in a Parquet file
 _LIST: Final = ";"  # between the words of a cell in CSV
@@ -66,7 +67,7 @@ def _cell(value: Any) -> Any:
         return no_formula(str(value))
     if isinstance(value, tuple):
         return no_formula(_LIST.join(value))
-    return value.isoformat() if isinstance(value, datetime) else value
+    return iso_time(value) if isinstance(value, datetime) else value
 
 
 class JSONLinesWriter(TableWriter):

@@ -1,6 +1,10 @@
-"""Times as people read them.
+"""Times as people read them, and as programs do.
 
-Rule: all are in UTC, whatever zone they came in, as those for programs are.
+Rules:
+
+* All are in UTC, whatever zone they came in.
+* Programs have all with microseconds, also of a whole second: a column whose times are written
+  in two ways is one of texts to pandas.
 """
 
 from __future__ import annotations
@@ -17,6 +21,11 @@ def time_of(time: datetime | None) -> str:
         return f"{time:%Y-%m-%d %H:%M:%S}"
     there = in_utc(time)
     return f"{there:%Y-%m-%d %H:%M:%S}{'Z' if there.tzinfo is UTC else f'{there:%z}'}"
+
+
+def iso_time(time: datetime) -> str:
+    """Return a time as programs read it, in UTC where its zone is known."""
+    return in_utc(time).isoformat(timespec="microseconds")
 
 
 def in_utc(time: datetime) -> datetime:
