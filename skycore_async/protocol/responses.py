@@ -36,7 +36,6 @@ _HALF_SAID: Final = {
 }
 _ERROR: Final = ("ERRORCODE", "ERRORINFO")
 _READ_HEADERS: Final = ("date", "retry-after")
-_PLAIN: Final = ("STATUS", "TRACKINGID", "TO")
 # The answer to nearly every message: what a parser makes of it can be read off.
 _PLAIN_SUCCESS: Final = re.compile(
     rb"[ \t\r\n]*<RESPONSE>[ \t\r\n]*"
@@ -151,7 +150,8 @@ def read_fields(body: bytes) -> dict[str, Any]:
 
 
 def _plain_fields(plain: re.Match[bytes]) -> dict[str, Any]:
-    return {name: text.decode() for name, text in zip(_PLAIN, plain.groups(), strict=True)}
+    status, tracking_id, to = plain.groups()
+    return {"STATUS": status.decode(), "TRACKINGID": tracking_id.decode(), "TO": to.decode()}
 
 
 def text_of(response: dict[str, Any], name: str) -> str:

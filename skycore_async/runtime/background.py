@@ -29,7 +29,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from .event_loop import elsewhere, event_loop, is_trios
+from .event_loop import Clock, RunningClock, clock, elsewhere, event_loop, is_trios
 from .logs import log
 
 # asyncio keeps no reference of its own to a task.
@@ -47,6 +47,7 @@ class BackgroundTasks:
         self._finalize = finalize
         self._of = of
         self._life: _Lifetime | None = None
+        self.clock: Clock = RunningClock()
         self.at_closing: set[Callable[[], None]] = set()  # called where closing begins
         self.closed = False
 
@@ -96,6 +97,7 @@ class BackgroundTasks:
 
     def _begin(self) -> _Lifetime:
         life = self._life = _Lifetime()
+        self.clock = clock()
         if is_trios():
             import trio  # noqa: PLC0415 - not installed with asyncio alone
 

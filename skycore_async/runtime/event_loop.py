@@ -17,7 +17,7 @@ import functools
 from contextlib import suppress
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from .forks import call_in_child
 
@@ -85,6 +85,27 @@ def now() -> float:
     if _runs.name == "trio":
         return float(_trio().current_time())
     return asyncio.get_running_loop().time()
+
+
+class Clock(Protocol):
+    """What tells the time of an event loop, as one of asyncio's does."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+        ...
+
+
+class RunningClock:
+    """The clock of the event loop that runs when it is asked."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+        return now()
+
+
+def clock() -> Clock:
+    """Return that of the running event loop, for who stays in it: to find it costs as much."""
+    return RunningClock() if _runs.name == "trio" else asyncio.get_running_loop()
 
 
 def is_accident(raised: BaseException) -> bool:

@@ -105,7 +105,7 @@ class Dispatcher:
         """Send one message for a caller who may be cancelled."""
         self.owner.check()
         self.check_ledger()
-        deadline = now() + settings.timeout
+        deadline = self.owner.clock.time() + settings.timeout
 
         async def acquire(_message: SMS) -> float:
             started = await _within(deadline, self.admission.acquire_now, self.admission.acquire)
@@ -140,7 +140,8 @@ class Dispatcher:
         """
 
         def submit(prepared: PreparedSend, started: float) -> Awaitable[Outcome]:
-            return self._submit(prepared, started, now() + settings.timeout, is_abandoned)
+            deadline = self.owner.clock.time() + settings.timeout
+            return self._submit(prepared, started, deadline, is_abandoned)
 
         return self._dispatch(message, settings, acquire, submit)
 
@@ -221,7 +222,7 @@ class Dispatcher:
         if abandoned():
             return _withdrawn(prepared)
         for tries in itertools.count(1):
-            left = deadline - now()
+            left = deadline - self.owner.clock.time()
             if left <= 0:
                 return Failed(message=prepared.message, error=_too_late(settings))
             outcome = await self._exchange(prepared, left)
@@ -235,7 +236,7 @@ class Dispatcher:
                 max_attempts=settings.max_attempts,
                 chance=self._chance,
             )
-            if pause is None or now() + pause >= deadline:
+            if pause is None or self.owner.clock.time() + pause >= deadline:
                 return outcome
             await anyio.sleep(pause)
             again = await self._another_start(prepared, outcome, deadline, abandoned)

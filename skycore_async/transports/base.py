@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
-from ..runtime.event_loop import elsewhere, event_loop
+from ..runtime.event_loop import Clock, RunningClock, clock, elsewhere, event_loop
 
 # Bytes of an answer after which a transport stops reading: a real one takes a
 # few hundred, and a longer one is read as none.
@@ -46,12 +46,14 @@ class TransportLoop:
 
     def __init__(self) -> None:
         self._loop: object = None
+        self.clock: Clock = RunningClock()
 
     def check(self) -> None:
         """Raise TransportUnusable in another event loop, or a process that was forked since."""
         loop = event_loop()
         if self._loop is None:
             self._loop = loop
+            self.clock = clock()
         elif self._loop != loop:
             raise TransportUnusable(*elsewhere("transport").args)
 

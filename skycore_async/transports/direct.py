@@ -23,7 +23,7 @@ import anyio
 import httpx
 
 from ..errors import NotSent, OutcomeUnknown
-from ..runtime.event_loop import is_trios, now
+from ..runtime.event_loop import is_trios
 from ..runtime.secret import Secret
 from . import asyncio_connection, stream_connection
 from .answers import AnswerReader
@@ -125,7 +125,7 @@ class DirectTransport:
             written = write_head(request, for_proxy=headers)
         except Exception as error:  # noqa: BLE001 - there is nothing to send
             return failed(error, not_sent=True)
-        began = now()
+        began = self._loop.clock.time()
         connection: DirectConnection | None = None
         reader, answer = AnswerReader(request.method), None
         try:
@@ -134,7 +134,7 @@ class DirectTransport:
                 connecting = timeout * _CONNECTING_SHARE
                 with anyio.move_on_after(connecting):
                     connection = await self._connect(written.origin, connecting)
-            left = began + timeout - now()
+            left = began + timeout - self._loop.clock.time()
             if connection is not None and left > 0:
                 answer = await connection.exchange(written.head + request.body, reader, left)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is in doubt
@@ -142,7 +142,8 @@ class DirectTransport:
         finally:
             if connection is not None:
                 if answer is not None and reader.is_clean and not self._closed:
-                    self._free.setdefault(written.origin, deque()).append((connection, now()))
+                    free = self._free.setdefault(written.origin, deque())
+                    free.append((connection, self._loop.clock.time()))
                 else:
                     await connection.aclose()
         if answer is None:
