@@ -159,7 +159,7 @@ def skycore() -> None:
     """Set up what all commands write to."""
     if not logging.getLogger().handlers:  # else the log is that of a program that calls a command
         # The commands say themselves what the SDK warns of.
-        logging.basicConfig(level=logging.ERROR, handlers=[LogBeside("skycore: %(message)s")])
+        logging.basicConfig(level=logging.ERROR, handlers=[LogBeside(logging.ERROR)])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

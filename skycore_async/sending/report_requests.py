@@ -141,6 +141,7 @@ class _Asking:
             return False
         if pause > 0:
             self._patience -= pause
+            log.info("reports were asked for too often: waiting %.0f seconds", pause)
             await self._sleep(pause)
         return True
 

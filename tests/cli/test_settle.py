@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import shlex
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from skycore_async.simulator import (
     Reports,
     Simulator,
 )
+from tests.support.cli_program import program
 from tests.support.fault_server import client_context
 
 # Accepted, taken without an answer, accepted, not taken without an answer, accepted.
@@ -467,6 +469,20 @@ def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulato
     assert {*facts(done)["reasons"]} == {"asked_too_often"}
     at = datetime.fromisoformat(facts(done)["not_before"]["asked_too_often"])
     assert at > datetime.now(UTC) + timedelta(minutes=50)
+
+
+@pytest.mark.slow
+def test_who_waits_to_ask_again_is_told(ledger: Path, simulator: Simulator) -> None:
+    """It takes minutes, in which a command that says nothing seems to hang; Ctrl-C ends it."""
+    downloaded(simulator, ledger.with_name("sent.xml"))
+    simulator.account = Account(report_interval=300)
+    with program("settle", str(ledger)) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line == "skycore: reports were asked for too often: waiting 300 seconds\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == Exit.INTERRUPTED
+    assert states(ledger)["2002"] == (MessageState.IN_DOUBT, None)
 
 
 WRONG = {

@@ -24,6 +24,7 @@ from ...ledger.report_evidence import ReportPeriod
 from ...ledger.report_values import Settlement
 from ...runtime.secret import Secret
 from ...sending.settling import ReportSettling
+from ..ui.beside import with_news
 from ..ui.ledger_target import LedgerFile, LedgerTarget, ledger_target
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.settlements import described, facts, period_words, report_words
@@ -75,8 +76,9 @@ def settle_by_request(
 
     async def ask(ledger: BaseLedger) -> SettleEnd:
         revealed = {**client, "api_key": client["api_key"].reveal()}
-        async with SkycoreClient(**revealed, ledger=ledger) as asking:
-            settlement = await asking.settle(**attrs.asdict(options), wait=wait, save=save)
+        with with_news():
+            async with SkycoreClient(**revealed, ledger=ledger) as asking:
+                settlement = await asking.settle(**attrs.asdict(options), wait=wait, save=save)
         return SettleEnd(settlement=settlement)
 
     return _settle(named, options, ask, as_json=as_json)

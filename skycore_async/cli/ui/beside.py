@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from ...runtime.logs import log
 from .output import announce
 
 T = TypeVar("T")
@@ -76,12 +78,12 @@ class Beside(Generic[T]):
 
 
 class LogBeside(logging.Handler):
-    """Write the log to standard error, in a `format`, beside what it tells of."""
+    """Write the log to standard error, from a `level` on, beside what it tells of."""
 
-    def __init__(self, format: str) -> None:  # noqa: A002 - as `logging` calls it
-        super().__init__()
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
         written = logging.StreamHandler()
-        written.setFormatter(logging.Formatter(format))
+        written.setFormatter(logging.Formatter("skycore: %(message)s"))
         self._written = Beside[logging.LogRecord](written.handle)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -92,3 +94,19 @@ class LogBeside(logging.Handler):
         """Wait until all is written, as the program ends."""
         self._written.close()
         super().close()
+
+
+@contextmanager
+def with_news() -> Iterator[None]:
+    """Write meanwhile what the log tells of below a warning, as why nothing happens for long."""
+    news = LogBeside(logging.INFO)
+    news.addFilter(lambda record: record.levelno == logging.INFO)
+    level = log.logger.level
+    log.logger.addHandler(news)
+    log.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.logger.setLevel(level)
+        log.logger.removeHandler(news)
+        news.close()

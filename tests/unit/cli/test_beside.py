@@ -44,7 +44,7 @@ def test_who_logs_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     """An error in the log holds up no message either, and is written before the program ends."""
     monkeypatch.setattr(sys, "stderr", stopped := Stopped())
     log = logging.Logger("own")
-    handler = LogBeside("skycore: %(message)s")
+    handler = LogBeside(logging.ERROR)
     log.addHandler(handler)
     log.error("%s was lost", "the database")
     assert not stopped.getvalue()
