@@ -5,15 +5,30 @@ Rules:
 * An attempt that may have been taken is kept when its message is begun again, and so is one
   that a report proved not taken: that it did stays told.
 * What a report tells holds for the attempts that it was held against, and for no later one.
+* Who was interrupted had ended a day later, even if nobody looked for weeks: of more than that no
+  report is asked for, as how often and for how long it may be is limited.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import attrs
 
 from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
 from .report_values import DoubtVerdict
 from .rules import is_of_more
+
+_LONGEST: Final = 86_400.0  # seconds for which a message may be under way
+
+
+def ended_by(record: MessageRecord, *, otherwise: float) -> float:
+    """Return when the last attempt of a message had ended, or `otherwise` where nothing tells."""
+    if record.ended_at is not None:
+        return record.ended_at
+    if record.interrupted_at is None:
+        return otherwise
+    return min(record.interrupted_at, record.started_at + _LONGEST)
 
 
 def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
@@ -24,14 +39,13 @@ def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
     is_proven = record.settled_by == BY_REPORT and record.state is MessageState.NOT_SENT
     if not is_proven and (record.state is not MessageState.IN_DOUBT or record.untaken):
         return None
-    ends = (record.ended_at, record.interrupted_at, now)
     return EarlierAttempt(
         message=record.id,
         text_digest=record.text_digest,
         to=record.to,
         from_=record.from_,
         started_at=record.started_at,
-        ended_at=next(at for at in ends if at is not None),
+        ended_at=ended_by(record, otherwise=now),
         state=MessageState.NOT_SENT if is_proven else MessageState.IN_DOUBT,
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from .attempts import ended_by
 from .model import (
     BY_POSTBACK,
     BY_REPORT,
@@ -56,7 +57,6 @@ def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | 
     """Return the last attempt of a message in doubt; None where that was not taken."""
     if record.untaken:
         return None
-    ends = (record.ended_at, record.interrupted_at, record.started_at + SETTLE_WITHIN)
     return KnownAttempt(
         id=id_,
         message=record.id,
@@ -65,7 +65,7 @@ def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | 
         text=record.text_digest,
         from_=record.from_,
         started_at=record.started_at,
-        ended_at=next(at for at in ends if at is not None),
+        ended_at=ended_by(record, otherwise=record.started_at + SETTLE_WITHIN),
     )
 
 

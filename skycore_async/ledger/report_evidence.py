@@ -260,6 +260,17 @@ def why_not_covered(
     return OpenReason.NOT_COVERED
 
 
+def why_not_had(
+    reason: OpenReason, *, is_over: bool, has_problem: bool, is_refused: bool
+) -> OpenReason:
+    """Return why no complete report covers an attempt; `is_over` where there could be one now."""
+    if reason is OpenReason.TOO_SOON and not is_over:
+        return reason
+    if has_problem:
+        return OpenReason.NO_REPORT
+    return OpenReason.ASKED_TOO_OFTEN if is_refused else reason
+
+
 def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
     """Return why witnesses do not show that a report lists a time; None where they do."""
     if not witnesses.before:

@@ -42,6 +42,7 @@ from ..ledger.report_evidence import (
     not_before,
     period_for,
     why_not_covered,
+    why_not_had,
     why_not_witnessed,
 )
 from ..ledger.report_graph import Absent, Taken, Unclear, may_be_of_its_time
@@ -293,23 +294,21 @@ class ReportSettling:
         return listed is None or covers(complete, *listed)
 
     def _why_not_proven(self, complete: Sequence[ReportPeriod], id_: int) -> OpenReason | None:
-        times = self._times_of(id_)
+        times = self._known.doubtful[id_].times
         reason = why_not_covered(*times, complete, after=self._after)
-        if reason is OpenReason.NOT_COVERED and self._problems:
-            return OpenReason.NO_REPORT
-        if reason is OpenReason.NOT_COVERED and self._next_at is not None:
-            return OpenReason.ASKED_TOO_OFTEN
-        if reason is None and self._database.nameless is not None:
-            return OpenReason.WITHOUT_NUMBER
         if reason is not None:
-            return reason
+            return why_not_had(
+                reason,
+                is_over=times[1] + self._after <= self.clock(),
+                has_problem=bool(self._problems),
+                is_refused=self._next_at is not None,
+            )
+        if self._database.nameless is not None:
+            return OpenReason.WITHOUT_NUMBER
         if self._trust_absence:
             near = self._database.neighbours(*times).listed_by(complete, after=self._after)
             return OpenReason.WITNESS_MISSING if self._database.lacks(near) else None
         return why_not_witnessed(self._database.witnesses(*times))
-
-    def _times_of(self, id_: int) -> tuple[float, float]:
-        return self._known.doubtful[id_].times
 
     def _attempts_behind(self, doubt: MessageInDoubt) -> list[tuple[float, float]]:
         """Return when those attempts began and ended that a report has to be about."""
@@ -317,7 +316,7 @@ class ReportSettling:
         for id_ in tuple(ids):
             if isinstance(verdict := self._told.get(id_), Absent):
                 ids |= verdict.group
-        return [self._times_of(id_) for id_ in ids]
+        return [self._known.doubtful[id_].times for id_ in ids]
 
     def _open(self, doubt: MessageInDoubt, reason: OpenReason) -> OpenDoubt:
         ends = [ended_at for _, ended_at in self._attempts_behind(doubt)]

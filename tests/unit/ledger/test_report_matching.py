@@ -18,6 +18,7 @@ from skycore_async.ledger.report_evidence import (
     ReportPeriod,
     periods_of,
     why_not_covered,
+    why_not_had,
 )
 from skycore_async.ledger.report_graph import Absent, Taken, Unclear
 from skycore_async.ledger.report_matching import Matching, match
@@ -437,6 +438,39 @@ def test_a_clock_that_is_ahead_puts_a_row_later_than_the_report_ends() -> None:
     assert why_not_covered(1000, 1100, [period(0, 1400)], after=0) is None
 
 
+NOT_HAD: dict[str, tuple[OpenReason, dict[str, bool], OpenReason]] = {
+    "nothing is in the way": (OpenReason.NOT_COVERED, {}, OpenReason.NOT_COVERED),
+    "asked too often": (
+        OpenReason.NOT_COVERED,
+        {"is_refused": True},
+        OpenReason.ASKED_TOO_OFTEN,
+    ),
+    "asked too often for the rest": (
+        OpenReason.TOO_SOON,
+        {"is_refused": True},
+        OpenReason.ASKED_TOO_OFTEN,
+    ),
+    "the rest broke off": (
+        OpenReason.TOO_SOON,
+        {"has_problem": True, "is_refused": True},
+        OpenReason.NO_REPORT,
+    ),
+    "no report could have it yet": (
+        OpenReason.TOO_SOON,
+        {"is_over": False, "has_problem": True, "is_refused": True},
+        OpenReason.TOO_SOON,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_HAD)
+def test_what_is_in_the_way_of_a_report_is_told(case: str) -> None:
+    """Where a part of it was read, too: what would end the doubt is to have the rest."""
+    reason, given, told = NOT_HAD[case]
+    so = {"is_over": True, "has_problem": False, "is_refused": False, **given}
+    assert why_not_had(reason, **so) is told
+
+
 def test_times_near_each_other_are_asked_for_at_once() -> None:
     """In whole seconds, with what clocks may be apart."""
     assert periods_of([(1000.5, 2000.5), (1500, 1600), (6000, 6001), (99_000, 99_100)]) == (
@@ -491,10 +525,14 @@ def test_what_may_still_be_sent_is_left_alone() -> None:
 
 
 def test_the_last_attempt_ends_when_that_is_known() -> None:
-    """By its outcome, by when nobody sent it any more, or within an hour; or it was not taken."""
+    """By its outcome, by when nobody sent it any more, or within an hour; or it was not taken.
+
+    Whoever looks only weeks later finds that it had ended within a day.
+    """
     for changes, ended_at in (
         ({"ended_at": 1005.0, "interrupted_at": 1007.0}, 1005),
         ({"interrupted_at": 1007.0}, 1007),
+        ({"interrupted_at": 1e6}, 87_400),
         ({}, 4600),
     ):
         record = MessageRecord(

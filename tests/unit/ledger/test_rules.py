@@ -291,6 +291,9 @@ def test_an_attempt_that_may_have_been_taken_is_left_behind() -> None:
     )
     ended = attrs.evolve(doubt, ended_at=NOON + 9, interrupted_at=NOON + 10)
     interrupted = attrs.evolve(doubt, interrupted_at=NOON + 9)
+    found_late = attrs.evolve(doubt, interrupted_at=NOON + 1e6)
+    a_day_later = attrs.evolve(left, ended_at=NOON + 86_400)
+    assert attempts.left_behind(found_late, now=NOON + 2e6) == a_day_later
     assert attempts.left_behind(ended, now=NOON + 20) == left
     assert attempts.left_behind(interrupted, now=NOON + 20) == left
     assert attempts.left_behind(doubt, now=NOON + 9) == left

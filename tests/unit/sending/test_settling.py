@@ -48,7 +48,7 @@ from tests.support.ledger_cases import (
     notice,
     state_of,
 )
-from tests.support.report_worlds import History, Sending, listed, send
+from tests.support.report_worlds import History, Sending, listed, moment, send
 
 pytestmark = pytest.mark.anyio
 
@@ -933,6 +933,46 @@ async def test_who_was_interrupted_ended_then_also_once_a_report_found_it(tmp_pa
         await world.send(Sending(key="after", to="15550000002", text="-", at=8001))
         history.add(TO, "Hello", at=2500)
         assert (await outcome(world, at=20_000))["b"] != "sent"
+
+
+async def test_who_was_killed_weeks_ago_is_asked_for_no_longer_than_a_day(tmp_path: Path) -> None:
+    """Nobody looked meanwhile: to ask for all of that may take more look-ups than there are a day.
+
+    It is ended at once by that, and not an hour after somebody looked.
+    """
+    clock, history = Clock(), History()
+    async with SQLiteLedger(tmp_path / "a.db", clock=clock) as killed:
+        await send(killed, clock, history, [BEFORE])
+        clock.now = NOON
+        began = attrs.evolve(intent(), text_digest=digest_of("Hello"))
+        assert await killed.begin(began) is None
+        for name in ("b.db", "b.db-wal"):
+            shutil.copy(tmp_path / name.replace("b", "a", 1), tmp_path / name)
+    clock.now = NOON + 1e6
+    async with SQLiteLedger(tmp_path / "b.db", clock=clock) as ledger:
+        world = World(history)
+        world.clock, world.ledger = clock, ledger
+        await world.send(attrs.evolve(AFTERWARDS, at=1e6))
+        async with ReportSettling(ledger, clock=clock) as settling:
+            assert settling.periods[0] == (NOON - 350, NOON + 86_400 + 3900)
+        assert await outcome(world, at=1e6 + 10) == {"k": "not sent"}
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_what_is_in_the_way_of_the_rest_of_a_report_is_told(*, is_refused: bool) -> None:
+    """A part of it is complete, and about the beginning of the doubt: the time has passed."""
+    world = World()
+    await world.send(BEFORE, doubt(), AFTERWARDS)
+    world.clock.now = NOON + LATER
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        settling.covered(NOON - 1000, NOON + 900, made_at=NOON + LATER)
+        if is_refused:
+            settling.cut_short(NOON + LATER + 300)
+        else:
+            settling.failed("the report is not complete")
+        (found,) = (await settling.end()).open
+    assert found.reason is (OpenReason.ASKED_TOO_OFTEN if is_refused else OpenReason.NO_REPORT)
+    assert found.not_before == (moment(LATER + 300) if is_refused else None)
 
 
 async def test_a_history_id_of_another_time_is_not_certain() -> None:
