@@ -471,6 +471,14 @@ def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulato
     assert at > datetime.now(UTC) + timedelta(minutes=50)
 
 
+def test_who_asks_for_the_same_part_again_and_again_is_led_to_all_of_them() -> None:
+    """What was read of a time is not kept: a command that waits too little comes no further."""
+    left = OpenDoubt(key="k", reason=OpenReason.ASKED_TOO_OFTEN)
+    (words,) = report_words(Settlement(open=(left,)), None, "promo.db")
+    assert "`--wait 7200`" in words
+    assert [*report_words(Settlement(sent=("k",)), None, "promo.db")] == []
+
+
 @pytest.mark.slow
 def test_who_waits_to_ask_again_is_told(ledger: Path, simulator: Simulator) -> None:
     """It takes minutes, in which a command that says nothing seems to hang; Ctrl-C ends it."""

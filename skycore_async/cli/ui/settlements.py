@@ -82,6 +82,11 @@ def report_words(
             "Where nothing more is sent with this ledger, one message to a number of your own is"
             f" enough, at its price: `{send}`, and then settle again."
         )
+    if OpenReason.ASKED_TOO_OFTEN in reasons:
+        yield (
+            "A time that takes several look-ups is asked for from its beginning each time. If this"
+            " comes again, let one command wait for all of them, as with `--wait 7200`."
+        )
     if not settlement.sent and OpenReason.WITNESS_MISSING in reasons:
         yield (
             "See that the report, or the API key, is of the account that these messages were sent"
