@@ -77,6 +77,12 @@ class Begin(LedgerCommand[Submission | None]):
             fence=fence,
         )
 
+    def ended(self, submission: Submission) -> Finish:
+        """Return the command that writes what came of this attempt."""
+        return Finish(
+            key=self.intent.key, submission=submission, attempt=self.attempt, fence=self.fence
+        )
+
 
 @attrs.frozen(kw_only=True)
 class Finish(LedgerCommand[None]):
@@ -333,9 +339,4 @@ def withdrawal(command: LedgerCommand[object], result: object) -> Finish | None:
     """Return the command that takes back what another began, if it did, for a caller who left."""
     if not isinstance(command, Begin) or result is not None:
         return None
-    return Finish(
-        key=command.intent.key,
-        submission=WITHDRAWN,
-        attempt=command.attempt,
-        fence=command.fence,
-    )
+    return command.ended(WITHDRAWN)

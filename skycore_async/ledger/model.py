@@ -78,6 +78,8 @@ class SendIntent:
     what it was made of: rows of the first version have another digest of that.
     `text_digest` is of its text as a sending report shows it, see `texts.digest_of`.
     `campaign_ref`, `segments` (how many its text takes) and `tags` are kept only to be shown.
+    `resends` is when the attempt began that is in doubt, where the word to send the message again
+    is for that doubt alone.
     """
 
     key: str
@@ -90,6 +92,7 @@ class SendIntent:
     segments: int | None = None
     tags: tuple[str, ...] = ()
     message: SMS | None = attrs.field(default=None, repr=False, eq=False)
+    resends: float | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +102,8 @@ class Submission:
     `plain_id` is the plain form of its tracking id, which it has where it was accepted.
     `history_id` is the provider's id of the sending, where a postback or a report told it.
     `was_resent` says that it is of a message that was in doubt before, and was sent again.
+    `began_at` is when the attempt began that it is of, where it is looked up, and where it is
+    written late: by then another may have begun, and one that began at another time is another.
     """
 
     state: MessageState
@@ -109,6 +114,7 @@ class Submission:
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
     history_id: str | None = attrs.field(default=None, eq=False, repr=False)
     was_resent: bool = attrs.field(default=False, eq=False, repr=False)
+    began_at: float | None = attrs.field(default=None, eq=False, repr=False)
 
     plain_id: str | None = attrs.field(init=False, repr=False, eq=False, default=None)
 

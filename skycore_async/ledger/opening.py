@@ -112,6 +112,11 @@ class Openable(ABC):
             self.waiters.close()
 
     @property
+    def opening(self) -> object:
+        """What is another each time that it is opened; None before the first."""
+        return self._opening
+
+    @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed yet."""
         opening = self._opening

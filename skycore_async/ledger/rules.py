@@ -84,7 +84,8 @@ def look_up(
             state=_S.IN_DOUBT if is_in_doubt else record.state,
             settled_by=record.settled_by,
         )
-    is_told = resend_in_doubt or record.settled_by == TO_RESEND
+    is_meant = intent.resends is None or intent.resends == record.started_at
+    is_told = (resend_in_doubt and is_meant) or record.settled_by == TO_RESEND
     if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and is_told):
         return None
     if record.state is _S.REJECTED and not record.doubted and is_of_more(record.code):
@@ -186,12 +187,14 @@ def finish(
     attempt: Attempt | None,
 ) -> MessageRecord | None:
     """Return the record of a message whose attempt has ended; None where another one counts."""
-    if not _is_by(record, attempt):
+    is_known = attempt is not None or submission.began_at is not None
+    if not _is_of(record, submission, attempt):
         return None
-    # An attempt that is known by its number may have been taken for dead meanwhile: it is in
-    # doubt without an outcome of its own, or what a report told of it stands in its place.
+    # An attempt that is known by its number, or by when it began, may have been taken for dead
+    # meanwhile: it is in doubt without an outcome of its own, or what a report told of it stands
+    # in its place.
     is_late = (
-        attempt is not None
+        is_known
         and record.ended_at is None
         and (record.state is _S.IN_DOUBT or _is_told_apart(record, submission))
     )
@@ -215,6 +218,13 @@ def finish(
     )
 
 
+def _is_of(record: MessageRecord, submission: Submission, attempt: Attempt | None) -> bool:
+    """Return whether it is the attempt in this record that an outcome is of."""
+    if attempt is None and submission.began_at is not None:
+        return record.started_at == submission.began_at
+    return _is_by(record, attempt)
+
+
 def _is_told_apart(record: MessageRecord, submission: Submission) -> bool:
     """Return whether a late outcome tells more than a report did, which is no doubt."""
     return record.settled_by == BY_REPORT and submission.state is not _S.IN_DOUBT
@@ -231,6 +241,7 @@ def submission_in(record: MessageRecord) -> Submission:
         raw=_raw_of(record),
         history_id=record.history_id,
         was_resent=record.doubted,
+        began_at=record.started_at,
     )
 
 

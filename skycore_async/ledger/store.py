@@ -94,7 +94,8 @@ class LedgerStore(LedgerReader, Protocol):
         """Write the outcomes of attempts for which nothing is to be decided.
 
         They are under way and were never in doubt, or are in doubt only since their session
-        expired.  The others are not among what is returned: `rules.finish` decides of them.
+        expired.  The others are not among what is returned, nor those that are written late and
+        known by when they began: `rules.finish` decides of them.
         """
         ...
 

@@ -17,6 +17,8 @@ Rules:
   that cannot be written, an error in the source and the closing of the client: nothing
   more is started, what is in flight completes and is yielded, and then the error
   is raised.
+* The word to send again what is in doubt is for what was so before, and for no doubt that comes of
+  the sending itself: of messages with one key, no second is sent for it.
 * A rejection of a sender or a campaign reference halts the messages with it: they are
   taken and yielded, but not begun.  The others are sent, and then it is raised.
 """
@@ -30,11 +32,13 @@ from typing import Final, Self
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 from ..errors import NotSent
 from ..messages import SMS, Failed, Outcome
 from .dispatcher import Dispatcher
-from .outcomes import Halt, Halts
+from .outcomes import Halt, Halts, meaning_of
+from .prepare import ResolvedMessage
 from .settings import Settings
 from .sources import AnySource, made_source
 
@@ -72,6 +76,10 @@ class BulkSend:
         self._error: BaseException | None = None
         self._check: Callable[[SMS], None] | None = None
         self._halts = Halts(from_=settings.from_, campaign_ref=settings.campaign_ref)
+        self._without_word = settings
+        self._doubts: set[str | None] = set()  # the keys of those for which it holds no more
+        if settings.resend_in_doubt:
+            self._without_word = attrs.evolve(settings, resend_in_doubt=False)
 
     def _begin_where(self, check: Callable[[SMS], None]) -> Self:
         """Begin no message for which `check` raises NotSent, which is its outcome then.
@@ -148,7 +156,10 @@ class BulkSend:
                     self._slots.close()  # while a message that was taken goes on
                     return
                 outcome = await self._dispatcher.send_here(
-                    message, self._settings, acquire=self._acquire, is_abandoned=self._has_left
+                    message,
+                    self._settings_for(message) if self._doubts else self._settings,
+                    acquire=self._acquire,
+                    is_abandoned=self._has_left,
                 )
                 self._buffer.append(outcome)
                 self._changed.set()
@@ -162,6 +173,10 @@ class BulkSend:
         finally:
             self._working -= 1
             self._changed.set()
+
+    def _settings_for(self, message: SMS | ResolvedMessage) -> Settings:
+        key = message.key if isinstance(message, SMS) else message.message.key
+        return self._without_word if key in self._doubts else self._settings
 
     def _has_left(self) -> bool:
         return self._is_left
@@ -203,8 +218,13 @@ class BulkSend:
         return None
 
     def _judge(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Failed) and self._halts.add(outcome) is Halt.EVERYTHING:
+        if not isinstance(outcome, Failed):
+            return
+        if self._halts.add(outcome) is Halt.EVERYTHING:
             self._stop(self._halts.error)
+        is_new_doubt = meaning_of(outcome).in_doubt and not outcome.recorded
+        if is_new_doubt and self._settings.resend_in_doubt:
+            self._doubts.add(outcome.message.key)
 
     def _client_closes(self) -> None:
         if self._slots.closed:

@@ -159,10 +159,12 @@ class Dispatcher:
         if self.recorder is None and prepared.message.key is not None and not self._has_warned:
             self._has_warned = True
             warn_that_keys_do_nothing()
-        if self.recorder is not None and self._paced and not prepared.is_looked_up:
-            recorded = await self.recorder.recorded(prepared)
-            if recorded is not None:
-                return recorded
+        is_asked_for = self._paced or settings.resend_in_doubt
+        if self.recorder is not None and is_asked_for and not prepared.is_looked_up:
+            found = await self.recorder.look_up(prepared)
+            if not isinstance(found, PreparedSend):
+                return found
+            prepared = found
         try:
             started = await acquire(prepared.resolved)
         except NotSent as error:

@@ -48,7 +48,8 @@ class PreparedSend:
     """A message ready to go: what the caller gave, and what is sent of it.
 
     `content` is its digest, None where no ledger is kept; where it `is_looked_up`,
-    nothing more can be known of it before it is begun.
+    nothing more can be known of it before it is begun.  A word to send it again is for the
+    doubt that it `resends`, by when that attempt began, and for none where it `has_no_doubt`.
     """
 
     message: SMS
@@ -58,6 +59,8 @@ class PreparedSend:
     settings: Settings
     request: Request
     trace: Any = None
+    resends: float | None = None
+    has_no_doubt: bool = False
 
 
 def prepare(

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import secrets
 import time
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 import anyio
+import attrs
 
 from ..errors import (
     LedgerError,
@@ -32,7 +34,7 @@ from ..errors import (
 )
 from ..ledger.commands import Postponed
 from ..ledger.interface import Ledger, check_ledger
-from ..ledger.model import SendIntent, Submission
+from ..ledger.model import MessageState, SendIntent, Submission
 from ..ledger.rules import OPTED_OUT, outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
@@ -55,6 +57,8 @@ class Recorder:
         self._unwritten: deque[tuple[str, Submission]] = deque()
         self._writing = anyio.Lock()
         self._made_up: Iterator[str] = _MadeUpKeys()
+        self._opening: object = None  # of the ledger, as it was last seen
+        self._reopened_at = -math.inf
 
     @property
     def ledger(self) -> Ledger:
@@ -65,7 +69,7 @@ class Recorder:
         """Return the same recorder over another view of its ledger."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._ledger = ledger
+        other._ledger, other._opening = ledger, None
         return other
 
     def check(self) -> None:
@@ -75,16 +79,33 @@ class Recorder:
                 "the client's ledger is not open: nothing can be sent before `async with ledger`"
                 " or `await ledger.open()`, nor after it is closed"
             )
+        self._look_at_opening()
 
-    async def recorded(self, prepared: PreparedSend) -> Outcome | None:
-        """Return what came of a message before; None where it is to be sent, or is under way."""
+    def _look_at_opening(self) -> None:
+        opening = getattr(self._ledger, "opening", None)
+        if opening is not self._opening:
+            if self._opening is not None:
+                self._reopened_at = self._clock()
+            self._opening = opening
+
+    async def look_up(self, prepared: PreparedSend) -> PreparedSend | Outcome:
+        """Return what came of a message before, or it where it is to be sent, or is under way.
+
+        The word to send it again is for what is in doubt now, and for nothing that comes of it
+        while it waits for its turn.
+        """
         try:
-            known = await self._ledger.lookup(
-                self._intent(prepared), resend_in_doubt=prepared.settings.resend_in_doubt
-            )
+            known = await self._ledger.lookup(self._intent(prepared))
         except SkycoreError as error:
             return _not_begun(prepared.message, error, "read, so that nothing was sent")
-        return None if known is None else outcome_of(prepared.message, prepared.resolved.to, known)
+        if not prepared.settings.resend_in_doubt:
+            pass
+        elif known is not None and known.state is MessageState.IN_DOUBT:
+            return attrs.evolve(prepared, resends=known.began_at)
+        else:
+            prepared = attrs.evolve(prepared, has_no_doubt=True)
+        to = prepared.resolved.to
+        return prepared if known is None else outcome_of(prepared.message, to, known)
 
     async def begin(self, prepared: PreparedSend, *, deadline: float) -> SendIntent | Outcome:
         """Make the intent to send a message durable and return it, for `finish`.
@@ -92,12 +113,14 @@ class Recorder:
         Where the ledger knows the message already, returns what came of it instead.
         """
         message, settings, intent = prepared.message, prepared.settings, self._intent(prepared)
+        if prepared.resends is not None:
+            intent = attrs.evolve(intent, resends=prepared.resends)
         try:
             if self._unwritten:
                 await self.write_what_is_left()
             known = await self._ledger.begin(
                 intent,
-                resend_in_doubt=settings.resend_in_doubt,
+                resend_in_doubt=settings.resend_in_doubt and not prepared.has_no_doubt,
                 ignore_opt_out=settings.ignore_opt_out,
                 timeout=deadline - now(),
             )
@@ -129,18 +152,23 @@ class Recorder:
     async def finish(self, intent: SendIntent, outcome: Outcome) -> None:
         """Make durable what came of a message, now or as soon as that can be."""
         submission = submission_of(outcome)
+        if getattr(self._ledger, "opening", None) is not self._opening:
+            self._look_at_opening()
+        if intent.started_at <= self._reopened_at:  # its message may be begun again by now
+            submission = attrs.evolve(submission, began_at=intent.started_at)
         try:
             await self._ledger.finish(intent.key, submission)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
             if not isinstance(error, Postponed):
-                self._unwritten.append((intent.key, submission))
+                late = attrs.evolve(submission, began_at=intent.started_at)
+                self._unwritten.append((intent.key, late))
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
-        # Each of them once: its key may be begun anew as soon as it is written, and written
-        # again it would be taken for what came of that.
+        # Each of them once, and for the attempt that it is of alone: its key may be begun anew as
+        # soon as it is written, which may be told as an error.
         async with self._writing:
             while self._unwritten:
                 await self._ledger.finish(*self._unwritten[0])

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from hashlib import blake2b
@@ -1242,6 +1243,45 @@ async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
     await ledger.run(late)
     assert await state_of(ledger, "k") is S.SENDING
     await ledger.finish("k", accepted())
+    assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+@pytest.mark.parametrize("is_resent", [False, True])
+async def test_an_outcome_of_before_the_ledger_was_opened_again_is_of_its_attempt_alone(
+    opened: Open, is_resent: bool
+) -> None:
+    """It ends the doubt that the closing left, and no attempt that was begun since."""
+    ledger = await opened(clock=time.time)
+    transport = StubTransport(answer_to)
+    transport.held = held = anyio.Event()
+    message: dict[str, Any] = {"to": TO, "text": "Hello", "key": "k"}
+    states: list[S | None] = []
+
+    async def are_sent(count: int) -> None:
+        while len(transport.sent) < count:  # noqa: ASYNC110 - no event says so
+            await anyio.sleep(0.01)
+
+    async with (
+        SkycoreClient(api_key="k", from_="60856", transport=transport, ledger=ledger) as client,
+        anyio.create_task_group() as group,
+    ):
+        with anyio.fail_after(10):
+            group.start_soon(lambda: client.send_sms(**message))
+            await are_sent(1)
+            await ledger.aclose()
+            await ledger.open()
+            states.append(await state_of(ledger, "k"))
+            if is_resent:
+                transport.held = anyio.Event()
+                group.start_soon(lambda: client.send_sms(**message, resend_in_doubt=True))
+                await are_sent(2)
+        held.set()
+        if is_resent:
+            await anyio.wait_all_tasks_blocked()
+            await ledger.summary()
+            states.append(await state_of(ledger, "k"))
+            transport.held.set()
+    assert states == [S.IN_DOUBT, *([S.SENDING] if is_resent else [])]
     assert await state_of(ledger, "k") is S.ACCEPTED
 
 

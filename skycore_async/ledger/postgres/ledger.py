@@ -184,15 +184,14 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     async def _run_finish(self, commits: GroupCommit, command: Finish) -> None:
         if command.attempt is None:
-            if (begun := self._under_way.get(command.key)) is None:
+            begun, at = self._under_way.get(command.key), command.submission.began_at
+            if at is not None and (begun is None or begun.intent.started_at != at):
+                await commits.run(command)  # it was begun before the ledger was opened
+                return
+            if begun is None:
                 return  # it was written by now
             # From here on it is of that attempt, whenever it is written.
-            command = Finish(
-                key=command.key,
-                submission=command.submission,
-                attempt=begun.attempt,
-                fence=begun.fence,
-            )
+            command = begun.ended(command.submission)
         attempt = command.attempt
         try:
             await commits.run(command)

@@ -183,7 +183,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
 
     def _finish_others(self, finishes: Sequence[Finish], ended_at: float) -> list[Any]:
         """Write any outcomes of what is under way, and return what a `Finished` is made of."""
-        given = {each.key: each.submission for each in finishes}
+        given = {each.key: of for each in finishes if (of := each.submission).began_at is None}
         found = self._over(
             statements.FOUND_USUAL,
             [(key, of.plain_id, of.state.value) for key, of in given.items()],

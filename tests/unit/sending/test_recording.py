@@ -41,6 +41,7 @@ from skycore_async.ledger.commands import Lookup
 from skycore_async.ledger.content import content_of
 from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import SendIntent, Submission
+from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.messages import masked
 from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.prepare import ResolvedMessage
@@ -234,6 +235,65 @@ async def test_doubt_is_sent_again_on_the_callers_word() -> None:
         assert all(isinstance(each, Accepted) for each in again)
         assert set((await states(ledger)).values()) == {"accepted"}
     assert len(transport.sent) == 2 + 4
+
+
+@pytest.mark.parametrize("settings", [{"max_in_flight": 1}, {"rate": 20}])
+async def test_a_word_is_for_what_is_in_doubt_when_it_is_given(settings: dict[str, Any]) -> None:
+    """Given while the message is under way, it sends no doubt again that comes of that."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    transport.held = anyio.Event()
+    async with recording(transport, **settings) as (client, _):
+
+        async def sends(*, resend_in_doubt: bool = False) -> None:
+            with pytest.raises(OutcomeUnknown):
+                await client.send_sms(**KEYED, resend_in_doubt=resend_in_doubt)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(sends)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(partial(sends, resend_in_doubt=True))
+            await anyio.wait_all_tasks_blocked()
+            transport.held.set()
+        assert transport.sent == [TO]
+        await sends(resend_in_doubt=True)
+    assert transport.sent == [TO] * 2
+
+
+async def test_one_doubt_is_sent_again_by_one_of_two_words_for_it() -> None:
+    """The other was for the doubt that is gone, and not for what came of sending it again."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with recording(transport, max_in_flight=1) as (client, _):
+        await failures(client)
+        transport.held = anyio.Event()
+
+        async def resend() -> None:
+            with pytest.raises(OutcomeUnknown):
+                await client.send_sms(**KEYED, resend_in_doubt=True)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(resend)
+            group.start_soon(resend)
+            await anyio.wait_all_tasks_blocked()
+            transport.held.set()
+    assert transport.sent == [TO] * 2
+
+
+@pytest.mark.parametrize("is_looked_up", [False, True])
+async def test_a_word_is_for_no_doubt_of_the_sending_that_it_is_given_for(
+    is_looked_up: bool,
+) -> None:
+    """Of two messages with one key, the second sends not again what the first left in doubt."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with recording(transport, max_in_flight=1) as (client, _):
+        await failures(client)
+        message = SMS(**KEYED, from_="60856")
+        source: Any = [message, message]
+        if is_looked_up:
+            known = ResolvedMessage(message=message, content=content_of(message))
+            source = [known, known]
+        outcomes = await sent_all(client, source, resend_in_doubt=True)
+        assert [outcome.recorded for outcome in outcomes] == [False, True]
+    assert transport.sent == [TO] * 2
 
 
 @pytest.mark.parametrize("name", ["resend_in_doubt", "ignore_opt_out"])
@@ -702,6 +762,115 @@ async def test_an_outcome_that_was_late_is_written_once() -> None:
             await anyio.wait_all_tasks_blocked()
             transport.held.set()
         assert (await states(ledger))["k1"] == "accepted"
+
+
+class Moving:
+    """SQLite's connection to a ledger that somebody moves away just after a commit."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = connect(path)
+        self.path = Path(path)
+        self.is_to_move = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *given: Any) -> Any:
+        done = self._connection.execute(statement, *given)
+        if statement == "COMMIT" and self.is_to_move:
+            self.is_to_move = False
+            self.path.rename(self.path.with_suffix(".away"))
+        return done
+
+
+async def test_an_outcome_that_was_written_and_told_as_an_error_ends_no_later_attempt(
+    tmp_path: Path,
+) -> None:
+    """Another client may have begun its key by then, as nothing was sent: that has its own."""
+    made: list[Moving] = []
+    under_way: dict[str, str] = {}
+
+    def connected(path: str) -> Moving:
+        made.append(Moving(path))
+        return made[-1]
+
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    transport.held = anyio.Event()
+    async with (
+        SQLiteLedger(tmp_path / "promo.db", connect=connected) as ledger,
+        recording(transport, ledger) as (first, _),
+        recording(transport, ledger) as (second, _),
+    ):
+        (connection,) = made
+        async with anyio.create_task_group() as group:
+            group.start_soon(failures, first)
+            await until_sent(transport, 1)
+            connection.is_to_move = True
+            transport.held.set()
+        connection.path.with_suffix(".away").rename(connection.path)
+        transport.answer, transport.held = accepted, anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: second.send_sms(**KEYED))
+            await until_sent(transport, 2)
+            group.start_soon(lambda: first.send_sms(to="15551234889", text="Hello"))
+            await until_sent(transport, 3)
+            under_way |= await states(ledger)
+            transport.held.set()
+        assert under_way["order-17"] == "sending"
+        assert (await states(ledger))["order-17"] == "accepted"
+
+
+async def until_sent(transport: StubTransport, count: int) -> None:
+    """Wait until so many were sent."""
+    with anyio.fail_after(10):
+        while len(transport.sent) < count:  # noqa: ASYNC110 - no event says so
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"), [(accepted, "accepted"), (lambda _to: refused("E110"), "rejected")]
+)
+async def test_an_outcome_counts_where_the_ledger_was_opened_again_meanwhile(
+    tmp_path: Path, answer: Callable[[str], Answer], state: str
+) -> None:
+    """It was in doubt since nobody seemed to be sending it, and is so no more."""
+    transport = StubTransport(answer)
+    transport.held = anyio.Event()
+    meanwhile: dict[str, str] = {}
+    ledger = SQLiteLedger(tmp_path / "promo.db")
+    async with ledger, recording(transport, ledger) as (client, _):
+        async with anyio.create_task_group() as group:
+            group.start_soon(sent_all, client, [SMS(**KEYED)])
+            await until_sent(transport, 1)
+            await ledger.aclose()
+            await ledger.open()
+            meanwhile |= await states(ledger)
+            transport.held.set()
+        assert meanwhile == {"order-17": "in_doubt"}
+        assert await states(ledger) == {"order-17": state}
+
+
+async def test_an_outcome_of_before_the_ledger_was_opened_again_ends_no_later_attempt(
+    tmp_path: Path,
+) -> None:
+    """What is sent again on the caller's word has an outcome of its own."""
+    transport = StubTransport(lambda _to: refused("E110"))
+    transport.held = held = anyio.Event()
+    ledger = SQLiteLedger(tmp_path / "promo.db")
+    async with ledger, recording(transport, ledger) as (client, _):
+        async with anyio.create_task_group() as group:
+            group.start_soon(sent_all, client, [SMS(**KEYED)])
+            await until_sent(transport, 1)
+            await ledger.aclose()
+            await ledger.open()
+            transport.held = anyio.Event()
+            group.start_soon(partial(client.send_sms, **KEYED, resend_in_doubt=True))
+            await until_sent(transport, 2)
+            held.set()
+            await anyio.wait_all_tasks_blocked()
+            transport.answer = accepted
+            transport.held.set()
+        assert await states(ledger) == {"order-17": "accepted"}
 
 
 async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
