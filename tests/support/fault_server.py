@@ -26,6 +26,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -315,6 +316,8 @@ class FaultServer:
 
     def hung_up(self, timeout: float = 2) -> bool:
         """Wait until no connection is open any more."""
+        while len(self._players) < self.connections:  # one of them has just been accepted
+            time.sleep(0.001)
         for player in tuple(self._players):
             player.join(timeout)
         return not any(player.is_alive() for player in self._players)
@@ -352,8 +355,8 @@ class FaultServer:
             self.connections += 1
             self._opened(connection)
             player = threading.Thread(target=self._play, args=(connection, script), daemon=True)
-            self._players.append(player)
             player.start()
+            self._players.append(player)
 
     def _opened(self, connection: socket.socket) -> None:
         with self._lock:
