@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import IO, Final
 
 _PIECES: Final = re.compile(r"[^\s`]*`[^`]*`\S*|\S+")
-_BESIDE: Final = re.compile(r"\S.{0,30}?\s{2,}(?=\S)")
+_BESIDE: Final = re.compile(r"\s*\S.{0,30}?\s{2,}(?=\S)")
 _LEAST: Final = 30  # columns, of which a part can be left free below a name
 
 

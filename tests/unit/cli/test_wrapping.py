@@ -40,6 +40,8 @@ def test_what_stands_beside_a_name_goes_on_below_itself() -> None:
     assert wrapped(line, 50) == (
         "first text    'Hi Ann, here is what you have asked\n              for, and more'"
     )
+    below = wrapped(f"  {line}", 52).split("\n")
+    assert below[1] == "                for, and more'"
     assert wrapped(line, 40).split("\n")[1].startswith("have")
     assert wrapped(f"name  {'x' * 60} y", 40) == f"name  {'x' * 60}\n      y"
 
