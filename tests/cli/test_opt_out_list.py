@@ -180,6 +180,34 @@ def test_a_list_goes_out_and_in_as_csv(tmp_path: Path) -> None:
     assert "is there already" in run("opt-outs", "export", "blocked.csv", code=2).stderr
 
 
+def test_a_dry_run_of_an_import_puts_nobody_onto_the_list() -> None:
+    """It says how many would be, and so whether it is the right file; a wrong row is told, too."""
+    run("opt-outs", "add", ANN)
+    Path("blocked.csv").write_text(f"Phone\n{ANN}\n{BO}\n")
+    done = run("opt-outs", "import", "blocked.csv", "--dry-run")
+    assert "2 numbers would be put on " in done.stderr
+    assert done.stderr.endswith(
+        ": 1 of them on it already. This was a dry run: nothing was changed.\n"
+    )
+    assert listed() == [ANN]
+    assert run("opt-outs", "import", "blocked.csv").stderr.endswith(": 1 of them on it before\n")
+    assert listed() == [ANN, BO]
+    Path("wrong.csv").write_text(f"Phone\n{CO}\n555\n")
+    assert "line 3: " in run("opt-outs", "import", "wrong.csv", "--dry-run", code=1).stderr
+    assert listed() == [ANN, BO]
+
+
+def test_a_dry_run_takes_in_nothing_that_a_service_heard() -> None:
+    """As of a file."""
+    hear("service.db")
+    done = run("opt-outs", "import", "service.db", "--dry-run")
+    assert done.stderr == (
+        "what 1 number said to service.db would be taken in."
+        " This was a dry run: nothing was changed.\n"
+    )
+    assert listed() == []
+
+
 def test_what_cannot_be_imported_is_told_with_its_line() -> None:
     """The other rows are on the list, and the exit code says that not all are."""
     Path("blocked.csv").write_text(f"name,Phone\nAnn,{ANN}\nNobody,555\nBo,{BO}\n")

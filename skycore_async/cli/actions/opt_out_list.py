@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import anyio
 import click
@@ -40,6 +41,8 @@ from ..ui.ledger_target import ledger_target
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import Exit, emit, fail, number_of, say
 from ..ui.times import iso_time, time_of
+
+_DRY: Final = "This was a dry run: nothing was changed."
 
 
 def the_list(given: str | None) -> OptOutList:
@@ -76,13 +79,18 @@ def set_opted_out(
 
 
 def import_any(
-    shared: OptOutList, named: Secret, reader: NumberReader | None, *, column: str | None
+    shared: OptOutList,
+    named: Secret,
+    reader: NumberReader | None,
+    *,
+    column: str | None,
+    dry_run: bool,
 ) -> None:
     """Put the numbers of a CSV file onto the list, or what a ledger or a database has of them."""
     if is_dsn(named.reveal()) or _is_database(named.reveal()):
-        _import_ledger(shared, named)
+        _import_ledger(shared, named, dry_run=dry_run)
     else:
-        _import_file(shared, named.reveal(), reader, column=column)
+        _import_file(shared, named.reveal(), reader, column=column, dry_run=dry_run)
 
 
 def _is_database(file: str) -> bool:
@@ -94,7 +102,7 @@ def _is_database(file: str) -> bool:
     return False
 
 
-def _import_ledger(shared: OptOutList, named: Secret) -> None:
+def _import_ledger(shared: OptOutList, named: Secret, *, dry_run: bool) -> None:
     target = ledger_target(named)
 
     async def words() -> list[OptOut]:
@@ -104,11 +112,16 @@ def _import_ledger(shared: OptOutList, named: Secret) -> None:
     try:
         found = anyio.run(words)
         known = shared.words([word.number for word in found])
-        shared.tell(relayed(word for word in found if _is_new(word, known.get(word.number))))
+        if not dry_run:
+            shared.tell(relayed(word for word in found if _is_new(word, known.get(word.number))))
         count = shared.count()
     except LedgerError as error:
         fail(f"nothing was changed: {error}")
-    said = f"what {number_of(len(found), 'number')} said to {target.name} is taken in"
+    said = f"what {number_of(len(found), 'number')} said to {target.name}"
+    if dry_run:
+        say(f"{said} would be taken in. {_DRY}", err=True)
+        return
+    said = f"{said} is taken in"
     say(f"{said}: {number_of(count, 'number')} on {shown(shared.path)}", err=True)
 
 
@@ -118,7 +131,12 @@ def _is_new(word: OptOut, known: OptOut | None) -> bool:
 
 
 def _import_file(
-    shared: OptOutList, file: str, reader: NumberReader | None, *, column: str | None
+    shared: OptOutList,
+    file: str,
+    reader: NumberReader | None,
+    *,
+    column: str | None,
+    dry_run: bool,
 ) -> None:
     """Put the numbers of a CSV file onto the list; fail where it has rows that are none."""
     try:
@@ -144,7 +162,7 @@ def _import_file(
         fail(f"{name_of(file)}: {error}")
     except OSError as error:
         fail(f"{error.filename or name_of(file)}: {error.strerror}")
-    _change(shared, numbers, reader, out=True)
+    _change(shared, numbers, reader, out=True, dry_run=dry_run)
     for one in wrong[:10]:
         say(one, err=True)
     if wrong:
@@ -177,22 +195,37 @@ def export_file(shared: OptOutList, file: Path | None) -> None:
 
 
 def _change(
-    shared: OptOutList, numbers: Mapping[str, str], reader: NumberReader | None, *, out: bool
+    shared: OptOutList,
+    numbers: Mapping[str, str],
+    reader: NumberReader | None,
+    *,
+    out: bool,
+    dry_run: bool = False,
 ) -> None:
     """Put onto the list, or take off it, numbers by how they are written."""
     now = time.time()
     asked = {*numbers.values()}
     try:
-        words = {} if out else shared.words(all_spellings(asked))
-        on_it = len(asked) if out else sum(not may_be_sent_to(each, words) for each in asked)
-        shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
+        words = shared.words(all_spellings(asked))
+        on_it = sum(not may_be_sent_to(each, words) for each in asked)
+        if not dry_run:
+            shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
     except LedgerError as error:
         fail(f"nothing was changed: {error}")
-    count, where = number_of(len(asked), "number"), shown(shared.path)
-    others = f": {len(asked) - on_it:,} of them had not been on it" if on_it < len(asked) else ""
-    say(f"{count} put on {where}" if out else f"{count} not on {where} any more{others}", err=True)
+    say(_changed(len(asked), on_it, shown(shared.path), out=out, dry_run=dry_run), err=True)
     if reader is None:
         _tell_ten_digits(numbers)
+
+
+def _changed(asked: int, on_it: int, where: str, *, out: bool, dry_run: bool) -> str:
+    """Return what became of so many numbers, of which so many were on the list before."""
+    count = number_of(asked, "number")
+    if dry_run:
+        return f"{count} would be put on {where}: {on_it:,} of them on it already. {_DRY}"
+    if out:
+        return f"{count} put on {where}" + (f": {on_it:,} of them on it before" if on_it else "")
+    others = f": {asked - on_it:,} of them had not been on it" if on_it < asked else ""
+    return f"{count} not on {where} any more{others}"
 
 
 def _tell_ten_digits(numbers: Mapping[str, str]) -> None:

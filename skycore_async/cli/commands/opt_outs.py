@@ -102,18 +102,27 @@ def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | Non
     Of a LEDGER, or a PostgreSQL database DSN, takes in what its numbers said, STOP or
     START, also while a service has it open: a service of yours hears them, and tells
     the list by itself only with `share_opt_outs`.
+
+    An import is not taken back as a whole: see with --dry-run whether it is the right file.
     """,
 )
 @click.argument("named", metavar="FILE.CSV|LEDGER|DSN", type=HiddenText())
 @click.option("--to-column", metavar="NAME", help="The column of the numbers.")
 @country_option
 @opt_outs_option
+@click.option("--dry-run", is_flag=True, help="Look at the file, and put nothing onto the list.")
 def import_(
-    *, named: Secret, to_column: str | None, country: str | None, opt_outs: str | None
+    *,
+    named: Secret,
+    to_column: str | None,
+    country: str | None,
+    opt_outs: str | None,
+    dry_run: bool,
 ) -> None:
     from ..actions.opt_out_list import import_any, the_list  # noqa: PLC0415 - not for help
 
-    import_any(the_list(opt_outs), named, number_reader_of(country), column=to_column)
+    reader = number_reader_of(country)
+    import_any(the_list(opt_outs), named, reader, column=to_column, dry_run=dry_run)
 
 
 @opt_outs.command(
