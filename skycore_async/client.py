@@ -39,7 +39,7 @@ from .sending.dispatcher import Dispatcher
 from .sending.settings import Method, Options, Settings, checked_key
 from .sending.sources import Source
 from .transports.base import Road, Transport
-from .transports.choice import choose
+from .transports.choice import check_same_way, choose
 
 if TYPE_CHECKING:
     from .ledger.interface import Ledger
@@ -134,6 +134,7 @@ class SkycoreClient:
             telemetry=telemetry,
         )
         self._is_view = False
+        self._is_chosen = http_client is None and isinstance(transport, str | None)
 
     @property
     def max_in_flight(self) -> int:
@@ -144,14 +145,12 @@ class SkycoreClient:
         """Return a view with other settings over the same connections and rate limit.
 
         Closing the view closes nothing: the connections are this client's.
-        Raises ConfigurationError where the settings cannot work.
+        Raises ConfigurationError for what cannot work, as a `base_url` that has another proxy.
         """
-        view = object.__new__(type(self))
-        view._settings = self._settings.changed(options)
-        view._max_in_flight = self._max_in_flight
-        view._dispatcher = self._dispatcher
-        view._is_view = True
-        return view
+        settings = self._settings.changed(options)
+        if self._is_chosen and settings.base_url != self._settings.base_url:
+            check_same_way(self._settings.base_url, settings.base_url)
+        return self._view(settings, self._dispatcher, self._max_in_flight)
 
     def _over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
         """Return a view of this client, which has a ledger, over another view of that ledger.
@@ -161,11 +160,12 @@ class SkycoreClient:
 
         Raises ConfigurationError where the client has no ledger.
         """
+        return self._view(self._settings, self._dispatcher.over(ledger), max_in_flight)
+
+    def _view(self, settings: Settings, dispatcher: Dispatcher, max_in_flight: int) -> Self:
         view = object.__new__(type(self))
-        view._settings = self._settings
-        view._dispatcher = self._dispatcher.over(ledger)
-        view._max_in_flight = max_in_flight
-        view._is_view = True
+        vars(view).update(vars(self), _settings=settings, _dispatcher=dispatcher)
+        vars(view).update(_max_in_flight=max_in_flight, _is_view=True)
         return view
 
     async def send_sms(

@@ -33,6 +33,13 @@ def choose(
     return transport
 
 
+def check_same_way(base_url: str, other_url: str) -> None:
+    """Raise ConfigurationError where the environment has another way to another address."""
+    from .proxies import check_same_proxy  # noqa: PLC0415 - slow to load
+
+    check_same_proxy(base_url, other_url)
+
+
 def _over(http_client: AsyncHTTPClient) -> Transport:
     # Slow to load, which the import of this module does not wait for.
     from .http_client import library_of  # noqa: PLC0415

@@ -64,16 +64,26 @@ def environment_proxy(base_url: str) -> httpx.Proxy | None:
 
     Raises ConfigurationError where what is named is none.
     """
-    address = httpx.URL(base_url)
-    if _is_loopback(address.host) or urllib.request.proxy_bypass(address.host):
-        return None
-    named = _named_for(address.scheme)
+    named = _named_for(base_url)
     return None if named is None else parse_proxy(named)
 
 
-def _named_for(scheme: str) -> Secret | None:
+def check_same_proxy(base_url: str, other_url: str) -> None:
+    """Raise ConfigurationError where the environment names another proxy for another address."""
+    first, second = _named_for(base_url), _named_for(other_url)
+    if (first and first.reveal()) != (second and second.reveal()):
+        raise ConfigurationError(
+            "base_url: by HTTPS_PROXY, NO_PROXY and the like it is reached by another way than the"
+            " client's, whose connections are all of one: make a client of its own for it"
+        )
+
+
+def _named_for(base_url: str) -> Secret | None:
+    address = httpx.URL(base_url)
+    if _is_loopback(address.host) or urllib.request.proxy_bypass(address.host):
+        return None
     proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
+    proxy = proxies.get(address.scheme) or proxies.get("all")
     if proxy is None:
         return None
     return Secret(proxy if "://" in proxy else f"http://{proxy}")

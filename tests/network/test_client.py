@@ -517,6 +517,28 @@ async def test_a_transport_is_closed_with_its_client() -> None:
 # --- Views --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("road", [None, "fast"])
+async def test_a_view_of_an_address_with_another_proxy_is_refused(
+    monkeypatch: pytest.MonkeyPatch, road: Road | None
+) -> None:
+    """The key for what NO_PROXY names goes to no proxy, nor by a way chosen for another."""
+    monkeypatch.setenv("NO_PROXY", "inside.invalid")
+    with FaultServer(ANSWERED) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        outside, inside = "http://outside.invalid/", "http://inside.invalid/"
+        for base_url, other in ((outside, inside), (inside, outside)):
+            async with SkycoreClient(api_key=KEY, base_url=base_url, transport=road) as client:
+                with pytest.raises(ConfigurationError, match="make a client of its own"):
+                    client.with_options(base_url=other)
+        async with SkycoreClient(
+            api_key=KEY, from_="60856", base_url=outside, transport=road
+        ) as client:
+            await send(client.with_options(base_url="http://beside.invalid/"))
+        assert [b"http://beside.invalid/" in each for each in proxy.requests] == [True]
+        async with SkycoreClient(api_key=KEY, base_url=outside, transport=Recording()) as client:
+            client.with_options(base_url=inside)  # which has its own way
+
+
 async def test_a_view_shares_connections(open_reusing_client: OpenClient) -> None:
     """A view sends over the client's connections, and its closing closes none."""
     with FaultServer(KEPT_ALIVE) as server:
