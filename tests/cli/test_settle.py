@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 from skycore_async import MessageState, PostgresLedger, SkycoreClient, SkycoreError, SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
-from skycore_async.cli.ui.settlements import report_words
+from skycore_async.cli.ui.settlements import needed_words, report_words
 from skycore_async.ledger.report_evidence import OpenReason
 from skycore_async.ledger.report_values import OpenDoubt, Settlement
 from skycore_async.protocol import report as wire
@@ -469,6 +469,33 @@ def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulato
     assert {*facts(done)["reasons"]} == {"asked_too_often"}
     at = datetime.fromisoformat(facts(done)["not_before"]["asked_too_often"])
     assert at > datetime.now(UTC) + timedelta(minutes=50)
+
+
+@pytest.mark.slow
+def test_who_has_the_wrong_report_is_told_which_to_download(ledger: Path, tmp_path: Path) -> None:
+    """That is of which time: as it would be asked for, were there nothing at hand."""
+    report = tmp_path / "page.html"
+    report.write_text("<html></html>")
+    done = settle(ledger, "--report", str(report), "--after", "60")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  from "))
+    since, until = (
+        datetime.fromisoformat(words.removesuffix(" UTC")).replace(tzinfo=UTC)
+        for words in line.removeprefix("  from ").split(" to ")
+    )
+    now = datetime.now(UTC)
+    assert since < now - timedelta(minutes=5) < now + timedelta(minutes=4) < until
+
+
+def test_of_many_times_the_first_are_told() -> None:
+    """Their doubts are ended by these, and the others are told then; of what is alike, none."""
+    left = OpenDoubt(key="k", reason=OpenReason.NOT_COVERED)
+    periods = [(n * 1e5, n * 1e5 + 60) for n in range(7)]
+    head, *times, more = needed_words(Settlement(open=(left,)), periods)
+    assert head.startswith("To end them, download a report")
+    assert times[1] == "  from 1970-01-02 03:46:40 UTC to 1970-01-02 03:47:40 UTC"
+    assert (len(times), more) == (5, "  and 2 more, of which it tells once these are read")
+    alike = OpenDoubt(key="k", reason=OpenReason.ALIKE)
+    assert [*needed_words(Settlement(open=(alike,)), periods)] == []
 
 
 def test_who_asks_for_the_same_part_again_and_again_is_led_to_all_of_them() -> None:

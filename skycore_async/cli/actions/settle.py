@@ -27,7 +27,7 @@ from ...sending.settling import ReportSettling
 from ..ui.beside import with_news
 from ..ui.ledger_target import LedgerFile, LedgerTarget, ledger_target
 from ..ui.output import Exit, emit, fail, number_of, say
-from ..ui.settlements import described, facts, period_words, report_words
+from ..ui.settlements import described, facts, needed_words, period_words, report_words
 from .report_on_disk import ReportOnDisk
 
 
@@ -44,11 +44,13 @@ class SettleOptions:
 class SettleEnd:
     """What came of settling.
 
-    `would_prove` is which period a report would have to be about to prove more, and of how many.
+    `would_prove` is which period a report would have to be about to prove more, and of how many,
+    where the one at hand may be about that; `periods` are those that another is needed of.
     """
 
     settlement: Settlement
     would_prove: tuple[ReportPeriod, int] | None = None
+    periods: tuple[tuple[float, float], ...] = ()
 
     @property
     def exit_code(self) -> Exit:
@@ -102,7 +104,7 @@ def settle_by_file(
                 settling.failed(str(error))
             settlement = await settling.end()
             more = None if settlement.problems else await settling.would_prove(report.most)
-            return SettleEnd(settlement=settlement, would_prove=more)
+            return SettleEnd(settlement=settlement, would_prove=more, periods=settling.periods)
 
     return _settle(named, options, read, as_json=as_json)
 
@@ -152,7 +154,10 @@ def _print(end: SettleEnd, target: LedgerTarget, options: SettleOptions) -> None
         run = "the next run" if isinstance(target, LedgerFile) else "a worker or the next run"
         for line in described(settlement, is_dry_run=options.is_dry_run, run=run):
             say(line)
-    for line in report_words(settlement, end.would_prove, target.argument):
+    lines = [*report_words(settlement, end.would_prove, target.argument)]
+    if end.would_prove is None:
+        lines += needed_words(settlement, end.periods)
+    for line in lines:
         say(line if line.startswith(" ") else f"\n{line}")
     if options.is_dry_run:
         say("\nThis was a dry run: nothing was written.", err=True)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ...ledger.report_evidence import OpenReason, ReportPeriod
 from ...ledger.report_values import SavedReport, Settlement
+
+# What another report may end than the one at hand.
+_OF_OTHERS: Final = frozenset({OpenReason.NOT_COVERED, OpenReason.NO_REPORT, OpenReason.TOO_SOON})
+_MOST: Final = 5  # periods that are shown
 
 
 def facts(settlement: Settlement) -> dict[str, Any]:
@@ -108,6 +112,17 @@ def report_words(
             "Do not say so unless you know it: what was sent would be sent again, and billed"
             " twice."
         )
+
+
+def needed_words(settlement: Settlement, periods: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """Say of which times a report is to be downloaded, as the one at hand lacks some."""
+    if not periods or _OF_OTHERS.isdisjoint(dict(_reasons(settlement))):
+        return
+    yield "To end them, download a report of all of this time, once it is over:"
+    for since, until in periods[:_MOST]:
+        yield f"  from {_time(_utc(since))} to {_time(_utc(until))}"
+    if len(periods) > _MOST:
+        yield f"  and {len(periods) - _MOST:,} more, of which it tells once these are read"
 
 
 def period_words(period: ReportPeriod) -> dict[str, datetime]:
