@@ -32,7 +32,7 @@ import attrs
 
 from .maximum_matching import Owners, matched
 from .report_evidence import OpenReason
-from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_row_of
+from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_of_its_time, is_row_of
 
 # Seconds for which an accepted message may have waited at the provider: the same text to the
 # same number on another day is another message.
@@ -115,20 +115,15 @@ class ReportGraph:
         ):
             self._late[place].add(row_place)
 
-    def present(self) -> set[int]:
-        """Return the accepted attempts that have a row in whatever way rows are given out."""
-        others = set[int]().union(
-            *(
-                fits | late
-                for attempt, fits, late in zip(self._attempts, self._fits, self._late, strict=True)
-                if attempt.role is not Role.ACCEPTED or attempt.id in self._unlisted
-            )
-        )
-        accepted = [
-            place
-            for place, each in enumerate(self._attempts)
-            if each.role is Role.ACCEPTED and each.id not in self._unlisted
-        ]
+    def present(self, after: float) -> set[int]:
+        """Return who was accepted and surely has a row, and may have one that `is_of_its_time`."""
+        others = set[int]()
+        accepted: list[int] = []
+        for place, each in enumerate(self._attempts):
+            if each.role is Role.ACCEPTED and each.id not in self._unlisted:
+                accepted.append(place)
+            else:
+                others |= self._fits[place] | self._late[place]
         edges = {
             place: (self._fits[place] | self._listed_late(place)) - others for place in accepted
         }
@@ -139,7 +134,12 @@ class ReportGraph:
             reached = {owners.of[row] for row in edges[ahead.pop()]} - unsure
             unsure |= reached
             ahead += reached
-        return {self._attempts[place].id for place in accepted if place not in unsure}
+        return {
+            attempt.id
+            for attempt, place in ((self._attempts[place], place) for place in accepted)
+            if place not in unsure
+            and any(is_of_its_time(attempt, self._rows[row], after) for row in edges[place])
+        }
 
     def _listed_late(self, place: int) -> set[int]:
         """Return the rows that an attempt may have if it waited, of reports about its time.

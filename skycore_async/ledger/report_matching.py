@@ -8,6 +8,8 @@ Rules:
 * No id ties a row that fits another attempt better, nor an attempt that another row fits better:
   nobody says that no two messages have one HISTORYID.
 * Where one that was told is found wrong so, the others tie only what fits besides.
+* An accepted attempt that is listed later than a report would be about a doubt, or before it
+  began, shows nothing: the clock was wrong by that, and may have been so for its neighbours.
 * An accepted attempt with a row of its own, or a doubt that was taken, is all that its message
   needs.
 """
@@ -19,9 +21,9 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .report_evidence import OpenReason
+from .report_evidence import AFTER, OpenReason
 from .report_graph import Absent, ReportGraph, Taken, Unclear
-from .report_rows import KnownAttempt, ReportRow, Role, fits, is_in, is_row_of
+from .report_rows import KnownAttempt, ReportRow, Role, fits, is_in, is_of_its_time, is_row_of
 
 _Attempts: TypeAlias = Sequence[KnownAttempt]
 _Rows: TypeAlias = Sequence[ReportRow]
@@ -36,8 +38,11 @@ class Matching:
     present: frozenset[int]
 
 
-def match(attempts: _Attempts, rows: _Rows) -> Matching:
-    """Match the attempts to one number, or to numbers that may be the same, and its rows."""
+def match(attempts: _Attempts, rows: _Rows, *, after: float = AFTER) -> Matching:
+    """Match the attempts to one number, or to numbers that may be the same, and its rows.
+
+    Reports are about `after` seconds past the end of an attempt.
+    """
     if len(attempts) * len(rows) > _MOST:
         doubts = [each.id for each in attempts if each.role is Role.DOUBTFUL]
         crowded = dict.fromkeys(doubts, Unclear(OpenReason.CROWDED))
@@ -48,7 +53,11 @@ def match(attempts: _Attempts, rows: _Rows) -> Matching:
     doubtful = {
         id_: Taken(row.history_id) for id_, row in tied.items() if by_id[id_].role is Role.DOUBTFUL
     }
-    present = {id_ for id_ in tied if by_id[id_].role is Role.ACCEPTED} | graph.present()
+    present = graph.present(after) | {
+        id_
+        for id_, row in tied.items()
+        if by_id[id_].role is Role.ACCEPTED and is_of_its_time(by_id[id_], row, after)
+    }
     satisfied = {
         each.message for each in attempts if each.role is Role.ACCEPTED or each.id in doubtful
     }

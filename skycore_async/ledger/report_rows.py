@@ -110,6 +110,16 @@ def is_in(window: tuple[float, float], row: ReportRow) -> bool:
     return window[0] <= last and first <= window[1]
 
 
+def is_of_its_time(attempt: KnownAttempt, row: ReportRow, after: float) -> bool:
+    """Return whether a row may be of an attempt that waited for `after` seconds at most.
+
+    Where its row is of another time, the clock may have been wrong as it began, and as its
+    neighbours did.
+    """
+    since, until = attempt.window
+    return is_in((since, until + after), row)
+
+
 def fits(attempt: KnownAttempt, row: ReportRow) -> bool:
     """Return whether a row may be of an attempt that was taken at once."""
     return is_in(attempt.window, row) and is_row_of(attempt, row)

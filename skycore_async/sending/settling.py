@@ -233,7 +233,7 @@ class ReportSettling:
     def _match(self) -> None:
         present = array("q")
         for attempts, rows in self._database.by_number():
-            matching = match(attempts, rows)
+            matching = match(attempts, rows, after=self._after)
             self._told |= matching.doubtful
             present.extend(matching.present)
             for id_ in matching.doubtful:

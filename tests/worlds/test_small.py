@@ -91,6 +91,19 @@ FOUND = {
             ),
         )
     ),
+    "a clock was set back for hours, and the wrong hour's report proved that nothing was sent": (
+        Plan(
+            chance=1004662,
+            settings=Settings(reads_report=True),
+            events=(
+                Answers(key=22, answers=(Answer.LATE,)),
+                Answers(key=23, answers=(Answer.LOST,)),
+                Jump(at=1.0, seconds=-4000.0),
+                Send(at=1.0, message=Message(19, 1109)),
+                SendMany(at=4000.0, messages=(Message(23, 1111), Message(22, 111))),
+            ),
+        )
+    ),
     "a log that could not begin on a full disk did not belong to its file after a power cut": Plan(
         chance=0,
         settings=Settings(loses_power=True),

@@ -257,6 +257,26 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
         {},
         set(),  # B may have waited
     ),
+    "one may have waited": ([accepted(1)], [row("A", at=4901)], {}, {1}),
+    "but not as long as a report would be about a doubt": (
+        [accepted(1)],
+        [row("A", at=4902)],
+        {},
+        set(),
+    ),
+    "one is listed at its time by its id": ([accepted(1, history_id="A")], [row("A")], {}, {1}),
+    "as by a clock that was behind": (
+        [accepted(1, history_id="A")],
+        [row("A", at=4902)],
+        {},
+        set(),
+    ),
+    "as by a clock that was ahead": (
+        [accepted(1, history_id="A")],
+        [row("A", at=699)],
+        {},
+        set(),
+    ),
     "a row is handed on to who has no other": (
         [accepted(1), accepted(2, at=1100)],
         [row("A", at=1100), row("B", at=750)],

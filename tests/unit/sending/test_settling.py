@@ -305,6 +305,11 @@ HOLES: dict[str, tuple[list[Sending], dict[str, Any], OpenReason]] = {
         {},
         OpenReason.ALIKE,
     ),
+    "the one before waited for hours": (
+        [attrs.evolve(BEFORE, waits=5000), doubt(), AFTERWARDS],
+        {},
+        OpenReason.WITNESS_MISSING,
+    ),
     "its row may wait": (
         [BEFORE, doubt(taken=True, waits=2000), AFTERWARDS],
         {},
