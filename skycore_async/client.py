@@ -66,8 +66,8 @@ class SkycoreClient:
     `Limiter` of the caller's may stand in its place, shared with other clients.
     Without it nothing is held back until the API throttles.  `max_in_flight` is
     how many messages are under way at once, and so how many connections there are,
-    whatever the transport.  `timeout`, in seconds, bounds everything that one message
-    takes, and `max_attempts` how often one that was proven not sent is tried in it.
+    whatever the transport.  `timeout`, in seconds, at most a day, bounds everything that one
+    message takes, and `max_attempts` how often one that was proven not sent is tried in it.
 
     Without `transport` and `http_client` the connections are this client's own,
     made by httpx, or with `transport="fast"` by `DirectTransport`, for volume; through the

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import attrs
 
@@ -20,6 +20,8 @@ from .errors import SkycoreError
 def _tags(given: Iterable[str] | str) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
+
+LONGEST_UNDER_WAY: Final = 86_400.0  # seconds that a message takes at most, all of its tries
 
 # A dict has no hash; values that hold one are still hashable by the rest.
 _raw: Any = attrs.field(repr=False, hash=False)

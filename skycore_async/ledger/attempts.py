@@ -11,15 +11,12 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
+from ..messages import LONGEST_UNDER_WAY
 from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
 from .report_values import DoubtVerdict
 from .rules import is_of_more
-
-_LONGEST: Final = 86_400.0  # seconds for which a message may be under way
 
 
 def ended_by(record: MessageRecord, *, otherwise: float) -> float:
@@ -28,7 +25,7 @@ def ended_by(record: MessageRecord, *, otherwise: float) -> float:
         return record.ended_at
     if record.interrupted_at is None:
         return otherwise
-    return min(record.interrupted_at, record.started_at + _LONGEST)
+    return min(record.interrupted_at, record.started_at + LONGEST_UNDER_WAY)
 
 
 def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:

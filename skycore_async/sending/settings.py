@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypedDict
 import attrs
 
 from ..errors import ConfigurationError
+from ..messages import LONGEST_UNDER_WAY
 from ..protocol.numbers import NumberReader
 from ..runtime.secret import Secret
 from ..transports.library_logs import without_secrets
@@ -82,8 +83,11 @@ class Settings:
         for name in ("from_", "campaign_ref"):
             if not Secret(getattr(self, name) or "").is_utf8:
                 raise ConfigurationError(f"{name}: it is no text in UTF-8")
-        if not self.timeout > 0:
-            raise ConfigurationError(f"timeout: {self.timeout!r} is not above 0 seconds")
+        if not 0 < self.timeout <= LONGEST_UNDER_WAY:
+            raise ConfigurationError(
+                f"timeout: {self.timeout!r} is not above 0 and at most"
+                f" {LONGEST_UNDER_WAY:,.0f} seconds, which are a day"
+            )
         if self.max_attempts < 1:
             raise ConfigurationError(f"max_attempts: {self.max_attempts!r} is less than 1")
         if self.max_segments is not None and self.max_segments < 1:

@@ -293,6 +293,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "key outside ASCII": ({"api_key": "schlüssel"}, "no API key has"),
     "timeout of 0": ({"timeout": 0}, "timeout: 0"),
     "timeout below 0": ({"timeout": -1}, "timeout: -1"),
+    "timeout of more than a day": ({"timeout": 86_401}, "timeout: 86401"),
+    "timeout without an end": (
+        {"timeout": float("inf")},
+        "timeout: inf is not above 0 and at most",
+    ),
     "timeout that is no number": ({"timeout": float("nan")}, "timeout: nan"),
     "timeout of text": ({"timeout": "30"}, "timeout: a number of seconds is needed, not str"),
     "no timeout": ({"timeout": None}, "timeout: a number of seconds is needed, not NoneType"),
