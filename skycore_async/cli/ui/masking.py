@@ -1,5 +1,8 @@
 """Phone numbers in text that is shown.  No I/O.
 
+Strategy: a number that stands in one place, and as it is kept, as in a key, is masked without a
+pattern, of which each number would need its own.
+
 Rules:
 
 * A number is found in whatever form people and the provider write it, with or without
@@ -13,6 +16,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ...messages import masked
 from ...protocol.numbers import LONGEST
 
 _SHOWN: Final = 4  # of the last digits
@@ -23,8 +27,17 @@ _NO_DIGIT: Final = re.compile(r"[^0-9]+")
 
 def mask_in(text: str, number: str) -> str:
     """Return a text in which a number is masked but for its last four digits."""
-    if number[-_LEAST:] not in _NO_DIGIT.sub("", text) and number.isdecimal():
-        return text  # as nearly all that is looked at, for which no pattern is made
+    if number.isdecimal() and number.isascii():
+        digits, local = _NO_DIGIT.sub("", text), number[-_LEAST:]
+        place = digits.find(local)
+        if place < 0:
+            return text
+        if number in text and digits.rfind(local) == place and _SHOWN < len(number) <= LONGEST:
+            return text.replace(number, masked(number))
+    return _masked_by_pattern(text, number)
+
+
+def _masked_by_pattern(text: str, number: str) -> str:
     digits = [digit for digit in number if digit.isdigit()][-LONGEST:]
     code, local = digits[:-_LEAST], digits[-_LEAST:]
     if len(local) <= _SHOWN:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skycore_async.cli.ui import masking
 from skycore_async.cli.ui.masking import mask_in
 
 NUMBER = "15551234888"
@@ -26,6 +27,34 @@ NUMBER = "15551234888"
 def test_a_number_is_masked_in_each_form(text: str, shown: str) -> None:
     """With its country code or without, with blanks and signs; another number is none of it."""
     assert mask_in(text, NUMBER) == shown
+
+
+def test_a_number_as_it_is_kept_needs_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of a million messages has one in each key: a pattern for each takes minutes."""
+
+    def none(_text: str, _number: str) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(masking, "_masked_by_pattern", none)
+    assert mask_in(f"promo:{NUMBER}", NUMBER) == "promo:*******4888"
+    with pytest.raises(AssertionError):
+        mask_in(f"{NUMBER} (555) 123-4888", NUMBER)
+
+
+@pytest.mark.parametrize(
+    "text", [f"{NUMBER} (555) 123-4888", f"5551234888 {NUMBER}", f"1{NUMBER}"]
+)
+def test_a_number_in_two_forms_is_masked_in_both(text: str) -> None:
+    """Also where one of them is as it is kept."""
+    assert "123" not in mask_in(text, NUMBER)
+
+
+@pytest.mark.slow
+@given(st.from_regex(r"[12]{5,16}", fullmatch=True), st.text("12 -:", max_size=40))
+def test_it_is_masked_as_by_the_pattern(number: str, around: str) -> None:
+    """Whichever way is taken, the same is shown."""
+    for text in (f"{around}{number}", f"{number}{around}", f"{around}:{number}:{around}"):
+        assert mask_in(text, number) == masking._masked_by_pattern(text, number)
 
 
 @pytest.mark.parametrize("number", ["", "4888"])
