@@ -119,6 +119,13 @@ class OptOutList:
             )
             return [Change(number=number, word=OPT_OUT.value(row)) for number, *row in found]
 
+    def last(self) -> tuple[object, int]:
+        """Return the last change, after what tells the file from any in its place."""
+        with self._opened() as execute:
+            (change,) = execute("SELECT last FROM changes").fetchone()
+            status = self._file.stat()
+            return (status.st_dev, status.st_ino), int(change)
+
     def seen_by(self, ledger: str) -> int:
         """Return the change up to which a ledger, by its name, has taken all in."""
         with self._opened() as execute:

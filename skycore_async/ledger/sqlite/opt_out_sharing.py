@@ -11,6 +11,8 @@ Rules:
   which of two words counts is decided by the rules of both sides, which are the same.
 * Nothing is told to a list that has changed since it was looked at: what the ledger has may be
   older.  So no ledger hears its own words again, after what was said since.
+* Where another list is in its place, as a backup of it, that is taken in from its beginning, and
+  told all.
 * A ledger that cannot reach the list goes on: what it has heard is told at a later look, or by the
   next opening.
 """
@@ -70,13 +72,15 @@ class _Sharing:
         self._shared = shared
         self._name = name
         self._seen = 0
+        self._file: object = None  # which the list is in, as it was last seen
         self._has_news = False
         self._problems = ProblemLog()
 
     async def take_all(self) -> None:
         """Take in what the ledger has not seen of the list, or has forgotten."""
+        self._file, _ = await anyio.to_thread.run_sync(self._shared.last)
         seen = await anyio.to_thread.run_sync(self._shared.seen_by, self._name)
-        last = 0
+        self._seen = last = 0
         while changes := await anyio.to_thread.run_sync(self._shared.changes, last):
             numbers = tuple(change.word.number for change in changes)
             known = await self._ledger.run(GetOptOuts(numbers=numbers))
@@ -127,6 +131,10 @@ class _Sharing:
                 self._has_news = False
 
     async def _take_changes(self) -> None:
+        file, last = await anyio.to_thread.run_sync(self._shared.last)
+        if file != self._file or last < self._seen:
+            self._has_news = True
+            await self.take_all()
         while changes := await anyio.to_thread.run_sync(self._shared.changes, self._seen):
             await self._take(tuple(change.word for change in changes))
             await self._note_seen(changes[-1].number)

@@ -339,6 +339,28 @@ class TestSharing:
                 assert await backup.is_opted_out(ANN)
         assert shared.count() == 1
 
+    @pytest.mark.parametrize("is_written_over", [False, True])
+    async def test_a_list_that_took_the_place_of_another_is_taken_in(
+        self, shared: OptOutList, is_written_over: bool
+    ) -> None:
+        """A STOP that it hears counts in a ledger that goes on, which tells it all it knows."""
+        shared.tell([word(BO)])
+        backup = shared.path.read_bytes()
+        shared.tell(word(str(15550000000 + n)) for n in range(9))
+        looks = Looks()
+        async with (
+            MemoryLedger() as ledger,
+            sharing_opt_outs(ledger, shared, name="a", sleep=looks),
+        ):
+            if is_written_over:
+                shared.path.write_bytes(backup)
+            else:
+                shared.path.rename(shared.path.with_suffix(".old"))
+            shared.tell([word()])
+            await looks.look()
+            assert await ledger.is_opted_out(ANN)
+            assert shared.count() == 11
+
     async def test_a_list_that_cannot_be_read_is_an_error_before_anything_is_sent(
         self, ledger: BaseLedger, tmp_path: Path
     ) -> None:
