@@ -975,6 +975,22 @@ def test_a_bulk_send_goes_out_over_either_transport(
 # What people see meanwhile.
 
 
+def test_the_time_that_is_left_is_of_what_is_to_be_sent() -> None:
+    """A run that goes on reads over what was done before, and sends the few that are left."""
+    now = [0.0]
+    counters = BulkCounters(total=100_000, known=99_990, clock=lambda: now[0])
+    counters.read()
+    accepted = Accepted(message=SMS(to="1", text="x"), to="1", tracking_id="t", raw={})
+    for each in (attrs.evolve(accepted, recorded=True), accepted, accepted):
+        counters.take(each)
+    now[0] = 1.0
+    counters.read()
+    assert [*counters.parts()][-1] == "0:00:04 left"
+    counters.accepted = 100_000
+    counters.read()
+    assert [*counters.parts()][-1] == "0:00:00 left"
+
+
 def test_the_counters_says_how_far_it_is() -> None:
     """Counts, refusals by code, the rate over the last readings, and the time that is left."""
     now = [0.0]

@@ -109,7 +109,7 @@ def _run(options: BulkOptions) -> int:
             if options.cluster is not None:
                 share_once(dsn_of(options.cluster), options.opt_out_list)
                 return _load(options, options.cluster, kept, rejects, estimate)
-            counters = BulkCounters(total=estimate.messages)
+            counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
             note = functools.cache(lambda: note_sent(options.place))
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
             end = _send(options, api_key, run, settle=settle)
