@@ -7,6 +7,7 @@ provider had billed by then is all there is.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -18,6 +19,7 @@ from skycore_async import Accepted, Failed, KeyConflict, NotSent, Outcome, Rejec
 from .provider import Provider, plain
 
 API_KEY: Final = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
+_NUMBER: Final = re.compile(r"555\d{7}")  # with its country code or without, see `number_of`
 _BEGUN: Final = 2.5  # seconds in which is surely begun what waits for nothing before that
 
 
@@ -282,7 +284,7 @@ class LogOfWorld(logging.Handler):
         if self.notes is None:
             return
         said = self.format(record)
-        if API_KEY in said or "Hello" in said or "1555" in said:
+        if API_KEY in said or "Hello" in said or _NUMBER.search(said):
             self.notes.break_rule(f"the log says {said}")
         if self.raises:
             self._count += 1
