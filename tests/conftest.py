@@ -128,12 +128,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run all tests in four processes, since many wait, and the quick ones in one for each core.
-
-    Those hardly wait, and each process takes seconds to collect all tests before its first.
-    """
-    return min(os.cpu_count() or 1, 4) if config.option.markexpr == "not slow" else 4
+def pytest_xdist_auto_num_workers() -> int:
+    """Run tests in four processes, also on fewer cores: they wait for each other's threads."""
+    return 4
 
 
 def pytest_configure(config: pytest.Config) -> None:
