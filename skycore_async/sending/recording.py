@@ -98,11 +98,9 @@ class Recorder:
             known = await self._ledger.lookup(self._intent(prepared))
         except SkycoreError as error:
             return _not_begun(prepared.message, error, "read, so that nothing was sent")
-        if not prepared.settings.resend_in_doubt:
-            pass
-        elif known is not None and known.state is MessageState.IN_DOUBT:
-            return attrs.evolve(prepared, resends=known.began_at)
-        else:
+        if prepared.settings.resend_in_doubt:
+            if known is not None and known.state is MessageState.IN_DOUBT:
+                return attrs.evolve(prepared, resends=known.began_at)
             prepared = attrs.evolve(prepared, has_no_doubt=True)
         to = prepared.resolved.to
         return prepared if known is None else outcome_of(prepared.message, to, known)
@@ -152,8 +150,7 @@ class Recorder:
     async def finish(self, intent: SendIntent, outcome: Outcome) -> None:
         """Make durable what came of a message, now or as soon as that can be."""
         submission = submission_of(outcome)
-        if getattr(self._ledger, "opening", None) is not self._opening:
-            self._look_at_opening()
+        self._look_at_opening()
         if intent.started_at <= self._reopened_at:  # its message may be begun again by now
             submission = attrs.evolve(submission, began_at=intent.started_at)
         try:

@@ -827,6 +827,13 @@ async def until_sent(transport: StubTransport, count: int) -> None:
             await anyio.sleep(0.01)
 
 
+async def reopen_in_flight(ledger: SQLiteLedger, transport: StubTransport) -> None:
+    """Close a ledger and open it again while its first message is in flight."""
+    await until_sent(transport, 1)
+    await ledger.aclose()
+    await ledger.open()
+
+
 @pytest.mark.parametrize(
     ("answer", "state"), [(accepted, "accepted"), (lambda _to: refused("E110"), "rejected")]
 )
@@ -841,9 +848,7 @@ async def test_an_outcome_counts_where_the_ledger_was_opened_again_meanwhile(
     async with ledger, recording(transport, ledger) as (client, _):
         async with anyio.create_task_group() as group:
             group.start_soon(sent_all, client, [SMS(**KEYED)])
-            await until_sent(transport, 1)
-            await ledger.aclose()
-            await ledger.open()
+            await reopen_in_flight(ledger, transport)
             meanwhile |= await states(ledger)
             transport.held.set()
         assert meanwhile == {"order-17": "in_doubt"}
@@ -860,9 +865,7 @@ async def test_an_outcome_of_before_the_ledger_was_opened_again_ends_no_later_at
     async with ledger, recording(transport, ledger) as (client, _):
         async with anyio.create_task_group() as group:
             group.start_soon(sent_all, client, [SMS(**KEYED)])
-            await until_sent(transport, 1)
-            await ledger.aclose()
-            await ledger.open()
+            await reopen_in_flight(ledger, transport)
             transport.held = anyio.Event()
             group.start_soon(partial(client.send_sms, **KEYED, resend_in_doubt=True))
             await until_sent(transport, 2)
