@@ -6,7 +6,8 @@ Rules:
   leaves no more than those in doubt.
 * An intent that cannot be made durable is not sent.  An outcome that cannot be
   written is still the caller's: it is given, and logged, and written as soon as
-  the ledger can be written again.  If the program ends first, it is in doubt.
+  the ledger can be written again, before a message is looked up or begun.  If the
+  program ends first, it is in doubt.
 * A message without a key is one of its own, under a key that is made up.
 """
 
@@ -19,7 +20,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import Final, Self
 
 import anyio
 import attrs
@@ -42,6 +43,10 @@ from ..protocol.segments import segment_count
 from ..runtime.event_loop import now
 from ..runtime.logs import log
 from .prepare import PreparedSend
+
+# Why a message is not begun: what the ledger cannot be.
+_UNWRITTEN: Final = "written, so that its intent could not be recorded"
+_UNREAD: Final = "read, so that nothing was sent"
 
 
 class Recorder:
@@ -94,10 +99,14 @@ class Recorder:
         The word to send it again is for what is in doubt now, and for nothing that comes of it
         while it waits for its turn.
         """
+        failure = _UNWRITTEN
         try:
+            if self._unwritten:  # or it is under way still, of which somebody was told the outcome
+                await self.write_what_is_left()
+            failure = _UNREAD
             known = await self._ledger.lookup(self._intent(prepared))
         except SkycoreError as error:
-            return _not_begun(prepared.message, error, "read, so that nothing was sent")
+            return _not_begun(prepared.message, error, failure)
         if prepared.settings.resend_in_doubt:
             if known is not None and known.state is MessageState.IN_DOUBT:
                 return attrs.evolve(prepared, resends=known.began_at)
@@ -126,7 +135,7 @@ class Recorder:
             late = OutcomeUnknown("the same key is still under way, sent by another task")
             return Failed(message=message, error=late)
         except SkycoreError as error:
-            return _not_begun(message, error, "written, so that its intent could not be recorded")
+            return _not_begun(message, error, _UNWRITTEN)
         return intent if known is None else outcome_of(message, intent.to, known)
 
     async def refused_meanwhile(self, prepared: PreparedSend, last: Failed) -> Failed | None:

@@ -1136,6 +1136,31 @@ async def test_nothing_is_begun_while_an_outcome_cannot_be_written(
     assert await ledger.delivery(key="b") is None
 
 
+async def test_what_could_not_be_written_is_known_to_who_looks_it_up_next(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has ended, and so other content, or the word to resend it, is for what came of it."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    transact = ledger._transact
+
+    def no_outcomes(connection: Any, group: Any) -> set[str]:
+        if any(isinstance(pending.command, Finish) for pending in group):
+            raise psycopg.errors.QueryCanceled("statement timeout")
+        touched: set[str] = transact(connection, group)
+        return touched
+
+    monkeypatch.setattr(ledger, "_transact", no_outcomes)
+    with pytest.raises(LedgerError, match="statement timeout"):
+        await ledger.finish("k", DOUBT)
+    with pytest.raises(LedgerError, match="statement timeout"):
+        await ledger.lookup(intent())
+    monkeypatch.setattr(ledger, "_transact", transact)
+    found = await ledger.lookup(intent())
+    assert found is not None
+    assert found.state is S.IN_DOUBT
+
+
 async def test_who_closes_it_between_two_steps_hears_of_no_error(
     dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -114,6 +114,19 @@ FOUND = {
             Send(at=2.0, message=Message(24, 112)),
         ),
     ),
+    "a text refused on a full disk, and mended, was told that it is being sent already": (
+        Plan(
+            chance=0,
+            settings=Settings(rate=5.0, loses_power=True, thread=0.5),
+            events=(
+                Answers(key=27, answers=(Answer.REFUSED,)),
+                Send(at=2.0, message=Message(27, 127)),
+                Send(at=1.725, message=Message(4, 104)),
+                OptOut(at=1.769, number=125, is_out=True, by_text=True),
+                FullDisk(at=2.0, writes=54, lasts=40),
+            ),
+        )
+    ),
 }
 
 

@@ -12,8 +12,8 @@ Rules:
   every command can be repeated.  Where that takes too long, it is a LedgerError,
   and if it was an outcome, it is tried again for as long as the ledger is open.
   So is taking back an intent, which may have been written all the same.
-* Nothing is begun while there is an outcome that could not be written: no more are in doubt
-  after a crash than were in flight.
+* Nothing is looked up or begun while there is an outcome that could not be written: no more are
+  in doubt after a crash than were in flight.
 * What is about many messages is asked beside the writer, over a connection that reads.
 * Whatever is waited for may be changed by another process: waiters look again at times.
 """
@@ -47,6 +47,7 @@ from ..commands import (
     Finish,
     KeepAlive,
     LedgerCommand,
+    Lookup,
     PendingCommand,
     Postponed,
     Query,
@@ -144,6 +145,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is on the disk of the server."""
         commits = self._commits()
+        if self._unwritten and type(command) in {Lookup, Begin}:
+            await self._unwritten.write()
         if isinstance(command, Begin):
             return cast("T", await self._run_begin(commits, command))
         if isinstance(command, Finish):
@@ -155,8 +158,6 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return await commits.run(command)
 
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
-        if self._unwritten:
-            await self._unwritten.write()
         intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.

@@ -1,11 +1,13 @@
 """The outcomes that a ledger in PostgreSQL could not write yet, and has to.
 
-Strategy: whoever is to begin a message writes them first, and so does each sign of life.
+Strategy: whoever is to look a message up, or to begin it, writes them first, and so does each
+sign of life.
 
 Rules:
 
 * Nothing is begun while there is one: no more are in doubt after a crash than were in flight.
-* One task at a time tries.  Of those who wait for it to begin a message the first tries again,
+  Nor is anything looked up, which might be told to be under way although it has ended.
+* One task at a time tries.  Of those who wait for it with a message the first tries again,
   and the others are told what that met: none waits for long for a database that is away.
 """
 

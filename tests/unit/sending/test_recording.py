@@ -731,6 +731,30 @@ async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None
     assert transport.sent.count(TO) == 1
 
 
+@pytest.mark.parametrize("rate", [None, 1000])
+@pytest.mark.parametrize(
+    ("answer", "again"),
+    [
+        (lambda _to: refused("E712"), {"text": "mended"}),
+        (lambda _to: OutcomeUnknown("no answer"), {"resend_in_doubt": True}),
+    ],
+)
+async def test_who_was_told_an_outcome_goes_by_it_when_there_is_room_again(
+    rate: float | None, answer: Callable[[str], Answer], again: dict[str, Any]
+) -> None:
+    """It is written before the message is looked up, which is not said to be under way still."""
+    transport = StubTransport(answer)
+    async with Full() as ledger, recording(transport, ledger, rate=rate) as (client, _):
+        with pytest.raises((Rejected, OutcomeUnknown)):
+            await client.send_sms(**KEYED)
+        with pytest.raises(NotRecorded, match="its intent could not be recorded: no room"):
+            await client.send_sms(**KEYED | again)
+        ledger.full = False
+        transport.answer = accepted
+        assert not (await client.send_sms(**KEYED | again)).recorded
+    assert transport.sent == [TO] * 2
+
+
 async def test_an_outcome_that_was_late_is_written_once() -> None:
     """Two messages that find it unwritten do not write it over what its key became since."""
     hold = anyio.Event()
