@@ -238,18 +238,22 @@ class Callers:
 
     async def wait(self, event: Wait) -> None:
         """Wait for a message to come to its end, of which is told in time."""
-        key, until = f"k{event.key}", self._provider.now() + event.timeout
         try:
-            delivery = await self._ledger.wait_for(key=key, timeout=event.timeout)
-        except TimeoutError:
-            is_clear = event.timeout > _SOON and not self.notes.open_calls[key]
-            is_clear &= self._beside is None  # what is taken in there is told later
-            if is_clear and not self.is_gone:
-                self._waited_in_vain(key, await self._ledger.delivery(key=key), until)
+            await self._wait(f"k{event.key}", event.timeout)
         except RuntimeError as error:
             self.refused(error)
         except LedgerError:
             pass  # its disk is full
+
+    async def _wait(self, key: str, timeout: float) -> None:
+        until = self._provider.now() + timeout
+        try:
+            delivery = await self._ledger.wait_for(key=key, timeout=timeout)
+        except TimeoutError:
+            is_clear = timeout > _SOON and not self.notes.open_calls[key]
+            is_clear &= self._beside is None  # what is taken in there is told later
+            if is_clear and not self.is_gone:
+                self._waited_in_vain(key, await self._ledger.delivery(key=key), until)
         else:
             if not self.is_gone and not delivery.state.is_final:
                 self.notes.break_rule(f"who waited for {key} is told that it is {delivery.state}")

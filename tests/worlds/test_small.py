@@ -28,6 +28,7 @@ from .events import (
     Settle,
     Tells,
     Told,
+    Wait,
 )
 from .mutants import mutants
 from .running import Worlds, worlds
@@ -126,6 +127,19 @@ FOUND = {
                 FullDisk(at=2.0, writes=54, lasts=40),
             ),
         )
+    ),
+    "who had waited in vain, and looked what it was, was not told that the disk was full": Plan(
+        chance=5,
+        settings=Settings(rate=5.0, loses_power=True, pages=40, thread=1.0),
+        events=(
+            Answers(key=0, answers=(Answer.TOO_MANY,)),
+            Tells(key=1, told=(Told(kind="sent", after=0.0),)),
+            OptOut(at=0.0, number=102, is_out=False, by_text=True),
+            Wait(at=1.0, key=2, timeout=3.25),
+            SendMany(at=1.0, messages=(Message(0, 2), Message(0, 2), Message(1, 101))),
+            Send(at=1.0, message=Message(0, 2)),
+            FullDisk(at=3.0, writes=47, lasts=30),
+        ),
     ),
 }
 
