@@ -9,7 +9,7 @@ import anyio
 from skycore_async import LedgerError, LedgerInUse, MemoryLedger, SkycoreClient, SQLiteLedger
 
 from . import rules
-from .events import Message, Send, SendMany, number_of
+from .events import Message, Send, SendMany, key_of, number_of
 from .limiter import NotedLimiter
 from .report import settle
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .process import Process
 
 _WITNESS: Final = 90  # the number of messages of which nothing is unclear
+_ENDED: Final = 30.0  # seconds after which all has ended that was under way before
 _LONG: Final = 4000.0  # seconds after which a report is sure to be taken for a proof
 
 
@@ -53,11 +54,20 @@ async def end_well(
 
 
 async def _run_again(process: Process) -> None:
-    """Give every key once more, and have all postbacks posted."""
-    world = process.world
+    """Give every key once more, and have all postbacks posted.
+
+    Where its key is being sent with the content that it had before, a message is given again
+    later: who asked for that may have left, and then it is taken back.
+    """
+    world, notes = process.world, process.notes
     messages = [world.provider.mended(each) for each in rules.all_keys(world.plan)]
+    before = len(notes.calls)
     async with process.postbacks_posted():
         await process.callers.send_many(SendMany(at=0, messages=tuple(messages)))
+        names = {call.name for call in notes.calls[before:] if call.met_another}
+        if left := tuple(each for each in messages if key_of(each) in names):
+            await anyio.sleep(_ENDED)
+            await process.callers.send_many(SendMany(at=0, messages=left))
 
 
 async def witness(process: Process) -> None:

@@ -14,7 +14,15 @@ from typing import Final
 
 import attrs
 
-from skycore_async import Accepted, Failed, KeyConflict, NotSent, Outcome, Rejected
+from skycore_async import (
+    Accepted,
+    Failed,
+    KeyConflict,
+    MessageState,
+    NotSent,
+    Outcome,
+    Rejected,
+)
 
 from .provider import Provider, plain
 
@@ -39,6 +47,12 @@ class Call:
     left_at: float | None = None
     used: int = 0  # submissions that went out twice on its word
     outcome: Outcome | None = None
+
+    @property
+    def met_another(self) -> bool:
+        """Whether its key was being sent with other content."""
+        error = getattr(self.outcome, "error", None)
+        return isinstance(error, KeyConflict) and error.state == MessageState.SENDING
 
 
 @attrs.define(eq=False)

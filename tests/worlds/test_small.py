@@ -141,6 +141,27 @@ FOUND = {
             FullDisk(at=3.0, writes=47, lasts=30),
         ),
     ),
+    "a mended text that met the one before, which was just taken back, was not given again": Plan(
+        chance=1,
+        settings=Settings(in_flight=20),
+        events=(
+            Answers(key=6, answers=(Answer.REFUSED,)),
+            Bulk(
+                at=3.0,
+                messages=(
+                    Message(4, 102),
+                    Message(1, 1100),
+                    Message(3, 1101),
+                    Message(0, 100),
+                    Message(2, 101),
+                    Message(7, 1103),
+                    Message(6, 103, 1),
+                    Message(3, 1101),
+                ),
+            ),
+            Send(at=4003.0, message=Message(6, 103), word=True, leaves=0.0796),
+        ),
+    ),
 }
 
 
