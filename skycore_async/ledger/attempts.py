@@ -5,11 +5,14 @@ Rules:
 * An attempt that may have been taken is kept when its message is begun again, and so is one
   that a report proved not taken: that it did stays told.
 * What a report tells holds for the attempts that it was held against, and for no later one.
+* In what order attempts began, their turns tell: no clock does, since one can be set back.
 * Who was interrupted had ended a day later, even if nobody looked for weeks: of more than that no
   report is asked for, as how often and for how long it may be is limited.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import attrs
 
@@ -17,6 +20,16 @@ from ..messages import LONGEST_UNDER_WAY
 from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
 from .report_values import DoubtVerdict
 from .rules import is_of_more
+
+TURNS: Final = 1 << 30  # from the turn of a message to that of the next: for what is begun again
+
+
+def turn_of(id_: int, turn: int | None) -> int:
+    """Return the turn of an attempt: what has a greater one began later, whatever a clock said.
+
+    That of a message which was begun once is in its id.
+    """
+    return id_ * TURNS if turn is None else turn
 
 
 def ended_by(record: MessageRecord, *, otherwise: float) -> float:
@@ -44,6 +57,7 @@ def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
         started_at=record.started_at,
         ended_at=ended_by(record, otherwise=now),
         state=MessageState.NOT_SENT if is_proven else MessageState.IN_DOUBT,
+        turn=record.turn,
     )
 
 

@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 
+import attrs
+
 from ..notifications import Notification
 from ..protocol.numbers import ending
 from . import attempts, rules, settlement
@@ -171,7 +173,10 @@ class CommandExecutor:
                 else:
                     pending.result = decided
         if begun:
-            self._store.update(begun)
+            turns = self._store.next_turns(len(begun))
+            self._store.update(
+                [attrs.evolve(of, turn=turn) for of, turn in zip(begun, turns, strict=True)]
+            )
         if earlier:
             self._store.insert_attempts(earlier)
 

@@ -156,7 +156,7 @@ class MessageRecord:
     `interrupted_at`, when its attempt was found without anybody who sends it; `untaken`, where
     its last attempt is proven not taken, while an earlier one is in doubt; `history_id`; and
     `listed_since` and `listed_until`, between which reports listed what may be its own, so that
-    one about less is no proof.
+    one about less is no proof.  `turn` is set where it was begun again; see `attempts.turn_of`.
     """
 
     id: int
@@ -182,6 +182,7 @@ class MessageRecord:
     history_id: str | None = None
     listed_since: float | None = None
     listed_until: float | None = None
+    turn: int | None = None
     campaign_ref: str | None = None
     segments: int | None = None
     tags: tuple[str, ...] = ()
@@ -206,6 +207,7 @@ class EarlierAttempt:
     ended_at: float
     history_id: str | None = None
     state: MessageState = MessageState.IN_DOUBT
+    turn: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -29,7 +29,7 @@ LONG_PAGE: Final = 5000  # of rows that are short, and of which all are read
 SPAN: Final = 2000  # ids that a question is about, of which perhaps few are asked for
 BEGUN: Final = (
     "id, recipient, sender, text_digest, started_at, coalesce(ended_at, interrupted_at),"
-    " history_id, state, doubted, settled_by, untaken"
+    " history_id, state, doubted, settled_by, untaken, turn"
 )
 IS_BEGUN: Final = "state NOT IN ('not_sent', 'rejected')"
 # It was accepted, and never in doubt.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from .attempts import ended_by
+from .attempts import ended_by, turn_of
 from .model import (
     BY_POSTBACK,
     BY_REPORT,
@@ -45,6 +45,11 @@ class MessageInDoubt:
     earlier: Mapping[int, int]
     reason: OpenReason | None = None
 
+    @property
+    def attempts(self) -> tuple[int, ...]:
+        """The ids of all of them."""
+        return (*(() if self.last is None else (self.last,)), *self.earlier)
+
 
 def listed_of(record: MessageRecord) -> tuple[float, float] | None:
     """Return between which times reports listed what may be a message's; None for never."""
@@ -60,6 +65,7 @@ def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | 
     return KnownAttempt(
         id=id_,
         message=record.id,
+        turn=turn_of(record.id, record.turn),
         role=role,
         number=record.to,
         text=record.text_digest,
@@ -77,6 +83,7 @@ def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttem
     return KnownAttempt(
         id=id_,
         message=attempt.message,
+        turn=turn_of(attempt.message, attempt.turn),
         role=Role.ACCEPTED if attempt.state is MessageState.ACCEPTED else role,
         number=attempt.to,
         text=attempt.text_digest,
@@ -103,6 +110,7 @@ def begun_attempt(
     attempt = KnownAttempt(
         id=id_,
         message=begun.id,
+        turn=turn_of(begun.id, begun.turn),
         role=of_last if is_accepted else Role.POSSIBLE,
         number=begun.to,
         text=begun.text_digest,
@@ -129,8 +137,7 @@ def decide(
     """
     if doubt.reason is not None:
         return doubt.reason
-    last = () if doubt.last is None else (doubt.last,)
-    ids = (*last, *doubt.earlier)
+    ids = doubt.attempts
     verdicts = [told.get(id_, Unclear(OpenReason.OLDER_VERSION)) for id_ in ids]
     taken = {
         id_: each.history_id

@@ -7,6 +7,9 @@ Rules:
 * Witnesses stand on both sides: the message that was begun next before the attempt and was
   accepted, and the one next after its end.  Both are in the report, and all that were accepted
   and begun between them; but for those that were in doubt before, whose row may be another's.
+* They are before and after it by the clock as well as in the order of beginning.  Whatever the
+  clock showed then, it was sent between them: the report is about all of that time.  Where these
+  two orders agree no more of it is needed than a day.
 * A word that no witnesses are needed is none against those there are: a report that has none of
   the next ones whose times it is about is of another account.
 * What is not proof leaves a doubt open, for a reason that says what would end it.
@@ -27,6 +30,8 @@ import attrs
 from .settlement import CLOCKS_APART
 
 AFTER: Final = 3600.0  # seconds past the end of an exchange that a report covers
+# Seconds from an attempt at which it may have been sent, by a clock that nothing shows as wrong.
+NEAR: Final = 86_400.0
 _APART: Final = 3600.0  # seconds between times that are asked for at once
 _FIRST_PAUSE: Final = 60.0  # seconds after a look-up that was refused as too often, then doubled
 _LONGEST_PAUSE: Final = 3600.0
@@ -159,17 +164,26 @@ class Witnesses:
 class Neighbours:
     """When the messages next to an attempt were begun that were accepted; None for none.
 
-    The one after it had ended by `until`.
+    The one after it had ended by `until`.  With `is_in_order` nothing near was begun before it by
+    one clock and after it in the order of beginning, or the other way round.
     """
 
     before: float | None
     after: float | None
     until: float
+    is_in_order: bool = True
 
     @property
     def times(self) -> list[float]:
         """The times that there are."""
         return [at for at in (self.before, self.after) if at is not None]
+
+    def around(self, since: float, until: float) -> tuple[float, float]:
+        """Return within which time an attempt was sent that was under way so by its clock."""
+        far = NEAR if self.is_in_order else math.inf
+        before = -math.inf if self.before is None else self.before
+        after = math.inf if self.after is None else self.after
+        return max(before, since - far), min(after + until - since, until + far)
 
     def listed_by(self, periods: Sequence[ReportPeriod], *, after: float) -> list[float]:
         """Return the times that complete reports are about, and late enough to list."""
@@ -208,18 +222,17 @@ def periods_of(times: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
     )
 
 
-def period_for(times: Iterable[tuple[float, float]], *, after: float) -> ReportPeriod:
+def period_for(
+    times: Collection[tuple[float, float]], around: Iterable[tuple[float, float]], *, after: float
+) -> ReportPeriod:
     """Return the least that a report has to be about, and from when, to be proof of attempts.
 
-    `times` are when each began and ended.
+    `times` are when each began and ended by its clock, and `around` within which it was sent.
     """
-    some = list(times)
-    last = max(ended_at for _, ended_at in some)
-    return ReportPeriod(
-        since=min(started_at for started_at, _ in some) - CLOCKS_APART,
-        until=last + max(after, CLOCKS_APART),
-        made_at=last + after,
-    )
+    first, last = hull(times)
+    near = first - CLOCKS_APART, last + max(after, CLOCKS_APART)
+    since, until = hull([near, *around])
+    return ReportPeriod(since=since, until=until, made_at=last + after)
 
 
 def is_within(period: ReportPeriod, most: ReportPeriod) -> bool:

@@ -28,12 +28,14 @@ class KnownAttempt:
     """An attempt that was taken or may have been; `id` is the caller's name for it.
 
     Times are in seconds since 1970; `started_at` is 0 where it is not known.  `text` is the
-    digest of its text, None where that is not known.  Of the attempts of one `message` that
-    are alike one is enough to have been taken.
+    digest of its text, None where that is not known.  Of the attempts of one `message` that are
+    alike one is enough to have been taken.  `turn` tells in what order they began, as
+    `attempts.turn_of` has it.
     """
 
     id: int
     message: int
+    turn: int
     role: Role
     number: str
     text: bytes | None

@@ -37,6 +37,7 @@ class BegunMessage(NamedTuple):
     doubted: bool | None
     settled_by: str | None
     untaken: bool | None
+    turn: int | None = None
 
 
 class LookUp(NamedTuple):

@@ -86,6 +86,10 @@ class LedgerStore(LedgerReader, Protocol):
         """Write these records in place of those with their ids."""
         ...
 
+    def next_turns(self, count: int) -> Sequence[int]:
+        """Return so many turns, in order, after those of all that was begun so far."""
+        ...
+
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
         ...

@@ -14,7 +14,6 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
 import attrs
 
@@ -35,14 +34,12 @@ from ..ledger.report_decisions import (
     last_attempt,
     listed_of,
 )
-from ..ledger.report_evidence import OpenReason, hull, periods_of
+from ..ledger.report_evidence import NEAR, OpenReason, hull, periods_of
 from ..ledger.report_graph import LONGEST_AHEAD
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
 from ..ledger.settlement import CLOCKS_APART
 from .report_database import ReportDatabase
-
-NEAR: Final = 86_400.0  # seconds from a doubt at which witnesses are looked for
 
 
 class LedgerDoubts:
@@ -208,7 +205,7 @@ class LedgerDoubts:
 
     def _lacks_witness(self, attempts: Sequence[KnownAttempt]) -> bool:
         """Return whether an attempt has no witness before it, of what was read so far."""
-        return any(self._database.neighbours(*each.times).before is None for each in attempts)
+        return any(self._database.neighbours(each).before is None for each in attempts)
 
     def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
         """Return which times to ask for: those of doubts, and then those of far witnesses.
@@ -220,12 +217,14 @@ class LedgerDoubts:
         far: list[tuple[float, float]] = []
         for each in attempts:
             first, last = each.times
-            near = self._database.neighbours(first, last)
+            near = self._database.neighbours(each)
             times = [at for at in near.times if first - NEAR <= at <= last + NEAR]
             ends = near.until if near.after in times else last
-            period = hull([(first, max(last + self._after, ends)), *((at, at) for at in times)])
+            spans = [(first, max(last + self._after, ends)), *((at, at) for at in times)]
             if near.before is not None and near.after is not None:
+                spans.append(near.around(first, last))
                 far += [(at, at + self._after) for at in near.times if at not in times]
+            period = hull(spans)
             if listed := listed_of(self.doubts[each.message].record):
                 # By the provider's clock, and asked for as if it were by this one.
                 since, until = listed[0] + CLOCKS_APART, listed[1] - CLOCKS_APART

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from ..errors import LedgerError
 from ..ledger.report_evidence import Neighbours, Witnesses
 from ..ledger.report_rows import KnownAttempt, ReportRow, Role, apart, without_repeats
-from ..ledger.settlement import SETTLE_WITHIN
+from ..ledger.settlement import CLOCKS_APART, SETTLE_WITHIN
 from ..ledger.texts import digest_of
 from ..messages import ReportedMessage, ReportSection, times_of
 from ..protocol.numbers import digits, ending
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _TABLES: Final = """
 CREATE TABLE attempts (id INTEGER PRIMARY KEY, message INTEGER, role INTEGER, tail TEXT,
     number TEXT, text BLOB, sender TEXT, started_at REAL, ended_at REAL, history_id TEXT,
-    is_witness INTEGER, is_present INTEGER);
+    turn INTEGER, is_witness INTEGER, is_present INTEGER);
 CREATE TABLE rows (history_id TEXT, tail TEXT, number TEXT, text BLOB, sender TEXT, at REAL,
     since REAL, until REAL);
 CREATE TABLE wanted (tail TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -46,8 +46,8 @@ CREATE INDEX IF NOT EXISTS missing ON attempts (started_at) WHERE is_present = 0
 # In what order a report lists them means nothing: they are taken in one that is always the same.
 _ROWS_INDEX: Final = "CREATE INDEX IF NOT EXISTS rows_by_tail ON rows (tail, at, history_id)"
 _ATTEMPTS: Final = (
-    "SELECT tail, id, message, role, number, text, sender, started_at, ended_at, history_id"
-    " FROM attempts JOIN wanted USING (tail) ORDER BY tail, id"
+    "SELECT tail, id, message, role, number, text, sender, started_at, ended_at, history_id,"
+    " turn FROM attempts JOIN wanted USING (tail) ORDER BY tail, id"
 )
 _ROWS: Final = (
     "SELECT tail, history_id, number, text, sender, at, since, until"
@@ -98,7 +98,7 @@ class ReportDatabase:
     def add_attempts(self, attempts: Iterable[tuple[KnownAttempt, bool]]) -> None:
         """Add attempts, each with whether it is a witness."""
         self._insert(
-            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
             (
                 (
                     each.id,
@@ -111,6 +111,7 @@ class ReportDatabase:
                     each.started_at,
                     each.ended_at,
                     each.history_id,
+                    each.turn,
                     is_witness,
                 )
                 for each, is_witness in attempts
@@ -184,19 +185,28 @@ class ReportDatabase:
 
     # Out.
 
-    def neighbours(self, started_at: float, ended_at: float) -> Neighbours:
-        """Return when the witnesses were begun that are next to an attempt."""
+    def neighbours(self, attempt: KnownAttempt) -> Neighbours:
+        """Return when the witnesses were begun that are next to an attempt, by time and turn."""
         self._connection.executescript(_INDEXES)
+        started_at, ended_at = attempt.times
         (before,) = self._execute(
-            "SELECT max(started_at) FROM attempts WHERE is_witness AND started_at < ?",
-            (started_at,),
+            "SELECT max(started_at) FROM attempts"
+            " WHERE is_witness AND started_at < ? AND turn < ?",
+            (started_at, attempt.turn),
         ).fetchone()
         after, until = self._execute(
             "SELECT started_at, max(min(ended_at, started_at + ?)) FROM attempts"
-            " WHERE is_witness AND started_at > ? GROUP BY 1 ORDER BY 1 LIMIT 1",
-            (SETTLE_WITHIN, ended_at),
+            " WHERE is_witness AND started_at > ? AND turn > ? GROUP BY 1 ORDER BY 1 LIMIT 1",
+            (SETTLE_WITHIN, ended_at, attempt.turn),
         ).fetchone() or (None, ended_at)
-        return Neighbours(before=before, after=after, until=until)
+        (is_in_order,) = self._execute(
+            "SELECT NOT EXISTS (SELECT 1 FROM attempts WHERE is_witness"
+            "  AND started_at > ? AND started_at < ?)"
+            " AND NOT EXISTS (SELECT 1 FROM attempts WHERE is_witness"
+            "  AND started_at > ? AND started_at < ?)",
+            (before, started_at - CLOCKS_APART, ended_at + CLOCKS_APART, after),
+        ).fetchone()
+        return Neighbours(before=before, after=after, until=until, is_in_order=bool(is_in_order))
 
     def want(self, doubts: Iterable[str], windows: Iterable[tuple[float, float]]) -> None:
         """Say which numbers are asked for next: those of doubts, and of witnesses in windows.
@@ -239,9 +249,8 @@ class ReportDatabase:
         """Say which witnesses surely are in the report."""
         self._insert("UPDATE attempts SET is_present = 1 WHERE id = ?", ((id_,) for id_ in ids))
 
-    def witnesses(self, started_at: float, ended_at: float) -> Witnesses:
-        """Return what shows that the report lists the time of an attempt."""
-        found = self.neighbours(started_at, ended_at)
+    def witnesses(self, found: Neighbours) -> Witnesses:
+        """Return what shows that the report lists the time of an attempt between these."""
         if found.before is None or found.after is None:
             return Witnesses(
                 before=found.before is not None, after=found.after is not None, all_present=False
@@ -260,10 +269,11 @@ class ReportDatabase:
 
 
 def _attempt(row: Sequence[Any]) -> KnownAttempt:
-    _, id_, message, role, number, text, sender, started_at, ended_at, history_id = row
+    _, id_, message, role, number, text, sender, started_at, ended_at, history_id, turn = row
     return KnownAttempt(
         id=id_,
         message=message,
+        turn=turn,
         role=Role(role),
         number=number,
         text=text,

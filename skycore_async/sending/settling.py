@@ -47,6 +47,7 @@ from ..ledger.report_evidence import (
 )
 from ..ledger.report_graph import Absent, Taken, Unclear, may_be_of_its_time
 from ..ledger.report_matching import match
+from ..ledger.report_rows import KnownAttempt
 from ..ledger.report_values import DoubtVerdict, OpenDoubt, Settlement
 from ..ledger.settlement import CLOCKS_APART
 from ..messages import ReportedMessage
@@ -223,7 +224,7 @@ class ReportSettling:
         doubtful = self._known.doubtful.values()
         windows: list[tuple[float, float]] = []
         for each in doubtful:
-            near = database.neighbours(*each.times)
+            near = database.neighbours(each)
             if self._trust_absence:
                 windows += [(at, at) for at in near.times]
             elif near.before is not None and near.after is not None:
@@ -248,7 +249,7 @@ class ReportSettling:
         taken: list[int] = []
         not_taken: list[int] = []
         for id_, verdict in verdicts.items():
-            ids = self._ids_of(self._known.doubts[id_])
+            ids = self._known.doubts[id_].attempts
             if verdict.state is MessageState.ACCEPTED:
                 taken += [each for each in ids if isinstance(self._told.get(each), Taken)]
             else:
@@ -264,18 +265,13 @@ class ReportSettling:
         if reason not in BY_ROWS:
             return None
         known = listed_of(doubt.record)
-        spans = [self._listed.get(id_) for id_ in self._ids_of(doubt)]
+        spans = [self._listed.get(id_) for id_ in doubt.attempts]
         found = (*spans, known, self._database.nameless)
         # What is of no time a report cannot be about.
         some = [each for each in found if each is not None and all(map(isfinite, each))]
         if not some or (listed := hull(some)) == known:
             return None
         return DoubtVerdict(seen=doubt.record, state=MessageState.IN_DOUBT, listed=listed)
-
-    @staticmethod
-    def _ids_of(doubt: MessageInDoubt) -> tuple[int, ...]:
-        """Return the attempts of a message."""
-        return (*(() if doubt.last is None else (doubt.last,)), *doubt.earlier)
 
     def _decide(
         self, doubt: MessageInDoubt, period: ReportPeriod | None = None
@@ -284,56 +280,56 @@ class ReportSettling:
         complete = self._complete if period is None else [period]
         why_not = functools.partial(self._why_not_proven, complete)
         found = decide(doubt, self._told, why_not, trust_absence=self._trust_absence)
-        if isinstance(found, DoubtVerdict) and not self._is_as_far(doubt, complete):
-            return OpenReason.NOT_COVERED
-        return found
-
-    def _is_as_far(self, doubt: MessageInDoubt, complete: Sequence[ReportPeriod]) -> bool:
-        """Return whether the reports cover what an earlier one listed that may be its own."""
-        listed = listed_of(doubt.record)
-        return listed is None or covers(complete, *listed)
+        listed = listed_of(doubt.record)  # when an earlier report listed what may be its own
+        is_as_far = listed is None or covers(complete, *listed)
+        return found if isinstance(found, OpenReason) or is_as_far else OpenReason.NOT_COVERED
 
     def _why_not_proven(self, complete: Sequence[ReportPeriod], id_: int) -> OpenReason | None:
         times = self._known.doubtful[id_].times
         reason = why_not_covered(*times, complete, after=self._after)
         if reason is not None:
-            return why_not_had(
-                reason,
-                is_over=times[1] + self._after <= self.clock(),
-                has_problem=bool(self._problems),
-                is_refused=self._next_at is not None,
-            )
+            return self._why_not_had(reason, times[1])
         if self._database.nameless is not None:
             return OpenReason.WITHOUT_NUMBER
+        near = self._database.neighbours(self._known.doubtful[id_])
         if self._trust_absence:
-            near = self._database.neighbours(*times).listed_by(complete, after=self._after)
-            return OpenReason.WITNESS_MISSING if self._database.lacks(near) else None
-        return why_not_witnessed(self._database.witnesses(*times))
+            listed = near.listed_by(complete, after=self._after)
+            return OpenReason.WITNESS_MISSING if self._database.lacks(listed) else None
+        if (reason := why_not_witnessed(self._database.witnesses(near))) is not None:
+            return reason
+        is_covered = covers(complete, *near.around(*times))
+        return None if is_covered else self._why_not_had(OpenReason.NOT_COVERED, times[1])
 
-    def _attempts_behind(self, doubt: MessageInDoubt) -> list[tuple[float, float]]:
-        """Return when those attempts began and ended that a report has to be about."""
-        ids = {id_ for id_ in self._ids_of(doubt) if id_ in self._known.doubtful}
+    def _why_not_had(self, reason: OpenReason, ended_at: float) -> OpenReason:
+        return why_not_had(
+            reason,
+            is_over=ended_at + self._after <= self.clock(),
+            has_problem=bool(self._problems),
+            is_refused=self._next_at is not None,
+        )
+
+    def _attempts_behind(self, doubt: MessageInDoubt) -> list[KnownAttempt]:
+        """Return those attempts that a report has to be about."""
+        ids = {id_ for id_ in doubt.attempts if id_ in self._known.doubtful}
         for id_ in tuple(ids):
             if isinstance(verdict := self._told.get(id_), Absent):
                 ids |= verdict.group
-        return [self._known.doubtful[id_].times for id_ in ids]
+        return [self._known.doubtful[id_] for id_ in ids]
 
     def _open(self, doubt: MessageInDoubt, reason: OpenReason) -> OpenDoubt:
-        ends = [ended_at for _, ended_at in self._attempts_behind(doubt)]
+        ends = [each.times[1] for each in self._attempts_behind(doubt)]
         at = not_before(
             reason, max(ends, default=0.0), after=self._after, next_at=self._next_at or 0.0
         )
-        if at is None or at <= self.clock():
-            return OpenDoubt(key=doubt.record.key, reason=reason)
-        ahead = datetime.fromtimestamp(at, UTC)
+        ahead = datetime.fromtimestamp(at, UTC) if at and at > self.clock() else None
         return OpenDoubt(key=doubt.record.key, reason=reason, not_before=ahead)
 
     def _would_prove(self, most: ReportPeriod) -> tuple[ReportPeriod, int] | None:
         found = {id_: self._attempts_behind(doubt) for id_, doubt in self._known.doubts.items()}
         wanted = {
-            id_: period_for(times, after=self._after)
-            for id_, times in found.items()
-            if times
+            id_: self._period_for(attempts)
+            for id_, attempts in found.items()
+            if attempts
             and isinstance(why := self._decide(self._known.doubts[id_]), OpenReason)
             and why is not OpenReason.WITNESS_MISSING
         }
@@ -345,5 +341,9 @@ class ReportSettling:
         ]
         if not proven:
             return None
-        times = [each for id_ in proven for each in found[id_]]
-        return period_for(times, after=self._after), len(proven)
+        return self._period_for([each for id_ in proven for each in found[id_]]), len(proven)
+
+    def _period_for(self, attempts: Sequence[KnownAttempt]) -> ReportPeriod:
+        near = [self._database.neighbours(each).around(*each.times) for each in attempts]
+        around = [] if self._trust_absence else near
+        return period_for([each.times for each in attempts], around, after=self._after)

@@ -33,12 +33,14 @@ from benchmarks import postgres
 from skycore_async import MemoryLedger, PostgresLedger, SQLiteLedger
 from skycore_async.codes import DeliveryState, FailureReason
 from skycore_async.errors import InvalidMessage, KeyConflict, RecipientOptedOut
+from skycore_async.ledger.attempts import turn_of
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.reader import LONG_PAGE
+from skycore_async.ledger.report_commands import ListBegunMessages, ListEarlierAttempts
 from skycore_async.notifications import DeliveryReceipt, Notification, SentNotification
 from skycore_async.postbacks import parse_postback
 from tests.support.ledger_cases import (
@@ -105,6 +107,25 @@ async def until(so: Callable[[], bool]) -> None:
 
 
 # Sending.
+
+
+async def test_in_what_order_messages_were_begun_is_known_without_a_clock(
+    ledger: BaseLedger, clock: Clock
+) -> None:
+    """What is begun again has its turn then, and its attempt before the one it had."""
+    for to, outcome in [("11", DOUBT), ("12", NOT_SENT), ("13", NOT_SENT), ("14", accepted("T"))]:
+        await sent(ledger, to, outcome, to=f"155512348{to}")
+    for to in ("13", "11", "15", "12", "16"):
+        clock.now -= 5000
+        again = attrs.evolve(intent(to, to=f"155512348{to}"), started_at=clock.now)
+        assert await ledger.begin(again, resend_in_doubt=True) is None
+        await ledger.finish(to, accepted(f"T{to}"))
+    begun = (await ledger.run(ListBegunMessages(since=0, after=0))).rows
+    in_order = sorted(begun, key=lambda each: turn_of(each.id, each.turn))
+    assert [each.to[-2:] for each in in_order] == ["14", "13", "11", "15", "12", "16"]
+    (earlier,) = (await ledger.run(ListEarlierAttempts(after=0))).rows
+    ids = [each.id for each in begun]
+    assert turn_of(earlier.message, earlier.turn) == turn_of(min(ids), None)
 
 
 async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) -> None:

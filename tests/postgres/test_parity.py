@@ -88,8 +88,9 @@ from tests.support.ledger_cases import (
 )
 
 Command = LedgerCommand[Any]
-MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
-ATTEMPT = Columns(EarlierAttempt, without=("id", "message"))
+MESSAGE = Columns(MessageRecord, without=("id", "turn", "session", "attempt"))
+ATTEMPT = Columns(EarlierAttempt, without=("id", "message", "turn"))
+HAS_TURN = "turn IS NOT NULL"  # the order of turns is the same, and they are not
 
 
 @attrs.frozen
@@ -124,10 +125,10 @@ class ListDoubtKeys(Query[object]):
         doubts = [(each.record.key, each.record.text_digest) for each in store.doubts(0).rows]
         rows = store.begun(0, 0).rows
         begun = [
-            each._replace(id=0, doubted=bool(each.doubted), untaken=bool(each.untaken))
+            each._replace(id=0, turn=0, doubted=bool(each.doubted), untaken=bool(each.untaken))
             for each in rows
         ]
-        earlier = [attrs.astuple(each)[2:] for each in store.earlier_attempts(0).rows]
+        earlier = [ATTEMPT.row(each) for each in store.earlier_attempts(0).rows]
         last = store.accepted_before(NOON + 1)
         return sorted(doubts), sorted(map(repr, begun)), sorted(map(repr, earlier)), last
 
@@ -280,8 +281,9 @@ def in_postgres(dsn: str) -> Iterator[tuple[PostgresStore, Any, str]]:
 def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
     """Read the tables, with the keys of messages in place of their ids."""
     columns = {
-        "messages": MESSAGE.listed.replace("doubted", "coalesce(doubted, false)"),
-        "attempts": f"key, {ATTEMPT.of('attempts')}",
+        "messages": MESSAGE.listed.replace("doubted", "coalesce(doubted, false)")
+        + f", {HAS_TURN}",
+        "attempts": f"key, {ATTEMPT.of('attempts')}, attempts.{HAS_TURN}",
         "submissions": "submissions.tracking_id, submissions.recipient, key",
         "events": NOTIFICATION.listed,
         "opt_outs": "number, out, at, stamped",

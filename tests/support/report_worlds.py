@@ -28,7 +28,7 @@ class Sending:
 
     Times are in seconds after noon.  It ends `lasts` seconds later, accepted or in doubt; it
     leaves the provider `waits` seconds after it was taken, None for not yet, and is listed
-    `lags` seconds after that.
+    `lags` seconds after that.  The machine's clock is `behind` by so many seconds then.
     """
 
     key: str
@@ -40,6 +40,7 @@ class Sending:
     is_doubt: bool = False
     waits: float | None = 0
     lags: float = 0
+    behind: float = 0
 
     @property
     def ends(self) -> float:
@@ -128,10 +129,10 @@ async def send(
             content=digest_of(sending.to + sending.text),
             to=sending.to,
             from_=SENDER,
-            started_at=NOON + sending.at,
+            started_at=NOON + sending.at - sending.behind,
             text_digest=digest_of(sending.text),
         )
-        clock.now = NOON + sending.at
+        clock.now = NOON + sending.at - sending.behind
         try:
             if await ledger.begin(intended, resend_in_doubt=True) is not None:
                 continue
@@ -147,7 +148,7 @@ async def send(
                 waits=sending.waits,
                 lags=sending.lags,
             )
-        clock.now = NOON + sending.ends
+        clock.now = NOON + sending.ends - sending.behind
         accepted = Submission(state=MessageState.ACCEPTED, tracking_id=f"T{id_}")
         clear = accepted if id_ else NOT_SENT
         await ledger.finish(sending.key, DOUBT if sending.is_doubt else clear)

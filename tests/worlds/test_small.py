@@ -92,6 +92,20 @@ FOUND = {
             ),
         )
     ),
+    "a clock was set back twice, and a report of the wrong hours proved that nothing was sent": (
+        Plan(
+            chance=1,
+            settings=Settings(reads_report=True),
+            events=(
+                Answers(key=16, answers=(Answer.LOST,)),
+                Tells(key=16, told=(Told(kind="sent", after=4500.0),)),
+                Jump(at=0.0, seconds=-1914),
+                Send(at=2.0, message=Message(11, 1105)),
+                Jump(at=4000.0, seconds=-4000.0),
+                Send(at=4002.352, message=Message(16, 108)),
+            ),
+        )
+    ),
     "a clock was set back for hours, and the wrong hour's report proved that nothing was sent": (
         Plan(
             chance=1004662,

@@ -29,17 +29,19 @@ import attrs
 from ...errors import LedgerError
 from ...postgres.schema import Connection
 from ...protocol.numbers import LONGEST
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, Columns
+from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..execution import CommandExecutor
-from ..model import MessageRecord
+from ..model import EarlierAttempt, MessageRecord
 from ..opt_outs import CLEAR
 from ..settlement import SETTLE_WITHIN, identities, rebuilt
 from .store import PostgresStore
 
-_COLUMNS: Final = Columns(MessageRecord, without=("id", "session", "attempt"))
+# The turns of a file are by its ids, and the database has others.
+_COLUMNS: Final = Columns(MessageRecord, without=("id", "turn", "session", "attempt"))
 _MESSAGE: Final = _COLUMNS.listed
 _EVENT: Final = NOTIFICATION.listed
-_ATTEMPT: Final = ", ".join(name for name in NEW_ATTEMPT.names if name != "message")
+_COPIED_ATTEMPT: Final = Columns(EarlierAttempt, without=("id", "turn"))
+_ATTEMPT: Final = ", ".join(name for name in _COPIED_ATTEMPT.names if name != "message")
 
 # The places of what SQLite has as a number.
 _FLAGS: Final = {
@@ -49,7 +51,7 @@ _FLAGS: Final = {
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
-    "attempts": f"SELECT key, {NEW_ATTEMPT.of('attempts')} FROM attempts"
+    "attempts": f"SELECT key, {_COPIED_ATTEMPT.of('attempts')} FROM attempts"
     " JOIN messages ON messages.id = message ORDER BY attempts.id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
     # Longer ones, which earlier versions kept whole, can be sent to by nobody.
@@ -62,7 +64,8 @@ _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
     SELECT {_MESSAGE} FROM skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_attempts ON COMMIT DROP AS
-    SELECT key, {NEW_ATTEMPT.of("attempts")} FROM skycore.attempts, skycore.messages WITH NO DATA;
+    SELECT key, {_COPIED_ATTEMPT.of("attempts")}
+    FROM skycore.attempts, skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
 CREATE TEMP TABLE copied_forgotten (tracking_id text) ON COMMIT DROP;

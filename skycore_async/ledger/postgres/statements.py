@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..attempts import TURNS
 from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, TOLD, Columns
 from .reader import MESSAGE, OF_MESSAGES
 
@@ -35,6 +36,7 @@ _TYPES: Final = {
     "stamped": "boolean",
     "session": "bigint",
     "attempt": "bigint",
+    "turn": "bigint",
 }
 
 
@@ -86,6 +88,11 @@ INSERT_ATTEMPTS: Final = f"""
 INSERT INTO skycore.attempts ({NEW_ATTEMPT.listed})
 SELECT {NEW_ATTEMPT.listed}
 FROM unnest({_arrays(NEW_ATTEMPT.names)}) AS given ({NEW_ATTEMPT.listed})
+"""
+# Of the numbers that messages get as their ids, so that no two are the same.
+NEXT_TURNS: Final = f"""
+SELECT nextval(pg_get_serial_sequence('skycore.messages', 'id')) * {TURNS}
+FROM generate_series(1, %s)
 """
 # A key has another form while its message is pruned.
 UPDATE: Final = f"""

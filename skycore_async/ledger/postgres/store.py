@@ -101,6 +101,10 @@ class PostgresStore(PostgresPruning):
         """Write these records in place of those with their ids."""
         self._execute(statements.UPDATE, statements.by_column(MESSAGE, records))
 
+    def next_turns(self, count: int) -> Sequence[int]:
+        """Return so many turns, in order, after those of all that was begun so far."""
+        return [turn for (turn,) in self._execute(statements.NEXT_TURNS, (count,))]
+
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
         self._execute(statements.INSERT_ATTEMPTS, statements.by_column(NEW_ATTEMPT, attempts))

@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from ...protocol.numbers import MOST_WITHIN_COUNTRY, SHORTEST
+from ..attempts import TURNS
 from ..columns import NOTIFICATION
 from ..counts import KIND
 from ..model import Submission
@@ -193,6 +194,12 @@ COUNT: Final = (
 # pruned.
 UPDATE: Final = (
     f"UPDATE messages SET {', '.join(f'{name} = ?' for name in MESSAGE.names[1:])} WHERE id = ?"
+)
+
+# As `attempts.turn_of` has it of the last one that was begun.
+LAST_TURN: Final = (
+    f"SELECT max({TURNS} * coalesce((SELECT max(id) FROM messages), 0),"
+    " coalesce((SELECT max(turn) FROM messages WHERE turn IS NOT NULL), 0))"
 )
 
 # What a sending report told.

@@ -141,6 +141,11 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
             id_, *columns = MESSAGE.row(record)
             self._execute(statements.UPDATE, (*columns, id_))
 
+    def next_turns(self, count: int) -> Sequence[int]:
+        """Return so many turns, in order, after those of all that was begun so far."""
+        (last,) = self._one(statements.LAST_TURN)
+        return range(last + 1, last + 1 + count)
+
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
         self._over(

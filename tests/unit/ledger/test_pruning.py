@@ -78,6 +78,7 @@ def test_what_is_personal_goes_and_the_rest_stays() -> None:
         "untaken",
         "listed_since",
         "listed_until",
+        "turn",
         "campaign_ref",
         "segments",
         "tags",

@@ -33,7 +33,8 @@ def attempt(
     id_: int, role: Role = Role.DOUBTFUL, *, at: float = 1000, **changes: Any
 ) -> KnownAttempt:
     given = {"message": id_, "number": TO, "text": HELLO, "from_": "60856", "ended_at": at + 1}
-    return KnownAttempt(**{"id": id_, "role": role, "started_at": at, **given, **changes})
+    named = {"id": id_, "turn": id_, "role": role, "started_at": at}
+    return KnownAttempt(**{**named, **given, **changes})
 
 
 def accepted(id_: int, **changes: Any) -> KnownAttempt:

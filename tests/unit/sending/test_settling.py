@@ -30,7 +30,7 @@ from skycore_async import (
 )
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.report_commands import ListBegunMessages, ListDoubts
-from skycore_async.ledger.report_evidence import OpenReason, ReportPeriod
+from skycore_async.ledger.report_evidence import OpenReason, ReportPeriod, hull
 from skycore_async.ledger.report_values import Settlement
 from skycore_async.ledger.texts import digest_of
 from skycore_async.messages import ReportSection
@@ -247,7 +247,10 @@ async def test_the_same_text_to_a_number_of_ones_own_shows_what_it_showed_before
 
 @pytest.mark.parametrize("days", [1, 5])
 async def test_witnesses_may_be_days_away(days: int) -> None:
-    """Who sends once a week has none nearer: their times are asked for last, and no more of it."""
+    """Who sends once a week has none nearer: their times are asked for last, and no more of it.
+
+    Of what is before and after the doubt a day is asked for, by which its clock may be wrong.
+    """
     world = World()
     far = days * 86_500
     await world.send(
@@ -258,7 +261,9 @@ async def test_witnesses_may_be_days_away(days: int) -> None:
     )
     async with ReportSettling(world.ledger) as settling:
         spans = [(since - NOON, until - NOON) for since, until in settling.periods]
-        assert spans == [(-300, 3901), (-far - 300, -far + 3900), (far - 300, far + 3900)]
+        near, witnesses = (-86_400 - 300, 86_401 + 300), [(-far - 300, -far + 3900)]
+        witnesses += [(far - 300, far + 3900)]
+        assert spans == ([near, *witnesses] if days > 1 else [hull([near, *witnesses])])
     assert await outcome(world, at=far + LATER) == {"sent": "sent", "not": "not sent"}
 
 
@@ -271,6 +276,92 @@ async def test_a_row_without_a_number_may_be_anybodys(number: str, trust_absence
     await world.send(BEFORE, doubt(taken=True), listed_one, AFTERWARDS)
     found = await outcome(world, numbers={"2": number}, trust_absence=trust_absence)
     assert found == {"k": OpenReason.WITHOUT_NUMBER, "sent": "sent"}
+
+
+# By a clock that is wrong.
+
+AHEAD = Sending(key="ahead", to="15550000004", text="-", at=2)
+FAR_AHEAD = attrs.evolve(AHEAD, at=5000)
+SET_BACK: dict[str, tuple[list[Sending], float]] = {
+    "and stays so": (
+        [
+            AHEAD,
+            doubt(taken=True, at=6000, behind=5998),
+            attrs.evolve(AFTERWARDS, at=9000, behind=5998),
+        ],
+        9000,
+    ),
+    "for a while": (
+        [FAR_AHEAD, doubt(taken=True, at=9000, behind=8000), attrs.evolve(AFTERWARDS, at=9100)],
+        20_000,
+    ),
+    "while nothing else is sent": (
+        [doubt(taken=True, at=9000, behind=8000), attrs.evolve(AFTERWARDS, at=9100)],
+        20_000,
+    ),
+    "after it": (
+        [
+            doubt(taken=True, at=2, behind=-9000),
+            attrs.evolve(AFTERWARDS, at=4000),
+            attrs.evolve(AHEAD, at=9200),
+        ],
+        20_000,
+    ),
+    "after days ahead": (
+        [
+            doubt(taken=True, at=40_000, behind=-130_000),
+            attrs.evolve(AFTERWARDS, at=41_000),
+            attrs.evolve(AHEAD, at=171_000),
+        ],
+        200_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SET_BACK)
+async def test_what_was_sent_by_a_clock_that_is_wrong_is_never_taken_for_not_sent(
+    case: str,
+) -> None:
+    """By whatever time it has: it was sent between those that were begun before and after it."""
+    sendings, at = SET_BACK[case]
+    world = World()
+    for each in (BEFORE, *sendings):
+        await world.send(each)
+    assert (await outcome(world, at=at)).get("k") != "not sent"
+
+
+# What is sent, and of which times reports are: of what is between the witnesses they lack some.
+GAPS: dict[str, tuple[list[Sending], list[tuple[float, float]]]] = {
+    "behind": (
+        [doubt(taken=True, at=8000, behind=7900), attrs.evolve(AFTERWARDS, at=9100)],
+        [(-400, 5000), (9000, 9500)],
+    ),
+    "days ahead": (
+        [
+            doubt(taken=True, at=30_000, behind=-140_000),
+            attrs.evolve(AFTERWARDS, at=41_000),
+            attrs.evolve(AHEAD, at=171_000),
+        ],
+        [(-400, 5000), (40_000, 42_000), (83_000, 180_000)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GAPS)
+async def test_reports_are_about_all_of_the_time_between_the_witnesses(case: str) -> None:
+    """Whatever time a doubt has by its own clock: it may have been sent in what is left out."""
+    sendings, periods = GAPS[case]
+    world = World()
+    for each in (BEFORE, *sendings):
+        await world.send(each)
+    world.clock.now = made_at = NOON + 200_000
+    async with ReportSettling(world.ledger, clock=world.clock) as settling:
+        for since, until in ((NOON + since, NOON + until) for since, until in periods):
+            report = world.history.report(since, until, made_at=made_at)
+            await settling.read(listed(report), since=since, until=until, made_at=made_at)
+        assert [each.reason for each in (await settling.end()).open] == [OpenReason.NOT_COVERED]
+    found = (await outcome(world, at=200_000))["k"]
+    assert found in (OpenReason.LATE_ROW, OpenReason.ANOTHER_TEXT)
 
 
 # What is no proof.
@@ -659,9 +750,8 @@ async def test_a_row_that_waited_is_not_that_of_one_accepted_later() -> None:
 async def test_an_altered_text_that_waited_may_be_the_doubts() -> None:
     """However late it left: nobody else is known to have sent it."""
     world = World()
-    await world.send(BEFORE, AFTERWARDS)
+    await world.send(BEFORE, doubt("k", taken=False, text="Caf\u00e9 ok"), AFTERWARDS)
     world.history.add(TO, "Caf? ok", at=0.5, waits=700)
-    await world.send(doubt("k", taken=False, text="Caf\u00e9 ok", at=0))
     assert (await outcome(world))["k"] == OpenReason.ANOTHER_TEXT
 
 
@@ -940,7 +1030,7 @@ async def test_who_was_interrupted_ended_then_also_once_a_report_found_it(tmp_pa
         assert (await outcome(world, at=20_000))["b"] != "sent"
 
 
-async def test_who_was_killed_weeks_ago_is_asked_for_no_longer_than_a_day(tmp_path: Path) -> None:
+async def test_who_was_killed_weeks_ago_is_asked_for_no_longer_than_days(tmp_path: Path) -> None:
     """Nobody looked meanwhile: to ask for all of that may take more look-ups than there are a day.
 
     It is ended at once by that, and not an hour after somebody looked.
@@ -959,7 +1049,7 @@ async def test_who_was_killed_weeks_ago_is_asked_for_no_longer_than_a_day(tmp_pa
         world.clock, world.ledger = clock, ledger
         await world.send(attrs.evolve(AFTERWARDS, at=1e6))
         async with ReportSettling(ledger, clock=clock) as settling:
-            assert settling.periods[0] == (NOON - 350, NOON + 86_400 + 3900)
+            assert settling.periods[0] == (NOON - 350, NOON + 2 * 86_400 + 300)
         assert await outcome(world, at=1e6 + 10) == {"k": "not sent"}
 
 
