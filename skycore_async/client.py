@@ -286,7 +286,7 @@ class SkycoreClient:
 
         recorder = self._dispatcher.recorder
         return await settle(
-            None if recorder is None else recorder.ledger,
+            None if recorder is None else await recorder.written(),
             partial(SendingReport, self._dispatcher, self._settings),
             after=after,
             trust_absence=trust_absence,

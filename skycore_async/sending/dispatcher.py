@@ -26,7 +26,7 @@ import itertools
 import random
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
@@ -174,8 +174,7 @@ class Dispatcher:
     async def _finalize(self) -> None:
         try:
             if self.recorder is not None:
-                with suppress(Exception):  # each was logged when it was not written
-                    await self.recorder.write_what_is_left()
+                await self.recorder.written()
         finally:
             await self.transport.aclose()
 

@@ -6,8 +6,8 @@ Rules:
   leaves no more than those in doubt.
 * An intent that cannot be made durable is not sent.  An outcome that cannot be
   written is still the caller's: it is given, and logged, and written as soon as
-  the ledger can be written again, before a message is looked up or begun.  If the
-  program ends first, it is in doubt.
+  the ledger can be written again, before a message is looked up or begun, or doubts
+  are settled.  If the program ends first, it is in doubt.
 * A message without a key is one of its own, under a key that is made up.
 """
 
@@ -20,6 +20,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, Self
 
 import anyio
@@ -170,6 +171,12 @@ class Recorder:
                 self._unwritten.append((intent.key, late))
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
+
+    async def written(self) -> Ledger:
+        """Return the ledger once the outcomes that are left are in it, if they can be."""
+        with suppress(Exception):  # each was logged when it was not written
+            await self.write_what_is_left()
+        return self._ledger
 
     async def write_what_is_left(self) -> None:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""

@@ -16,6 +16,7 @@ from skycore_async import (
     SMS,
     Accepted,
     Failed,
+    LedgerError,
     LedgerInUse,
     MemoryLedger,
     MessageState,
@@ -29,6 +30,7 @@ from skycore_async import (
 )
 from skycore_async.errors import ConfigurationError
 from skycore_async.ledger.base import BaseLedger
+from skycore_async.ledger.model import Submission
 from skycore_async.ledger.report_commands import ListLookUps
 from skycore_async.ledger.report_evidence import next_look_up
 from skycore_async.sending.report_requests import settle
@@ -112,6 +114,28 @@ async def test_after_a_report_every_message_is_billed_once(
             assert summary.states.get(MessageState.IN_DOUBT, 0) == 0
         billed = Counter(each.to for each in simulator.messages if each.taken)
         assert billed == {message.to: 1 for message in messages(*everyone)}
+
+
+async def test_a_doubt_is_ended_that_there_was_no_room_for_when_it_came() -> None:
+    """What somebody was told to be in doubt is not passed over as if it were being sent still."""
+
+    class Full(MemoryLedger):
+        """Has no room for outcomes while it `is_full`."""
+
+        is_full = True
+
+        async def finish(self, key: str, submission: Submission) -> None:
+            if self.is_full:
+                raise LedgerError("no room")
+            await super().finish(key, submission)
+
+    ledger = Full()
+    async with Simulator(time_scale=0) as simulator, opened(simulator, ledger) as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.send_sms(to="15551232017", text="Hello", key="k")
+        assert await client.settle() == Settlement()
+        ledger.is_full = False
+        assert (await client.settle()).sent == ("k",)
 
 
 async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
