@@ -27,9 +27,11 @@ from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
+import attrs
 
 from ..errors import LedgerError
 from ..runtime.background import BackgroundTasks
+from ..runtime.signals import Signal, signals
 from .commands import LedgerCommand, PendingCommand, withdrawal
 
 T = TypeVar("T")
@@ -37,20 +39,18 @@ T = TypeVar("T")
 _MOST: Final = 1000  # commands in a transaction, so that nobody waits long
 
 
+@attrs.define(eq=False)
 class _Group:
     """The commands of one transaction.
 
     `ended` is set after it, and `is_complete` if each of them has its result or error.
 
-    One event for them all, as an event for each would cost as much as a statement.
+    One signal for them all, as an event for each would cost as much as a statement.
     """
 
-    __slots__ = ("commands", "ended", "is_complete")
-
-    def __init__(self) -> None:
-        self.commands: list[PendingCommand] = []
-        self.ended = anyio.Event()
-        self.is_complete = False
+    ended: Signal
+    commands: list[PendingCommand] = attrs.field(factory=list)
+    is_complete: bool = False
 
 
 class GroupCommit:
@@ -79,6 +79,7 @@ class GroupCommit:
         self._name = name
         self._line: deque[_Group] = deque()
         self._is_running = False
+        self._new_signal = signals()
         self._thread = anyio.CapacityLimiter(1)
 
     async def run(self, command: LedgerCommand[T]) -> T:
@@ -104,7 +105,7 @@ class GroupCommit:
     def _put(self, pending: PendingCommand) -> _Group:
         """Put a command in line, and return the group that it is in."""
         if not self._line or len(self._line[-1].commands) >= _MOST:
-            self._line.append(_Group())
+            self._line.append(_Group(self._new_signal()))
         group = self._line[-1]
         group.commands.append(pending)
         if not self._is_running:

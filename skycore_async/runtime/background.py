@@ -29,7 +29,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from .event_loop import Clock, RunningClock, clock, elsewhere, event_loop, is_trios
+from .event_loop import Clock, HomeLoop, RunningClock, clock, elsewhere, is_trios
 from .logs import log
 
 # asyncio keeps no reference of its own to a task.
@@ -62,7 +62,7 @@ class BackgroundTasks:
 
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
-        if self._life is not None and self._life.loop != event_loop():
+        if self._life is not None and not self._life.home.is_here():
             raise elsewhere(self._of)
         if self.closed:
             raise RuntimeError(f"this {self._of} is closed")
@@ -80,7 +80,7 @@ class BackgroundTasks:
         life = self._life or self._begin()
         if life.finished.is_set():
             return
-        if life.loop != event_loop():
+        if not life.home.is_here():
             raise elsewhere(self._of)
         self._end(life)
         await life.finished.wait()
@@ -130,7 +130,7 @@ class _Lifetime:
     def __init__(self) -> None:
         self.closing = anyio.Event()
         self.finished = anyio.Event()
-        self.loop = event_loop()
+        self.home = HomeLoop()
         self._guarded: Callable[..., Coroutine[Any, Any, None]] = (
             _guarded_on_trio() if is_trios() else _guarded
         )

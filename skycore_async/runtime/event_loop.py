@@ -16,6 +16,7 @@ import asyncio
 import functools
 from contextlib import suppress
 from importlib import import_module
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -60,6 +61,34 @@ def event_loop() -> object:
     else:
         loop = asyncio.get_running_loop()
     return (loop, _forks) if _forks else loop
+
+
+class HomeLoop:
+    """The event loop in which something began, to which it belongs.
+
+    Raises RuntimeError where none runs.
+    """
+
+    def __init__(self) -> None:
+        self.loop = event_loop()
+        self._forks, self._thread = _forks, get_ident()
+        self._of_tasks = None if is_trios() else asyncio.get_running_loop()
+
+    def is_here(self) -> bool:
+        """Return whether it runs this task, in this process; RuntimeError where none runs.
+
+        Before Python 3.12 asyncio asks the system for the process whenever it is asked which
+        loop runs.  One that has a task in this very moment and in this thread is that one.
+        """
+        if (
+            self._of_tasks is not None
+            and self._thread == get_ident()
+            and asyncio.current_task(self._of_tasks) is not None
+            and self._forks == _forks
+            and _runs.name != "trio"
+        ):
+            return True
+        return self.loop == event_loop()
 
 
 def is_running(loop: Any) -> bool:

@@ -188,7 +188,7 @@ class Dispatcher:
         try:
             if self.recorder is None:
                 return await self._tried(prepared, started, deadline, abandoned)
-            begun = await self.recorder.begin(prepared, deadline=deadline)
+            begun = await self.recorder.begin(prepared, deadline - self.owner.clock.time())
             if isinstance(begun, Accepted | Failed):
                 return begun
             try:

@@ -41,7 +41,6 @@ from ..ledger.rules import OPTED_OUT, outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..protocol.segments import segment_count
-from ..runtime.event_loop import now
 from ..runtime.logs import log
 from .prepare import PreparedSend
 
@@ -115,7 +114,7 @@ class Recorder:
         to = prepared.resolved.to
         return prepared if known is None else outcome_of(prepared.message, to, known)
 
-    async def begin(self, prepared: PreparedSend, *, deadline: float) -> SendIntent | Outcome:
+    async def begin(self, prepared: PreparedSend, timeout: float) -> SendIntent | Outcome:
         """Make the intent to send a message durable and return it, for `finish`.
 
         Where the ledger knows the message already, returns what came of it instead.
@@ -130,7 +129,7 @@ class Recorder:
                 intent,
                 resend_in_doubt=settings.resend_in_doubt and not prepared.has_no_doubt,
                 ignore_opt_out=settings.ignore_opt_out,
-                timeout=deadline - now(),
+                timeout=timeout,
             )
         except TimeoutError:
             late = OutcomeUnknown("the same key is still under way, sent by another task")

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
-from ..runtime.event_loop import Clock, RunningClock, clock, elsewhere, event_loop
+from ..runtime.event_loop import Clock, HomeLoop, RunningClock, clock, elsewhere
 
 # Bytes of an answer after which a transport stops reading: a real one takes a
 # few hundred, and a longer one is read as none.
@@ -45,16 +45,15 @@ class TransportLoop:
     """The event loop in which a transport is first used, to which its connections belong."""
 
     def __init__(self) -> None:
-        self._loop: object = None
+        self._home: HomeLoop | None = None
         self.clock: Clock = RunningClock()
 
     def check(self) -> None:
         """Raise TransportUnusable in another event loop, or a process that was forked since."""
-        loop = event_loop()
-        if self._loop is None:
-            self._loop = loop
+        if self._home is None:
+            self._home = HomeLoop()
             self.clock = clock()
-        elif self._loop != loop:
+        elif not self._home.is_here():
             raise TransportUnusable(*elsewhere("transport").args)
 
 

@@ -47,7 +47,8 @@ from tests.support.ledger_cases import (
     said,
 )
 
-MESSAGE = Columns(MessageRecord, without=("id", "session", "attempt"))
+# Those of a group that are new have their turns before those that are begun again.
+MESSAGE = Columns(MessageRecord, without=("id", "turn", "session", "attempt"))
 TABLES = (
     f"SELECT {MESSAGE.listed} FROM messages ORDER BY key",  # noqa: S608 - columns of our own
     "SELECT other.tracking_id, key FROM submissions AS other LEFT JOIN messages ON id = message",

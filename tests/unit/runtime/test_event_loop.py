@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import anyio
 import anyio.to_thread
 import pytest
+import trio
 
 from skycore_async.runtime import event_loop as module
-from skycore_async.runtime.event_loop import event_loop, is_running, now
+from skycore_async.runtime.event_loop import HomeLoop, event_loop, is_running, now
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +65,48 @@ async def test_a_forked_process_has_another_event_loop_than_its_parent(
     assert of_parent != of_child == event_loop()
     module._in_child()
     assert of_child != event_loop() != of_parent
+
+
+async def is_here(home: HomeLoop) -> bool:
+    return home.is_here()
+
+
+async def made() -> HomeLoop:
+    return HomeLoop()
+
+
+async def test_a_task_is_of_the_event_loop_in_which_something_began(anyio_backend: str) -> None:
+    """And none of another thread's is, also while a task of this one is at work."""
+    home = HomeLoop()
+    async with anyio.create_task_group() as group:
+        group.start_soon(is_here, home)
+    assert home.is_here()
+    with ThreadPoolExecutor() as threads:
+        found = threads.submit(lambda: anyio.run(is_here, home, backend=anyio_backend)).result()
+    assert found is False
+
+
+async def test_an_event_loop_is_not_that_of_a_forked_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There the task that forked goes on, in the same object."""
+    home = HomeLoop()
+    monkeypatch.setattr(module, "_forks", module._forks + 1)
+    assert not home.is_here()
+    assert HomeLoop().is_here()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_of_trios_within_one_of_asyncios_is_of_another_event_loop(
+    anyio_backend: str,
+) -> None:
+    """However the one came to be run by the other."""
+    assert trio.run(is_here, HomeLoop()) is False
+
+
+def test_nothing_is_in_an_event_loop_that_has_ended(anyio_backend_name: str) -> None:
+    """One that began in it belongs to no other, also of the same thread."""
+    home = anyio.run(made, backend=anyio_backend_name)
+    assert anyio.run(is_here, home, backend=anyio_backend_name) is False
+    with pytest.raises(RuntimeError):
+        home.is_here()

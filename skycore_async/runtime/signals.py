@@ -1,0 +1,59 @@
+"""What tells many tasks at once that something has ended, the quick way.
+
+Strategy: on asyncio each task waits for a future of its own, without a coroutine in between and
+without asking which event loop runs: for a message with a ledger that is a twentieth of all its
+work.  On trio it is an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+import anyio
+import attrs
+
+from .event_loop import is_trios
+
+
+class Signal(Protocol):
+    """What is given once, to tasks of the event loop in which it was made."""
+
+    def wait(self) -> Awaitable[object]:
+        """Wait until it is given."""
+        ...
+
+    def set(self) -> None:
+        """Give it to all who wait, and to who comes later."""
+        ...
+
+
+@attrs.define(eq=False)
+class FutureSignal:
+    """A signal in an event loop of asyncio's."""
+
+    _loop: asyncio.AbstractEventLoop
+    _waiting: list[asyncio.Future[None]] = attrs.field(factory=list)
+    _is_given: bool = False
+
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done once it is given."""
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        if self._is_given:
+            future.set_result(None)
+        return future
+
+    def set(self) -> None:
+        """Give it to all who wait, and to who comes later."""
+        self._is_given = True
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+def signals() -> Callable[[], Signal]:
+    """Return what makes signals of the running event loop."""
+    return anyio.Event if is_trios() else partial(FutureSignal, asyncio.get_running_loop())
