@@ -7,6 +7,8 @@ Rules:
 * Only the times of what is in doubt are asked for, and of what shows that a report lists it.
 * That the provider refuses for being asked too often is kept in the ledger, so that the next
   process waits, too.
+* How long a period may be is found out once, and not for each period: a look-up that is refused
+  counts, too.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +36,8 @@ from .settling import ReportSettling
 WAIT: Final = 600.0  # seconds for which a report is waited for at most
 
 
-OpenReport = Callable[..., SendingReport]  # of since, until, and the `files` to keep it in
+# Of since, until, the longest `period` that is allowed, and the `files` to keep it in.
+OpenReport = Callable[..., SendingReport]
 
 
 async def settle(
@@ -99,6 +102,7 @@ class _Asking:
         self._patience = patience
         self._sleep = sleep
         self._has_read = False
+        self._longest: timedelta | None = None  # period that the account allows, where it was told
         self._refused: list[LookUp] = []  # the last one of this settle, where it was
 
     async def ask(self, since: float, until: float) -> bool:
@@ -107,7 +111,14 @@ class _Asking:
         Raises Rejected where the account may have none at all.
         """
         period = datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC)
-        report = self._open_report(*period)
+        report = self._open_report(*period, period=self._longest)
+        try:
+            return await self._read_in_turns(report)
+        finally:
+            if report.period < report.until - report.since:
+                self._longest = report.period
+
+    async def _read_in_turns(self, report: SendingReport) -> bool:
         made_at = self._settling.clock()
         while await self._has_turn():
             asked_at = self._settling.clock()

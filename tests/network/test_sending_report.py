@@ -14,6 +14,7 @@ import pytest
 
 from skycore_async import (
     LookupTooSoon,
+    MemoryLedger,
     OutcomeUnknown,
     PeriodTooLong,
     RateLimiter,
@@ -41,6 +42,8 @@ from tests.support.fault_server import (
     answer,
     html,
 )
+from tests.support.ledger_cases import Clock
+from tests.support.report_worlds import History, Sending, send
 
 pytestmark = pytest.mark.anyio
 
@@ -399,15 +402,20 @@ async def test_a_cancelled_reader_leaves_nothing_open(
 
 def periods(server: FaultServer) -> list[str]:
     """Return the hours of the periods that were asked for, such as `12:00:00-13:00:00`."""
+    return [f"{since:%H:%M:%S}-{until:%H:%M:%S}" for since, until in asked_for(server)]
+
+
+def asked_for(server: FaultServer) -> list[tuple[datetime, datetime]]:
+    """Return the periods that were asked for."""
     asked = []
     for request in server.requests:
         body = parse_qs(request.partition(b"\r\n\r\n")[2].decode())
         if "xml" in body:
-            begin, end = (
-                body["xml"][0].partition(f"<{name}>2012-04-30 ")[2][:8]
+            since, until = (
+                datetime.fromisoformat(body["xml"][0].partition(f"<{name}>")[2][:19])
                 for name in ("START_DATE", "END_DATE")
             )
-            asked.append(f"{begin}-{end}")
+            asked.append((since, until))
     return asked
 
 
@@ -433,6 +441,25 @@ async def test_a_period_that_is_too_long_is_halved() -> None:
         *("12:00:00-16:00:00", "12:00:00-14:00:00", "12:00:00-13:00:00"),
         *("12:59:59-14:00:00", "13:59:59-15:00:00", "14:59:59-16:00:00"),
     ]
+
+
+async def test_how_long_a_period_may_be_is_found_out_once() -> None:
+    """Where there are doubts of several days: a look-up that is refused counts as one, too."""
+    clock = Clock()
+    ledger = MemoryLedger(clock=clock)
+    doubts = [
+        Sending(key=f"{at}", to="15551234888", text="Hello", at=at, is_doubt=True)
+        for at in (0, 900_000)
+    ]
+    await send(ledger, clock, History(), doubts)
+    scripts = [script for _ in range(4) for script in (linking(), giving(report()))]
+    with FaultServer(failing("E509"), *scripts) as server:
+        async with over_httpx(server.url, ledger=ledger) as client:
+            await client.settle()
+    lengths = [until - since for since, until in asked_for(server)]
+    whole, part = timedelta(seconds=4201), timedelta(hours=1)
+    rest = whole - part + timedelta(seconds=1)
+    assert lengths == [whole, part, rest, part, rest]
 
 
 async def test_two_messages_with_one_history_id_are_both_listed() -> None:

@@ -181,7 +181,7 @@ async def test_a_receipt_may_come_while_doubts_are_settled() -> None:
         )
         opening = client.sending_report
 
-        def report(since: datetime, until: datetime) -> Any:
+        def report(since: datetime, until: datetime, **_settings: object) -> Any:
             made = opening(since, until)
             leave = made.__aexit__
 

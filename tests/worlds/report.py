@@ -36,6 +36,7 @@ class PretendReport:
             raise ValueError("since: it is not before until")
         self.since = self.covered_until = since
         self.until = until
+        self.period = until - since
         self.is_begun = True
         self._provider = provider
         self._chance = chance
@@ -109,7 +110,8 @@ async def settle(
 ) -> Settlement:
     """Settle the doubts of a ledger by the provider's reports."""
 
-    def opened(since: datetime, until: datetime) -> PretendReport:
+    def opened(since: datetime, until: datetime, *, period: timedelta | None) -> PretendReport:
+        assert period is None  # none is too long here
         return PretendReport(provider, since, until, chance=chance, breaks=breaks)
 
     return await settle_by_reports(
