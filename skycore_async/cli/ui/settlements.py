@@ -52,10 +52,14 @@ def described(
     settlement: Settlement, *, is_dry_run: bool = False, run: str = "the next run"
 ) -> Iterator[str]:
     """Say what came of it, in lines for people; `run` is which one sends what was not sent."""
-    goes_out = f"{run} would send them" if is_dry_run else f"{run} sends them"
+    sends = "would send" if is_dry_run else "sends"
     rows = (
         ("sent", len(settlement.sent), "the report lists them"),
-        ("not sent", len(settlement.not_sent), f"it provably lacks them: {goes_out}"),
+        (
+            "not sent",
+            len(settlement.not_sent),
+            f"it provably lacks them: {run} {sends} what was not refused",
+        ),
         ("in doubt", len(settlement.open), "still" if settlement.open else ""),
     )
     for name, count, meaning in rows:
