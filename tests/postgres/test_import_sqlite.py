@@ -16,9 +16,11 @@ from click.testing import CliRunner, Result
 
 from skycore_async import MessageState, SQLiteLedger
 from skycore_async.cli.app import skycore
+from skycore_async.ledger.attempts import turn_of
 from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import Delivery, Submission, Summary
 from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.ledger.report_commands import ListBegunMessages, ListEarlierAttempts
 from skycore_async.ledger.settlement import identities
 from tests.support.ledger_cases import (
     DELIVERED,
@@ -132,6 +134,37 @@ def test_attempts_in_doubt_are_copied_with_their_messages(file: Path, dsn: str) 
             " JOIN skycore.messages ON messages.id = message"
         ).fetchall()
     assert rows == [("k2", "15550000002", "in_doubt", True)]
+
+
+async def in_order(ledger: SQLiteLedger | PostgresLedger) -> list[str]:
+    """Return what was begun, in that order: the last attempts by their numbers, and earlier."""
+    begun = (await ledger.run(ListBegunMessages(since=0, after=0))).rows
+    earlier = (await ledger.run(ListEarlierAttempts(after=0))).rows
+    turns = [(turn_of(each.id, each.turn), each.to) for each in begun]
+    turns += [(turn_of(each.message, each.turn), f"earlier {each.to}") for each in earlier]
+    return [name for _, name in sorted(turns)]
+
+
+def test_in_what_order_a_files_messages_were_begun_stays_known(tmp_path: Path, dsn: str) -> None:
+    """No clock tells it: by another, what was sent once one was set back is called not sent."""
+    file = tmp_path / "promo.db"
+
+    async def fill(ledger: SQLiteLedger) -> None:
+        for n in range(5):
+            await sent(ledger, n, accepted(f"T{n}") if n in (0, 3) else NOT_SENT)
+        for n, came in [(2, DOUBT), (4, accepted("T4")), (2, DOUBT), (1, accepted("T1"))]:
+            again = intent(f"k{n}", to=f"1555000000{n}")
+            assert await ledger.begin(again, resend_in_doubt=True) is None
+            await ledger.finish(again.key, came)
+        await sent(ledger, 5, accepted("T5"))
+
+    asked(PostgresLedger(dsn), lambda ledger: sent(ledger, 6, accepted("T6")))
+    asked(SQLiteLedger(file, clock=Clock()), fill)
+    copy(file, dsn)
+    last = [f"1555000000{n}" for n in (4, 2, 1, 5)]
+    order = ["15550000000", "15550000003", "earlier 15550000002", *last]
+    assert asked(SQLiteLedger(file, clock=Clock()), in_order) == order
+    assert asked(PostgresLedger(dsn), in_order) == ["15550000006", *order]
 
 
 @pytest.mark.parametrize(

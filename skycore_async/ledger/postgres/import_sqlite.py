@@ -13,6 +13,7 @@ Rules:
 * Digests of two versions differ for the same content, and nothing in a row tells what
   they were made of: there the number and the sender tell.
 * A receipt that the database had before its message finds it now.
+* In what order the file's messages were begun stays known: they get their ids in it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import attrs
 from ...errors import LedgerError
 from ...postgres.schema import Connection
 from ...protocol.numbers import LONGEST
+from ..attempts import TURNS
 from ..columns import NOTIFICATION, OPT_OUT, Columns
 from ..execution import CommandExecutor
 from ..model import EarlierAttempt, MessageRecord
@@ -36,7 +38,7 @@ from ..opt_outs import CLEAR
 from ..settlement import SETTLE_WITHIN, identities, rebuilt
 from .store import PostgresStore
 
-# The turns of a file are by its ids, and the database has others.
+# The turns of a file are by its ids, and the database has others: they are copied apart.
 _COLUMNS: Final = Columns(MessageRecord, without=("id", "turn", "session", "attempt"))
 _MESSAGE: Final = _COLUMNS.listed
 _EVENT: Final = NOTIFICATION.listed
@@ -50,8 +52,9 @@ _FLAGS: Final = {
 }
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
-    "messages": f"SELECT {_MESSAGE} FROM messages ORDER BY id",
-    "attempts": f"SELECT key, {_COPIED_ATTEMPT.of('attempts')} FROM attempts"
+    "messages": f"SELECT {_MESSAGE}, coalesce(turn, id * {TURNS}) FROM messages",
+    "attempts": f"SELECT key, {_COPIED_ATTEMPT.of('attempts')},"
+    f" coalesce(attempts.turn, message * {TURNS}) FROM attempts"
     " JOIN messages ON messages.id = message ORDER BY attempts.id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
     # Longer ones, which earlier versions kept whole, can be sent to by nobody.
@@ -62,9 +65,9 @@ _READ: Final = {
 }
 _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
-    SELECT {_MESSAGE} FROM skycore.messages WITH NO DATA;
+    SELECT {_MESSAGE}, turn FROM skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_attempts ON COMMIT DROP AS
-    SELECT key, {_COPIED_ATTEMPT.of("attempts")}
+    SELECT key, {_COPIED_ATTEMPT.of("attempts")}, attempts.turn
     FROM skycore.attempts, skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
@@ -89,7 +92,7 @@ ORDER BY key LIMIT 1
 """
 _MESSAGES: Final = f"""
 INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
-SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true
+SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true ORDER BY turn
 ON CONFLICT (key) DO NOTHING
 """
 # What was pruned in one of the two has another key there: it stays as it is in the database, and
@@ -115,9 +118,14 @@ WHERE known.tracking_id = skycore.pruned_name(copy.tracking_id)
 _OTHERS_ATTEMPTS: Final = """
 DELETE FROM copied_attempts WHERE key IN (SELECT key FROM skycore.messages)
 """
+# Each was begun after the last message that was so before it, of those beyond the id `last`.
 _ATTEMPTS: Final = f"""
-INSERT INTO skycore.attempts (message, {_ATTEMPT})
-SELECT messages.id, {", ".join(f"copy.{name}" for name in _ATTEMPT.split(", "))}
+CREATE INDEX ON copied_messages (turn);
+INSERT INTO skycore.attempts (message, turn, {_ATTEMPT})
+SELECT messages.id, 1 + {TURNS} * coalesce((
+    SELECT known.id FROM copied_messages AS before JOIN skycore.messages AS known USING (key)
+    WHERE before.turn < copy.turn AND known.id > {{last}} ORDER BY before.turn DESC LIMIT 1
+), {{last}}), {", ".join(f"copy.{name}" for name in _ATTEMPT.split(", "))}
 FROM copied_attempts AS copy JOIN skycore.messages USING (key)
 """
 _EVENTS: Final = f"""
@@ -179,8 +187,9 @@ def copy(connection: Connection, path: Path) -> Copied:
         execute(_PRUNED)
         _check(connection, path)
         execute(_OTHERS_ATTEMPTS)
+        (last,) = execute("SELECT coalesce(max(id), 0) FROM skycore.messages").fetchone()
         new = execute(_MESSAGES).rowcount
-        execute(_ATTEMPTS)
+        execute(_ATTEMPTS.format(last=last))
         events = execute(_EVENTS).rowcount
         placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
         execute(_OPT_OUTS)
