@@ -10,6 +10,8 @@ Rules:
 * They are before and after it by the clock as well as in the order of beginning.  Whatever the
   clock showed then, it was sent between them: the report is about all of that time.  Where these
   two orders agree no more of it is needed than a day.
+* A report was made long after it also by a clock that was wrong: where these two orders do not
+  agree, after the one next after it was begun, and by as much later as a witness was listed late.
 * A word that no witnesses are needed is none against those there are: a report that has none of
   the next ones whose times it is about is of another account.
 * What is not proof leaves a doubt open, for a reason that says what would end it.
@@ -152,12 +154,13 @@ class Witnesses:
     """What shows that a report lists the time of an attempt.
 
     Whether there is a message before and one after it that was accepted, and whether all
-    from the one to the other surely are in the report.
+    from the one to the other surely are in the report; by how much these two are listed `late`.
     """
 
     before: bool
     after: bool
     all_present: bool
+    late: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -184,6 +187,12 @@ class Neighbours:
         before = -math.inf if self.before is None else self.before
         after = math.inf if self.after is None else self.after
         return max(before, since - far), min(after + until - since, until + far)
+
+    def ended_by(self, since: float, until: float) -> float:
+        """Return when an attempt had ended that was under way so by its clock."""
+        if self.is_in_order or self.after is None:
+            return until
+        return max(until, self.around(since, until)[1])
 
     def listed_by(self, periods: Sequence[ReportPeriod], *, after: float) -> list[float]:
         """Return the times that complete reports are about, and late enough to list."""
@@ -262,15 +271,37 @@ def covers(periods: Sequence[ReportPeriod], since: float, until: float) -> bool:
 
 
 def why_not_covered(
-    started_at: float, ended_at: float, periods: Sequence[ReportPeriod], *, after: float
+    started_at: float,
+    ended_at: float,
+    periods: Sequence[ReportPeriod],
+    *,
+    after: float,
+    late: float = 0.0,
 ) -> OpenReason | None:
-    """Return why complete reports are no proof about this time; None where they may be."""
+    """Return why complete reports are no proof about this time; None where they may be.
+
+    Of what may be `late` they have to be made by as much later.
+    """
     for period in joined(periods):
         if period.since <= started_at - CLOCKS_APART and period.until > started_at:
             is_long_enough = period.until >= ended_at + max(after, CLOCKS_APART)
-            is_late_enough = period.made_at >= ended_at + after
+            is_late_enough = period.made_at >= ended_at + after + late
             return None if is_long_enough and is_late_enough else OpenReason.TOO_SOON
     return OpenReason.NOT_COVERED
+
+
+def why_not_between(
+    near: Neighbours,
+    times: tuple[float, float],
+    periods: Sequence[ReportPeriod],
+    *,
+    after: float,
+    late: float,
+) -> OpenReason | None:
+    """Return why reports are no proof about all the time in which an attempt was sent."""
+    if not covers(periods, *near.around(*times)):
+        return OpenReason.NOT_COVERED
+    return why_not_covered(times[0], near.ended_by(*times), periods, after=after, late=late)
 
 
 def why_not_had(

@@ -23,7 +23,16 @@ import attrs
 
 from .report_evidence import AFTER, OpenReason
 from .report_graph import Absent, ReportGraph, Taken, Unclear
-from .report_rows import KnownAttempt, ReportRow, Role, fits, is_in, is_of_its_time, is_row_of
+from .report_rows import (
+    KnownAttempt,
+    ReportRow,
+    Role,
+    fits,
+    is_in,
+    is_of_its_time,
+    is_row_of,
+    lateness,
+)
 
 _Attempts: TypeAlias = Sequence[KnownAttempt]
 _Rows: TypeAlias = Sequence[ReportRow]
@@ -32,10 +41,14 @@ _MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are lo
 
 @attrs.frozen(kw_only=True)
 class Matching:
-    """What rows tell: of each doubtful attempt, and which accepted ones surely have one."""
+    """What rows tell: of each doubtful attempt, and which accepted ones surely have one.
+
+    `late` has those of these whose row is later than they ended, and by how much at least.
+    """
 
     doubtful: Mapping[int, Taken | Absent | Unclear]
     present: frozenset[int]
+    late: Mapping[int, float] = attrs.field(factory=dict[int, float])
 
 
 def match(attempts: _Attempts, rows: _Rows, *, after: float = AFTER) -> Matching:
@@ -61,7 +74,19 @@ def match(attempts: _Attempts, rows: _Rows, *, after: float = AFTER) -> Matching
     satisfied = {
         each.message for each in attempts if each.role is Role.ACCEPTED or each.id in doubtful
     }
-    return Matching(doubtful={**doubtful, **graph.doubtful(satisfied)}, present=frozenset(present))
+    return Matching(
+        doubtful={**doubtful, **graph.doubtful(satisfied)},
+        present=frozenset(present),
+        late={id_: late for id_ in present if (late := _lateness(by_id[id_], rows, after))},
+    )
+
+
+def _lateness(attempt: KnownAttempt, rows: _Rows, after: float) -> float:
+    return min(
+        lateness(attempt, row)
+        for row in rows
+        if is_row_of(attempt, row) and is_of_its_time(attempt, row, after)
+    )
 
 
 def _tied(

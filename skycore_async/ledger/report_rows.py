@@ -122,6 +122,15 @@ def is_of_its_time(attempt: KnownAttempt, row: ReportRow, after: float) -> bool:
     return is_in((since, until + after), row)
 
 
+def lateness(attempt: KnownAttempt, row: ReportRow) -> float:
+    """Return by how much later than its attempt ended a row is, beyond what clocks are apart.
+
+    It waited, or the machine's clock was behind by that.
+    """
+    late = row.span[0] - attempt.window[1]
+    return late + CLOCKS_APART if late > 0 else 0.0
+
+
 def fits(attempt: KnownAttempt, row: ReportRow) -> bool:
     """Return whether a row may be of an attempt that was taken at once."""
     return is_in(attempt.window, row) and is_row_of(attempt, row)

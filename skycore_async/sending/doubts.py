@@ -34,7 +34,14 @@ from ..ledger.report_decisions import (
     last_attempt,
     listed_of,
 )
-from ..ledger.report_evidence import NEAR, OpenReason, hull, periods_of
+from ..ledger.report_evidence import (
+    NEAR,
+    OpenReason,
+    ReportPeriod,
+    hull,
+    period_for,
+    periods_of,
+)
 from ..ledger.report_graph import LONGEST_AHEAD
 from ..ledger.report_rows import KnownAttempt, Role
 from ..ledger.report_values import BegunMessage
@@ -118,6 +125,15 @@ class LedgerDoubts:
         await self._database.run(self._database.add_attempts, left)
         for id_ in changed:
             self.doubts[id_] = attrs.evolve(self.doubts[id_], reason=OpenReason.CHANGED)
+
+    def period_for(self, attempts: Sequence[KnownAttempt], *, trust_absence: bool) -> ReportPeriod:
+        """Return the least that a report has to be about to be proof of attempts."""
+        times, around = [each.times for each in attempts], list[tuple[float, float]]()
+        if not trust_absence:
+            near = [self._database.neighbours(each) for each in attempts]
+            around = [each.around(*own) for each, own in zip(near, times, strict=True)]
+            times = [(own[0], each.ended_by(*own)) for each, own in zip(near, times, strict=True)]
+        return period_for(times, around, after=self._after)
 
     def _may_end(self, message: int) -> bool:
         doubt = self.doubts.get(message)
@@ -220,7 +236,8 @@ class LedgerDoubts:
             near = self._database.neighbours(each)
             times = [at for at in near.times if first - NEAR <= at <= last + NEAR]
             ends = near.until if near.after in times else last
-            spans = [(first, max(last + self._after, ends)), *((at, at) for at in times)]
+            ended_by = near.ended_by(first, last)
+            spans = [(first, max(ended_by + self._after, ends)), *((at, at) for at in times)]
             if near.before is not None and near.after is not None:
                 spans.append(near.around(first, last))
                 far += [(at, at + self._after) for at in near.times if at not in times]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _TABLES: Final = """
 CREATE TABLE attempts (id INTEGER PRIMARY KEY, message INTEGER, role INTEGER, tail TEXT,
     number TEXT, text BLOB, sender TEXT, started_at REAL, ended_at REAL, history_id TEXT,
-    turn INTEGER, is_witness INTEGER, is_present INTEGER);
+    turn INTEGER, is_witness INTEGER, is_present INTEGER, late REAL);
 CREATE TABLE rows (history_id TEXT, tail TEXT, number TEXT, text BLOB, sender TEXT, at REAL,
     since REAL, until REAL);
 CREATE TABLE wanted (tail TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -98,7 +98,7 @@ class ReportDatabase:
     def add_attempts(self, attempts: Iterable[tuple[KnownAttempt, bool]]) -> None:
         """Add attempts, each with whether it is a witness."""
         self._insert(
-            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)",
             (
                 (
                     each.id,
@@ -245,9 +245,12 @@ class ReportDatabase:
                 without_repeats(map(_row, found)) if tail == wanted else [],
             )
 
-    def set_present(self, ids: Iterable[int]) -> None:
-        """Say which witnesses surely are in the report."""
+    def set_present(self, ids: Iterable[int], late: Mapping[int, float]) -> None:
+        """Say which witnesses surely are in the report, and which of them `late` by how much."""
         self._insert("UPDATE attempts SET is_present = 1 WHERE id = ?", ((id_,) for id_ in ids))
+        self._insert(
+            "UPDATE attempts SET late = ? WHERE id = ?", ((by, id_) for id_, by in late.items())
+        )
 
     def witnesses(self, found: Neighbours) -> Witnesses:
         """Return what shows that the report lists the time of an attempt between these."""
@@ -260,7 +263,11 @@ class ReportDatabase:
             " WHERE is_present = 0 AND started_at BETWEEN ? AND ?)",
             (found.before, found.after),
         ).fetchone()
-        return Witnesses(before=True, after=True, all_present=not is_missing)
+        (late,) = self._execute(
+            "SELECT max(late) FROM attempts WHERE is_witness AND started_at IN (?, ?)",
+            (found.before, found.after),
+        ).fetchone()
+        return Witnesses(before=True, after=True, all_present=not is_missing, late=late)
 
     def lacks(self, times: Collection[float]) -> bool:
         """Return whether there are witnesses of these times, none of them surely in the report."""

@@ -40,7 +40,7 @@ from ..ledger.report_evidence import (
     is_within,
     merged,
     not_before,
-    period_for,
+    why_not_between,
     why_not_covered,
     why_not_had,
     why_not_witnessed,
@@ -93,6 +93,7 @@ class ReportSettling:
         self._next_at: float | None = None
         self._told: dict[int, Taken | Absent | Unclear] = {}
         self._listed: dict[int, tuple[float, float]] = {}  # when what may be of an attempt
+        self._ended_by: dict[int, float] = {}  # where it may have been later than by its clock
         self.periods: tuple[tuple[float, float], ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -232,17 +233,18 @@ class ReportSettling:
         database.want((each.number for each in doubtful), merged(windows))
 
     def _match(self) -> None:
-        present = array("q")
+        present, late = array("q"), dict[int, float]()
         for attempts, rows in self._database.by_number():
             matching = match(attempts, rows, after=self._after)
             self._told |= matching.doubtful
             present.extend(matching.present)
+            late |= matching.late
             for id_ in matching.doubtful:
                 doubt = self._known.doubtful[id_]
                 spans = [row.span for row in rows if may_be_of_its_time(doubt, row)]
                 if spans:
                     self._listed[id_] = hull(spans)
-        self._database.set_present(present)
+        self._database.set_present(present, late)
 
     def _end(self, verdicts: Mapping[int, DoubtVerdict]) -> None:
         """Take doubts for ended, as who settles next will, and look at their numbers again."""
@@ -295,10 +297,12 @@ class ReportSettling:
         if self._trust_absence:
             listed = near.listed_by(complete, after=self._after)
             return OpenReason.WITNESS_MISSING if self._database.lacks(listed) else None
-        if (reason := why_not_witnessed(self._database.witnesses(near))) is not None:
+        witnesses = self._database.witnesses(near)
+        if (reason := why_not_witnessed(witnesses)) is not None:
             return reason
-        is_covered = covers(complete, *near.around(*times))
-        return None if is_covered else self._why_not_had(OpenReason.NOT_COVERED, times[1])
+        self._ended_by[id_] = ended_by = near.ended_by(*times) + witnesses.late
+        reason = why_not_between(near, times, complete, after=self._after, late=witnesses.late)
+        return None if reason is None else self._why_not_had(reason, ended_by)
 
     def _why_not_had(self, reason: OpenReason, ended_at: float) -> OpenReason:
         return why_not_had(
@@ -317,7 +321,8 @@ class ReportSettling:
         return [self._known.doubtful[id_] for id_ in ids]
 
     def _open(self, doubt: MessageInDoubt, reason: OpenReason) -> OpenDoubt:
-        ends = [each.times[1] for each in self._attempts_behind(doubt)]
+        behind = self._attempts_behind(doubt)
+        ends = [self._ended_by.get(each.id, each.times[1]) for each in behind]
         at = not_before(
             reason, max(ends, default=0.0), after=self._after, next_at=self._next_at or 0.0
         )
@@ -327,7 +332,7 @@ class ReportSettling:
     def _would_prove(self, most: ReportPeriod) -> tuple[ReportPeriod, int] | None:
         found = {id_: self._attempts_behind(doubt) for id_, doubt in self._known.doubts.items()}
         wanted = {
-            id_: self._period_for(attempts)
+            id_: self._known.period_for(attempts, trust_absence=self._trust_absence)
             for id_, attempts in found.items()
             if attempts
             and isinstance(why := self._decide(self._known.doubts[id_]), OpenReason)
@@ -341,9 +346,5 @@ class ReportSettling:
         ]
         if not proven:
             return None
-        return self._period_for([each for id_ in proven for each in found[id_]]), len(proven)
-
-    def _period_for(self, attempts: Sequence[KnownAttempt]) -> ReportPeriod:
-        near = [self._database.neighbours(each).around(*each.times) for each in attempts]
-        around = [] if self._trust_absence else near
-        return period_for([each.times for each in attempts], around, after=self._after)
+        attempts = [each for id_ in proven for each in found[id_]]
+        return self._known.period_for(attempts, trust_absence=self._trust_absence), len(proven)

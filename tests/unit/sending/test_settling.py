@@ -330,6 +330,42 @@ async def test_what_was_sent_by_a_clock_that_is_wrong_is_never_taken_for_not_sen
     assert (await outcome(world, at=at)).get("k") != "not sent"
 
 
+# What is listed late, by a clock that is behind; when it is settled, and when it can be ended.
+LISTED_LATE: dict[str, tuple[list[Sending], float, float]] = {
+    "as what was accepted before it shows": (
+        [
+            FAR_AHEAD,
+            doubt(taken=True, at=9000, behind=8000, lags=3000),
+            attrs.evolve(AFTERWARDS, at=9100),
+        ],
+        9200,
+        9101 + 3600,
+    ),
+    "as the time at which the next one is listed shows": (
+        [
+            doubt(taken=True, at=6000, behind=3000, lags=3000),
+            attrs.evolve(AFTERWARDS, at=6100, behind=3000),
+        ],
+        6700,
+        3001 + 3600 + 3000,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LISTED_LATE)
+async def test_by_a_clock_that_is_behind_a_report_is_made_as_much_later(case: str) -> None:
+    """Else it was made too soon for a provider that takes its time to list what it took."""
+    sendings, at, ends_at = LISTED_LATE[case]
+    world = World()
+    for each in (BEFORE, *sendings):
+        await world.send(each)
+    (left,) = (await world.settle(at=at)).open
+    assert left.reason == OpenReason.TOO_SOON
+    assert left.not_before is not None
+    assert abs(left.not_before.timestamp() - NOON - ends_at) < 2
+    assert (await outcome(world, at=20_000))["k"] == OpenReason.LATE_ROW
+
+
 # What is sent, and of which times reports are: of what is between the witnesses they lack some.
 GAPS: dict[str, tuple[list[Sending], list[tuple[float, float]]]] = {
     "behind": (
