@@ -14,6 +14,7 @@ from skycore_async import PostgresLedger
 from skycore_async.campaigns.chunks import due, take
 from skycore_async.campaigns.progress import progress
 from skycore_async.errors import ConfigurationError, LedgerError
+from skycore_async.ledger.attempts import turn_of
 from skycore_async.ledger.model import SendIntent
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import VERSION, Connection, check, migrate, migrations
@@ -167,6 +168,27 @@ def test_the_plain_form_is_the_same_in_both_languages(new_dsn: str) -> None:
         migrate(connection)
         found = connection.execute("SELECT tracking_id, plain_id FROM skycore.messages").fetchall()
     assert sorted(found) == sorted((each, plain(each)) for each in ids)
+
+
+def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock(new_dsn: str) -> None:
+    """Where that was days later, which is no clock that was wrong: else no doubt of it ended."""
+    day = 86_400.0
+    with Database(new_dsn).connect() as connection:
+        connection.execute("CREATE SCHEMA skycore")
+        connection.execute("CREATE TABLE skycore.version AS SELECT 14 AS version")
+        for script in migrations()[:14]:
+            connection.execute(script.encode())
+        for key, started_at in enumerate((9 * day, 1, 2 * day + 2, 3, 4, day + 5, 9 * day - 1)):
+            connection.execute(
+                "INSERT INTO skycore.messages (key, content, recipient, state, started_at,"
+                " session, attempt) VALUES (%s, '', '', 'accepted', %s, 0, 0)",
+                (str(key), started_at),
+            )
+        migrate(connection)
+        found = connection.execute("SELECT id, turn FROM skycore.messages ORDER BY id").fetchall()
+    in_order = sorted(found, key=lambda each: turn_of(*each))
+    assert [id_ for id_, _ in in_order] == [2, 4, 5, 6, 3, 7, 1]
+    assert [id_ for id_, turn in found if turn is not None] == [1, 3]
 
 
 def test_there_is_a_migration_for_every_version() -> None:

@@ -8,6 +8,7 @@ from importlib import resources
 
 import pytest
 
+from skycore_async.ledger.attempts import turn_of
 from skycore_async.ledger.sqlite import schema
 
 SCRIPT = """
@@ -61,6 +62,25 @@ def test_rows_that_migrations_lead_to_are_in_a_new_file(monkeypatch: pytest.Monk
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             schema.migrate(connection, 0)
             assert connection.execute("SELECT taken FROM inboxes").fetchall() == [(1,)]
+
+
+def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock() -> None:
+    """Where that was days later, which is no clock that was wrong: else no doubt of it ended."""
+    day, turns = 86_400.0, schema.migrations()[:12]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema._run(connection, turns, 0)
+        for key, started_at in enumerate((9 * day, 1, 2 * day + 2, 3, 4, day + 5, 9 * day - 1)):
+            connection.execute(
+                "INSERT INTO messages (key, content, recipient, state, started_at)"
+                " VALUES (?, x'', '', 'accepted', ?)",
+                (str(key), started_at),
+            )
+        schema._run(connection, schema.migrations(), 12)
+        found = connection.execute("SELECT id, turn FROM messages ORDER BY id").fetchall()
+    in_order = sorted(found, key=lambda each: turn_of(*each))
+    assert [id_ for id_, _ in in_order] == [2, 4, 5, 6, 3, 7, 1]
+    assert [id_ for id_, turn in found if turn is not None] == [1, 3]
+    assert max(turn_of(*each) for each in found) < turn_of(8, None)
 
 
 @pytest.mark.parametrize("package", ["skycore_async.ledger.sqlite", "skycore_async.postgres"])
