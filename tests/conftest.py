@@ -179,14 +179,27 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Have the garbage collector rest meanwhile, and pass over all these tests from then on."""
+    """Have the garbage collector rest meanwhile, and pass over all these tests from then on.
+
+    It looks less often then, too: what it finds comes to light in a later test.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000)  # objects, and not 700
         gc.enable()
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Have the garbage collector find in the last test of a process what is left of those before.
+
+    After that test, pytest-xdist tells nobody.
+    """
+    if nextitem is None:
+        gc.collect()
 
 
 def pytest_sessionfinish() -> None:

@@ -11,7 +11,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
@@ -80,6 +80,13 @@ def module_name(path: Path) -> str:
 
 PATHS = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 MODULES = {name: path for name, path in PATHS.items() if name}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten() -> Iterator[None]:
+    """Keep no syntax trees after these tests: the garbage collector would look through them."""
+    yield
+    parsed.cache_clear()
 
 
 @cache
