@@ -137,7 +137,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have temporary files in memory, and clients that trust one certificate, in programs too.
 
     A ledger waits for the disk at every step, which is most of the time of the tests.  And to
-    load all that the machine trusts takes some 20 ms for each program.
+    load all that the machine trusts takes some 20 ms for each program.  Each PostgreSQL that is
+    started has the files of the first, as they were before that started.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         leave_out_children()
@@ -152,6 +153,7 @@ def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     patch.setenv("SSL_CERT_FILE", str(trusted))
+    patch.setenv(postgres.NEW, str(Path(folder.name, "postgres")))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
