@@ -6,35 +6,31 @@ Then the postbacks that came are recorded, as the provider's repetitions would
 bring them, of which some are lost and some come late, and what the ledger says of each
 message is held against what was billed.  Then the provider's report ends what is still in
 doubt, and one more run sends what it proved not sent.
-
-`python -m benchmarks.reliability BACKEND URL PATH COUNT [RATE]` is the sender.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import attrs
 
-from skycore_async import SMS, MessageState, Notification, SkycoreClient, SQLiteLedger
+from skycore_async import MessageState, Notification, SkycoreClient, SQLiteLedger
 from skycore_async.receiving.receiver import PostbackReceiver
-from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from skycore_async.simulator import API_KEY, Simulator
 from skycore_async.simulator.asgi_thread import ServerThread
+from tests.support.other_process import started
 
 from .harness import Figure, at_most_absolute
+from .reliability_sender import IN_FLIGHT, messages, send
 
-IN_FLIGHT: Final = 50
 COUNT: Final = 20_000
 KILLS: Final = 20
 
@@ -76,30 +72,6 @@ class Verdict:
     not_billed_once: int
 
 
-def messages(count: int) -> Iterator[SMS]:
-    """Make messages to different numbers, each with a key."""
-    return (
-        SMS(to=f"1555{n:07}", text=f"Hello number {n}", key=f"recipient-{n}") for n in range(count)
-    )
-
-
-async def _send(url: str, path: str, count: int, rate: float | None = None) -> None:
-    async with (
-        SQLiteLedger(path) as ledger,
-        SkycoreClient(
-            api_key=API_KEY,
-            from_=SHORT_CODE,
-            base_url=url,
-            ledger=ledger,
-            max_in_flight=IN_FLIGHT,
-            rate=rate,
-        ) as client,
-        client.send_many(messages(count)) as outcomes,
-    ):
-        async for _ in outcomes:
-            pass
-
-
 def verdict(
     *, backend: str, count: int, kills: int, seed: int, rate: float | None = None
 ) -> Verdict:
@@ -114,19 +86,25 @@ def verdict(
         with Simulator(
             postback_url=f"{receiver.url}/postback", bundle_postbacks=True, behaviours={}
         ) as skycore:
-            command = (backend, skycore.url, path, str(count), *([str(rate)] if rate else []))
-            doubts = _killed(skycore, command, path, count=count, kills=kills, seed=seed)
-            _Sender(command).check()
+            sender = partial(_Sender, skycore.url, path, count, rate, backend=backend)
+            doubts = _killed(skycore, sender, path, count=count, kills=kills, seed=seed)
+            sender().check()
             skycore.wait_for_postbacks(_POSTBACKS_WITHIN)
             chance = random.Random(seed)
             fates = [(each, chance.random()) for each in came]
             found = anyio.run(_judged, path, count, skycore, doubts, fates)
-            _Sender(command).check()
+            sender().check()
             return anyio.run(_ended, path, found, count, skycore)
 
 
 def _killed(
-    skycore: Simulator, command: Sequence[str], path: str, *, count: int, kills: int, seed: int
+    skycore: Simulator,
+    begin: Callable[[], _Sender],
+    path: str,
+    *,
+    count: int,
+    kills: int,
+    seed: int,
 ) -> list[int]:
     """Kill the sender at random moments, and give how many it left in doubt each time."""
     chance = random.Random(seed)
@@ -135,7 +113,7 @@ def _killed(
     # or after, a report proves nothing absent.
     last = min(count * 9 // 10, count - 5 * IN_FLIGHT)
     for moment in sorted(chance.sample(range(2 * IN_FLIGHT, last), kills)):
-        sender = _Sender(command)
+        sender = begin()
         while skycore.billed < moment and sender.is_running():
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.02))
@@ -147,21 +125,19 @@ def _killed(
 class _Sender:
     """The sender, in a process of its own."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-            [sys.executable, "-m", "benchmarks.reliability", *command],
-            cwd=Path(__file__).parents[1],
-        )
+    def __init__(self, *arguments: object, backend: str) -> None:
+        self._process = started(send, *arguments, backend=backend)
 
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        return self._process.is_alive()
 
     def kill(self) -> None:
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.kill()
+        self._process.join()
 
     def check(self) -> None:
-        assert self._process.wait() == 0, "the sender failed"
+        self._process.join()
+        assert self._process.exitcode == 0, "the sender failed"
 
 
 async def _in_doubt(path: str) -> int:
@@ -244,9 +220,3 @@ def after_a_report(found: Any, where: str) -> Iterator[Figure]:
         ("not billed once", found.not_billed_once),
     ):
         yield at_most_absolute(0, f"{where}: {unsent}: {what}", left, "messages")
-
-
-if __name__ == "__main__":
-    _backend, _url, _path, _count, *_pace = sys.argv[1:]
-    _rate = float(*_pace) if _pace else None
-    anyio.run(_send, _url, _path, int(_count), _rate, backend=_backend)

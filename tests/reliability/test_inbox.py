@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 import anyio
@@ -26,7 +27,9 @@ import pytest
 
 from skycore_async import SQLiteLedger
 from tests.support.fault_server import client_context
+from tests.support.inbox_sides import hold, receive
 from tests.support.notification_xml import notification
+from tests.support.other_process import started
 from tests.worlds.machine import place
 
 pytestmark = [
@@ -35,80 +38,43 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does"),
 ]
 
-# Records a receipt for each name that it reads, and says the name when `record` has returned.
-RECEIVER = """
-import sys, anyio
-from skycore_async import PostbackInbox, parse_postback
-from tests.support.notification_xml import notification
-
-async def main():
-    async with PostbackInbox(sys.argv[1], look_every=0.02) as inbox:
-        async def receive(name):
-            await inbox.record(*parse_postback(notification(name, tracking_id=f"SMS_{name}")))
-            print(name, flush=True)
-
-        async with anyio.create_task_group() as group:
-            while name := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
-                group.start_soon(receive, name)
-
-anyio.run(main, backend=sys.argv[2])
-"""
-HOLDER = """
-import sys, anyio
-from skycore_async import SQLiteLedger
-
-async def main():
-    async with SQLiteLedger(sys.argv[1], open_timeout=20, look_every=0.01):
-        print("open", flush=True)
-        await anyio.to_thread.run_sync(sys.stdin.read)
-
-anyio.run(main, backend=sys.argv[2])
-"""
-
 
 class Side:
     """One side of the inbox: a process that is started, killed, and started again."""
 
-    def __init__(self, script: str, path: Path, backend: str) -> None:
-        self._command = [sys.executable, "-W", "error", "-c", script, str(path), backend]
+    def __init__(self, side: Callable[..., Awaitable[None]], path: Path, backend: str) -> None:
+        self._side, self._path, self._backend = side, path, backend
         self.said: set[str] = set()
         self._start()
 
     def _start(self) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._listening = threading.Thread(target=self._listen)
+        self._pipe, theirs = Pipe()
+        self.process = started(self._side, theirs, self._path, backend=self._backend)
+        theirs.close()
+        self._listening = threading.Thread(target=self._listen, args=(self._pipe,))
         self._listening.start()
 
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.endswith("\n"):  # and is no part of one
-                self.said.add(line.strip())
+    def _listen(self, pipe: Connection) -> None:
+        with suppress(EOFError, OSError):  # as of a message that is cut off
+            while True:
+                self.said.add(pipe.recv())
 
     def tell(self, name: str) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(f"{name}\n")
-            self.process.stdin.flush()
+        with suppress(OSError):
+            self._pipe.send(name)
 
     def end(self) -> None:
         """Let it end in order."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.wait(20)
+        self.tell("")
+        self.process.join(20)
         self.kill(again=False)
 
     def kill(self, *, again: bool = True) -> None:
         """End it where it stands, and start it anew."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
         self._listening.join()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+        self._pipe.close()
         if again:
             self._start()
 
@@ -143,8 +109,8 @@ def _kill_now_and_then(path: Path, backend: str, *, kills: int) -> list[str]:
     """Post, and kill either side now and then; return what was posted."""
     chance = random.Random(17)
     names = [str(number) for number in range(1, 201)]
-    receivers = [Side(RECEIVER, path, backend) for _ in range(2)]
-    holder = Side(HOLDER, path, backend)
+    receivers = [Side(receive, path, backend) for _ in range(2)]
+    holder = Side(hold, path, backend)
     try:
         until = time.monotonic() + 60
         while len(answered := receivers[0].said | receivers[1].said) < len(names) or kills:
@@ -172,7 +138,9 @@ from pathlib import Path
 import anyio
 from skycore_async import PostbackInbox, SQLiteLedger, parse_postback
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
+from tests.support.inbox_sides import hold, receive
 from tests.support.notification_xml import notification
+from tests.support.other_process import started
 
 side, folder = sys.argv[1], Path(sys.argv[2])
 
@@ -292,7 +260,7 @@ def served(folder: Path, workers: int) -> Iterator[str]:
 def test_several_workers_of_a_server_beside_one_who_sends(tmp_path: Path) -> None:
     """Each of four workers answers, and all of it is in the ledger that another process has."""
     path = tmp_path / "promo.db"
-    holder = Side(HOLDER, path, "asyncio")
+    holder = Side(hold, path, "asyncio")
     names = [str(number) for number in range(1, 201)]
     with served(tmp_path, 4) as url, ThreadPoolExecutor(8) as pool:
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import IN_FLIGHT, verdict
+from benchmarks.reliability import verdict
+from benchmarks.reliability_sender import IN_FLIGHT
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
 
 pytestmark = pytest.mark.unmeasured

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +18,7 @@ from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.postgres.connection import Database
 from skycore_async.sending.hours import utc_now
 from skycore_async.simulator import API_KEY
+from tests.support.other_process import started
 
 IN_FLIGHT = 10
 TIMING = WorkerTiming(lease=1.5, sweep=0.3, poll=0.05, retry=0.3, longest=1.0)
@@ -69,24 +68,23 @@ class Process:
     """A worker in a process of its own."""
 
     def __init__(self, dsn: str, url: str) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-            [sys.executable, "-W", "error", __file__, dsn, url],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        self._process = started(work, dsn, url)
 
     def send(self, what: signal.Signals) -> None:
+        assert self._process.pid is not None
         os.kill(self._process.pid, what)
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.join()
 
-    def wait(self, timeout: float = 60) -> int:
-        return self._process.wait(timeout)
+    def wait(self, timeout: float = 60) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
 
     @property
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        return self._process.is_alive()
 
 
 @contextmanager
@@ -98,7 +96,3 @@ def workers(count: int, dsn: str, url: str) -> Iterator[list[Process]]:
             started.append(Process(dsn, url))
             stack.callback(started[-1].kill)
         yield started
-
-
-if __name__ == "__main__":
-    anyio.run(work, sys.argv[1], sys.argv[2])

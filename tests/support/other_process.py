@@ -1,17 +1,21 @@
 """Processes beside that of the tests, which run a function and can be killed.
 
 Strategy: each is forked from one that has loaded the package once for all of them, as to load
-it takes a quarter of a second.
+it takes a quarter of a second, and half a second with a worker's libraries.  What is around a
+test, as variables of the environment, is handed to each: the first was begun in another test.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import anyio
 import attrs
@@ -21,7 +25,15 @@ if sys.platform == "win32":
 else:
     _context = get_context("forkserver")
     _context.set_forkserver_preload(
-        ["tests.support.ledger_owner", "tests.support.ledger_pruner", "anyio._backends._asyncio"]
+        [
+            "anyio._backends._asyncio",
+            "anyio._backends._trio",
+            "benchmarks.reliability_sender",
+            "tests.support.cluster_worker",
+            "tests.support.inbox_sides",
+            "tests.support.ledger_owner",
+            "tests.support.ledger_pruner",
+        ]
     )
 
 TIME_TO_END = 20  # seconds
@@ -45,12 +57,33 @@ class OtherProcess:
         return self.process.exitcode
 
 
+def started(
+    function: Callable[..., Awaitable[object]], *values: object, backend: str = "asyncio"
+) -> BaseProcess:
+    """Start a process that runs a function with the values on an event loop, and ends then."""
+    run = (dict(os.environ), backend, function, *values)
+    process: Any = _context.Process(target=_run, args=run, daemon=True)
+    process.start()
+    return process  # type: ignore[no-any-return] # it is, of whichever context
+
+
+def _run(
+    environment: dict[str, str],
+    backend: str,
+    function: Callable[..., Awaitable[object]],
+    *values: object,
+) -> None:
+    warnings.simplefilter("error")
+    os.environ.clear()
+    os.environ.update(environment)
+    anyio.run(function, *values, backend=backend)
+
+
 @contextmanager
 def running(function: Callable[..., Awaitable[None]], *values: object) -> Iterator[OtherProcess]:
     """Run a function of a module there, with a pipe and the values, and kill it at the end."""
     ours, theirs = Pipe()
-    process = _context.Process(target=anyio.run, args=(function, theirs, *values), daemon=True)
-    process.start()
+    process = started(function, theirs, *values)
     theirs.close()
     try:
         yield OtherProcess(process, ours)  # pyright: ignore[reportArgumentType] # as on Windows
