@@ -215,11 +215,13 @@ async def test_messages_go_over_ipv6() -> None:
 
 async def test_an_answer_that_came_while_idle_is_nobodys() -> None:
     """A second answer to one request is never taken for that of the next request."""
-    twice = (Read(), Send(answer(b"first")), Wait(0.05), Send(answer(b"stray")), Hang())
+    twice = (Read(), Send(answer(b"first")), Hold(), Send(answer(b"stray")), Hang())
     with FaultServer(twice, (Read(), Send(answer(b"second")))) as server:
         async with opened() as transport:
             assert (await post(transport, server.url)).body == b"first"
-            await anyio.sleep(0.1)
+            server.let_go()
+            await until(lambda: server.stands_still)
+            await anyio.sleep(0.01)  # until it has come
             assert (await post(transport, server.url)).body == b"second"
         assert (server.connections, len(server.requests)) == (2, 2)
 
