@@ -71,19 +71,18 @@ class HomeLoop:
 
     def __init__(self) -> None:
         self.loop = event_loop()
-        self._forks, self._thread = _forks, get_ident()
+        self._forks = _forks
         self._of_tasks = None if is_trios() else asyncio.get_running_loop()
 
     def is_here(self) -> bool:
         """Return whether it runs this task, in this process; RuntimeError where none runs.
 
         Before Python 3.12 asyncio asks the system for the process whenever it is asked which
-        loop runs.  One that has a task in this very moment and in this thread is that one.
+        loop runs.  One of its own knows its thread for as long as it runs, which need not be
+        that in which it began; of any other, as uvloop's, asyncio is asked.
         """
         if (
-            self._of_tasks is not None
-            and self._thread == get_ident()
-            and asyncio.current_task(self._of_tasks) is not None
+            getattr(self._of_tasks, "_thread_id", None) == get_ident()
             and self._forks == _forks
             and _runs.name != "trio"
         ):

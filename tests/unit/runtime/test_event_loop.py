@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -110,3 +112,25 @@ def test_nothing_is_in_an_event_loop_that_has_ended(anyio_backend_name: str) -> 
     assert anyio.run(is_here, home, backend=anyio_backend_name) is False
     with pytest.raises(RuntimeError):
         home.is_here()
+
+
+def test_an_event_loop_that_goes_on_in_another_thread_is_there_alone() -> None:
+    """As one that is set up in the main thread, and then runs in one of its own."""
+    loop = asyncio.new_event_loop()
+    home = loop.run_until_complete(made())
+    is_at_work, may_end = threading.Event(), threading.Event()
+
+    async def at_work() -> bool:
+        is_at_work.set()
+        may_end.wait(30)  # in the middle of a step
+        return home.is_here()
+
+    with ThreadPoolExecutor() as threads:
+        there = threads.submit(loop.run_until_complete, at_work())
+        assert is_at_work.wait(30)
+        try:
+            assert asyncio.run(is_here(home)) is False
+        finally:
+            may_end.set()
+        assert there.result() is True
+    loop.close()
