@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -182,6 +183,15 @@ def _failure(
 
 def _throttled_by_http(headers: Mapping[str, str]) -> Throttled:
     return Throttled("HTTP 429", retry_after=retry_after_of(headers))
+
+
+def date_of(headers: Mapping[str, str]) -> float | None:
+    """Return the server's time as its Date shows it, in seconds since 1970; None for none."""
+    try:
+        at = parsedate_to_datetime(headers.get("date", ""))
+        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:

@@ -27,6 +27,7 @@ from ..errors import NotSent, OutcomeUnknown, PeriodTooLong, ReportError
 from ..messages import ReportedMessage, times_of
 from ..protocol import report as wire
 from ..protocol.report_reader import ReportReader
+from ..protocol.responses import date_of
 from ..runtime.logs import log
 from ..transports.download import Download
 from .api_request import api_request
@@ -53,7 +54,8 @@ class SendingReport:
     messages as they come, in an order that means nothing.  `complete` is True once all of it
     was read, `covered_until` is up to when it was.  `period` is the longest that is asked for
     at once, which the account may make shorter: then there are several look-ups, most of them
-    while it is iterated over.
+    while it is iterated over.  `dated` is the provider's time as it was last asked for, in
+    seconds since 1970; None where it does not say.
 
     Either raises LookupTooSoon where the account may not look it up yet; after that time it can
     be entered, or iterated over, once more, and goes on where it was.  Either raises another
@@ -85,6 +87,7 @@ class SendingReport:
         self._dispatcher = dispatcher
         self._settings = settings
         self.is_begun = False
+        self.dated: float | None = None
         self._granted = timedelta()
         self._files = files
         self._is_entered = False
@@ -184,6 +187,7 @@ class SendingReport:
             failure = ReportError(f"the report cannot be looked up: {error}")
             failure.__cause__ = error.__cause__
         else:
+            self.dated = date_of(answer.headers)
             return wire.read_link(
                 status=answer.status,
                 headers=answer.headers,

@@ -7,6 +7,8 @@ Rules:
 * Only the times of what is in doubt are asked for, and of what shows that a report lists it.
 * That the provider refuses for being asked too often is kept in the ledger, so that the next
   process waits, too.
+* A report was made when it was asked for, by the provider's clock as well: this machine's may be
+  ahead.
 * How long a period may be is found out once, and not for each period: a look-up that is refused
   counts, too.
 """
@@ -14,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -28,6 +31,7 @@ from ..ledger.base import BaseLedger
 from ..ledger.report_commands import ListLookUps, RecordLookUp
 from ..ledger.report_evidence import AFTER, next_look_up
 from ..ledger.report_values import LookUp, Settlement
+from ..ledger.settlement import CLOCKS_APART
 from ..runtime.logs import log
 from .report import SendingReport
 from .report_files import ReportFiles
@@ -102,6 +106,8 @@ class _Asking:
         self._patience = patience
         self._sleep = sleep
         self._has_read = False
+        self._made_at = math.inf  # when the report was that is read
+        self._is_ahead = False  # this machine's clock, which was said
         self._longest: timedelta | None = None  # period that the account allows, where it was told
         self._refused: list[LookUp] = []  # the last one of this settle, where it was
 
@@ -119,26 +125,23 @@ class _Asking:
                 self._longest = report.period
 
     async def _read_in_turns(self, report: SendingReport) -> bool:
-        made_at = self._settling.clock()
         while await self._has_turn():
             asked_at = self._settling.clock()
-            if report.covered_until == report.since:
-                made_at = asked_at
             try:
-                pause = await self._read(report, made_at)
+                pause = await self._read(report, asked_at)
             except Rejected as error:
                 if not self._has_read:
                     raise
                 # What other reports told is no less true.
                 self._settling.failed(str(error))
-                self._cover(report, made_at)
+                self._cover(report)
                 return False
             look_up = LookUp(asked_at, refused=pause is not None, retry_after=pause or 0.0)
             await self._ledger.run(RecordLookUp(look_up=look_up))
             self._refused = [look_up] if look_up.refused else []
             if pause is None:
                 return True
-        self._cover(report, made_at)
+        self._cover(report)
         return False
 
     async def _has_turn(self) -> bool:
@@ -156,7 +159,7 @@ class _Asking:
             await self._sleep(pause)
         return True
 
-    async def _read(self, report: SendingReport, made_at: float) -> float | None:
+    async def _read(self, report: SendingReport, asked_at: float) -> float | None:
         """Read what is left of a report, and return None.
 
         Returns how long to wait where it was refused as asked for too often.
@@ -164,11 +167,13 @@ class _Asking:
         since, until = report.since.timestamp(), report.until.timestamp()
         try:
             async with report:
+                if report.covered_until == report.since:
+                    self._made_at = self._by_either_clock(asked_at, report.dated)
                 await self._settling.read(
                     report,
                     since=since,
                     until=until,
-                    made_at=made_at,
+                    made_at=self._made_at,
                     is_complete=lambda: report.complete,
                 )
         except LookupTooSoon as error:
@@ -176,14 +181,26 @@ class _Asking:
         except ReportError as error:
             log.warning("a sending report proves only what it lists: %s", error)
             self._settling.failed(str(error))
-            self._cover(report, made_at)
+            self._cover(report)
         finally:
             self._has_read |= report.is_begun
         return None
 
-    def _cover(self, report: SendingReport, made_at: float) -> None:
+    def _by_either_clock(self, asked_at: float, dated: float | None) -> float:
+        """Return when a report was made that was just asked for, and say where clocks differ."""
+        if dated is None or (ahead := asked_at - dated) <= CLOCKS_APART:
+            return asked_at
+        if not self._is_ahead:
+            self._is_ahead = True
+            self._settling.failed(
+                f"this machine's clock is {timedelta(seconds=round(ahead))} ahead of the"
+                " provider's, by which reports look older than they are: set it"
+            )
+        return dated
+
+    def _cover(self, report: SendingReport) -> None:
         """Take what was read of a report for complete up to where it was."""
         if report.covered_until > report.since:
             self._settling.covered(
-                report.since.timestamp(), report.covered_until.timestamp(), made_at=made_at
+                report.since.timestamp(), report.covered_until.timestamp(), made_at=self._made_at
             )

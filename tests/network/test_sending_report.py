@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from urllib.parse import parse_qs
 
 import anyio
@@ -24,6 +25,8 @@ from skycore_async import (
     SendingReport,
     SkycoreClient,
 )
+from skycore_async.ledger.report_evidence import OpenReason
+from skycore_async.sending.report_requests import settle
 from skycore_async.transports import download
 from skycore_async.transports.base import Request, Response
 from tests.conftest import KEY, OpenClient, over_http_client, over_httpx
@@ -42,7 +45,7 @@ from tests.support.fault_server import (
     answer,
     html,
 )
-from tests.support.ledger_cases import Clock
+from tests.support.ledger_cases import NOON, Clock
 from tests.support.report_worlds import History, Sending, send
 
 pytestmark = pytest.mark.anyio
@@ -65,14 +68,20 @@ def report(*rows: str) -> bytes:
 WHOLE = report(row(1), row(2))
 
 
-def linking(path: str = PATH, *, scheme: str = "http", host: str = "") -> Script:
+def linking(
+    path: str = PATH,
+    *,
+    scheme: str = "http",
+    host: str = "",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Script:
     """Answer a look-up with a link to a path of the same server, unless it names another."""
 
     def make(request: bytes) -> bytes:
         own = request.partition(b"\r\nHost: ")[2].partition(b"\r\n")[0].decode()
         link = f"{scheme}://{host or own}{path}".replace("&", "&amp;")
         said = f"<RESPONSE><STATUS>Success</STATUS><URL>{link}</URL></RESPONSE>"
-        return answer(said.encode(), headers=CLOSE)
+        return answer(said.encode(), headers={**CLOSE, **headers})
 
     return (Read(), Reply(make))
 
@@ -460,6 +469,41 @@ async def test_how_long_a_period_may_be_is_found_out_once() -> None:
     whole, part = timedelta(seconds=4201), timedelta(hours=1)
     rest = whole - part + timedelta(seconds=1)
     assert lengths == [whole, part, rest, part, rest]
+
+
+DATES = {
+    "none": ({}, {"not_sent": ("k",)}),
+    "its own": ({"Date": "Tue, 14 Nov 2023 23:50:00 GMT"}, {"not_sent": ("k",)}),
+    "without a zone": ({"Date": "Tue, 14 Nov 2023 23:50:00 -0000"}, {"not_sent": ("k",)}),
+    "no date": ({"Date": "today"}, {"not_sent": ("k",)}),
+    "behind": ({"Date": "Tue, 14 Nov 2023 23:00:00 GMT"}, {"open": (OpenReason.NO_REPORT,)}),
+}
+
+
+@pytest.mark.parametrize("case", DATES)
+async def test_a_machine_whose_clock_is_ahead_finds_no_report_old_enough(case: str) -> None:
+    """By its own clock an hour has passed, and by the provider's it has not: it says so, once."""
+    headers, expected = DATES[case]
+    clock = Clock()
+    ledger = MemoryLedger(clock=clock)
+    before, after = (
+        Sending(key=f"{at}", to=f"1555123400{at + 5}", text="-", at=at) for at in (-5, 4)
+    )
+    doubt = Sending(key="k", to="15551234888", text="Hello", at=0, is_doubt=True, is_taken=False)
+    history = History()
+    await send(ledger, clock, history, [before, doubt, after])
+    clock.now = NOON + 5900  # it is 22:13:20 by then, and an hour and a half later
+    shown = [
+        f'<TEXT id="{each.history_id}" to="{each.to}" text="-"><ACK time='
+        f'"{each.acknowledged_at:%Y-%m-%dT%H:%M:%SZ}"/></TEXT>'
+        for each in history.report(0, clock.now, made_at=clock.now)
+    ]
+    with FaultServer(linking(headers=headers), giving(report(*shown))) as server:
+        async with over_httpx(server.url) as client:
+            settled = await settle(ledger, client.sending_report, clock=clock)
+    found = {"not_sent": settled.not_sent, "open": tuple(each.reason for each in settled.open)}
+    assert {name: each for name, each in found.items() if each} == expected
+    assert ["clock" in each for each in settled.problems] == [True] * ("open" in expected)
 
 
 async def test_two_messages_with_one_history_id_are_both_listed() -> None:

@@ -38,6 +38,7 @@ class PretendReport:
         self.until = until
         self.period = until - since
         self.is_begun = True
+        self.dated = None
         self._provider = provider
         self._chance = chance
         self._breaks = breaks
