@@ -81,14 +81,16 @@ _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELS
 _OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
     THEN copy.content <> known.content
     ELSE copy.recipient <> known.recipient OR copy.sender IS DISTINCT FROM known.sender END"""
+# All of them are looked for, and then the first: for one alone the database would go through all of
+# the file for each message.
 _CONFLICTS: Final = f"""
-SELECT key, CASE WHEN {_OTHER} THEN 'has other content'
+WITH found AS MATERIALIZED (SELECT key, CASE WHEN {_OTHER} THEN 'has other content'
     WHEN copy.plain_id <> known.plain_id THEN 'has another tracking id'
-    ELSE 'is ' || copy.state || ' in the file, and ' || known.state || ' there' END
+    ELSE 'is ' || copy.state || ' in the file, and ' || known.state || ' there' END AS why
 FROM copied_messages AS copy JOIN skycore.messages AS known USING (key)
 WHERE {_OTHER} OR copy.plain_id <> known.plain_id
-    OR {_RANK.format("copy")} > {_RANK.format("known")}
-ORDER BY key LIMIT 1
+    OR {_RANK.format("copy")} > {_RANK.format("known")})
+SELECT key, why FROM found ORDER BY key LIMIT 1
 """
 _MESSAGES: Final = f"""
 INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
