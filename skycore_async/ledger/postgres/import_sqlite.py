@@ -81,8 +81,8 @@ _RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELS
 _OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
     THEN copy.content <> known.content
     ELSE copy.recipient <> known.recipient OR copy.sender IS DISTINCT FROM known.sender END"""
-# All of them are looked for, and then the first: for one alone the database would go through all of
-# the file for each message.
+# All of them are looked for, and then the first: for one alone the database would go through the
+# whole file for each message.
 _CONFLICTS: Final = f"""
 WITH found AS MATERIALIZED (SELECT key, CASE WHEN {_OTHER} THEN 'has other content'
     WHEN copy.plain_id <> known.plain_id THEN 'has another tracking id'
