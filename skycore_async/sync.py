@@ -8,6 +8,8 @@ Rules:
 * The client is made in the loop, at the first call in a process, by a function of the
   caller's.  So a `SyncClient` may be made where a module is imported, and a process that is
   forked later makes a client of its own and uses nothing of its parent's.
+* What it sends with is loaded with this module, and not in its own thread: a process that is
+  forked meanwhile would wait for ever for what that thread was loading.
 * What is the caller's stays in the caller's thread: the messages of `send_many` are taken
   there, where the database connection, the request and the context variables are.
 * A caller who is interrupted leaves as one who is cancelled does: an exchange that has begun
@@ -30,14 +32,28 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 import anyio
 import attrs
+import xmltodict
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .client import SkycoreClient
 from .messages import SMS, Outcome
 from .runtime.forks import call_in_child
+from .sending import recording
 from .sending.bulk import BulkSend
+from .transports import direct, http_client, httpcore_connection, httpcore_trace, httpx
 
 MakeClient = Callable[[], AbstractAsyncContextManager[SkycoreClient]]
+
+# Those that are else loaded where they are first used.
+_LOADED: Final = (
+    direct,
+    http_client,
+    httpcore_connection,
+    httpcore_trace,
+    httpx,
+    recording,
+    xmltodict,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -299,6 +299,34 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["httpx", "fast"])
+def test_what_it_sends_with_is_loaded_where_it_is_made(
+    simulator: Simulator, tmp_path: Path, transport: str
+) -> None:
+    """A process that is forked while its thread loads a module would wait for that for ever."""
+    program = f"""
+import sys
+from contextlib import asynccontextmanager
+from skycore_async import SMS, SkycoreClient, SQLiteLedger, SyncClient
+
+@asynccontextmanager
+async def opened():
+    async with SQLiteLedger("sent.db") as ledger:
+        async with SkycoreClient(ledger=ledger, transport={transport!r}) as client:
+            yield client
+
+skycore = SyncClient(opened)
+before = set(sys.modules)
+skycore.send_sms(to="15551234888", text="Hello", key="order-1")
+with skycore.send_many([SMS(to="15551234888", text="Hello", key="order-2")]) as outcomes:
+    list(outcomes)
+heavy = ("skycore_async", "httpx", "httpcore", "h11", "xmltodict", "sqlite3")
+print([name for name in sys.modules.keys() - before if name.startswith(heavy)])
+"""
+    assert run_program(tmp_path, simulator, program) == "[]\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("collected", ["by nobody", "in the event loop"])
 def test_a_bulk_that_is_never_left_keeps_no_program_alive(
     simulator: Simulator, tmp_path: Path, collected: str
