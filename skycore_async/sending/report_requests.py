@@ -9,6 +9,7 @@ Rules:
   process waits, too.
 * A report was made when it was asked for, by the provider's clock as well: this machine's may be
   ahead.
+* A part of a report that was given ends the row of refusals before it: the pause does not double.
 * How long a period may be is found out once, and not for each period: a look-up that is refused
   counts, too.
 """
@@ -126,7 +127,7 @@ class _Asking:
 
     async def _read_in_turns(self, report: SendingReport) -> bool:
         while await self._has_turn():
-            asked_at = self._settling.clock()
+            asked_at, reached = self._settling.clock(), report.covered_until
             try:
                 pause = await self._read(report, asked_at)
             except Rejected as error:
@@ -136,13 +137,18 @@ class _Asking:
                 self._settling.failed(str(error))
                 self._cover(report)
                 return False
-            look_up = LookUp(asked_at, refused=pause is not None, retry_after=pause or 0.0)
-            await self._ledger.run(RecordLookUp(look_up=look_up))
-            self._refused = [look_up] if look_up.refused else []
+            if pause is None or report.covered_until > reached:
+                await self._note(LookUp(asked_at, refused=False, retry_after=0.0))
             if pause is None:
                 return True
+            # It may have come long after what was asked for first.
+            await self._note(LookUp(self._settling.clock(), refused=True, retry_after=pause))
         self._cover(report)
         return False
+
+    async def _note(self, look_up: LookUp) -> None:
+        await self._ledger.run(RecordLookUp(look_up=look_up))
+        self._refused = [look_up] if look_up.refused else []
 
     async def _has_turn(self) -> bool:
         look_ups = await self._ledger.run(ListLookUps())

@@ -334,6 +334,33 @@ async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
         assert len(sleeps.slept) == 1
 
 
+async def test_the_pause_between_parts_of_a_report_does_not_double() -> None:
+    """Each but the first is refused once as too soon, and given after the pause."""
+
+    class Paused(Sleeps):
+        """Sleeps for as long as the provider really has it wait, too."""
+
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            await anyio.sleep(0.1)
+
+    account = Account(report_period=7200, report_interval=0.1)
+    async with (
+        Simulator(account=account) as simulator,
+        opened(simulator, ledger := MemoryLedger()) as client,
+    ):
+        await send(client, "4000", "2002", "4001")
+        paused = Paused(lambda: datetime.now(UTC).timestamp())
+        found = await settle(
+            ledger, client.sending_report, after=20_000, clock=paused, sleep=paused.sleep
+        )
+        assert (found.sent, found.problems) == (("2002",), ())
+        assert simulator.lookups > 3
+        assert [round(each) for each in paused.slept] == [60] * (simulator.lookups - 1)
+        looked_up = await ledger.run(ListLookUps())
+        assert [each.refused for each in looked_up[:4]] == [False, True, False, True]
+
+
 def test_the_pause_doubles_and_is_no_shorter_than_asked_for() -> None:
     """A look-up that was granted ends it."""
     assert next_look_up([], now=3700) == 0
