@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -101,7 +102,7 @@ async def send_rows(
     if run.most_in_a_row > STUCK + 3 * in_flight:
         broken.append(f"a bulk send went on when {run.most_in_a_row} in a row were in doubt")
     if end.halted is None and not word:
-        doubts = before & await _in_doubt(ledger)
+        doubts = {key for key, _ in before & await _in_doubt(ledger)}
         broken += [
             f"{key} is in doubt, and its row says {rejects.reasons.get(line)!r}"
             for line, each in enumerate(messages)
@@ -111,5 +112,6 @@ async def send_rows(
     return broken
 
 
-async def _in_doubt(ledger: SQLiteLedger | MemoryLedger) -> set[str]:
-    return {each.key async for each in ledger.deliveries(MessageState.IN_DOUBT)}
+async def _in_doubt(ledger: SQLiteLedger | MemoryLedger) -> set[tuple[str, datetime]]:
+    """Return what is in doubt, and since when: what another sends again meanwhile is not, then."""
+    return {(each.key, each.began) async for each in ledger.deliveries(MessageState.IN_DOUBT)}

@@ -20,6 +20,7 @@ from .events import (
     Jump,
     Message,
     OptOut,
+    Outage,
     Plan,
     Reopen,
     Send,
@@ -91,6 +92,17 @@ FOUND = {
                 Crash(at=3.0, steps=30, is_power=True),
             ),
         )
+    ),
+    "a row in doubt was being sent again by another while its file was read, and was none": Plan(
+        chance=0,
+        settings=Settings(),
+        events=(
+            Outage(at=0.0, lasts=6.05),
+            Send(at=0.0, message=Message(6, 103)),
+            Send(at=1.0, message=Message(7, 103)),
+            Send(at=2.0, message=Message(7, 103), word=True),
+            Bulk(at=2.0, messages=(Message(7, 103), Message(6, 103))),
+        ),
     ),
     "a clock was set back twice, and a report of the wrong hours proved that nothing was sent": (
         Plan(
