@@ -200,7 +200,8 @@ class _Asking:
             self._is_ahead = True
             self._settling.failed(
                 f"this machine's clock is {timedelta(seconds=round(ahead))} ahead of the"
-                " provider's, by which reports look older than they are: set it"
+                " provider's, by which reports look older than they are: set it",
+                of_report=False,
             )
         return dated
 

@@ -89,7 +89,7 @@ class ReportSettling:
         self._is_dry_run = is_dry_run
         self.clock = clock
         self._complete: list[ReportPeriod] = []
-        self._problems: list[str] = []
+        self._problems: dict[str, bool] = {}  # and whether they are a report's
         self._next_at: float | None = None
         self._told: dict[int, Taken | Absent | Unclear] = {}
         self._listed: dict[int, tuple[float, float]] = {}  # when what may be of an attempt
@@ -155,9 +155,9 @@ class ReportSettling:
         """Say that not all could be asked for that is worth it, and from when it can be."""
         self._next_at = next_at
 
-    def failed(self, problem: str) -> None:
-        """Say why there was no report of a time, or not all of one."""
-        self._problems.append(problem)
+    def failed(self, problem: str, *, of_report: bool = True) -> None:
+        """Say why there was no report of a time, or not all of one, or what is wrong besides."""
+        self._problems[problem] = of_report
 
     # What they prove.
 
@@ -308,7 +308,7 @@ class ReportSettling:
         return why_not_had(
             reason,
             is_over=ended_at + self._after <= self.clock(),
-            has_problem=bool(self._problems),
+            has_problem=any(self._problems.values()),
             is_refused=self._next_at is not None,
         )
 

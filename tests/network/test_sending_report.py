@@ -476,7 +476,7 @@ DATES = {
     "its own": ({"Date": "Tue, 14 Nov 2023 23:50:00 GMT"}, {"not_sent": ("k",)}),
     "without a zone": ({"Date": "Tue, 14 Nov 2023 23:50:00 -0000"}, {"not_sent": ("k",)}),
     "no date": ({"Date": "today"}, {"not_sent": ("k",)}),
-    "behind": ({"Date": "Tue, 14 Nov 2023 23:00:00 GMT"}, {"open": (OpenReason.NO_REPORT,)}),
+    "behind": ({"Date": "Tue, 14 Nov 2023 23:00:00 GMT"}, {"open": (OpenReason.TOO_SOON,)}),
 }
 
 
