@@ -65,11 +65,6 @@ class Recorder:
         self._opening: object = None  # of the ledger, as it was last seen
         self._reopened_at = -math.inf
 
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger that is kept."""
-        return self._ledger
-
     def over(self, ledger: Ledger) -> Self:
         """Return the same recorder over another view of its ledger."""
         other = object.__new__(type(self))

@@ -108,7 +108,6 @@ class _Asking:
         self._sleep = sleep
         self._has_read = False
         self._made_at = math.inf  # when the report was that is read
-        self._is_ahead = False  # this machine's clock, which was said
         self._longest: timedelta | None = None  # period that the account allows, where it was told
         self._refused: list[LookUp] = []  # the last one of this settle, where it was
 
@@ -196,13 +195,11 @@ class _Asking:
         """Return when a report was made that was just asked for, and say where clocks differ."""
         if dated is None or (ahead := asked_at - dated) <= CLOCKS_APART:
             return asked_at
-        if not self._is_ahead:
-            self._is_ahead = True
-            self._settling.failed(
-                f"this machine's clock is {timedelta(seconds=round(ahead))} ahead of the"
-                " provider's, by which reports look older than they are: set it",
-                of_report=False,
-            )
+        self._settling.failed(
+            f"this machine's clock is {ahead / 60:,.0f} minutes ahead of the provider's, by which"
+            " reports look older than they are: set it",
+            of_report=False,
+        )
         return dated
 
     def _cover(self, report: SendingReport) -> None:
