@@ -55,12 +55,14 @@ def event_loop() -> object:
 
     Raises RuntimeError where none runs.
     """
-    loop: object
-    if _runs.name == "trio":
-        loop = _trio().lowlevel.current_trio_token()
-    else:
-        loop = asyncio.get_running_loop()
+    loop: object = _running()
     return (loop, _forks) if _forks else loop
+
+
+def _running() -> Any:
+    if _runs.name == "trio":
+        return _trio().lowlevel.current_trio_token()
+    return asyncio.get_running_loop()
 
 
 class HomeLoop:
@@ -70,9 +72,7 @@ class HomeLoop:
     """
 
     def __init__(self) -> None:
-        self.loop = event_loop()
-        self._forks = _forks
-        self._of_tasks = None if is_trios() else asyncio.get_running_loop()
+        self._loop, self._forks = _running(), _forks
 
     def is_here(self) -> bool:
         """Return whether it runs this task, in this process; RuntimeError where none runs.
@@ -82,26 +82,24 @@ class HomeLoop:
         that in which it began; of any other, as uvloop's, asyncio is asked.
         """
         if (
-            getattr(self._of_tasks, "_thread_id", None) == get_ident()
+            getattr(self._loop, "_thread_id", None) == get_ident()
             and self._forks == _forks
             and _runs.name != "trio"
         ):
             return True
-        return self.loop == event_loop()
+        return _running() == self._loop and self._forks == _forks
 
-
-def is_running(loop: Any) -> bool:
-    """Return whether what `event_loop` returned is an event loop that runs in this process."""
-    runs, forks = loop if isinstance(loop, tuple) else (loop, 0)
-    if forks != _forks:
-        return False
-    if isinstance(runs, asyncio.AbstractEventLoop):
-        return runs.is_running()
-    try:
-        runs.run_sync_soon(_nothing)
-    except _trio().RunFinishedError:
-        return False
-    return True
+    def is_running(self) -> bool:
+        """Return whether it runs still, in this process."""
+        if self._forks != _forks:
+            return False
+        if isinstance(self._loop, asyncio.AbstractEventLoop):
+            return self._loop.is_running()
+        try:
+            self._loop.run_sync_soon(_nothing)
+        except _trio().RunFinishedError:
+            return False
+        return True
 
 
 def _nothing() -> None:

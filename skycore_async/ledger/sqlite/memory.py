@@ -21,7 +21,7 @@ import anyio.lowlevel
 
 from ...errors import ConfigurationError, LedgerError
 from ...protocol.numbers import ending
-from ...runtime.event_loop import elsewhere, event_loop, is_running
+from ...runtime.event_loop import HomeLoop, elsewhere
 from ..base import BaseLedger
 from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
@@ -104,7 +104,7 @@ class MemoryLedger(BaseLedger):
         self._settle_within = settle_within
         self._opt_out_rule = opt_out_rule
         self._clock = clock
-        self._loop: object = None
+        self._home: HomeLoop | None = None
         self._make()
 
     def _make(self) -> None:
@@ -128,8 +128,8 @@ class MemoryLedger(BaseLedger):
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return when what it wrote is in memory."""
-        if self._loop != (loop := event_loop()):
-            self._move_to(loop)
+        if self._home is None or not self._home.is_here():
+            self._move_here()
         pending, group = PendingCommand(command), self._next
         group.commands.append(pending)
         try:
@@ -147,11 +147,11 @@ class MemoryLedger(BaseLedger):
             raise LedgerError("what ran with another command was broken off")
         return pending.outcome(command)
 
-    def _move_to(self, loop: object) -> None:
+    def _move_here(self) -> None:
         """Serve another event loop, once that before has ended; what was left there is not run."""
-        if self._loop is not None and is_running(self._loop):
+        if self._home is not None and self._home.is_running():
             raise elsewhere("ledger")
-        self._loop = loop
+        self._home = HomeLoop()
         self._next = _SharedTransaction()
 
     def _leave(self, group: _SharedTransaction, pending: PendingCommand) -> None:

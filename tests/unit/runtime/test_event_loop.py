@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from skycore_async.runtime import event_loop as module
-from skycore_async.runtime.event_loop import HomeLoop, event_loop, is_running, now
+from skycore_async.runtime.event_loop import HomeLoop, event_loop, now
 
 pytestmark = pytest.mark.anyio
 
@@ -41,19 +41,13 @@ async def test_an_event_loop_runs_until_it_ends(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That of another thread may run, and that of another process does not run here."""
-
-    async def of_another_thread() -> object:
-        return event_loop()
-
-    other = await anyio.to_thread.run_sync(
-        partial(anyio.run, of_another_thread, backend=anyio_backend)
-    )
-    here = event_loop()
-    assert is_running(here)
-    assert not is_running(other)
+    other = await anyio.to_thread.run_sync(partial(anyio.run, made, backend=anyio_backend))
+    here = HomeLoop()
+    assert here.is_running()
+    assert not other.is_running()
     monkeypatch.setattr(module, "_forks", module._forks + 1)
-    assert not is_running(here)
-    assert is_running(event_loop())
+    assert not here.is_running()
+    assert HomeLoop().is_running()
 
 
 async def test_a_forked_process_has_another_event_loop_than_its_parent(
