@@ -37,7 +37,7 @@ class BegunMessage(NamedTuple):
     doubted: bool | None
     settled_by: str | None
     untaken: bool | None
-    turn: int | None = None
+    turn: int | None
 
 
 class LookUp(NamedTuple):

@@ -287,13 +287,13 @@ class ReportSettling:
         return found if isinstance(found, OpenReason) or is_as_far else OpenReason.NOT_COVERED
 
     def _why_not_proven(self, complete: Sequence[ReportPeriod], id_: int) -> OpenReason | None:
-        times = self._known.doubtful[id_].times
+        times = (attempt := self._known.doubtful[id_]).times
         reason = why_not_covered(*times, complete, after=self._after)
         if reason is not None:
             return self._why_not_had(reason, times[1])
         if self._database.nameless is not None:
             return OpenReason.WITHOUT_NUMBER
-        near = self._database.neighbours(self._known.doubtful[id_])
+        near = self._database.neighbours(attempt)
         if self._trust_absence:
             listed = near.listed_by(complete, after=self._after)
             return OpenReason.WITNESS_MISSING if self._database.lacks(listed) else None

@@ -42,8 +42,7 @@ from .store import PostgresStore
 _COLUMNS: Final = Columns(MessageRecord, without=("id", "turn", "session", "attempt"))
 _MESSAGE: Final = _COLUMNS.listed
 _EVENT: Final = NOTIFICATION.listed
-_COPIED_ATTEMPT: Final = Columns(EarlierAttempt, without=("id", "turn"))
-_ATTEMPT: Final = ", ".join(name for name in _COPIED_ATTEMPT.names if name != "message")
+_ATTEMPT: Final = Columns(EarlierAttempt, without=("id", "message", "turn"))
 
 # The places of what SQLite has as a number.
 _FLAGS: Final = {
@@ -53,7 +52,7 @@ _FLAGS: Final = {
 # What is read of the file, by the table that it goes into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE}, coalesce(turn, id * {TURNS}) FROM messages",
-    "attempts": f"SELECT key, {_COPIED_ATTEMPT.of('attempts')},"
+    "attempts": f"SELECT key, {_ATTEMPT.of('attempts')},"
     f" coalesce(attempts.turn, message * {TURNS}) FROM attempts"
     " JOIN messages ON messages.id = message ORDER BY attempts.id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
@@ -67,7 +66,7 @@ _TEMPORARY: Final = f"""
 CREATE TEMP TABLE copied_messages ON COMMIT DROP AS
     SELECT {_MESSAGE}, turn FROM skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_attempts ON COMMIT DROP AS
-    SELECT key, {_COPIED_ATTEMPT.of("attempts")}, attempts.turn
+    SELECT key, {_ATTEMPT.of("attempts")}, attempts.turn
     FROM skycore.attempts, skycore.messages WITH NO DATA;
 CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
@@ -123,11 +122,11 @@ DELETE FROM copied_attempts WHERE key IN (SELECT key FROM skycore.messages)
 # Each was begun after the last message that was so before it, of those beyond the id `last`.
 _ATTEMPTS: Final = f"""
 CREATE INDEX ON copied_messages (turn);
-INSERT INTO skycore.attempts (message, turn, {_ATTEMPT})
+INSERT INTO skycore.attempts (message, turn, {_ATTEMPT.listed})
 SELECT messages.id, 1 + {TURNS} * coalesce((
     SELECT known.id FROM copied_messages AS before JOIN skycore.messages AS known USING (key)
     WHERE before.turn < copy.turn AND known.id > {{last}} ORDER BY before.turn DESC LIMIT 1
-), {{last}}), {", ".join(f"copy.{name}" for name in _ATTEMPT.split(", "))}
+), {{last}}), {_ATTEMPT.of("copy")}
 FROM copied_attempts AS copy JOIN skycore.messages USING (key)
 """
 _EVENTS: Final = f"""
