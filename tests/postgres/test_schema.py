@@ -71,12 +71,18 @@ VALUES (1, 1, '{k}', '{"{}"}', 'one');
 """
 
 
-def make_first(connection: Connection) -> None:
-    """Make the tables as the first version made them, with rows of every kind."""
+def make_tables(connection: Connection, version: int) -> None:
+    """Make the tables as a version made them."""
     connection.execute("CREATE SCHEMA skycore")
     connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
-    connection.execute("INSERT INTO skycore.version VALUES (1)")
-    connection.execute(migrations()[0].encode())
+    connection.execute("INSERT INTO skycore.version VALUES (%s)", (version,))
+    for script in migrations()[:version]:
+        connection.execute(script.encode())
+
+
+def make_first(connection: Connection) -> None:
+    """Make the tables as the first version made them, with rows of every kind."""
+    make_tables(connection, 1)
     connection.execute(FIRST.encode())
 
 
@@ -131,11 +137,7 @@ def test_tables_of_the_second_version_go_on_at_once(new_dsn: str) -> None:
 async def test_two_spellings_of_a_tracking_id_become_one_submission(new_dsn: str) -> None:
     """What was kept under each is of the same message, which is brought up to it."""
     with Database(new_dsn).connect() as connection:
-        connection.execute("CREATE SCHEMA skycore")
-        connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
-        connection.execute("INSERT INTO skycore.version VALUES (4)")
-        for script in migrations()[:4]:
-            connection.execute(script.encode())
+        make_tables(connection, 4)
         for table, columns in two_spellings.rows():
             given = {**columns, "session": 0, "attempt": 0} if table == "messages" else columns
             marks = ", ".join(["%s"] * len(given))
@@ -154,11 +156,7 @@ def test_the_plain_form_is_the_same_in_both_languages(new_dsn: str) -> None:
     ids += ["/////w==", "c21zXzE=", "SMS_1", "U01TXzE=", "y" * 300, "U01TXzE=="]
     ids += [b64encode(f"SMS_{'1' * size}".encode()).decode() for size in (50, 90, 190, 300)]
     with Database(new_dsn).connect() as connection:
-        connection.execute("CREATE SCHEMA skycore")
-        connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")
-        connection.execute("INSERT INTO skycore.version VALUES (4)")
-        for script in migrations()[:4]:
-            connection.execute(script.encode())
+        make_tables(connection, 4)
         for number, each in enumerate(ids):
             connection.execute(
                 "INSERT INTO skycore.messages (key, content, recipient, state, started_at,"
@@ -174,10 +172,7 @@ def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock(new_dsn: 
     """Where that was days later, which is no clock that was wrong: else no doubt of it ended."""
     day = 86_400.0
     with Database(new_dsn).connect() as connection:
-        connection.execute("CREATE SCHEMA skycore")
-        connection.execute("CREATE TABLE skycore.version AS SELECT 14 AS version")
-        for script in migrations()[:14]:
-            connection.execute(script.encode())
+        make_tables(connection, 14)
         for key, started_at in enumerate((9 * day, 1, 2 * day + 2, 3, 4, day + 5, 9 * day - 1)):
             connection.execute(
                 "INSERT INTO skycore.messages (key, content, recipient, state, started_at,"
@@ -206,10 +201,7 @@ def test_without_the_tables_it_is_said_how_to_make_them(new_dsn: str) -> None:
 def test_tables_are_not_changed_under_who_uses_them(new_dsn: str, version: int) -> None:
     """A process that lives does not know the new tables; one that has died is not waited for."""
     with psycopg.connect(new_dsn, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA skycore")
-        connection.execute("CREATE TABLE skycore.version AS SELECT %s AS version", (version,))
-        for script in migrations()[:version]:
-            connection.execute(script)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        make_tables(connection, version)
         table = "holders" if version == 1 else "sessions"
         connection.execute(
             f"INSERT INTO skycore.{table} (alive_until) VALUES (now() - interval '1 s'),"  # noqa: S608 # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -138,9 +138,7 @@ from pathlib import Path
 import anyio
 from skycore_async import PostbackInbox, SQLiteLedger, parse_postback
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
-from tests.support.inbox_sides import hold, receive
 from tests.support.notification_xml import notification
-from tests.support.other_process import started
 
 side, folder = sys.argv[1], Path(sys.argv[2])
 

@@ -91,8 +91,8 @@ class Process:
 def workers(count: int, dsn: str, url: str) -> Iterator[list[Process]]:
     """Run workers, and end them whatever happens."""
     with ExitStack() as stack:
-        started = []
+        begun = []
         for _ in range(count):
-            started.append(Process(dsn, url))
-            stack.callback(started[-1].kill)
-        yield started
+            begun.append(Process(dsn, url))
+            stack.callback(begun[-1].kill)
+        yield begun
