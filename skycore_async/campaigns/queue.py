@@ -43,7 +43,13 @@ except ImportError as error:
 import psycopg
 from psycopg import sql
 
-from ..postgres.connection import Database, describe_error, refusal
+from ..postgres.connection import (
+    IS_READ_ONLY,
+    Database,
+    check_writable,
+    describe_error,
+    refusal,
+)
 from ..postgres.schema import Connection
 
 _SCHEMA: Final = "skycore_queue"
@@ -275,4 +281,5 @@ def _sweep(number: int) -> Job:
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    check_writable(await (await connection.execute(IS_READ_ONLY)).fetchone())
     await connection.execute(f"SET search_path TO {_SCHEMA}")

@@ -16,6 +16,8 @@ Rules:
   spoken to it.
 * What writes has a session of the server's to itself: settings, locks and prepared
   statements are its own.  What only reads needs none, and sets nothing.
+* What writes stays with no server that takes no writes, as a standby that is met in the middle
+  of a failover: its connection would last, and the primary would be elsewhere.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class Database:
         """Connect, with every statement a transaction of its own unless one is begun.
 
         Raises psycopg.OperationalError where it cannot be reached, and UnfitSession where
-        a pooler in between keeps no sessions.
+        a pooler in between keeps no sessions, or it takes no writes.
         """
         return self._without_frames(self._connect)
 
@@ -93,6 +95,7 @@ class Database:
             check_session(connection, self._connect_plainly)
             connection.execute(_SETTINGS)
             check_durable(connection.execute("SHOW synchronous_commit").fetchone())
+            check_writable(connection.execute(IS_READ_ONLY).fetchone())
             connection.prepare_threshold = _PREPARE_AFTER
         return connection
 
@@ -129,6 +132,16 @@ class Database:
         Raises LedgerError where it cannot be reached, or lacks the tables.
         """
         return self._opened(lambda: self._without_frames(self._connect_plainly), check)
+
+    def open_beside(self) -> Connection:
+        """Connect as `open_to_read` does, and to no standby, which may lack what was written."""
+        return self._opened(lambda: self._without_frames(self._connect_beside), check)
+
+    def _connect_beside(self) -> Connection:
+        connection = self._connect_plainly()
+        with _closed_on_error(connection):
+            check_writable(connection.execute(IS_READ_ONLY).fetchone())
+        return connection
 
     def _connect_plainly(self) -> Connection:
         # Through a pooler the next transaction may be in a session that lacks what was prepared.
@@ -252,6 +265,15 @@ _ANOTHER: Final = (
     "this server takes no writes, as a standby does not: name the one that does, or add"
     " target_session_attrs=read-write to a DSN that names several"
 )
+IS_READ_ONLY: Final = "SHOW transaction_read_only"
+
+
+def check_writable(found: tuple[Any, ...] | None) -> None:
+    """Raise UnfitSession where a server takes no writes, as `IS_READ_ONLY` found it."""
+    if found != ("off",):
+        raise UnfitSession(_ANOTHER)
+
+
 _ADVICE: Final = (
     (psycopg.errors.InsufficientPrivilege, _RIGHTS),
     (psycopg.errors.ReadOnlySqlTransaction, _ANOTHER),

@@ -77,6 +77,7 @@ from tests.support.ledger_cases import (
     settle,
     state_of,
 )
+from tests.support.standby import taking_no_writes
 from tests.support.stub_transport import StubTransport
 from tests.support.stub_transport import accepted as answer_to
 
@@ -1422,8 +1423,25 @@ async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) 
 async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn: str) -> None:
     """As where a DSN names a standby, too, and the first of them that is reached is taken."""
     ledger = PostgresLedger(f"{dsn}&options=-c%20default_transaction_read_only%3Don")
-    with pytest.raises(LedgerError, match=r"read-only transaction; .*target_session_attrs"):
+    with pytest.raises(LedgerError, match=r"this server takes no writes.*target_session_attrs"):
         await ledger.open()
+
+
+async def test_who_meets_a_standby_in_a_failover_writes_once_the_primary_is_back(
+    opened: Open, dsn: str
+) -> None:
+    """No connection to it is kept, neither to write nor to read: it would last for good."""
+    ledger = await opened(patience=0.1)
+    await ledger.begin(intent("a"))
+    await ledger.summary()
+    with psycopg.connect(dsn, autocommit=True) as connection, taking_no_writes(connection):
+        with pytest.raises(LedgerError, match="cannot be reached again: this server takes no"):
+            await ledger.finish("a", accepted())
+        with pytest.raises(LedgerError, match="takes no writes"):
+            await ledger.summary()
+    await ledger.begin(intent("b"))
+    assert await state_of(ledger, "a") is S.ACCEPTED
+    assert (await ledger.summary()).total == 2
 
 
 async def test_no_session_without_the_right_to_write(dsn: str, sql: Any) -> None:

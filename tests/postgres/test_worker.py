@@ -44,6 +44,7 @@ from skycore_async.postgres.schema import Connection
 from skycore_async.simulator import Answer, Behaviour, Simulator
 from tests.support.campaign_tables import only
 from tests.support.cluster_worker import IN_FLIGHT, TIMING, work, workers
+from tests.support.standby import taking_no_writes
 from tests.support.stub_transport import StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio
@@ -630,6 +631,26 @@ async def test_a_connection_waits_for_its_database(postgres_server: Server, dsn:
         assert not await connection.run(are_left)
     assert [told[0] is not None and "PostgreSQL database" in told[0], *told[1:]] == [True, None]
     await connection.aclose()
+
+
+async def test_a_worker_that_meets_a_standby_in_a_failover_goes_on_with_the_primary(
+    connection: Connection, dsn: str
+) -> None:
+    """Neither its steps nor its queue stay with a server that takes no writes."""
+    load(connection, "promo", some(200), size=20)
+    with Simulator(behaviours={}) as skycore:
+
+        async def fail_over() -> None:
+            await soon(lambda: skycore.billed > 50)
+            with taking_no_writes(connection):
+                await anyio.sleep(0.5)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail_over)
+            await work(dsn, skycore.url)
+        billed = Counter(m.to for m in skycore.messages)
+    assert (len(billed), max(billed.values())) == (200, 1)
+    assert only(connection).states == {"accepted": 200}
 
 
 async def test_trouble_is_told_once_however_often_it_is_met(

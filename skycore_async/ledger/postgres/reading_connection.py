@@ -62,7 +62,7 @@ class ConnectionBeside:
         with self._turn:
             try:
                 if self._connection is None:
-                    self._connection = self._database.open_to_read()
+                    self._connection = self._database.open_beside()
                 return answer_at_once(self._connection, query)
             except (psycopg.Error, LedgerError) as error:
                 self._disconnect()
