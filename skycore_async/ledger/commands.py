@@ -79,9 +79,7 @@ class Begin(LedgerCommand[Submission | None]):
 
     def ended(self, submission: Submission) -> Finish:
         """Return the command that writes what came of this attempt."""
-        return Finish(
-            key=self.intent.key, submission=submission, attempt=self.attempt, fence=self.fence
-        )
+        return Finish(key=self.intent.key, submission=submission, attempt=self.attempt)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +89,6 @@ class Finish(LedgerCommand[None]):
     key: str
     submission: Submission
     attempt: Attempt | None = None
-    fence: Fence | None = None
 
 
 # Postbacks and opting out.

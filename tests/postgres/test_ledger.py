@@ -129,12 +129,10 @@ def begin(
     return PendingCommand(Begin(intent=intent(key, to=to), attempt=made, fence=fence))
 
 
-def finish_as(
-    submission: Submission, *, attempt: int, fence: Fence | None = None
-) -> PendingCommand:
+def finish_as(submission: Submission, *, attempt: int) -> PendingCommand:
     """Make the command that ends an attempt of session 1."""
     made = Attempt(session=1, number=attempt)
-    return PendingCommand(Finish(key="k", submission=submission, attempt=made, fence=fence))
+    return PendingCommand(Finish(key="k", submission=submission, attempt=made))
 
 
 def executor(connection: Any) -> FencedExecutor:
@@ -690,7 +688,7 @@ async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
     """Whichever of the two writes first, the chunk is to be looked at again in the end."""
     id_ = chunk(sql, "k")
     fence = Fence(chunk=id_, epoch=1)
-    late = finish_as(NOT_SENT, attempt=1, fence=fence)
+    late = finish_as(NOT_SENT, attempt=1)
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         store = executor(one)
         store.run([begin(attempt=1, fence=fence)])
@@ -740,12 +738,19 @@ async def test_a_chunk_is_not_done_with_what_a_report_is_just_proving_not_sent(
     assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
 
 
-async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(opened: Open, sql: Any) -> None:
-    """What comes of a message that was begun under a fence is told to the chunk it is of."""
+@pytest.mark.parametrize("is_fenced", [True, False])
+async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(
+    opened: Open, dsn: str, sql: Any, *, is_fenced: bool
+) -> None:
+    """Whoever was sending it as its chunk was taken: a worker, or a service by the same key."""
     ledger = await opened()
     id_ = chunk(sql, "k")
-    await fenced(ledger, id_).begin(intent())
-    sql("UPDATE skycore.chunks SET state = 'done'")
+    await (fenced(ledger, id_) if is_fenced else ledger).begin(intent())
+    with psycopg.connect(dsn, autocommit=True) as other:
+        heir = take(other, id_, worker="h", lease=9)
+        assert heir is not None
+        assert finish(other, heir, left_out={}, pause=0) == 0
+    assert sql("SELECT state FROM skycore.chunks") == [("done",)]
     await ledger.finish("k", NOT_SENT)
     assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
 

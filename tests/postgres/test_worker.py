@@ -37,7 +37,7 @@ from skycore_async.campaigns.counters import WorkerCounters
 from skycore_async.campaigns.outage import LIMIT, REPORT_EVERY
 from skycore_async.campaigns.progress import progress
 from skycore_async.campaigns.retrying_connection import RetryingConnection
-from skycore_async.ledger.commands import WITHDRAWN, Fence, Finish
+from skycore_async.ledger.commands import WITHDRAWN, Finish
 from skycore_async.ledger.model import Attempt
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
@@ -448,14 +448,13 @@ async def test_who_drains_sends_what_it_has_yet_to_take_back(
     (key,) = chunk.keys
     connection.execute(
         "INSERT INTO skycore.messages"
-        " (key, content, recipient, state, started_at, session, attempt)"
-        " VALUES (%s, '', '1', 'in_doubt', 0, 1, 1)",
+        " (key, content, recipient, state, started_at, interrupted_at, session, attempt)"
+        " VALUES (%s, '', '1', 'in_doubt', 0, 1, 1, 1)",
         (key,),
     )
     assert finish(connection, chunk, left_out={}, pause=0) == 0
     begin, attempt = PostgresLedger._begin, Attempt(session=1, number=1)
-    fence = Fence(chunk=id_, epoch=chunk.epoch)
-    back = Finish(key=key, submission=WITHDRAWN, attempt=attempt, fence=fence)
+    back = Finish(key=key, submission=WITHDRAWN, attempt=attempt)
 
     async def begin_with_something_unwritten(ledger: PostgresLedger, owner: Any) -> None:
         await begin(ledger, owner)

@@ -258,14 +258,18 @@ WHERE opt_outs.number = given.number
 """
 # In two statements, so that the second sees a chunk as whoever finished it has left it, and
 # whoever finishes it next sees what is not sent.
-KEEP: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
 REOPEN: Final = """
 UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
 WHERE id = ANY(%s) AND state = 'done'
 """
-# Those of no campaign are in no chunk, and wait for whoever sends them.
+# Those of no campaign are in no chunk, and wait for whoever sends them.  No index finds the chunks
+# of keys, which are looked for where that is rare: after a report, and after `DOUBTED`.
 KEEP_WITH: Final = """
 SELECT id FROM skycore.chunks WHERE keys && %s::text[] COLLATE "C" ORDER BY id FOR KEY SHARE
+"""
+# Which were in doubt before they had an outcome, so that a chunk can be done with them.
+DOUBTED: Final = """
+SELECT key FROM skycore.messages WHERE key = ANY(%s) AND interrupted_at IS NOT NULL
 """
 
 # The sessions of ledgers that are open.

@@ -111,7 +111,6 @@ class PostgresStore(PostgresPruning):
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of what is under way, or in doubt since its session expired alone."""
-        self._reopen(finishes)
         given = [command.submission for command in finishes]
         attempts = [command.attempt for command in finishes]
         rows = self._execute(
@@ -130,7 +129,9 @@ class PostgresStore(PostgresPruning):
                 ended_at,
             ),
         )
-        return Finished.of(rows.fetchall())
+        finished = Finished.of(rows.fetchall())
+        self._reopen(finishes)
+        return finished
 
     def submit(self, records: Sequence[MessageRecord]) -> Finished:
         """Write the submissions of messages whose outcome was just decided."""
@@ -149,17 +150,16 @@ class PostgresStore(PostgresPruning):
     def _reopen(self, finishes: Sequence[Finish]) -> None:
         """Have chunks looked at again that were done before it was known what is not sent.
 
-        A session that was taken for dead can be the one that learns it, after others were done
-        with the chunk.
+        Who learns it can be a session that was taken for dead, or one that sends the same key in
+        no campaign or in another: whoever takes a chunk has all that is under way in it in doubt.
         """
-        chunks = {
-            command.fence.chunk
+        unsent = [
+            command.key
             for command in finishes
-            if command.fence is not None and command.submission.state is MessageState.NOT_SENT
-        }
-        if chunks:
-            self._execute(statements.KEEP, (sorted(chunks),))
-            self._execute(statements.REOPEN, (sorted(chunks),))
+            if command.submission.state is MessageState.NOT_SENT
+        ]
+        if unsent:
+            self.reopen_chunks([key for (key,) in self._execute(statements.DOUBTED, (unsent,))])
 
     # Notifications, and the submissions that they are of.
 
