@@ -106,9 +106,13 @@ class RateLimiter:
         """Wait until this message may start, and return the clock's time at which it did."""
         with self._in_line() as line:
             async with line.turn:
-                while (pause := self.reserve()) > 0:
+                while True:
+                    with self._guard:  # another thread may forget this start at once
+                        now = self._clock()
+                        pause = self._reserve(now)
+                    if pause <= 0:
+                        return now
                     await self._sleep(pause)
-                return self._starts[-1]
 
     @contextmanager
     def _in_line(self) -> Iterator[_Line]:
