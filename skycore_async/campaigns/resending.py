@@ -24,6 +24,7 @@ from ..ledger.execution import CommandExecutor
 from ..ledger.postgres.campaign_messages import count_doubts, count_marked, mark_to_resend
 from ..ledger.postgres.store import PostgresStore
 from ..ledger.settlement import SETTLE_WITHIN
+from ..postgres.collisions import transact
 from ..postgres.schema import Connection
 from .campaigns import locked_campaign
 from .chunks import LOCK_CHUNKS
@@ -59,24 +60,30 @@ def resend(connection: Connection, name: str, *, most: int | None = None) -> Res
     Raises CampaignError where it is more, there is no such campaign, or it was cancelled.
     """
     _write_doubts(connection)
-    with connection.transaction():
-        campaign, state = locked_campaign(connection, name)
-        if state == "cancelled":
-            raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
-        connection.execute(LOCK_CHUNKS, (campaign,))
-        keys = mark_to_resend(connection, campaign)
-        connection.execute(_REOPEN, (campaign, keys))
-        marked, left = count_marked(connection, campaign)
-        if most is not None and marked + left > most:
-            raise CampaignError(
-                f"{marked + left:,} messages are in doubt by now, and {most:,} were when you were"
-                " asked: nothing is sent again for this word; say it again"
-            )
+    return transact(connection, lambda: _marked(connection, name, most))
+
+
+def _marked(connection: Connection, name: str, most: int | None) -> Resending:
+    campaign, state = locked_campaign(connection, name)
+    if state == "cancelled":
+        raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
+    connection.execute(LOCK_CHUNKS, (campaign,))
+    keys = mark_to_resend(connection, campaign)
+    connection.execute(_REOPEN, (campaign, keys))
+    marked, left = count_marked(connection, campaign)
+    if most is not None and marked + left > most:
+        raise CampaignError(
+            f"{marked + left:,} messages are in doubt by now, and {most:,} were when you were"
+            " asked: nothing is sent again for this word; say it again"
+        )
     return Resending(new=len(keys), marked=marked, under_way=left, state=state)
 
 
 def _write_doubts(connection: Connection) -> None:
     """Bring into doubt what nobody alive is sending."""
-    with connection.transaction():
+
+    def interrupt() -> None:
         store = PostgresStore(connection)
         CommandExecutor(store, clock=time.time, settle_within=SETTLE_WITHIN).interrupt()
+
+    transact(connection, interrupt)

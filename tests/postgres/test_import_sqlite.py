@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from skycore_async.ledger.model import Delivery, Submission, Summary
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.ledger.report_commands import ListBegunMessages, ListEarlierAttempts
 from skycore_async.ledger.settlement import identities
+from tests.postgres.test_worker import until
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -36,6 +38,7 @@ from tests.support.ledger_cases import (
 
 T = TypeVar("T")
 S = MessageState
+WAITS = "SELECT FROM pg_locks WHERE NOT granted"
 CAME = [accepted("T0"), accepted("T1"), DOUBT, NOT_SENT, REJECTED, None]
 
 
@@ -115,6 +118,20 @@ def test_copied_again_it_adds_what_is_new(file: Path, dsn: str) -> None:
         ("k1", S.DELIVERED),
         ("k6", S.ACCEPTED),
     ]
+
+
+def test_a_copy_that_collides_with_who_sends_is_made_again(file: Path, dsn: str) -> None:
+    """Each waits for what the other has locked: the database ends one, and both come through."""
+    with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
+        other.execute("SET deadlock_timeout = '1min'")  # so that it is the copy that is ended
+        other.execute("INSERT INTO skycore.submissions (tracking_id) VALUES ('T0')")
+        copied = threads.submit(copy, file, dsn)
+        with psycopg.connect(dsn, autocommit=True) as beside:
+            until(lambda: beside.execute(WAITS).fetchone() is not None)
+        other.execute("UPDATE skycore.messages SET state = state")
+        other.commit()
+        assert copied.result().stdout == f"{file}: 6 messages, 6 of them new here\n"
+    assert asked(PostgresLedger(dsn), everything) == asked(SQLiteLedger(file), everything)
 
 
 def test_attempts_in_doubt_are_copied_with_their_messages(file: Path, dsn: str) -> None:

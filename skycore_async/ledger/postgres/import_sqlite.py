@@ -14,6 +14,8 @@ Rules:
   they were made of: there the number and the sender tell.
 * A receipt that the database had before its message finds it now.
 * In what order the file's messages were begun stays known: they get their ids in it.
+* Others send and receive meanwhile, and lock the same tables in orders of their own: where the
+  two wait for each other, the copy is begun anew.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any, Final
 import attrs
 
 from ...errors import LedgerError
+from ...postgres.collisions import transact
 from ...postgres.schema import Connection
 from ...protocol.numbers import LONGEST
 from ..attempts import TURNS
@@ -175,26 +178,27 @@ def copy(connection: Connection, path: Path) -> Copied:
 
     Raises LedgerError where the two do not agree; nothing is copied then.
     """
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
+        return transact(connection, lambda: _copied(connection, file, path))
+
+
+def _copied(connection: Connection, file: sqlite3.Connection, path: Path) -> Copied:
     execute: Any = connection.execute  # statements are made of the names of our own columns
-    with (
-        closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file,
-        connection.transaction(),
-    ):
-        execute(_TEMPORARY)
-        for table, query in _READ.items():
-            _fill(connection, table, file.execute(query))
-        execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
-        (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
-        execute(_PRUNED)
-        _check(connection, path)
-        execute(_OTHERS_ATTEMPTS)
-        (last,) = execute("SELECT coalesce(max(id), 0) FROM skycore.messages").fetchone()
-        new = execute(_MESSAGES).rowcount
-        execute(_ATTEMPTS.format(last=last))
-        events = execute(_EVENTS).rowcount
-        placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
-        execute(_OPT_OUTS)
-        _place(connection, placed)
+    execute(_TEMPORARY)
+    for table, query in _READ.items():
+        _fill(connection, table, file.execute(query))
+    execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
+    (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
+    execute(_PRUNED)
+    _check(connection, path)
+    execute(_OTHERS_ATTEMPTS)
+    (last,) = execute("SELECT coalesce(max(id), 0) FROM skycore.messages").fetchone()
+    new = execute(_MESSAGES).rowcount
+    execute(_ATTEMPTS.format(last=last))
+    events = execute(_EVENTS).rowcount
+    placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
+    execute(_OPT_OUTS)
+    _place(connection, placed)
     return Copied(messages=count, new=new, events=events)
 
 

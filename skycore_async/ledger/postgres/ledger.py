@@ -34,6 +34,7 @@ import anyio.to_thread
 import psycopg
 
 from ...errors import KeyConflict, LedgerError
+from ...postgres.collisions import COLLIDED, MOST, transact
 from ...postgres.connection import Database, advised, cleaned, describe_error, write_failure
 from ...postgres.pooler_check import UnfitSession, check_durable
 from ...postgres.schema import Connection
@@ -76,7 +77,6 @@ PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a r
 POLL: Final = 0.25  # seconds after which a waiter looks again
 _BEATS: Final = 3  # signs of life in a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
-_COLLISIONS: Final = 10  # deadlocks in a row after which it is no coincidence
 
 
 class SharedLedger(BaseLedger):
@@ -244,8 +244,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         session = secrets.randbits(62)
         try:
             connection.execute(SESSION, (session, self._lease, None))
-            with connection.transaction():
-                self._executor(connection).interrupt()
+            transact(connection, lambda: self._executor(connection).interrupt())
         except psycopg.Error as error:
             connection.close()
             raise LedgerError(f"{self._database.name}: {advised(error)}") from cleaned(error)
@@ -276,8 +275,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         for collisions in itertools.count():
             try:
                 return self._transact(self._connected(until), group)
-            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-                if collisions == _COLLISIONS:
+            except COLLIDED:
+                if collisions == MOST:
                     raise
             except psycopg.OperationalError:
                 if self._connection is None or not self._connection.closed:
