@@ -50,6 +50,18 @@ except SystemExit:
 print(sorted(set(sys.modules) - before))
 """
 
+# In one process for all: what two commands load is told of the first.
+LOADED_BY_EACH = """
+import json, sys
+before, loaded = set(sys.modules), {{}}
+from skycore_async.cli.app import skycore
+for command in {commands}:
+    skycore([command, "--help"], standalone_mode=False)
+    loaded[command] = sorted(set(sys.modules) - before)
+    before.update(sys.modules)
+print(json.dumps(loaded))
+"""
+
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the program as a user does."""
@@ -64,16 +76,19 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def loaded(*arguments: str) -> str:
-    """Return the names of the modules that a command loads."""
+def loaded(program: str) -> str:
+    """Return what a program prints at last: the names of the modules that it loads."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", LOADED.format(arguments=list(arguments))],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
     return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def loaded_by_help() -> dict[str, list[str]]:
+    """Return what the help of each command loads that none before it did."""
+    found: dict[str, list[str]] = json.loads(loaded(LOADED_BY_EACH.format(commands=ORDER)))
+    return found
 
 
 def test_the_help_lists_every_command_in_order() -> None:
@@ -87,7 +102,7 @@ def test_the_help_lists_every_command_in_order() -> None:
 @pytest.mark.slow
 def test_the_help_loads_no_command() -> None:
     """`skycore --help` answers fast: it loads no command, no HTTP client and no tables."""
-    modules = loaded("--help")
+    modules = loaded(LOADED.format(arguments=["--help"]))
     commands = (f"skycore_async.cli.commands.{command.replace('-', '_')}" for command in ORDER)
     for name in (*commands, "httpx", "anyio", "rich"):
         assert f"'{name}'" not in modules
@@ -95,12 +110,14 @@ def test_the_help_loads_no_command() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ORDER)
-def test_the_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+def test_the_help_of_a_command_loads_nothing_heavy(
+    command: str, loaded_by_help: dict[str, list[str]]
+) -> None:
     """A command's own help, which completion asks for too, waits for no library."""
-    modules = loaded(command, "--help")
-    assert f"'skycore_async.cli.commands.{command.replace('-', '_')}'" in modules
-    for name in ("httpx", "anyio", "rich", "uvicorn", "jinja2", "psycopg", "sqlite3"):
-        assert f"'{name}'" not in modules
+    modules = set(loaded_by_help[command])
+    assert f"skycore_async.cli.commands.{command.replace('-', '_')}" in modules
+    heavy = {"httpx", "anyio", "rich", "uvicorn", "jinja2", "psycopg", "sqlite3"}
+    assert not heavy & modules
 
 
 @pytest.mark.parametrize("command", ORDER)

@@ -43,6 +43,7 @@ from skycore_async.messages import SMS, Accepted, Failed
 from skycore_async.simulator import API_KEY, Account, Behaviour, Simulator, refusal
 from skycore_async.transports import choice
 from skycore_async.transports.base import Road, Transport
+from tests.support.cli_program import program
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 NOWHERE = "http://127.0.0.1:9/"
@@ -1063,13 +1064,6 @@ def test_where_nobody_looks_it_is_a_line_now_and_then(
     assert not printed.out
 
 
-def started(*args: str, **given: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", COMMAND, "promo.csv", "--text", "x", *args]
-    pipe = subprocess.PIPE
-    given = {"stdout": pipe, "stderr": pipe, "text": True, **given}
-    return subprocess.Popen(command, **given)  # noqa: S603 - our own words
-
-
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -1083,10 +1077,11 @@ def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
     """Nothing more is started, what is in flight ends, and the same command goes on."""
     everyone = [f"1555123{n:04}" for n in range(3000, 3300)]
     recipients("to\n" + "\n".join(everyone))
-    sending = started("--yes", "--rate", "60", "--in-flight", "20", "--json")
-    wait_until(lambda: simulator.billed >= 20)
-    sending.send_signal(signal.SIGINT)
-    printed, said = sending.communicate(timeout=20)
+    options = ("--yes", "--rate", "60", "--in-flight", "20", "--json")
+    with program("bulk", "promo.csv", "--text", "x", *options) as sending:
+        wait_until(lambda: simulator.billed >= 20)
+        sending.send_signal(signal.SIGINT)
+        printed, said = sending.communicate(timeout=20)
     assert sending.returncode == 130, said
     assert "Stopping: waiting for what is in flight." in said
     assert "not sent. Run the same command to go on." in said
@@ -1108,17 +1103,18 @@ def test_two_interruptions_leave_at_once_and_lose_nothing(simulator: Simulator) 
     hanging = [f"155512{n}2004" for n in range(4)]
     everyone = [*(f"1555123{n}" for n in range(3000, 3100)), *hanging]
     recipients("to\n" + "\n".join([*everyone[:20], *hanging, *everyone[20:100]]))
-    sending = started("--yes", "--rate", "60", "--in-flight", "20")
-    wait_until(lambda: set(hanging) <= set(numbers(simulator)))
-    sending.send_signal(signal.SIGINT)
-    assert sending.stderr is not None
-    for line in sending.stderr:
-        if "Stopping" in line:
-            break
-    with pytest.raises(subprocess.TimeoutExpired):
-        sending.wait(timeout=0.5)
-    sending.send_signal(signal.SIGINT)
-    _, said = sending.communicate(timeout=20)
+    options = ("--yes", "--rate", "60", "--in-flight", "20")
+    with program("bulk", "promo.csv", "--text", "x", *options) as sending:
+        wait_until(lambda: set(hanging) <= set(numbers(simulator)))
+        sending.send_signal(signal.SIGINT)
+        assert sending.stderr is not None
+        for line in sending.stderr:
+            if "Stopping" in line:
+                break
+        with pytest.raises(subprocess.TimeoutExpired):
+            sending.wait(timeout=0.5)
+        sending.send_signal(signal.SIGINT)
+        _, said = sending.communicate(timeout=20)
     assert sending.returncode == 130, said
     assert "Left at once" in said
     assert "Run the same command to go on" in said
@@ -1189,9 +1185,16 @@ def on_a_terminal(*args: str, typed: list[str], rows: int) -> tuple[str, int]:
 
     recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3000 + rows)))
     ours, theirs = pty.openpty()
-    terminal: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    sending = started(*args, **terminal, env=env, start_new_session=True, preexec_fn=own_terminal)
+    command = [sys.executable, "-W", "error", "-c", COMMAND, "promo.csv", "--text", "x", *args]
+    sending = subprocess.Popen(  # noqa: S603 - our own words
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+        start_new_session=True,
+        preexec_fn=own_terminal,  # noqa: PLW1509 - which starts no thread
+    )
     os.close(theirs)
     printed = ""
     with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed

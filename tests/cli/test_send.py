@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from skycore_async.cli.ui.output import Exit
 from skycore_async.codes import Verdict
 from skycore_async.sending.outcomes import MEANINGS
 from skycore_async.simulator import API_KEY, SHORT_CODE, Account, Simulator
+from tests.support.cli_program import program
 
 
 @pytest.fixture(scope="module")
@@ -344,13 +344,7 @@ def test_ctrl_c_says_that_it_may_have_been_sent(simulator: Simulator, tmp_path: 
     path = tmp_path / "sent.db"
     arguments = ["15551232003", "Hello", "--ledger", str(path), "--key", "k", "--timeout", "2"]
     asked = simulator.requests
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-W", "error", "-m", "skycore_async.cli", "send", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    ) as process:
+    with program("send", *arguments) as process:
         deadline = time.monotonic() + 20
         while simulator.requests == asked and time.monotonic() < deadline:
             time.sleep(0.02)

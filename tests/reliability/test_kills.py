@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from benchmarks.reliability import verdict
 from benchmarks.reliability_sender import IN_FLIGHT
 from skycore_async.simulator import API_KEY, SHORT_CODE, Simulator
+from tests.support.cli_program import program
 
 pytestmark = pytest.mark.unmeasured
 
@@ -38,11 +39,11 @@ def test_a_killed_bulk_send_loses_nobody_and_sends_nobody_twice(backend: str) ->
     assert (found.left_in_doubt, found.denied, found.not_billed_once) == (0, 0, 0)
 
 
-def bulk(rows: Path, url: str) -> list[str]:
-    """Return the command that sends a file."""
+def bulk(rows: Path, url: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Send a file."""
     options = f"--text Hello --from {SHORT_CODE} --rate 200 --in-flight {IN_FLIGHT} --yes --json"
-    command = [sys.executable, "-W", "error", "-m", "skycore_async.cli", "bulk", str(rows)]
-    return [*command, *options.split(), "--base-url", url]
+    where = ("--base-url", url)
+    return program("bulk", str(rows), *options.split(), *where, SKYCORE_API_KEY=API_KEY)
 
 
 @pytest.mark.slow
@@ -52,21 +53,15 @@ def test_a_killed_skycore_bulk_goes_on_with_the_same_command(tmp_path: Path) -> 
     everyone = [f"1555123{n:04}" for n in range(3000, 3300)]
     rows = tmp_path / "promo.csv"
     rows.write_text("to\n" + "\n".join(everyone))
-    environment = {**os.environ, "SKYCORE_API_KEY": API_KEY}
     with Simulator(behaviours={}) as simulator:
-        command = bulk(rows, simulator.url)
         for kill in range(3):
-            with subprocess.Popen(  # noqa: S603 - our own interpreter
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as sending:
+            with bulk(rows, simulator.url) as sending:
                 while simulator.billed < 70 * (kill + 1):
                     assert sending.poll() is None
                     time.sleep(0.002)
                 sending.kill()
-        done = subprocess.run(  # noqa: S603 - our own interpreter
-            command, env=environment, capture_output=True, text=True, check=False, timeout=60
-        )
-        told = json.loads(done.stdout)
+        with bulk(rows, simulator.url) as sending:
+            told = json.loads(sending.communicate(timeout=60)[0])
         sent = Counter(message.to for message in simulator.messages)
     assert set(sent.values()) == {1}
     in_doubt = {row["to"] for row in rejects_of(rows)}

@@ -29,6 +29,7 @@ else:
             "anyio._backends._asyncio",
             "anyio._backends._trio",
             "benchmarks.reliability_sender",
+            "tests.support.cli_program",
             "tests.support.cluster_worker",
             "tests.support.inbox_sides",
             "tests.support.ledger_owner",
@@ -61,22 +62,32 @@ def started(
     function: Callable[..., Awaitable[object]], *values: object, backend: str = "asyncio"
 ) -> BaseProcess:
     """Start a process that runs a function with the values on an event loop, and ends then."""
-    run = (dict(os.environ), backend, function, *values)
+    return forked(_run_on_a_loop, backend, function, *values)
+
+
+def _run_on_a_loop(
+    backend: str, function: Callable[..., Awaitable[object]], *values: object
+) -> None:
+    anyio.run(function, *values, backend=backend)
+
+
+def forked(
+    function: Callable[..., object],
+    *values: object,
+    environment: dict[str, str] | None = None,
+) -> BaseProcess:
+    """Start a process that runs a function with the values, and ends then."""
+    run = (environment or dict(os.environ), function, *values)
     process: Any = _context.Process(target=_run, args=run, daemon=True)
     process.start()
     return process  # type: ignore[no-any-return] # it is, of whichever context
 
 
-def _run(
-    environment: dict[str, str],
-    backend: str,
-    function: Callable[..., Awaitable[object]],
-    *values: object,
-) -> None:
+def _run(environment: dict[str, str], function: Callable[..., object], *values: object) -> None:
     warnings.simplefilter("error")
     os.environ.clear()
     os.environ.update(environment)
-    anyio.run(function, *values, backend=backend)
+    function(*values)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import sys
@@ -57,6 +58,19 @@ async def filled(ledger: SQLiteLedger) -> None:
         await ledger.record(notice(DELIVERED, f"ID{to}", to=to), said(f"me {to}", from_=to))
     await ledger.begin(intent("young"))  # and so is under way
     await ledger.record(notice(DELIVERED, "stray", to=number(0)))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a ledger that was filled once, to be copied."""
+
+    async def fill() -> None:
+        async with SQLiteLedger(path, clock=Clock()) as ledger:
+            await filled(ledger)
+
+    path = tmp_path_factory.mktemp("full") / "promo.db"
+    anyio.run(fill)
+    return path
 
 
 def traces(directory: Path) -> dict[str, int]:
@@ -131,12 +145,11 @@ CRASHES = [
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("crash", CRASHES, ids=lambda crash: f"{crash[0][:12]} {crash[1]}")
 async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
-    tmp_path: Path, crash: tuple[str, int], when: str
+    tmp_path: Path, full: Path, crash: tuple[str, int], when: str
 ) -> None:
     """Every key is known as it was, and pruned again, all is gone from the files."""
     path = tmp_path / "promo.db"
-    async with SQLiteLedger(path, clock=Clock()) as ledger:
-        await filled(ledger)
+    shutil.copytree(full.parent, tmp_path, dirs_exist_ok=True)
     with running(prune_and_be_killed, path, NOON + LATER, crash, when) as process:
         assert await anyio.to_thread.run_sync(process.exit_code) == -signal.SIGKILL
     async with SQLiteLedger(path, clock=later()) as ledger:
