@@ -81,6 +81,17 @@ def test_rejects_do_not_pile_up_where_doubts_end(rejects: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rejects_do_not_pile_up_where_doubts_end_and_others_come(rejects: Path) -> None:
+    """Rows that are rejects no more, and new ones, are no reason for a file of its own."""
+    recipients(*NUMBERS, "none", "nor this")
+    assert facts(bulk("promo.csv", "--json"))["rejects"] == rejects.name
+    assert rejected(rejects.name).keys() == {"none", "this"}
+    recipients(*NUMBERS, "that", "nor this")
+    assert facts(bulk("promo.csv", "--json"))["rejects"] == "promo.rejects-2.csv"
+    assert rejected(rejects.name).keys() == {"none", "this"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "why", ["touched", "limited", "another text", "another campaign", "not known"]
 )

@@ -55,11 +55,7 @@ def test_a_killed_skycore_bulk_goes_on_with_the_same_command(tmp_path: Path) -> 
     rows.write_text("to\n" + "\n".join(everyone))
     with Simulator(behaviours={}) as simulator:
         for kill in range(3):
-            with bulk(rows, simulator.url) as sending:
-                while simulator.billed < 70 * (kill + 1):
-                    assert sending.poll() is None
-                    time.sleep(0.002)
-                sending.kill()
+            run_and_kill(rows, simulator, billed=70 * (kill + 1))
         with bulk(rows, simulator.url) as sending:
             told = json.loads(sending.communicate(timeout=60)[0])
         sent = Counter(message.to for message in simulator.messages)
@@ -68,6 +64,39 @@ def test_a_killed_skycore_bulk_goes_on_with_the_same_command(tmp_path: Path) -> 
     assert len(in_doubt) == told["in_doubt"] <= 3 * IN_FLIGHT
     assert sent.keys() | in_doubt == set(everyone)
     assert told["accepted"] + told["already_done"] + told["in_doubt"] == len(everyone)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_rejects_of_killed_runs_do_not_pile_up(tmp_path: Path, *, is_touched: bool) -> None:
+    """One that nobody has touched since is written anew, and one with a person's work is kept."""
+    rows = tmp_path / "promo.csv"
+    unsendable = "".join(f"the number {n} of somebody unknown\n" for n in range(300))
+    rows.write_text("to\n" + unsendable + "".join(f"1555123{n}\n" for n in range(3000, 3300)))
+    with Simulator(behaviours={}) as simulator:
+        run_and_kill(rows, simulator, billed=70)
+        (killed,) = tmp_path.glob("promo.rejects*.csv")
+        if is_touched:
+            mended = killed.read_text("utf-8-sig").replace("the number 0", "15551234888")
+            killed.write_text(mended, "utf-8-sig")
+        run_and_kill(rows, simulator, billed=140)
+        with bulk(rows, simulator.url) as sending:
+            told = json.loads(sending.communicate(timeout=60)[0])
+    last = Path(told["rejects"])
+    assert {*tmp_path.glob("promo.rejects*.csv")} == {killed, last}
+    assert (last != killed) is is_touched
+    assert "15551234888" in killed.read_text("utf-8-sig") or not is_touched
+    assert len(rejects_of(rows)) == 300 + told["in_doubt"]
+
+
+def run_and_kill(rows: Path, simulator: Simulator, *, billed: int) -> None:
+    """Send a file, and kill that once so many messages were billed in all."""
+    with bulk(rows, simulator.url) as sending:
+        while simulator.billed < billed:
+            assert sending.poll() is None
+            time.sleep(0.002)
+        sending.kill()
 
 
 def rejects_of(rows: Path) -> list[dict[str, str]]:

@@ -1,19 +1,28 @@
-"""The rejects of a bulk send: rows to mend and to run again, in a file of their own."""
+"""The rejects of a bulk send: rows to mend and to run again, in a file of their own.
+
+Strategy: rows are written every few seconds, and what the file is after that is noted before, so
+that a file which a killed run has left is known as one that nobody has touched.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
+import math
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Final, Self
 
 from ...runtime.private_files import private
 from ..ui.output import printable
 from ..ui.spreadsheet_cells import no_formula
 from .recipients import LINE, REASON, Row, Sheet, SheetError
-from .rejects_before import RejectsBefore
+from .rejects_before import RejectsBefore, new_digest
+
+_EVERY: Final = 2.0  # seconds; less than that is lost of the file by who is killed
 
 
 def is_replaceable(path: Path) -> bool:
@@ -33,15 +42,8 @@ def _is_the_same(one: Path, other: Path) -> bool:
     return has_one_size and _lines_of(one) == _lines_of(other)
 
 
-def _has_all_of_the_other(one: Path, other: Path) -> bool:
-    """Return whether one of two files has all lines of the other."""
-    has, has_other = _each_line_of(one), _each_line_of(other)
-    return has <= has_other or has >= has_other
-
-
-def _each_line_of(path: Path) -> set[bytes]:
-    with path.open("rb") as file:
-        return {blake2b(line, digest_size=16).digest() for line in file}
+def _digest_of(row: Sequence[str]) -> bytes:
+    return blake2b(repr(row).encode(), digest_size=16).digest()
 
 
 def _lines_of(path: Path) -> int:
@@ -57,7 +59,8 @@ class Rejects:
     the `earlier` files has the same rows for the same reasons, in whatever order, that one is
     `path` in the end, and no other is left.  Once all rows were looked at (`is_whole`), it takes
     the place of those that nobody has touched since they were written, as `before` knows, and
-    that differ by rows alone which are rejects no more, or are new ones.
+    that differ by rows alone which are rejects no more, or are new ones.  Of a run that was
+    killed, a file may end with any row.
     """
 
     def __init__(
@@ -79,23 +82,44 @@ class Rejects:
             if name not in names:  # a file of rejects has them already
                 names.append(name)
         self._names = names
-        self._file: Any = None
-        self._writer: Any = None
+        self._file: IO[bytes] | None = None
+        self._text = io.StringIO(newline="")  # what is to be written yet
+        self._writer = csv.writer(self._text, delimiter=self._delimiter)
+        self._written = new_digest()
+        self._written_at = -math.inf
 
     def write(self, row: Row, reason: str) -> None:
         """Add a row, with what is to be mended in it."""
-        if self._writer is None:
-            # Excel takes a file for UTF-8 only where it begins with the mark.
+        if self._file is None:
             self._file = open(  # noqa: SIM115 - Path.open takes no opener; closed in `close`
-                self.path, "w", encoding="utf-8-sig", newline="", opener=private
+                self.path, "wb", opener=private
             )
-            self._writer = csv.writer(self._file, delimiter=self._delimiter)
+            self._text.write("\ufeff")  # without it Excel takes a file for no UTF-8
             self._writer.writerow(self._names)
         cells = self._fitted(row.values)
         cells[self._names.index(REASON)] = no_formula(printable(reason))
         cells[self._names.index(LINE)] = str(row.line)
         self._writer.writerow(cells)
         self.count += 1
+        if time.monotonic() - self._written_at >= _EVERY:
+            self._flush(self._file)
+
+    def _flush(self, file: IO[bytes]) -> None:
+        """Write the rows that are to be written yet, and note what the file is by then."""
+        rows = self._text.getvalue().encode()
+        self._text.seek(0)
+        self._text.truncate()
+        before = self._written.digest()
+        self._written.update(rows)
+        if self._before is not None:
+            self._before.note_writing(self.path, before, self._written.digest())
+        try:
+            file.write(rows)
+            file.flush()
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+        self._written_at = time.monotonic()
 
     def _fitted(self, values: Sequence[str]) -> list[str]:
         cells = [*values[: self._width]]
@@ -107,7 +131,8 @@ class Rejects:
         """Close the file, if there is one."""
         if self._file is None or self._file.closed:
             return
-        self._file.close()
+        with self._file:
+            self._flush(self._file)
         self._settle_down()
         if self._before is not None:
             self._before.note(self.path)
@@ -123,10 +148,25 @@ class Rejects:
                     return
         if self._before is None or not self.is_whole:
             return
-        for path in reversed([*self._earlier]):
-            with suppress(OSError):
-                if self._before.is_as_written(path) and _has_all_of_the_other(path, self.path):
+        for path in self._earlier:  # the name without a number is the last one
+            with suppress(OSError, csv.Error):
+                if self._before.is_as_written(path) and self._agrees(path):
                     self.path = self.path.replace(path)
+
+    def _agrees(self, earlier: Path) -> bool:
+        """Return whether an earlier file says of no line what this one does not say of it."""
+        if (had := self._said_in(earlier)) is None or (has := self._said_in(self.path)) is None:
+            return False
+        return all(had[line] == has[line] for line in had.keys() & has.keys())
+
+    def _said_in(self, path: Path) -> dict[str, bytes] | None:
+        """Return a digest of each row by its line, of a file with these columns."""
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=self._delimiter)
+            if next(rows, None) != self._names:
+                return None
+            at = self._names.index(LINE)
+            return {row[at]: _digest_of(row) for row in rows}
 
     def __enter__(self) -> Self:
         return self
