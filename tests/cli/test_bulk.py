@@ -40,7 +40,7 @@ from skycore_async.ledger.commands import LedgerCommand
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.messages import SMS, Accepted, Failed
-from skycore_async.simulator import API_KEY, Account, Behaviour, Simulator, refusal
+from skycore_async.simulator import API_KEY, Account, Answer, Behaviour, Simulator, refusal
 from skycore_async.transports import choice
 from skycore_async.transports.base import Road, Transport
 from tests.support.cli_program import program
@@ -119,6 +119,20 @@ def test_what_is_no_tag_is_refused(tag: str, simulator: Simulator) -> None:
     done = run("promo.csv", "--text", "Hi", "--yes", "--tag", tag)
     assert (done.exit_code, len(simulator.messages)) == (2, 0)
     assert "a tag has 1 to 100 characters, all of which can be seen." in done.stderr
+
+
+@pytest.mark.slow
+def test_a_provider_that_is_asked_too_fast_is_told_of(simulator: Simulator) -> None:
+    """Who sees that a bulk has become slow sees why, also in the end."""
+    recipients("to\n15551234888\n")
+    simulator.script(*[Behaviour(taken=False, answer=Answer.THROTTLED_429, retry_after=0)] * 2)
+    assert (
+        "slowed down   2 (answers of Skycore's that"
+        in run("promo.csv", "--text", "x", "--yes").stdout
+    )
+    assert (send(text="x")["throttled"], simulator.billed) == (0, 1)
+    told = [*BulkCounters(total=1, throttled=2).parts()]
+    assert told == ["0/1", "0/s", "accepted 0", "slowed down by Skycore 2 times"]
 
 
 def test_every_row_is_sent_once(simulator: Simulator) -> None:

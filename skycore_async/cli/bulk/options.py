@@ -178,10 +178,10 @@ class BulkOptions:
 
     def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
         """Return what concerns the sending."""
-        client = {name: getattr(self, name) for name in ("base_url", "rate")}
         return SendOptions(
             api_key=api_key,
-            client={**client, "max_in_flight": self.in_flight},
+            client={"base_url": self.base_url, "max_in_flight": self.in_flight},
+            rate=self.rate,
             transport=self.transport,
             limit=self.limit,
             opt_outs=self.opt_out_list,

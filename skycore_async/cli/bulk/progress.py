@@ -84,6 +84,7 @@ class BulkCounters:
     held_back: int = 0
     turned_back: int = 0
     put_off: int = 0
+    throttled: int = 0  # answers that there are too many messages a second
     waiting: str | None = None
     why_not_sent: str | None = None  # of the last one
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
@@ -129,6 +130,10 @@ class BulkCounters:
         self.why_not_sent = str(error)
         return None
 
+    def throttle(self) -> None:
+        """Count an answer that there are too many messages a second."""
+        self.throttled += 1
+
     def read(self) -> None:
         """Note how far it is now, for the rate."""
         self._readings.append((self.clock(), self.done - self.already_done - self.already_sent))
@@ -157,6 +162,7 @@ class BulkCounters:
             ("in doubt", self.in_doubt, ""),
             ("not sent", self.turned_back, ""),
             ("not yet", self.put_off, ""),
+            ("slowed down by Skycore", self.throttled, f" time{'s' * (self.throttled > 1)}"),
         ):
             if count or name == "accepted":
                 yield f"{name} {count:,}{detail}"
@@ -224,6 +230,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
         "not_sent": counters.left,
         "held_back": counters.held_back,
         "outside_hours": counters.put_off,
+        "throttled": counters.throttled,
         "why_not_sent": None if end.interrupted else counters.why_not_sent,
         "left_out": {kind.value: estimate.count(kind) for kind in RejectionKind},
         **estimate.numbers,
@@ -248,6 +255,7 @@ def account(counters: BulkCounters) -> Iterator[str]:
         ("not sent", counters.left, ""),
         ("  not yet", counters.put_off, " (of these: it is not within their hours)"),
         ("awaited", counters.awaited or 0, " (receipts that have not come)"),
+        ("slowed down", counters.throttled, " (answers of Skycore's that it was asked too fast)"),
         ("for later", counters.held_back, " (more than --limit)"),
     )
     for name, count, detail in rows:

@@ -136,7 +136,7 @@ class Run:
                 SQLiteLedger(path) as ledger,
                 sharing(ledger, options.opt_outs, name=options.full_name),
                 _receiving(ledger, options.listening, name=str(path)),
-                options.client_over(ledger) as client,
+                options.client_over(ledger, self._counters.throttle) as client,
                 anyio.create_task_group() as beside,
             ):
                 if options.start is not None and options.start > options.clock():

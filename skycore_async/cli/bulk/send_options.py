@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import attrs
 from ...client import SkycoreClient
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
+from ...limits.local import RateLimiter
 from ...runtime.secret import Secret
 from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
 from ...transports.base import Road
@@ -23,6 +25,7 @@ class SendOptions:
     """How to send: what the client takes, and how to show it."""
 
     client: dict[str, Any]
+    rate: float | None = None
     api_key: Secret | None = None
     transport: Road = "fast"
     limit: int | None = None
@@ -37,11 +40,22 @@ class SendOptions:
     clock: Clock = utc_now
     live: bool = False
 
-    def client_over(self, ledger: SQLiteLedger) -> SkycoreClient:
-        """Return the client that sends, and records in a ledger."""
+    def client_over(self, ledger: SQLiteLedger, on_throttle: Callable[[], None]) -> SkycoreClient:
+        """Return the client that sends, and records in a ledger; each throttle answer is told."""
         return SkycoreClient(
             **self.client,
+            rate=_ToldLimiter(self.rate, on_throttle),
             api_key=None if self.api_key is None else self.api_key.reveal(),
             transport=self.transport,
             ledger=ledger,
         )
+
+
+class _ToldLimiter(RateLimiter):
+    def __init__(self, rate: float | None, on_throttle: Callable[[], None]) -> None:
+        super().__init__(rate)
+        self._on_throttle = on_throttle
+
+    def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
+        super().slow_down(started=started, retry_after=retry_after)
+        self._on_throttle()
