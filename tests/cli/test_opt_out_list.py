@@ -17,6 +17,7 @@ from skycore_async import SQLiteLedger, parse_postback
 from skycore_async.cli.actions import listen
 from skycore_async.cli.actions.listen import _NotificationPrinter
 from skycore_async.cli.app import skycore
+from skycore_async.cli.ui import confirm
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.simulator import Simulator
 from tests.support.cli_program import program, told
@@ -195,6 +196,22 @@ def test_a_dry_run_of_an_import_puts_nobody_onto_the_list() -> None:
     Path("wrong.csv").write_text(f"Phone\n{CO}\n555\n")
     assert "line 3: " in run("opt-outs", "import", "wrong.csv", "--dry-run", code=1).stderr
     assert listed() == [ANN, BO]
+
+
+@pytest.mark.parametrize("answer", ["n", "y", "--yes", "nothing new"])
+def test_on_a_terminal_an_import_asks_first(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who named the wrong file sees how many are new, as nobody can take them off together."""
+    monkeypatch.setattr(confirm, "has_terminal", lambda: True)
+    Path("blocked.csv").write_text(f"Phone\n{ANN}\n{BO}\n")
+    run("opt-outs", "add", ANN, *[BO] * (answer == "nothing new"))
+    command = ["opt-outs", "import", "blocked.csv", *["--yes"] * (answer == "--yes")]
+    done = CliRunner().invoke(skycore, command, input=answer)
+    assert ("2 numbers: 1 of them on " in done.stderr) is (len(answer) == 1)
+    assert ("Put 1 more on it? Nothing is sent there any more" in done.stderr) is (
+        len(answer) == 1
+    )
+    assert (done.exit_code, listed()) == ((4, [ANN]) if answer == "n" else (0, [ANN, BO]))
+    assert ("nothing was changed" in done.stderr) is (answer == "n")
 
 
 def test_a_dry_run_takes_in_nothing_that_a_service_heard() -> None:

@@ -6,6 +6,9 @@ Rules:
   given; a file that was asked for by name has it whole, as it is to be read again.
 * A file is read to its end before anything of it goes onto the list, and what is wrong with a
   row is told with its line.
+* Of a file a person is asked first, as the wrong one is not taken back: who of it says STOP, or
+  had said so to a ledger, cannot be told apart from it later.  Where nobody can be asked it is put
+  onto the list, as that costs no fine.
 * What a ledger has of its numbers comes onto the list with its own time, since it may be told
   again at every import: what was clearly said after it stays.
 """
@@ -36,6 +39,7 @@ from ...runtime.secret import Secret
 from ..bulk.files import copied, name_of
 from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError, shown_row
 from ..bulk.rows import is_perhaps_american
+from ..ui import confirm
 from ..ui.dsn import is_dsn
 from ..ui.ledger_target import ledger_target
 from ..ui.opt_out_list import list_of, shown
@@ -85,12 +89,14 @@ def import_any(
     *,
     column: str | None,
     dry_run: bool,
+    yes: bool,
 ) -> None:
     """Put the numbers of a CSV file onto the list, or what a ledger or a database has of them."""
     if is_dsn(named.reveal()) or _is_database(named.reveal()):
         _import_ledger(shared, named, dry_run=dry_run)
     else:
-        _import_file(shared, named.reveal(), reader, column=column, dry_run=dry_run)
+        asks = confirm.has_terminal() and not (yes or dry_run)
+        _import_file(shared, named.reveal(), reader, column=column, dry_run=dry_run, asks=asks)
 
 
 def _is_database(file: str) -> bool:
@@ -137,6 +143,7 @@ def _import_file(
     *,
     column: str | None,
     dry_run: bool,
+    asks: bool,
 ) -> None:
     """Put the numbers of a CSV file onto the list; fail where it has rows that are none."""
     try:
@@ -162,7 +169,7 @@ def _import_file(
         fail(f"{name_of(file)}: {error}")
     except OSError as error:
         fail(f"{error.filename or name_of(file)}: {error.strerror}")
-    _change(shared, numbers, reader, out=True, dry_run=dry_run)
+    _change(shared, numbers, reader, out=True, dry_run=dry_run, asks=asks)
     for one in wrong[:10]:
         say(one, err=True)
     if wrong:
@@ -201,6 +208,7 @@ def _change(
     *,
     out: bool,
     dry_run: bool = False,
+    asks: bool = False,
 ) -> None:
     """Put onto the list, or take off it, numbers by how they are written."""
     now = time.time()
@@ -208,6 +216,8 @@ def _change(
     try:
         words = shared.words(all_spellings(asked))
         on_it = sum(not may_be_sent_to(each, words) for each in asked)
+        if asks and on_it < len(asked):
+            _ask_to_put_on(len(asked), on_it, shown(shared.path))
         if not dry_run:
             shared.tell(OptOut(number=each, out=out, at=now) for each in numbers.values())
     except LedgerError as error:
@@ -215,6 +225,15 @@ def _change(
     say(_changed(len(asked), on_it, shown(shared.path), out=out, dry_run=dry_run), err=True)
     if reader is None:
         _tell_ten_digits(numbers)
+
+
+def _ask_to_put_on(asked: int, on_it: int, where: str) -> None:
+    say(f"{number_of(asked, 'number')}: {on_it:,} of them on {where} already", err=True)
+    confirm.confirm(
+        f"Put {asked - on_it:,} more on it? Nothing is sent there any more, by any campaign, and"
+        " it is not taken back as a whole.",
+        otherwise="nothing was changed",
+    )
 
 
 def _changed(asked: int, on_it: int, where: str, *, out: bool, dry_run: bool) -> str:

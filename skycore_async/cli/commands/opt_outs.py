@@ -29,7 +29,8 @@ from ..ui.options import json_option, opt_outs_option
       skycore opt-outs import service.db
       skycore opt-outs candidates promo.db --show-numbers
 
-    Exit codes: 0 done, 1 not all of it, 2 wrong usage, or it cannot be opened.
+    Exit codes: 0 done, 1 not all of it, 2 wrong usage, or it cannot be opened, 4 no
+    was answered.
     """,
 )
 def opt_outs() -> None: ...
@@ -104,6 +105,7 @@ def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | Non
     the list by itself only with `share_opt_outs`.
 
     An import is not taken back as a whole: see with --dry-run whether it is the right file.
+    On a terminal it says how many are new, and asks.
     """,
 )
 @click.argument("named", metavar="FILE.CSV|LEDGER|DSN", type=HiddenText())
@@ -111,6 +113,7 @@ def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | Non
 @country_option
 @opt_outs_option
 @click.option("--dry-run", is_flag=True, help="Look at the file, and put nothing onto the list.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 def import_(
     *,
     named: Secret,
@@ -118,11 +121,12 @@ def import_(
     country: str | None,
     opt_outs: str | None,
     dry_run: bool,
+    yes: bool,
 ) -> None:
     from ..actions.opt_out_list import import_any, the_list  # noqa: PLC0415 - not for help
 
     reader = number_reader_of(country)
-    import_any(the_list(opt_outs), named, reader, column=to_column, dry_run=dry_run)
+    import_any(the_list(opt_outs), named, reader, column=to_column, dry_run=dry_run, yes=yes)
 
 
 @opt_outs.command(
