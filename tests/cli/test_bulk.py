@@ -1007,7 +1007,7 @@ def test_the_time_that_is_left_is_of_what_is_to_be_sent() -> None:
 
 
 def test_the_counters_says_how_far_it_is() -> None:
-    """Counts, refusals by code, the rate over the last readings, and the time that is left."""
+    """Counts, refusals by code, why the last was not sent, the rate, and the time that is left."""
     now = [0.0]
     counters = BulkCounters(total=100, clock=lambda: now[0])
     message = SMS(to="1", text="x")
@@ -1038,9 +1038,12 @@ def test_the_counters_says_how_far_it_is() -> None:
         "refused 1 (E110 1)",
         "opted out 1",
         "in doubt 1",
-        "not sent 3",
+        "not sent 3 (E713: billing problem on the account)",
         "0:00:26 left",
     ]
+    counters.is_stopping = True  # as the last was not sent for that
+    assert "not sent 3" in counters.parts()
+    counters.is_stopping = False
     counters.in_flight = lambda: 22
     assert list(counters.parts())[:3] == ["16/100", "3/s", "in flight 22"]
     assert (counters.left, counters.stuck.in_a_row) == (84, 2)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sqlite3
+import textwrap
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ from .rows import RejectionKind
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
 _WINDOW: Final = 20  # readings that the rate is taken from
+_LONGEST: Final = 70  # characters of why a message was not sent, while others are
 _STUCK: Final = 200  # messages in a row that do not get through, and mean that none would
 
 
@@ -160,7 +162,7 @@ class BulkCounters:
             ("refused", self.refused.total(), f" ({codes})"),
             ("opted out", self.opted_out, ""),
             ("in doubt", self.in_doubt, ""),
-            ("not sent", self.turned_back, ""),
+            ("not sent", self.turned_back, self._why()),
             ("not yet", self.put_off, ""),
             ("slowed down by Skycore", self.throttled, f" time{'s' * (self.throttled > 1)}"),
         ):
@@ -169,6 +171,12 @@ class BulkCounters:
         if self.awaited is not None:
             yield f"receipts awaited {self.awaited:,}"
         yield from self._how_long()
+
+    def _why(self) -> str:
+        """Say why the last was not sent: who waits for a host that is not there is to know."""
+        if self.why_not_sent is None or self.is_stopping:
+            return ""
+        return f" ({textwrap.shorten(self.why_not_sent, _LONGEST, placeholder=' ...')})"
 
     def _how_long(self) -> Iterator[str]:
         """Say what comes, and for how long."""
