@@ -1039,7 +1039,7 @@ def test_the_counters_says_how_far_it_is() -> None:
         "opted out 1",
         "in doubt 1",
         "not sent 3 (E713: billing problem on the account)",
-        "0:00:26 left",
+        "0:00:28 left",
     ]
     counters.is_stopping = True  # as the last was not sent for that
     assert "not sent 3" in counters.parts()

@@ -43,6 +43,7 @@ from .rows import RejectionKind
 
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
 _WINDOW: Final = 20  # readings that the rate is taken from
+_REMEMBERED: Final = {OutcomeKind.IN_DOUBT, OutcomeKind.REFUSED, OutcomeKind.OPTED_OUT}
 _LONGEST: Final = 70  # characters of why a message was not sent, while others are
 _STUCK: Final = 200  # messages in a row that do not get through, and mean that none would
 
@@ -86,6 +87,7 @@ class BulkCounters:
     held_back: int = 0
     turned_back: int = 0
     put_off: int = 0
+    remembered: int = 0  # of what did not come out well, what had not before
     throttled: int = 0  # answers that there are too many messages a second
     waiting: str | None = None
     why_not_sent: str | None = None  # of the last one
@@ -116,6 +118,8 @@ class BulkCounters:
             self.accepted += not outcome.recorded
             return None
         error, kind = outcome.error, outcome_kind(outcome)
+        if kind in _REMEMBERED:
+            self.remembered += outcome.recorded
         if kind is OutcomeKind.ALREADY_SENT:
             self.already_sent += 1
             return f"{ALREADY_SENT}{error}"
@@ -138,11 +142,12 @@ class BulkCounters:
 
     def read(self) -> None:
         """Note how far it is now, for the rate."""
-        self._readings.append((self.clock(), self.done - self.already_done - self.already_sent))
+        known = self.already_done + self.already_sent + self.remembered
+        self._readings.append((self.clock(), self.done - known))
 
     @property
     def rate(self) -> float:
-        """How many a second there were lately, but for those that had been sent before."""
+        """How many a second there were lately, but for those whose outcome was known before."""
         if len(self._readings) < 2:  # noqa: PLR2004
             return 0.0
         (began, before), (ended, after) = self._readings[0], self._readings[-1]
