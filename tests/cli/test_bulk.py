@@ -763,6 +763,7 @@ def test_a_dry_run_writes_the_rejects_that_are_asked_for() -> None:
         ("a\n1\n", ("--text", "x"), "promo.csv: no column is called to"),
         ("", ("--text", "x"), "promo.csv: it is empty"),
         ("to\n1\n", ("--text", "x"), "no row has a message to send"),
+        ("to\n", ("--text", "x"), "there is no row below the first line"),
         ("to\n15551234888\n", ("--text", "x", "--from-column", "f"), "no column 'f'"),
         (
             "to\n15551234888\n",

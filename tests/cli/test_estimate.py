@@ -479,7 +479,7 @@ def test_the_preview_cannot_steer_the_terminal() -> None:
         (
             "to,name\n",
             None,
-            "nothing was sent: no row has a message to send, for the reasons above",
+            "nothing was sent: there is no row below the first line, that of the columns",
         ),
         (
             "to,name\n15551234888,Ann\n15551234889,Bo\n",

@@ -165,6 +165,8 @@ class Estimate:
             )
         if self.hours is not None and (why := self.hours.obstacle) is not None:
             return why
+        if not self.rows:
+            return "nothing was sent: there is no row below the first line, that of the columns"
         if not (self.messages or self.settled or (settles and self.in_doubt)):
             return "nothing was sent: no row has a message to send, for the reasons above"
         most = self.segments + (self.doubtful_segments if settles else 0)
