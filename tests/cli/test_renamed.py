@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import anyio
 import pytest
@@ -188,6 +189,25 @@ def test_a_campaign_that_began_nothing_is_not_asked_about(
         assert run("promo.csv").exit_code == 4
     assert run("promo.csv").exit_code == 0
     assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["promo.csv", "final.csv"])
+def test_a_campaign_that_ended_before_it_had_a_ledger_is_not_asked_about(
+    name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Ctrl-C at once after the yes: there is no file to find that would know more."""
+    sheet("final.csv", ROWS)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Run, "send", interrupted)
+        assert run("promo.csv").exit_code == 130
+    assert not Path("promo.db").exists()
+    assert run(name).exit_code == 0
+    assert simulator.billed == len(ROWS)
+
+
+async def interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.slow

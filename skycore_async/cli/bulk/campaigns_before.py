@@ -10,7 +10,7 @@ Rules:
   address of the API: a rehearsal against a simulator is none.
 * The campaign itself counts as another where its ledger, which knew what was sent, is gone, or
   one without a message is in its place, or a database without the campaign; but not where it
-  ended before its first message.
+  ended before its first message.  One that ended before there was its ledger counts nowhere.
 * So does what it had under other keys, as before a column of keys was named: no ledger knows two
   keys for one message.
 * Where a ledger was copied into a database, that has its campaigns.
@@ -63,8 +63,9 @@ CREATE TABLE IF NOT EXISTS sketched_keys (
 ) WITHOUT ROWID
 """
 _ALL: Final = f"""
-SELECT ledger, in_database, campaign, begun, sketch, coalesce(keys, x'')
-FROM campaigns LEFT JOIN sketched_keys USING ({_PLACE})
+SELECT sent.campaign IS NOT NULL, ledger, in_database, campaigns.campaign, begun, sketch,
+    coalesce(keys, x'')
+FROM campaigns LEFT JOIN sketched_keys USING ({_PLACE}) LEFT JOIN sent USING ({_PLACE})
 """  # noqa: S608 - names of our own
 _HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
 _SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
@@ -184,11 +185,15 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
     found: list[Before] = []
     with _said_where_it_fails(), opened() as connection:
         here = (place.directory, place.address)
-        for ledger, in_database, campaign, begun, *data in connection.execute(_HERE, here):
+        for has_sent, ledger, in_database, campaign, begun, *data in connection.execute(
+            _HERE, here
+        ):
             where = ledger if in_database else _whole(ledger)
             other = attrs.evolve(
                 place, ledger=where, in_database=bool(in_database), campaign=campaign
             )
+            if other.ledger_is_gone and not has_sent:
+                continue
             is_known = other == place and has_ledger
             earlier = Sketch.from_bytes(*data)
             if _is_alike(sketch, earlier, under_other_keys=is_known):
