@@ -10,6 +10,7 @@ import pytest
 
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.outage import LIMIT
+from skycore_async.campaigns.progress import progress
 from skycore_async.campaigns.resending import Resending, doubts_of, resend
 from skycore_async.campaigns.worker import Worker
 from skycore_async.cli.actions.worker import WorkerEnd
@@ -56,6 +57,19 @@ async def test_each_doubt_is_sent_once_for_a_word(connection: Connection, dsn: s
     assert Counter(stub.sent) == Counter(str(15550000000 + n) for n in range(0, 60, 3))
     assert only(connection).states == {"accepted": 60}
     assert resend(connection, "promo").marked == 0
+
+
+async def test_who_cancels_takes_the_word_back(connection: Connection, dsn: str) -> None:
+    """Nobody else who has a key of the campaign sends it for a word that was not for them."""
+    await in_doubt(connection, dsn)
+    load(connection, "another", some(60), size=20)
+    resend(connection, "promo")
+    change(connection, "cancel", "promo")
+    promo = progress(connection)[0]
+    assert (promo.state, promo.to_send, promo.states["in_doubt"]) == ("cancelled", 0, 20)
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert stub.sent == []
 
 
 async def test_what_is_in_doubt_once_more_waits_for_another_word(

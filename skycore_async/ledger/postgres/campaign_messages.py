@@ -105,6 +105,12 @@ UPDATE skycore.messages SET settled_by = '{TO_RESEND}' WHERE id IN (
     ORDER BY key FOR UPDATE)
 RETURNING key
 """
+_UNMARK: Final = f"""
+UPDATE skycore.messages SET settled_by = NULL WHERE id IN (
+    SELECT id FROM skycore.messages
+    WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt' AND settled_by = '{TO_RESEND}'
+    ORDER BY key FOR UPDATE)
+"""
 _COUNT_MARKED: Final = f"""
 SELECT count(*) FILTER (WHERE settled_by IS NOT NULL), count(*) FILTER (WHERE settled_by IS NULL)
 FROM skycore.messages WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
@@ -205,6 +211,11 @@ def mark_to_resend(connection: Connection, campaign: int) -> list[str]:
     What a live process may still get the outcome of is left alone.
     """
     return [key for (key,) in connection.execute(_MARK, {"campaign": campaign})]
+
+
+def unmark(connection: Connection, campaign: int) -> None:
+    """Take back the word to send the doubts of a campaign once more, as it was cancelled."""
+    connection.execute(_UNMARK, {"campaign": campaign})
 
 
 def count_marked(connection: Connection, campaign: int) -> tuple[int, int]:
