@@ -57,7 +57,9 @@ _QUEUE: Final = "skycore"
 _CHUNK: Final = "skycore.chunk"
 _SWEEP: Final = "skycore.sweep"
 _LOCK: Final = 0x534B51  # "SKQ": two that migrate at once do it one after the other
-_WAIT: Final = 5.0  # seconds for a connection
+# Seconds for a connection; tried for longer, it would be tried less and less often, and workers
+# would idle for minutes once a database is back.
+_WAIT: Final = 5.0
 _STALLED: Final = 60.0  # seconds after which what a silent worker left is cleared away
 
 
@@ -170,6 +172,7 @@ class Procrastinate:
             min_size=1,
             max_size=2,
             timeout=_WAIT,
+            reconnect_timeout=_WAIT,
             # A prepared statement would outlive the tables that it was made for.
             kwargs={"autocommit": True, "prepare_threshold": None},
         )

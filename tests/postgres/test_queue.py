@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, LiteralString
@@ -19,6 +20,7 @@ from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from tests.support.campaign_tables import empty_queue, now
+from tests.support.standby import taking_no_writes
 
 
 @pytest.fixture
@@ -211,6 +213,28 @@ async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: S
                 continue
         await queue_.tend(3600)
         assert await queue_.fetch() == Ticket(chunk=7)
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_queue_that_was_away_for_long_is_there_as_soon_as_it_is_back(
+    queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried at the same pace for as long as it is away, and not less and less often."""
+    monkeypatch.setattr(queue, "_WAIT", 1.0)
+    async with Procrastinate(queued) as queue_:
+        await queue_.tend(3600)
+        with taking_no_writes(connection):
+            until = time.monotonic() + 8
+            while time.monotonic() < until:
+                with pytest.raises(QueueError):
+                    await queue_.tend(3600)
+        until = time.monotonic() + 3.5
+        while True:
+            with suppress(QueueError):
+                await queue_.tend(3600)
+                break
+            assert time.monotonic() < until
 
 
 @pytest.mark.anyio
