@@ -1,9 +1,11 @@
-"""Ctrl-C and SIGTERM: for commands that send messages, and for those that serve.
+"""Ctrl-C, SIGTERM and SIGHUP: for commands that send messages, and for those that serve.
 
 Rules for a command that sends, with `Signals`:
 
 * After the first, nothing more starts, and the program waits for what is in flight.
   It says so, since a user who does not know what it waits for presses Ctrl-C again.
+* A terminal that is closed, or a connection to one that is lost (SIGHUP), is a first one: shells
+  and systems say it several times.  Where `nohup` has it ignored, it stays so.
 * The second ends the process at once, also where its last words find a terminal that is
   stopped.  The intents are durable, and what was in flight is in doubt from then on.
 
@@ -30,8 +32,15 @@ import anyio
 from .output import Exit
 
 STOPPING: Final = "Stopping: waiting for what is in flight."
+_PRESSED: Final = (signal.SIGINT, signal.SIGTERM)
 _POLL_EVERY: Final = 0.1  # seconds
 _PATIENCE: Final = 1.0  # seconds for the last words
+
+
+def _ends() -> list[signal.Signals]:
+    """Return the signals that end a command which sends."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    return [*_PRESSED, *(each for each in hangup if signal.getsignal(each) != signal.SIG_IGN)]
 
 
 class Signals:
@@ -63,9 +72,11 @@ class Signals:
     async def _hear(self, *, first: Callable[[], None], second: Callable[[], None]) -> None:
         with (
             suppress(NotImplementedError),  # on Windows, where Ctrl-C ends the loop
-            anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+            anyio.open_signal_receiver(*_ends()) as signals,
         ):
-            async for _ in signals:
+            async for number in signals:
+                if self.count and number not in _PRESSED:
+                    continue
                 self.count += 1
                 if self.count > 1:
                     _call_in_time(second)

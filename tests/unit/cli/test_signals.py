@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -56,6 +57,29 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
     assert raised.group_contains(Ended, match="130")
     assert not was_said.is_set()
     goes_on.set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["", "nohup"])
+def test_a_terminal_that_is_closed_ends_it_once(backend: str, *, is_ignored: bool) -> None:
+    """A shell says it as well as the system, which is no second Ctrl-C; `nohup` has it go on."""
+    seen: list[str] = []
+
+    async def run() -> None:
+        heard = functools.partial(seen.append, "first"), functools.partial(seen.append, "second")
+        async with Signals().heard(first=heard[0], second=heard[1]):
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(2):
+                signal.raise_signal(signal.SIGHUP)
+                await anyio.sleep(0.05)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        anyio.run(run, backend=backend)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == ([] if is_ignored else ["first"])
 
 
 def test_what_is_raised_meanwhile_is_raised_as_it_is() -> None:
