@@ -1091,6 +1091,21 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 @needs_signals
+def test_output_that_nobody_reads_is_no_fault_of_the_recipients(simulator: Simulator) -> None:
+    """As of `skycore bulk ... | head -1`: nothing goes out, and no file is blamed."""
+    recipients()
+    with program("bulk", "promo.csv", "--text", "x", "--yes") as sending:
+        assert sending.stdout is not None
+        assert sending.stderr is not None
+        sending.stdout.close()
+        said = sending.stderr.read()
+        sending.wait(timeout=20)
+    assert said.startswith("skycore: standard output: Broken pipe\n")
+    assert simulator.requests == 0
+
+
+@pytest.mark.slow
+@needs_signals
 def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
     """Nothing more is started, what is in flight ends, and the same command goes on."""
     everyone = [f"1555123{n:04}" for n in range(3000, 3300)]

@@ -74,7 +74,8 @@ def run_bulk(options: BulkOptions) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise  # it is nothing that is wrong with the recipients
-        fail(f"{error.filename or name_of(options.csv)}: {error.strerror}")
+        at = "standard output" if isinstance(error, BrokenPipeError) else name_of(options.csv)
+        fail(f"{error.filename or at}: {error.strerror}")
     except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
         fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
     except click.Abort:  # at a question, and so before anything was sent
