@@ -78,9 +78,6 @@ def run_bulk(options: BulkOptions) -> int:
         fail(f"{error.filename or at}: {error.strerror}")
     except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
         fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
-    except click.Abort:  # at a question, and so before anything was sent
-        say(err=True)
-        fail("nothing was sent", Exit.INTERRUPTED)
     except KeyboardInterrupt:
         if options.sample is not None:  # which no ledger knows of: run again, it is sent again
             fail("interrupted: the sample, or a part of it, may have been sent", Exit.INTERRUPTED)

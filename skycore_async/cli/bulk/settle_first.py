@@ -5,11 +5,10 @@ Rule: whatever comes of it, the send goes on: what stays in doubt is not sent ag
 
 from __future__ import annotations
 
-import click
-
 from ...client import SkycoreClient
 from ...errors import SkycoreError
 from ..ui.beside import announce_beside
+from ..ui.confirm import is_agreed
 from ..ui.output import number_of
 from ..ui.settlements import described
 
@@ -18,10 +17,10 @@ def is_to_settle(in_doubt: int, *, wanted: bool, asks: bool) -> bool:
     """Return whether to ask for reports first: by --settle, or by a yes where there is a doubt."""
     if not in_doubt or wanted or not asks:
         return wanted and in_doubt > 0
-    return click.confirm(
+    return is_agreed(
         f"{number_of(in_doubt, 'message')} in doubt may have been sent. Ask Skycore's own report"
         " first which of them were? That sends nothing.",
-        err=True,
+        otherwise="nothing was sent",
     )
 
 

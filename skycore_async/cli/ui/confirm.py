@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from .output import Exit, fail
+from .output import Exit, fail, say
 
 
 def has_terminal() -> bool:
@@ -26,5 +26,14 @@ def need_terminal(otherwise: str) -> None:
 def confirm(question: str, *, otherwise: str) -> None:
     """Ask for a yes, and fail where it is a no, or nobody can be asked."""
     need_terminal(otherwise)
-    if not click.confirm(question, err=True):
+    if not is_agreed(question, otherwise=otherwise):
         fail(otherwise, Exit.NOT_SENT)
+
+
+def is_agreed(question: str, *, otherwise: str) -> bool:
+    """Ask, and return the answer; fail where Ctrl-C or the end of the input is all that comes."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        say(err=True)
+        fail(otherwise, Exit.INTERRUPTED)
