@@ -129,6 +129,11 @@ class Worker:
         self._without_zone: set[str] = set()  # campaigns
         self._campaigns: set[str] = set()  # that it worked on
 
+    @property
+    def unwritten(self) -> int:
+        """How many outcomes the database has not got: once the ledger is closed, it never will."""
+        return len(self._ledger._unwritten)  # noqa: SLF001 - kept from users
+
     async def run(self) -> None:
         """Work until stopped or refused, or until nothing is left."""
         async with anyio.create_task_group() as beside:
@@ -213,7 +218,7 @@ class Worker:
             await self._look_at(ticket.chunk, share)
 
     async def _are_left(self) -> bool:
-        if self._ledger._unwritten:  # noqa: SLF001 - kept from users
+        if self.unwritten:
             return True  # as what it takes back has its chunk looked at again
         try:
             return await self._run(are_left)

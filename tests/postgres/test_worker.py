@@ -614,6 +614,28 @@ async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, ds
     assert len(billed) + found.states.get("in_doubt", 0) >= 400
 
 
+@pytest.mark.slow
+@needs_signals
+async def test_a_worker_that_ends_without_its_database_knows_what_that_leaves_in_doubt(
+    postgres_server: Server, connection: Connection, dsn: str
+) -> None:
+    """What it was told was accepted, and could not write, is not to be taken for settled."""
+    load(connection, "promo", some(4))
+    slow = {f"{n:04}": Behaviour(delay=1.0) for n in range(4)}
+    with Simulator(behaviours=slow, time_scale=1) as skycore:
+
+        async def stop() -> None:
+            await soon(lambda: skycore.billed == 4)
+            await anyio.to_thread.run_sync(postgres_server.stop)
+            os.kill(os.getpid(), signal.SIGTERM)  # which the worker hears as a stop
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop)
+            worker = await work(dsn, skycore.url)
+            await anyio.to_thread.run_sync(postgres_server.start)
+            assert (worker.counters.accepted, worker.unwritten) == (4, 4)
+
+
 async def test_a_connection_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
     """A step is taken again when the database is back, and what happened is told once."""
     told: list[str | None] = []

@@ -9,7 +9,8 @@ Rules:
   status` shows how far campaigns are.
 * What is told on the way is printed beside: a terminal that is stopped holds up no message.
 * Doubt is the worst that a worker can end with, and is its exit code, also where others
-  met it, and the campaign was halted for it.
+  met it, and the campaign was halted for it.  So is what it could not write: whatever it is
+  told here, it is doubt in the database.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.base import Road
 from ..ui.beside import Beside, print_beside
-from ..ui.output import Exit, announce, emit, fail, print_outcome, say
+from ..ui.output import Exit, announce, emit, fail, number_of, print_outcome, say
 from ..ui.signals import STOPPING, Signals
 
 _EVERY: Final = 5.0  # seconds between lines
@@ -56,17 +57,22 @@ class WorkerOptions:
 
 @attrs.frozen(kw_only=True)
 class WorkerEnd:
-    """How a worker ended: what it did, and what ended it before its time."""
+    """How a worker ended: what it did, and what ended it before its time.
+
+    `unwritten` is how many outcomes the database was away for.
+    """
 
     counters: WorkerCounters
     is_interrupted: bool
     error: ConfigurationError | None
+    unwritten: int = 0
 
     @property
     def exit_code(self) -> Exit:
         """The exit code for the worst that there is."""
+        is_doubt = self.counters.in_doubt > 0 or self.counters.is_outage or self.unwritten > 0
         table = (
-            (self.counters.in_doubt > 0 or self.counters.is_outage, Exit.IN_DOUBT),
+            (is_doubt, Exit.IN_DOUBT),
             (self.is_interrupted, Exit.INTERRUPTED),
             (self.error is not None, Exit.USAGE),
             (bool(self.counters.halted), Exit.REFUSED),
@@ -93,6 +99,12 @@ def run_worker(dsn: Secret, api_key: Secret, options: WorkerOptions, *, as_json:
             say(f"{name:<13} {count:,}")
 
     is_printed = print_outcome(show, known="`skycore status DSN` tells what was sent")
+    if end.unwritten:
+        announce(
+            f"{number_of(end.unwritten, 'outcome')} of these could not be written: their messages"
+            " are in doubt in the database. Once it is back, `skycore settle DSN` asks Skycore's"
+            " own report which were sent."
+        )
     if end.error is not None:
         fail(str(end.error), end.exit_code)
     return end.exit_code if is_printed else end.exit_code or Exit.NOT_ALL_WELL
@@ -125,6 +137,7 @@ async def _work(
         counters=WorkerCounters() if worker is None else worker.counters,
         is_interrupted=signals.count > 0,
         error=None if worker is None else worker.error,
+        unwritten=0 if worker is None else worker.unwritten,
     )
 
 

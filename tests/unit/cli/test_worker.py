@@ -30,6 +30,7 @@ ERROR = ConfigurationError("no tables")
         ({"in_doubt": 1}, {"error": ERROR}, Exit.IN_DOUBT),
         ({"in_doubt": 1}, {"is_interrupted": True}, Exit.IN_DOUBT),
         ({"accepted": 1}, {"is_interrupted": True}, Exit.INTERRUPTED),
+        ({"accepted": 1}, {"is_interrupted": True, "unwritten": 1}, Exit.IN_DOUBT),
     ],
 )
 def test_the_exit_code_is_for_the_worst(
@@ -51,7 +52,9 @@ def test_what_was_done_is_printed_where_the_database_refused_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Messages that may have been sent are not hidden behind the error that ended the worker."""
-    end = WorkerEnd(counters=WorkerCounters(in_doubt=2), is_interrupted=False, error=ERROR)
+    end = WorkerEnd(
+        counters=WorkerCounters(in_doubt=2), is_interrupted=False, error=ERROR, unwritten=1
+    )
 
     async def ended(*_: object) -> WorkerEnd:
         return end
@@ -65,4 +68,6 @@ def test_what_was_done_is_printed_where_the_database_refused_it(
     printed = capsys.readouterr()
     assert left.value.code == Exit.IN_DOUBT
     assert "in doubt      2\n" in printed.out
-    assert printed.err == "skycore: no tables\n"
+    unwritten, error = printed.err.splitlines()
+    assert unwritten.startswith("1 outcome of these could not be written: their messages are in")
+    assert error == "skycore: no tables"
