@@ -543,6 +543,17 @@ def loaded_with(dsn: str, *args: str) -> Result:
     return run(*words, *args)
 
 
+def test_a_load_that_the_database_ended_says_how_to_go_on(dsn: str) -> None:
+    """Whoever runs it again loads nobody twice, whether or not the first load is there."""
+    with psycopg.connect(dsn) as other:
+        other.execute("LOCK TABLE skycore.chunks IN SHARE MODE")
+        done = loaded_with(f"{dsn}&options=-c%20lock_timeout%3D50ms")
+    assert done.exit_code == Exit.NOT_ALL_WELL
+    assert "lock timeout; all was loaded or nothing: run it again" in done.stderr
+    assert loaded(dsn)["new"] == 30
+    assert loaded(dsn)["new"] == 0
+
+
 def test_a_refused_account_is_told_by_worker_and_status(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,9 @@ from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step
 
+# Also where it is the end of a load that was not heard of.
+_AGAIN: Final = "; all was loaded or nothing: run it again, which loads what is not there"
+
 _Known = tuple[MessageState | None, str | None]  # a state, and what settled it
 _UNKNOWN: Final[_Known] = (None, None)
 
@@ -62,7 +65,7 @@ def load_campaign(
         loaded = load(connection, name, messages, starts_at=start, hours=hours, unread=unread)
         return loaded, count_doubts(connection, name)
 
-    loaded, doubts = with_connection(dsn, loaded_by)
+    loaded, doubts = with_connection(dsn, loaded_by, advice=_AGAIN)
     rejects.close()
     doubts += counted.left_in_doubt
     if as_json:

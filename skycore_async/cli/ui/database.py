@@ -42,8 +42,12 @@ def with_connection(
     step: Callable[[Connection], T],
     *,
     connect: Callable[[Database], Connection] = Database.open,
+    advice: str = "",
 ) -> T:
-    """Return what `step` does with a connection; end the program where the database fails."""
+    """Return what `step` does with a connection; end the program where the database fails.
+
+    `advice` says what to do where that is in the middle of it.
+    """
     database: Any = None
     try:
         database = Database(dsn.reveal())
@@ -52,7 +56,7 @@ def with_connection(
     except (CampaignError, ConfigurationError, LedgerError) as error:
         fail(str(error))
     except psycopg.Error as error:
-        fail(f"{database.name}: {describe_error(error)}", Exit.NOT_ALL_WELL)
+        fail(f"{database.name}: {describe_error(error)}{advice}", Exit.NOT_ALL_WELL)
 
 
 class LedgerDatabase:
