@@ -18,7 +18,6 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 from hypothesis import settings as hypothesis_settings
 
 from benchmarks import postgres
@@ -148,7 +147,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         leave_out_children()
-        config.pluginmanager.register(TellingOfCalls())
         return  # which has the rest from the process that started it
     if "TMPDIR" not in os.environ and MEMORY.is_dir() and disk_usage(MEMORY).free > ROOM:
         os.environ["TMPDIR"] = str(MEMORY)
@@ -161,20 +159,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(patch.undo)
     patch.setenv("SSL_CERT_FILE", str(trusted))
     patch.setenv(postgres.NEW, str(Path(folder.name, "postgres")))
-
-
-class TellingOfCalls:
-    """What pytest-xdist is told of a test: not that it begins, is set up and is torn down well.
-
-    That is two thirds of what its processes say to each other, and of their time for it.
-    """
-
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run a test as pytest does."""
-        for report in runtestprotocol(item, log=False, nextitem=nextitem):
-            if report.when == "call" or not report.passed:
-                item.ihook.pytest_runtest_logreport(report=report)
-        return True
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
