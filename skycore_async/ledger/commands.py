@@ -21,6 +21,7 @@ from .opt_outs import OptOut, is_candidate, is_open, may_be_sent_to, number_name
 from .reader import LedgerReader, Page
 from .rules import UnderWay, earlier_submission
 from .settlement import rebuilt
+from .texts import storable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -190,6 +191,8 @@ class GetDelivery(Query[Delivery | None]):
 
     def answer(self, store: LedgerReader) -> Delivery | None:
         """Return the answer of a store."""
+        if self.key != storable(self.key):
+            return None  # no message can have this key, and no store be asked for it
         plain_id = None if self.tracking_id is None else tracking_ids.plain(self.tracking_id)
         return store.delivery(plain_id=plain_id, key=self.key)
 

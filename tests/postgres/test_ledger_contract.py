@@ -128,6 +128,13 @@ async def test_in_what_order_messages_were_begun_is_known_without_a_clock(
     assert turn_of(earlier.message, earlier.turn) == turn_of(min(ids), None)
 
 
+@pytest.mark.parametrize("name", ["", "x" * 100_000, "a\0b", "\ud800"])
+async def test_nothing_is_known_of_a_name_that_no_message_has(ledger: Ledger, name: str) -> None:
+    """So it is, too, where no message could have it, as NUL and lone surrogates are refused."""
+    assert await ledger.delivery(key=name) is None
+    assert await ledger.delivery(name) is None
+
+
 async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) -> None:
     """Nothing came of it before; while it is under way, nothing is known of it either."""
     assert await ledger.lookup(intent()) is None
