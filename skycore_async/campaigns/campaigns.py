@@ -32,7 +32,7 @@ from typing import Any, Final
 import attrs
 
 from ..errors import CampaignError
-from ..ledger.postgres.campaign_messages import unmark
+from ..ledger.postgres.campaign_messages import unmark_campaign
 from ..ledger.postgres.pruning import NO_ROW
 from ..ledger.postgres.reader import named
 from ..ledger.pruning import pruned_name
@@ -278,7 +278,7 @@ def change(connection: Connection, action: str, name: str) -> str:
             (leads_to, campaign),
         )
         if leads_to == "cancelled":  # else whoever has one of its keys would send it for that word
-            unmark(connection, campaign)
+            unmark_campaign(connection, campaign)
     return state
 
 

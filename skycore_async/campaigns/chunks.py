@@ -30,7 +30,7 @@ from typing import Final
 import attrs
 import psycopg
 
-from ..ledger.postgres.campaign_messages import count_to_send, interrupt
+from ..ledger.postgres.campaign_messages import count_to_send, interrupt, unmark
 from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
@@ -167,6 +167,8 @@ def finish(
         ).fetchone()
         if row is None or row == ("done",):
             return 0
+        if left_out:  # else it would be sent for that word whenever it is looked at again
+            unmark(connection, left_out)
         left = count_to_send(connection, chunk.keys_to_send(), left_out=left_out)
         waiting = count_to_send(connection, put_off, left_out=left_out) if put_off else 0
         tally = json.dumps(Counter(left_out.values())) if left_out else None

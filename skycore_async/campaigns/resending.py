@@ -8,20 +8,23 @@ Rules:
 
 * What a live process may still get the outcome of is left alone.  What a dead one was sending
   is in doubt, whether or not anybody has written so yet.
-* The word is for as many as were asked about, and no more.
+* The word is for the attempts that were asked about, and for no other.
+* Who is left out when a worker comes to them, as for a STOP, needs another word: this one is
+  taken back then, as it is where the campaign is cancelled.
 * Chunks are locked first, so that none is taken for done while its messages are marked.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from ..errors import CampaignError
 from ..ledger.execution import CommandExecutor
-from ..ledger.postgres.campaign_messages import count_doubts, count_marked, mark_to_resend
+from ..ledger.postgres.campaign_messages import attempts_in_doubt, count_marked, mark_to_resend
 from ..ledger.postgres.store import PostgresStore
 from ..ledger.settlement import SETTLE_WITHIN
 from ..postgres.collisions import transact
@@ -37,7 +40,7 @@ WHERE campaign = %s AND state = 'done' AND keys && %s
 
 @attrs.frozen(kw_only=True)
 class Resending:
-    """What is sent again: how many were marked now, are marked in all, and may still end.
+    """What is sent again: how many were marked now, are marked in all, and are left in doubt.
 
     `state` is that of the campaign, which has to run for them to be sent.
     """
@@ -48,34 +51,28 @@ class Resending:
     state: str
 
 
-def doubts_of(connection: Connection, name: str) -> int:
-    """Return how many messages of a campaign are in doubt."""
+def doubts_of(connection: Connection, name: str) -> dict[int, float]:
+    """Return which messages of a campaign are in doubt, and since which attempt."""
     _write_doubts(connection)
-    return count_doubts(connection, name)
+    return attempts_in_doubt(connection, name)
 
 
-def resend(connection: Connection, name: str, *, most: int | None = None) -> Resending:
-    """Mark what is in doubt in a campaign to be sent once more, where it is at `most` so many.
+def resend(connection: Connection, name: str, doubts: Mapping[int, float]) -> Resending:
+    """Mark these doubts of a campaign to be sent once more, as far as they are doubts still.
 
-    Raises CampaignError where it is more, there is no such campaign, or it was cancelled.
+    Raises CampaignError where there is no such campaign, or it was cancelled.
     """
-    _write_doubts(connection)
-    return transact(connection, lambda: _marked(connection, name, most))
+    return transact(connection, lambda: _marked(connection, name, doubts))
 
 
-def _marked(connection: Connection, name: str, most: int | None) -> Resending:
+def _marked(connection: Connection, name: str, doubts: Mapping[int, float]) -> Resending:
     campaign, state = locked_campaign(connection, name)
     if state == "cancelled":
         raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
     connection.execute(LOCK_CHUNKS, (campaign,))
-    keys = mark_to_resend(connection, campaign)
+    keys = mark_to_resend(connection, campaign, doubts)
     connection.execute(_REOPEN, (campaign, keys))
     marked, left = count_marked(connection, campaign)
-    if most is not None and marked + left > most:
-        raise CampaignError(
-            f"{marked + left:,} messages are in doubt by now, and {most:,} were when you were"
-            " asked: nothing is sent again for this word; say it again"
-        )
     return Resending(new=len(keys), marked=marked, under_way=left, state=state)
 
 

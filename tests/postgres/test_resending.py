@@ -8,6 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
+from skycore_async import SkycoreClient
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.outage import LIMIT
 from skycore_async.campaigns.progress import progress
@@ -15,7 +16,7 @@ from skycore_async.campaigns.resending import Resending, doubts_of, resend
 from skycore_async.campaigns.worker import Worker
 from skycore_async.cli.actions.worker import WorkerEnd
 from skycore_async.cli.ui.output import Exit
-from skycore_async.errors import CampaignError
+from skycore_async.errors import CampaignError, OutcomeUnknown
 from skycore_async.ledger.postgres.ledger import PostgresLedger
 from skycore_async.postgres.schema import Connection
 from tests.postgres.test_worker import NOWHERE, Slow, some, soon
@@ -43,27 +44,30 @@ async def in_doubt(connection: Connection, dsn: str, count: int = 60) -> None:
     assert only(connection).state == "done"
 
 
+def told(connection: Connection, name: str = "promo") -> Resending:
+    """Give the word for all that is in doubt."""
+    return resend(connection, name, doubts_of(connection, name))
+
+
 async def test_each_doubt_is_sent_once_for_a_word(connection: Connection, dsn: str) -> None:
     """Given twice before the workers come, it is one word; what was accepted stays so."""
     await in_doubt(connection, dsn)
-    assert resend(connection, "promo") == Resending(
-        new=20, marked=20, under_way=0, state="running"
-    )
+    assert told(connection) == Resending(new=20, marked=20, under_way=0, state="running")
     found = only(connection)
     assert (found.state, found.to_send, found.states["in_doubt"]) == ("running", 20, 20)
-    assert resend(connection, "promo").new == 0
+    assert told(connection).new == 0
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert Counter(stub.sent) == Counter(str(15550000000 + n) for n in range(0, 60, 3))
     assert only(connection).states == {"accepted": 60}
-    assert resend(connection, "promo").marked == 0
+    assert told(connection).marked == 0
 
 
 async def test_who_cancels_takes_the_word_back(connection: Connection, dsn: str) -> None:
     """Nobody else who has a key of the campaign sends it for a word that was not for them."""
     await in_doubt(connection, dsn)
     load(connection, "another", some(60), size=20)
-    resend(connection, "promo")
+    told(connection)
     change(connection, "cancel", "promo")
     promo = progress(connection)[0]
     assert (promo.state, promo.to_send, promo.states["in_doubt"]) == ("cancelled", 0, 20)
@@ -77,14 +81,14 @@ async def test_what_is_in_doubt_once_more_waits_for_another_word(
 ) -> None:
     """The word is for one attempt, also where the worker that made it is gone."""
     await in_doubt(connection, dsn)
-    resend(connection, "promo")
+    told(connection)
     lost = StubTransport(lambda _: b"<html>")
     await work(dsn, NOWHERE, transport=lost)
     assert only(connection).states == {"in_doubt": 20, "accepted": 40}
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert (len(lost.sent), stub.sent) == (20, [])
-    assert resend(connection, "promo").new == 20
+    assert told(connection).new == 20
     await work(dsn, NOWHERE, transport=stub)
     assert len(stub.sent) == 20
 
@@ -98,10 +102,10 @@ async def test_a_word_that_is_given_while_workers_run_sends_nothing_twice(
 
     async def insist() -> None:
         while sum(len(stub.sent) for stub in stubs) < 20:
-            resend(connection, "promo")
+            told(connection)
             await anyio.sleep(0.01)
 
-    resend(connection, "promo")
+    told(connection)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             for stub in stubs:
@@ -115,7 +119,7 @@ async def test_a_word_that_is_given_while_workers_run_sends_nothing_twice(
 async def test_what_a_postback_settles_is_not_sent_again(connection: Connection, dsn: str) -> None:
     """Also after the word was given: its doubt has ended."""
     await in_doubt(connection, dsn, count=3)
-    resend(connection, "promo")
+    told(connection)
     row = connection.execute("SELECT max(started_at) FROM skycore.messages").fetchone()
     began = 0.0 if row is None else row[0]
     async with PostgresLedger(dsn, clock=lambda: began) as ledger:
@@ -134,16 +138,14 @@ async def test_what_may_still_end_is_left_alone(connection: Connection, dsn: str
     async with PostgresLedger(dsn) as ledger:
         await ledger.begin(intent("promo:0"))
         connection.execute("UPDATE skycore.messages SET state = 'in_doubt'")
-        assert resend(connection, "promo") == Resending(
-            new=0, marked=0, under_way=1, state="running"
-        )
+        assert told(connection) == Resending(new=0, marked=0, under_way=1, state="running")
         connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
-        assert resend(connection, "promo").new == 1
+        assert told(connection).new == 1
         await ledger.finish("promo:0", taken())
         delivery = await ledger.delivery(key="promo:0")
     assert delivery is not None
     assert (delivery.state, delivery.settled_by) == ("accepted", None)
-    assert resend(connection, "promo").marked == 0
+    assert told(connection).marked == 0
 
 
 async def test_what_a_dead_worker_was_sending_is_among_what_is_asked_about(
@@ -153,22 +155,65 @@ async def test_what_a_dead_worker_was_sending_is_among_what_is_asked_about(
     load(connection, "promo", some(2))
     async with PostgresLedger(dsn) as ledger:
         await ledger.begin(intent("promo:0"))
-        assert doubts_of(connection, "promo") == 0
+        assert len(doubts_of(connection, "promo")) == 0
         connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
-        assert doubts_of(connection, "promo") == 1
+        assert len(doubts_of(connection, "promo")) == 1
         await ledger.begin(intent("promo:1"))
-        assert resend(connection, "promo").new == 2
+        assert told(connection).new == 2
 
 
-async def test_no_more_is_sent_again_than_was_asked_about(
+async def test_nothing_is_sent_again_but_what_was_asked_about(
     connection: Connection, dsn: str
 ) -> None:
-    """What came into doubt while somebody was asked is asked about anew."""
+    """What came into doubt while somebody was asked is asked about anew, though another ended."""
     await in_doubt(connection, dsn, count=6)
-    with pytest.raises(CampaignError, match="2 messages are in doubt by now, and 1 were when"):
-        resend(connection, "promo", most=1)
-    assert only(connection).to_send == 0
-    assert resend(connection, "promo", most=2).new == 2
+    asked = doubts_of(connection, "promo")
+    connection.execute(
+        "UPDATE skycore.messages SET state = 'sent', settled_by = 'postback' WHERE key = 'promo:0'"
+    )
+    load(connection, "promo", some(7))
+    await work(dsn, NOWHERE, transport=StubTransport(lambda _: b"<html>"))
+    assert resend(connection, "promo", asked) == Resending(
+        new=1, marked=1, under_way=1, state="running"
+    )
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert stub.sent == ["15550000003"]
+
+
+async def test_a_word_is_for_no_later_attempt_than_was_asked_about(
+    connection: Connection, dsn: str
+) -> None:
+    """Somebody else had it sent again while this one was asked: it is another doubt by then."""
+    await in_doubt(connection, dsn, count=3)
+    asked = doubts_of(connection, "promo")
+    told(connection)
+    await work(dsn, NOWHERE, transport=StubTransport(lambda _: b"<html>"))
+    assert resend(connection, "promo", asked).new == 0
+    assert told(connection).new == 1
+
+
+async def test_who_has_said_stop_is_not_sent_to_for_a_word_of_before(
+    connection: Connection, dsn: str
+) -> None:
+    """Their START does not bring it back, nor does a load that has their chunk looked at again."""
+    await in_doubt(connection, dsn, count=3)
+    told(connection)
+    stub = StubTransport()
+    async with PostgresLedger(dsn) as ledger:
+        await ledger.opt_out("15550000000")
+        await work(dsn, NOWHERE, transport=stub)
+        await ledger.opt_in("15550000000")
+        assert (only(connection).state, stub.sent) == ("done", [])
+        connection.execute("UPDATE skycore.chunks SET state = 'waiting'")
+        await work(dsn, NOWHERE, transport=stub)
+        async with SkycoreClient(api_key="k", transport=stub, ledger=ledger) as client:
+            with pytest.raises(OutcomeUnknown):
+                await client.send_sms(
+                    to="15550000000", text="Hello 0", from_="60856", key="promo:0"
+                )
+    assert stub.sent == []
+    assert told(connection).new == 1
 
 
 async def test_doubts_of_a_campaign_that_does_not_run_wait_for_it(
@@ -177,14 +222,14 @@ async def test_doubts_of_a_campaign_that_does_not_run_wait_for_it(
     """Halted, it has to be resumed; cancelled or unknown, there is nothing to send again."""
     await in_doubt(connection, dsn, count=3)
     change(connection, "pause", "promo")
-    assert resend(connection, "promo").state == "paused"
+    assert told(connection).state == "paused"
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert stub.sent == []
     change(connection, "cancel", "promo")
     for name, said in (("promo", "nothing more of it is sent"), ("nope", "there is no campaign")):
         with pytest.raises(CampaignError, match=said):
-            resend(connection, name)
+            told(connection, name)
 
 
 async def test_a_worker_says_that_others_met_an_outage(connection: Connection, dsn: str) -> None:

@@ -81,17 +81,17 @@ def resend_doubts(arguments: Sequence[Secret], *, yes: bool, as_json: bool) -> N
     doubts = with_connection(dsn, lambda connection: doubts_of(connection, name))
     if doubts and not yes:
         question = (
-            f"{number_of(doubts, 'message')} may have been sent already, and would be billed and"
-            " delivered twice. Send again?"
+            f"{number_of(len(doubts), 'message')} may have been sent already, and would be billed"
+            " and delivered twice. Send again?"
         )
         confirm(question, otherwise="nothing is sent again")
-    most = None if yes else doubts
-    done = with_connection(dsn, lambda connection: resend(connection, name, most=most))
+    done = with_connection(dsn, lambda connection: resend(connection, name, doubts))
     if as_json:
         emit({"campaign": name, **attrs.asdict(done)})
         return
     say(f"{name}: {number_of(done.new, 'message')} to send once more, {done.marked:,} in all")
     if done.under_way:
-        say(f"{done.under_way:,} are left in doubt: the outcome may still come", err=True)
+        why = "the outcome may still come, or they came into doubt since"
+        say(f"{done.under_way:,} are left in doubt: {why}", err=True)
     if done.marked and done.state != "running":
         say(f"The campaign is {done.state}: `skycore cluster resume` goes on.", err=True)

@@ -9,7 +9,7 @@ in `campaigns/` are about campaigns and chunks alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -79,6 +79,9 @@ FROM (
     WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
 JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
 """
+_ATTEMPTS_IN_DOUBT: Final = (
+    f"SELECT id, started_at FROM skycore.messages WHERE state = 'in_doubt' AND key IN ({_OF_NAME})"
+)
 _COUNT_DOUBTS: Final = (
     f"SELECT count(*) FROM skycore.messages WHERE state = 'in_doubt' AND key IN ({_OF_NAME})"
 )
@@ -100,17 +103,21 @@ OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = form AND {_MAY_HAVE
 _MARK: Final = f"""
 UPDATE skycore.messages SET settled_by = '{TO_RESEND}' WHERE id IN (
     SELECT id FROM skycore.messages
+    JOIN unnest(%(ids)s::bigint[], %(began)s::float8[]) AS attempt (id, started_at)
+        USING (id, started_at)
     WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
         AND settled_by IS NULL AND NOT ({MAY_STILL_END})
-    ORDER BY key FOR UPDATE)
+    ORDER BY key FOR UPDATE OF messages)
 RETURNING key
 """
 _UNMARK: Final = f"""
 UPDATE skycore.messages SET settled_by = NULL WHERE id IN (
     SELECT id FROM skycore.messages
-    WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt' AND settled_by = '{TO_RESEND}'
+    WHERE key IN ({{keys}}) AND state = 'in_doubt' AND settled_by = '{TO_RESEND}'
     ORDER BY key FOR UPDATE)
 """
+_UNMARK_CAMPAIGN: Final = _UNMARK.format(keys=_OF_CAMPAIGN)
+_UNMARK_KEYS: Final = _UNMARK.format(keys="SELECT unnest(%s::text[])")
 _COUNT_MARKED: Final = f"""
 SELECT count(*) FILTER (WHERE settled_by IS NOT NULL), count(*) FILTER (WHERE settled_by IS NULL)
 FROM skycore.messages WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
@@ -183,6 +190,14 @@ def count_doubts(connection: Connection, name: str) -> int:
     return int(count)
 
 
+def attempts_in_doubt(connection: Connection, name: str) -> dict[int, float]:
+    """Return which messages of a campaign are in doubt, by their ids, and since which attempt.
+
+    An attempt is told by when it began.
+    """
+    return dict(connection.execute(_ATTEMPTS_IN_DOUBT, {"name": name}).fetchall())
+
+
 def numbers_to_send(
     connection: Connection, campaign: int, *, until: int
 ) -> Generator[tuple[str, str], None, None]:
@@ -205,17 +220,26 @@ def first_known(connection: Connection, name: str, keys: Iterable[str]) -> str |
     return None if row is None or row[0] is None else str(row[0])
 
 
-def mark_to_resend(connection: Connection, campaign: int) -> list[str]:
-    """Mark the doubts of a campaign to be sent once more, and return the keys of those marked now.
+def mark_to_resend(
+    connection: Connection, campaign: int, attempts: Mapping[int, float]
+) -> list[str]:
+    """Mark doubts of a campaign to be sent once more, and return the keys of those marked now.
 
-    What a live process may still get the outcome of is left alone.
+    They are those of `attempts`, as `attempts_in_doubt` tells them.  What a live process may still
+    get the outcome of is left alone.
     """
-    return [key for (key,) in connection.execute(_MARK, {"campaign": campaign})]
+    given = {"campaign": campaign, "ids": list(attempts), "began": list(attempts.values())}
+    return [key for (key,) in connection.execute(_MARK, given)]
 
 
-def unmark(connection: Connection, campaign: int) -> None:
+def unmark_campaign(connection: Connection, campaign: int) -> None:
     """Take back the word to send the doubts of a campaign once more, as it was cancelled."""
-    connection.execute(_UNMARK, {"campaign": campaign})
+    connection.execute(_UNMARK_CAMPAIGN, {"campaign": campaign})
+
+
+def unmark(connection: Connection, keys: Collection[str]) -> None:
+    """Take back the word to send these once more, as they were left out when they were to be."""
+    connection.execute(_UNMARK_KEYS, (list(keys),))
 
 
 def count_marked(connection: Connection, campaign: int) -> tuple[int, int]:
