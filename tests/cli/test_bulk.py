@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import functools
+import io
 import json
 import os
 import re
@@ -337,6 +339,39 @@ def test_a_word_that_a_loop_gives_sends_each_doubt_once_more(
     words = ("promo.csv", "--text", "x", "--resend-in-doubt")
     CliRunner().invoke(bulk, words, input="n\ny\ny\n")  # settle it, send it, send it again
     assert simulator.requests == 4
+
+
+@pytest.mark.parametrize("rows_before", [0, 1])
+def test_what_came_into_doubt_while_somebody_was_asked_is_not_sent_again(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, rows_before: int
+) -> None:
+    """Another run had the ledger before they answered: they were not asked about its doubt."""
+    rows = ["15550002001\n", "15550012001\n"]
+    if rows_before:
+        recipients("to\n" + rows[0])
+        send(text="x")
+    monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    words = ("promo.csv", "--text", "x", "--resend-in-doubt")
+    recipients("to\n" + "".join(rows))
+    typed = b"n\ny\ny\n" if rows_before else b"y\ny\n"  # settle it, send it, send it again
+    later = TypedAfter(typed, lambda: send(text="x"))
+    done = CliRunner().invoke(bulk, words, input=later)
+    assert (done.exit_code, simulator.requests) == (4, 2), done.stderr
+    assert "more came into doubt while you were asked; run the same command" in done.stderr
+    CliRunner().invoke(bulk, words, input="n\ny\ny\n")
+    assert simulator.requests == 4
+
+
+class TypedAfter(io.BytesIO):
+    """What somebody types once something else has happened."""
+
+    def __init__(self, typed: bytes, happens: Callable[[], object]) -> None:
+        super().__init__(typed)
+        self._happens = functools.cache(happens)
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        self._happens()
+        return super().read1(size)
 
 
 class Terminal:

@@ -53,6 +53,7 @@ from .resemblance import Sketch
 from .rows import MessageRow, RejectedRow, RowOptions, RowReader
 from .run import Run
 from .sample_messages import first_messages, send_sample
+from .send_options import SendOptions
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -110,7 +111,8 @@ def _run(options: BulkOptions) -> int:
             counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
             note = functools.cache(lambda: note_sent(options.place))
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            end = _send(options, api_key, run, settle=settle)
+            sending = options.send_options(api_key, settle=settle, doubts=known.doubts)
+            end = _send(options, run, sending)
             rejects.is_whole = not (end.interrupted or end.halted or options.limit)
             end = _closed(rejects, end)
         return _account(options, estimate, counters, end, rejects)
@@ -214,7 +216,7 @@ def _look_up(
         except LedgerError as error:
             fail(f"nothing was loaded: {error}")
     if options.known_ledger is None:
-        return LedgerCounts()
+        return LedgerCounts(doubts=frozenset() if options.asks_to_resend else None)
     look = functools.partial(
         survey_by_ledger,
         resend_in_doubt=options.resend_in_doubt,
@@ -297,11 +299,9 @@ def _load(
     return code
 
 
-def _send(options: BulkOptions, api_key: Secret | None, run: Run, *, settle: bool) -> End:
+def _send(options: BulkOptions, run: Run, sending: SendOptions) -> End:
     try:
-        return anyio.run(
-            run.send, options.ledger_path, options.send_options(api_key, settle=settle)
-        )
+        return anyio.run(run.send, options.ledger_path, sending)
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:

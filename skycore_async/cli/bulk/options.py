@@ -26,6 +26,7 @@ from ..ui.numbers import number_reader_of
 from ..ui.opt_out_list import list_of
 from ..ui.output import fail
 from .campaigns_before import Place
+from .doubts_asked_about import Doubts
 from .files import STANDARD_INPUT, stem_of
 from .hours_survey import HoursSurvey
 from .questions import WordsGiven
@@ -172,12 +173,19 @@ class BulkOptions:
         return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
 
     @property
+    def asks_to_resend(self) -> bool:
+        """Whether somebody is asked whether to send again what is in doubt."""
+        return self.resend_in_doubt and not self.yes
+
+    @property
     def resends_once(self) -> bool:
         """Whether the word to resend, which nobody is asked for, may be one of many."""
         return self.resend_in_doubt and self.yes
 
-    def send_options(self, api_key: Secret | None, *, settle: bool) -> SendOptions:
-        """Return what concerns the sending."""
+    def send_options(
+        self, api_key: Secret | None, *, settle: bool, doubts: Doubts | None = None
+    ) -> SendOptions:
+        """Return what concerns the sending; `doubts` are those that somebody was asked about."""
         return SendOptions(
             api_key=api_key,
             client={"base_url": self.base_url, "max_in_flight": self.in_flight},
@@ -189,6 +197,7 @@ class BulkOptions:
             resend_in_doubt=self.resend_in_doubt,
             resends_once=self.resends_once,
             settle=settle,
+            doubts=doubts,
             listening=self.listening,
             start=self.start,
             hours=self.hours or ANY_TIME,

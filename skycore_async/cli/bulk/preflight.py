@@ -34,6 +34,7 @@ from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
 from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import fail
+from .doubts_asked_about import Doubts, doubts_in
 from .estimate import Survey
 from .lookup import as_known_now, outcomes
 from .rejects import Rejects
@@ -44,10 +45,14 @@ AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
 
 @attrs.frozen(kw_only=True)
 class LedgerCounts:
-    """How many messages a ledger has, of all campaigns, and how many of them are in doubt."""
+    """How many messages a ledger has, of all campaigns, and how many of them are in doubt.
+
+    `doubts` are these, where they are asked about.
+    """
 
     messages: int = 0
     in_doubt: int = 0
+    doubts: Doubts | None = None
 
 
 async def survey_by_ledger(
@@ -71,6 +76,7 @@ async def survey_by_ledger(
     """
     async with looked_at(path, alone=alone) as ledger:
         summary = await ledger.summary()
+        doubts = await doubts_in(ledger) if resend_in_doubt and not is_once else None
         await _show_all(
             ledger,
             rows,
@@ -81,7 +87,7 @@ async def survey_by_ledger(
             is_opted_out=is_opted_out,
         )
     in_doubt = summary.states.get(MessageState.IN_DOUBT, 0)
-    return LedgerCounts(messages=summary.total, in_doubt=in_doubt)
+    return LedgerCounts(messages=summary.total, in_doubt=in_doubt, doubts=doubts)
 
 
 async def survey_by_database(

@@ -52,6 +52,7 @@ from ..ui.output import announce, say
 from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
+from .doubts_asked_about import with_no_other
 from .judged_rows import JudgedRows
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
@@ -134,6 +135,7 @@ class Run:
                     ),
                 ),
                 SQLiteLedger(path) as ledger,
+                with_no_other(ledger, options.doubts),
                 sharing(ledger, options.opt_outs, name=options.full_name),
                 _receiving(ledger, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,
