@@ -38,6 +38,16 @@ from .shrinking import shrunk
 pytestmark = pytest.mark.unmeasured
 
 FOUND = {
+    "a START in the inbox took an opt-out back that came after it, by a clock set back": Plan(
+        chance=0,
+        settings=Settings(thread=0.5, has_inbox=True),
+        events=(
+            OptOut(at=0.0, number=107, is_out=False, by_text=True),
+            Jump(at=1.0, seconds=-4000.0),
+            OptOut(at=1.176, number=107, is_out=True, by_text=False),
+            Send(at=1.464, message=Message(7, 107)),
+        ),
+    ),
     "an opening that was left while its thread opened the file kept the lock for good": Plan(
         chance=0, settings=Settings(leaves_opening=0.06), events=()
     ),

@@ -77,7 +77,8 @@ class TakingExecutor(CommandExecutor):
                 for each in postback.notifications()
             )
             self._execute(
-                "INSERT OR REPLACE INTO inboxes (identity, taken) VALUES (?, ?)",
+                "INSERT INTO inboxes (identity, taken) VALUES (?, ?)"
+                " ON CONFLICT (identity) DO UPDATE SET taken = max(taken, excluded.taken)",
                 (command.inbox, command.last),
             )
 
@@ -128,7 +129,7 @@ class InboxTaker:
     def taken(self, command: TakeIn) -> None:
         """Remove from the inbox what was recorded."""
         with self._turn:
-            self._marks[command.inbox] = command.last
+            self._marks[command.inbox] = max(command.last, self._marks.get(command.inbox, 0))
             self._file.remove(command.last)
 
     def rewrite(self) -> None:

@@ -47,7 +47,8 @@ class SQLiteLedger(OpenableLedger):
     can, and another one's is waited for `open_timeout` seconds.  A call returns when
     what it wrote is on the disk.  A postback settles a doubt within `settle_within`
     seconds of its intent.  What a `PostbackInbox` beside it has taken in is recorded when it
-    is opened, and every `look_every` seconds after that; `math.inf` for not after that.
+    is opened, and every `look_every` seconds after that, `math.inf` for not after that; and
+    before a number is opted out or in, as that is the later word.
     `clock` gives seconds since 1970, and `sleep` waits some seconds.
 
     `opt_out_rule` is asked, in a thread, about each text from a handset that is not surely

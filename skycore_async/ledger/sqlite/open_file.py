@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from ...errors import LedgerError
-from ..commands import WITHDRAWN, Finish, PendingCommand, Query, withdrawal
+from ..commands import WITHDRAWN, Finish, PendingCommand, Query, SetOptOut, withdrawal
 from ..opt_outs import OptOutRule
 from ..prune_commands import EndPruning
 from ..reader import Unreadable
@@ -174,8 +174,11 @@ class OpenFile:
 
     def _take_in(self, most: float) -> None:
         self._inbox = InboxTaker.over(self._connection, self._path, name=self._name)
+        self._take_in_next(most)
+
+    def _take_in_next(self, most: float) -> None:
         while most > 0 and (command := self._inbox.next()) is not None:
-            self._commit([pending := PendingCommand(command)])
+            self._touched |= self._commit([pending := PendingCommand(command)])
             pending.outcome(command)
             self._inbox.taken(command)
             most -= 1
@@ -186,6 +189,8 @@ class OpenFile:
         What takes an intent back is kept where that cannot be written, and written first as
         soon as it can: its caller has left, and nobody else would end what is under way.  So is
         what takes back an intent that is on the disk, and whose caller is told that it is not.
+
+        Before a number is opted out or in, what is in the inbox is taken in: it came before that.
         """
         if self._unwritten:
             left = [PendingCommand(command) for command in self._unwritten.values()]
@@ -196,6 +201,9 @@ class OpenFile:
             finally:
                 if self._is_committed:  # written again, it would end what is begun by then
                     self._unwritten.clear()
+        if any(isinstance(pending.command, SetOptOut) for pending in group):
+            with suppress(LedgerError, sqlite3.Error):  # who looks into it next tells it
+                self._take_in_next(math.inf)
         self._is_committed = False
         try:
             touched = self._commit(group)

@@ -68,6 +68,12 @@ def left(path: Path) -> int:
         inbox.close()
 
 
+async def look(ledger: SQLiteLedger) -> None:
+    """Have a ledger look into the inbox now."""
+    assert ledger._opening is not None
+    await ledger._look_into_inbox(ledger._file, ledger._opening.owner)
+
+
 async def until(holds: Callable[[], Any]) -> None:
     """Wait for what another task brings about."""
     for _ in range(1000):
@@ -143,12 +149,10 @@ async def test_a_look_takes_in_what_there_is(path: Path, monkeypatch: pytest.Mon
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
         monkeypatch.setattr(InboxTaker, "next", counted)
         put(path, *(notice(tracking_id=str(number)) for number in range(5)))
-        opening = ledger._opening
-        assert opening is not None
-        await ledger._look_into_inbox(ledger._file, opening.owner)
+        await look(ledger)
         assert looks == [2, 2, 1]
         put(path, *(notice(tracking_id=str(number)) for number in range(4)))
-        await ledger._look_into_inbox(ledger._file, opening.owner)
+        await look(ledger)
         assert looks[3:] == [2, 2, 0]
 
 
@@ -258,6 +262,28 @@ async def test_a_word_without_a_stamp_is_of_when_it_came(path: Path) -> None:
     async with SQLiteLedger(path) as ledger:
         await ledger.record(said("START", after=60))
         assert not await ledger.is_opted_out(TO)
+
+
+@pytest.mark.anyio
+async def test_who_is_opted_out_after_a_start_that_came_before_stays_so(path: Path) -> None:
+    """By the clocks the START may be the later of the two: the provider's is ahead of ours."""
+    async with SQLiteLedger(path, look_every=math.inf, clock=Clock()) as ledger:
+        put(path, said("START", after=3600))
+        await ledger.opt_out(TO)
+        await look(ledger)
+        assert await ledger.is_opted_out(TO)
+        assert left(path) == 0
+
+
+@pytest.mark.anyio
+async def test_a_number_is_opted_out_also_where_the_inbox_cannot_be_read(path: Path) -> None:
+    """What is wrong with it is told by the next look."""
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        inbox_of(path).write_bytes(b"no database" * 100)
+        await ledger.opt_out(TO)
+        assert await ledger.is_opted_out(TO)
+        with pytest.raises(LedgerError):
+            await look(ledger)
 
 
 # What is another's.
