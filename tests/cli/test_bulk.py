@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import functools
-import io
 import json
 import os
 import re
@@ -46,6 +44,7 @@ from skycore_async.simulator import API_KEY, Account, Answer, Behaviour, Simulat
 from skycore_async.transports import choice
 from skycore_async.transports.base import Road, Transport
 from tests.support.cli_program import program
+from tests.support.typed_after import TypedAfter
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 NOWHERE = "http://127.0.0.1:9/"
@@ -360,18 +359,6 @@ def test_what_came_into_doubt_while_somebody_was_asked_is_not_sent_again(
     assert "more came into doubt while you were asked; run the same command" in done.stderr
     CliRunner().invoke(bulk, words, input="n\ny\ny\n")
     assert simulator.requests == 4
-
-
-class TypedAfter(io.BytesIO):
-    """What somebody types once something else has happened."""
-
-    def __init__(self, typed: bytes, happens: Callable[[], object]) -> None:
-        super().__init__(typed)
-        self._happens = functools.cache(happens)
-
-    def read1(self, size: int | None = -1, /) -> bytes:
-        self._happens()
-        return super().read1(size)
 
 
 class Terminal:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,8 +17,19 @@ from skycore_async import LedgerError, PostgresLedger, SQLiteLedger
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.output import Exit
 from skycore_async.ledger.base import BaseLedger
-from tests.support.ledger_cases import DELIVERED, DOUBT, OTHER, accepted, notice, said, sent
+from tests.support.ledger_cases import (
+    DELIVERED,
+    DOUBT,
+    NOT_SENT,
+    OTHER,
+    accepted,
+    intent,
+    notice,
+    said,
+    sent,
+)
 from tests.support.ledger_owner import owner
+from tests.support.typed_after import TypedAfter
 
 
 def run(*arguments: object, answer: str | None = None) -> Result:
@@ -117,6 +130,26 @@ def test_a_person_is_asked(place: str, answer: str, code: Exit) -> None:
     assert done.exit_code == code
     left = json.loads(prune(place, "--dry-run", "--json").stdout)
     assert left["messages"] == int(code is Exit.NOT_SENT)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_more_is_forgotten_than_was_asked_about(tmp_path: Path) -> None:
+    """What grew old while the question stood is there still, and counted nowhere."""
+    path = tmp_path / "promo.db"
+    fill(lambda: SQLiteLedger(path))
+    grows_old = time.time() - 7 * 86_400 + 1
+    anyio.run(begin_at, path, grows_old)
+    late = TypedAfter(b"y\n", lambda: time.sleep(1.5))
+    done = CliRunner().invoke(skycore, ["prune", str(path), "--older-than", "7d"], input=late)
+    assert done.stdout.startswith("1 message and 2 notifications from before ")
+    left = json.loads(run(path, "--older-than", "7d", "--dry-run", "--json").stdout)
+    assert left["messages"] == 1
+
+
+async def begin_at(path: Path, at: float) -> None:
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(attrs.evolve(intent("later"), started_at=at))
+        await ledger.finish("later", NOT_SENT)
 
 
 @pytest.mark.parametrize(

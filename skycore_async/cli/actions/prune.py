@@ -60,7 +60,9 @@ def prune(named: Secret, options: PruneOptions, *, as_json: bool) -> Exit:
             return Exit.DONE
         _ask(found, before)
     try:
-        done = anyio.run(_prune, target, options.older_than)
+        # Which was said to be from before then, however long nobody answered.
+        age = max(options.older_than, timedelta(seconds=time.time() - before))
+        done = anyio.run(_prune, target, age)
     except LedgerError as error:
         fail(str(error))
     if isinstance(done, LedgerError):
