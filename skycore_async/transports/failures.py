@@ -26,12 +26,19 @@ from typing import Final
 
 from ..errors import NotSent, OutcomeUnknown, ReportError
 
+EACH_IS_USED: Final = (
+    "the http_client sends a request of its own before each, as an auth flow does that asks for a"
+    " token: give that flow another client"
+)
+SENT_AGAIN: Final = "the request was about to be sent a second time"
+
 # Texts that are the same whatever is sent and answered.
 _KNOWN_TEXTS: Final = frozenset(
     {
+        EACH_IS_USED,
+        SENT_AGAIN,
         "Server disconnected without sending a response.",
         "URL too long",
-        "the request was about to be sent a second time",
     }
 )
 # Where the text of one of these classes, of any library, is not known.

@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from .failures import SENT_AGAIN
+
 LIBRARIES: Final = ("httpx", "httpx2")
 
 # Who logs URLs or headers, with the httpcore of each; hpack is HTTP/2's.
@@ -82,16 +84,20 @@ def in_one_piece(byte_stream: type[Any]) -> type[Any]:
     """Return the class of a body in one piece, of which a library takes those of `byte_stream`.
 
     Its own is a generator, which a failed or cancelled write leaves half run; trio does not
-    forgive that.
+    forgive that.  It is read once, so that a request which a transport of the caller's makes of
+    another, without its trace, and sends again has nothing in it.
     """
 
     class BodyInOnePiece(byte_stream):  # type: ignore[misc]
         def __init__(self, body: bytes) -> None:
-            self._body = body
             self._left = [body]
+            self._is_taken = False
 
         def __aiter__(self) -> AsyncIterator[bytes]:
-            return BodyInOnePiece(self._body)
+            if self._is_taken:
+                raise RuntimeError(SENT_AGAIN)
+            self._is_taken = True
+            return self
 
         async def __anext__(self) -> bytes:
             if not self._left:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .failures import SENT_AGAIN
+
 # What httpcore traces of a connection, and of the answer to a CONNECT.
 _BEFORE_THE_REQUEST: Final = frozenset(
     {
@@ -80,7 +82,7 @@ class ExchangeProgress:
         if step in _BEFORE_THE_REQUEST or (request and request.method == b"CONNECT"):
             return
         if self.request_began and event.endswith(".send_request_headers.started"):
-            raise RuntimeError("the request was about to be sent a second time")
+            raise RuntimeError(SENT_AGAIN)
         if is_first and event == _USES_AGAIN:
             raise UsedBefore
         self.request_began = True

@@ -30,7 +30,7 @@ from ..errors import NotSent, OutcomeUnknown
 from ..runtime.secret import Secret
 from .answer_body import read_body
 from .base import CLOSING_TIME, Request, Response, TransportLoop, TransportUnusable
-from .failures import failed, timed_out
+from .failures import EACH_IS_USED, failed, timed_out
 from .http_client import TALKATIVE, AsyncHTTPClient, Library
 from .httpcore_trace import ExchangeProgress, UsedBefore
 from .library_logs import mask_library_logs
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 # Of the whole time, what waiting for a connection may take; so that httpx cleans
 # up, and says what it waited for, before the whole time is over.
 _CONNECTING_SHARE: Final = 0.8
+
+# How many connections an exchange over a caller's client finds used before: as many as a pool of
+# httpx's may have.  Beyond it, each is one that was made meanwhile, and the next would be, too.
+_MOST_USED_BEFORE: Final = 100
 
 
 class HttpxTransport:
@@ -149,11 +153,7 @@ class HttpxClientTransport:
     async def _exchange(
         self, request: Request, timeout: float, progress: ExchangeProgress
     ) -> Response:
-        response = None
-        while response is None:
-            progress.look_at_the_next()
-            with suppress(UsedBefore):  # each time one connection less is left from before
-                response = await self._begin(request, timeout, progress)
+        response = await self._answered(request, timeout, progress)
         # Raw, because a decoder that fails leaves generators half run, as above.  A
         # caller's hook may have read the answer already.
         read = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw
@@ -162,6 +162,15 @@ class HttpxClientTransport:
         finally:
             await response.aclose()
         return Response(status=response.status_code, headers=response.headers, body=body)
+
+    async def _answered(
+        self, request: Request, timeout: float, progress: ExchangeProgress
+    ) -> httpx.Response:
+        for _ in range(_MOST_USED_BEFORE):
+            progress.look_at_the_next()
+            with suppress(UsedBefore):  # each time one connection less is left from before
+                return await self._begin(request, timeout, progress)
+        raise RuntimeError(EACH_IS_USED)
 
     async def _begin(
         self, request: Request, timeout: float, progress: ExchangeProgress

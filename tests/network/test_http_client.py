@@ -10,7 +10,7 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
@@ -187,6 +187,21 @@ async def test_a_refused_connection_proves_nothing_after_a_request() -> None:
         assert len(server.requests) == 1
 
 
+class Copying(Retrying):
+    """Make a request of its own of what it is given, and send it again where it was lost."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        def copy() -> httpx.Request:
+            return httpx.Request(
+                request.method, request.url, headers=request.headers, stream=request.stream
+            )
+
+        try:
+            return await self.wrapped.handle_async_request(copy())
+        except httpx.TransportError:
+            return await self.wrapped.handle_async_request(copy())
+
+
 class Persistent(Retrying):
     """Try a lost request again where it was lost."""
 
@@ -200,6 +215,7 @@ class Persistent(Retrying):
 CHALLENGED = html("401 Unauthorized", **{"WWW-Authenticate": 'Digest realm="way", nonce="1"'})
 REPEATING: dict[str, tuple[Callable[[], httpx.AsyncClient], Script]] = {
     "a retry": (lambda: httpx.AsyncClient(transport=Persistent()), (Read(),)),
+    "a retry of a copy": (lambda: httpx.AsyncClient(transport=Copying()), (Read(),)),
     "digest auth": (
         lambda: httpx.AsyncClient(auth=httpx.DigestAuth("gate", "way"), verify=client_context()),
         (Read(), Send(CHALLENGED)),
@@ -219,6 +235,25 @@ async def test_a_request_that_is_to_be_repeated_is_in_doubt(
             assert len(server.requests) == 1
             await send(client)
         assert len(server.requests) == 2
+
+
+class AskingForAToken(httpx.Auth):
+    """Ask for a token before each request, by the same way."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        yield httpx.Request("GET", request.url)
+        yield request
+
+
+async def test_requests_of_the_clients_own_before_each_come_to_an_end() -> None:
+    """Where each leaves a connection that was used, nothing is sent, and the error says why."""
+    with FaultServer(KEPT_ALIVE) as server:
+        http_client = httpx.AsyncClient(auth=AskingForAToken(), verify=client_context())
+        async with sending_over(http_client, server.url) as client:
+            with pytest.raises(NotSent, match="asks for a token: give that flow another client"):
+                await send(client)
+        assert not any(request.startswith(b"POST") for request in server.requests)
+        assert len(server.requests) == 100
 
 
 def raising(fault: Exception) -> httpx.AsyncClient:
