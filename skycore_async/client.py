@@ -36,7 +36,7 @@ from .protocol.numbers import NumberReader
 from .runtime.secret import Secret
 from .sending.bulk import BulkSend
 from .sending.dispatcher import Dispatcher
-from .sending.settings import Method, Options, Settings, checked_key
+from .sending.settings import Method, Options, Settings, checked_key, or_environment
 from .sending.sources import Source
 from .transports.base import Road, Transport
 from .transports.choice import check_same_way, choose
@@ -108,13 +108,13 @@ class SkycoreClient:
         number_reader: NumberReader | None = None,
         method: Method = "POST",
     ) -> None:
-        given, api_key = Secret(api_key or os.environ.get("SKYCORE_API_KEY", "")), None
+        given, api_key = Secret(or_environment(api_key, "SKYCORE_API_KEY")), None
         self._settings = Settings(
             api_key=checked_key(given),
             from_=from_ or os.environ.get("SKYCORE_FROM") or None,
             campaign_ref=campaign_ref,
             enforce_campaign_check=enforce_campaign_check,
-            base_url=base_url or os.environ.get("SKYCORE_BASE_URL") or requests.ENDPOINT,
+            base_url=or_environment(base_url, "SKYCORE_BASE_URL", requests.ENDPOINT),
             timeout=timeout,
             max_attempts=max_attempts,
             max_segments=max_segments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -145,6 +146,14 @@ def _check_hashable(base_url: str) -> None:
 
 def _no_url(base_url: object) -> ConfigurationError:
     return ConfigurationError(f"base_url: {without_secrets(repr(base_url))} is no URL")
+
+
+def or_environment(given: str | None, name: str, default: str = "") -> str:
+    """Return a setting as it was given, or where none was what stands in for it.
+
+    One that was given and is empty was to be another than that of the environment.
+    """
+    return (os.environ.get(name) or default) if given is None else given
 
 
 def checked_key(given: Secret) -> Secret:
