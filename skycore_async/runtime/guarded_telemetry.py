@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from .event_loop import is_accident
 from .logs import log
 
 T = TypeVar("T")
@@ -28,8 +29,8 @@ class GuardedTelemetry(Generic[T]):
         try:
             around = self._begin()
             self._operation = around.__enter__()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
-            self._log(error)
+        except BaseException as raised:  # noqa: BLE001 - `_log` raises it again, or the work goes on
+            self._log(raised)
         else:
             self._around = around
         return self
@@ -40,8 +41,8 @@ class GuardedTelemetry(Generic[T]):
             return
         try:
             step(self._operation)
-        except Exception as error:  # noqa: BLE001 - the same
-            self._log(error)
+        except BaseException as raised:  # noqa: BLE001 - the same
+            self._log(raised)
 
     def __exit__(
         self,
@@ -53,8 +54,11 @@ class GuardedTelemetry(Generic[T]):
             return
         try:
             self._around.__exit__(kind, error, traceback)
-        except Exception as raised:  # noqa: BLE001 - the same
+        except BaseException as raised:  # noqa: BLE001 - the same
             self._log(raised)
 
-    def _log(self, error: Exception) -> None:
-        log.error("%s could not be traced: %s", self._what, type(error).__name__)
+    def _log(self, raised: BaseException) -> None:
+        """Log it and go on, where it is telemetry's and not the end of this task."""
+        if not is_accident(raised):
+            raise raised
+        log.error("%s could not be traced: %s", self._what, type(raised).__name__)

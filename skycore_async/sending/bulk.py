@@ -241,6 +241,9 @@ class BulkSend:
 
     def _end(self, error: BaseException | None = None) -> None:
         """Take nothing more from the source; what was taken is sent."""
+        if isinstance(error, StopAsyncIteration):  # which whoever iterates takes for the end
+            ended = RuntimeError("StopAsyncIteration was raised in the middle of the sending")
+            ended.__cause__, error = error, ended
         self._error = self._error or error
         self._slots.close()
         self._source.stop()

@@ -114,12 +114,12 @@ class Dispatcher:
             return started
 
         async def submit(prepared: PreparedSend, started: float) -> Outcome:
-            if self._telemetry is not None:
-                prepared = in_trace(self._telemetry, prepared)
-            detached = DetachedSend(self._submit, prepared, started, deadline)
             try:
+                if self._telemetry is not None:
+                    prepared = in_trace(self._telemetry, prepared)
+                detached = DetachedSend(self._submit, prepared, started, deadline)
                 self.owner.start(detached.run)
-            except BaseException:  # it was closed meanwhile
+            except BaseException:  # it was closed meanwhile, or Ctrl-C came
                 self.admission.release()
                 raise
             return await detached.outcome()

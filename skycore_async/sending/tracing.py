@@ -6,12 +6,12 @@ Rule: what telemetry raises ends here, or in `GuardedTelemetry`.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
 
 from ..messages import Outcome
+from ..runtime.event_loop import is_accident
 from ..runtime.guarded_telemetry import GuardedTelemetry
 from .prepare import PreparedSend
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 def in_trace(telemetry: Telemetry, prepared: PreparedSend) -> PreparedSend:
     """Return a message in the trace of its caller, where it is sent in another task."""
-    with suppress(Exception):  # it costs the trace, and no message
+    try:
         return attrs.evolve(prepared, trace=telemetry.here())
-    return prepared
+    except BaseException as raised:
+        if not is_accident(raised):
+            raise
+        return prepared  # it costs the trace, and no message
 
 
 async def told(telemetry: Telemetry, prepared: PreparedSend, tries: Awaitable[Outcome]) -> Outcome:

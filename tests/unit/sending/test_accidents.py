@@ -32,6 +32,7 @@ from skycore_async import (
     Submission,
     Throttled,
 )
+from skycore_async.runtime.guarded_telemetry import GuardedTelemetry
 from skycore_async.telemetry import Telemetry
 from tests.support.stub_transport import Answer, StubTransport
 
@@ -135,15 +136,20 @@ async def test_a_log_that_raises_costs_nothing(how: str) -> None:
 # --- Telemetry ----------------------------------------------------------------
 
 
+class Ended(BaseException):
+    """What ends a program, as KeyboardInterrupt does."""
+
+
 class Hooks:
     """A telemetry that raises in one of its hooks."""
 
-    def __init__(self, at: str) -> None:
+    def __init__(self, at: str, raised: type[BaseException] = ConnectionError) -> None:
         self._at = at
+        self._raised = raised
 
     def _raise(self, hook: str) -> None:
         if hook == self._at:
-            raise ConnectionError("no collector")
+            raise self._raised("no collector")
 
     def here(self) -> None:
         self._raise("here")
@@ -176,6 +182,28 @@ async def test_a_hook_of_telemetry_that_raises_costs_nothing(at: str) -> None:
         outcomes, error = await send_all(client)
         assert (len(outcomes), error) == (COUNT, None)
         assert await states(ledger) == ALL_ACCEPTED
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("at", ["here", "sending", "begin", "ended", "end"])
+async def test_a_hook_whose_future_was_cancelled_costs_nothing(at: str) -> None:
+    """Asyncio's CancelledError that telemetry raises by itself is an accident, too."""
+    telemetry = cast("Telemetry", Hooks(at, asyncio.CancelledError))
+    async with sending(telemetry=telemetry) as (client, ledger):
+        assert all(isinstance(each, Accepted) for each in await send_each(client))
+        assert await states(ledger) == ALL_ACCEPTED
+
+
+async def test_an_end_that_comes_in_a_hook_of_telemetry_goes_on() -> None:
+    """What ends a program is none of telemetry's, and the slot of its message is free again."""
+    hooks = cast("Telemetry", Hooks("here", Ended))
+    async with sending(telemetry=hooks) as (client, ledger):
+        with pytest.raises(Ended):
+            await client.send_sms(to=MESSAGES[0].to, text="Hello")
+        assert client._dispatcher.admission.taken == 0
+        assert await states(ledger) == {}
+    with pytest.raises(Ended), GuardedTelemetry(Hooks("begin", Ended)._inside, what="an SMS"):
+        pass
 
 
 async def test_a_hook_that_raises_hides_no_error_of_the_exchange() -> None:
@@ -244,6 +272,15 @@ async def test_a_limiter_that_raises_ends_a_bulk(at: str) -> None:
         assert {type(each.error) for each in failed} == {NotSent}
         assert len(outcomes) - len(failed) == len(transport.sent) == 9
         assert await states(ledger) == {"accepted": 9}
+
+
+async def test_an_error_that_looks_like_the_end_of_the_messages_is_none() -> None:
+    """Whoever iterates learns that the rest was not sent, and does not take it for the end."""
+    async with sending(rate=Odd("wait", since=10, raised=StopAsyncIteration)) as (client, _):
+        outcomes, error = await send_all(client)
+        assert len(outcomes) < COUNT
+        assert isinstance(error, RuntimeError)
+        assert isinstance(error.__cause__, StopAsyncIteration)
 
 
 async def test_what_a_limiter_does_not_let_start_is_not_sent() -> None:
