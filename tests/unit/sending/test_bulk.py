@@ -240,7 +240,18 @@ async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_r
     assert (len(taken), len(transport.sent)) == (20, 1)
 
 
-@pytest.mark.parametrize("error", [KeyError("a column"), SystemExit("a column")], ids=repr)
+# The last three are the words by which streams of anyio's end or break.
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("a column"),
+        SystemExit("a column"),
+        anyio.BrokenResourceError("a column"),
+        anyio.ClosedResourceError("a column"),
+        anyio.EndOfStream("a column"),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("kind", ["iterable", "async iterable"])
 async def test_an_error_in_the_source_loses_no_outcome(kind: str, error: BaseException) -> None:
     """The source's own error, or `sys.exit()`, is raised after the outcomes of all before it."""
