@@ -138,10 +138,15 @@ class SyncClient:
         """
         running = self._run()
 
-        async def call() -> T:
-            return await function(running.client)
+        async def call() -> T | _Exit:
+            try:
+                return await function(running.client)
+            except SystemExit as error:  # which would end the event loop, and break off all in it
+                return _Exit(error)
 
-        return _result(running.portal, call)
+        if isinstance(came := _result(running.portal, call), _Exit):
+            raise came.error
+        return came
 
     def close(self) -> None:
         """Wait for what is in flight, and close the client that was made in this process."""
@@ -209,6 +214,13 @@ class _ProcessClient:
     client: SkycoreClient
     portal: BlockingPortal
     stack: ExitStack
+
+
+@attrs.frozen
+class _Exit:
+    """What `sys.exit()` raised in the event loop, for who waits in another thread."""
+
+    error: SystemExit
 
 
 def _result(portal: BlockingPortal, call: Callable[[], Awaitable[T]]) -> T:

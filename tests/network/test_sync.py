@@ -561,3 +561,16 @@ def test_a_call_from_the_clients_own_event_loop_is_an_error(skycore: SyncClient)
 
     with pytest.raises(RuntimeError, match="event loop thread"):
         skycore.run(call)
+
+
+def test_an_exit_within_run_is_its_callers(skycore: SyncClient, simulator: Simulator) -> None:
+    """`sys.exit()` in what runs in the event loop ends the caller, and not the event loop."""
+
+    async def leave(_: SkycoreClient) -> None:
+        sys.exit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        skycore.run(leave)
+    assert caught.value.code == 3
+    skycore.send_sms(to=TO, text="Hello")
+    assert simulator.billed == 1
