@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from ..protocol.numbers import SHORTEST, may_be_same
-from .settlement import CLOCKS_APART, SETTLE_WITHIN, is_name, is_sender
+from ..protocol.numbers import SHORTEST, is_name, is_sender, may_be_same
+from .settlement import CLOCKS_APART, SETTLE_WITHIN
 
 
 class Role(enum.IntEnum):

@@ -31,7 +31,7 @@ import attrs
 from ..codes import DeliveryState, FailureReason
 from ..notifications import DeliveryReceipt, Notification, SentNotification
 from ..postbacks import notification
-from ..protocol.numbers import digits, may_be_same
+from ..protocol.numbers import digits, is_sender, may_be_same
 from ..protocol.tracking_ids import plain, spellings
 from .model import (
     BY_POSTBACK,
@@ -247,9 +247,10 @@ def _known_by_history(
     """
     pairs = [
         (submission.plain_id, record.id)
-        for submission in unmatched
         for record in candidates
-        if _is_found(record) and _is_known_as(submission, record)
+        if _is_found(record)
+        for submission in unmatched
+        if _is_known_as(submission, record)
     ]
     submissions = Counter(plain_id for plain_id, _ in pairs)
     messages = Counter(id_ for _, id_ in pairs)
@@ -271,15 +272,21 @@ def _only(
     within: float,
     after: float,
 ) -> list[tuple[int, str]]:
-    return [
-        (record.id, submission.plain_id)
+    fitting = [
+        (record, submission)
         for submission in unmatched
         if (record := _only_candidate(submission, candidates)) is not None
         and record.state is MessageState.IN_DOUBT
         and record.started_at > after
         and _agrees_with(submission, record)
-        and [submission] == [each for each in unmatched if _may_settle(each, record, within)]
+        and _is_in_time(record, submission, within)
     ]
+    # Counted once for each message: others of the account may send to its number, ever so often.
+    settling = {
+        id_: sum(_may_settle(each, record, within) for each in unmatched)
+        for id_, record in {record.id: record for record, _ in fitting}.items()
+    }
+    return [(of.id, each.plain_id) for of, each in fitting if settling[of.id] == 1]
 
 
 def _only_candidate(
@@ -314,18 +321,6 @@ def _fits(record: MessageRecord) -> Callable[[StoredNotification], bool]:
         )
 
     return fits
-
-
-def is_name(sender: str) -> bool:
-    """Return whether a sender is a name, and no number."""
-    return any(map(str.isalpha, sender))
-
-
-def is_sender(one: str, other: str) -> bool:
-    """Return whether two senders, short codes or names, may be one."""
-    if is_name(one + other):
-        return one.casefold() == other.casefold()
-    return may_be_same(str(digits(one)), str(digits(other)))
 
 
 def _is_in_time(record: MessageRecord, submission: UnmatchedSubmission, within: float) -> bool:

@@ -174,6 +174,18 @@ def may_be_same(one: str, other: str) -> bool:
     return one == other or (len(short) >= SHORTEST and long.endswith(short))
 
 
+def is_name(sender: str) -> bool:
+    """Return whether a sender is a name, and no number."""
+    return any(map(str.isalpha, sender))
+
+
+def is_sender(one: str, other: str) -> bool:
+    """Return whether two senders, short codes or names, may be one."""
+    if is_name(one + other):
+        return one.casefold() == other.casefold()
+    return may_be_same(str(digits(one)), str(digits(other)))
+
+
 def digits(number: str | None) -> str | None:
     """Return a number as the ledger keeps it: digits from 0 to 9, whatever its script has.
 

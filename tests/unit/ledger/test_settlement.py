@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -175,6 +175,7 @@ def doubt(
 
 
 WITHIN = 3600.0
+IDS = [f"SMS_{number}" for number in range(1000)]
 
 
 def unmatched(
@@ -352,6 +353,24 @@ def test_doubt_is_settled_where_two_can_only_mean_each_other(case: str) -> None:
     doubts, strays, expected = SETTLED[case]
     assert match_doubts(doubts, strays, within=WITHIN) == expected
     assert match_doubts(doubts[::-1], strays[::-1], within=WITHIN) == expected
+
+
+class _Counted(list[StoredNotification]):
+    """Notifications that count how often they are looked through."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[StoredNotification]:
+        type(self).looks += 1
+        return super().__iter__()
+
+
+def test_what_others_send_to_a_number_in_doubt_is_looked_through_once_for_each() -> None:
+    """A thousand submissions, as of another program, cost no more than a thousand times one."""
+    strays = [attrs.evolve(each, events=_Counted(each.events)) for each in map(unmatched, IDS)]
+    _Counted.looks = 0
+    assert match_doubts([doubt()], strays, within=WITHIN) == []
+    assert _Counted.looks < 10 * len(IDS)
 
 
 # What is kept of a notification.
