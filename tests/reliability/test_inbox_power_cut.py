@@ -61,7 +61,7 @@ def lost_by_a_cut(seed: int, folder: Path, synchronous: str | None = None) -> li
         inbox.add([KeptPostback.of([notice(tracking_id=name)], received=NOON) for name in names])
         acknowledged += names
         if random.random() < 0.2:  # as the ledger does that has taken some in
-            (first, *_), _ = inbox.read(0)
+            (first, *_), _ = inbox.read()
             inbox.remove(first.id)
             acknowledged.remove(str(getattr(first.notifications()[0], "tracking_id", None)))
     inbox.close()

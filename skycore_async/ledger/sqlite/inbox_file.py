@@ -6,8 +6,8 @@ processes add to it, whoever has the ledger open takes from it, and so does the 
 Rules:
 
 * It keeps the rules of `shared_file`.
-* No id is used twice, and ids are in the order of the commits: so one number tells what of an
-  inbox a ledger has taken in, whatever of it was removed since.
+* No id is used twice, and ids are in the order of the commits: so one number tells what of it a
+  ledger has just read, whatever came since.
 * It is of one ledger, from when that has first looked into it for as long as there is anything
   in it.  What it has is never given to another.
 * Nothing is added to a file that is not where it was opened: nobody would look for it there.
@@ -171,12 +171,6 @@ class InboxFile:
 
     # What a ledger does.
 
-    @property
-    def identity(self) -> bytes:
-        """What tells it from every other inbox."""
-        with self._explained():
-            return bytes(self._one("SELECT inbox FROM identity")[0])
-
     def owner(self) -> bytes | None:
         """Return the identity of the ledger that it is of, None where none has looked into it."""
         with self._explained():
@@ -193,7 +187,7 @@ class InboxFile:
             )
             return bool(self._one("SELECT ledger FROM identity")[0] == ledger)
 
-    def read(self, after: int) -> tuple[list[KeptPostback], bool]:
+    def read(self, after: int = 0) -> tuple[list[KeptPostback], bool]:
         """Return postbacks beyond the id `after`, and whether these are all.
 
         They are the first ones, and not more than are taken in at once.

@@ -5,9 +5,9 @@ them from the inbox.
 
 Rules:
 
-* The notifications and the mark, up to which an inbox was taken in, are in one transaction of
-  the ledger's; what is removed from the inbox is on the disk there.  So a crash at any moment
-  loses none and repeats none: what is in both is at or below the mark, and is only removed.
+* What is removed from the inbox is on the disk in the ledger, and what is in both is recorded
+  again, which changes nothing.  So a crash at any moment loses none and repeats none, and neither
+  does an inbox that is put back as it was some time ago, whose ids then come a second time.
 * They count as of when they came, and not of when they are taken in.
 * What an inbox has for another ledger is never taken in, and is said: see `claim_of`.
 """
@@ -29,12 +29,8 @@ from .inbox_file import InboxFile, KeptPostback
 
 @attrs.frozen(kw_only=True)
 class TakeIn(LedgerCommand[None]):
-    """Record the postbacks of an inbox, and that it was taken in up to the last of them.
+    """Record postbacks of an inbox; `is_all` says that there were no more when they were read."""
 
-    `is_all` says that there were no more when they were read.
-    """
-
-    inbox: bytes
     postbacks: tuple[KeptPostback, ...]
     is_all: bool = False
 
@@ -60,11 +56,7 @@ def claim_of(ledger: bytes, *, owner: bytes | None, is_empty: bool) -> Claim:
 
 
 class TakingExecutor(CommandExecutor):
-    """Run commands over a ledger's file, which knows how far its inboxes were taken in."""
-
-    def __init__(self, connection: Any, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self._execute = connection.execute
+    """Run commands over a ledger's file, which has an inbox beside it."""
 
     def _run_one(self, pending: PendingCommand, command: LedgerCommand[object]) -> None:
         if not isinstance(command, TakeIn):
@@ -76,32 +68,25 @@ class TakingExecutor(CommandExecutor):
                 for postback in command.postbacks
                 for each in postback.notifications()
             )
-            self._execute(
-                "INSERT INTO inboxes (identity, taken) VALUES (?, ?)"
-                " ON CONFLICT (identity) DO UPDATE SET taken = max(taken, excluded.taken)",
-                (command.inbox, command.last),
-            )
 
 
 class InboxTaker:
     """What the ledger at `path` takes in from the inbox beside it; errors call it `name`.
 
-    `ledger` is its identity, and `marks` are the ids up to which it has taken inboxes in.
+    `ledger` is its identity.
     """
 
-    def __init__(self, path: Path, *, name: str, ledger: bytes, marks: dict[bytes, int]) -> None:
+    def __init__(self, path: Path, *, name: str, ledger: bytes) -> None:
         self._file = InboxFile(path)
         self._name = name
         self._ledger = ledger
-        self._marks = marks
         self._turn = threading.Lock()
 
     @classmethod
     def over(cls, connection: Any, path: Path, *, name: str) -> InboxTaker:
         """Return that of an open ledger, by what its tables say."""
         (ledger,) = connection.execute("SELECT ledger FROM identity").fetchone()
-        marks = dict(connection.execute("SELECT identity, taken FROM inboxes").fetchall())
-        return cls(path, name=name, ledger=ledger, marks=marks)
+        return cls(path, name=name, ledger=ledger)
 
     def is_there(self) -> bool:
         """Return whether there may be anything to take in, at the price of asking for a file."""
@@ -116,20 +101,14 @@ class InboxTaker:
             if not self._file.open_if_there():
                 return None
             self._claim()
-            identity = self._file.identity
-            mark = self._marks.get(identity, 0)
-            postbacks, is_all = self._file.read(0)
-            if postbacks and postbacks[0].id <= mark:  # a crash came before they were removed
-                self._file.remove(mark)
-                postbacks, is_all = self._file.read(mark)
+            postbacks, is_all = self._file.read()
             if not postbacks:
                 return None
-            return TakeIn(inbox=identity, postbacks=tuple(postbacks), is_all=is_all)
+            return TakeIn(postbacks=tuple(postbacks), is_all=is_all)
 
     def taken(self, command: TakeIn) -> None:
         """Remove from the inbox what was recorded."""
         with self._turn:
-            self._marks[command.inbox] = max(command.last, self._marks.get(command.inbox, 0))
             self._file.remove(command.last)
 
     def rewrite(self) -> None:

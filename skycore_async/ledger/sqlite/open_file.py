@@ -125,7 +125,6 @@ class OpenFile:
             self._reading = ReadingConnection(self._path, self.lock, log.check_places)
         store = SQLiteStore(self._connection)
         self._executor = TakingExecutor(
-            self._connection,
             store,
             clock=self._clock,
             settle_within=self._settle_within,

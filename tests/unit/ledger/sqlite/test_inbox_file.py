@@ -51,7 +51,7 @@ def test_a_postback_comes_out_as_it_went_in(inbox: InboxFile) -> None:
     """All its notifications, in order, with the time at which it was received."""
     whole = [notice(tracking_id="A"), said("Stop &amp; \N{SNOWMAN}"), notice(tracking_id="B")]
     inbox.add([KeptPostback.of(whole, received=NOON + 0.25)])
-    ((found,), is_all) = inbox.read(0)
+    ((found,), is_all) = inbox.read()
     assert is_all
     assert (found.received, found.notifications()) == (NOON + 0.25, whole)
 
@@ -103,7 +103,7 @@ def test_several_write_at_once(path: Path) -> None:
 
 
 def test_no_id_is_used_twice(inbox: InboxFile) -> None:
-    """Also where all was removed, so that a mark counts for ever."""
+    """Also where all was removed, so that what came meanwhile is not removed with it."""
     inbox.add([kept("A"), kept("B")])
     inbox.remove(2)
     assert inbox.is_empty()
@@ -165,13 +165,14 @@ def test_who_takes_from_it_goes_with_the_file_that_is_there(path: Path, inbox: I
     """Where it was removed and made anew, the new one is opened; where there is none, nothing."""
     taking = InboxFile(path)
     assert taking.open_if_there()
-    first = taking.identity
+    taking.give_to(b"first")
     inbox.path.unlink()
     assert not taking.open_if_there()
     other = InboxFile(path)
     other.open()
     assert taking.open_if_there()
-    assert taking.identity == other.identity != first
+    other.give_to(b"other")
+    assert taking.owner() == b"other"
     for file in (other, taking, taking):
         file.close()
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,23 +175,33 @@ def test_what_is_no_time_between_looks_is_refused(path: Path, wrong: float) -> N
 
 @pytest.mark.anyio
 async def test_a_crash_before_the_inbox_is_cleared_repeats_nothing(path: Path) -> None:
-    """The mark in the ledger says what was taken in, whatever the ledger still knows of it."""
-    put(path, notice(tracking_id="A"), notice(tracking_id="B"))
+    """The ledger knows what it has, and what is recorded again changes nothing."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
-        command = ledger._file.inbox.next()
-        assert command is None
-        put(path, notice(tracking_id="C"))
+        put(path, notice(tracking_id="A"), said("Hello"))
         command = ledger._file.inbox.next()
         assert command is not None
         await ledger.run(command)
-    assert left(path) == 1
-    with closing(sqlite3.connect(path)) as forgetting:
-        forgetting.execute("DELETE FROM events")
-        forgetting.commit()
-    put(path, notice(tracking_id="D"))
+    assert left(path) == 2
+    put(path, notice(tracking_id="B"))
     async with SQLiteLedger(path) as ledger:
-        assert [getattr(one, "tracking_id", "") async for one in ledger.unplaced()] == ["D"]
+        assert [getattr(one, "tracking_id", "") async for one in ledger.unplaced()] == ["A", "B"]
+        assert [text.text async for text in ledger.inbound()] == ["Hello"]
     assert left(path) == 0
+
+
+@pytest.mark.anyio
+async def test_an_inbox_that_is_put_back_loses_nothing_that_comes_into_it(path: Path) -> None:
+    """Its ids come a second time, and what they are of now is not what the ledger has of them."""
+    put(path, notice(tracking_id="A"))
+    backup = inbox_of(path).read_bytes()
+    put(path, notice(tracking_id="B"))
+    async with SQLiteLedger(path):
+        pass
+    inbox_of(path).write_bytes(backup)
+    put(path, notice(tracking_id="C"))
+    async with SQLiteLedger(path) as ledger:
+        known = {getattr(one, "tracking_id", "") async for one in ledger.unplaced()}
+    assert known == {"A", "B", "C"}
 
 
 @pytest.mark.anyio
@@ -207,8 +215,8 @@ async def test_a_crash_before_the_ledger_has_it_loses_nothing(path: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_of_each_inbox_it_knows_how_far_it_was_taken_in(path: Path) -> None:
-    """One that was made anew begins to count anew."""
+async def test_an_inbox_that_was_made_anew_is_taken_in(path: Path) -> None:
+    """Though it begins to count anew."""
     for tracking_id in ("A", "B"):
         put(path, notice(tracking_id=tracking_id))
         async with SQLiteLedger(path) as ledger:
@@ -335,7 +343,7 @@ def test_one_that_is_claimed_meanwhile_is_left(
         return found
 
     monkeypatch.setattr(InboxFile, "is_empty", fill)
-    taker = InboxTaker(path, name="ledger.db", ledger=OURS, marks={})
+    taker = InboxTaker(path, name="ledger.db", ledger=OURS)
     with pytest.raises(LedgerError, match=r"for another ledger that was called ledger\.db"):
         taker.next()
     taker.close()
