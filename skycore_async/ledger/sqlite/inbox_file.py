@@ -10,7 +10,8 @@ Rules:
   ledger has just read, whatever came since.
 * It is of one ledger, from when that has first looked into it for as long as there is anything
   in it.  What it has is never given to another.
-* Nothing is added to a file that is not where it was opened: nobody would look for it there.
+* Nothing is added to a file that is not where it was opened, or not beside its ledger any more:
+  nobody would look for it there.
 * It is never removed here: others may have it open.
 """
 
@@ -110,6 +111,7 @@ class InboxFile:
 
     def __init__(self, path: Path, *, connect: Callable[[str], Any] = connect) -> None:
         self.path = inbox_of(path)
+        self._ledger = path
         self._connect_to = connect
         self._turn = threading.RLock()
         self._connection: Any = None
@@ -253,6 +255,12 @@ class InboxFile:
             raise LedgerError(
                 f"{self.path} was moved, removed or replaced while it was open: nothing more is"
                 " taken in until it is back in its place, or this is started anew"
+            )
+        if self._ledger.is_symlink():
+            raise LedgerError(
+                f"{self._ledger} was made a symbolic link while its inbox was open: nothing more"
+                f" is taken in until this is started anew. Before that, move {self.path} to where"
+                " the ledger is now, with the name that it has there and -inbox behind it"
             )
 
     def _is_in_place(self) -> bool:

@@ -161,6 +161,26 @@ def test_nothing_is_added_to_one_that_was_moved(inbox: InboxFile, when: str) -> 
     assert inbox.count() == (1 if when == "before" else 2)
 
 
+def test_nothing_is_added_beside_a_link_to_a_ledger_that_was_moved(
+    path: Path, inbox: InboxFile
+) -> None:
+    """Where it is now it has another inbox; moved there, this one is taken in."""
+    (path.parent / "larger").mkdir()
+    moved = path.parent / "larger" / path.name
+    path.touch()
+    inbox.add([kept("A")])
+    path.rename(moved)
+    path.symlink_to(moved)
+    with pytest.raises(LedgerError, match=r"was made a symbolic link .*, move .*-inbox to where"):
+        inbox.add([kept("B")])
+    inbox.path.rename(inbox_of(moved))
+    there = InboxFile(path.resolve())
+    there.open()
+    there.add([kept("B")])
+    assert texts(there) == [(1, "A"), (2, "B")]
+    there.close()
+
+
 def test_who_takes_from_it_goes_with_the_file_that_is_there(path: Path, inbox: InboxFile) -> None:
     """Where it was removed and made anew, the new one is opened; where there is none, nothing."""
     taking = InboxFile(path)
