@@ -95,6 +95,9 @@ def identities(notification: Notification) -> tuple[bytes, bytes | None]:
     known_by: Any = notification.raw
     if notification.id is not None:
         known_by = [notification.id, notification.origin, notification.code, given]
+        if given is None:  # an id is of one account, of which several may post here
+            said = (getattr(notification, name, None) for name in ("from_", "mobile", "text"))
+            known_by += [str(notification.created), *said]
     text = _SORTED_JSON(known_by)
     if given is None:
         return _digest(text), None

@@ -392,12 +392,32 @@ def form_b(second: int = 8, status: str = "Message Sent") -> str:
     )
 
 
+def from_handset(from_: str = TO, text: str = "STOP", created: str = "2011-07-26 10:22:26") -> str:
+    return (
+        f'<NOTIFICATION ID="325" CREATED="{created}-04"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE>'
+        f"<BODY><FROM>{from_}</FROM><TO>60856</TO><TEXT>{text}</TEXT></BODY></NOTIFICATION>"
+    )
+
+
+def unsubscribed(mobile: str = TO) -> str:
+    return (
+        '<NOTIFICATION ID="325"><ORIGIN>SUB</ORIGIN><CODE>N302</CODE>'
+        f"<BODY><MOBILE>{mobile}</MOBILE></BODY></NOTIFICATION>"
+    )
+
+
 IDENTITIES = {
     "form A, again": (form_a(), form_a(), True),
     "form A, again with other content": (form_a(), form_a(extra="<SPID>7</SPID>"), True),
     "form A, another id": (form_a(), form_a("326"), False),
     "form A, another code": (form_a(), form_a(code="E201"), False),
     "form A, another message": (form_a(), form_a(tracking_id="U"), False),
+    "a text, again": (from_handset(), from_handset(created="2011-07-26T10:22:26.0"), True),
+    "a text of another account, from another": (from_handset(), from_handset(ANOTHER), False),
+    "a text of another account": (from_handset(), from_handset(text="START"), False),
+    "a text of another time": (from_handset(), from_handset(created="2011-07-27 01:00"), False),
+    "who unsubscribed, again": (unsubscribed(), unsubscribed(), True),
+    "who unsubscribed at another account": (unsubscribed(), unsubscribed(ANOTHER), False),
     "form B, again": (form_b(), form_b(), True),
     "form B, another time": (form_b(), form_b(9), False),
     "form B, another status": (form_b(), form_b(status="Message Failed"), False),
@@ -407,7 +427,10 @@ IDENTITIES = {
 
 @pytest.mark.parametrize("case", IDENTITIES)
 def test_a_repetition_is_known_by_its_id_or_else_by_all_of_it(case: str) -> None:
-    """Form A has an id, which tells within one origin, code and message; form B has none."""
+    """Form A has an id, which tells within one origin, code and message; form B has none.
+
+    What is of no message is told by who said what, and when, as well.
+    """
     one, other, are_same = IDENTITIES[case]
     first, second = (
         stored(parse_postback(document)[0], received=received)
