@@ -57,8 +57,8 @@ class PostbackInbox(Openable):
     disk, in a file beside the ledger, whose name is the ledger's with -inbox behind it.  A
     process that has the ledger open records them within a second.  While none has, it is opened
     here for a moment every `look_every` seconds in which there is something, and made where there
-    is none.  For `settle_within` and `opt_out_rule`, which count then, see `SQLiteLedger`.
-    `clock` gives seconds since 1970.
+    is none.  For `settle_within` and `opt_out_rule`, which count then, see `SQLiteLedger`; while
+    another process has it, those of that one count.  `clock` gives seconds since 1970.
 
     Raises ConfigurationError for an invalid time, and LedgerError where the inbox cannot be
     opened or written.
