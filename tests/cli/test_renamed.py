@@ -19,6 +19,7 @@ from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui import confirm
 from skycore_async.simulator import Simulator
+from tests.support.typed_after import TypedAfter
 
 ROWS = [f"1555123{n:04},Row{n}\n" for n in range(3000, 3080)]
 
@@ -109,6 +110,29 @@ def test_on_a_terminal_it_asks(
     done = run("final.csv", typed=typed)
     assert sent.billed == billed * len(ROWS)
     assert (done.exit_code == 0) is (billed == 2)
+
+
+def test_what_was_begun_while_somebody_was_asked_is_not_sent_again(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They said yes to a send of which nobody knew, then, that it would be a second one."""
+    monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    sheet("final.csv", ROWS)
+    late = TypedAfter(b"y\n", lambda: run("promo.csv"))
+    done = CliRunner().invoke(bulk, ["final.csv", "--text", "Hi {name}"], input=late)
+    assert (done.exit_code, simulator.billed) == (2, len(ROWS))
+    assert "nothing was sent: all of these messages, numbers and texts, were begun" in done.stderr
+    assert "add --campaign promo --ledger promo.db" in done.stderr
+
+
+def test_what_the_same_campaign_sent_while_somebody_was_asked_is_known(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ledger was made meanwhile, and has it: no more goes out, and nothing is refused."""
+    monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    late = TypedAfter(b"y\n", lambda: run("promo.csv"))
+    done = CliRunner().invoke(bulk, ["promo.csv", "--text", "Hi {name}"], input=late)
+    assert (done.exit_code, simulator.billed) == (0, len(ROWS)), done.stderr
 
 
 class Terminal:

@@ -46,7 +46,7 @@ from .options import BulkOptions
 from .preflight import LedgerCounts, survey_by_database, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
-from .questions import ask
+from .questions import ask, check_begun_meanwhile
 from .recipients import FROM_COLUMNS, Sheet, SheetError
 from .rejects import Rejects
 from .resemblance import Sketch
@@ -103,7 +103,10 @@ def _run(options: BulkOptions) -> int:
                 return _end_of_dry_run(options, estimate, _before(options, sketch, known))
             if options.cluster is not None:
                 _database(options.cluster).check_to_write()
-            settle = ask(options.words_given(), estimate, known, _before(options, sketch, known))
+            before = _before(options, sketch, known)
+            settle = ask(options.words_given(), estimate, known, before)
+            if before is None and not (options.yes or options.yes_send_again):
+                check_begun_meanwhile(begun_before(options.place, sketch, has_ledger=True))
             note_begun(options.place, sketch, now=time.time())
             if options.cluster is not None:
                 share_once(dsn_of(options.cluster), options.opt_out_list)

@@ -1,9 +1,15 @@
 """What is asked before a bulk send: whether to settle first, whether to send, and to send again.
 
-Rule: without a terminal nothing is asked, and nothing is sent without --yes.
+Rules:
+
+* Without a terminal nothing is asked, and nothing is sent without --yes.
+* A yes is for what was known when it was asked for: what was begun under another name since
+  needs another.
 """
 
 from __future__ import annotations
+
+from typing import NoReturn
 
 import attrs
 
@@ -55,12 +61,22 @@ def _known_before(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
     )
 
 
+def check_begun_meanwhile(before: Before | None) -> None:
+    """Fail where these messages were begun as another campaign while somebody was asked."""
+    if before is not None:
+        _refuse_to_send_again(before)
+
+
+def _refuse_to_send_again(before: Before) -> NoReturn:
+    fail(
+        f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
+        f" for which --yes-send-again is needed; {before.how_to_go_on}"
+    )
+
+
 def _ask_to_send_again(before: Before, *, asks: bool) -> None:
     if not asks:
-        fail(
-            f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
-            f" for which --yes-send-again is needed; {before.how_to_go_on}"
-        )
+        _refuse_to_send_again(before)
     say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)
     confirm(
         "They would be billed and delivered a second time. Send them again?",
