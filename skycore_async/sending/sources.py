@@ -86,8 +86,13 @@ class _AsyncSource:
         with self._give, self._reading:
             try:
                 while (message := await self._read()) is not None:
-                    if not await self._hand_on(message):
-                        break
+                    try:
+                        self._give.send_nowait(message)
+                    except anyio.WouldBlock:
+                        await self._give.send(message)
+            except anyio.BrokenResourceError as error:
+                if not self._is_stopped:  # and so of the source, as a stream of anyio's is one
+                    self._error = error
             except (Exception, SystemExit) as error:  # noqa: BLE001 - the caller is to have it
                 self._error = error
             except BaseException:
@@ -98,18 +103,6 @@ class _AsyncSource:
             # Nobody else can close it in the task that its own scopes belong to.
             if isinstance(self._messages, AsyncGenerator):
                 await self._messages.aclose()
-
-    async def _hand_on(self, message: Sendable) -> bool:
-        """Hand a message to the workers; False where it was stopped, and nobody takes it."""
-        # Around this alone: a source may be a stream of anyio's, which breaks with the same error.
-        try:
-            try:
-                self._give.send_nowait(message)
-            except anyio.WouldBlock:
-                await self._give.send(message)
-        except anyio.BrokenResourceError:
-            return False
-        return True
 
     async def _read(self) -> Sendable | None:
         if self._is_stopped:  # while this task was not yet begun, or was handing a message on
