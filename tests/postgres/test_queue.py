@@ -221,15 +221,15 @@ async def test_a_queue_that_was_away_for_long_is_there_as_soon_as_it_is_back(
     queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried at the same pace for as long as it is away, and not less and less often."""
-    monkeypatch.setattr(queue, "_WAIT", 1.0)
+    monkeypatch.setattr(queue, "_WAIT", 0.5)
     async with Procrastinate(queued) as queue_:
         await queue_.tend(3600)
         with taking_no_writes(connection):
-            until = time.monotonic() + 8
+            until = time.monotonic() + 3.2
             while time.monotonic() < until:
                 with pytest.raises(QueueError):
                     await queue_.tend(3600)
-        until = time.monotonic() + 3.5
+        until = time.monotonic() + 2.5
         while True:
             with suppress(QueueError):
                 await queue_.tend(3600)

@@ -621,7 +621,7 @@ async def test_a_worker_that_ends_without_its_database_knows_what_that_leaves_in
 ) -> None:
     """What it was told was accepted, and could not write, is not to be taken for settled."""
     load(connection, "promo", some(4))
-    slow = {f"{n:04}": Behaviour(delay=1.0) for n in range(4)}
+    slow = {f"{n:04}": Behaviour(delay=0.5) for n in range(4)}
     with Simulator(behaviours=slow, time_scale=1) as skycore:
 
         async def stop() -> None:
@@ -631,7 +631,7 @@ async def test_a_worker_that_ends_without_its_database_knows_what_that_leaves_in
 
         async with anyio.create_task_group() as group:
             group.start_soon(stop)
-            worker = await work(dsn, skycore.url)
+            worker = await work(dsn, skycore.url, patience=0)
             await anyio.to_thread.run_sync(postgres_server.start)
             assert (worker.counters.accepted, worker.unwritten) == (4, 4)
 

@@ -14,7 +14,7 @@ from skycore_async import SkycoreClient
 from skycore_async.campaigns.queue import Procrastinate
 from skycore_async.campaigns.retrying_connection import RetryingConnection
 from skycore_async.campaigns.worker import Worker, WorkerTiming
-from skycore_async.ledger.postgres.ledger import PostgresLedger
+from skycore_async.ledger.postgres.ledger import PATIENCE, PostgresLedger
 from skycore_async.postgres.connection import Database
 from skycore_async.sending.hours import utc_now
 from skycore_async.simulator import API_KEY
@@ -33,9 +33,10 @@ async def work(dsn: str, url: str, *, drain: bool = True, **settings: Any) -> Wo
     timing = settings.pop("timing", TIMING)
     announce = settings.pop("announce", lambda _: None)
     clock = settings.pop("clock", utc_now)
+    patience = settings.pop("patience", PATIENCE)
     given = {"api_key": API_KEY, "base_url": url, "max_in_flight": IN_FLIGHT, "timeout": 5}
     async with (
-        PostgresLedger(dsn, lease=timing.lease) as ledger,
+        PostgresLedger(dsn, lease=timing.lease, patience=patience) as ledger,
         Procrastinate(database) as queue,
         SkycoreClient(ledger=ledger, **{**given, **settings}) as client,
     ):
