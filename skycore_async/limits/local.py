@@ -106,13 +106,11 @@ class RateLimiter:
         """Wait until this message may start, and return the clock's time at which it did."""
         with self._in_line() as line:
             async with line.turn:
-                while True:
-                    with self._guard:  # another thread may forget this start at once
-                        now = self._clock()
-                        pause = self._reserve(now)
-                    if pause <= 0:
-                        return now
+                now, pause = self._ask()
+                while pause > 0:
                     await self._sleep(pause)
+                    now, pause = self._ask()
+                return now
 
     @contextmanager
     def _in_line(self) -> Iterator[_Line]:
@@ -133,8 +131,14 @@ class RateLimiter:
 
     def reserve(self) -> float:
         """Grant a start now and return 0, or return the seconds after which to ask again."""
+        _, pause = self._ask()
+        return pause
+
+    def _ask(self) -> tuple[float, float]:
+        """Return the clock's time, and what `reserve` says then: others may forget it at once."""
         with self._guard:
-            return self._reserve(self._clock())
+            now = self._clock()
+            return now, self._reserve(now)
 
     def _reserve(self, now: float) -> float:
         if now < self._paused_until:
