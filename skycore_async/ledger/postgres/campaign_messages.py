@@ -79,12 +79,9 @@ FROM (
     WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
 JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
 """
-_ATTEMPTS_IN_DOUBT: Final = (
-    f"SELECT id, started_at FROM skycore.messages WHERE state = 'in_doubt' AND key IN ({_OF_NAME})"
-)
-_COUNT_DOUBTS: Final = (
-    f"SELECT count(*) FROM skycore.messages WHERE state = 'in_doubt' AND key IN ({_OF_NAME})"
-)
+_DOUBTS: Final = f"FROM skycore.messages WHERE state = 'in_doubt' AND key IN ({_OF_NAME})"
+_ATTEMPTS_IN_DOUBT: Final = f"SELECT id, started_at {_DOUBTS}"
+_COUNT_DOUBTS: Final = f"SELECT count(*) {_DOUBTS}"
 _NUMBERS_TO_SEND: Final = f"""
 SELECT row.key, message::json ->> 'to'
 FROM skycore.chunks, unnest(keys, messages) AS row (key, message)
