@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, Final
 
 import attrs
 
-from skycore_async import SMS, MemoryLedger, MessageState, Outcome, SkycoreClient, SQLiteLedger
+from skycore_async import SMS, MemoryLedger, Outcome, SkycoreClient, SQLiteLedger
+from skycore_async.cli.bulk.doubts_asked_about import doubts_in
 from skycore_async.cli.bulk.judged_rows import JudgedRows
 from skycore_async.cli.bulk.progress import BulkCounters
 from skycore_async.cli.bulk.recipients import Header, Row
@@ -73,7 +73,7 @@ async def send_rows(
     on_outcome: Callable[[Outcome], None],
 ) -> list[str]:
     """Send messages as the rows of a file, and return which rules were broken in that."""
-    before = await _in_doubt(ledger)
+    before = await doubts_in(ledger)
     rejects = _Rejects()
     options = RowOptions(campaign="c", from_="60856", resend_in_doubt=word)
     with JudgedRows() as kept:
@@ -102,7 +102,8 @@ async def send_rows(
     if run.most_in_a_row > STUCK + 3 * in_flight:
         broken.append(f"a bulk send went on when {run.most_in_a_row} in a row were in doubt")
     if end.halted is None and not word:
-        doubts = {key for key, _ in before & await _in_doubt(ledger)}
+        # With their attempts: what another sends again meanwhile is not in doubt then.
+        doubts = {key for key, _ in before & await doubts_in(ledger)}
         broken += [
             f"{key} is in doubt, and its row says {rejects.reasons.get(line)!r}"
             for line, each in enumerate(messages)
@@ -110,8 +111,3 @@ async def send_rows(
             and not rejects.reasons.get(line, "").startswith(IN_DOUBT)
         ]
     return broken
-
-
-async def _in_doubt(ledger: SQLiteLedger | MemoryLedger) -> set[tuple[str, datetime]]:
-    """Return what is in doubt, and since when: what another sends again meanwhile is not, then."""
-    return {(each.key, each.began) async for each in ledger.deliveries(MessageState.IN_DOUBT)}
