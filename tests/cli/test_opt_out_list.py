@@ -150,6 +150,18 @@ def test_one_message_is_not_sent_either(simulator: Simulator) -> None:
     assert simulator.billed == 2
 
 
+def test_one_message_is_not_sent_to_whose_stop_was_named_within_the_country(
+    simulator: Simulator,
+) -> None:
+    """A STOP that Skycore tells of without the country code counts without a ledger, too."""
+    hear("heard.db", STOP.replace(ANN, ANN.removeprefix("1")))
+    run("opt-outs", "import", "heard.db")
+    assert "opted out" in run("send", ANN, "Hello", code=4).stderr
+    run("opt-outs", "remove", ANN)
+    run("send", ANN, "Hello")
+    assert simulator.billed == 1
+
+
 @pytest.mark.slow
 def test_a_database_hears_of_the_list_as_a_campaign_is_loaded(dsn: str) -> None:
     """Workers send nothing to who is on it, and what they heard comes onto it."""

@@ -163,10 +163,14 @@ async def _send(
 
 
 async def _check_opt_out(to: str, reader: NumberReader | None, shared: OptOutList) -> None:
-    """Raise RecipientOptedOut where the number is on the list."""
+    """Raise RecipientOptedOut where the number is on the list, by whichever of its names."""
     asked = number(to, reader)
-    word = (await anyio.to_thread.run_sync(shared.words, [asked])).get(asked)
-    if word is not None and word.out:
+
+    def is_on_it() -> bool:
+        with shared.asked() as is_opted_out:
+            return is_opted_out(asked, {})
+
+    if await anyio.to_thread.run_sync(is_on_it):
         raise RecipientOptedOut(f"the recipient has opted out, by {shown(shared.path)}")
 
 
