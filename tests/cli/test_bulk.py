@@ -361,6 +361,23 @@ def test_what_came_into_doubt_while_somebody_was_asked_is_not_sent_again(
     assert simulator.requests == 4
 
 
+def test_a_ledger_that_is_moved_away_while_somebody_is_asked_sends_nothing(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent is known to it alone, and they were not asked to send that a second time."""
+    recipients("to\n15551234888\n15551234889\n")
+    send("--limit", "1", text="x")
+    monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
+    words = ("promo.csv", "--text", "x")
+    moves = TypedAfter(b"y\n", lambda: Path("promo.db").rename("moved.db"))
+    done = CliRunner().invoke(bulk, words, input=moves)
+    assert (done.exit_code, simulator.billed) == (4, 1), done.stderr
+    assert "promo.db had 1 message when it was read, and has 0 now" in done.stderr
+    Path("moved.db").rename("promo.db")
+    CliRunner().invoke(bulk, words, input="y\n")
+    assert numbers(simulator) == ["15551234888", "15551234889"]
+
+
 class Terminal:
     """A stream that somebody sits before."""
 

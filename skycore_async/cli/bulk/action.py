@@ -42,8 +42,9 @@ from .campaigns_before import Before, begun_before, has_sent, note_begun, note_s
 from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .judged_rows import JudgedRows
+from .ledger_asked_about import LedgerCounts
 from .options import BulkOptions
-from .preflight import LedgerCounts, survey_by_database, survey_by_ledger, write_rejects
+from .preflight import survey_by_database, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
 from .questions import ask, check_begun_meanwhile
@@ -114,7 +115,7 @@ def _run(options: BulkOptions) -> int:
             counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
             note = functools.cache(lambda: note_sent(options.place))
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            sending = options.send_options(api_key, settle=settle, doubts=known.doubts)
+            sending = options.send_options(api_key, settle=settle, known=known)
             end = _send(options, run, sending)
             rejects.is_whole = not (end.interrupted or end.halted or options.limit)
             end = _closed(rejects, end)

@@ -26,9 +26,9 @@ from ..ui.numbers import number_reader_of
 from ..ui.opt_out_list import list_of
 from ..ui.output import fail
 from .campaigns_before import Place
-from .doubts_asked_about import Doubts
 from .files import STANDARD_INPUT, stem_of
 from .hours_survey import HoursSurvey
+from .ledger_asked_about import LedgerCounts
 from .questions import WordsGiven
 from .rejects_before import RejectsBefore
 from .rows import RowOptions
@@ -183,9 +183,9 @@ class BulkOptions:
         return self.resend_in_doubt and self.yes
 
     def send_options(
-        self, api_key: Secret | None, *, settle: bool, doubts: Doubts | None = None
+        self, api_key: Secret | None, *, settle: bool, known: LedgerCounts
     ) -> SendOptions:
-        """Return what concerns the sending; `doubts` are those that somebody was asked about."""
+        """Return what concerns the sending; `known` is what the ledger had when it was asked."""
         return SendOptions(
             api_key=api_key,
             client={"base_url": self.base_url, "max_in_flight": self.in_flight},
@@ -197,7 +197,7 @@ class BulkOptions:
             resend_in_doubt=self.resend_in_doubt,
             resends_once=self.resends_once,
             settle=settle,
-            doubts=doubts,
+            known=known,
             listening=self.listening,
             start=self.start,
             hours=self.hours or ANY_TIME,

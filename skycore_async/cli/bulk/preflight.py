@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import attrs
 
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
@@ -34,25 +33,13 @@ from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
 from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import fail
-from .doubts_asked_about import Doubts, doubts_in
 from .estimate import Survey
+from .ledger_asked_about import LedgerCounts, doubts_in
 from .lookup import as_known_now, outcomes
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
-
-
-@attrs.frozen(kw_only=True)
-class LedgerCounts:
-    """How many messages a ledger has, of all campaigns, and how many of them are in doubt.
-
-    `doubts` are these, where they are asked about.
-    """
-
-    messages: int = 0
-    in_doubt: int = 0
-    doubts: Doubts | None = None
 
 
 async def survey_by_ledger(

@@ -17,7 +17,7 @@ from ..ui.confirm import confirm, has_terminal, need_terminal
 from ..ui.output import fail, number_of, say
 from .campaigns_before import Before
 from .estimate import Estimate
-from .preflight import LedgerCounts
+from .ledger_asked_about import LedgerCounts
 from .settle_first import is_to_settle
 
 

@@ -52,8 +52,8 @@ from ..ui.output import announce, say
 from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
-from .doubts_asked_about import with_no_other
 from .judged_rows import JudgedRows
+from .ledger_asked_about import as_asked_about
 from .lookup import as_known_now, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_plain, why_stopped
@@ -135,7 +135,7 @@ class Run:
                     ),
                 ),
                 SQLiteLedger(path) as ledger,
-                with_no_other(ledger, options.doubts),
+                as_asked_about(ledger, options.known, name=str(path)),
                 sharing(ledger, options.opt_outs, name=options.full_name),
                 _receiving(ledger, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,

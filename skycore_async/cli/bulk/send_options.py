@@ -15,7 +15,7 @@ from ...limits.local import RateLimiter
 from ...runtime.secret import Secret
 from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
 from ...transports.base import Road
-from .doubts_asked_about import Doubts
+from .ledger_asked_about import LedgerCounts
 
 if TYPE_CHECKING:
     from .listening import Listening
@@ -34,7 +34,7 @@ class SendOptions:
     full_name: str = ""  # of the ledger, for the list
     resend_in_doubt: bool = False
     resends_once: bool = False
-    doubts: Doubts | None = None  # that somebody was asked about
+    known: LedgerCounts  # what the ledger had when somebody was asked
     settle: bool = False
     listening: Listening | None = None
     start: datetime | None = None
