@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from ..ledger.postgres.campaign_messages import count_states
+from ..postgres.formats import one_moment
 from ..postgres.schema import Connection
 
 _CAMPAIGNS: Final = """
@@ -77,9 +78,7 @@ def is_loaded(connection: Connection, name: str) -> bool:
 
 def progress(connection: Connection) -> list[CampaignProgress]:
     """Return how far each campaign is, the oldest first."""
-    with connection.transaction():
-        # One picture: what is counted twice is counted at one moment.
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with one_moment(connection):  # as some is counted twice
         campaigns = connection.execute(_CAMPAIGNS).fetchall()
         states: dict[int, dict[str, int]] = {}
         again: Counter[int] = Counter()

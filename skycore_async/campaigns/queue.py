@@ -20,8 +20,8 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from hashlib import blake2b
 from types import TracebackType
@@ -50,6 +50,7 @@ from ..postgres.connection import (
     describe_error,
     refusal,
 )
+from ..postgres.formats import SET_FORMATS
 from ..postgres.schema import Connection
 
 _SCHEMA: Final = "skycore_queue"
@@ -208,7 +209,7 @@ class Procrastinate:
             jobs = [_look_at(chunk, at) for chunk, at in chunks.items()]
             if new := [job for job in jobs if job.queueing_lock not in waiting]:
                 # Where another sweeps at the same moment, what it left out is for the next one.
-                with suppress(exceptions.AlreadyEnqueued):
+                with _waiting_once():
                     await self._jobs.batch_defer_jobs_async(new)
             left = await self._jobs.get_stalled_jobs(
                 queue=_QUEUE, seconds_since_heartbeat=_STALLED
@@ -237,7 +238,7 @@ class Procrastinate:
                 self._worker = await self._jobs.register_worker()
             await self._jobs.update_heartbeat(self._worker)
             number = int(self._clock() / period)
-            with suppress(exceptions.AlreadyEnqueued):  # as where the last one still waits
+            with _waiting_once():  # as where the last one still waits
                 await self._jobs.defer_periodic_job(
                     _sweep(number), periodic_id=f"every {period} s", defer_timestamp=number
                 )
@@ -259,6 +260,22 @@ class Procrastinate:
             return
         # Out here, as the context would be an error of procrastinate's, and have its frames.
         raise failure
+
+
+@contextmanager
+def _waiting_once() -> Iterator[None]:
+    """Pass over that a job waits in the queue already.
+
+    procrastinate reads which one it is in the server's words, and fails with an error that is none
+    of its own where these are not English.
+    """
+    try:
+        yield
+    except exceptions.AlreadyEnqueued:
+        pass
+    except Exception as error:
+        if not isinstance(error.__context__, psycopg.errors.UniqueViolation):
+            raise
 
 
 def _look_at(chunk: int, at: datetime) -> Job:
@@ -285,4 +302,4 @@ def _sweep(number: int) -> Job:
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     check_writable(await (await connection.execute(IS_READ_ONLY)).fetchone())
-    await connection.execute(f"SET search_path TO {_SCHEMA}")
+    await connection.execute(f"SET search_path TO {_SCHEMA}; {SET_FORMATS}")

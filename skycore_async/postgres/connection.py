@@ -31,6 +31,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..errors import ConfigurationError, InvalidMessage, LedgerError
 from ..runtime.secret import Secret
+from .formats import SET_FORMATS
 from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
 from .watched_connection import WatchedConnection
@@ -93,7 +94,7 @@ class Database:
         connection = self._connect_plainly()
         with _closed_on_error(connection):
             check_session(connection, self._connect_plainly)
-            connection.execute(_SETTINGS)
+            connection.execute(f"{_SETTINGS}; {SET_FORMATS}")
             check_durable(connection.execute("SHOW synchronous_commit").fetchone())
             check_writable(connection.execute(IS_READ_ONLY).fetchone())
             connection.prepare_threshold = _PREPARE_AFTER

@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from benchmarks.postgres import Server
 from skycore_async.campaigns import queue
@@ -141,6 +142,37 @@ async def test_two_who_sweep_at_the_same_moment_offer_once(
         assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8)]
         await queue_.offer({7: at, 8: at, 9: at})
     assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8, 9)]
+
+
+@pytest.mark.anyio
+async def test_who_waits_already_is_passed_over_in_any_language(
+    queued: Database, connection: Connection
+) -> None:
+    """A server that speaks German, or quotes every name, names the lock in its own words."""
+    own = "-c quote_all_identifiers=on -c datestyle=German"
+    clock = iter([100, 112])
+    worded = Database(make_conninfo(queued.conninfo, options=own))
+    async with Procrastinate(worded, clock=lambda: next(clock)) as queue_:
+        for _ in range(2):  # nobody sweeps meanwhile
+            await queue_.tend(10)
+        assert jobs(connection) == [("sweep", "todo")]
+        await queue_.offer({7: now(connection)})
+        assert [await queue_.fetch() for _ in range(3)] == [SWEEP, Ticket(chunk=7), None]
+
+
+@pytest.mark.anyio
+async def test_another_error_of_the_queue_is_not_passed_over(
+    queued: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only that it waits already is no error."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise ValueError("something else")
+
+    async with Procrastinate(queued) as queue_:
+        monkeypatch.setattr(queue_._jobs, "defer_periodic_job", broken)
+        with pytest.raises(ValueError, match="something else"):
+            await queue_.tend(10)
 
 
 @pytest.mark.anyio

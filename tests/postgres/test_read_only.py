@@ -22,6 +22,7 @@ from tests.support.ledger_cases import TO, accepted, intent
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
+OWN = "-c default_transaction_read_only=on -c datestyle=German"
 STATES = {"accepted": 1, "in_doubt": 1, "sending": 1}
 
 
@@ -40,7 +41,7 @@ def reader(dsn: str, connection: psycopg.Connection[tuple[Any, ...]]) -> Iterato
         connection.execute("GRANT USAGE ON SCHEMA skycore TO onlooker")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA skycore TO onlooker")
         connection.execute("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC")
-        yield make_conninfo(dsn, user="onlooker", options="-c default_transaction_read_only=on")
+        yield make_conninfo(dsn, user="onlooker", options=OWN)
     finally:
         connection.execute("GRANT TEMPORARY ON DATABASE postgres TO PUBLIC")
         connection.execute("DROP OWNED BY onlooker")

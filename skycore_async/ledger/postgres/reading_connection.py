@@ -23,6 +23,7 @@ import psycopg
 
 from ...errors import LedgerError
 from ...postgres.connection import Database
+from ...postgres.formats import one_moment
 from ...postgres.schema import Connection
 from ..commands import Query
 from ..reader import Unreadable
@@ -30,15 +31,12 @@ from .reader import PostgresReader
 
 T = TypeVar("T")
 
-_ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
 
 def answer_at_once(
     connection: Connection, query: Query[T], *, messages: str = "skycore.messages"
 ) -> T:
     """Return the answer to a question, of one moment."""
-    with connection.transaction():
-        connection.execute(_ONE_MOMENT)
+    with one_moment(connection):
         return query.answer(PostgresReader(connection, messages=messages))
 
 
