@@ -233,8 +233,10 @@ class CommandExecutor:
             last = [last_word(known[number], said, now=now) for number, said in words.items()]
             self._store.update_opt_outs([each for each in last if each != known[each.number]])
 
-    def _record(self, notifications: Iterable[tuple[Notification, float]]) -> None:
-        """Write notifications, each with the time at which it was received."""
+    def _record(
+        self, notifications: Iterable[tuple[Notification, float]], *, were_kept: bool = False
+    ) -> None:
+        """Write notifications, each with the time at which it came, and `were_kept` since."""
         kept: dict[bytes, tuple[StoredNotification, Notification]] = {}
         for notification, received in notifications:
             stored = settlement.stored(notification, received=received)
@@ -244,7 +246,8 @@ class CommandExecutor:
         self._place([stored for stored, _ in added])
         rule = self._opt_out_rule
         found = [opt_out_of(each, received=stored.received, rule=rule) for stored, each in added]
-        self._opt_outs += [each for each in found if each is not None]
+        said = [each for each in found if each is not None]
+        self._opt_outs += relayed(said) if were_kept else said
 
     def _place(self, notifications: Sequence[StoredNotification]) -> None:
         """Find the messages that new notifications are about."""

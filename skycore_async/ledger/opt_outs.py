@@ -13,9 +13,10 @@ Rules:
 * What the caller says, and what has no stamp, is the last word when it comes.
 * Of the caller's word and a stamp, which are of two clocks, each of which may be wrong, the
   stamp tells only where it is clear.  Where it is not, the number has opted out.
-* What the caller said to another ledger comes later than it was said: a leave to send counts
-  from when it was given, and takes back no STOP that came after it.  Nor does an opt-out take
-  the place of a later one, which a leave to send given between the two would then take back.
+* What the caller said to another ledger, and what an inbox kept, comes later than it was said:
+  a leave to send counts from when it was given, and takes back no STOP that came after it.  Nor
+  does an opt-out take the place of a later one, which a leave to send given between the two would
+  then take back.
 * Whoever said STOP is sent nothing, also where the provider names them without their country code:
   that counts for each number which may be named so (`numbers.spellings`), until that number itself
   is opted in later.  A START of that name opts in nobody but who is kept by it.
@@ -51,7 +52,7 @@ class OptOut:
     `number` has digits alone.  `at` is the provider's stamp where it is `stamped`, else the time
     at which it came; both in seconds since 1970.
     What is `only_if_in` changes nothing of a number that has opted out: an unclear text
-    was found to be no opt-out.  What is `relayed` was said before, to another ledger.
+    was found to be no opt-out.  What is `relayed` was said before, to another ledger or an inbox.
     """
 
     number: str
@@ -160,7 +161,9 @@ def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
     if word.only_if_in and known.out:
         return False
     if word.relayed and not word.stamped and known.out:
-        return known.at < word.at <= now or known.at > now
+        # Of one postback, in the order in which they stand in it.
+        is_with_it = word.at == known.at and not known.stamped
+        return known.at < word.at <= now or is_with_it or known.at > now
     if not word.stamped or word.at >= known.at:
         return True
     if word.out is known.out:

@@ -63,11 +63,12 @@ class TakingExecutor(CommandExecutor):
             super()._run_one(pending, command)
             return
         with pending:
-            self._record(
+            kept = (
                 (each, postback.received)
                 for postback in command.postbacks
                 for each in postback.notifications()
             )
+            self._record(kept, were_kept=True)
 
 
 class InboxTaker:

@@ -26,7 +26,15 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from ...errors import LedgerError
-from ..commands import WITHDRAWN, Finish, PendingCommand, Query, SetOptOut, withdrawal
+from ..commands import (
+    WITHDRAWN,
+    Finish,
+    PendingCommand,
+    Query,
+    SetOptOut,
+    TellOptOuts,
+    withdrawal,
+)
 from ..opt_outs import OptOutRule
 from ..prune_commands import EndPruning
 from ..reader import Unreadable
@@ -45,6 +53,7 @@ _FULL: Final = 2  # what PRAGMA synchronous calls FULL
 _TORN: Final = "locking protocol"  # what SQLite says of an index that cannot be mended
 _NOTHING: Final = "UPDATE look_ups SET refused = 0 WHERE 0"  # which fails where nothing can be
 _PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
+_WORDS: Final = (SetOptOut, TellOptOuts)  # which come after what is in the inbox
 
 
 def connect(path: str) -> Any:
@@ -189,7 +198,8 @@ class OpenFile:
         soon as it can: its caller has left, and nobody else would end what is under way.  So is
         what takes back an intent that is on the disk, and whose caller is told that it is not.
 
-        Before a number is opted out or in, what is in the inbox is taken in: it came before that.
+        Before a number is opted out or in, here or by what another ledger heard, what is in the
+        inbox is taken in: it came before that.
         """
         if self._unwritten:
             left = [PendingCommand(command) for command in self._unwritten.values()]
@@ -200,7 +210,7 @@ class OpenFile:
             finally:
                 if self._is_committed:  # written again, it would end what is begun by then
                     self._unwritten.clear()
-        if any(isinstance(pending.command, SetOptOut) for pending in group):
+        if any(isinstance(pending.command, _WORDS) for pending in group):
             with suppress(LedgerError, sqlite3.Error):  # who looks into it next tells it
                 self._take_in_next(math.inf)
         self._is_committed = False

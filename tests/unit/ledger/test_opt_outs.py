@@ -212,6 +212,16 @@ COMING = {
         attrs.evolve(word(STOP, NOON + 1, stamped=False), relayed=True),
         True,
     ),
+    "a START of the same postback that an inbox kept": (
+        word(STOP, NOON, stamped=False),
+        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        True,
+    ),
+    "a START that an inbox kept while a STOP came": (
+        word(STOP, NOON + 1, stamped=False),
+        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        False,
+    ),
     "a right stamp after one from ahead": (word(START, NOW + 9), word(STOP, NOW), True),
     "an earlier stamp, both from ahead": (word(START, NOW + 9), word(STOP, NOW + 8), False),
 }

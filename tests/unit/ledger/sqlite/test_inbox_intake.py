@@ -16,9 +16,11 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from skycore_async import Notification, SQLiteLedger
+from skycore_async import Notification, SQLiteLedger, parse_postback
 from skycore_async.errors import ConfigurationError, LedgerError, RecipientOptedOut
+from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.model import MessageState
+from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.sqlite import inbox_file
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback, inbox_of
 from skycore_async.ledger.sqlite.inbox_intake import Claim, InboxTaker, claim_of
@@ -64,6 +66,15 @@ def left(path: Path) -> int:
         return inbox.count()
     finally:
         inbox.close()
+
+
+def unstamped(text: str, number: int) -> Notification:
+    """Make that of a text from a handset which says of no time zone when it was sent."""
+    (made,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{TO}</FROM><TEXT>{text}</TEXT>"
+        f"<RECEIVED>2026-01-01T12:00:00</RECEIVED><TRANSACTIONID>{number}</TRANSACTIONID></POSTBACK>"
+    )
+    return made
 
 
 async def look(ledger: SQLiteLedger) -> None:
@@ -281,6 +292,51 @@ async def test_who_is_opted_out_after_a_start_that_came_before_stays_so(path: Pa
         await look(ledger)
         assert await ledger.is_opted_out(TO)
         assert left(path) == 0
+
+
+@pytest.mark.anyio
+async def test_who_opted_out_elsewhere_after_a_start_that_came_before_stays_so(path: Path) -> None:
+    """As the list that ledgers share tells it, whichever clock is ahead."""
+    async with SQLiteLedger(path, look_every=math.inf, clock=Clock()) as ledger:
+        put(path, said("START", after=3600))
+        await ledger.run(TellOptOuts(words=(OptOut(number=TO, out=True, at=NOON + 1),)))
+        await look(ledger)
+        assert await ledger.is_opted_out(TO)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kept", "is_out"),
+    [
+        (unstamped("START", 1), True),
+        ([unstamped("STOP", 1), unstamped("START", 2)], True),
+        (said("START", after=9), False),
+    ],
+)
+async def test_a_stop_that_came_here_meanwhile_is_not_taken_back(
+    path: Path, kept: Notification | list[Notification], is_out: bool
+) -> None:
+    """A START without a stamp is from when it came into the inbox, not from when it is read."""
+    clock = Clock()
+    async with SQLiteLedger(path, look_every=math.inf, clock=clock) as ledger:
+        put(path, kept)
+        clock.now += 1
+        await ledger.record(unstamped("STOP", 3))
+        clock.now += 1
+        await look(ledger)
+        assert await ledger.is_opted_out(TO) is is_out
+
+
+@pytest.mark.anyio
+async def test_of_two_words_in_one_postback_the_second_counts(path: Path) -> None:
+    """They came at one time, in their order."""
+    async with SQLiteLedger(path, look_every=math.inf) as ledger:
+        put(path, [unstamped("STOP", 1), unstamped("START", 2)])
+        await look(ledger)
+        assert not await ledger.is_opted_out(TO)
+        put(path, [unstamped("START", 3), unstamped("STOP", 4)])
+        await look(ledger)
+        assert await ledger.is_opted_out(TO)
 
 
 @pytest.mark.anyio
