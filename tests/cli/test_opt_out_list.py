@@ -6,7 +6,9 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import httpx
@@ -18,6 +20,7 @@ from skycore_async.cli.actions import listen
 from skycore_async.cli.actions.listen import _NotificationPrinter
 from skycore_async.cli.app import skycore
 from skycore_async.cli.ui import confirm
+from skycore_async.errors import LedgerError
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.simulator import Simulator
 from tests.support.cli_program import program, told
@@ -306,6 +309,28 @@ def test_a_start_that_comes_once_more_takes_no_stop_back(simulator: Simulator) -
         process.wait()
     assert bulk("first.csv").exit_code == 0
     assert simulator.billed == 2
+
+
+def test_a_start_that_the_list_could_not_be_told_takes_no_later_stop_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Skycore repeats it, as of when it came first; another one counts."""
+    shared = OptOutList(tmp_path / "list.db")
+    printer = _NotificationPrinter(print, shared)
+    printer(*parse_postback(said("STOP", 1)))
+    with monkeypatch.context() as full:
+        full.setattr("skycore_async.ledger.sqlite.opt_out_list.connect", _refused)
+        with pytest.raises(LedgerError):
+            printer(*parse_postback(said("START", 2)))
+    printer(*parse_postback(said("STOP", 3)))
+    printer(*parse_postback(said("START", 2)))
+    assert shared.count() == 1
+    printer(*parse_postback(said("START", 4)))
+    assert shared.count() == 0
+
+
+def _refused(path: str) -> NoReturn:
+    raise sqlite3.OperationalError("database is locked")
 
 
 @pytest.mark.parametrize("count", [1, 3])

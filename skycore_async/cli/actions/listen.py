@@ -26,7 +26,7 @@ import attrs
 import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...ledger.opt_outs import OptOut, opt_out_of
+from ...ledger.opt_outs import OptOut, opt_out_of, relayed
 from ...ledger.settlement import identities
 from ...ledger.sqlite.opt_out_list import OptOutList
 from ...notifications import Notification
@@ -166,7 +166,8 @@ class _NotificationPrinter:
         self.count = 0
         self._shared = shared
         self._show = show
-        self._told: dict[bytes, None] = {}  # STARTs by their identities, the first ones first
+        # STARTs by identity, the first ones first: when each came, and whether it was told.
+        self._starts: dict[bytes, tuple[float, bool]] = {}
         self._waiting: deque[Notification] = deque()
         self._missed = self._missed_told = 0
 
@@ -183,15 +184,18 @@ class _NotificationPrinter:
     def _tell(self, shared: OptOutList, word: OptOut, identity: bytes) -> None:
         """Tell a list of a word; of a START once, as Skycore repeats what it has no answer to.
 
-        Without a time of its own, a repeated one would take back a STOP that came after it.
+        Without a time of its own, a repeated one would take back a STOP that came after it: also
+        where the list could not be told when it came first.
         """
         if word.out:
             shared.tell([word])
-        elif identity not in self._told:
-            shared.tell([word])
-            self._told[identity] = None
-            if len(self._told) > _MOST:
-                del self._told[next(iter(self._told))]
+            return
+        came, was_told = self._starts.setdefault(identity, (word.at, False))
+        if len(self._starts) > _MOST:
+            del self._starts[next(iter(self._starts))]
+        if not was_told:
+            shared.tell(relayed([attrs.evolve(word, at=came)]))
+            self._starts[identity] = (came, True)
 
     def print_waiting(self) -> bool:
         """Print what waits, and return whether anybody reads it.
