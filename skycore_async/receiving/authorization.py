@@ -47,7 +47,8 @@ UNAUTHORIZED: Final = HTTPAnswer(
     text="Unauthorized",
     headers=((b"www-authenticate", b'Basic realm="postbacks", charset="UTF-8"'),),
 )
-
+# What anybody is answered, who may be no provider at all.
+FOR_STRANGERS: Final = (NOT_FOUND, NOT_ALLOWED, UNAUTHORIZED)
 
 _ENCODINGS: Final = frozenset({b"", b"gzip", b"x-gzip", b"deflate"})
 

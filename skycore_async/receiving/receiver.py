@@ -11,7 +11,8 @@ Rules:
   and a repetition changes nothing in the ledger.
 * What of a postback cannot be read is recorded as it came, and logged.  Where it ends in its
   middle, it is 400 after that: coming again, it may be whole.
-* What is refused is logged, with the reason: the provider gives up on it after some tries.
+* What is refused of who may post is logged, with the reason: the provider gives up on it after
+  some tries.
 * What a handler raises is logged by its type and place alone, since its text may hold
   a number, and the log is nobody's secret; of what keeps the ledger from writing, the
   reason is logged, which has none.
@@ -36,6 +37,7 @@ from ..runtime.event_loop import now
 from ..runtime.guarded_telemetry import GuardedTelemetry
 from ..runtime.logs import log
 from .authorization import (
+    FOR_STRANGERS,
     ASGIScope,
     HTTPAnswer,
     RequestPolicy,
@@ -166,19 +168,23 @@ class PostbackReceiver:
     async def _answer(self, scope: ASGIScope, receive: Receive) -> HTTPAnswer | None:
         """Take a request in and return its answer; None where the client is gone."""
         refused = self._policy.refusal(scope)
-        if refused is not None:
-            return refused
-        with self._bodies.one() as one:
-            is_compressed = content_encoding(scope) != b""
-            body = await one.read(receive, is_compressed=is_compressed)
-            return await self._answer_to(body) if isinstance(body, bytes) else body
+        if refused is None:
+            with self._bodies.one() as one:
+                is_compressed = content_encoding(scope) != b""
+                body = await one.read(receive, is_compressed=is_compressed)
+                if isinstance(body, bytes):
+                    return await self._answer_to(body)
+                refused = body
+        if refused is not None and refused not in FOR_STRANGERS:
+            _log_refusal(refused.status, refused.text)
+        return refused
 
     async def _answer_to(self, body: bytes) -> HTTPAnswer:
         """Take a body in and return its answer."""
         try:
             notifications = parse_postback(body)
         except PostbackError as error:
-            log.warning("a postback was not taken in, and was answered with 400: %s", error)
+            _log_refusal(400, str(error))
             return HTTPAnswer(status=400, text=str(error))
         answer = await self._answer_to_all(notifications)
         if UnknownNotification not in map(type, notifications) or answer is not _OK:
@@ -317,6 +323,10 @@ def _check_time(deadline: float) -> None:
     # What was cancelled is past it; and a handler that blocks is not cancelled.
     if now() >= deadline:
         raise TimeoutError
+
+
+def _log_refusal(status: int, why: str) -> None:
+    log.warning("a postback was not taken in, and was answered with %d: %s", status, why)
 
 
 def _log_failure(error: Exception, timeout: float) -> None:

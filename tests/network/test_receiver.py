@@ -203,13 +203,21 @@ async def test_a_form_field_is_taken_too() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_beyond_the_limit_is_413() -> None:
-    """The declared length is enough to refuse a body, and a byte less is taken."""
+async def test_a_body_beyond_the_limit_is_413(caplog: pytest.LogCaptureFixture) -> None:
+    """The declared length is enough to refuse a body, and a byte less is taken.
+
+    What was in it is lost, which the log says; what was posted elsewhere is nobody's.
+    """
     seen: list[Notification] = []
     size = len(notification())
     tight = PostbackReceiver(on_notification=seen.append, max_body=size - 1)
     assert await status(tight) == 413
     assert seen == []
+    (logged,) = [each for each in caplog.records if each.name == "skycore_async"]
+    assert logged.getMessage().endswith("answered with 413: Too large for a postback")
+    caplog.clear()
+    assert await status(tight, "/elsewhere") == 404
+    assert not [each for each in caplog.records if each.name == "skycore_async"]
     assert await status(PostbackReceiver(on_notification=seen.append, max_body=size)) == 200
 
 

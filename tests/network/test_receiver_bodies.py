@@ -181,13 +181,18 @@ COMPRESSED: dict[str, tuple[str, bytes, int]] = {
 @pytest.mark.anyio
 @pytest.mark.parametrize(("encoding", "body", "expected"), COMPRESSED.values(), ids=COMPRESSED)
 async def test_a_compressed_body_is_read_or_refused_in_words(
-    encoding: str, body: bytes, expected: int
+    encoding: str, body: bytes, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is in it counts; 415 names what is taken, and a bomb is written out to the limit."""
+    """What is in it counts; 415 names what is taken, and a bomb is written out to the limit.
+
+    The log has each that is refused, as Skycore gives up on it.
+    """
     seen, receiver = kept()
     answered = await status(receiver, content=body, headers={"Content-Encoding": encoding})
     assert (answered, len(seen)) == (expected, int(expected == 200))
     assert receiver._bodies.held == 0
+    refused = [] if expected == 200 else [f"not taken in, and was answered with {expected}: "]
+    assert [each in caplog.text for each in refused] == [True] * len(caplog.records)
 
 
 @pytest.mark.anyio
