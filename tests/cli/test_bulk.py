@@ -333,6 +333,7 @@ def test_a_word_that_a_loop_gives_sends_each_doubt_once_more(
         assert told["resent"] == resent
     said = run("promo.csv", "--text", "x", "--yes", "--resend-in-doubt").stderr
     assert "With --yes, what was sent again once is sent no third time." in said
+    assert "the same command without --resend-in-doubt then sends those that were not." in said
     asked = SimpleNamespace(stdin=Terminal(), stderr=Terminal())
     monkeypatch.setattr(confirm, "sys", asked)
     words = ("promo.csv", "--text", "x", "--resend-in-doubt")

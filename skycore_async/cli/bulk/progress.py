@@ -305,13 +305,14 @@ def advice(
     if doubts := counters.in_doubt + counters.left_in_doubt:
         settle = shlex.join(["skycore", "settle", str(ledger)])
         once = " With --yes, what was sent again once is sent no third time." * resend_in_doubt
+        without = " without --resend-in-doubt" * resend_in_doubt
         yield (
             f"{doubts:,} may have been sent: no clear answer came. What is in doubt is never sent"
             f" again on its own. `{settle}`, best an hour from now, asks Skycore's own report"
-            " which were sent, and sends nothing itself; the same command then sends those that"
-            " were not. Postbacks taken into the ledger tell it sooner. With --resend-in-doubt,"
-            " and under another key, campaign or ledger as well, whoever has it already gets it"
-            f" twice, and you pay twice.{once}"
+            f" which were sent, and sends nothing itself; the same command{without} then sends"
+            " those that were not. Postbacks taken into the ledger tell it sooner. With"
+            " --resend-in-doubt, and under another key, campaign or ledger as well, whoever has it"
+            f" already gets it twice, and you pay twice.{once}"
         )
     if counters.awaited:
         listen = shlex.join(["skycore", "listen", "--ledger", str(ledger)])
