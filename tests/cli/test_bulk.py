@@ -624,6 +624,18 @@ def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
     assert simulator.billed == 1
 
 
+def test_what_went_to_another_number_under_a_key_is_not_taken_for_this_one(
+    simulator: Simulator,
+) -> None:
+    """A row that repeats a number may have the key of a row with another number."""
+    recipients("to,key\n15551234888,a\n15551234888,b\n15551234889,b\n")
+    simulator.script(*[Behaviour(taken=False, answer=Answer.THROTTLED_429, retry_after=0)] * 3)
+    first = send("--in-flight", "1", text="x")
+    assert (first["accepted"], first["not_sent"]) == (1, 1)
+    again = send(text="x")
+    assert (again["accepted"], again["already_done"], simulator.billed) == (1, 1, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ORDERS)
 def test_a_number_in_doubt_under_another_key_is_in_doubt(simulator: Simulator, first: str) -> None:

@@ -21,6 +21,7 @@ from ...ledger.content import content_of
 from ...ledger.model import SendIntent, Submission
 from ...ledger.rules import outcome_of
 from ...messages import SMS, Failed, Outcome
+from ...protocol.numbers import may_be_same
 from ..ui.marks import may_have_gone_out
 from .doubtful_rows import reconsidered
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
@@ -74,9 +75,24 @@ async def _chosen(ledger: BaseLedger, rows: Sequence[MessageRow]) -> Sequence[Me
         return rows
     known = await ledger.lookup_many([_intent(each.message) for each in several])
     out = {key for key, found in known.items() if may_have_gone_out(found)}
-    return [
-        next((each for each in (row, *row.others) if each.message.key in out), row) for row in rows
-    ]
+    return [row if row.message.key in out else await _standing(ledger, row, out) for row in rows]
+
+
+async def _standing(ledger: BaseLedger, row: MessageRow, out: Container[str | None]) -> MessageRow:
+    """Return the row with the same number that went out, where there is one, by the keys `out`."""
+    for other in row.others:
+        if other.message.key in out and await _went_to(ledger, other.message):
+            return other
+    return row
+
+
+async def _went_to(ledger: BaseLedger, message: SMS) -> bool:
+    """Return whether what has the key of a message went to its number, as far as is known.
+
+    Another row may have sent to another number under that key.
+    """
+    known = await ledger.delivery(key=message.key)
+    return known is None or not known.to or may_be_same(known.to, message.to)
 
 
 async def _known(
