@@ -51,7 +51,7 @@ _BEFORE_PART: Final = 8 * 1024  # bytes before that value: other parts, and its 
 _Fields = dict[str, Any]
 
 
-def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
+def parse_postback(body: bytes | bytearray | memoryview | str) -> tuple[Notification, ...]:
     """Parse the body of a postback request into its notifications, in order.
 
     `body` is what the provider posted: a `<NOTIFICATION>`, a `<POSTBACK>` that
@@ -62,7 +62,7 @@ def parse_postback(body: bytes | str) -> tuple[Notification, ...]:
     Where one of these is not well-formed, what can be read of it is read, and the rest is
     an `UnknownNotification` that says why.
 
-    Raises PostbackError for a body that is none of these, or is hostile or
+    Raises PostbackError for a body that is none of these, as None, or is hostile or
     larger than 1 MiB.
     """
     try:
@@ -91,7 +91,9 @@ def _parts(document: bytes | str) -> list[malformed_xml.Part]:
         return parts
 
 
-def _document(body: bytes | str) -> bytes | str:
+def _document(body: bytes | bytearray | memoryview | str) -> bytes | str:
+    if not isinstance(body, bytes | str):
+        body = _in_bytes(body)
     if body.startswith("<") if isinstance(body, str) else body.startswith(b"<"):
         return body
     if len(body) > safe_xml.MAX_BYTES:
@@ -118,6 +120,14 @@ def _document(body: bytes | str) -> bytes | str:
         # What is no escape would be taken apart at a high price for nothing.
         raise PostbackError("this body is no postback: its form is not encoded as one")
     return unquote_to_bytes(first.rstrip().replace(b"+", b" "))
+
+
+def _in_bytes(body: bytearray | memoryview) -> bytes:
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    raise PostbackError(
+        f"this body is no postback: bytes or a str are needed, not {type(body).__name__}"
+    )
 
 
 def _of_postback(tree: Any) -> list[_Fields]:

@@ -602,6 +602,12 @@ def test_a_body_is_read_in_the_encoding_it_comes_in(body: bytes | str) -> None:
     assert parse_postback(body) == parse_postback(ACCENTED)
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_are_read_whatever_holds_them(kind: Callable[[bytes], Any]) -> None:
+    """As a web server hands them over: a buffer of its own, or a part of one."""
+    assert parse_postback(kind(ACCENTED.encode())) == parse_postback(ACCENTED)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -900,6 +906,8 @@ def damaged(body: bytes, chance: random.Random) -> bytes:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
+        pytest.param(None, "a str are needed, not NoneType", id="no body"),
+        pytest.param({"xml": "<POSTBACK/>"}, "a str are needed, not dict", id="read already"),
         pytest.param(b"", "it is empty", id="empty"),
         pytest.param(" \r\n", "it is empty", id="blank"),
         pytest.param(b"\xef\xbb\xbf", "it is empty", id="a mark alone"),
@@ -924,7 +932,7 @@ def damaged(body: bytes, chance: random.Random) -> bytes:
         pytest.param(b"a" * (MEBIBYTE + 1), "larger than 1,048,576 bytes", id="too large"),
     ],
 )
-def test_what_is_no_postback_is_refused_with_the_reason(body: bytes | str, reason: str) -> None:
+def test_what_is_no_postback_is_refused_with_the_reason(body: Any, reason: str) -> None:
     """The error says what was wrong, and is a ValueError."""
     with pytest.raises(PostbackError, match=reason) as refusal:
         parse_postback(body)
