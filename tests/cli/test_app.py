@@ -402,6 +402,28 @@ def test_a_path_that_cannot_be_is_one_line(command: str) -> None:
     assert done.stderr.startswith(f"skycore: {'x' * 300}: ")
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "status -",
+        "listen --ledger -",
+        "send 15551234888 Hi --from 60856 --ledger -",
+        "opt-outs list --opt-outs -",
+        "settle promo.db --save -",
+        "bulk promo.csv --text Hi --dry-run --ledger -",
+        "bulk promo.csv --text Hi --dry-run --rejects -",
+        "cluster copy - postgresql://localhost/sms",
+    ],
+)
+def test_a_dash_is_no_file(typed: str, surroundings: None) -> None:
+    """Where it cannot be standard input or output, it is refused, and no file is called so."""
+    Path("promo.csv").write_text("to\n15551234888\n")
+    done = CliRunner().invoke(skycore, typed.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "a file of that name is ./-" in " ".join(done.stderr.split())
+    assert not Path("-").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 @pytest.mark.parametrize(

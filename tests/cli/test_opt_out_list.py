@@ -193,6 +193,8 @@ def test_a_list_goes_out_and_in_as_csv(tmp_path: Path) -> None:
     run("opt-outs", "import", "blocked.csv", "--opt-outs", "other.db")
     assert listed("--opt-outs", "other.db") == [ANN, BO]
     assert run("opt-outs", "export").stdout == Path("blocked.csv").read_text()
+    assert run("opt-outs", "export", "-").stdout == Path("blocked.csv").read_text()
+    assert not Path("-").exists()
     assert "is there already" in run("opt-outs", "export", "blocked.csv", code=2).stderr
 
 

@@ -43,7 +43,7 @@ from ..ui import confirm
 from ..ui.dsn import is_dsn
 from ..ui.ledger_target import ledger_target
 from ..ui.opt_out_list import list_of, shown
-from ..ui.output import Exit, emit, fail, number_of, say
+from ..ui.output import STANDARD_OUTPUT, Exit, emit, fail, number_of, say
 from ..ui.times import iso_time, time_of
 
 _DRY: Final = "This was a dry run: nothing was changed."
@@ -180,7 +180,7 @@ def _import_file(
         )
 
 
-def export_file(shared: OptOutList, file: Path | None) -> None:
+def export_file(shared: OptOutList, file: Path) -> None:
     """Write who may not be sent to as CSV, to a file or to standard output."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
@@ -189,7 +189,7 @@ def export_file(shared: OptOutList, file: Path | None) -> None:
         rows.writerows((word.number, iso_time(_since(word))) for word in shared.opted_out())
     except LedgerError as error:
         fail(str(error))
-    if file is None:
+    if file == STANDARD_OUTPUT:
         click.echo(text.getvalue(), nl=False)
         return
     if file.exists():

@@ -56,7 +56,7 @@ from .status import STATES
 @click.option(
     "-o",
     "--output",
-    type=FilePath(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
     show_default=True,
     help="Write to this file, in place of an export that is there; standard output is -.",

@@ -130,13 +130,20 @@ def import_(
 
 
 @opt_outs.command(
-    help="Write the list as CSV, its numbers whole, to a new file or to standard output."
+    help="""
+    Write the list as CSV, its numbers whole.
+
+    Writes a new file, or with `-`, or none, to standard output.
+    """
 )
 @click.argument(
-    "file", metavar="[FILE.CSV]", required=False, type=FilePath(dir_okay=False, path_type=Path)
+    "file",
+    metavar="[FILE.CSV]",
+    default="-",
+    type=FilePath(dir_okay=False, allow_dash=True, path_type=Path),
 )
 @opt_outs_option
-def export(*, file: Path | None, opt_outs: str | None) -> None:
+def export(*, file: Path, opt_outs: str | None) -> None:
     from ..actions.opt_out_list import export_file, the_list  # noqa: PLC0415 - not for help
 
     export_file(the_list(opt_outs), file)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 
 from ...runtime.secret import Secret
-from .output import fail
+from .output import NO_STREAM, fail
 
 ENVIRONMENT: Final = "SKYCORE_DSN"
 _SCHEMES: Final = ("postgresql://", "postgres://")
@@ -49,12 +49,17 @@ class HiddenText(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gen
 
 
 class FilePath(click.Path):
-    """A path on the command line that is a file's, where a DSN is refused and not shown."""
+    """A path on the command line that is a file's, where a DSN is refused and not shown.
+
+    `-` is refused, too, where it does not stand for standard input or output.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
         if isinstance(value, str) and is_dsn(value):
             self.fail("it takes a file, and no database", param, ctx)
+        if value == "-" and not self.allow_dash:
+            self.fail(NO_STREAM, param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -20,7 +20,7 @@ from ...ledger.sqlite.read_only import looked_at
 from ...receiving.inbox import PostbackInbox
 from ...runtime.secret import Secret
 from .dsn import is_dsn
-from .output import fail
+from .output import NO_STREAM, fail
 
 if TYPE_CHECKING:
     from ...campaigns.progress import CampaignProgress
@@ -96,6 +96,8 @@ def ledger_target(path_or_dsn: Secret) -> LedgerTarget:
     """Return the ledger that a path or a DSN names, or fail where it is neither."""
     if not path_or_dsn.reveal():
         fail("name the ledger: a file, or a database as postgresql://host/database")
+    if path_or_dsn.reveal() == "-":
+        fail(f"the ledger -: {NO_STREAM}")
     if is_dsn(path_or_dsn.reveal()):
         from .database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
 

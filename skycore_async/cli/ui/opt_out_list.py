@@ -15,7 +15,7 @@ from ...ledger.sqlite.opt_out_sharing import sharing_opt_outs
 from ...ledger.sqlite.user_opt_outs import user_list
 from ...runtime.secret import Secret
 from .ledger_target import ledger_target
-from .output import fail
+from .output import NO_STREAM, fail
 
 
 def list_of(given: str | None) -> OptOutList | None:
@@ -23,6 +23,8 @@ def list_of(given: str | None) -> OptOutList | None:
 
     Fails where the environment names no whole path.
     """
+    if given == "-":
+        fail(f"--opt-outs -: {NO_STREAM}")
     try:
         return user_list(given, another="; --opt-outs names another list, or none")
     except ConfigurationError as error:

@@ -51,6 +51,7 @@ _IN_URL: Final = re.compile(r"([^\s:@/]*:)[^\s@]+@")
 _WORD: Final = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
 STANDARD_OUTPUT: Final = Path("-")  # where a command takes a file to write to
+NO_STREAM: Final = "it takes a file, and no standard input or output; a file of that name is ./-"
 
 
 def printable(text: str, *, keep: str = "") -> str:
