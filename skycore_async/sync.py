@@ -26,9 +26,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from queue import SimpleQueue
-from threading import RLock
-from types import TracebackType
-from typing import Concatenate, Final, ParamSpec, Self, TypeVar
+from threading import RLock, get_ident
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import anyio
 import attrs
@@ -53,6 +52,11 @@ _LOADED: Final = (
     httpx,
     recording,
     xmltodict,
+)
+
+_IN_ITS_LOOP: Final = (
+    "this is the event loop of the SyncClient, which would wait for itself: await what the client"
+    " that `run` gives has, and close it in another thread"
 )
 
 P = ParamSpec("P")
@@ -149,10 +153,14 @@ class SyncClient:
         return came
 
     def close(self) -> None:
-        """Wait for what is in flight, and close the client that was made in this process."""
+        """Wait for what is in flight, and close the client that was made in this process.
+
+        Raises RuntimeError, and closes nothing, in what `run` runs.
+        """
         with self._changing:
+            running = self._here()
             self._is_closed = True
-            running = self._running.pop(os.getpid(), None)
+            self._running.pop(os.getpid(), None)
         _clients.discard(self)
         if running is not None:
             running.stack.close()
@@ -160,12 +168,7 @@ class SyncClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _run(self) -> _ProcessClient:
@@ -173,7 +176,14 @@ class SyncClient:
         with self._changing:
             if self._is_closed:
                 raise RuntimeError("this SyncClient is closed")
-            return self._running.get(os.getpid()) or self._begun()
+            return self._here() or self._begun()
+
+    def _here(self) -> _ProcessClient | None:
+        """Return what runs in this process, if it does; RuntimeError in its own event loop."""
+        running = self._running.get(os.getpid())
+        if running is not None and running.thread == get_ident():
+            raise RuntimeError(_IN_ITS_LOOP)
+        return running
 
     def _begun(self) -> _ProcessClient:
         """Begin what runs in this process, and return it."""
@@ -196,7 +206,7 @@ class SyncClient:
             client = stack.enter_context(
                 portal.wrap_async_context_manager(portal.call(self._made))
             )
-            return _ProcessClient(client, portal, stack.pop_all())
+            return _ProcessClient(client, portal, portal.call(get_ident), stack.pop_all())
 
     def _made(self) -> AbstractAsyncContextManager[SkycoreClient]:
         # No frame has the function: a `partial` shows its arguments, and the key may be one.
@@ -213,6 +223,7 @@ class _ProcessClient:
 
     client: SkycoreClient
     portal: BlockingPortal
+    thread: int
     stack: ExitStack
 
 
@@ -285,18 +296,11 @@ class _Sending:
         _result(self._portal, self._bulk.__aenter__)
         return self._outcomes()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if os.getpid() == self._process:  # and in no child, where there is no such event loop
             # It may have ended, and the garbage collector may come here in its thread.
             with suppress(RuntimeError):
-                _result(
-                    self._portal, functools.partial(self._bulk.__aexit__, kind, error, traceback)
-                )
+                _result(self._portal, functools.partial(self._bulk.__aexit__, *error))
 
     def _outcomes(self) -> Iterator[Outcome]:
         """Yield each outcome; while one is waited for, take the messages that are wanted."""
@@ -306,7 +310,7 @@ class _Sending:
             try:
                 while (wanted := self._source.wanted.get()) is not None:
                     self._source.take(wanted)
-                    self._portal.start_task_soon(_set, wanted.is_there)
+                    self._portal.start_task_soon(wanted.is_there.set)
             except BaseException:
                 future.cancel()
                 raise
@@ -326,10 +330,6 @@ class _Sending:
             return self._portal.start_task_soon(following)
         except RuntimeError:
             raise RuntimeError("this SyncClient is closed") from None
-
-
-async def _set(event: anyio.Event) -> None:
-    event.set()
 
 
 # Those that are not closed: kept, as what runs in the background has no other end.

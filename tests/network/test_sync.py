@@ -559,8 +559,22 @@ def test_a_call_from_the_clients_own_event_loop_is_an_error(skycore: SyncClient)
     async def call(_: SkycoreClient) -> None:
         skycore.send_sms(to=TO, text="Hello")
 
-    with pytest.raises(RuntimeError, match="event loop thread"):
+    with pytest.raises(RuntimeError, match="event loop of the SyncClient, which would wait"):
         skycore.run(call)
+
+
+def test_it_is_not_closed_by_what_it_runs(skycore: SyncClient, simulator: Simulator) -> None:
+    """The event loop cannot wait for its own end: that is said, and closes nothing halfway."""
+
+    async def close(_: SkycoreClient) -> None:
+        skycore.close()
+
+    with pytest.raises(RuntimeError, match="close it in another thread"):
+        skycore.run(close)
+    skycore.send_sms(to=TO, text="Hello")
+    skycore.close()
+    assert simulator.billed == 1
+    assert background_threads() == []
 
 
 def test_an_exit_within_run_is_its_callers(skycore: SyncClient, simulator: Simulator) -> None:
