@@ -47,6 +47,8 @@ from .prepare import PreparedSend
 # Why a message is not begun: what the ledger cannot be.
 _UNWRITTEN: Final = "written, so that its intent could not be recorded"
 _UNREAD: Final = "read, so that nothing was sent"
+# One of the caller's own may time out for reasons of its own as well.
+_LATE: Final = "the ledger timed out: the same key may be under way still, sent by another task"
 
 
 class Recorder:
@@ -126,8 +128,9 @@ class Recorder:
                 ignore_opt_out=settings.ignore_opt_out,
                 timeout=timeout,
             )
-        except TimeoutError:
-            late = OutcomeUnknown("the same key is still under way, sent by another task")
+        except TimeoutError as error:
+            late = OutcomeUnknown(_LATE)
+            late.__cause__ = error
             return Failed(message=message, error=late)
         except SkycoreError as error:
             return _not_begun(message, error, _UNWRITTEN)

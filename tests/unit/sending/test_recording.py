@@ -910,11 +910,26 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
     ):
         group.start_soon(lambda: client.send_sms(**KEYED))
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(OutcomeUnknown, match="the same key is still under way"):
+        with pytest.raises(OutcomeUnknown, match="the same key may be under way still"):
             await client.with_options(timeout=0.05).send_sms(**KEYED)
         assert await states(ledger) == {"order-17": "sending"}
         transport.held.set()
     assert transport.sent == [TO]
+
+
+async def test_a_ledger_that_times_out_by_itself_says_so() -> None:
+    """What a ledger of the caller's own raises is the cause; no other task is said to be there."""
+
+    class Exhausted(MemoryLedger):
+        async def begin(self, intent: SendIntent, **_options: Any) -> Submission | None:
+            raise TimeoutError("no free connection in the pool")
+
+    transport = StubTransport()
+    async with recording(transport, Exhausted()) as (client, _):
+        with pytest.raises(OutcomeUnknown, match=r"^the ledger timed out: ") as caught:
+            await client.send_sms(**KEYED)
+    assert str(caught.value.__cause__) == "no free connection in the pool"
+    assert transport.sent == []
 
 
 async def test_the_summary_counts_what_came_of_them() -> None:
