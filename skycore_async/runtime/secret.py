@@ -24,7 +24,7 @@ _MARK: Final = re.compile(rb"[&%\\=\0+]")
 class Secret:
     """Hold a secret string; `reveal` gives it, `hide_in` uses it, nothing else does."""
 
-    __slots__ = ("_escaped", "_value", "_whole")
+    __slots__ = ("__weakref__", "_escaped", "_value", "_whole")
 
     def __init__(self, value: str) -> None:
         self._value = value

@@ -15,7 +15,7 @@ from ..errors import ConfigurationError
 from ..messages import LONGEST_UNDER_WAY
 from ..protocol.numbers import NumberReader
 from ..runtime.secret import Secret
-from ..transports.library_logs import without_secrets
+from ..transports.library_logs import hide_key, without_secrets
 
 Method = Literal["POST", "GET"]
 
@@ -166,4 +166,5 @@ def checked_key(given: Secret) -> Secret:
         raise ConfigurationError("no API key: pass api_key=, or set SKYCORE_API_KEY")
     if not (key.reveal().isascii() and key.reveal().isprintable()):
         raise ConfigurationError("api_key: it has characters that no API key has")
+    hide_key(key)
     return key

@@ -6,6 +6,7 @@ Rules:
 
 * Of a URL that has the API key in it nothing is left behind the key; of another text that has
   it, as a document has, nothing at all.
+* The keys of clients are masked wherever they stand, as in a header of somebody else's making.
 * What a filter or handler of the program raises ends here.  Libraries log in the middle of an
   exchange, and it would take the answer with it.
 """
@@ -15,8 +16,10 @@ from __future__ import annotations
 import logging
 import re
 from typing import Final
+from weakref import WeakValueDictionary
 
 from ..runtime.logs import report
+from ..runtime.secret import Secret
 
 # The key of a GET and all behind it, in its URL or in a URL that has that one in its own query.
 _IN_URL: Final = re.compile(r"(api_key(?:=|%(?:25){0,3}3D))[^\s'\"]*", re.IGNORECASE)
@@ -26,6 +29,22 @@ _ELSEWHERE: Final = re.compile(r"(api_key)(?!=|%(?:25){0,3}3D|\w).*", re.IGNOREC
 _PASSWORD: Final = re.compile(r"(://)[^/@\s'\"]*@")
 # How httpcore shows an exception, which quotes what came.
 _EXCEPTION: Final = re.compile(r"(exception=\w+)\(.*", re.DOTALL)
+
+
+# Without a lock, which a process that is forked would find held.
+_keys: Final[WeakValueDictionary[int, Secret]] = WeakValueDictionary()
+
+
+def hide_key(key: Secret) -> None:
+    """Mask a key in what libraries log, for as long as it is there."""
+    _keys[id(key)] = key
+
+
+def _without_keys(text: str) -> str:
+    document = text.encode(errors="surrogatepass")
+    for key in filter(None, (held() for held in _keys.valuerefs())):
+        document = key.hide_in(document)
+    return document.decode(errors="surrogatepass")
 
 
 def without_secrets(text: str) -> str:
@@ -41,7 +60,7 @@ class _Mask(logging.Filter):
         record.is_masked_by_skycore = True
         try:
             message = record.getMessage()
-            if (hidden := without_secrets(message)) != message:
+            if (hidden := _without_keys(without_secrets(message))) != message:
                 record.msg, record.args = hidden, None
             logging.getLogger(record.name).handle(record)
         except Exception as error:  # noqa: BLE001 - see above

@@ -129,6 +129,17 @@ async def test_no_library_logs_the_key(
     assert not [record for record in caplog.records if KEY in repr(vars(record))]
 
 
+async def test_no_library_logs_a_key_that_stands_alone(
+    open_client: OpenClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing that is named api_key is around it: a gateway has it in a header of its own."""
+    caplog.set_level(logging.DEBUG)
+    with FaultServer((Read(), Reply(lambda _: answer(headers={"X-Consumer": KEY})))) as server:
+        async with open_client(server.url) as client:
+            await client.send_sms(to=NUMBER, text=TEXT)
+    assert not [record for record in caplog.records if KEY in repr(vars(record))]
+
+
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_no_library_logs_number_and_text_of_a_url(
     open_client: OpenClient, method: str, caplog: pytest.LogCaptureFixture

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from skycore_async.transports.library_logs import mask_library_logs, without_secrets
+from skycore_async.runtime.secret import Secret
+from skycore_async.transports.library_logs import hide_key, mask_library_logs, without_secrets
 
 NAME = "tests.library"
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
@@ -37,6 +38,30 @@ def test_what_is_left_of_a_text(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 
+class Seeing(logging.Handler):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+def test_a_key_is_masked_for_as_long_as_it_is_there(logger: logging.Logger) -> None:
+    """Wherever it stands, also beside half a character; nothing is kept for one that is gone."""
+    mask_library_logs(NAME)
+    logger.addHandler(handler := Seeing())
+    logger.propagate = False  # as pytest would carry the half of a character from test to test
+    key, gone = Secret(KEY), Secret("another-long-key")
+    for each in (key, gone):
+        hide_key(each)
+    del each, gone
+    logger.info("X-Consumer: %s \ud800, not another-long-key", KEY)
+    assert handler.seen == ["X-Consumer: *** \ud800, not another-long-key"]
+
+
 class Raising(logging.Filter):
     """A filter or handler of a program's that is broken."""
 
@@ -49,6 +74,7 @@ def logger() -> Iterator[logging.Logger]:
     logger = logging.getLogger(NAME)
     logger.setLevel(logging.DEBUG)
     yield logger
+    logger.propagate = True
     logger.filters.clear()
     logger.handlers.clear()
 
@@ -72,16 +98,10 @@ def test_a_filter_that_raises_breaks_nothing_off(
 
 def test_other_filters_and_handlers_are_asked_once(logger: logging.Logger) -> None:
     """A record is handled once, by all that the program has set; a filter may stop it."""
-    seen: list[str] = []
-
-    class Seeing(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(record.getMessage())
-
     mask_library_logs(NAME)
     logger.addFilter(lambda record: "dropped" not in record.getMessage())
-    logger.addHandler(Seeing())
+    logger.addHandler(handler := Seeing())
     logger.info("api_key=%s", KEY)
     logger.info("dropped")
     logger.info("kept %d", 1)
-    assert seen == ["api_key=***", "kept 1"]
+    assert handler.seen == ["api_key=***", "kept 1"]
