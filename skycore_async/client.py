@@ -21,7 +21,6 @@ from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
@@ -33,10 +32,16 @@ from .limits.local import limiter_of
 from .messages import SMS, Accepted
 from .protocol import requests
 from .protocol.numbers import NumberReader
-from .runtime.secret import Secret
 from .sending.bulk import BulkSend
 from .sending.dispatcher import Dispatcher
-from .sending.settings import Method, Options, Settings, checked_key, or_environment
+from .sending.settings import (
+    Method,
+    Options,
+    Settings,
+    checked_address,
+    checked_key,
+    or_environment,
+)
 from .sending.sources import Source
 from .transports.base import Road, Transport
 from .transports.choice import check_same_way, choose
@@ -108,26 +113,26 @@ class SkycoreClient:
         number_reader: NumberReader | None = None,
         method: Method = "POST",
     ) -> None:
-        given, api_key = Secret(or_environment(api_key, "SKYCORE_API_KEY")), None
+        key, api_key = or_environment(api_key, "SKYCORE_API_KEY"), None
+        url, base_url = or_environment(base_url, "SKYCORE_BASE_URL", requests.ENDPOINT), None
         self._settings = Settings(
-            api_key=checked_key(given),
+            api_key=checked_key(key),
             from_=from_ or os.environ.get("SKYCORE_FROM") or None,
             campaign_ref=campaign_ref,
             enforce_campaign_check=enforce_campaign_check,
-            base_url=or_environment(base_url, "SKYCORE_BASE_URL", requests.ENDPOINT),
+            base_url=checked_address(url),
             timeout=timeout,
             max_attempts=max_attempts,
             max_segments=max_segments,
             number_reader=number_reader,
             method=method,
         )
-        limiter = limiter_of(rate, burst)
         self._max_in_flight = max_in_flight
         if not isinstance(max_in_flight, int) or max_in_flight < 1:
             raise ConfigurationError(f"max_in_flight: {max_in_flight!r} is no int above 0")
         self._dispatcher = Dispatcher(
             choose(transport, http_client, self._settings.base_url),
-            limiter,
+            limiter_of(rate, burst),
             slots=max_in_flight,
             paced=rate is not None,
             recorder=_recorder(ledger),
@@ -318,12 +323,7 @@ class SkycoreClient:
         self._dispatcher.owner.check()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         # Where a scope around it is cancelled, too: what is around it as well, as a ledger, closes
         # next, and is to have what comes of what is in flight.
         with anyio.CancelScope(shield=True):

@@ -80,7 +80,6 @@ class Settings:
         for name, (kind, needed) in _NEEDED.items():
             if not isinstance(value := getattr(self, name), kind):
                 raise ConfigurationError(f"{name}: {needed} needed, not {type(value).__name__}")
-        _check_address(self.base_url)
         for name in ("from_", "campaign_ref"):
             if not Secret(getattr(self, name) or "").is_utf8:
                 raise ConfigurationError(f"{name}: it is no text in UTF-8")
@@ -102,13 +101,17 @@ class Settings:
             raise ConfigurationError(f"method: {self.method!r} is neither 'POST' nor 'GET'")
 
     def changed(self, options: Options) -> Settings:
-        """Return the settings that differ from these in `options`; the key leaves the dict.
+        """Return the settings that differ from these in `options`; what is secret leaves the dict.
 
         Raises TypeError for what is no option, with the one that was likely meant.
         """
-        key = checked_key(Secret(options.pop("api_key"))) if "api_key" in options else None
+        secret: dict[str, Any] = {}
+        if "api_key" in options:
+            secret["api_key"] = checked_key(Secret(options.pop("api_key")))
+        if "base_url" in options:
+            secret["base_url"] = checked_address(Secret(options.pop("base_url")))
         _check_names(options)
-        changed: dict[str, Any] = {**options, "api_key": key or self.api_key}
+        changed: dict[str, Any] = {**options, **secret}
         return attrs.evolve(self, **changed)
 
 
@@ -121,39 +124,43 @@ def _check_names(options: Options) -> None:
         raise TypeError(f"with_options() got an unexpected keyword argument {name!r}: {hint}")
 
 
-def _check_address(base_url: str) -> None:
+def checked_address(given: Secret) -> str:
+    """Return the address of the API, or refuse what is none; one with a password in no frame."""
     try:
-        _check_hashable(base_url)
-    except TypeError:  # it is not even that
-        raise _no_url(base_url) from None
+        wrong = _wrong_with(given.reveal())
+    except TypeError:  # it is not even hashable
+        wrong = _no_url(given.reveal())
+    if wrong is not None:
+        raise ConfigurationError(f"base_url: {wrong}")
+    return given.reveal()
 
 
 @lru_cache(maxsize=8)  # a message with settings of its own has the address of all others
-def _check_hashable(base_url: str) -> None:
+def _wrong_with(base_url: str) -> str | None:
     import httpx  # noqa: PLC0415 - slow to load, and not needed before
 
     address = None
     with suppress(httpx.InvalidURL, TypeError, UnicodeError):
         address = httpx.URL(base_url)
     if address is None:
-        raise _no_url(base_url)
+        return _no_url(base_url)
     if address.scheme not in {"http", "https"} or not address.host:
-        shown = without_secrets(repr(base_url))
-        raise ConfigurationError(f"base_url: {shown} is no http or https URL")
+        return f"{without_secrets(repr(base_url))} is no http or https URL"
     if address.userinfo or address.query or address.fragment:
-        raise ConfigurationError("base_url: no user, no query and no fragment can be part of it")
+        return "no user, no query and no fragment can be part of it"
+    return None
 
 
-def _no_url(base_url: object) -> ConfigurationError:
-    return ConfigurationError(f"base_url: {without_secrets(repr(base_url))} is no URL")
+def _no_url(base_url: object) -> str:
+    return f"{without_secrets(repr(base_url))} is no URL"
 
 
-def or_environment(given: str | None, name: str, default: str = "") -> str:
+def or_environment(given: str | None, name: str, default: str = "") -> Secret:
     """Return a setting as it was given, or where none was what stands in for it.
 
     One that was given and is empty was to be another than that of the environment.
     """
-    return (os.environ.get(name) or default) if given is None else given
+    return Secret((os.environ.get(name) or default) if given is None else given)
 
 
 def checked_key(given: Secret) -> Secret:

@@ -15,7 +15,7 @@ import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -269,6 +269,17 @@ async def test_the_key_never_shows(
     for record in caplog.records:
         looks += [record.getMessage(), repr(vars(record))]
     assert_hidden(key, *looks)
+
+
+@pytest.mark.parametrize("scheme", ["https", "ftp"])
+def test_a_password_in_an_address_does_not_show(scheme: str) -> None:
+    """An address that is refused for it, or for more, is in no text and no local of a frame."""
+    address = f"{scheme}://user:{PLAIN}@skycore.example/"
+    client = SkycoreClient(api_key="k")
+    for make in (partial(SkycoreClient, api_key="k"), client.with_options):
+        with pytest.raises(ConfigurationError, match="base_url: ") as caught:
+            make(base_url=address)
+        assert_hidden(PLAIN, str(caught.value), *frames(caught.value.__traceback__))
 
 
 async def raise_for_status(response: httpx.Response) -> None:
