@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, get_args
 
 import attrs
 
@@ -97,7 +97,7 @@ class Settings:
                 f"number_reader: {self.number_reader!r} cannot be called: give one such as"
                 " NationalNumbers('US')"
             )
-        if self.method not in {"POST", "GET"}:
+        if self.method not in get_args(Method):
             raise ConfigurationError(f"method: {self.method!r} is neither 'POST' nor 'GET'")
 
     def changed(self, options: Options) -> Settings:

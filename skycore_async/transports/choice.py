@@ -30,6 +30,7 @@ def choose(
         return _over(http_client)
     if transport is None or isinstance(transport, str):
         return _new(transport or "httpx", base_url)
+    _check(transport)
     return transport
 
 
@@ -38,6 +39,19 @@ def check_same_way(base_url: str, other_url: str) -> None:
     from .proxies import check_same_proxy  # noqa: PLC0415 - slow to load
 
     check_same_proxy(base_url, other_url)
+
+
+def _check(transport: object) -> None:
+    from .http_client import library_of  # noqa: PLC0415 - as below
+
+    # What fails with each message leaves each of them in doubt.
+    if library_of(transport) is not None:
+        raise ConfigurationError("transport: an AsyncClient is given as http_client=")
+    if isinstance(transport, type) or not isinstance(transport, Transport):
+        kind = transport if isinstance(transport, type) else type(transport)
+        raise ConfigurationError(
+            f"transport: {kind.__name__} is no Transport: give one, such as DirectTransport()"
+        )
 
 
 def _over(http_client: AsyncHTTPClient) -> Transport:

@@ -313,6 +313,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "max_segments of 0": ({"max_segments": 0}, "max_segments: 0"),
     "country for a reader": ({"number_reader": "US"}, "number_reader: 'US' cannot be called"),
     "unknown method": ({"method": "PUT"}, "method: 'PUT'"),
+    "methods": ({"method": ["POST"]}, "method: "),
     "no scheme": ({"base_url": "secure.skycore.com/API"}, "no http or https URL"),
     "other scheme": ({"base_url": "ftp://secure.skycore.com/"}, "no http or https URL"),
     "no host": ({"base_url": "https:///API"}, "no http or https URL"),
@@ -328,6 +329,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "burst of text": ({"burst": "2"}, "burst: a whole number is needed, not str"),
     "rate of text": ({"rate": "20"}, "rate: '20' is neither a number"),
     "unknown transport": ({"transport": "quick"}, "neither a Transport, 'fast' nor 'httpx'"),
+    "a client for a transport": (
+        {"transport": httpx.AsyncClient(verify=False)},  # noqa: S501
+        "an AsyncClient is given as http_client=",
+    ),
+    "one of httpx's transports": (
+        {"transport": httpx.AsyncHTTPTransport(verify=False)},
+        "AsyncHTTPTransport is no Transport",
+    ),
+    "a class for a transport": ({"transport": Recording}, "Recording is no Transport"),
     "two transports": (
         {"transport": Recording(), "http_client": httpx.AsyncClient(verify=False)},  # noqa: S501
         "not both",
