@@ -32,7 +32,6 @@ from typing import Any, Final
 import attrs
 
 from ..errors import CampaignError
-from ..ledger.postgres.campaign_messages import unmark_campaign
 from ..ledger.postgres.pruning import NO_ROW
 from ..ledger.postgres.reader import named
 from ..ledger.pruning import pruned_name
@@ -277,8 +276,6 @@ def change(connection: Connection, action: str, name: str) -> str:
             " WHERE id = %s",
             (leads_to, campaign),
         )
-        if leads_to == "cancelled":  # else whoever has one of its keys would send it for that word
-            unmark_campaign(connection, campaign)
     return state
 
 

@@ -25,12 +25,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import attrs
 import psycopg
 
-from ..ledger.postgres.campaign_messages import count_to_send, interrupt, unmark
+from ..ledger.postgres.campaign_messages import count_to_send, interrupt
 from ..ledger.postgres.pruning import NO_ROW
 from ..messages import SMS
 from ..postgres.schema import Connection
@@ -52,7 +53,7 @@ SELECT 1 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE {TO_SEND} LIMIT 1
 """  # noqa: S608 - a condition of our own
 _LOCK: Final = f"""
-SELECT campaigns.id, campaigns.name, number, keys, messages
+SELECT campaigns.id, campaigns.name, number, keys, messages, resends
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE chunks.id = %s AND {TO_SEND} AND {FREE_AT} <= clock_timestamp() FOR UPDATE OF chunks
 """  # noqa: S608 - conditions of our own
@@ -67,14 +68,17 @@ WHERE id = %s AND epoch = %s AND state = 'held' RETURNING true
 """
 _CLOSE: Final = """
 UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,
-    put_off = %s, due = clock_timestamp() + %s * interval '1 second'
+    put_off = %s, resends = %s, due = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s
 """
 
 
 @attrs.frozen(kw_only=True)
 class Chunk:
-    """A chunk taken by a worker; valid until its epoch changes."""
+    """A chunk taken by a worker; valid until its epoch changes.
+
+    `words` says by key when the attempt began that is in doubt, and is to be sent once more.
+    """
 
     id: int
     epoch: int
@@ -83,6 +87,7 @@ class Chunk:
     hours: SendingHours = ANY_TIME
     keys: tuple[str, ...] = attrs.field(repr=False)
     rows: tuple[str, ...] = attrs.field(repr=False)
+    words: Mapping[str, float] = attrs.field(repr=False)
 
     def messages(self) -> Iterator[SMS]:
         """Return the messages, but for those that were pruned."""
@@ -122,7 +127,7 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
             row = connection.execute(_LOCK, (chunk,)).fetchone()
             if row is None:
                 return None
-            campaign_id, campaign, number, keys, rows = row
+            campaign_id, campaign, number, keys, rows, resends = row
             # In a statement of its own: who sets hours may have been waited for.
             hours = hours_of(connection, campaign_id)
             (epoch,) = connection.execute(_TAKE, (worker, lease, chunk)).fetchone() or (0,)
@@ -137,7 +142,19 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
         hours=hours,
         keys=tuple(keys),
         rows=tuple(rows),
+        words=words_of(keys, resends),
     )
+
+
+def words_of(keys: Sequence[str], resends: Sequence[float | None] | None) -> dict[str, float]:
+    """Return the words of a chunk by its keys, in whose places it has them; it may have none."""
+    given = zip(keys, resends or (), strict=False)
+    return {key: began for key, began in given if began is not None}
+
+
+def in_places(keys: Sequence[str], words: Mapping[str, float]) -> list[float | None] | None:
+    """Return words as a chunk has them, in the places of their keys."""
+    return [words.get(key) for key in keys] if words else None
 
 
 def renew(connection: Connection, chunk: Chunk, *, lease: float) -> bool:
@@ -162,16 +179,23 @@ def finish(
     """
     with connection.transaction():
         row = connection.execute(
-            "SELECT state FROM skycore.chunks WHERE id = %s AND epoch = %s FOR UPDATE",
+            "SELECT state, resends FROM skycore.chunks WHERE id = %s AND epoch = %s FOR UPDATE",
             (chunk.id, chunk.epoch),
         ).fetchone()
-        if row is None or row == ("done",):
+        if row is None or row[0] == "done":
             return 0
-        if left_out:  # else it would be sent for that word whenever it is looked at again
-            unmark(connection, left_out)
-        left = count_to_send(connection, chunk.keys_to_send(), left_out=left_out)
-        waiting = count_to_send(connection, put_off, left_out=left_out) if put_off else 0
+        words = words_of(chunk.keys, row[1])  # which may have been given meanwhile
+        count = partial(count_to_send, connection, left_out=left_out, words=words)
+        left = count(chunk.keys_to_send())
+        waiting = count(put_off) if put_off else 0
+        kept = {key: began for key, began in words.items() if left and key not in left_out}
         tally = json.dumps(Counter(left_out.values())) if left_out else None
-        state = "waiting" if left else "done"
-        connection.execute(_CLOSE, (state, tally, waiting, pause, chunk.id, chunk.epoch))
+        values = (
+            "waiting" if left else "done",
+            tally,
+            waiting,
+            in_places(chunk.keys, kept),
+            pause,
+        )
+        connection.execute(_CLOSE, (*values, chunk.id, chunk.epoch))
     return left

@@ -255,7 +255,8 @@ class Worker:
 
     @asynccontextmanager
     async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[ChunkWork]:
-        fenced = FencedLedger(self._ledger, Fence(chunk=chunk.id, epoch=chunk.epoch))
+        fence = Fence(chunk=chunk.id, epoch=chunk.epoch)
+        fenced = FencedLedger(self._ledger, fence, words=chunk.words)
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - kept from users
         waiting = WaitingMessages(chunk.hours, self._clock)
         sending = view.send_many(waiting.ready(chunk.messages()))

@@ -64,8 +64,7 @@ TAKEN: Final = frozenset({_S.ACCEPTED, _S.SENT, _S.DELIVERED, _S.FAILED})  # by 
 NOTHING_SENT: Final = frozenset({_S.NOT_SENT, _S.REJECTED})
 UNDECIDED: Final = frozenset({_S.SENDING, _S.IN_DOUBT})  # which of the two it will be
 
-TO_RESEND: Final = "resend"  # what `settled_by` says of a doubt that is to be sent once more
-BY_POSTBACK: Final = "postback"  # ... of one that a notification ended
+BY_POSTBACK: Final = "postback"  # what `settled_by` says of a doubt that a notification ended
 BY_REPORT: Final = "report"  # ... and of one that the sending report ended
 ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # where no error is known
 
@@ -148,7 +147,7 @@ class MessageRecord:
     its plain form.  `doubted` is set where it may have a submission that is not known: from
     when it is sent again after it was in doubt, or was found in a sending report.  `raw` is
     the API's answer as JSON, see `rules.answer_as_text`.
-    `settled_by` says what ended its doubt, or that it is to be sent again (`TO_RESEND`).
+    `settled_by` says what ended its doubt.
     `campaign_ref`, `segments` and `tags` are to be shown; older versions kept none of them.
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
 

@@ -36,7 +36,6 @@ from .model import (
     ENDED_MEANWHILE,
     NOTHING_SENT,
     TAKEN,
-    TO_RESEND,
     Attempt,
     MessageRecord,
     MessageState,
@@ -85,7 +84,7 @@ def look_up(
             settled_by=record.settled_by,
         )
     is_meant = intent.resends is None or intent.resends == record.started_at
-    is_told = (resend_in_doubt and is_meant) or record.settled_by == TO_RESEND
+    is_told = resend_in_doubt and is_meant
     if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and is_told):
         return None
     if record.state is _S.REJECTED and not record.doubted and is_of_more(record.code):

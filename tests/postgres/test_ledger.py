@@ -146,7 +146,7 @@ def planned(dsn: str, statement: Any) -> str:
 
 
 def fenced(ledger: PostgresLedger, chunk: int) -> FencedLedger:
-    return FencedLedger(ledger, Fence(chunk=chunk, epoch=1))
+    return FencedLedger(ledger, Fence(chunk=chunk, epoch=1), words={})
 
 
 async def until_one_waits(sql: Any) -> None:

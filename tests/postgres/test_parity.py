@@ -42,7 +42,6 @@ from skycore_async.ledger.execution import CommandExecutor
 from skycore_async.ledger.list_commands import CountMessages, ListLines
 from skycore_async.ledger.model import (
     BY_REPORT,
-    TO_RESEND,
     Attempt,
     EarlierAttempt,
     MessageRecord,
@@ -416,7 +415,6 @@ def test_the_same_history_leaves_the_same_rows(
 # Each message as it may be, but for what it is: its state, what settled it, whether it was ever in
 # doubt, when it ended, and whose attempt it is.
 SETTLED = {
-    MessageState.IN_DOUBT: (None, TO_RESEND),
     MessageState.NOT_SENT: (None, BY_REPORT),
     MessageState.REJECTED: (None, BY_REPORT),
     MessageState.ACCEPTED: (None, BY_REPORT),
@@ -482,11 +480,17 @@ def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str
                 assert after[finish.key] == (ended if finish.key in written else record)
 
 
-def is_to_send(record: MessageRecord) -> bool:
-    """Return whether a message would be begun by the rules, or is under way."""
-    begin = {"resend_in_doubt": False, "ignore_opt_out": False, "is_opted_out": False}
+def is_to_send(record: MessageRecord, began: float | None = None) -> bool:
+    """Return whether a message would be begun by the rules, or is under way.
+
+    `began` is when the attempt began that there is a word to send once more.
+    """
+    begin = {"ignore_opt_out": False, "is_opted_out": False}
+    given = attrs.evolve(intent(record.key), resends=began)
     try:
-        begun = rules.begin(record, intent(record.key), attempt=None, **begin)
+        begun = rules.begin(
+            record, given, resend_in_doubt=began is not None, attempt=None, **begin
+        )
     except rules.UnderWay:
         return True
     return isinstance(begun, MessageRecord)
@@ -508,11 +512,18 @@ def test_what_a_campaign_asks_of_messages_is_what_the_rules_say(shared_dsn: str)
         for key, record in store.messages(keys).items():
             gone_out = campaign_messages.first_gone_out(connection, [key])
             assert gone_out == (key if may_have_gone_out(record) else None), record
-            count = campaign_messages.count_to_send(connection, [key], left_out=[])
-            assert count == is_to_send(record), record
-            assert campaign_messages.count_to_send(connection, [key], left_out=[key]) == 0
+            for began in (None, NOON, NOON - 1):
+                words = {} if began is None else {key: began}
+                count = campaign_messages.count_to_send(
+                    connection, [key], left_out=[], words=words
+                )
+                assert count == is_to_send(record, began), record
+                assert (
+                    campaign_messages.count_to_send(connection, [key], left_out=[key], words=words)
+                    == 0
+                )
         assert campaign_messages.first_gone_out(connection, ["unknown"]) is None
-        assert campaign_messages.count_to_send(connection, ["unknown"], left_out=[]) == 1
+        assert campaign_messages.count_to_send(connection, ["unknown"], left_out=[], words={}) == 1
 
 
 def test_what_a_campaign_asks_of_its_chunks_is_what_the_rules_say(shared_dsn: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 
 import anyio
+import psycopg
 import pytest
 
 from skycore_async import SkycoreClient
@@ -74,6 +75,47 @@ async def test_who_cancels_takes_the_word_back(connection: Connection, dsn: str)
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert stub.sent == []
+
+
+async def test_a_word_is_for_the_campaign_that_it_was_given_for(
+    connection: Connection, dsn: str
+) -> None:
+    """Another that has the same keys sends nothing for it, and leaves it when it is cancelled."""
+    await in_doubt(connection, dsn)
+    load(connection, "another", some(60), size=20)
+    told(connection)
+    change(connection, "pause", "promo")
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    promo, another = progress(connection)
+    assert (promo.state, promo.to_send, stub.sent) == ("paused", 20, [])
+    assert (another.state, another.to_send) == ("done", 0)
+    change(connection, "cancel", "another")
+    change(connection, "resume", "promo")
+    await work(dsn, NOWHERE, transport=stub)
+    assert len(stub.sent) == len({*stub.sent}) == 20
+
+
+async def test_two_words_for_one_doubt_send_it_once(connection: Connection, dsn: str) -> None:
+    """The first campaign to come to it has another attempt made, which neither word is for."""
+    await in_doubt(connection, dsn)
+    load(connection, "another", some(60), size=20)
+    for name in ("promo", "another"):
+        assert told(connection, name).new == 20
+    lost = StubTransport(lambda _: b"<html>")
+    await work(dsn, NOWHERE, transport=lost)
+    assert len(lost.sent) == len({*lost.sent}) == 20
+    assert [each.state for each in progress(connection)] == ["done", "done"]
+
+
+async def test_who_cancels_waits_for_no_message(connection: Connection, dsn: str) -> None:
+    """Whoever writes to its messages meanwhile, two of which could wait for each other."""
+    await in_doubt(connection, dsn, count=3)
+    told(connection)
+    connection.execute("SET lock_timeout = '1s'")
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM skycore.messages FOR UPDATE")
+        assert change(connection, "cancel", "promo") == "running"
 
 
 async def test_what_is_in_doubt_once_more_waits_for_another_word(

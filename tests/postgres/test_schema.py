@@ -187,6 +187,41 @@ def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock(new_dsn: 
     assert [id_ for id_, turn in found if turn is not None] == [1, 3]
 
 
+def test_a_word_of_an_earlier_version_is_its_campaigns(new_dsn: str) -> None:
+    """Of the one that has its chunk to send, and of none that is done or cancelled."""
+    with Database(new_dsn).connect() as connection:
+        make_tables(connection, 15)
+        for key, settled_by, state in (
+            ("a", None, "in_doubt"),
+            ("b", "resend", "in_doubt"),
+            ("c", "postback", "sent"),
+        ):
+            connection.execute(
+                "INSERT INTO skycore.messages (key, content, recipient, state, started_at,"
+                " session, attempt, settled_by) VALUES (%s, '', '', %s, 17.25, 0, 0, %s)",
+                (key, state, settled_by),
+            )
+        for name, state, chunk in (
+            ("promo", "paused", "waiting"),
+            ("done", "running", "done"),
+            ("cancelled", "cancelled", "waiting"),
+        ):
+            connection.execute(
+                "WITH made AS ("
+                "  INSERT INTO skycore.campaigns (name, state) VALUES (%s, %s) RETURNING id)"
+                " INSERT INTO skycore.chunks (campaign, number, keys, messages, state)"
+                " SELECT id, 1, '{a,b,c}', '{null,null,null}', %s FROM made",
+                (name, state, chunk),
+            )
+        migrate(connection)
+        rows = connection.execute("SELECT resends FROM skycore.chunks ORDER BY id").fetchall()
+        assert rows == [([None, 17.25, None],), (None,), (None,)]
+        left = connection.execute(
+            "SELECT settled_by FROM skycore.messages ORDER BY key"
+        ).fetchall()
+        assert left == [(None,), (None,), ("postback",)]
+
+
 def test_there_is_a_migration_for_every_version() -> None:
     """The files are numbered from 1 to the version that this package knows."""
     assert len(migrations()) == VERSION

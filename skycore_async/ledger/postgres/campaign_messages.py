@@ -9,24 +9,23 @@ in `campaigns/` are about campaigns and chunks alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
 
 from ...postgres.schema import Connection
-from ..model import TO_RESEND, MessageState
+from ..model import MessageState
 from ..pruning import pruned_name
 from .pruning import NO_ROW
 from .reader import MAY_STILL_END, SEEN_MESSAGES, named
 
 # As `rules.look_up` says of other content: what may have gone out keeps what it had.
 _MAY_HAVE_GONE_OUT: Final = "(doubted OR state NOT IN ('not_sent', 'rejected'))"
-# What `rules.begin` would begin, or finds under way.
-_IS_TO_SEND: Final = (
-    "(state IN ('not_sent', 'sending') OR (state = 'in_doubt' AND settled_by IS NOT NULL))"
-)
-_OF_CAMPAIGN: Final = "SELECT unnest(keys) FROM skycore.chunks WHERE campaign = %(campaign)s"
+# What `rules.begin` would begin, or finds under way.  `word` is when the attempt began that the
+# campaign has the word to send once more, NULL where it has none.
+_IS_TO_RESEND: Final = "(messages.state = 'in_doubt' AND started_at IS NOT DISTINCT FROM word)"
+_IS_TO_SEND: Final = f"(messages.state IN ('not_sent', 'sending') OR {_IS_TO_RESEND})"
 _OF_NAME: Final = """
 SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE campaigns.name = %(name)s
@@ -54,7 +53,8 @@ WHERE id IN (
 """
 # A message that was pruned has another key, before its chunk's is changed as well.
 _COUNT_TO_SEND: Final = f"""
-SELECT count(*) FROM unnest(%s::text[]) AS given (key) LEFT JOIN skycore.messages USING (key)
+SELECT count(*) FROM unnest(%s::text[], %s::float8[]) AS given (key, word)
+LEFT JOIN skycore.messages USING (key)
 WHERE given.key <> ALL(%s) AND (state IS NULL OR {_IS_TO_SEND})
 AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
     SELECT FROM skycore.messages AS pruned
@@ -69,13 +69,14 @@ AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = skycore_loaded
 
 # By the chunks that have them.
 
+_KEYS: Final = "skycore.chunks, unnest(keys, resends) AS row (key, word)"
 _COUNT_STATES: Final = f"""
 SELECT campaign, state, count(*),
-    count(*) FILTER (WHERE state = 'in_doubt' AND settled_by IS NOT NULL)
+    count(*) FILTER (WHERE {_IS_TO_RESEND})
 FROM (
-    SELECT campaign, unnest(keys) AS key FROM skycore.chunks
+    SELECT campaign, key, word FROM {_KEYS}
     -- A message that was pruned has another key, before its chunk's is changed as well.
-    UNION ALL SELECT campaign, skycore.pruned_name(key) FROM skycore.chunks, unnest(keys) AS key
+    UNION ALL SELECT campaign, skycore.pruned_name(key), NULL FROM {_KEYS}
     WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
 JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
 """
@@ -84,7 +85,7 @@ _ATTEMPTS_IN_DOUBT: Final = f"SELECT id, started_at {_DOUBTS}"
 _COUNT_DOUBTS: Final = f"SELECT count(*) {_DOUBTS}"
 _NUMBERS_TO_SEND: Final = f"""
 SELECT row.key, message::json ->> 'to'
-FROM skycore.chunks, unnest(keys, messages) AS row (key, message)
+FROM skycore.chunks, unnest(keys, messages, resends) AS row (key, message, word)
 WHERE campaign = %s AND number <= %s AND chunks.state <> 'done' AND message <> '{NO_ROW}'
 AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = row.key AND NOT {_IS_TO_SEND})
 """
@@ -97,27 +98,22 @@ SELECT min(key) FROM (
 WHERE form IN ({_OF_NAME})
 OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = form AND {_MAY_HAVE_GONE_OUT})
 """
-_MARK: Final = f"""
-UPDATE skycore.messages SET settled_by = '{TO_RESEND}' WHERE id IN (
-    SELECT id FROM skycore.messages
-    JOIN unnest(%(ids)s::bigint[], %(began)s::float8[]) AS attempt (id, started_at)
-        USING (id, started_at)
-    WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
-        AND settled_by IS NULL AND NOT ({MAY_STILL_END})
-    ORDER BY key FOR UPDATE OF messages)
-RETURNING key
+# Whoever has them sends on meanwhile, but for whoever takes or finishes one.
+_LOCK_CHUNKS_WITH: Final = """
+SELECT chunks.id, keys, resends
+FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
+WHERE name = %s AND keys && ARRAY(SELECT key FROM skycore.messages WHERE id = ANY(%s))
+ORDER BY chunks.id FOR NO KEY UPDATE OF chunks
 """
-_UNMARK: Final = f"""
-UPDATE skycore.messages SET settled_by = NULL WHERE id IN (
-    SELECT id FROM skycore.messages
-    WHERE key IN ({{keys}}) AND state = 'in_doubt' AND settled_by = '{TO_RESEND}'
-    ORDER BY key FOR UPDATE)
+_STILL_IN_DOUBT: Final = f"""
+SELECT key, started_at FROM skycore.messages
+JOIN unnest(%s::bigint[], %s::float8[]) AS attempt (id, started_at) USING (id, started_at)
+WHERE state = 'in_doubt' AND NOT ({MAY_STILL_END})
 """
-_UNMARK_CAMPAIGN: Final = _UNMARK.format(keys=_OF_CAMPAIGN)
-_UNMARK_KEYS: Final = _UNMARK.format(keys="SELECT unnest(%s::text[])")
-_COUNT_MARKED: Final = f"""
-SELECT count(*) FILTER (WHERE settled_by IS NOT NULL), count(*) FILTER (WHERE settled_by IS NULL)
-FROM skycore.messages WHERE key IN ({_OF_CAMPAIGN}) AND state = 'in_doubt'
+_COUNT_TO_RESEND: Final = f"""
+SELECT count(*) FILTER (WHERE {_IS_TO_RESEND}), count(*) FILTER (WHERE NOT {_IS_TO_RESEND})
+FROM {_KEYS} JOIN skycore.messages USING (key)
+WHERE campaign = %s AND messages.state = 'in_doubt'
 """
 
 
@@ -146,9 +142,19 @@ def interrupt(connection: Connection, keys: Collection[str]) -> None:
     connection.execute(_INTERRUPT, (list(keys),))
 
 
-def count_to_send(connection: Connection, keys: Iterable[str], *, left_out: Iterable[str]) -> int:
-    """Return how many of these are still to be sent, but for those that were `left_out`."""
-    row = connection.execute(_COUNT_TO_SEND, (list(keys), list(left_out))).fetchone()
+def count_to_send(
+    connection: Connection,
+    keys: Sequence[str],
+    *,
+    left_out: Iterable[str],
+    words: Mapping[str, float],
+) -> int:
+    """Return how many of these are still to be sent, but for those that were `left_out`.
+
+    `words` says of what is to be sent once more when the attempt began that is in doubt.
+    """
+    given = (list(keys), [words.get(key) for key in keys], list(left_out))
+    row = connection.execute(_COUNT_TO_SEND, given).fetchone()
     return int((row or (0,))[0])
 
 
@@ -217,29 +223,27 @@ def first_known(connection: Connection, name: str, keys: Iterable[str]) -> str |
     return None if row is None or row[0] is None else str(row[0])
 
 
-def mark_to_resend(
-    connection: Connection, campaign: int, attempts: Mapping[int, float]
-) -> list[str]:
-    """Mark doubts of a campaign to be sent once more, and return the keys of those marked now.
+def locked_chunks_with(
+    connection: Connection, name: str, messages: Iterable[int]
+) -> list[tuple[int, list[str], list[float | None] | None]]:
+    """Return the chunks of a campaign that have these messages, by their ids, locked.
 
-    They are those of `attempts`, as `attempts_in_doubt` tells them.  What a live process may still
-    get the outcome of is left alone.
+    Each with its keys, and what it has in their places of the words to send them once more.
     """
-    given = {"campaign": campaign, "ids": list(attempts), "began": list(attempts.values())}
-    return [key for (key,) in connection.execute(_MARK, given)]
+    return connection.execute(_LOCK_CHUNKS_WITH, (name, list(messages))).fetchall()
 
 
-def unmark_campaign(connection: Connection, campaign: int) -> None:
-    """Take back the word to send the doubts of a campaign once more, as it was cancelled."""
-    connection.execute(_UNMARK_CAMPAIGN, {"campaign": campaign})
+def still_in_doubt(connection: Connection, attempts: Mapping[int, float]) -> dict[str, float]:
+    """Return those of `attempts` that are in doubt still, by their keys: when each began.
+
+    They are as `attempts_in_doubt` tells them.  What a live process may still get the outcome of
+    is left out.
+    """
+    given = (list(attempts), list(attempts.values()))
+    return dict(connection.execute(_STILL_IN_DOUBT, given).fetchall())
 
 
-def unmark(connection: Connection, keys: Collection[str]) -> None:
-    """Take back the word to send these once more, as they were left out when they were to be."""
-    connection.execute(_UNMARK_KEYS, (list(keys),))
-
-
-def count_marked(connection: Connection, campaign: int) -> tuple[int, int]:
-    """Return how many doubts of a campaign are marked to be sent once more, and are not."""
-    marked, left = connection.execute(_COUNT_MARKED, {"campaign": campaign}).fetchone() or (0, 0)
-    return marked, left
+def count_to_resend(connection: Connection, campaign: int) -> tuple[int, int]:
+    """Return how many doubts of a campaign it has the word to send once more, and how many not."""
+    found, left = connection.execute(_COUNT_TO_RESEND, (campaign,)).fetchone() or (0, 0)
+    return found, left

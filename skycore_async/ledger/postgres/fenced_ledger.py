@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar, cast
 
-from ..commands import Begin, Fence, LedgerCommand
+import attrs
+
+from ..commands import Begin, Fence, LedgerCommand, Lookup
 from .ledger import PostgresLedger, SharedLedger
 
 T = TypeVar("T")
@@ -14,20 +17,33 @@ class FencedLedger(SharedLedger):
     """The same ledger, for as long as a worker has a chunk.
 
     It begins messages while the chunk has the fence's epoch and its campaign runs, and
-    raises Superseded where that is not so.
+    raises Superseded where that is not so.  `words` says by key when the attempt began that is in
+    doubt, and is to be sent once more.
     """
 
-    def __init__(self, ledger: PostgresLedger, fence: Fence) -> None:
+    def __init__(
+        self, ledger: PostgresLedger, fence: Fence, *, words: Mapping[str, float]
+    ) -> None:
         super().__init__(ledger.waiters)
         self._ledger = ledger
         self._fence = fence
+        self._words = words
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command; one that begins a message only within the fence."""
+        if self._words and isinstance(command, Begin | Lookup):
+            command = cast("LedgerCommand[T]", self._with_word(command))
         if isinstance(command, Begin):
             fenced = command.as_attempt(command.attempt, self._fence)
             return cast("T", await self._ledger.run(fenced))
         return await self._ledger.run(command)
+
+    def _with_word(self, command: Begin | Lookup) -> Begin | Lookup:
+        began = self._words.get(command.intent.key)
+        if began is None:
+            return command
+        intent = attrs.evolve(command.intent, resends=began)
+        return attrs.evolve(command, intent=intent, resend_in_doubt=True)
 
     @property
     def is_open(self) -> bool:
