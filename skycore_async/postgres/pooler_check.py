@@ -25,7 +25,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import ExecStatus
 
-_ROUNDS: Final = 3
+# Seconds before each query of a round: a pooler may hand an answer on before it has the session
+# back, and have another take its place meanwhile.
+_PAUSES: Final = (0.0, 0.02, 0.1)
 _WAIT: Final = 2.0  # seconds for the second connection to get a session
 # Under these what is committed is on the server's disk, and on that of a synchronous standby.
 _DURABLE: Final = frozenset({"on", "remote_apply"})
@@ -69,10 +71,12 @@ def _is_shared(
     except psycopg.Error:
         return False
     with closing(other):
-        for _ in range(_ROUNDS):
+        for pause in _PAUSES:
+            time.sleep(pause)
             second = _process_in_time(other)
             if second is None:
                 return False
+            time.sleep(pause)
             if second == first or _process(connection) != first:
                 return True
     return False

@@ -26,10 +26,13 @@ REFUSED = (
 )
 
 
-@pytest.mark.parametrize("size", [1, 5])
-async def test_a_pooler_of_transactions_is_refused(dsn: str, size: int) -> None:
-    """The ledger and the limiter say so as they are opened, whatever the pooler has free."""
-    with pooler(dsn, keeps_sessions=False, size=size) as through:
+@pytest.mark.parametrize(("size", "lag"), [(1, 0), (5, 0), (5, 0.01)])
+async def test_a_pooler_of_transactions_is_refused(dsn: str, size: int, lag: float) -> None:
+    """The ledger and the limiter say so as they are opened, whatever the pooler has free.
+
+    Also where it has a session back a little later than its client has the answer.
+    """
+    with pooler(dsn, keeps_sessions=False, size=size, lag=lag) as through:
         with pytest.raises(LedgerError, match=REFUSED):
             await PostgresLedger(through).open()
         with pytest.raises((LedgerError, ConfigurationError), match=REFUSED):

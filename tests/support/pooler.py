@@ -1,7 +1,8 @@
 """A pooler between clients and a PostgreSQL, on loopback, as PgBouncer is one.
 
 It names a process of its own to each client, and hands sessions of the server's out: one
-for as long as the client stays, or one for each transaction, the last used first.
+for as long as the client stays, or one for each transaction, the last used first.  It has one back
+`lag` seconds after its client has the answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -62,11 +64,14 @@ class ServerSession:
 class Pool:
     """At most `size` sessions of the server that `dsn` leads to."""
 
-    def __init__(self, dsn: str, *, keeps_sessions: bool, size: int, patience: float) -> None:
+    def __init__(
+        self, dsn: str, *, keeps_sessions: bool, size: int, patience: float, lag: float
+    ) -> None:
         words = conninfo_to_dict(dsn)
         self._way = (str(words["host"]), str(words["user"]), str(words["dbname"]))
         self.keeps_sessions = keeps_sessions
         self._patience = patience
+        self.lag = lag
         self._parameters = b""
         self._room = threading.Semaphore(size)
         self._free: list[ServerSession] = []
@@ -119,6 +124,7 @@ class Client(socketserver.StreamRequestHandler):
                     return
                 held.send(whole)
                 if kind in {b"Q", b"S"} and self._answer(held) == b"I" and not pool.keeps_sessions:
+                    time.sleep(pool.lag)
                     pool.give(held)
                     held = None
         except (EOFError, OSError):
@@ -152,10 +158,10 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def pooler(
-    dsn: str, *, keeps_sessions: bool, size: int = 5, patience: float = 0.3
+    dsn: str, *, keeps_sessions: bool, size: int = 5, patience: float = 0.3, lag: float = 0
 ) -> Iterator[str]:
     """Run a pooler in front of the database that `dsn` leads to, and give the way through it."""
-    pool = Pool(dsn, keeps_sessions=keeps_sessions, size=size, patience=patience)
+    pool = Pool(dsn, keeps_sessions=keeps_sessions, size=size, patience=patience, lag=lag)
     with _Server(("127.0.0.1", 0), Client) as server:
         server.pool = pool
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
