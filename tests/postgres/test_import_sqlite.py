@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,10 +128,51 @@ def test_a_copy_that_collides_with_who_sends_is_made_again(file: Path, dsn: str)
         copied = threads.submit(copy, file, dsn)
         with psycopg.connect(dsn, autocommit=True) as beside:
             until(lambda: beside.execute(WAITS).fetchone() is not None)
-        other.execute("UPDATE skycore.messages SET state = state")
-        other.commit()
+        other.execute(
+            "INSERT INTO skycore.messages (key, content, recipient, state, started_at, session,"
+            " attempt) VALUES ('k0', '', '', 'sending', 0, 0, 0)"
+        )
+        other.rollback()
         assert copied.result().stdout == f"{file}: 6 messages, 6 of them new here\n"
     assert asked(PostgresLedger(dsn), everything) == asked(SQLiteLedger(file), everything)
+
+
+def test_others_send_while_a_file_is_copied(file: Path, dsn: str) -> None:
+    """However long that takes: who waited for it would be taken for dead, and all was in doubt."""
+    goes_on = False
+    with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
+        other.execute("INSERT INTO skycore.submissions (tracking_id) VALUES ('T0')")
+        copied = threads.submit(copy, file, dsn)
+        with psycopg.connect(dsn, autocommit=True) as beside:
+            until(lambda: beside.execute(WAITS).fetchone() is not None)
+            with suppress(psycopg.errors.LockNotAvailable), beside.transaction():
+                beside.execute("LOCK TABLE skycore.messages IN ROW EXCLUSIVE MODE NOWAIT")
+                goes_on = True
+        other.rollback()
+        assert copied.result().stdout == f"{file}: 6 messages, 6 of them new here\n"
+    assert goes_on
+
+
+def test_what_is_pruned_while_a_file_is_copied_is_known(file: Path, dsn: str) -> None:
+    """It has its other name when the file's could be inserted, and stays as it is there."""
+    copy(file, dsn)
+    with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
+        other.execute("INSERT INTO skycore.pruned VALUES (0)")
+        other.commit()
+        for table, name in (("messages", "key"), ("submissions", "tracking_id")):
+            other.execute(
+                f"UPDATE skycore.{table} SET {name} = skycore.pruned_name({name})"  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue] # noqa: S608
+                f" WHERE {name} IN ('k0', 'T0')"
+            )
+        other.execute("DELETE FROM skycore.events WHERE tracking_id = 'T0'")
+        copied = threads.submit(copy, file, dsn)
+        with psycopg.connect(dsn, autocommit=True) as beside:
+            until(lambda: beside.execute(WAITS).fetchone() is not None)
+        other.commit()
+        assert copied.result().stdout == f"{file}: 6 messages, 0 of them new here\n"
+        found = other.execute("SELECT FROM skycore.messages WHERE key = 'k0'").fetchall()
+        found += other.execute("SELECT FROM skycore.events WHERE tracking_id = 'T0'").fetchall()
+        assert found == []
 
 
 def test_attempts_in_doubt_are_copied_with_their_messages(file: Path, dsn: str) -> None:
@@ -254,6 +295,7 @@ def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) 
         ),
         ("plain_id = 'U' WHERE key = 'k1'", "the key 'k1' has another tracking id"),
         ("state = 'not_sent' WHERE key = 'k2'", "'k2' is in_doubt in the file, and not_sent"),
+        ("state = 'sending' WHERE key = 'k1'", "'k1' is accepted in the file, and sending"),
     ],
 )
 def test_what_does_not_agree_is_not_copied(file: Path, dsn: str, change: str, said: str) -> None:

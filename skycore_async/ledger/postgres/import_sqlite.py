@@ -14,8 +14,9 @@ Rules:
   they were made of: there the number and the sender tell.
 * A receipt that the database had before its message finds it now.
 * In what order the file's messages were begun stays known: they get their ids in it.
-* Others send and receive meanwhile, and lock the same tables in orders of their own: where the
-  two wait for each other, the copy is begun anew.
+* Others send, receive and prune meanwhile: no table is locked.  What is new is inserted first, and
+  then the two are compared, so that nobody begins one of its keys in between.  Rows are locked in
+  orders of their own: where the two wait for each other, the copy is begun anew.
 """
 
 from __future__ import annotations
@@ -75,10 +76,15 @@ CREATE TEMP TABLE copied_events ON COMMIT DROP AS
     SELECT {_EVENT}, identity AS former FROM skycore.events WITH NO DATA;
 CREATE TEMP TABLE copied_forgotten (tracking_id text) ON COMMIT DROP;
 CREATE TEMP TABLE copied_pruned (until float8) ON COMMIT DROP;
+CREATE TEMP TABLE copied_new (id bigint, key text COLLATE "C") ON COMMIT DROP;
+CREATE INDEX ON copied_new (key);
 CREATE TEMP TABLE copied_opt_outs ON COMMIT DROP AS
     SELECT {OPT_OUT.listed} FROM skycore.opt_outs WITH NO DATA;
 """
-_RANK: Final = "CASE {0}.state WHEN 'not_sent' THEN 0 WHEN 'in_doubt' THEN 1 ELSE 2 END"
+_RANK: Final = (
+    "CASE WHEN {0}.state = 'not_sent' THEN 0 WHEN {0}.state IN ('sending', 'in_doubt') THEN 1"
+    " ELSE 2 END"
+)
 # A digest's version shows in its length.
 _OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
     THEN copy.content <> known.content
@@ -95,9 +101,11 @@ WHERE {_OTHER} OR copy.plain_id <> known.plain_id
 SELECT key, why FROM found ORDER BY key LIMIT 1
 """
 _MESSAGES: Final = f"""
-INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
-SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true ORDER BY turn
-ON CONFLICT (key) DO NOTHING
+WITH new AS (
+    INSERT INTO skycore.messages ({_MESSAGE}, session, attempt)
+    SELECT {_MESSAGE}, 0, 0 FROM copied_messages WHERE true ORDER BY turn
+    ON CONFLICT (key) DO NOTHING RETURNING id, key)
+INSERT INTO copied_new SELECT id, key FROM new
 """
 # What was pruned in one of the two has another key there: it stays as it is in the database, and
 # only what became of it is compared.  What came for it stays away.
@@ -118,19 +126,26 @@ DELETE FROM copied_events AS copy USING skycore.submissions AS known
 WHERE known.tracking_id = skycore.pruned_name(copy.tracking_id)
     AND EXISTS (SELECT FROM skycore.pruned);
 """
-# Those of messages that the database knew are known there.
-_OTHERS_ATTEMPTS: Final = """
-DELETE FROM copied_attempts WHERE key IN (SELECT key FROM skycore.messages)
+# What others were just pruning has its other name once it can be inserted: it is known, too.
+_PRUNED_MEANWHILE: Final = """
+WITH known AS (
+    DELETE FROM skycore.messages USING copied_new
+    WHERE messages.id = copied_new.id AND EXISTS (SELECT FROM skycore.pruned)
+        AND EXISTS (SELECT FROM skycore.messages AS other
+            WHERE other.key = skycore.pruned_name(copied_new.key))
+    RETURNING messages.key)
+DELETE FROM copied_new USING known WHERE copied_new.key = known.key
 """
-# Each was begun after the last message that was so before it, of those beyond the id `last`.
+# Those of messages that the database knew are known there.  Each was begun after the last message
+# that was so before it, or before all that are new.
 _ATTEMPTS: Final = f"""
 CREATE INDEX ON copied_messages (turn);
 INSERT INTO skycore.attempts (message, turn, {_ATTEMPT.listed})
-SELECT messages.id, 1 + {TURNS} * coalesce((
-    SELECT known.id FROM copied_messages AS before JOIN skycore.messages AS known USING (key)
-    WHERE before.turn < copy.turn AND known.id > {{last}} ORDER BY before.turn DESC LIMIT 1
-), {{last}}), {_ATTEMPT.of("copy")}
-FROM copied_attempts AS copy JOIN skycore.messages USING (key)
+SELECT new.id, 1 + {TURNS} * coalesce((
+    SELECT known.id FROM copied_messages AS before JOIN copied_new AS known USING (key)
+    WHERE before.turn < copy.turn ORDER BY before.turn DESC LIMIT 1
+), (SELECT min(id) - 1 FROM copied_new)), {_ATTEMPT.of("copy")}
+FROM copied_attempts AS copy JOIN copied_new AS new USING (key)
 """
 _EVENTS: Final = f"""
 INSERT INTO skycore.events ({_EVENT}) SELECT {_EVENT} FROM copied_events
@@ -187,14 +202,14 @@ def _copied(connection: Connection, file: sqlite3.Connection, path: Path) -> Cop
     execute(_TEMPORARY)
     for table, query in _READ.items():
         _fill(connection, table, file.execute(query))
-    execute("LOCK TABLE skycore.messages IN SHARE ROW EXCLUSIVE MODE")
     (count,) = execute("SELECT count(*) FROM copied_messages").fetchone() or (0,)
     execute(_PRUNED)
-    _check(connection, path)
-    execute(_OTHERS_ATTEMPTS)
-    (last,) = execute("SELECT coalesce(max(id), 0) FROM skycore.messages").fetchone()
     new = execute(_MESSAGES).rowcount
-    execute(_ATTEMPTS.format(last=last))
+    if pruned := execute(_PRUNED_MEANWHILE).rowcount:
+        new -= pruned
+        execute(_PRUNED)
+    _check(connection, path)
+    execute(_ATTEMPTS)
     events = execute(_EVENTS).rowcount
     placed = [id_ for (id_,) in execute(_SUBMISSIONS) if id_ is not None]
     execute(_OPT_OUTS)
