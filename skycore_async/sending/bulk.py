@@ -77,7 +77,7 @@ class BulkSend:
         self._check: Callable[[SMS], None] | None = None
         self._halts = Halts(from_=settings.from_, campaign_ref=settings.campaign_ref)
         self._without_word = settings
-        self._doubts: set[str | None] = set()  # the keys of those for which it holds no more
+        self._has_word: set[str | None] = set()  # the keys for which it holds for no other message
         if settings.resend_in_doubt:
             self._without_word = attrs.evolve(settings, resend_in_doubt=False)
 
@@ -155,15 +155,18 @@ class BulkSend:
                 if message is None:
                     self._slots.close()  # while a message that was taken goes on
                     return
+                settings = self._settings
+                if settings.resend_in_doubt:
+                    settings = self._settings_for(message)
                 outcome = await self._dispatcher.send_here(
                     message,
-                    self._settings_for(message) if self._doubts else self._settings,
+                    settings,
                     acquire=self._acquire,
                     is_abandoned=self._has_left,
                 )
                 self._buffer.append(outcome)
                 self._changed.set()
-                self._judge(outcome)
+                self._judge(outcome, settings)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - for who iterates
             self._end(error)
         except BaseException:
@@ -176,7 +179,11 @@ class BulkSend:
 
     def _settings_for(self, message: SMS | ResolvedMessage) -> Settings:
         key = message.key if isinstance(message, SMS) else message.message.key
-        return self._without_word if key in self._doubts else self._settings
+        if key in self._has_word:
+            return self._without_word
+        # From its beginning: its doubt may be read before its outcome is.
+        self._has_word.add(key)
+        return self._settings
 
     def _has_left(self) -> bool:
         return self._is_left
@@ -217,14 +224,14 @@ class BulkSend:
                 self._waiting.discard(waiting)
         return None
 
-    def _judge(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, Failed):
-            return
-        if self._halts.add(outcome) is Halt.EVERYTHING:
-            self._stop(self._halts.error)
-        is_new_doubt = meaning_of(outcome).in_doubt and not outcome.recorded
-        if is_new_doubt and self._settings.resend_in_doubt:
-            self._doubts.add(outcome.message.key)
+    def _judge(self, outcome: Outcome, settings: Settings) -> None:
+        is_new_doubt = False
+        if isinstance(outcome, Failed):
+            if self._halts.add(outcome) is Halt.EVERYTHING:
+                self._stop(self._halts.error)
+            is_new_doubt = meaning_of(outcome).in_doubt and not outcome.recorded
+        if settings.resend_in_doubt and not is_new_doubt:
+            self._has_word.discard(outcome.message.key)
 
     def _client_closes(self) -> None:
         if self._slots.closed:

@@ -296,6 +296,43 @@ async def test_a_word_is_for_no_doubt_of_the_sending_that_it_is_given_for(
     assert transport.sent == [TO] * 2
 
 
+class SlowToRead(MemoryLedger):
+    """A ledger that answers what it is asked of messages once the first of those was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_first = True
+        self.has_ended = anyio.Event()
+
+    async def lookup(self, intent: SendIntent, **word: bool) -> Submission | None:
+        is_first, self.is_first = self.is_first, False
+        if not is_first:
+            await self.has_ended.wait()
+        return await super().lookup(intent, **word)
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        await super().finish(key, submission)
+        if not self.is_first:
+            self.has_ended.set()
+            await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize("words", [1, 2])
+async def test_a_word_is_for_no_doubt_that_is_read_before_its_outcome(words: int) -> None:
+    """A message was to be looked up when the first with its key had come into doubt anew.
+
+    Where that one was sent, the word is for the next doubt: it was given again.
+    """
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with SlowToRead() as slow, recording(transport, slow) as (client, _):
+        await failures(client)
+        for _ in range(words):
+            slow.is_first, slow.has_ended = True, anyio.Event()
+            outcomes = await sent_all(client, [SMS(**KEYED)] * 3, resend_in_doubt=True)
+            assert sorted(outcome.recorded for outcome in outcomes) == [False, True, True]
+    assert transport.sent == [TO] * (1 + words)
+
+
 @pytest.mark.parametrize("name", ["resend_in_doubt", "ignore_opt_out"])
 @pytest.mark.parametrize("word", ["no", 1, 0.5])
 async def test_a_word_that_is_none_is_refused(name: str, word: Any) -> None:
