@@ -146,10 +146,11 @@ def check_ledger(given: object, *calls: str) -> None:
         )
 
 
-def check_settle_within(settle_within: float) -> None:
-    """Raise ConfigurationError where this is no number of seconds.
+def check_seconds(**times: float) -> None:
+    """Raise ConfigurationError where one of these settings is no number of seconds.
 
     What cannot be compared would fail only once there is a doubt, and every postback with it.
     """
-    if not isinstance(settle_within, float | int) or not settle_within >= 0:
-        raise ConfigurationError(f"settle_within: {settle_within!r} is no number of seconds")
+    for name, seconds in times.items():
+        if not isinstance(seconds, float | int) or not seconds >= 0:
+            raise ConfigurationError(f"{name}: {seconds!r} is no number of seconds")

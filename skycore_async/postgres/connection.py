@@ -70,6 +70,8 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         given, dsn = Secret(dsn), ""
+        if not isinstance(given.reveal(), str):  # as None, of an environment that lacks it
+            raise ConfigurationError(f"dsn: a str is needed, not {type(given.reveal()).__name__}")
         self.name, self._conninfo, wrong = _read(given)
         if wrong:
             raise ConfigurationError(f"dsn: {wrong}")

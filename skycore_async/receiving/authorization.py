@@ -134,7 +134,9 @@ def secrets_of(given: str | Iterable[str] | None) -> _Read:
     """Read one secret or several; what cannot be one is None."""
     if given is None:
         return None
-    values: Iterable[object] = (given,) if isinstance(given, str) else given
+    values: Iterable[object] = given
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        values = (given,)
     # A slash at the end of a URL means nothing here.
     stripped = (value.rstrip("/") if isinstance(value, str) else "" for value in values)
     return tuple(Secret(value) if value else None for value in stripped)
@@ -144,7 +146,7 @@ def pairs_of(given: tuple[str, str] | Iterable[tuple[str, str]] | None) -> _Read
     """Read one pair or several, as HTTP Basic writes them; what cannot be one is None."""
     if given is None:
         return None
-    values: tuple[object, ...] = tuple(given)
+    values: tuple[object, ...] = tuple(given) if isinstance(given, Iterable) else (given,)
     is_one = any(isinstance(value, str) for value in values)
     return tuple(map(_pair, (values,) if is_one else values))
 

@@ -27,7 +27,7 @@ import attrs
 
 from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
-from ..ledger.interface import check_settle_within
+from ..ledger.interface import check_seconds
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule
 from ..ledger.settlement import SETTLE_WITHIN
@@ -73,7 +73,7 @@ class PostbackInbox(Openable):
         look_every: float = LOOK_EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_settle_within(settle_within)
+        check_seconds(settle_within=settle_within)
         check_look_every(look_every)
         self.path = Path(path)
         self.name = str(self.path)

@@ -122,7 +122,9 @@ class PostbackReceiver:
         pairs, credentials = pairs_of(credentials), None
         if ledger is None and on_notification is None:
             raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
-        if not path.startswith("/"):
+        if not (on_notification is None or callable(on_notification)):
+            raise ConfigurationError(f"on_notification: {on_notification!r} cannot be called")
+        if not isinstance(path, str) or not path.startswith("/"):
             raise ConfigurationError(f"path: {path!r} does not start with '/'")
         _check_bounds(max_body=max_body, max_bodies=max_bodies)
         _check_seconds(timeout=timeout, body_timeout=body_timeout)
@@ -140,7 +142,7 @@ class PostbackReceiver:
         )
         self._policy = RequestPolicy(
             path=path.rstrip("/"),
-            secrets=checked(secrets, "secret: an empty one would keep nobody out"),
+            secrets=checked(secrets, "secret: a str is needed, and an empty one keeps nobody out"),
             credentials=checked(pairs, "credentials: give a user without ':' and a password"),
             max_body=max_body,
         )
@@ -269,13 +271,13 @@ class PostbackReceiver:
 
 def _check_bounds(**bounds: int) -> None:
     for name, bound in bounds.items():
-        if bound < 1:
-            raise ConfigurationError(f"{name}: {bound!r} is less than 1")
+        if not isinstance(bound, int) or bound < 1:
+            raise ConfigurationError(f"{name}: {bound!r} is no int above 0")
 
 
 def _check_seconds(**times: float) -> None:
     for name, seconds in times.items():
-        if not seconds > 0:
+        if not isinstance(seconds, float | int) or not seconds > 0:
             raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
 
 

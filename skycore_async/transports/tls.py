@@ -13,6 +13,8 @@ from typing import Final
 
 import httpx
 
+from ..errors import ConfigurationError
+
 _NAMING: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # what httpx looks for in the environment
 
 
@@ -20,7 +22,12 @@ def ssl_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
     """Return the context for `verify`, which means what it means to httpx."""
     if verify is True:
         return _by_default(*map(os.environ.get, _NAMING))
-    return httpx.create_ssl_context(verify=verify)
+    made = httpx.create_ssl_context(verify=verify)
+    if not isinstance(made, ssl.SSLContext):  # it gives back what it does not know
+        raise ConfigurationError(
+            f"verify: True, False or an ssl.SSLContext is needed, not {type(made).__name__}"
+        )
+    return made
 
 
 @functools.cache

@@ -251,6 +251,8 @@ async def test_an_inbox_that_is_not_open_is_a_mistake_of_the_program(path: Path)
         await inbox.record(notice())
     with pytest.raises(ConfigurationError, match="look_every: 0 is not more than 0"):
         PostbackInbox(path, look_every=0)
+    with pytest.raises(ConfigurationError, match="look_every: '1' is not more than 0"):
+        PostbackInbox(path, look_every="1")  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

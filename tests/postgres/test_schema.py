@@ -5,13 +5,15 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from benchmarks.postgres import Server, running
-from skycore_async import PostgresLedger
+from skycore_async import PostgresLedger, PostgresLimiter
 from skycore_async.campaigns.chunks import due, take
 from skycore_async.campaigns.progress import progress
 from skycore_async.errors import ConfigurationError, LedgerError
@@ -342,6 +344,16 @@ def test_what_is_no_dsn_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not a PostgreSQL connection string") as caught:
         Database("postgresql://someone:s3cret@host:port/orders?nonsense=s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+def test_what_is_no_text_is_no_dsn() -> None:
+    """As None, where a program reads it from an environment that lacks it."""
+    for make in (Database, PostgresLedger, partial(PostgresLimiter, name="a", rate=1)):
+        with pytest.raises(ConfigurationError, match="dsn: a str is needed, not NoneType"):
+            cast("Any", make)(None)
+    for wrong in (-1, "30"):
+        with pytest.raises(ConfigurationError, match=f"lease: {wrong!r} is no number of seconds"):
+            PostgresLedger("postgresql://host/orders", lease=cast("float", wrong))
 
 
 @pytest.mark.parametrize("password", ["s3@cret", "s3/cret", "5432/s3cret", "s3?@cret"])

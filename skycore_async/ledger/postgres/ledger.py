@@ -55,7 +55,7 @@ from ..commands import (
     withdrawal,
 )
 from ..group_commit import GroupCommit
-from ..interface import check_settle_within
+from ..interface import check_seconds
 from ..model import Attempt, MessageState, Submission
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
@@ -118,7 +118,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._database = Database(given.reveal())
         self.name = self._database.name
         self._lease, self._patience = lease, patience
-        check_settle_within(settle_within)
+        check_seconds(settle_within=settle_within, lease=lease, patience=patience)
         self._executor = functools.partial(
             FencedExecutor, clock=clock, settle_within=settle_within, opt_out_rule=opt_out_rule
         )

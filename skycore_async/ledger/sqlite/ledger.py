@@ -19,11 +19,11 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from ...errors import ConfigurationError, LedgerInUse
+from ...errors import LedgerInUse
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
 from ..commands import LedgerCommand, PendingCommand, Query
-from ..interface import check_settle_within
+from ..interface import check_seconds
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
 from ..reader import Unreadable
@@ -73,9 +73,7 @@ class SQLiteLedger(OpenableLedger):
         connect: Callable[[str], Connection] = connect,
     ) -> None:
         super().__init__()
-        if not open_timeout >= 0:
-            raise ConfigurationError(f"open_timeout: {open_timeout!r} is no number of seconds")
-        check_settle_within(settle_within)
+        check_seconds(open_timeout=open_timeout, settle_within=settle_within)
         check_look_every(look_every)
         # It is the same ledger in whatever directory the program works when it is opened again.
         self.path = Path(path).absolute()

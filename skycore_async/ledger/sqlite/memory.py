@@ -27,7 +27,7 @@ from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
 from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
-from ..interface import check_settle_within
+from ..interface import check_seconds
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
 from ..pruning import pruned_name
@@ -97,9 +97,9 @@ class MemoryLedger(BaseLedger):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        if capacity < 1:
-            raise ConfigurationError(f"capacity: {capacity!r} is less than 1")
-        check_settle_within(settle_within)
+        if not isinstance(capacity, int) or capacity < 1:
+            raise ConfigurationError(f"capacity: {capacity!r} is no int above 0")
+        check_seconds(settle_within=settle_within)
         self._capacity = capacity
         self._settle_within = settle_within
         self._opt_out_rule = opt_out_rule

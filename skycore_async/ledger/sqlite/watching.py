@@ -24,7 +24,7 @@ LOOK_EVERY: Final = 1.0  # seconds between looks into a file that others write t
 
 def check_look_every(seconds: float) -> None:
     """Raise ConfigurationError for what is no time between two looks; infinity is never again."""
-    if not seconds > 0:
+    if not isinstance(seconds, float | int) or not seconds > 0:
         raise ConfigurationError(f"look_every: {seconds!r} is not more than 0")
 
 

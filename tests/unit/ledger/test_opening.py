@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -333,6 +333,6 @@ def test_a_window_is_a_number_of_seconds(make: Callable[..., object], wrong: Any
 
 async def test_a_wait_is_a_number_of_seconds() -> None:
     """What is none is refused where the ledger is made."""
-    for wrong in (-1, float("nan")):
+    for wrong in (-1, float("nan"), "60", None):
         with pytest.raises(ValueError, match="open_timeout"):
-            SQLiteLedger("ledger.db", open_timeout=wrong)
+            SQLiteLedger("ledger.db", open_timeout=cast("float", wrong))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from skycore_async.errors import ConfigurationError
 from skycore_async.transports.tls import ssl_context
 from tests.support.fault_server import CERTIFICATE, client_context
 
@@ -35,3 +37,10 @@ def test_what_was_asked_for_is_used() -> None:
     context = client_context()
     assert ssl_context(context) is context
     assert ssl_context(False).verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("verify", [None, 1])
+def test_what_says_nothing_of_certificates_is_refused(verify: Any) -> None:
+    """And not at the first message, which would not be sent, or be in doubt."""
+    with pytest.raises(ConfigurationError, match="verify: True, False or an"):
+        ssl_context(verify)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -182,10 +183,11 @@ def test_what_was_forgotten_is_known_however_full_the_memory_is(size: int) -> No
     assert others == 2000 if size <= 16 else others < 3
 
 
-def test_a_capacity_of_nothing_is_refused() -> None:
+@pytest.mark.parametrize("capacity", [0, "5", None, float("nan")])
+def test_a_capacity_of_nothing_is_refused(capacity: Any) -> None:
     """A ledger that could hold no message could send none."""
-    with pytest.raises(ConfigurationError, match="capacity"):
-        MemoryLedger(capacity=0)
+    with pytest.raises(ConfigurationError, match=f"capacity: {capacity!r} is no int above 0"):
+        MemoryLedger(capacity=capacity)
 
 
 async def test_a_ledger_in_memory_is_of_one_event_loop_at_a_time(anyio_backend: str) -> None:
