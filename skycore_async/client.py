@@ -20,7 +20,6 @@ import warnings
 from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
@@ -268,7 +267,7 @@ class SkycoreClient:
         trust_absence: bool = False,
         is_dry_run: bool = False,
         wait: float = 600,
-        save: Path | None = None,
+        save: str | os.PathLike[str] | None = None,
     ) -> Settlement:
         """End doubts by the provider's sending reports, and return what became of each.
 

@@ -39,6 +39,7 @@ from .commands import (
     Summarize,
 )
 from .export import ExportedMessage
+from .interface import NOT_UNPACKED
 from .list_commands import ListExported
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
@@ -151,6 +152,8 @@ class BaseLedger(ABC):
 
     async def record(self, *notifications: Notification) -> None:
         """Take notifications in, all or none of them; one that came before changes nothing."""
+        if notifications and isinstance(notifications[0], tuple | list):
+            raise TypeError(NOT_UNPACKED)
         await self.run(Record(notifications=notifications))
 
     async def delivery(
@@ -188,11 +191,13 @@ class BaseLedger(ABC):
 
     def deliveries(self, state: MessageState | None = None) -> AsyncIterator[Delivery]:
         """Yield every message in that state, or every message, in the order of their intents."""
-        return rows_of(self, lambda after: ListDeliveries(state=state, after=after))
+        only = None if state is None else MessageState(state)
+        return rows_of(self, lambda after: ListDeliveries(state=only, after=after))
 
     def export(self, state: MessageState | None = None) -> AsyncIterator[ExportedMessage]:
         """Yield every message as one flat row, those in that state or all, in order."""
-        return rows_of(self, lambda after: ListExported(state=state, after=after))
+        only = None if state is None else MessageState(state)
+        return rows_of(self, lambda after: ListExported(state=only, after=after))
 
     def unplaced(self) -> AsyncIterator[Notification]:
         """Yield the notifications for messages that this ledger does not know."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..errors import ConfigurationError
 from ..notifications import InboundSMS, Notification, UnknownNotification
 from .export import ExportedMessage
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
+
+NOT_UNPACKED: Final = "record takes notifications one by one: record(*parse_postback(body))"
 
 
 class Ledger(Protocol):

@@ -68,6 +68,9 @@ class Pruned:
 
 def seconds_of(older_than: timedelta) -> float:
     """Return an age in seconds; raises ConfigurationError where receipts may still come."""
+    if not isinstance(older_than, timedelta):
+        kind = type(older_than).__name__
+        raise ConfigurationError(f"older_than: a timedelta is needed, not {kind}")
     if older_than < AT_LEAST:
         days = older_than / timedelta(days=1)
         age = f"{days:g} day{'' if days == 1 else 's'}"

@@ -27,7 +27,7 @@ import attrs
 
 from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
-from ..ledger.interface import check_seconds
+from ..ledger.interface import NOT_UNPACKED, check_seconds
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule
 from ..ledger.settlement import SETTLE_WITHIN
@@ -103,6 +103,8 @@ class PostbackInbox(Openable):
 
         Raises LedgerError where they cannot be written, and RuntimeError where it is not open.
         """
+        if notifications and isinstance(notifications[0], tuple | list):
+            raise TypeError(NOT_UNPACKED)
         postback = KeptPostback.of(notifications, received=self._clock())
         await self._commits().run(_Keep(postback))
 

@@ -74,7 +74,7 @@ class SendingReport:
         files: ReportFiles | None = None,
     ) -> None:
         for name, time in (("since", since), ("until", until)):
-            if time.tzinfo is None:
+            if not isinstance(time, datetime) or time.tzinfo is None:
                 raise ValueError(f"{name}: a datetime with a time zone is needed")
         if not since < until:
             raise ValueError("since: it is not before until")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,7 @@ async def settle(
     trust_absence: bool = False,
     is_dry_run: bool = False,
     wait: float = WAIT,
-    save: Path | None = None,
+    save: str | os.PathLike[str] | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Settlement:
@@ -76,7 +77,7 @@ async def settle(
     settling = ReportSettling(
         ledger, after=after, trust_absence=trust_absence, is_dry_run=is_dry_run, clock=clock
     )
-    files = None if save is None else ReportFiles(save)
+    files = None if save is None else ReportFiles(Path(save))
     if files is not None:
         open_report = functools.partial(open_report, files=files)
     asking = _Asking(ledger, open_report, settling, patience=wait, sleep=sleep)

@@ -249,6 +249,8 @@ async def test_an_inbox_that_is_not_open_is_a_mistake_of_the_program(path: Path)
     inbox = PostbackInbox(path)
     with pytest.raises(RuntimeError, match="is not open"):
         await inbox.record(notice())
+    with pytest.raises(TypeError, match=r"record\(\*parse_postback\(body\)\)"):
+        await inbox.record((notice(),))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="look_every: 0 is not more than 0"):
         PostbackInbox(path, look_every=0)
     with pytest.raises(ConfigurationError, match="look_every: '1' is not more than 0"):

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 import anyio
@@ -617,6 +618,7 @@ async def test_a_part_that_is_not_whole_ends_it() -> None:
 MISUSED: dict[str, Callable[[SkycoreClient], SendingReport]] = {
     "no zone": lambda client: client.sending_report(datetime(2012, 4, 30), UNTIL),
     "no zone at the end": lambda client: client.sending_report(SINCE, datetime(2013, 1, 1)),
+    "no time": lambda client: client.sending_report(cast("Any", None), UNTIL),
     "the wrong way": lambda client: client.sending_report(UNTIL, SINCE),
     "nothing": lambda client: client.sending_report(SINCE, SINCE),
     "no period": lambda client: client.sending_report(SINCE, UNTIL, period=timedelta()),

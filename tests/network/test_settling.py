@@ -396,6 +396,14 @@ async def test_a_refusal_of_the_account_is_raised() -> None:
                 await client.settle()
 
 
+async def test_a_report_is_kept_where_a_text_says(tmp_path: Path) -> None:
+    """A path may be a `str`, as everywhere."""
+    async with Simulator() as simulator, opened(simulator, MemoryLedger()) as client:
+        await send(client, "4000", "2001", "4001")
+        found = await client.settle(after=0, save=str(tmp_path / "sent.xml"))
+    assert [each.path for each in found.saved] == [tmp_path / "sent.xml"]
+
+
 async def test_without_a_ledger_there_is_nothing_to_settle() -> None:
     """The client says which it takes."""
     async with SkycoreClient(api_key="key", from_="60856") as client:

@@ -556,6 +556,28 @@ async def test_one_name_is_asked_for(ledger: Ledger, names: dict[str, str]) -> N
     assert await ledger.delivery("unknown") is None
 
 
+async def test_a_state_is_named_by_its_word_too(ledger: Ledger) -> None:
+    """As the commands name it; one that there is not is an error, and no empty list."""
+    await sent(ledger, "k", accepted())
+    state: Any
+    for state, keys in ((MessageState.ACCEPTED, ["k"]), ("accepted", ["k"]), ("in_doubt", [])):
+        assert [each.key async for each in ledger.deliveries(state)] == keys
+        assert [each.key async for each in ledger.export(state)] == keys
+    for listed in (ledger.deliveries, ledger.export):
+        state = "doubtful"
+        with pytest.raises(ValueError, match="'doubtful' is not a valid MessageState"):
+            listed(state)
+
+
+async def test_notifications_that_are_not_unpacked_are_said_to_be(ledger: Ledger) -> None:
+    """`record` takes them one by one, and `parse_postback` gives a tuple."""
+    given: Any = (said("yes"),)
+    with pytest.raises(TypeError, match=r"record\(\*parse_postback\(body\)\)"):
+        await ledger.record(given)
+    await ledger.record()
+    assert [each async for each in ledger.inbound()] == []
+
+
 async def test_the_summary_counts_what_there_is(ledger: Ledger) -> None:
     """By state, by error code, by reason, and what is beside the messages."""
     assert (await ledger.summary()).total == 0

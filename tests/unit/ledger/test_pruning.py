@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -129,3 +130,6 @@ def test_an_age_is_a_week_at_least() -> None:
     assert seconds_of(timedelta(days=7)) == 7 * 86_400
     with pytest.raises(ConfigurationError, match="older_than: 6 days is less than 7 days"):
         seconds_of(timedelta(days=6))
+    days: Any = 180
+    with pytest.raises(ConfigurationError, match="older_than: a timedelta is needed, not int"):
+        seconds_of(days)
