@@ -164,6 +164,24 @@ def test_help_breaks_no_option(command: list[str], columns: str) -> None:
     assert [line for line in help_.splitlines() if line.endswith("-")] == []
 
 
+@pytest.mark.parametrize(
+    ("group", "last"),
+    [
+        ("cluster", "cancel Stop sending for good: what was not sent never will be."),
+        (
+            "opt-outs",
+            "remove Take numbers off the list, as when somebody asked for messages again.",
+        ),
+    ],
+)
+def test_what_a_command_below_another_is_for_is_whole(group: str, last: str) -> None:
+    """However narrow the terminal: what is cut off may be what counts."""
+    help_ = CliRunner().invoke(skycore, [group, "--help"], env={"COLUMNS": "60"}).output
+    commands = " ".join(help_.partition("Commands:")[2].split())
+    assert last in commands
+    assert "..." not in commands
+
+
 def test_help_fits_a_narrow_terminal() -> None:
     """At 40 columns, help is wrapped; only what is to be copied is not."""
     help_ = CliRunner().invoke(skycore, ["status", "--help"], env={"COLUMNS": "40"}).output

@@ -9,6 +9,7 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import FilePath, HiddenText
+from ..ui.help import Subcommands
 from ..ui.options import json_option
 
 _campaign: Final = click.argument(
@@ -17,6 +18,7 @@ _campaign: Final = click.argument(
 
 
 @click.group(
+    cls=Subcommands,
     help="""
     Manage the database that workers share.
 
@@ -31,7 +33,7 @@ _campaign: Final = click.argument(
 
     Exit codes: 0 done, 1 the database failed, 2 wrong usage, no such campaign,
     or the database cannot be reached.
-    """
+    """,
 )
 def cluster() -> None:
     pass

@@ -8,11 +8,13 @@ import click
 
 from ...runtime.secret import Secret
 from ..ui.dsn import ENVIRONMENT, FilePath, HiddenText
+from ..ui.help import Subcommands
 from ..ui.numbers import country_option, number_reader_of
 from ..ui.options import json_option, opt_outs_option
 
 
 @click.group(
+    cls=Subcommands,
     name="opt-outs",
     help="""
     Who may not be sent to, whatever the campaign.

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 _NO_BREAK: Final = "\N{NON-BREAKING HYPHEN}"
+_NO_LIMIT: Final = 1000
 
 
 def _joined(text: str) -> str:
@@ -39,6 +40,20 @@ class HelpContext(click.Context):
     """What a command runs in, with help of whole words."""
 
     formatter_class = WholeWords
+
+
+class Subcommands(click.Group):
+    """A group whose help has all of the line that says what each of its commands is for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands; click would cut lines off."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, self.commands[name].get_short_help_str(limit=_NO_LIMIT))
+                    for name in self.list_commands(ctx)
+                ]
+            )
 
 
 def with_whole_words(command: click.Command) -> click.Command:
