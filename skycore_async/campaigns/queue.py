@@ -24,7 +24,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from hashlib import blake2b
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import attrs
@@ -100,12 +99,7 @@ class ChunkQueue(Protocol):
         """Reach the queue."""
         ...
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Leave the queue."""
         ...
 
@@ -186,12 +180,7 @@ class Procrastinate:
             await self._connector.open_async()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         with suppress(LedgerError, ConfigurationError):
             async with self._guarded():
                 if self._worker is not None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from types import TracebackType
 from typing import Any, Final, Self
 
 import anyio
@@ -66,12 +65,7 @@ class Body:
         self._all.under_way += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._all.under_way -= 1
         self._all.held -= self._held
 

@@ -22,7 +22,6 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from math import isfinite
-from types import TracebackType
 from typing import Final, Self
 
 from ..errors import ConfigurationError
@@ -107,12 +106,7 @@ class ReportSettling:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._stack.aclose()
 
     # What reports list.

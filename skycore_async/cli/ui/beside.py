@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from ...runtime.logs import log
@@ -55,12 +54,7 @@ class Beside(Generic[T]):
     def __enter__(self) -> Beside[T]:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def give(self, one: T) -> None:

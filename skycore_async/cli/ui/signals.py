@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
 import anyio
@@ -109,12 +109,7 @@ class UntilSignal:
             self._before[number] = signal.signal(number, self._set)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
