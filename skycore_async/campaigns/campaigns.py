@@ -23,7 +23,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -41,6 +40,7 @@ from ..sending.hours import SendingHours, utc_now
 from .changed_keys import refuse_reread
 from .hours import check_zone, check_zones, hours_of, set_hours
 from .left_out import LeftOut
+from .message_rows import rows_of, standing
 from .outage import LIMIT, DoubtReport
 from .replace_content import replace_content
 
@@ -120,7 +120,7 @@ def load(
             refuse_reread(connection, name, unread)
         counted = _Counted(messages, hours or hours_of(connection, campaign))
         left_out = LeftOut(connection, campaign)
-        fresh = _rows(counted.firsts())
+        fresh = rows_of(counted.firsts())
         if number:
             fresh = _fresh(connection, campaign, counted, left_out, size=size)
         new = _add_chunks(connection, campaign, fresh, after=number, size=size)
@@ -215,15 +215,6 @@ class _Counted:
         return (together[0] for together in self)
 
 
-def _rows(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
-    """Return messages as they are kept: the key, and the other fields as JSON."""
-    for message in messages:
-        if not message.key:
-            raise CampaignError(f"message to {message.to[:20]!r}: it has no key")
-        fields = attrs.asdict(message, filter=lambda _field, value: value not in (None, ()))
-        yield fields.pop("key"), json.dumps(fields, ensure_ascii=False)
-
-
 def _fresh(
     connection: Connection, campaign: int, messages: _Counted, left_out: LeftOut, *, size: int
 ) -> Iterator[tuple[str, str]]:
@@ -240,8 +231,7 @@ def _fresh(
     given = iter(messages)
     while together := list(islice(given, size)):
         known = _known(connection, [message.key or "" for each in together for message in each])
-        chosen = (next((m for m in several if m.key in known), several[0]) for several in together)
-        some = list(_rows(chosen))
+        some = list(rows_of(standing(several, known) for several in together))
         changed = {key: row for key, row in some if known.get(key, row) not in {row, NO_ROW}}
         if changed:
             replace_content(connection, campaign, changed)

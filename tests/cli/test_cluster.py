@@ -392,6 +392,23 @@ def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_what_is_loaded_to_another_number_under_a_key_keeps_its_place(
+    simulator: Simulator, dsn: str, is_sent: bool
+) -> None:
+    """A row that repeats a number may have the key of a row with another: both are sent to."""
+    load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
+    Path("promo.csv").write_text("to,key\n15551234889,b\n")
+    answer(*load)
+    if is_sent:
+        answer("worker", dsn, "--drain")
+    Path("promo.csv").write_text("to,key\n15551234888,a\n15551234888,b\n15551234889,b\n")
+    assert (answer(*load)["new"], answer(*load)["new"]) == (1, 0)
+    answer("worker", dsn, "--drain")
+    assert [one.to for one in simulator.messages] == ["15551234889", "15551234888"]
+
+
+@pytest.mark.slow
 def test_a_number_that_a_file_sent_to_under_another_key_is_not_sent_to_again(
     simulator: Simulator, dsn: str
 ) -> None:

@@ -22,6 +22,7 @@ from ...ledger.model import MessageState
 from ...ledger.postgres.campaign_messages import count_doubts, states_of
 from ...messages import SMS
 from ...postgres.schema import Connection
+from ...protocol.numbers import may_be_same
 from ...runtime.secret import Secret
 from ...sending.hours import SendingHours
 from ..ui.database import with_connection
@@ -38,8 +39,8 @@ _AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step
 # Also where it is the end of a load that was not heard of.
 _AGAIN: Final = "; all was loaded or nothing: run it again, which loads what is not there"
 
-_Known = tuple[MessageState | None, str | None]  # a state, and what settled it
-_UNKNOWN: Final[_Known] = (None, None)
+_Known = tuple[MessageState | None, str | None, str]  # a state, what settled it, and the number
+_UNKNOWN: Final[_Known] = (None, None, "")
 
 
 def load_campaign(
@@ -138,7 +139,7 @@ class _MessageRows:
                 if isinstance(judged, MessageRow):
                     yield _together(judged, known)
                 else:
-                    state, _ = known.get(judged.key or "", _UNKNOWN)
+                    state, *_ = known.get(judged.key or "", _UNKNOWN)
                     self._reject(judged, judged.marked(mark_of(state)))
 
     def _reject(self, row: RejectedRow, reason: str) -> None:
@@ -159,11 +160,13 @@ def _together(row: MessageRow, known: Mapping[str, _Known]) -> tuple[SMS, ...]:
 
 
 def _is_out(message: SMS, known: Mapping[str, _Known]) -> bool:
-    state, _ = known.get(message.key or "", _UNKNOWN)
-    return mark_of(state) != ""
+    state, _, to = known.get(message.key or "", _UNKNOWN)
+    # Another row may have sent to another number under that key; of what was pruned none is known.
+    return mark_of(state) != "" and (not to or may_be_same(to, message.to))
 
 
 def _as_known_now(row: JudgedRow, known: Mapping[str, _Known]) -> JudgedRow:
     if isinstance(row, RejectedRow) and row.kind is RejectionKind.IN_DOUBT:
-        return reconsidered(row, *known.get(row.key or "", _UNKNOWN))
+        state, settled_by, _ = known.get(row.key or "", _UNKNOWN)
+        return reconsidered(row, state, settled_by)
     return row

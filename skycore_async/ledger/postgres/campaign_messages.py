@@ -33,7 +33,9 @@ WHERE campaigns.name = %(name)s
 
 # By their keys.
 
-_STATES: Final = f"SELECT key, state, settled_by FROM skycore.messages WHERE {named('key')}"
+_STATES: Final = (
+    f"SELECT key, state, settled_by, recipient FROM skycore.messages WHERE {named('key')}"
+)
 _GONE_OUT: Final = (
     f"SELECT min(key) FROM skycore.messages WHERE {named('key')} AND {_MAY_HAVE_GONE_OUT}"
 )
@@ -119,11 +121,13 @@ WHERE campaign = %s AND messages.state = 'in_doubt'
 
 def states_of(
     connection: Connection, keys: Collection[str]
-) -> dict[str, tuple[MessageState, str | None]]:
-    """Return the states of messages by their keys, each with what settled it."""
+) -> dict[str, tuple[MessageState, str | None, str]]:
+    """Return the states of messages by their keys, each with what settled it, and its number."""
     rows = connection.execute(_STATES, {"names": list(keys)})
     names = {pruned_name(key): key for key in keys}  # of those that were pruned
-    return {str(names.get(key, key)): (MessageState(state), told) for key, state, told in rows}
+    return {
+        str(names.get(key, key)): (MessageState(state), told, to) for key, state, told, to in rows
+    }
 
 
 def first_gone_out(connection: Connection, keys: Collection[str]) -> str | None:

@@ -1,0 +1,38 @@
+"""Messages as chunks keep them: the key, and the other fields as JSON.  No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import attrs
+
+from ..errors import CampaignError
+from ..ledger.postgres.pruning import NO_ROW
+from ..messages import SMS
+from ..protocol.numbers import may_be_same
+
+
+def rows_of(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
+    """Return messages as they are kept."""
+    for message in messages:
+        if not message.key:
+            raise CampaignError(f"message to {message.to[:20]!r}: it has no key")
+        fields = attrs.asdict(message, filter=lambda _field, value: value not in (None, ()))
+        yield fields.pop("key"), json.dumps(fields, ensure_ascii=False)
+
+
+def standing(together: Sequence[SMS], known: Mapping[str | None, str]) -> SMS:
+    """Return which of messages to one number is loaded: that which is `known`, or else the first.
+
+    Another message may have the key of one, and another number.
+    """
+    if len(together) == 1:
+        return together[0]
+    return next((each for each in together if _is_in(known.get(each.key), each)), together[0])
+
+
+def _is_in(row: str | None, message: SMS) -> bool:
+    if row is None or row == NO_ROW:
+        return row is not None
+    return may_be_same(json.loads(row)["to"], message.to)
