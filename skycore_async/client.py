@@ -116,7 +116,7 @@ class SkycoreClient:
         url, base_url = or_environment(base_url, "SKYCORE_BASE_URL", requests.ENDPOINT), None
         self._settings = Settings(
             api_key=checked_key(key),
-            from_=from_ or os.environ.get("SKYCORE_FROM") or None,
+            from_=os.environ.get("SKYCORE_FROM") or None if from_ is None else from_,
             campaign_ref=campaign_ref,
             enforce_campaign_check=enforce_campaign_check,
             base_url=checked_address(url),

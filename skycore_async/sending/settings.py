@@ -80,9 +80,7 @@ class Settings:
         for name, (kind, needed) in _NEEDED.items():
             if not isinstance(value := getattr(self, name), kind):
                 raise ConfigurationError(f"{name}: {needed} needed, not {type(value).__name__}")
-        for name in ("from_", "campaign_ref"):
-            if not Secret(getattr(self, name) or "").is_utf8:
-                raise ConfigurationError(f"{name}: it is no text in UTF-8")
+        self._check_texts()
         if not 0 < self.timeout <= LONGEST_UNDER_WAY:
             raise ConfigurationError(
                 f"timeout: {self.timeout!r} is not above 0 and at most"
@@ -99,6 +97,13 @@ class Settings:
             )
         if self.method not in get_args(Method):
             raise ConfigurationError(f"method: {self.method!r} is neither 'POST' nor 'GET'")
+
+    def _check_texts(self) -> None:
+        for name in ("from_", "campaign_ref"):
+            if not Secret(getattr(self, name) or "").is_utf8:
+                raise ConfigurationError(f"{name}: it is no text in UTF-8")
+        if self.from_ == "":  # and was to be another than that of the environment
+            raise ConfigurationError("from_: it is empty: give a short code, or None")
 
     def changed(self, options: Options) -> Settings:
         """Return the settings that differ from these in `options`; what is secret leaves the dict.

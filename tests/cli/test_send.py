@@ -253,6 +253,14 @@ def test_without_a_short_code_it_says_where_to_put_one(
     assert "SKYCORE_FROM" in done.stderr
 
 
+def test_a_short_code_that_came_out_empty_is_none(simulator: Simulator) -> None:
+    """As of a variable that is not set: it does not go out from that of the environment."""
+    asked = simulator.requests
+    done = send("15551234888", "Hello", "--from", "")
+    assert (done.exit_code, simulator.requests) == (Exit.USAGE, asked)
+    assert "not sent: from_: it is empty: give a short code" in done.stderr
+
+
 # With a ledger.
 
 

@@ -161,13 +161,16 @@ def test_what_is_no_address_is_refused(base_url: Any) -> None:
 def test_what_is_given_and_empty_is_not_taken_from_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A setting that came out empty leads to no other account, and not to the live API."""
+    """A setting that came out empty leads to no other account or sender, nor to the live API."""
     monkeypatch.setenv("SKYCORE_API_KEY", KEY)
     monkeypatch.setenv("SKYCORE_BASE_URL", "http://environment.example/")
     with pytest.raises(ConfigurationError, match="base_url: '' is no"):
         SkycoreClient(base_url="")
     with pytest.raises(ConfigurationError, match="no API key: "):
         SkycoreClient(api_key="")
+    monkeypatch.setenv("SKYCORE_FROM", "60856")
+    with pytest.raises(ConfigurationError, match="from_: it is empty"):
+        SkycoreClient(from_="")
 
 
 def test_an_address_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def send(
 
     if given["key"] is not None and ledger is None:
         raise click.UsageError("--key needs a --ledger, which remembers it.")
-    settings = {name: given.pop(name) for name in ("base_url", "timeout", "max_segments")}
+    settings = {name: given.pop(name) for name in ("from_", "base_url", "timeout", "max_segments")}
     settings["number_reader"] = number_reader_of(given.pop("country"))
     settings["api_key"] = read_api_key(api_key_file)
     shared = list_of(given.pop("opt_outs"))
