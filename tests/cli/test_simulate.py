@@ -225,7 +225,11 @@ def test_a_sample_that_is_not_taken_is_told() -> None:
 @pytest.mark.parametrize(
     ("url", "said", "code"),
     [
-        ("http://127.0.0.1:9/s3cret", "nobody answered there", Exit.NOT_ALL_WELL),
+        (
+            "http://127.0.0.1:9/s3cret",
+            "--to: nobody answered there: Connection refused",
+            Exit.NOT_ALL_WELL,
+        ),
         ("localhost:8026/s3cret", "is no URL, such as http://", Exit.USAGE),
         ("http://[::g]/s3cret", "is no URL, such as http://", Exit.USAGE),
     ],

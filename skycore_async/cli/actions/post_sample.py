@@ -38,7 +38,8 @@ def post_sample(
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         fail("--to: it is no URL, such as http://127.0.0.1:8026/postback")
     except httpx.HTTPError as error:
-        fail(f"--to: {error or type(error).__name__}: nobody answered there", Exit.NOT_ALL_WELL)
+        why = str(error).rpartition("] ")[2] or type(error).__name__  # without [Errno 111]
+        fail(f"--to: nobody answered there: {why}", Exit.NOT_ALL_WELL)
     is_taken = answer.status_code == HTTPStatus.OK
     if as_json:
         emit({"kind": kind, "body": body.decode(), "status": answer.status_code})
