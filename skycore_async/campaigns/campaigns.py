@@ -42,7 +42,7 @@ from .hours import check_zone, check_zones, hours_of, set_hours
 from .left_out import LeftOut
 from .message_rows import rows_of, standing
 from .outage import LIMIT, DoubtReport
-from .replace_content import replace_content
+from .replace_content import ChangedContent
 
 CHUNK: Final = 500  # messages
 
@@ -104,10 +104,10 @@ def load(
 ) -> Loaded:
     """Load messages, each with its key, into a campaign, which is made where there is none.
 
-    Of messages that are given together one is loaded: the first that is there already, or
-    else the first.
-    None of it is sent before `starts_at`, nor outside of `hours`, which stay what they were where
-    none are given.  `unread` are the keys that messages would have whose numbers were read.
+    Of messages that are given together one is loaded: the first that is there already, or else
+    the first.  None of it is sent before `starts_at`, nor outside of `hours`, which stay what they
+    were where none are given.  `unread` are the keys that messages would have whose numbers were
+    read.
 
     Raises CampaignError where the campaign is cancelled, a key was loaded with other content
     that may have gone out, a key is there from before its number was read, or a number has no
@@ -120,10 +120,12 @@ def load(
             refuse_reread(connection, name, unread)
         counted = _Counted(messages, hours or hours_of(connection, campaign))
         left_out = LeftOut(connection, campaign)
+        changed = ChangedContent(connection, campaign)
         fresh = rows_of(counted.firsts())
         if number:
-            fresh = _fresh(connection, campaign, counted, left_out, size=size)
+            fresh = _fresh(connection, campaign, counted, left_out, changed, size=size)
         new = _add_chunks(connection, campaign, fresh, after=number, size=size)
+        changed.replace()
         left_out.look_again()
         if hours is not None:
             # Once they are mended, as a number may be that has none.
@@ -134,8 +136,8 @@ def load(
                 "UPDATE skycore.campaigns SET starts_at = %s WHERE id = %s", (starts_at, campaign)
             )
         state = _state_to_load(connection, campaign, name)  # which others may have changed
-    known = counted.count - counted.mended - new
-    return Loaded(new=new, mended=counted.mended, known=known, state=state)
+    known = counted.count - changed.count - new
+    return Loaded(new=new, mended=changed.count, known=known, state=state)
 
 
 def _add_chunks(
@@ -191,17 +193,13 @@ def _state_to_load(connection: Connection, campaign: int, name: str) -> str:
 
 
 class _Counted:
-    """Count messages as they are read, and those that were mended.
-
-    Each is to have a time zone that `hours` can be of.
-    """
+    """Count messages as they are read; each is to have a time zone that `hours` can be of."""
 
     def __init__(self, messages: Iterable[SMS | Sequence[SMS]], hours: SendingHours) -> None:
         self._messages = messages
         self._hours = hours
         self._now = utc_now()
         self.count = 0
-        self.mended = 0
 
     def __iter__(self) -> Iterator[Sequence[SMS]]:
         for message in self._messages:
@@ -216,9 +214,15 @@ class _Counted:
 
 
 def _fresh(
-    connection: Connection, campaign: int, messages: _Counted, left_out: LeftOut, *, size: int
+    connection: Connection,
+    campaign: int,
+    messages: _Counted,
+    left_out: LeftOut,
+    content: ChangedContent,
+    *,
+    size: int,
 ) -> Iterator[tuple[str, str]]:
-    """Return the messages that the campaign has not yet, and mend those that it has otherwise."""
+    """Return the messages that the campaign has not yet, and note those that it has otherwise."""
     connection.execute(
         "CREATE TEMP TABLE skycore_loaded ON COMMIT DROP AS"
         " SELECT key, message, id AS chunk"
@@ -234,8 +238,7 @@ def _fresh(
         some = list(rows_of(standing(several, known) for several in together))
         changed = {key: row for key, row in some if known.get(key, row) not in {row, NO_ROW}}
         if changed:
-            replace_content(connection, campaign, changed)
-            messages.mended += len(changed)
+            content.note(changed)
         left_out.see([key for key, _ in some if key in known])
         yield from ((key, row) for key, row in some if key not in known)
 

@@ -1,19 +1,20 @@
 """Messages of a campaign that are loaded again with other content, since they were mended.
 
-Strategy: under the locks of the campaign's chunks, so that nobody begins a message
-meanwhile, the ledger is asked which of them may have gone out.  If none may, they are
-put in place of what was loaded, and their chunks are to be sent anew.
+Strategy: they are noted while they are read.  Once all are, and under the locks of the campaign's
+chunks, so that nobody begins a message meanwhile, the ledger is asked which of them may have gone
+out.  If none may, they are put in place of what was loaded, and their chunks are to be sent anew.
 
 Rules:
 
 * What may have gone out keeps its content, as in the ledger.
 * Whoever has such a chunk is fenced off: it would send what was loaded before.  Nobody
   takes it before that worker's lease has ended, so that nothing in flight is doubted.
+* Who sends waits for no file that is being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from ..errors import CampaignError
@@ -21,11 +22,17 @@ from ..ledger.postgres.campaign_messages import first_gone_out, take_back_refusa
 from ..postgres.schema import Connection
 from .chunks import LOCK_CHUNKS
 
-_CHUNKS: Final = """
-SELECT id, keys, messages FROM skycore.chunks
-WHERE id IN (SELECT chunk FROM skycore_loaded WHERE key = ANY(%s))
-ORDER BY id
+_TABLE: Final = """
+CREATE TEMP TABLE skycore_changed (
+    place bigint GENERATED ALWAYS AS IDENTITY, key text COLLATE "C", message text, chunk bigint
+) ON COMMIT DROP
 """
+_NOTE: Final = """
+INSERT INTO skycore_changed (key, message, chunk)
+SELECT key, given.message, chunk
+FROM unnest(%s::text[], %s::text[]) AS given (key, message) JOIN skycore_loaded USING (key)
+"""
+_OF_CHUNK: Final = "SELECT key, message FROM skycore_changed WHERE chunk = %s ORDER BY place"
 _REPLACE: Final = """
 UPDATE skycore.chunks SET messages = %s, epoch = epoch + 1, state = 'waiting', worker = NULL,
     due = clock_timestamp()
@@ -33,21 +40,53 @@ WHERE id = %s
 """
 
 
-def replace_content(connection: Connection, campaign: int, changed: Mapping[str, str]) -> None:
-    """Put these messages, by their keys, in place of those that were loaded.
+class ChangedContent:
+    """The messages of a campaign that are loaded with other content than before.
 
-    `skycore_loaded` is the temporary table of what was, with the chunk of each key.
-    Raises CampaignError where one may have gone out.
+    `skycore_loaded` is the temporary table of what was loaded, with the chunk of each key.
     """
-    keys = list(changed)
-    connection.execute(LOCK_CHUNKS, (campaign,))
-    if (gone_out := first_gone_out(connection, keys)) is not None:
-        raise CampaignError(
-            f"the key {gone_out[:80]!r} was loaded with other content, and may have been sent:"
-            " nothing was loaded now; put it back as it was, or leave it out. Under another key"
-            " or in another campaign it would be sent once more, if it was sent"
-        )
-    take_back_refusals(connection, keys)
-    for id_, of_chunk, messages in connection.execute(_CHUNKS, (keys,)).fetchall():
-        rows = [changed.get(key, row) for key, row in zip(of_chunk, messages, strict=True)]
-        connection.execute(_REPLACE, (rows, id_))
+
+    def __init__(self, connection: Connection, campaign: int) -> None:
+        self._connection = connection
+        self._campaign = campaign
+        self.count = 0
+
+    def note(self, changed: Mapping[str, str]) -> None:
+        """Take messages, by their keys; raises CampaignError where one may have gone out."""
+        self._refuse_gone_out(changed)
+        if not self.count:
+            self._connection.execute(_TABLE)
+        self._connection.execute(_NOTE, (list(changed), list(changed.values())))
+        self.count += len(changed)
+
+    def replace(self) -> None:
+        """Put them in place of what was loaded.
+
+        Raises CampaignError where one may have gone out by now.
+        """
+        if not self.count:
+            return
+        self._connection.execute("CREATE INDEX ON skycore_changed (chunk)")
+        self._connection.execute(LOCK_CHUNKS, (self._campaign,))
+        for (id_,) in self._connection.execute(
+            "SELECT DISTINCT chunk FROM skycore_changed ORDER BY chunk"
+        ).fetchall():
+            self._replace_in(id_)
+
+    def _replace_in(self, chunk: int) -> None:
+        changed: dict[str, str] = dict(self._connection.execute(_OF_CHUNK, (chunk,)).fetchall())
+        self._refuse_gone_out(changed)
+        take_back_refusals(self._connection, changed)
+        for keys, messages in self._connection.execute(
+            "SELECT keys, messages FROM skycore.chunks WHERE id = %s", (chunk,)
+        ).fetchall():
+            rows = [changed.get(key, row) for key, row in zip(keys, messages, strict=True)]
+            self._connection.execute(_REPLACE, (rows, chunk))
+
+    def _refuse_gone_out(self, keys: Collection[str]) -> None:
+        if (gone_out := first_gone_out(self._connection, keys)) is not None:
+            raise CampaignError(
+                f"the key {gone_out[:80]!r} was loaded with other content, and may have been sent:"
+                " nothing was loaded now; put it back as it was, or leave it out. Under another"
+                " key or in another campaign it would be sent once more, if it was sent"
+            )

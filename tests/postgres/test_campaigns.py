@@ -146,6 +146,29 @@ def test_what_cannot_have_gone_out_is_mended_by_loading_it_again(connection: Con
     assert load(connection, "promo", mended, size=3) == loaded(known=9)
 
 
+def test_who_sends_waits_for_no_file_that_is_read(
+    connection: Connection, other: Connection
+) -> None:
+    """However long it is after a message that was mended; what goes out meanwhile refuses it."""
+    load(connection, "promo", some(9), size=3)
+
+    def given() -> Iterator[SMS]:
+        yield from some(3, text="Mended")
+        other.execute("SELECT FROM skycore.chunks FOR KEY SHARE NOWAIT")
+        yield from some(3, first=3)
+
+    assert load(connection, "promo", given(), size=3) == loaded(mended=3, known=3)
+
+    def given_too_late() -> Iterator[SMS]:
+        yield from some(6, text="Mended again")
+        wrote(other, "accepted", "promo:4")
+        yield from some(3, first=6)
+
+    with pytest.raises(CampaignError, match="'promo:4' was loaded with other content, and may"):
+        load(connection, "promo", given_too_late(), size=3)
+    assert load(connection, "promo", some(3, text="Mended"), size=3) == loaded(known=3)
+
+
 def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:
     """An error in the rows, as a crash would, leaves no campaign that is half there."""
 
