@@ -41,7 +41,6 @@ class LessDurable:
 def lost_by_a_cut(seed: int, folder: Path, synchronous: str | None = None) -> list[str]:
     """Return what was acknowledged before a cut and is not there after, or the damage."""
     random, disk = Random(seed), Disk(f"inbox {seed} {synchronous}")
-    disk.may_restore = True
     acknowledged: list[str] = []
     cuts: list[tuple[list[str], dict[str, bytes]]] = []
 

@@ -13,6 +13,8 @@ Rules:
 * Nothing is promised that a disk does not promise: no safe overwrite, no
   atomic write, no order between writes.
 * A sync during which the power is cut has not happened.
+* What was removed may be back, until its directory is synced: as it is removed, where that is
+  asked for, or with the first sync of a journal or a log, as SQLite's own VFS has it.
 * There is no shared memory, so that WAL wants `locking_mode = EXCLUSIVE`.
 """
 
@@ -31,6 +33,9 @@ import attrs
 
 SECTOR: Final = 512
 CHECKPOINT_EVERY: Final = 40  # pages, so that many a cut falls into a checkpoint
+_JOURNALS: Final = (
+    apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_WAL
+)
 
 
 @attrs.define(eq=False)
@@ -110,9 +115,7 @@ class Disk(apsw.VFS):
         self._room = -1  # writes until there is none; there is always where it is negative
         self._is_full_for = 0
         self.was_full = False
-        # Whether what was removed may be back after a cut, unless its directory was synced.
-        self.may_restore = False
-        self._removed: dict[str, _Content] = {}
+        self._removed: dict[str, _Content] = {}  # which may be back after a cut
 
     def cut_after(self, calls: int, cut: Callable[[], None]) -> None:
         """Call `cut` instead of what would be the last of so many writes and syncs."""
@@ -139,9 +142,9 @@ class Disk(apsw.VFS):
             name: content.left_by_a_cut(random) for name, content in {**self.files, **back}.items()
         }
 
-    def synced(self, content: _Content) -> None:
-        """Note that a file was synced, and with it, where it is new, the directory."""
-        self._removed.pop(str(content.path), None)
+    def sync_directory(self) -> None:
+        """Have what was removed gone for good."""
+        self._removed.clear()
 
     def tick(self) -> None:
         """Count a write or a sync."""
@@ -185,7 +188,7 @@ class Disk(apsw.VFS):
         flags[1] = flags[0]
         if filename not in self.files:
             self.files[filename] = _Content.at(Path(filename))
-        return _File(self, self.files[filename])
+        return _File(self, self.files[filename], syncs_directory=bool(flags[0] & _JOURNALS))
 
     def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
         return os.path.exists(pathname)  # noqa: PTH110 - it is asked for often
@@ -195,8 +198,9 @@ class Disk(apsw.VFS):
         if filename not in self.files:  # it is of before this disk, and nobody has opened it
             self.files[filename] = _Content.at(Path(filename))
         removed = self.files.pop(filename)
-        if self.may_restore and not syncdir:
-            self._removed[filename] = removed
+        self._removed[filename] = removed
+        if syncdir:
+            self.sync_directory()
         Path(filename).unlink()
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
@@ -206,9 +210,10 @@ class Disk(apsw.VFS):
 class _File:
     """An open file, as SQLite calls it."""
 
-    def __init__(self, disk: Disk, content: _Content) -> None:
+    def __init__(self, disk: Disk, content: _Content, *, syncs_directory: bool) -> None:
         self._disk = disk
         self._content = content
+        self._syncs_directory = syncs_directory  # with its first sync
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
         return bytes(self._content.seen[offset : offset + amount])
@@ -228,7 +233,9 @@ class _File:
         if self._disk.is_full():
             raise apsw.IOError("no space left on device")
         self._content.sync()
-        self._disk.synced(self._content)
+        if self._syncs_directory:
+            self._syncs_directory = False
+            self._disk.sync_directory()
 
     def xFileSize(self) -> int:  # noqa: N802
         return len(self._content.seen)

@@ -68,8 +68,6 @@ class Machine:
     def __init__(self, folder: Path, *, loses_power: bool, pages: int) -> None:
         self.folder = folder
         self._disk = Disk(str(folder)) if loses_power else None
-        if self._disk is not None:
-            self._disk.may_restore = True
         self._pages = pages
 
     @classmethod

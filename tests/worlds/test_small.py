@@ -141,6 +141,14 @@ FOUND = {
             ),
         )
     ),
+    "a disk had the journal back that a new ledger had removed, and with it the empty file": Plan(
+        chance=0,
+        settings=Settings(loses_power=True, shares_opt_outs=True),
+        events=(
+            OptOut(at=0.0, number=129, is_out=True, by_text=True),
+            Crash(at=0.0, steps=12, is_power=True),
+        ),
+    ),
     "a log that could not begin on a full disk did not belong to its file after a power cut": Plan(
         chance=0,
         settings=Settings(loses_power=True),
