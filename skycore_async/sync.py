@@ -89,13 +89,14 @@ class SyncClient:
     All threads of a process may use it at once.  It is closed where the program ends, by
     `close` before that, or as a context manager; each waits for what is in flight.
 
-    Raises RuntimeError where it is used after it was closed, and whatever `make` raises.
+    Raises RuntimeError once it is closed, or in its own event loop, and whatever `make` raises.
     """
 
     def __init__(self, make: MakeClient) -> None:
         self._make = make
         self._changing = RLock()  # as a signal handler may come here again
         self._is_beginning = False
+        self._loop_thread: int | None = None
         # By process: a child keeps its parent's, unused.
         self._running: dict[int, _ProcessClient] = {}
         self._is_closed = False
@@ -153,14 +154,11 @@ class SyncClient:
         return came
 
     def close(self) -> None:
-        """Wait for what is in flight, and close the client that was made in this process.
-
-        Raises RuntimeError, and closes nothing, in what `run` runs.
-        """
+        """Wait for what is in flight, and close the client that was made in this process."""
+        self._check_thread()
         with self._changing:
-            running = self._here()
             self._is_closed = True
-            self._running.pop(os.getpid(), None)
+            running = self._running.pop(os.getpid(), None)
         _clients.discard(self)
         if running is not None:
             running.stack.close()
@@ -173,17 +171,15 @@ class SyncClient:
 
     def _run(self) -> _ProcessClient:
         """Return what runs in this process, which begins where there is none."""
+        self._check_thread()
         with self._changing:
             if self._is_closed:
                 raise RuntimeError("this SyncClient is closed")
-            return self._here() or self._begun()
+            return self._running.get(os.getpid()) or self._begun()
 
-    def _here(self) -> _ProcessClient | None:
-        """Return what runs in this process, if it does; RuntimeError in its own event loop."""
-        running = self._running.get(os.getpid())
-        if running is not None and running.thread == get_ident():
+    def _check_thread(self) -> None:
+        if self._loop_thread == get_ident():  # also where the client is just being made
             raise RuntimeError(_IN_ITS_LOOP)
-        return running
 
     def _begun(self) -> _ProcessClient:
         """Begin what runs in this process, and return it."""
@@ -202,11 +198,13 @@ class SyncClient:
 
     def _begin(self) -> _ProcessClient:
         with ExitStack() as stack:
+            stack.callback(setattr, self, "_loop_thread", None)
             portal = stack.enter_context(start_blocking_portal(name="skycore_async"))
+            self._loop_thread = portal.call(get_ident)
             client = stack.enter_context(
                 portal.wrap_async_context_manager(portal.call(self._made))
             )
-            return _ProcessClient(client, portal, portal.call(get_ident), stack.pop_all())
+            return _ProcessClient(client, portal, stack.pop_all())
 
     def _made(self) -> AbstractAsyncContextManager[SkycoreClient]:
         # No frame has the function: a `partial` shows its arguments, and the key may be one.
@@ -215,6 +213,7 @@ class SyncClient:
     def _after_fork(self) -> None:
         self._changing = RLock()  # a thread of the parent's may have held it
         self._is_beginning = False
+        self._loop_thread = None
 
 
 @attrs.frozen
@@ -223,7 +222,6 @@ class _ProcessClient:
 
     client: SkycoreClient
     portal: BlockingPortal
-    thread: int
     stack: ExitStack
 
 

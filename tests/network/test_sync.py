@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -561,6 +561,30 @@ def test_a_call_from_the_clients_own_event_loop_is_an_error(skycore: SyncClient)
 
     with pytest.raises(RuntimeError, match="event loop of the SyncClient, which would wait"):
         skycore.run(call)
+
+
+def test_what_makes_its_client_cannot_use_it(simulator: Simulator) -> None:
+    """As a log handler that sends what opening a ledger logs: that is an error, and ends."""
+    uses: list[Callable[[SyncClient], object]] = [
+        partial(SyncClient.send_sms, to=TO, text="Hello"),
+        SyncClient.close,
+    ]
+
+    def make() -> SkycoreClient:
+        for use in uses:
+            use(itself)
+        return client_of(simulator)()
+
+    with SyncClient(make) as itself:
+        while uses:
+            with pytest.raises(
+                RuntimeError, match="event loop of the SyncClient, which would wait"
+            ):
+                itself.send_sms(to=TO, text="Hello")
+            assert background_threads() == []
+            uses.pop(0)
+        itself.send_sms(to=TO, text="Hello")
+    assert simulator.billed == 1
 
 
 def test_it_is_not_closed_by_what_it_runs(skycore: SyncClient, simulator: Simulator) -> None:
