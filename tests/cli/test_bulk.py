@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -1132,6 +1133,28 @@ def test_where_nobody_looks_it_is_a_line_now_and_then(
     printed = capsys.readouterr()
     assert printed.err.startswith("2/5  0/s  accepted 2\n2/5")
     assert not printed.out
+
+
+def test_while_it_listens_a_line_is_news(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For ten minutes the time that is left would fill a log with two hundred lines."""
+    monkeypatch.setattr("skycore_async.cli.bulk.progress._EVERY", 0.01)
+    counters = BulkCounters(total=2, accepted=2, awaited=2)
+    counters.clock, counters.listens_until = count().__next__, 600.0
+
+    async def watch() -> None:
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(show_plain, counters)
+            await anyio.sleep(0.2)
+            counters.awaited = 1
+            await anyio.sleep(0.2)
+            beside.cancel_scope.cancel()
+
+    anyio.run(watch)
+    lines = capsys.readouterr().err.splitlines()
+    assert ["receipts awaited 2" in line for line in lines] == [True, False]
+    assert all(" more, or until Ctrl-C" in line for line in lines)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

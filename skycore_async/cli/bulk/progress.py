@@ -198,16 +198,19 @@ class BulkCounters:
 
 
 async def show_plain(counters: BulkCounters) -> None:
-    """Write a line every few seconds, until cancelled."""
+    """Write a line every few seconds, until cancelled; while it waits, one for what is new."""
     counters.read()
-    before = ""
+    before: list[str] = []
     while True:
         await anyio.sleep(_EVERY)
         counters.read()
-        line = "  ".join(counters.parts())
-        if line != before or counters.waiting is None:  # it may wait for a whole night
-            await print_beside(functools.partial(announce, line))
-        before = line
+        parts = list(counters.parts())
+        is_listening = counters.listens_until is not None
+        news = [*parts[:-1], "listening"] if is_listening else parts  # how long is none
+        # It may wait for a whole night.
+        if news != before or not (is_listening or counters.waiting is not None):
+            await print_beside(functools.partial(announce, "  ".join(parts)))
+        before = news
 
 
 # In the end.
