@@ -210,7 +210,8 @@ class OpenFile:
             finally:
                 if self._is_committed:  # written again, it would end what is begun by then
                     self._unwritten.clear()
-        if any(isinstance(pending.command, _WORDS) for pending in group):
+        words = [pending for pending in group if isinstance(pending.command, _WORDS)]
+        if words:
             with suppress(LedgerError, sqlite3.Error):  # who looks into it next tells it
                 self._take_in_next(math.inf)
         self._is_committed = False
