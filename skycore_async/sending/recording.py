@@ -51,6 +51,18 @@ _UNREAD: Final = "read, so that nothing was sent"
 _LATE: Final = "the ledger timed out: the same key may be under way still, sent by another task"
 
 
+@attrs.define(eq=False, kw_only=True)
+class _Word:
+    """The word to send a message again that is in doubt, while that is looked up.
+
+    It is void where what comes of the message while it is under way is just being written: nobody
+    who gave the word had heard of that.
+    """
+
+    key: str | None
+    is_void: bool
+
+
 class Recorder:
     """Keep `ledger` of what a client sends; `clock` gives seconds since 1970.
 
@@ -63,6 +75,8 @@ class Recorder:
         self._clock = clock
         self._unwritten: deque[tuple[str, Submission]] = deque()
         self._writing = anyio.Lock()
+        self._ending: set[str] = set()  # keys of outcomes that are just being written
+        self._words: set[_Word] = set()
         self._made_up: Iterator[str] = _MadeUpKeys()
         self._opening: object = None  # of the ledger, as it was last seen
         self._reopened_at = -math.inf
@@ -96,6 +110,10 @@ class Recorder:
         The word to send it again is for what is in doubt now, and for nothing that comes of it
         while it waits for its turn.
         """
+        word = None
+        if prepared.settings.resend_in_doubt:
+            word = _Word(key=prepared.resolved.key, is_void=prepared.resolved.key in self._ending)
+            self._words.add(word)
         failure = _UNWRITTEN
         try:
             if self._unwritten:  # or it is under way still, of which somebody was told the outcome
@@ -104,8 +122,11 @@ class Recorder:
             known = await self._ledger.lookup(self._intent(prepared))
         except SkycoreError as error:
             return _not_begun(prepared.message, error, failure)
-        if prepared.settings.resend_in_doubt:
-            if known is not None and known.state is MessageState.IN_DOUBT:
+        finally:
+            if word is not None:
+                self._words.discard(word)
+        if word is not None:
+            if known is not None and known.state is MessageState.IN_DOUBT and not word.is_void:
                 return attrs.evolve(prepared, resends=known.began_at)
             prepared = attrs.evolve(prepared, has_no_doubt=True)
         to = prepared.resolved.to
@@ -160,6 +181,10 @@ class Recorder:
         self._look_at_opening()
         if intent.started_at <= self._reopened_at:  # its message may be begun again by now
             submission = attrs.evolve(submission, began_at=intent.started_at)
+        self._ending.add(intent.key)
+        for word in self._words:
+            if word.key == intent.key:
+                word.is_void = True
         try:
             await self._ledger.finish(intent.key, submission)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
@@ -168,6 +193,8 @@ class Recorder:
                 self._unwritten.append((intent.key, late))
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
+        finally:
+            self._ending.discard(intent.key)
 
     async def written(self) -> Ledger:
         """Return the ledger once the outcomes that are left are in it, if they can be."""

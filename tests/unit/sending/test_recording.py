@@ -333,6 +333,88 @@ async def test_a_word_is_for_no_doubt_that_is_read_before_its_outcome(words: int
     assert transport.sent == [TO] * (1 + words)
 
 
+class SlowToWrite(MemoryLedger):
+    """A ledger that is slow to write what came of a message, and to say what it has of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_writing = anyio.Event()
+        self.has_written = anyio.Event()
+
+    async def lookup(self, intent: SendIntent, **word: bool) -> Submission | None:
+        if self.is_writing.is_set():
+            await self.has_written.wait()
+        return await super().lookup(intent, **word)
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        self.is_writing.set()
+        await anyio.wait_all_tasks_blocked()
+        await super().finish(key, submission)
+        self.has_written.set()
+        await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_word_is_for_no_doubt_that_is_just_being_written() -> None:
+    """Nobody has been told of it when the word is given, which is for the doubt before it."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with SlowToWrite() as slow, recording(transport, slow) as (client, _):
+        await failures(client)
+        slow.is_writing, slow.has_written = anyio.Event(), anyio.Event()
+
+        async def resend() -> None:
+            with pytest.raises(OutcomeUnknown):
+                await client.send_sms(**KEYED, resend_in_doubt=True)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(resend)
+            await slow.is_writing.wait()
+            group.start_soon(resend)
+        assert transport.sent == [TO] * 2
+        await resend()
+    assert transport.sent == [TO] * 3
+
+
+class SlowToAnswer(MemoryLedger):
+    """A ledger that answers a second question about a message once the first of both was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.has_written = anyio.Event()
+
+    async def lookup(self, intent: SendIntent, **word: bool) -> Submission | None:
+        self.asked += 1
+        if self.asked == 2:
+            await self.has_written.wait()
+        return await super().lookup(intent, **word)
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        await super().finish(key, submission)
+        if self.asked == 2:
+            self.has_written.set()
+
+
+async def test_a_word_is_for_no_doubt_that_comes_while_it_waits_to_be_looked_up() -> None:
+    """It was given before that message was begun, and is looked up after its doubt is written."""
+    transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
+    async with SlowToAnswer() as slow, recording(transport, slow) as (client, _):
+        await failures(client)
+        transport.held = anyio.Event()
+
+        async def resend() -> None:
+            with pytest.raises(OutcomeUnknown):
+                await client.send_sms(**KEYED, resend_in_doubt=True)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(resend)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(resend)
+            await anyio.wait_all_tasks_blocked()
+            transport.held.set()
+        assert transport.sent == [TO] * 2
+    assert slow.asked == 2
+
+
 @pytest.mark.parametrize("name", ["resend_in_doubt", "ignore_opt_out"])
 @pytest.mark.parametrize("word", ["no", 1, 0.5])
 async def test_a_word_that_is_none_is_refused(name: str, word: Any) -> None:
