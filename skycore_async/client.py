@@ -20,6 +20,7 @@ import warnings
 from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
@@ -58,13 +59,12 @@ if TYPE_CHECKING:
 class SkycoreClient:
     """Send SMS through Skycore, from asyncio or trio.
 
-    `api_key`, `from_` (the short code) and `base_url` stand in the environment
-    as SKYCORE_API_KEY, SKYCORE_FROM and SKYCORE_BASE_URL where they are not
-    given.  `from_` and `campaign_ref` are for messages that name none; with
-    `enforce_campaign_check`, the account's setting of that name, a message
-    without a campaign reference is refused here.  `max_segments` refuses longer
-    texts.  `number_reader`, such as `NationalNumbers("US")`, makes each number that
-    is given one in international format, before anything else is done with it.
+    `api_key`, `from_` (the short code) and `base_url` stand in the environment as SKYCORE_API_KEY,
+    SKYCORE_FROM and SKYCORE_BASE_URL where they are not given.  `from_` and `campaign_ref` are for
+    messages that name none; with `enforce_campaign_check`, the account's setting of that name, a
+    message without a campaign reference is refused here.  `max_segments` refuses longer texts.
+    `number_reader`, such as `NationalNumbers("US")`, makes each number that is given one in
+    international format, before anything else is done with it.
 
     `rate` is in messages per second, of which up to `burst` start at once; a
     `Limiter` of the caller's may stand in its place, shared with other clients.
@@ -78,8 +78,7 @@ class SkycoreClient:
     proxy that the environment names for `base_url` (HTTPS_PROXY, NO_PROXY).
     `http_client` sends over an `AsyncClient` of the caller's, of httpx or httpx2, with a new
     connection for each message, and never closes it here; `transport` over any `Transport`,
-    which is closed.  `method="GET"` puts the API key into the URL, where
-    proxies and logs see it.
+    which is closed.  `method="GET"` puts the API key into the URL, where proxies and logs see it.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
     the `key` of a message does nothing, which a warning says once.
@@ -322,7 +321,9 @@ class SkycoreClient:
         self._dispatcher.owner.check()
         return self
 
-    async def __aexit__(self, *_error: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         # Where a scope around it is cancelled, too: what is around it as well, as a ledger, closes
         # next, and is to have what comes of what is in flight.
         with anyio.CancelScope(shield=True):

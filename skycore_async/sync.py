@@ -27,6 +27,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 from threading import RLock, get_ident
+from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import anyio
@@ -138,8 +139,7 @@ class SyncClient:
     def run(self, function: Callable[[SkycoreClient], Awaitable[T]], /) -> T:
         """Return what `await function(client)` gives in the background event loop.
 
-        It is for what this class has no method for, such as reading the client's ledger.  Raises
-        what the function raises.
+        It is for what has no method here, as reading the ledger.  Raises what the function raises.
         """
         running = self._run()
 
@@ -166,7 +166,9 @@ class SyncClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
     def _run(self) -> _ProcessClient:

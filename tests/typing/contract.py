@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import Any, assert_never, assert_type
 
 import httpx
@@ -153,7 +154,29 @@ def send_without_async(skycore: SyncClient) -> None:
 
 
 class OwnClient(SkycoreClient):
-    """A client of the caller's own class."""
+    """A client of the caller's own class, which does something of its own at its end."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await super().__aexit__(kind, error, traceback)
+
+
+class OwnSyncClient(SyncClient):
+    """The same without a loop."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        super().__exit__(kind, error, traceback)
 
 
 async def keep_the_type(own: OwnClient) -> None:
