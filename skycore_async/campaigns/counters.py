@@ -4,6 +4,7 @@ Rules:
 
 * What was refused before it was begun is in no ledger: its keys are kept for the chunk.
 * A chunk of which many messages in a row do not get through is stopped: none would.
+* What is recorded already counts when a worker first looks at its chunk, and not each time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class WorkerCounters:
     """What a worker did: messages by what came of them, chunks done, campaigns halted.
 
     `halted` has why, by the names of campaigns that it worked on, whoever halted them;
-    `is_outage` says that one was halted for many messages in doubt.
+    `is_outage` says that one was halted for many messages in doubt.  `looked_at` has the ids of
+    chunks.
     """
 
     accepted: int = 0
@@ -40,6 +42,7 @@ class WorkerCounters:
     chunks: int = 0
     halted: dict[str, str] = attrs.field(factory=dict)
     is_outage: bool = False
+    looked_at: set[int] = attrs.field(factory=set)
 
 
 @attrs.define
@@ -49,15 +52,24 @@ class ChunkWork:
     chunk: Chunk
     bulk: BulkSend
     waiting: WaitingMessages
+    counters: WorkerCounters
     left_out: dict[str, str] = attrs.field(factory=dict)
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     got_through: bool = False
     is_left: bool = False
     is_lost: bool = False
     error: SendingHalted | None = None
+    was_looked_at: bool = attrs.field(init=False)
 
-    def record(self, outcome: Outcome, counters: WorkerCounters) -> None:
+    def __attrs_post_init__(self) -> None:
+        self.was_looked_at = self.chunk.id in self.counters.looked_at
+        self.counters.looked_at.add(self.chunk.id)
+
+    def record(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
+        counters = self.counters
+        if outcome.recorded and self.was_looked_at:
+            counters = WorkerCounters()  # it was counted then
         meaning = meaning_of(outcome)
         self.got_through = self.got_through or bool(meaning.gets_through)
         self.stuck.add(outcome)

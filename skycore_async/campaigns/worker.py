@@ -247,7 +247,7 @@ class Worker:
         async with self._sending(chunk, share) as work:
             try:
                 async for outcome in work.bulk:
-                    work.record(outcome, self.counters)
+                    work.record(outcome)
                     await self._count_doubts(work, outcome)
             except SendingHalted as error:
                 work.error = error
@@ -263,7 +263,7 @@ class Worker:
         if not chunk.hours.is_whole_day:
             sending._begin_where(waiting.check)  # noqa: SLF001 - kept from users
         async with sending as bulk:
-            work = ChunkWork(chunk, bulk, waiting)
+            work = ChunkWork(chunk, bulk, waiting, self.counters)
             self._at_work.add(bulk)
             if self._stopping.is_set():
                 bulk.stop()

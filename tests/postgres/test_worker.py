@@ -506,6 +506,21 @@ async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str)
 
 
 @pytest.mark.slow
+async def test_what_was_sent_counts_once_however_often_its_chunk_is_looked_at(
+    connection: Connection, dsn: str
+) -> None:
+    """One of a chunk has no way for a while; the others were sent at the first look at it."""
+    load(connection, "promo", some(3), size=3)
+    late = next(some(1)).to
+    stub = StubTransport(
+        lambda to: NotSent("no way") if to == late and stub.sent.count(late) < 3 else accepted(to)
+    )
+    worker = await work(dsn, NOWHERE, transport=stub, max_attempts=1)
+    assert (worker.counters.accepted, worker.counters.chunks) == (3, 1)
+    assert len(stub.sent) == 2 + 3
+
+
+@pytest.mark.slow
 async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn: str) -> None:
     """Where there is no way, a large chunk goes back early instead of failing to its end."""
     load(connection, "promo", some(400), size=400)
