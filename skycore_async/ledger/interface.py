@@ -146,13 +146,3 @@ def check_ledger(given: object, *calls: str) -> None:
             f"ledger: a {type(given).__name__} is no ledger: give one such as"
             " SQLiteLedger(path) or PostgresLedger(dsn)"
         )
-
-
-def check_seconds(**times: float) -> None:
-    """Raise ConfigurationError where one of these settings is no number of seconds.
-
-    What cannot be compared would fail only once there is a doubt, and every postback with it.
-    """
-    for name, seconds in times.items():
-        if not isinstance(seconds, float | int) or not seconds >= 0:
-            raise ConfigurationError(f"{name}: {seconds!r} is no number of seconds")

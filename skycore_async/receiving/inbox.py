@@ -27,14 +27,15 @@ import attrs
 
 from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
-from ..ledger.interface import NOT_UNPACKED, check_seconds
+from ..ledger.interface import NOT_UNPACKED
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule
+from ..ledger.setting_checks import check_positive, check_seconds
 from ..ledger.settlement import SETTLE_WITHIN
 from ..ledger.sqlite.file_lock import by_process, is_in_use
 from ..ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from ..ledger.sqlite.open_file import OpenFile
-from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch, check_look_every
+from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch
 from ..ledger.waiters import Waiters
 from ..notifications import Notification
 from ..runtime.background import BackgroundTasks
@@ -74,7 +75,7 @@ class PostbackInbox(Openable):
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_seconds(settle_within=settle_within)
-        check_look_every(look_every)
+        check_positive(look_every=look_every)
         self.path = Path(path)
         self.name = str(self.path)
         self.waiters = Waiters()

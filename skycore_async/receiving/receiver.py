@@ -31,6 +31,7 @@ import anyio
 
 from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
 from ..ledger.interface import Ledger, check_ledger
+from ..ledger.setting_checks import check_counts, check_positive
 from ..notifications import Notification, UnknownNotification, is_unreadable
 from ..postbacks import parse_postback
 from ..runtime.event_loop import now
@@ -126,8 +127,8 @@ class PostbackReceiver:
             raise ConfigurationError(f"on_notification: {on_notification!r} cannot be called")
         if not isinstance(path, str) or not path.startswith("/"):
             raise ConfigurationError(f"path: {path!r} does not start with '/'")
-        _check_bounds(max_body=max_body, max_bodies=max_bodies)
-        _check_seconds(timeout=timeout, body_timeout=body_timeout)
+        check_counts(max_body=max_body, max_bodies=max_bodies)
+        check_positive(timeout=timeout, body_timeout=body_timeout)
         if isinstance(ledger, str | os.PathLike):
             ledger = _inbox_of(ledger)
         if ledger is not None:
@@ -267,18 +268,6 @@ class PostbackReceiver:
             await send({"type": "lifespan.shutdown.failed", "message": words_of(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _check_bounds(**bounds: int) -> None:
-    for name, bound in bounds.items():
-        if not isinstance(bound, int) or bound < 1:
-            raise ConfigurationError(f"{name}: {bound!r} is no int above 0")
-
-
-def _check_seconds(**times: float) -> None:
-    for name, seconds in times.items():
-        if not isinstance(seconds, float | int) or not seconds > 0:
-            raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
 
 
 def _inbox_of(path: str | os.PathLike[str]) -> PostbackInbox:

@@ -55,12 +55,12 @@ from ..commands import (
     withdrawal,
 )
 from ..group_commit import GroupCommit
-from ..interface import check_seconds
 from ..model import Attempt, MessageState, Submission
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
 from ..reader import Unreadable
 from ..rules import UnderWay
+from ..setting_checks import check_seconds
 from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers

@@ -23,15 +23,15 @@ from ...errors import LedgerInUse
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
 from ..commands import LedgerCommand, PendingCommand, Query
-from ..interface import check_seconds
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule
 from ..reader import Unreadable
+from ..setting_checks import check_positive, check_seconds
 from ..settlement import SETTLE_WITHIN
 from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
 from .rows import Connection
-from .watching import LOOK_EVERY, InboxWatch, check_look_every
+from .watching import LOOK_EVERY, InboxWatch
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class SQLiteLedger(OpenableLedger):
     ) -> None:
         super().__init__()
         check_seconds(open_timeout=open_timeout, settle_within=settle_within)
-        check_look_every(look_every)
+        check_positive(look_every=look_every)
         # It is the same ledger in whatever directory the program works when it is opened again.
         self.path = Path(path).absolute()
         self.name = str(Path(path))

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import anyio.lowlevel
 
-from ...errors import ConfigurationError, LedgerError
+from ...errors import LedgerError
 from ...protocol.numbers import ending
 from ...runtime.event_loop import HomeLoop, elsewhere
 from ..base import BaseLedger
@@ -27,10 +27,10 @@ from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
 from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
-from ..interface import check_seconds
 from ..model import StoredNotification
 from ..opt_outs import OptOutRule
 from ..pruning import pruned_name
+from ..setting_checks import check_counts, check_seconds
 from ..settlement import SETTLE_WITHIN, UnmatchedSubmission
 from .rows import Connection
 from .schema import migrate
@@ -97,8 +97,7 @@ class MemoryLedger(BaseLedger):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        if not isinstance(capacity, int) or capacity < 1:
-            raise ConfigurationError(f"capacity: {capacity!r} is no int above 0")
+        check_counts(capacity=capacity)
         check_seconds(settle_within=settle_within)
         self._capacity = capacity
         self._settle_within = settle_within

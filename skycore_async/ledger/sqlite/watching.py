@@ -15,17 +15,11 @@ from typing import Final
 
 import anyio
 
-from ...errors import ConfigurationError, LedgerError
+from ...errors import LedgerError
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
 
 LOOK_EVERY: Final = 1.0  # seconds between looks into a file that others write to
-
-
-def check_look_every(seconds: float) -> None:
-    """Raise ConfigurationError for what is no time between two looks; infinity is never again."""
-    if not isinstance(seconds, float | int) or not seconds > 0:
-        raise ConfigurationError(f"look_every: {seconds!r} is not more than 0")
 
 
 class ProblemLog:
