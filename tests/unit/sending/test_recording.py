@@ -220,6 +220,11 @@ async def failures(client: SkycoreClient) -> list[Exception]:
     return [caught.value]
 
 
+async def resend(client: SkycoreClient) -> None:
+    with pytest.raises(OutcomeUnknown):
+        await client.send_sms(**KEYED, resend_in_doubt=True)
+
+
 async def test_doubt_is_sent_again_on_the_callers_word() -> None:
     """`resend_in_doubt` is the only way, for one message and for many."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
@@ -265,14 +270,9 @@ async def test_one_doubt_is_sent_again_by_one_of_two_words_for_it() -> None:
     async with recording(transport, max_in_flight=1) as (client, _):
         await failures(client)
         transport.held = anyio.Event()
-
-        async def resend() -> None:
-            with pytest.raises(OutcomeUnknown):
-                await client.send_sms(**KEYED, resend_in_doubt=True)
-
         async with anyio.create_task_group() as group:
-            group.start_soon(resend)
-            group.start_soon(resend)
+            group.start_soon(resend, client)
+            group.start_soon(resend, client)
             await anyio.wait_all_tasks_blocked()
             transport.held.set()
     assert transport.sent == [TO] * 2
@@ -360,17 +360,12 @@ async def test_a_word_is_for_no_doubt_that_is_just_being_written() -> None:
     async with SlowToWrite() as slow, recording(transport, slow) as (client, _):
         await failures(client)
         slow.is_writing, slow.has_written = anyio.Event(), anyio.Event()
-
-        async def resend() -> None:
-            with pytest.raises(OutcomeUnknown):
-                await client.send_sms(**KEYED, resend_in_doubt=True)
-
         async with anyio.create_task_group() as group:
-            group.start_soon(resend)
+            group.start_soon(resend, client)
             await slow.is_writing.wait()
-            group.start_soon(resend)
+            group.start_soon(resend, client)
         assert transport.sent == [TO] * 2
-        await resend()
+        await resend(client)
     assert transport.sent == [TO] * 3
 
 
@@ -400,15 +395,10 @@ async def test_a_word_is_for_no_doubt_that_comes_while_it_waits_to_be_looked_up(
     async with SlowToAnswer() as slow, recording(transport, slow) as (client, _):
         await failures(client)
         transport.held = anyio.Event()
-
-        async def resend() -> None:
-            with pytest.raises(OutcomeUnknown):
-                await client.send_sms(**KEYED, resend_in_doubt=True)
-
         async with anyio.create_task_group() as group:
-            group.start_soon(resend)
+            group.start_soon(resend, client)
             await anyio.wait_all_tasks_blocked()
-            group.start_soon(resend)
+            group.start_soon(resend, client)
             await anyio.wait_all_tasks_blocked()
             transport.held.set()
         assert transport.sent == [TO] * 2
