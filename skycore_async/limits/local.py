@@ -37,7 +37,6 @@ from typing import Final
 from weakref import WeakSet
 
 import anyio
-import attrs
 
 from ..errors import ConfigurationError
 from ..runtime.event_loop import event_loop
@@ -53,12 +52,12 @@ RECOVERY_TIME: Final = 1.0  # seconds
 _WINDOW: Final = 1.0  # seconds
 
 
-@attrs.define
 class _Line:
     """Those who wait in one event loop, each for its turn to ask."""
 
-    turn: anyio.Lock = attrs.field(factory=anyio.Lock)
-    waiting: int = 0
+    def __init__(self) -> None:
+        self.turn = anyio.Lock()
+        self.waiting = 0
 
 
 class RateLimiter:

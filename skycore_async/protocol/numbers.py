@@ -46,10 +46,10 @@ _ZERO_IS_A_PREFIX: Final = (
 _COUNTRY_CODE: Final = re.compile(
     "[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}", re.ASCII
 )
-_PREFIXED: Final = re.compile(f"({_ZERO_IS_A_PREFIX})0")
+_PREFIXED: Final = f"({_ZERO_IS_A_PREFIX})0"
 # What is surely none of these is told first, without a look at all the codes.
 _NUMBER: Final = re.compile(
-    f"[17][0-9]{{{SHORTEST - 1},14}}|(?!0|{_PREFIXED.pattern})[0-9]{{{SHORTEST},15}}", re.ASCII
+    f"[17][0-9]{{{SHORTEST - 1},14}}|(?!0|{_PREFIXED})[0-9]{{{SHORTEST},15}}", re.ASCII
 )
 _is_number: Final = _NUMBER.fullmatch
 # A number that passed through a table of amounts: the zeros are no digits of it.
@@ -151,7 +151,7 @@ def _fault(written: str, stripped: str) -> str | None:
             "is not in international format, as no country code begins with 0: write the country"
             " code first, with no 00, 011 or 0 before it, as in +44 20 7946 0958"
         )
-    if prefixed := _PREFIXED.match(stripped):
+    if prefixed := re.match(_PREFIXED, stripped):
         return (
             f"is not in international format, as no number of the country code {prefixed[1]}"
             " begins with 0: write the country code first, and no 0 after it, as in"
