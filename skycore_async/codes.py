@@ -15,7 +15,6 @@ the provider's 1.3 documentation (2011 to 2015 editions).
 
 from __future__ import annotations
 
-import csv
 import enum
 import functools
 from typing import Final
@@ -236,6 +235,7 @@ def carrier_status(protocol: str, status: str) -> CarrierStatus | None:
 def _carrier_statuses() -> dict[tuple[str, str], CarrierStatus]:
     # Read at the first receipt and not at import: most programs that import
     # the package never parse one.
+    import csv  # noqa: PLC0415
     from importlib import resources  # noqa: PLC0415
 
     table = resources.files("skycore_async").joinpath("carrier_status.csv").read_text("utf-8")
