@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import NoReturn
 
 import anyio
+import anyio.to_thread
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import LedgerError, MemoryLedger, Summary
 from skycore_async.cli.bulk import awaited_receipts
+from skycore_async.cli.bulk.listening import Listening
 from skycore_async.cli.bulk.progress import BulkCounters
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.postback_url import Address
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
+from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.simulator import API_KEY, Simulator
 from tests.cli.test_listen import INBOUND, post
 from tests.support.cli_program import program
@@ -236,6 +239,28 @@ def test_what_cannot_be_recorded_is_posted_again(
     assert refused.is_set()
     assert {attempt.status for attempt in simulator.postbacks} == {500, 200}
     assert summary().states == {"delivered": 1}
+
+
+@pytest.mark.parametrize("is_list_there", [True, False])
+def test_a_stop_that_is_answered_with_200_is_on_the_list(
+    is_list_there: bool, port: int, tmp_path: Path
+) -> None:
+    """The process may be killed at that moment, and other campaigns know the list alone."""
+    shared = OptOutList(tmp_path / "opt-outs.db" if is_list_there else tmp_path)
+    listening = Listening(host="127.0.0.1", port=port, seconds=0, shared=shared)
+    text = INBOUND.replace("my secret words", "STOP").replace(", from 5551234888", "")
+
+    async def take_in() -> int:
+        async with (
+            SQLiteLedger("promo.db") as ledger,
+            listening.receiving(ledger, name="promo.db"),
+        ):
+            return await anyio.to_thread.run_sync(post, f"http://127.0.0.1:{port}/postback", text)
+
+    assert anyio.run(take_in) == (200 if is_list_there else 500)
+    assert summary().opted_out == 1
+    if is_list_there:
+        assert [word.number for word in shared.opted_out()] == ["15551234888"]
 
 
 # What ends it before anything is sent.

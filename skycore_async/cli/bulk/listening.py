@@ -8,13 +8,15 @@ Rules:
 
 * It listens before the first message goes out.  After the last it goes on for as long as
   receipts are awaited, for so many seconds at most, or until a signal.
-* What is answered with 200 is in the ledger.
+* What is answered with 200 is in the ledger, and a STOP on the list of who may not be sent to as
+  well: the process may be killed before the two are compared, and others know the list alone.
 * An address that cannot be had is told before anybody is asked whether to send.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +27,8 @@ import attrs
 
 from ...errors import ConfigurationError
 from ...ledger.base import BaseLedger
+from ...ledger.opt_outs import opt_out_of
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...simulator.asgi_thread import ServerThread, listen_on
@@ -35,11 +39,12 @@ from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 
 @attrs.frozen(kw_only=True)
 class Listening:
-    """Where to listen, and for how many seconds after the last send."""
+    """Where to listen, for how many seconds after the last send, and which list hears a STOP."""
 
     host: str
     port: int
     seconds: float
+    shared: OptOutList | None = None
 
     def check(self) -> None:
         """Fail where nobody can listen there, or with a secret that would keep nobody out."""
@@ -55,7 +60,8 @@ class Listening:
     @asynccontextmanager
     async def receiving(self, ledger: BaseLedger, *, name: str) -> AsyncGenerator[None]:
         """Take postbacks in while this is open, for the ledger that errors call `name`."""
-        receiver, is_secret = _receiver(_Ledger(ledger, asyncio.get_running_loop()))
+        taking_in = _Ledger(ledger, asyncio.get_running_loop(), self.shared)
+        receiver, is_secret = _receiver(taking_in)
         server = ServerThread(receiver, host=self.host, port=self.port)
         await anyio.to_thread.run_sync(server.start)
         try:
@@ -71,14 +77,21 @@ class Listening:
 class _Ledger:
     """A ledger of the event loop `loop`, for the one of a server in another thread."""
 
-    def __init__(self, ledger: BaseLedger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, ledger: BaseLedger, loop: asyncio.AbstractEventLoop, shared: OptOutList | None
+    ) -> None:
         self._ledger = ledger
         self._loop = loop
+        self._shared = shared
 
     async def record(self, *notifications: Notification) -> None:
         """Take notifications in."""
+        words = [opt_out_of(each, received=time.time()) for each in notifications]
         recording = self._ledger.record(*notifications)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(recording, self._loop))
+        stops = [word for word in words if word is not None and word.out]
+        if stops and self._shared is not None:
+            await anyio.to_thread.run_sync(self._shared.tell, stops)
 
 
 def _receiver(ledger: Any) -> tuple[PostbackReceiver, bool]:
