@@ -8,6 +8,8 @@ Rules:
   written is still the caller's: it is given, and logged, and written as soon as
   the ledger can be written again, before a message is looked up or begun, or doubts
   are settled.  If the program ends first, it is in doubt.
+* All clients of a program that send with one ledger are as one: what is left of a client that
+  is closed is written by another, and what is just being written by one is known to the others.
 * A message without a key is one of its own, under a key that is made up.
 """
 
@@ -22,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, Self
+from weakref import WeakKeyDictionary
 
 import anyio
 import attrs
@@ -63,6 +66,26 @@ class _Word:
     is_void: bool
 
 
+@attrs.define(eq=False)
+class _AllClients:
+    """What all clients of one ledger know of one another."""
+
+    unwritten: deque[tuple[str, Submission]] = attrs.field(factory=deque)
+    writing: anyio.Lock = attrs.field(factory=anyio.Lock)
+    ending: set[str] = attrs.field(factory=set)  # keys of outcomes that are just being written
+    words: set[_Word] = attrs.field(factory=set)
+
+
+_by_ledger: Final[WeakKeyDictionary[Ledger, _AllClients]] = WeakKeyDictionary()
+
+
+def _all_clients_of(ledger: Ledger) -> _AllClients:
+    try:
+        return _by_ledger.setdefault(ledger, _AllClients())
+    except TypeError:  # one of the caller's own that has no hash, or no weak reference to it
+        return _AllClients()
+
+
 class Recorder:
     """Keep `ledger` of what a client sends; `clock` gives seconds since 1970.
 
@@ -73,10 +96,7 @@ class Recorder:
         check_ledger(ledger, "lookup", "begin", "finish")
         self._ledger = ledger
         self._clock = clock
-        self._unwritten: deque[tuple[str, Submission]] = deque()
-        self._writing = anyio.Lock()
-        self._ending: set[str] = set()  # keys of outcomes that are just being written
-        self._words: set[_Word] = set()
+        self._all = _all_clients_of(ledger)
         self._made_up: Iterator[str] = _MadeUpKeys()
         self._opening: object = None  # of the ledger, as it was last seen
         self._reopened_at = -math.inf
@@ -112,11 +132,13 @@ class Recorder:
         """
         word = None
         if prepared.settings.resend_in_doubt:
-            word = _Word(key=prepared.resolved.key, is_void=prepared.resolved.key in self._ending)
-            self._words.add(word)
+            key = prepared.resolved.key
+            word = _Word(key=key, is_void=key in self._all.ending)
+            self._all.words.add(word)
         failure = _UNWRITTEN
         try:
-            if self._unwritten:  # or it is under way still, of which somebody was told the outcome
+            # Or it is under way still, of which somebody was told the outcome.
+            if self._all.unwritten:
                 await self.write_what_is_left()
             failure = _UNREAD
             known = await self._ledger.lookup(self._intent(prepared))
@@ -124,7 +146,7 @@ class Recorder:
             return _not_begun(prepared.message, error, failure)
         finally:
             if word is not None:
-                self._words.discard(word)
+                self._all.words.discard(word)
         if word is not None:
             if known is not None and known.state is MessageState.IN_DOUBT and not word.is_void:
                 return attrs.evolve(prepared, resends=known.began_at)
@@ -141,7 +163,7 @@ class Recorder:
         if prepared.resends is not None:
             intent = attrs.evolve(intent, resends=prepared.resends)
         try:
-            if self._unwritten:
+            if self._all.unwritten:
                 await self.write_what_is_left()
             known = await self._ledger.begin(
                 intent,
@@ -181,8 +203,8 @@ class Recorder:
         self._look_at_opening()
         if intent.started_at <= self._reopened_at:  # its message may be begun again by now
             submission = attrs.evolve(submission, began_at=intent.started_at)
-        self._ending.add(intent.key)
-        for word in self._words:
+        self._all.ending.add(intent.key)
+        for word in self._all.words:
             if word.key == intent.key:
                 word.is_void = True
         try:
@@ -190,11 +212,11 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
             if not isinstance(error, Postponed):
                 late = attrs.evolve(submission, began_at=intent.started_at)
-                self._unwritten.append((intent.key, late))
+                self._all.unwritten.append((intent.key, late))
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
         finally:
-            self._ending.discard(intent.key)
+            self._all.ending.discard(intent.key)
 
     async def written(self) -> Ledger:
         """Return the ledger once the outcomes that are left are in it, if they can be."""
@@ -206,10 +228,10 @@ class Recorder:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
         # Each of them once, and for the attempt that it is of alone: its key may be begun anew as
         # soon as it is written, which may be told as an error.
-        async with self._writing:
-            while self._unwritten:
-                await self._ledger.finish(*self._unwritten[0])
-                self._unwritten.popleft()
+        async with self._all.writing:
+            while self._all.unwritten:
+                await self._ledger.finish(*self._all.unwritten[0])
+                self._all.unwritten.popleft()
 
     def _intent(self, prepared: PreparedSend) -> SendIntent:
         resolved = prepared.resolved

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -354,16 +354,24 @@ class SlowToWrite(MemoryLedger):
         await anyio.wait_all_tasks_blocked()
 
 
-async def test_a_word_is_for_no_doubt_that_is_just_being_written() -> None:
-    """Nobody has been told of it when the word is given, which is for the doubt before it."""
+@pytest.mark.parametrize("has_another", [False, True])
+async def test_a_word_is_for_no_doubt_that_is_just_being_written(has_another: bool) -> None:
+    """Nobody has been told of it when the word is given, which is for the doubt before it.
+
+    So it is where another client of the ledger is given the word.
+    """
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
-    async with SlowToWrite() as slow, recording(transport, slow) as (client, _):
+    async with (
+        SlowToWrite() as slow,
+        recording(transport, slow) as (client, _),
+        recording(transport, slow) as (another, _),
+    ):
         await failures(client)
         slow.is_writing, slow.has_written = anyio.Event(), anyio.Event()
         async with anyio.create_task_group() as group:
             group.start_soon(resend, client)
             await slow.is_writing.wait()
-            group.start_soon(resend, client)
+            group.start_soon(resend, another if has_another else client)
         assert transport.sent == [TO] * 2
         await resend(client)
     assert transport.sent == [TO] * 3
@@ -389,16 +397,23 @@ class SlowToAnswer(MemoryLedger):
             self.has_written.set()
 
 
-async def test_a_word_is_for_no_doubt_that_comes_while_it_waits_to_be_looked_up() -> None:
+@pytest.mark.parametrize("has_another", [False, True])
+async def test_a_word_is_for_no_doubt_that_comes_while_it_waits_to_be_looked_up(
+    has_another: bool,
+) -> None:
     """It was given before that message was begun, and is looked up after its doubt is written."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
-    async with SlowToAnswer() as slow, recording(transport, slow) as (client, _):
+    async with (
+        SlowToAnswer() as slow,
+        recording(transport, slow) as (client, _),
+        recording(transport, slow) as (another, _),
+    ):
         await failures(client)
         transport.held = anyio.Event()
         async with anyio.create_task_group() as group:
             group.start_soon(resend, client)
             await anyio.wait_all_tasks_blocked()
-            group.start_soon(resend, client)
+            group.start_soon(resend, another if has_another else client)
             await anyio.wait_all_tasks_blocked()
             transport.held.set()
         assert transport.sent == [TO] * 2
@@ -862,6 +877,38 @@ async def test_who_was_told_an_outcome_goes_by_it_when_there_is_room_again(
         transport.answer = accepted
         assert not (await client.send_sms(**KEYED | again)).recorded
     assert transport.sent == [TO] * 2
+
+
+class WithoutHash(Full):
+    """A ledger as of the caller's own, which is known by no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_an_outcome_is_written_by_another_client_of_the_ledger(is_closed: bool) -> None:
+    """Also that of a client which is gone: its message is not under way until the program ends."""
+    transport = StubTransport()
+    async with Full() as ledger, AsyncExitStack() as first:
+        client, _ = await first.enter_async_context(recording(transport, ledger))
+        sent = await client.send_sms(**KEYED)
+        if is_closed:
+            await first.aclose()
+        ledger.full = False
+        async with recording(transport, ledger) as (another, _):
+            again = await another.send_sms(**KEYED)
+        assert (again, again.recorded) == (sent, True)
+        assert await states(ledger) == {"order-17": "accepted"}
+    assert transport.sent == [TO]
+
+
+async def test_a_ledger_without_a_hash_is_kept_by_each_client_alone() -> None:
+    """One of the caller's own need have none."""
+    async with WithoutHash() as ledger:
+        ledger.full = False
+        async with recording(StubTransport(), ledger) as (client, _):
+            await client.send_sms(**KEYED)
+        assert await states(ledger) == {"order-17": "accepted"}
 
 
 async def test_an_outcome_that_was_late_is_written_once() -> None:
