@@ -94,7 +94,7 @@ class Database:
 
     def _connect(self) -> Connection:
         connection = self._connect_plainly()
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             check_session(connection, self._connect_plainly)
             connection.execute(f"{_SETTINGS}; {SET_FORMATS}")
             check_durable(connection.execute("SHOW synchronous_commit").fetchone())
@@ -117,7 +117,7 @@ class Database:
         cannot be relied on any more.
         """
         connection = self.connect()
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             self._check(connection)
         return connection
 
@@ -142,7 +142,7 @@ class Database:
 
     def _connect_beside(self) -> Connection:
         connection = self._connect_plainly()
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             check_writable(connection.execute(IS_READ_ONLY).fetchone())
         return connection
 
@@ -171,7 +171,7 @@ class Database:
             raise LedgerError(
                 f"{self.name} cannot be reached: {describe_error(error)}"
             ) from cleaned(error)
-        with _closed_on_error(connection):
+        with closed_on_error(connection):
             try:
                 check(connection)
             except psycopg.Error as error:
@@ -191,7 +191,7 @@ class Database:
 
 
 @contextmanager
-def _closed_on_error(connection: Connection) -> Iterator[None]:
+def closed_on_error(connection: Connection) -> Iterator[None]:
     """Close a connection that nobody is given, as something is wrong with it."""
     try:
         yield

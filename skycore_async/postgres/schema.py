@@ -8,7 +8,7 @@ Rules:
 * New tables are made by every migration in order, so that what a migration leads to
   is what new tables are.
 * What has the database open goes by the tables as they are: no migration is begun while it
-  lives.
+  lives.  Who asks for the version while one goes on is told once it has ended.
 * A submission is what the provider knows by a tracking id.  Who learns of one
   first, an answer or a postback, writes its row, and who comes second finds it
   there: the row is what makes them wait for each other.
@@ -66,6 +66,8 @@ def migrate(connection: Connection) -> tuple[int, int]:
         _refuse_newer(version)
         if version and version < VERSION:
             _refuse_in_use(connection)
+            connection.execute("LOCK TABLE skycore.version")
+            _refuse_in_use(connection)  # since who was just opening it was waited for
         if not version:
             connection.execute("CREATE SCHEMA IF NOT EXISTS skycore")
             connection.execute("CREATE TABLE skycore.version (version integer NOT NULL)")

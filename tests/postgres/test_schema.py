@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -19,6 +21,8 @@ from skycore_async.campaigns.progress import progress
 from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.ledger.attempts import turn_of
 from skycore_async.ledger.model import SendIntent
+from skycore_async.ledger.postgres.session import LedgerSession
+from skycore_async.postgres import schema
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import VERSION, Connection, check, migrate, migrations
 from skycore_async.protocol.tracking_ids import plain
@@ -252,6 +256,62 @@ def test_tables_are_not_changed_under_who_uses_them(new_dsn: str, version: int) 
         assert migrate(connection) == (version, VERSION)
         connection.execute("UPDATE skycore.sessions SET alive_until = now() + interval '20 s'")
         assert migrate(connection) == (VERSION, VERSION)
+
+
+def locks_waited_for(connection: Connection, count: int, name: str) -> None:
+    """Wait until so many wait for a lock of a table."""
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    end = time.monotonic() + 10
+    while connection.execute(waiting, (name,)).fetchone() != (count,):
+        assert time.monotonic() < end, "nobody waits for it"
+        time.sleep(0.002)
+
+
+def test_who_looks_while_tables_are_migrated_is_told_once_they_are(new_dsn: str) -> None:
+    """An older worker that starts meanwhile would take them for its own, and write to the new."""
+    with (
+        psycopg.connect(new_dsn, autocommit=True) as connection,
+        Database(new_dsn).connect() as other,
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(new_dsn) as reader,
+    ):
+        make_tables(connection, VERSION - 1)
+        reader.execute("SELECT FROM skycore.chunks")  # as pg_dump does, which holds a table
+        migrating = threads.submit(migrate, other)
+        locks_waited_for(connection, 1, "skycore.chunks")
+        connection.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            check(connection)
+        reader.rollback()
+        assert migrating.result() == (VERSION - 1, VERSION)
+        check(connection)
+
+
+def test_who_is_just_opening_the_tables_is_seen_by_who_migrates_them(
+    new_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has looked at the version, and has no session yet."""
+    with (
+        psycopg.connect(new_dsn, autocommit=True) as connection,
+        Database(new_dsn).connect() as opening,
+        Database(new_dsn).connect() as migrating,
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(new_dsn) as reader,
+    ):
+        migrate(connection)
+        reader.execute("LOCK TABLE skycore.sessions IN SHARE MODE")
+        opened = threads.submit(LedgerSession(30).begin, opening)
+        locks_waited_for(connection, 1, "skycore.sessions")
+        monkeypatch.setattr(schema, "VERSION", VERSION + 1)
+        migrated = threads.submit(migrate, migrating)
+        locks_waited_for(connection, 1, "skycore.version")
+        reader.rollback()
+        opened.result()
+        with pytest.raises(LedgerError, match=r"^1 of the workers"):
+            migrated.result()
 
 
 def test_newer_tables_are_left_alone(new_dsn: str) -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -35,8 +34,15 @@ import psycopg
 
 from ...errors import KeyConflict, LedgerError
 from ...postgres.collisions import COLLIDED, MOST, transact
-from ...postgres.connection import Database, advised, cleaned, describe_error, write_failure
-from ...postgres.pooler_check import UnfitSession, check_durable
+from ...postgres.connection import (
+    Database,
+    advised,
+    cleaned,
+    closed_on_error,
+    describe_error,
+    write_failure,
+)
+from ...postgres.pooler_check import UnfitSession
 from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
@@ -65,9 +71,8 @@ from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers
 from .reading_connection import ConnectionBeside
+from .session import LedgerSession
 from .settling_lock import SettlingLock
-from .statements import ALIVE, OVER, SESSION
-from .under_way import UnderWayAttempts
 from .unwritten import UnwrittenOutcomes
 
 T = TypeVar("T")
@@ -125,11 +130,10 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._turn = threading.Lock()  # to open or to close it
         self._closing = anyio.Event()
         self._connection: Connection | None = None
-        self._session = 0
+        self._session = LedgerSession(lease)
         self._numbers = itertools.count(1)
         self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
         self._unwritten = UnwrittenOutcomes(self.run)
-        self._attempts = UnderWayAttempts()
         self._is_unclear = False  # whether a transaction broke that may have been written
 
     async def _begin(self, owner: BackgroundTasks) -> None:
@@ -165,7 +169,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 raise UnderWay
             raise KeyConflict(intent.key, state=MessageState.SENDING)
         # An attempt is known by its number from the first word about it to the last.
-        attempt = Attempt(session=self._session, number=next(self._numbers))
+        attempt = Attempt(session=self._session.id, number=next(self._numbers))
         command = command.as_attempt(attempt, command.fence)
         self._under_way[intent.key] = command
         try:
@@ -239,17 +243,15 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             self._open()
 
     def _open(self) -> None:
-        connection = self._database.open()
-        # Nobody else's, also where a backup was put back, which would give one out again.
-        session = secrets.randbits(62)
-        try:
-            connection.execute(SESSION, (session, self._lease, None))
-            transact(connection, lambda: self._executor(connection).interrupt())
-        except psycopg.Error as error:
-            connection.close()
-            raise LedgerError(f"{self._database.name}: {advised(error)}") from cleaned(error)
+        connection, session = self._database.open(), LedgerSession(self._lease)
+        with closed_on_error(connection):
+            try:
+                session.begin(connection)
+                transact(connection, lambda: self._executor(connection).interrupt())
+            except psycopg.Error as error:
+                said = f"{self._database.name}: {advised(error)}"
+                raise LedgerError(said) from cleaned(error)
         self._connection, self._session = connection, session
-        self._attempts = UnderWayAttempts()
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         """Run commands in one transaction, and keep what takes an intent back if they fail."""
@@ -261,12 +263,12 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
                     self._unwritten[back.attempt] = back
             self._withdraw(group)
-            self._attempts.failed(group, self._unwritten)
+            self._session.attempts.failed(group, self._unwritten)
             if self._is_unclear:  # so that none is tried alone, which is taken back
                 raise LedgerError(str(self._explain(error))) from error
             raise
         self._withdraw([pending for pending in group if pending.error is not None])
-        self._attempts.committed(group, self._unwritten)
+        self._session.attempts.committed(group, self._unwritten)
         return touched
 
     def _commit_in_time(self, group: Sequence[PendingCommand]) -> set[str]:
@@ -292,14 +294,13 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     def _transact(self, connection: Connection, group: Sequence[PendingCommand]) -> set[str]:
         executor = self._executor(connection)
-        begins = self._attempts.add(group)
-        session = (self._session, self._lease, self._attempts.oldest)
+        begins = self._session.attempts.add(group)
         try:
             with connection.transaction():
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
-                    check_durable(connection.execute(ALIVE, session).fetchone())
+                    self._session.stay_alive(connection)
                 elif begins or self._is_unclear:  # so that also one that finds all written waits
-                    connection.execute(SESSION, session)  # for a standby to have it
+                    self._session.write(connection)  # for a standby to have it
                 executor.run(group)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
@@ -342,7 +343,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     def _end_session(self, connection: Connection) -> None:
         """End the session; what is still under way is in doubt, as nobody is left to say more."""
         with connection.transaction():
-            if self._attempts:
-                connection.execute(OVER, (self._session,))
+            if self._session.attempts:
+                self._session.give_up(connection)
                 self._executor(connection).interrupt()
-            connection.execute("DELETE FROM skycore.sessions WHERE id = %s", (self._session,))
+            self._session.end(connection)

@@ -283,3 +283,4 @@ ALIVE: Final = f"""{SESSION}, alive_until = excluded.alive_until
 RETURNING current_setting('synchronous_commit')
 """
 OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"
+END_SESSION: Final = "DELETE FROM skycore.sessions WHERE id = %s"
