@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import NoReturn
 
+import anyio
 import pytest
 from click.testing import CliRunner, Result
 
@@ -13,7 +14,8 @@ from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import sample_messages
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
-from skycore_async.simulator import Simulator, refusal
+from skycore_async.ledger.sqlite.ledger import SQLiteLedger
+from skycore_async.simulator import ACCEPTED_AND_DELIVERED, Simulator, refusal
 
 SHEET = "to,name\n" + "".join(f"1555123{n:04},Row{n}\n" for n in range(3000, 3010))
 MINE = "15551239999"
@@ -84,7 +86,12 @@ def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:
     """The first texts go to the number alone, and the campaign has still to be sent whole."""
     done = run("--sample", "3", "--to", MINE, "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == {"sample": True, "accepted": 3, "errors": []}
+    assert json.loads(done.stdout) == {
+        "sample": True,
+        "accepted": 3,
+        "errors": [],
+        "not_begun": 0,
+    }
     assert "line 2: 'Hi Row3000' (1 segment)" in done.stderr
     assert [message.to for message in simulator.messages] == [MINE] * 3
     assert {message.text for message in simulator.messages} == {
@@ -102,6 +109,50 @@ def test_a_sample_goes_to_nobody_who_opted_out(simulator: Simulator) -> None:
     assert "nothing was sent: --to names a number that has opted out" in done.stderr
     assert simulator.billed == 0
     assert run("--sample", "3", "--to", MINE, "--opt-outs", "none").exit_code == 0
+
+
+def test_a_sample_goes_to_nobody_who_said_stop_to_the_ledger(simulator: Simulator) -> None:
+    """As where it came to a receiver that shares no list, which tells the ledger alone."""
+
+    async def say_stop() -> None:
+        async with SQLiteLedger("promo.db") as ledger:
+            await ledger.opt_out(MINE)
+
+    anyio.run(say_stop)
+    for options in ((), ("--opt-outs", "none")):
+        done = run("--sample", "3", "--to", MINE, *options)
+        assert done.exit_code == 4
+        assert "nothing was sent: --to names a number that has opted out" in done.stderr
+    assert simulator.billed == 0
+    Path("promo.db").write_text("none")
+    assert "promo.db is no ledger" in run("--sample", "3", "--to", MINE).stderr
+
+
+@pytest.mark.slow
+def test_a_sample_that_the_account_is_refused_for_says_so(simulator: Simulator) -> None:
+    """With what was accepted before, which is billed, and what helps."""
+    simulator.script(ACCEPTED_AND_DELIVERED, refusal("E120"))
+    told = json.loads(run("--sample", "10", "--to", MINE, "--json", "--rate", "20").stdout)
+    assert (told["accepted"], told["errors"][0][:4], simulator.billed) == (1, "E120", 1)
+    assert told["accepted"] + len(told["errors"]) + told["not_begun"] == 10
+    rows = "".join(f"1555123{n:04},Row{n}\n" for n in range(3000, 3100))
+    Path("promo.csv").write_text(f"to,name\n{rows}")
+    simulator.script(refusal("E104"))
+    done = run("--sample", "100", "--to", MINE, "--rate", "20")
+    assert done.exit_code == Exit.REFUSED
+    assert "accepted      0\nfailed        E104" in done.stdout
+    assert "not begun  " in done.stdout
+    assert "Stopped: the account was refused: E104" in done.stderr
+    assert done.stderr.endswith("See that the API key is all there, and that of this account.\n")
+
+
+def test_a_sample_takes_no_more_than_the_bound(simulator: Simulator) -> None:
+    """It is a bound of what one command may cost."""
+    done = run("--sample", "3", "--to", MINE, "--max-segments", "2")
+    assert done.exit_code == Exit.USAGE
+    assert "nothing was sent: it would take 3 segments, and --max-segments is 2" in done.stderr
+    assert simulator.requests == 0
+    assert run("--sample", "3", "--to", MINE, "--max-segments", "3").exit_code == Exit.DONE
 
 
 def test_a_sample_asks_first(simulator: Simulator) -> None:

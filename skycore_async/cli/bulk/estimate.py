@@ -171,11 +171,7 @@ class Estimate:
             return "nothing was sent: no row has a message to send, for the reasons above"
         most = self.segments + (self.doubtful_segments if settles else 0)
         if max_segments is not None and most > max_segments:
-            could = "could" if settles and most > self.segments else "would"
-            return (
-                f"nothing was sent: it {could} take {most:,} segments, and --max-segments"
-                f" is {max_segments:,}"
-            )
+            return over_the_bound(most, max_segments, is_sure=most == self.segments)
         return None
 
 
@@ -328,6 +324,14 @@ def _countries(begins: Mapping[str, int]) -> dict[str, int]:
     for digits, count in begins.items():
         countries[country_code(digits)] += count
     return dict(countries.most_common())
+
+
+def over_the_bound(segments: int, most: int, *, is_sure: bool = True) -> str:
+    """Say that nothing is begun, as it would, or where it is not sure could, take too much."""
+    would = "would" if is_sure else "could"
+    return (
+        f"nothing was sent: it {would} take {segments:,} segments, and --max-segments is {most:,}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -4,29 +4,36 @@ Rules:
 
 * They are messages like others, which cost money: it is shown what they are, and asked.
 * No ledger knows of them: they can be sent again and again, and change nothing of the campaign.
-* To a number that is on the list of who may not be sent to, none goes.
+* To a number that has opted out, by the list or by the ledger of the campaign, none goes.
+* What was accepted before a refusal of the account is told, as for the whole.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
 
 from ...client import SkycoreClient
-from ...errors import ConfigurationError, InvalidMessage
+from ...errors import ConfigurationError, InvalidMessage, LedgerError, SendingHalted
+from ...ledger.commands import GetOptOuts
+from ...ledger.opt_outs import OptOut, all_spellings
 from ...ledger.sqlite.opt_out_list import OptOutCheck
+from ...ledger.sqlite.read_only import looked_at
 from ...messages import SMS, Accepted, Outcome, masked
 from ...protocol.numbers import number
 from ...protocol.segments import segments
+from ...runtime.error_notes import cure_for
 from ...runtime.secret import Secret
 from ...sending.outcomes import meaning_of
 from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
+from .estimate import over_the_bound
 from .options import BulkOptions
 from .recipients import Sheet
 from .rows import MessageRow, RowReader
@@ -49,7 +56,7 @@ def send_sample(
         to = number(options.sample_to or "", number_reader_of(options.country))
     except InvalidMessage as error:
         fail(f"--to: {error}")
-    if is_opted_out(to, {}):
+    if is_opted_out(to, _words_on(to, options.known_ledger)):
         fail("nothing was sent: --to names a number that has opted out", Exit.NOT_SENT)
     cost = 0
     for row in rows:
@@ -57,48 +64,82 @@ def send_sample(
         cost += count
         lines = f"line {row.row.line}: {row.message.text!r} ({number_of(count, 'segment')})"
         say(lines, err=options.as_json)
+    if options.max_segments is not None and cost > options.max_segments:
+        fail(over_the_bound(cost, options.max_segments))
     what = f"{number_of(len(rows), 'message')} of {number_of(cost, 'segment')} to {masked(to)}"
     if not options.yes:
         confirm(f"Send {what}?", otherwise="nothing was sent")
     messages = [attrs.evolve(row.message, to=to, key=None) for row in rows]
     try:
-        outcomes = anyio.run(_send, options, api_key, messages)
+        outcomes, halted = anyio.run(_send, options, api_key, messages)
     except ConfigurationError as error:
         fail(str(error))
-    return _account(outcomes, as_json=options.as_json)
+    return _account(outcomes, halted, of=len(messages), as_json=options.as_json)
 
 
-async def _send(options: BulkOptions, api_key: Secret, messages: list[SMS]) -> list[Outcome]:
+def _words_on(to: str, ledger: Path | None) -> Mapping[str, OptOut]:
+    """Return what a number said to the ledger of the campaign, where there is one already."""
+
+    async def ask(path: Path) -> Mapping[str, OptOut]:
+        async with looked_at(path) as opened:
+            return await opened.run(GetOptOuts(numbers=all_spellings([to])))
+
+    try:
+        return {} if ledger is None else anyio.run(ask, ledger)
+    except LedgerError as error:
+        fail(f"nothing was sent: {error}")
+
+
+async def _send(
+    options: BulkOptions, api_key: Secret, messages: list[SMS]
+) -> tuple[list[Outcome], SendingHalted | None]:
+    """Return what came of the messages, and what it was stopped for before the last of them."""
     client = SkycoreClient(
         api_key=api_key.reveal(),
         base_url=options.base_url,
         rate=options.rate,
         transport=options.transport,
     )
+    taken: list[Outcome] = []
     async with client, client.send_many(messages) as outcomes:
-        return [outcome async for outcome in outcomes]
+        try:
+            async for outcome in outcomes:
+                taken.append(outcome)  # noqa: PERF401 - they are told where it halts
+        except SendingHalted as error:
+            return taken, error
+    return taken, None
 
 
-def _account(outcomes: Sequence[Outcome], *, as_json: bool) -> Exit:
+def _account(
+    outcomes: Sequence[Outcome], halted: SendingHalted | None, *, of: int, as_json: bool
+) -> Exit:
     accepted = sum(isinstance(outcome, Accepted) for outcome in outcomes)
     errors = [outcome.error for outcome in outcomes if not isinstance(outcome, Accepted)]
     doubts = sum(meaning_of(error).in_doubt for error in errors)
+    not_begun = of - len(outcomes)  # none of these was even taken; others say so by themselves
 
     def show() -> None:
         if as_json:
             said = [str(error) for error in errors]
-            emit({"sample": True, "accepted": accepted, "errors": said})
+            emit({"sample": True, "accepted": accepted, "errors": said, "not_begun": not_begun})
             return
         say(f"{'accepted':<13} {accepted:,}")
         for error in errors:
             say(f"{'failed':<13} {error}")
+        if not_begun:
+            say(f"{'not begun':<13} {not_begun:,}")
 
     is_printed = print_outcome(show, known=f"of the sample, {accepted:,} were accepted")
-    say(
-        "That was the sample, which no ledger knows of: the same command without --sample and"
-        " --to sends the whole.",
-        err=True,
-    )
+    if halted is None:
+        words = (
+            "That was the sample, which no ledger knows of: the same command without --sample and"
+            " --to sends the whole."
+        )
+    else:
+        words = f"Stopped: {halted}. {cure_for(type(halted.__cause__)) or ''}"
+    say(words.rstrip(), err=True)
     if doubts:
         return Exit.IN_DOUBT
+    if halted is not None:
+        return Exit.REFUSED
     return Exit.NOT_ALL_WELL if errors or not is_printed else Exit.DONE
