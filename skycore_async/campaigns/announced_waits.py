@@ -1,11 +1,12 @@
-"""What workers wait for while nothing may be sent: a start, or the hours of recipients.
+"""What workers wait for while nothing may be sent: a start, hours of recipients, or a resume.
 
 Rule: each is said once, and again when it is another, or when others were sent meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,6 +28,13 @@ HAVING min(free_at) > clock_timestamp()
     AND (is_ahead OR bool_and(chunks.state = 'waiting' AND put_off > 0))
 ORDER BY campaigns.id
 """  # noqa: S608 - expressions of our own
+# Of one that was paused or halted something is left.
+_STOPPED: Final = """
+SELECT name, state, reason FROM skycore.campaigns
+WHERE (state = 'paused' OR state = 'halted' AND name <> ALL(%s)) AND EXISTS (
+    SELECT FROM skycore.chunks WHERE campaign = campaigns.id AND chunks.state <> 'done')
+ORDER BY id
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,11 +60,35 @@ class Wait:
         )
 
 
-def waits(connection: Connection) -> list[Wait]:
-    """Return what running campaigns wait for that have nothing else left."""
-    return [
+@attrs.frozen(kw_only=True)
+class StoppedCampaign:
+    """A campaign that is paused, or halted for a reason, and has messages left."""
+
+    campaign: str
+    state: str
+    reason: str | None
+
+    @property
+    def words(self) -> str:
+        """Return it in words."""
+        why = f" ({self.reason})" if self.reason else ""
+        resume = shlex.join(["skycore", "cluster", "resume", self.campaign])
+        return f"campaign {self.campaign}: {self.state}{why}; the rest waits for `{resume}`"
+
+
+def waits(connection: Connection, *, told: Collection[str] = ()) -> list[Wait | StoppedCampaign]:
+    """Return what campaigns wait for that have nothing to send now.
+
+    That campaigns are halted is left out of those whose halt was `told` already.
+    """
+    running = [
         Wait(campaign=name, until=until, hours=hours, zone=zone, is_start=is_ahead, count=count)
         for name, until, hours, zone, is_ahead, count in connection.execute(_WAITS)
+    ]
+    stopped = connection.execute(_STOPPED, (list(told),))
+    return [
+        *running,
+        *(StoppedCampaign(campaign=n, state=state, reason=why) for n, state, why in stopped),
     ]
 
 
@@ -66,7 +98,7 @@ class AnnouncedWaits:
     def __init__(self) -> None:
         self._said: frozenset[str] = frozenset()
 
-    def new(self, found: Iterable[Wait]) -> list[str]:
+    def new(self, found: Iterable[Wait | StoppedCampaign]) -> list[str]:
         """Return what is to be said now, in words."""
         words = [wait.words for wait in found]
         new = [line for line in words if line not in self._said]

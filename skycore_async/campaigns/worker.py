@@ -55,7 +55,6 @@ from .retrying_connection import RetryingConnection
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
 _SLOTS: Final = 2
 _BEATS: Final = 3  # renewals in a lease
 _MOST: Final = 1000  # chunks in the queue after a sweep, enough for many machines until the next
@@ -190,10 +189,11 @@ class Worker:
             with self._tolerant():
                 ticket = await self._queue.fetch()
             if ticket is None:
-                if self._drain and not await self._are_left():
-                    return
+                is_last = self._drain and not await self._are_left()
                 with self._tolerant():
-                    await self._say_what_is_waited_for()
+                    await self._say_what_is_waited_for(at_once=is_last)
+                if is_last:
+                    return
                 await self._rest(self._timing.poll)
                 continue
             # What is not done is found by the next sweep, a chunk when its lease has run out.
@@ -225,11 +225,11 @@ class Worker:
         except LedgerError:
             return True
 
-    async def _say_what_is_waited_for(self) -> None:
-        if now() < self._next_look:
+    async def _say_what_is_waited_for(self, *, at_once: bool) -> None:
+        if now() < self._next_look and not at_once:
             return
         self._next_look = now() + self._timing.look
-        for line in self._said_waits.new(await self._run(waits)):
+        for line in self._said_waits.new(await self._run(waits, told=self._announced_halts)):
             self._announce(line)
 
     async def _rest(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ import pytest
 from skycore_async import SMS, CampaignError, NotSent, SkycoreError
 from skycore_async.campaigns import chunks as chunks_module
 from skycore_async.campaigns.announced_waits import AnnouncedWaits, waits
-from skycore_async.campaigns.campaigns import load
+from skycore_async.campaigns.campaigns import change, halt, load
 from skycore_async.campaigns.chunks import due, finish, take
 from skycore_async.campaigns.progress import CampaignProgress
 from skycore_async.errors import ConfigurationError
@@ -23,7 +23,7 @@ from skycore_async.postgres.schema import Connection
 from skycore_async.sending.hours import SendingHours
 from tests.support.campaign_tables import now, only
 from tests.support.cluster_worker import IN_FLIGHT, TIMING, work
-from tests.support.stub_transport import StubTransport, accepted
+from tests.support.stub_transport import StubTransport, accepted, refused
 
 HOURS = SendingHours.read("09:00-20:00")
 MORNING = datetime(2026, 12, 1, 14, tzinfo=UTC)  # nine in New York, six in Los Angeles
@@ -317,3 +317,35 @@ def test_what_is_waited_for_is_said_once(connection: Connection) -> None:
         assert [line.endswith("Z, when it starts") for line in lines] == [True] * new
     load(connection, "promo", to_("212"), starts_at=now(connection, hours=-1))
     assert waits(connection) == []
+
+
+def test_campaigns_that_somebody_stopped_are_waited_for(connection: Connection) -> None:
+    """Paused, or halted with the reason unless that was told; for as long as something is left."""
+    for name in ("promo", "the notice"):
+        load(connection, name, to_("212"))
+    change(connection, "pause", "promo")
+    halt(connection, "the notice", "E713")
+    paused = "campaign promo: paused; the rest waits for `skycore cluster resume promo`"
+    halted = (
+        "campaign the notice: halted (E713); the rest waits for"
+        " `skycore cluster resume 'the notice'`"
+    )
+    assert [wait.words for wait in waits(connection)] == [paused, halted]
+    assert [wait.words for wait in waits(connection, told={"the notice", "promo"})] == [paused]
+    connection.execute("UPDATE skycore.chunks SET state = 'done'")
+    assert waits(connection) == []
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_ends_says_what_it_leaves(connection: Connection, dsn: str) -> None:
+    """So that nobody takes a paused campaign for done; of a halt it says the halt alone."""
+    load(connection, "promo", to_("212"))
+    change(connection, "pause", "promo")
+    load(connection, "notice", to_("310"))
+    lines = list[str]()
+    stub = StubTransport(lambda _: refused("E713"))
+    worker = await work(dsn, NOWHERE, transport=stub, announce=lines.append)
+    assert sorted(lines) == [
+        f"campaign notice is halted: {worker.counters.halted['notice']}",
+        "campaign promo: paused; the rest waits for `skycore cluster resume promo`",
+    ]
