@@ -353,13 +353,14 @@ def test_whatever_the_server_is_set_to_a_step_sees_what_it_waited_for(dsn: str) 
 
 
 def test_whatever_the_role_has_set_values_come_as_they_are(dsn: str) -> None:
-    """Dates that psycopg would not read, and numbers that lack digits, would stop a worker."""
-    own = "-c%20datestyle%3DGerman%20-c%20extra_float_digits%3D-5"
+    """Dates that psycopg would not read, numbers that lack digits, and NULLs taken for words."""
+    own = "-c%20datestyle%3DGerman%20-c%20extra_float_digits%3D-5%20-c%20array_nulls%3Doff"
     with Database(f"{dsn}&options={own}").connect() as connection:
         row = connection.execute(
             "SELECT timestamptz '2026-03-01 12:00Z', 1764000000.123456::float8"
         )
         assert row.fetchone() == (datetime(2026, 3, 1, 12, tzinfo=UTC), 1764000000.123456)
+        assert connection.execute("SELECT %s::text[]", ([None],)).fetchone() == ([None],)
 
 
 def test_no_statement_is_compiled(dsn: str) -> None:
