@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from skycore_async.cli.app import COMMANDS, Commands, skycore
 from skycore_async.cli.ui.output import Exit
+from skycore_async.simulator import Simulator
 
 ORDER = [
     "demo",
@@ -461,6 +462,32 @@ def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell cannot close a stream")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_costs_no_outcome(closed: str, simulator: Simulator) -> None:
+    """As where something runs it in the background: what was sent is known, and the exit code."""
+    program = [sys.executable, "-W", "error", "-m", "skycore_async.cli"]
+    Path("promo.csv").write_text("to\n15551233000\n")
+    for command in (
+        ["send", "15551234888", "Hi"],
+        ["bulk", "promo.csv", "--text", "Hi"],
+        ["bulk", "promo.csv", "--text", "Hi", "--yes"],
+        ["bulk", "-", "--campaign", "given", "--text", "Hi", "--yes"],
+    ):
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *program, *command],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        asks, reads = command[-1] != "--yes" and command[0] == "bulk", "-" in command
+        assert done.returncode == (Exit.USAGE if asks or reads else Exit.DONE), done.stderr
+        assert "Traceback" not in done.stderr
+    assert simulator.billed == 2
+
+
 def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
     """A stream that cannot hold a character gets its escape, and no traceback."""
     done = run("segments", "☎", PYTHONIOENCODING="ascii")
