@@ -44,6 +44,7 @@ from ..ledger.rules import OPTED_OUT, outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..protocol.segments import segment_count
+from ..runtime.event_loop import event_loop
 from ..runtime.logs import log
 from .prepare import PreparedSend
 
@@ -71,9 +72,13 @@ class _AllClients:
     """What all clients of one ledger know of one another."""
 
     unwritten: deque[tuple[str, Submission]] = attrs.field(factory=deque)
-    writing: anyio.Lock = attrs.field(factory=anyio.Lock)
     ending: set[str] = attrs.field(factory=set)  # keys of outcomes that are just being written
     words: set[_Word] = attrs.field(factory=set)
+    _locks: WeakKeyDictionary[object, anyio.Lock] = attrs.field(factory=WeakKeyDictionary)
+
+    def writing(self) -> anyio.Lock:
+        """Return the lock of who writes what is left, which is one of this event loop."""
+        return self._locks.setdefault(event_loop(), anyio.Lock())
 
 
 _by_ledger: Final[WeakKeyDictionary[Ledger, _AllClients]] = WeakKeyDictionary()
@@ -228,7 +233,7 @@ class Recorder:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
         # Each of them once, and for the attempt that it is of alone: its key may be begun anew as
         # soon as it is written, which may be told as an error.
-        async with self._all.writing:
+        async with self._all.writing():
             while self._all.unwritten:
                 await self._ledger.finish(*self._all.unwritten[0])
                 self._all.unwritten.popleft()

@@ -902,6 +902,21 @@ async def test_an_outcome_is_written_by_another_client_of_the_ledger(is_closed: 
     assert transport.sent == [TO]
 
 
+def test_an_outcome_is_written_in_another_event_loop() -> None:
+    """A ledger outlives the loop in which it could not be written, of whichever kind that was."""
+    transport, ledger = StubTransport(), Full()
+
+    async def send(key: str) -> None:
+        async with recording(transport, ledger) as (client, _):
+            await client.send_sms(**KEYED | {"key": key})
+
+    turns = (("asyncio", True), ("trio", False), ("trio", True), ("asyncio", False))
+    for key, (backend, is_full) in enumerate(turns):
+        ledger.full = is_full
+        anyio.run(send, str(key), backend=backend)
+    assert anyio.run(states, ledger) == dict.fromkeys("0123", "accepted")
+
+
 async def test_a_ledger_without_a_hash_is_kept_by_each_client_alone() -> None:
     """One of the caller's own need have none."""
     async with WithoutHash() as ledger:
