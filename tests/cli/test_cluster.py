@@ -26,6 +26,7 @@ from skycore_async.cli.app import skycore
 from skycore_async.cli.ui.ledger_target import ledger_target
 from skycore_async.cli.ui.opt_out_list import list_of
 from skycore_async.cli.ui.output import Exit
+from skycore_async.ledger.postgres.session import WHY_HALTED
 from skycore_async.ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from skycore_async.postgres.schema import VERSION
 from skycore_async.runtime.secret import Secret
@@ -504,6 +505,19 @@ def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: s
         2,
         "skycore: the campaign 'promo' is cancelled: it cannot resume\n",
     )
+
+
+def test_nobody_is_told_to_resume_what_a_database_has_forgotten(dsn: str) -> None:
+    """A campaign that was halted for that would send again, and says so wherever it is met."""
+    loaded(dsn)
+    halt = "UPDATE skycore.campaigns SET state = 'halted', reason = %s"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(halt, (WHY_HALTED,))
+    told = run("status", dsn).stdout
+    assert "promo is halted: the database has forgotten what was sent last" in told
+    assert "skycore cluster resume" not in told
+    again = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes").stderr
+    assert "The campaign is halted; `skycore status DSN` says why. Once that is mended," in again
 
 
 def test_a_campaign_is_loaded_to_start_later(simulator: Simulator, dsn: str) -> None:

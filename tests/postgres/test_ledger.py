@@ -44,7 +44,15 @@ from skycore_async import (
     parse_postback,
 )
 from skycore_async.campaigns.chunks import finish, take
-from skycore_async.ledger.commands import Begin, Fence, Finish, PendingCommand, Record, SetOptOut
+from skycore_async.ledger.commands import (
+    Begin,
+    Fence,
+    Finish,
+    KeepAlive,
+    PendingCommand,
+    Record,
+    SetOptOut,
+)
 from skycore_async.ledger.content import content_of
 from skycore_async.ledger.model import Attempt, Submission
 from skycore_async.ledger.postgres.fenced_ledger import FencedLedger
@@ -555,6 +563,96 @@ async def test_a_session_is_nobody_elses_where_a_backup_was_put_back(
     assert await there.begin(intent()) is None
     with pytest.raises(TimeoutError):
         await here.begin(intent(), timeout=0.1)
+
+
+PUT_BACK = {
+    "before it was opened": "DELETE FROM skycore.sessions",
+    "before it last said that it is alive": "UPDATE skycore.sessions"
+    " SET alive_until = alive_until - interval '1 microsecond'",
+    "before it last began anything": "UPDATE skycore.sessions SET oldest_attempt = 1",
+}
+
+
+@pytest.mark.parametrize("step", PUT_BACK.values(), ids=PUT_BACK)
+async def test_a_database_that_was_put_back_sends_nothing_that_it_has_forgotten(
+    opened: Open, sql: Any, step: str
+) -> None:
+    """Campaigns are halted, and no key is begun from here; what comes is kept, as a STOP is."""
+    ledger = await opened()
+    await sent(ledger, "a", accepted("T1"))
+    await ledger.begin(intent("b"))
+    sql(
+        "INSERT INTO skycore.campaigns (name, state) VALUES ('promo', 'running'),"
+        " ('paused', 'paused'), ('halted', 'halted'), ('cancelled', 'cancelled'),"
+        " ('done', 'running')"
+    )
+    sql(
+        "INSERT INTO skycore.chunks (campaign, number, keys, messages, state)"
+        " SELECT id, 1, '{k}', '{null}', CASE name WHEN 'done' THEN 'done' ELSE 'waiting' END"
+        " FROM skycore.campaigns"
+    )
+    sql("DELETE FROM skycore.messages")
+    sql(step)
+    sql(CUT)
+    with pytest.raises(LedgerError, match="forgotten what was sent last: a backup was put back"):
+        await ledger.begin(intent("a"))
+    with pytest.raises(LedgerError, match="nothing is begun before the ledger is opened again"):
+        await ledger.begin(intent("a"))
+    assert sql("SELECT key FROM skycore.messages") == []
+    await ledger.opt_out(OTHER)
+    sql(CUT)
+    assert await ledger.is_opted_out(OTHER)
+    found = sql(
+        "SELECT name, state, reason LIKE '%%cancel it%%' FROM skycore.campaigns ORDER BY id"
+    )
+    assert found == [
+        ("promo", "halted", True),
+        ("paused", "halted", True),
+        ("halted", "halted", True),
+        ("cancelled", "cancelled", None),
+        ("done", "running", None),
+    ]
+    sql("UPDATE skycore.campaigns SET state = 'running'")
+    (chunk,) = sql(
+        "UPDATE skycore.chunks SET epoch = 1 WHERE campaign IN"
+        " (SELECT id FROM skycore.campaigns WHERE name = 'promo') RETURNING id"
+    )
+    assert await fenced(ledger, *chunk).begin(intent("c")) is None
+    assert await (await opened()).begin(intent("a")) is None
+
+
+async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sql: Any) -> None:
+    """A transaction that was ended is no sign that the database has forgotten it."""
+    ledger = await opened(patience=0)
+    sql("ALTER TABLE skycore.messages RENAME TO elsewhere")
+    with pytest.raises(LedgerError):
+        await ledger.begin(intent())
+    with pytest.raises(LedgerError):
+        await ledger.run(KeepAlive())
+    sql("ALTER TABLE skycore.elsewhere RENAME TO messages")
+    await ledger.opt_out(OTHER)
+    sql(CUT)
+    await ledger.begin(intent())
+
+
+async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
+    dsn: str, sql: Any
+) -> None:
+    """A database that was put back is none that a STOP cannot be recorded in."""
+    sql("CREATE ROLE listener LOGIN")
+    sql("GRANT USAGE ON SCHEMA skycore TO listener")
+    sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA skycore TO listener")
+    sql("REVOKE UPDATE ON skycore.campaigns FROM listener")
+    try:
+        async with PostgresLedger(dsn.replace("postgres:", "listener:")) as ledger:
+            sql("DELETE FROM skycore.sessions")
+            sql(CUT)
+            with pytest.raises(LedgerError, match="has forgotten"):
+                await ledger.opt_out(OTHER)
+            await ledger.opt_out(OTHER)
+    finally:
+        sql("DROP OWNED BY listener")
+        sql("DROP ROLE listener")
 
 
 async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:

@@ -303,7 +303,7 @@ def test_who_is_just_opening_the_tables_is_seen_by_who_migrates_them(
     ):
         migrate(connection)
         reader.execute("LOCK TABLE skycore.sessions IN SHARE MODE")
-        opened = threads.submit(LedgerSession(30).begin, opening)
+        opened = threads.submit(LedgerSession(30, name="it").begin, opening)
         locks_waited_for(connection, 1, "skycore.sessions")
         monkeypatch.setattr(schema, "VERSION", VERSION + 1)
         migrated = threads.submit(migrate, migrating)

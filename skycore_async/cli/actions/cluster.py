@@ -22,6 +22,7 @@ from ...postgres import schema
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ..bulk.campaigns_before import note_copied
+from ..ui.campaigns import say_what_stops_it
 from ..ui.confirm import confirm
 from ..ui.database import name_of_database, with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
@@ -94,4 +95,4 @@ def resend_doubts(arguments: Sequence[Secret], *, yes: bool, as_json: bool) -> N
         why = "the outcome may still come, or they came into doubt since"
         say(f"{done.under_way:,} are left in doubt: {why}", err=True)
     if done.marked and done.state != "running":
-        say(f"The campaign is {done.state}: `skycore cluster resume` goes on.", err=True)
+        say_what_stops_it(done.state)

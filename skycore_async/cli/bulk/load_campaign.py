@@ -25,6 +25,7 @@ from ...postgres.schema import Connection
 from ...protocol.numbers import may_be_same
 from ...runtime.secret import Secret
 from ...sending.hours import SendingHours
+from ..ui.campaigns import say_what_stops_it
 from ..ui.database import with_connection
 from ..ui.marks import IN_DOUBT, mark_of
 from ..ui.output import Exit, emit, say
@@ -110,7 +111,7 @@ def _say_what_follows(
             f"`skycore worker DSN` sends {what}{then}, `skycore status DSN` tells of it.", err=True
         )
     else:
-        say(f"The campaign is {loaded.state}: `skycore cluster resume` goes on.", err=True)
+        say_what_stops_it(loaded.state)
 
 
 def _keys_unread(rows: JudgedRows) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...campaigns.progress import CampaignProgress
+from ...ledger.postgres.session import WHY_HALTED
 from ...sending.hours import hours_in_words
 from .output import printable, say
 from .tables import console, show_table
@@ -22,6 +23,7 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
     for one in campaigns:
         if one.reason:
             say(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
+        if one.reason and one.reason != WHY_HALTED:  # which is mended by nothing
             say(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
         if one.state == "scheduled":
             say(f"\n{printable(one.name)} starts at {time_of(one.starts_at)}")
@@ -33,6 +35,12 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
             )
         for reason, count in one.left_out.items():
             say(f"\n{printable(one.name)}: {count:,} left out, {reason}")
+
+
+def say_what_stops_it(state: str) -> None:
+    """Print on standard error how to go on with a campaign that is paused or halted."""
+    why = "; `skycore status DSN` says why. Once that is mended," if state == "halted" else ":"
+    say(f"The campaign is {state}{why} `skycore cluster resume` goes on.", err=True)
 
 
 def _cells(one: CampaignProgress) -> Iterator[str]:

@@ -130,7 +130,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._turn = threading.Lock()  # to open or to close it
         self._closing = anyio.Event()
         self._connection: Connection | None = None
-        self._session = LedgerSession(lease)
+        self._session = LedgerSession(lease, name=self.name)
         self._numbers = itertools.count(1)
         self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
         self._unwritten = UnwrittenOutcomes(self.run)
@@ -162,6 +162,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return await commits.run(command)
 
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
+        self._session.check(command)
         intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.
@@ -243,7 +244,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             self._open()
 
     def _open(self) -> None:
-        connection, session = self._database.open(), LedgerSession(self._lease)
+        connection = self._database.open()
+        session = LedgerSession(self._lease, name=self.name)
         with closed_on_error(connection):
             try:
                 session.begin(connection)
@@ -296,12 +298,14 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         executor = self._executor(connection)
         begins = self._session.attempts.add(group)
         try:
+            written = None
             with connection.transaction():
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
-                    self._session.stay_alive(connection)
+                    written = self._session.stay_alive(connection)
                 elif begins or self._is_unclear:  # so that also one that finds all written waits
-                    self._session.write(connection)  # for a standby to have it
+                    written = self._session.write(connection)  # for a standby to have it
                 executor.run(group)
+            self._session.committed(written)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
             raise
@@ -311,7 +315,10 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         """Return the connection, made again where it was lost; LedgerError where it cannot be."""
         while self._connection is None or self._connection.closed:
             try:
-                self._connection = self._database.connect_again()
+                connection = self._database.connect_again()
+                with closed_on_error(connection):
+                    self._session.compare(connection)
+                self._connection = connection
             except psycopg.OperationalError as error:
                 if time.monotonic() >= until:
                     raise LedgerError(
@@ -335,15 +342,8 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 self._commit([PendingCommand(command) for command in self._unwritten.values()])
                 self._unwritten.clear()
         if self._connection is not None:
-            with suppress(psycopg.Error):
-                self._end_session(self._connection)
+            with suppress(psycopg.Error):  # what is under way is in doubt
+                executor = self._executor(self._connection)
+                self._session.end(self._connection, executor.interrupt)
             self._connection.close()
             self._connection = None
-
-    def _end_session(self, connection: Connection) -> None:
-        """End the session; what is still under way is in doubt, as nobody is left to say more."""
-        with connection.transaction():
-            if self._session.attempts:
-                self._session.give_up(connection)
-                self._executor(connection).interrupt()
-            self._session.end(connection)

@@ -274,13 +274,25 @@ SELECT key FROM skycore.messages WHERE key = ANY(%s) AND interrupted_at IS NOT N
 
 # The sessions of ledgers that are open.
 
-SESSION: Final = """
+_PUT: Final = """
 INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
 VALUES (%s, clock_timestamp() + %s * interval '1 second', %s)
 ON CONFLICT (id) DO UPDATE SET oldest_attempt = excluded.oldest_attempt
 """
-ALIVE: Final = f"""{SESSION}, alive_until = excluded.alive_until
-RETURNING current_setting('synchronous_commit')
+_AS_PUT: Final = (
+    "RETURNING current_setting('synchronous_commit'), extract(epoch FROM alive_until)::float8"
+)
+SESSION: Final = f"{_PUT}{_AS_PUT}"
+ALIVE: Final = f"{_PUT}, alive_until = excluded.alive_until {_AS_PUT}"
+SESSION_IS: Final = """
+SELECT extract(epoch FROM alive_until)::float8, oldest_attempt
+FROM skycore.sessions WHERE id = %s
 """
 OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"
 END_SESSION: Final = "DELETE FROM skycore.sessions WHERE id = %s"
+# Where the database has forgotten what was sent: whatever would still send it.
+HALT_ALL: Final = """
+UPDATE skycore.campaigns SET state = 'halted', reason = %s, in_doubt_in_a_row = 0
+WHERE state <> 'cancelled' AND EXISTS (
+    SELECT FROM skycore.chunks WHERE campaign = campaigns.id AND chunks.state <> 'done')
+"""
