@@ -9,9 +9,11 @@ import signal
 import sqlite3
 from pathlib import Path
 from typing import NoReturn
+from unittest import mock
 
 import anyio
 import httpx
+import platformdirs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -441,6 +443,27 @@ def test_a_list_that_is_another_in_each_directory_is_refused(
     assert simulator.billed == 0
     assert not Path("somewhere").exists()
     assert run("opt-outs", "list", "--opt-outs", "here.db").exit_code == 0
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is a number alone: with SKYCORE_HOME it needs none."""
+    none = mock.Mock(side_effect=RuntimeError)
+    monkeypatch.setattr(platformdirs, "user_data_path", none)
+    monkeypatch.setattr(Path, "home", none)
+    run("opt-outs", "add", ANN)
+    assert "opt-outs.db\n" in bulk("first.csv").stdout
+    billed = simulator.billed
+    monkeypatch.delenv("SKYCORE_HOME")
+    for done in (
+        run("send", BO, "Hi", code=2),
+        bulk("second.csv"),
+        run("opt-outs", "list", code=2),
+    ):
+        assert done.stderr.startswith("skycore: this user has no home directory")
+        assert "set SKYCORE_HOME to a directory" in done.stderr
+    assert simulator.billed == billed
 
 
 def test_numbers_are_masked_unless_asked_for() -> None:

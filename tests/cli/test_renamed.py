@@ -271,16 +271,18 @@ def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_whole", [True, False])
 def test_where_nothing_can_be_noted_it_says_so(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_whole: bool
 ) -> None:
-    """A file that cannot be made costs this knowledge, which is said, and no message."""
+    """A file that cannot be made, or is one of each directory, costs this knowledge alone."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below"))
+    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below" if is_whole else "user"))
     done = run("promo.csv", "--opt-outs", "none")
     assert done.exit_code == 0
     assert "a file of recipients that was renamed is sent again" in done.stderr
     assert simulator.billed == len(ROWS)
+    assert not Path("user").exists()
 
 
 KEYED = [f"1555123{n:04},Row{n},00{n}\n" for n in range(3000, 3080)]

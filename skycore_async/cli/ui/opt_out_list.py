@@ -21,7 +21,7 @@ from .output import NO_STREAM, fail
 def list_of(given: str | None) -> OptOutList | None:
     """Return the list that was named, else the user's own; None for `none`.
 
-    Fails where the environment names no whole path.
+    Fails where the environment names no whole path, or there is no home.
     """
     if given == "-":
         fail(f"--opt-outs -: {NO_STREAM}")
@@ -62,5 +62,5 @@ def shown(path: Path) -> str:
     """Return a path for people, from their home directory on."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
-    except ValueError:
+    except (ValueError, RuntimeError):  # it is elsewhere, or there is none
         return str(path)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...errors import ConfigurationError
-from ...runtime.user_files import ENVIRONMENT, user_file
+from ...runtime.user_files import ENVIRONMENT, check_whole, user_file
 from .ledger import SQLiteLedger
 from .memory import MemoryLedger
 from .opt_out_list import OptOutList, name_of_file
@@ -36,25 +36,19 @@ def user_list(given: str | None, *, another: str = "") -> OptOutList | None:
     """Return the list that was given, else the user's own; None for `none`.
 
     `another` says in its errors how another one is named.
-    Raises ConfigurationError where the environment names no whole path.
+    Raises ConfigurationError where the environment names no whole path, or there is no home.
     """
     if given == NONE:
         return None
-    if given:
-        if given == os.environ.get(LIST_ENVIRONMENT):
-            _check_whole(Path(given), LIST_ENVIRONMENT)
-        return OptOutList(Path(given), advice=another)
-    path = user_file(_NAME)
-    _check_whole(path, ENVIRONMENT)
+    try:
+        if given:
+            if given == os.environ.get(LIST_ENVIRONMENT):
+                check_whole(Path(given), LIST_ENVIRONMENT)
+            return OptOutList(Path(given), advice=another)
+        path = user_file(_NAME)
+    except OSError as error:
+        raise ConfigurationError(str(error)) from None
     return OptOutList(path, advice=f"; {ENVIRONMENT} names another place for it{another}")
-
-
-def _check_whole(path: Path, variable: str) -> None:
-    if not path.is_absolute():
-        raise ConfigurationError(
-            f"{variable}: it is no whole path, so that each directory would have another list of"
-            " who may not be sent to: name one that begins at the root"
-        )
 
 
 def share_opt_outs(
@@ -71,9 +65,9 @@ def share_opt_outs(
     in the ledger before the first message, and within some seconds whoever is put on it later;
     what the ledger hears, STOP or START, goes onto the list as soon.
 
-    Raises ConfigurationError where a variable names no whole path, and entering LedgerError where
-    the list cannot be used.  Where it cannot be later, that is logged, and made up for as soon as
-    it can be.
+    Raises ConfigurationError where a variable names no whole path, or none names any and the user
+    has no home directory, and entering LedgerError where the list cannot be used.  Where it cannot
+    be later, that is logged, and made up for as soon as it can be.
     """
     given = os.environ.get(LIST_ENVIRONMENT) if path is None else os.fspath(path)
     shared = user_list(given, another=f"; {LIST_ENVIRONMENT} names another list, or none")

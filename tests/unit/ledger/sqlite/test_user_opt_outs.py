@@ -114,6 +114,23 @@ async def test_a_list_that_is_another_in_each_directory_is_refused(
         share_opt_outs(ledger)
 
 
+@pytest.mark.parametrize("below", [None, "~/.local/share/skycore"])
+async def test_a_user_without_a_home_is_told_what_to_set(
+    ledger: MemoryLedger | SQLiteLedger, monkeypatch: pytest.MonkeyPatch, below: str | None
+) -> None:
+    """As one that is a number alone, in whichever way a version of the library says so."""
+
+    def data_path(*_: object, **__: object) -> Path:
+        if below is None:
+            raise RuntimeError
+        return Path(below)
+
+    monkeypatch.setattr(platformdirs, "user_data_path", data_path)
+    monkeypatch.delenv(ENVIRONMENT)
+    with pytest.raises(ConfigurationError, match=r"no home directory .* set SKYCORE_HOME"):
+        share_opt_outs(ledger)
+
+
 async def test_none_is_shared_where_that_is_said(
     ledger: MemoryLedger | SQLiteLedger, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
