@@ -21,11 +21,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
+from ...errors import LedgerError
+from ...runtime.background import BackgroundTasks
 from ...runtime.event_loop import now
 from ..base import BaseLedger
 from ..commands import GetOptOuts, TellOptOuts
@@ -34,6 +37,11 @@ from .opt_out_list import PAGE, OptOutList
 from .watching import LOOK_EVERY, ProblemLog
 
 _PAUSE: Final = 10  # times as long as it took to compare both: a tenth of the time at most
+
+_CLOSED: Final = (
+    "the list of who may not be sent to lacks what was said last to a ledger that shares it, which"
+    " was closed: leave share_opt_outs before the ledger. Its next opening tells it"
+)
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -51,19 +59,17 @@ async def sharing_opt_outs(
         sharing.watch(watching)
         await sharing.take_all()
         await sharing.tell_all()
+        # Not a task group around what the caller does: it may be left in another task than it was
+        # entered in, and what is raised inside is the caller's, who knows of no group.
+        owner = BackgroundTasks(partial(sharing.look, watching), of="list of opt-outs")
+        following = anyio.CancelScope()
+        owner.at_closing.add(following.cancel)
+        owner.start(sharing.follow, following, watching, sleep)
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(sharing.follow, watching, sleep)
-                try:
-                    yield
-                finally:
-                    group.cancel_scope.cancel()
-        except ExceptionGroup as raised:
-            error = raised.exceptions[0]
-            raise error from error.__cause__  # it is the caller's, who knows of no group
+            yield
         finally:
             with anyio.CancelScope(shield=True):
-                await sharing.look(watching)
+                await owner.close()
 
 
 class _Sharing:
@@ -110,14 +116,17 @@ class _Sharing:
         with watching.pop_all():  # that from before ends once there is a new one
             self._changed = watching.enter_context(self._ledger.waiters.wait(CHANGED))
 
-    async def follow(self, watching: ExitStack, sleep: Sleep) -> None:
-        """Take in and tell what changes, until cancelled."""
+    async def follow(
+        self, following: anyio.CancelScope, watching: ExitStack, sleep: Sleep
+    ) -> None:
+        """Take in and tell what changes, until `following` is cancelled."""
         pause = LOOK_EVERY
-        while True:
-            await sleep(pause)
-            began = now()
-            await self.look(watching)
-            pause = max(LOOK_EVERY, _PAUSE * (now() - began))
+        with following:
+            while True:
+                await sleep(pause)
+                began = now()
+                await self.look(watching)
+                pause = max(LOOK_EVERY, _PAUSE * (now() - began))
 
     async def look(self, watching: ExitStack) -> None:
         """Take in what has changed, and tell what the list has not; never raises."""
@@ -125,10 +134,15 @@ class _Sharing:
             self.watch(watching)
             self._has_news = True
         with self._problems.logged():
-            await self._take_changes()
-            if self._has_news:
-                await self.tell_all()
-                self._has_news = False
+            try:
+                await self._take_changes()
+                if self._has_news:
+                    await self.tell_all()
+                    self._has_news = False
+            except RuntimeError:
+                if getattr(self._ledger, "is_open", True):
+                    raise
+                raise LedgerError(_CLOSED) from None
 
     async def _take_changes(self) -> None:
         file, last = await anyio.to_thread.run_sync(self._shared.last)

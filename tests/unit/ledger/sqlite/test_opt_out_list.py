@@ -290,19 +290,71 @@ class TestSharing:
             await ledger.record(*parse_postback(STOP))
         assert [each.number for each in shared.opted_out()] == [ANN]
 
+    @pytest.mark.parametrize(
+        "raised",
+        [LookupError("mine"), SystemExit(3), KeyboardInterrupt(), ExceptionGroup("", [OSError()])],
+        ids=repr,
+    )
     async def test_what_the_caller_raises_is_raised_as_it_is(
-        self, ledger: BaseLedger, shared: OptOutList
+        self, ledger: BaseLedger, shared: OptOutList, raised: BaseException
     ) -> None:
         """It is in no group, and what was heard is told all the same."""
-
-        async def fail() -> None:
+        found: BaseException | None = None
+        try:
             async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
                 await ledger.opt_out(ANN)
-                raise LookupError("mine")
-
-        with pytest.raises(LookupError, match="mine"):
-            await fail()
+                raise raised
+        except BaseException as error:  # noqa: BLE001 - whatever it is
+            found = error
+        assert found is raised
         assert shared.count() == 1
+
+    async def test_it_is_left_in_another_task_than_it_was_entered_in(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """As where a framework begins and ends a program in two tasks."""
+        looks = Looks()
+        sharing = sharing_opt_outs(ledger, shared, name="a", sleep=looks)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sharing.__aenter__)
+        await ledger.record(*parse_postback(STOP))
+        await looks.look()
+        assert shared.count() == 1
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sharing.__aexit__, None, None, None)
+
+    async def test_a_ledger_that_is_closed_before_it_breaks_nothing_off(
+        self, shared: OptOutList, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is said once, and what the ledger heard is told once that is open again."""
+        looks, ledger = Looks(), SQLiteLedger(tmp_path / "sent.db")
+        await ledger.open()
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
+            await ledger.record(*parse_postback(STOP))
+            await ledger.aclose()
+            for _ in range(2):
+                await looks.look()
+            assert sum("was closed" in record.message for record in caplog.records) == 1
+            async with ledger:
+                await looks.look()
+                assert shared.count() == 1
+
+    async def test_a_mistake_in_a_look_is_none_of_the_callers(
+        self,
+        ledger: BaseLedger,
+        shared: OptOutList,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is logged by its type, and taken for no ledger that is closed."""
+
+        def fail(_shared: OptOutList) -> None:
+            raise RuntimeError("mine")
+
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            monkeypatch.setattr(OptOutList, "last", fail)
+        assert "a background task raised RuntimeError" in caplog.text
+        assert "was closed" not in caplog.text
 
     async def test_a_person_is_believed_once(self, ledger: BaseLedger, shared: OptOutList) -> None:
         """Who was taken off the list stays off, though ledgers heard the STOP before."""
