@@ -165,7 +165,7 @@ class Procrastinate:
             conninfo=database.conninfo,
             configure=_configure,
             min_size=1,
-            max_size=2,
+            max_size=1,
             timeout=_WAIT,
             reconnect_timeout=_WAIT,
             # A prepared statement would outlive the tables that it was made for.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, LiteralString
 
+import anyio
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -62,6 +63,20 @@ def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> No
     with pytest.raises(LedgerError, match="another procrastinate: run `skycore cluster migrate"):
         queue.check(connection)
     assert queue.migrate(connection)
+
+
+@pytest.mark.anyio
+async def test_a_queue_has_one_connection(connection: Connection, queued: Database) -> None:
+    """However many ask at once: a server has room for as many as it was told to expect."""
+    counted = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%procrastinate%'"
+    async with Procrastinate(queued) as chunks:
+        await chunks.tend(10)
+        before = connection.execute(counted).fetchone()
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(chunks.fetch)
+        await anyio.wait_all_tasks_blocked()
+        assert connection.execute(counted).fetchone() == before
 
 
 def test_without_procrastinate_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
