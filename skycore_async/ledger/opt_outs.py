@@ -26,11 +26,13 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from itertools import chain
 from typing import Final
 
 import attrs
 
+from ..errors import ConfigurationError
 from ..notifications import InboundSMS, Notification, SubscriptionChange
 from ..protocol.consent import Consent, consent_in
 from ..protocol.numbers import digits, spellings
@@ -130,10 +132,31 @@ def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
     if rule is None:
         return None
     try:
-        return rule(text)
+        said: object = rule(text)
+        if said is None or isinstance(said, bool):
+            return said
+        if not isawaitable(said):
+            return bool(said) or None  # as a library's own kind of bool
     except Exception as error:  # noqa: BLE001 - it is the caller's, and costs no postback
         log.error("an opt-out rule raised %s: the words decide", type(error).__name__)
         return None
+    # It would be taken for a yes, and opt out whoever says thanks.
+    if iscoroutine(said):
+        said.close()
+    log.error("an opt-out rule returned a %s: the words decide", type(said).__name__)
+    return None
+
+
+def check_rule(rule: object) -> None:
+    """Raise ConfigurationError where a rule cannot be asked in a thread."""
+    if rule is None:
+        return
+    if callable(rule) and not any(map(iscoroutinefunction, (rule, rule.__call__))):
+        return
+    raise ConfigurationError(
+        "opt_out_rule: a function that returns True, False or None is needed, and no coroutine"
+        " function, as it is asked in a thread"
+    )
 
 
 def is_candidate(notification: Notification) -> bool:

@@ -29,7 +29,7 @@ from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
 from ..ledger.interface import NOT_UNPACKED
 from ..ledger.opening import Openable
-from ..ledger.opt_outs import OptOutRule
+from ..ledger.opt_outs import OptOutRule, check_rule
 from ..ledger.setting_checks import check_positive, check_seconds
 from ..ledger.settlement import SETTLE_WITHIN
 from ..ledger.sqlite.file_lock import by_process, is_in_use
@@ -76,6 +76,7 @@ class PostbackInbox(Openable):
     ) -> None:
         check_seconds(settle_within=settle_within)
         check_positive(look_every=look_every)
+        check_rule(opt_out_rule)
         self.path = Path(path)
         self.name = str(self.path)
         self.waiters = Waiters()

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from skycore_async import InboundSMS, MemoryLedger, PostgresLedger, SQLiteLedger
+from skycore_async import (
+    ConfigurationError,
+    InboundSMS,
+    MemoryLedger,
+    PostgresLedger,
+    SQLiteLedger,
+)
 from skycore_async.ledger.base import BaseLedger
 from tests.support.ledger_cases import OTHER, TO, Clock, said
 
@@ -83,6 +89,62 @@ async def test_what_a_rule_raises_costs_no_postback(
         assert await ledger.is_opted_out(OTHER)
     assert [record.getMessage() for record in caplog.records] == [
         "an opt-out rule raised KeyError: the words decide"
+    ]
+
+
+async def test_a_rule_that_is_a_coroutine_function_is_refused(make: Open) -> None:
+    """What it returns is never False: whoever wrote anything would have been opted out."""
+
+    async def rule(_text: InboundSMS) -> bool | None:
+        raise AssertionError
+
+    class Asked:
+        """One that can be called, as a function can."""
+
+        async def __call__(self, text: InboundSMS) -> bool | None:
+            return await rule(text)
+
+    wrong: list[Any] = [rule, Asked(), "no rule"]
+    for each in wrong:
+        with pytest.raises(ConfigurationError, match="opt_out_rule: a function that returns"):
+            make(opt_out_rule=each)
+
+
+class Thought:
+    """What a library has in place of a bool, or what is none."""
+
+    def __init__(self, is_so: bool | None) -> None:
+        self._is_so = is_so
+
+    def __bool__(self) -> bool:
+        if self._is_so is None:
+            raise ValueError("which of them?")
+        return self._is_so
+
+
+async def test_what_a_rule_returns_besides_opts_nobody_out_by_accident(
+    make: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A coroutine, and what is neither true nor false, leave it to the words."""
+
+    async def thought() -> bool:
+        raise AssertionError
+
+    caplog.set_level(logging.ERROR, logger="skycore_async")
+    texts_to = {
+        "thanks": thought(),
+        "stop it": Thought(None),
+        "STOP 12345": Thought(False),
+        "basta ya": Thought(True),
+    }
+    async with make(opt_out_rule=decides(texts_to)) as ledger:
+        for number, text in enumerate(texts_to):
+            await ledger.record(said(text, from_=f"{TO[:-1]}{number}"))
+        out = [await ledger.is_opted_out(f"{TO[:-1]}{number}") for number in range(4)]
+    assert out == [False, False, False, True]
+    assert [record.getMessage() for record in caplog.records] == [
+        "an opt-out rule returned a coroutine: the words decide",
+        "an opt-out rule raised ValueError: the words decide",
     ]
 
 

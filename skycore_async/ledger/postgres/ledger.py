@@ -63,7 +63,7 @@ from ..commands import (
 from ..group_commit import GroupCommit
 from ..model import Attempt, MessageState, Submission
 from ..opening import OpenableLedger
-from ..opt_outs import OptOutRule
+from ..opt_outs import OptOutRule, check_rule
 from ..reader import Unreadable
 from ..rules import UnderWay
 from ..setting_checks import check_seconds
@@ -124,6 +124,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self.name = self._database.name
         self._lease, self._patience = lease, patience
         check_seconds(settle_within=settle_within, lease=lease, patience=patience)
+        check_rule(opt_out_rule)
         self._executor = functools.partial(
             FencedExecutor, clock=clock, settle_within=settle_within, opt_out_rule=opt_out_rule
         )

@@ -24,7 +24,7 @@ from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
 from ..commands import LedgerCommand, PendingCommand, Query
 from ..opening import OpenableLedger
-from ..opt_outs import OptOutRule
+from ..opt_outs import OptOutRule, check_rule
 from ..reader import Unreadable
 from ..setting_checks import check_positive, check_seconds
 from ..settlement import SETTLE_WITHIN
@@ -75,6 +75,7 @@ class SQLiteLedger(OpenableLedger):
         super().__init__()
         check_seconds(open_timeout=open_timeout, settle_within=settle_within)
         check_positive(look_every=look_every)
+        check_rule(opt_out_rule)
         # It is the same ledger in whatever directory the program works when it is opened again.
         self.path = Path(path).absolute()
         self.name = str(Path(path))

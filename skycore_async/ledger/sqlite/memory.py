@@ -28,7 +28,7 @@ from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
 from ..counts import KIND, CountedKind
 from ..execution import CommandExecutor
 from ..model import StoredNotification
-from ..opt_outs import OptOutRule
+from ..opt_outs import OptOutRule, check_rule
 from ..pruning import pruned_name
 from ..setting_checks import check_counts, check_seconds
 from ..settlement import SETTLE_WITHIN, UnmatchedSubmission
@@ -99,6 +99,7 @@ class MemoryLedger(BaseLedger):
         super().__init__()
         check_counts(capacity=capacity)
         check_seconds(settle_within=settle_within)
+        check_rule(opt_out_rule)
         self._capacity = capacity
         self._settle_within = settle_within
         self._opt_out_rule = opt_out_rule
