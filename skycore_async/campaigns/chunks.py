@@ -67,7 +67,7 @@ UPDATE skycore.chunks SET held_until = clock_timestamp() + %s * interval '1 seco
 WHERE id = %s AND epoch = %s AND state = 'held' RETURNING true
 """
 _CLOSE: Final = """
-UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, tally = %s,
+UPDATE skycore.chunks SET state = %s, worker = NULL, held_until = NULL, left_out = %s,
     put_off = %s, resends = %s, due = clock_timestamp() + %s * interval '1 second'
 WHERE id = %s AND epoch = %s
 """
@@ -189,10 +189,10 @@ def finish(
         left = count(chunk.keys_to_send())
         waiting = count(put_off) if put_off else 0
         kept = {key: began for key, began in words.items() if left and key not in left_out}
-        tally = json.dumps(Counter(left_out.values())) if left_out else None
+        counts = json.dumps(Counter(left_out.values())) if left_out else None
         values = (
             "waiting" if left else "done",
-            tally,
+            counts,
             waiting,
             in_places(chunk.keys, kept),
             pause,

@@ -20,11 +20,11 @@ from ..ledger.postgres.campaign_messages import chunks_without
 from ..postgres.schema import Connection
 
 _CHUNKS: Final = """
-SELECT id FROM skycore.chunks WHERE campaign = %s AND state = 'done' AND tally IS NOT NULL
+SELECT id FROM skycore.chunks WHERE campaign = %s AND state = 'done' AND left_out IS NOT NULL
 """
 _LOCK: Final = "SELECT FROM skycore.chunks WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _LOOK_AGAIN: Final = """
-UPDATE skycore.chunks SET state = 'waiting', tally = NULL, due = clock_timestamp()
+UPDATE skycore.chunks SET state = 'waiting', left_out = NULL, due = clock_timestamp()
 WHERE id = ANY(%s) AND state = 'done'
 """
 

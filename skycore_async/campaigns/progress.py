@@ -35,7 +35,7 @@ FROM skycore.campaigns LEFT JOIN skycore.chunks ON campaign = campaigns.id
         SELECT chunks.state = 'waiting' AND put_off > 0 AND due > now()) AS known (waits)
 GROUP BY campaigns.id ORDER BY campaigns.id
 """
-_TALLIES: Final = "SELECT campaign, tally FROM skycore.chunks WHERE tally IS NOT NULL"
+_LEFT_OUT: Final = "SELECT campaign, left_out FROM skycore.chunks WHERE left_out IS NOT NULL"
 
 
 @attrs.frozen(kw_only=True)
@@ -86,8 +86,8 @@ def progress(connection: Connection) -> list[CampaignProgress]:
             states.setdefault(count.campaign, {})[count.state] = count.messages
             again[count.campaign] += count.to_resend
         left_out: dict[int, Counter[str]] = {}
-        for campaign, tally in connection.execute(_TALLIES):
-            left_out.setdefault(campaign, Counter()).update(json.loads(tally))
+        for campaign, counts in connection.execute(_LEFT_OUT):
+            left_out.setdefault(campaign, Counter()).update(json.loads(counts))
     return [
         _progress(row, states.get(row[0], {}), left_out.get(row[0], {}), again=again[row[0]])
         for row in campaigns

@@ -228,6 +228,21 @@ def test_a_word_of_an_earlier_version_is_its_campaigns(new_dsn: str) -> None:
         assert left == [(None,), (None,), ("postback",)]
 
 
+def test_what_workers_of_an_earlier_version_left_out_is_counted_on(new_dsn: str) -> None:
+    """It stands under another name, and is neither lost nor to be sent."""
+    with Database(new_dsn).connect() as connection:
+        make_tables(connection, 16)
+        connection.execute("INSERT INTO skycore.campaigns (name, state) VALUES ('a', 'running')")
+        connection.execute(
+            "INSERT INTO skycore.chunks (campaign, number, keys, messages, state, tally) VALUES"
+            " (1, 1, '{a,b,c}', '{null,null,null}', 'done', '{\"opted_out\": 2}'),"
+            " (1, 2, '{d}', '{null}', 'done', NULL)"
+        )
+        assert migrate(connection) == (16, VERSION)
+        (found,) = progress(connection)
+        assert found.left_out == {"opted_out": 2}
+
+
 def test_there_is_a_migration_for_every_version() -> None:
     """The files are numbered from 1 to the version that this package knows."""
     assert len(migrations()) == VERSION

@@ -301,12 +301,12 @@ class Survey:
             countries=_countries(self._begins),
             ten_digits=self._seen_ten_digits(),
             hours=None if self._hours is None else self._hours.seen(),
-            segments=sum(tally.segments for tally in self._counters.values()),
+            segments=sum(counter.segments for counter in self._counters.values()),
             doubtful_segments=self._doubtful_segments,
             encodings={
-                encoding: Share(**attrs.asdict(tally))
-                for encoding, tally in self._counters.items()
-                if tally.messages
+                encoding: Share(**attrs.asdict(counter))
+                for encoding, counter in self._counters.items()
+                if counter.messages
             },
             forcing=tuple(
                 Forcing(character=one, messages=count, first_line=self._first[one])
