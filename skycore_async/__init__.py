@@ -3,19 +3,23 @@
 Everything public is importable from here; each name is loaded at its first
 use, so that parsing postbacks loads no HTTP client.
 
-Rule: a name that needs an extra which is not installed is no part of
-`from skycore_async import *`; to import it by its name says what to install.
+Rules:
+
+* A name that needs an extra which is not installed is no part of
+  `from skycore_async import *`; to import it by its name says what to install.
+* The kinds of notifications are named in `notifications` alone, and are public all the same.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from . import notifications
     from .client import SkycoreClient
     from .codes import DeliveryState, FailureReason, Scope, Verdict
     from .errors import (
@@ -65,14 +69,7 @@ if TYPE_CHECKING:
     from .limits.local import RateLimiter
     from .limits.postgres import PostgresLimiter
     from .messages import SMS, Accepted, Failed, Outcome, ReportedMessage, ReportSection
-    from .notifications import (
-        DeliveryReceipt,
-        InboundSMS,
-        Notification,
-        SentNotification,
-        SubscriptionChange,
-        UnknownNotification,
-    )
+    from .notifications import *  # noqa: F403 - as `__all__` has them there
     from .postbacks import parse_postback
     from .protocol.national_numbers import NationalNumbers
     from .protocol.numbers import NumberReader
@@ -101,7 +98,6 @@ __all__ = [
     "CampaignError",
     "ConfigurationError",
     "Delivery",
-    "DeliveryReceipt",
     "DeliveryState",
     "DirectTransport",
     "Encoding",
@@ -109,7 +105,6 @@ __all__ = [
     "Failed",
     "FailureReason",
     "HttpxTransport",
-    "InboundSMS",
     "InvalidCampaign",
     "InvalidMessage",
     "InvalidRecipient",
@@ -130,7 +125,6 @@ __all__ = [
     "NotRecorded",
     "NotSent",
     "NotSubscribed",
-    "Notification",
     "NumberReader",
     "OpenDoubt",
     "OpenReason",
@@ -166,25 +160,24 @@ __all__ = [
     "SendIntent",
     "SendingHalted",
     "SendingReport",
-    "SentNotification",
     "Settlement",
     "SkycoreClient",
     "SkycoreError",
     "Source",
     "Submission",
-    "SubscriptionChange",
     "Summary",
     "SyncClient",
     "Telemetry",
     "Throttled",
     "Transport",
-    "UnknownNotification",
     "Verdict",
     "__version__",
     "parse_postback",
     "segments",
     "share_opt_outs",
 ]
+if TYPE_CHECKING:
+    __all__ += notifications.__all__
 
 _MODULES: Final = {
     "client": ("SkycoreClient",),
@@ -210,14 +203,6 @@ _MODULES: Final = {
     "limits.base": ("Limiter",),
     "limits.local": ("RateLimiter",),
     "messages": ("SMS", "Accepted", "Failed", "Outcome", "ReportSection", "ReportedMessage"),
-    "notifications": (
-        "DeliveryReceipt",
-        "InboundSMS",
-        "Notification",
-        "SentNotification",
-        "SubscriptionChange",
-        "UnknownNotification",
-    ),
     "postbacks": ("parse_postback",),
     "receiving.inbox": ("PostbackInbox",),
     "receiving.receiver": ("PostbackReceiver",),
@@ -244,17 +229,27 @@ _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return list(_available())
-    if name not in _PUBLIC:
+    if name in _PUBLIC:
+        module = _MODULE_OF.get(name, "errors")
+    elif name in _public():
+        module = "notifications"
+    else:
         raise _no_attribute(name)
-    value = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
+    value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
+
+
+def _public() -> Sequence[str]:
+    from .notifications import __all__ as kinds  # noqa: PLC0415 - only where they are asked for
+
+    return *_PUBLIC, *kinds
 
 
 def _no_attribute(name: str) -> AttributeError:
     from difflib import get_close_matches  # noqa: PLC0415 - for what is wrong alone
 
-    near = [] if name.startswith("_") else get_close_matches(name, _PUBLIC, n=1)
+    near = [] if name.startswith("_") else get_close_matches(name, _public(), n=1)
     hint = f": did you mean {near[0]!r}?" if near else ""
     # Python would look for a near one itself, to say it a second time.
     return AttributeError(
@@ -265,11 +260,11 @@ def _no_attribute(name: str) -> AttributeError:
 def _available() -> Iterator[str]:
     from .runtime.extras import MissingExtra  # noqa: PLC0415 - only for `import *`
 
-    for name in _PUBLIC:
+    for name in _public():
         with suppress(MissingExtra):
             getattr(sys.modules[__name__], name)
             yield name
 
 
 def __dir__() -> list[str]:
-    return sorted(_PUBLIC)
+    return sorted(_public())

@@ -21,6 +21,16 @@ import attrs
 
 from .codes import DeliveryState, FailureReason
 
+# What is public, here and in the package.
+__all__ = [
+    "DeliveryReceipt",
+    "InboundSMS",
+    "Notification",
+    "SentNotification",
+    "SubscriptionChange",
+    "UnknownNotification",
+]
+
 CUT_OFF: Final = "it ends in the middle"  # why a part of a postback cannot be read
 
 # A dict has no hash; values that hold one are still hashable by the rest.

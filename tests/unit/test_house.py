@@ -280,14 +280,17 @@ def test_httpcore_is_loaded_with_the_first_of_its_connections(statement: str) ->
 def names_for_type_checkers() -> dict[str, str]:
     """Return the names that the package imports for type checkers, with their modules."""
     tree = ast.parse(PATHS[""].read_text("utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    assert ast.unparse(block.test) == "TYPE_CHECKING"
-    return {
-        alias.asname or alias.name: node.module or ""
+    block, extended = (node for node in tree.body if isinstance(node, ast.If))
+    assert {ast.unparse(each.test) for each in (block, extended)} == {"TYPE_CHECKING"}
+    assert [ast.unparse(each) for each in extended.body] == ["__all__ += notifications.__all__"]
+    named = {
+        alias.asname or alias.name: node.module
         for node in block.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
+    assert named.pop("*") == "notifications"
+    return named | dict.fromkeys(notifications.__all__, "notifications")
 
 
 def rank(name: str) -> tuple[int, str]:
@@ -296,8 +299,11 @@ def rank(name: str) -> tuple[int, str]:
 
 
 def test_the_public_names_are_sorted_and_there_once() -> None:
-    """`__all__` is in one order, which a reader can search."""
-    assert skycore_async.__all__ == sorted(set(skycore_async.__all__), key=rank)
+    """`__all__` is in one order, which a reader can search; that of notifications follows it."""
+    own, kinds = skycore_async._PUBLIC, notifications.__all__
+    for names in (own, kinds):
+        assert [*names] == sorted(set(names), key=rank)
+    assert skycore_async.__all__ == [*own, *kinds]
 
 
 def test_a_public_name_is_there() -> None:
@@ -330,7 +336,8 @@ def test_the_lazy_table_and_the_type_checkers_agree() -> None:
     seen = names_for_type_checkers()
     assert seen.keys() == set(skycore_async.__all__)
     assert {name: seen[name] for name in skycore_async._MODULE_OF} == skycore_async._MODULE_OF
-    assert {seen[name] for name in seen.keys() - skycore_async._MODULE_OF.keys()} == {"errors"}
+    others = {seen[name] for name in seen.keys() - skycore_async._MODULE_OF.keys()}
+    assert others == {"errors", "notifications"}
 
 
 @pytest.mark.parametrize(
