@@ -259,6 +259,21 @@ def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_rehearsal_took_is_told_of_as_not_sent(sent: Simulator) -> None:
+    """Its ledger takes them for done: who sends to Skycore then would think that they got it."""
+    said = "Campaign 'promo' was begun with promo.db at another address of the API as well: "
+    assert said not in run("promo.csv").stderr
+    with Simulator() as other:
+        there = ("--base-url", other.url)
+        for done in (run("promo.csv", *there, "--dry-run"), run("promo.csv", *there, "--json")):
+            assert f"{said}{sent.url}. What was taken there is done" in done.stderr
+        assert other.billed == 0
+        done = run("promo.csv", *there, "--ledger", "own.db")
+        assert said not in done.stderr
+        assert other.billed == len(ROWS)
+
+
+@pytest.mark.slow
 def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
     """People and programs are told; a dry run itself begins no campaign."""
     sheet("final.csv", ROWS)

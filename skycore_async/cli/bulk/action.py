@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -44,6 +43,7 @@ from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_
 from .judged_rows import JudgedRows
 from .ledger_asked_about import LedgerCounts
 from .options import BulkOptions
+from .other_addresses import tell_of_others
 from .preflight import survey_by_database, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
@@ -97,6 +97,8 @@ def _run(options: BulkOptions) -> int:
         return _send_sample(options, api_key, options.sample)
     with JudgedRows() as kept:
         estimate, known, rejects, sketch = _read(options, kept)
+        if OutcomeKind.ACCEPTED in estimate.known:
+            tell_of_others(options.place)
         with rejects:
             if options.dry_run:
                 if options.rejects is not None:
@@ -266,8 +268,8 @@ def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: Before | N
     why = estimate.obstacle(options.max_segments)
     if options.as_json:
         found = attrs.asdict(estimate, recurse=False)
-        costs = {"cost": _plain(estimate.cost), "seconds": estimate.seconds}
-        more = {"price": _plain(options.price), "begun_before": before}
+        costs = {"cost": estimate.cost, "seconds": estimate.seconds}
+        more = {"price": options.price, "begun_before": before}
         emit({"dry_run": True, "obstacle": why, **found, **costs, **more})
     if before is not None:
         say(f"{before.words}: --yes-send-again would be needed to send them again", err=True)
@@ -332,7 +334,7 @@ def _account(
     def show() -> None:
         if options.as_json:
             where = {"rejects": path, "ledger": str(ledger), "campaign": options.campaign_name}
-            emit({**summary(counters, end, estimate), "cost": _plain(estimate.cost), **where})
+            emit({**summary(counters, end, estimate), "cost": estimate.cost, **where})
             return
         for line in account(counters):
             say(line)
@@ -344,7 +346,3 @@ def _account(
         say(line, err=True)
     code = exit_code(counters, end, estimate)
     return code if is_printed else code or Exit.NOT_ALL_WELL
-
-
-def _plain(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount)
