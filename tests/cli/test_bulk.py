@@ -932,6 +932,41 @@ def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
     assert (Path("promo.db").exists(), Path("promo.rejects.csv").exists()) == (True, True)
 
 
+@pytest.mark.parametrize("campaign", [".", "/", "2026/12"])
+def test_standard_input_has_a_name_that_a_file_can_have(campaign: str) -> None:
+    """The ledger is called so: where it cannot be, that is told in words."""
+    done = run("-", "--campaign", campaign, "--text", "Hi", "--yes", typed=SAMPLE)
+    assert done.exit_code == Exit.USAGE
+    assert "name it as a file can be, in a directory that is there" in done.stderr
+
+
+def test_a_file_may_be_called_as_rejects_of_nothing_are(simulator: Simulator) -> None:
+    """Then it has no other name to go by."""
+    recipients(name=".rejects.csv")
+    assert (
+        "ledger        .rejects.db, campaign '.rejects'"
+        in run(".rejects.csv", "--text", "Hi", "--dry-run").stdout
+    )
+
+
+def test_an_address_with_a_password_is_noted_nowhere(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is asked, shown or written."""
+    recipients()
+    for option in ("--yes", "--dry-run"):
+        done = run(
+            "promo.csv", "--text", "Hi", option, "--base-url", "http://me:sesame@127.0.0.1/"
+        )
+        assert done.exit_code == Exit.USAGE
+        assert (
+            done.output
+            == "skycore: base_url: no user, no query and no fragment can be part of it\n"
+        )
+    home = Path(os.environ["SKYCORE_HOME"])
+    assert not any(b"sesame" in file.read_bytes() for file in home.rglob("*") if file.is_file())
+
+
 @pytest.mark.slow
 def test_a_refused_account_halts_it(simulator: Simulator) -> None:
     """The message says why, the exit code is that of a refusal, and the rest can go on later."""

@@ -39,7 +39,7 @@ def name_of(csv: str) -> str:
 def stem_of(csv: str) -> Path:
     """Return the path of the recipients without its suffix, also for a file of their rejects."""
     path = Path(csv)
-    return path.with_name(_REJECTS.sub("", path.stem))
+    return path.with_name(_REJECTS.sub("", path.stem) or path.stem)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from ...ledger.sqlite.opt_out_list import OptOutList
 from ...protocol.requests import ENDPOINT
 from ...runtime.secret import Secret
 from ...sending.hours import ANY_TIME, SendingHours, utc_now
+from ...sending.settings import checked_address
 from ...transports.base import Road
 from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
@@ -210,7 +211,17 @@ class BulkOptions:
         for is_wrong, words in _WRONG:
             if is_wrong(self):
                 fail(words)
+        if self.base_url is not None:  # before it is noted, which may have a password in it
+            try:
+                checked_address(Secret(self.base_url))
+            except ConfigurationError as error:
+                fail(str(error))
         self.hours  # noqa: B018 - which fails where they are none
+
+
+def _names_a_file(campaign: str) -> bool:
+    path = Path(campaign)
+    return bool(path.name) and path.parent.is_dir()
 
 
 # What does not go together, and what to do instead.
@@ -218,6 +229,13 @@ _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
     (
         lambda given: given.csv == STANDARD_INPUT and not (given.campaign or given.dry_run),
         "name what is read from standard input with --campaign NAME",
+    ),
+    (
+        lambda given: given.csv == STANDARD_INPUT and not _names_a_file(given.campaign or "stdin"),
+        (
+            "--campaign is also what the ledger and the rejects of standard input are called: name"
+            " it as a file can be, in a directory that is there"
+        ),
     ),
     (
         lambda given: given.cluster and given.ledger,
