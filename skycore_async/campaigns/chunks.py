@@ -43,7 +43,7 @@ FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over wha
 # All of a campaign, in the order in which everybody locks them.
 LOCK_CHUNKS: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
 _DUE: Final = f"""
-SELECT chunks.id, {FREE_AT}
+SELECT chunks.id, {FREE_AT}, number
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
 WHERE {TO_SEND} AND {FREE_AT} <= clock_timestamp() + %s * interval '1 second'
 ORDER BY number, chunks.id LIMIT %s
@@ -103,13 +103,22 @@ class Chunk:
         return ((key, row) for key, row in rows if row != NO_ROW)
 
 
-def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, datetime]:
-    """Return chunks to send, and when each may be taken: now, or `within` seconds.
+@attrs.frozen(kw_only=True)
+class DueChunk:
+    """When a chunk may be taken, and its number, by which those of all campaigns take turns."""
+
+    free_at: datetime
+    number: int
+
+
+def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, DueChunk]:
+    """Return chunks to send that may be taken now, or `within` seconds, by their ids.
 
     Those of all campaigns take turns.  A chunk whose worker has stopped renewing its
     lease is among them before the lease ends.
     """
-    return dict(connection.execute(_DUE, (within, most)).fetchall())
+    rows = connection.execute(_DUE, (within, most))
+    return {id_: DueChunk(free_at=free_at, number=number) for id_, free_at, number in rows}
 
 
 def are_left(connection: Connection) -> bool:

@@ -15,6 +15,8 @@ Rules:
 * The tables are in a schema of their own, `skycore_queue`, made by `migrate`.  Another
   version of them is made anew instead of migrated: the next sweep fills it again.
 * A chunk waits in the queue once: its id is the job's queueing lock.
+* Chunks of all campaigns take turns by their numbers, also those that are in the queue already:
+  a small campaign does not wait for the end of a large one.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, Protocol, Self
 
@@ -51,6 +52,7 @@ from ..postgres.connection import (
 )
 from ..postgres.formats import SET_FORMATS
 from ..postgres.schema import Connection
+from .chunks import DueChunk
 
 _SCHEMA: Final = "skycore_queue"
 _QUEUE: Final = "skycore"
@@ -83,7 +85,7 @@ class ChunkQueue(Protocol):
     All but closing raise QueueError, and ConfigurationError where no other try will do.
     """
 
-    async def offer(self, chunks: Mapping[int, datetime]) -> None:
+    async def offer(self, chunks: Mapping[int, DueChunk]) -> None:
         """Put chunks into the queue, each for its time; one that waits there already stays."""
         ...
 
@@ -187,7 +189,7 @@ class Procrastinate:
                     await self._jobs.unregister_worker(self._worker)
         await self._connector.close_async()
 
-    async def offer(self, chunks: Mapping[int, datetime]) -> None:
+    async def offer(self, chunks: Mapping[int, DueChunk]) -> None:
         """Put chunks into the queue, each for its time; one that waits there already stays.
 
         What dead workers had fetched and not removed yet is cleared away.
@@ -195,7 +197,7 @@ class Procrastinate:
         async with self._guarded():
             todo = await self._jobs.list_jobs_async(queue=_QUEUE, status="todo")
             waiting = {job.queueing_lock for job in todo}
-            jobs = [_look_at(chunk, at) for chunk, at in chunks.items()]
+            jobs = [_look_at(chunk, when) for chunk, when in chunks.items()]
             if new := [job for job in jobs if job.queueing_lock not in waiting]:
                 # Where another sweeps at the same moment, what it left out is for the next one.
                 with _waiting_once():
@@ -267,14 +269,15 @@ def _waiting_once() -> Iterator[None]:
             raise
 
 
-def _look_at(chunk: int, at: datetime) -> Job:
+def _look_at(chunk: int, when: DueChunk) -> Job:
     return Job(
         queue=_QUEUE,
         lock=None,
         queueing_lock=f"chunk-{chunk}",
         task_name=_CHUNK,
         task_kwargs={"chunk": chunk},
-        scheduled_at=at,
+        scheduled_at=when.free_at,
+        priority=-when.number,  # whatever of a large campaign is in the queue already
     )
 
 

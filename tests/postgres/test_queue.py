@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from benchmarks.postgres import Server
 from skycore_async.campaigns import queue
+from skycore_async.campaigns.chunks import DueChunk
 from skycore_async.campaigns.queue import Procrastinate, QueueError, Ticket
 from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.postgres.connection import Database
@@ -43,6 +44,11 @@ def jobs(connection: Connection) -> list[tuple[Any, ...]]:
     return connection.execute(
         "SELECT queueing_lock, status FROM skycore_queue.procrastinate_jobs ORDER BY id"
     ).fetchall()
+
+
+def free_at(times: Mapping[int, datetime]) -> dict[int, DueChunk]:
+    """Return chunks as they are offered, with their ids as their numbers."""
+    return {id_: DueChunk(free_at=at, number=id_) for id_, at in times.items()}
 
 
 @pytest.fixture
@@ -101,8 +107,8 @@ async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Con
         await one.tend(3600)
         await two.tend(3600)
         await one.offer({})
-        await one.offer({7: at, 8: at})
-        await two.offer({7: at, 8: at, 9: at})
+        await one.offer(free_at({7: at, 8: at}))
+        await two.offer(free_at({7: at, 8: at, 9: at}))
         tickets = [await each.fetch() for each in (one, two, one, two, one)]
     assert tickets == [SWEEP, *(Ticket(chunk=n) for n in (7, 8, 9)), None]
     assert jobs(connection) == []
@@ -114,11 +120,26 @@ async def test_a_chunk_is_handed_out_at_its_time(queued: Database, connection: C
     async with Procrastinate(queued) as queue_:
         await queue_.tend(3600)
         assert await queue_.fetch() == SWEEP
-        await queue_.offer({7: now(connection, hours=1), 8: now(connection)})
+        await queue_.offer(free_at({7: now(connection, hours=1), 8: now(connection)}))
         assert [await queue_.fetch() for _ in range(2)] == [Ticket(chunk=8), None]
         connection.execute("SET search_path TO skycore_queue")
         connection.execute("UPDATE procrastinate_jobs SET scheduled_at = now()")
         assert await queue_.fetch() == Ticket(chunk=7)
+
+
+@pytest.mark.anyio
+async def test_a_small_campaign_passes_what_is_in_the_queue_of_a_large_one(
+    queued: Database, connection: Connection
+) -> None:
+    """Chunks are handed out by their numbers, whichever came into the queue first."""
+    at = now(connection)
+    async with Procrastinate(queued) as queue_:
+        await queue_.tend(3600)
+        await queue_.offer({id_: DueChunk(free_at=at, number=id_) for id_ in range(1, 6)})
+        tickets = [await queue_.fetch() for _ in range(3)]
+        await queue_.offer({9: DueChunk(free_at=at, number=1)})
+        tickets += [await queue_.fetch() for _ in range(4)]
+    assert tickets == [SWEEP, *(Ticket(chunk=id_) for id_ in (1, 2, 9, 3, 4, 5))]
 
 
 @pytest.mark.anyio
@@ -150,12 +171,12 @@ async def test_two_who_sweep_at_the_same_moment_offer_once(
 
     at = now(connection)
     async with Procrastinate(queued) as queue_:
-        await queue_.offer({7: at, 8: at})
+        await queue_.offer(free_at({7: at, 8: at}))
         with monkeypatch.context() as patched:
             patched.setattr(queue_._jobs, "list_jobs_async", nothing)
-            await queue_.offer({7: at, 8: at, 9: at})
+            await queue_.offer(free_at({7: at, 8: at, 9: at}))
         assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8)]
-        await queue_.offer({7: at, 8: at, 9: at})
+        await queue_.offer(free_at({7: at, 8: at, 9: at}))
     assert jobs(connection) == [(f"chunk-{n}", "todo") for n in (7, 8, 9)]
 
 
@@ -171,7 +192,7 @@ async def test_who_waits_already_is_passed_over_in_any_language(
         for _ in range(2):  # nobody sweeps meanwhile
             await queue_.tend(10)
         assert jobs(connection) == [("sweep", "todo")]
-        await queue_.offer({7: now(connection)})
+        await queue_.offer(free_at({7: now(connection)}))
         assert [await queue_.fetch() for _ in range(3)] == [SWEEP, Ticket(chunk=7), None]
 
 
@@ -200,7 +221,7 @@ async def test_what_a_dead_worker_had_is_cleared_away(
         for each in (late, alive):
             await each.tend(3600)
         assert await alive.fetch() == SWEEP
-        await late.offer({7: at})
+        await late.offer(free_at({7: at}))
         assert late._worker is not None
         assert await late._jobs.fetch_job(["skycore"], late._worker) is not None
         await alive.offer({})
@@ -212,7 +233,7 @@ async def test_what_a_dead_worker_had_is_cleared_away(
         )
         await alive.offer({})
         assert jobs(connection) == []
-        await alive.offer({7: at})
+        await alive.offer(free_at({7: at}))
         with pytest.raises(QueueError):  # it is not known any more
             await late.fetch()
         await late.tend(3600)
@@ -226,13 +247,13 @@ async def test_a_queue_that_is_made_anew_goes_on(queued: Database, connection: C
         for _ in range(10):  # by then a statement would be a prepared one
             await queue_.tend(0.001)
             assert await queue_.fetch() == SWEEP
-            await queue_.offer({7: now(connection)})
+            await queue_.offer(free_at({7: now(connection)}))
             assert await queue_.fetch() == Ticket(chunk=7)
-        await queue_.offer({7: now(connection)})
+        await queue_.offer(free_at({7: now(connection)}))
         connection.execute("COMMENT ON SCHEMA skycore_queue IS 'of another version'")
         assert queue.migrate(connection)
         assert await queue_.fetch() is None
-        await queue_.offer({7: now(connection), 8: now(connection)})
+        await queue_.offer(free_at({7: now(connection), 8: now(connection)}))
         with pytest.raises(QueueError):
             await queue_.fetch()
         await queue_.tend(3600)
@@ -254,7 +275,7 @@ async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: S
         began = time.monotonic()
         while time.monotonic() - began < 10:
             try:
-                await queue_.offer({7: datetime.now(UTC) - timedelta(hours=1)})
+                await queue_.offer(free_at({7: datetime.now(UTC) - timedelta(hours=1)}))
                 break
             except QueueError:
                 continue
