@@ -34,7 +34,7 @@ from ..ledger.interface import Ledger, check_ledger
 from ..ledger.setting_checks import check_counts, check_positive
 from ..notifications import Notification, UnknownNotification, is_unreadable
 from ..postbacks import parse_postback
-from ..runtime.event_loop import now
+from ..runtime.event_loop import HomeLoop, now
 from ..runtime.guarded_telemetry import GuardedTelemetry
 from ..runtime.logs import log
 from .authorization import (
@@ -135,6 +135,7 @@ class PostbackReceiver:
             check_ledger(ledger, "record")
         self._ledger = ledger
         self._was_open = False
+        self._opened_in: HomeLoop | None = None  # where nobody else opened it
         self._on_notification = on_notification
         self._timeout = timeout
         self._telemetry = telemetry
@@ -223,7 +224,7 @@ class PostbackReceiver:
         try:
             with anyio.CancelScope(deadline=deadline):
                 if self._ledger is not None:
-                    if not self._was_open:
+                    if not self._was_open or self._has_lost_its_loop():
                         await self._open_if_nobody_did(self._ledger)
                     await self._ledger.record(*notifications)
                 if self._on_notification is not None:
@@ -240,10 +241,18 @@ class PostbackReceiver:
             return _FAILED
         return _OK
 
+    def _has_lost_its_loop(self) -> bool:
+        """Return whether a ledger was opened here, and its event loop has ended with it.
+
+        So it is where what calls this has an event loop for each request, as a test client has.
+        """
+        return self._opened_in is not None and not self._opened_in.is_here()
+
     async def _open_if_nobody_did(self, ledger: Any) -> None:
         """Open a ledger that was never open; one that was is closed for good."""
         if not getattr(ledger, "is_open", True):
             await ledger.open()
+            self._opened_in = HomeLoop()
             if not self._was_open:  # by another postback that waited for it
                 log.warning(
                     "the ledger was opened at the first postback, as neither the server nor the"

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -1081,6 +1082,22 @@ async def test_without_a_start_the_ledger_is_opened_at_the_first_postback(
     await ledger.aclose()
     assert await status(receiver) == 500
     assert not ledger.is_open
+
+
+@pytest.mark.parametrize("is_inbox", [False, True])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_where_each_request_has_an_event_loop_each_is_taken_in(
+    tmp_path: Path, backend: str, is_inbox: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a test client that tells of no start: the ledger was closed with the first loop."""
+    path = tmp_path / "a.db"
+    receiver = PostbackReceiver(ledger=path if is_inbox else SQLiteLedger(path))
+    for n in range(3):
+        post = partial(status, receiver, content=notification(n, tracking_id=f"SMS_{n}"))
+        assert anyio.run(post, backend=backend) == 200
+    assert len(anyio.run(reopened, path)) == 3
+    said = [record.message for record in caplog.records]
+    assert sum("opened at the first postback" in each for each in said) == 1
 
 
 @pytest.mark.anyio
