@@ -39,7 +39,7 @@ from .commands import (
     Summarize,
 )
 from .export import ExportedMessage
-from .interface import NOT_UNPACKED
+from .interface import check_notifications
 from .list_commands import ListExported
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
@@ -152,8 +152,7 @@ class BaseLedger(ABC):
 
     async def record(self, *notifications: Notification) -> None:
         """Take notifications in, all or none of them; one that came before changes nothing."""
-        if notifications and isinstance(notifications[0], tuple | list):
-            raise TypeError(NOT_UNPACKED)
+        check_notifications(notifications)
         await self.run(Record(notifications=notifications))
 
     async def delivery(

@@ -12,7 +12,12 @@ from .export import ExportedMessage
 from .model import Delivery, MessageState, SendIntent, Submission, Summary
 from .opt_outs import OptOut
 
-NOT_UNPACKED: Final = "record takes notifications one by one: record(*parse_postback(body))"
+_NOT_UNPACKED: Final = "record takes notifications one by one: record(*parse_postback(body))"
+_NOT_PARSED: Final = (
+    "record takes notifications as parse_postback makes them: of this {}, `raw` is empty, which is"
+    " what a ledger keeps and knows it again by. For a number that opted out, there is"
+    " ledger.opt_out(number)"
+)
 
 
 class Ledger(Protocol):
@@ -146,3 +151,13 @@ def check_ledger(given: object, *calls: str) -> None:
             f"ledger: a {type(given).__name__} is no ledger: give one such as"
             " SQLiteLedger(path) or PostgresLedger(dsn)"
         )
+
+
+def check_notifications(given: tuple[object, ...]) -> None:
+    """Raise TypeError where what is to be recorded is no notification that can be kept."""
+    for each in given:
+        if isinstance(each, tuple | list):
+            raise TypeError(_NOT_UNPACKED)
+        # What is of no known kind may be an empty element.
+        if not (getattr(each, "raw", None) or isinstance(each, UnknownNotification)):
+            raise TypeError(_NOT_PARSED.format(type(each).__name__))

@@ -27,7 +27,7 @@ import attrs
 
 from ..errors import LedgerError, LedgerInUse
 from ..ledger.commands import LedgerCommand, PendingCommand
-from ..ledger.interface import NOT_UNPACKED
+from ..ledger.interface import check_notifications
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule, check_rule
 from ..ledger.setting_checks import check_positive, check_seconds
@@ -105,8 +105,7 @@ class PostbackInbox(Openable):
 
         Raises LedgerError where they cannot be written, and RuntimeError where it is not open.
         """
-        if notifications and isinstance(notifications[0], tuple | list):
-            raise TypeError(NOT_UNPACKED)
+        check_notifications(notifications)
         postback = KeptPostback.of(notifications, received=self._clock())
         await self._commits().run(_Keep(postback))
 

@@ -125,6 +125,12 @@ class PostbackReceiver:
             raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
         if not (on_notification is None or callable(on_notification)):
             raise ConfigurationError(f"on_notification: {on_notification!r} cannot be called")
+        if inspect.isgeneratorfunction(on_notification) or inspect.isasyncgenfunction(
+            on_notification
+        ):
+            raise ConfigurationError(
+                "on_notification: a function with `yield` in it does nothing when it is called"
+            )
         if not isinstance(path, str) or not path.startswith("/"):
             raise ConfigurationError(f"path: {path!r} does not start with '/'")
         check_counts(max_body=max_body, max_bodies=max_bodies)
@@ -224,7 +230,7 @@ class PostbackReceiver:
         try:
             with anyio.CancelScope(deadline=deadline):
                 if self._ledger is not None:
-                    if not self._was_open or self._has_lost_its_loop():
+                    if not self._was_open or self._opened_in is not None:
                         await self._open_if_nobody_did(self._ledger)
                     await self._ledger.record(*notifications)
                 if self._on_notification is not None:
@@ -241,15 +247,14 @@ class PostbackReceiver:
             return _FAILED
         return _OK
 
-    def _has_lost_its_loop(self) -> bool:
-        """Return whether a ledger was opened here, and its event loop has ended with it.
-
-        So it is where what calls this has an event loop for each request, as a test client has.
-        """
-        return self._opened_in is not None and not self._opened_in.is_here()
-
     async def _open_if_nobody_did(self, ledger: Any) -> None:
-        """Open a ledger that was never open; one that was is closed for good."""
+        """Open a ledger that was never open; one that was is closed for good.
+
+        Not so one that was opened here, in an event loop that has ended: there is one for each
+        request where a test client is not entered.
+        """
+        if self._opened_in is not None and self._opened_in.is_here():
+            return
         if not getattr(ledger, "is_open", True):
             await ledger.open()
             self._opened_in = HomeLoop()

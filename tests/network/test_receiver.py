@@ -421,6 +421,16 @@ async def test_right_credentials_are_let_in(authorization: str) -> None:
     assert await status(receiver, headers={"authorization": authorization}) == 200
 
 
+def yields(_one: Notification) -> Iterator[None]:
+    """Do nothing before somebody iterates, which nobody does."""
+    yield
+
+
+async def yields_later(_one: Notification) -> AsyncIterator[None]:
+    """Do the same."""
+    yield
+
+
 @pytest.mark.parametrize(
     ("settings", "at_fault"),
     [
@@ -429,6 +439,8 @@ async def test_right_credentials_are_let_in(authorization: str) -> None:
         ({"path": ""}, "path"),
         ({"path": None}, "path"),
         ({"on_notification": "print"}, "on_notification"),
+        ({"on_notification": yields}, "on_notification: a function with `yield` in it"),
+        ({"on_notification": yields_later}, "on_notification: a function with `yield` in it"),
         ({"secret": ""}, "secret"),
         ({"secret": "/"}, "secret"),
         ({"secret": []}, "secret"),

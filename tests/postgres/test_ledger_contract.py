@@ -578,6 +578,15 @@ async def test_notifications_that_are_not_unpacked_are_said_to_be(ledger: Ledger
     assert [each async for each in ledger.inbound()] == []
 
 
+async def test_a_notification_that_no_postback_was_is_refused(ledger: Ledger) -> None:
+    """A ledger keeps what it came as: two STOPs of nothing would have been one and the same."""
+    stop = attrs.evolve(said("STOP"), raw={})
+    with pytest.raises(TypeError, match="of this InboundSMS, `raw` is empty"):
+        await ledger.record(said("Hello"), stop)
+    assert [each async for each in ledger.inbound()] == []
+    await ledger.record(*parse_postback("<NOTIFICATION/>"))
+
+
 async def test_the_summary_counts_what_there_is(ledger: Ledger) -> None:
     """By state, by error code, by reason, and what is beside the messages."""
     assert (await ledger.summary()).total == 0
