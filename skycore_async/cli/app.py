@@ -35,7 +35,7 @@ from .ui.beside import LogBeside
 from .ui.help import HelpContext, with_whole_words
 from .ui.interrupts import as_one_interrupt
 from .ui.output import Exit, drop_unwritten, fail
-from .ui.usage import in_words
+from .ui.usage import describe_usage_error
 
 COMMANDS: Final = {
     "demo": "Run the main job against a simulator on this machine.",
@@ -103,7 +103,7 @@ class Commands(click.Group):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            raise in_words(error) from error
+            raise describe_usage_error(error) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that any command can meet is one line and an exit code."""
@@ -117,7 +117,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise in_words(error) from error
+            raise describe_usage_error(error) from error
         except MissingExtra as error:
             fail(str(error), Exit.NOT_ALL_WELL)
         except OSError as error:

@@ -1,6 +1,6 @@
 """What is kept of a message once it is pruned.  No I/O, no storage.
 
-Strategy: a pruned message stays a row that counts in its state, so that a ledger's figures stay
+Strategy: a pruned message stays a row that counts in its state, so that a ledger's counts stay
 what they were.  Its number, its key, what the API and postbacks said, and its ids go.  In place
 of its key and of its tracking id are names made of their digests: whoever has the key or the id
 finds the row, and a reader of the row alone finds neither.

@@ -203,7 +203,7 @@ class BulkSend:
             raise NotSent(f"its rate limiter raised {type(error).__name__}") from None
         try:
             if started is None or self._stopped:
-                raise NotSent("the sending ended before its turn")
+                raise NotSent("the sending ended before it started")
             if self._halts.error is not None:
                 self._halts.check(message)
             if self._check is not None:

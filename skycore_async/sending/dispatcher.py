@@ -338,7 +338,7 @@ def _log_accident(what: str, raised: BaseException) -> None:
 
 
 def _too_late(settings: Settings) -> NotSent:
-    return NotSent(f"its turn did not come within {settings.timeout:g} seconds")
+    return NotSent(f"it could not start within {settings.timeout:g} seconds")
 
 
 def _withdrawn(prepared: PreparedSend) -> Failed:

@@ -133,7 +133,7 @@ class Recorder:
         """Return what came of a message before, or it where it is to be sent, or is under way.
 
         The word to send it again is for what is in doubt now, and for nothing that comes of it
-        while it waits for its turn.
+        while it waits to start.
         """
         word = None
         if prepared.settings.resend_in_doubt:

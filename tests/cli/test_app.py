@@ -204,7 +204,7 @@ def test_help_fits_a_narrow_terminal() -> None:
         ["simulate", "--port", "70000"],
     ],
 )
-def test_wrong_usage_is_exit_code_2_in_words(arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2_with_a_reason(arguments: list[str]) -> None:
     """A user's mistake is told on standard error, and is no traceback."""
     done = CliRunner().invoke(skycore, arguments)
     assert done.exit_code == Exit.USAGE
@@ -275,7 +275,7 @@ def test_an_option_that_is_none(typed: str, near: str | None) -> None:
         ("send 15551234888 Hi --timeout 0", "0.0 is not in the range more than 0."),
     ],
 )
-def test_a_number_that_is_out_of_range_is_told_in_words(typed: str, numbers: str) -> None:
+def test_a_number_that_is_out_of_range_is_told_the_range(typed: str, numbers: str) -> None:
     """And so is the range in the help of the option."""
     done = CliRunner().invoke(skycore, typed.split())
     assert done.exit_code == Exit.USAGE

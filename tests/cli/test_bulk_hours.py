@@ -141,7 +141,7 @@ def test_what_waits_comes_before_what_was_not_read_yet(
 
 
 @pytest.mark.slow
-def test_whose_turn_comes_after_their_hours_is_sent_to_the_next_day(
+def test_who_can_only_start_after_their_hours_is_sent_to_the_next_day(
     simulator: Simulator, it_is: Callable[[Any], None]
 ) -> None:
     """The clock is looked at again when a message is about to begin, and nobody is lost."""

@@ -207,7 +207,7 @@ def test_who_stops_the_sending_waits_for_no_receipts(simulator: Simulator, port:
 def test_a_stop_in_the_middle_is_heeded(
     simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who says STOP before the turn has come to the number is not sent to."""
+    """Who says STOP before their message could start is not sent to."""
     monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", "a-long-word")
     write(*(f"1555123{number}" for number in range(3000, 3010)), "15551234888")
     url = f"http://127.0.0.1:{port}/postback"

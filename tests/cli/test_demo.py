@@ -334,7 +334,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_directory_that_cannot_be_is_a_mistake_in_words(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_is_a_mistake_that_is_explained(tmp_path: Path) -> None:
     """A directory below a file is refused with the reason, before anything is sent."""
     (tmp_path / "file").write_text("")
     done = run("--directory", tmp_path / "file" / "below")
@@ -344,7 +344,7 @@ def test_a_directory_that_cannot_be_is_a_mistake_in_words(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
-def test_an_account_that_is_refused_is_said_in_words(
+def test_an_account_that_is_refused_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What halts the sending ends the demo with exit code 1, and no traceback."""

@@ -71,7 +71,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_what_is_old_is_forgotten(place: str) -> None:
-    """Its figures are printed, and that what is in doubt is kept; again there is nothing left."""
+    """It says how much, and that what is in doubt is kept; again there is nothing left."""
     done = prune(place, "--yes")
     assert done.exit_code == Exit.DONE, done.output
     first, second = done.stdout.splitlines()
@@ -124,7 +124,7 @@ def test_nothing_is_pruned_without_a_yes(place: str) -> None:
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(("answer", "code"), [("n\n", Exit.NOT_SENT), ("y\n", Exit.DONE)])
 def test_a_person_is_asked(place: str, answer: str, code: Exit) -> None:
-    """With the figures, and that it cannot be undone."""
+    """They are told how much, and that it cannot be undone."""
     done = prune(place, answer=answer)
     assert "It cannot be undone. [y/N]" in done.stderr
     assert done.exit_code == code

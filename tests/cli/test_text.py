@@ -219,7 +219,7 @@ def test_what_cannot_be_read_of_a_postback_says_why() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"<RESPONSE/>", b"<" * (2 * 1024 * 1024)])
-def test_what_is_no_postback_is_refused_in_words(body: bytes) -> None:
+def test_what_is_no_postback_is_refused_with_a_reason(body: bytes) -> None:
     """A body that is none is one line on standard error."""
     done = run("parse", stdin=body)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")

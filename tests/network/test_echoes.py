@@ -36,7 +36,7 @@ def what_came(request: bytes) -> bytes:
     return body or head.split(b" ")[1]
 
 
-def in_words(request: bytes) -> bytes:
+def as_decoded(request: bytes) -> bytes:
     """Return the same, decoded."""
     return unquote_plus(what_came(request).decode()).encode()
 
@@ -90,7 +90,7 @@ def all_of(error: BaseException | None) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-@pytest.mark.parametrize("decode", [what_came, in_words], ids=["as it came", "decoded"])
+@pytest.mark.parametrize("decode", [what_came, as_decoded], ids=["as it came", "decoded"])
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 async def test_what_an_answer_repeats_is_said_nowhere(
     open_client: OpenClient,

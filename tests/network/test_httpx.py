@@ -132,7 +132,7 @@ async def test_a_proxy_is_told_from_what_is_behind_it(
 
 
 async def test_no_time_left_is_not_sent() -> None:
-    """A message whose turn comes at the last moment is not sent, and it says so."""
+    """A message that may start at the last moment is not sent, and it says so."""
     with FaultServer(ANSWERED) as server:
         transport = HttpxTransport(verify=client_context())
         with pytest.raises(NotSent):

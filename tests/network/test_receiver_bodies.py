@@ -180,7 +180,7 @@ COMPRESSED: dict[str, tuple[str, bytes, int]] = {
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("encoding", "body", "expected"), COMPRESSED.values(), ids=COMPRESSED)
-async def test_a_compressed_body_is_read_or_refused_in_words(
+async def test_a_compressed_body_is_read_or_refused_with_a_reason(
     encoding: str, body: bytes, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is in it counts; 415 names what is taken, and a bomb is written out to the limit.

@@ -92,7 +92,7 @@ async def test_workers_send_to_each_within_hours_of_their_own(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("rate", "most"), [(None, 5 + IN_FLIGHT), (20, 7)])
-async def test_whose_turn_comes_after_the_hours_waits_until_the_next_day(
+async def test_who_can_only_start_after_the_hours_waits_until_the_next_day(
     connection: Connection, dsn: str, rate: int | None, most: int
 ) -> None:
     """A message is held to the clock when it is about to begin, having waited for its rate."""

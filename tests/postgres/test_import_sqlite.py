@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
             for n, came in enumerate(CAME):
                 await sent(ledger, n, came)
             await ledger.record(notice(DELIVERED, "T0", to="15550000000"))
-            await ledger.record(notice(DELIVERED, "stray", to="15559999999"))
+            await ledger.record(notice(DELIVERED, "unmatched", to="15559999999"))
             await ledger.opt_out("15557777777")
 
     anyio.run(fill)
@@ -87,7 +87,7 @@ async def everything(ledger: Ledger) -> tuple[list[Delivery], Summary, bool]:
 
 
 def test_a_copy_knows_all_that_the_file_does(file: Path, dsn: str) -> None:
-    """Messages with their states, ids and events, strays and opt-outs are the same in both."""
+    """Messages with states, ids and events, what is unmatched, and opt-outs are in both alike."""
     done = copy(file, dsn, "--json")
     assert json.loads(done.stdout) == {"messages": 6, "new": 6, "events": 2}
     there = asked(PostgresLedger(dsn), everything)

@@ -380,7 +380,7 @@ async def test_every_text_is_kept_whatever_is_spoken_by_default(
         assert await ledger.is_opted_out(TO)
 
 
-async def test_a_key_that_no_index_takes_is_refused_in_words(opened: Open) -> None:
+async def test_a_key_that_no_index_takes_is_refused_with_its_reason(opened: Open) -> None:
     """Nothing was begun, and others that wait with it are."""
     ledger = await opened()
     key = "".join(f"{number:x}-" for number in range(1500))

@@ -503,9 +503,9 @@ async def test_more_than_a_page_is_listed_whole(ledger: Ledger) -> None:
     assert accepted_ones == [key for key in order if key != keys[-1]]
     assert [delivery.key async for delivery in ledger.deliveries(S.SENDING)] == keys[-1:]
     assert [delivery.key async for delivery in ledger.deliveries(S.FAILED)] == []
-    strays = [notice(SENT, f"U{number}", to=OTHER) for number in range(1001)]
-    await ledger.record(*strays)
-    assert [each async for each in ledger.unplaced()] == strays
+    unmatched = [notice(SENT, f"U{number}", to=OTHER) for number in range(1001)]
+    await ledger.record(*unmatched)
+    assert [each async for each in ledger.unplaced()] == unmatched
 
 
 @pytest.mark.parametrize("name", ["tracking id", "key"])
@@ -1454,10 +1454,12 @@ class AnyOrder(RuleBasedStateMachine):
                 for key, told in self.known.items()
                 if KEYS[key] == number and (told.doubted or told.state in {"sending", "in_doubt"})
             ]
-            strays = [id_ for id_ in self.said if TRACKING_IDS[id_] == number and id_ not in taken]
-            if len(candidates) == len(strays) == 1 and candidates[0].state == "in_doubt":
+            unmatched = [
+                id_ for id_ in self.said if TRACKING_IDS[id_] == number and id_ not in taken
+            ]
+            if len(candidates) == len(unmatched) == 1 and candidates[0].state == "in_doubt":
                 candidates[0].state, candidates[0].settled_by = "accepted", "postback"
-                candidates[0].tracking_id = strays[0]
+                candidates[0].tracking_id = unmatched[0]
 
     def _state(self, told: Told) -> str:
         words = self.said.get(told.tracking_id or "", set())

@@ -214,7 +214,7 @@ async def test_a_late_receipt_of_a_pruned_message_is_dropped(
 ) -> None:
     """It settles no other message's doubt, and brings no number back; others are recorded."""
     await sent(ledger, "k", accepted())
-    await ledger.record(notice(SENT, "stray", to=OTHER))
+    await ledger.record(notice(SENT, "unmatched", to=OTHER))
     await pruned(ledger, clock)
     now = clock.now
     for key, number in (("doubt", TO), ("other doubt", OTHER)):
@@ -222,7 +222,7 @@ async def test_a_late_receipt_of_a_pruned_message_is_dropped(
         await ledger.finish(key, DOUBT)
     await ledger.record(
         notice(DELIVERED, after=LATER),
-        notice(DELIVERED, "stray", to=OTHER, after=LATER),
+        notice(DELIVERED, "unmatched", to=OTHER, after=LATER),
     )
     assert await state_of(ledger, "k") is S.ACCEPTED
     assert await state_of(ledger, "doubt") is S.IN_DOUBT
@@ -249,7 +249,7 @@ async def test_a_receipt_may_be_of_a_pruned_message_that_was_sent_again_after_do
     assert await state_of(ledger, "doubt") is S.IN_DOUBT
 
 
-async def test_texts_and_strays_go_and_who_opted_out_stays(
+async def test_texts_and_what_is_unmatched_go_and_who_opted_out_stays(
     ledger: BaseLedger, clock: Clock
 ) -> None:
     """As far as they are as old; of a submission that something came for since, all stays."""
@@ -281,7 +281,9 @@ async def test_what_may_be_pruned_is_counted_before(ledger: BaseLedger, clock: C
     """Messages with what came for them, and what has no message; none of it is changed."""
     await sent(ledger, "k", accepted())
     await sent(ledger, "doubt", DOUBT)
-    await ledger.record(notice(), notice(DELIVERED), said("Hi"), notice(SENT, "stray", to=OTHER))
+    await ledger.record(
+        notice(), notice(DELIVERED), said("Hi"), notice(SENT, "unmatched", to=OTHER)
+    )
     clock.now = NOON + LATER
     before = clock.now - AGE.total_seconds()
 
@@ -353,7 +355,7 @@ async def test_no_doubt_is_kept_open_for_what_was_never_there(
 ) -> None:
     """It is the last message that was pruned that counts, and no clock that was ahead."""
     clock.now = NOON - 9
-    await ledger.record(notice(DELIVERED, "stray"))
+    await ledger.record(notice(DELIVERED, "unmatched"))
     clock.now = NOON
     await sent(ledger, "k", accepted())
     clock.now = NOON + 10 * LATER
@@ -378,7 +380,7 @@ async def test_what_two_prune_at_once_is_noted(ledger: BaseLedger, clock: Clock)
     assert await ledger.run(ForgottenUntil()) == NOON + NEAR
 
 
-async def test_a_stray_is_as_old_as_it_came(ledger: BaseLedger, clock: Clock) -> None:
+async def test_what_is_unmatched_is_as_old_as_it_came(ledger: BaseLedger, clock: Clock) -> None:
     """Whatever time it bears: one of the future would stay for as long."""
-    await ledger.record(notice(DELIVERED, "stray", after=20 * LATER))
+    await ledger.record(notice(DELIVERED, "unmatched", after=20 * LATER))
     assert (await pruned(ledger, clock)).notifications == 1

@@ -323,7 +323,7 @@ def in_file(path: Path, do: Callable[[BaseLedger], Any], *, later: bool = False)
 
 async def _sent(ledger: BaseLedger) -> None:
     await sent(ledger, "k", accepted())
-    await ledger.record(notice(DELIVERED), notice(DELIVERED, "stray", to="15550001111"))
+    await ledger.record(notice(DELIVERED), notice(DELIVERED, "unmatched", to="15550001111"))
 
 
 async def _pruned(ledger: BaseLedger) -> None:
@@ -346,7 +346,10 @@ def test_a_file_is_copied_whichever_of_the_two_is_pruned(
     assert (copied.messages, copied.new) == (1, int(pruned == "the file"))
     found = kept(dsn, lambda ledger: ledger.begin(intent()))
     assert found == Submission(state=MessageState.DELIVERED)
-    kept(dsn, lambda ledger: ledger.record(notice(DELIVERED, "stray", to="15550001111", after=9)))
+    kept(
+        dsn,
+        lambda ledger: ledger.record(notice(DELIVERED, "unmatched", to="15550001111", after=9)),
+    )
     statement = """SELECT (SELECT count(*) FROM skycore.messages WHERE recipient <> '')
         + (SELECT count(*) FROM skycore.submissions WHERE recipient <> '')
         + (SELECT count(*) FROM skycore.events)"""
@@ -380,7 +383,7 @@ def test_a_file_that_knows_more_than_what_was_pruned_is_refused(
     kept(dsn, lambda ledger: ledger.record(said("Hello")))
 
 
-def test_a_stray_receipt_of_what_was_pruned_in_a_copied_file_is_pruned(
+def test_an_unmatched_receipt_of_what_was_pruned_in_a_copied_file_is_pruned(
     tmp_path: Path, dsn: str, connection: Connection
 ) -> None:
     """The database had it before the file was copied, and prunes it as any other."""

@@ -348,7 +348,7 @@ def test_a_database_that_cannot_be_reached_is_named(tmp_path: object) -> None:
     assert "s3cret" not in repr(Database(dsn))
 
 
-def test_a_database_without_the_right_to_look_is_an_error_in_words(dsn: str) -> None:
+def test_a_database_without_the_right_to_look_is_an_error_that_says_so(dsn: str) -> None:
     """A user who may not even see the tables is told so, and by which database."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE ROLE stranger LOGIN")

@@ -300,7 +300,7 @@ async def test_two_slots_announce_one_halt_once(connection: Connection, dsn: str
 @pytest.mark.parametrize(
     "lost", ["skycore.chunks", "skycore.messages", "skycore_queue.procrastinate_jobs"]
 )
-async def test_rights_that_are_revoked_end_a_worker_in_words(
+async def test_rights_that_are_revoked_end_a_worker_with_a_reason(
     connection: Connection, dsn: str, lost: str
 ) -> None:
     """A worker that may not go on says what to do, and what it had is left to the others."""

@@ -39,13 +39,13 @@ EXPECTED = {
     "opaque": S.DELIVERED,
     "long": S.DELIVERED,
 }
-STRAY = notice(SENT, "U01TXzk5", to="15550000099")
+UNMATCHED = notice(SENT, "U01TXzk5", to="15550000099")
 
 
 def rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """Return the table and the columns of each row that it held."""
     noted: dict[str, dict[str, Any]] = {}
-    notices = [STRAY]
+    notices = [UNMATCHED]
     for id_, (key, (tracking_id, state, about)) in enumerate(MESSAGES.items(), 1):
         yield (
             "messages",
@@ -94,7 +94,7 @@ async def assert_are_one(ledger: Ledger) -> None:
             await ledger.record(each)
             await ledger.record(notice_in_the_other_spelling(each))
             assert await ledger.delivery(each.raw["TRACKINGID"]) == delivery
-    assert [each async for each in ledger.unplaced()] == [STRAY]
+    assert [each async for each in ledger.unplaced()] == [UNMATCHED]
 
 
 OTHER = {PLAIN: ENCODED, "SMS_1": "U01TXzE=", "SMS_3": "U01TXzM=", "SMS_4": "U01TXzQ="}

@@ -290,7 +290,7 @@ class Run:
 
     def _take(self, outcome: Outcome) -> None:
         row, line = self._under_way.pop(outcome.message.key or "")
-        if outcome.verdict is Verdict.PUT_OFF:  # its turn came after its hours
+        if outcome.verdict is Verdict.PUT_OFF:  # it could only start after its hours
             self._put_off_row(line, outcome.message.to)
             return
         self._count(row, outcome)

@@ -18,7 +18,7 @@ from .dsn import FilePath
 from .output import fail
 
 
-def _in_words(numbers: click.FloatRange | click.IntRange) -> str:
+def _range_text(numbers: click.FloatRange | click.IntRange) -> str:
     """Return from which number to which a range is."""
     if numbers.max is not None:
         return f"{numbers.min} to {numbers.max}"
@@ -31,7 +31,7 @@ class Number(click.FloatRange):
     name = "number"
 
     def _describe_range(self) -> str:  # for help and error messages of click's
-        return _in_words(self)
+        return _range_text(self)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -49,7 +49,7 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
     def _describe_range(self) -> str:
-        return _in_words(self)
+        return _range_text(self)
 
 
 RATE: Final = Number(min=0.001)  # messages per second

@@ -22,7 +22,7 @@ class WrongUsage(click.UsageError):
             say(line, err=True)
 
 
-def in_words(error: click.UsageError) -> click.UsageError:
+def describe_usage_error(error: click.UsageError) -> click.UsageError:
     """Return what click found wrong as it is to be shown; what is help stays so."""
     if isinstance(error, NoArgsIsHelpError):
         return error

@@ -350,9 +350,9 @@ SETTLED: dict[
 @pytest.mark.parametrize("case", SETTLED)
 def test_doubt_is_settled_where_two_can_only_mean_each_other(case: str) -> None:
     """Nobody guesses: what could be two things is left alone, in whichever order it is asked."""
-    doubts, strays, expected = SETTLED[case]
-    assert match_doubts(doubts, strays, within=WITHIN) == expected
-    assert match_doubts(doubts[::-1], strays[::-1], within=WITHIN) == expected
+    doubts, submissions, expected = SETTLED[case]
+    assert match_doubts(doubts, submissions, within=WITHIN) == expected
+    assert match_doubts(doubts[::-1], submissions[::-1], within=WITHIN) == expected
 
 
 class _Counted(list[StoredNotification]):
@@ -367,9 +367,11 @@ class _Counted(list[StoredNotification]):
 
 def test_what_others_send_to_a_number_in_doubt_is_looked_through_once_for_each() -> None:
     """A thousand submissions, as of another program, cost no more than a thousand times one."""
-    strays = [attrs.evolve(each, events=_Counted(each.events)) for each in map(unmatched, IDS)]
+    submissions = [
+        attrs.evolve(each, events=_Counted(each.events)) for each in map(unmatched, IDS)
+    ]
     _Counted.looks = 0
-    assert match_doubts([doubt()], strays, within=WITHIN) == []
+    assert match_doubts([doubt()], submissions, within=WITHIN) == []
     assert _Counted.looks < 10 * len(IDS)
 
 

@@ -270,7 +270,7 @@ async def test_a_stall_is_made_up_for_only_a_little() -> None:
         for _ in range(1200):
             group.start_soon(send)
     assert starts[1] > 1010
-    assert starts.count(starts[1]) == 11  # 20 ms at 500/s, and its own turn
+    assert starts.count(starts[1]) == 11  # 20 ms at 500/s, and its own start
     assert most_in_a_second(starts) == 500
 
 
@@ -288,7 +288,7 @@ async def test_a_stall_is_made_up_for_only_a_little() -> None:
     ],
 )
 def test_a_throttle_answer_pauses_everyone(retry_after: float | None, pause: float) -> None:
-    """The server's wish is honoured where it is one; else the pause is a second."""
+    """The server's Retry-After is honoured where it is a time; else the pause is a second."""
     time = Time()
     limiter = limited(time, None)
     started = limiter.start_now() or 0.0
@@ -490,7 +490,7 @@ def test_a_forked_process_waits_for_no_thread_of_its_parents() -> None:
 async def test_a_cancelled_waiter_costs_the_others_nothing(
     victim: int, native: bool, anyio_backend: str
 ) -> None:
-    """A waiter who is cancelled takes no turn, keeps no lock, and is not counted on."""
+    """A waiter who is cancelled takes no start, keeps no lock, and is not counted on."""
     if native and anyio_backend != "asyncio":
         pytest.skip("trio has cancel scopes alone")
     time = Time()

@@ -73,7 +73,7 @@ def begun(outcomes: list[Outcome]) -> list[str]:
     """Return the numbers that were sent to; of any other message it is said that it was not."""
     for outcome in outcomes:
         if isinstance(outcome, Failed):
-            assert "ended before its turn" in str(outcome.error)
+            assert "ended before it started" in str(outcome.error)
     return sorted(each.message.to for each in outcomes if isinstance(each, Accepted))
 
 
@@ -315,17 +315,17 @@ async def test_leaving_early_finishes_what_had_started(caplog: pytest.LogCapture
 
 async def test_leaving_makes_no_further_attempts() -> None:
     """A message that was not sent is tried again for a caller who is there, and for no other."""
-    turn = anyio.Event()
+    may_start = anyio.Event()
 
-    class OneTurnEach:
-        turns = 0
+    class OneStartEach:
+        starts = 0
 
         def start_now(self) -> float | None:
-            self.turns += 1
-            return None if self.turns > 4 else 0.0
+            self.starts += 1
+            return None if self.starts > 4 else 0.0
 
         async def wait(self) -> float:
-            await turn.wait()
+            await may_start.wait()
             return 0.0
 
         def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
@@ -333,12 +333,12 @@ async def test_leaving_makes_no_further_attempts() -> None:
 
     transport = StubTransport(lambda _to: NotSent("no connection"))
     skycore = SkycoreClient(
-        api_key="a key", from_="60856", transport=transport, rate=OneTurnEach(), max_in_flight=4
+        api_key="a key", from_="60856", transport=transport, rate=OneStartEach(), max_in_flight=4
     )
     skycore._dispatcher._chance = lambda: 0.0
     async with skycore, anyio.create_task_group() as group, skycore.send_many(messages(4)):
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(_release_when_left, turn)
+        group.start_soon(_release_when_left, may_start)
     assert len(transport.sent) == 4
 
 
@@ -481,7 +481,7 @@ async def test_however_it_is_left_each_outcome_is_yielded_or_logged(
         begun = len(transport.sent)
         assert 10 <= begun < 30
         await anyio.wait_all_tasks_blocked()
-        # Who is cancelled does not wait for those that had their turn already.
+        # Who is cancelled does not wait for those that had started already.
         assert begun <= len(transport.sent) <= begun + (4 if "scope" in by else 0)
         assert [outcome async for outcome in rest(skycore)] == []  # the client goes on
     logged = {line.split()[2].rstrip(":")[-4:] for line in caplog.messages}
@@ -675,13 +675,13 @@ async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
     gc.collect()
 
 
-async def test_what_waits_for_its_turn_is_not_begun() -> None:
+async def test_what_waits_to_start_is_not_begun() -> None:
     """How many are in flight is known, without those that wait for the rate."""
     transport = StubTransport()
     transport.held = anyio.Event()
-    paced = RateLimiter(0.001, burst=2)
+    limiter = RateLimiter(0.001, burst=2)
     sender = SkycoreClient(
-        api_key="a key", from_="60856", transport=transport, max_in_flight=4, rate=paced
+        api_key="a key", from_="60856", transport=transport, max_in_flight=4, rate=limiter
     )
     async with sender, sender.send_many(messages(10)) as outcomes:
         await anyio.wait_all_tasks_blocked()
@@ -692,7 +692,7 @@ async def test_what_waits_for_its_turn_is_not_begun() -> None:
         assert outcomes._begun == 0
 
 
-async def test_what_may_not_begin_any_more_is_told_when_its_turn_comes() -> None:
+async def test_what_may_not_begin_any_more_is_told_when_it_could_start() -> None:
     """It is asked of a message as it is sent, after all waiting; its outcome is not sent."""
     transport = StubTransport()
     asked: list[str] = []

@@ -53,18 +53,18 @@ class FreeLimiter:
     """A limiter of the caller's own: lets everything start, and remembers what it heard."""
 
     def __init__(self) -> None:
-        self.turns = 0
+        self.starts = 0
         self.heard: list[float | None] = []
 
     def start_now(self) -> float | None:
-        self.turns += 1
-        return float(self.turns)
+        self.starts += 1
+        return float(self.starts)
 
     async def wait(self) -> float:
         raise AssertionError("nothing has to wait here")
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
-        assert started == self.turns
+        assert started == self.starts
         self.heard.append(retry_after)
 
 
@@ -122,13 +122,13 @@ async def test_attempts_are_bounded() -> None:
     assert len(transport.sent) == 3
 
 
-async def test_each_attempt_takes_a_turn_and_throttling_is_passed_on() -> None:
-    """Every attempt waits for its turn, and the limiter hears of each that was throttled."""
+async def test_each_attempt_asks_for_a_start_and_throttling_is_passed_on() -> None:
+    """Every attempt waits until it may start, and the limiter hears of each that was throttled."""
     throttled = Throttled("HTTP 429", retry_after=7)
     transport = StubTransport(answers(throttled, refused("E113"), accepted(MESSAGE.to)))
     limiter = FreeLimiter()
     assert isinstance(await send(transport, limiter), Accepted)
-    assert limiter.turns == 3
+    assert limiter.starts == 3
     assert limiter.heard == [7, None]
 
 
@@ -142,21 +142,21 @@ async def test_no_attempt_begins_beyond_the_timeout() -> None:
     assert len(transport.sent) == 1
 
 
-async def test_a_turn_that_does_not_come_in_time_is_not_sent() -> None:
-    """The timeout bounds the wait for a turn too, and the message was not sent then."""
+async def test_what_cannot_start_in_time_is_not_sent() -> None:
+    """The timeout bounds the wait for a start too, and the message was not sent then."""
     transport = StubTransport()
     client = SkycoreClient(
         api_key="a key", from_="60856", transport=transport, rate=0.001, timeout=0.05
     )
     async with client:
         await client.send_sms(to="15551234888", text="Hello")
-        with pytest.raises(NotSent, match=r"its turn did not come within 0\.05 seconds"):
+        with pytest.raises(NotSent, match=r"it could not start within 0\.05 seconds"):
             await client.send_sms(to="15551234888", text="Hello")
     assert len(transport.sent) == 1
 
 
-async def test_a_message_is_sent_when_its_turn_comes() -> None:
-    """Who has to wait for a turn is sent when it comes, within what is left of the timeout."""
+async def test_a_message_is_sent_once_it_may_start() -> None:
+    """What has to wait is sent once it may start, within what is left of the timeout."""
 
     class BusyLimiter(FreeLimiter):
         def start_now(self) -> float | None:
@@ -171,12 +171,12 @@ async def test_a_message_is_sent_when_its_turn_comes() -> None:
 
 
 @pytest.mark.slow
-async def test_a_turn_for_another_attempt_that_does_not_come_ends_with_the_last_failure() -> None:
-    """The timeout bounds the wait for the turn of each attempt, and the failure tells more."""
+async def test_another_attempt_that_cannot_start_ends_with_the_last_failure() -> None:
+    """The timeout bounds the wait for the start of each attempt, and the failure tells more."""
 
-    class OneTurn(FreeLimiter):
+    class OneStart(FreeLimiter):
         def start_now(self) -> float | None:
-            return None if self.turns else super().start_now()
+            return None if self.starts else super().start_now()
 
         async def wait(self) -> float:
             await anyio.sleep_forever()
@@ -185,7 +185,7 @@ async def test_a_turn_for_another_attempt_that_does_not_come_ends_with_the_last_
     throttled = Throttled("HTTP 429", retry_after=3600)
     transport = StubTransport(lambda _to: throttled)
     settings = attrs.evolve(SETTINGS, timeout=0.3)
-    outcome = await send(transport, OneTurn(), settings)
+    outcome = await send(transport, OneStart(), settings)
     assert outcome == Failed(message=MESSAGE, error=throttled)
     assert len(transport.sent) == 1
 
@@ -201,7 +201,7 @@ async def test_a_throttle_answer_pauses_the_whole_client() -> None:
     async with client:
         with pytest.raises(Throttled):
             await client.with_options(max_attempts=1).send_sms(to="15551234888", text="Hello")
-        with pytest.raises(NotSent, match="its turn"):
+        with pytest.raises(NotSent, match="could not start"):
             await client.send_sms(to="15551234888", text="Hello")
         now += 60
         await client.send_sms(to="15551234888", text="Hello")
@@ -245,7 +245,7 @@ async def test_a_natively_cancelled_caller_breaks_off_no_exchange(
     assert "accepted as SMS_15551234888" in caplog.text
 
 
-async def test_a_message_that_waits_for_its_turn_can_be_called_back() -> None:
+async def test_a_message_that_waits_to_start_can_be_called_back() -> None:
     """A caller cancelled before its exchange began sends nothing."""
     transport = StubTransport()
     client = SkycoreClient(api_key="a key", from_="60856", transport=transport, rate=0.001)
@@ -256,16 +256,16 @@ async def test_a_message_that_waits_for_its_turn_can_be_called_back() -> None:
     assert len(transport.sent) == 1
 
 
-async def test_no_turn_is_used_for_a_caller_who_left() -> None:
-    """A caller cancelled while the next attempt waits for its turn has no further attempt."""
-    turn = anyio.Event()
+async def test_no_start_is_used_for_a_caller_who_left() -> None:
+    """A caller cancelled while the next attempt waits to start has no further attempt."""
+    may_start = anyio.Event()
 
     class Later(FreeLimiter):
         def start_now(self) -> float | None:
-            return None if self.turns else super().start_now()
+            return None if self.starts else super().start_now()
 
         async def wait(self) -> float:
-            await turn.wait()
+            await may_start.wait()
             return 2.0
 
     transport = StubTransport(lambda _to: NotSent("no connection"))
@@ -274,7 +274,7 @@ async def test_no_turn_is_used_for_a_caller_who_left() -> None:
         group.start_soon(sender.send, MESSAGE, SETTINGS)
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
-    turn.set()
+    may_start.set()
     await sender.owner.close()
     assert len(transport.sent) == 1
 

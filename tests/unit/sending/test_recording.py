@@ -580,7 +580,7 @@ async def test_what_is_recorded_takes_no_turn() -> None:
 
 
 async def test_a_halt_gives_back_what_was_taken() -> None:
-    """What waits for its turn when the account is refused is NotSent, and can be given again."""
+    """What waits to start when the account is refused is NotSent, and can be given again."""
     source = messages(10)
     transport = StubTransport(lambda _to: refused("E120"))
     async with recording(transport, rate=0.001, burst=2) as (client, ledger):
@@ -684,10 +684,10 @@ async def test_no_more_are_under_way_than_are_in_flight() -> None:
 
 
 @pytest.mark.parametrize(("rate", "asked"), [(None, 0), (1000, 3)])
-async def test_only_where_turns_are_scarce_is_the_ledger_asked_before(
+async def test_only_where_starts_are_scarce_is_the_ledger_asked_before(
     rate: float | None, asked: int
 ) -> None:
-    """What is recorded takes no turn where turns are few, and no step more where they are not."""
+    """What is recorded takes no start where those are few, and no step more where they are not."""
 
     class Asked(MemoryLedger):
         times = 0
@@ -717,7 +717,7 @@ async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
     ):
         group.start_soon(lambda: client.send_sms(to=TO, text="Hello"))
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(NotSent, match=r"its turn did not come within 0\.2 seconds"):
+        with pytest.raises(NotSent, match=r"it could not start within 0\.2 seconds"):
             await client.send_sms(to=TO, text="Hello")
         assert len(await states(ledger)) == 1
         transport.held.set()
@@ -734,7 +734,7 @@ async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
 
     transport = StubTransport()
     async with Slow() as ledger, recording(transport, ledger, timeout=0.04) as (client, _):
-        with pytest.raises(NotSent, match=r"did not come within 0\.04 seconds"):
+        with pytest.raises(NotSent, match=r"could not start within 0\.04 seconds"):
             await client.send_sms(**KEYED)
         assert await states(ledger) == {"order-17": "not_sent"}
     assert not transport.sent

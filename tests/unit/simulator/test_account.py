@@ -179,53 +179,59 @@ def test_keys_are_in_no_repr() -> None:
 
 def test_without_limits_any_pace_will_do() -> None:
     """An account without throughput or interval takes calls at the same moment."""
-    pace = CallRate()
-    assert [pace.code_against(Account(), 5.0) for _ in range(100)] == [None] * 100
+    call_rate = CallRate()
+    assert [call_rate.code_against(Account(), 5.0) for _ in range(100)] == [None] * 100
 
 
 def test_calls_closer_than_the_interval_are_e106() -> None:
     """A call is refused until the interval since the last one that was taken is over."""
-    pace, account = CallRate(), Account(min_interval=2.0)
+    call_rate, account = CallRate(), Account(min_interval=2.0)
     times = [1000.0, 1001.9, 1002.0, 1003.0, 1004.0]
-    assert [pace.code_against(account, now) for now in times] == [None, "E106", None, "E106", None]
+    assert [call_rate.code_against(account, now) for now in times] == [
+        None,
+        "E106",
+        None,
+        "E106",
+        None,
+    ]
 
 
 @pytest.mark.parametrize("start", [0.0, 1.8e9])
 def test_calls_over_the_throughput_are_e113(start: float) -> None:
     """A second's worth may come at once, and after it one call for each interval."""
-    pace, account = CallRate(), Account(rate=20)
-    burst = [pace.code_against(account, start) for _ in range(30)]
+    call_rate, account = CallRate(), Account(rate=20)
+    burst = [call_rate.code_against(account, start) for _ in range(30)]
     assert burst == [None] * 20 + ["E113"] * 10
-    assert pace.code_against(account, start + 0.04) == "E113"
-    assert pace.code_against(account, start + 0.05) is None
-    assert pace.code_against(account, start + 0.05) == "E113"
+    assert call_rate.code_against(account, start + 0.04) == "E113"
+    assert call_rate.code_against(account, start + 0.05) is None
+    assert call_rate.code_against(account, start + 0.05) == "E113"
 
 
 def test_steady_calls_at_the_throughput_are_taken() -> None:
     """Calls at exactly the rate are never refused, below one a second either."""
     for rate in (0.5, 3.0, 20.0):
-        pace, account = CallRate(), Account(rate=rate)
-        codes = {pace.code_against(account, 1.8e9 + turn / rate) for turn in range(200)}
+        call_rate, account = CallRate(), Account(rate=rate)
+        codes = {call_rate.code_against(account, 1.8e9 + turn / rate) for turn in range(200)}
         assert codes == {None}
-    assert pace.code_against(account, 1.8e9 + 199 / 20 + 0.9) is None
+    assert call_rate.code_against(account, 1.8e9 + 199 / 20 + 0.9) is None
 
 
 def test_silence_saves_nothing_up() -> None:
     """After a pause of any length, a second's worth may come at once, and no more."""
-    pace, account = CallRate(), Account(rate=2)
-    assert pace.code_against(account, 0.0) is None
-    codes = [pace.code_against(account, 3600.0) for _ in range(3)]
+    call_rate, account = CallRate(), Account(rate=2)
+    assert call_rate.code_against(account, 0.0) is None
+    codes = [call_rate.code_against(account, 3600.0) for _ in range(3)]
     assert codes == [None, None, "E113"]
 
 
 def test_a_slow_account_has_no_burst() -> None:
     """At half a message per second, the second one has to wait two seconds."""
-    pace, account = CallRate(), Account(rate=0.5)
-    assert [pace.code_against(account, now) for now in (0, 1.9, 2.0)] == [None, "E113", None]
+    call_rate, account = CallRate(), Account(rate=0.5)
+    assert [call_rate.code_against(account, now) for now in (0, 1.9, 2.0)] == [None, "E113", None]
 
 
 def test_a_call_refused_for_one_limit_counts_for_none() -> None:
     """What the throughput refuses does not start the interval again."""
-    pace, account = CallRate(), Account(rate=0.5, min_interval=1.0)
+    call_rate, account = CallRate(), Account(rate=0.5, min_interval=1.0)
     times = [0.0, 1.5, 2.0]
-    assert [pace.code_against(account, now) for now in times] == [None, "E113", None]
+    assert [call_rate.code_against(account, now) for now in times] == [None, "E113", None]

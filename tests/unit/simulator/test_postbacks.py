@@ -91,7 +91,7 @@ def test_a_message_that_was_not_sent_has_its_own_code() -> None:
     assert "STATUS" not in fields["BODY"]
 
 
-def test_the_flat_form_says_it_in_words() -> None:
+def test_the_flat_form_spells_it_out() -> None:
     """The flat form has one event, without NOTIFICATION, BODY and id."""
     receipt = attrs.evolve(SENT_POSTBACK, event=DELIVERED, from_mask="Jerry's")
     assert parsed(render(receipt, PostbackForm.FLAT)) == (

@@ -115,7 +115,7 @@ async def test_notifications_are_bounded_too() -> None:
 
 
 async def test_notifications_are_bounded_also_when_it_is_full_of_doubt() -> None:
-    """Having no room for messages makes none for strays."""
+    """Having no room for messages makes none for what is unmatched."""
     async with MemoryLedger(capacity=1, clock=Clock()) as ledger:
         await send(ledger, "k", DOUBT)
         for number in range(20):
