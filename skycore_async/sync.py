@@ -114,7 +114,7 @@ class SyncClient:
         resend_in_doubt: bool = False,
         ignore_opt_out: bool = False,
     ) -> Iterator[Iterator[Outcome]]:
-        """Send many messages, and give their outcomes as they complete.
+        """Send many messages, and return a context manager of their outcomes as they complete.
 
             with skycore.send_many(messages) as outcomes:
                 for outcome in outcomes:

@@ -120,9 +120,9 @@ class Telemetry:
     def sending(
         self, base_url: str, *, parent: context.Context | None = None
     ) -> Iterator[Operation]:
-        """Context manager: one message's way to the API and back, with all its tries.
+        """Return a context manager for one message's way to the API and back, with all its tries.
 
-        Yields what is told how it ended.
+        It yields what is told how it ended.
         """
         server, name = _server(base_url)
         began = self._clock()
@@ -136,9 +136,9 @@ class Telemetry:
 
     @contextmanager
     def receiving(self, notifications: Sequence[Notification]) -> Iterator[Operation]:
-        """Context manager: one postback is taken in, with one notification or many.
+        """Return a context manager for the taking in of a postback, with its notifications.
 
-        Yields what is told of a failure.
+        It yields what is told of a failure.
         """
         began = self._clock()
         attributes: Attributes = {**_PROCESS}

@@ -68,7 +68,7 @@ class BaseLedger(ABC):
 
     @abstractmethod
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return when it is as durable as this ledger makes it."""
+        """Run a command, and return its result once that is as durable as this ledger makes it."""
 
     async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
         """Open what it is kept in; again does nothing."""

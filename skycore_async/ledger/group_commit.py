@@ -83,7 +83,7 @@ class GroupCommit:
         self._thread = anyio.CapacityLimiter(1)
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return when it is durable; not once `owner` is closed.
+        """Run a command, and return its result once that is durable; not once `owner` is closed.
 
         Raises what the command raises, and LedgerError where it could not be written.
         """

@@ -238,4 +238,4 @@ class StoreCommand(LedgerCommand[T_co]):
 
     @abstractmethod
     def run(self, store: LedgerStore, now: float) -> T_co:
-        """Run it over a store."""
+        """Run it over a store, and return its result."""

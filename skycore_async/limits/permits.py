@@ -107,7 +107,7 @@ class Permits:
         return True
 
     def is_to_ask(self, now: float, waiting: int) -> bool:
-        """Whether there is something to ask for now, where so many wait."""
+        """Return whether there is something to ask for now, where so many wait."""
         if self._throttle is not None:
             return now >= self._ask_not_before
         return waiting > len(self._held) and now >= self._ask_at()

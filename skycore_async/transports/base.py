@@ -98,7 +98,7 @@ class Transport(Protocol):
     """
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` and read the answer within `timeout` seconds.
+        """Send `request`, and return the answer, within `timeout` seconds.
 
         Raises NotSent where no byte of the request can have left, and
         OutcomeUnknown for every other failure.

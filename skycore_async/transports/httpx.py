@@ -128,7 +128,7 @@ class HttpxClientTransport:
         mask_library_logs(*TALKATIVE)
 
     async def send(self, request: Request, *, timeout: float) -> Response:
-        """Send `request` within `timeout` seconds, the wait for a free connection included."""
+        """Send `request`, and return the answer, within `timeout` seconds, all waits included."""
         if self._closed or self._http_client.is_closed:
             raise TransportUnusable("this transport is closed")
         progress = ExchangeProgress(self._library.pool_timeout)

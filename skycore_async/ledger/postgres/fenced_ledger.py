@@ -30,7 +30,7 @@ class FencedLedger(SharedLedger):
         self._words = words
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command; one that begins a message only within the fence."""
+        """Run a command, and return its result; what begins a message only within the fence."""
         if self._words and isinstance(command, Begin | Lookup):
             command = cast("LedgerCommand[T]", self._with_word(command))
         if isinstance(command, Begin):

@@ -148,7 +148,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         owner.start(self._stay_alive)
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return when what it wrote is on the disk of the server."""
+        """Run a command, and return its result once what it wrote is on the disk of the server."""
         commits = self._commits()
         if self._unwritten and type(command) in {Lookup, Begin}:
             await self._unwritten.write()

@@ -51,7 +51,7 @@ class PostgresLedgerView(BaseLedger):
             await self._threads.close(connection.close, interrupt=connection.cancel)
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Answer a question."""
+        """Return the answer to a question."""
         if not isinstance(command, Query):
             raise LedgerError(
                 f"{self._database.name} is only looked at here: it can be read, and not be written"

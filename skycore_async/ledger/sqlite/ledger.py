@@ -95,7 +95,7 @@ class SQLiteLedger(OpenableLedger):
         self._readers: anyio.CapacityLimiter
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return when what it wrote is on the disk."""
+        """Run a command, and return its result once what it wrote is on the disk."""
         if self._file.lock.is_inherited:
             raise RuntimeError(
                 f"{self.path} is open in the process that forked this one, and not here: what a"

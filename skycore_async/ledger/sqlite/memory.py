@@ -127,7 +127,7 @@ class MemoryLedger(BaseLedger):
             self._make()
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return when what it wrote is in memory."""
+        """Run a command, and return its result once what it wrote is in memory."""
         if self._home is None or not self._home.is_here():
             self._move_here()
         pending, group = PendingCommand(command), self._next

@@ -79,7 +79,7 @@ class LedgerView(BaseLedger):
             await self._threads.close(connection.close, interrupt=connection.interrupt)
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command that changes nothing."""
+        """Run a command that changes nothing, and return its result."""
         return await self._explaining(lambda: self._answered(command))
 
     async def _explaining(self, step: Callable[[], T]) -> T:

@@ -43,7 +43,7 @@ DELETE FROM skycore.submissions USING spellings
 WHERE submissions.tracking_id = spellings.tracking_id;
 UPDATE skycore.events SET tracking_id = plain FROM spellings
 WHERE events.tracking_id = spellings.tracking_id;
--- Their messages are brought up to their notifications, as `settlement.derive_state` does.
+-- Their messages are brought up to their notifications, as `settlement.progress_by` says.
 UPDATE skycore.messages SET
     state = coalesce(
         (SELECT events.state FROM skycore.events WHERE events.tracking_id = plain_id

@@ -14,7 +14,7 @@ DELETE FROM submissions WHERE tracking_id IN (SELECT tracking_id FROM spellings)
 UPDATE events SET tracking_id =
     (SELECT plain FROM spellings WHERE spellings.tracking_id = events.tracking_id)
 WHERE tracking_id IN (SELECT tracking_id FROM spellings);
--- Their messages are brought up to their notifications, as `settlement.derive_state` does.
+-- Their messages are brought up to their notifications, as `settlement.progress_by` says.
 UPDATE messages SET
     state = coalesce(
         (SELECT state FROM events WHERE tracking_id = plain_id
