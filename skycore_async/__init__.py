@@ -82,7 +82,8 @@ if TYPE_CHECKING:
     from .sending.sources import Source
     from .sync import SyncClient
     from .telemetry import Telemetry
-    from .transports.base import Request, Response, Road, Transport
+    from .transports.base import Request, Response, Transport
+    from .transports.choice import Road
     from .transports.direct import DirectTransport
     from .transports.http_client import AsyncHTTPClient
     from .transports.httpx import HttpxTransport
@@ -215,7 +216,8 @@ _MODULES: Final = {
     "protocol.national_numbers": ("NationalNumbers",),
     "protocol.numbers": ("NumberReader",),
     "protocol.segments": ("Encoding", "NonGSMCharacter", "Segments", "segments"),
-    "transports.base": ("Request", "Response", "Road", "Transport"),
+    "transports.base": ("Request", "Response", "Transport"),
+    "transports.choice": ("Road",),
     "transports.direct": ("DirectTransport",),
     "transports.http_client": ("AsyncHTTPClient",),
     "transports.httpx": ("HttpxTransport",),

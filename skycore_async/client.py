@@ -43,8 +43,8 @@ from .sending.settings import (
     or_environment,
 )
 from .sending.sources import Source
-from .transports.base import Road, Transport
-from .transports.choice import check_same_way, choose
+from .transports.base import Transport
+from .transports.choice import Road, check_same_way, choose
 
 if TYPE_CHECKING:
     from .ledger.interface import Ledger

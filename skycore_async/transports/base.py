@@ -8,7 +8,7 @@ what the answer means is no concern of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -27,11 +27,6 @@ MAX_PARTS: Final = 16 * 1024
 # after 5, and a request that meets the closing is a message in doubt.
 KEEPALIVE_EXPIRY: Final = 4.0
 CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is dropped
-
-
-# The transports of the package by one word each, for `transport=` of a client and `--road` of the
-# command line: that for volume, and the default of clients.
-Road = Literal["fast", "httpx"]
 
 
 class TransportUnusable(RuntimeError):
@@ -95,6 +90,11 @@ class Transport(Protocol):
 
     A transport never repeats a request and never follows a redirect: either
     could be a second SMS.
+
+    Sending reports are downloaded apart from it, as streams.  One that has a proxy or certificates
+    of its own says so by one method more, which is asked before each download: `for_downloads()`
+    returns a new `httpx.AsyncBaseTransport` with the same, which is closed after it.  Beside one
+    without that method, a report comes over httpx, by the proxy that the environment names.
     """
 
     async def send(self, request: Request, *, timeout: float) -> Response:

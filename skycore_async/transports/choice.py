@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from ..errors import ConfigurationError
-from .base import Road, Transport
+from .base import Transport
 
 if TYPE_CHECKING:
     from .http_client import AsyncHTTPClient
+
+# The transports of the package by one word each, for `transport=` of a client and `--road` of the
+# command line: that for volume, and the default of clients.
+Road = Literal["fast", "httpx"]
 
 _HTTP: Final = frozenset({"http", "https"})
 

@@ -139,16 +139,9 @@ class HttpxClientTransport:
         """Send nothing more; the connections are the caller's to close."""
         self._closed = True
 
-    async def begin_download(self, url: str, headers: dict[str, str]) -> httpx.Response:
-        """Ask for a file, to be read as a stream, without what authenticates to the API.
-
-        The answer may be httpx2's, which is read alike.
-        """
-        made = self._http_client.build_request("GET", url, headers=headers)
-        for name in ("authorization", "cookie"):
-            made.headers.pop(name, None)
-        answer = await self._http_client.send(made, stream=True, auth=None, follow_redirects=False)
-        return cast("httpx.Response", answer)
+    def for_downloads(self) -> httpx.AsyncBaseTransport:
+        """Return one over the same client, for streams."""
+        return _ClientDownloads(self._http_client)
 
     async def _exchange(
         self, request: Request, timeout: float, progress: ExchangeProgress
@@ -193,6 +186,22 @@ class HttpxClientTransport:
             if progress.unfinished is not None:
                 with anyio.move_on_after(CLOSING_TIME, shield=True), suppress(Exception):
                     await progress.unfinished.aclose()
+        return cast("httpx.Response", answer)
+
+
+class _ClientDownloads(httpx.AsyncBaseTransport):
+    """Ask over a caller's client for files, without what authenticates to the API."""
+
+    def __init__(self, http_client: AsyncHTTPClient) -> None:
+        self._http_client = http_client
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer, to be read as a stream; one of httpx2's is read alike."""
+        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        made = self._http_client.build_request("GET", str(request.url), headers=headers)
+        for name in ("authorization", "cookie"):
+            made.headers.pop(name, None)
+        answer = await self._http_client.send(made, stream=True, auth=None, follow_redirects=False)
         return cast("httpx.Response", answer)
 
 

@@ -43,7 +43,8 @@ from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.messages import SMS, Accepted, Failed
 from skycore_async.simulator import API_KEY, Account, Answer, Behaviour, Simulator, refusal
 from skycore_async.transports import choice
-from skycore_async.transports.base import Road, Transport
+from skycore_async.transports.base import Transport
+from skycore_async.transports.choice import Road
 from tests.support.cli_program import program
 from tests.support.typed_after import TypedAfter
 

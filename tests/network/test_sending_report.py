@@ -12,6 +12,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs
 
 import anyio
+import httpx
 import pytest
 
 from skycore_async import (
@@ -25,6 +26,7 @@ from skycore_async import (
     ReportSection,
     SendingReport,
     SkycoreClient,
+    Transport,
 )
 from skycore_async.ledger.report_evidence import OpenReason
 from skycore_async.sending.report_requests import settle
@@ -176,6 +178,61 @@ async def test_a_report_is_downloaded_beside_a_transport_of_ones_own() -> None:
         transport = OwnTransport(server.url)
         async with SkycoreClient(transport=transport, api_key=KEY, base_url=server.url) as client:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+
+
+class OwnWithDownloads(OwnTransport):
+    """One that says how downloads are made, as by a proxy of its own."""
+
+    def __init__(self, link: str, download: httpx.AsyncBaseTransport) -> None:
+        super().__init__(link)
+        self._download = download
+
+    def for_downloads(self) -> httpx.AsyncBaseTransport:
+        return self._download
+
+
+class Wrapper:
+    """A transport around another, all but one of whose methods it passes on."""
+
+    def __init__(self, around: Transport) -> None:
+        self._around = around
+
+    async def send(self, request: Request, *, timeout: float) -> Response:
+        return await self._around.send(request, timeout=timeout)
+
+    async def aclose(self) -> None:
+        await self._around.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._around, name)
+
+
+class ClosedAfter(httpx.MockTransport):
+    """One that notes that it was closed."""
+
+    is_closed = False
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+async def test_a_transport_of_ones_own_says_how_reports_are_downloaded(is_wrapped: bool) -> None:
+    """By its own proxy or certificates: any other way leads around them, or nowhere."""
+    asked: list[str] = []
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, content=WHOLE)
+
+    link, by = "https://reports.example/17.xml", ClosedAfter(answered)
+    transport: Transport = OwnWithDownloads(link, by)
+    if is_wrapped:
+        transport = Wrapper(transport)
+    async with SkycoreClient(transport=transport, api_key=KEY) as client:
+        assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
+    assert asked == [link]
+    assert by.is_closed
 
 
 # What comes in place of the report, and how much of it is read before that is told.

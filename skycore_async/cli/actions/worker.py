@@ -33,7 +33,7 @@ from ...ledger.postgres.ledger import PostgresLedger
 from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
-from ...transports.base import Road
+from ...transports.choice import Road
 from ..ui.beside import Beside, print_beside
 from ..ui.output import Exit, announce, emit, fail, number_of, print_outcome, say
 from ..ui.signals import STOPPING, Signals

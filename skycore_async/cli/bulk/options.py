@@ -20,7 +20,7 @@ from ...protocol.requests import ENDPOINT
 from ...runtime.secret import Secret
 from ...sending.hours import ANY_TIME, SendingHours, utc_now
 from ...sending.settings import checked_address
-from ...transports.base import Road
+from ...transports.choice import Road
 from ..ui.dsn import dsn_of
 from ..ui.ledger_target import LedgerFile
 from ..ui.numbers import number_reader_of

@@ -14,7 +14,7 @@ from ...ledger.sqlite.opt_out_list import OptOutList
 from ...limits.local import RateLimiter
 from ...runtime.secret import Secret
 from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
-from ...transports.base import Road
+from ...transports.choice import Road
 from .ledger_asked_about import LedgerCounts
 
 if TYPE_CHECKING:

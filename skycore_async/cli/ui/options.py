@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import click
 
 from ...runtime.secret import Secret
-from ...transports.base import Road
+from ...transports.choice import Road
 from .dsn import FilePath
 from .output import fail
 
