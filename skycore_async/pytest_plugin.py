@@ -26,13 +26,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def skycore(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Simulator]:
     """Run a pretend Skycore on this machine for one test.
 
     SKYCORE_API_KEY, SKYCORE_FROM and SKYCORE_BASE_URL lead to it, so that a
     `SkycoreClient()` made in the test needs no arguments.  It is a `Simulator`:
     see `messages`, `billed`, `script`, `postback_url` and `wait_for_postbacks`.
+    SKYCORE_HOME is a directory of the test's, so that nobody whom it opts out or in is so on the
+    user's own list.
     The marker `@pytest.mark.skycore(...)` gives it other settings.
     """
     try:
@@ -48,4 +52,6 @@ def skycore(
         monkeypatch.setenv("SKYCORE_API_KEY", min(account.api_keys, default=API_KEY))
         monkeypatch.setenv("SKYCORE_FROM", min(account.short_codes, default=SHORT_CODE))
         monkeypatch.setenv("SKYCORE_BASE_URL", simulator.url)
+        monkeypatch.setenv("SKYCORE_HOME", str(tmp_path_factory.mktemp("skycore")))
+        monkeypatch.delenv("SKYCORE_OPT_OUTS", raising=False)
         yield simulator

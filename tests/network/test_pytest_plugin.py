@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from skycore_async import MemoryLedger, OutcomeUnknown, PostbackReceiver, Rejected, SkycoreClient
+from skycore_async import (
+    MemoryLedger,
+    OutcomeUnknown,
+    PostbackReceiver,
+    Rejected,
+    SkycoreClient,
+    share_opt_outs,
+)
+from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.simulator import Account, Answer, Behaviour, Simulator, refusal
 from skycore_async.simulator.asgi_thread import ServerThread
 
@@ -42,6 +52,24 @@ def test_a_lost_answer_leaves_doubt(skycore):
 """
 
 
+OPT_OUTS = """
+import anyio
+
+from skycore_async import MemoryLedger, share_opt_outs
+
+
+async def heard(number):  # your own code
+    async with MemoryLedger() as ledger, share_opt_outs(ledger):
+        before = await ledger.is_opted_out(number)
+        await ledger.opt_in(number)
+        return before
+
+
+def test_nobody_is_on_the_list(skycore):
+    assert not anyio.run(heard, "15551234888")
+"""
+
+
 def run_pytest(folder: Path, text: str, *options: str, **environment: str) -> str:
     """Run a test file in a pytest of its own, all of it passing, and return what it printed."""
     (folder / "test_own.py").write_text(text)
@@ -68,6 +96,24 @@ async def send(text: str = "Hello") -> str | None:
 def test_the_example_of_the_readme_passes(tmp_path: Path) -> None:
     """The example runs by the entry point alone, in a project that knows nothing of this one."""
     assert "2 passed" in run_pytest(tmp_path, EXAMPLE, "--strict-markers", "--strict-config")
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_test_has_a_list_of_opt_outs_of_its_own(tmp_path: Path) -> None:
+    """Whom a test opts in is sent nothing by a real campaign: the user's own list has the STOP."""
+    home, named = tmp_path / "user", tmp_path / "named.db"
+    lists = [OptOutList(path) for path in (home / "opt-outs.db", named)]
+    async with MemoryLedger() as ledger:
+        await ledger.opt_out("15551234888")
+        for each in lists:
+            async with share_opt_outs(ledger, each.path):
+                pass
+    for variables in ({}, {"SKYCORE_OPT_OUTS": str(named)}):
+        environment = {"SKYCORE_HOME": str(home), **variables}
+        run = partial(run_pytest, tmp_path, OPT_OUTS, **environment)
+        assert "1 passed" in await anyio.to_thread.run_sync(run)
+    assert [each.count() for each in lists] == [1, 1]
 
 
 def test_a_client_without_arguments_sends_to_the_fixture(skycore: Simulator) -> None:
