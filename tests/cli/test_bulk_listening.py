@@ -28,6 +28,7 @@ from skycore_async.cli.ui.output import Exit
 from skycore_async.cli.ui.postback_url import Address
 from skycore_async.ledger.sqlite.ledger import SQLiteLedger
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
+from skycore_async.ledger.sqlite.opt_out_sharing import sharing_at_once
 from skycore_async.simulator import API_KEY, Simulator
 from tests.cli.test_listen import INBOUND, post
 from tests.support.cli_program import program
@@ -241,26 +242,51 @@ def test_what_cannot_be_recorded_is_posted_again(
     assert summary().states == {"delivered": 1}
 
 
-@pytest.mark.parametrize("is_list_there", [True, False])
-def test_a_stop_that_is_answered_with_200_is_on_the_list(
-    is_list_there: bool, port: int, tmp_path: Path
-) -> None:
-    """The process may be killed at that moment, and other campaigns know the list alone."""
-    shared = OptOutList(tmp_path / "opt-outs.db" if is_list_there else tmp_path)
-    listening = Listening(host="127.0.0.1", port=port, seconds=0, shared=shared)
-    text = INBOUND.replace("my secret words", "STOP").replace(", from 5551234888", "")
+def taken_in(port: int, shared: OptOutList, *texts: str, breaks: bool = False) -> int:
+    """Return what a postback with these texts is answered with; nobody looks at the list else."""
+    each = (
+        INBOUND.replace("my secret words, from 5551234888", text).replace('"7"', f'"{n}"')
+        for n, text in enumerate(texts)
+    )
+    url, body = f"http://127.0.0.1:{port}/postback", f"<POSTBACK>{''.join(each)}</POSTBACK>"
+    listening = Listening(host="127.0.0.1", port=port, seconds=0)
+
+    async def never(_seconds: float) -> None:
+        await anyio.sleep_forever()
 
     async def take_in() -> int:
         async with (
             SQLiteLedger("promo.db") as ledger,
-            listening.receiving(ledger, name="promo.db"),
+            sharing_at_once(ledger, shared, name="promo.db", sleep=never) as telling,
+            listening.receiving(ledger, telling, name="promo.db"),
         ):
-            return await anyio.to_thread.run_sync(post, f"http://127.0.0.1:{port}/postback", text)
+            if breaks:
+                shared.path.write_bytes(b"none")
+            answer = await anyio.to_thread.run_sync(post, url, body)
+            if not breaks:
+                heard.extend(word.number for word in shared.opted_out())
+            return answer
 
-    assert anyio.run(take_in) == (200 if is_list_there else 500)
+    heard: list[str] = []
+    answer = anyio.run(take_in)
+    assert heard == ([] if breaks or texts[-1] == "START" else ["15551234888"])
+    return answer
+
+
+@pytest.mark.parametrize("texts", [("STOP",), ("STOP", "START"), ("START", "STOP")])
+def test_a_stop_that_is_answered_with_200_is_on_the_list(
+    texts: tuple[str, ...], port: int, tmp_path: Path
+) -> None:
+    """The process may be killed at that moment, and other campaigns know the list alone."""
+    shared = OptOutList(tmp_path / "opt-outs.db")
+    assert taken_in(port, shared, *texts) == 200
+    assert summary().opted_out == shared.count() == (texts[-1] == "STOP")
+
+
+def test_a_stop_that_the_list_cannot_be_told_is_posted_again(port: int, tmp_path: Path) -> None:
+    """It is in the ledger, and comes again for the list."""
+    assert taken_in(port, OptOutList(tmp_path / "opt-outs.db"), "STOP", breaks=True) == 500
     assert summary().opted_out == 1
-    if is_list_there:
-        assert [word.number for word in shared.opted_out()] == ["15551234888"]
 
 
 # What ends it before anything is sent.

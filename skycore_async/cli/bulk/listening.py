@@ -16,8 +16,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,7 +27,7 @@ import attrs
 from ...errors import ConfigurationError
 from ...ledger.base import BaseLedger
 from ...ledger.opt_outs import opt_out_of
-from ...ledger.sqlite.opt_out_list import OptOutList
+from ...ledger.sqlite.opt_out_sharing import Telling
 from ...notifications import Notification
 from ...receiving.receiver import PostbackReceiver
 from ...simulator.asgi_thread import ServerThread, listen_on
@@ -39,12 +38,11 @@ from ..ui.postback_url import PATH, SECRET, postback_secret, url_of, warnings_of
 
 @attrs.frozen(kw_only=True)
 class Listening:
-    """Where to listen, for how many seconds after the last send, and which list hears a STOP."""
+    """Where to listen, and for how many seconds after the last send."""
 
     host: str
     port: int
     seconds: float
-    shared: OptOutList | None = None
 
     def check(self) -> None:
         """Fail where nobody can listen there, or with a secret that would keep nobody out."""
@@ -58,9 +56,14 @@ class Listening:
             )
 
     @asynccontextmanager
-    async def receiving(self, ledger: BaseLedger, *, name: str) -> AsyncGenerator[None]:
-        """Take postbacks in while this is open, for the ledger that errors call `name`."""
-        taking_in = _Ledger(ledger, asyncio.get_running_loop(), self.shared)
+    async def receiving(
+        self, ledger: BaseLedger, telling: Telling | None, *, name: str
+    ) -> AsyncGenerator[None]:
+        """Take postbacks in while this is open, for the ledger that errors call `name`.
+
+        `telling` tells the list that is shared, where one is.
+        """
+        taking_in = _Ledger(ledger, telling, asyncio.get_running_loop())
         receiver, is_secret = _receiver(taking_in)
         server = ServerThread(receiver, host=self.host, port=self.port)
         await anyio.to_thread.run_sync(server.start)
@@ -78,20 +81,23 @@ class _Ledger:
     """A ledger of the event loop `loop`, for the one of a server in another thread."""
 
     def __init__(
-        self, ledger: BaseLedger, loop: asyncio.AbstractEventLoop, shared: OptOutList | None
+        self, ledger: BaseLedger, telling: Telling | None, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._ledger = ledger
+        self._telling = telling
         self._loop = loop
-        self._shared = shared
 
     async def record(self, *notifications: Notification) -> None:
         """Take notifications in."""
-        words = [opt_out_of(each, received=time.time()) for each in notifications]
-        recording = self._ledger.record(*notifications)
+        recording = self._record(notifications)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(recording, self._loop))
-        stops = [word for word in words if word is not None and word.out]
-        if stops and self._shared is not None:
-            await anyio.to_thread.run_sync(self._shared.tell, stops)
+
+    async def _record(self, notifications: Sequence[Notification]) -> None:
+        await self._ledger.record(*notifications)
+        words = (opt_out_of(each, received=0.0) for each in notifications)
+        numbers = {word.number for word in words if word is not None}
+        if numbers and self._telling is not None:
+            await self._telling(numbers)
 
 
 def _receiver(ledger: Any) -> tuple[PostbackReceiver, bool]:

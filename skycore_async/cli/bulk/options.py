@@ -120,7 +120,7 @@ class BulkOptions:
         from .listening import Listening  # noqa: PLC0415 - the extra `server`
 
         host, port = self.listen
-        return Listening(host=host, port=port, seconds=self.listen_for, shared=self.opt_out_list)
+        return Listening(host=host, port=port, seconds=self.listen_for)
 
     @property
     def hours(self) -> SendingHours | None:

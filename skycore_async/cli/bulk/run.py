@@ -42,6 +42,7 @@ from ...ledger.commands import GetOptOuts
 from ...ledger.model import SendIntent
 from ...ledger.opt_outs import all_spellings, may_be_sent_to
 from ...ledger.sqlite.ledger import SQLiteLedger
+from ...ledger.sqlite.opt_out_sharing import Telling
 from ...messages import Failed, Outcome
 from ...runtime.error_notes import cure_for
 from ...sending.prepare import ResolvedMessage
@@ -81,9 +82,11 @@ def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, Non
 
 
 def _receiving(
-    ledger: SQLiteLedger, listening: Listening | None, *, name: str
+    ledger: SQLiteLedger, telling: Telling | None, listening: Listening | None, *, name: str
 ) -> AbstractAsyncContextManager[None]:
-    return nullcontext() if listening is None else listening.receiving(ledger, name=name)
+    if listening is None:
+        return nullcontext()
+    return listening.receiving(ledger, telling, name=name)
 
 
 class Run:
@@ -136,8 +139,8 @@ class Run:
                 ),
                 SQLiteLedger(path) as ledger,
                 as_asked_about(ledger, options.known, name=str(path)),
-                sharing(ledger, options.opt_outs, name=options.full_name),
-                _receiving(ledger, options.listening, name=str(path)),
+                sharing(ledger, options.opt_outs, name=options.full_name) as telling,
+                _receiving(ledger, telling, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,
                 anyio.create_task_group() as beside,
             ):

@@ -11,7 +11,7 @@ import anyio
 from ...errors import ConfigurationError, LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.sqlite.opt_out_list import OptOutList
-from ...ledger.sqlite.opt_out_sharing import sharing_opt_outs
+from ...ledger.sqlite.opt_out_sharing import Telling, sharing_at_once
 from ...ledger.sqlite.user_opt_outs import user_list
 from ...runtime.secret import Secret
 from .ledger_target import ledger_target
@@ -34,13 +34,16 @@ def list_of(given: str | None) -> OptOutList | None:
 @asynccontextmanager
 async def sharing(
     ledger: BaseLedger | None, shared: OptOutList | None, *, name: str
-) -> AsyncGenerator[None]:
-    """Share a ledger's opt-outs with a list, where there are both, while this is entered."""
+) -> AsyncGenerator[Telling | None]:
+    """Share a ledger's opt-outs with a list, where there are both, while this is entered.
+
+    Yields what tells the list at once.
+    """
     if ledger is None or shared is None:
-        yield
+        yield None
         return
-    async with sharing_opt_outs(ledger, shared, name=name):
-        yield
+    async with sharing_at_once(ledger, shared, name=name) as telling:
+        yield telling
 
 
 def share_once(named: Secret, shared: OptOutList | None) -> None:

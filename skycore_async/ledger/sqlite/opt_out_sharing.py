@@ -15,6 +15,8 @@ Rules:
   told all.
 * A ledger that cannot reach the list goes on: what it has heard is told at a later look, or by the
   next opening.
+* Who answers for a word, as to a postback, has it told at once, and hears where it cannot be: the
+  process may be killed before the next look.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ _CLOSED: Final = (
 )
 
 Sleep = Callable[[float], Awaitable[None]]
+# Tell a list at once what a ledger has of numbers; raises LedgerError where that cannot be.
+Telling = Callable[[Collection[str]], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -54,6 +58,15 @@ async def sharing_opt_outs(
 
     Raises LedgerError where the list or the ledger cannot be used at the beginning.
     """
+    async with sharing_at_once(ledger, shared, name=name, sleep=sleep):
+        yield
+
+
+@asynccontextmanager
+async def sharing_at_once(
+    ledger: BaseLedger, shared: OptOutList, *, name: str, sleep: Sleep = anyio.sleep
+) -> AsyncGenerator[Telling]:
+    """Do as `sharing_opt_outs` does, and yield what tells the list at once."""
     sharing = _Sharing(ledger, shared, name)
     with ExitStack() as watching:
         sharing.watch(watching)
@@ -66,7 +79,7 @@ async def sharing_opt_outs(
         owner.at_closing.add(following.cancel)
         owner.start(sharing.follow, following, watching, sleep)
         try:
-            yield
+            yield sharing.tell
         finally:
             with anyio.CancelScope(shield=True):
                 await owner.close()
@@ -81,6 +94,7 @@ class _Sharing:
         self._file: object = None  # which the list is in, as it was last seen
         self._has_news = False
         self._problems = ProblemLog()
+        self._one_at_a_time = anyio.Lock()
 
     async def take_all(self) -> None:
         """Take in what the ledger has not seen of the list, or has forgotten."""
@@ -135,14 +149,22 @@ class _Sharing:
             self._has_news = True
         with self._problems.logged():
             try:
-                await self._take_changes()
-                if self._has_news:
-                    await self.tell_all()
-                    self._has_news = False
+                async with self._one_at_a_time:
+                    await self._take_changes()
+                    if self._has_news:
+                        await self.tell_all()
+                        self._has_news = False
             except RuntimeError:
                 if getattr(self._ledger, "is_open", True):
                     raise
                 raise LedgerError(_CLOSED) from None
+
+    async def tell(self, numbers: Collection[str]) -> None:
+        """Tell the list what the ledger has of numbers, now that it has taken in what is new."""
+        async with self._one_at_a_time:
+            await self._take_changes()
+            words = await self._ledger.run(GetOptOuts(numbers=tuple(numbers)))
+            await self._tell(words.values())
 
     async def _take_changes(self) -> None:
         file, last = await anyio.to_thread.run_sync(self._shared.last)
