@@ -277,9 +277,14 @@ def check_writable(found: tuple[Any, ...] | None) -> None:
         raise UnfitSession(_ANOTHER)
 
 
+_BEHIND: Final = (
+    "the sequences of ids are behind their tables, as where logical replication moved the tables:"
+    " set each to the last id of its table, with setval"
+)
 _ADVICE: Final = (
     (psycopg.errors.InsufficientPrivilege, _RIGHTS),
     (psycopg.errors.ReadOnlySqlTransaction, _ANOTHER),
+    (psycopg.errors.UniqueViolation, _BEHIND),  # of an id: what else is unique may be there
 )
 
 

@@ -1523,6 +1523,16 @@ async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) 
     assert await state_of(ledger, "k") is S.SENDING
 
 
+async def test_ids_that_are_behind_their_table_are_told_in_words(opened: Open, sql: Any) -> None:
+    """A database that logical replication moved has its rows, and sequences that begin anew."""
+    ledger = await opened()
+    for key in "abcd":
+        await ledger.begin(intent(key))
+    sql("SELECT setval('skycore.messages_id_seq', 1, false)")
+    with pytest.raises(LedgerError, match=r"SQLSTATE 23505\); the sequences .* set each"):
+        await ledger.begin(intent("e"))
+
+
 async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn: str) -> None:
     """As where a DSN names a standby, too, and the first of them that is reached is taken."""
     ledger = PostgresLedger(f"{dsn}&options=-c%20default_transaction_read_only%3Don")

@@ -15,7 +15,7 @@ from ...campaigns.progress import CampaignProgress, is_loaded, progress
 from ...errors import CampaignError, ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
 from ...ledger.postgres.read_only import PostgresLedgerView
-from ...postgres.connection import Database, describe_error
+from ...postgres.connection import Database, advised
 from ...postgres.schema import Connection
 from ...runtime.extras import missing
 from ...runtime.secret import Secret
@@ -56,7 +56,7 @@ def with_connection(
     except (CampaignError, ConfigurationError, LedgerError) as error:
         fail(str(error))
     except psycopg.Error as error:
-        fail(f"{database.name}: {describe_error(error)}{advice}", Exit.NOT_ALL_WELL)
+        fail(f"{database.name}: {advised(error)}{advice}", Exit.NOT_ALL_WELL)
 
 
 class LedgerDatabase:
