@@ -414,9 +414,14 @@ def test_with_pytest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("here", "in_haste")
-def test_fastapi(simulator: Simulator) -> None:
-    """The service sends an order's notice once, tells its state, and answers each failure."""
+@pytest.mark.usefixtures("in_haste")
+def test_fastapi(simulator: Simulator, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service sends an order's notice once, tells its state, and answers each failure.
+
+    A STOP that a campaign heard counts for it, and one that it hears for campaigns.
+    """
+    monkeypatch.setenv("SKYCORE_HOME", str(here))
+    CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
     with served(run(snippet("docs/fastapi.md", "FastAPI(lifespan"))["app"]) as web:
 
         def notify(order: str, to: str) -> tuple[int, object]:
@@ -442,6 +447,9 @@ def test_fastapi(simulator: Simulator) -> None:
         for path, body in samples("docs/fastapi.md", 8000):
             assert post(web, path, body).text == "OK"
         assert notify("23", "15551234888") == (409, "the number said STOP")
+        assert notify("24", "15551234777") == (409, "the number said STOP")
+    listed = CliRunner().invoke(skycore, ["opt-outs", "list", "--show-numbers"])
+    assert {"15551234777", "15551234888"} <= set(listed.stdout.split())
 
 
 @pytest.mark.slow
