@@ -35,6 +35,7 @@ from ..ledger.settlement import SETTLE_WITHIN
 from ..ledger.sqlite.file_lock import by_process, is_in_use
 from ..ledger.sqlite.inbox_file import InboxFile, KeptPostback
 from ..ledger.sqlite.open_file import OpenFile
+from ..ledger.sqlite.shared_file import as_ledger_errors
 from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch
 from ..ledger.waiters import Waiters
 from ..notifications import Notification
@@ -177,4 +178,5 @@ class PostbackInbox(Openable):
         )
 
     def _is_moved_away(self) -> bool:
-        return self._file.owner() is not None and not self._resolved.exists()
+        with as_ledger_errors(self._resolved, "the ledger of an inbox"):
+            return self._file.owner() is not None and not self._resolved.exists()

@@ -218,6 +218,23 @@ async def test_a_ledger_that_was_moved_away_is_not_made_anew(path: Path) -> None
         assert await inbox.count() == 0
 
 
+async def test_a_ledger_that_cannot_be_looked_for_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be there, and what came stays in the inbox."""
+
+    def fail(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    async with PostbackInbox(path, look_every=math.inf) as inbox:
+        await inbox.record(notice())
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "exists", fail)
+            with pytest.raises(LedgerError, match="cannot be used: Permission denied"):
+                await inbox.take_in()
+        assert await inbox.count() == 1
+
+
 async def test_a_relative_path_is_that_of_when_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,9 +136,10 @@ class SQLiteLedger(OpenableLedger):
 
     async def _open_in_time(self, file: OpenFile) -> None:
         """Open the file, once whoever has it open has closed it."""
-        waited = 0.0
-        is_beside = inbox_of(self.path.resolve()).exists()
-        patience = _PATIENCE_BESIDE_AN_INBOX if is_beside else _PATIENCE
+        waited, patience = 0.0, _PATIENCE
+        with suppress(OSError):  # which opening it tells
+            if inbox_of(self.path.resolve()).exists():
+                patience = _PATIENCE_BESIDE_AN_INBOX
         while True:
             try:
                 return await anyio.to_thread.run_sync(file.open)

@@ -103,8 +103,6 @@ class OpenFile:
         Takes in what is left in the inbox beside it, `most` times as much as is taken in at
         once.  Raises LedgerInUse where another has it, and LedgerError where it cannot be opened.
         """
-        if not self._path.parent.is_dir():
-            raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
         with self._turn:
             if self._is_over:
                 raise LedgerError(f"{self._name} is closed before it was opened")
@@ -118,6 +116,8 @@ class OpenFile:
                 raise
 
     def _open(self) -> None:
+        if not self._path.parent.is_dir():
+            raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
         if not self._path.exists():
             check(self._path, None, self._name)  # before one is made
         self.lock.take(self._refuse_other)

@@ -30,10 +30,10 @@ class ProblemLog:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Log a LedgerError from within, and raise nothing of it."""
+        """Log what is wrong with a file within, and raise nothing of it."""
         try:
             yield
-        except LedgerError as error:
+        except (LedgerError, OSError) as error:  # as where a right is taken away for a moment
             if self._said != str(error):
                 self._said = str(error)
                 log.error("%s", error)

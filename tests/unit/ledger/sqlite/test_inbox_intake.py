@@ -430,6 +430,26 @@ async def test_what_is_wrong_while_it_is_open_is_logged_once(
     assert (record.levelno, "for another ledger" in record.getMessage()) == (logging.ERROR, True)
 
 
+@pytest.mark.anyio
+async def test_a_look_that_fails_is_not_the_last(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes after the directory could not be looked into for a moment counts as ever."""
+
+    def fail(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", "ledger.db-inbox")
+
+    async with SQLiteLedger(path, look_every=0.01) as ledger:
+        with monkeypatch.context() as patched:
+            patched.setattr(InboxFile, "exists", fail)
+            await until(lambda: caplog.records)
+        put(path, said("STOP"))
+        await until(lambda: left(path) == 0)
+        assert await ledger.is_opted_out(TO)
+    (record,) = caplog.records
+    assert "Permission denied" in record.getMessage()
+
+
 # Closing.
 
 
@@ -466,7 +486,7 @@ async def test_a_watch_tells_what_goes_wrong_when_it_changes(
         if (word := words.pop(0)) == "end":
             owner.end()
         elif word:
-            raise LedgerError(word)
+            raise OSError(word) if word == "gone" else LedgerError(word)
 
     async def finalize() -> None:
         pass

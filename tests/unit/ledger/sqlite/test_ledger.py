@@ -312,12 +312,17 @@ def only_to_read(path: str) -> Any:
 
 
 async def test_a_place_that_cannot_be_written_is_refused(path: Path) -> None:
-    """No directory, a file in its place, a directory in the file's, a file that is read only."""
+    """No directory, a file in its place, a directory in the file's, a file that is read only.
+
+    So is one that cannot even be asked for.
+    """
     empty(path)
     for place, said in (
         (path.parent / "missing" / "ledger.db", "there is no directory .*missing"),
         (path / "ledger.db", r"there is no directory .*ledger\.db"),
         (path.parent, r"cannot be written: .* must be writable"),
+        (path.parent / ("x" * 300) / "ledger.db", "cannot be written: File name too long"),
+        (path.parent / ("x" * 250), "cannot be written"),  # with what is added for those beside it
     ):
         with pytest.raises(LedgerError, match=said):
             await SQLiteLedger(place).open()
