@@ -228,7 +228,7 @@ _PUBLIC: Final[tuple[str, ...]] = tuple(globals().pop("__all__"))
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def _load(name: str) -> Any:
     if name == "__all__":
         return list(_available())
     if name in _PUBLIC:
@@ -240,6 +240,10 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # as type checkers would take any name for one that is there
+    __getattr__ = _load
 
 
 def _public() -> Sequence[str]:

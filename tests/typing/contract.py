@@ -15,6 +15,7 @@ from typing import Any, assert_never, assert_type
 import httpx
 import httpx2
 
+import skycore_async
 from skycore_async import (
     SMS,
     Accepted,
@@ -195,6 +196,13 @@ class OwnTransport:
 
     async def aclose(self) -> None:
         """Close nothing."""
+
+
+def misspell_a_name() -> None:
+    """Refuse a name that the package lacks, however it is asked for."""
+    from skycore_async import SkycorClient  # type: ignore[attr-defined] # noqa: F401
+
+    skycore_async.SkycorClient()  # type: ignore[attr-defined]
 
 
 def give_transports() -> None:

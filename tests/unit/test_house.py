@@ -280,8 +280,9 @@ def test_httpcore_is_loaded_with_the_first_of_its_connections(statement: str) ->
 def names_for_type_checkers() -> dict[str, str]:
     """Return the names that the package imports for type checkers, with their modules."""
     tree = ast.parse(PATHS[""].read_text("utf-8"))
-    block, extended = (node for node in tree.body if isinstance(node, ast.If))
+    block, extended, hidden = (node for node in tree.body if isinstance(node, ast.If))
     assert {ast.unparse(each.test) for each in (block, extended)} == {"TYPE_CHECKING"}
+    assert ast.unparse(hidden) == "if not TYPE_CHECKING:\n    __getattr__ = _load"
     assert [ast.unparse(each) for each in extended.body] == ["__all__ += notifications.__all__"]
     named = {
         alias.asname or alias.name: node.module
@@ -363,4 +364,4 @@ def test_all_public_names_are_imported_at_once() -> None:
 def test_a_name_that_is_not_public_is_not_there() -> None:
     """A misspelt name is an AttributeError that says so."""
     with pytest.raises(AttributeError, match="no attribute 'SkycoreClint'"):
-        skycore_async.SkycoreClint  # noqa: B018
+        skycore_async.SkycoreClint  # type: ignore[attr-defined] # noqa: B018
