@@ -82,6 +82,32 @@ async def test_a_task_is_of_the_event_loop_in_which_something_began(anyio_backen
     assert found is False
 
 
+class Nameless:
+    """An event loop of asyncio's that says nothing of its thread, as a later release may."""
+
+    def __init__(self, loop: object) -> None:
+        self._is = loop
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._is
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_event_loop_that_does_not_tell_its_thread_is_known_by_asyncio(
+    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread is the quick way alone, and no promise of asyncio's."""
+    home = HomeLoop()
+    monkeypatch.setattr(home, "_loop", Nameless(asyncio.get_running_loop()))
+    assert home.is_here()
+    with ThreadPoolExecutor() as threads:
+        found = threads.submit(lambda: anyio.run(is_here, home, backend=anyio_backend)).result()
+    assert found is False
+    assert trio.run(is_here, home) is False
+
+
 async def test_an_event_loop_is_not_that_of_a_forked_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
