@@ -3,12 +3,14 @@
 Rules:
 
 * Nobody waits for it: what goes wrong is logged when it begins, and tried again at the next look.
+  No look is the last, whatever it raises: a STOP that comes after it is to be heard.
 * It ends where closing begins, without a last look: what is left is taken in by the next opening.
 """
 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -30,15 +32,23 @@ class ProblemLog:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Log what is wrong with a file within, and raise nothing of it."""
+        """Log what is raised within, and raise nothing of it."""
         try:
             yield
-        except (LedgerError, OSError) as error:  # as where a right is taken away for a moment
-            if self._said != str(error):
-                self._said = str(error)
-                log.error("%s", error)
+        except Exception as error:  # noqa: BLE001 - as where no thread can be had for a moment
+            if self._said != (said := _words(error)):
+                self._said = said
+                log.error("%s", said)
         else:
             self._said = ""
+
+
+def _words(error: Exception) -> str:
+    """Say what is wrong with a file, and of anything else its type and place."""
+    if isinstance(error, LedgerError | OSError):
+        return str(error)
+    where = "".join(traceback.format_tb(error.__traceback__))
+    return f"a look into a file that others write to raised {type(error).__name__}\n{where}"
 
 
 class InboxWatch:
