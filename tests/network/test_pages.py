@@ -33,6 +33,7 @@ from skycore_async import (
     PostbackInbox,
     PostbackReceiver,
     RateLimiter,
+    RecipientOptedOut,
     SkycoreClient,
     SQLiteLedger,
     parse_postback,
@@ -133,7 +134,8 @@ def served(app: Any) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Work in a directory of the test's own."""
+    """Work in a directory of the test's own, which has the list of opt-outs as well."""
+    monkeypatch.setenv("SKYCORE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -313,14 +315,11 @@ def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_a_shared_list_of_opt_outs(
-    simulator: Simulator,
-    here: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A program that shares the list sends nothing to whom `skycore opt-outs add` put on it."""
-    monkeypatch.setenv("SKYCORE_HOME", str(here))
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551234888"])
     run(snippet("docs/postbacks.md", "share_opt_outs(ledger)"))
     assert capsys.readouterr().out.startswith("not sent: ")
@@ -414,13 +413,12 @@ def test_with_pytest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("in_haste")
-def test_fastapi(simulator: Simulator, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("here", "in_haste")
+def test_fastapi(simulator: Simulator) -> None:
     """The service sends an order's notice once, tells its state, and answers each failure.
 
     A STOP that a campaign heard counts for it, and one that it hears for campaigns.
     """
-    monkeypatch.setenv("SKYCORE_HOME", str(here))
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
     with served(run(snippet("docs/fastapi.md", "FastAPI(lifespan"))["app"]) as web:
 
@@ -454,9 +452,10 @@ def test_fastapi(simulator: Simulator, here: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
-    """Killed in the middle and run again, the script sends to everybody once."""
+    """Killed in the middle and run again, the script sends once to all who have not opted out."""
     numbers = [f"1555123{n}" for n in range(4800, 4815)]
-    rows = "".join(f"{number},Jerry\n" for number in [*numbers, "15551230110"])
+    rows = "".join(f"{number},Jerry\n" for number in [*numbers, "15551230110", "15551234777"])
+    CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
     (here / "promo.csv").write_text(f"number,name\n{rows}", "utf-8")
     (here / "bulk.py").write_text(snippet("docs/bulk.md", "promo.csv"), "utf-8")
     command = [sys.executable, "bulk.py"]
@@ -526,9 +525,12 @@ def test_sync(
     """The module that a project makes sends one, then many, for whoever imports it."""
     (here / "notices.py").write_text(snippet("docs/sync.md", "async def opened"))
     monkeypatch.syspath_prepend(here)
-    skycore = run(snippet("docs/sync.md", "from notices import skycore"))["skycore"]
+    CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
+    client = run(snippet("docs/sync.md", "from notices import skycore"))["skycore"]
     monkeypatch.delitem(sys.modules, "notices")
-    skycore.close()
+    with pytest.raises(RecipientOptedOut):
+        client.send_sms(to="15551234777", text="Order 78 is ready", key="order-78")
+    client.close()
     first, *reminders = capsys.readouterr().out.splitlines()
     assert first == simulator.messages[0].tracking_id
     assert sorted(reminders) == [f"reminder-{n} True" for n in range(3)]
