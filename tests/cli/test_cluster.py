@@ -507,6 +507,28 @@ def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: s
     )
 
 
+def test_a_worker_sends_to_nobody_on_the_list(simulator: Simulator, dsn: str) -> None:
+    """Whoever was put onto it since the campaign was loaded; it has who is out there, too."""
+    loaded(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO skycore.opt_outs (number, out, at) VALUES ('15550000003', true, 17)"
+        )
+    assert run("opt-outs", "add", "15550000001", "15550000002").exit_code == 0
+    done = answer("worker", dsn, "--drain")
+    assert (done["accepted"], done["refused"]) == (27, {"RecipientOptedOut": 3})
+    assert simulator.billed == 27
+    assert "15550000003" in run("opt-outs", "list", "--show-numbers").stdout
+
+
+def test_a_worker_without_a_list_goes_by_its_database(simulator: Simulator, dsn: str) -> None:
+    """With `--opt-outs none`, as for a bulk send."""
+    loaded(dsn)
+    assert run("opt-outs", "add", "15550000001").exit_code == 0
+    assert answer("worker", dsn, "--drain", "--opt-outs", "none")["accepted"] == 30
+    assert simulator.billed == 30
+
+
 def test_nobody_is_told_to_resume_what_a_database_has_forgotten(dsn: str) -> None:
     """A campaign that was halted for that would send again, and says so wherever it is met."""
     loaded(dsn)

@@ -8,6 +8,7 @@ Rules:
 * In the end it prints what it did, also where the database refused it; `skycore
   status` shows how far campaigns are.
 * What is told on the way is printed beside: a terminal that is stopped holds up no message.
+* The list of who may not be sent to is shared with the database meanwhile, as `bulk` does.
 * Doubt is the worst that a worker can end with, and is its exit code, also where others
   met it, and the campaign was halted for it.  So is what it could not write: whatever it is
   told here, it is doubt in the database.
@@ -30,11 +31,13 @@ from ...campaigns.worker import Worker, WorkerTiming
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
+from ...ledger.sqlite.opt_out_list import OptOutList
 from ...limits.postgres import PostgresLimiter
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
 from ...transports.choice import Road
 from ..ui.beside import Beside, print_beside
+from ..ui.opt_out_list import sharing
 from ..ui.output import Exit, announce, emit, fail, number_of, print_outcome, say
 from ..ui.signals import STOPPING, Signals
 
@@ -53,6 +56,7 @@ class WorkerOptions:
     drain: bool
     lease: float
     base_url: str | None
+    opt_outs: OptOutList | None
 
 
 @attrs.frozen(kw_only=True)
@@ -161,6 +165,7 @@ async def _opened(
         ledger = await stack.enter_async_context(PostgresLedger(dsn.reveal(), lease=options.lease))
         stack.push_async_callback(connection.aclose)
         await connection.run(queue.check)
+        await stack.enter_async_context(sharing(ledger, options.opt_outs, name=database.name))
         chunks = await stack.enter_async_context(queue.Procrastinate(database))
         if options.rate is not None:
             limiter = PostgresLimiter(dsn.reveal(), _RATE_NAME, options.rate, options.burst)

@@ -20,8 +20,9 @@ from ..ui.options import json_option, opt_outs_option
     Who may not be sent to, whatever the campaign.
 
     A number that says STOP to any ledger of yours is on one list, by itself, and
-    `send` and `bulk` send nothing to it until it says START, or is removed.
-    What may mean STOP, and may not, is kept for a person: see `candidates`.
+    `send`, `bulk` and `worker` send nothing to it until it says START, or is
+    removed.  What may mean STOP, and may not, is kept for a person: see
+    `candidates`.
 
     \b
     Examples:

@@ -18,6 +18,7 @@ from ..ui.options import (
     base_url_option,
     in_flight_option,
     json_option,
+    opt_outs_option,
     read_api_key,
     transport_option,
 )
@@ -70,10 +71,20 @@ from ..ui.output import EXIT_CODES
     help="How long others wait for a worker that gives no sign of life.",
 )
 @base_url_option
+@opt_outs_option
 @api_key_file_option
 @json_option
-def worker(*, dsn: Secret | None, api_key_file: Path | None, as_json: bool, **given: Any) -> None:
+def worker(
+    *,
+    dsn: Secret | None,
+    opt_outs: str | None,
+    api_key_file: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     from ..actions.worker import WorkerOptions, run_worker  # noqa: PLC0415 - not for help
+    from ..ui.opt_out_list import list_of  # noqa: PLC0415
 
     key = read_api_key(api_key_file)
-    sys.exit(run_worker(dsn_of(dsn), key, WorkerOptions(**given), as_json=as_json))
+    options = WorkerOptions(**given, opt_outs=list_of(opt_outs))
+    sys.exit(run_worker(dsn_of(dsn), key, options, as_json=as_json))

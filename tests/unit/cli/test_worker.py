@@ -61,7 +61,14 @@ def test_what_was_done_is_printed_where_the_database_refused_it(
 
     monkeypatch.setattr(worker, "_work", ended)
     options = worker.WorkerOptions(
-        rate=None, burst=1, in_flight=1, transport="fast", drain=True, lease=1, base_url=None
+        rate=None,
+        burst=1,
+        in_flight=1,
+        transport="fast",
+        drain=True,
+        lease=1,
+        base_url=None,
+        opt_outs=None,
     )
     with pytest.raises(SystemExit) as left:
         worker.run_worker(Secret("postgresql:///x"), Secret("a key"), options, as_json=False)
