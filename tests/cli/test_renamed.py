@@ -7,18 +7,20 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import anyio
 import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import SQLiteLedger
+from skycore_async.cli.bulk import action
 from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui import confirm
 from skycore_async.simulator import Simulator
+from tests.support.cli_program import program
 from tests.support.typed_after import TypedAfter
 
 ROWS = [f"1555123{n:04},Row{n}\n" for n in range(3000, 3080)]
@@ -247,6 +249,42 @@ def test_a_campaign_that_waits_is_known_under_another_name(
     assert done.exit_code == 2
     assert "were begun as campaign 'promo' with the ledger promo.db" in done.stderr
     assert simulator.billed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["as it is agreed to", "before its first message"])
+def test_of_two_that_are_begun_at_once_one_sends(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """As two jobs of one minute do: whoever is second is told, and leaves the first to go on."""
+    sheet("final.csv", ROWS)
+
+    def send_the_other() -> None:
+        with program("bulk", "promo.csv", "--text", "Hi {name}", "--yes") as other:
+            assert other.wait() == 0
+
+    def agreed(*_: object) -> bool:
+        send_the_other()
+        return False
+
+    async def sent_first(self: Run, *args: Any) -> Any:
+        send_the_other()
+        return await send(self, *args)
+
+    send = Run.send
+    with monkeypatch.context() as meanwhile:
+        if when == "as it is agreed to":
+            meanwhile.setattr(action, "ask", agreed)
+        else:
+            meanwhile.setattr(Run, "send", sent_first)
+        done = run("final.csv")
+    assert done.exit_code == (2 if when == "as it is agreed to" else 4)
+    assert "nothing was sent: all of these messages, numbers and texts, were begun" in done.stderr
+    assert simulator.billed == len(ROWS)
+    again = run("promo.csv")
+    assert again.exit_code == 0, again.output
+    assert "to go on with that campaign, add --campaign promo" in run("final.csv").stderr
+    assert simulator.billed == len(ROWS)
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ from .other_addresses import tell_of_others
 from .preflight import survey_by_database, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
-from .questions import ask, check_begun_meanwhile
+from .questions import ask, check_begun_meanwhile, noting_the_first
 from .recipients import FROM_COLUMNS, Sheet, SheetError
 from .rejects import Rejects
 from .resemblance import Sketch
@@ -108,14 +108,13 @@ def _run(options: BulkOptions) -> int:
                 _database(options.cluster).check_to_write()
             before = _before(options, sketch, known)
             settle = ask(options.words_given(), estimate, known, before)
-            if before is None and not (options.yes or options.yes_send_again):
-                check_begun_meanwhile(begun_before(options.place, sketch, has_ledger=True))
-            note_begun(options.place, sketch, now=time.time())
+            is_new, now = before is None and not options.yes_send_again, time.time()
+            check_begun_meanwhile(note_begun(options.place, sketch, now=now, is_new=is_new))
             if options.cluster is not None:
                 share_once(dsn_of(options.cluster), options.opt_out_list)
                 return _load(options, options.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
-            note = functools.cache(lambda: note_sent(options.place))
+            note = noting_the_first(options.place, sketch if is_new else None)
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
             sending = options.send_options(api_key, settle=settle, known=known)
             end = _send(options, run, sending)

@@ -13,6 +13,7 @@ Rules:
   ended before its first message.  One that ended before there was its ledger counts nowhere.
 * So does what it had under other keys, as before a column of keys was named: no ledger knows two
   keys for one message.
+* Of two that are begun at once, the first whose message goes out sends, and the other nothing.
 * Where a ledger was copied into a database, that has its campaigns.
 * Where the file cannot be read or written, that is said, and nothing else fails.
 """
@@ -83,6 +84,10 @@ _OLD_BESIDE: Final = tuple(
     f"DELETE FROM {table} WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM campaigns)"  # noqa: S608
     for table in ("sent", "sketched_keys")
 )
+_NOT_SENT: Final = f"""
+DELETE FROM campaigns
+WHERE ({_PLACE}) = (?, ?, ?, ?, ?) AND ({_PLACE}) NOT IN (SELECT {_PLACE} FROM sent)
+"""  # noqa: S608 - names of our own
 _HAS_SENT: Final = """
 SELECT 1 FROM sent
 WHERE directory = ? AND address = ? AND ledger = ? AND in_database = ? AND campaign = ?
@@ -182,31 +187,38 @@ def begun_before(place: Place, sketch: Sketch, *, has_ledger: bool) -> Before | 
 
     `has_ledger` says that its ledger, if it is this very campaign, knows what was sent.
     """
-    found: list[Before] = []
     with _said_where_it_fails(), opened() as connection:
-        here = (place.directory, place.address)
-        for has_sent, ledger, in_database, campaign, begun, *data in connection.execute(
-            _HERE, here
-        ):
-            where = ledger if in_database else _whole(ledger)
-            other = attrs.evolve(
-                place, ledger=where, in_database=bool(in_database), campaign=campaign
-            )
-            if other.ledger_is_gone and not has_sent:
-                continue
-            is_known = other == place and has_ledger
-            earlier = Sketch.from_bytes(*data)
-            if _is_alike(sketch, earlier, under_other_keys=is_known):
-                at = datetime.fromtimestamp(begun, UTC)
-                found.append(
-                    Before(
-                        place=other,
-                        begun=at,
-                        share=sketch.share_in(earlier, under_other_keys=is_known),
-                        is_forgotten=other == place and not other.ledger_is_gone,
-                        has_other_keys=is_known,
-                    )
+        return _found(connection, place, sketch, has_ledger=has_ledger)
+    return None
+
+
+def _found(
+    connection: sqlite3.Connection,
+    place: Place,
+    sketch: Sketch,
+    *,
+    has_ledger: bool = True,
+    only_sent: bool = False,
+) -> Before | None:
+    found: list[Before] = []
+    here = (place.directory, place.address)
+    for has_sent, ledger, in_database, campaign, begun, *data in connection.execute(_HERE, here):
+        where = ledger if in_database else _whole(ledger)
+        other = attrs.evolve(place, ledger=where, in_database=bool(in_database), campaign=campaign)
+        if not has_sent and (only_sent or other.ledger_is_gone):
+            continue
+        is_known = other == place and has_ledger
+        earlier = Sketch.from_bytes(*data)
+        if _is_alike(sketch, earlier, under_other_keys=is_known):
+            found.append(
+                Before(
+                    place=other,
+                    begun=datetime.fromtimestamp(begun, UTC),
+                    share=sketch.share_in(earlier, under_other_keys=is_known),
+                    is_forgotten=other == place and not other.ledger_is_gone,
+                    has_other_keys=is_known,
                 )
+            )
     return max(found, key=attrgetter("share"), default=None)
 
 
@@ -222,32 +234,49 @@ def _is_alike(sketch: Sketch, earlier: Sketch, *, under_other_keys: bool) -> boo
     )
 
 
-def note_begun(place: Place, sketch: Sketch, *, now: float) -> None:
-    """Note that these messages are about to be sent, at a time in seconds since 1970."""
+def note_begun(place: Place, sketch: Sketch, *, now: float, is_new: bool) -> Before | None:
+    """Note that these messages are about to be sent, at a time in seconds since 1970.
+
+    Where they are thought to be new, and were begun elsewhere meanwhile, nothing is noted, and
+    that is returned.
+    """
     key = attrs.astuple(place)
     with _said_where_it_fails(), opened() as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
+        if is_new and (before := _found(connection, place, sketch)) is not None:
+            return before
+        whole = Sketch.from_bytes(sketch.to_bytes(), sketch.keys_to_bytes())
         for *_, data, keys in connection.execute(_SAME, key):
-            sketch.merge(Sketch.from_bytes(data, keys))
+            whole.merge(Sketch.from_bytes(data, keys))
         connection.execute(
             "INSERT OR REPLACE INTO campaigns VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*key, now, sketch.to_bytes()),
+            (*key, now, whole.to_bytes()),
         )
         connection.execute(
             "INSERT OR REPLACE INTO sketched_keys VALUES (?, ?, ?, ?, ?, ?)",
-            (*key, sketch.keys_to_bytes()),
+            (*key, whole.keys_to_bytes()),
         )
         connection.execute(_OLD, (_MOST - 1,))
         for statement in _OLD_BESIDE:
             connection.execute(statement)
+    return None
 
 
-def note_sent(place: Place) -> None:
-    """Note that a message of this campaign, which is noted, is about to begin."""
-    with _said_where_it_fails(), opened() as connection:
+def note_sent(place: Place, new: Sketch | None = None) -> Before | None:
+    """Note that a message of this campaign, which is noted, is about to begin.
+
+    Where they are thought to be `new`, and others began to send them meanwhile, that is returned,
+    and this one is noted no more: of two that are begun at once, one sends.
+    """
+    with _said_where_it_fails(), opened() as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if new is not None and (before := _found(connection, place, new, only_sent=True)):
+            connection.execute(_NOT_SENT, attrs.astuple(place))
+            return before
         connection.execute(
             "INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?, ?)", attrs.astuple(place)
         )
+    return None
 
 
 def has_sent(place: Place) -> bool:

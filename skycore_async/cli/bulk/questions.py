@@ -9,15 +9,19 @@ Rules:
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NoReturn
 
 import attrs
 
+from ...errors import LedgerError
 from ..ui.confirm import confirm, has_terminal, need_terminal
 from ..ui.output import fail, number_of, say
-from .campaigns_before import Before
+from .campaigns_before import Before, Place, note_sent
 from .estimate import Estimate
 from .ledger_asked_about import LedgerCounts
+from .resemblance import Sketch
 from .settle_first import is_to_settle
 
 
@@ -67,8 +71,27 @@ def check_begun_meanwhile(before: Before | None) -> None:
         _refuse_to_send_again(before)
 
 
+def noting_the_first(place: Place, new: Sketch | None) -> Callable[[], None]:
+    """Return what is to be called before each message: it notes once that there is one.
+
+    It raises LedgerError where the messages were thought to be `new`, and are being sent as
+    another campaign, which was begun at the same time.
+    """
+
+    @functools.cache
+    def note() -> None:
+        if (before := note_sent(place, new)) is not None:
+            raise LedgerError(_words_against(before))
+
+    return note
+
+
 def _refuse_to_send_again(before: Before) -> NoReturn:
-    fail(
+    fail(_words_against(before))
+
+
+def _words_against(before: Before) -> str:
+    return (
         f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
         f" for which --yes-send-again is needed; {before.how_to_go_on}"
     )
