@@ -941,6 +941,15 @@ def test_standard_input_has_a_name_that_a_file_can_have(campaign: str) -> None:
     assert "name it as a file can be, in a directory that is there" in done.stderr
 
 
+def test_a_dash_is_no_text_to_everybody(simulator: Simulator) -> None:
+    """It is standard input for `skycore send`, and here nobody means it as it stands."""
+    recipients()
+    done = run("promo.csv", "--text", "-", "--yes", typed="Hi {name}")
+    assert done.exit_code == Exit.USAGE
+    assert "--text takes the text itself, and not standard input" in done.stderr
+    assert simulator.requests == 0
+
+
 def test_a_file_may_be_called_as_rejects_of_nothing_are(simulator: Simulator) -> None:
     """Then it has no other name to go by."""
     recipients(name=".rejects.csv")

@@ -238,6 +238,13 @@ _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
         ),
     ),
     (
+        lambda given: given.text == STANDARD_INPUT,
+        (
+            "--text takes the text itself, and not standard input: a dash would go out to"
+            ' everybody. A file of it is --text "$(cat FILE)"'
+        ),
+    ),
+    (
         lambda given: given.cluster and given.ledger,
         (
             "--cluster goes without --ledger: the database has a ledger of its own. What is in a"
