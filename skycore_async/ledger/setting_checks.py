@@ -1,9 +1,15 @@
-"""How settings that are numbers are checked, where a ledger or a receiver is made.
+"""How settings are checked, where a ledger or a receiver is made.
 
-Rule: what is no number would fail only once it is needed, and what then is under way with it.
+Rules:
+
+* What is no number would fail only once it is needed, and what then is under way with it.
+* A text by which SQLite means no file, or one of another name, is no path: what was to be
+  forgotten with the program would be kept, and the next run would send nothing again.
 """
 
 from __future__ import annotations
+
+import os
 
 from ..errors import ConfigurationError
 
@@ -27,3 +33,12 @@ def check_positive(**times: float) -> None:
     for name, seconds in times.items():
         if not isinstance(seconds, float | int) or not seconds > 0:
             raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raise ConfigurationError for a text that is a path, and is none to SQLite."""
+    if isinstance(path, str) and (path == ":memory:" or path.startswith("file:")):
+        raise ConfigurationError(
+            f"path: {path!r} would be a file of that very name: give the path of a file, as a Path"
+            " where this is one. A ledger that forgets with the program is MemoryLedger()"
+        )

@@ -30,7 +30,7 @@ from ..ledger.commands import LedgerCommand, PendingCommand
 from ..ledger.interface import check_notifications
 from ..ledger.opening import Openable
 from ..ledger.opt_outs import OptOutRule, check_rule
-from ..ledger.setting_checks import check_positive, check_seconds
+from ..ledger.setting_checks import check_path, check_positive, check_seconds
 from ..ledger.settlement import SETTLE_WITHIN
 from ..ledger.sqlite.file_lock import by_process, is_in_use
 from ..ledger.sqlite.inbox_file import InboxFile, KeptPostback
@@ -62,8 +62,8 @@ class PostbackInbox(Openable):
     is none.  For `settle_within` and `opt_out_rule`, which count then, see `SQLiteLedger`; while
     another process has it, those of that one count.  `clock` gives seconds since 1970.
 
-    Raises ConfigurationError for an invalid time, and LedgerError where the inbox cannot be
-    opened or written.
+    Raises ConfigurationError for an invalid path or time, and LedgerError where the inbox cannot
+    be opened or written.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class PostbackInbox(Openable):
         look_every: float = LOOK_EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_path(path)
         check_seconds(settle_within=settle_within)
         check_positive(look_every=look_every)
         check_rule(opt_out_rule)

@@ -26,7 +26,7 @@ from ..commands import LedgerCommand, PendingCommand, Query
 from ..opening import OpenableLedger
 from ..opt_outs import OptOutRule, check_rule
 from ..reader import Unreadable
-from ..setting_checks import check_positive, check_seconds
+from ..setting_checks import check_path, check_positive, check_seconds
 from ..settlement import SETTLE_WITHIN
 from .inbox_file import inbox_of
 from .open_file import OpenFile, connect
@@ -55,8 +55,8 @@ class SQLiteLedger(OpenableLedger):
     STOP: True opts its number out, False says that it is no opt-out, None leaves it to the
     words.  What it decides is kept; what it raises leaves it to the words, too.
 
-    Raises ConfigurationError for an invalid time, LedgerInUse where another process has the
-    file open, LedgerError where it cannot be opened, read or written, and RuntimeError where
+    Raises ConfigurationError for an invalid path or time, LedgerInUse where another process has
+    the file open, LedgerError where it cannot be opened, read or written, and RuntimeError where
     it is used without being open.
     """
 
@@ -73,6 +73,7 @@ class SQLiteLedger(OpenableLedger):
         connect: Callable[[str], Connection] = connect,
     ) -> None:
         super().__init__()
+        check_path(path)
         check_seconds(open_timeout=open_timeout, settle_within=settle_within)
         check_positive(look_every=look_every)
         check_rule(opt_out_rule)

@@ -22,9 +22,9 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from skycore_async import SMS, SQLiteLedger
+from skycore_async import SMS, PostbackInbox, SQLiteLedger
 from skycore_async.codes import FailureReason
-from skycore_async.errors import KeyConflict, LedgerError
+from skycore_async.errors import ConfigurationError, KeyConflict, LedgerError
 from skycore_async.ledger.commands import Begin, Finish
 from skycore_async.ledger.content import content_of
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
@@ -128,7 +128,7 @@ async def test_everything_is_there_again(path: Path) -> None:
 
 CHILD = """
 import os, anyio
-from skycore_async import SMS, SQLiteLedger
+from skycore_async import SMS, PostbackInbox, SQLiteLedger
 from skycore_async.codes import FailureReason
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.postbacks import parse_postback
@@ -329,6 +329,19 @@ async def test_a_place_that_cannot_be_written_is_refused(path: Path) -> None:
     assert await states(path) == {}
     with pytest.raises(LedgerError, match=r"cannot be written: .*readonly.* must be writable"):
         await SQLiteLedger(path, connect=only_to_read).open()
+
+
+@pytest.mark.parametrize("kind", [SQLiteLedger, PostbackInbox])
+@pytest.mark.parametrize("name", [":memory:", "file:promo.db?mode=ro"])
+async def test_what_is_no_path_to_sqlite_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str
+) -> None:
+    """It would be a file of that name, which is still there in the next run; a Path says so."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"is MemoryLedger\(\)"):
+        kind(name)
+    async with kind(Path(name)):
+        assert (tmp_path / name).exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
