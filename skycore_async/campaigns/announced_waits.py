@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from ..ledger.postgres.session import WHY_HALTED
 from ..postgres.schema import Connection
 from ..sending.hours import hours_in_words
 from .chunks import FREE_AT, TO_SEND
@@ -71,9 +72,12 @@ class StoppedCampaign:
     @property
     def words(self) -> str:
         """Return it in words."""
-        why = f" ({self.reason})" if self.reason else ""
+        said = f"campaign {self.campaign}: {self.state}"
+        said += f" ({self.reason})" if self.reason else ""
+        if self.reason == WHY_HALTED:  # to resume it is no advice
+            return said
         resume = shlex.join(["skycore", "cluster", "resume", self.campaign])
-        return f"campaign {self.campaign}: {self.state}{why}; the rest waits for `{resume}`"
+        return f"{said}; the rest waits for `{resume}`"
 
 
 def waits(connection: Connection, *, told: Collection[str] = ()) -> list[Wait | StoppedCampaign]:

@@ -19,6 +19,7 @@ from skycore_async.campaigns.campaigns import change, halt, load
 from skycore_async.campaigns.chunks import due, finish, take
 from skycore_async.campaigns.progress import CampaignProgress
 from skycore_async.errors import ConfigurationError
+from skycore_async.ledger.postgres.session import WHY_HALTED
 from skycore_async.postgres.schema import Connection
 from skycore_async.sending.hours import SendingHours
 from tests.support.campaign_tables import now, only
@@ -334,6 +335,14 @@ def test_campaigns_that_somebody_stopped_are_waited_for(connection: Connection) 
     assert [wait.words for wait in waits(connection, told={"the notice", "promo"})] == [paused]
     connection.execute("UPDATE skycore.chunks SET state = 'done'")
     assert waits(connection) == []
+
+
+def test_nobody_is_told_to_resume_what_was_sent_since_a_backup(connection: Connection) -> None:
+    """The database has forgotten it, and would send it again."""
+    load(connection, "promo", to_("212"))
+    halt(connection, "promo", WHY_HALTED)
+    (found,) = waits(connection)
+    assert found.words == f"campaign promo: halted ({WHY_HALTED})"
 
 
 @pytest.mark.anyio
