@@ -6,8 +6,8 @@ rate limit and background task, is in that one `Dispatcher`, which its views sha
 
 Rules:
 
-* What is refused before the transport is `InvalidMessage`; after it, only what
-  the transport or the answer proves is anything but `OutcomeUnknown`.
+* A message that is not valid is `InvalidMessage`, and nothing of it is sent.  Once a transport
+  has it, the outcome is `OutcomeUnknown` unless the transport or the answer proves another.
 * The API key lives in a `Secret`; an answer that repeats it is read without it.
 * No scope of the caller's stays open: a client may be opened in one task and
   closed in another.
@@ -274,8 +274,8 @@ class SkycoreClient:
         sent.  What is provably lacking was not sent, and is sent by the next run: the report
         covers at least `after` seconds past the end of an attempt and was made after that, and
         lists what was accepted before and after it.  `trust_absence` is your word that no such
-        witnesses are needed, and no text is listed as another: what a report lacks where it is not
-        so is sent again, and billed twice.  With `is_dry_run`, or again, it writes nothing.
+        witnesses are needed, and that reports show each text as it was sent: where that is wrong,
+        what was sent is sent again, and billed twice.  With `is_dry_run` no message is changed.
 
         Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
         asked for by then stays in doubt.  Reports are kept as `save`, and beside it where several.

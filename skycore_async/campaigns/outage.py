@@ -26,7 +26,7 @@ from ..messages import Failed, Outcome
 from ..sending.outcomes import meaning_of
 
 LIMIT: Final = 200  # messages in a row that may have been sent, or not
-REPORT_EVERY: Final = 10  # of them that a worker keeps to itself
+REPORT_EVERY: Final = 10  # doubts, after which a worker reports them
 
 
 @attrs.frozen(kw_only=True)

@@ -66,10 +66,10 @@ _AHEAD: Final = 2  # sweeps, so that what is due before the next one is in the q
 class WorkerTiming:
     """How long things take, in seconds.
 
-    A chunk is its worker's for `lease`; every `sweep` one of all workers puts into
-    the queue what is due soon, and each looks for its time there every `poll`.  What
-    was not sent is due again after `retry`; a worker that gets nothing through waits
-    up to `longest`.  One that has nothing to do looks every `look` what that waits for.
+    A chunk is its worker's for `lease`; every `sweep` one of all workers puts into the
+    queue what is due soon, and each worker looks there every `poll` for a chunk whose time
+    has come.  What was not sent is due again after `retry`; a worker that gets nothing through
+    waits up to `longest`.  An idle one finds out every `look` what campaigns wait for.
     """
 
     lease: float = 30.0
@@ -219,7 +219,7 @@ class Worker:
 
     async def _are_left(self) -> bool:
         if self.unwritten:
-            return True  # as what it takes back has its chunk looked at again
+            return True  # a late outcome may have its chunk be due again
         try:
             return await self._run(are_left)
         except LedgerError:

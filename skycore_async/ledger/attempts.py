@@ -3,11 +3,12 @@
 Rules:
 
 * An attempt that may have been taken is kept when its message is begun again, and so is one
-  that a report proved not taken: that it did stays told.
+  that a report proved not taken, so that the proof is not forgotten.
 * What a report tells holds for the attempts that it was held against, and for no later one.
 * In what order attempts began, their turns tell: no clock does, since one can be set back.
-* Who was interrupted had ended a day later, even if nobody looked for weeks: of more than that no
-  report is asked for, as how often and for how long it may be is limited.
+* An attempt that was interrupted counts as ended a day after it began, even if that is found out
+  weeks later.  Reports are asked for about that day alone: how often they may be asked for, and
+  about how long a time, is limited.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ Rules:
   one tracking id.
 * What a command is meant to raise is kept for its caller, and costs the others nothing.
 * Who opted out is written once a group, so that a store can write numbers in one order.
-* Whatever a group was about leaves the doubts of its numbers settled, as far as they
-  can be.  Of two that come together and could each be meant, neither is the first.
+* Doubts are settled once, after all commands of a group, so that the order of the commands
+  decides nothing.
 * `touched` has the keys, and the plain forms of the tracking ids, that were changed, for
   those who wait for them; and `CHANGED` where somebody opted out or in.
 """
@@ -260,7 +260,7 @@ class CommandExecutor:
         messages = self._store.submissions(recipients)
         self.update_states([id_ for id_ in messages.values() if id_ is not None])
         for stored in notifications:
-            # What was pruned has none there, and its number is not looked at again.
+            # The id of a pruned message is not in there at all, and None is that of no known one.
             if messages.get(stored.tracking_id or "", 0) is None:
                 self._unsettled.update({stored.to} - {None})  # type: ignore[arg-type]
 
@@ -301,7 +301,7 @@ class CommandExecutor:
                 self.update_states([record.id for record in settled.values()])
 
     def _settled(self, ending: str, *, is_locked: bool) -> dict[str, MessageRecord]:
-        """Return messages to numbers that end so as they are once settled, by their plain ids."""
+        """Return the records, as they are once settled, of numbers that end so, by plain id."""
         candidates = self._store.candidates(ending, is_locked=is_locked)
         unmatched = self._store.unmatched(ending)
         by_id = {record.id: record for record in candidates}

@@ -155,7 +155,8 @@ class MessageRecord:
     `interrupted_at`, when its attempt was found without anybody who sends it; `untaken`, where
     its last attempt is proven not taken, while an earlier one is in doubt; `history_id`; and
     `listed_since` and `listed_until`, between which reports listed what may be its own, so that
-    one about less is no proof.  `turn` is set where it was begun again; see `attempts.turn_of`.
+    a report which covers less proves nothing.  `turn` is set where it was begun again; see
+    `attempts.turn_of`.
     """
 
     id: int

@@ -12,8 +12,8 @@ Rules:
   two orders agree no more of it is needed than a day.
 * A report was made long after it also by a clock that was wrong: where these two orders do not
   agree, after the one next after it was begun, and by as much later as a witness was listed late.
-* A word that no witnesses are needed is none against those there are: a report that has none of
-  the next ones whose times it is about is of another account.
+* Where no witnesses are asked for, the next accepted messages count all the same: a report that is
+  about their times, and has none of them, is of another account.
 * What is not proof leaves a doubt open, for a reason that says what would end it.
 * What one report listed, and left a doubt open by that, a later one has to be about as well:
   else it would be forgotten, and the doubt ended for lack of it.

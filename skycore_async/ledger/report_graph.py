@@ -13,14 +13,14 @@ Rules:
   that fit is of doubts, and of attempts that are alike nobody needs to know which.
 * A doubt was taken where a row fits it.  One that is late may be somebody else's.
 * Where there are more rows than attempts, somebody else sends the same, and no row is proof.
-* Where rows share a HISTORYID, nobody knows how many they are: one is presence, and beside the
-  others, as beside late ones, nothing is absent.
+* Of rows with the same HISTORYID and content only the first fits an attempt.  The others count as
+  late ones: while one of them is left over, no doubt is absent that it may be of.
 * A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
   be either's, and so could one that is late.
-* Nor is one surely absent beside a row whose text is nobody's, which may be its own as the
-  provider has it, or after one of its text that no other needs: its clock may have been ahead.
-* An attempt whose text is not known is never absent, nor is one that could trade its row with
-  an accepted one that is alike, since of that the row may be missing.
+* Nor is one absent while a row to its number is left over: one of another text, as providers may
+  alter texts, or one of its own text from before it, as its clock may have been ahead.
+* An attempt whose text is not known is never absent, nor is one beside an accepted one with the
+  same number, text and sender that was under way at its time: the row may be either's.
 """
 
 from __future__ import annotations

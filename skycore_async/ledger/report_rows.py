@@ -16,7 +16,7 @@ from .settlement import CLOCKS_APART, SETTLE_WITHIN
 
 
 class Role(enum.IntEnum):
-    """What is known of an attempt: it was taken, it is to be found out, or neither."""
+    """What is known of an attempt: taken, for a report to decide, or perhaps taken."""
 
     ACCEPTED = 1
     DOUBTFUL = 2

@@ -76,7 +76,7 @@ def look_up(
     if not _is_the_same(record.content, intent):
         if record.state in NOTHING_SENT and not record.doubted:
             return None
-        # An attempt before may have gone out, too, but then that one was taken is what counts.
+        # An earlier attempt may have gone out as well; but one that is known to be taken counts.
         is_in_doubt = record.doubted and record.state not in TAKEN
         raise KeyConflict(
             intent.key,
@@ -94,7 +94,7 @@ def look_up(
 
 def is_of_more(code: str | None) -> bool:
     """Return whether a refusal concerns more than its message."""
-    # Of a sender, a campaign or a request, which the first versions took for the message's.
+    # Ledgers of the first versions kept those of a sender or a campaign as the message's own.
     return STATES[Rejected.of(code=code).verdict] is _S.NOT_SENT
 
 
@@ -195,7 +195,7 @@ def finish(
     is_late = (
         is_known
         and record.ended_at is None
-        and (record.state is _S.IN_DOUBT or _is_told_apart(record, submission))
+        and (record.state is _S.IN_DOUBT or _replaces_report(record, submission))
     )
     if record.state is not _S.SENDING and not is_late:
         return None
@@ -224,8 +224,8 @@ def _is_of(record: MessageRecord, submission: Submission, attempt: Attempt | Non
     return _is_by(record, attempt)
 
 
-def _is_told_apart(record: MessageRecord, submission: Submission) -> bool:
-    """Return whether a late outcome tells more than a report did, which is no doubt."""
+def _replaces_report(record: MessageRecord, submission: Submission) -> bool:
+    """Return whether a late outcome replaces what a report settled: any does but a doubt."""
     return record.settled_by == BY_REPORT and submission.state is not _S.IN_DOUBT
 
 

@@ -4,15 +4,15 @@ Rules:
 
 * A delivery is a function of the set of its notifications, whatever their
   order and however often each comes: the first final one in order of time wins.
-* A submission that no message is known for is of one of its candidates: the messages to
-  its number, with or without the country code, that have or may have one that is not known.
+* A tracking id of no known message belongs to one of its candidates: the messages to its number,
+  with or without the country code, that may have a tracking id which the ledger does not know.
   These are under way, or in doubt, or were sent again after doubt, whatever came of that.
 * Doubt is settled where a message is the only candidate.  How long ago it began, and what
   came of it, make it no less a candidate: times limit what may be settled, and nothing else.
 * What a report found is known by its HISTORYID and its number together.
 * The time of a submission is that of its first notification: a receipt may come days later.
-  It is the one that it names or the one at which it was received: gateways write what is
-  hours ahead or behind, and postbacks come late.
+  Either of two will do, the time that it names and the time at which it was received: gateways
+  write times that are hours ahead or behind, and postbacks come late.
 * A tracking id in its other spelling is the same, and so is a notification that has it.
 * A time without an offset orders notifications, but settles nothing.
 """
@@ -225,9 +225,9 @@ def match_doubts(
     """Match messages in doubt and submissions that can only mean each other.
 
     Returns pairs of a message's id and the plain form of a tracking id.  A message that
-    is not in doubt is never settled, and its being possible leaves others in doubt.  One
-    that a report found, and that has no tracking id yet, is known by its HISTORYID.  Nothing
-    else is settled that was not begun `after` what the ledger has forgotten.
+    is not in doubt is never settled, and while it is a candidate, the others stay in doubt.  One
+    that a report found, and that has no tracking id yet, is known by its HISTORYID.  All others
+    are settled only where they began later than `after`, until when the ledger was pruned.
     """
     by_id = dict(_known_by_history(candidates, unmatched))
     left = [submission for submission in unmatched if submission.plain_id not in by_id]

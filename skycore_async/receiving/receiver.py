@@ -9,10 +9,10 @@ Rules:
 * HTTP 200 means that the ledger has it.  The provider repeats what is answered
   otherwise, or not within 10 s, so whatever fails or takes too long is 500,
   and a repetition changes nothing in the ledger.
-* What of a postback cannot be read is recorded as it came, and logged.  Where it ends in its
-  middle, it is 400 after that: coming again, it may be whole.
-* What is refused of who may post is logged, with the reason: the provider gives up on it after
-  some tries.
+* What of a postback cannot be read is recorded as it came, and logged.  Where the body was cut
+  off, the answer is 400 all the same, so that it comes again, perhaps whole.
+* A refusal is logged with its reason, unless any stranger would get it: the provider gives up on
+  what is refused after some tries.
 * What a handler raises is logged by its type and place alone, since its text may hold
   a number, and the log is nobody's secret; of what keeps the ledger from writing, the
   reason is logged, which has none.

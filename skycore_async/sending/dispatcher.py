@@ -10,8 +10,8 @@ Rules:
 * The timeout bounds all of it: a slot in flight, the limiter, tries and pauses.
 * Until an exchange begins, cancelling the caller withdraws the message.  From
   then on the exchange is the client's: it runs to its own end, and where
-  nobody waits for the outcome any more, the ledger and the log have it.  No
-  further try is made for nobody.
+  nobody waits for the outcome any more, the ledger and the log have it, and no
+  further try is made.
 * What a limiter, a transport or telemetry raises against its contract is logged by its type
   and place.  It costs no message its outcome, and no slot: what the transport raised leaves
   the message in doubt, what the others raise changes nothing of what is known.
@@ -63,7 +63,7 @@ class Dispatcher:
 
     At most `slots` of them are in flight.  Where they are `paced`, a message is looked
     up in the ledger before it is admitted, so that one which is known uses up no rate; else
-    beginning it there looks it up as well, and is one step less.  `chance` returns a
+    it is looked up as it is begun, which saves a step of the ledger.  `chance` returns a
     random number from 0 to 1, for the pauses between tries.
     """
 

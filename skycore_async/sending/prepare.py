@@ -48,8 +48,8 @@ class PreparedSend:
     """A message ready to go: what the caller gave, and what is sent of it.
 
     `content` is its digest, None where no ledger is kept; where it `is_looked_up`,
-    nothing more can be known of it before it is begun.  A word to send it again is for the
-    doubt that it `resends`, by when that attempt began, and for none where it `has_no_doubt`.
+    nothing more can be known of it before it is begun.  `resends` is when the attempt in doubt
+    began that may be sent again; where it `has_no_doubt`, the look-up found none that may be.
     """
 
     message: SMS

@@ -59,8 +59,8 @@ _LATE: Final = "the ledger timed out: the same key may be under way still, sent 
 class _Word:
     """The word to send a message again that is in doubt, while that is looked up.
 
-    It is void where what comes of the message while it is under way is just being written: nobody
-    who gave the word had heard of that.
+    It is void where an outcome of the message is being written during the look-up: the word was
+    given before that outcome was known.
     """
 
     key: str | None
@@ -142,7 +142,7 @@ class Recorder:
             self._all.words.add(word)
         failure = _UNWRITTEN
         try:
-            # Or it is under way still, of which somebody was told the outcome.
+            # Else a message is said to be under way whose outcome its caller has been told.
             if self._all.unwritten:
                 await self.write_what_is_left()
             failure = _UNREAD

@@ -134,7 +134,7 @@ def _send_sample(options: BulkOptions, api_key: Secret, count: int) -> Exit:
 def _read(
     options: BulkOptions, kept: JudgedRows
 ) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
-    """Read the file to its end and show what it would take; keep the rows that are needed yet."""
+    """Read the file to its end, show what it would take, and keep the rows still needed."""
     with copied(options.csv) as file:
         sheet = Sheet(file, name_of(options.csv))
         reader = RowReader(sheet.header, _with_sender(options, sheet))

@@ -10,7 +10,7 @@ Rules:
   address of the API: a rehearsal against a simulator is none.
 * The campaign itself counts as another where its ledger, which knew what was sent, is gone, or
   one without a message is in its place, or a database without the campaign; but not where it
-  ended before its first message.  One that ended before there was its ledger counts nowhere.
+  ended before its first message.  One whose ledger is gone is ignored then.
 * So does what it had under other keys, as before a column of keys was named: no ledger knows two
   keys for one message.
 * Of two that are begun at once, the first whose message goes out sends, and the other nothing.

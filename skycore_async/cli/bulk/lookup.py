@@ -7,8 +7,8 @@ Rules:
 * A campaign that began without --country goes on with it, and sends nobody again what was
   accepted, or may have been sent, to the number as it is written.
 * Of a row that a file of rejects calls in doubt, it is the ledger that says what it is now.
-* A word that may be given over and over, as by a loop, sends once again what is in doubt: what
-  was sent again before stays so.
+* A word that may be given over and over, as by a loop, sends a doubt again once: what was sent
+  again before, and is in doubt, stays in doubt.
 """
 
 from __future__ import annotations

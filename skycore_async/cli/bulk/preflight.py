@@ -57,7 +57,8 @@ async def survey_by_ledger(
 
     For `resend_in_doubt` and `is_once` see `outcomes`.
     `is_opted_out` says of a number, with what the ledger has of it, whether it may not be sent to.
-    Where nobody `knows_sender`, what was sent before was sent, whichever content it had.
+    Where nobody `knows_sender`, a key that was sent counts as sent whatever its content is, as the
+    sender is part of the content.
     Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
     process has it open, which sends from it.
     """

@@ -92,8 +92,9 @@ def _receiving(
 class Run:
     """Send the rows that are messages, write the others to `rejects`, count in `counters`.
 
-    `revived` is how many of the messages to count a file of rejects calls in doubt: what the
-    ledger says of these may be another thing by now.  `begins` is called before each message.
+    `revived` is how many of the messages to count are rows that a file of rejects calls in doubt,
+    while the ledger knew better; it may say otherwise by now.  `begins` is called before each
+    message.
     Raises LedgerError where the ledger cannot be opened.
     """
 
@@ -310,7 +311,7 @@ class Run:
             try:
                 self._rejects.write(row, reason)
             except OSError as error:
-                self._error = error  # what is in flight is counted yet
+                self._error = error  # what is in flight is still to be counted
                 self._outcomes.stop()
 
     def _stop(self, announce_beside: Callable[[str], None], *, is_shown: bool) -> None:

@@ -9,7 +9,7 @@ Rules:
 * An attempt counts from before its intent may be written until after its outcome is, or it
   is certain that there was no intent.  So the number is too low at times, and never too high.
 * It is written in the transaction of each group that begins anything: whoever took the session
-  for dead, and set it back, has seen all that came before.
+  for dead, and cleared the number, has seen all that came before.
 """
 
 from __future__ import annotations
