@@ -277,4 +277,4 @@ def test_what_a_report_did_stays_told(settled: Simulator) -> None:
     CliRunner().invoke(skycore, ["report", "promo.db", "--html", "promo.html"])
     page = Path("promo.html").read_text("utf-8")
     assert "1 message once in doubt turned out not to be sent" in page
-    assert "1 message of these went out since" in page
+    assert "1 message of these went out since.</p>" in page
