@@ -13,7 +13,8 @@ Rules:
 * The intent is durable before the first byte may leave, the outcome after.
 * What is decided of these values is in `rules`, `settlement` and `opt_outs`.
 * A field of `MessageRecord` or `StoredNotification` is a column of the tables,
-  under the name that it has here or that its metadata gives.
+  under the name that it has here or that its metadata gives.  One that a `SendIntent` or a
+  `Submission` has as well is written when the message is begun, or with its outcome.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class MessageRecord:
     Times are in seconds since 1970.  `tracking_id` is as the wire said it, and `plain_id`
     its plain form.  `doubted` is set where it may have a submission that is not known: from
     when it is sent again after it was in doubt, or was found in a sending report.  `raw` is
-    the API's answer as JSON, see `rules.answer_as_text`.
+    the API's answer as JSON, see `columns.answer_as_text`.
     `settled_by` says what ended its doubt.
     `campaign_ref`, `segments` and `tags` are to be shown; older versions kept none of them.
     `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.

@@ -18,9 +18,9 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from ..codes import Verdict
 from ..errors import KeyConflict, OutcomeUnknown, RecipientOptedOut, Rejected
 from ..messages import SMS, Accepted, Failed, Outcome
 from . import pruning, version_1_digests
+from .columns import INTENT, OUTCOME, answer_from_text
 from .content import values_of
 from .model import (
     BY_REPORT,
@@ -44,6 +45,15 @@ from .model import (
 )
 
 _S: Final = MessageState
+# What a message has no more while it is sent again, and what it keeps of an outcome as it was: its
+# plain form is found anew, and what the API answered is kept in another way.
+_NO_OUTCOME: Final[dict[str, Any]] = {
+    each.name: each.default
+    for each in attrs.fields(MessageRecord)
+    if each.name in OUTCOME.fields and each.name != "state"
+}
+_KEPT: Final = [name for name in OUTCOME.fields if name not in {"plain_id", "raw"}]
+_kept_of: Final = attrgetter(*_KEPT)
 OPTED_OUT: Final = "the number has opted out, and is not sent to before it says START"
 
 
@@ -145,25 +155,15 @@ def _begun_again(
     """Return the record of a message under way anew, with nothing of the attempt before."""
     return attrs.evolve(
         record,
-        key=intent.key,  # where it was pruned, it has that again
-        content=intent.content,
-        to=intent.to,
-        from_=intent.from_,
+        **INTENT.in_record(intent),  # its key, too: where it was pruned, it has that again
+        **_NO_OUTCOME,
+        state=_S.SENDING,
+        ended_at=None,
         settled_by=None,
         doubted=record.doubted or record.state is _S.IN_DOUBT,
-        state=_S.SENDING,
-        started_at=intent.started_at,
-        ended_at=None,
-        text_digest=intent.text_digest,
-        campaign_ref=intent.campaign_ref,
-        segments=intent.segments,
-        tags=intent.tags,
         interrupted_at=None,
         untaken=False,
         history_id=None,
-        code=None,
-        info=None,
-        http_status=None,
         session=None if attempt is None else attempt.session,
         attempt=None if attempt is None else attempt.number,
     )
@@ -201,20 +201,15 @@ def finish(
         return None
     is_accepted = submission.state is _S.ACCEPTED
     is_in_doubt = record.doubted and not is_accepted
-    return attrs.evolve(
+    ended = attrs.evolve(
         record,
-        state=_S.IN_DOUBT if is_in_doubt else submission.state,
+        **OUTCOME.in_record(submission),
         ended_at=ended_at,
         untaken=is_in_doubt and submission.state in NOTHING_SENT,
         history_id=record.history_id if is_accepted else None,
         settled_by=None,
-        tracking_id=submission.tracking_id,
-        plain_id=submission.plain_id,
-        code=submission.code,
-        info=submission.info,
-        http_status=submission.http_status,
-        raw=answer_as_text(submission),
     )
+    return attrs.evolve(ended, state=_S.IN_DOUBT) if is_in_doubt else ended
 
 
 def _is_of(record: MessageRecord, submission: Submission, attempt: Attempt | None) -> bool:
@@ -232,11 +227,7 @@ def _replaces_report(record: MessageRecord, submission: Submission) -> bool:
 def submission_in(record: MessageRecord) -> Submission:
     """Return what came of submitting a message, as its record has it."""
     return Submission(
-        state=record.state,
-        tracking_id=record.tracking_id,
-        code=record.code,
-        info=record.info,
-        http_status=record.http_status,
+        **dict(zip(_KEPT, _kept_of(record), strict=True)),
         raw=_raw_of(record),
         history_id=record.history_id,
         was_resent=record.doubted,
@@ -246,29 +237,10 @@ def submission_in(record: MessageRecord) -> Submission:
 
 def _raw_of(record: MessageRecord) -> Mapping[str, Any] | None:
     if record.raw is not None:
-        return _answer(json.loads(record.raw), record.tracking_id)
+        return answer_from_text(record.raw, record.tracking_id)
     # What a report told of it stands in place of an answer that was lost.
     is_found = record.tracking_id is None and record.history_id is not None
     return {"HISTORYID": record.history_id} if is_found else None
-
-
-def answer_as_text(submission: Submission) -> str | None:
-    """Return the API's answer as JSON; of the usual one, which can be made again, its number."""
-    raw = submission.raw
-    if raw is None:
-        return None
-    to = raw.get("TO")
-    if isinstance(to, str) and to.isdecimal() and raw == _usual(submission.tracking_id, to):
-        return f'"{to}"'
-    return json.dumps(raw)
-
-
-def _answer(raw: Any, tracking_id: str | None) -> Mapping[str, Any]:
-    return _usual(tracking_id, raw) if isinstance(raw, str) else dict(raw)
-
-
-def _usual(tracking_id: str | None, to: str) -> dict[str, Any]:
-    return {"STATUS": "Success", "TRACKINGID": tracking_id, "TO": to}
 
 
 # Outcomes, as they are kept and made again.

@@ -24,7 +24,7 @@ from benchmarks import postgres
 from skycore_async.campaigns.campaigns import load
 from skycore_async.errors import KeyConflict
 from skycore_async.ledger import rules
-from skycore_async.ledger.columns import NOTIFICATION, Columns
+from skycore_async.ledger.columns import ACCEPTANCE, INTENT, NOTIFICATION, OUTCOME, Columns
 from skycore_async.ledger.commands import (
     Begin,
     Finish,
@@ -46,6 +46,7 @@ from skycore_async.ledger.model import (
     EarlierAttempt,
     MessageRecord,
     MessageState,
+    SendIntent,
     Submission,
 )
 from skycore_async.ledger.postgres import campaign_messages
@@ -444,6 +445,57 @@ def insert(connection: Any, schema: str, kinds: Sequence[tuple[Any, ...]]) -> li
         values = (key, b"one", TO, "60856", NOON, state.value, settled_by, doubted, ended_at)
         connection.execute(statement, (*values, 1, attempt) if schema else values)
     return keys
+
+
+# By the type of a field that a message is begun with, or that its outcome writes.
+SAMPLES: dict[str, Any] = {
+    "str": "in words",
+    "bytes": b"\2",
+    "int": 7,
+    "float": NOON + 7,
+    "bool": True,
+    "tuple[str, ...]": ("a", "b"),
+    "Mapping[str, Any]": {"TO": TO, "N": 7},
+}
+
+
+def filled(columns: Columns[Any], value: Any, **but: Any) -> Any:
+    """Return a value that has all that these columns keep; the plain id it finds by itself."""
+    types = dict(zip(columns.fields, columns.types, strict=True))
+    given = {name: SAMPLES[of] for name, of in types.items() if name not in {*but, "plain_id"}}
+    return attrs.evolve(value, **given, **but)
+
+
+@pytest.mark.parametrize("database", ["SQLite", "PostgreSQL"])
+def test_what_a_message_is_begun_with_and_what_its_outcome_writes_is_kept(
+    shared_dsn: str, database: str
+) -> None:
+    """By its name: of what is new, of what is begun again, and of an outcome of either kind."""
+    again: dict[str, Any] = {"to": OTHER, "from_": None, "started_at": NOON + 8, "tags": ()}
+    steps: list[tuple[SendIntent, Submission]] = [
+        (
+            filled(INTENT, intent(), key="k", to=TO),
+            filled(OUTCOME, NOT_SENT, state=NOT_SENT.state),
+        ),
+        (filled(INTENT, intent(), key="k", **again), filled(ACCEPTANCE, accepted())),
+    ]
+    nothing: dict[str, Any] = {
+        each.name: each.default
+        for each in attrs.fields(MessageRecord)
+        if each.name in OUTCOME.fields and each.name != "state"
+    }
+    with in_sqlite(SQLiteStore) if database == "SQLite" else in_postgres(shared_dsn) as opened:
+        store, _, schema = opened
+        executor = CommandExecutor(store, clock=lambda: NOON, settle_within=SETTLE_WITHIN)
+        for number, (begun, ended) in enumerate(steps, 1):
+            attempt = Attempt(session=1, number=number) if schema else None
+            executor.run([PendingCommand(Begin(intent=begun, attempt=attempt))])
+            before = store.messages(["k"])["k"]
+            assert before == attrs.evolve(before, **INTENT.in_record(begun), **nothing)
+            executor.run([PendingCommand(Finish(key="k", submission=ended, attempt=attempt))])
+            after = store.messages(["k"])["k"]
+            assert after == attrs.evolve(before, **OUTCOME.in_record(ended), ended_at=NOON)
+            assert rules.submission_in(after) == ended
 
 
 def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str) -> None:

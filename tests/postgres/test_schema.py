@@ -285,6 +285,9 @@ def locks_waited_for(connection: Connection, count: int, name: str) -> None:
         time.sleep(0.002)
 
 
+BEFORE_WORDS = 15  # the next migration alters the chunks
+
+
 def test_who_looks_while_tables_are_migrated_is_told_once_they_are(new_dsn: str) -> None:
     """An older worker that starts meanwhile would take them for its own, and write to the new."""
     with (
@@ -293,7 +296,7 @@ def test_who_looks_while_tables_are_migrated_is_told_once_they_are(new_dsn: str)
         ThreadPoolExecutor() as threads,
         psycopg.connect(new_dsn) as reader,
     ):
-        make_tables(connection, VERSION - 1)
+        make_tables(connection, BEFORE_WORDS)
         reader.execute("SELECT FROM skycore.chunks")  # as pg_dump does, which holds a table
         migrating = threads.submit(migrate, other)
         locks_waited_for(connection, 1, "skycore.chunks")
@@ -301,7 +304,7 @@ def test_who_looks_while_tables_are_migrated_is_told_once_they_are(new_dsn: str)
         with pytest.raises(psycopg.errors.LockNotAvailable):
             check(connection)
         reader.rollback()
-        assert migrating.result() == (VERSION - 1, VERSION)
+        assert migrating.result() == (BEFORE_WORDS, VERSION)
         check(connection)
 
 

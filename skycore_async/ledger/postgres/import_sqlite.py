@@ -50,8 +50,8 @@ _ATTEMPT: Final = Columns(EarlierAttempt, without=("id", "message", "turn"))
 
 # The places of what SQLite has as a number.
 _FLAGS: Final = {
-    "messages": (_COLUMNS.names.index("doubted"), _COLUMNS.names.index("untaken")),
-    "opt_outs": (OPT_OUT.names.index("out"), OPT_OUT.names.index("stamped")),
+    table: [place for place, type_ in enumerate(of.types) if type_ == "bool"]
+    for table, of in (("messages", _COLUMNS), ("opt_outs", OPT_OUT))
 }
 # What is read of the file, by the table that it goes into.
 _READ: Final = {

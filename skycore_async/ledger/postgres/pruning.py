@@ -120,7 +120,7 @@ class PostgresPruning(PostgresReader):
         """Write what stays of messages, and no more of them."""
         records = [after for _, after in pairs]
         ids = [record.id for record in records]
-        self._execute(statements.UPDATE, statements.by_column(MESSAGE, records))
+        self._execute(statements.UPDATE, MESSAGE.by_column(records))
         known = [(each.plain_id, each.id) for each, _ in pairs if each.plain_id is not None]
         self._execute(
             "DELETE FROM skycore.attempts WHERE message = ANY(%s) AND state <> 'not_sent'", (ids,)

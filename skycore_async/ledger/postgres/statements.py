@@ -6,64 +6,28 @@ the same time, one sees what the other did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from ..attempts import TURNS
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, TOLD, Columns
+from ..columns import INTENT, NEW_ATTEMPT, NOTIFICATION, OPT_OUT, OUTCOME, TOLD, Columns
 from .reader import MESSAGE, OF_MESSAGES
 
-# The types of columns that are no text.
-_TYPES: Final = {
-    "id": "bigint",
-    "message": "bigint",
-    "content": "bytea",
-    "text_digest": "bytea",
-    "identity": "bytea",
-    "started_at": "float8",
-    "ended_at": "float8",
-    "interrupted_at": "float8",
-    "listed_since": "float8",
-    "listed_until": "float8",
-    "at": "float8",
-    "happened": "float8",
-    "received": "float8",
-    "http_status": "int",
-    "segments": "int",
-    "doubted": "boolean",
-    "untaken": "boolean",
-    "out": "boolean",
-    "stamped": "boolean",
-    "session": "bigint",
-    "attempt": "bigint",
-    "turn": "bigint",
-}
+# The types of columns that are no text, by the annotations of their fields.
+_TYPES: Final = {"bytes": "bytea", "float": "float8", "int": "bigint", "bool": "boolean"}
 
 
-def by_column(columns: Columns[Any], values: Sequence[Any]) -> tuple[list[Any], ...]:
-    """Return the columns of values, each as a list."""
-    rows = [columns.row(value) for value in values]
-    return tuple(map(list, zip(*rows, strict=True))) if rows else ([],) * len(columns.names)
-
-
-def _arrays(names: Sequence[str]) -> str:
+def _arrays(columns: Columns[Any]) -> str:
     """Return the places of so many arrays, one a column."""
-    return ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
+    return ", ".join(f"%b::{_TYPES.get(type_, 'text')}[]" for type_ in columns.types)
 
 
 # As `rules.begin` and `opt_outs.word_on` have it of a number that has opted out, or is called so
 # within its country.  It is looked at where the row is written: nobody can opt out in between.
-INSERT: Final = """
-INSERT INTO skycore.messages
-    (key, content, recipient, sender, state, started_at, text_digest, campaign_ref, segments, tags,
-    session, attempt)
-SELECT key, content, recipient, sender, 'sending', started_at, text_digest, campaign_ref, segments,
-    tags, session, attempt
-FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[], %b::float8[], %b::bytea[],
-    %b::text[], %b::int[], %b::text[], %b::bigint[], %b::bigint[], %b::boolean[], %b::text[],
-    %b::text[])
-    AS given (key, content, recipient, sender, started_at, text_digest, campaign_ref, segments,
-        tags, session, attempt, is_willing, dialled, called)
+INSERT: Final = f"""
+INSERT INTO skycore.messages ({INTENT.listed}, state, session, attempt)
+SELECT {INTENT.listed}, 'sending', session, attempt
+FROM unnest({_arrays(INTENT)}, %b::bigint[], %b::bigint[], %b::boolean[], %b::text[], %b::text[])
+    AS given ({INTENT.listed}, session, attempt, is_willing, dialled, called)
 WHERE is_willing
     OR NOT EXISTS (SELECT 1 FROM skycore.opt_outs AS said
         WHERE number IN (recipient, dialled, called) AND out
@@ -87,7 +51,7 @@ RETURNING tracking_id
 INSERT_ATTEMPTS: Final = f"""
 INSERT INTO skycore.attempts ({NEW_ATTEMPT.listed})
 SELECT {NEW_ATTEMPT.listed}
-FROM unnest({_arrays(NEW_ATTEMPT.names)}) AS given ({NEW_ATTEMPT.listed})
+FROM unnest({_arrays(NEW_ATTEMPT)}) AS given ({NEW_ATTEMPT.listed})
 """
 # Of the numbers that messages get as their ids, so that no two are the same.
 NEXT_TURNS: Final = f"""
@@ -98,7 +62,7 @@ FROM generate_series(1, %s)
 UPDATE: Final = f"""
 UPDATE skycore.messages
 SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names[1:])}
-FROM unnest({_arrays(MESSAGE.names)}) AS given ({MESSAGE.listed})
+FROM unnest({_arrays(MESSAGE)}) AS given ({MESSAGE.listed})
 WHERE messages.id = given.id
 """
 # What is returned of `ended`.  Those with notifications are looked up in an array, and not by a
@@ -124,14 +88,12 @@ RETURNING tracking_id, xmax <> 0 AS has_come
 # first, and each row that is under way or in doubt compared with each that is given.
 FINISH: Final = f"""
 WITH given AS (
-    SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::int[], %b::text[])
-    AS given (key, session, attempt, state, tracking_id, plain_id, code, info, http_status, raw)
+    SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], {_arrays(OUTCOME)})
+    AS given (key, session, attempt, {OUTCOME.listed})
 ), ended AS (
     UPDATE skycore.messages AS message
-    SET state = given.state, ended_at = %s, tracking_id = given.tracking_id,
-        plain_id = given.plain_id, code = given.code, info = given.info,
-        http_status = given.http_status, raw = given.raw, settled_by = NULL
+    SET {", ".join(f"{name} = given.{name}" for name in OUTCOME.names)},
+        ended_at = %s, settled_by = NULL
     FROM given
     WHERE message.key = given.key AND CASE
         WHEN message.session = given.session AND message.attempt = given.attempt
@@ -152,7 +114,7 @@ WITH ended AS (
 RECORD: Final = f"""
 INSERT INTO skycore.events ({NOTIFICATION.listed})
 SELECT {NOTIFICATION.listed}
-FROM unnest({_arrays(NOTIFICATION.names)}, %b::bytea[]) WITH ORDINALITY
+FROM unnest({_arrays(NOTIFICATION)}, %b::bytea[]) WITH ORDINALITY
     AS given ({NOTIFICATION.listed}, former, place)
 WHERE NOT EXISTS (SELECT 1 FROM skycore.events AS known WHERE known.identity = former)
 ORDER BY place
@@ -244,7 +206,7 @@ WHERE uncertain AND state = 'in_doubt' AND other.message IS NULL
 # The second writer waits for the first, and then finds what that wrote.
 NEW_OPT_OUTS: Final = f"""
 INSERT INTO skycore.opt_outs ({OPT_OUT.listed})
-SELECT {OPT_OUT.listed} FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
+SELECT {OPT_OUT.listed} FROM unnest({_arrays(OPT_OUT)}) AS given ({OPT_OUT.listed})
 ORDER BY number
 ON CONFLICT (number) DO NOTHING
 """
@@ -253,7 +215,7 @@ SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number = ANY(%s) ORDER BY nu
 """
 OTHER_OPT_OUTS: Final = f"""
 UPDATE skycore.opt_outs SET out = given.out, at = given.at, stamped = given.stamped
-FROM unnest({_arrays(OPT_OUT.names)}) AS given ({OPT_OUT.listed})
+FROM unnest({_arrays(OPT_OUT)}) AS given ({OPT_OUT.listed})
 WHERE opt_outs.number = given.number
 """
 # In two statements, so that the second sees a chunk as whoever finished it has left it, and

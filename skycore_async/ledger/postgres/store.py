@@ -28,13 +28,12 @@ from typing import Final
 
 from ...postgres.schema import Connection
 from ...protocol.numbers import names_within_country
-from ..columns import NEW_ATTEMPT, NOTIFICATION, OPT_OUT, told_state, words_as_text
+from ..columns import INTENT, NEW_ATTEMPT, NOTIFICATION, OPT_OUT, OUTCOME, told_state
 from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, ToldState
 from ..opt_outs import OptOut
 from ..pruning import by_key
 from ..report_values import AttemptVerdict, LookUp
-from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
@@ -69,15 +68,7 @@ class PostgresStore(PostgresPruning):
         rows = self._execute(
             statements.INSERT,
             (
-                [intent.key for intent in intents],
-                [intent.content for intent in intents],
-                [intent.to for intent in intents],
-                [intent.from_ for intent in intents],
-                [intent.started_at for intent in intents],
-                [intent.text_digest for intent in intents],
-                [intent.campaign_ref for intent in intents],
-                [intent.segments for intent in intents],
-                [words_as_text(intent.tags) for intent in intents],
+                *INTENT.by_column(intents),
                 [attempt.session if attempt else None for attempt in attempts],
                 [attempt.number if attempt else None for attempt in attempts],
                 [command.ignore_opt_out for command in begins],
@@ -99,7 +90,7 @@ class PostgresStore(PostgresPruning):
 
     def update(self, records: Sequence[MessageRecord]) -> None:
         """Write these records in place of those with their ids."""
-        self._execute(statements.UPDATE, statements.by_column(MESSAGE, records))
+        self._execute(statements.UPDATE, MESSAGE.by_column(records))
 
     def next_turns(self, count: int) -> Sequence[int]:
         """Return so many turns, in order, after those of all that was begun so far."""
@@ -107,11 +98,10 @@ class PostgresStore(PostgresPruning):
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
-        self._execute(statements.INSERT_ATTEMPTS, statements.by_column(NEW_ATTEMPT, attempts))
+        self._execute(statements.INSERT_ATTEMPTS, NEW_ATTEMPT.by_column(attempts))
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
         """Write the outcomes of what is under way, or in doubt since its session expired alone."""
-        given = [command.submission for command in finishes]
         attempts = [command.attempt for command in finishes]
         rows = self._execute(
             statements.FINISH,
@@ -119,13 +109,7 @@ class PostgresStore(PostgresPruning):
                 [command.key for command in finishes],
                 [attempt.session if attempt else None for attempt in attempts],
                 [attempt.number if attempt else None for attempt in attempts],
-                [submission.state.value for submission in given],
-                [submission.tracking_id for submission in given],
-                [submission.plain_id for submission in given],
-                [submission.code for submission in given],
-                [submission.info for submission in given],
-                [submission.http_status for submission in given],
-                [answer_as_text(submission) for submission in given],
+                *OUTCOME.by_column([command.submission for command in finishes]),
                 ended_at,
             ),
         )
@@ -166,7 +150,7 @@ class PostgresStore(PostgresPruning):
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
         """Insert those that are new, and return their identities."""
         former = [each.former_identity for each in notifications]
-        columns = statements.by_column(NOTIFICATION, notifications)
+        columns = NOTIFICATION.by_column(notifications)
         rows = self._execute(statements.RECORD, (*columns, former))
         return {bytes(identity) for (identity,) in rows}
 
@@ -274,7 +258,7 @@ class PostgresStore(PostgresPruning):
 
     def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Insert those of whose numbers nothing is known."""
-        self._execute(statements.NEW_OPT_OUTS, statements.by_column(OPT_OUT, opt_outs))
+        self._execute(statements.NEW_OPT_OUTS, OPT_OUT.by_column(opt_outs))
 
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return what is known of these numbers, locked."""
@@ -283,4 +267,4 @@ class PostgresStore(PostgresPruning):
 
     def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
         """Write these in place of what is known of their numbers."""
-        self._execute(statements.OTHER_OPT_OUTS, statements.by_column(OPT_OUT, opt_outs))
+        self._execute(statements.OTHER_OPT_OUTS, OPT_OUT.by_column(opt_outs))

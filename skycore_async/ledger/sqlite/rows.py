@@ -77,10 +77,10 @@ class StatementRunner:
     def _one(self, statement: str, *values: Any) -> Any:
         return self._execute(statement, values).fetchone()
 
-    def _over(self, statement: str, rows: Sequence[Sequence[Any]], *first: Any) -> list[Any]:
+    def _over(self, statement: str, rows: Sequence[Sequence[Any]], *last: Any) -> list[Any]:
         """Run a statement over rows, in parts, and return what it finds.
 
-        `first` are the values that it has before the rows.
+        `last` are the values that it has after the rows.
         """
         found: list[Any] = []
         while rows:
@@ -88,7 +88,8 @@ class StatementRunner:
             width, size = len(part[0]), _SIZES[bisect_left(_SIZES, len(part))]
             nulls = _nulls(part) if None in part[0] and size > _SMALL else ()
             given = map(_but(width, nulls), part) if nulls else part
-            values = [*first, *chain.from_iterable(given)]
-            values += [None] * (len(first) + (width - len(nulls)) * size - len(values))
+            values = [*chain.from_iterable(given)]
+            values += [None] * ((width - len(nulls)) * size - len(values))
+            values += last
             found += self._execute(_sized(statement, width, size, nulls), values).fetchall()
         return found

@@ -1,47 +1,50 @@
 """The statements that change the tables in SQLite, or find what settles a doubt.
 
-Rule: they are over rows of VALUES, one or many; see `rows` for how these fill up.
+Rule: they are over rows of VALUES, one or many; see `rows` for how these fill up.  Where a row has
+what a message is begun with or an outcome writes, its values have their names.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-import attrs
-
 from ...protocol.numbers import MOST_WITHIN_COUNTRY, SHORTEST
 from ..attempts import TURNS
-from ..columns import NOTIFICATION
+from ..columns import ACCEPTANCE, INTENT, NOTIFICATION, OUTCOME, Columns
 from ..counts import KIND
 from ..model import Submission
 from .reader import CANDIDATE, MESSAGE
 
+
+def _given(*names: str) -> str:
+    """Return what gives the values of rows their names, with which a statement begins."""
+    return f"WITH given ({', '.join(names)}) AS (VALUES {{}})"
+
+
 # As `opt_outs.word_on` has it of a number, and of its names within its country.  One seek
 # for each name: `IN` would make a table of them for every row.
-_IS_NOT_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = column3 AND out)"
+_IS_NOT_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = given.recipient AND out)"
+_WITHIN_COUNTRY: Final = ("dialled", "called")
 _IS_NOT_OUT_BY_NAME: Final = " AND ".join(
     f"NOT EXISTS (SELECT 1 FROM opt_outs AS said WHERE number = {name} AND out AND NOT EXISTS"
     " (SELECT 1 FROM opt_outs AS own"
-    "  WHERE own.number = column3 AND NOT own.out AND own.at > said.at))"
-    for name in ("column10", "column11")
+    "  WHERE own.number = given.recipient AND NOT own.out AND own.at > said.at))"
+    for name in _WITHIN_COUNTRY
 )
 
 
-def _insert(*conditions: str) -> str:
+def _insert(*conditions: str, names: tuple[str, ...] = ()) -> str:
     return (
-        "INSERT INTO messages"
-        " (key, content, recipient, sender, state, started_at, text_digest, campaign_ref,"
-        "  segments, tags)"
-        " SELECT column1, column2, column3, column4, 'sending', column5, column6, column7,"
-        "  column8, column9"
-        f" FROM (VALUES {{}}) WHERE {' AND '.join(('column1 IS NOT NULL', *conditions))}"
+        f"{_given(*INTENT.names, *names)}"
+        f" INSERT INTO messages ({INTENT.listed}, state) SELECT {INTENT.listed}, 'sending'"
+        f" FROM given WHERE {' AND '.join(('key IS NOT NULL', *conditions))}"
         " ON CONFLICT (key) DO NOTHING"
     )
 
 
 # To those that have not opted out, as `rules.begin` has it; or to all numbers.
 INSERT: Final = _insert(_IS_NOT_OUT)
-INSERT_BY_ALL_NAMES: Final = _insert(_IS_NOT_OUT, _IS_NOT_OUT_BY_NAME)
+INSERT_BY_ALL_NAMES: Final = _insert(_IS_NOT_OUT, _IS_NOT_OUT_BY_NAME, names=_WITHIN_COUNTRY)
 INSERT_TO_ANY: Final = _insert()
 # As `numbers.may_be_within_country` has it.
 WITHIN_COUNTRY: Final = (
@@ -56,7 +59,7 @@ def _ending(column: str) -> str:
 
 
 # What `rules.finish` ends with the outcome as it is: nothing is to be decided of it.
-_IS_USUAL: Final = "state = 'sending' AND doubted IS NOT TRUE"
+_IS_USUAL: Final = "messages.state = 'sending' AND doubted IS NOT TRUE"
 ROWS: Final = "SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL"
 
 
@@ -76,9 +79,10 @@ def _has_other(number: str) -> str:
 
 # What a `Finished` holds, asked before its own submission is written.
 FOUND: Final = (
-    f"SELECT id, key, recipient, {_has_own('column2')},"
-    f" column3 = 'in_doubt' OR {_has_other('messages.recipient')}"
-    " FROM (VALUES {}) CROSS JOIN messages ON key = column1"
+    f"{_given('key', 'plain_id', 'state')}"
+    f" SELECT id, messages.key, recipient, {_has_own('given.plain_id')},"
+    f" given.state = 'in_doubt' OR {_has_other('messages.recipient')}"
+    " FROM given CROSS JOIN messages ON messages.key = given.key"
 )
 FOUND_USUAL: Final = f"{FOUND} WHERE {_IS_USUAL}"
 CANDIDATES: Final = (
@@ -108,21 +112,17 @@ UNSETTLED: Final = (
     f" ON {_ending('other.recipient')} = {_ending('messages.recipient')}"
     f" WHERE {CANDIDATE} AND state = 'in_doubt' AND other.message IS NULL"
 )
-_ENDED: Final = (
-    "state",
-    "tracking_id",
-    "plain_id",
-    "code",
-    "info",
-    "http_status",
-    "raw",
-    "ended_at",
-)
-_ID: Final = f"column{len(_ENDED) + 1}"
+
+
+def _as_given(columns: Columns[Submission]) -> str:
+    return ", ".join(f"{name} = given.{name}" for name in columns.names)
+
+
+# Any outcome, when it came, and the id of its message.
+_ENDED: Final = (*OUTCOME.names, "ended_at")
 END: Final = (
-    "UPDATE messages SET "
-    + ", ".join(f"{name} = column{place}" for place, name in enumerate(_ENDED, 1))
-    + f" FROM (VALUES {{}}) WHERE id = {_ID}"
+    f"{_given(*_ENDED, 'id')} UPDATE messages SET {_as_given(OUTCOME)}, ended_at = given.ended_at"
+    " FROM given WHERE messages.id = given.id"
 )
 END_ONE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _ENDED)} WHERE id = ?"
 SUBMIT: Final = (
@@ -132,36 +132,28 @@ SUBMIT: Final = (
 # What is usual: an answer that accepts, for which nothing came before.  What is being sent has
 # no code or status of an earlier attempt.  Whether there are others at all is asked but once.
 ACCEPT: Final = (
-    "UPDATE messages SET"
-    " state = 'accepted', tracking_id = column3, plain_id = column2, raw = column4, ended_at = ?"
-    f" FROM (VALUES {{}}) WHERE key = column1 AND {_IS_USUAL}"
-    f" AND NOT {_has_own('column2')}"
+    f"{_given(*ACCEPTANCE.names, 'key')}"
+    f" UPDATE messages SET state = 'accepted', {_as_given(ACCEPTANCE)}, ended_at = ?"
+    f" FROM given WHERE messages.key = given.key AND {_IS_USUAL}"
+    f" AND NOT {_has_own('given.plain_id')}"
     f" AND NOT (EXISTS ({_UNMATCHED}) AND {_has_other('messages.recipient')})"
 )
-# What is looked up of a message, and of no outcome.
-_OF_NO_OUTCOME: Final = {"history_id", "was_resent"}
-# The fields of an outcome that it does not write: one that has another is written by END.
-NOT_OF_ACCEPT: Final = tuple(
-    field.name
-    for field in attrs.fields(Submission)
-    if field.name not in {"state", "tracking_id", "plain_id", "raw", *_OF_NO_OUTCOME}
-)
 # One that was accepted before has its submission already.
+_NAMED: Final = _given("key", "plain_id")
 _OF_ACCEPTED: Final = (
-    "FROM (VALUES {}) CROSS JOIN messages ON key = column1"
-    " WHERE plain_id = column2 AND state = 'accepted'"
+    "FROM given CROSS JOIN messages ON messages.key = given.key"
+    " WHERE messages.plain_id = given.plain_id AND state = 'accepted'"
 )
-ACCEPTED: Final = f"SELECT key, plain_id {_OF_ACCEPTED}"
+ACCEPTED: Final = f"{_NAMED} SELECT given.key, given.plain_id {_OF_ACCEPTED}"
 SUBMIT_ACCEPTED: Final = (
-    f"INSERT INTO submissions (tracking_id, message, recipient) SELECT column2, id, recipient"
-    f" {_OF_ACCEPTED} ON CONFLICT (tracking_id) DO NOTHING"
+    f"{_NAMED} INSERT INTO submissions (tracking_id, message, recipient)"
+    f" SELECT given.plain_id, id, recipient {_OF_ACCEPTED} ON CONFLICT (tracking_id) DO NOTHING"
 )
-_FORMER: Final = f"column{len(NOTIFICATION.names) + 1}"
 RECORD: Final = (
-    f"INSERT INTO events ({NOTIFICATION.listed})"
-    f" SELECT {', '.join(f'column{place + 1}' for place in range(len(NOTIFICATION.names)))}"
-    " FROM (VALUES {}) WHERE column1 IS NOT NULL"
-    f" AND NOT EXISTS (SELECT 1 FROM events AS known WHERE known.identity = {_FORMER})"
+    f"{_given(*NOTIFICATION.names, 'former')}"
+    f" INSERT INTO events ({NOTIFICATION.listed}) SELECT {NOTIFICATION.listed}"
+    " FROM given WHERE identity IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM events AS known WHERE known.identity = former)"
     " ON CONFLICT (identity) DO NOTHING"
 )
 NOTED: Final = (

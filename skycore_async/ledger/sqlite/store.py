@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from ...protocol.numbers import names_within_country
-from ..columns import NEW_ATTEMPT, NOTIFICATION, words_as_text
+from ..columns import ACCEPTANCE, INTENT, NEW_ATTEMPT, NOT_OF_ACCEPTANCE, NOTIFICATION, OUTCOME
 from ..commands import Begin, Finish
 from ..counts import ACCEPTED, SENDING, CountedKind, counted_kind
 from ..model import (
@@ -29,7 +29,6 @@ from ..model import (
     Summary,
 )
 from ..report_values import AttemptVerdict, LookUp
-from ..rules import answer_as_text
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
@@ -40,8 +39,8 @@ from .rows import MOST, Connection
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
-_others_of: Final = attrgetter(*statements.NOT_OF_ACCEPT)
-_NOTHING: Final = (None,) * len(statements.NOT_OF_ACCEPT)
+_others_of: Final = attrgetter("began_at", *NOT_OF_ACCEPTANCE)
+_NOTHING: Final = (None,) * (1 + len(NOT_OF_ACCEPTANCE))
 
 
 def _is_accepted(command: Finish) -> bool:
@@ -96,22 +95,10 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         intents = self.intents_not_pruned(intents)
         while intents:
             part, intents = intents[:MOST], intents[MOST:]
-            rows: list[tuple[Any, ...]] = [
-                (
-                    each.key,
-                    bytearray(each.content),  # see `rows` for why not as it is
-                    each.to,
-                    each.from_,
-                    each.started_at,
-                    each.text_digest and bytearray(each.text_digest),
-                    each.campaign_ref,
-                    each.segments,
-                    words_as_text(each.tags) if each.tags else None,
-                )
-                for each in part
-            ]
+            rows = list(map(INTENT.row_to_bind, part))
             if by_all_names:
-                rows = [(*row, *names_within_country(row[2])) for row in rows]
+                names = [names_within_country(each.to) for each in part]
+                rows = [row + of for row, of in zip(rows, names, strict=True)]
             self._over(statement, rows)
             count, last = self._one("SELECT changes(), last_insert_rowid()")
             self._counts[SENDING] += count
@@ -169,16 +156,12 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
             return accepted
         while finishes:
             part, finishes = finishes[:MOST], finishes[MOST:]
-            given = [(each.key, each.submission) for each in part]
-            self._over(
-                statements.ACCEPT,
-                [(key, of.plain_id, of.tracking_id, answer_as_text(of)) for key, of in given],
-                ended_at,
-            )
+            rows = [(*ACCEPTANCE.row(each.submission), each.key) for each in part]
+            self._over(statements.ACCEPT, rows, ended_at)
             (count,) = self._one("SELECT changes()")
             self._counts[SENDING] -= count
             self._counts[ACCEPTED] += count
-            names: Sequence[Any] = [(key, of.plain_id) for key, of in given]
+            names: Sequence[Any] = [(each.key, each.submission.plain_id) for each in part]
             if count:
                 self._over(statements.SUBMIT_ACCEPTED, names)
             if count < len(part):
@@ -196,21 +179,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         for _, key, *_ in found:
             self._counts[SENDING] -= 1
             self._counts[counted_kind(given[key].state.value, given[key].code)] += 1
-        ended = [
-            (
-                of.state.value,
-                of.tracking_id,
-                of.plain_id,
-                of.code,
-                of.info,
-                of.http_status,
-                answer_as_text(of),
-                ended_at,
-                id_,
-            )
-            for id_, key, *_ in found
-            for of in (given[key],)
-        ]
+        ended = [(*OUTCOME.row(given[key]), ended_at, id_) for id_, key, *_ in found]
         self._update(statements.END, statements.END_ONE, ended)
         self._submit(found, {key: of.plain_id for key, of in given.items()})
         return found

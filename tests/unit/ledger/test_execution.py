@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skycore_async.ledger.columns import Columns
+from skycore_async.ledger.columns import ACCEPTANCE, Columns
 from skycore_async.ledger.commands import (
     Begin,
     Finish,
@@ -320,7 +320,11 @@ def test_what_settles_a_doubt_is_found_by_an_index(
 
 @pytest.mark.parametrize(
     ("statement", "width"),
-    [(statements.ACCEPT, 4), (statements.FOUND, 3), (statements.SUBMIT_ACCEPTED, 2)],
+    [
+        (statements.ACCEPT, len(ACCEPTANCE.names) + 1),
+        (statements.FOUND, 3),
+        (statements.SUBMIT_ACCEPTED, 2),
+    ],
 )
 def test_what_an_outcome_is_about_is_found_by_an_index(statement: str, width: int) -> None:
     """No table is read from end to end for the outcome of a message."""
