@@ -55,11 +55,15 @@ def event_loop() -> object:
 
     Raises RuntimeError where none runs.
     """
-    loop: object = _running()
+    loop: object = running_loop()
     return (loop, _forks) if _forks else loop
 
 
-def _running() -> Any:
+def running_loop() -> Any:
+    """Return the running event loop itself, which may be the same object in a forked process.
+
+    Raises RuntimeError where none runs.
+    """
     if _runs.name == "trio":
         return _trio().lowlevel.current_trio_token()
     return asyncio.get_running_loop()
@@ -72,7 +76,7 @@ class HomeLoop:
     """
 
     def __init__(self) -> None:
-        self._loop, self._forks = _running(), _forks
+        self._loop, self._forks = running_loop(), _forks
 
     def is_here(self) -> bool:
         """Return whether it runs this task, in this process; RuntimeError where none runs.
@@ -87,7 +91,7 @@ class HomeLoop:
             and _runs.name != "trio"
         ):
             return True
-        return _running() == self._loop and self._forks == _forks
+        return running_loop() == self._loop and self._forks == _forks
 
     def is_running(self) -> bool:
         """Return whether it runs still, in this process."""

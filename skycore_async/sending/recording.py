@@ -20,11 +20,10 @@ import math
 import os
 import secrets
 import time
-from collections import deque
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, Self
-from weakref import WeakKeyDictionary
 
 import anyio
 import attrs
@@ -44,7 +43,7 @@ from ..ledger.rules import OPTED_OUT, outcome_of, submission_of
 from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..protocol.segments import segment_count
-from ..runtime.event_loop import event_loop
+from ..runtime.event_loop import running_loop
 from ..runtime.logs import log
 from .prepare import PreparedSend
 
@@ -69,26 +68,34 @@ class _Word:
 
 @attrs.define(eq=False)
 class _AllClients:
-    """What all clients of one ledger know of one another."""
+    """What all clients of one ledger know of one another, in whatever threads they are."""
 
-    unwritten: deque[tuple[str, Submission]] = attrs.field(factory=deque)
+    # Outcomes by their keys, and by when those were begun.
+    unwritten: dict[tuple[str, float], Submission] = attrs.field(factory=dict)
     ending: set[str] = attrs.field(factory=set)  # keys of outcomes that are just being written
     words: set[_Word] = attrs.field(factory=set)
-    _locks: WeakKeyDictionary[object, anyio.Lock] = attrs.field(factory=WeakKeyDictionary)
+    _locks: weakref.WeakKeyDictionary[object, anyio.Lock] = attrs.field(
+        factory=weakref.WeakKeyDictionary
+    )
 
     def writing(self) -> anyio.Lock:
         """Return the lock of who writes what is left, which is one of this event loop."""
-        return self._locks.setdefault(event_loop(), anyio.Lock())
+        return self._locks.setdefault(running_loop(), anyio.Lock())
 
 
-_by_ledger: Final[WeakKeyDictionary[Ledger, _AllClients]] = WeakKeyDictionary()
+# By the identity of each: ledgers of the caller's own may equal others, or have no hash.
+_by_ledger: Final[dict[int, _AllClients]] = {}
 
 
 def _all_clients_of(ledger: Ledger) -> _AllClients:
-    try:
-        return _by_ledger.setdefault(ledger, _AllClients())
-    except TypeError:  # one of the caller's own that has no hash, or no weak reference to it
-        return _AllClients()
+    made = _AllClients()
+    known = _by_ledger.setdefault(id(ledger), made)
+    if known is made:
+        try:
+            weakref.finalize(ledger, _by_ledger.pop, id(ledger)).atexit = False
+        except TypeError:  # no weak reference can be made to it: each client is alone
+            del _by_ledger[id(ledger)]
+    return known
 
 
 class Recorder:
@@ -209,7 +216,7 @@ class Recorder:
         if intent.started_at <= self._reopened_at:  # its message may be begun again by now
             submission = attrs.evolve(submission, began_at=intent.started_at)
         self._all.ending.add(intent.key)
-        for word in self._all.words:
+        for word in tuple(self._all.words):  # other threads may add theirs
             if word.key == intent.key:
                 word.is_void = True
         try:
@@ -217,7 +224,7 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
             if not isinstance(error, Postponed):
                 late = attrs.evolve(submission, began_at=intent.started_at)
-                self._all.unwritten.append((intent.key, late))
+                self._all.unwritten[intent.key, intent.started_at] = late
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
         finally:
@@ -233,10 +240,14 @@ class Recorder:
         """Write the outcomes that could not be written before; LedgerError where they cannot."""
         # Each of them once, and for the attempt that it is of alone: its key may be begun anew as
         # soon as it is written, which may be told as an error.
+        unwritten = self._all.unwritten
         async with self._all.writing():
-            while self._all.unwritten:
-                await self._ledger.finish(*self._all.unwritten[0])
-                self._all.unwritten.popleft()
+            while unwritten:
+                for attempt in tuple(unwritten):
+                    submission = unwritten.get(attempt)
+                    if submission is not None:  # else another thread wrote it
+                        await self._ledger.finish(attempt[0], submission)
+                        unwritten.pop(attempt, None)
 
     def _intent(self, prepared: PreparedSend) -> SendIntent:
         resolved = prepared.resolved

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import attrs
 import pytest
 
@@ -43,9 +47,10 @@ from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.messages import masked
+from skycore_async.runtime import event_loop
 from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.prepare import ResolvedMessage
-from skycore_async.sending.recording import Recorder
+from skycore_async.sending.recording import Recorder, _by_ledger
 from skycore_async.sending.sources import Source
 from tests.support.ledger_cases import settle
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
@@ -885,11 +890,36 @@ class WithoutHash(Full):
     __hash__ = None  # type: ignore[assignment]
 
 
+class Equal(Full):
+    """A ledger as of the caller's own, which equals others that are kept elsewhere."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Slots:
+    """A ledger as of the caller's own, to which no weak reference can be made."""
+
+    __slots__ = ("_full",)
+
+    def __init__(self, full: Full) -> None:
+        self._full = full
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._full, name)
+
+
+@pytest.mark.parametrize("kind", [Full, Equal, WithoutHash])
 @pytest.mark.parametrize("is_closed", [False, True])
-async def test_an_outcome_is_written_by_another_client_of_the_ledger(is_closed: bool) -> None:
+async def test_an_outcome_is_written_by_another_client_of_the_ledger(
+    kind: type[Full], is_closed: bool
+) -> None:
     """Also that of a client which is gone: its message is not under way until the program ends."""
     transport = StubTransport()
-    async with Full() as ledger, AsyncExitStack() as first:
+    async with kind() as ledger, AsyncExitStack() as first:
         client, _ = await first.enter_async_context(recording(transport, ledger))
         sent = await client.send_sms(**KEYED)
         if is_closed:
@@ -917,13 +947,88 @@ def test_an_outcome_is_written_in_another_event_loop() -> None:
     assert set(anyio.run(states, ledger).values()) == {"accepted"}
 
 
-async def test_a_ledger_without_a_hash_is_kept_by_each_client_alone() -> None:
-    """One of the caller's own need have none."""
-    async with WithoutHash() as ledger:
+async def test_an_outcome_is_written_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There each message that came after it was a TypeError, and it was written by nobody."""
+    monkeypatch.setattr(event_loop, "_forks", event_loop._forks + 1)
+    async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
+        await client.send_sms(**KEYED)
         ledger.full = False
-        async with recording(StubTransport(), ledger) as (client, _):
-            await client.send_sms(**KEYED)
+        await client.send_sms(to=TO, text="Hello")
+        assert set((await states(ledger)).values()) == {"accepted"}
+
+
+async def test_an_outcome_is_written_to_no_other_ledger_that_equals_its_own() -> None:
+    """It would be in neither: a ledger passes over what came of a message that it lacks."""
+    transport = StubTransport()
+    async with Equal() as ledger, Equal() as other, recording(transport, ledger) as (client, _):
+        await client.send_sms(**KEYED)
+        other.full = False
+        async with recording(transport, other) as (another, _):
+            await another.send_sms(to=TO, text="Hello")
+        ledger.full = False
+        assert (await client.send_sms(**KEYED)).recorded
         assert await states(ledger) == {"order-17": "accepted"}
+
+
+async def test_a_ledger_without_weak_references_is_kept_by_each_client_alone() -> None:
+    """One of the caller's own need have none, and the client writes what is left all the same."""
+    async with Full() as full:
+        own: Any = Slots(full)
+        async with recording(StubTransport(), own) as (client, _):
+            await client.send_sms(**KEYED)
+            full.full = False
+        assert await states(full) == {"order-17": "accepted"}
+
+
+async def test_nothing_is_kept_of_a_ledger_that_is_gone() -> None:
+    """A program may have one for each request."""
+    before = len(_by_ledger)
+    async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
+        await client.send_sms(**KEYED)
+        assert len(_by_ledger) == before + 1
+    del ledger, client, _
+    gc.collect()
+    assert len(_by_ledger) <= before
+
+
+class OfManyThreads:
+    """A ledger of the caller's own, which event loops in several threads may use at once."""
+
+    def __init__(self, loops: int) -> None:
+        self.full = True
+        self.rows: dict[str, Submission | None] = {}
+        self._all_write = threading.Barrier(loops)
+
+    async def lookup(self, intent: SendIntent, **_word: bool) -> Submission | None:
+        return self.rows.get(intent.key)
+
+    async def begin(self, intent: SendIntent, **_settings: Any) -> None:
+        self.rows[intent.key] = None
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        if self.full:
+            raise LedgerError("no room")
+        if key == "k0":  # all of them, before any of them has written it
+            await anyio.to_thread.run_sync(self._all_write.wait, 60)
+        self.rows[key] = submission
+
+
+def test_event_loops_in_many_threads_write_what_is_left() -> None:
+    """None passes over an outcome that another writes, nor fails since another was quicker."""
+    ledger: Any = OfManyThreads(loops := 3)
+    transport = StubTransport()
+
+    async def send(*keys: str) -> None:
+        async with recording(transport, ledger) as (client, _):
+            await sent_all(client, [SMS(to=TO, text="Hello", key=key) for key in keys])
+
+    anyio.run(send, "k0", "k1")
+    ledger.full = False
+    with ThreadPoolExecutor(loops) as threads:
+        for ended in [threads.submit(anyio.run, send, f"of {n}") for n in range(loops)]:
+            ended.result()
+    assert len(ledger.rows) == 2 + loops
+    assert {row.state.value for row in ledger.rows.values()} == {"accepted"}
 
 
 async def test_an_outcome_that_was_late_is_written_once() -> None:
