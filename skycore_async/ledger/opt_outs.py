@@ -26,7 +26,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from inspect import isawaitable, iscoroutine, iscoroutinefunction
+from inspect import isawaitable, iscoroutine
 from itertools import chain
 from typing import Final
 
@@ -36,6 +36,7 @@ from ..errors import ConfigurationError
 from ..notifications import InboundSMS, Notification, SubscriptionChange
 from ..protocol.consent import Consent, consent_in
 from ..protocol.numbers import digits, spellings
+from ..runtime.given_functions import has_not_begun, has_yield, is_awaited
 from ..runtime.logs import log
 
 # True where a text opts its number out, False where it does not, None where the words decide.
@@ -135,7 +136,7 @@ def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
         said: object = rule(text)
         if said is None or isinstance(said, bool):
             return said
-        if not isawaitable(said):
+        if not (isawaitable(said) or has_not_begun(said)):
             return bool(said) or None  # as a library's own kind of bool
     except Exception as error:  # noqa: BLE001 - it is the caller's, and costs no postback
         log.error("an opt-out rule raised %s: the words decide", type(error).__name__)
@@ -151,11 +152,11 @@ def check_rule(rule: object) -> None:
     """Raise ConfigurationError where a rule cannot be asked in a thread."""
     if rule is None:
         return
-    if callable(rule) and not any(map(iscoroutinefunction, (rule, rule.__call__))):
+    if callable(rule) and not (is_awaited(rule) or has_yield(rule)):
         return
     raise ConfigurationError(
         "opt_out_rule: a function that returns True, False or None is needed, and no coroutine"
-        " function, as it is asked in a thread"
+        " function, as it is asked in a thread, nor one with `yield` in it"
     )
 
 

@@ -35,6 +35,7 @@ from ..ledger.setting_checks import check_counts, check_positive
 from ..notifications import Notification, UnknownNotification, is_unreadable
 from ..postbacks import parse_postback
 from ..runtime.event_loop import HomeLoop, now
+from ..runtime.given_functions import has_not_begun, has_yield
 from ..runtime.guarded_telemetry import GuardedTelemetry
 from ..runtime.logs import log
 from .authorization import (
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_YIELDS: Final = "on_notification: a function with `yield` in it does nothing when it is called"
 
 _OK: Final = HTTPAnswer(status=200, text="OK")
 _CUT_OFF: Final = HTTPAnswer(
@@ -125,12 +128,8 @@ class PostbackReceiver:
             raise ConfigurationError("give a ledger or on_notification: postbacks would be lost")
         if not (on_notification is None or callable(on_notification)):
             raise ConfigurationError(f"on_notification: {on_notification!r} cannot be called")
-        if inspect.isgeneratorfunction(on_notification) or inspect.isasyncgenfunction(
-            on_notification
-        ):
-            raise ConfigurationError(
-                "on_notification: a function with `yield` in it does nothing when it is called"
-            )
+        if on_notification is not None and has_yield(on_notification):
+            raise ConfigurationError(_YIELDS)
         if not isinstance(path, str) or not path.startswith("/"):
             raise ConfigurationError(f"path: {path!r} does not start with '/'")
         check_counts(max_body=max_body, max_bodies=max_bodies)
@@ -239,6 +238,8 @@ class PostbackReceiver:
                         handled = self._on_notification(notification)
                         if inspect.isawaitable(handled):
                             await handled
+                        elif has_not_begun(handled):  # as of a lambda around such a function
+                            raise ConfigurationError(_YIELDS)
             _check_time(deadline)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
             _log_failure(error, self._timeout)

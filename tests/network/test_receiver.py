@@ -431,6 +431,28 @@ async def yields_later(_one: Notification) -> AsyncIterator[None]:
     yield
 
 
+class Yields:
+    """Do the same, as an object that can be called."""
+
+    def __call__(self, one: Notification) -> Iterator[None]:
+        return (yield from yields(one))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("handle", [yields, yields_later])
+async def test_a_handler_that_has_not_begun_is_no_success(
+    handle: Callable[[Notification], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function around one with `yield` in it did nothing, and 200 said that it had."""
+
+    def around(one: Notification) -> object:
+        return handle(one)
+
+    receiver = PostbackReceiver(on_notification=around)
+    assert await status(receiver, content=notification()) == 500
+    assert "a function with `yield` in it does nothing" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "at_fault"),
     [
@@ -441,6 +463,8 @@ async def yields_later(_one: Notification) -> AsyncIterator[None]:
         ({"on_notification": "print"}, "on_notification"),
         ({"on_notification": yields}, "on_notification: a function with `yield` in it"),
         ({"on_notification": yields_later}, "on_notification: a function with `yield` in it"),
+        ({"on_notification": Yields()}, "on_notification: a function with `yield` in it"),
+        ({"on_notification": partial(yields)}, "on_notification: a function with `yield` in it"),
         ({"secret": ""}, "secret"),
         ({"secret": "/"}, "secret"),
         ({"secret": []}, "secret"),

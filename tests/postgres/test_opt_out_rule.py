@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,24 @@ async def test_what_a_rule_raises_costs_no_postback(
     ]
 
 
-async def test_a_rule_that_is_a_coroutine_function_is_refused(make: Open) -> None:
+def yields(_text: object) -> Iterator[bool | None]:
+    """Say nothing before somebody iterates, which nobody does."""
+    yield False
+
+
+async def yields_later(_text: object) -> AsyncIterator[bool | None]:
+    """Do the same."""
+    yield False
+
+
+class Yields:
+    """Do the same, as an object that can be called."""
+
+    def __call__(self, _text: InboundSMS) -> Iterator[bool | None]:
+        yield False
+
+
+async def test_a_rule_that_is_a_coroutine_function_or_has_yield_is_refused(make: Open) -> None:
     """What it returns is never False: whoever wrote anything would have been opted out."""
 
     async def rule(_text: InboundSMS) -> bool | None:
@@ -104,7 +121,7 @@ async def test_a_rule_that_is_a_coroutine_function_is_refused(make: Open) -> Non
         async def __call__(self, text: InboundSMS) -> bool | None:
             return await rule(text)
 
-    wrong: list[Any] = [rule, Asked(), "no rule"]
+    wrong: list[Any] = [rule, Asked(), yields, yields_later, Yields(), "no rule"]
     for each in wrong:
         with pytest.raises(ConfigurationError, match="opt_out_rule: a function that returns"):
             make(opt_out_rule=each)
@@ -125,7 +142,7 @@ class Thought:
 async def test_what_a_rule_returns_besides_opts_nobody_out_by_accident(
     make: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A coroutine, and what is neither true nor false, leave it to the words."""
+    """A coroutine or generator, and what is neither true nor false, leave it to the words."""
 
     async def thought() -> bool:
         raise AssertionError
@@ -136,15 +153,19 @@ async def test_what_a_rule_returns_besides_opts_nobody_out_by_accident(
         "stop it": Thought(None),
         "STOP 12345": Thought(False),
         "basta ya": Thought(True),
+        "see you": yields(said("see you")),
+        "and thank you": yields_later(said("and thank you")),
     }
     async with make(opt_out_rule=decides(texts_to)) as ledger:
         for number, text in enumerate(texts_to):
             await ledger.record(said(text, from_=f"{TO[:-1]}{number}"))
-        out = [await ledger.is_opted_out(f"{TO[:-1]}{number}") for number in range(4)]
-    assert out == [False, False, False, True]
+        out = [await ledger.is_opted_out(f"{TO[:-1]}{number}") for number in range(6)]
+    assert out == [False, False, False, True, False, False]
     assert [record.getMessage() for record in caplog.records] == [
         "an opt-out rule returned a coroutine: the words decide",
         "an opt-out rule raised ValueError: the words decide",
+        "an opt-out rule returned a generator: the words decide",
+        "an opt-out rule returned a async_generator: the words decide",
     ]
 
 
