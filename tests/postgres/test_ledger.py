@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -120,6 +121,14 @@ def sql(dsn: str) -> Iterator[Callable[..., list[Any]]]:
 
 
 LATE = "UPDATE skycore.sessions SET alive_until = clock_timestamp() - interval '1 second'"
+
+
+def let_time_run_out(ledger: PostgresLedger, sql: Any) -> None:
+    """Have all sessions be late, and that of a ledger which goes on know it of itself."""
+    sql(LATE)
+    ledger._session._kept = -math.inf
+
+
 CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE application_name = 'skycore-async' AND pid <> pg_backend_pid()"
@@ -497,7 +506,7 @@ async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
     """Taken for in doubt by others, a message under way is not resent by its own process."""
     late = await opened()
     await late.begin(intent())
-    sql(LATE)
+    let_time_run_out(late, sql)
     assert await state_of(await opened(), "k") is S.IN_DOUBT
     answers: list[Any] = []
 
@@ -543,7 +552,7 @@ async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: 
     """Where it dies after that, too: what was found before does not hide it."""
     late = await opened()
     await late.begin(intent("first"))
-    sql(LATE)
+    let_time_run_out(late, sql)
     watcher = await opened()
     assert await state_of(watcher, "first") is S.IN_DOUBT
     await late.begin(intent("second", to=OTHER))
@@ -555,21 +564,21 @@ async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: 
 async def test_a_session_is_nobody_elses_where_a_backup_was_put_back(
     opened: Open, sql: Any
 ) -> None:
-    """One that was open meanwhile is not taken for another: a key is begun by one of them."""
+    """One that was open meanwhile is not taken for another, which may begin the key."""
     here = await opened()
     sql("DELETE FROM skycore.sessions")
     sql("SELECT setval(pg_get_serial_sequence('skycore.sessions', 'id'), 1, false)")
     there = await opened()
     assert await there.begin(intent()) is None
-    with pytest.raises(TimeoutError):
-        await here.begin(intent(), timeout=0.1)
+    assert here._session.id != there._session.id
+    with pytest.raises(LedgerError, match="has forgotten"):
+        await here.begin(intent())
 
 
 PUT_BACK = {
     "before it was opened": "DELETE FROM skycore.sessions",
     "before it last said that it is alive": "UPDATE skycore.sessions"
     " SET alive_until = alive_until - interval '1 microsecond'",
-    "before it last began anything": "UPDATE skycore.sessions SET oldest_attempt = 1",
 }
 
 
@@ -621,6 +630,119 @@ async def test_a_database_that_was_put_back_sends_nothing_that_it_has_forgotten(
     assert await (await opened()).begin(intent("a")) is None
 
 
+async def test_what_waits_while_it_is_found_out_begins_nothing_either(
+    opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whoever came while the connection was being made again."""
+    ledger = await opened()
+    is_waiting, errors = threading.Event(), list[LedgerError]()
+    connect = ledger._database.connect_again
+
+    def once_others_wait() -> Any:
+        assert is_waiting.wait(10)
+        return connect()
+
+    async def begin(key: str) -> None:
+        try:
+            await ledger.begin(intent(key))
+        except LedgerError as error:
+            errors.append(error)
+
+    monkeypatch.setattr(ledger._database, "connect_again", once_others_wait)
+    sql("DELETE FROM skycore.sessions")
+    sql(CUT)
+    async with anyio.create_task_group() as tasks:
+        for key in ("a", "b"):
+            tasks.start_soon(begin, key)
+            await anyio.wait_all_tasks_blocked()
+        is_waiting.set()
+    assert len(errors) == 2
+    assert sql("SELECT key FROM skycore.messages") == []
+
+
+@pytest.mark.parametrize("command", [Begin(intent=intent("a")), KeepAlive()])
+async def test_tables_that_were_put_back_in_place_are_noticed_over_the_same_connection(
+    opened: Open, sql: Any, command: Begin | KeepAlive
+) -> None:
+    """As `pg_restore --clean` does, which ends no connection."""
+    ledger = await opened()
+    await sent(ledger, "a", accepted("T1"))
+    sql("INSERT INTO skycore.campaigns (name, state) VALUES ('promo', 'running')")
+    sql(
+        "INSERT INTO skycore.chunks (campaign, number, keys, messages)"
+        " SELECT id, 1, '{k}', '{null}' FROM skycore.campaigns"
+    )
+    sql("DELETE FROM skycore.messages")
+    sql("DELETE FROM skycore.sessions")
+    with pytest.raises(LedgerError, match="has forgotten what was sent last"):
+        await ledger.run(command)
+    with pytest.raises(LedgerError, match="nothing is begun before the ledger is opened again"):
+        await ledger.begin(intent("a"))
+    assert sql("SELECT state FROM skycore.campaigns") == [("halted",)]
+    await ledger.run(KeepAlive())
+    assert sql("SELECT key FROM skycore.messages") == []
+
+
+async def test_a_standby_that_lagged_is_noticed_while_an_older_message_is_under_way(
+    opened: Open, sql: Any
+) -> None:
+    """What was begun last is missed, whatever was begun before and has no outcome yet."""
+    ledger = await opened()
+    await ledger.begin(intent("slow"))
+    as_it_was = sql("SELECT id, alive_until, oldest_attempt FROM skycore.sessions")
+    await sent(ledger, "a", accepted("T1"))
+    sql("DELETE FROM skycore.messages WHERE key = 'a'")
+    sql("DELETE FROM skycore.sessions")
+    sql("INSERT INTO skycore.sessions VALUES (%s, %s, %s)", *as_it_was[0])
+    sql(CUT)
+    with pytest.raises(LedgerError, match="has forgotten what was sent last"):
+        await ledger.begin(intent("a"))
+
+
+async def test_who_is_late_to_find_out_halts_no_campaign_that_was_loaded_since(
+    opened: Open, sql: Any
+) -> None:
+    """A machine that slept for an hour keeps nobody from what was put right meanwhile."""
+    await opened()
+    sql(
+        "INSERT INTO skycore.campaigns (name, state, created) VALUES ('promo', 'running', now()),"
+        " ('put right', 'running', now() + interval '1 hour')"
+    )
+    sql(
+        "INSERT INTO skycore.chunks (campaign, number, keys, messages)"
+        " SELECT id, 1, '{k}', '{null}' FROM skycore.campaigns"
+    )
+    ledger = await opened()
+    sql("DELETE FROM skycore.sessions")
+    sql(CUT)
+    with pytest.raises(LedgerError, match="has forgotten"):
+        await ledger.opt_out(OTHER)
+    found = sql("SELECT name, state FROM skycore.campaigns ORDER BY id")
+    assert found == [("promo", "halted"), ("put right", "running")]
+
+
+async def test_a_clock_that_is_set_back_is_no_database_that_has_forgotten(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also not where it is not known whether what was written then is on the disk: it is."""
+    ledger = await opened()
+    await ledger.begin(intent("a"))
+    monkeypatch.setattr(ledger._session, "_lease", 20)  # it ends sooner than what was written did
+    connection = ledger._connection
+    transaction = connection.transaction
+
+    @contextmanager
+    def lost() -> Iterator[None]:
+        with transaction():
+            yield
+        connection.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(connection, "transaction", lost)
+    assert await ledger.begin(intent("b")) is None
+    assert ledger._connection is not connection
+
+
 async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sql: Any) -> None:
     """A transaction that was ended is no sign that the database has forgotten it."""
     ledger = await opened(patience=0)
@@ -636,9 +758,9 @@ async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sq
 
 
 async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
-    dsn: str, sql: Any
+    dsn: str, sql: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A database that was put back is none that a STOP cannot be recorded in."""
+    """A STOP is recorded in a database that was put back; that nothing is halted is said."""
     sql("CREATE ROLE listener LOGIN")
     sql("GRANT USAGE ON SCHEMA skycore TO listener")
     sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA skycore TO listener")
@@ -650,6 +772,7 @@ async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
             with pytest.raises(LedgerError, match="has forgotten"):
                 await ledger.opt_out(OTHER)
             await ledger.opt_out(OTHER)
+        assert "this user may not halt its campaigns: cancel them" in caplog.text
     finally:
         sql("DROP OWNED BY listener")
         sql("DROP ROLE listener")

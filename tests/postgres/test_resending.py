@@ -200,8 +200,10 @@ async def test_what_a_dead_worker_was_sending_is_among_what_is_asked_about(
         assert len(doubts_of(connection, "promo")) == 0
         connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
         assert len(doubts_of(connection, "promo")) == 1
-        await ledger.begin(intent("promo:1"))
-        assert told(connection).new == 2
+        async with PostgresLedger(dsn) as other:
+            await other.begin(intent("promo:1"))
+            connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
+            assert told(connection).new == 2
 
 
 async def test_nothing_is_sent_again_but_what_was_asked_about(

@@ -34,7 +34,10 @@ class Superseded(LedgerError):
 
 
 class FencedExecutor(CommandExecutor):
-    """Run commands over `connection`; those that begin a message only within their fences."""
+    """Run commands over `connection`; those that begin a message only within their fences.
+
+    Those that have none are refused with `refusal`, where there is any.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class FencedExecutor(CommandExecutor):
         clock: Callable[[], float],
         settle_within: float,
         opt_out_rule: OptOutRule | None = None,
+        refusal: str | None = None,
     ) -> None:
         super().__init__(
             PostgresStore(connection),
@@ -51,6 +55,7 @@ class FencedExecutor(CommandExecutor):
             opt_out_rule=opt_out_rule,
         )
         self._connection = connection
+        self._refusal = refusal
 
     def _begin(self, begins: Sequence[tuple[PendingCommand, Begin]]) -> None:
         if within := list(self._within(begins)):
@@ -66,7 +71,9 @@ class FencedExecutor(CommandExecutor):
         states = {Fence(chunk=chunk, epoch=epoch): state for chunk, epoch, state in rows}
         for pending, command in begins:
             fence = command.fence
-            if fence is None or states.get(fence) == "running":
+            if fence is None and self._refusal is not None:
+                pending.error = LedgerError(self._refusal)
+            elif fence is None or states.get(fence) == "running":
                 yield pending, command
             else:
                 is_ours = fence in states

@@ -163,7 +163,6 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return await commits.run(command)
 
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
-        self._session.check(command)
         intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
             # Whatever the others take it for: it is being sent from here.
@@ -296,17 +295,15 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 self._unwritten[back.attempt] = back
 
     def _transact(self, connection: Connection, group: Sequence[PendingCommand]) -> set[str]:
-        executor = self._executor(connection)
+        executor = self._executor(connection, refusal=self._session.refusal)
         begins = self._session.attempts.add(group)
         try:
-            written = None
-            with connection.transaction():
+            with self._session.transaction(connection):
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
-                    written = self._session.stay_alive(connection)
+                    self._session.stay_alive(connection)
                 elif begins or self._is_unclear:  # so that also one that finds all written waits
-                    written = self._session.write(connection)  # for a standby to have it
+                    self._session.write(connection)  # for a standby to have it
                 executor.run(group)
-            self._session.committed(written)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew
             raise

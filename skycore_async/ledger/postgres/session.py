@@ -4,20 +4,22 @@ Rules:
 
 * It is begun by who has just seen that the tables are of this version, before a migration can
   be: whoever migrates sees either it, or nobody.
-* The row is written in the transaction of each group that begins anything, see `under_way`.
-* What it has on the disk of that, this process remembers.  A database that has less of it, once a
-  lost connection is made again, has forgotten what was sent since, and would have it sent again:
-  a backup was put back, or a standby took over that lagged.  All its campaigns are halted then,
-  and nothing else is begun from here before the ledger is opened again.  What comes is recorded.
+* The row is written in the transaction of each group that begins anything, see `under_way`, and
+  then is alive for longer.
+* Until when it has it alive on the disk, this process remembers.  A database that has less of it
+  has forgotten what was sent since, and would have it sent again: a backup was put back, under a
+  connection or while it was lost, or a standby took over that lagged.  All campaigns that there
+  were are halted then, and nothing else is begun from here before the ledger is opened again.
+  What comes is recorded.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
 
 import psycopg
 
@@ -25,8 +27,7 @@ from ...errors import LedgerError
 from ...postgres.pooler_check import check_durable
 from ...postgres.schema import Connection, check
 from ...runtime.logs import log
-from ..commands import Begin
-from .statements import ALIVE, END_SESSION, HALT_ALL, OVER, SESSION, SESSION_IS
+from .statements import END_SESSION, HALT_ALL, OVER, PUT_SESSION, SESSION, SESSION_IS_KEPT
 from .under_way import UnderWayAttempts
 
 FORGOTTEN: Final = (
@@ -39,7 +40,8 @@ WHY_HALTED: Final = (
 )
 
 
-Written = tuple[float, int | None]  # until when it is alive, and its oldest attempt
+class _Forgotten(Exception):
+    """The row is older than what is known to be on the disk, or gone."""
 
 
 class LedgerSession:
@@ -52,58 +54,52 @@ class LedgerSession:
         # Nobody else's, also where a backup was put back, which would give one out again.
         self.id = secrets.randbits(62)
         self.attempts = UnderWayAttempts()
+        self.refusal: str | None = None  # why no message of no campaign is begun, if it is not
         self._lease = lease
         self._said = f"{name}: {FORGOTTEN}"
-        self._has_forgotten = False
-        self._kept: Written = (-math.inf, None)
+        self._kept = -math.inf  # until when at least it is alive by what is on the disk
+        self._written: float | None = None  # ... and once that is which is being written
 
     def begin(self, connection: Connection) -> None:
         """Write that it is there.
 
         Raises LedgerError where the tables are of another version by now.
         """
-        with connection.transaction():
+        with self.transaction(connection):
             check(connection)
-            written = self.write(connection)
-        self.committed(written)
+            self._write(connection, PUT_SESSION)
 
-    def write(self, connection: Connection) -> Written:
-        """Write which of its attempts may be under way, and return what is written."""
-        return self._write(connection, SESSION)[1]
+    @contextmanager
+    def transaction(self, connection: Connection) -> Iterator[None]:
+        """Hold a transaction, and remember what it has on the disk then.
 
-    def stay_alive(self, connection: Connection) -> Written:
-        """Write that it is alive, too; raises UnfitSession where that may be lost."""
-        durability, written = self._write(connection, ALIVE)
-        check_durable((durability,))
-        return written
+        Raises LedgerError where the database has forgotten any, once its campaigns are halted.
+        """
+        self._written = None
+        try:
+            with connection.transaction():
+                yield
+        except _Forgotten:
+            self._halt_all(connection)
+        if self._written is not None:
+            self._kept = self._written
 
-    def committed(self, written: Written | None) -> None:
-        """Remember what is on the disk now."""
-        self._kept = written or self._kept
+    def write(self, connection: Connection) -> None:
+        """Write which of its attempts may be under way, and that it is alive."""
+        self._write(connection, SESSION)
+
+    def stay_alive(self, connection: Connection) -> None:
+        """Write the same; raises UnfitSession where that may be lost."""
+        check_durable((self._write(connection, SESSION),))
 
     def compare(self, connection: Connection) -> None:
         """Hold against a database, to which the connection was lost, what it had of this.
 
         Raises LedgerError where it has less, once its campaigns are halted.
         """
-        found = connection.execute(SESSION_IS, (self.id,)).fetchone()
-        if found is not None and not self._is_of_before(*found):
-            return
-        self._has_forgotten = True
-        # Who has no right to them halts none, as who takes postbacks in alone.
-        with suppress(psycopg.errors.InsufficientPrivilege):
-            connection.execute(HALT_ALL, (WHY_HALTED,))
-        self.committed(self.write(connection))
-        log.error("%s; all its campaigns are halted", self._said)
-        raise LedgerError(self._said)
-
-    def check(self, command: Begin) -> None:
-        """Raise LedgerError for a message of no campaign, where the database has forgotten any."""
-        if self._has_forgotten and command.fence is None:
-            raise LedgerError(
-                f"{self._said}; nothing is begun before the ledger is opened again, as it may have"
-                " been sent since"
-            )
+        given = {"id": self.id, "kept": self._kept}
+        if connection.execute(SESSION_IS_KEPT, given).fetchone() is None:
+            self._halt_all(connection)
 
     def end(self, connection: Connection, interrupt: Callable[[], object]) -> None:
         """End it; `interrupt` has what is under way, and nobody is left to tell of, in doubt."""
@@ -113,15 +109,27 @@ class LedgerSession:
                 interrupt()
             connection.execute(END_SESSION, (self.id,))
 
-    def _write(self, connection: Connection, statement: str) -> tuple[str, Written]:
-        oldest = self.attempts.oldest
-        execute: Any = connection.execute
-        durability, alive_until = execute(statement, (self.id, self._lease, oldest)).fetchone()
-        return durability, (alive_until, oldest)
+    def _write(self, connection: Connection, statement: Any) -> str:
+        given = {"id": self.id, "lease": self._lease, "oldest": self.attempts.oldest}
+        row = connection.execute(statement, {**given, "kept": self._kept}).fetchone()
+        if row is None:
+            raise _Forgotten
+        durability, self._written = row
+        # Either may be there where it is not heard, and the clock may have been set back.
+        self._kept = min(self._kept, row[1])
+        return str(durability)
 
-    def _is_of_before(self, alive_until: float, oldest: int | None) -> bool:
-        """Return whether a row is older than what is known to be on the disk."""
-        kept_until, kept_oldest = self._kept
-        # Others take the number away, once they have seen to what was under way.
-        is_behind = None not in {oldest, kept_oldest} and (oldest or 0) < (kept_oldest or 0)
-        return alive_until < kept_until or is_behind
+    def _halt_all(self, connection: Connection) -> NoReturn:
+        self.refusal = (
+            f"{self._said}; nothing is begun before the ledger is opened again, as it may have"
+            " been sent since"
+        )
+        said = "all its campaigns are halted"
+        try:
+            connection.execute(HALT_ALL, {"reason": WHY_HALTED, "kept": self._kept})
+        except psycopg.errors.InsufficientPrivilege:  # as who takes postbacks in alone
+            said = "this user may not halt its campaigns: cancel them before a worker starts"
+        self._write(connection, PUT_SESSION)
+        self._kept = self._written or self._kept
+        log.error("%s; %s", self._said, said)
+        raise LedgerError(self._said)

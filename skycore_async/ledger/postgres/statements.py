@@ -236,25 +236,30 @@ SELECT key FROM skycore.messages WHERE key = ANY(%s) AND interrupted_at IS NOT N
 
 # The sessions of ledgers that are open.
 
-_PUT: Final = """
-INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
-VALUES (%s, clock_timestamp() + %s * interval '1 second', %s)
-ON CONFLICT (id) DO UPDATE SET oldest_attempt = excluded.oldest_attempt
-"""
 _AS_PUT: Final = (
     "RETURNING current_setting('synchronous_commit'), extract(epoch FROM alive_until)::float8"
 )
-SESSION: Final = f"{_PUT}{_AS_PUT}"
-ALIVE: Final = f"{_PUT}, alive_until = excluded.alive_until {_AS_PUT}"
-SESSION_IS: Final = """
-SELECT extract(epoch FROM alive_until)::float8, oldest_attempt
-FROM skycore.sessions WHERE id = %s
+PUT_SESSION: Final = f"""
+INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
+VALUES (%(id)s, clock_timestamp() + %(lease)s * interval '1 second', %(oldest)s)
+ON CONFLICT (id) DO UPDATE
+SET alive_until = excluded.alive_until, oldest_attempt = excluded.oldest_attempt
+{_AS_PUT}
 """
+# None is found where the row is older than what was written to it, or gone.
+_IS_AS_KEPT: Final = "id = %(id)s AND extract(epoch FROM alive_until)::float8 >= %(kept)s::float8"
+SESSION: Final = f"""
+UPDATE skycore.sessions
+SET alive_until = clock_timestamp() + %(lease)s * interval '1 second', oldest_attempt = %(oldest)s
+WHERE {_IS_AS_KEPT} {_AS_PUT}
+"""
+SESSION_IS_KEPT: Final = f"SELECT FROM skycore.sessions WHERE {_IS_AS_KEPT}"
 OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"
 END_SESSION: Final = "DELETE FROM skycore.sessions WHERE id = %s"
-# Where the database has forgotten what was sent: whatever would still send it.
+# Where the database has forgotten what was sent: whatever would still send it.  What was loaded
+# since, as the last that is known of it is of before that, was loaded into the tables as they are.
 HALT_ALL: Final = """
-UPDATE skycore.campaigns SET state = 'halted', reason = %s, in_doubt_in_a_row = 0
-WHERE state <> 'cancelled' AND EXISTS (
+UPDATE skycore.campaigns SET state = 'halted', reason = %(reason)s, in_doubt_in_a_row = 0
+WHERE state <> 'cancelled' AND extract(epoch FROM created)::float8 <= %(kept)s::float8 AND EXISTS (
     SELECT FROM skycore.chunks WHERE campaign = campaigns.id AND chunks.state <> 'done')
 """
