@@ -151,11 +151,13 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
         hours=hours,
         keys=tuple(keys),
         rows=tuple(rows),
-        words=words_of(keys, resends),
+        words=resend_words_of(keys, resends),
     )
 
 
-def words_of(keys: Sequence[str], resends: Sequence[float | None] | None) -> dict[str, float]:
+def resend_words_of(
+    keys: Sequence[str], resends: Sequence[float | None] | None
+) -> dict[str, float]:
     """Return the words of a chunk by its keys, in whose places it has them; it may have none."""
     given = zip(keys, resends or (), strict=False)
     return {key: began for key, began in given if began is not None}
@@ -193,7 +195,7 @@ def finish(
         ).fetchone()
         if row is None or row[0] == "done":
             return 0
-        words = words_of(chunk.keys, row[1])  # which may have been given meanwhile
+        words = resend_words_of(chunk.keys, row[1])  # which may have been given meanwhile
         count = partial(count_to_send, connection, left_out=left_out, words=words)
         left = count(chunk.keys_to_send())
         waiting = count(put_off) if put_off else 0

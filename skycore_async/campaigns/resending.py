@@ -39,7 +39,7 @@ from ..ledger.settlement import SETTLE_WITHIN
 from ..postgres.collisions import transact
 from ..postgres.schema import Connection
 from .campaigns import locked_campaign
-from .chunks import in_places, words_of
+from .chunks import in_places, resend_words_of
 
 _GIVE: Final = """
 UPDATE skycore.chunks SET resends = %s,
@@ -83,7 +83,7 @@ def _given(connection: Connection, name: str, doubts: Mapping[int, float]) -> Re
         raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
     found, new = still_in_doubt(connection, doubts), 0
     for id_, keys, resends in chunks:
-        before = words_of(keys, resends)
+        before = resend_words_of(keys, resends)
         words = {**before, **{key: found[key] for key in keys if key in found}}
         if words != before:
             new += len(words.items() - before.items())

@@ -52,7 +52,7 @@ from .opt_outs import (
     opt_out_of,
     relayed,
 )
-from .report_commands import RecordLookUp, SettleByReport
+from .report_commands import RecordReportRequest, SettleByReport
 from .report_values import AttemptVerdict, DoubtVerdict
 from .store import Finished, LedgerStore, StoreCommand
 
@@ -136,8 +136,8 @@ class CommandExecutor:
                 self.interrupt()
             elif isinstance(command, StoreCommand):
                 pending.result = command.run(self._store, self._clock())
-            elif isinstance(command, RecordLookUp):
-                self._store.insert_look_up(command.look_up)
+            elif isinstance(command, RecordReportRequest):
+                self._store.insert_report_request(command.request)
             elif isinstance(command, SettleByReport):
                 pending.result = self._settle_by_report(command.verdicts)
             else:

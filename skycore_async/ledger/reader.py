@@ -19,7 +19,7 @@ from .model import (
     Summary,
 )
 from .opt_outs import OptOut
-from .report_values import BegunMessage, Doubt, LookUp
+from .report_values import BegunMessage, Doubt, ReportRequest
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -37,7 +37,7 @@ IS_SURE: Final = (
     f"{IS_BEGUN} AND state NOT IN ('sending', 'in_doubt') AND settled_by IS NULL"
     " AND doubted IS NOT TRUE"
 )
-LOOK_UPS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
+REPORT_REQUESTS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
 
 
 class Unreadable(Exception):
@@ -180,6 +180,6 @@ class LedgerReader(Protocol):
         """Return until when messages were begun that are forgotten; 0 for none."""
         ...
 
-    def look_ups(self) -> list[LookUp]:
+    def report_requests(self) -> list[ReportRequest]:
         """Return the last times that a report was asked for, the latest first."""
         ...

@@ -11,7 +11,7 @@ import attrs
 from .commands import LedgerCommand, LongQuery, Query
 from .model import EarlierAttempt
 from .reader import LedgerReader, Page
-from .report_values import BegunMessage, Doubt, DoubtVerdict, LookUp
+from .report_values import BegunMessage, Doubt, DoubtVerdict, ReportRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -72,19 +72,19 @@ class ForgottenUntil(Query[float]):
 
 
 @attrs.frozen
-class ListLookUps(Query[list[LookUp]]):
+class ListReportRequests(Query[list[ReportRequest]]):
     """The last times that the provider was asked for a report, the latest first."""
 
-    def answer(self, store: LedgerReader) -> list[LookUp]:
+    def answer(self, store: LedgerReader) -> list[ReportRequest]:
         """Return the answer of a store."""
-        return store.look_ups()
+        return store.report_requests()
 
 
 @attrs.frozen(kw_only=True)
-class RecordLookUp(LedgerCommand[None]):
+class RecordReportRequest(LedgerCommand[None]):
     """Write that the provider was asked for a report."""
 
-    look_up: LookUp
+    request: ReportRequest
 
 
 @attrs.frozen(kw_only=True)

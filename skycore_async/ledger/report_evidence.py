@@ -324,15 +324,15 @@ def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
     return None if witnesses.all_present else OpenReason.WITNESS_MISSING
 
 
-def next_look_up(look_ups: Sequence[tuple[float, bool, float]], *, now: float) -> float:
+def next_report_request(requests: Sequence[tuple[float, bool, float]], *, now: float) -> float:
     """Return when the provider may be asked for a report again.
 
-    `look_ups` are the times of the last ones, the latest first, whether each was refused as too
+    `requests` are the times of the last ones, the latest first, whether each was refused as too
     often, and for how many seconds it was not to be asked then.  How often is often is in an
     account's settings, and cannot be asked for: the pause doubles.  What was asked at a time that
     is yet to come was so by a clock that was wrong, and would count until then.
     """
-    known = [each for each in look_ups if each[0] <= now + CLOCKS_APART]
+    known = [each for each in requests if each[0] <= now + CLOCKS_APART]
     refused = 0
     while refused < len(known) and known[refused][1]:
         refused += 1

@@ -40,7 +40,7 @@ class BegunMessage(NamedTuple):
     turn: int | None
 
 
-class LookUp(NamedTuple):
+class ReportRequest(NamedTuple):
     """When the provider was asked for a report, and whether it refused as too often.
 
     Then it wanted not to be asked for `retry_after` seconds.

@@ -20,7 +20,7 @@ from .commands import Begin, Finish, LedgerCommand
 from .model import EarlierAttempt, MessageRecord, StoredNotification, ToldState
 from .opt_outs import OptOut
 from .reader import LedgerReader
-from .report_values import AttemptVerdict, LookUp
+from .report_values import AttemptVerdict, ReportRequest
 from .settlement import Progress, UnmatchedSubmission
 
 T_co = TypeVar("T_co", covariant=True)
@@ -168,7 +168,7 @@ class LedgerStore(LedgerReader, Protocol):
         """Write what became of attempts before the last."""
         ...
 
-    def insert_look_up(self, look_up: LookUp) -> None:
+    def insert_report_request(self, request: ReportRequest) -> None:
         """Write that a report was asked for."""
         ...
 

@@ -72,7 +72,7 @@ class _AllClients:
 
     # Outcomes by their keys, and by when those were begun.
     unwritten: dict[tuple[str, float], Submission] = attrs.field(factory=dict)
-    ending: set[str] = attrs.field(factory=set)  # keys of outcomes that are just being written
+    being_written: set[str] = attrs.field(factory=set)  # keys of outcomes
     words: set[_Word] = attrs.field(factory=set)
     _locks: weakref.WeakKeyDictionary[object, anyio.Lock] = attrs.field(
         factory=weakref.WeakKeyDictionary
@@ -145,7 +145,7 @@ class Recorder:
         word = None
         if prepared.settings.resend_in_doubt:
             key = prepared.resolved.key
-            word = _Word(key=key, is_void=key in self._all.ending)
+            word = _Word(key=key, is_void=key in self._all.being_written)
             self._all.words.add(word)
         failure = _UNWRITTEN
         try:
@@ -215,7 +215,7 @@ class Recorder:
         self._look_at_opening()
         if intent.started_at <= self._reopened_at:  # its message may be begun again by now
             submission = attrs.evolve(submission, began_at=intent.started_at)
-        self._all.ending.add(intent.key)
+        self._all.being_written.add(intent.key)
         for word in tuple(self._all.words):  # other threads may add theirs
             if word.key == intent.key:
                 word.is_void = True
@@ -228,7 +228,7 @@ class Recorder:
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
         finally:
-            self._all.ending.discard(intent.key)
+            self._all.being_written.discard(intent.key)
 
     async def written(self) -> Ledger:
         """Return the ledger once the outcomes that are left are in it, if they can be."""

@@ -30,9 +30,9 @@ import attrs
 
 from ..errors import ConfigurationError, LookupTooSoon, Rejected, ReportError
 from ..ledger.base import BaseLedger
-from ..ledger.report_commands import ListLookUps, RecordLookUp
-from ..ledger.report_evidence import AFTER, next_look_up
-from ..ledger.report_values import LookUp, Settlement
+from ..ledger.report_commands import ListReportRequests, RecordReportRequest
+from ..ledger.report_evidence import AFTER, next_report_request
+from ..ledger.report_values import ReportRequest, Settlement
 from ..ledger.settlement import CLOCKS_APART
 from ..runtime.logs import log
 from .report import SendingReport
@@ -110,7 +110,7 @@ class _Asking:
         self._has_read = False
         self._made_at = math.inf  # when the report was that is read
         self._longest: timedelta | None = None  # period that the account allows, where it was told
-        self._refused: list[LookUp] = []  # the last one of this settle, where it was
+        self._refused: list[ReportRequest] = []  # the last one of this settle, where it was
 
     async def ask(self, since: float, until: float) -> bool:
         """Read the report about a time; False where no other is to be asked for now.
@@ -138,23 +138,27 @@ class _Asking:
                 self._cover(report)
                 return False
             if pause is None or report.covered_until > reached:
-                await self._note(LookUp(asked_at, refused=False, retry_after=0.0))
+                await self._note(ReportRequest(asked_at, refused=False, retry_after=0.0))
             if pause is None:
                 return True
             # It may have come long after what was asked for first.
-            await self._note(LookUp(self._settling.clock(), refused=True, retry_after=pause))
+            await self._note(
+                ReportRequest(self._settling.clock(), refused=True, retry_after=pause)
+            )
         self._cover(report)
         return False
 
-    async def _note(self, look_up: LookUp) -> None:
-        await self._ledger.run(RecordLookUp(look_up=look_up))
-        self._refused = [look_up] if look_up.refused else []
+    async def _note(self, request: ReportRequest) -> None:
+        await self._ledger.run(RecordReportRequest(request=request))
+        self._refused = [request] if request.refused else []
 
     async def _has_turn(self) -> bool:
-        look_ups = await self._ledger.run(ListLookUps())
+        requests = await self._ledger.run(ListReportRequests())
         now = self._settling.clock()
         # One by a clock that is ahead of this one stands before what was refused after it.
-        next_at = max(next_look_up(look_ups, now=now), next_look_up(self._refused, now=now))
+        next_at = max(
+            next_report_request(requests, now=now), next_report_request(self._refused, now=now)
+        )
         pause = next_at - now
         if pause > self._patience:
             self._settling.cut_short(next_at)

@@ -31,8 +31,8 @@ from skycore_async import (
 from skycore_async.errors import ConfigurationError
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.model import Submission
-from skycore_async.ledger.report_commands import ListLookUps
-from skycore_async.ledger.report_evidence import next_look_up
+from skycore_async.ledger.report_commands import ListReportRequests
+from skycore_async.ledger.report_evidence import next_report_request
 from skycore_async.sending.report_requests import settle
 from skycore_async.simulator import (
     API_KEY,
@@ -275,7 +275,7 @@ async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path)
         async with opened(simulator, ledger := SQLiteLedger(path)) as client:
             assert (await client.settle(after=0, wait=30)).open == found.open
             assert simulator.lookups == asked
-            looked_up = await ledger.run(ListLookUps())
+            looked_up = await ledger.run(ListReportRequests())
             assert [each.refused for each in looked_up] == [True, False]
             sleeps = Sleeps(lambda: datetime.now(UTC).timestamp())
             waiting = await settle(
@@ -307,7 +307,7 @@ async def test_a_refusal_is_waited_for_beside_a_look_up_by_a_clock_that_is_ahead
                 ledger, client.sending_report, wait=30, clock=behind, sleep=behind.sleep
             )
         assert [each.reason for each in found.open] == [OpenReason.ASKED_TOO_OFTEN]
-        looked_up = await ledger.run(ListLookUps())
+        looked_up = await ledger.run(ListReportRequests())
         assert Counter(each.refused for each in looked_up) == {False: 1, True: 1}
 
 
@@ -357,26 +357,26 @@ async def test_the_pause_between_parts_of_a_report_does_not_double() -> None:
         assert (found.sent, found.problems) == (("2002",), ())
         assert simulator.lookups > 3
         assert [round(each) for each in paused.slept] == [60] * (simulator.lookups - 1)
-        looked_up = await ledger.run(ListLookUps())
+        looked_up = await ledger.run(ListReportRequests())
         assert [each.refused for each in looked_up[:4]] == [False, True, False, True]
 
 
 def test_the_pause_doubles_and_is_no_shorter_than_asked_for() -> None:
     """A look-up that was granted ends it."""
-    assert next_look_up([], now=3700) == 0
-    assert next_look_up([(100, False, 0), (50, True, 0)], now=3700) == 0
-    assert next_look_up([(100, True, 0)], now=3700) == 160
-    assert next_look_up([(100, True, 0), (50, True, 0), (0, False, 0)], now=3700) == 220
-    assert next_look_up([(100, True, 500), (50, True, 0)], now=3700) == 600
-    assert next_look_up([(100, True, 0)] * 50, now=3700) == 3700
+    assert next_report_request([], now=3700) == 0
+    assert next_report_request([(100, False, 0), (50, True, 0)], now=3700) == 0
+    assert next_report_request([(100, True, 0)], now=3700) == 160
+    assert next_report_request([(100, True, 0), (50, True, 0), (0, False, 0)], now=3700) == 220
+    assert next_report_request([(100, True, 500), (50, True, 0)], now=3700) == 600
+    assert next_report_request([(100, True, 0)] * 50, now=3700) == 3700
 
 
 @pytest.mark.parametrize("was_refused", [False, True])
 def test_a_look_up_by_a_clock_that_was_ahead_is_none(*, was_refused: bool) -> None:
     """Else nobody asks until then, or nobody waits; others' clocks are a little ahead."""
     before = [(4000, True, 0)]
-    assert next_look_up([(9000, was_refused, 0), *before], now=4001) == 4060
-    assert next_look_up([(4300, was_refused, 0), *before], now=4001) == 4420 * was_refused
+    assert next_report_request([(9000, was_refused, 0), *before], now=4001) == 4060
+    assert next_report_request([(4300, was_refused, 0), *before], now=4001) == 4420 * was_refused
 
 
 async def test_a_refusal_of_the_account_is_raised() -> None:

@@ -60,8 +60,12 @@ from skycore_async.ledger.prune_commands import (
     PruneNotifications,
 )
 from skycore_async.ledger.reader import LedgerReader
-from skycore_async.ledger.report_commands import ListLookUps, RecordLookUp, SettleByReport
-from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict, LookUp
+from skycore_async.ledger.report_commands import (
+    ListReportRequests,
+    RecordReportRequest,
+    SettleByReport,
+)
+from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict, ReportRequest
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
@@ -224,11 +228,13 @@ COMMANDS = st.one_of(
         st.sampled_from((False, False, False, True)),
     ),
     st.builds(
-        lambda at, refused: RecordLookUp(look_up=LookUp(at, refused=refused, retry_after=5.0)),
+        lambda at, refused: RecordReportRequest(
+            request=ReportRequest(at, refused=refused, retry_after=5.0)
+        ),
         st.sampled_from((1.0, 2.0)),
         st.booleans(),
     ),
-    st.builds(ListLookUps),
+    st.builds(ListReportRequests),
     st.builds(ListDoubtKeys),
     st.builds(ListCounted),
     st.builds(

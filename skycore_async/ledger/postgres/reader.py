@@ -29,8 +29,18 @@ from ..model import (
 )
 from ..opt_outs import OptOut
 from ..pruning import NEAR, by_key
-from ..reader import BEGUN, IS_BEGUN, IS_SURE, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
-from ..report_values import BegunMessage, Doubt, LookUp
+from ..reader import (
+    BEGUN,
+    IS_BEGUN,
+    IS_SURE,
+    LONG_PAGE,
+    REPORT_REQUESTS,
+    SPAN,
+    Page,
+    page_of,
+    span_after,
+)
+from ..report_values import BegunMessage, Doubt, ReportRequest
 from ..settlement import delivery_of, rebuilt
 
 MESSAGE: Final = Columns(MessageRecord)
@@ -286,10 +296,10 @@ class PostgresReader(ListReader):
         """Return until when messages were begun that are forgotten, which were pruned."""
         return self.pruned_until()
 
-    def look_ups(self) -> list[LookUp]:
+    def report_requests(self) -> list[ReportRequest]:
         """Return the last times that a report was asked for, the latest first."""
-        statement = f"SELECT {LOOK_UPS.replace('FROM ', 'FROM skycore.')} LIMIT {_PAGE}"
-        return list(map(LookUp._make, self._execute(statement).fetchall()))
+        statement = f"SELECT {REPORT_REQUESTS.replace('FROM ', 'FROM skycore.')} LIMIT {_PAGE}"
+        return list(map(ReportRequest._make, self._execute(statement).fetchall()))
 
     def summary(self) -> Summary:
         """Count what there is."""

@@ -33,7 +33,7 @@ from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, ToldState
 from ..opt_outs import OptOut
 from ..pruning import by_key
-from ..report_values import AttemptVerdict, LookUp
+from ..report_values import AttemptVerdict, ReportRequest
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
@@ -247,11 +247,11 @@ class PostgresStore(PostgresPruning):
                 (each.state.value, each.history_id, each.id),
             )
 
-    def insert_look_up(self, look_up: LookUp) -> None:
+    def insert_report_request(self, request: ReportRequest) -> None:
         """Write that a report was asked for."""
         self._execute(
             "INSERT INTO skycore.look_ups (asked_at, refused, retry_after) VALUES (%s, %s, %s)",
-            look_up,
+            request,
         )
 
     # Opting out.

@@ -26,8 +26,18 @@ from ..model import (
 )
 from ..opt_outs import OptOut
 from ..pruning import IS_PRUNED, NEAR, by_key, pruned_name
-from ..reader import BEGUN, IS_BEGUN, IS_SURE, LONG_PAGE, LOOK_UPS, SPAN, Page, page_of, span_after
-from ..report_values import BegunMessage, Doubt, LookUp
+from ..reader import (
+    BEGUN,
+    IS_BEGUN,
+    IS_SURE,
+    LONG_PAGE,
+    REPORT_REQUESTS,
+    SPAN,
+    Page,
+    page_of,
+    span_after,
+)
+from ..report_values import BegunMessage, Doubt, ReportRequest
 from ..settlement import delivery_of, rebuilt
 from .rows import StatementRunner
 
@@ -281,10 +291,12 @@ class SQLiteReader(ListReader, StatementRunner):
         """Return until when messages were begun that are forgotten, which were pruned."""
         return self.pruned_until()
 
-    def look_ups(self) -> list[LookUp]:
+    def report_requests(self) -> list[ReportRequest]:
         """Return the last times that a report was asked for, the latest first."""
-        rows = self._execute(f"SELECT {LOOK_UPS} LIMIT {_PAGE}").fetchall()
-        return [each._replace(refused=bool(each.refused)) for each in map(LookUp._make, rows)]
+        rows = self._execute(f"SELECT {REPORT_REQUESTS} LIMIT {_PAGE}").fetchall()
+        return [
+            each._replace(refused=bool(each.refused)) for each in map(ReportRequest._make, rows)
+        ]
 
     def summary(self) -> Summary:
         """Return how many there are of everything, of counts that are kept or of what is few."""

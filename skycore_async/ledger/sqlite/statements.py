@@ -196,4 +196,4 @@ LAST_TURN: Final = (
 
 # What a sending report told.
 UPDATE_ATTEMPT: Final = "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?"
-LOOK_UP: Final = "INSERT INTO look_ups (asked_at, refused, retry_after) VALUES (?, ?, ?)"
+REPORT_REQUEST: Final = "INSERT INTO look_ups (asked_at, refused, retry_after) VALUES (?, ?, ?)"

@@ -28,7 +28,7 @@ from ..model import (
     StoredNotification,
     Summary,
 )
-from ..report_values import AttemptVerdict, LookUp
+from ..report_values import AttemptVerdict, ReportRequest
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
@@ -312,6 +312,6 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
             values = each.state.value, each.history_id, each.id
             self._execute(statements.UPDATE_ATTEMPT, values)
 
-    def insert_look_up(self, look_up: LookUp) -> None:
+    def insert_report_request(self, request: ReportRequest) -> None:
         """Write that a report was asked for."""
-        self._execute(statements.LOOK_UP, look_up)
+        self._execute(statements.REPORT_REQUEST, request)
