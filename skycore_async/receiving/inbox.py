@@ -40,6 +40,7 @@ from ..ledger.sqlite.watching import LOOK_EVERY, InboxWatch
 from ..ledger.waiters import Waiters
 from ..notifications import Notification
 from ..runtime.background import BackgroundTasks
+from ..runtime.paths import is_there
 
 _AT_ONCE: Final = 10  # times as much as is taken in at once, before the ledger is free again
 
@@ -180,4 +181,4 @@ class PostbackInbox(Openable):
 
     def _is_moved_away(self) -> bool:
         with as_ledger_errors(self._resolved, "the ledger of an inbox"):
-            return self._file.owner() is not None and not self._resolved.exists()
+            return self._file.owner() is not None and not is_there(self._resolved)

@@ -33,6 +33,7 @@ from ...errors import LedgerError
 from ...notifications import Notification
 from ...postbacks import notification
 from ...runtime.forks import call_in_child
+from ...runtime.paths import is_there
 from .shared_file import (
     PATIENCE,
     FileKind,
@@ -120,7 +121,7 @@ class InboxFile:
 
     def exists(self) -> bool:
         """Return whether there is such a file."""
-        return self.path.exists()
+        return is_there(self.path)
 
     @property
     def is_open(self) -> bool:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
 from ...errors import LedgerError
+from ...runtime.paths import is_directory
 from ..commands import (
     WITHDRAWN,
     Finish,
@@ -116,7 +117,7 @@ class OpenFile:
                 raise
 
     def _open(self) -> None:
-        if not self._path.parent.is_dir():
+        if not is_directory(self._path.parent):
             raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
         if not self._path.exists():
             check(self._path, None, self._name)  # before one is made
