@@ -246,8 +246,16 @@ class Recorder:
                 for attempt in tuple(unwritten):
                     submission = unwritten.get(attempt)
                     if submission is not None:  # else another thread wrote it
-                        await self._ledger.finish(attempt[0], submission)
+                        await self._write(attempt[0], submission)
                         unwritten.pop(attempt, None)
+
+    async def _write(self, key: str, submission: Submission) -> None:
+        try:
+            await self._ledger.finish(key, submission)
+        except (LedgerError, RuntimeError):  # the latter is a mistake of the program's
+            raise
+        except Exception as error:  # one of the caller's own, and whoever hears sends another
+            raise LedgerError(f"an outcome before cannot be: {words_of(error)}") from error
 
     def _intent(self, prepared: PreparedSend) -> SendIntent:
         resolved = prepared.resolved

@@ -890,6 +890,28 @@ class WithoutHash(Full):
     __hash__ = None  # type: ignore[assignment]
 
 
+class Broken(MemoryLedger):
+    """A ledger as of the caller's own, which fails at outcomes with what is no LedgerError."""
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        raise TimeoutError if key == "k0" else KeyError(key)
+
+
+@pytest.mark.parametrize("key", ["k0", "k1"])
+async def test_whatever_keeps_an_outcome_from_being_written_nothing_else_is_sent(key: str) -> None:
+    """To no client of the ledger does it come as what may have become of its own message."""
+    transport = StubTransport()
+    async with Broken() as ledger, recording(transport, ledger) as (client, _):
+        await client.send_sms(to=TO, text="Hello", key=key)
+        async with recording(transport, ledger) as (another, _):
+            for _ in range(2):
+                with pytest.raises(NotRecorded, match=r"an outcome before cannot be: [A-Z]"):
+                    await another.send_sms(**KEYED)
+            with pytest.raises(SendingHalted, match=r"an outcome before cannot be: [A-Z]"):
+                await sent_all(another, [SMS(**KEYED)])
+    assert transport.sent == [TO]
+
+
 class Equal(Full):
     """A ledger as of the caller's own, which equals others that are kept elsewhere."""
 
