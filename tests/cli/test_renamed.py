@@ -304,11 +304,45 @@ def test_what_a_rehearsal_took_is_told_of_as_not_sent(sent: Simulator) -> None:
     with Simulator() as other:
         there = ("--base-url", other.url)
         for done in (run("promo.csv", *there, "--dry-run"), run("promo.csv", *there, "--json")):
-            assert f"{said}{sent.url}. What was taken there is done" in done.stderr
+            assert f"{said}{sent.url}. What was taken or refused there" in done.stderr
         assert other.billed == 0
         done = run("promo.csv", *there, "--ledger", "own.db")
         assert said not in done.stderr
         assert other.billed == len(ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [("15551233000,Row\n", "Dear {name}"), ("15551230110,Row\n", ""), ("15551232001,Row\n", "")],
+    ids=["sent with another text", "refused", "in doubt"],
+)
+def test_whatever_else_came_of_a_rehearsal_is_told_of_as_well(
+    simulator: Simulator, row: str, text: str
+) -> None:
+    """It keeps a message back that Skycore never had, as once its text was corrected."""
+    sheet("one.csv", [row])
+    run("one.csv")
+    with Simulator() as other:
+        done = run("one.csv", "--base-url", other.url, text=text or "Hi {name}")
+        assert f"at another address of the API as well: {simulator.url}" in done.stderr
+        assert other.billed == 0
+
+
+@pytest.mark.slow
+def test_nobody_who_sent_since_a_rehearsal_is_told_to_take_another_ledger(
+    simulator: Simulator,
+) -> None:
+    """With another text it would go out to those whom the first has reached."""
+    advised = "give the campaign a ledger of its own"
+    run("promo.csv", "--limit", "3")
+    with Simulator() as other:
+        assert advised in run("promo.csv", "--base-url", other.url).stderr
+        assert other.billed == len(ROWS) - 3
+        done = run("promo.csv", "--base-url", other.url, text="Dear {name}")
+    assert f"at another address of the API as well: {simulator.url}" in done.stderr
+    assert advised not in done.stderr
+    assert "with another ledger these would get a second message" in done.stderr
 
 
 @pytest.mark.slow

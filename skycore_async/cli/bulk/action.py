@@ -97,8 +97,7 @@ def _run(options: BulkOptions) -> int:
         return _send_sample(options, api_key, options.sample)
     with JudgedRows() as kept:
         estimate, known, rejects, sketch = _read(options, kept)
-        if OutcomeKind.ACCEPTED in estimate.known:
-            tell_of_others(options.place)
+        tell_of_others(options.place, estimate.known)
         with rejects:
             if options.dry_run:
                 if options.rejects is not None:
