@@ -35,10 +35,17 @@ def check_positive(**times: float) -> None:
             raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
 
 
-def check_path(path: str | os.PathLike[str]) -> None:
-    """Raise ConfigurationError for a text that is a path, and is none to SQLite."""
+def check_path(
+    path: str | os.PathLike[str],
+    *,
+    instead: str = "A ledger that forgets with the program is MemoryLedger()",
+) -> None:
+    """Raise ConfigurationError for a text that is a path, and is none to SQLite.
+
+    `instead` says what forgets with the program.
+    """
     if isinstance(path, str) and (path == ":memory:" or path.startswith("file:")):
         raise ConfigurationError(
-            f"path: {path!r} would be a file of that very name: give the path of a file, as a Path"
-            " where this is one. A ledger that forgets with the program is MemoryLedger()"
+            f"path: {path!r} would be a file of that very name: give the path of a file, which is"
+            f" {f'./{path}'!r} where this is one. {instead}"
         )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import ConfigurationError
 from ...runtime.user_files import ENVIRONMENT, check_whole, user_file
+from ..setting_checks import check_path
 from .ledger import SQLiteLedger
 from .memory import MemoryLedger
 from .opt_out_list import OptOutList, name_of_file
@@ -32,17 +33,20 @@ _NAME: Final = "opt-outs.db"
 _IN_MEMORY: Final = "memory"  # of each of these the list thinks that it may have seen nothing
 
 
-def user_list(given: str | None, *, another: str = "") -> OptOutList | None:
+def user_list(given: str | os.PathLike[str] | None, *, another: str = "") -> OptOutList | None:
     """Return the list that was given, else the user's own; None for `none`.
 
     `another` says in its errors how another one is named.
-    Raises ConfigurationError where the environment names no whole path, or there is no home.
+    Raises ConfigurationError for an invalid path, where the environment names no whole one, or
+    there is no home.
     """
-    if given == NONE:
+    text = None if given is None else os.fspath(given)
+    if text == NONE:
         return None
     try:
         if given:
-            if given == os.environ.get(LIST_ENVIRONMENT):
+            check_path(given, instead=f"{NONE!r} shares none")
+            if text == os.environ.get(LIST_ENVIRONMENT):
                 check_whole(Path(given), LIST_ENVIRONMENT)
             return OptOutList(Path(given), advice=another)
         path = user_file(_NAME)
@@ -65,11 +69,11 @@ def share_opt_outs(
     in the ledger before the first message, and within some seconds whoever is put on it later;
     what the ledger hears, STOP or START, goes onto the list as soon.
 
-    Raises ConfigurationError where a variable names no whole path, or none names any and the user
-    has no home directory, and entering LedgerError where the list cannot be used.  Where it cannot
-    be later, that is logged, and made up for as soon as it can be.
+    Raises ConfigurationError for an invalid path, where a variable names no whole one, or none
+    names any and the user has no home directory, and entering LedgerError where the list cannot
+    be used.  Where it cannot be later, that is logged, and made up for as soon as it can be.
     """
-    given = os.environ.get(LIST_ENVIRONMENT) if path is None else os.fspath(path)
+    given = os.environ.get(LIST_ENVIRONMENT) if path is None else path
     shared = user_list(given, another=f"; {LIST_ENVIRONMENT} names another list, or none")
     if shared is None:
         return nullcontext()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -61,6 +62,26 @@ def the_commands_list() -> OptOutList:
 def opt_out(shared: OptOutList, number: str) -> None:
     """Do what `skycore opt-outs add` does."""
     shared.tell([OptOut(number=number, out=True, at=time.time(), stamped=False)])
+
+
+@pytest.mark.parametrize("path", [":memory:", "file:list.db", "file:///srv/list.db"])
+def test_what_is_no_path_to_sqlite_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+) -> None:
+    """It would be a file of that name below this directory, and from another one another list."""
+    monkeypatch.chdir(tmp_path)
+    said = "a file of that very name.* 'none' shares none"
+    with pytest.raises(ConfigurationError, match=said):
+        share_opt_outs(MemoryLedger(), path)
+    with pytest.raises(SystemExit):
+        list_of(path)
+    assert re.search(said, capsys.readouterr().err)
+    assert not [*tmp_path.iterdir()]
+    for named in (Path(path), f"./{path}"):
+        share_opt_outs(MemoryLedger(), named)
 
 
 async def test_it_shares_the_list_of_the_commands(ledger: MemoryLedger | SQLiteLedger) -> None:
