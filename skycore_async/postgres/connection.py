@@ -244,12 +244,13 @@ def refusal(name: str, error: Exception) -> ConfigurationError | None:
         advice = _RIGHTS
     elif isinstance(error, psycopg.ProgrammingError | psycopg.NotSupportedError):
         advice = (
-            "the tables are of another version, or this user may not see them: run"
-            " `skycore cluster migrate DSN` as their owner"
+            "the tables are gone, or of another version, or this user may not see them: run"
+            " `skycore cluster migrate DSN` as their owner. Where a backup was put back, cancel"
+            " its campaigns first, or what was sent since goes out again"
         )
     else:
         return None
-    return ConfigurationError(f"{name}: {describe_error(error)}; {advice}, and start it again")
+    return ConfigurationError(f"{name}: {describe_error(error)}; {advice}; then start it again")
 
 
 # Of SQLSTATE, the classes whose texts quote what was given: data exceptions, and violations.
