@@ -8,6 +8,8 @@ another function, which returns what it makes, only by what it returned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from inspect import (
     isasyncgen,
     isasyncgenfunction,
@@ -20,15 +22,19 @@ from typing import Any
 
 def has_yield(function: Any) -> bool:
     """Return whether a function has `yield` in it."""
-    return any(
-        isgeneratorfunction(each) or isasyncgenfunction(each)
-        for each in (function, function.__call__)
-    )
+    return _is(isgeneratorfunction, function) or _is(isasyncgenfunction, function)
 
 
 def is_awaited(function: Any) -> bool:
     """Return whether a function is a coroutine function."""
-    return any(iscoroutinefunction(each) for each in (function, function.__call__))
+    return _is(iscoroutinefunction, function)
+
+
+def _is(kind: Callable[[object], bool], function: Any) -> bool:
+    # Of a mock that stands for a function it cannot be told: what it returns is looked at as well.
+    with suppress(TypeError):
+        return kind(function) or kind(function.__call__)
+    return False
 
 
 def has_not_begun(returned: object) -> bool:
