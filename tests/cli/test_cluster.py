@@ -539,7 +539,8 @@ def test_nobody_is_told_to_resume_what_a_database_has_forgotten(dsn: str) -> Non
     assert "promo is halted: the database has forgotten what was sent last" in told
     assert "skycore cluster resume" not in told
     again = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes").stderr
-    assert "The campaign is halted; `skycore status DSN` says why. Once that is mended," in again
+    assert "The campaign is halted: `skycore status DSN` says why, and how to go on." in again
+    assert "cluster resume" not in again
 
 
 def test_a_campaign_is_loaded_to_start_later(simulator: Simulator, dsn: str) -> None:

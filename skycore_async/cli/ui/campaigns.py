@@ -39,8 +39,11 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
 
 def say_what_stops_it(state: str) -> None:
     """Print on standard error how to go on with a campaign that is paused or halted."""
-    why = "; `skycore status DSN` says why. Once that is mended," if state == "halted" else ":"
-    say(f"The campaign is {state}{why} `skycore cluster resume` goes on.", err=True)
+    if state == "halted":  # perhaps for what is mended by nothing
+        to_do = "`skycore status DSN` says why, and how to go on."
+    else:
+        to_do = "`skycore cluster resume` goes on."
+    say(f"The campaign is {state}: {to_do}", err=True)
 
 
 def _cells(one: CampaignProgress) -> Iterator[str]:
