@@ -699,6 +699,24 @@ async def test_a_standby_that_lagged_is_noticed_while_an_older_message_is_under_
         await ledger.begin(intent("a"))
 
 
+@pytest.mark.parametrize(
+    "word", [SetOptOut(number=OTHER, out=True), Record(notifications=(notice(SENT),))]
+)
+async def test_a_standby_that_lacks_what_a_listener_took_in_is_noticed(
+    opened: Open, sql: Any, word: SetOptOut | Record
+) -> None:
+    """It begins nothing, but a STOP was answered with 200: that it is lost has to be said."""
+    ledger = await opened()
+    as_it_was = sql("SELECT id, alive_until FROM skycore.sessions")
+    await ledger.run(word)
+    sql("DELETE FROM skycore.opt_outs")
+    sql("DELETE FROM skycore.sessions")
+    sql("INSERT INTO skycore.sessions VALUES (%s, %s)", *as_it_was[0])
+    sql(CUT)
+    with pytest.raises(LedgerError, match="has forgotten"):
+        await ledger.is_opted_out(OTHER)
+
+
 async def test_who_is_late_to_find_out_halts_no_campaign_that_was_loaded_since(
     opened: Open, sql: Any
 ) -> None:

@@ -71,7 +71,7 @@ from ..settlement import SETTLE_WITHIN
 from .fences import FencedExecutor
 from .pruning import end_pruning, wait_for_writers
 from .reading_connection import ConnectionBeside
-from .session import LedgerSession
+from .session import LedgerSession, may_hear_a_stop
 from .settling_lock import SettlingLock
 from .unwritten import UnwrittenOutcomes
 
@@ -301,8 +301,9 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             with self._session.transaction(connection):
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
                     self._session.stay_alive(connection)
-                elif begins or self._is_unclear:  # so that also one that finds all written waits
-                    self._session.write(connection)  # for a standby to have it
+                # Where it is unclear, so that one that finds all written waits for a standby, too.
+                elif begins or may_hear_a_stop(group) or self._is_unclear:
+                    self._session.write(connection)
                 executor.run(group)
         except UnfitSession:
             connection.close()  # another is made, which is set up anew

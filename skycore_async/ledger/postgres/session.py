@@ -4,8 +4,8 @@ Rules:
 
 * It is begun by who has just seen that the tables are of this version, before a migration can
   be: whoever migrates sees either it, or nobody.
-* The row is written in the transaction of each group that begins anything, see `under_way`, and
-  then is alive for longer.
+* The row is written in the transaction of each group that begins anything, see `under_way`, or
+  may take in a STOP, and then is alive for longer.
 * Until when it has it alive on the disk, this process remembers.  A database that has less of it
   has forgotten what was sent since, and would have it sent again: a backup was put back, under a
   connection or while it was lost, or a standby took over that lagged.  All campaigns that there
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -27,6 +27,7 @@ from ...errors import LedgerError
 from ...postgres.pooler_check import check_durable
 from ...postgres.schema import Connection, check
 from ...runtime.logs import log
+from ..commands import PendingCommand, Record, SetOptOut, TellOptOuts
 from .statements import END_SESSION, HALT_ALL, OVER, PUT_SESSION, SESSION, SESSION_IS_KEPT
 from .under_way import UnderWayAttempts
 
@@ -38,6 +39,14 @@ WHY_HALTED: Final = (
     f"{FORGOTTEN}. Resumed, it would send that again: cancel it, and send what is left of it under"
     " another name, without the numbers in Skycore's report of what was sent since"
 )
+
+
+_HEARD: Final = (Record, SetOptOut, TellOptOuts)
+
+
+def may_hear_a_stop(group: Sequence[PendingCommand]) -> bool:
+    """Return whether a group may take a STOP in; that it is lost is noticed then."""
+    return any(isinstance(pending.command, _HEARD) for pending in group)
 
 
 class _Forgotten(Exception):
