@@ -67,6 +67,7 @@ from skycore_async.ledger.postgres.statements import (
     UNSETTLED,
 )
 from skycore_async.ledger.postgres.store import PostgresStore
+from skycore_async.ledger.postgres.unwritten import UnwrittenOutcomes
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.postgres.connection import Database
 from skycore_async.simulator import API_KEY, Simulator
@@ -1430,6 +1431,21 @@ async def test_who_closes_it_between_two_steps_hears_of_no_error(
     assert not caplog.records
     async with PostgresLedger(dsn, clock=Clock()) as ledger:
         assert await state_of(ledger, "k") is S.ACCEPTED
+
+
+async def test_who_has_begun_to_close_it_writes_what_is_left() -> None:
+    """And nobody else, to whom the closing would be an error."""
+    written: list[Finish] = []
+
+    async def write(outcome: Finish) -> None:
+        written.append(outcome)
+
+    outcomes, closing = UnwrittenOutcomes(write), anyio.Event()
+    outcomes.open(closing)
+    outcomes[None] = Finish(key="k", submission=accepted())
+    closing.set()
+    await outcomes.write()
+    assert (written, len(outcomes)) == ([], 1)
 
 
 @pytest.mark.slow
