@@ -149,18 +149,18 @@ class _Sharing:
             self._has_news = True
         with self._problems.logged():
             try:
-                await self._take_and_tell()
+                async with self._one_at_a_time:
+                    await self._take_changes()
+                    await self._tell_news()
             except RuntimeError:
                 if getattr(self._ledger, "is_open", True):
                     raise
                 raise LedgerError(_CLOSED) from None
 
-    async def _take_and_tell(self) -> None:
-        async with self._one_at_a_time:
-            await self._take_changes()
-            if self._has_news:
-                await self.tell_all()
-                self._has_news = False
+    async def _tell_news(self) -> None:
+        if self._has_news:
+            await self.tell_all()
+            self._has_news = False
 
     async def tell(self, numbers: Collection[str]) -> None:
         """Tell the list what the ledger has of numbers, now that it has taken in what is new."""
