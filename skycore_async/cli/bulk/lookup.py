@@ -13,12 +13,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 from ...errors import KeyConflict, LedgerError, Rejected
 from ...ledger.base import BaseLedger
+from ...ledger.commands import GetOptOuts
 from ...ledger.content import content_of
 from ...ledger.model import SendIntent, Submission
+from ...ledger.opt_outs import OptOut, all_spellings
 from ...ledger.rules import outcome_of
 from ...messages import SMS, Failed, Outcome
 from ...protocol.numbers import may_be_same
@@ -140,6 +142,11 @@ async def _outcomes_unread(
         if message.key in found
     }
     return {key: outcome for key, outcome in outcomes.items() if not _is_refused(outcome)}
+
+
+async def words_on(ledger: BaseLedger, numbers: Collection[str]) -> Mapping[str, OptOut]:
+    """Return what was said of being sent to, under any name that counts for these numbers."""
+    return await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
 
 
 def _is_refused(outcome: Outcome) -> bool:

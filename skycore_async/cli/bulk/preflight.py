@@ -23,9 +23,7 @@ import anyio
 
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
-from ...ledger.commands import GetOptOuts
 from ...ledger.model import MessageState, SendIntent
-from ...ledger.opt_outs import all_spellings
 from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...ledger.sqlite.read_only import looked_at
 from ...messages import Outcome
@@ -35,7 +33,7 @@ from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import fail
 from .estimate import Survey
 from .ledger_asked_about import LedgerCounts, doubts_in
-from .lookup import as_known_now, outcomes
+from .lookup import as_known_now, outcomes, words_on
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
@@ -144,7 +142,7 @@ async def _kinds(
     messages = [row for row in rows if isinstance(row, MessageRow)]
     found = await find(ledger, messages)
     numbers = [row.message.to for row, known in found if isinstance(known, SendIntent)]
-    words = await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
+    words = await words_on(ledger, numbers)
     kinds: list[tuple[JudgedRow, OutcomeKind | None]] = [
         (row, None) for row in rows if isinstance(row, RejectedRow)
     ]

@@ -38,9 +38,8 @@ import anyio
 from ...client import SkycoreClient
 from ...codes import Verdict
 from ...errors import LedgerError, Rejected, SendingHalted
-from ...ledger.commands import GetOptOuts
 from ...ledger.model import SendIntent
-from ...ledger.opt_outs import all_spellings, may_be_sent_to
+from ...ledger.opt_outs import may_be_sent_to
 from ...ledger.sqlite.ledger import SQLiteLedger
 from ...ledger.sqlite.opt_out_sharing import Telling
 from ...messages import Failed, Outcome
@@ -55,7 +54,7 @@ from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
 from .judged_rows import JudgedRows
 from .ledger_asked_about import as_asked_about
-from .lookup import as_known_now, outcomes
+from .lookup import as_known_now, outcomes, words_on
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_plain, why_stopped
 from .recipients import Row
@@ -262,7 +261,7 @@ class Run:
         if self._left == math.inf:
             return ()
         numbers = [row.message.to for row in rows]
-        words = await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
+        words = await words_on(ledger, numbers)
         return {number for number in numbers if not may_be_sent_to(number, words)}
 
     def _in_flight(self) -> int:

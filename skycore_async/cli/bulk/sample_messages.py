@@ -20,8 +20,7 @@ import attrs
 
 from ...client import SkycoreClient
 from ...errors import ConfigurationError, InvalidMessage, LedgerError, SendingHalted
-from ...ledger.commands import GetOptOuts
-from ...ledger.opt_outs import OptOut, all_spellings
+from ...ledger.opt_outs import OptOut
 from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...ledger.sqlite.read_only import looked_at
 from ...messages import SMS, Accepted, Outcome, masked
@@ -34,6 +33,7 @@ from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
 from .estimate import over_the_bound
+from .lookup import words_on
 from .options import BulkOptions
 from .recipients import Sheet
 from .rows import MessageRow, RowReader
@@ -82,7 +82,7 @@ def _words_on(to: str, ledger: Path | None) -> Mapping[str, OptOut]:
 
     async def ask(path: Path) -> Mapping[str, OptOut]:
         async with looked_at(path) as opened:
-            return await opened.run(GetOptOuts(numbers=all_spellings([to])))
+            return await words_on(opened, [to])
 
     try:
         return {} if ledger is None else anyio.run(ask, ledger)
