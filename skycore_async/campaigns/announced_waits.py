@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from ..ledger.postgres.session import WHY_HALTED
+from ..ledger.postgres.session import is_to_resume
 from ..postgres.schema import Connection
 from ..sending.hours import hours_in_words
 from .chunks import FREE_AT, TO_SEND
@@ -74,7 +74,7 @@ class StoppedCampaign:
         """Return it in words."""
         said = f"campaign {self.campaign}: {self.state}"
         said += f" ({self.reason})" if self.reason else ""
-        if self.reason == WHY_HALTED:  # to resume it is no advice
+        if not is_to_resume(self.reason):
             return said
         resume = shlex.join(["skycore", "cluster", "resume", self.campaign])
         return f"{said}; the rest waits for `{resume}`"

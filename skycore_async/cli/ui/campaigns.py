@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...campaigns.progress import CampaignProgress
-from ...ledger.postgres.session import WHY_HALTED
+from ...ledger.postgres.session import is_to_resume
 from ...sending.hours import hours_in_words
 from .output import printable, say
 from .tables import console, show_table
@@ -23,7 +23,7 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
     for one in campaigns:
         if one.reason:
             say(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
-        if one.reason and one.reason != WHY_HALTED:  # which is mended by nothing
+        if one.reason and is_to_resume(one.reason):
             say(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
         if one.state == "scheduled":
             say(f"\n{printable(one.name)} starts at {time_of(one.starts_at)}")

@@ -39,9 +39,12 @@ WHY_HALTED: Final = (
     f"{FORGOTTEN}. Resumed, it would send that again: cancel it, and send what is left of it under"
     " another name, without the numbers in Skycore's report of what was sent since"
 )
-
-
 _HEARD: Final = (Record, SetOptOut, TellOptOuts)
+
+
+def is_to_resume(reason: str | None) -> bool:
+    """Return whether to resume a campaign that was stopped for that reason is any advice."""
+    return reason != WHY_HALTED
 
 
 def may_hear_a_stop(group: Sequence[PendingCommand]) -> bool:
@@ -67,7 +70,7 @@ class LedgerSession:
         self._lease = lease
         self._said = f"{name}: {FORGOTTEN}"
         self._kept = -math.inf  # until when at least it is alive by what is on the disk
-        self._written: float | None = None  # ... and once that is which is being written
+        self._written: float | None = None  # the same, once what is being written is there
 
     def begin(self, connection: Connection) -> None:
         """Write that it is there.
@@ -138,7 +141,7 @@ class LedgerSession:
             connection.execute(HALT_ALL, {"reason": WHY_HALTED, "kept": self._kept})
         except psycopg.errors.InsufficientPrivilege:  # as who takes postbacks in alone
             said = "this user may not halt its campaigns: cancel them before a worker starts"
-        self._write(connection, PUT_SESSION)
-        self._kept = self._written or self._kept
+        with self.transaction(connection):
+            self._write(connection, PUT_SESSION)
         log.error("%s; %s", self._said, said)
         raise LedgerError(self._said)
