@@ -82,10 +82,10 @@ def _restore(
     return error
 
 
-def words_of(error: BaseException) -> str:
-    """Return what may be said of an error: ours in its words, and another by its type alone.
+def safe_text(error: BaseException) -> str:
+    """Return a text of an error that is safe to log: of ours the message, else the type's name.
 
-    The text of another may hold a number or a key.
+    The message of any other error may hold a number or a key.
     """
     return str(error) if isinstance(error, SkycoreError) else type(error).__name__
 

@@ -36,8 +36,8 @@ def _member_of(kind: type[enum.Enum]) -> Callable[[Any], Any]:
     return {None: None, **{member.value: member for member in kind}}.__getitem__
 
 
-def words_from_text(text: str | None) -> tuple[str, ...]:
-    """Return words of what a table keeps of them, which is JSON."""
+def tags_from_text(text: str | None) -> tuple[str, ...]:
+    """Return tags from the JSON in which a table keeps them; NULL is no tags."""
     return tuple(json.loads(text)) if text else ()
 
 
@@ -47,15 +47,15 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "DeliveryState | None": _member_of(DeliveryState),
     "FailureReason | None": _member_of(FailureReason),
     "bool": bool,
-    "tuple[str, ...]": words_from_text,
+    "tuple[str, ...]": tags_from_text,
 }
 _TOLD_STATE: Final = _READ["DeliveryState | None"]
 _TOLD_REASON: Final = _READ["FailureReason | None"]
 
 
-def words_as_text(words: tuple[str, ...]) -> str | None:
-    """Return words as a table keeps them: as JSON, and None where there is none."""
-    return json.dumps(words, ensure_ascii=False) if words else None
+def tags_as_text(tags: tuple[str, ...]) -> str | None:
+    """Return tags as a table keeps them: as JSON, or None where there are none."""
+    return json.dumps(tags, ensure_ascii=False) if tags else None
 
 
 def answer_as_text(submission: Submission) -> str | None:
@@ -84,7 +84,7 @@ _WRITTEN: Final = {
     "MessageState": "{0}.value",
     "DeliveryState | None": "{0} and {0}.value",
     "FailureReason | None": "{0} and {0}.value",
-    "tuple[str, ...]": "words_as_text({0}) if {0} else None",
+    "tuple[str, ...]": "tags_as_text({0}) if {0} else None",
 }
 # The same for SQLite, whose binding takes a `bytearray` sooner than `bytes`.
 _BOUND: Final = {
@@ -140,7 +140,7 @@ class Columns(Generic[T]):
             else written.get(of, "{0}").format(f"value.{name}")
             for name, of in types.items()
         ]
-        known = {"made": self._made, "words_as_text": words_as_text}
+        known = {"made": self._made, "tags_as_text": tags_as_text}
         row: Row[T] = eval(f"lambda value: ({', '.join(columns)},)", known)  # noqa: S307 - our own
         return row
 

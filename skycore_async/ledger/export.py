@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from ..codes import FailureReason
-from .columns import words_from_text
+from .columns import tags_from_text
 from .model import ENDED_MEANWHILE, MessageState
 
 EXPORTED: Final = (
@@ -104,7 +104,7 @@ def _message(row: Sequence[Any], told: Mapping[str, float]) -> ExportedMessage:
         settled_by=settled_by,
         campaign_ref=campaign_ref,
         segments=segments,
-        tags=words_from_text(tags),
+        tags=tags_from_text(tags),
         began=time_at(started_at),
         answered=None if ended_at is None else time_at(ended_at),
         sent_at=None if (at := told.get(_SENT)) is None else time_at(at),

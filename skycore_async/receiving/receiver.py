@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ..errors import ConfigurationError, LedgerInUse, PostbackError, words_of
+from ..errors import ConfigurationError, LedgerInUse, PostbackError, safe_text
 from ..ledger.interface import Ledger, check_ledger
 from ..ledger.setting_checks import check_counts, check_positive
 from ..notifications import Notification, UnknownNotification, is_unreadable
@@ -272,7 +272,7 @@ class PostbackReceiver:
             close = await _opened(self._ledger)
             self._was_open = True
         except Exception as error:  # noqa: BLE001 - the server tells it
-            why = words_of(error) + (_BESIDE if isinstance(error, LedgerInUse) else "")
+            why = safe_text(error) + (_BESIDE if isinstance(error, LedgerInUse) else "")
             await send({"type": "lifespan.startup.failed", "message": why})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -280,7 +280,7 @@ class PostbackReceiver:
         try:
             await close()
         except Exception as error:  # noqa: BLE001 - the server tells it
-            await send({"type": "lifespan.shutdown.failed", "message": words_of(error)})
+            await send({"type": "lifespan.shutdown.failed", "message": safe_text(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -337,7 +337,7 @@ def _log_refusal(status: int, why: str) -> None:
 
 def _log_failure(error: Exception, timeout: float) -> None:
     where = "".join(traceback.format_tb(error.__traceback__))
-    why = words_of(error)
+    why = safe_text(error)
     if isinstance(error, TimeoutError):
         why = f"{why}: ledger and handler did not end within {timeout:g} seconds"
     log.error("a postback could not be taken in, and was answered with 500: %s\n%s", why, where)

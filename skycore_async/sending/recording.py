@@ -34,7 +34,7 @@ from ..errors import (
     OutcomeUnknown,
     RecipientOptedOut,
     SkycoreError,
-    words_of,
+    safe_text,
 )
 from ..ledger.commands import Postponed
 from ..ledger.interface import Ledger, check_ledger
@@ -203,7 +203,7 @@ class Recorder:
         try:
             is_out = await is_opted_out(prepared.resolved.to)
         except Exception as error:  # noqa: BLE001 - whatever it is, the last outcome is known
-            log.error("whether a number has opted out was not told: %s", words_of(error))
+            log.error("whether a number has opted out was not told: %s", safe_text(error))
             return last
         if not is_out:
             return None
@@ -226,7 +226,7 @@ class Recorder:
                 late = attrs.evolve(submission, began_at=intent.started_at)
                 self._all.unwritten[intent.key, intent.started_at] = late
             key = intent.key.replace(intent.to, masked(intent.to))
-            log.error("the outcome of the message %r was not recorded: %s", key, words_of(error))
+            log.error("the outcome of the message %r was not recorded: %s", key, safe_text(error))
         finally:
             self._all.being_written.discard(intent.key)
 
@@ -255,7 +255,7 @@ class Recorder:
         except (LedgerError, RuntimeError):  # the latter is a mistake of the program's
             raise
         except Exception as error:  # one of the caller's own, and whoever hears sends another
-            raise LedgerError(f"an outcome before cannot be: {words_of(error)}") from error
+            raise LedgerError(f"an outcome before cannot be: {safe_text(error)}") from error
 
     def _intent(self, prepared: PreparedSend) -> SendIntent:
         resolved = prepared.resolved

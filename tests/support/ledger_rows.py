@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from skycore_async.ledger.columns import NOTIFICATION, words_as_text
+from skycore_async.ledger.columns import NOTIFICATION, tags_as_text
 from skycore_async.ledger.model import Delivery, MessageState
 from skycore_async.ledger.settlement import stored
 from skycore_async.ledger.sqlite.schema import migrate
@@ -43,7 +43,7 @@ def insert(connection: Any, deliveries: Iterable[Delivery]) -> None:
         texts = [storable(text) for text in (plain_id, plain_id, each.code, each.info)]
         values = [id_, storable(key), each.to, each.from_, each.state.value, began, *texts]
         ended = [each.reason and each.reason.value, each.settled_by]
-        shown = [storable(each.campaign_ref), each.segments, words_as_text(each.tags)]
+        shown = [storable(each.campaign_ref), each.segments, tags_as_text(each.tags)]
         connection.execute(_MESSAGE, [*values, *ended, *shown])
         connection.execute("INSERT INTO submissions VALUES (?, ?, ?)", (plain_id, id_, each.to))
         for place, event in enumerate(each.events):

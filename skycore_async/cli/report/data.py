@@ -20,7 +20,7 @@ from typing import Final
 import attrs
 
 from ...codes import API_ERRORS, Scope, carrier_status
-from ...ledger.columns import words_from_text
+from ...ledger.columns import tags_from_text
 from ...ledger.list_rows import BegunCount, CountedPage, EndedKind, MessageLine
 from ...ledger.model import BY_POSTBACK, BY_REPORT, NOTHING_SENT, TAKEN, MessageState, Summary
 from ...messages import masked
@@ -211,7 +211,7 @@ class ReportCounters:
             self._unmeasured += begun.unmeasured
         if begun.campaign_ref:
             self._add_label(LabelKind.CAMPAIGN, begun.campaign_ref, begun)
-        for tag in dict.fromkeys(words_from_text(begun.tags)):
+        for tag in dict.fromkeys(tags_from_text(begun.tags)):
             self._add_label(LabelKind.TAG, tag, begun)
 
     def _add_label(self, kind: LabelKind, name: str, begun: BegunCount) -> None:
