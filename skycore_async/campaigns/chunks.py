@@ -77,7 +77,7 @@ WHERE id = %s AND epoch = %s
 class Chunk:
     """A chunk taken by a worker; valid until its epoch changes.
 
-    `words` says by key when the attempt began that is in doubt, and is to be sent once more.
+    `doubts_to_resend` has the keys of doubts to send once more, and when each attempt started.
     """
 
     id: int
@@ -87,7 +87,7 @@ class Chunk:
     hours: SendingHours = ANY_TIME
     keys: tuple[str, ...] = attrs.field(repr=False)
     rows: tuple[str, ...] = attrs.field(repr=False)
-    words: Mapping[str, float] = attrs.field(repr=False)
+    doubts_to_resend: Mapping[str, float] = attrs.field(repr=False)
 
     def messages(self) -> Iterator[SMS]:
         """Return the messages, but for those that were pruned."""
@@ -151,21 +151,22 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
         hours=hours,
         keys=tuple(keys),
         rows=tuple(rows),
-        words=resend_words_of(keys, resends),
+        doubts_to_resend=doubts_in(keys, resends),
     )
 
 
-def resend_words_of(
-    keys: Sequence[str], resends: Sequence[float | None] | None
-) -> dict[str, float]:
-    """Return the words of a chunk by its keys, in whose places it has them; it may have none."""
+def doubts_in(keys: Sequence[str], resends: Sequence[float | None] | None) -> dict[str, float]:
+    """Return the doubts to send once more of the columns of a chunk, as `Chunk` has them.
+
+    `resends` has a time or None in the place of each key, and is None where no doubt is resent.
+    """
     given = zip(keys, resends or (), strict=False)
-    return {key: began for key, began in given if began is not None}
+    return {key: started_at for key, started_at in given if started_at is not None}
 
 
-def in_places(keys: Sequence[str], words: Mapping[str, float]) -> list[float | None] | None:
-    """Return words as a chunk has them, in the places of their keys."""
-    return [words.get(key) for key in keys] if words else None
+def in_places(keys: Sequence[str], doubts: Mapping[str, float]) -> list[float | None] | None:
+    """Return doubts to send once more as the column `resends` has them; see `doubts_in`."""
+    return [doubts.get(key) for key in keys] if doubts else None
 
 
 def renew(connection: Connection, chunk: Chunk, *, lease: float) -> bool:
@@ -195,11 +196,11 @@ def finish(
         ).fetchone()
         if row is None or row[0] == "done":
             return 0
-        words = resend_words_of(chunk.keys, row[1])  # which may have been given meanwhile
-        count = partial(count_to_send, connection, left_out=left_out, words=words)
+        doubts = doubts_in(chunk.keys, row[1])  # some may have been added meanwhile
+        count = partial(count_to_send, connection, left_out=left_out, doubts_to_resend=doubts)
         left = count(chunk.keys_to_send())
         waiting = count(put_off) if put_off else 0
-        kept = {key: began for key, began in words.items() if left and key not in left_out}
+        kept = {key: at for key, at in doubts.items() if left and key not in left_out}
         counts = json.dumps(Counter(left_out.values())) if left_out else None
         values = (
             "waiting" if left else "done",

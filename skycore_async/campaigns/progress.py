@@ -101,7 +101,7 @@ def _progress(
     hours, zone, put_off, opens_at, waiting_for_hours, messages, *chunks, workers = more
     waiting, held, done = chunks
     has_ended = state == "running" and not (waiting or held)
-    again = 0 if state == "cancelled" else again  # whose words are for nothing
+    again = 0 if state == "cancelled" else again  # none of them is sent
     if state == "running":
         table = (
             (has_ended, "done"),

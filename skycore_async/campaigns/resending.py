@@ -1,21 +1,21 @@
-"""What is in doubt in a campaign, sent again on an operator's word: once each.
+"""Send the doubts of a campaign again with an operator's permission: once each.
 
-Strategy: the campaign's chunk keeps the word with the key, as the time at which the attempt began
-that is in doubt.  Who sends the chunk has the word for that attempt, and for no other: its next
-intent is another attempt, so that however often the word is given meanwhile, or a worker dies, it
-is sent once for it.  What settles its doubt before that leaves nothing to send again.
+Strategy: the campaign's chunk keeps a permission in the place of its key, as the time at which the
+attempt in doubt started.  It holds for that attempt alone.  Sending the message again starts
+another attempt, so it is sent once, however often permission is given meanwhile, and whichever
+worker dies.  A doubt that is settled before that is not sent again.
 
 Rules:
 
-* What a live process may still get the outcome of is left alone.  What a dead one was sending
+* What a live process may still get the outcome of is left alone.  What a dead process was sending
   is in doubt, whether or not anybody has written so yet.
-* The word is for the attempts that were asked about, and for no other.
-* It is the campaign's: another that has the same key, and runs or is cancelled meanwhile, neither
-  sends for it nor takes it away.
-* Who is left out when a worker comes to them, as for a STOP, needs another word: this one is
-  taken back then.
-* Chunks are locked first, so that none is taken for done that has got a word; and then the
-  campaign, as whoever loads it does.
+* A permission is for the attempts that were asked about, and for no others.
+* It belongs to the campaign: another campaign with the same key neither sends for it nor takes it
+  away, whether that one runs or is cancelled.
+* A recipient who is left out when a worker comes to them, as after a STOP, loses the permission,
+  and needs a new one.
+* Chunks are locked first, so that none with a permission is taken for done; then the campaign, in
+  the order of whoever loads it.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from ..ledger.settlement import SETTLE_WITHIN
 from ..postgres.collisions import transact
 from ..postgres.schema import Connection
 from .campaigns import locked_campaign
-from .chunks import in_places, resend_words_of
+from .chunks import doubts_in, in_places
 
-_GIVE: Final = """
+_PERMIT: Final = """
 UPDATE skycore.chunks SET resends = %s,
     state = CASE state WHEN 'done' THEN 'waiting' ELSE state END,
     due = CASE state WHEN 'done' THEN clock_timestamp() ELSE due END
@@ -51,9 +51,10 @@ WHERE id = %s
 
 @attrs.frozen(kw_only=True)
 class Resending:
-    """What is sent again: for how many the word is new, how many have it, and are left in doubt.
+    """What is sent again: `marked` doubts have permission, and for `new` of these it is new.
 
-    `state` is that of the campaign, which has to run for them to be sent.
+    `under_way` doubts are left alone.  `state` is that of the campaign, which has to run for
+    doubts to be sent.
     """
 
     new: int
@@ -63,31 +64,31 @@ class Resending:
 
 
 def doubts_of(connection: Connection, name: str) -> dict[int, float]:
-    """Return which messages of a campaign are in doubt, and since which attempt."""
+    """Return the ids of a campaign's messages in doubt, and when the attempt of each started."""
     _write_doubts(connection)
     return attempts_in_doubt(connection, name)
 
 
 def resend(connection: Connection, name: str, doubts: Mapping[int, float]) -> Resending:
-    """Have these doubts of a campaign sent once more, as far as they are doubts still.
+    """Have those of these messages sent once more that are still in doubt.
 
     Raises CampaignError where there is no such campaign, or it was cancelled.
     """
-    return transact(connection, lambda: _given(connection, name, doubts))
+    return transact(connection, lambda: _permit(connection, name, doubts))
 
 
-def _given(connection: Connection, name: str, doubts: Mapping[int, float]) -> Resending:
+def _permit(connection: Connection, name: str, doubts: Mapping[int, float]) -> Resending:
     chunks = locked_chunks_with(connection, name, doubts)
     campaign, state = locked_campaign(connection, name)
     if state == "cancelled":
         raise CampaignError(f"the campaign {name!r} is cancelled: nothing more of it is sent")
     found, new = still_in_doubt(connection, doubts), 0
     for id_, keys, resends in chunks:
-        before = resend_words_of(keys, resends)
-        words = {**before, **{key: found[key] for key in keys if key in found}}
-        if words != before:
-            new += len(words.items() - before.items())
-            connection.execute(_GIVE, (in_places(keys, words), id_))
+        before = doubts_in(keys, resends)
+        after = {**before, **{key: found[key] for key in keys if key in found}}
+        if after != before:
+            new += len(after.items() - before.items())
+            connection.execute(_PERMIT, (in_places(keys, after), id_))
     marked, left = count_to_resend(connection, campaign)
     return Resending(new=new, marked=marked, under_way=left, state=state)
 

@@ -256,7 +256,7 @@ class Worker:
     @asynccontextmanager
     async def _sending(self, chunk: Chunk, share: int) -> AsyncIterator[ChunkWork]:
         fence = Fence(chunk=chunk.id, epoch=chunk.epoch)
-        fenced = FencedLedger(self._ledger, fence, words=chunk.words)
+        fenced = FencedLedger(self._ledger, fence, doubts_to_resend=chunk.doubts_to_resend)
         view = self._client._over(fenced, max_in_flight=share)  # noqa: SLF001 - kept from users
         waiting = WaitingMessages(chunk.hours, self._clock)
         sending = view.send_many(waiting.ready(chunk.messages()))

@@ -173,11 +173,11 @@ NOTIFICATION: Final = Columns(StoredNotification, without=("former_identity",))
 
 
 def _outcome_without(*fields: str) -> Columns[Submission]:
-    # Only a postback or a report tells a HISTORYID.
+    # Only a postback or a report tells a HISTORYID, and an outcome leaves its start as it is.
     return Columns(
         Submission,
         within=MessageRecord,
-        without=("history_id", *fields),
+        without=("history_id", "started_at", *fields),
         made={"raw": answer_as_text},
     )
 

@@ -78,8 +78,8 @@ class SendIntent:
     what it was made of: rows of the first version have another digest of that.
     `text_digest` is of its text as a sending report shows it, see `texts.digest_of`.
     `campaign_ref`, `segments` (how many its text takes) and `tags` are kept only to be shown.
-    `resends` is when the attempt began that is in doubt, where the word to send the message again
-    is for that doubt alone.
+    `doubt_started_at` is set where only one doubt of the message may be sent again: it is the
+    time at which the attempt in doubt started.
     """
 
     key: str
@@ -92,7 +92,7 @@ class SendIntent:
     segments: int | None = None
     tags: tuple[str, ...] = ()
     message: SMS | None = attrs.field(default=None, repr=False, eq=False)
-    resends: float | None = attrs.field(default=None, repr=False, eq=False)
+    doubt_started_at: float | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -102,8 +102,8 @@ class Submission:
     `plain_id` is the plain form of its tracking id, which it has where it was accepted.
     `history_id` is the provider's id of the sending, where a postback or a report told it.
     `was_resent` says that it is of a message that was in doubt before, and was sent again.
-    `began_at` is when the attempt began that it is of, where it is looked up, and where it is
-    written late: by then another may have begun, and one that began at another time is another.
+    `started_at` is when its attempt started.  It is set where a submission is looked up, and where
+    it is written late: it belongs to that attempt alone, and another may have started since.
     """
 
     state: MessageState
@@ -114,7 +114,7 @@ class Submission:
     raw: Mapping[str, Any] | None = attrs.field(default=None, repr=False, hash=False)
     history_id: str | None = attrs.field(default=None, eq=False, repr=False)
     was_resent: bool = attrs.field(default=False, eq=False, repr=False)
-    began_at: float | None = attrs.field(default=None, eq=False, repr=False)
+    started_at: float | None = attrs.field(default=None, eq=False, repr=False)
 
     plain_id: str | None = attrs.field(init=False, repr=False, eq=False, default=None)
 

@@ -7,7 +7,7 @@ and writes.
 Rules:
 
 * Only what was never begun or is proven not sent is begun; what is in doubt
-  is begun again on the caller's word alone, which holds for one attempt.
+  is begun again only with the caller's permission, which holds for one attempt.
 * A key stands for one content from when that may have gone out.  What is not sent, or
   was refused, is begun with other content: it was mended.
 * That a second attempt was not accepted says nothing of the first: what was in
@@ -93,9 +93,9 @@ def look_up(
             state=_S.IN_DOUBT if is_in_doubt else record.state,
             settled_by=record.settled_by,
         )
-    is_meant = intent.resends is None or intent.resends == record.started_at
-    is_told = resend_in_doubt and is_meant
-    if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and is_told):
+    is_for_this_doubt = intent.doubt_started_at in {None, record.started_at}
+    may_be_resent = resend_in_doubt and is_for_this_doubt
+    if record.state is _S.NOT_SENT or (record.state is _S.IN_DOUBT and may_be_resent):
         return None
     if record.state is _S.REJECTED and not record.doubted and is_of_more(record.code):
         return None
@@ -186,7 +186,7 @@ def finish(
     attempt: Attempt | None,
 ) -> MessageRecord | None:
     """Return the record of a message whose attempt has ended; None where another one counts."""
-    is_known = attempt is not None or submission.began_at is not None
+    is_known = attempt is not None or submission.started_at is not None
     if not _is_of(record, submission, attempt):
         return None
     # An attempt that is known by its number, or by when it began, may have been taken for dead
@@ -214,8 +214,8 @@ def finish(
 
 def _is_of(record: MessageRecord, submission: Submission, attempt: Attempt | None) -> bool:
     """Return whether it is the attempt in this record that an outcome is of."""
-    if attempt is None and submission.began_at is not None:
-        return record.started_at == submission.began_at
+    if attempt is None and submission.started_at is not None:
+        return record.started_at == submission.started_at
     return _is_by(record, attempt)
 
 
@@ -231,7 +231,7 @@ def submission_in(record: MessageRecord) -> Submission:
         raw=_raw_of(record),
         history_id=record.history_id,
         was_resent=record.doubted,
-        began_at=record.started_at,
+        started_at=record.started_at,
     )
 
 

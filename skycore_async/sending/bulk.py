@@ -17,8 +17,8 @@ Rules:
   that cannot be written, an error in the source and the closing of the client: nothing
   more is started, what is in flight completes and is yielded, and then the error
   is raised.
-* The word to send again what is in doubt is for what was so before, and for no doubt that comes of
-  the sending itself: of messages with one key, no second is sent for it.
+* Permission to send again what is in doubt covers only doubts from before this send: of two
+  messages with one key, the second is not sent because the first ended in doubt.
 * A rejection of a sender or a campaign reference halts the messages with it: they are
   taken and yielded, but not begun.  The others are sent, and then it is raised.
 """

@@ -48,8 +48,8 @@ class PreparedSend:
     """A message ready to go: what the caller gave, and what is sent of it.
 
     `content` is its digest, None where no ledger is kept; where it `is_looked_up`,
-    nothing more can be known of it before it is begun.  `resends` is when the attempt in doubt
-    began that may be sent again; where it `has_no_doubt`, the look-up found none that may be.
+    nothing more can be known of it before it is begun.  `doubt_started_at` is when the attempt in
+    doubt started that may be sent again; with `has_no_doubt` the look-up found none that may be.
     """
 
     message: SMS
@@ -59,7 +59,7 @@ class PreparedSend:
     settings: Settings
     request: Request
     trace: Any = None
-    resends: float | None = None
+    doubt_started_at: float | None = None
     has_no_doubt: bool = False
 
 

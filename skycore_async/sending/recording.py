@@ -55,10 +55,10 @@ _LATE: Final = "the ledger timed out: the same key may be under way still, sent 
 
 
 @attrs.define(eq=False, kw_only=True)
-class _Word:
-    """The word to send a message again that is in doubt, while that is looked up.
+class _ResendPermission:
+    """The caller's permission to send a message again that is in doubt, while that is looked up.
 
-    It is void where an outcome of the message is being written during the look-up: the word was
+    It is void where an outcome of the message is written during the look-up: the permission was
     given before that outcome was known.
     """
 
@@ -73,7 +73,7 @@ class _AllClients:
     # Outcomes by their keys, and by when those were begun.
     unwritten: dict[tuple[str, float], Submission] = attrs.field(factory=dict)
     being_written: set[str] = attrs.field(factory=set)  # keys of outcomes
-    words: set[_Word] = attrs.field(factory=set)
+    permissions: set[_ResendPermission] = attrs.field(factory=set)
     _locks: weakref.WeakKeyDictionary[object, anyio.Lock] = attrs.field(
         factory=weakref.WeakKeyDictionary
     )
@@ -137,16 +137,16 @@ class Recorder:
             self._opening = opening
 
     async def look_up(self, prepared: PreparedSend) -> PreparedSend | Outcome:
-        """Return what came of a message before, or it where it is to be sent, or is under way.
+        """Return what came of a message before; the message itself if it is new or under way.
 
-        The word to send it again is for what is in doubt now, and for nothing that comes of it
-        while it waits to start.
+        Permission to send it again is for what is in doubt now, and not for what comes of it while
+        the message waits to start.
         """
-        word = None
+        permission = None
         if prepared.settings.resend_in_doubt:
             key = prepared.resolved.key
-            word = _Word(key=key, is_void=key in self._all.being_written)
-            self._all.words.add(word)
+            permission = _ResendPermission(key=key, is_void=key in self._all.being_written)
+            self._all.permissions.add(permission)
         failure = _UNWRITTEN
         try:
             # Else a message is said to be under way whose outcome its caller has been told.
@@ -157,11 +157,12 @@ class Recorder:
         except SkycoreError as error:
             return _not_begun(prepared.message, error, failure)
         finally:
-            if word is not None:
-                self._all.words.discard(word)
-        if word is not None:
-            if known is not None and known.state is MessageState.IN_DOUBT and not word.is_void:
-                return attrs.evolve(prepared, resends=known.began_at)
+            if permission is not None:
+                self._all.permissions.discard(permission)
+        if permission is not None:
+            is_in_doubt = known is not None and known.state is MessageState.IN_DOUBT
+            if known is not None and is_in_doubt and not permission.is_void:
+                return attrs.evolve(prepared, doubt_started_at=known.started_at)
             prepared = attrs.evolve(prepared, has_no_doubt=True)
         to = prepared.resolved.to
         return prepared if known is None else outcome_of(prepared.message, to, known)
@@ -172,8 +173,8 @@ class Recorder:
         Where the ledger knows the message already, returns what came of it instead.
         """
         message, settings, intent = prepared.message, prepared.settings, self._intent(prepared)
-        if prepared.resends is not None:
-            intent = attrs.evolve(intent, resends=prepared.resends)
+        if prepared.doubt_started_at is not None:
+            intent = attrs.evolve(intent, doubt_started_at=prepared.doubt_started_at)
         try:
             if self._all.unwritten:
                 await self.write_what_is_left()
@@ -214,16 +215,16 @@ class Recorder:
         submission = submission_of(outcome)
         self._look_at_opening()
         if intent.started_at <= self._reopened_at:  # its message may be begun again by now
-            submission = attrs.evolve(submission, began_at=intent.started_at)
+            submission = attrs.evolve(submission, started_at=intent.started_at)
         self._all.being_written.add(intent.key)
-        for word in tuple(self._all.words):  # other threads may add theirs
-            if word.key == intent.key:
-                word.is_void = True
+        for permission in tuple(self._all.permissions):  # other threads may add theirs
+            if permission.key == intent.key:
+                permission.is_void = True
         try:
             await self._ledger.finish(intent.key, submission)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is the caller's
             if not isinstance(error, Postponed):
-                late = attrs.evolve(submission, began_at=intent.started_at)
+                late = attrs.evolve(submission, started_at=intent.started_at)
                 self._all.unwritten[intent.key, intent.started_at] = late
             key = intent.key.replace(intent.to, masked(intent.to))
             log.error("the outcome of the message %r was not recorded: %s", key, safe_text(error))

@@ -164,7 +164,7 @@ def planned(dsn: str, statement: Any) -> str:
 
 
 def fenced(ledger: PostgresLedger, chunk: int) -> FencedLedger:
-    return FencedLedger(ledger, Fence(chunk=chunk, epoch=1), words={})
+    return FencedLedger(ledger, Fence(chunk=chunk, epoch=1), doubts_to_resend={})
 
 
 async def until_one_waits(sql: Any) -> None:

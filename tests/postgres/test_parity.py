@@ -541,10 +541,10 @@ def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str
 def is_to_send(record: MessageRecord, began: float | None = None) -> bool:
     """Return whether a message would be begun by the rules, or is under way.
 
-    `began` is when the attempt began that there is a word to send once more.
+    `began` is when the attempt in doubt began that may be sent once more.
     """
     begin = {"ignore_opt_out": False, "is_opted_out": False}
-    given = attrs.evolve(intent(record.key), resends=began)
+    given = attrs.evolve(intent(record.key), doubt_started_at=began)
     try:
         begun = rules.begin(
             record, given, resend_in_doubt=began is not None, attempt=None, **begin
@@ -571,17 +571,24 @@ def test_what_a_campaign_asks_of_messages_is_what_the_rules_say(shared_dsn: str)
             gone_out = campaign_messages.first_gone_out(connection, [key])
             assert gone_out == (key if may_have_gone_out(record) else None), record
             for began in (None, NOON, NOON - 1):
-                words = {} if began is None else {key: began}
+                resend = {} if began is None else {key: began}
                 count = campaign_messages.count_to_send(
-                    connection, [key], left_out=[], words=words
+                    connection, [key], left_out=[], doubts_to_resend=resend
                 )
                 assert count == is_to_send(record, began), record
                 assert (
-                    campaign_messages.count_to_send(connection, [key], left_out=[key], words=words)
+                    campaign_messages.count_to_send(
+                        connection, [key], left_out=[key], doubts_to_resend=resend
+                    )
                     == 0
                 )
         assert campaign_messages.first_gone_out(connection, ["unknown"]) is None
-        assert campaign_messages.count_to_send(connection, ["unknown"], left_out=[], words={}) == 1
+        assert (
+            campaign_messages.count_to_send(
+                connection, ["unknown"], left_out=[], doubts_to_resend={}
+            )
+            == 1
+        )
 
 
 def test_what_a_campaign_asks_of_its_chunks_is_what_the_rules_say(shared_dsn: str) -> None:

@@ -1,4 +1,4 @@
-"""Doubts of a campaign that are sent again on an operator's word: once each, whatever happens."""
+"""Doubts of a campaign are sent again with an operator's permission: once each, come what may."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ async def in_doubt(connection: Connection, dsn: str, count: int = 60) -> None:
 
 
 def told(connection: Connection, name: str = "promo") -> Resending:
-    """Give the word for all that is in doubt."""
+    """Permit to resend all that is in doubt."""
     return resend(connection, name, doubts_of(connection, name))
 
 
-async def test_each_doubt_is_sent_once_for_a_word(connection: Connection, dsn: str) -> None:
-    """Given twice before the workers come, it is one word; what was accepted stays so."""
+async def test_each_doubt_is_sent_once_for_a_permission(connection: Connection, dsn: str) -> None:
+    """Given twice before the workers come, it counts once; what was accepted stays so."""
     await in_doubt(connection, dsn)
     assert told(connection) == Resending(new=20, marked=20, under_way=0, state="running")
     found = only(connection)
@@ -64,8 +64,8 @@ async def test_each_doubt_is_sent_once_for_a_word(connection: Connection, dsn: s
     assert told(connection).marked == 0
 
 
-async def test_who_cancels_takes_the_word_back(connection: Connection, dsn: str) -> None:
-    """Nobody else who has a key of the campaign sends it for a word that was not for them."""
+async def test_a_cancelled_campaign_has_no_permissions(connection: Connection, dsn: str) -> None:
+    """Another campaign with the same key does not send it: the permission was not its own."""
     await in_doubt(connection, dsn)
     load(connection, "another", some(60), size=20)
     told(connection)
@@ -77,7 +77,7 @@ async def test_who_cancels_takes_the_word_back(connection: Connection, dsn: str)
     assert stub.sent == []
 
 
-async def test_a_word_is_for_the_campaign_that_it_was_given_for(
+async def test_a_permission_is_for_the_campaign_that_it_was_given_for(
     connection: Connection, dsn: str
 ) -> None:
     """Another that has the same keys sends nothing for it, and leaves it when it is cancelled."""
@@ -96,8 +96,8 @@ async def test_a_word_is_for_the_campaign_that_it_was_given_for(
     assert len(stub.sent) == len({*stub.sent}) == 20
 
 
-async def test_two_words_for_one_doubt_send_it_once(connection: Connection, dsn: str) -> None:
-    """The first campaign to come to it has another attempt made, which neither word is for."""
+async def test_two_permissions_send_one_doubt_once(connection: Connection, dsn: str) -> None:
+    """The first campaign to send it starts another attempt, which neither permission is for."""
     await in_doubt(connection, dsn)
     load(connection, "another", some(60), size=20)
     for name in ("promo", "another"):
@@ -118,10 +118,10 @@ async def test_who_cancels_waits_for_no_message(connection: Connection, dsn: str
         assert change(connection, "cancel", "promo") == "running"
 
 
-async def test_what_is_in_doubt_once_more_waits_for_another_word(
+async def test_what_is_in_doubt_once_more_waits_for_another_permission(
     connection: Connection, dsn: str
 ) -> None:
-    """The word is for one attempt, also where the worker that made it is gone."""
+    """A permission is for one attempt, also where the worker that made it is gone."""
     await in_doubt(connection, dsn)
     told(connection)
     lost = StubTransport(lambda _: b"<html>")
@@ -135,7 +135,7 @@ async def test_what_is_in_doubt_once_more_waits_for_another_word(
     assert len(stub.sent) == 20
 
 
-async def test_a_word_that_is_given_while_workers_run_sends_nothing_twice(
+async def test_a_permission_given_while_workers_run_sends_nothing_twice(
     connection: Connection, dsn: str
 ) -> None:
     """However often it is given: what is under way, or was sent again, is left alone."""
@@ -159,7 +159,7 @@ async def test_a_word_that_is_given_while_workers_run_sends_nothing_twice(
 
 
 async def test_what_a_postback_settles_is_not_sent_again(connection: Connection, dsn: str) -> None:
-    """Also after the word was given: its doubt has ended."""
+    """Also after permission was given: its doubt has ended."""
     await in_doubt(connection, dsn, count=3)
     told(connection)
     row = connection.execute("SELECT max(started_at) FROM skycore.messages").fetchone()
@@ -225,7 +225,7 @@ async def test_nothing_is_sent_again_but_what_was_asked_about(
     assert stub.sent == ["15550000003"]
 
 
-async def test_a_word_is_for_no_later_attempt_than_was_asked_about(
+async def test_a_permission_is_for_no_later_attempt_than_was_asked_about(
     connection: Connection, dsn: str
 ) -> None:
     """Somebody else had it sent again while this one was asked: it is another doubt by then."""
@@ -237,7 +237,7 @@ async def test_a_word_is_for_no_later_attempt_than_was_asked_about(
     assert told(connection).new == 1
 
 
-async def test_who_has_said_stop_is_not_sent_to_for_a_word_of_before(
+async def test_who_has_said_stop_is_not_sent_to_for_a_permission_from_before(
     connection: Connection, dsn: str
 ) -> None:
     """Their START does not bring it back, nor does a load that has their chunk looked at again."""

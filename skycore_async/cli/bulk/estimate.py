@@ -235,7 +235,7 @@ class Survey:
             self._doubtful_segments += _segments(judged.message.text).count
 
     def see(self, judged: JudgedRow, *, in_doubt: bool = False) -> None:
-        """Take one row into account; one `in_doubt` is sent again on somebody's word."""
+        """Take one row into account; one `in_doubt` is sent again with permission."""
         self._rows += 1
         if isinstance(judged, RejectedRow):
             if judged.kind is RejectionKind.IN_DOUBT and judged.message is not None:

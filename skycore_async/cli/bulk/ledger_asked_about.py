@@ -4,7 +4,7 @@ Rules:
 
 * A yes is for what that ledger had no outcome of.  Where it was moved away meanwhile, or an older
   one put in its place, what goes out is not that: it was sent, and nothing here knows of it.
-* The word to send again is for the attempts that were in doubt when it was asked for.  What
+* Permission to send again is for the attempts that were in doubt when it was asked for.  What
   came into doubt since, as by another run that had the ledger meanwhile, is asked about anew.
 """
 

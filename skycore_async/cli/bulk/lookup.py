@@ -7,7 +7,7 @@ Rules:
 * A campaign that began without --country goes on with it, and sends nobody again what was
   accepted, or may have been sent, to the number as it is written.
 * Of a row that a file of rejects calls in doubt, it is the ledger that says what it is now.
-* A word that may be given over and over, as by a loop, sends a doubt again once: what was sent
+* Permission that may be given over and over, as by a loop, sends a doubt again once: what was sent
   again before, and is in doubt, stays in doubt.
 """
 
@@ -53,9 +53,9 @@ async def outcomes(
 ) -> list[tuple[MessageRow, Outcome | SendIntent]]:
     """Return with each row its recorded outcome, or the intent to send it where it has none.
 
-    A row with the same number may stand in the place of one: that which went out before.  What is
-    in doubt is to be sent where that is the word, and where it `is_once`, what was not sent again
-    before alone.
+    A row with the same number may stand in the place of one: that which went out before.
+    With `resend_in_doubt`, what is in doubt is to be sent as well; with `is_once`, only what was
+    not sent again before.
     """
     chosen = await _chosen(ledger, rows)
     intents = [_intent(row.message) for row in chosen]

@@ -180,7 +180,7 @@ class BulkOptions:
 
     @property
     def resends_once(self) -> bool:
-        """Whether the word to resend, which nobody is asked for, may be one of many."""
+        """Whether permission to resend is given without a question, perhaps by run after run."""
         return self.resend_in_doubt and self.yes
 
     def send_options(

@@ -22,9 +22,9 @@ from .reader import MAY_STILL_END, SEEN_MESSAGES, named
 
 # As `rules.look_up` says of other content: what may have gone out keeps what it had.
 _MAY_HAVE_GONE_OUT: Final = "(doubted OR state NOT IN ('not_sent', 'rejected'))"
-# What `rules.begin` would begin, or finds under way.  `word` is when the attempt began that the
-# campaign has the word to send once more, NULL where it has none.
-_IS_TO_RESEND: Final = "(messages.state = 'in_doubt' AND started_at IS NOT DISTINCT FROM word)"
+# What `rules.begin` would begin, or finds under way.  `resend` is when the attempt in doubt
+# started that the campaign may send once more, NULL where it may not.
+_IS_TO_RESEND: Final = "(messages.state = 'in_doubt' AND started_at IS NOT DISTINCT FROM resend)"
 _IS_TO_SEND: Final = f"(messages.state IN ('not_sent', 'sending') OR {_IS_TO_RESEND})"
 _OF_NAME: Final = """
 SELECT unnest(keys) FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
@@ -55,7 +55,7 @@ WHERE id IN (
 """
 # A message that was pruned has another key, before its chunk's is changed as well.
 _COUNT_TO_SEND: Final = f"""
-SELECT count(*) FROM unnest(%s::text[], %s::float8[]) AS given (key, word)
+SELECT count(*) FROM unnest(%s::text[], %s::float8[]) AS given (key, resend)
 LEFT JOIN skycore.messages USING (key)
 WHERE given.key <> ALL(%s) AND (state IS NULL OR {_IS_TO_SEND})
 AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
@@ -71,12 +71,12 @@ AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = skycore_loaded
 
 # By the chunks that have them.
 
-_KEYS: Final = "skycore.chunks, unnest(keys, resends) AS row (key, word)"
+_KEYS: Final = "skycore.chunks, unnest(keys, resends) AS row (key, resend)"
 _COUNT_STATES: Final = f"""
 SELECT campaign, state, count(*),
     count(*) FILTER (WHERE {_IS_TO_RESEND})
 FROM (
-    SELECT campaign, key, word FROM {_KEYS}
+    SELECT campaign, key, resend FROM {_KEYS}
     -- A message that was pruned has another key, before its chunk's is changed as well.
     UNION ALL SELECT campaign, skycore.pruned_name(key), NULL FROM {_KEYS}
     WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
@@ -87,7 +87,7 @@ _ATTEMPTS_IN_DOUBT: Final = f"SELECT id, started_at {_DOUBTS}"
 _COUNT_DOUBTS: Final = f"SELECT count(*) {_DOUBTS}"
 _NUMBERS_TO_SEND: Final = f"""
 SELECT row.key, message::json ->> 'to'
-FROM skycore.chunks, unnest(keys, messages, resends) AS row (key, message, word)
+FROM skycore.chunks, unnest(keys, messages, resends) AS row (key, message, resend)
 WHERE campaign = %s AND number <= %s AND chunks.state <> 'done' AND message <> '{NO_ROW}'
 AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = row.key AND NOT {_IS_TO_SEND})
 """
@@ -151,13 +151,13 @@ def count_to_send(
     keys: Sequence[str],
     *,
     left_out: Iterable[str],
-    words: Mapping[str, float],
+    doubts_to_resend: Mapping[str, float],
 ) -> int:
     """Return how many of these are still to be sent, but for those that were `left_out`.
 
-    `words` says of what is to be sent once more when the attempt began that is in doubt.
+    `doubts_to_resend` is as in `Chunk`.
     """
-    given = (list(keys), [words.get(key) for key in keys], list(left_out))
+    given = (list(keys), [doubts_to_resend.get(key) for key in keys], list(left_out))
     row = connection.execute(_COUNT_TO_SEND, given).fetchone()
     return int((row or (0,))[0])
 
@@ -198,10 +198,7 @@ def count_doubts(connection: Connection, name: str) -> int:
 
 
 def attempts_in_doubt(connection: Connection, name: str) -> dict[int, float]:
-    """Return which messages of a campaign are in doubt, by their ids, and since which attempt.
-
-    An attempt is told by when it began.
-    """
+    """Return the ids of a campaign's messages in doubt, and when the attempt of each started."""
     return dict(connection.execute(_ATTEMPTS_IN_DOUBT, {"name": name}).fetchall())
 
 
@@ -232,7 +229,7 @@ def locked_chunks_with(
 ) -> list[tuple[int, list[str], list[float | None] | None]]:
     """Return the chunks of a campaign that have these messages, by their ids, locked.
 
-    Each with its keys, and what it has in their places of the words to send them once more.
+    Each is its id, its keys, and its column `resends`.
     """
     return connection.execute(_LOCK_CHUNKS_WITH, (name, list(messages))).fetchall()
 
@@ -248,6 +245,6 @@ def still_in_doubt(connection: Connection, attempts: Mapping[int, float]) -> dic
 
 
 def count_to_resend(connection: Connection, campaign: int) -> tuple[int, int]:
-    """Return how many doubts of a campaign it has the word to send once more, and how many not."""
+    """Return how many doubts of a campaign it may send once more, and how many it may not."""
     found, left = connection.execute(_COUNT_TO_RESEND, (campaign,)).fetchone() or (0, 0)
     return found, left

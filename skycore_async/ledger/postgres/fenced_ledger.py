@@ -1,4 +1,4 @@
-"""The ledger in PostgreSQL as a worker has it that sends a chunk: within the chunk's fence."""
+"""The ledger in PostgreSQL for a worker that sends a chunk: within the chunk's fence."""
 
 from __future__ import annotations
 
@@ -16,33 +16,32 @@ T = TypeVar("T")
 class FencedLedger(SharedLedger):
     """The same ledger, for as long as a worker has a chunk.
 
-    It begins messages while the chunk has the fence's epoch and its campaign runs, and
-    raises Superseded where that is not so.  `words` says by key when the attempt began that is in
-    doubt, and is to be sent once more.
+    It begins messages while the chunk has the fence's epoch and its campaign runs, and raises
+    Superseded otherwise.  `doubts_to_resend` is that of the `Chunk`.
     """
 
     def __init__(
-        self, ledger: PostgresLedger, fence: Fence, *, words: Mapping[str, float]
+        self, ledger: PostgresLedger, fence: Fence, *, doubts_to_resend: Mapping[str, float]
     ) -> None:
         super().__init__(ledger.waiters)
         self._ledger = ledger
         self._fence = fence
-        self._words = words
+        self._doubts_to_resend = doubts_to_resend
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return its result; what begins a message only within the fence."""
-        if self._words and isinstance(command, Begin | Lookup):
-            command = cast("LedgerCommand[T]", self._with_word(command))
+        if self._doubts_to_resend and isinstance(command, Begin | Lookup):
+            command = cast("LedgerCommand[T]", self._with_permission(command))
         if isinstance(command, Begin):
             fenced = command.as_attempt(command.attempt, self._fence)
             return cast("T", await self._ledger.run(fenced))
         return await self._ledger.run(command)
 
-    def _with_word(self, command: Begin | Lookup) -> Begin | Lookup:
-        began = self._words.get(command.intent.key)
-        if began is None:
+    def _with_permission(self, command: Begin | Lookup) -> Begin | Lookup:
+        started_at = self._doubts_to_resend.get(command.intent.key)
+        if started_at is None:
             return command
-        intent = attrs.evolve(command.intent, resends=began)
+        intent = attrs.evolve(command.intent, doubt_started_at=started_at)
         return attrs.evolve(command, intent=intent, resend_in_doubt=True)
 
     @property

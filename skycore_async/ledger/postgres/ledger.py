@@ -169,7 +169,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             if begun.intent.content == intent.content:
                 raise UnderWay
             raise KeyConflict(intent.key, state=MessageState.SENDING)
-        # An attempt is known by its number from the first word about it to the last.
+        # The number names the attempt in all that is written of it.
         attempt = Attempt(session=self._session.id, number=next(self._numbers))
         command = command.as_attempt(attempt, command.fence)
         self._under_way[intent.key] = command
@@ -190,7 +190,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     async def _run_finish(self, commits: GroupCommit, command: Finish) -> None:
         if command.attempt is None:
-            begun, at = self._under_way.get(command.key), command.submission.began_at
+            begun, at = self._under_way.get(command.key), command.submission.started_at
             if at is not None and (begun is None or begun.intent.started_at != at):
                 await commits.run(command)  # it was begun before the ledger was opened
                 return

@@ -39,7 +39,7 @@ from .rows import MOST, Connection
 
 _UPDATE_FROM: Final = (3, 33)  # the first SQLite that has it
 _ACCEPTED: Final = MessageState.ACCEPTED
-_others_of: Final = attrgetter("began_at", *NOT_OF_ACCEPTANCE)
+_others_of: Final = attrgetter("started_at", *NOT_OF_ACCEPTANCE)
 _NOTHING: Final = (None,) * (1 + len(NOT_OF_ACCEPTANCE))
 
 
@@ -171,7 +171,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
 
     def _finish_others(self, finishes: Sequence[Finish], ended_at: float) -> list[Any]:
         """Write any outcomes of what is under way, and return what a `Finished` is made of."""
-        given = {each.key: of for each in finishes if (of := each.submission).began_at is None}
+        given = {each.key: of for each in finishes if (of := each.submission).started_at is None}
         found = self._over(
             statements.FOUND_USUAL,
             [(key, of.plain_id, of.state.value) for key, of in given.items()],

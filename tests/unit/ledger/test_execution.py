@@ -267,7 +267,7 @@ def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
     """Also what the API's own answers never have."""
     # A HISTORYID is told by postbacks and reports, and never by the outcome of a request, which
     # does not know either what was in doubt before.  By when it began, it is told from another.
-    usual = {"state", "tracking_id", "plain_id", "raw", "history_id", "was_resent", "began_at"}
+    usual = {"state", "tracking_id", "plain_id", "raw", "history_id", "was_resent", "started_at"}
     others = (each.name for each in attrs.fields(Submission) if each.name not in usual)
     given = {name: 202 if name == "http_status" else "in words" for name in others}
     keys = {f"odd by {name}": name for name in given}

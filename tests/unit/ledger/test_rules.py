@@ -201,12 +201,12 @@ def test_what_is_begun_again_has_nothing_of_the_attempt_before(state: MessageSta
     )
 
 
-def test_a_word_to_send_a_doubt_again_holds_for_one_attempt() -> None:
+def test_permission_to_send_a_doubt_again_holds_for_one_attempt() -> None:
     """It is in doubt until it is begun, and again if that is not accepted: another attempt is."""
     doubt = record(MessageState.IN_DOUBT)
     for began, is_begun in ((NOON, True), (NOON - 1, False)):
-        word = attrs.evolve(INTENT, resends=began)
-        assert (look_up(doubt, word, resend_in_doubt=True) is None) == is_begun
+        permitted = attrs.evolve(INTENT, doubt_started_at=began)
+        assert (look_up(doubt, permitted, resend_in_doubt=True) is None) == is_begun
     after = begun(doubt, resend=True)
     assert isinstance(after, MessageRecord)
     assert after == record(MessageState.SENDING, doubted=True)
