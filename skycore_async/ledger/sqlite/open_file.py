@@ -41,6 +41,7 @@ from ..prune_commands import EndPruning
 from ..reader import Unreadable
 from .file_lock import FileLock, journal_of
 from .inbox_intake import InboxTaker, TakingExecutor
+from .put_back import LastTurn, PutBackError
 from .reading_connection import ReadingConnection
 from .rows import Connection
 from .schema import HEADER, VERSION, migrate, refuse_other, version_of
@@ -95,6 +96,7 @@ class OpenFile:
         self._is_committed = False  # what was to be written last, whatever was told of it
         self._touched: set[str] = set()
         self._executor: TakingExecutor
+        self._last_turn: LastTurn
         self._inbox: Any = None
         self._reading: Any = None
 
@@ -132,7 +134,7 @@ class OpenFile:
         )
         log.hold()
         if self._connect is connect:  # and not to what a caller's own is to
-            self._reading = ReadingConnection(self._path, self.lock, log.check_places)
+            self._reading = ReadingConnection(self._path, self.lock, log.outside.check_to_read)
         store = SQLiteStore(self._connection)
         self._executor = TakingExecutor(
             store,
@@ -143,6 +145,9 @@ class OpenFile:
         if version != VERSION or self._has_to_write(store):
             self._log.begin_unmarked()
             self._bring_up_to_date(version)
+        self._last_turn = store.last_turn
+        self._last_turn.take(before=0, last=store.last_begun())
+        self._last_turn.keep()
 
     def _has_to_write(self, store: SQLiteStore) -> bool:
         """Return whether there is something in doubt that does not say so, or is not any more."""
@@ -229,7 +234,7 @@ class OpenFile:
     def _commit(self, group: Sequence[PendingCommand], *, is_mended: bool = False) -> set[str]:
         execute, log = self._connection.execute, self._log
         try:
-            log.check_places()
+            log.outside.check_places()
             if not log.is_marked and not _asks_only(group):
                 log.begin()
             execute("BEGIN IMMEDIATE")
@@ -239,16 +244,21 @@ class OpenFile:
             log.mend_index()
             return self._commit(group, is_mended=True)
         try:
-            self._executor.run(group)
+            self._executor.run(self._last_turn.start(group))
             execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             self._executor.forget()
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                log.outside.check()  # which says more of a file that was written over
+            if isinstance(error, PutBackError):
+                self._last_turn.refuse_begins(self._name)
+                return self._commit(group)
             raise
+        self._last_turn.keep()
         self._is_committed = True
-        if log.is_marked:
-            log.look_after()  # it may have been moved meanwhile
+        log.look_after()  # it may have been moved meanwhile
         for pending in group:
             if isinstance(pending.command, EndPruning):
                 with pending:

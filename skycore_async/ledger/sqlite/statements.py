@@ -189,10 +189,11 @@ UPDATE: Final = (
 )
 
 # As `attempts.turn_of` has it of the last one that was begun.
+_LAST_AGAIN: Final = "coalesce((SELECT max(turn) FROM messages WHERE turn IS NOT NULL), 0)"
 LAST_TURN: Final = (
-    f"SELECT max({TURNS} * coalesce((SELECT max(id) FROM messages), 0),"
-    " coalesce((SELECT max(turn) FROM messages WHERE turn IS NOT NULL), 0))"
+    f"SELECT max({TURNS} * coalesce((SELECT max(id) FROM messages), 0), {_LAST_AGAIN})"
 )
+INSERTED: Final = f"SELECT changes(), last_insert_rowid(), {_LAST_AGAIN}"
 
 # What a sending report told.
 UPDATE_ATTEMPT: Final = "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?"

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from ...protocol.numbers import names_within_country
+from ..attempts import TURNS
 from ..columns import ACCEPTANCE, INTENT, NEW_ATTEMPT, NOT_OF_ACCEPTANCE, NOTIFICATION, OUTCOME
 from ..commands import Begin, Finish
 from ..counts import ACCEPTED, SENDING, CountedKind, counted_kind
@@ -34,6 +35,7 @@ from ..store import Finished
 from . import statements
 from .opt_outs import SQLiteOptOuts
 from .pruning import SQLitePruning
+from .put_back import LastTurn
 from .reader import MESSAGE
 from .rows import MOST, Connection
 
@@ -55,6 +57,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._counts: Counter[CountedKind] = Counter()  # what the transaction has changed
+        self.last_turn = LastTurn()
 
     # What it counts.
 
@@ -100,8 +103,11 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
                 names = [names_within_country(each.to) for each in part]
                 rows = [row + of for row, of in zip(rows, names, strict=True)]
             self._over(statement, rows)
-            count, last = self._one("SELECT changes(), last_insert_rowid()")
+            count, last, turn = self._one(statements.INSERTED)
             self._counts[SENDING] += count
+            if count:
+                before = max(TURNS * (last - count), turn)
+                self.last_turn.take(before=before, last=max(TURNS * last, turn))
             if count == len(part):
                 new.update([each.key for each in part])
             elif count:
@@ -130,8 +136,14 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
 
     def next_turns(self, count: int) -> Sequence[int]:
         """Return so many turns, in order, after those of all that was begun so far."""
-        (last,) = self._one(statements.LAST_TURN)
+        last = self.last_begun()
+        self.last_turn.take(before=last, last=last + count)
         return range(last + 1, last + 1 + count)
+
+    def last_begun(self) -> int:
+        """Return the last turn of all that was begun so far."""
+        (last,) = self._one(statements.LAST_TURN)
+        return int(last)
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""

@@ -17,8 +17,7 @@ Rules:
 * The file says that it is incomplete, by its mark or its tail, before anything is in the log
   but that generation, and what whoever opens the file finds out by itself.  Until it does,
   nothing that somebody waits for is committed.
-* Nothing is committed to a file, or a log, that is not where it was opened: another
-  ledger would be found there, or none.
+* Nothing is committed where others moved the files or wrote over them, see `outside_changes`.
 * What was committed is not acknowledged where the file does not say so any more, as another
   program has brought the log into it, and the log cannot begin anew.
 * Nobody waits for an onlooker: where one still reads the log, it grows on.
@@ -43,18 +42,17 @@ from ...errors import LedgerError
 from .file_lock import FileLock, index_of, journal_of
 from .generations import (
     MOST,
-    TAIL,
     USER_VERSION,
     FileState,
     LogState,
     after,
     generation_in,
-    needed_log,
     page_size_of,
     rest_after,
     tail_of,
     what_is_wrong,
 )
+from .outside_changes import OutsideChanges, needed_by, read
 from .schema import APPLICATION_ID
 from .sqlite_locks import SQLiteLocks
 from .wal_format import (
@@ -77,16 +75,9 @@ def check(path: Path, file: IO[bytes] | None, name: str) -> None:
             headers = tuple(file_headers(opened))
             log = LogState(generation=generation, salts=beginning[SALTS], headers=headers)
     header = b"" if file is None else read(file.fileno(), FILE_HEADER, 0)
-    needed = None if file is None else _needed_by(file)
+    needed = None if file is None else needed_by(file)
     if (wrong := what_is_wrong(name, header, needed, log)) is not None:
         raise LedgerError(wrong)
-
-
-def _needed_by(file: IO[bytes]) -> int | bytes | None:
-    size = os.fstat(file.fileno()).st_size
-    return needed_log(
-        read(file.fileno(), FILE_HEADER, 0), size, read(file.fileno(), TAIL, max(0, size - TAIL))
-    )
 
 
 def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
@@ -94,14 +85,6 @@ def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
     file.seek(at)
     file.write(data)
     os.fsync(file.fileno())
-
-
-def _read_by_seeking(descriptor: int, count: int, at: int) -> bytes:
-    os.lseek(descriptor, at, os.SEEK_SET)
-    return os.read(descriptor, count)
-
-
-read: Callable[[int, int, int], bytes] = getattr(os, "pread", _read_by_seeking)
 
 
 class WriteAheadLog:
@@ -130,10 +113,7 @@ class WriteAheadLog:
             lock.refuse_a_removed_log()
         self._locks = SQLiteLocks(lock.file, index, name)
         self._log = journal_of(path).open("r+b", buffering=0)
-        self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
-        for place, file in ((path, lock.file), (journal_of(path), self._log)):
-            status = os.fstat(file.fileno())
-            self._places[str(place)] = (status.st_dev, status.st_ino)
+        self.outside = OutsideChanges(connection, path, lock.file, self._log, name)
         self._header = b""
         self._frame = 0
         self._mark = (b"", 0)  # what stands in the file, and where
@@ -155,7 +135,7 @@ class WriteAheadLog:
         """
         generation = self._state().generation
         if self._has_begun():
-            if _needed_by(self._file) != generation:
+            if needed_by(self._file) != generation:
                 self.begin()
         elif generation % 2:
             self.begin()
@@ -165,9 +145,11 @@ class WriteAheadLog:
             self._commit(after(generation or _at_random()))
             self._execute("PRAGMA synchronous = FULL")
             self._unmarked = read(self._log.fileno(), HEADER, 0)
+            self.outside.note_headers()
 
     def begin(self) -> None:
         """Begin the log, or go on with the one that a crash left, and mark the file."""
+        self.outside.check()
         if self._is_as_begun():
             write_durably(self._log, b"", 0)  # or a mark on the disk would ask for what is not
             self._watch()
@@ -193,31 +175,18 @@ class WriteAheadLog:
 
         Raises LedgerError where what was committed may not be found any more.
         """
-        self.check_places()
-        header = read(self._log.fileno(), HEADER, 0)
+        file, header = self.outside.check()
+        if not self.is_marked:  # and so nothing was recorded yet
+            return
         salts = read(self._log.fileno(), 8, HEADER + (self._limit - 1) * self._frame + 8)
         is_full = salts == header[SALTS]
         mark, place = self._mark
-        is_there = read(self._file.fileno(), len(mark), place) == mark
+        end = place + len(mark)
+        found = file[place:end] if end < len(file) else read(self._file.fileno(), len(mark), place)
+        is_there = found == mark
         if is_full or header != self._header or not is_there:
             with self._without_readers():
                 self._keep_short()
-
-    def check_places(self) -> None:
-        """Raise LedgerError where the files are not where they were opened."""
-        for place, identity in self._places.items():
-            try:
-                status = os.stat(place)  # noqa: PTH116 - it is asked for at every commit
-            except OSError:
-                is_there = False
-            else:
-                is_there = (status.st_dev, status.st_ino) == identity
-            if not is_there:
-                raise LedgerError(
-                    f"{place} was moved, removed or replaced while it was open: nothing is"
-                    " recorded in it, and nothing sent, until it is back in its place. What it"
-                    " holds stays in it and in the -wal file beside it, which belong together"
-                )
 
     def mend_index(self) -> None:
         """Let SQLite make the index anew, which a program that was killed left half written."""
@@ -240,7 +209,7 @@ class WriteAheadLog:
 
     def _says_that_it_is_incomplete(self) -> bool:
         log = read(self._log.fileno(), BEGINNING, 0)
-        return _needed_by(self._file) in {generation_in(log), log[SALTS]} - {None}
+        return needed_by(self._file) in {generation_in(log), log[SALTS]} - {None}
 
     def _is_as_begun(self) -> bool:
         """Return whether a log has begun here that nobody brought into the file, or wrote over."""
@@ -312,6 +281,7 @@ class WriteAheadLog:
             self._write_mark(generation)
         else:
             self._write_tail()
+        self.outside.note_headers()
         self.is_marked, self._unmarked = True, b""
 
     def _write_mark(self, generation: int) -> None:
@@ -336,7 +306,7 @@ class WriteAheadLog:
         """Let go of the log, before SQLite closes it."""
         # Where that cannot be in order, the locks stay, for which SQLite leaves all as it is.
         with suppress(sqlite3.Error, OSError, LedgerError):  # nothing is lost: the log has it
-            self.check_places()
+            self.outside.check()
             if self.is_marked or self._has_begun():  # or else nothing was written
                 self._come_to_rest()
             self._locks.release()

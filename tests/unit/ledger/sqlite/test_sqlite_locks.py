@@ -17,7 +17,7 @@ import pytest
 
 from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
-from skycore_async.ledger.sqlite import sqlite_locks, write_ahead_log
+from skycore_async.ledger.sqlite import outside_changes, sqlite_locks, write_ahead_log
 from skycore_async.ledger.sqlite.open_file import connect
 from tests.support.ledger_owner import opened_elsewhere
 from tests.support.on_asyncio import anyio_backend
@@ -90,7 +90,8 @@ async def test_without_any_a_ledger_can_be_used(
     """As on Windows: a log that another program brought into the file is begun anew."""
     no_such_locks(monkeypatch)
     monkeypatch.setattr(sqlite_locks, "fcntl", None)
-    monkeypatch.setattr(write_ahead_log, "read", write_ahead_log._read_by_seeking)
+    for module in (write_ahead_log, outside_changes):
+        monkeypatch.setattr(module, "read", outside_changes._read_by_seeking)
     async with SQLiteLedger(path) as ledger:
         await ledger.opt_out("15551234888")
         with shell(path) as other:

@@ -1,0 +1,131 @@
+"""What others do to the files of an open ledger: moved, or written over where they lie.
+
+Strategy: the files are known by their places, and by the headers that they have since this
+process last wrote those.  A program may bring the log into the file, after which that has a header
+of the log's; any other says that the file is not what it was.
+
+Rules:
+
+* Nothing is committed to a file, or a log, that is not where it was opened: another
+  ledger would be found there, or none.
+* What is in one that was written over, as by `cp`, is not brought together with the log: SQLite,
+  which knows nothing of that, would make a file of the two that nobody can open.  Nor is anything
+  acknowledged then.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final
+
+from ...errors import LedgerError
+from ..reader import Unreadable
+from .file_lock import journal_of
+from .generations import TAIL, FileState, is_header, needed_log
+from .wal_format import FILE_HEADER, HEADER, file_headers
+
+_TABLES: Final = 40  # where in a header the version of the tables' definitions is
+
+
+def _read_by_seeking(descriptor: int, count: int, at: int) -> bytes:
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, count)
+
+
+read: Callable[[int, int, int], bytes] = getattr(os, "pread", _read_by_seeking)
+
+
+def needed_by(file: IO[bytes]) -> int | bytes | None:
+    """Return which log a file is incomplete without; see `needed_log`."""
+    size = os.fstat(file.fileno()).st_size
+    return needed_log(
+        read(file.fileno(), FILE_HEADER, 0), size, read(file.fileno(), TAIL, max(0, size - TAIL))
+    )
+
+
+class OutsideChanges:
+    """What became of the `file` at `path`, and of its `log`, which `connection` writes to."""
+
+    def __init__(
+        self, connection: Any, path: Path, file: IO[bytes], log: IO[bytes], name: str
+    ) -> None:
+        self._execute = connection.execute
+        self._file = file
+        self._log = log
+        self._name = name
+        self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
+        for place, opened in ((path, file), (journal_of(path), log)):
+            status = os.fstat(opened.fileno())
+            self._places[str(place)] = (status.st_dev, status.st_ino)
+        self.note_headers()
+
+    def note_headers(self) -> None:
+        """Know the files by the headers that they have now."""
+        self._headers = self._read_headers()
+        self._tables = self._version_of_tables()
+
+    def check(self) -> tuple[bytes, bytes]:
+        """Return the headers of the file and of its log, as they are now.
+
+        Raises LedgerError where these are not where they were, or not what they were.
+        """
+        self.check_places()
+        # As `_read_headers`, without a call more for each message.
+        found = read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
+        if found != self._headers and self._were_written_over(*found):
+            raise LedgerError(
+                f"{self._name}, or its -wal file, was written over while it was open, as by a"
+                " backup that was copied over it: nothing is recorded in it, and nothing sent. End"
+                " this program, then move the file away, and those beside it whose names begin"
+                " with its own, but for the inbox, and put a backup in its place. What that does"
+                " not list may have been sent, as Skycore's own report of messages alone can tell"
+            )
+        return found
+
+    def check_to_read(self) -> None:
+        """Raise LedgerError where the files were moved, Unreadable where they have other headers.
+
+        Who writes finds out why; whoever reads has no part in the connection that writes.
+        """
+        self.check_places()
+        if self._read_headers() != self._headers:
+            raise Unreadable
+
+    def check_places(self) -> None:
+        """Raise LedgerError where the files are not where they were opened."""
+        for place, identity in self._places.items():
+            try:
+                status = os.stat(place)  # noqa: PTH116 - it is asked for at every commit
+            except OSError:
+                is_there = False
+            else:
+                is_there = (status.st_dev, status.st_ino) == identity
+            if not is_there:
+                raise LedgerError(
+                    f"{place} was moved, removed or replaced while it was open: nothing is"
+                    " recorded in it, and nothing sent, until it is back in its place. What it"
+                    " holds stays in it and in the -wal file beside it, which belong together"
+                )
+
+    def _read_headers(self) -> tuple[bytes, bytes]:
+        return read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
+
+    def _were_written_over(self, header: bytes, log: bytes) -> bool:
+        if header == self._headers[0]:  # where another program began the log anew, it is another
+            return needed_by(self._file) is not None
+        if not is_header(header):
+            return True
+        generation = FileState.of(self._execute("PRAGMA user_version").fetchone()[0]).generation
+        (tables,) = struct.unpack_from(">I", header, _TABLES)  # which a backup has another of
+        if FileState.in_header(header).generation == generation and tables in {
+            self._tables,
+            self._version_of_tables(),  # where that program changed them, too
+        }:
+            return False
+        return len(log) < HEADER or header not in file_headers(self._log)
+
+    def _version_of_tables(self) -> int:
+        return int(self._execute("PRAGMA schema_version").fetchone()[0])

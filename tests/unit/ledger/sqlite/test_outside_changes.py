@@ -1,0 +1,246 @@
+"""What others do to the files of an open ledger: written over, or filled by a backup."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from skycore_async import SQLiteLedger
+from skycore_async.errors import LedgerError
+from skycore_async.ledger.model import MessageState
+from skycore_async.ledger.sqlite.open_file import connect
+from tests.support.ledger_cases import NOT_SENT, TO, accepted, intent, notice
+from tests.support.on_asyncio import anyio_backend
+
+__all__ = ["anyio_backend"]  # asyncio alone
+
+pytestmark = pytest.mark.anyio
+
+S = MessageState
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def backup_of(path: Path) -> Path:
+    return path.with_name("backup.db")
+
+
+def written_anew(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("VACUUM INTO ?", (str(backup_of(path)),))
+
+
+def page_by_page(path: Path) -> None:
+    with (
+        closing(sqlite3.connect(path)) as shell,
+        closing(sqlite3.connect(backup_of(path))) as backup,
+    ):
+        shell.backup(backup)
+
+
+def copied_over(path: Path) -> None:
+    shutil.copyfile(backup_of(path), path)  # into the very file that is there
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def contents(path: Path) -> tuple[bytes, bytes]:
+    return path.read_bytes(), log_of(path).read_bytes()
+
+
+def log_emptied(path: Path) -> None:
+    log_of(path).write_bytes(b"")
+
+
+async def states(path: Path) -> dict[str, MessageState]:
+    async with SQLiteLedger(path) as ledger:
+        return {each.key: each.state async for each in ledger.deliveries()}
+
+
+async def a_backup(path: Path, back_up: Callable[[Path], None] = written_anew) -> None:
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        back_up(path)
+        await ledger.begin(intent("b"))
+
+
+@pytest.mark.parametrize("back_up", [written_anew, page_by_page])
+@pytest.mark.parametrize("change", [copied_over, emptied])
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_nothing_is_recorded_in_a_file_that_was_written_over(
+    path: Path, back_up: Callable[[Path], None], change: Callable[[Path], None], is_used: bool
+) -> None:
+    """SQLite would make a file of both that nobody can open, and what was sent is in neither."""
+    await a_backup(path, back_up)
+    async with SQLiteLedger(path) as ledger:
+        if is_used:
+            await ledger.begin(intent("c"))
+        change(path)
+        before = contents(path)
+        with pytest.raises(LedgerError, match="was written over while it was open"):
+            await ledger.summary()
+        assert contents(path) == before
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="was written over while it was open"):
+                await ledger.begin(intent("d"))
+            with pytest.raises(LedgerError, match="was written over while it was open"):
+                await ledger.summary()
+    assert path.read_bytes() == before[0]  # noqa: ASYNC240
+    with pytest.raises(LedgerError):
+        await SQLiteLedger(path).open()
+
+
+async def test_nothing_is_recorded_where_the_log_was_emptied(path: Path) -> None:
+    """What was recorded last was in it alone."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        log_emptied(path)
+        with pytest.raises(LedgerError, match="or its -wal file, was written over"):
+            await ledger.finish("a", accepted())
+    with pytest.raises(LedgerError, match="is not whole"):
+        await SQLiteLedger(path).open()
+
+
+async def test_what_was_written_over_meanwhile_is_not_acknowledged(path: Path) -> None:
+    """It may come between the look at the file and the end of the transaction."""
+    await a_backup(path)
+
+    is_overwriting = False
+
+    class Overwriting:
+        def __init__(self, path: str) -> None:
+            self._inner = connect(path)
+            self.close = self._inner.close
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if is_overwriting and statement == "COMMIT":
+                copied_over(path)
+            return self._inner.execute(statement, values)
+
+    async with SQLiteLedger(path, connect=Overwriting) as ledger:
+        await ledger.begin(intent("c"))
+        is_overwriting = True
+        with pytest.raises(LedgerError, match="was written over while it was open"):
+            await ledger.begin(intent("d"))
+
+
+def put_back(path: Path) -> None:
+    with (
+        closing(sqlite3.connect(backup_of(path))) as backup,
+        closing(sqlite3.connect(path)) as shell,
+    ):
+        backup.backup(shell)
+
+
+FORGOTTEN = "has forgotten what was sent last"
+
+
+@pytest.mark.parametrize("back_up", [written_anew, page_by_page])
+async def test_nothing_is_begun_once_a_backup_was_put_back_by_sqlite(
+    path: Path, back_up: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It lacks what was sent since; what comes is recorded, as it comes once."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        await ledger.finish("a", accepted())
+        back_up(path)
+        await ledger.begin(intent("b"))
+        await ledger.finish("b", accepted("T2"))
+        put_back(path)
+        for key in ("b", "c", "c"):
+            with pytest.raises(LedgerError, match=FORGOTTEN):
+                await ledger.begin(intent(key))
+        await ledger.record(notice())
+        await ledger.opt_out(TO)
+    assert len(caplog.records) == 1
+    async with SQLiteLedger(path) as ledger:
+        assert [word.number async for word in ledger.opt_outs()] == [TO]
+        assert [each.state async for each in ledger.deliveries()] == [S.SENT]
+        await ledger.begin(intent("b", to="15559876543"))
+
+
+async def test_what_was_sent_before_it_was_opened_is_not_forgotten_either(path: Path) -> None:
+    """Nothing was begun over this connection when the backup is put back."""
+    await a_backup(path)
+    async with SQLiteLedger(path) as ledger:
+        put_back(path)
+        with pytest.raises(LedgerError, match=FORGOTTEN):
+            await ledger.begin(intent("b"))
+
+
+async def test_what_was_sent_the_second_time_is_not_begun_again(path: Path) -> None:
+    """By the backup it was not sent the first time, and not tried since."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        await ledger.finish("a", NOT_SENT)
+        written_anew(path)
+        await ledger.begin(intent("a"))
+        await ledger.finish("a", accepted())
+        put_back(path)
+        with pytest.raises(LedgerError, match=FORGOTTEN):
+            await ledger.begin(intent("a"))
+
+
+async def test_what_comes_with_it_in_one_transaction_is_recorded(path: Path) -> None:
+    """A STOP is answered with 200 once it is on the disk, whatever cannot be begun."""
+    await a_backup(path)
+    async with SQLiteLedger(path) as ledger:
+        put_back(path)
+
+        async def begin() -> None:
+            with pytest.raises(LedgerError, match=FORGOTTEN):
+                await ledger.begin(intent("b"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(begin)
+            group.start_soon(ledger.opt_out, TO)
+        assert [word.number async for word in ledger.opt_outs()] == [TO]
+
+
+async def test_a_backup_of_all_that_was_begun_takes_nothing_away(path: Path) -> None:
+    """Nobody is sent to a second time by it."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        written_anew(path)
+        put_back(path)
+        await ledger.begin(intent("b"))
+
+
+async def test_what_could_not_be_committed_is_not_missed(path: Path) -> None:
+    """The next message has the turn of that which was not begun."""
+    is_failing = False
+
+    class Failing:
+        def __init__(self, path: str) -> None:
+            self._inner = connect(path)
+            self.close = self._inner.close
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if is_failing and statement == "COMMIT":
+                raise sqlite3.OperationalError("disk I/O error")
+            return self._inner.execute(statement, values)
+
+    async with SQLiteLedger(path, connect=Failing) as ledger:
+        await ledger.begin(intent("a"))
+        is_failing = True
+        with pytest.raises(LedgerError, match="disk I/O error"):
+            await ledger.begin(intent("b"))
+        is_failing = False
+        await ledger.opt_out("15559876543")
+        assert await ledger.begin(intent("c")) is None
