@@ -54,7 +54,8 @@ _ENCODING: Final = {"client_encoding": _UTF8}
 # version 17 the planner then takes the smallest statement for a huge one, whose compiling (`jit`)
 # costs half a second each time that it is executed.
 _SETTINGS: Final = (
-    "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed';"
+    f"SET client_encoding = '{_UTF8}'; SET synchronous_commit = on;"
+    " SET default_transaction_isolation = 'read committed';"
     " SET idle_in_transaction_session_timeout = '10s';"
     " SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
     " SET jit = off"

@@ -10,6 +10,8 @@ Rules:
 * A pooler that keeps sessions, as PgBouncer does with `pool_mode = session`, is fine.
 * Where a second connection cannot be had, or gets no session in time, nothing is proven:
   such a pooler has given out all that it has, the first one's among them.
+* A session that a pooler keeps may have been somebody else's before, and not every pooler cleans
+  it: what they set, prepared or locked is discarded.
 * What was set is read back: whatever it is that resets it, what is committed is on the
   disk, or is not committed.
 """
@@ -32,6 +34,7 @@ _WAIT: Final = 2.0  # seconds for the second connection to get a session
 # Under these what is committed is on the server's disk, and on that of a synchronous standby.
 _DURABLE: Final = frozenset({"on", "remote_apply"})
 _PROCESS: Final = "SELECT pg_backend_pid()"
+_CLEAN: Final = "DISCARD ALL"
 
 
 class UnfitSession(psycopg.OperationalError):
@@ -41,14 +44,22 @@ class UnfitSession(psycopg.OperationalError):
 def check_session(
     connection: psycopg.Connection[Any], connect: Callable[[], psycopg.Connection[Any]]
 ) -> None:
-    """Raise UnfitSession where a pooler in between keeps no sessions; `connect` makes another."""
-    if _is_shared(connection, connect):
+    """Raise UnfitSession where a pooler in between keeps no sessions; `connect` makes another.
+
+    What others left in a session that a pooler keeps is discarded.
+    """
+    first = _process(connection)
+    if first == connection.info.backend_pid:
+        return
+    if _is_shared(connection, first, connect):
         raise UnfitSession(
             "a pooler in between gives each transaction to another session of the server, as"
             " PgBouncer does with pool_mode = transaction or statement, so that settings, locks"
             " and prepared statements are lost or others': connect to the server itself, or with"
             " pool_mode = session"
         )
+    # By itself, as it cannot be in a transaction, which several statements at once are.
+    connection.execute(_CLEAN, prepare=False)
 
 
 def check_durable(found: tuple[Any, ...] | None) -> None:
@@ -61,11 +72,11 @@ def check_durable(found: tuple[Any, ...] | None) -> None:
 
 
 def _is_shared(
-    connection: psycopg.Connection[Any], connect: Callable[[], psycopg.Connection[Any]]
+    connection: psycopg.Connection[Any],
+    first: int,
+    connect: Callable[[], psycopg.Connection[Any]],
 ) -> bool:
-    first = _process(connection)
-    if first == connection.info.backend_pid:
-        return False
+    """Return whether the server's process `first` serves another connection, too."""
     try:
         other = connect()
     except psycopg.Error:

@@ -81,6 +81,28 @@ async def test_a_pooler_of_sessions_is_fine(
             assert (await ledger.summary()).total == 1
 
 
+async def test_what_others_left_in_a_session_is_discarded(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler that cleans nothing gives out what was prepared, set and locked before.
+
+    A statement of that name could not be prepared, and no outcome be written with it.
+    """
+    monkeypatch.setattr(pooler_check, "_WAIT", 0.05)
+    with pooler(dsn, keeps_sessions=True, size=1, patience=0, is_reset=False) as through:
+        for n in range(2):
+            async with PostgresLedger(through) as ledger:
+                assert ledger._connection is not None
+                prepared = "SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql"
+                assert ledger._connection.execute(prepared).fetchone() == (0,)
+                assert ledger._connection.execute("SHOW statement_timeout").fetchone() == ("0",)
+                for key in range(7):  # times after which a statement is prepared
+                    await ledger.begin(intent(f"{n}-{key}"))
+                    await ledger.finish(f"{n}-{key}", accepted(f"{n}-{key}"))
+                assert ledger._connection.execute(prepared).fetchone() != (0,)
+                ledger._connection.execute("SET statement_timeout = '5s'")
+
+
 def test_a_connection_of_its_own_is_compared_with_no_other(dsn: str) -> None:
     """Without a pooler the server itself says who serves it, and no second connection is made."""
 

@@ -2,7 +2,8 @@
 
 It names a process of its own to each client, and hands sessions of the server's out: one
 for as long as the client stays, or one for each transaction, the last used first.  It has one back
-`lag` seconds after its client has the answer.
+`lag` seconds after its client has the answer.  One whose client left is closed, or, where nothing
+`is_reset` (PgBouncer's `server_reset_query` being empty), somebody else's, as it is.
 """
 
 from __future__ import annotations
@@ -65,11 +66,19 @@ class Pool:
     """At most `size` sessions of the server that `dsn` leads to."""
 
     def __init__(
-        self, dsn: str, *, keeps_sessions: bool, size: int, patience: float, lag: float
+        self,
+        dsn: str,
+        *,
+        keeps_sessions: bool,
+        size: int,
+        patience: float,
+        lag: float,
+        is_reset: bool,
     ) -> None:
         words = conninfo_to_dict(dsn)
         self._way = (str(words["host"]), str(words["user"]), str(words["dbname"]))
         self.keeps_sessions = keeps_sessions
+        self.is_reset = is_reset
         self._patience = patience
         self.lag = lag
         self._parameters = b""
@@ -120,6 +129,9 @@ class Client(socketserver.StreamRequestHandler):
             while True:
                 kind, whole = message(self.rfile)
                 held = held or pool.take()
+                if held is not None and kind == b"X" and not pool.is_reset:
+                    pool.give(held)
+                    held = None
                 if kind == b"X" or held is None:
                     return
                 held.send(whole)
@@ -158,10 +170,23 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def pooler(
-    dsn: str, *, keeps_sessions: bool, size: int = 5, patience: float = 0.3, lag: float = 0
+    dsn: str,
+    *,
+    keeps_sessions: bool,
+    size: int = 5,
+    patience: float = 0.3,
+    lag: float = 0,
+    is_reset: bool = True,
 ) -> Iterator[str]:
     """Run a pooler in front of the database that `dsn` leads to, and give the way through it."""
-    pool = Pool(dsn, keeps_sessions=keeps_sessions, size=size, patience=patience, lag=lag)
+    pool = Pool(
+        dsn,
+        keeps_sessions=keeps_sessions,
+        size=size,
+        patience=patience,
+        lag=lag,
+        is_reset=is_reset,
+    )
     with _Server(("127.0.0.1", 0), Client) as server:
         server.pool = pool
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
