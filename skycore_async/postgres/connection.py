@@ -22,7 +22,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from ..errors import ConfigurationError, InvalidMessage, LedgerError
 from ..runtime.secret import Secret
 from .formats import SET_FORMATS
+from .naming import name_of
 from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
 from .watched_connection import WatchedConnection
@@ -218,14 +219,11 @@ def _read(given: Secret) -> tuple[str, Secret, str]:
             "an '@' or '/' in its user or password is written as %40 or %2F; or leave the"
             " password to ~/.pgpass"
         )
-    name = _name_of(words)
+    if not wrong and not str(words.get("port") or 0).replace(",", "0").isdecimal():
+        wrong = "its port is no number; a password ends with '@', and then comes the host"
+    name = name_of(words)
     words = {"application_name": "skycore-async", **_TIMERS, **words, **_ENCODING}
     return name, Secret("" if wrong else make_conninfo(**words)), wrong
-
-
-def _name_of(words: Mapping[str, Any]) -> str:
-    place = words.get("host") or words.get("hostaddr") or "its default place"
-    return f"PostgreSQL database {words.get('dbname') or '(default)'} at {place}"
 
 
 def _is_torn(dsn: str) -> bool:

@@ -202,7 +202,7 @@ def test_a_database_that_is_not_there_is_told_before(options: tuple[str, ...]) -
     )
     assert done.exit_code == 2
     assert (
-        "skycore: nothing was loaded: PostgreSQL database x at 127.0.0.1 cannot be reached"
+        "skycore: nothing was loaded: PostgreSQL database x at 127.0.0.1, port 9 cannot be reached"
         in done.stderr
     )
 

@@ -443,6 +443,41 @@ def test_a_password_that_tears_a_dsn_apart_is_not_shown(password: str) -> None:
     assert "cret" not in str(caught.value)
 
 
+def test_a_password_in_the_place_of_a_port_is_not_shown() -> None:
+    """Where the host was forgotten, it would be said in whatever names the database."""
+    with pytest.raises(ConfigurationError, match="its port is no number") as caught:
+        Database("postgresql://someone:s3cret/orders")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("postgresql://me@host/orders", "orders at host"),
+        ("postgresql://me@host:6432/orders", "orders at host, port 6432"),
+        ("host=one,other port=5432,5433 dbname=orders", "orders at one,other, port 5432,5433"),
+        ("hostaddr=127.0.0.1 port=5432 dbname=orders", "orders at 127.0.0.1"),
+        ("postgresql://me@host", "me at host"),
+        ("host=host", "(default) at host"),
+        ("service=live", "(default) at its default place, of service live"),
+    ],
+)
+def test_each_database_has_a_name_of_its_own(dsn: str, said: str) -> None:
+    """What one of two at a host knows is not known of the other, who was sent to and said STOP."""
+    assert Database(dsn).name == f"PostgreSQL database {said}"
+
+
+def test_a_database_that_the_environment_names_has_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the DSN leaves out is what libpq takes for it."""
+    monkeypatch.setenv("PGHOST", "host")
+    monkeypatch.setenv("PGPORT", "6432")
+    monkeypatch.setenv("PGDATABASE", "orders")
+    assert Database("postgresql://").name == "PostgreSQL database orders at host, port 6432"
+    assert Database("host=other").name == "PostgreSQL database orders at other, port 6432"
+
+
 @pytest.mark.parametrize(
     "dsn",
     [
