@@ -10,8 +10,8 @@ Rules:
 * The password in a DSN is in no error, no `repr` and no frame of a traceback: what psycopg
   raises goes on without its frames, and where it quotes what it was given, without its text.
 * What is committed is on the disk: `synchronous_commit` is set, and read back, and a
-  server with `fsync` off is refused.  A synchronous standby has it as well, see
-  `watched_connection`.
+  server with `fsync` off is refused, as is a table that is not logged.  A synchronous standby
+  has it as well, see `watched_connection`.
 * It keeps every text: a database in another encoding than UTF-8 is refused, and nothing else is
   spoken to it.
 * What writes has a session of the server's to itself: settings, locks and prepared
@@ -61,6 +61,12 @@ _SETTINGS: Final = (
     " SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
     " SET jit = off"
 )
+# The row of a shared rate is made anew where it is gone.
+_UNLOGGED: Final = """
+SELECT oid::regclass::text FROM pg_class
+WHERE relnamespace = to_regnamespace('skycore') AND relpersistence = 'u' AND relkind = 'r'
+    AND relname <> 'shared_rates'
+"""
 _PREPARE_AFTER: Final = 5  # times that a statement is executed; the default of psycopg
 
 
@@ -188,6 +194,11 @@ class Database:
             raise LedgerError(
                 f"{self.name} has fsync off, and would forget after a power cut what was sent: set"
                 " fsync = on in postgresql.conf"
+            )
+        if row := connection.execute(_UNLOGGED).fetchone():
+            raise LedgerError(
+                f"{self.name} has the table {row[0]} unlogged, and would empty it after a crash,"
+                f" so that what was sent is sent again: ALTER TABLE {row[0]} SET LOGGED"
             )
         check(connection)
 

@@ -399,6 +399,24 @@ def test_a_server_that_would_forget_is_refused() -> None:
             Database(server.dsn()).open()
 
 
+def test_a_table_that_a_crash_would_empty_is_refused(new_dsn: str) -> None:
+    """Without its log, all keys would be gone with it, and all of a campaign be sent again."""
+    with psycopg.connect(new_dsn, autocommit=True) as connection:
+        migrate(connection)
+        connection.execute("ALTER TABLE skycore.shared_rates SET UNLOGGED")  # forgets nothing
+        Database(new_dsn).open().close()
+        connection.execute("ALTER TABLE skycore.messages SET UNLOGGED")
+        said = (
+            r"has the table skycore\.messages unlogged.*ALTER TABLE skycore\.messages SET LOGGED"
+        )
+        with pytest.raises(LedgerError, match=said):
+            Database(new_dsn).open()
+        with pytest.raises(LedgerError, match=said):
+            Database(new_dsn).connect_again()
+        connection.execute("ALTER TABLE skycore.messages SET LOGGED")
+        Database(new_dsn).open().close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_database_that_cannot_keep_every_text_is_refused(
