@@ -28,6 +28,7 @@ import h11
 from .answers import AnswerReader
 from .base import CLOSING_TIME, MAX_RESPONSE, Response
 from .socket_probe import Readiness
+from .tls import check_agreed, offer_http_1_1
 
 # Seconds until the next address is tried beside the one before, as RFC 8305 has it.
 _ATTEMPT_DELAY: Final = 0.25
@@ -57,6 +58,7 @@ class AsyncioConnection(asyncio.Protocol):
 
     async def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
         """Speak TLS from here on."""
+        offer_http_1_1(context)
         try:
             secured = await self._loop.start_tls(
                 self._transport, self, context, server_hostname=hostname
@@ -64,8 +66,10 @@ class AsyncioConnection(asyncio.Protocol):
         except BaseException:
             self._lost.cancel()  # as it is not told of the end of a broken handshake
             raise
-        self._transport, self._is_secure = cast("asyncio.Transport", secured), True
+        secured = cast("asyncio.Transport", secured)
+        self._transport, self._is_secure = secured, True
         self._transport.set_write_buffer_limits(high=1)
+        check_agreed(secured.get_extra_info("ssl_object"))
 
     async def exchange(
         self, request: bytes, reader: AnswerReader, timeout: float

@@ -81,7 +81,6 @@ class DirectTransport:
         self._downloads_proxy = found
         self._proxy = None if found is None else HTTPProxy.of(found)
         self._verify = ssl_context(verify)
-        self._verify.set_alpn_protocols(["http/1.1"])  # as httpx does
         self._free: dict[Origin, deque[tuple[DirectConnection, float]]] = {}
         self._loop = TransportLoop()
         self._closed = False

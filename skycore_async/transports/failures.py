@@ -30,12 +30,17 @@ EACH_IS_USED: Final = (
     "the http_client sends a request of its own before each, as an auth flow does that asks for a"
     " token: give that flow another client"
 )
+OTHER_PROTOCOL: Final = (
+    "HTTP/2 was agreed in the name of another client that has the same ssl.SSLContext: give the"
+    " transport one of its own"
+)
 SENT_AGAIN: Final = "the request was about to be sent a second time"
 
 # Texts that are the same whatever is sent and answered.
 _KNOWN_TEXTS: Final = frozenset(
     {
         EACH_IS_USED,
+        OTHER_PROTOCOL,
         SENT_AGAIN,
         "Server disconnected without sending a response.",
         "URL too long",

@@ -31,6 +31,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .base import MAX_FRAMED
 from .socket_probe import Readiness, has_more
+from .tls import check_agreed, offer_http_1_1
 
 # To an HTTP proxy; to a SOCKS proxy, and the password to it.
 _TO_A_PROXY: Final = (b"CONNECT ", b"\x05", b"\x01")
@@ -130,6 +131,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        offer_http_1_1(ssl_context)
         with _connecting(), anyio.fail_after(timeout):
             stream = await TLSStream.wrap(
                 self._stream,
@@ -138,6 +140,7 @@ class _Stream(httpcore.AsyncNetworkStream):
                 standard_compatible=False,
             )
         tls = stream.extra(TLSAttribute.ssl_object)  # noqa: S610
+        check_agreed(tls)
         return _Stream(stream, self._traffic, lambda: has_more(tls) or self._is_readable())
 
     async def aclose(self) -> None:

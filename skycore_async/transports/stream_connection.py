@@ -16,6 +16,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from .answers import AnswerReader
 from .base import Response
 from .socket_probe import Readiness, has_more
+from .tls import check_agreed, offer_http_1_1
 
 _MOST: Final = 65536  # bytes of one read
 
@@ -32,10 +33,12 @@ class StreamConnection:
 
     async def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
         """Speak TLS from here on."""
+        offer_http_1_1(context)
         self._stream = await TLSStream.wrap(
             self._stream, hostname=hostname, ssl_context=context, standard_compatible=False
         )
         self._tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610
+        check_agreed(self._tls)
 
     async def exchange(
         self, request: bytes, reader: AnswerReader, timeout: float

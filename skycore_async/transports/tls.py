@@ -1,7 +1,12 @@
 """Whom a transport trusts.
 
-Rule: what the environment and certifi name is loaded once in a program, which takes some
-20 ms each time, and is shared by all its transports.
+Rules:
+
+* What the environment and certifi name is loaded once in a program, which takes some
+  20 ms each time, and is shared by all its transports.
+* HTTP/1.1 is offered at each handshake, and what was agreed is looked at after it.  A context may
+  be another client's as well, as one of httpx's that offers HTTP/2 over it, and what is offered is
+  the context's: of a request in HTTP/1.1 to who speaks HTTP/2 nobody can tell what became.
 """
 
 from __future__ import annotations
@@ -14,7 +19,9 @@ from typing import Final
 import httpx
 
 from ..errors import ConfigurationError
+from .failures import OTHER_PROTOCOL
 
+_HTTP_1_1: Final = "http/1.1"
 _NAMING: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # what httpx looks for in the environment
 
 
@@ -28,6 +35,17 @@ def ssl_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
             f"verify: True, False or an ssl.SSLContext is needed, not {type(made).__name__}"
         )
     return made
+
+
+def offer_http_1_1(context: ssl.SSLContext) -> None:
+    """Have the next handshake offer HTTP/1.1 alone, as httpx does."""
+    context.set_alpn_protocols([_HTTP_1_1])
+
+
+def check_agreed(tls: ssl.SSLObject) -> None:
+    """Raise httpx.ConnectError where a handshake ended with another protocol."""
+    if tls.selected_alpn_protocol() not in {_HTTP_1_1, None}:
+        raise httpx.ConnectError(OTHER_PROTOCOL)
 
 
 @functools.cache

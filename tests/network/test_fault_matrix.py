@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -41,6 +42,7 @@ from skycore_async import (
 from skycore_async.runtime.event_loop import now
 from tests import conftest
 from tests.support.fault_server import (
+    CERTIFICATE,
     FAULTS,
     GOOD,
     SLOW_FAULTS,
@@ -76,6 +78,7 @@ TIMEOUT = 5.0  # seconds, which pass at once where waiting for them is the subje
 CONNECTING = 0.9 * TIMEOUT  # more than connecting may take, and not all of it
 ANSWERED: Script = (Read(), Send(answer()))
 KEPT_ALIVE: Script = (*ANSWERED * 20, Hang())
+SPEAKS_HTTP_2 = Secure(protocols=("h2", "http/1.1"))
 ONE_ATTEMPT = {"max_attempts": 1}
 DEFAULT_ATTEMPTS = {
     "max_attempts": inspect.signature(SkycoreClient).parameters["max_attempts"].default
@@ -355,6 +358,42 @@ async def test_a_trusted_certificate_is_taken(open_client: OpenClient) -> None:
     with FaultServer((Secure(), *ANSWERED)) as server:
         async with open_client(server.secure_url) as client:
             assert (await send(client)).tracking_id == "SMS_12345"
+
+
+async def test_a_tls_context_that_an_http2_client_has_as_well_offers_what_is_spoken(
+    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that client offers over it meanwhile is not offered for a message."""
+    context = ssl.create_default_context(cadata=CERTIFICATE)
+    monkeypatch.setattr(conftest, "client_context", lambda: context)
+    with FaultServer((SPEAKS_HTTP_2, *ANSWERED)) as server:
+        async with open_client(server.secure_url) as client:
+            context.set_alpn_protocols(["h2", "http/1.1"])
+            assert (await send(client)).tracking_id == "SMS_12345"
+        assert server.agreed == "http/1.1"
+
+
+class _TwoClientsContext(ssl.SSLContext):
+    """A context over which another client's handshake begins just before each one."""
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        self.set_alpn_protocols(["h2", "http/1.1"])
+        return super().wrap_bio(*args, **options)
+
+
+async def test_a_handshake_that_ends_with_another_protocol_is_not_sent(
+    open_reusing_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said to who speaks HTTP/2, and the error says what to do."""
+    context = _TwoClientsContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=CERTIFICATE)
+    monkeypatch.setattr(conftest, "client_context", lambda: context)
+    with FaultServer((SPEAKS_HTTP_2, *ANSWERED)) as server:
+        async with open_reusing_client(server.secure_url) as client:
+            given = await outcome(client)
+        assert type(given) is NotSent
+        assert "give the transport one of its own" in str(given)
+        assert not server.requests
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -114,11 +114,13 @@ class Finish:
 class Secure:
     """Speak TLS from here on, with the certificate for localhost.
 
-    Or with one for the same name that nobody trusts; or demand one of the client.
+    Or with one for the same name that nobody trusts; or demand one of the client.  Of `protocols`
+    the first is chosen that the client offers.
     """
 
     trusted: bool = True
     demanding: bool = False
+    protocols: tuple[str, ...] = ()
 
 
 WaitingStep = Arrive | Hold | Wait | Hang
@@ -273,6 +275,7 @@ class FaultServer:
 
     def __init__(self, *scripts: Script, host: str = "127.0.0.1") -> None:
         self.requests: list[bytes] = []
+        self.agreed: str | None = None  # over TLS, by the last connection
         self.connections = 0
         self._scripts = scripts
         self._players: list[threading.Thread] = []
@@ -383,8 +386,7 @@ class FaultServer:
     def _do(self, step: PlainStep, connection: socket.socket) -> None:
         match step:
             case Read():
-                self._of_connection.request = _read(connection)
-                self.requests.append(self._of_connection.request)
+                self._read(connection)
             case ReadHead():
                 _read_head(connection)
             case Send() | Reply():
@@ -405,6 +407,12 @@ class FaultServer:
                 connection.shutdown(socket.SHUT_WR)
             case _:
                 self._pass(step, connection)
+
+    def _read(self, connection: socket.socket) -> None:
+        self._of_connection.request = _read(connection)
+        self.requests.append(self._of_connection.request)
+        if isinstance(connection, ssl.SSLSocket):
+            self.agreed = connection.selected_alpn_protocol()
 
     def _data_of(self, step: Send | Reply) -> bytes:
         if isinstance(step, Send):
@@ -464,6 +472,8 @@ def server_context(side: Secure = Secure()) -> ssl.SSLContext:
     if side.demanding:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=CERTIFICATE)
+    if side.protocols:
+        context.set_alpn_protocols(side.protocols)
     return context
 
 
