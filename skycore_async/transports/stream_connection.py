@@ -27,7 +27,7 @@ class StreamConnection:
     def __init__(self, stream: ByteStream) -> None:
         self.written = False
         self._stream = stream
-        self._tls: ssl.SSLObject | None = None
+        self._tls: list[ssl.SSLObject] = []  # one within the other, where TLS is spoken to a proxy
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610
         self._readiness = Readiness(self._socket)
 
@@ -37,8 +37,9 @@ class StreamConnection:
         self._stream = await TLSStream.wrap(
             self._stream, hostname=hostname, ssl_context=context, standard_compatible=False
         )
-        self._tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610
-        check_agreed(self._tls)
+        tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610
+        self._tls.append(tls)
+        check_agreed(tls)
 
     async def exchange(
         self, request: bytes, reader: AnswerReader, timeout: float
@@ -56,7 +57,7 @@ class StreamConnection:
 
     async def _send(self, request: bytes) -> None:
         """Send it; at once, where it goes into the socket whole, as it nearly always does."""
-        if self._tls is None:
+        if not self._tls:
             with suppress(BlockingIOError, InterruptedError):
                 request = request[self._socket.send(request) :]
         if request:
@@ -64,7 +65,7 @@ class StreamConnection:
 
     async def _receive(self) -> bytes:
         """Return what comes; nothing at the end."""
-        if self._tls is None:
+        if not self._tls:
             await anyio.wait_readable(self._socket)
             with suppress(BlockingIOError, InterruptedError):
                 return self._socket.recv(_MOST)
@@ -75,9 +76,7 @@ class StreamConnection:
 
     def is_usable(self) -> bool:
         """Return whether it stands, and nothing came over it since the last answer."""
-        if self._tls is not None and has_more(self._tls):
-            return False
-        return not self._readiness.is_readable()
+        return not (any(map(has_more, self._tls)) or self._readiness.is_readable())
 
     async def aclose(self) -> None:
         """Break it off, without a word to the other side, as httpx does."""

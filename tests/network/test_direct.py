@@ -21,12 +21,13 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from skycore_async import (
     ConfigurationError,
     DirectTransport,
+    HttpxTransport,
     NotSent,
     OutcomeUnknown,
     Request,
@@ -54,6 +55,7 @@ from tests.support.fault_server import (
     Wait,
     answer,
     client_context,
+    hold_back,
     html,
     refused,
     server_context,
@@ -388,6 +390,41 @@ async def test_messages_go_through_a_tunnel(over: str) -> None:
         assert asked[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % server.port)
         assert b"\r\nProxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n" in asked[0]
         assert b"Proxy-Authorization" not in b"".join(server.requests)
+
+
+@pytest.mark.parametrize("make", [DirectTransport, HttpxTransport])
+async def test_what_follows_an_answer_in_a_tunnel_over_tls_is_no_part_of_the_next(
+    make: type[DirectTransport | HttpxTransport],
+) -> None:
+    """It is seen also where it is in a record of the TLS that is spoken to the proxy."""
+    connections: list[int] = []
+
+    async def secured(stream: Any) -> Any:
+        return await TLSStream.wrap(
+            stream, server_side=True, ssl_context=server_context(), standard_compatible=False
+        )
+
+    async def serve(plain: SocketStream) -> None:
+        connections.append(number := len(connections))
+        to_proxy = await secured(plain)
+        await to_proxy.receive()
+        await to_proxy.send(CONNECTED.data)
+        stream = await secured(to_proxy)
+        while True:
+            await stream.receive()
+            held = plain.extra(SocketAttribute.raw_socket)  # noqa: S610
+            hold_back(held, on=True)
+            await stream.send(answer(b"%d" % number))
+            await stream.send(answer(b"nobody's"))
+            hold_back(held, on=False)
+
+    async with listening(serve) as port:
+        proxy = httpx.Proxy(f"https://localhost:{port}", ssl_context=client_context())
+        transport = make(proxy=proxy, verify=client_context())
+        asked = Request(method="POST", url="https://localhost/", body=b"xml=")
+        for number in range(3):
+            assert (await transport.send(asked, timeout=5)).body == b"%d" % number
+        await transport.aclose()
 
 
 @pytest.mark.parametrize(

@@ -392,10 +392,10 @@ class FaultServer:
             case Send() | Reply():
                 connection.sendall(self._data_of(step))
             case Together(parts):
-                _hold_back(connection, on=True)
+                hold_back(connection, on=True)
                 for part in parts:
                     connection.sendall(part)
-                _hold_back(connection, on=False)
+                hold_back(connection, on=False)
             case Drip(data, pause):
                 self._standing.set()
                 while not self._stopped.wait(pause):
@@ -435,7 +435,8 @@ class FaultServer:
                     self._standing.set()
 
 
-def _hold_back(connection: socket.socket, *, on: bool) -> None:
+def hold_back(connection: socket.socket, *, on: bool) -> None:
+    """Keep what is sent from going out, or let it go."""
     if sys.platform == "linux":
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
