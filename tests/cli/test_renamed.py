@@ -19,6 +19,7 @@ from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui import confirm
+from skycore_async.errors import LedgerError
 from skycore_async.simulator import Simulator
 from tests.support.cli_program import program
 from tests.support.typed_after import TypedAfter
@@ -215,6 +216,37 @@ def test_a_campaign_that_began_nothing_is_not_asked_about(
         assert run("promo.csv").exit_code == 4
     assert run("promo.csv").exit_code == 0
     assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_a_campaign_whose_first_message_could_not_be_recorded_goes_on(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the same command goes on, as it was told to."""
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(SQLiteLedger, "begin", unwritable)
+        done = run("promo.csv")
+        assert done.exit_code == 4
+        assert "Run the same command to go on" in done.stderr
+    assert run("promo.csv").exit_code == 0
+    assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_what_was_sent_before_is_asked_about_though_nothing_more_could_be_recorded(
+    sent: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger that knew of it is gone, and the one that was made instead has no message."""
+    Path("promo.db").unlink()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(SQLiteLedger, "begin", unwritable)
+        assert run("promo.csv", "--yes-send-again").exit_code == 4
+    assert run("promo.csv").exit_code == 2
+    assert sent.billed == len(ROWS)
+
+
+async def unwritable(*_: object, **__: object) -> NoReturn:
+    raise LedgerError("the disk is full")
 
 
 @pytest.mark.slow

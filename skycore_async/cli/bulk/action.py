@@ -47,7 +47,7 @@ from .other_addresses import tell_of_others
 from .preflight import survey_by_database, survey_by_ledger, write_rejects
 from .preview import preview
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
-from .questions import ask, check_begun_meanwhile, noting_the_first
+from .questions import FirstNote, ask, check_begun_meanwhile
 from .recipients import FROM_COLUMNS, Sheet, SheetError
 from .rejects import Rejects
 from .resemblance import Sketch
@@ -113,9 +113,12 @@ def _run(options: BulkOptions) -> int:
                 share_once(dsn_of(options.cluster), options.opt_out_list)
                 return _load(options, options.cluster, kept, rejects, estimate)
             counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
-            note = noting_the_first(options.place, sketch if is_new else None)
+            note = FirstNote(options.place, sketch if is_new else None)
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            sending = options.send_options(api_key, settle=settle, known=known)
+            sending = attrs.evolve(
+                options.send_options(api_key, settle=settle, known=known),
+                none_begun=note.take_back,
+            )
             end = _send(options, run, sending)
             rejects.is_whole = not (end.interrupted or end.halted or options.limit)
             end = _closed(rejects, end)

@@ -88,6 +88,7 @@ _NOT_SENT: Final = f"""
 DELETE FROM campaigns
 WHERE ({_PLACE}) = (?, ?, ?, ?, ?) AND ({_PLACE}) NOT IN (SELECT {_PLACE} FROM sent)
 """  # noqa: S608 - names of our own
+_NONE_SENT: Final = f"DELETE FROM sent WHERE ({_PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
 _HAS_SENT: Final = """
 SELECT 1 FROM sent
 WHERE directory = ? AND address = ? AND ledger = ? AND in_database = ? AND campaign = ?
@@ -262,21 +263,29 @@ def note_begun(place: Place, sketch: Sketch, *, now: float, is_new: bool) -> Bef
     return None
 
 
-def note_sent(place: Place, new: Sketch | None = None) -> Before | None:
+def note_sent(place: Place, new: Sketch | None = None) -> Before | bool:
     """Note that a message of this campaign, which is noted, is about to begin.
 
-    Where they are thought to be `new`, and others began to send them meanwhile, that is returned,
-    and this one is noted no more: of two that are begun at once, one sends.
+    Returns whether none was before.  Where they are thought to be `new`, and others began to send
+    them meanwhile, that is returned, and this one is noted no more: of two that are begun at once,
+    one sends.
     """
     with _said_where_it_fails(), opened() as connection, connection:
         connection.execute("BEGIN IMMEDIATE")
         if new is not None and (before := _found(connection, place, new, only_sent=True)):
             connection.execute(_NOT_SENT, attrs.astuple(place))
             return before
-        connection.execute(
+        noted = connection.execute(
             "INSERT OR IGNORE INTO sent VALUES (?, ?, ?, ?, ?)", attrs.astuple(place)
         )
-    return None
+        return noted.rowcount > 0
+    return False
+
+
+def note_none_sent(place: Place) -> None:
+    """Note that no message of this campaign has begun, though one was about to."""
+    with _said_where_it_fails(), opened() as connection:
+        connection.execute(_NONE_SENT, attrs.astuple(place))
 
 
 def has_sent(place: Place) -> bool:

@@ -10,8 +10,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 import attrs
@@ -44,11 +44,12 @@ class LedgerCounts:
 
 @asynccontextmanager
 async def as_asked_about(
-    ledger: BaseLedger, known: LedgerCounts, *, name: str
+    ledger: BaseLedger, known: LedgerCounts, none_begun: Callable[[], object], *, name: str
 ) -> AsyncIterator[None]:
     """Raise LedgerError where a ledger is not the one that is `known`, or has more in doubt.
 
-    It had as many messages, as none is ever removed from one.
+    It had as many messages, as none is ever removed from one.  Where it has none in the end,
+    `none_begun` is called.
     """
     has = (await ledger.summary()).total
     if has < known.messages:
@@ -64,3 +65,6 @@ async def as_asked_about(
             " again, which asks about that as well"
         )
     yield
+    with suppress(LedgerError):  # as where it was moved, and nobody knows
+        if not (await ledger.summary()).total:
+            none_begun()

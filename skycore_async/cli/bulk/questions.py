@@ -9,8 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import NoReturn
 
 import attrs
@@ -18,7 +16,7 @@ import attrs
 from ...errors import LedgerError
 from ..ui.confirm import confirm, has_terminal, need_terminal
 from ..ui.output import fail, number_of, say
-from .campaigns_before import Before, Place, note_sent
+from .campaigns_before import Before, Place, note_none_sent, note_sent
 from .estimate import Estimate
 from .ledger_asked_about import LedgerCounts
 from .resemblance import Sketch
@@ -71,19 +69,30 @@ def check_begun_meanwhile(before: Before | None) -> None:
         _refuse_to_send_again(before)
 
 
-def noting_the_first(place: Place, new: Sketch | None) -> Callable[[], None]:
-    """Return what is to be called before each message: it notes once that there is one.
+class FirstNote:
+    """What is to be called before each message: it notes once that there is one.
 
     It raises LedgerError where the messages were thought to be `new`, and are being sent as
     another campaign, which was begun at the same time.
     """
 
-    @functools.cache
-    def note() -> None:
-        if (before := note_sent(place, new)) is not None:
-            raise LedgerError(_words_against(before))
+    def __init__(self, place: Place, new: Sketch | None) -> None:
+        self._place = place
+        self._new = new
+        self._noted: bool | None = None  # whether it is the first of its campaign
 
-    return note
+    def __call__(self) -> None:
+        """Note it, where that was not done yet."""
+        if self._noted is None:
+            found = note_sent(self._place, self._new)
+            if isinstance(found, Before):
+                raise LedgerError(_words_against(found))
+            self._noted = found
+
+    def take_back(self) -> None:
+        """Note that there is none after all, as the ledger could not have its intent."""
+        if self._noted:
+            note_none_sent(self._place)
 
 
 def _refuse_to_send_again(before: Before) -> NoReturn:

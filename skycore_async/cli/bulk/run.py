@@ -138,7 +138,7 @@ class Run:
                     ),
                 ),
                 SQLiteLedger(path) as ledger,
-                as_asked_about(ledger, options.known, name=str(path)),
+                as_asked_about(ledger, options.known, options.none_begun, name=str(path)),
                 sharing(ledger, options.opt_outs, name=options.full_name) as telling,
                 _receiving(ledger, telling, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,

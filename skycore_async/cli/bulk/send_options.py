@@ -35,6 +35,7 @@ class SendOptions:
     resend_in_doubt: bool = False
     resends_once: bool = False
     known: LedgerCounts  # what the ledger had when somebody was asked
+    none_begun: Callable[[], object] = lambda: None  # called where it has no message in the end
     settle: bool = False
     listening: Listening | None = None
     start: datetime | None = None
