@@ -10,6 +10,7 @@ Rule: nothing but what both builds have is used here, and nothing else of the be
 
 from __future__ import annotations
 
+import gc
 import itertools
 import socket
 import sys
@@ -79,4 +80,5 @@ def _serve(path: str) -> None:
 
 if __name__ == "__main__":
     anyio.run(_fill, sys.argv[1], int(sys.argv[2]))
+    gc.collect()  # as in `side.py`
     _serve(sys.argv[1])
