@@ -25,7 +25,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 
 @pytest.fixture
 def role(connection: Connection, dsn: str) -> Iterator[str]:
-    """Return the way to the database for a role as the documentation makes it."""
+    """Return the way to the database for a role as the documentation makes it.
+
+    Nothing is everybody's there, as functions are unless a database is made so.
+    """
+    functions = "EXECUTE ON ALL FUNCTIONS IN SCHEMA skycore, skycore_queue"
+    connection.execute(f"REVOKE {functions} FROM PUBLIC")
     connection.execute("CREATE ROLE sms LOGIN")
     try:
         (granted,) = (
@@ -34,7 +39,7 @@ def role(connection: Connection, dsn: str) -> Iterator[str]:
         connection.execute(granted.partition("```")[0].encode())
         yield dsn.replace("postgres:", "sms:")
     finally:
-        connection.execute("DROP OWNED BY sms; DROP ROLE sms")
+        connection.execute(f"DROP OWNED BY sms; DROP ROLE sms; GRANT {functions} TO PUBLIC")
 
 
 def answer(to: str) -> Answer:
