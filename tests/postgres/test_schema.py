@@ -6,7 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
@@ -241,6 +241,22 @@ def test_what_workers_of_an_earlier_version_left_out_is_counted_on(new_dsn: str)
         assert migrate(connection) == (16, VERSION)
         (found,) = progress(connection)
         assert found.left_out == {"opted_out": 2}
+
+
+@pytest.mark.anyio
+async def test_where_all_tables_are_published_they_are_changed_all_the_same(new_dsn: str) -> None:
+    """As for logical replication: rows without a key could not be, by a migration or by pruning."""
+    with psycopg.connect(new_dsn, autocommit=True) as connection:
+        make_tables(connection, BEFORE_PUBLISHED)
+        connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        assert migrate(connection) == (BEFORE_PUBLISHED, VERSION)
+        async with PostgresLedger(new_dsn) as ledger:
+            for _ in range(2):
+                assert (await ledger.prune(older_than=timedelta(days=30))).messages == 0
+        connection.execute("DELETE FROM skycore.look_ups")
+
+
+BEFORE_PUBLISHED = 17
 
 
 def test_there_is_a_migration_for_every_version() -> None:
