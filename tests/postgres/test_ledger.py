@@ -1164,6 +1164,29 @@ async def test_who_comes_back_to_other_tables_writes_nothing(opened: Open, sql: 
     assert await ledger.delivery(key="other") is None
 
 
+async def test_who_was_stopped_while_tables_were_migrated_begins_nothing(
+    opened: Open, sql: Any
+) -> None:
+    """Nobody could see it alive, its connection lasted, and it knows nothing of the new tables."""
+    ledger = await opened()
+    await ledger.begin(intent())
+    sql("UPDATE skycore.version SET version = version + 1")
+    try:
+        with pytest.raises(LedgerError, match="made by a newer skycore-async"):
+            await ledger.record(notice(SENT, "T1"))
+        sql("UPDATE skycore.version SET version = version - 1")
+        assert (await ledger.summary()).total == 1  # over a connection that it is met with anew
+        await ledger.run(KeepAlive())
+        sql("UPDATE skycore.version SET version = version + 1")
+        with pytest.raises(LedgerError, match="made by a newer skycore-async"):
+            await ledger.begin(intent("other"))
+    finally:
+        sql("UPDATE skycore.version SET version = version - 1")
+    assert sql("SELECT count(*) FROM skycore.events") == [(0,)]
+    await ledger.finish("k", accepted())
+    assert await ledger.delivery(key="other") is None
+
+
 @pytest.mark.parametrize("lost", ["connection", "right to write"])
 async def test_an_intent_that_cannot_be_taken_back_at_once_is_later(
     opened: Open, monkeypatch: pytest.MonkeyPatch, lost: str

@@ -245,7 +245,7 @@ def test_what_workers_of_an_earlier_version_left_out_is_counted_on(new_dsn: str)
 
 @pytest.mark.anyio
 async def test_where_all_tables_are_published_they_are_changed_all_the_same(new_dsn: str) -> None:
-    """As for logical replication: rows without a key could not be, by a migration or by pruning."""
+    """As for logical replication: rows without a key could not be, by migrating or pruning."""
     with psycopg.connect(new_dsn, autocommit=True) as connection:
         make_tables(connection, BEFORE_PUBLISHED)
         connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")

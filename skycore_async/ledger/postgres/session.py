@@ -4,6 +4,8 @@ Rules:
 
 * It is begun by who has just seen that the tables are of this version, before a migration can
   be: whoever migrates sees either it, or nobody.
+* Who was stopped for longer than it is alive has no say: the tables may be of another version
+  once it goes on.  So each sign of life reads that, too, and what is of another is met anew.
 * The row is written in the transaction of each group that begins anything, see `under_way`, or
   may take in a STOP, and then is alive for longer.
 * Until when it has it alive on the disk, this process remembers.  A database that has less of it
@@ -24,8 +26,8 @@ from typing import Any, Final, NoReturn
 import psycopg
 
 from ...errors import LedgerError
-from ...postgres.pooler_check import check_durable
-from ...postgres.schema import Connection, check
+from ...postgres.pooler_check import UnfitSession, check_durable
+from ...postgres.schema import VERSION, Connection, check
 from ...runtime.logs import log
 from ..commands import PendingCommand, Record, SetOptOut, TellOptOuts
 from .statements import END_SESSION, HALT_ALL, OVER, PUT_SESSION, SESSION, SESSION_IS_KEPT
@@ -97,12 +99,15 @@ class LedgerSession:
             self._kept = self._written
 
     def write(self, connection: Connection) -> None:
-        """Write which of its attempts may be under way, and that it is alive."""
-        self._write(connection, SESSION)
+        """Write which of its attempts may be under way, and that it is alive.
+
+        Raises UnfitSession where the tables are of another version by now.
+        """
+        self._write_again(connection)
 
     def stay_alive(self, connection: Connection) -> None:
         """Write the same; raises UnfitSession where that may be lost."""
-        check_durable((self._write(connection, SESSION),))
+        check_durable((self._write_again(connection),))
 
     def compare(self, connection: Connection) -> None:
         """Hold against a database, to which the connection was lost, what it had of this.
@@ -121,15 +126,22 @@ class LedgerSession:
                 interrupt()
             connection.execute(END_SESSION, (self.id,))
 
-    def _write(self, connection: Connection, statement: Any) -> str:
+    def _write_again(self, connection: Connection) -> str:
+        durability, version = self._write(connection, SESSION)
+        if version != VERSION:
+            raise UnfitSession("the tables were migrated meanwhile")
+        return durability
+
+    def _write(self, connection: Connection, statement: Any) -> tuple[str, int]:
+        """Return what `synchronous_commit` is, and of which version the tables are."""
         given = {"id": self.id, "lease": self._lease, "oldest": self.attempts.oldest}
         row = connection.execute(statement, {**given, "kept": self._kept}).fetchone()
         if row is None:
             raise _Forgotten
-        durability, self._written = row
+        durability, self._written, version = row
         # Either may be there where it is not heard, and the clock may have been set back.
         self._kept = min(self._kept, row[1])
-        return str(durability)
+        return durability, version
 
     def _halt_all(self, connection: Connection) -> NoReturn:
         self.refusal = (

@@ -237,7 +237,8 @@ SELECT key FROM skycore.messages WHERE key = ANY(%s) AND interrupted_at IS NOT N
 # The sessions of ledgers that are open.
 
 _AS_PUT: Final = (
-    "RETURNING current_setting('synchronous_commit'), extract(epoch FROM alive_until)::float8"
+    "RETURNING current_setting('synchronous_commit'), extract(epoch FROM alive_until)::float8,"
+    " (SELECT max(version) FROM skycore.version)"
 )
 PUT_SESSION: Final = f"""
 INSERT INTO skycore.sessions (id, alive_until, oldest_attempt)
