@@ -21,7 +21,6 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
@@ -37,7 +36,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .client import SkycoreClient
 from .messages import SMS, Outcome
-from .runtime.forks import call_in_child
+from .runtime.forks import call_in_child, this_process
 from .sending import recording
 from .sending.bulk import BulkSend
 from .transports import direct, http_client, httpcore_connection, httpcore_trace, httpx
@@ -99,7 +98,7 @@ class SyncClient:
         self._is_beginning = False
         self._loop_thread: int | None = None
         # By process: a child keeps its parent's, unused.
-        self._running: dict[int, _ProcessClient] = {}
+        self._running: dict[tuple[int, int], _ProcessClient] = {}
         self._is_closed = False
         _clients.add(self)
 
@@ -158,7 +157,7 @@ class SyncClient:
         self._check_thread()
         with self._changing:
             self._is_closed = True
-            running = self._running.pop(os.getpid(), None)
+            running = self._running.pop(this_process(), None)
         _clients.discard(self)
         if running is not None:
             running.stack.close()
@@ -177,7 +176,7 @@ class SyncClient:
         with self._changing:
             if self._is_closed:
                 raise RuntimeError("this SyncClient is closed")
-            return self._running.get(os.getpid()) or self._begun()
+            return self._running.get(this_process()) or self._begun()
 
     def _check_thread(self) -> None:
         if self._loop_thread == get_ident():  # also where the client is just being made
@@ -195,7 +194,7 @@ class SyncClient:
         if self._is_closed:  # by a signal handler, which nothing ran for yet
             running.stack.close()
             raise RuntimeError("this SyncClient is closed")
-        self._running[os.getpid()] = running
+        self._running[this_process()] = running
         return running
 
     def _begin(self) -> _ProcessClient:
@@ -290,14 +289,14 @@ class _Sending:
         self._portal = portal
         self._bulk = bulk
         self._source = source
-        self._process = os.getpid()
+        self._process = this_process()
 
     def __enter__(self) -> Iterator[Outcome]:
         _result(self._portal, self._bulk.__aenter__)
         return self._outcomes()
 
     def __exit__(self, *error: Any) -> None:
-        if os.getpid() == self._process:  # and in no child, where there is no such event loop
+        if this_process() == self._process:  # and in no child, where there is no such event loop
             # It may have ended, and the garbage collector may come here in its thread.
             with suppress(RuntimeError):
                 _result(self._portal, functools.partial(self._bulk.__aexit__, *error))
@@ -324,7 +323,7 @@ class _Sending:
         async def following() -> Outcome | None:
             return await anext(self._bulk, None)
 
-        if os.getpid() != self._process:
+        if this_process() != self._process:
             raise RuntimeError("these messages are sent in the process that forked this one")
         try:
             return self._portal.start_task_soon(following)

@@ -20,7 +20,7 @@ from threading import get_ident
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from .forks import call_in_child
+from . import forks
 
 _runs: Any = SimpleNamespace(name=None)
 with suppress(ImportError):  # trio needs sniffio, and asyncio does not
@@ -39,24 +39,13 @@ def is_trios() -> bool:
     return bool(_runs.name == "trio")
 
 
-_forks = 0  # between the first process and this one
-
-
-def _in_child() -> None:
-    global _forks  # noqa: PLW0603 - it is another process
-    _forks += 1
-
-
-call_in_child(_in_child)
-
-
 def event_loop() -> object:
     """Return what equals the running event loop of this process, of asyncio or trio.
 
     Raises RuntimeError where none runs.
     """
     loop: object = running_loop()
-    return (loop, _forks) if _forks else loop
+    return (loop, forks.count) if forks.count else loop
 
 
 def running_loop() -> Any:
@@ -76,7 +65,7 @@ class HomeLoop:
     """
 
     def __init__(self) -> None:
-        self._loop, self._forks = running_loop(), _forks
+        self._loop, self._forks = running_loop(), forks.count
 
     def is_here(self) -> bool:
         """Return whether it runs this task, in this process; RuntimeError where none runs.
@@ -87,15 +76,15 @@ class HomeLoop:
         """
         if (
             getattr(self._loop, "_thread_id", None) == get_ident()
-            and self._forks == _forks
+            and self._forks == forks.count
             and _runs.name != "trio"
         ):
             return True
-        return running_loop() == self._loop and self._forks == _forks
+        return running_loop() == self._loop and self._forks == forks.count
 
     def is_running(self) -> bool:
         """Return whether it runs still, in this process."""
-        if self._forks != _forks:
+        if self._forks != forks.count:
             return False
         if isinstance(self._loop, asyncio.AbstractEventLoop):
             return self._loop.is_running()

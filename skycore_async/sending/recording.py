@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import secrets
 import time
 import weakref
@@ -44,6 +43,7 @@ from ..ledger.texts import digest_of
 from ..messages import SMS, Failed, Outcome, masked
 from ..protocol.segments import segment_count
 from ..runtime.event_loop import running_loop
+from ..runtime.forks import this_process
 from ..runtime.logs import log
 from .prepare import PreparedSend
 
@@ -278,11 +278,11 @@ class _MadeUpKeys(Iterator[str]):
     """Keys that nobody else makes up, nor a process that is forked from this one."""
 
     def __init__(self) -> None:
-        self._process: int | None = None
+        self._process: tuple[int, int] | None = None
         self._keys: Iterator[str] = iter(())
 
     def __next__(self) -> str:
-        if self._process != (process := os.getpid()):
+        if self._process != (process := this_process()):
             self._process = process
             self._keys = map(f"{secrets.token_hex(6)}-{{:x}}".format, itertools.count())
         return next(self._keys)

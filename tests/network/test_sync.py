@@ -299,6 +299,31 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_process_that_has_the_id_of_one_before_sends(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """An id is given again, as that of a daemon's first process, whose event loop is no more."""
+    program = """
+import os, warnings
+from skycore_async import SkycoreClient, SyncClient
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # a fork beside a thread
+skycore = SyncClient(SkycoreClient)
+skycore.send_sms(to="15551234888", text="first")
+first = os.getpid()
+if not (child := os.fork()):
+    os.getpid = lambda: first
+    skycore.send_sms(to="15551234888", text="of the same id")
+    skycore.close()
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_program(tmp_path, simulator, program) == "7\n"
+    assert [message.text for message in simulator.messages] == ["first", "of the same id"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["httpx", "fast"])
 def test_what_it_sends_with_is_loaded_where_it_is_made(
     simulator: Simulator, tmp_path: Path, transport: str

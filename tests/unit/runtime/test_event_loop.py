@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from skycore_async.runtime import event_loop as module
+from skycore_async.runtime import forks
 from skycore_async.runtime.event_loop import HomeLoop, event_loop, now
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def test_an_event_loop_runs_until_it_ends(
     here = HomeLoop()
     assert here.is_running()
     assert not other.is_running()
-    monkeypatch.setattr(module, "_forks", module._forks + 1)
+    monkeypatch.setattr(forks, "count", forks.count + 1)
     assert not here.is_running()
     assert HomeLoop().is_running()
 
@@ -55,11 +55,11 @@ async def test_a_forked_process_has_another_event_loop_than_its_parent(
 ) -> None:
     """It is the same object there, and so are the sockets within it."""
     of_parent = event_loop()
-    monkeypatch.setattr(module, "_forks", module._forks)  # to be as it was after this
-    module._in_child()
+    monkeypatch.setattr(forks, "count", forks.count)  # to be as it was after this
+    forks.in_child()
     of_child = event_loop()
     assert of_parent != of_child == event_loop()
-    module._in_child()
+    forks.in_child()
     assert of_child != event_loop() != of_parent
 
 
@@ -113,7 +113,7 @@ async def test_an_event_loop_is_not_that_of_a_forked_process(
 ) -> None:
     """There the task that forked goes on, in the same object."""
     home = HomeLoop()
-    monkeypatch.setattr(module, "_forks", module._forks + 1)
+    monkeypatch.setattr(forks, "count", forks.count + 1)
     assert not home.is_here()
     assert HomeLoop().is_here()
 

@@ -45,7 +45,7 @@ from skycore_async.ledger.interface import Ledger
 from skycore_async.ledger.model import SendIntent, Submission
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.messages import masked
-from skycore_async.runtime import event_loop
+from skycore_async.runtime import forks
 from skycore_async.sending.dispatcher import Dispatcher
 from skycore_async.sending.prepare import ResolvedMessage
 from skycore_async.sending.recording import Recorder, _by_ledger
@@ -967,9 +967,17 @@ def test_an_outcome_is_written_in_another_event_loop() -> None:
     assert set(anyio.run(states, ledger).values()) == {"accepted"}
 
 
+def test_a_forked_process_makes_up_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that has the id of a process before: what two send under one key goes out once."""
+    made_up = Recorder(MemoryLedger())._made_up
+    first, second = next(made_up), next(made_up)
+    monkeypatch.setattr(forks, "count", forks.count + 1)
+    assert first.split("-")[0] == second.split("-")[0] != next(made_up).split("-")[0]
+
+
 async def test_an_outcome_is_written_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """There each message that came after it was a TypeError, and it was written by nobody."""
-    monkeypatch.setattr(event_loop, "_forks", event_loop._forks + 1)
+    monkeypatch.setattr(forks, "count", forks.count + 1)
     async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
         await client.send_sms(**KEYED)
         ledger.full = False
