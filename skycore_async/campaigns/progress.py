@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from ..errors import KeyConflict
 from ..ledger.postgres.campaign_messages import count_states
 from ..postgres.formats import one_moment
 from ..postgres.schema import Connection
@@ -109,7 +110,9 @@ def _progress(
             (not held and waiting == waiting_for_hours, "waiting"),
         )
         state = next((known for is_so, known in table if is_so), state)
-    begun = sum(states.values()) - states.get("not_sent", 0) + sum(left_out.values())
+    # The key of what was left out for a conflict is in the ledger, and was counted there.
+    apart = [count for why, count in left_out.items() if not why.startswith(KeyConflict.__name__)]
+    begun = sum(states.values()) - states.get("not_sent", 0) + sum(apart)
     return CampaignProgress(
         name=name,
         state=state,

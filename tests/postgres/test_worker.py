@@ -602,6 +602,8 @@ async def test_a_key_that_went_out_with_other_content_says_how_far_it_got(
     assert worker.counters.refused == {f"KeyConflict: the other message is {state}": 1}
     assert worker.counters.in_doubt == (state == "in_doubt")
     assert progress(connection)[1].left_out == worker.counters.refused
+    load(connection, "other", [attrs.evolve(each, text="Goodbye") for each in some(5)])
+    assert progress(connection)[1].to_send == 3  # and what was left out is in the ledger, too
 
 
 @pytest.mark.slow
