@@ -49,7 +49,8 @@ _UTF8: Final = "UTF8"
 # Whatever PGCLIENTENCODING or a DSN says: every key and every text of a handset can be written.
 _ENCODING: Final = {"client_encoding": _UTF8}
 # Whatever the server's defaults are: what a step goes by is read after it got its locks.
-# A process that was stopped in the middle of a transaction keeps nobody out for long.
+# A process that was stopped in the middle of a transaction keeps nobody out for long.  What is
+# told by a warning is heard, as that what was committed is on no standby.
 # A statement is planned once, perhaps when its table is nearly empty, and run for as long as
 # the connection lives: rows are found by an index from the first on, as with a full table.  Up to
 # version 17 the planner then takes the smallest statement for a huge one, whose compiling (`jit`)
@@ -57,7 +58,7 @@ _ENCODING: Final = {"client_encoding": _UTF8}
 _SETTINGS: Final = (
     f"SET client_encoding = '{_UTF8}'; SET synchronous_commit = on;"
     " SET default_transaction_isolation = 'read committed';"
-    " SET idle_in_transaction_session_timeout = '10s';"
+    " SET idle_in_transaction_session_timeout = '10s'; SET client_min_messages = 'warning';"
     " SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
     " SET jit = off"
 )

@@ -1299,7 +1299,8 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
 async def test_what_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
     """Who cancels the waiting for it ends no more than that: a failover would forget a message.
 
-    It is written again, and waits again, also where all of it is found written.
+    It is written again, and waits again, also where all of it is found written.  So it is where
+    whoever connects hears of errors alone by default.
     """
 
     async def act() -> None:
@@ -1330,6 +1331,7 @@ async def test_what_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
 
     acknowledged, is_away = anyio.Event(), threading.Event()
     with running() as server, psycopg.connect(server.dsn(), autocommit=True) as operator:
+        operator.execute("ALTER DATABASE postgres SET client_min_messages = error")
         async with PostgresLedger(server.dsn(), clock=Clock()) as ledger:
             standby("away")
             async with anyio.create_task_group() as group:
