@@ -281,11 +281,11 @@ class BaseLedger(ABC):
         await self.run(SetOptOut(number=numbers.number(number), out=False))
 
     async def opt_outs(self) -> AsyncIterator[OptOut]:
-        """Yield the last word of each number that said whether it may be sent to."""
+        """Yield the latest opt-out or opt-in of each number that has one."""
         after = ""
         while page := await self.run(ListOptOuts(after=after)):
-            for word in page:
-                yield word
+            for entry in page:
+                yield entry
             after = page[-1].number
 
     async def is_opted_out(self, number: str) -> bool:

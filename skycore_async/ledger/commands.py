@@ -112,9 +112,9 @@ class SetOptOut(LedgerCommand[None]):
 
 @attrs.frozen(kw_only=True)
 class TellOptOuts(LedgerCommand[None]):
-    """Take words of numbers that were said elsewhere as if they came now, in this order."""
+    """Add entries from elsewhere as if they came now, in this order."""
 
-    words: tuple[OptOut, ...]
+    entries: tuple[OptOut, ...]
 
 
 @attrs.frozen
@@ -282,9 +282,9 @@ class IsOptedOut(Query[bool]):
 
 @attrs.frozen(kw_only=True)
 class GetOptOuts(Query[dict[str, OptOut]]):
-    """The last words that are kept by these numbers, of those that said any.
+    """The opt-out entries of these numbers, as far as there are any.
 
-    Which of them counts for a number, `opt_outs.word_on` says.
+    `opt_outs.entry_for` tells which one counts for a number.
     """
 
     numbers: tuple[str, ...]
@@ -296,7 +296,7 @@ class GetOptOuts(Query[dict[str, OptOut]]):
 
 @attrs.frozen(kw_only=True)
 class ListOptOuts(Query[list[OptOut]]):
-    """The last words of some numbers, in the order of the numbers, beyond the number `after`."""
+    """A page of opt-out entries, in the order of their numbers, beyond the number `after`."""
 
     after: str
 

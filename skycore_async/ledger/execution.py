@@ -46,7 +46,7 @@ from .opt_outs import (
     OptOut,
     OptOutRule,
     all_spellings,
-    last_word,
+    latest_entry,
     may_be_sent_to,
     opt_out_by_code,
     opt_out_of,
@@ -131,7 +131,7 @@ class CommandExecutor:
                 said = OptOut(number=command.number, out=command.out, at=self._clock())
                 self._opt_outs.append(said)
             elif isinstance(command, TellOptOuts):
-                self._opt_outs += relayed(command.words)
+                self._opt_outs += relayed(command.entries)
             elif isinstance(command, KeepAlive):
                 self.interrupt()
             elif isinstance(command, StoreCommand):
@@ -152,7 +152,7 @@ class CommandExecutor:
 
     def _begin_again(self, begins: Sequence[tuple[PendingCommand, Begin]]) -> None:
         records = self._store.messages_to_change([command.intent.key for _, command in begins])
-        words = self._store.opt_outs(all_spellings([command.intent.to for _, command in begins]))
+        entries = self._store.opt_outs(all_spellings([command.intent.to for _, command in begins]))
         begun: list[MessageRecord] = []
         earlier: list[EarlierAttempt] = []
         for pending, command in begins:
@@ -163,7 +163,7 @@ class CommandExecutor:
                     command.intent,
                     resend_in_doubt=command.resend_in_doubt,
                     ignore_opt_out=command.ignore_opt_out,
-                    is_opted_out=not may_be_sent_to(command.intent.to, words),
+                    is_opted_out=not may_be_sent_to(command.intent.to, entries),
                     attempt=command.attempt,
                 )
                 if isinstance(decided, MessageRecord):
@@ -220,18 +220,18 @@ class CommandExecutor:
     # Postbacks.
 
     def _write_opt_outs(self) -> None:
-        """Write what counts of each number of which something was said, in one order."""
-        words: dict[str, list[OptOut]] = {}
+        """Write which entry now counts of each number with a new one, in one order."""
+        new: dict[str, list[OptOut]] = {}
         for each in sorted(self._opt_outs, key=attrgetter("number")):
-            words.setdefault(each.number, []).append(each)
+            new.setdefault(each.number, []).append(each)
         self._opt_outs.clear()
-        if words:
+        if new:
             self.touched.add(CHANGED)
             now = self._clock()
-            self._store.insert_opt_outs([first for first, *_ in words.values()])
-            known = self._store.opt_outs_to_change(words)
-            last = [last_word(known[number], said, now=now) for number, said in words.items()]
-            self._store.update_opt_outs([each for each in last if each != known[each.number]])
+            self._store.insert_opt_outs([first for first, *_ in new.values()])
+            known = self._store.opt_outs_to_change(new)
+            latest = [latest_entry(known[number], said, now=now) for number, said in new.items()]
+            self._store.update_opt_outs([each for each in latest if each != known[each.number]])
 
     def _record(
         self, notifications: Iterable[tuple[Notification, float]], *, were_kept: bool = False

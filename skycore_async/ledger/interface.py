@@ -135,7 +135,7 @@ class Ledger(Protocol):
         ...
 
     def opt_outs(self) -> AsyncIterator[OptOut]:
-        """Return the last word of each number that said whether it may be sent to."""
+        """Return the latest opt-out or opt-in of each number that has one."""
         ...
 
     async def is_opted_out(self, number: str) -> bool:

@@ -1,26 +1,26 @@
 """Who may not be sent to: STOP, START, and what the provider says of it.
 
+An entry is the latest opt-out or opt-in of a number.  A stamp is the provider's own time of it.
+
 Rules:
 
-* What a text says is read by `protocol.consent`: only a sure reading opts out or in.
-* A text that is not surely STOP can be decided by a rule of the caller's, when it is
-  recorded.  What it decides is kept, and so holds after a restart and for all who share
-  the ledger.
-* An unclear text is a candidate until somebody says something else of its number: a rule,
-  a person, or a later STOP or START.  So is a STOP that an earlier version did not read.
-* The last word counts.  Of two that the provider stamped, its stamps tell which that is,
-  in whichever order they come.
-* What the caller says, and what has no stamp, is the last word when it comes.
-* Of the caller's word and a stamp, which are of two clocks, each of which may be wrong, the
-  stamp tells only where it is clear.  Where it is not, the number has opted out.
-* What the caller said to another ledger, and what an inbox kept, comes later than it was said:
-  a leave to send counts from when it was given, and takes back no STOP that came after it.  Nor
-  does an opt-out take the place of a later one, which a leave to send given between the two would
-  then take back.
-* Whoever said STOP is sent nothing, also where the provider names them without their country code:
-  that counts for each number which may be named so (`numbers.spellings`), until that number itself
-  is opted in later.  A START of that name opts in nobody but who is kept by it.
-* A time that is yet to come is of a wrong clock, and the last word until somebody speaks.
+* `protocol.consent` reads what a text says: only a sure reading opts its number out or in.
+* A rule of the caller's can decide about a text that is not surely STOP, when it is recorded.
+  The decision is kept, so it holds after a restart and for all who share the ledger.
+* An unclear text is a candidate until a rule, a person, or a later STOP or START decides about its
+  number.  So is a STOP that an earlier version did not read.
+* The latest entry counts.  Of two entries with stamps, that is the one with the later stamp, in
+  whichever order they come.
+* An entry of the caller's, or without a stamp, is the latest when it comes.
+* The times of a caller's entry and of a stamp are of two clocks, and either may be wrong.  The
+  stamp decides only where the two are far apart; otherwise the number has opted out.
+* A relayed entry, from another ledger or an inbox, was made before it comes.  Relayed permission
+  to send counts from when it was given, and does not undo a STOP that came after it.  A relayed
+  opt-out does not replace a later one: permission given between the two would then undo it.
+* Whoever said STOP is sent nothing, even where the provider names them without their country code.
+  Such an entry counts for each number that may be named so (`numbers.spellings`), until that
+  number itself is opted in later.  A START under such a name opts in no other spelling.
+* An entry with a time in the future is of a wrong clock.  It is the latest until another comes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ..runtime.logs import log
 # True where a text opts its number out, False where it does not, None where the words decide.
 OptOutRule = Callable[[InboundSMS], bool | None]
 
-# The name that waiters use for a change of any number's word; no key is like it.
+# What waiters wait for where they wait for a change of any entry; no key is like it.
 CHANGED: Final = "\0opt-outs"
 _BLOCKED: Final = "E114"  # the recipient is on the block list
 CLEAR: Final = 86_400.0  # seconds; a stamp in a wrong zone, or a clock set by hand, is nearer
@@ -50,12 +50,12 @@ CLEAR: Final = 86_400.0  # seconds; a stamp in a wrong zone, or a clock set by h
 
 @attrs.frozen(kw_only=True)
 class OptOut:
-    """A number's word on being sent to: not any more (`out`), or again.
+    """The latest opt-out (`out`) or opt-in of a number.
 
-    `number` has digits alone.  `at` is the provider's stamp where it is `stamped`, else the time
-    at which it came; both in seconds since 1970.
-    What is `only_if_in` changes nothing of a number that has opted out: an unclear text
-    was found to be no opt-out.  What is `relayed` was said before, to another ledger or an inbox.
+    `number` has digits alone.  `at` is in seconds since 1970: the provider's stamp if `stamped`,
+    else the time at which the entry came.  With `only_if_in` it changes nothing for a number that
+    has opted out: an unclear text was found to be no opt-out.  With `relayed` it was made before,
+    in another ledger or an inbox.
     """
 
     number: str
@@ -66,35 +66,35 @@ class OptOut:
     relayed: bool = attrs.field(default=False, eq=False)
 
 
-def relayed(words: Iterable[OptOut]) -> list[OptOut]:
-    """Return words as they come to whoever did not hear them first."""
-    return [attrs.evolve(word, relayed=True) for word in words]
+def relayed(entries: Iterable[OptOut]) -> list[OptOut]:
+    """Return entries marked as relayed."""
+    return [attrs.evolve(entry, relayed=True) for entry in entries]
 
 
 def all_spellings(numbers: Collection[str]) -> tuple[str, ...]:
-    """Return by which names words may be kept that count for these numbers."""
+    """Return the spellings of these numbers: an entry of any of them may count."""
     return tuple(set(chain.from_iterable(map(spellings, numbers))))
 
 
-def word_on(number: str, words: Mapping[str, OptOut]) -> OptOut | None:
-    """Return the word that counts for a number, of those of all its spellings; None for none."""
-    own, *others = (words.get(name) for name in spellings(number))
+def entry_for(number: str, entries: Mapping[str, OptOut]) -> OptOut | None:
+    """Return the entry that counts for a number, of those of its spellings; None if none does."""
+    own, *others = (entries.get(name) for name in spellings(number))
     for short in others:
         if short is not None and short.out and (own is None or own.at <= short.at):
             return own if own is not None and own.out else short
     return own
 
 
-def may_be_sent_to(number: str, words: Mapping[str, OptOut]) -> bool:
-    """Return whether a number may be sent to, by the words of all its spellings."""
-    if not words:
+def may_be_sent_to(number: str, entries: Mapping[str, OptOut]) -> bool:
+    """Return whether a number may be sent to, by the entries of all its spellings."""
+    if not entries:
         return True
-    word = word_on(number, words)
-    return word is None or not word.out
+    entry = entry_for(number, entries)
+    return entry is None or not entry.out
 
 
 def number_named(from_: str | None) -> str:
-    """Return the digits of a number that a postback names, without the 00 that dials abroad."""
+    """Return the digits of a postback's number, without the 00 of international dialling."""
     known = digits(from_) or ""
     return known.lstrip("0") if known.startswith("00") else known
 
@@ -102,7 +102,7 @@ def number_named(from_: str | None) -> str:
 def opt_out_of(
     notification: Notification, *, received: float, rule: OptOutRule | None = None
 ) -> OptOut | None:
-    """Return what a notification says of being sent to; None where it is about something else."""
+    """Return the opt-out or opt-in that a notification tells; None if it tells neither."""
     only_if_in = False
     if isinstance(notification, SubscriptionChange):
         number, out = notification.mobile, not notification.subscribed
@@ -141,7 +141,7 @@ def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
     except Exception as error:  # noqa: BLE001 - it is the caller's, and costs no postback
         log.error("an opt-out rule raised %s: the words decide", type(error).__name__)
         return None
-    # It would be taken for a yes, and opt out whoever says thanks.
+    # Any object is true: taken for a yes, it would opt out whoever says thanks.
     if iscoroutine(said):
         said.close()
     log.error("an opt-out rule returned a %s: the words decide", type(said).__name__)
@@ -149,7 +149,7 @@ def _decision(rule: OptOutRule | None, text: InboundSMS) -> bool | None:
 
 
 def check_rule(rule: object) -> None:
-    """Raise ConfigurationError where a rule cannot be asked in a thread."""
+    """Raise ConfigurationError for a rule that cannot be called in a thread."""
     if rule is None:
         return
     if callable(rule) and not (is_awaited(rule) or has_yield(rule)):
@@ -168,44 +168,44 @@ def is_candidate(notification: Notification) -> bool:
 
 
 def is_open(said_at: float, last: OptOut | None) -> bool:
-    """Return whether a candidate of that time is not decided, by the last word of its number."""
+    """Return whether a candidate of that time is undecided, by the latest entry of its number."""
     return last is None or not (last.out or last.at >= said_at)
 
 
-def last_word(known: OptOut, words: Iterable[OptOut], *, now: float) -> OptOut:
-    """Return what counts of a number, after these words have come in this order."""
-    for word in words:
-        if _supersedes(word, known, now):
-            known = word
+def latest_entry(known: OptOut, entries: Iterable[OptOut], *, now: float) -> OptOut:
+    """Return the entry of a number that counts once these have come, in this order."""
+    for entry in entries:
+        if _supersedes(entry, known, now):
+            known = entry
     return known
 
 
-def _supersedes(word: OptOut, known: OptOut, now: float) -> bool:
-    """Return whether a word that comes after the known one, and may be older, takes its place."""
-    if word.only_if_in and known.out:
+def _supersedes(entry: OptOut, known: OptOut, now: float) -> bool:
+    """Return whether an entry replaces the known one, which came before it but may be newer."""
+    if entry.only_if_in and known.out:
         return False
-    if word.relayed and not word.stamped and known.out:
-        # Of one postback, in the order in which they stand in it.
-        is_with_it = word.at == known.at and not known.stamped
-        return known.at < word.at <= now or is_with_it or known.at > now
-    if not word.stamped or word.at >= known.at:
+    if entry.relayed and not entry.stamped and known.out:
+        # Both are of one postback, and come in its order.
+        is_with_it = entry.at == known.at and not known.stamped
+        return known.at < entry.at <= now or is_with_it or known.at > now
+    if not entry.stamped or entry.at >= known.at:
         return True
-    if word.out is known.out:
+    if entry.out is known.out:
         return False
     if known.at > now:
-        return not (known.stamped and word.at > now)  # of two from ahead, one clock is likely
-    return word.out and not known.stamped and known.at - word.at <= CLEAR
+        return not (known.stamped and entry.at > now)  # of two from ahead, one clock is likely
+    return entry.out and not known.stamped and known.at - entry.at <= CLEAR
 
 
-def is_missed(word: OptOut, known: OptOut | None) -> bool:
-    """Return whether a ledger that was told a word has forgotten it, by the word that it has.
+def is_missed(entry: OptOut, known: OptOut | None) -> bool:
+    """Return whether a ledger with the `known` entry has lost one that it was told.
 
-    So has one that a backup has taken the place of, or that was begun anew.  What it may have
-    heard since of its own counts on: only a later opt-out is taken for forgotten.
+    A ledger loses entries when a backup replaces it, or it is made anew.  Only a later opt-out is
+    taken for lost: anything else may be what the ledger has heard since.
     """
-    return known is None or (word.out and not known.out and word.at > known.at)
+    return known is None or (entry.out and not known.out and entry.at > known.at)
 
 
 def opt_out_by_code(code: str | None, *, number: str, at: float) -> OptOut | None:
-    """Return the opt-out that a refusal by the API tells; None where its code tells none."""
+    """Return the opt-out that a refusal's error code tells; None for any other code."""
     return OptOut(number=number, out=True, at=at) if code == _BLOCKED else None

@@ -119,11 +119,11 @@ class LedgerReader(Protocol):
         ...
 
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return the last word of these numbers on being sent to, of those that said any."""
+        """Return the opt-out entries of these numbers, as far as there are any."""
         ...
 
     def opt_outs_after(self, number: str) -> list[OptOut]:
-        """Return the last words of the numbers beyond one, in their order, a page of them."""
+        """Return a page of opt-out entries beyond one number, in the order of the numbers."""
         ...
 
     def texts(self, after: int) -> Page[tuple[int, StoredNotification]]:

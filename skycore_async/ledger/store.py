@@ -219,15 +219,15 @@ class LedgerStore(LedgerReader, Protocol):
     # Opting out.
 
     def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Insert those of whose numbers nothing is known."""
+        """Insert the entries of numbers that have none."""
         ...
 
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return what is known of these numbers, locked."""
+        """Return the entries of these numbers, locked."""
         ...
 
     def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these in place of what is known of their numbers."""
+        """Replace the entries of these numbers."""
         ...
 
 

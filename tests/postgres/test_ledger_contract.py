@@ -1064,10 +1064,10 @@ async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger
 async def test_every_number_that_opted_out_or_in_is_listed(ledger: BaseLedger) -> None:
     """More than a page of them, each once with its last word, in whatever order they came."""
     numbers = [str(15550000000 + n) for n in range(LONG_PAGE + 1)]
-    words = tuple(OptOut(number=each, out=True, at=NOON) for each in reversed(numbers))
-    await ledger.run(TellOptOuts(words=words))
+    entries = tuple(OptOut(number=each, out=True, at=NOON) for each in reversed(numbers))
+    await ledger.run(TellOptOuts(entries=entries))
     await ledger.opt_in(numbers[1])
-    told = {word.number: word.out async for word in ledger.opt_outs()}
+    told = {entry.number: entry.out async for entry in ledger.opt_outs()}
     assert told == dict.fromkeys(numbers, True) | {numbers[1]: False}
 
 

@@ -42,10 +42,10 @@ class _NotedList(OptOutList):
     on_told: Callable[[], None] = staticmethod(lambda: None)
 
     def tell(
-        self, words: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
+        self, entries: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
     ) -> int | None:
-        """Take words in."""
-        given = list(words)
+        """Take entries in."""
+        given = list(entries)
         last = super().tell(given, ledger=ledger, seen=seen)
         if given:
             self.on_told()
@@ -132,5 +132,5 @@ class Account:
         """Return whether list and other ledger both say that a number has opted out."""
         if self._other is None:
             return False
-        word = self._list.words([number]).get(number)
-        return word is not None and word.out and await self._other.is_opted_out(number)
+        entry = self._list.entries([number]).get(number)
+        return entry is not None and entry.out and await self._other.is_opted_out(number)

@@ -173,28 +173,28 @@ class _NotificationPrinter:
 
     def __call__(self, notification: Notification) -> None:
         self.count += 1
-        if self._shared is not None and (word := opt_out_of(notification, received=time.time())):
+        if self._shared is not None and (entry := opt_out_of(notification, received=time.time())):
             identity, _ = identities(notification)
-            self._tell(self._shared, word, identity)
+            self._tell(self._shared, entry, identity)
         if len(self._waiting) < _MOST:
             self._waiting.append(notification)
         else:
             self._missed += 1
 
-    def _tell(self, shared: OptOutList, word: OptOut, identity: bytes) -> None:
-        """Tell a list of a word; of a START once, as Skycore repeats what it has no answer to.
+    def _tell(self, shared: OptOutList, entry: OptOut, identity: bytes) -> None:
+        """Add an entry to a list; a START once, as Skycore repeats what it has no answer to.
 
         Without a time of its own, a repeated one would take back a STOP that came after it: also
         where the list could not be told when it came first.
         """
-        if word.out:
-            shared.tell([word])
+        if entry.out:
+            shared.tell([entry])
             return
-        came, was_told = self._starts.setdefault(identity, (word.at, False))
+        came, was_told = self._starts.setdefault(identity, (entry.at, False))
         if len(self._starts) > _MOST:
             del self._starts[next(iter(self._starts))]
         if not was_told:
-            shared.tell(relayed([attrs.evolve(word, at=came)]))
+            shared.tell(relayed([attrs.evolve(entry, at=came)]))
             self._starts[identity] = (came, True)
 
     def print_waiting(self) -> bool:

@@ -58,13 +58,13 @@ def show_list(shared: OptOutList, *, show_numbers: bool, as_json: bool) -> None:
     """Print who may not be sent to, and since when."""
     try:
         count = 0
-        for word in shared.opted_out():
+        for entry in shared.opted_out():
             count += 1
-            name = word.number if show_numbers else masked(word.number)
+            name = entry.number if show_numbers else masked(entry.number)
             if as_json:
-                emit({"number": name, "since": _since(word)})
+                emit({"number": name, "since": _since(entry)})
             else:
-                say(f"{name:<15}  {time_of(_since(word))}")
+                say(f"{name:<15}  {time_of(_since(entry))}")
     except LedgerError as error:
         fail(str(error))
     if not as_json:
@@ -111,15 +111,17 @@ def _is_database(file: str) -> bool:
 def _import_ledger(shared: OptOutList, named: Secret, *, dry_run: bool) -> None:
     target = ledger_target(named)
 
-    async def words() -> list[OptOut]:
+    async def entries() -> list[OptOut]:
         async with target.to_read() as ledger:
-            return [word async for word in ledger.opt_outs()]
+            return [entry async for entry in ledger.opt_outs()]
 
     try:
-        found = anyio.run(words)
-        known = shared.words([word.number for word in found])
+        found = anyio.run(entries)
+        known = shared.entries([entry.number for entry in found])
         if not dry_run:
-            shared.tell(relayed(word for word in found if _is_new(word, known.get(word.number))))
+            shared.tell(
+                relayed(entry for entry in found if _is_new(entry, known.get(entry.number)))
+            )
         count = shared.count()
     except LedgerError as error:
         fail(f"nothing was changed: {error}")
@@ -131,9 +133,9 @@ def _import_ledger(shared: OptOutList, named: Secret, *, dry_run: bool) -> None:
     say(f"{said}: {number_of(count, 'number')} on {shown(shared.path)}", err=True)
 
 
-def _is_new(word: OptOut, known: OptOut | None) -> bool:
-    """Return whether a word may be later than the known one; of a stamp the list decides."""
-    return known is None or word.stamped or word.at > known.at
+def _is_new(entry: OptOut, known: OptOut | None) -> bool:
+    """Return whether an entry may be later than the known one; of a stamp the list decides."""
+    return known is None or entry.stamped or entry.at > known.at
 
 
 def _import_file(
@@ -186,7 +188,7 @@ def export_file(shared: OptOutList, file: Path) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("number", "since"))
     try:
-        rows.writerows((word.number, iso_time(_since(word))) for word in shared.opted_out())
+        rows.writerows((entry.number, iso_time(_since(entry))) for entry in shared.opted_out())
     except LedgerError as error:
         fail(str(error))
     if file == STANDARD_OUTPUT:
@@ -214,8 +216,8 @@ def _change(
     now = time.time()
     asked = {*numbers.values()}
     try:
-        words = shared.words(all_spellings(asked))
-        on_it = sum(not may_be_sent_to(each, words) for each in asked)
+        entries = shared.entries(all_spellings(asked))
+        on_it = sum(not may_be_sent_to(each, entries) for each in asked)
         if asks and on_it < len(asked):
             _ask_to_put_on(len(asked), on_it, shown(shared.path))
         if not dry_run:
@@ -260,5 +262,5 @@ def _tell_ten_digits(numbers: Mapping[str, str]) -> None:
         )
 
 
-def _since(word: OptOut) -> datetime:
-    return time_at(word.at)
+def _since(entry: OptOut) -> datetime:
+    return time_at(entry.at)

@@ -94,8 +94,8 @@ class _Ledger:
 
     async def _record(self, notifications: Sequence[Notification]) -> None:
         await self._ledger.record(*notifications)
-        words = (opt_out_of(each, received=0.0) for each in notifications)
-        numbers = {word.number for word in words if word is not None}
+        entries = (opt_out_of(each, received=0.0) for each in notifications)
+        numbers = {entry.number for entry in entries if entry is not None}
         if numbers and self._telling is not None:
             await self._telling(numbers)
 

@@ -144,7 +144,7 @@ async def _outcomes_unread(
     return {key: outcome for key, outcome in outcomes.items() if not _is_refused(outcome)}
 
 
-async def words_on(ledger: BaseLedger, numbers: Collection[str]) -> Mapping[str, OptOut]:
+async def entries_for(ledger: BaseLedger, numbers: Collection[str]) -> Mapping[str, OptOut]:
     """Return what was said of being sent to, under any name that counts for these numbers."""
     return await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
 

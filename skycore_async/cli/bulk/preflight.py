@@ -33,7 +33,7 @@ from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import fail
 from .estimate import Survey
 from .ledger_asked_about import LedgerCounts, doubts_in
-from .lookup import as_known_now, outcomes, words_on
+from .lookup import as_known_now, entries_for, outcomes
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
@@ -142,13 +142,13 @@ async def _kinds(
     messages = [row for row in rows if isinstance(row, MessageRow)]
     found = await find(ledger, messages)
     numbers = [row.message.to for row, known in found if isinstance(known, SendIntent)]
-    words = await words_on(ledger, numbers)
+    entries = await entries_for(ledger, numbers)
     kinds: list[tuple[JudgedRow, OutcomeKind | None]] = [
         (row, None) for row in rows if isinstance(row, RejectedRow)
     ]
     for row, known in found:
         if isinstance(known, SendIntent):
-            is_out = is_opted_out(row.message.to, words)
+            is_out = is_opted_out(row.message.to, entries)
             kinds.append((row, OutcomeKind.OPTED_OUT if is_out else None))
         else:
             kinds.append((row, outcome_kind(known)))

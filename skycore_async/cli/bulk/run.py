@@ -54,7 +54,7 @@ from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
 from .judged_rows import JudgedRows
 from .ledger_asked_about import as_asked_about
-from .lookup import as_known_now, outcomes, words_on
+from .lookup import as_known_now, entries_for, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_plain, why_stopped
 from .recipients import Row
@@ -261,8 +261,8 @@ class Run:
         if self._left == math.inf:
             return ()
         numbers = [row.message.to for row in rows]
-        words = await words_on(ledger, numbers)
-        return {number for number in numbers if not may_be_sent_to(number, words)}
+        entries = await entries_for(ledger, numbers)
+        return {number for number in numbers if not may_be_sent_to(number, entries)}
 
     def _in_flight(self) -> int:
         return self._outcomes._begun  # noqa: SLF001 - kept from users

@@ -33,7 +33,7 @@ from ..ui.confirm import confirm
 from ..ui.numbers import number_reader_of
 from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
 from .estimate import over_the_bound
-from .lookup import words_on
+from .lookup import entries_for
 from .options import BulkOptions
 from .recipients import Sheet
 from .rows import MessageRow, RowReader
@@ -56,7 +56,7 @@ def send_sample(
         to = number(options.sample_to or "", number_reader_of(options.country))
     except InvalidMessage as error:
         fail(f"--to: {error}")
-    if is_opted_out(to, _words_on(to, options.known_ledger)):
+    if is_opted_out(to, _entries_for(to, options.known_ledger)):
         fail("nothing was sent: --to names a number that has opted out", Exit.NOT_SENT)
     cost = 0
     for row in rows:
@@ -77,12 +77,12 @@ def send_sample(
     return _account(outcomes, halted, of=len(messages), as_json=options.as_json)
 
 
-def _words_on(to: str, ledger: Path | None) -> Mapping[str, OptOut]:
+def _entries_for(to: str, ledger: Path | None) -> Mapping[str, OptOut]:
     """Return what a number said to the ledger of the campaign, where there is one already."""
 
     async def ask(path: Path) -> Mapping[str, OptOut]:
         async with looked_at(path) as opened:
-            return await words_on(opened, [to])
+            return await entries_for(opened, [to])
 
     try:
         return {} if ledger is None else anyio.run(ask, ledger)

@@ -191,7 +191,7 @@ class PostgresReader(ListReader):
         return page_of(found, rows, _PAGE)
 
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return the last word of these numbers on being sent to, of those that said any."""
+        """Return the opt-out entries of these numbers, as far as there are any."""
         rows = self._execute(
             f"SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number = ANY(%s)",
             (list(numbers),),
@@ -199,7 +199,7 @@ class PostgresReader(ListReader):
         return {each.number: each for each in map(OPT_OUT.value, rows)}
 
     def opt_outs_after(self, number: str) -> list[OptOut]:
-        """Return the last words of the numbers beyond one, in their order, a page of them."""
+        """Return a page of opt-out entries beyond one number, in the order of the numbers."""
         rows = self._execute(
             f"SELECT {OPT_OUT.listed} FROM skycore.opt_outs WHERE number > %s"
             f" ORDER BY number LIMIT {LONG_PAGE}",

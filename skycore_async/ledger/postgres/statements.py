@@ -21,7 +21,7 @@ def _arrays(columns: Columns[Any]) -> str:
     return ", ".join(f"%b::{_TYPES.get(type_, 'text')}[]" for type_ in columns.types)
 
 
-# As `rules.begin` and `opt_outs.word_on` have it of a number that has opted out, or is called so
+# As `rules.begin` and `opt_outs.entry_for` have it of a number that has opted out, or is called so
 # within its country.  It is looked at where the row is written: nobody can opt out in between.
 INSERT: Final = f"""
 INSERT INTO skycore.messages ({INTENT.listed}, state, session, attempt)

@@ -48,7 +48,7 @@ class SQLiteLedger(OpenableLedger):
     what it wrote is on the disk.  A postback settles a doubt within `settle_within`
     seconds of its intent.  What a `PostbackInbox` beside it has taken in is recorded when it
     is opened, and every `look_every` seconds after that, `math.inf` for not after that; and
-    before a number is opted out or in, as that is the later word.
+    before a number is opted out or in, as that comes later.
     `clock` gives seconds since 1970, and `sleep` waits some seconds.
 
     `opt_out_rule` is asked, in a thread, about each text from a handset that is not surely

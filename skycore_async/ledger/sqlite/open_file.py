@@ -55,7 +55,7 @@ _FULL: Final = 2  # what PRAGMA synchronous calls FULL
 _TORN: Final = "locking protocol"  # what SQLite says of an index that cannot be mended
 _NOTHING: Final = "UPDATE look_ups SET refused = 0 WHERE 0"  # which fails where nothing can be
 _PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
-_WORDS: Final = (SetOptOut, TellOptOuts)  # which come after what is in the inbox
+_OPTING_OUT: Final = (SetOptOut, TellOptOuts)  # which come after what is in the inbox
 
 
 def connect(path: str) -> Any:
@@ -216,8 +216,7 @@ class OpenFile:
             finally:
                 if self._is_committed:  # written again, it would end what is begun by then
                     self._unwritten.clear()
-        words = [pending for pending in group if isinstance(pending.command, _WORDS)]
-        if words:
+        if [each for each in group if isinstance(each.command, _OPTING_OUT)]:
             with suppress(LedgerError, sqlite3.Error):  # who looks into it next tells it
                 self._take_in_next(math.inf)
         self._is_committed = False

@@ -1,13 +1,13 @@
-"""A list of who may not be sent to, for all ledgers of a user: a file that many programs share.
+"""The list of opt-outs that all ledgers of a user share: a file that many programs write to.
 
-Strategy: a shared file, with the last word of each number and, for each word,
-the number of the change that it was; and for each ledger, which changes it has taken in.
+Strategy: a shared file.  It has the latest entry of each number with a change number, which counts
+up, and the last change that each ledger has taken in.
 
 Rules:
 
-* Words arrive here in the order in which they are told, as they do in a ledger, and the rules
-  of `opt_outs` say which of two counts.
-* It keeps the rules of `shared_file`: what was told is on the disk.
+* Entries count in the order in which they are told, as in a ledger; `opt_outs` decides which of
+  two counts.
+* The file keeps the rules of `shared_file`: what was told is on the disk.
 * A number that is on no list may be sent to; so a list that cannot be read is an error, and
   never an empty one.
 """
@@ -24,7 +24,7 @@ import attrs
 
 from ...protocol.numbers import names_within_country, spellings
 from ..columns import OPT_OUT
-from ..opt_outs import OptOut, is_missed, last_word, may_be_sent_to, relayed
+from ..opt_outs import OptOut, is_missed, latest_entry, may_be_sent_to, relayed
 from .shared_file import FileKind, as_ledger_errors, connect, make_if_missing, set_up, transaction
 
 PAGE: Final = 500
@@ -43,7 +43,7 @@ KIND: Final = FileKind(
     ),
 )
 
-# Whether a number may not be sent to, by the words that a ledger has of all its spellings.
+# Takes a number and the entries that a ledger has of its spellings; True if it has opted out.
 OptOutCheck = Callable[[str, Mapping[str, OptOut]], bool]
 
 _NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
@@ -51,10 +51,10 @@ _NOTE_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """A word of a number, and the number of the change that brought it onto the list."""
+    """An entry, and the number of the change that put it onto the list."""
 
     number: int
-    word: OptOut
+    entry: OptOut
 
 
 class OptOutList:
@@ -73,26 +73,26 @@ class OptOutList:
         self._advice = advice
 
     def tell(
-        self, words: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
+        self, entries: Iterable[OptOut], *, ledger: str | None = None, seen: int = 0
     ) -> int | None:
-        """Take words in, in this order, and return when what counts of them is on the disk.
+        """Add entries in this order, and return the last change once all is on the disk.
 
-        Returns the last change.  Where a `ledger` tells, by its name, it has seen that, too; None,
-        and nothing is taken in, where the list has changed since the change `seen`.
+        If a `ledger` tells, by its name, that change is noted as seen by it.  Then None is
+        returned, and nothing added, if the list has changed since the change `seen`.
         """
         said: dict[str, list[OptOut]] = {}
-        for word in words:
-            said.setdefault(word.number, []).append(word)
+        for entry in entries:
+            said.setdefault(entry.number, []).append(entry)
         if not said:
             return seen
         with self._connected() as connection, transaction(connection) as execute:
             (change,) = execute("SELECT last FROM changes").fetchone()
             if ledger is not None and change > seen:  # less, where another list is in its place
                 return None
-            known = _words(execute, said)
+            known = _entries(execute, said)
             for number, (first, *more) in said.items():
                 before = known.get(number)
-                counts = last_word(
+                counts = latest_entry(
                     first if before is None else before,
                     more if before is None else [first, *more],
                     now=self._clock(),
@@ -117,17 +117,17 @@ class OptOutList:
                 f" ORDER BY change LIMIT {PAGE}",
                 (after,),
             )
-            return [Change(number=number, word=OPT_OUT.value(row)) for number, *row in found]
+            return [Change(number=number, entry=OPT_OUT.value(row)) for number, *row in found]
 
     def last(self) -> tuple[object, int]:
-        """Return the last change, after what tells the file from any in its place."""
+        """Return the identity of the file, and the number of its last change."""
         with self._opened() as execute:
             (change,) = execute("SELECT last FROM changes").fetchone()
             status = self._file.stat()
             return (status.st_dev, status.st_ino), int(change)
 
     def seen_by(self, ledger: str) -> int:
-        """Return the change up to which a ledger, by its name, has taken all in."""
+        """Return the last change that a ledger, by its name, has taken in."""
         with self._opened() as execute:
             return _seen_by(execute, ledger)
 
@@ -136,17 +136,16 @@ class OptOutList:
         with self._opened() as execute:
             execute(_NOTE_SEEN, (ledger, change))
 
-    def words(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return the last words of these numbers, of those that have any."""
+    def entries(self, numbers: Collection[str]) -> dict[str, OptOut]:
+        """Return the entries of these numbers, as far as there are any."""
         with self._opened() as execute:
-            return _words(execute, numbers)
+            return _entries(execute, numbers)
 
     @contextmanager
     def asked(self, ledger: str = "") -> Iterator[OptOutCheck]:
-        """Yield what says of a number whether it may not be sent to, for many of them.
+        """Yield a check of whether a number has opted out, for many numbers over one connection.
 
-        It is asked with the words that a ledger has of its spellings, and says what that ledger,
-        by its name, would say once it has taken this list in.
+        The check answers as the `ledger` of that name would once it has taken this list in.
         """
         some = f"SELECT change, {OPT_OUT.listed} FROM opt_outs WHERE number IN (?, ?, ?)"
         with self._explained():
@@ -163,19 +162,20 @@ class OptOutList:
                     found = connection.execute(
                         some, (number, *names_within_country(number))
                     ).fetchall()
-                words = {name: known[name] for name in spellings(number) if name in known}
+                entries = {name: known[name] for name in spellings(number) if name in known}
                 for change, *row in found:
-                    word = OPT_OUT.value(row)
-                    before = known.get(word.number)
-                    if change > seen or is_missed(word, before):
-                        first = word if before is None else before
-                        words[word.number] = last_word(first, relayed([word]), now=self._clock())
-                return not may_be_sent_to(number, words)
+                    entry = OPT_OUT.value(row)
+                    before = known.get(entry.number)
+                    if change > seen or is_missed(entry, before):
+                        first = entry if before is None else before
+                        latest = latest_entry(first, relayed([entry]), now=self._clock())
+                        entries[entry.number] = latest
+                return not may_be_sent_to(number, entries)
 
             yield is_opted_out if is_anybody else is_out_by_ledger
 
     def opted_out(self) -> Iterator[OptOut]:
-        """Yield the words of those who may not be sent to, in the order of their numbers."""
+        """Yield the entries of all numbers that have opted out, in the order of the numbers."""
         after = ""
         while True:
             with self._opened() as execute:
@@ -190,7 +190,7 @@ class OptOutList:
             after = OPT_OUT.value(page[-1]).number
 
     def count(self) -> int:
-        """Return how many numbers may not be sent to."""
+        """Return how many numbers have opted out."""
         with self._opened() as execute:
             return int(execute("SELECT count(*) FROM opt_outs WHERE out").fetchone()[0])
 
@@ -222,12 +222,12 @@ class OptOutList:
 
 
 def name_of_file(path: Path) -> str:
-    """Return the name by which the list knows the ledger in a file: one, however it is written."""
+    """Return the name by which the list knows a ledger's file, however its path is written."""
     return str(path.resolve())
 
 
 def is_out_by_ledger(number: str, known: Mapping[str, OptOut]) -> bool:
-    """Return whether a number may not be sent to where there is no list: by a ledger's words."""
+    """Return whether a number has opted out by a ledger's entries alone, without a list."""
     return not may_be_sent_to(number, known)
 
 
@@ -236,15 +236,15 @@ def _seen_by(execute: Callable[..., Any], ledger: str) -> int:
     return int(found[0]) if found else 0
 
 
-def _words(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:
+def _entries(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:
     found: dict[str, OptOut] = {}
     for some in _batches(list(numbers)):
         places = ", ".join("?" * len(some))
         for row in execute(
             f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE number IN ({places})", some
         ):
-            word = OPT_OUT.value(row)
-            found[word.number] = word
+            entry = OPT_OUT.value(row)
+            found[entry.number] = entry
     return found
 
 

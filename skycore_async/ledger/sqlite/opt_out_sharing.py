@@ -1,22 +1,21 @@
-"""A ledger that shares a list of who may not be sent to with all other ledgers of a user.
+"""Share the list of opt-outs between a ledger and all other ledgers of a user.
 
-Strategy: at the beginning the ledger takes in what it has not seen of the list, and tells the
-list what that has not heard of.  While the ledger is open, what changes in either goes to the
-other: from the list at a look every second, from the ledger once it was told of a change.
+Strategy: at the beginning the ledger takes in what it has not seen of the list, and tells the list
+what that lacks.  While the ledger is open, changes of either go to the other: those of the list at
+a look every second, those of the ledger at the look after it.
 
 Rules:
 
 * Nothing is sent before the ledger has the whole list.
-* A word is told as it arrived, with its own time, and each change of the list arrives once;
-  which of two words counts is decided by the rules of both sides, which are the same.
-* Nothing is told to a list that has changed since it was looked at: what the ledger has may be
-  older.  So no ledger hears its own words again, after what was said since.
-* Where another list is in its place, as a backup of it, that is taken in from its beginning, and
-  told all.
-* A ledger that cannot reach the list goes on: what it has heard is told at a later look, or by the
-  next opening.
-* Who answers for a word, as to a postback, has it told at once, and hears where it cannot be: the
-  process may be killed before the next look.
+* An entry is told as it came, with its own time, and each change of the list is taken in once.
+  Ledger and list have the same rules of which entry counts.
+* Nothing is told to a list that has changed since the last look, as the ledger's entry may be the
+  older one.  So no ledger is told its own old entries again.
+* If the file was replaced, as by a backup, the ledger takes in all of it, and tells it everything.
+* A ledger that cannot reach the list goes on: it tells what it has at a later look, or when it is
+  opened next.
+* Whoever answers for an entry, as a receiver of postbacks does, tells it at once and sees an
+  error: the process may be killed before the next look.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _CLOSED: Final = (
 )
 
 Sleep = Callable[[float], Awaitable[None]]
-# Tell a list at once what a ledger has of numbers; raises LedgerError where that cannot be.
+# Tells the list at once what the ledger has of these numbers; raises LedgerError if it cannot.
 Telling = Callable[[Collection[str]], Awaitable[None]]
 
 
@@ -54,9 +53,9 @@ Telling = Callable[[Collection[str]], Awaitable[None]]
 async def sharing_opt_outs(
     ledger: BaseLedger, shared: OptOutList, *, name: str, sleep: Sleep = anyio.sleep
 ) -> AsyncGenerator[None]:
-    """Share the opt-outs of an open ledger, by its `name`, with a list while this is entered.
+    """Share the opt-outs of an open ledger with a list, which knows it by `name`, while entered.
 
-    Raises LedgerError where the list or the ledger cannot be used at the beginning.
+    Raises LedgerError if the list or the ledger cannot be used at the beginning.
     """
     async with sharing_at_once(ledger, shared, name=name, sleep=sleep):
         yield
@@ -66,7 +65,7 @@ async def sharing_opt_outs(
 async def sharing_at_once(
     ledger: BaseLedger, shared: OptOutList, *, name: str, sleep: Sleep = anyio.sleep
 ) -> AsyncGenerator[Telling]:
-    """Do as `sharing_opt_outs` does, and yield what tells the list at once."""
+    """Share like `sharing_opt_outs`, and yield a function that tells the list at once."""
     sharing = _Sharing(ledger, shared, name)
     with ExitStack() as watching:
         sharing.watch(watching)
@@ -91,7 +90,7 @@ class _Sharing:
         self._shared = shared
         self._name = name
         self._seen = 0
-        self._file: object = None  # which the list is in, as it was last seen
+        self._file: object = None  # the identity of the list's file at the last look
         self._has_news = False
         self._problems = ProblemLog()
         self._one_at_a_time = anyio.Lock()
@@ -102,38 +101,38 @@ class _Sharing:
         seen = await anyio.to_thread.run_sync(self._shared.seen_by, self._name)
         self._seen = last = 0
         while changes := await anyio.to_thread.run_sync(self._shared.changes, last):
-            numbers = tuple(change.word.number for change in changes)
+            numbers = tuple(change.entry.number for change in changes)
             known = await self._ledger.run(GetOptOuts(numbers=numbers))
             await self._take(
                 tuple(
-                    change.word
+                    change.entry
                     for change in changes
                     if change.number > seen
-                    or is_missed(change.word, known.get(change.word.number))
+                    or is_missed(change.entry, known.get(change.entry.number))
                 )
             )
             last = changes[-1].number
         await self._note_seen(last)
 
     async def tell_all(self) -> None:
-        """Tell the list every word of the ledger's that it has not."""
-        words: list[OptOut] = []
-        async for word in self._ledger.opt_outs():
-            words.append(word)
-            if len(words) == PAGE:
-                await self._tell(words)
-                words = []
-        await self._tell(words)
+        """Tell the list every entry of the ledger that it lacks."""
+        entries: list[OptOut] = []
+        async for entry in self._ledger.opt_outs():
+            entries.append(entry)
+            if len(entries) == PAGE:
+                await self._tell(entries)
+                entries = []
+        await self._tell(entries)
 
     def watch(self, watching: ExitStack) -> None:
-        """Note from now on whether the ledger hears something."""
+        """Notice from now on whether an entry of the ledger changes."""
         with watching.pop_all():  # that from before ends once there is a new one
             self._changed = watching.enter_context(self._ledger.waiters.wait(CHANGED))
 
     async def follow(
         self, following: anyio.CancelScope, watching: ExitStack, sleep: Sleep
     ) -> None:
-        """Take in and tell what changes, until `following` is cancelled."""
+        """Pass changes on both ways, until `following` is cancelled."""
         pause = LOOK_EVERY
         with following:
             while True:
@@ -143,7 +142,7 @@ class _Sharing:
                 pause = max(LOOK_EVERY, _PAUSE * (now() - began))
 
     async def look(self, watching: ExitStack) -> None:
-        """Take in what has changed, and tell what the list has not; never raises."""
+        """Take in what has changed, and tell what the list lacks; log errors, and raise none."""
         if self._changed.is_set():
             self.watch(watching)
             self._has_news = True
@@ -163,11 +162,11 @@ class _Sharing:
             self._has_news = False
 
     async def tell(self, numbers: Collection[str]) -> None:
-        """Tell the list what the ledger has of numbers, now that it has taken in what is new."""
+        """Take in what has changed, then tell the list the ledger's entries of these numbers."""
         async with self._one_at_a_time:
             await self._take_changes()
-            words = await self._ledger.run(GetOptOuts(numbers=tuple(numbers)))
-            await self._tell(words.values())
+            entries = await self._ledger.run(GetOptOuts(numbers=tuple(numbers)))
+            await self._tell(entries.values())
 
     async def _take_changes(self) -> None:
         file, last = await anyio.to_thread.run_sync(self._shared.last)
@@ -175,27 +174,27 @@ class _Sharing:
             self._has_news = True
             await self.take_all()
         while changes := await anyio.to_thread.run_sync(self._shared.changes, self._seen):
-            await self._take(tuple(change.word for change in changes))
+            await self._take(tuple(change.entry for change in changes))
             await self._note_seen(changes[-1].number)
 
-    async def _take(self, words: tuple[OptOut, ...]) -> None:
-        if words:
-            await self._ledger.run(TellOptOuts(words=words))
+    async def _take(self, entries: tuple[OptOut, ...]) -> None:
+        if entries:
+            await self._ledger.run(TellOptOuts(entries=entries))
 
     async def _note_seen(self, change: int) -> None:
         if change > self._seen:
             await anyio.to_thread.run_sync(self._shared.note_seen, self._name, change)
             self._seen = change
 
-    async def _tell(self, words: Collection[OptOut]) -> None:
-        while (seen := await anyio.to_thread.run_sync(self._told, words)) is None:
+    async def _tell(self, entries: Collection[OptOut]) -> None:
+        while (seen := await anyio.to_thread.run_sync(self._told, entries)) is None:
             await self._take_changes()
-            numbers = tuple(word.number for word in words)
-            words = (await self._ledger.run(GetOptOuts(numbers=numbers))).values()
+            numbers = tuple(entry.number for entry in entries)
+            entries = (await self._ledger.run(GetOptOuts(numbers=numbers))).values()
         self._seen = seen
 
-    def _told(self, words: Collection[OptOut]) -> int | None:
-        """Tell words, and return the change that is the last one by then; None for not told."""
-        known = self._shared.words([word.number for word in words])
-        new = [word for word in words if known.get(word.number) != word]
+    def _told(self, entries: Collection[OptOut]) -> int | None:
+        """Tell entries, and return the last change; None if the list has changed meanwhile."""
+        known = self._shared.entries([entry.number for entry in entries])
+        new = [entry for entry in entries if known.get(entry.number) != entry]
         return self._shared.tell(relayed(new), ledger=self._name, seen=self._seen)

@@ -1,11 +1,10 @@
 """Who has opted out, in SQLite.
 
-Strategy: a number is held against its own word alone, unless there are words of numbers that may
-be called so within their country.  Hardly ever there are, and each message would be held against
-two more names for them.
+Strategy: a number is checked against its own entry alone, unless some entry names a number as it
+is dialled within its country.  That is rare, and would make each message check two more spellings.
 
-Rule: no word is ever removed, so that one which was found is there for good; and who has the
-connection is the only one who writes.
+Rule: no entry is ever removed, and only this connection writes: so an entry that was found once is
+there for good.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ class SQLiteOptOuts(SQLiteReader):
         self._has_names_within_country: bool | None = None  # None for not known
 
     def has_names_within_country(self) -> bool:
-        """Return whether there may be a word of a number without its country code."""
+        """Return whether any entry may be of a number without its country code."""
         if self._has_names_within_country is None:
             found = self._execute(statements.WITHIN_COUNTRY).fetchone()
             self._has_names_within_country = found is not None
         return self._has_names_within_country
 
     def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Insert those of whose numbers nothing is known."""
+        """Insert the entries of numbers that have none."""
         self._write_opt_outs("IGNORE", opt_outs)
 
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return what is known of these numbers."""
+        """Return the entries of these numbers."""
         return self.opt_outs(numbers)
 
     def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these in place of what is known of their numbers."""
+        """Replace the entries of these numbers."""
         self._write_opt_outs("REPLACE", opt_outs)
 
     def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:

@@ -117,7 +117,7 @@ class SQLiteReader(ListReader, StatementRunner):
         return by_key(keys, map(MESSAGE.value, found))
 
     def opt_outs(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return the last word of these numbers on being sent to, of those that said any."""
+        """Return the opt-out entries of these numbers, as far as there are any."""
         found = self._over(
             f"SELECT {OPT_OUT.listed} FROM (VALUES {{}}) JOIN opt_outs ON number = column1",
             [(number,) for number in numbers],
@@ -125,7 +125,7 @@ class SQLiteReader(ListReader, StatementRunner):
         return {each.number: each for each in map(OPT_OUT.value, found)}
 
     def opt_outs_after(self, number: str) -> list[OptOut]:
-        """Return the last words of the numbers beyond one, in their order, a page of them."""
+        """Return a page of opt-out entries beyond one number, in the order of the numbers."""
         found = self._execute(
             f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE number > ?"
             f" ORDER BY number LIMIT {LONG_PAGE}",

@@ -21,7 +21,7 @@ def _given(*names: str) -> str:
     return f"WITH given ({', '.join(names)}) AS (VALUES {{}})"
 
 
-# As `opt_outs.word_on` has it of a number, and of its names within its country.  One seek
+# As `opt_outs.entry_for` has it of a number, and of its names within its country.  One seek
 # for each name: `IN` would make a table of them for every row.
 _IS_NOT_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = given.recipient AND out)"
 _WITHIN_COUNTRY: Final = ("dialled", "called")

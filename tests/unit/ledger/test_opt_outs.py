@@ -15,7 +15,7 @@ from skycore_async.ledger.model import (
 from skycore_async.ledger.opt_outs import (
     CLEAR,
     OptOut,
-    last_word,
+    latest_entry,
     may_be_sent_to,
     opt_out_of,
 )
@@ -135,105 +135,105 @@ def test_a_word_is_from_when_it_was_said(
     assert (said.at, said.stamped) == (at, stamped)
 
 
-def word(out: bool, at: float, *, stamped: bool = True) -> OptOut:
+def entry(out: bool, at: float, *, stamped: bool = True) -> OptOut:
     return OptOut(number=TO, out=out, at=at, stamped=stamped)
 
 
 STOP, START = True, False
 NOW = NOON + 5 * CLEAR
-# The word that is known, the one that comes, and whether that counts from now on.
+# The entry that is known, the one that comes, and whether that counts from now on.
 COMING = {
-    "a later stamp": (word(STOP, NOON), word(START, NOON + 1), True),
-    "an earlier stamp": (word(STOP, NOON + 1), word(START, NOON), False),
-    "the same stamp": (word(START, NOON), word(STOP, NOON), True),
-    "the caller's": (word(STOP, NOON), word(START, NOW, stamped=False), True),
+    "a later stamp": (entry(STOP, NOON), entry(START, NOON + 1), True),
+    "an earlier stamp": (entry(STOP, NOON + 1), entry(START, NOON), False),
+    "the same stamp": (entry(START, NOON), entry(STOP, NOON), True),
+    "the caller's": (entry(STOP, NOON), entry(START, NOW, stamped=False), True),
     "the caller's after one from ahead": (
-        word(STOP, NOW + 9),
-        word(START, NOW, stamped=False),
+        entry(STOP, NOW + 9),
+        entry(START, NOW, stamped=False),
         True,
     ),
     "a STOP a little older than the caller's": (
-        word(START, NOON, stamped=False),
-        word(STOP, NOON - CLEAR),
+        entry(START, NOON, stamped=False),
+        entry(STOP, NOON - CLEAR),
         True,
     ),
     "a STOP much older than the caller's": (
-        word(START, NOON, stamped=False),
-        word(STOP, NOON - CLEAR - 1),
+        entry(START, NOON, stamped=False),
+        entry(STOP, NOON - CLEAR - 1),
         False,
     ),
     "a START a little older than the caller's": (
-        word(STOP, NOON, stamped=False),
-        word(START, NOON - 1),
+        entry(STOP, NOON, stamped=False),
+        entry(START, NOON - 1),
         False,
     ),
     "an older STOP after a STOP of the caller's": (
-        word(STOP, NOON, stamped=False),
-        word(STOP, NOON - 1),
+        entry(STOP, NOON, stamped=False),
+        entry(STOP, NOON - 1),
         False,
     ),
     "any after the caller's from ahead": (
-        word(STOP, NOW + 1, stamped=False),
-        word(START, NOW - 1),
+        entry(STOP, NOW + 1, stamped=False),
+        entry(START, NOW - 1),
         True,
     ),
     "what a rule found to be no opt-out, after one": (
-        word(STOP, NOON),
-        attrs.evolve(word(START, NOON + 1), only_if_in=True),
+        entry(STOP, NOON),
+        attrs.evolve(entry(START, NOON + 1), only_if_in=True),
         False,
     ),
     "the caller's leave that another heard before the STOP": (
-        word(STOP, NOON),
-        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        entry(STOP, NOON),
+        attrs.evolve(entry(START, NOON, stamped=False), relayed=True),
         False,
     ),
     "the caller's leave that another heard after it": (
-        word(STOP, NOON),
-        attrs.evolve(word(START, NOON + 1, stamped=False), relayed=True),
+        entry(STOP, NOON),
+        attrs.evolve(entry(START, NOON + 1, stamped=False), relayed=True),
         True,
     ),
     "the caller's leave that another heard after one from ahead": (
-        word(STOP, NOW + 1),
-        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        entry(STOP, NOW + 1),
+        attrs.evolve(entry(START, NOON, stamped=False), relayed=True),
         True,
     ),
     "a STOP that another heard before": (
-        word(START, NOON, stamped=False),
-        attrs.evolve(word(STOP, NOON - 1, stamped=False), relayed=True),
+        entry(START, NOON, stamped=False),
+        attrs.evolve(entry(STOP, NOON - 1, stamped=False), relayed=True),
         True,
     ),
     "the caller's STOP that another heard before a STOP": (
-        word(STOP, NOON),
-        attrs.evolve(word(STOP, NOON - 1, stamped=False), relayed=True),
+        entry(STOP, NOON),
+        attrs.evolve(entry(STOP, NOON - 1, stamped=False), relayed=True),
         False,
     ),
     "the caller's STOP that another heard after a STOP": (
-        word(STOP, NOON),
-        attrs.evolve(word(STOP, NOON + 1, stamped=False), relayed=True),
+        entry(STOP, NOON),
+        attrs.evolve(entry(STOP, NOON + 1, stamped=False), relayed=True),
         True,
     ),
     "a START of the same postback that an inbox kept": (
-        word(STOP, NOON, stamped=False),
-        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        entry(STOP, NOON, stamped=False),
+        attrs.evolve(entry(START, NOON, stamped=False), relayed=True),
         True,
     ),
     "a START that an inbox kept while a STOP came": (
-        word(STOP, NOON + 1, stamped=False),
-        attrs.evolve(word(START, NOON, stamped=False), relayed=True),
+        entry(STOP, NOON + 1, stamped=False),
+        attrs.evolve(entry(START, NOON, stamped=False), relayed=True),
         False,
     ),
-    "a right stamp after one from ahead": (word(START, NOW + 9), word(STOP, NOW), True),
-    "an earlier stamp, both from ahead": (word(START, NOW + 9), word(STOP, NOW + 8), False),
+    "a right stamp after one from ahead": (entry(START, NOW + 9), entry(STOP, NOW), True),
+    "an earlier stamp, both from ahead": (entry(START, NOW + 9), entry(STOP, NOW + 8), False),
 }
 
 
 @pytest.mark.parametrize("case", COMING)
-def test_the_last_word_counts_and_where_it_is_not_clear_the_number_has_opted_out(
+def test_the_latest_entry_counts_and_where_it_is_not_clear_the_number_has_opted_out(
     case: str,
 ) -> None:
     """By the provider's stamps, by the order in which they came, or by who is the safer."""
     known, comes, counts = COMING[case]
-    assert last_word(known, [comes], now=NOW) == (comes if counts else known)
+    assert latest_entry(known, [comes], now=NOW) == (comes if counts else known)
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ def test_a_number_is_known_by_what_it_is_called_within_its_country(
     """Whoever said STOP is sent nothing, and is opted in by the number itself alone."""
     number, called = "15551234888", "5551234888"
     given = {number: (own, NOON + 1), called: (short, NOON)}
-    words = {
+    entries = {
         name: OptOut(number=name, out=out, at=at)
         for name, (out, at) in given.items()
         if out is not None
     }
-    assert may_be_sent_to(number, words) is not is_out
-    earlier = {name: attrs.evolve(word, at=NOON) for name, word in words.items()}
+    assert may_be_sent_to(number, entries) is not is_out
+    earlier = {name: attrs.evolve(entry, at=NOON) for name, entry in entries.items()}
     assert may_be_sent_to(number, earlier) is not (is_out or short is True)

@@ -299,7 +299,7 @@ async def test_who_opted_out_elsewhere_after_a_start_that_came_before_stays_so(p
     """As the list that ledgers share tells it, whichever clock is ahead."""
     async with SQLiteLedger(path, look_every=math.inf, clock=Clock()) as ledger:
         put(path, said("START", after=3600))
-        await ledger.run(TellOptOuts(words=(OptOut(number=TO, out=True, at=NOON + 1),)))
+        await ledger.run(TellOptOuts(entries=(OptOut(number=TO, out=True, at=NOON + 1),)))
         await look(ledger)
         assert await ledger.is_opted_out(TO)
 

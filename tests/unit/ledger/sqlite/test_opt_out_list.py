@@ -21,7 +21,7 @@ NOON = 1_700_000_000.0
 ANN, BO = "15551234888", "15551234889"
 
 
-def word(
+def entry(
     number: str = ANN, *, out: bool = True, at: float = NOON, stamped: bool = False
 ) -> OptOut:
     return OptOut(number=number, out=out, at=at, stamped=stamped)
@@ -49,56 +49,56 @@ class TestList:
         """A program that goes to work elsewhere would find one there with nobody on it."""
         monkeypatch.chdir(tmp_path)
         shared = OptOutList(Path("opt-outs.db"))
-        shared.tell([word()])
+        shared.tell([entry()])
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir("elsewhere")
         assert shared.count() == 1
         assert list(Path().iterdir()) == []
 
     @pytest.mark.parametrize(
-        ("words", "is_out"),
+        ("entries", "is_out"),
         [
-            ([word()], True),
-            ([word(), word(out=False, at=NOON + 1)], False),
-            ([word(stamped=True), word(out=False, at=NOON - 1, stamped=True)], True),
-            ([word(out=False, stamped=True), word(at=NOON - 1, stamped=True)], False),
-            ([word(out=False), word(at=NOON - 100, stamped=True)], True),
-            ([word(stamped=True), word(out=False, at=NOON - 100)], False),
+            ([entry()], True),
+            ([entry(), entry(out=False, at=NOON + 1)], False),
+            ([entry(stamped=True), entry(out=False, at=NOON - 1, stamped=True)], True),
+            ([entry(out=False, stamped=True), entry(at=NOON - 1, stamped=True)], False),
+            ([entry(out=False), entry(at=NOON - 100, stamped=True)], True),
+            ([entry(stamped=True), entry(out=False, at=NOON - 100)], False),
         ],
     )
     @pytest.mark.parametrize("at_once", [True, False])
-    def test_the_last_word_counts(
-        self, shared: OptOutList, words: list[OptOut], is_out: bool, at_once: bool
+    def test_the_latest_entry_counts(
+        self, shared: OptOutList, entries: list[OptOut], is_out: bool, at_once: bool
     ) -> None:
-        """Told at once or one by one, the rules of a ledger say which word counts."""
-        for some in [words] if at_once else [[each] for each in words]:
+        """Told at once or one by one, the rules of a ledger say which entry counts."""
+        for some in [entries] if at_once else [[each] for each in entries]:
             shared.tell(some)
         assert [each.number for each in shared.opted_out()] == ([ANN] if is_out else [])
         assert shared.count() == is_out
 
     def test_changes_are_numbered_in_their_order(self, shared: OptOutList) -> None:
         """What did not change has no new number, and what changed again has the last."""
-        shared.tell([word(ANN), word(BO)])
+        shared.tell([entry(ANN), entry(BO)])
         (first, second) = shared.changes(0)
-        shared.tell([word(ANN)])
+        shared.tell([entry(ANN)])
         assert shared.changes(second.number) == []
-        shared.tell([word(ANN, out=False, at=NOON + 1)])
+        shared.tell([entry(ANN, out=False, at=NOON + 1)])
         (third,) = shared.changes(second.number)
-        assert (third.word.number, third.word.out) == (ANN, False)
+        assert (third.entry.number, third.entry.out) == (ANN, False)
         assert first.number < second.number < third.number
 
     @pytest.mark.parametrize(
         ("listed", "known", "has_seen", "is_out"),
         [
             (None, None, False, False),
-            (None, word(), False, True),
-            (word(), None, True, True),  # as where the ledger was made anew
-            (word(out=False, at=NOON + 1), word(), False, False),
-            (word(out=False, at=NOON + 1), word(at=NOON + 2), False, True),
-            (word(), word(out=False, at=NOON + 1), False, True),
-            (word(), word(out=False, at=NOON + 1), True, False),
-            (word(), word(out=False, at=NOON - 1), True, True),  # ... or put back from a backup
-            (word(out=False), word(at=NOON - 1), True, True),
+            (None, entry(), False, True),
+            (entry(), None, True, True),  # as where the ledger was made anew
+            (entry(out=False, at=NOON + 1), entry(), False, False),
+            (entry(out=False, at=NOON + 1), entry(at=NOON + 2), False, True),
+            (entry(), entry(out=False, at=NOON + 1), False, True),
+            (entry(), entry(out=False, at=NOON + 1), True, False),
+            (entry(), entry(out=False, at=NOON - 1), True, True),  # ... or put back from a backup
+            (entry(out=False), entry(at=NOON - 1), True, True),
         ],
     )
     def test_a_list_says_what_a_ledger_will_know(
@@ -111,20 +111,20 @@ class TestList:
     ) -> None:
         """Who may not be sent to is as that ledger says it once it has taken the list in."""
         if listed is not None:
-            shared.tell([word(BO), listed])
+            shared.tell([entry(BO), listed])
             shared.note_seen("promo.db", 2 if has_seen else 1)
         with shared.asked("promo.db") as is_opted_out:
             assert is_opted_out(ANN, {} if known is None else {ANN: known}) is is_out
 
     def test_a_number_is_on_it_without_its_country_code_too(self, shared: OptOutList) -> None:
-        """Until that number itself is opted in later, by the list's word or by the ledger's."""
-        shared.tell([word(ANN[1:])])
+        """Until that number itself is opted in later, by the list's entry or by the ledger's."""
+        shared.tell([entry(ANN[1:])])
         with shared.asked("promo.db") as is_opted_out:
             assert is_opted_out(ANN, {})
             assert not is_opted_out(BO, {})
-            assert is_opted_out(ANN, {ANN: word(out=False, at=NOON - 1)})
-            assert not is_opted_out(ANN, {ANN: word(out=False, at=NOON + 1)})
-        shared.tell([word(ANN, out=False, at=NOON + 1)])
+            assert is_opted_out(ANN, {ANN: entry(out=False, at=NOON - 1)})
+            assert not is_opted_out(ANN, {ANN: entry(out=False, at=NOON + 1)})
+        shared.tell([entry(ANN, out=False, at=NOON + 1)])
         with shared.asked("promo.db") as is_opted_out:
             assert not is_opted_out(ANN, {})
         with shared.asked() as is_opted_out:
@@ -133,20 +133,20 @@ class TestList:
     def test_many_are_read_in_pages(self, shared: OptOutList) -> None:
         """More than a page of them are all told, each once."""
         numbers = [str(15550000000 + n) for n in range(2 * PAGE + 1)]
-        shared.tell(map(word, numbers))
+        shared.tell(map(entry, numbers))
         assert [each.number for each in shared.opted_out()] == numbers
-        assert shared.words(numbers).keys() == set(numbers)
+        assert shared.entries(numbers).keys() == set(numbers)
         seen, last = [], 0
         while page := shared.changes(last):
-            seen += [change.word.number for change in page]
+            seen += [change.entry.number for change in page]
             last = page[-1].number
         assert seen == numbers
 
     def test_one_that_took_the_place_of_another_is_told(self, shared: OptOutList) -> None:
-        """Whoever has seen more of the one before would try for ever to tell it a word."""
-        assert shared.tell([word()], ledger="promo.db", seen=7) == 1
+        """Whoever has seen more of the one before would try for ever to tell it an entry."""
+        assert shared.tell([entry()], ledger="promo.db", seen=7) == 1
         assert shared.count() == 1
-        assert shared.tell([word(BO)], ledger="promo.db", seen=0) is None
+        assert shared.tell([entry(BO)], ledger="promo.db", seen=0) is None
         assert shared.count() == 1
 
     def test_a_text_and_a_directory_are_no_lists(self, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ class TestSharing:
     ) -> None:
         """Once it is entered, the ledger knows whom the list has, more than a page of them."""
         numbers = [str(15550000000 + n) for n in range(PAGE + 1)]
-        shared.tell(map(word, numbers))
+        shared.tell(map(entry, numbers))
         async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
             for number in (numbers[0], numbers[-1]):
                 assert await ledger.is_opted_out(number)
@@ -247,12 +247,12 @@ class TestSharing:
         ours = Looks()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
             await ledger.record(*parse_postback(STOP))
-            shared.tell([word(out=False)])
+            shared.tell([entry(out=False)])
             await ours.look()
             assert await ledger.is_opted_out(ANN)
         assert shared.count() == 1
 
-    async def test_no_ledger_hears_its_own_words_again(
+    async def test_no_ledger_hears_its_own_entries_again(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
         """What it has told, it has seen: else it could undo what was said since."""
@@ -266,18 +266,18 @@ class TestSharing:
     async def test_what_has_changed_on_the_list_is_taken_in_before_anything_is_told(
         self, ledger: BaseLedger, shared: OptOutList, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A number that opts out while another ledger tells its words is out in both."""
-        ours, words = Looks(), OptOutList.words
+        """A number that opts out while another ledger tells its entries is out in both."""
+        ours, entries = Looks(), OptOutList.entries
         async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
-            await ledger.run(TellOptOuts(words=(word(out=False),)))
+            await ledger.run(TellOptOuts(entries=(entry(out=False),)))
 
             def told_meanwhile(self: OptOutList, numbers: Collection[str]) -> dict[str, OptOut]:
-                monkeypatch.setattr(OptOutList, "words", words)
-                found = self.words(numbers)
-                self.tell([word(at=NOON - 1)])
+                monkeypatch.setattr(OptOutList, "entries", entries)
+                found = self.entries(numbers)
+                self.tell([entry(at=NOON - 1)])
                 return found
 
-            monkeypatch.setattr(OptOutList, "words", told_meanwhile)
+            monkeypatch.setattr(OptOutList, "entries", told_meanwhile)
             await ours.look()
             assert await ledger.is_opted_out(ANN)
         assert shared.count() == 1
@@ -357,7 +357,7 @@ class TestSharing:
                 patched.setattr(OptOutList, "last", fail)
                 for _ in range(2):
                     await looks.look()
-            shared.tell([word()])
+            shared.tell([entry()])
             await looks.look()
             assert await ledger.is_opted_out(ANN)
         (record,) = caplog.records
@@ -368,7 +368,7 @@ class TestSharing:
         await ledger.record(*parse_postback(STOP))
         async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
             pass
-        shared.tell([word(out=False, at=time.time())])
+        shared.tell([entry(out=False, at=time.time())])
         for _ in range(2):
             async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
                 assert not await ledger.is_opted_out(ANN)
@@ -376,7 +376,7 @@ class TestSharing:
 
     async def test_a_new_ledger_of_an_old_name_takes_all(self, shared: OptOutList) -> None:
         """A ledger that was begun anew under its name knows whom the first one knew."""
-        shared.tell([word()])
+        shared.tell([entry()])
         for _ in range(2):
             async with (
                 MemoryLedger() as ledger,
@@ -393,7 +393,7 @@ class TestSharing:
             async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
                 await ledger.opt_out(ANN)
         async with MemoryLedger() as backup:
-            await backup.run(TellOptOuts(words=(word(out=False),)))
+            await backup.run(TellOptOuts(entries=(entry(out=False),)))
             async with sharing_opt_outs(backup, shared, name="a", sleep=Looks()):
                 assert await backup.is_opted_out(ANN)
         assert shared.count() == 1
@@ -403,9 +403,9 @@ class TestSharing:
         self, shared: OptOutList, is_written_over: bool
     ) -> None:
         """A STOP that it hears counts in a ledger that goes on, which tells it all it knows."""
-        shared.tell([word(BO)])
+        shared.tell([entry(BO)])
         backup = shared.path.read_bytes()
-        shared.tell(word(str(15550000000 + n)) for n in range(9))
+        shared.tell(entry(str(15550000000 + n)) for n in range(9))
         looks = Looks()
         async with (
             MemoryLedger() as ledger,
@@ -415,7 +415,7 @@ class TestSharing:
                 shared.path.write_bytes(backup)
             else:
                 shared.path.rename(shared.path.with_suffix(".old"))
-            shared.tell([word()])
+            shared.tell([entry()])
             await looks.look()
             assert await ledger.is_opted_out(ANN)
             assert shared.count() == 11
