@@ -315,10 +315,10 @@ class SkycoreClient:
     async def aclose(self) -> None:
         """Wait for what is in flight, then close the connections."""
         if not self._is_view:
-            await self._dispatcher.owner.close()
+            await self._dispatcher.tasks.close()
 
     async def __aenter__(self) -> Self:
-        self._dispatcher.owner.check()
+        self._dispatcher.tasks.check()
         return self
 
     async def __aexit__(
@@ -338,7 +338,7 @@ class SkycoreClient:
 
     def __del__(self) -> None:
         # A client that failed to be made has no dispatcher.
-        if not getattr(self, "_is_view", True) and self._dispatcher.owner.is_open:
+        if not getattr(self, "_is_view", True) and self._dispatcher.tasks.is_open:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 
 

@@ -54,7 +54,7 @@ class _Group:
 
 
 class GroupCommit:
-    """Run commands in groups, each by one call of `commit` in a thread, as tasks of `owner`'s.
+    """Run commands in groups, each by one call of `commit` in a thread, as some of `tasks`.
 
     `commit` runs all commands of a group in one transaction and returns what they
     touched, which `notify` gets once it is durable; where it raises, none of
@@ -66,14 +66,14 @@ class GroupCommit:
     def __init__(
         self,
         commit: Callable[[Sequence[PendingCommand]], set[str]],
-        owner: BackgroundTasks,
+        tasks: BackgroundTasks,
         *,
         notify: Callable[[set[str]], None],
         explain: Callable[[Exception], Exception],
         name: str,
     ) -> None:
         self._commit = commit
-        self._owner = owner
+        self._tasks = tasks
         self._notify = notify
         self._explain = explain
         self._name = name
@@ -83,7 +83,7 @@ class GroupCommit:
         self._thread = anyio.CapacityLimiter(1)
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return its result once that is durable; not once `owner` is closed.
+        """Run a command, and return its result once that is durable; not once `tasks` are closed.
 
         Raises what the command raises, and LedgerError where it could not be written.
         """
@@ -93,7 +93,7 @@ class GroupCommit:
             await group.ended.wait()
         except BaseException:
             pending.is_abandoned = True
-            if group.is_complete and not self._owner.closed:
+            if group.is_complete and not self._tasks.closed:
                 self._take_back(pending)
             raise
         if not group.is_complete:
@@ -110,7 +110,7 @@ class GroupCommit:
         group.commands.append(pending)
         if not self._is_running:
             self._is_running = True
-            self._owner.start(self._run_all)
+            self._tasks.start(self._run_all)
         return group
 
     def _take_back(self, pending: PendingCommand) -> None:

@@ -1,7 +1,7 @@
 """A maximum matching of attempts and rows, each of which is in one pair at most.  No I/O.
 
-Strategy: an attempt gets a row that is free, or one whose owner gets another in its place; the
-shortest such chain is looked for row by row.  Both are known by their places in some order.
+Strategy: augmenting paths, by breadth-first search.  An attempt gets a free row, or the row of
+another attempt that can get another row in turn.  Attempts and rows are given as indexes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
 
-class Owners:
-    """Which attempt has which row, each one at most; `edges` are the rows that it may have."""
+class Pairing:
+    """Which attempt has which row, each one at most; `edges` has the rows that each may have."""
 
     def __init__(self, edges: Mapping[int, Collection[int]]) -> None:
         self._edges = edges
@@ -19,7 +19,7 @@ class Owners:
         self.of: dict[int, int] = {}
 
     def add(self, place: int) -> bool:
-        """Give an attempt a row, others another in its place if need be; False if none is left."""
+        """Give an attempt a row, moving others if need be, and return whether it got one."""
         reached_from: dict[int, int] = {}
         ahead = deque([place])
         while ahead:
@@ -34,15 +34,15 @@ class Owners:
                 ahead.append(self.of[row])
         return False
 
-    def without(self, places: Collection[int]) -> Owners:
-        """Return the same pairs but those of some attempts, whose rows are free."""
-        other = Owners(self._edges)
+    def without(self, places: Collection[int]) -> Pairing:
+        """Return a copy in which these attempts have no rows."""
+        other = Pairing(self._edges)
         other._rows = {place: row for place, row in self._rows.items() if place not in places}
         other.of = {row: place for place, row in other._rows.items()}
         return other
 
     def _hand_on(self, row: int, reached_from: Mapping[int, int], place: int) -> None:
-        """Give each row of a chain to the attempt that reached it, from the free one on."""
+        """Give each row of a path to the attempt that reached it, from the free row on."""
         while True:
             at = reached_from[row]
             before = self._rows.get(at, -1)
@@ -52,12 +52,12 @@ class Owners:
             row = before
 
 
-def matched(places: Iterable[int], edges: Mapping[int, Collection[int]]) -> Owners:
-    """Return a maximum matching, in which those have rows first that come first."""
-    owners, some = Owners(edges), list(places)
+def matched(places: Iterable[int], edges: Mapping[int, Collection[int]]) -> Pairing:
+    """Return a maximum matching of attempts; where rows are short, those listed first get them."""
+    pairing, some = Pairing(edges), list(places)
     rows = set[int]().union(*(edges[place] for place in some))
     for place in some:
-        if len(owners.of) == len(rows):
+        if len(pairing.of) == len(rows):
             break
-        owners.add(place)
-    return owners
+        pairing.add(place)
+    return pairing

@@ -34,7 +34,7 @@ class Opening:
         begin: Callable[[BackgroundTasks], Awaitable[None]],
         end: Callable[[], Awaitable[None]],
     ) -> None:
-        self.owner = BackgroundTasks(end, of="ledger")
+        self.tasks = BackgroundTasks(end, of="ledger")
         self.is_open = False
         self._begin = begin
         self._scope = anyio.CancelScope()
@@ -42,11 +42,11 @@ class Opening:
         self._error: Exception | None = None
         self._waiting = 0
         self._is_taken = False
-        self.owner.start(self._run)
+        self.tasks.start(self._run)
 
     async def wait(self) -> bool:
         """Wait until it is open, or raise why it is not; False where it was given up before."""
-        self.owner.check()
+        self.tasks.check()
         if self.is_open:
             return True
         self._waiting += 1
@@ -66,19 +66,19 @@ class Opening:
     def _give_up(self) -> None:
         self._scope.cancel()
         if self.is_open:
-            self.owner.end()
+            self.tasks.end()
 
     async def _run(self) -> None:
         try:
             with self._scope:
-                await self._begin(self.owner)
+                await self._begin(self.tasks)
                 # A thread that had begun opens it although everyone has left.
                 self.is_open = self._waiting > 0
         except Exception as error:  # noqa: BLE001 - it is for the waiters
             self._error = error
         finally:
             if not self.is_open:
-                self.owner.end()
+                self.tasks.end()
             self._has_ended.set()
 
 
@@ -98,8 +98,8 @@ class Openable(ABC):
         """
         is_open = False
         while not is_open:  # one that was given up is waited for, and it is opened anew
-            while self._opening is not None and self._opening.owner.closed:
-                await self._opening.owner.close()
+            while self._opening is not None and self._opening.tasks.closed:
+                await self._opening.tasks.close()
                 self._opening = None
             if self._opening is None:
                 self._opening = Opening(self._begin_all, self._end)
@@ -108,7 +108,7 @@ class Openable(ABC):
     async def aclose(self) -> None:
         """Write what waits to be written, and close it; again does nothing."""
         if self._opening is not None:
-            await self._opening.owner.close()
+            await self._opening.tasks.close()
             self.waiters.close()
 
     @property
@@ -120,21 +120,21 @@ class Openable(ABC):
     def is_open(self) -> bool:
         """Whether it was opened and not closed yet."""
         opening = self._opening
-        return opening is not None and opening.is_open and not opening.owner.closed
+        return opening is not None and opening.is_open and not opening.tasks.closed
 
-    async def _begin_all(self, owner: BackgroundTasks) -> None:
-        await self._begin(owner)
+    async def _begin_all(self, tasks: BackgroundTasks) -> None:
+        await self._begin(tasks)
         self._group_commit = GroupCommit(
             self._commit,
-            owner,
+            tasks,
             notify=self.waiters.notify,
             explain=self._explain,
             name=self.name,
         )
 
     @abstractmethod
-    async def _begin(self, owner: BackgroundTasks) -> None:
-        """Open it; what goes on while it is open are `owner`'s tasks."""
+    async def _begin(self, tasks: BackgroundTasks) -> None:
+        """Open it; what goes on while it is open is run by `tasks`."""
 
     @abstractmethod
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
@@ -162,7 +162,7 @@ class Openable(ABC):
             raise RuntimeError(
                 f"{self.name} is not open: use `async with`, or call `await ledger.open()`"
             )
-        self._opening.owner.check()
+        self._opening.tasks.check()
         return self._group_commit
 
 

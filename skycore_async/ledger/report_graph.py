@@ -30,7 +30,7 @@ from typing import Final
 
 import attrs
 
-from .maximum_matching import Owners, matched
+from .maximum_matching import Pairing, matched
 from .report_evidence import OpenReason
 from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_of_its_time, is_row_of
 
@@ -127,11 +127,11 @@ class ReportGraph:
         edges = {
             place: (self._fits[place] | self._listed_late(place)) - others for place in accepted
         }
-        owners = matched(accepted, edges)
-        unsure = set(accepted) - set(owners.of.values())
+        pairing = matched(accepted, edges)
+        unsure = set(accepted) - set(pairing.of.values())
         ahead = list(unsure)
         while ahead:
-            reached = {owners.of[row] for row in edges[ahead.pop()]} - unsure
+            reached = {pairing.of[row] for row in edges[ahead.pop()]} - unsure
             unsure |= reached
             ahead += reached
         return {
@@ -229,14 +229,14 @@ class ReportGraph:
 
         Where an accepted attempt may have either of two rows, nobody knows whose the other is.
         """
-        owners = matched(others, edges)
-        claimed = self._claims(alike, owners, set(satisfied))
+        pairing = matched(others, edges)
+        claimed = self._claims(alike, pairing, set(satisfied))
         left = [place for place in alike if edges[place] and place not in claimed]
         sure: list[int] = []
         for group in self._sharing(alike) if left else [claimed]:
             mine = [place for place in claimed if place in group]
-            owners_without = owners.without(mine)
-            traded = sum(owners_without.add(place) for place in left if place not in group)
+            without_mine = pairing.without(mine)
+            traded = sum(without_mine.add(place) for place in left if place not in group)
             sure += mine[: len(mine) - traded]
         return sure
 
@@ -263,7 +263,7 @@ class ReportGraph:
         last = self._attempts[place].window[1] + _LONGEST_WAIT
         return {row for row in self._late[place] if self._rows[row].span[0] <= last}
 
-    def _claims(self, alike: Iterable[int], owners: Owners, satisfied: set[int]) -> list[int]:
+    def _claims(self, alike: Iterable[int], pairing: Pairing, satisfied: set[int]) -> list[int]:
         """Return those that get a row; of several those of messages that have none come first."""
         claimed: list[int] = []
         left: list[int] = []
@@ -271,10 +271,10 @@ class ReportGraph:
             message = self._attempts[place].message
             if message in satisfied:
                 left.append(place)
-            elif owners.add(place):
+            elif pairing.add(place):
                 claimed.append(place)
                 satisfied.add(message)
-        return claimed + [place for place in left if owners.add(place)]
+        return claimed + [place for place in left if pairing.add(place)]
 
     def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
         """Return doubts in groups that no report tells apart but by their times."""

@@ -87,7 +87,7 @@ class PostgresLimiter:
         self._is_asking = False
         self._is_away = False
         self._answered: anyio.Event | None = None
-        self._owner: BackgroundTasks | None = None
+        self._tasks: BackgroundTasks | None = None
 
     def __repr__(self) -> str:
         # A traceback shows one, too, that failed to be made.
@@ -99,17 +99,17 @@ class PostgresLimiter:
         Raises ConfigurationError where the database cannot be reached or lacks the tables.
         """
         async with self._opening:
-            if self._owner is not None:
-                self._owner.check()
+            if self._tasks is not None:
+                self._tasks.check()
                 return
             grant = await anyio.to_thread.run_sync(self._shared_rate.open)
             self._permits.granted(grant, self._clock())
-            self._owner = BackgroundTasks(self._close, of="limiter")
+            self._tasks = BackgroundTasks(self._close, of="limiter")
 
     async def aclose(self) -> None:
         """Close the connection; who still waits is told that it is closed."""
-        if self._owner is not None:
-            await self._owner.close()
+        if self._tasks is not None:
+            await self._tasks.close()
             self._notify()
 
     async def __aenter__(self) -> Self:
@@ -135,13 +135,13 @@ class PostgresLimiter:
         Raises ConfigurationError where it is not open, and RuntimeError where it is
         closed or belongs to another event loop.
         """
-        owner = self._opened()
+        tasks = self._opened()
         self._waiting += 1
         try:
             async with self._line:
                 while not self._permits.start(now := self._clock()):
-                    owner.check()
-                    await self._wait_for_more(owner, now)
+                    tasks.check()
+                    await self._wait_for_more(tasks, now)
                 return now
         finally:
             self._waiting -= 1
@@ -155,19 +155,19 @@ class PostgresLimiter:
         """
         now = self._clock()
         self._permits.slow_down(now, started=started, retry_after=retry_after)
-        if self._owner is not None and not self._owner.closed:
-            self._ask(self._owner, now)
+        if self._tasks is not None and not self._tasks.closed:
+            self._ask(self._tasks, now)
 
     def _opened(self) -> BackgroundTasks:
-        if self._owner is None:
+        if self._tasks is None:
             raise ConfigurationError(
                 f"{self._said} is not open: use `async with`, or call `await limiter.open()`"
             )
-        self._owner.check()
-        return self._owner
+        self._tasks.check()
+        return self._tasks
 
-    async def _wait_for_more(self, owner: BackgroundTasks, now: float) -> None:
-        self._ask(owner, now)
+    async def _wait_for_more(self, tasks: BackgroundTasks, now: float) -> None:
+        self._ask(tasks, now)
         pause = self._permits.pause(now, is_asking=self._is_asking)
         if pause is not None:
             await self._sleep(pause)
@@ -175,10 +175,10 @@ class PostgresLimiter:
         self._answered = self._answered or anyio.Event()
         await self._answered.wait()
 
-    def _ask(self, owner: BackgroundTasks, now: float) -> None:
+    def _ask(self, tasks: BackgroundTasks, now: float) -> None:
         if not self._is_asking and self._permits.is_to_ask(now, self._waiting):
             self._is_asking = True
-            owner.start(self._ask_all)
+            tasks.start(self._ask_all)
 
     async def _ask_all(self) -> None:
         """Ask for what is wanted, until nothing is."""

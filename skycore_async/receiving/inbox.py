@@ -128,9 +128,9 @@ class PostbackInbox(Openable):
         """
         await anyio.to_thread.run_sync(self._take_in)
 
-    async def _begin(self, owner: BackgroundTasks) -> None:
+    async def _begin(self, tasks: BackgroundTasks) -> None:
         await anyio.to_thread.run_sync(self._open)
-        InboxWatch(self.take_in, owner, every=self._look_every)
+        InboxWatch(self.take_in, tasks, every=self._look_every)
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
         self._file.add(
@@ -181,4 +181,4 @@ class PostbackInbox(Openable):
 
     def _is_moved_away(self) -> bool:
         with as_ledger_errors(self._resolved, "the ledger of an inbox"):
-            return self._file.owner() is not None and not is_there(self._resolved)
+            return self._file.claimed_by() is not None and not is_there(self._resolved)

@@ -95,17 +95,17 @@ class BulkSend:
         return self._dispatcher.admission.taken - len(self._waiting)
 
     async def __aenter__(self) -> Self:
-        self._dispatcher.owner.check()
+        self._dispatcher.tasks.check()
         if self._is_entered:
             raise RuntimeError("these messages were sent already: call send_many again")
         self._is_entered = True
         self._source.open()
-        start = self._dispatcher.owner.start
+        start = self._dispatcher.tasks.start
         start(self._feed)
         for _ in range(self._in_flight):
             start(self._work)
         self._working = 1 + self._in_flight
-        self._dispatcher.owner.at_closing.add(self._client_closes)
+        self._dispatcher.tasks.at_closing.add(self._client_closes)
         return self
 
     async def __aexit__(
@@ -114,7 +114,7 @@ class BulkSend:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._dispatcher.owner.at_closing.discard(self._client_closes)
+        self._dispatcher.tasks.at_closing.discard(self._client_closes)
         self._is_left = True
         self._stop()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):

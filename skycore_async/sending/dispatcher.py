@@ -78,7 +78,7 @@ class Dispatcher:
         telemetry: Telemetry | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.owner = BackgroundTasks(self._finalize)
+        self.tasks = BackgroundTasks(self._finalize)
         self._paced = paced
         self.recorder = recorder
         self.transport = transport
@@ -103,9 +103,9 @@ class Dispatcher:
 
     async def send(self, message: SMS, settings: Settings) -> Outcome:
         """Send one message for a caller who may be cancelled."""
-        self.owner.check()
+        self.tasks.check()
         self.check_ledger()
-        deadline = self.owner.clock.time() + settings.timeout
+        deadline = self.tasks.clock.time() + settings.timeout
 
         async def acquire(_message: SMS) -> float:
             started = await _within(deadline, self.admission.acquire_now, self.admission.acquire)
@@ -118,7 +118,7 @@ class Dispatcher:
                 if self._telemetry is not None:
                     prepared = in_trace(self._telemetry, prepared)
                 detached = DetachedSend(self._submit, prepared, started, deadline)
-                self.owner.start(detached.run)
+                self.tasks.start(detached.run)
             except BaseException:  # it was closed meanwhile, or Ctrl-C came
                 self.admission.release()
                 raise
@@ -134,13 +134,13 @@ class Dispatcher:
         acquire: Acquire,
         is_abandoned: Callable[[], bool],
     ) -> Awaitable[Outcome]:
-        """Send one message from a task of `owner`'s; `acquire` waits until it is admitted.
+        """Send one message from one of `tasks`; `acquire` waits until it is admitted.
 
         It is given the message as it is to be sent; a NotSent that it raises is the outcome.
         """
 
         def submit(prepared: PreparedSend, started: float) -> Awaitable[Outcome]:
-            deadline = self.owner.clock.time() + settings.timeout
+            deadline = self.tasks.clock.time() + settings.timeout
             return self._submit(prepared, started, deadline, is_abandoned)
 
         return self._dispatch(message, settings, acquire, submit)
@@ -188,7 +188,7 @@ class Dispatcher:
         try:
             if self.recorder is None:
                 return await self._tried(prepared, started, deadline, abandoned)
-            begun = await self.recorder.begin(prepared, deadline - self.owner.clock.time())
+            begun = await self.recorder.begin(prepared, deadline - self.tasks.clock.time())
             if isinstance(begun, Accepted | Failed):
                 return begun
             try:
@@ -223,7 +223,7 @@ class Dispatcher:
         if abandoned():
             return _withdrawn(prepared)
         for tries in itertools.count(1):
-            left = deadline - self.owner.clock.time()
+            left = deadline - self.tasks.clock.time()
             if left <= 0:
                 return Failed(message=prepared.message, error=_too_late(settings))
             outcome = await self._exchange(prepared, left)
@@ -237,7 +237,7 @@ class Dispatcher:
                 max_attempts=settings.max_attempts,
                 chance=self._chance,
             )
-            if pause is None or self.owner.clock.time() + pause >= deadline:
+            if pause is None or self.tasks.clock.time() + pause >= deadline:
                 return outcome
             await anyio.sleep(pause)
             again = await self._another_start(prepared, outcome, deadline, abandoned)
@@ -254,7 +254,7 @@ class Dispatcher:
         self, prepared: PreparedSend, last: Failed, deadline: float, abandoned: Callable[[], bool]
     ) -> float | Failed:
         """Wait for a start of another try, or return what the message ends with."""
-        if self.owner.closed or abandoned():
+        if self.tasks.closed or abandoned():
             return last
         started = None
         with _logged_accident("rate limiter"):  # the outcome of the last try is known

@@ -103,7 +103,7 @@ class SendingReport:
         return self.covered_until == self.until
 
     async def __aenter__(self) -> Self:
-        self._dispatcher.owner.check()
+        self._dispatcher.tasks.check()
         if self._is_entered:
             raise RuntimeError("this report is being read already: call sending_report again")
         if self._part is None and not self.complete:

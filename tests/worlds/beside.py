@@ -64,4 +64,4 @@ class Beside:
         async with self._looking:
             if ledger.is_open and isinstance(ledger, SQLiteLedger):
                 assert ledger._opening is not None
-                await ledger._look_into_inbox(ledger._file, ledger._opening.owner)
+                await ledger._look_into_inbox(ledger._file, ledger._opening.tasks)

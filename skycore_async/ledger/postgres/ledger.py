@@ -137,15 +137,15 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._unwritten = UnwrittenOutcomes(self.run)
         self._is_unclear = False  # whether a transaction broke that may have been written
 
-    async def _begin(self, owner: BackgroundTasks) -> None:
+    async def _begin(self, tasks: BackgroundTasks) -> None:
         """Connect, and take what nobody alive is sending for in doubt."""
         self._reading = ConnectionBeside(self._database)
         await anyio.to_thread.run_sync(self._open_in_turn)
         self._closing = anyio.Event()
-        owner.at_closing.add(self._closing.set)
+        tasks.at_closing.add(self._closing.set)
         self._under_way.clear()
         self._unwritten.open(self._closing)
-        owner.start(self._stay_alive)
+        tasks.start(self._stay_alive)
 
     async def run(self, command: LedgerCommand[T]) -> T:
         """Run a command, and return its result once what it wrote is on the disk of the server."""

@@ -1,1 +1,1 @@
-"""A ledger over SQLite: in a file, in memory, or read beside its owner."""
+"""A ledger over SQLite: in a file, in memory, or read beside its writer."""

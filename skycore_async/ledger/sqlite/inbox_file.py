@@ -174,8 +174,8 @@ class InboxFile:
 
     # What a ledger does.
 
-    def owner(self) -> bytes | None:
-        """Return the identity of the ledger that it is of, None where none has looked into it."""
+    def claimed_by(self) -> bytes | None:
+        """Return the identity of the ledger that has claimed it; None if none has."""
         with self._explained():
             (ledger,) = self._one("SELECT ledger FROM identity")
         return None if ledger is None else bytes(ledger)

@@ -48,11 +48,11 @@ class Claim(enum.Enum):
     LEAVE = enum.auto()
 
 
-def claim_of(ledger: bytes, *, owner: bytes | None, is_empty: bool) -> Claim:
-    """Return what a ledger may do with an inbox that is of `owner`, or of none so far."""
-    if owner == ledger:
+def claim_of(ledger: bytes, *, claimed_by: bytes | None, is_empty: bool) -> Claim:
+    """Return what a ledger may do with an inbox that one ledger has claimed, or none."""
+    if claimed_by == ledger:
         return Claim.TAKE
-    return Claim.MAKE_IT_OURS if owner is None or is_empty else Claim.LEAVE
+    return Claim.MAKE_IT_OURS if claimed_by is None or is_empty else Claim.LEAVE
 
 
 class TakingExecutor(CommandExecutor):
@@ -124,8 +124,8 @@ class InboxTaker:
             self._file.close()
 
     def _claim(self) -> None:
-        owner = self._file.owner()
-        claim = claim_of(self._ledger, owner=owner, is_empty=self._file.is_empty())
+        claimed_by = self._file.claimed_by()
+        claim = claim_of(self._ledger, claimed_by=claimed_by, is_empty=self._file.is_empty())
         if claim is Claim.LEAVE or (
             claim is Claim.MAKE_IT_OURS and not self._file.give_to(self._ledger)
         ):

@@ -110,20 +110,20 @@ class SQLiteLedger(OpenableLedger):
                 )
         return await commits.run(command)
 
-    async def _begin(self, owner: BackgroundTasks) -> None:
+    async def _begin(self, tasks: BackgroundTasks) -> None:
         file = self._file = self._new_file()
         # Those who wait to read take no threads from others.
         self._readers = anyio.CapacityLimiter(1)
         await self._open_in_time(file)
-        look = functools.partial(self._look_into_inbox, file, owner)
-        InboxWatch(look, owner, every=self._look_every)
+        look = functools.partial(self._look_into_inbox, file, tasks)
+        InboxWatch(look, tasks, every=self._look_every)
 
-    async def _look_into_inbox(self, file: OpenFile, owner: BackgroundTasks) -> None:
+    async def _look_into_inbox(self, file: OpenFile, tasks: BackgroundTasks) -> None:
         """Take in what is in the inbox beside it; what comes meanwhile is for the next look."""
         inbox, is_all = file.inbox, False
         while not is_all and inbox.is_there():
             command = await anyio.to_thread.run_sync(inbox.next)
-            if command is None or owner.closed:
+            if command is None or tasks.closed:
                 return
             await self._group_commit.run(command)
             await anyio.to_thread.run_sync(inbox.taken, command)

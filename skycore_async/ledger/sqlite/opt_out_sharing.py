@@ -73,15 +73,15 @@ async def sharing_at_once(
         await sharing.tell_all()
         # Not a task group around what the caller does: it may be left in another task than it was
         # entered in, and what is raised inside is the caller's, who knows of no group.
-        owner = BackgroundTasks(partial(sharing.look, watching), of="list of opt-outs")
+        tasks = BackgroundTasks(partial(sharing.look, watching), of="list of opt-outs")
         following = anyio.CancelScope()
-        owner.at_closing.add(following.cancel)
-        owner.start(sharing.follow, following, watching, sleep)
+        tasks.at_closing.add(following.cancel)
+        tasks.start(sharing.follow, following, watching, sleep)
         try:
             yield sharing.tell
         finally:
             with anyio.CancelScope(shield=True):
-                await owner.close()
+                await tasks.close()
 
 
 class _Sharing:

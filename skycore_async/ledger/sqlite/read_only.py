@@ -2,7 +2,7 @@
 
 Strategy: while a process has it open, a connection of its own that can only read.  In
 WAL mode it sees what was committed when a question began, and neither waits for the
-owner nor lets it wait.  What is `sending` is so: the owner lives.
+writer nor makes it wait.  What is `sending` is being sent: the writer is alive.
 
 Where nobody has it open, that would be the first connection, which writes: to the
 journal's index, and at its end to the file.  So the file, its journal and its inbox are
@@ -10,10 +10,9 @@ copied, and the copy is opened in order, which tells what is in doubt.
 
 Rules:
 
-* It neither writes nor checkpoints, nor makes a file, so that the owner is still the one
-  connection that does, and the next one finds what a crash left.
-* Between two questions it holds no transaction: the owner's log does not grow for
-  an onlooker's sake.
+* It neither writes nor checkpoints, nor makes a file: the writer remains the one connection that
+  does, and the next writer finds what a crash left.
+* Between two questions it holds no transaction, for which the writer's log would grow.
 * A copy during which somebody opened the ledger is thrown away.
 """
 
@@ -46,7 +45,7 @@ from .store import SQLiteStore
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 5.0  # seconds, for an owner that is just opening it
+_PATIENCE: Final = 5.0  # seconds, for a writer that is just opening it
 _ATTEMPTS: Final = 20  # to look at a file that is opened or closed meanwhile
 _PAUSE: Final = 0.1  # seconds between them
 _HEADER: Final = 100  # bytes, which tell one journal from another, and the file's version

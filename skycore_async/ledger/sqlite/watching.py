@@ -52,18 +52,18 @@ def _words(error: Exception) -> str:
 
 
 class InboxWatch:
-    """Call `look` every so many seconds, as a task of `owner`'s; never where that is infinite."""
+    """Call `look` every so many seconds, as one of `tasks`; never where that is infinite."""
 
     def __init__(
-        self, look: Callable[[], Awaitable[None]], owner: BackgroundTasks, *, every: float
+        self, look: Callable[[], Awaitable[None]], tasks: BackgroundTasks, *, every: float
     ) -> None:
         self._look = look
         self._every = every
         self._closing = anyio.Event()
         self._problems = ProblemLog()
         if every < math.inf:
-            owner.at_closing.add(self._closing.set)
-            owner.start(self._run)
+            tasks.at_closing.add(self._closing.set)
+            tasks.start(self._run)
 
     async def _run(self) -> None:
         while not self._closing.is_set():

@@ -1,7 +1,7 @@
-"""A task's owner: no caller breaks a task off, and closing leaves nothing behind.
+"""Background tasks: no caller breaks one off, and closing leaves nothing behind.
 
 Strategy: tasks are held and let go by events, never by time.  What becomes of
-an owner whose event loop ends is seen from outside, by running one.
+tasks whose event loop ends are seen from outside, by running one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Work:
     def __init__(self) -> None:
         self.go = anyio.Event()
         self.log: list[str] = []
-        self.owner = BackgroundTasks(self.finalize)
+        self.tasks = BackgroundTasks(self.finalize)
 
     async def task(self, name: str) -> None:
         try:
@@ -88,15 +88,15 @@ async def test_a_task_survives_the_cancellation_of_its_starter(
     work = Work()
 
     async def caller() -> None:
-        work.owner.start(work.task, "first")
+        work.tasks.start(work.task, "first")
         await anyio.lowlevel.checkpoint()
-        work.owner.start(work.task, "second")
+        work.tasks.start(work.task, "second")
         await anyio.sleep_forever()
 
     await cancelled(caller)
     assert sorted(work.log) == ["first began", "second began"]
     work.go.set()
-    await work.owner.close()
+    await work.tasks.close()
     assert sorted(work.log[2:4]) == ["first ended", "second ended"]
     assert work.log[4:] == ["finalized"]
 
@@ -105,17 +105,17 @@ async def test_a_task_survives_the_cancellation_of_its_starter(
 async def test_closing_waits_then_finalizes_once_however_often() -> None:
     """Every closer waits for what runs and for the finalizer; a later one waits for nothing."""
     work = Work()
-    work.owner.start(work.task, "one")
+    work.tasks.start(work.task, "one")
 
     async def close() -> None:
-        await work.owner.close()
+        await work.tasks.close()
         work.log.append("closed")
 
     async with anyio.create_task_group() as group:
         group.start_soon(close)
         group.start_soon(close)
         await settle()
-        assert work.owner.closed
+        assert work.tasks.closed
         assert work.log == ["one began"]
         work.go.set()
     await close()
@@ -128,11 +128,11 @@ async def test_a_cancelled_closer_breaks_nothing_off(
 ) -> None:
     """The closer may go; the tasks end, the finalizer runs, and another may wait for it."""
     work = Work()
-    work.owner.start(work.task, "one")
-    await cancelled(work.owner.close)
+    work.tasks.start(work.task, "one")
+    await cancelled(work.tasks.close)
     assert work.log == ["one began"]
     work.go.set()
-    await work.owner.close()
+    await work.tasks.close()
     assert work.log == ["one began", "one ended", "finalized"]
 
 
@@ -148,20 +148,20 @@ async def test_a_closer_cancelled_at_the_finalizer_does_not_break_it_off(
         await go.wait()
         log.append("finalized")
 
-    owner = BackgroundTasks(finalize)
-    await cancelled(owner.close)
+    tasks = BackgroundTasks(finalize)
+    await cancelled(tasks.close)
     assert begun.is_set()
     go.set()
-    await owner.close()
+    await tasks.close()
     assert log == ["finalized"]
 
 
 @pytest.mark.anyio
 async def test_closing_finalizes_what_was_never_used() -> None:
-    """An owner that started nothing is finalized all the same, and only once."""
+    """Where nothing was started, they are finalized all the same, and only once."""
     work = Work()
-    await work.owner.close()
-    await work.owner.close()
+    await work.tasks.close()
+    await work.tasks.close()
     assert work.log == ["finalized"]
 
 
@@ -171,9 +171,9 @@ async def test_tasks_are_begun_in_one_task_and_closed_in_another() -> None:
     work = Work()
 
     async def use() -> None:
-        work.owner.start(work.task, "one")
+        work.tasks.start(work.task, "one")
 
-    for step in (use, work.owner.close):
+    for step in (use, work.tasks.close):
         async with anyio.create_task_group() as group:
             group.start_soon(step)
             await settle()
@@ -185,16 +185,16 @@ async def test_tasks_are_begun_in_one_task_and_closed_in_another() -> None:
 async def test_nothing_starts_after_closing() -> None:
     """After closing, and while it still waits, starting is a clear error."""
     work = Work()
-    work.owner.check()
-    work.owner.start(work.task, "one")
+    work.tasks.check()
+    work.tasks.start(work.task, "one")
     async with anyio.create_task_group() as group:
-        group.start_soon(work.owner.close)
+        group.start_soon(work.tasks.close)
         await settle()
         with pytest.raises(RuntimeError, match="this client is closed"):
-            work.owner.start(work.task, "two")
+            work.tasks.start(work.task, "two")
         work.go.set()
     with pytest.raises(RuntimeError, match="this client is closed"):
-        work.owner.check()
+        work.tasks.check()
 
 
 @both_backends
@@ -203,13 +203,13 @@ def test_a_second_event_loop_is_refused_even_after_the_first_has_ended(backend: 
     work = Work()
 
     async def use() -> None:
-        work.owner.start(work.task, "one")
+        work.tasks.start(work.task, "one")
         await settle()
 
     anyio.run(use, backend=backend)
     with pytest.raises(RuntimeError, match="belongs to another event loop"):
         anyio.run(use, backend=backend)
-    anyio.run(work.owner.close, backend=backend)
+    anyio.run(work.tasks.close, backend=backend)
     assert work.log == ["one began", "one broken off", "finalized"]
 
 
@@ -219,16 +219,16 @@ async def test_closing_from_another_event_loop_is_refused_while_the_first_runs(
 ) -> None:
     """It could only hang there, and it leaves the client open where it belongs."""
     work = Work()
-    work.owner.start(work.task, "one")
+    work.tasks.start(work.task, "one")
 
     def elsewhere() -> None:
-        anyio.run(work.owner.close, backend=anyio_backend)
+        anyio.run(work.tasks.close, backend=anyio_backend)
 
     with pytest.raises(RuntimeError, match="belongs to another event loop"):
         await anyio.to_thread.run_sync(elsewhere)
-    work.owner.check()
+    work.tasks.check()
     work.go.set()
-    await work.owner.close()
+    await work.tasks.close()
 
 
 @pytest.mark.slow
@@ -241,9 +241,9 @@ def test_the_end_of_the_event_loop_cancels_and_finalizes(
     work = Work()
 
     async def forget() -> None:
-        work.owner.start(work.task, "one")
+        work.tasks.start(work.task, "one")
         await settle()
-        work.owner.start(work.task, "two")
+        work.tasks.start(work.task, "two")
         await settle()
 
     anyio.run(forget, backend=backend, backend_options=debugging(backend))
@@ -251,7 +251,7 @@ def test_the_end_of_the_event_loop_cancels_and_finalizes(
     assert work.log[:2] == ["one began", "two began"]
     assert sorted(work.log[2:4]) == ["one broken off", "two broken off"]
     assert work.log[4:] == ["finalized"]
-    assert work.owner.closed
+    assert work.tasks.closed
     assert not caplog.records
 
 
@@ -294,14 +294,14 @@ async def test_a_task_that_raises_ends_no_other_and_is_told_of(
     async def fail(to: str) -> None:
         raise ValueError(to)
 
-    work.owner.start(work.task, "one")
-    work.owner.start(fail, "15551234888")
+    work.tasks.start(work.task, "one")
+    work.tasks.start(fail, "15551234888")
     await settle()
-    work.owner.start(fail, "15551234888")
-    work.owner.start(work.task, "two")
+    work.tasks.start(fail, "15551234888")
+    work.tasks.start(work.task, "two")
     await settle()
     work.go.set()
-    await work.owner.close()
+    await work.tasks.close()
     assert [line for line in work.log if "broken" in line] == []
     assert work.log[-1] == "finalized"
     assert len(caplog.records) == 2
@@ -320,8 +320,8 @@ async def test_a_finalizer_that_raises_hangs_no_closer(caplog: pytest.LogCapture
     async def finalize() -> None:
         raise OSError
 
-    owner = BackgroundTasks(finalize)
-    await owner.close()
+    tasks = BackgroundTasks(finalize)
+    await tasks.close()
     assert "a background task raised OSError" in caplog.text
 
 
@@ -337,13 +337,13 @@ async def test_a_cancellation_inside_one_task_ends_no_other(
     async def wait() -> None:
         await future
 
-    work.owner.start(work.task, "one")
-    work.owner.start(wait)
+    work.tasks.start(work.task, "one")
+    work.tasks.start(wait)
     await settle()
     future.cancel()
     await settle()
     work.go.set()
-    await work.owner.close()
+    await work.tasks.close()
     assert work.log == ["one began", "one ended", "finalized"]
     assert not caplog.records
 
@@ -358,7 +358,7 @@ def python_heeds_interrupts() -> Iterator[None]:
 
 @pytest.mark.usefixtures("python_heeds_interrupts")
 def test_an_interrupt_is_for_the_main_task() -> None:
-    """Ctrl-C while trio runs a task of an owner's ends the program, and breaks nothing off."""
+    """Ctrl-C while trio runs a background task ends the program, and breaks nothing off."""
     log: list[str] = []
 
     async def main() -> None:
@@ -370,12 +370,12 @@ def test_an_interrupt_is_for_the_main_task() -> None:
             log.append("interrupted ended")
             work.go.set()
 
-        work.owner.start(work.task, "one")
-        work.owner.start(interrupted)
+        work.tasks.start(work.task, "one")
+        work.tasks.start(interrupted)
         try:
             await anyio.sleep_forever()
         finally:
-            await work.owner.close()
+            await work.tasks.close()
 
     with pytest.raises(KeyboardInterrupt):
         anyio.run(main, backend="trio")
@@ -388,12 +388,12 @@ def test_an_owner_that_is_cancelled_before_it_ran_hangs_no_closer() -> None:
     work = Work()
 
     async def cancel_all() -> None:
-        work.owner.start(work.task, "one")
+        work.tasks.start(work.task, "one")
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         with anyio.fail_after(5):
-            await work.owner.close()
+            await work.tasks.close()
 
     asyncio.run(cancel_all())
-    assert work.owner.closed
+    assert work.tasks.closed
     assert not work.log

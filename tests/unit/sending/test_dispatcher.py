@@ -79,7 +79,7 @@ async def send(
 ) -> Outcome:
     sender = Dispatcher(transport, limiter or FreeLimiter(), chance=lambda: 0.0)
     outcome = await sender.send(MESSAGE, settings)
-    await sender.owner.close()
+    await sender.tasks.close()
     return outcome
 
 
@@ -137,7 +137,7 @@ async def test_no_attempt_begins_beyond_the_timeout() -> None:
     transport = StubTransport(lambda _to: NotSent("no connection"))
     sender = Dispatcher(transport, FreeLimiter(), chance=lambda: 1000.0)
     outcome = await sender.send(MESSAGE, SETTINGS)
-    await sender.owner.close()
+    await sender.tasks.close()
     assert isinstance(outcome, Failed)
     assert len(transport.sent) == 1
 
@@ -275,7 +275,7 @@ async def test_no_start_is_used_for_a_caller_who_left() -> None:
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
     may_start.set()
-    await sender.owner.close()
+    await sender.tasks.close()
     assert len(transport.sent) == 1
 
 
@@ -309,7 +309,7 @@ async def test_closing_ends_the_attempts() -> None:
         group.start_soon(run)
         while not transport.sent:
             await anyio.lowlevel.checkpoint()
-        await sender.owner.close()
+        await sender.tasks.close()
     (outcome,) = outcomes
     assert isinstance(outcome, Failed)
     assert len(transport.sent) == 1
@@ -375,10 +375,10 @@ async def test_a_client_that_is_forgotten_open_says_so() -> None:
     """A client that has sent and was never closed warns when it goes."""
     clients = [SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())]
     await clients[0].send_sms(to="15551234888", text="Hello")
-    owner = clients[0]._dispatcher.owner
+    tasks = clients[0]._dispatcher.tasks
     with pytest.warns(ResourceWarning, match="was never closed"):
         clients.clear()
-    await owner.close()
+    await tasks.close()
 
 
 async def test_no_server_stops_everyone_for_years() -> None:
@@ -405,7 +405,7 @@ async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> No
             queued.cancel_scope.cancel()
         transport.held.set()
     assert isinstance(await sender.send(MESSAGE, SETTINGS), Accepted)
-    await sender.owner.close()
+    await sender.tasks.close()
     assert len(transport.sent) == 2
 
 
@@ -428,7 +428,7 @@ async def test_a_message_that_waits_while_the_client_is_closed_is_not_sent() -> 
         for _ in range(3):
             group.start_soon(late)
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(sender.owner.close)
+        group.start_soon(sender.tasks.close)
         await anyio.wait_all_tasks_blocked()
         transport.held.set()
     assert refused == ["this client is closed"] * 3

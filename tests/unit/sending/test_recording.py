@@ -458,7 +458,7 @@ async def tried_again(
     limiter = Between(meanwhile)
     sender = Dispatcher(transport, limiter, recorder=Recorder(ledger), chance=lambda: 0.0)
     outcome = await sender.send(SMS(**KEYED), attrs.evolve(SETTINGS, **word))
-    await sender.owner.close()
+    await sender.tasks.close()
     return transport.sent, outcome
 
 
@@ -539,7 +539,7 @@ async def test_who_leaves_while_the_ledger_is_asked_again_is_sent_no_other_try()
         sender = Dispatcher(transport, limiter, recorder=Recorder(asked), chance=lambda: 0.0)
         with anyio.CancelScope() as caller:
             await sender.send(SMS(**KEYED), SETTINGS)
-        await sender.owner.close()
+        await sender.tasks.close()
         assert caller.cancelled_caught
         assert transport.sent == [TO]
         assert await states(ledger) == {"order-17": "not_sent"}

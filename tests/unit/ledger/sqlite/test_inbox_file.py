@@ -192,7 +192,7 @@ def test_who_takes_from_it_goes_with_the_file_that_is_there(path: Path, inbox: I
     other.open()
     assert taking.open_if_there()
     other.give_to(b"other")
-    assert taking.owner() == b"other"
+    assert taking.claimed_by() == b"other"
     for file in (other, taking, taking):
         file.close()
 
@@ -220,14 +220,14 @@ def test_without_a_directory_it_cannot_be_made(tmp_path: Path) -> None:
 def test_an_inbox_is_of_one_ledger_while_something_is_in_it(inbox: InboxFile) -> None:
     """The first that looks into it has it; another one can only when it is empty."""
     inbox.add([kept()])
-    assert inbox.owner() is None
+    assert inbox.claimed_by() is None
     assert inbox.give_to(OURS)
     assert inbox.give_to(OURS)
     assert not inbox.give_to(THEIRS)
-    assert inbox.owner() == OURS
+    assert inbox.claimed_by() == OURS
     inbox.remove(1)
     assert inbox.give_to(THEIRS)
-    assert inbox.owner() == THEIRS
+    assert inbox.claimed_by() == THEIRS
 
 
 FORKED = """

@@ -80,7 +80,7 @@ def unstamped(text: str, number: int) -> Notification:
 async def look(ledger: SQLiteLedger) -> None:
     """Have a ledger look into the inbox now."""
     assert ledger._opening is not None
-    await ledger._look_into_inbox(ledger._file, ledger._opening.owner)
+    await ledger._look_into_inbox(ledger._file, ledger._opening.tasks)
 
 
 async def until(holds: Callable[[], Any]) -> None:
@@ -101,7 +101,7 @@ def remove(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "is_empty", "claim"),
+    ("claimed_by", "is_empty", "claim"),
     [
         (OURS, False, Claim.TAKE),
         (OURS, True, Claim.TAKE),
@@ -112,10 +112,10 @@ def remove(path: Path) -> None:
     ],
 )
 def test_what_a_ledger_may_do_with_an_inbox(
-    owner: bytes | None, is_empty: bool, claim: Claim
+    claimed_by: bytes | None, is_empty: bool, claim: Claim
 ) -> None:
     """It takes from its own, has what is nobody's, and leaves what another's postbacks are in."""
-    assert claim_of(OURS, owner=owner, is_empty=is_empty) is claim
+    assert claim_of(OURS, claimed_by=claimed_by, is_empty=is_empty) is claim
 
 
 @pytest.mark.anyio
@@ -403,7 +403,7 @@ def test_one_that_is_claimed_meanwhile_is_left(
     with pytest.raises(LedgerError, match=r"for another ledger that was called ledger\.db"):
         taker.next()
     taker.close()
-    assert inbox.owner() == THEIRS
+    assert inbox.claimed_by() == THEIRS
     inbox.close()
 
 
@@ -421,7 +421,7 @@ async def test_what_is_wrong_while_it_is_open_is_logged_once(
         await anyio.sleep(0.05)
         assert await ledger.begin(intent()) is None
         theirs.remove(1)
-        await until(lambda: theirs.owner() != THEIRS)
+        await until(lambda: theirs.claimed_by() != THEIRS)
         put(path, notice(DELIVERED, "B"))
         await until(theirs.is_empty)
         assert (await ledger.summary()).unplaced == 1
@@ -498,15 +498,15 @@ async def test_a_watch_tells_what_goes_wrong_when_it_changes(
 
     async def look() -> None:
         if (word := words.pop(0)) == "end":
-            owner.end()
+            tasks.end()
         elif word:
             raise OSError(word) if word == "gone" else LedgerError(word)
 
     async def finalize() -> None:
         pass
 
-    owner = BackgroundTasks(finalize)
-    InboxWatch(look, owner, every=0.001)
-    await until(lambda: owner.closed)
-    await owner.close()
+    tasks = BackgroundTasks(finalize)
+    InboxWatch(look, tasks, every=0.001)
+    await until(lambda: tasks.closed)
+    await tasks.close()
     assert [record.getMessage() for record in caplog.records] == ["full", "full", "gone"]
