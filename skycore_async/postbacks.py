@@ -296,12 +296,12 @@ def _receipt(values: _Fields) -> DeliveryReceipt:
     return _make(DeliveryReceipt, values)
 
 
-_Verdict = tuple[DeliveryState, FailureReason | None]
-_SENT: Final[_Verdict] = (DeliveryState.SENT, None)
-_UNKNOWN: Final[_Verdict] = (DeliveryState.UNKNOWN, None)
+_StateAndReason = tuple[DeliveryState, FailureReason | None]
+_SENT: Final[_StateAndReason] = (DeliveryState.SENT, None)
+_UNKNOWN: Final[_StateAndReason] = (DeliveryState.UNKNOWN, None)
 
 
-def _by_status(values: _Fields) -> _Verdict | None:
+def _by_status(values: _Fields) -> _StateAndReason | None:
     """Return what the STATUS says, in words in `detail` too; None where there is no STATUS."""
     status = values.get("status")
     if "protocol" in values:
@@ -313,7 +313,7 @@ def _by_status(values: _Fields) -> _Verdict | None:
     return None if status is None else STATUS_TEXTS.get(status.lower(), _UNKNOWN)
 
 
-def _reconciled(by_code: DeliveryState, by_status: _Verdict | None) -> _Verdict:
+def _reconciled(by_code: DeliveryState, by_status: _StateAndReason | None) -> _StateAndReason:
     """Hold what the CODE says against what the STATUS says, which is the more exact."""
     if by_code is not DeliveryState.FAILED:
         return by_status or (by_code, None)

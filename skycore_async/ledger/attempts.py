@@ -19,7 +19,7 @@ import attrs
 
 from ..messages import LONGEST_UNDER_WAY
 from .model import BY_REPORT, EarlierAttempt, MessageRecord, MessageState
-from .report_values import DoubtVerdict
+from .report_values import DoubtDecision
 from .rules import is_of_more
 
 TURNS: Final = 1 << 30  # from the turn of a message to that of the next: for what is begun again
@@ -62,23 +62,23 @@ def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
     )
 
 
-def settle_by_report(record: MessageRecord, verdict: DoubtVerdict) -> MessageRecord | None:
+def settle_by_report(record: MessageRecord, decision: DoubtDecision) -> MessageRecord | None:
     """Return the record of a message by what a report told of it; None where it is not so now.
 
     What was taken has no tracking id: a postback may still tell it.
     """
-    seen = verdict.seen
+    seen = decision.seen
     if record.state is not MessageState.IN_DOUBT or _attempt_in(record) != _attempt_in(seen):
         return None
-    if verdict.state is MessageState.IN_DOUBT:
-        since, until = verdict.listed or (None, None)
+    if decision.state is MessageState.IN_DOUBT:
+        since, until = decision.listed or (None, None)
         return attrs.evolve(record, listed_since=since, listed_until=until)
-    if verdict.state is MessageState.ACCEPTED:
+    if decision.state is MessageState.ACCEPTED:
         return attrs.evolve(
             record,
             state=MessageState.ACCEPTED,
             settled_by=BY_REPORT,
-            history_id=verdict.history_id,
+            history_id=decision.history_id,
             doubted=True,
             code=None,
             info=None,

@@ -53,7 +53,7 @@ from .opt_outs import (
     relayed,
 )
 from .report_commands import RecordReportRequest, SettleByReport
-from .report_values import AttemptVerdict, DoubtVerdict
+from .report_values import AttemptDecision, DoubtDecision
 from .store import Finished, LedgerStore, StoreCommand
 
 
@@ -139,7 +139,7 @@ class CommandExecutor:
             elif isinstance(command, RecordReportRequest):
                 self._store.insert_report_request(command.request)
             elif isinstance(command, SettleByReport):
-                pending.result = self._settle_by_report(command.verdicts)
+                pending.result = self._settle_by_report(command.decisions)
             else:
                 raise TypeError(f"a ledger has no command {type(command).__name__}")
 
@@ -264,18 +264,18 @@ class CommandExecutor:
             if messages.get(stored.tracking_id or "", 0) is None:
                 self._unsettled.update({stored.to} - {None})  # type: ignore[arg-type]
 
-    def _settle_by_report(self, verdicts: Sequence[DoubtVerdict]) -> frozenset[str]:
+    def _settle_by_report(self, decisions: Sequence[DoubtDecision]) -> frozenset[str]:
         """Write what a report told of those that are still in doubt, and return their keys."""
-        unsent = [each.seen.key for each in verdicts if each.state is MessageState.NOT_SENT]
+        unsent = [each.seen.key for each in decisions if each.state is MessageState.NOT_SENT]
         self._store.reopen_chunks(unsent)
-        records = self._store.messages_to_change([each.seen.key for each in verdicts])
+        records = self._store.messages_to_change([each.seen.key for each in decisions])
         settled: dict[str, MessageRecord] = {}
-        earlier: list[AttemptVerdict] = []
-        for verdict in verdicts:
-            record = records.get(verdict.seen.key)
-            if record and (after := attempts.settle_by_report(record, verdict)):
+        earlier: list[AttemptDecision] = []
+        for decision in decisions:
+            record = records.get(decision.seen.key)
+            if record and (after := attempts.settle_by_report(record, decision)):
                 settled[record.key] = after
-                earlier += verdict.earlier
+                earlier += decision.earlier
                 self.touched.add(record.key)
                 self._unsettled.add(record.to)
         self._store.update(list(settled.values()))

@@ -11,7 +11,7 @@ import attrs
 from .commands import LedgerCommand, LongQuery, Query
 from .model import EarlierAttempt
 from .reader import LedgerReader, Page
-from .report_values import BegunMessage, Doubt, DoubtVerdict, ReportRequest
+from .report_values import BegunMessage, Doubt, DoubtDecision, ReportRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -91,4 +91,4 @@ class RecordReportRequest(LedgerCommand[None]):
 class SettleByReport(LedgerCommand[frozenset[str]]):
     """Write what a report told, and return the keys of the messages that were still in doubt."""
 
-    verdicts: tuple[DoubtVerdict, ...]
+    decisions: tuple[DoubtDecision, ...]

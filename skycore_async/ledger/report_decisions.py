@@ -24,12 +24,12 @@ from .model import (
     MessageState,
 )
 from .report_evidence import OpenReason
-from .report_graph import Absent, Taken, Unclear
+from .report_findings import Absent, Finding, Taken, Unclear
 from .report_rows import KnownAttempt, Role
-from .report_values import AttemptVerdict, BegunMessage, DoubtVerdict
+from .report_values import AttemptDecision, BegunMessage, DoubtDecision
 from .settlement import SETTLE_WITHIN
 
-Told = Mapping[int, Taken | Absent | Unclear]
+Told = Mapping[int, Finding]  # by the ids of attempts
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +130,7 @@ def decide(
     why_not_proven: Callable[[int], OpenReason | None],
     *,
     trust_absence: bool = False,
-) -> DoubtVerdict | OpenReason:
+) -> DoubtDecision | OpenReason:
     """Return what became of a message, or why that stays open.
 
     `why_not_proven` says of an attempt why it is no proof that a report lacks it.
@@ -138,23 +138,23 @@ def decide(
     if doubt.reason is not None:
         return doubt.reason
     ids = doubt.attempts
-    verdicts = [told.get(id_, Unclear(OpenReason.OLDER_VERSION)) for id_ in ids]
+    findings = [told.get(id_, Unclear(OpenReason.OLDER_VERSION)) for id_ in ids]
     taken = {
         id_: each.history_id
-        for id_, each in zip(ids, verdicts, strict=True)
+        for id_, each in zip(ids, findings, strict=True)
         if isinstance(each, Taken)
     }
-    for each in () if taken else verdicts:
+    for each in () if taken else findings:
         if (reason := _why_open(each, why_not_proven)) is not None:
             return reason
         if isinstance(each, Absent) and each.is_beside_another and not trust_absence:
             return OpenReason.ANOTHER_TEXT
-    return DoubtVerdict(
+    return DoubtDecision(
         seen=doubt.record,
         state=MessageState.ACCEPTED if taken else MessageState.NOT_SENT,
         history_id=next(iter(taken.values()), None) or None,
         earlier=tuple(
-            AttemptVerdict(
+            AttemptDecision(
                 id=of_ledger,
                 state=MessageState.ACCEPTED if id_ in taken else MessageState.NOT_SENT,
                 history_id=taken.get(id_) or None,
@@ -166,10 +166,10 @@ def decide(
 
 
 def _why_open(
-    verdict: Taken | Absent | Unclear, why_not_proven: Callable[[int], OpenReason | None]
+    finding: Finding, why_not_proven: Callable[[int], OpenReason | None]
 ) -> OpenReason | None:
-    if isinstance(verdict, Unclear):
-        return verdict.reason
-    group = verdict.group if isinstance(verdict, Absent) else frozenset[int]()
+    if isinstance(finding, Unclear):
+        return finding.reason
+    group = finding.group if isinstance(finding, Absent) else frozenset[int]()
     reasons = (why_not_proven(id_) for id_ in sorted(group))
     return next((reason for reason in reasons if reason is not None), None)

@@ -32,6 +32,7 @@ import attrs
 
 from .maximum_matching import Pairing, matched
 from .report_evidence import OpenReason
+from .report_findings import Absent, Finding, Taken, Unclear
 from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_of_its_time, is_row_of
 
 # Seconds for which an accepted message may have waited at the provider: the same text to the
@@ -39,32 +40,6 @@ from .report_rows import KnownAttempt, ReportRow, Role, is_alike, is_of_its_time
 _LONGEST_WAIT: Final = 12 * 3600.0
 # Seconds by which the machine's clock may have been ahead as an attempt began.
 LONGEST_AHEAD: Final = 48 * 3600.0
-
-
-@attrs.frozen
-class Taken:
-    """The attempt was taken, and is the report's `history_id`."""
-
-    history_id: str
-
-
-@attrs.frozen
-class Absent:
-    """No row can be of the attempt, if each of `group` would have one in the report.
-
-    With `is_beside_another` its number was sent another text at its time, which none of the
-    attempts had: that may be it, if the provider does not list texts as they were.
-    """
-
-    group: frozenset[int]
-    is_beside_another: bool = False
-
-
-@attrs.frozen
-class Unclear:
-    """Rows tell nothing of the attempt."""
-
-    reason: OpenReason
 
 
 def may_be_of_its_time(attempt: KnownAttempt, row: ReportRow) -> bool:
@@ -153,7 +128,7 @@ class ReportGraph:
             if self._rows[row].since <= until and since <= self._rows[row].until
         }
 
-    def doubtful(self, satisfied: Collection[int]) -> dict[int, Taken | Absent | Unclear]:
+    def doubtful(self, satisfied: Collection[int]) -> dict[int, Finding]:
         """Return what rows tell of each doubt; `satisfied` messages have an attempt taken."""
         foreign, taken = set[int](), dict[int, int]()
         needed = set(satisfied)
@@ -167,13 +142,13 @@ class ReportGraph:
         for place, row in taken.items():
             claimed.setdefault(row, place)
         sure = {place: row for row, place in claimed.items()}
-        told: dict[int, Taken | Absent | Unclear] = {
+        told: dict[int, Finding] = {
             self._attempts[place].id: Taken(self._rows[row].history_id)
             for place, row in sure.items()
         }
         for cluster in self._clusters():
-            verdict = self._absence(cluster, sure, foreign)
-            told |= {self._attempts[place].id: verdict for place in cluster if place not in sure}
+            finding = self._absence(cluster, sure, foreign)
+            told |= {self._attempts[place].id: finding for place in cluster if place not in sure}
         return told
 
     def _parts(self) -> Iterator[set[int]]:

@@ -22,7 +22,8 @@ from typing import Final, TypeAlias
 import attrs
 
 from .report_evidence import AFTER, OpenReason
-from .report_graph import Absent, ReportGraph, Taken, Unclear
+from .report_findings import Finding, Taken, Unclear
+from .report_graph import ReportGraph
 from .report_rows import (
     KnownAttempt,
     ReportRow,
@@ -46,7 +47,7 @@ class Matching:
     `late` has those of these whose row is later than they ended, and by how much at least.
     """
 
-    doubtful: Mapping[int, Taken | Absent | Unclear]
+    doubtful: Mapping[int, Finding]
     present: frozenset[int]
     late: Mapping[int, float] = attrs.field(factory=dict[int, float])
 

@@ -52,7 +52,7 @@ class ReportRequest(NamedTuple):
 
 
 @attrs.frozen(kw_only=True)
-class AttemptVerdict:
+class AttemptDecision:
     """What a report told of an earlier attempt: `ACCEPTED` or `NOT_SENT`."""
 
     id: int
@@ -61,7 +61,7 @@ class AttemptVerdict:
 
 
 @attrs.frozen(kw_only=True)
-class DoubtVerdict:
+class DoubtDecision:
     """What a report told of a message in doubt, as it was when that was `seen`.
 
     `state` is `ACCEPTED` or `NOT_SENT`, or `IN_DOUBT` where it stays so, and reports listed
@@ -71,7 +71,7 @@ class DoubtVerdict:
     seen: MessageRecord
     state: MessageState
     history_id: str | None = None
-    earlier: tuple[AttemptVerdict, ...] = ()
+    earlier: tuple[AttemptDecision, ...] = ()
     listed: tuple[float, float] | None = None
 
 

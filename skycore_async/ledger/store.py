@@ -20,7 +20,7 @@ from .commands import Begin, Finish, LedgerCommand
 from .model import EarlierAttempt, MessageRecord, StoredNotification, ToldState
 from .opt_outs import OptOut
 from .reader import LedgerReader
-from .report_values import AttemptVerdict, ReportRequest
+from .report_values import AttemptDecision, ReportRequest
 from .settlement import Progress, UnmatchedSubmission
 
 T_co = TypeVar("T_co", covariant=True)
@@ -164,7 +164,7 @@ class LedgerStore(LedgerReader, Protocol):
         """Have chunks that are done looked at again which have these keys, where there are any."""
         ...
 
-    def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
+    def update_attempts(self, decisions: Sequence[AttemptDecision]) -> None:
         """Write what became of attempts before the last."""
         ...
 

@@ -75,22 +75,22 @@ def parse_response(
         raise OutcomeUnknown(
             f"HTTP {status} with the answer to another number", http_status=status
         )
-    verdict = text_of(response, "STATUS").lower()
+    api_status = text_of(response, "STATUS").lower()
     tracking_id = text_of(response, "TRACKINGID")
-    if verdict == "success" and any(map(_has_content, map(response.get, _ERROR))):
+    if api_status == "success" and any(map(_has_content, map(response.get, _ERROR))):
         raise OutcomeUnknown(f"HTTP {status} with Success and an error", http_status=status)
-    if verdict == "success" and tracking_id:
+    if api_status == "success" and tracking_id:
         return Accepted(
             message=message,
             to=text_of(response, "TO") or to,
             tracking_id=tracking_id,
             raw=response,
         )
-    if verdict == "failure" and not tracking_id:
+    if api_status == "failure" and not tracking_id:
         raise _failure(response, status, headers)
-    if status == _HTTP_TOO_MANY_REQUESTS and not (verdict or tracking_id):
+    if status == _HTTP_TOO_MANY_REQUESTS and not (api_status or tracking_id):
         raise _throttled_by_http(headers)
-    said = _HALF_SAID.get(verdict) or "a STATUS that is neither Success nor Failure"
+    said = _HALF_SAID.get(api_status) or "a STATUS that is neither Success nor Failure"
     raise OutcomeUnknown(f"HTTP {status} with {said}", http_status=status)
 
 

@@ -44,10 +44,11 @@ from ..ledger.report_evidence import (
     why_not_had,
     why_not_witnessed,
 )
-from ..ledger.report_graph import Absent, Taken, Unclear, may_be_of_its_time
+from ..ledger.report_findings import Absent, Finding, Taken
+from ..ledger.report_graph import may_be_of_its_time
 from ..ledger.report_matching import match
 from ..ledger.report_rows import KnownAttempt
-from ..ledger.report_values import DoubtVerdict, OpenDoubt, Settlement
+from ..ledger.report_values import DoubtDecision, OpenDoubt, Settlement
 from ..ledger.settlement import CLOCKS_APART
 from ..messages import ReportedMessage
 from .doubts import LedgerDoubts
@@ -90,7 +91,7 @@ class ReportSettling:
         self._complete: list[ReportPeriod] = []
         self._problems: dict[str, bool] = {}  # and whether they are a report's
         self._next_at: float | None = None
-        self._told: dict[int, Taken | Absent | Unclear] = {}
+        self._told: dict[int, Finding] = {}
         self._listed: dict[int, tuple[float, float]] = {}  # when what may be of an attempt
         self._ended_by: dict[int, float] = {}  # where it may have been later than by its clock
         self.periods: tuple[tuple[float, float], ...] = ()
@@ -159,21 +160,21 @@ class ReportSettling:
         """Write what the reports prove, and return it."""
         await self._known.follow(self._ledger)
         decided = await self._database.run(self._decided)
-        verdicts = [each for _, each in decided if isinstance(each, DoubtVerdict)]
+        decisions = [each for _, each in decided if isinstance(each, DoubtDecision)]
         still_open = [
             self._open(doubt, each) for doubt, each in decided if isinstance(each, OpenReason)
         ]
         settled: set[str] = set()
-        for first in range(0, len(verdicts), _WRITTEN):
-            settled |= await self._write(verdicts[first : first + _WRITTEN])
+        for first in range(0, len(decisions), _WRITTEN):
+            settled |= await self._write(decisions[first : first + _WRITTEN])
         if obstructed := [each for each in map(self._obstructed, decided) if each is not None]:
             await self._write(obstructed)
         still_open += [
             OpenDoubt(key=each.seen.key, reason=OpenReason.CHANGED)
-            for each in verdicts
+            for each in decisions
             if each.seen.key not in settled
         ]
-        told = [each for each in verdicts if each.seen.key in settled]
+        told = [each for each in decisions if each.seen.key in settled]
         is_sent = MessageState.ACCEPTED
         return Settlement(
             sent=tuple(each.seen.key for each in told if each.state is is_sent),
@@ -190,16 +191,16 @@ class ReportSettling:
         """
         return await self._database.run(self._would_prove, most)
 
-    async def _write(self, verdicts: Sequence[DoubtVerdict]) -> frozenset[str]:
+    async def _write(self, decisions: Sequence[DoubtDecision]) -> frozenset[str]:
         if self._is_dry_run:
-            return frozenset(each.seen.key for each in verdicts)
-        return await self._ledger.run(SettleByReport(verdicts=tuple(verdicts)))
+            return frozenset(each.seen.key for each in decisions)
+        return await self._ledger.run(SettleByReport(decisions=tuple(decisions)))
 
-    def _decided(self) -> list[tuple[MessageInDoubt, DoubtVerdict | OpenReason]]:
+    def _decided(self) -> list[tuple[MessageInDoubt, DoubtDecision | OpenReason]]:
         """Return what becomes of each message in doubt."""
         self._want()
-        decided: dict[int, DoubtVerdict | OpenReason] = {}
-        ended: dict[int, DoubtVerdict] = {}
+        decided: dict[int, DoubtDecision | OpenReason] = {}
+        ended: dict[int, DoubtDecision] = {}
         while True:
             self._match()
             for id_ in self._known.doubts.keys() - ended.keys():
@@ -207,7 +208,7 @@ class ReportSettling:
             new = {
                 id_: each
                 for id_, each in decided.items()
-                if isinstance(each, DoubtVerdict) and id_ not in ended
+                if isinstance(each, DoubtDecision) and id_ not in ended
             }
             if not new:
                 return [(doubt, decided[id_]) for id_, doubt in self._known.doubts.items()]
@@ -240,13 +241,13 @@ class ReportSettling:
                     self._listed[id_] = hull(spans)
         self._database.set_present(present, late)
 
-    def _end(self, verdicts: Mapping[int, DoubtVerdict]) -> None:
+    def _end(self, decisions: Mapping[int, DoubtDecision]) -> None:
         """Take doubts for ended, as who settles next will, and look at their numbers again."""
         taken: list[int] = []
         not_taken: list[int] = []
-        for id_, verdict in verdicts.items():
+        for id_, decision in decisions.items():
             ids = self._known.doubts[id_].attempts
-            if verdict.state is MessageState.ACCEPTED:
+            if decision.state is MessageState.ACCEPTED:
                 taken += [each for each in ids if isinstance(self._told.get(each), Taken)]
             else:
                 not_taken += ids
@@ -254,8 +255,8 @@ class ReportSettling:
         self._database.want((self._known.doubtful[each].number for each in taken + not_taken), ())
 
     def _obstructed(
-        self, decided: tuple[MessageInDoubt, DoubtVerdict | OpenReason]
-    ) -> DoubtVerdict | None:
+        self, decided: tuple[MessageInDoubt, DoubtDecision | OpenReason]
+    ) -> DoubtDecision | None:
         """Return when reports list what may be of a message, where that leaves it open."""
         doubt, reason = decided
         if reason not in BY_ROWS:
@@ -267,11 +268,11 @@ class ReportSettling:
         some = [each for each in found if each is not None and all(map(isfinite, each))]
         if not some or (listed := hull(some)) == known:
             return None
-        return DoubtVerdict(seen=doubt.record, state=MessageState.IN_DOUBT, listed=listed)
+        return DoubtDecision(seen=doubt.record, state=MessageState.IN_DOUBT, listed=listed)
 
     def _decide(
         self, doubt: MessageInDoubt, period: ReportPeriod | None = None
-    ) -> DoubtVerdict | OpenReason:
+    ) -> DoubtDecision | OpenReason:
         """Return what becomes of a message, were what was read the complete report of a period."""
         complete = self._complete if period is None else [period]
         why_not = functools.partial(self._why_not_proven, complete)
@@ -310,8 +311,8 @@ class ReportSettling:
         """Return those attempts that a report has to be about."""
         ids = {id_ for id_ in doubt.attempts if id_ in self._known.doubtful}
         for id_ in tuple(ids):
-            if isinstance(verdict := self._told.get(id_), Absent):
-                ids |= verdict.group
+            if isinstance(decision := self._told.get(id_), Absent):
+                ids |= decision.group
         return [self._known.doubtful[id_] for id_ in ids]
 
     def _open(self, doubt: MessageInDoubt, reason: OpenReason) -> OpenDoubt:
@@ -336,7 +337,7 @@ class ReportSettling:
             id_
             for id_, period in wanted.items()
             if is_within(period, most)
-            and isinstance(self._decide(self._known.doubts[id_], period), DoubtVerdict)
+            and isinstance(self._decide(self._known.doubts[id_], period), DoubtDecision)
         ]
         if not proven:
             return None

@@ -30,9 +30,9 @@ from skycore_async.cli import main
 from skycore_async.cli.app import skycore
 from skycore_async.cli.demo import action as demo
 from skycore_async.cli.demo import bulk
+from skycore_async.cli.demo.audit import DemoAudit, DoubtCounts, judge, show_audit
 from skycore_async.cli.demo.bulk import FAULTS, messages
 from skycore_async.cli.demo.cases import CASES, Case, Played, play, show
-from skycore_async.cli.demo.verdict import DemoVerdict, DoubtCounts, judge, show_verdict
 from skycore_async.cli.ui.output import Exit
 from skycore_async.simulator import BY_LAST_DIGITS, Simulator
 
@@ -117,7 +117,7 @@ def test_a_bill_that_is_wrong_is_told() -> None:
     assert "Not as it should be" in printed
 
 
-# The verdict.
+# The audit.
 
 
 def delivery(to: str, state: MessageState) -> Delivery:
@@ -137,7 +137,7 @@ def delivery(to: str, state: MessageState) -> Delivery:
     )
 
 
-def judged(state: MessageState | None, billed: int) -> DemoVerdict:
+def judged(state: MessageState | None, billed: int) -> DemoAudit:
     """Judge a message in that state, None for no such message, that was billed so often."""
     return judge(
         ["15551234888"],
@@ -175,26 +175,26 @@ def test_the_bill_is_what_a_ledger_is_held_against(
     state: MessageState | None, billed: int, wrong: str | None
 ) -> None:
     """What was billed twice, lost, denied or left in doubt counts as that, and nothing else."""
-    verdict = judged(state, billed)
+    audit = judged(state, billed)
     kinds = ("duplicates", "lost", "denied", "in_doubt_after_report")
-    counts = {name: getattr(verdict, name) for name in kinds}
+    counts = {name: getattr(audit, name) for name in kinds}
     assert counts == {name: int(name == wrong) for name in counts}
-    assert verdict.is_well is (wrong is None)
-    assert verdict.billed == billed
+    assert audit.is_well is (wrong is None)
+    assert audit.billed == billed
 
 
-def told(verdict: DemoVerdict) -> str:
-    """Return what people read of a verdict."""
+def told(audit: DemoAudit) -> str:
+    """Return what people read of an audit."""
     printed = io.StringIO()
-    show_verdict(Console(file=printed, width=60), verdict)
+    show_audit(Console(file=printed, width=60), audit)
     return " ".join(printed.getvalue().split())
 
 
 def test_what_the_report_proves_is_explained() -> None:
     """What never reached Skycore is said to have been sent again for it; else nothing is said."""
-    verdict = judged(S.DELIVERED, 1)
-    assert "never reached Skycore" not in told(verdict)
-    assert "2 messages never reached Skycore" in told(attrs.evolve(verdict, found_not_sent=2))
+    audit = judged(S.DELIVERED, 1)
+    assert "never reached Skycore" not in told(audit)
+    assert "2 messages never reached Skycore" in told(attrs.evolve(audit, found_not_sent=2))
 
 
 # Thousands of messages, of which a few are enough here.
@@ -221,7 +221,7 @@ def test_the_messages_have_numbers_and_faults_of_their_own() -> None:
 
 @pytest.mark.slow
 def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --json, one object has the cases, the verdict and the files; the numbers add up."""
+    """With --json, one object has the cases, the audit and the files; the numbers add up."""
     monkeypatch.setattr(demo, "COUNT", COUNT)
     done = run("--directory", tmp_path / "new", "--json")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -243,7 +243,7 @@ def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
-def test_people_read_the_summary_the_verdict_and_where_the_report_is(tmp_path: Path) -> None:
+def test_people_read_the_summary_the_audit_and_where_the_report_is(tmp_path: Path) -> None:
     """The command shows all of it on standard output, and nothing else where it is piped."""
     done = run("--directory", tmp_path)
     assert (done.exit_code, done.stderr) == (0, "")
@@ -259,11 +259,11 @@ def test_people_read_the_summary_the_verdict_and_where_the_report_is(tmp_path: P
     assert "\x1b" not in done.stdout
 
 
-def test_the_verdict_is_whole_where_there_is_little_room() -> None:
+def test_the_audit_is_whole_where_there_is_little_room() -> None:
     """No word of it is cut, and through a pipe no line ends in blanks."""
     printed = io.StringIO()
-    verdict = judge(["1"], {}, billed={}, asked={}, in_doubt=DoubtCounts())
-    show_verdict(Console(file=printed, width=40), verdict)
+    audit = judge(["1"], {}, billed={}, asked={}, in_doubt=DoubtCounts())
+    show_audit(Console(file=printed, width=40), audit)
     told = printed.getvalue()
     assert (
         "denied                            0  billed, and recorded as refused or not sent\n"
@@ -287,7 +287,7 @@ TWICE: dict[str, Any] = {"to": next(messages(1)).to, "text": "Hello again", "key
 
 
 @pytest.mark.slow
-def test_a_bad_verdict_makes_the_demo_fail_and_what_it_has_is_kept(
+def test_a_failed_audit_makes_the_demo_fail_and_what_it_has_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A number that is billed twice is a duplicate; the temporary directory is there to look."""
@@ -309,7 +309,7 @@ def test_progress_is_drawn_on_a_terminal(
 ) -> None:
     """Where somebody looks, there is how far it is, how many postbacks came and were of use."""
     settled = bulk.send_and_settle(tmp_path / "demo.db", COUNT, live=True)
-    assert settled.verdict.is_well
+    assert settled.audit.is_well
     drawn = " ".join(capsys.readouterr().err.split())
     assert f"{COUNT}/{COUNT}" in drawn
     assert "in doubt 13" in drawn

@@ -65,7 +65,7 @@ from skycore_async.ledger.report_commands import (
     RecordReportRequest,
     SettleByReport,
 )
-from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict, ReportRequest
+from skycore_async.ledger.report_values import AttemptDecision, DoubtDecision, ReportRequest
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite.memory import BoundedStore
 from skycore_async.ledger.sqlite.schema import migrate
@@ -152,18 +152,18 @@ def told(command: Told, store: Any) -> LedgerCommand[Any]:
     """Return the command that tells it, of the message as it is in this store."""
     record = store.messages([command.key]).get(command.key)
     if record is None:
-        return SettleByReport(verdicts=())
+        return SettleByReport(decisions=())
     if command.is_stale:
         record = attrs.evolve(record, started_at=record.started_at - 1)
     state = MessageState.ACCEPTED if command.history_id else MessageState.NOT_SENT
     earlier = [each for each in store.earlier_attempts(0).rows if each.message == record.id]
     return SettleByReport(
-        verdicts=(
-            DoubtVerdict(
+        decisions=(
+            DoubtDecision(
                 seen=record,
                 state=state,
                 history_id=command.history_id,
-                earlier=tuple(AttemptVerdict(id=each.id, state=state) for each in earlier),
+                earlier=tuple(AttemptDecision(id=each.id, state=state) for each in earlier),
             ),
         )
     )

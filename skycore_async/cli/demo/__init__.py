@@ -1,1 +1,1 @@
-"""`skycore demo`: the cases that it plays, the bulk send after them, and the verdict."""
+"""`skycore demo`: the cases that it plays, the bulk send after them, and the audit."""

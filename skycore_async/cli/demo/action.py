@@ -30,9 +30,9 @@ from ..report.page import page
 from ..ui.ledger_target import LedgerFile
 from ..ui.output import Exit, emit, fail, plain
 from ..ui.tables import console
+from .audit import show_audit
 from .bulk import Settled, send_and_settle
 from .cases import CASES, Case, Played, play, show
-from .verdict import show_verdict
 
 COUNT: Final = 3000
 
@@ -61,7 +61,7 @@ def _run(directory: Path | None, cases: Sequence[Case], count: int, *, as_json: 
         _introduce(out, count)
         settled = send_and_settle(ledger, count, live=sys.stderr.isatty())
         _write(html, settled)
-        is_well = played.is_well and settled.verdict.is_well
+        is_well = played.is_well and settled.audit.is_well
         if as_json:
             _emit(played, settled, ledger, html, is_well=is_well)
         else:
@@ -115,7 +115,7 @@ def _emit(played: Played, settled: Settled, ledger: Path, html: Path, *, is_well
         {
             "as_it_should": is_well,
             "cases": [story.facts() for story in played.stories],
-            **plain(settled.verdict),
+            **plain(settled.audit),
             "states": settled.report.states,
             "ledger": ledger,
             "report": html,
@@ -126,7 +126,7 @@ def _emit(played: Played, settled: Settled, ledger: Path, html: Path, *, is_well
 def _print(out: Console, settled: Settled, ledger: Path, html: Path, *, is_well: bool) -> None:
     out.print("\n[bold]What the ledger says, as `skycore status` shows it:[/]\n")
     show_summary(settled.summary, LedgerFile(ledger))
-    show_verdict(out, settled.verdict)
+    show_audit(out, settled.audit)
     out.print(f"\nThe report is in {html}", markup=False, soft_wrap=True)
     if is_well:
         out.print("\n[green]Everything came out as it should.[/]")

@@ -50,7 +50,7 @@ from ..bulk.live import show_live
 from ..bulk.progress import BulkCounters
 from ..report.data import ReportData
 from ..report.reading import read_report
-from .verdict import DemoVerdict, DoubtCounts, judge
+from .audit import DemoAudit, DoubtCounts, judge
 
 try:
     from starlette.applications import Starlette
@@ -85,9 +85,9 @@ def messages(count: int) -> Iterator[SMS]:
 
 @attrs.frozen(kw_only=True)
 class Settled:
-    """What came of the messages: the verdict, and what a report says."""
+    """What came of the messages: the audit, and what a report says."""
 
-    verdict: DemoVerdict
+    audit: DemoAudit
     report: ReportData
     summary: Summary
 
@@ -197,7 +197,7 @@ class _DemoBulk:
             raise error
 
     async def _wait_for_postbacks(self) -> None:
-        with suppress(TimeoutError):  # what is missing then shows in the verdict
+        with suppress(TimeoutError):  # what is missing then shows in the audit
             await anyio.to_thread.run_sync(
                 self._skycore.wait_for_postbacks, _PATIENCE, abandon_on_cancel=True
             )
@@ -257,7 +257,7 @@ class _DemoBulk:
         async for delivery in self._ledger.deliveries():
             known[delivery.to] = delivery
         received = self._skycore.messages
-        verdict = judge(
+        audit = judge(
             (message.to for message in messages(self._progress.total)),
             known,
             billed=Counter(message.to for message in received if message.taken),
@@ -266,4 +266,4 @@ class _DemoBulk:
         )
         summary = await self._ledger.summary()
         report = await read_report(self._ledger, title=self._ledger.path.name)
-        return Settled(verdict=verdict, report=report, summary=summary)
+        return Settled(audit=audit, report=report, summary=summary)

@@ -96,7 +96,7 @@ class Story:
     arrivals: tuple[_Arrival, ...]
 
     @property
-    def verdict(self) -> SentNotification | DeliveryReceipt | None:
+    def decisive(self) -> SentNotification | DeliveryReceipt | None:
         """The notification that says most: a final state before any other."""
         notifications = [arrival.notification for arrival in self.arrivals]
         return next(filter(_is_final, notifications), notifications[-1] if notifications else None)
@@ -104,17 +104,17 @@ class Story:
     @property
     def state(self) -> DeliveryState | None:
         """How far it got, by what says most."""
-        verdict = self.verdict
-        if isinstance(verdict, DeliveryReceipt):
-            return verdict.state
-        return DeliveryState.SENT if verdict else None
+        decisive = self.decisive
+        if isinstance(decisive, DeliveryReceipt):
+            return decisive.state
+        return DeliveryState.SENT if decisive else None
 
     @property
     def as_it_should(self) -> bool:
         """Whether it came out as its case says."""
         error = self.outcome.error if isinstance(self.outcome, Failed) else None
         right_end = isinstance(error, self.case.error) if self.case.error else error is None
-        reason = getattr(self.verdict, "reason", None)
+        reason = getattr(self.decisive, "reason", None)
         return right_end and (self.state, reason) == (self.case.state, self.case.reason)
 
     def facts(self) -> dict[str, Any]:
@@ -260,9 +260,9 @@ def _tracking_id(outcome: Outcome) -> str:
 def _reason(story: Story) -> str | None:
     if isinstance(story.outcome, Failed):
         return str(story.outcome.error)
-    verdict = story.verdict
-    if isinstance(verdict, DeliveryReceipt) and verdict.reason:
-        return verdict.detail or verdict.reason
+    decisive = story.decisive
+    if isinstance(decisive, DeliveryReceipt) and decisive.reason:
+        return decisive.detail or decisive.reason
     return None
 
 

@@ -33,7 +33,7 @@ from ..commands import Begin, Finish
 from ..model import EarlierAttempt, MessageRecord, MessageState, StoredNotification, ToldState
 from ..opt_outs import OptOut
 from ..pruning import by_key
-from ..report_values import AttemptVerdict, ReportRequest
+from ..report_values import AttemptDecision, ReportRequest
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
@@ -239,9 +239,9 @@ class PostgresStore(PostgresPruning):
             chunks = [id_ for (id_,) in self._execute(statements.KEEP_WITH, (list(keys),))]
             self._execute(statements.REOPEN, (chunks,))
 
-    def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
+    def update_attempts(self, decisions: Sequence[AttemptDecision]) -> None:
         """Write what became of attempts before the last."""
-        for each in verdicts:
+        for each in decisions:
             self._execute(
                 "UPDATE skycore.attempts SET state = %s, history_id = %s WHERE id = %s",
                 (each.state.value, each.history_id, each.id),

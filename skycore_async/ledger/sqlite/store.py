@@ -29,7 +29,7 @@ from ..model import (
     StoredNotification,
     Summary,
 )
-from ..report_values import AttemptVerdict, ReportRequest
+from ..report_values import AttemptDecision, ReportRequest
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
@@ -318,9 +318,9 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     def reopen_chunks(self, keys: Collection[str]) -> None:
         """Do nothing: there are chunks in PostgreSQL alone."""
 
-    def update_attempts(self, verdicts: Sequence[AttemptVerdict]) -> None:
+    def update_attempts(self, decisions: Sequence[AttemptDecision]) -> None:
         """Write what became of attempts before the last."""
-        for each in verdicts:
+        for each in decisions:
             values = each.state.value, each.history_id, each.id
             self._execute(statements.UPDATE_ATTEMPT, values)
 

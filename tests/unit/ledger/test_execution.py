@@ -25,7 +25,7 @@ from skycore_async.ledger.commands import (
 from skycore_async.ledger.execution import CommandExecutor
 from skycore_async.ledger.model import MessageRecord, MessageState, SendIntent, Submission
 from skycore_async.ledger.report_commands import SettleByReport
-from skycore_async.ledger.report_values import DoubtVerdict
+from skycore_async.ledger.report_values import DoubtDecision
 from skycore_async.ledger.settlement import SETTLE_WITHIN
 from skycore_async.ledger.sqlite import statements
 from skycore_async.ledger.sqlite import store as sqlite_store
@@ -255,9 +255,9 @@ def test_what_a_report_tells_is_of_the_attempt_that_it_was_held_against(
         started_at=began.started_at,
         ended_at=NOON + 1,
     )
-    verdicts = (DoubtVerdict(seen=seen, state=MessageState.NOT_SENT),)
+    decisions = (DoubtDecision(seen=seen, state=MessageState.NOT_SENT),)
     doubt: list[Command] = [begin(began), finish("a", DOUBT)]
-    done = ran([*alone(doubt), *alone(since), [SettleByReport(verdicts=verdicts)]])
+    done = ran([*alone(doubt), *alone(since), [SettleByReport(decisions=decisions)]])
     assert column(done, "state") == {"a": state}
     told = {"a"} if not since else set()
     assert done.answers[-1] == [(frozenset(told), "None")]

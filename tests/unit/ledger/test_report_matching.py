@@ -20,10 +20,10 @@ from skycore_async.ledger.report_evidence import (
     why_not_covered,
     why_not_had,
 )
-from skycore_async.ledger.report_graph import Absent, Taken, Unclear
+from skycore_async.ledger.report_findings import Absent, Taken, Unclear
 from skycore_async.ledger.report_matching import Matching, match
 from skycore_async.ledger.report_rows import KnownAttempt, ReportRow, Role
-from skycore_async.ledger.report_values import AttemptVerdict, DoubtVerdict
+from skycore_async.ledger.report_values import AttemptDecision, DoubtDecision
 
 TO, OTHER = "15551234888", "15559876543"
 HELLO, BYE = b"hello", b"bye"
@@ -393,9 +393,9 @@ def test_rows_are_given_to_attempts(case: str) -> None:
     assert match(attempts, rows).doubtful == doubtful or len(rows) > 1
 
 
-def _kind(verdict: object) -> object:
-    """Return a verdict without which row it is: of rows that are alike it is any."""
-    return Taken if isinstance(verdict, Taken) else verdict
+def _kind(decision: object) -> object:
+    """Return a decision without which row it is: of rows that are alike it is any."""
+    return Taken if isinstance(decision, Taken) else decision
 
 
 def test_what_is_too_much_is_not_told_apart() -> None:
@@ -521,22 +521,24 @@ def test_a_message_is_what_its_attempts_are() -> None:
     """One that was taken is enough; none was taken where each is proven so."""
     doubt = MessageInDoubt(record=RECORD, last=1, earlier={2: 20})
     taken, gone = Taken("A"), absent(1, 2)
-    verdict = DoubtVerdict(seen=RECORD, state=MessageState.ACCEPTED, history_id="A")
-    assert told_of(doubt, {1: taken, 2: ALIKE}) == verdict
+    decision = DoubtDecision(seen=RECORD, state=MessageState.ACCEPTED, history_id="A")
+    assert told_of(doubt, {1: taken, 2: ALIKE}) == decision
     earlier = told_of(doubt, {1: ALIKE, 2: taken}, proven=False)
-    assert isinstance(earlier, DoubtVerdict)
-    assert earlier.earlier == (AttemptVerdict(id=20, state=MessageState.ACCEPTED, history_id="A"),)
+    assert isinstance(earlier, DoubtDecision)
+    assert earlier.earlier == (
+        AttemptDecision(id=20, state=MessageState.ACCEPTED, history_id="A"),
+    )
     unsent = told_of(doubt, {1: gone, 2: gone})
-    assert isinstance(unsent, DoubtVerdict)
+    assert isinstance(unsent, DoubtDecision)
     assert (unsent.state, unsent.history_id) == (MessageState.NOT_SENT, None)
-    assert unsent.earlier == (AttemptVerdict(id=20, state=MessageState.NOT_SENT),)
+    assert unsent.earlier == (AttemptDecision(id=20, state=MessageState.NOT_SENT),)
     assert told_of(doubt, {1: gone, 2: gone}, proven=False) is OpenReason.TOO_SOON
     assert told_of(doubt, {1: gone, 2: ALIKE}) is OpenReason.ALIKE
     assert told_of(doubt, {1: gone}) is OpenReason.OLDER_VERSION
     beside = Absent(frozenset({1}), is_beside_another=True)
     assert told_of(doubt, {1: beside, 2: gone}) is OpenReason.ANOTHER_TEXT
     trusted = decide(doubt, {1: beside, 2: gone}, lambda _: None, trust_absence=True)
-    assert isinstance(trusted, DoubtVerdict)
+    assert isinstance(trusted, DoubtDecision)
 
 
 def test_what_may_still_be_sent_is_left_alone() -> None:

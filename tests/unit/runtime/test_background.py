@@ -1,7 +1,7 @@
 """Background tasks: no caller breaks one off, and closing leaves nothing behind.
 
 Strategy: tasks are held and let go by events, never by time.  What becomes of
-tasks whose event loop ends are seen from outside, by running one.
+tasks whose event loop ends is seen from outside, by running one.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from skycore_async.ledger.report_graph import Absent, Taken
+from skycore_async.ledger.report_findings import Absent, Taken
 from skycore_async.ledger.report_matching import match
 from skycore_async.ledger.report_rows import KnownAttempt
 from skycore_async.ledger.texts import digest_of

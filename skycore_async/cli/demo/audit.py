@@ -1,4 +1,4 @@
-"""What the simulator billed against what a ledger says: the verdict of `skycore demo`.  No I/O.
+"""What the simulator billed against what a ledger says: the audit of `skycore demo`.  No I/O.
 
 Rules:
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _S: Final = MessageState
-_WIDTH: Final = 25  # of the longest name in the verdict
+_WIDTH: Final = 25  # of the longest name in the audit
 
 
 @attrs.define(kw_only=True)
@@ -36,7 +36,7 @@ class DoubtCounts:
 
 
 @attrs.frozen(kw_only=True)
-class DemoVerdict:
+class DemoAudit:
     """What became of the messages, each of which went to a number of its own.
 
     `tried_again` were asked for more than once.  `duplicates` is how often one
@@ -73,7 +73,7 @@ def judge(
     billed: Mapping[str, int],
     asked: Mapping[str, int],
     in_doubt: DoubtCounts,
-) -> DemoVerdict:
+) -> DemoAudit:
     """Hold a ledger's deliveries against the bill.
 
     All go by the recipient's number: what was `wanted`, what the ledger has
@@ -83,7 +83,7 @@ def judge(
     states = [(known[to].state if to in known else None, billed.get(to, 0)) for to in numbers]
     left = sum(state is _S.IN_DOUBT for state, _ in states)
     not_taken = [times for state, times in states if state in NOTHING_SENT]
-    return DemoVerdict(
+    return DemoAudit(
         messages=len(numbers),
         billed=sum(billed.values()),
         refused=sum(state is _S.REJECTED for state, _ in states),
@@ -106,35 +106,35 @@ def _is_lost(state: MessageState | None, times: int) -> bool:
     return state not in NOTHING_SENT | {_S.IN_DOUBT} and not times
 
 
-def show_verdict(out: Console, verdict: DemoVerdict) -> None:
-    """Print the verdict, and what the report was good for."""
+def show_audit(out: Console, audit: DemoAudit) -> None:
+    """Print the audit, and what the report was good for."""
     out.print("\n[bold]What Skycore's bill says to that:[/]\n")
-    for name, count, meaning, is_wrong in _lines(verdict):
+    for name, count, meaning, is_wrong in _lines(audit):
         colour = "red" if is_wrong and count else "default"
         line = f"  {name:<{_WIDTH}} [{colour}]{count:>9,}[/]  {meaning}"
         out.print(line, soft_wrap=True)  # as it is: no word is cut where there is little room
-    if verdict.found_not_sent:
+    if audit.found_not_sent:
         out.print(
-            f"\n{verdict.found_not_sent:,} messages never reached Skycore: no postback can tell."
+            f"\n{audit.found_not_sent:,} messages never reached Skycore: no postback can tell."
             " Its own report of what it sent proves that it does not have them, which made it safe"
             " to send them again: as `skycore settle` does, and the same bulk after it."
         )
 
 
-def _lines(verdict: DemoVerdict) -> Iterator[tuple[str, int, str, bool]]:
+def _lines(audit: DemoAudit) -> Iterator[tuple[str, int, str, bool]]:
     """Return each line as its name, its number, what it means, and whether it must be 0."""
-    by_postbacks = verdict.in_doubt_before - verdict.in_doubt_after_postbacks
-    by_report = f"it shows {verdict.found_sent:,} sent, {verdict.found_not_sent:,} not sent"
-    yield "billed", verdict.billed, f"of {verdict.messages:,} messages", False
-    yield "duplicates", verdict.duplicates, "billed more than once", True
-    yield "lost", verdict.lost, "without an outcome, or never billed", True
-    yield "denied", verdict.denied, "billed, and recorded as refused or not sent", True
-    yield "in doubt before settling", verdict.in_doubt_before, "their answers were lost", False
+    by_postbacks = audit.in_doubt_before - audit.in_doubt_after_postbacks
+    by_report = f"it shows {audit.found_sent:,} sent, {audit.found_not_sent:,} not sent"
+    yield "billed", audit.billed, f"of {audit.messages:,} messages", False
+    yield "duplicates", audit.duplicates, "billed more than once", True
+    yield "lost", audit.lost, "without an outcome, or never billed", True
+    yield "denied", audit.denied, "billed, and recorded as refused or not sent", True
+    yield "in doubt before settling", audit.in_doubt_before, "their answers were lost", False
     yield (
         "in doubt after postbacks",
-        verdict.in_doubt_after_postbacks,
+        audit.in_doubt_after_postbacks,
         f"they settled {by_postbacks:,}",
         False,
     )
-    yield "in doubt after the report", verdict.in_doubt_after_report, by_report, True
-    yield "tried again", verdict.tried_again, "throttled, or proven not to be taken", False
+    yield "in doubt after the report", audit.in_doubt_after_report, by_report, True
+    yield "tried again", audit.tried_again, "throttled, or proven not to be taken", False
