@@ -2,13 +2,13 @@
 
 Rules:
 
-* An attempt that may have been taken is kept when its message is begun again, and so is one
-  that a report proved not taken, so that the proof is not forgotten.
-* What a report tells holds for the attempts that it was held against, and for no later one.
-* In what order attempts began, their turns tell: no clock does, since one can be set back.
-* An attempt that was interrupted counts as ended a day after it began, even if that is found out
-  weeks later.  Reports are asked for about that day alone: how often they may be asked for, and
-  about how long a time, is limited.
+* An attempt that may have been taken is kept when its message is begun again.  So is one that a
+  report proved not taken, so that the proof is not lost.
+* What a report tells holds for the attempts that it was compared with, and for no later one.
+* Turns tell in what order attempts began; clocks do not, since they can be set back.
+* An attempt that was interrupted counts as ended a day after it began, even if it is found weeks
+  later.  So reports are asked for about that day alone: how often they may be asked for, and about
+  how long a period, is limited.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ TURNS: Final = 1 << 30  # from the turn of a message to that of the next: for wh
 
 
 def turn_of(id_: int, turn: int | None) -> int:
-    """Return the turn of an attempt: what has a greater one began later, whatever a clock said.
+    """Return the turn of an attempt; a greater turn began later, whatever the clock said.
 
-    That of a message which was begun once is in its id.
+    If the message was begun once, its id gives the turn.
     """
     return id_ * TURNS if turn is None else turn
 
 
 def ended_by(record: MessageRecord, *, otherwise: float) -> float:
-    """Return when the last attempt of a message had ended, or `otherwise` where nothing tells."""
+    """Return when the last attempt of a message had ended; `otherwise` if that is not known."""
     if record.ended_at is not None:
         return record.ended_at
     if record.interrupted_at is None:
@@ -43,9 +43,9 @@ def ended_by(record: MessageRecord, *, otherwise: float) -> float:
 
 
 def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
-    """Return the attempt of a message that is begun again, where it is kept; else None.
+    """Return the attempt to keep of a message that is begun again; None if none is kept.
 
-    It may have been taken, or was proven not taken by a report.
+    It may have been taken, or a report proved it not taken.
     """
     is_proven = record.settled_by == BY_REPORT and record.state is MessageState.NOT_SENT
     if not is_proven and (record.state is not MessageState.IN_DOUBT or record.untaken):
@@ -63,9 +63,9 @@ def left_behind(record: MessageRecord, *, now: float) -> EarlierAttempt | None:
 
 
 def settle_by_report(record: MessageRecord, decision: DoubtDecision) -> MessageRecord | None:
-    """Return the record of a message by what a report told of it; None where it is not so now.
+    """Return the record of a message after a decision; None if the message has changed since.
 
-    What was taken has no tracking id: a postback may still tell it.
+    A message that was taken has no tracking id yet: a postback may still tell it.
     """
     seen = decision.seen
     if record.state is not MessageState.IN_DOUBT or _attempt_in(record) != _attempt_in(seen):
@@ -84,7 +84,7 @@ def settle_by_report(record: MessageRecord, decision: DoubtDecision) -> MessageR
             info=None,
             http_status=None,
         )
-    # Its last attempt was refused, perhaps for good; the others were not taken, either.
+    # No attempt was taken; the last one may have been refused for good.
     is_refused = record.untaken and record.code is not None and not is_of_more(record.code)
     return attrs.evolve(
         record,

@@ -1,9 +1,9 @@
-"""What all ledgers share: the calls of `Ledger`, each of them a command.
+"""What all ledgers share: the methods of `Ledger`, each of which runs a command.
 
-Strategy: a subclass says how a command is run: `MemoryLedger` at once, `SQLiteLedger`
-in a thread and many in one transaction, `PostgresLedger` many in one statement.  To wait,
-for a key that is under way or for a postback, is to wait for an event that is set when a
-command has changed what is waited for.
+Strategy: subclasses differ in how they run a command: `MemoryLedger` at once, `SQLiteLedger` in a
+thread with many in one transaction, `PostgresLedger` with many in one statement.  Whoever waits,
+for a key that is under way or for a postback, waits for an event that is set when a command
+changes it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 class BaseLedger(ABC):
-    """What all ledgers share; see `Ledger` for what each call does."""
+    """What all ledgers share; `Ledger` says what each method does."""
 
     def __init__(self, waiters: Waiters | None = None) -> None:
         self.waiters = waiters or Waiters()
@@ -68,14 +68,14 @@ class BaseLedger(ABC):
 
     @abstractmethod
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Run a command, and return its result once that is as durable as this ledger makes it."""
+        """Run a command, and return its result once it is as durable as this ledger makes it."""
 
     async def open(self) -> None:  # noqa: B027 - one that is always open has nothing to do
-        """Open what it is kept in; again does nothing."""
+        """Open the ledger; do nothing if it is open."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Close what it is kept in."""
+        """Close the ledger."""
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -94,16 +94,16 @@ class BaseLedger(ABC):
     async def lookup(
         self, intent: SendIntent, *, resend_in_doubt: bool = False
     ) -> Submission | None:
-        """Return what came of a message before; None where it may be begun or is under way."""
+        """Return what came of a message before; None if it may be begun or is under way."""
         return await self.run(Lookup(intent=intent, resend_in_doubt=resend_in_doubt))
 
     async def lookup_many(
         self, intents: Sequence[SendIntent], *, resend_in_doubt: bool = False
     ) -> dict[str, Submission | KeyConflict]:
-        """Return what came of many messages before, by their keys, at once.
+        """Return what came of many messages before, by their keys.
 
-        A KeyConflict stands for a key that has other content.  Those that may be begun
-        or are under way are not in it: they are for `begin` to judge.
+        A key with other content has a KeyConflict.  Messages that may be begun or are under way
+        are left out: `begin` decides about them.
         """
         return await self.run(LookupMany(intents=tuple(intents), resend_in_doubt=resend_in_doubt))
 
@@ -117,21 +117,21 @@ class BaseLedger(ABC):
     ) -> Submission | None:
         """Make an intent durable, and return None; or return what came of it before."""
         try:
-            # Nearly no key is under way: an event to wait for would be made for nothing.
+            # Hardly any key is under way, so no event to wait for is made yet.
             return await self.run(
                 Begin(
                     intent=intent, resend_in_doubt=resend_in_doubt, ignore_opt_out=ignore_opt_out
                 )
             )
         except UnderWay:
-            pass  # and what is raised from here on has nothing to do with it
+            pass  # out here, what is raised below has no context
         with anyio.fail_after(timeout):
             return await self._begin_later(Begin(intent=intent, ignore_opt_out=ignore_opt_out))
 
     async def _begin_later(self, command: Begin) -> Submission | None:
-        """Begin a message once its key is not under way any more, or return what came of it.
+        """Begin a message once its key is no longer under way, or return what came of it.
 
-        The leave to send again was for an earlier doubt, not for what comes of this.
+        Permission to resend was for an earlier doubt, and not for what comes of this attempt.
         """
         while True:
             with self.waiters.wait(command.intent.key) as changed:
@@ -141,7 +141,7 @@ class BaseLedger(ABC):
                     await self._wait(changed)
 
     async def _wait(self, changed: anyio.Event) -> None:
-        """Wait until there may be a change."""
+        """Wait until there may have been a change."""
         await changed.wait()
 
     async def finish(self, key: str, submission: Submission) -> None:
@@ -160,7 +160,7 @@ class BaseLedger(ABC):
     ) -> Delivery | None:
         """Return what is known of a message, by its tracking id or its key; None if nothing is.
 
-        Raises TypeError where both are given, or neither.
+        Raises TypeError if both are given, or neither.
         """
         _one_name(tracking_id, key)
         return await self.run(GetDelivery(tracking_id=tracking_id, key=key))
@@ -170,8 +170,8 @@ class BaseLedger(ABC):
     ) -> Delivery:
         """Wait until a message is delivered or failed, and return what is known of it.
 
-        Raises TimeoutError where it is neither within `timeout` seconds, and TypeError where both
-        its tracking id and its key are given, or neither.
+        Raises TimeoutError if it is neither within `timeout` seconds, and TypeError if both its
+        tracking id and its key are given, or neither.
         """
         name = _one_name(tracking_id, key)
         with anyio.fail_after(timeout):
@@ -217,16 +217,15 @@ class BaseLedger(ABC):
     # Forgetting.
 
     async def prune(self, *, older_than: timedelta) -> Pruned:
-        """Forget the numbers, texts and answers of what is so old, and return how much that was.
+        """Remove numbers, texts and answers older than `older_than`, and return how many.
 
-        Nothing of it is sent again.  Messages that were begun so long ago keep their states and
-        times, and the digests of their keys; those under way or in doubt keep all they have.
-        Notifications that came so long ago and have no message go, and texts from handsets.  Who
-        opted out stays so.
+        No pruned message is sent again: it keeps its state, its times, and the digest of its key.
+        Messages under way or in doubt keep everything.  Notifications of that age without a
+        message are removed, and so are texts from handsets.  Opt-outs stay.
 
-        It is done a little at a time, and whoever uses the ledger goes on meanwhile.  Broken
-        off, it is called again.  Raises ConfigurationError for less than 7 days, in which
-        receipts come, and LedgerError where what was removed may still be in a file.
+        Pruning proceeds in small steps, and the ledger can be used meanwhile.  If it is broken
+        off, call it again.  Raises ConfigurationError for less than 7 days, in which receipts
+        come, and LedgerError if what was removed may still be in a file.
         """
         begun = await self.run(BeginPruning(older_than=seconds_of(older_than)))
         before, until = begun.before, begun.until
@@ -243,18 +242,18 @@ class BaseLedger(ABC):
         await self._end_pruning(before)
         return Pruned(messages=messages, notifications=notifications, in_doubt=in_doubt)
 
-    async def _wait_for_others(self) -> None:  # noqa: B027 - most are written to by one alone
-        """Wait until whoever else writes to it knows that messages are pruned."""
+    async def _wait_for_others(self) -> None:  # noqa: B027 - most have a single writer
+        """Wait until all other writers know that messages are pruned."""
 
     async def _end_pruning(self, before: float) -> None:
-        """Prune what else there is, and see to it that what was removed is gone."""
+        """Prune what is left besides, and erase what was removed."""
         await self.run(EndPruning())
 
     @asynccontextmanager
     async def settling(self) -> AsyncGenerator[None]:
-        """Hold for as long as this process holds its doubts against a report.
+        """Reserve the settling of doubts for as long as this is entered.
 
-        Raises LedgerInUse where that is done elsewhere.
+        Raises LedgerInUse if they are being settled elsewhere.
         """
         if self._is_settling:
             raise LedgerInUse(
@@ -269,15 +268,15 @@ class BaseLedger(ABC):
     # Opting out.
 
     def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
-        """Yield texts that may opt their numbers out, which nobody has decided since."""
+        """Yield the undecided texts that may opt their numbers out."""
         return rows_of(self, lambda after: ListOptOutCandidates(after=after))
 
     async def opt_out(self, number: str) -> None:
-        """Mark a number as one that may not be sent to; InvalidMessage where it is no number."""
+        """Opt a number out, so that it is not sent to; InvalidMessage if it is no number."""
         await self.run(SetOptOut(number=numbers.number(number), out=True))
 
     async def opt_in(self, number: str) -> None:
-        """Mark a number as one that may be sent to; InvalidMessage where it is no number."""
+        """Opt a number in again, so that it may be sent to; InvalidMessage if it is no number."""
         await self.run(SetOptOut(number=numbers.number(number), out=False))
 
     async def opt_outs(self) -> AsyncIterator[OptOut]:
@@ -289,12 +288,12 @@ class BaseLedger(ABC):
             after = page[-1].number
 
     async def is_opted_out(self, number: str) -> bool:
-        """Return whether a number may not be sent to; InvalidMessage where it is no number."""
+        """Return whether a number has opted out; InvalidMessage if it is no number."""
         return await self.run(IsOptedOut(number=numbers.number(number)))
 
 
 def _one_name(tracking_id: str | None, key: str | None) -> str:
-    """Return the name by which changes are told, which is the plain form of a tracking id."""
+    """Return the name that waiters know a message by: its key, or its tracking id's plain form."""
     if (tracking_id is None) == (key is None):
         raise TypeError("give a tracking id or a key, and not both")
     return key or tracking_ids.plain(tracking_id or "")

@@ -1,7 +1,7 @@
-"""Names of what was forgotten, in memory that never grows.
+"""The names of what was forgotten, in memory of a fixed size.
 
-Strategy: a Bloom filter.  It knows every name that it was told, and takes some others for
-known, too: the more, the more it was told.  Nothing is ever taken out of it.
+Strategy: a Bloom filter.  It knows every name that was added, and takes some others for known,
+too: the more names were added, the more.  Nothing is ever removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BloomFilter:
             self._bits[byte] |= bit
 
     def __contains__(self, name: str) -> bool:
-        """Return whether it was forgotten; of a few that were not it is True, too."""
+        """Return whether it was forgotten; True for a few others, too."""
         bits = self._bits
         return bits is not None and all(bits[byte] & bit for byte, bit in self._places(name))
 

@@ -1,9 +1,9 @@
-"""How the fields of a value are the columns of its table, by name.
+"""Map the fields of a value to the columns of its table, by name.
 
-Strategy: the columns are read off the attrs class, so that a field that is added
-to the value is read and written by every store.  What a database keeps in another
-way than Python does is converted by the field's type.  What a message is begun with, and
-what its outcome writes, are the fields that these values have in common with its record.
+Strategy: the columns are derived from the attrs class, so that every store reads and writes a
+field that is added to the value.  A field that a database keeps differently from Python is
+converted by its type.  The columns that are written when a message is begun, and with its outcome,
+are the fields that `SendIntent` and `Submission` share with `MessageRecord`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def _member_of(kind: type[enum.Enum]) -> Callable[[Any], Any]:
-    """Return what makes a member of its value, and None of None."""
+    """Return a function from a value to the member with it, and from None to None."""
     return {None: None, **{member.value: member for member in kind}}.__getitem__
 
 
@@ -41,7 +41,7 @@ def tags_from_text(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text else ()
 
 
-# By the annotation of a field: how it is made of what a database gives.
+# How a field is made of what a database returns, by its annotation.
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "MessageState": _member_of(MessageState),
     "DeliveryState | None": _member_of(DeliveryState),
@@ -59,7 +59,7 @@ def tags_as_text(tags: tuple[str, ...]) -> str | None:
 
 
 def answer_as_text(submission: Submission) -> str | None:
-    """Return the API's answer as JSON; of the usual one, which can be made again, its number."""
+    """Return the API's answer as JSON; of a usual one only its number, as the rest is known."""
     raw = submission.raw
     if raw is None:
         return None
@@ -70,7 +70,7 @@ def answer_as_text(submission: Submission) -> str | None:
 
 
 def answer_from_text(text: str, tracking_id: str | None) -> Mapping[str, Any]:
-    """Return the API's answer of what a table keeps of it."""
+    """Return the API's answer from the text in a table."""
     raw = json.loads(text)
     return _usual(tracking_id, raw) if isinstance(raw, str) else dict(raw)
 
@@ -79,7 +79,7 @@ def _usual(tracking_id: str | None, to: str) -> dict[str, Any]:
     return {"STATUS": "Success", "TRACKINGID": tracking_id, "TO": to}
 
 
-# By the annotation of a field: how what it has is written.  What is empty is NULL.
+# How a field is written, by its annotation.  What is empty is NULL.
 _WRITTEN: Final = {
     "MessageState": "{0}.value",
     "DeliveryState | None": "{0} and {0}.value",
@@ -97,10 +97,11 @@ Row = Callable[[T], tuple[Any, ...]]
 
 
 class Columns(Generic[T]):
-    """The columns of the table in which values of `kind` are kept, without some of its fields.
+    """The columns of the table in which values of `kind` are kept, `without` some of its fields.
 
-    `within` is the kind of the table's rows where values have but some of their columns: the
-    fields that the two have in common.  `made` has what makes a column of the whole value.
+    If values have only some columns of the rows, `within` is the kind of these: the columns are
+    the fields that the two kinds share.  `made` has functions that make a column from the whole
+    value.
 
     `row` returns the columns of a value, in order, and `row_to_bind` the same for SQLite.
     """
@@ -130,9 +131,9 @@ class Columns(Generic[T]):
         self._read = [(place, _READ[of]) for place, of in enumerate(types.values()) if of in _READ]
 
     def _writer(self, types: Mapping[str, str], written: Mapping[str, str]) -> Row[T]:
-        """Return what makes a row of a value, written out as attrs writes methods of its classes.
+        """Return a function from a value to its row, compiled as attrs compiles methods.
 
-        Every message waits for it: to look each field up by its name takes twice as long.
+        It runs for every message, and looking fields up by their names takes twice as long.
         """
         columns = [
             f"made['{name}'](value)"
@@ -145,18 +146,18 @@ class Columns(Generic[T]):
         return row
 
     def of(self, table: str) -> str:
-        """Return the columns, listed, each with the name of its table."""
+        """Return the list of columns, each qualified by the name of its table."""
         return ", ".join(f"{table}.{name}" for name in self.names)
 
     def value(self, row: Sequence[Any]) -> T:
-        """Make a value of the columns of a row, in order."""
+        """Return the value in the columns of a row, in order."""
         values = list(row)
         for place, convert in self._read:
             values[place] = convert(values[place])
         return self._kind(**dict(zip(self.fields, values, strict=True)))
 
     def in_record(self, value: T) -> dict[str, Any]:
-        """Return what of a value its record has, by the names of fields."""
+        """Return the fields of a value that its record has, by their names."""
         kept = {name: getattr(value, name) for name in self.fields}
         return kept | {name: make(value) for name, make in self._made.items()}
 
@@ -182,14 +183,14 @@ def _outcome_without(*fields: str) -> Columns[Submission]:
     )
 
 
-# What a message is begun with, and what its outcome writes: any, or one that accepts it and has
-# nothing to say besides.
+# What is written when a message is begun, with any outcome, and with an acceptance that has no
+# more to say.
 INTENT: Final = Columns(SendIntent, within=MessageRecord)
 OUTCOME: Final = _outcome_without()
 NOT_OF_ACCEPTANCE: Final = ("code", "info", "http_status")
 ACCEPTANCE: Final = _outcome_without("state", *NOT_OF_ACCEPTANCE)
 
-# Of those in the table `events`, and as a `ToldState`, which is made of them for every receipt.
+# The columns of the table `events` that a `ToldState` has, which is made for every receipt.
 TOLD: Final = ", ".join(f"events.{name}" for name in ToldState._fields)
 
 

@@ -1,8 +1,8 @@
-"""What a ledger can be told and asked, as values.
+"""The commands and queries of a ledger, as values.
 
-Strategy: a command has a type for what comes of it.  A ledger takes commands in
-groups (`group_commit`), and `execution` runs a group over a store, in one transaction.
-A `Query` changes nothing, and is answered by the store alone.
+Strategy: a command has the type of its result.  A ledger takes commands in groups
+(`group_commit`), and `execution` runs a group over a store in one transaction.  A `Query` changes
+nothing, and is answered by the store alone.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ WITHDRAWN: Final = Submission(
 
 
 class Postponed(LedgerError):
-    """What could not be written is kept by the ledger, which writes it as soon as it can."""
+    """It could not be written yet; the ledger keeps it, and writes it as soon as it can."""
 
 
 class LedgerCommand(Generic[T_co]):
-    """Something that a ledger is told or asked; `T_co` is the type of what comes of it."""
+    """Something that a ledger is told or asked; `T_co` is the type of its result."""
 
     __slots__ = ()
 
@@ -46,7 +46,7 @@ class LedgerCommand(Generic[T_co]):
 
 @attrs.frozen(kw_only=True)
 class Fence:
-    """A chunk in a worker's hands; it is fenced off as soon as the chunk has another epoch."""
+    """A chunk that a worker has taken; it holds while the chunk has this epoch."""
 
     chunk: int
     epoch: int
@@ -54,9 +54,9 @@ class Fence:
 
 @attrs.frozen(kw_only=True)
 class Begin(LedgerCommand[Submission | None]):
-    """Write an intent and return None, or return what came of it before.
+    """Write an intent and return None, or return what came of its message before.
 
-    Raises UnderWay, KeyConflict and RecipientOptedOut, and has written nothing then.
+    Raises UnderWay, KeyConflict or RecipientOptedOut, having written nothing.
     """
 
     intent: SendIntent
@@ -66,9 +66,9 @@ class Begin(LedgerCommand[Submission | None]):
     fence: Fence | None = None
 
     def as_attempt(self, attempt: Attempt | None, fence: Fence | None) -> Begin:
-        """Return the same for that attempt, within that fence.
+        """Return the same command for this attempt, within this fence.
 
-        `attrs.evolve` takes ten times as long, which every message of a worker would wait for.
+        `attrs.evolve` takes ten times as long, for every message of a worker.
         """
         return Begin(
             intent=self.intent,
@@ -104,7 +104,7 @@ class Record(LedgerCommand[None]):
 
 @attrs.frozen(kw_only=True)
 class SetOptOut(LedgerCommand[None]):
-    """Mark a number as opted out now, or as opted in."""
+    """Opt a number out now, or in."""
 
     number: str
     out: bool
@@ -119,7 +119,7 @@ class TellOptOuts(LedgerCommand[None]):
 
 @attrs.frozen
 class KeepAlive(LedgerCommand[None]):
-    """Renew this session, and put in doubt what expired ones were sending."""
+    """Renew this session, and put in doubt what expired sessions were sending."""
 
 
 # Questions.
@@ -137,7 +137,7 @@ class Query(LedgerCommand[T_co]):
 
 
 class LongQuery(Query[T_co]):
-    """A query about many messages, which is answered beside what is being written."""
+    """A query about many messages, which is answered beside the writer."""
 
     __slots__ = ()
     is_long = True
@@ -145,9 +145,9 @@ class LongQuery(Query[T_co]):
 
 @attrs.frozen(kw_only=True)
 class Lookup(Query[Submission | None]):
-    """What came of a message; None where it may be begun or is under way.
+    """What came of a message; None if it may be begun or is under way.
 
-    Raises KeyConflict where the key has other content, which may have gone out.
+    Raises KeyConflict if the key has other content, which may have gone out.
     """
 
     intent: SendIntent
@@ -161,7 +161,7 @@ class Lookup(Query[Submission | None]):
 
 @attrs.frozen(kw_only=True)
 class LookupMany(Query[dict[str, Submission | KeyConflict]]):
-    """What came of many messages, by their keys, or that a key has other content."""
+    """What came of many messages, by their keys; a KeyConflict for a key with other content."""
 
     intents: tuple[SendIntent, ...]
     resend_in_doubt: bool = False
@@ -192,7 +192,7 @@ class GetDelivery(Query[Delivery | None]):
     def answer(self, store: LedgerReader) -> Delivery | None:
         """Return the answer of a store."""
         if self.key != storable(self.key):
-            return None  # no message can have this key, and no store be asked for it
+            return None  # no message has such a key, and no store can look for it
         plain_id = None if self.tracking_id is None else tracking_ids.plain(self.tracking_id)
         return store.delivery(plain_id=plain_id, key=self.key)
 
@@ -222,9 +222,9 @@ class ListUnplaced(LongQuery[Page[Notification]]):
 
 @attrs.frozen(kw_only=True)
 class ListInbound(LongQuery[Page[tuple[int, InboundSMS | UnknownNotification]]]):
-    """A page of texts from handsets and of what may be one, each with its id, beyond `after`.
+    """A page of texts from handsets, and of unreadable notifications, each with its id.
 
-    That is what of a postback could not be read.
+    It is the page beyond the id `after`.  What could not be read of a postback may be a text.
     """
 
     after: int
@@ -262,7 +262,7 @@ class ListOptOutCandidates(LongQuery[Page[InboundSMS]]):
 
 @attrs.frozen
 class Summarize(LongQuery[Summary]):
-    """How many there are of everything."""
+    """The counts of messages, notifications and opt-outs."""
 
     def answer(self, store: LedgerReader) -> Summary:
         """Return the answer of a store."""
@@ -271,7 +271,7 @@ class Summarize(LongQuery[Summary]):
 
 @attrs.frozen(kw_only=True)
 class IsOptedOut(Query[bool]):
-    """Whether a number may not be sent to."""
+    """Whether a number has opted out."""
 
     number: str
 
@@ -305,11 +305,11 @@ class ListOptOuts(Query[list[OptOut]]):
         return store.opt_outs_after(self.after)
 
 
-# A command on its way through a group.
+# A command in a group.
 
 
 class PendingCommand:
-    """A command that waits to be run, and what came of it."""
+    """A command that waits to be run, with its result or error once it was."""
 
     __slots__ = ("command", "error", "is_abandoned", "result")
 
@@ -320,13 +320,13 @@ class PendingCommand:
         self.is_abandoned = False  # its caller was cancelled
 
     def outcome(self, command: LedgerCommand[T]) -> T:
-        """Return what came of `command`, which is the one that this was made of, or raise it."""
+        """Return the result of `command`, which this was made of, or raise its error."""
         if self.error is not None:
             raise self.error
         return cast("T", self.result)
 
     def __enter__(self) -> None:
-        """Keep for the caller what the command is meant to raise inside."""
+        """Keep errors that the command is meant to raise for its caller."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         if isinstance(error, SkycoreError | UnderWay):
@@ -336,7 +336,7 @@ class PendingCommand:
 
 
 def withdrawal(command: LedgerCommand[object], result: object) -> Finish | None:
-    """Return the command that takes back what another began, if it did, for a caller who left."""
+    """Return the command that takes back what another began for a caller who left, if it did."""
     if not isinstance(command, Begin) or result is not None:
         return None
     return command.ended(WITHDRAWN)

@@ -1,6 +1,6 @@
 """What a key stands for: the content of a message, and its digest.  No I/O.
 
-Rule: who sends without a ledger loads this and nothing else of ledgers.
+Rule: a program without a ledger imports this module and no other of `ledger`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ values_of: Final = attrgetter(*_FIELDS)
 
 
 def content_of(resolved: SMS) -> bytes:
-    """Return the digest by which the same key with other content is told.
+    """Return the digest by which a key that comes again with other content is found.
 
-    It is of the bytes of the fields that were given, and so the same in every
-    version of Python, and where SMS gets a field that is not given.
+    It covers the bytes of the fields that were given.  So it is the same in every version of
+    Python, and stays so when SMS gets another optional field.
     """
     given = [
         f"{name}={len(value)}:{value}"

@@ -1,7 +1,8 @@
 """How many messages there are of each kind, as a summary counts them.  No I/O, no storage.
 
-Strategy: a kind is what a summary tells messages apart by.  A store that keeps counts gathers
-what a transaction changes of each, and writes that with it; one that keeps none counts its rows.
+Strategy: a kind is all by which a summary tells messages apart.  A store that keeps counts
+collects the changes of a transaction, and writes them with it; one that keeps none counts its
+rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _S: Final = MessageState
 
 
 class CountedKind(NamedTuple):
-    """What messages are counted by, as texts: `code` is of those refused, and empty for others."""
+    """What messages are counted by, as texts; `code` is empty unless the message was refused."""
 
     state: str
     code: str
@@ -33,7 +34,7 @@ def counted_kind(
     return CountedKind(state, refused, reason or "", settled_by or "")
 
 
-# The same over the columns of a row, in either database.
+# The same as an expression of SQL, in either database.
 KIND: Final = (
     f"state, CASE WHEN state = '{_S.REJECTED}' THEN coalesce(code, '') ELSE '' END,"
     " coalesce(reason, ''), coalesce(settled_by, '')"
@@ -42,7 +43,7 @@ SENDING: Final = counted_kind(_S.SENDING.value)
 ACCEPTED: Final = counted_kind(_S.ACCEPTED.value)
 
 
-# The messages that a report proved not sent and that were begun again, by their states.
+# Counts by state the messages that a report proved not sent, and that were begun again.
 PROVEN: Final = (
     "SELECT message.state, count(DISTINCT message.id)"  # noqa: S608 - of constants
     " FROM {attempts} AS attempt JOIN {messages} AS message ON message.id = attempt.message"
@@ -61,7 +62,7 @@ def summary_of(
 ) -> Summary:
     """Return the summary of counts by kind, of which some may be 0.
 
-    `proven` are of the messages that a report proved not sent, and that were begun since.
+    `proven` are the counts by state of messages that a report proved not sent, and begun since.
     """
     states: Counter[MessageState] = Counter()
     codes: Counter[str] = Counter()

@@ -1,22 +1,18 @@
 """Run a group of commands over a store: read rows, ask the rules, write rows.
 
-Strategy: the commands of a group go together by their kind, so that many cost a few
-statements.  Nearly every message is new when it is begun, and has had nothing come for
-it when it ends: those are written without being read.  The others are read, and
-`rules` decides.
+Strategy: commands of one kind run together, so that many cost a few statements.  Nearly every
+message is new when it begins, and no notification has come for it when it ends: such rows are
+written without being read.  The others are read, and `rules` decides.
 
 Rules:
 
-* A group is run within one transaction, which is not this module's: either all of
-  it is written or nothing.
-* Two commands about one key are run one after the other, and so are two outcomes with
-  one tracking id.
-* What a command is meant to raise is kept for its caller, and costs the others nothing.
-* Who opted out is written once a group, so that a store can write numbers in one order.
-* Doubts are settled once, after all commands of a group, so that the order of the commands
-  decides nothing.
-* `touched` has the keys, and the plain forms of the tracking ids, that were changed, for
-  those who wait for them; and `CHANGED` where somebody opted out or in.
+* The caller runs a group within one transaction: either all of it is written, or nothing.
+* Two commands about one key run one after the other, and so do two outcomes with one tracking id.
+* An error that a command is meant to raise is kept for its caller, and the others are run.
+* Opt-outs are written once a group, so that a store can write numbers in one order.
+* Doubts are settled once, after all commands of a group, so the order of commands does not matter.
+* `touched` has what was changed, for those who wait for it: keys, tracking ids in their plain
+  form, and `CHANGED` if an opt-out or opt-in was written.
 """
 
 from __future__ import annotations
@@ -58,10 +54,10 @@ from .store import Finished, LedgerStore, StoreCommand
 
 
 class CommandExecutor:
-    """Run commands over `store`; `clock` gives seconds since 1970.
+    """Run commands over `store`; `clock` returns seconds since 1970.
 
     A postback settles a doubt within `settle_within` seconds of its intent.  `opt_out_rule`
-    is asked about texts that are not surely STOP.
+    decides about texts that are not surely STOP.
     """
 
     def __init__(
@@ -81,10 +77,10 @@ class CommandExecutor:
         self.touched: set[str] = set()
 
     def run(self, group: Iterable[PendingCommand]) -> None:
-        """Run the commands of a group, and keep with each what comes of it."""
+        """Run the commands of a group, and keep the result or error of each with it."""
         left = list(group)
         for pending in left:
-            pending.result = pending.error = None  # of a transaction that was not committed
+            pending.result = pending.error = None  # as a transaction was rolled back before
         try:
             while left:
                 left = self._run_some(left)
@@ -96,16 +92,16 @@ class CommandExecutor:
             raise
 
     def forget(self) -> set[str]:
-        """Return what was touched, and be ready for another transaction."""
+        """Return what was touched, and start over for another transaction."""
         touched, self.touched = self.touched, set()
         self._unsettled.clear()
         self._opt_outs.clear()
         return touched
 
     def interrupt(self) -> None:
-        """Bring into doubt what is under way and nobody alive is sending."""
+        """Put in doubt what is under way and no live process is sending."""
         self.touched.update(self._store.interrupt(at=self._clock()))
-        self._unsettled |= self._store.unsettled_endings()  # of these, too
+        self._unsettled |= self._store.unsettled_endings()
         self._settle()
         self._store.write_counts()
 
@@ -206,7 +202,7 @@ class CommandExecutor:
             self._finished(finishes, self._store.submit(ended), at=ended_at)
 
     def _finished(self, finishes: Sequence[Finish], found: Finished, *, at: float) -> None:
-        """See to what follows from outcomes that were written."""
+        """Note what follows from outcomes that were written, and update states."""
         self.touched.update(found.keys)
         self._unsettled.update(found.unsettled)
         for command in finishes:
@@ -236,7 +232,7 @@ class CommandExecutor:
     def _record(
         self, notifications: Iterable[tuple[Notification, float]], *, were_kept: bool = False
     ) -> None:
-        """Write notifications, each with the time at which it came, and `were_kept` since."""
+        """Write notifications, each with when it came; `were_kept` if an inbox had them since."""
         kept: dict[bytes, tuple[StoredNotification, Notification]] = {}
         for notification, received in notifications:
             stored = settlement.stored(notification, received=received)
@@ -250,7 +246,7 @@ class CommandExecutor:
         self._opt_outs += relayed(said) if were_kept else said
 
     def _place(self, notifications: Sequence[StoredNotification]) -> None:
-        """Find the messages that new notifications are about."""
+        """Find the messages of new notifications, and update their states."""
         recipients: dict[str, str | None] = {}
         for stored in notifications:
             if stored.tracking_id is not None:
@@ -260,12 +256,12 @@ class CommandExecutor:
         messages = self._store.submissions(recipients)
         self.update_states([id_ for id_ in messages.values() if id_ is not None])
         for stored in notifications:
-            # The id of a pruned message is not in there at all, and None is that of no known one.
+            # A tracking id without a message is None here, and that of a pruned one is missing.
             if messages.get(stored.tracking_id or "", 0) is None:
                 self._unsettled.update({stored.to} - {None})  # type: ignore[arg-type]
 
     def _settle_by_report(self, decisions: Sequence[DoubtDecision]) -> frozenset[str]:
-        """Write what a report told of those that are still in doubt, and return their keys."""
+        """Write what a report proved of messages still in doubt, and return their keys."""
         unsent = [each.seen.key for each in decisions if each.state is MessageState.NOT_SENT]
         self._store.reopen_chunks(unsent)
         records = self._store.messages_to_change([each.seen.key for each in decisions])
@@ -283,7 +279,7 @@ class CommandExecutor:
         return frozenset(settled)
 
     def update_states(self, ids: Collection[int]) -> None:
-        """Bring the states of messages up to their notifications."""
+        """Update the states of messages by their notifications."""
         if not ids:
             return
         told = self._store.told_of(ids)
@@ -293,7 +289,7 @@ class CommandExecutor:
     def _settle(self) -> None:
         endings, self._unsettled = sorted(set(map(ending, self._unsettled))), set()
         for each in endings:
-            # Nearly always there is nothing to settle, which is found out at a low price.
+            # Nearly always there is nothing to settle: find that out before locking any row.
             if self._store.may_settle(each) and self._settled(each, is_locked=False):
                 settled = self._settled(each, is_locked=True)
                 self._store.match({plain_id: record.id for plain_id, record in settled.items()})
@@ -301,7 +297,7 @@ class CommandExecutor:
                 self.update_states([record.id for record in settled.values()])
 
     def _settled(self, ending: str, *, is_locked: bool) -> dict[str, MessageRecord]:
-        """Return the records, as they are once settled, of numbers that end so, by plain id."""
+        """Return records as they are once settled, of numbers with this ending, by plain id."""
         candidates = self._store.candidates(ending, is_locked=is_locked)
         unmatched = self._store.unmatched(ending)
         by_id = {record.id: record for record in candidates}
@@ -316,7 +312,7 @@ class CommandExecutor:
 
 
 class _FirstOfEachKey:
-    """The first command about each key and tracking id in a group, by kind; and the rest."""
+    """The first command about each key and tracking id in a group, by kind, and the rest."""
 
     def __init__(self, group: Sequence[PendingCommand]) -> None:
         self.begins: list[tuple[PendingCommand, Begin]] = []
@@ -340,7 +336,7 @@ class _FirstOfEachKey:
                     self.later.append(pending)
                 else:
                     self.finishes.append(command)
-                # One that is put off counts, too, so that what follows it stays behind it.
+                # Also where it has to wait, so that what follows it waits behind it.
                 keys.add(command.key)
                 plain_ids.add(plain_id)
             elif isinstance(command, Record):

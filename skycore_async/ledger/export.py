@@ -1,7 +1,7 @@
 """What a ledger exports: each message as one flat row.  No I/O, no storage.
 
-Strategy: a store reads a page of messages, and the times of their notifications by state; the
-notifications themselves stay where they are, so that a row costs no more than what it has.
+Strategy: a store reads a page of messages, and the first times of their notifications by state.
+It does not read the notifications, so that a row costs no more than what it shows.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 class ExportedMessage:
     """A message as it is exported; for most fields see `Delivery`.
 
-    `http_status` is that of an answer that was none.  All times are in UTC: `began` is when it
-    was last begun, and `answered` when its outcome was known, None where nobody learned it.
-    `sent_at` and `ended_at` are what its notifications say, or when they came where they do not:
-    when it went to the carrier, and when it was delivered or failed for good.
+    `http_status` is set if the response was no answer of the API.  All times are in UTC.  `began`
+    is when it was last begun, and `answered` when its outcome was known, None if it never was.
+    `sent_at` is when it went to the carrier, and `ended_at` when it was delivered or failed for
+    good: the times in its notifications, or when these came if they have none.
     """
 
     key: str
@@ -59,9 +59,10 @@ class ExportedMessage:
 def exported(
     rows: Sequence[Sequence[Any]], times: Iterable[Sequence[Any]]
 ) -> list[ExportedMessage]:
-    """Return messages of rows of `EXPORTED`, and of the first times of their notifications.
+    """Return the messages in rows of `EXPORTED`, with the first times of their notifications.
 
-    Each of `times` has a message's id, a state that notifications tell, and seconds since 1970.
+    Each of `times` has the id of a message, a state that notifications told, and seconds since
+    1970.
     """
     told: dict[int, dict[str, float]] = {}
     for id_, state, at in times:
@@ -113,8 +114,8 @@ def _message(row: Sequence[Any], told: Mapping[str, float]) -> ExportedMessage:
 
 
 def time_at(seconds: float) -> datetime:
-    """Return a time that was told, in UTC; the first or the last of all for one that is beyond.
+    """Return a time in UTC, or the first or last possible one if it is out of range.
 
-    A notification's own may be, in the zone that it has.
+    The time in a notification may be, as it has a zone of its own.
     """
     return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)

@@ -1,22 +1,20 @@
-"""Group commit: those who wait together share one transaction.
+"""Group commit: callers who wait together share one transaction.
 
-Strategy: a command waits in line; one task takes the whole line, runs it in a
-worker thread inside one transaction, and wakes everyone once that is durable.
-While it does, the next line forms.  So each commit carries as many commands as
-there are callers, however slow the disk.
+Strategy: commands queue up.  One task takes the whole queue, runs it in a worker thread inside one
+transaction, and wakes all callers once that is durable; meanwhile the next queue forms.  So each
+commit carries as many commands as there are callers, however slow the disk.
 
 Rules:
 
-* A command is its caller's to lose: one that raises what it is meant to raise has
-  written nothing, and costs the others nothing.
-* Where the transaction itself fails, each of its commands is tried alone, so that
-  only those that cannot be written fail.
-* A cancelled caller's command is written all the same; but where it began a message,
-  which nobody is left to send, that is taken back.
-* That the wait has ended does not say that a command is durable: where the
-  thread could not begin, or the event loop ends, it is an error.
-* The line is as long as there are callers.
-* The thread is none of those that the program's own handlers wait in, and may wait for this.
+* A command that raises what it is meant to raise has written nothing, and the others are written.
+* If the transaction itself fails, each of its commands is tried alone, so that only those fail
+  that cannot be written.
+* The command of a cancelled caller is written all the same.  But if it began a message, which
+  nobody is left to send, that is taken back.
+* A command is not durable just because the wait is over: if the thread could not begin, or the
+  event loop ends, that is an error.
+* Nothing bounds the queue but the number of callers.
+* The thread is not one of those in which the program's own handlers wait, perhaps for this.
 """
 
 from __future__ import annotations
@@ -43,9 +41,8 @@ _MOST: Final = 1000  # commands in a transaction, so that nobody waits long
 class _Group:
     """The commands of one transaction.
 
-    `ended` is set after it, and `is_complete` if each of them has its result or error.
-
-    One signal for them all, as an event for each would cost as much as a statement.
+    `ended` is set after it, and `is_complete` if each command has its result or error.  All share
+    one signal, since an event for each would cost as much as a statement.
     """
 
     ended: Signal
@@ -56,11 +53,10 @@ class _Group:
 class GroupCommit:
     """Run commands in groups, each by one call of `commit` in a thread, as some of `tasks`.
 
-    `commit` runs all commands of a group in one transaction and returns what they
-    touched, which `notify` gets once it is durable; where it raises, none of
-    them was written.  It raises LedgerError where that would befall any other
-    command, too.  `explain` makes of another error what is raised to the caller, and
-    `name` is what errors call the ledger.
+    `commit` runs all commands of a group in one transaction, and returns what they touched; if it
+    raises, none of them was written.  It raises LedgerError for what any other command would meet,
+    too.  `notify` is called with what was touched, once that is durable.  `explain` turns any
+    other error into the one to raise to the caller, and `name` is what errors call the ledger.
     """
 
     def __init__(
@@ -77,7 +73,7 @@ class GroupCommit:
         self._notify = notify
         self._explain = explain
         self._name = name
-        self._line: deque[_Group] = deque()
+        self._queue: deque[_Group] = deque()
         self._is_running = False
         self._new_signal = signals()
         self._thread = anyio.CapacityLimiter(1)
@@ -103,10 +99,10 @@ class GroupCommit:
         return pending.outcome(command)
 
     def _put(self, pending: PendingCommand) -> _Group:
-        """Put a command in line, and return the group that it is in."""
-        if not self._line or len(self._line[-1].commands) >= _MOST:
-            self._line.append(_Group(self._new_signal()))
-        group = self._line[-1]
+        """Queue a command, and return its group."""
+        if not self._queue or len(self._queue[-1].commands) >= _MOST:
+            self._queue.append(_Group(self._new_signal()))
+        group = self._queue[-1]
         group.commands.append(pending)
         if not self._is_running:
             self._is_running = True
@@ -119,8 +115,8 @@ class GroupCommit:
 
     async def _run_all(self) -> None:
         try:
-            while self._line:
-                group = self._line.popleft()
+            while self._queue:
+                group = self._queue.popleft()
                 try:
                     touched = await anyio.to_thread.run_sync(
                         self._write, group.commands, limiter=self._thread
@@ -134,8 +130,8 @@ class GroupCommit:
                         self._take_back(pending)
         finally:
             self._is_running = False
-            while self._line:
-                self._line.popleft().ended.set()
+            while self._queue:
+                self._queue.popleft().ended.set()
 
     def _write(self, group: list[PendingCommand]) -> set[str]:
         try:
@@ -145,7 +141,7 @@ class GroupCommit:
                 pending.error = LedgerError(*error.args)
                 pending.error.__cause__ = error
             return set()
-        except Exception:  # noqa: BLE001 - each of them is told by itself what is wrong
+        except Exception:  # noqa: BLE001 - each command gets an error of its own
             return set().union(*map(self._alone, group))
 
     def _alone(self, pending: PendingCommand) -> set[str]:

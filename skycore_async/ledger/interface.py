@@ -1,4 +1,4 @@
-"""The protocol of a ledger, which users may implement, and whether what they give can work."""
+"""The protocol of a ledger, which users may implement, and checks of what they give."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _NOT_PARSED: Final = (
 class Ledger(Protocol):
     """The memory of what was sent: `MemoryLedger`, `SQLiteLedger` and `PostgresLedger`.
 
-    One of your own is taken by a client, which calls `lookup`, `begin` and `finish`, and
-    `is_opted_out` where there is one, before a message is tried again; and by a
-    `PostbackReceiver`, which calls `record`.  The other calls are for your program.  Where it has
-    `is_open`, which is then false, a client sends nothing, and a receiver calls its `open`.
-    `client.settle()` and `skycore` take those of this package alone.
+    A client takes a ledger of your own, too: it calls `lookup`, `begin` and `finish`, and before a
+    message is tried again `is_opted_out`, if there is one.  A `PostbackReceiver` takes one as
+    well, and calls `record`.  The other methods are for your program.  If the ledger has a
+    property `is_open` and it is false, a client sends nothing, and a receiver calls `open`.
+    `client.settle()` and `skycore` take only the ledgers of this package.
     """
 
     async def lookup(
         self, intent: SendIntent, *, resend_in_doubt: bool = False
     ) -> Submission | None:
-        """Return what came of a message before; None where it is to be begun, or is under way.
+        """Return what came of a message before; None if it may be begun or is under way.
 
-        Raises KeyConflict where the key has other content, which may have gone out, and
-        LedgerError where it cannot be read.
+        Raises KeyConflict if the key has other content, which may have gone out, and LedgerError
+        if the ledger cannot be read.
         """
         ...
 
@@ -48,27 +48,26 @@ class Ledger(Protocol):
         ignore_opt_out: bool = False,
         timeout: float = math.inf,
     ) -> Submission | None:
-        """Make an intent durable, and return None; or return what came of it before.
+        """Make an intent durable and return None, or return what came of the message before.
 
-        Waits while the same key is under way, `timeout` seconds at most, and raises
-        TimeoutError where it still is then.  Raises KeyConflict where the key has
-        other content, which may have gone out, RecipientOptedOut where the number may
-        not be sent to, and LedgerError where the intent could not be made durable.  A
-        caller who is cancelled here has begun nothing.
+        Waits while the same key is under way, and raises TimeoutError if it still is after
+        `timeout` seconds.  Raises KeyConflict if the key has other content, which may have gone
+        out, RecipientOptedOut if the number has opted out, and LedgerError if the intent could not
+        be made durable.  A caller who is cancelled here has begun nothing.
         """
         ...
 
     async def finish(self, key: str, submission: Submission) -> None:
         """Make durable what came of a message that was begun.
 
-        Raises LedgerError where that cannot be done; a client then gives it again later.
+        Raises LedgerError if that cannot be done; a client then calls it again later.
         """
         ...
 
     async def record(self, *notifications: Notification) -> None:
-        """Take notifications in, all or none of them; one that came before changes nothing.
+        """Record notifications, all or none of them; one that came before changes nothing.
 
-        Raises LedgerError where they could not be made durable.
+        Raises LedgerError if they could not be made durable.
         """
         ...
 
@@ -77,7 +76,7 @@ class Ledger(Protocol):
     ) -> Delivery | None:
         """Return what is known of a message, by its tracking id or its key; None if nothing is.
 
-        Raises TypeError where both are given, or neither.
+        Raises TypeError if both are given, or neither.
         """
         ...
 
@@ -86,8 +85,8 @@ class Ledger(Protocol):
     ) -> Delivery:
         """Wait until a message is delivered or failed, and return what is known of it.
 
-        Raises TimeoutError where it is neither within `timeout` seconds, and TypeError where both
-        its tracking id and its key are given, or neither.
+        Raises TimeoutError if it is neither within `timeout` seconds, and TypeError if both its
+        tracking id and its key are given, or neither.
         """
         ...
 
@@ -114,24 +113,24 @@ class Ledger(Protocol):
     def unreadable(self) -> AsyncIterator[UnknownNotification]:
         """Return the parts of postbacks that could not be read, in the order in which they came.
 
-        Each says why, and has its text as it came: a person may find a STOP in it.
+        Each has the reason, and its text as it came: a person may find a STOP in it.
         """
         ...
 
     def opt_out_candidates(self) -> AsyncIterator[InboundSMS]:
-        """Return the texts that may opt their numbers out, and are not surely STOP.
+        """Return the texts that may opt their numbers out, but are not surely STOP.
 
-        Each is there until `opt_out` or `opt_in` decides of its number, or a later STOP or
-        START does.
+        Each is listed until `opt_out`, `opt_in`, or a later STOP or START decides about its
+        number.
         """
         ...
 
     async def opt_out(self, number: str) -> None:
-        """Mark a number as one that may not be sent to; InvalidMessage where it is no number."""
+        """Opt a number out, so that it is not sent to; InvalidMessage if it is no number."""
         ...
 
     async def opt_in(self, number: str) -> None:
-        """Mark a number as one that may be sent to; InvalidMessage where it is no number."""
+        """Opt a number in again, so that it may be sent to; InvalidMessage if it is no number."""
         ...
 
     def opt_outs(self) -> AsyncIterator[OptOut]:
@@ -139,14 +138,14 @@ class Ledger(Protocol):
         ...
 
     async def is_opted_out(self, number: str) -> bool:
-        """Return whether a number may not be sent to; InvalidMessage where it is no number."""
+        """Return whether a number has opted out; InvalidMessage if it is no number."""
         ...
 
 
 def check_ledger(given: object, *calls: str) -> None:
-    """Raise ConfigurationError where what is given for a ledger does not have these calls."""
+    """Raise ConfigurationError if what is given as a ledger lacks one of these methods."""
     if isinstance(given, type) or not all(callable(getattr(given, name, None)) for name in calls):
-        # What it is instead is not shown: a DSN has a password in it.
+        # What was given is not shown: a DSN has a password in it.
         raise ConfigurationError(
             f"ledger: a {type(given).__name__} is no ledger: give one such as"
             " SQLiteLedger(path) or PostgresLedger(dsn)"
@@ -154,10 +153,10 @@ def check_ledger(given: object, *calls: str) -> None:
 
 
 def check_notifications(given: tuple[object, ...]) -> None:
-    """Raise TypeError where what is to be recorded is no notification that can be kept."""
+    """Raise TypeError if one of these is no notification that a ledger can keep."""
     for each in given:
         if isinstance(each, tuple | list):
             raise TypeError(_NOT_UNPACKED)
-        # What is of no known kind may be an empty element.
+        # A notification of no known kind may be an empty element.
         if not (getattr(each, "raw", None) or isinstance(each, UnknownNotification)):
             raise TypeError(_NOT_PARSED.format(type(each).__name__))

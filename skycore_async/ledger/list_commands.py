@@ -1,7 +1,7 @@
-"""What a ledger is asked by who lists or counts many of its messages.
+"""The queries that list or count many messages.
 
-Rule: a question is about so many ids at most, however few of them are asked for, so that none
-holds a transaction for long.
+Rule: a query looks at a limited span of ids, however few rows it returns, so that none holds a
+transaction for long.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ListLines(LongQuery[Page[MessageLine]]):
 
 @attrs.frozen(kw_only=True)
 class CountMessages(LongQuery[CountedPage]):
-    """The messages of some ids beyond `after`, counted by slots of `step` seconds."""
+    """The messages in a span of ids beyond `after`, counted by slots of `step` seconds."""
 
     step: int
     after: int

@@ -1,13 +1,13 @@
-"""What is listed or counted of many messages: short rows, without their notifications.  No I/O.
+"""Short rows in which many messages are listed or counted, without their notifications.  No I/O.
 
-Strategy: a database counts alike messages by itself.  Of those that have ended it gives what
-decided, with what names the carrier in it as text; that is read by the parser of postbacks, once
-for all that say the same.
+Strategy: the database counts messages that are alike.  For those that have ended it returns the
+deciding notification, reduced to the elements that name the carrier, as text.  The parser of
+postbacks reads each different text once.
 
 Rules:
 
 * The first final notification in order of time decides, as in `settlement`.
-* The carrier is who that one names; where it names none, the first other that does.
+* The deciding notification names the carrier; if it names none, the first other one that does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ALIKE: Final = itemgetter(1, 2, 4)  # of an `EndedRow`, what it is counted by
 class MessageLine(NamedTuple):
     """A message in a list; `events` is how many notifications came for it.
 
-    The others are those of `Delivery`, as the tables have them.
+    The other fields are those of `Delivery`, as the tables have them.
     """
 
     key: str
@@ -55,10 +55,10 @@ class MessageLine(NamedTuple):
 
 
 class BegunCount(NamedTuple):
-    """How many messages are alike that were begun in one slot of time, from `first` to `last`.
+    """How many `messages` that are alike were begun in one slot of time, from `first` to `last`.
 
-    `tags` are as the tables have them, and `segments` those of all, as far as they are known,
-    which they are not of `unmeasured` messages, begun by an earlier version.
+    `tags` are as the tables have them.  `segments` is the sum of those that are known; those of
+    `unmeasured` messages are not, as an earlier version began them.
     """
 
     slot: int
@@ -74,9 +74,9 @@ class BegunCount(NamedTuple):
     unmeasured: int
 
 
-# A message that was delivered or failed, by what decided it: its id, state and reason; the seconds
-# that it took, where that is known; and what names the carrier, as JSON: SPID, that in BODY,
-# STATUS, and that in BODY; None where nothing decided.
+# A message that was delivered or failed: its id, state and reason; the seconds that it took, if
+# known; and what names the carrier in the deciding notification, as JSON: SPID, the same in BODY,
+# STATUS, and the same in BODY.  The latter is None if no notification decided.
 EndedRow = tuple[int, str, str | None, float | None, str | None]
 
 
@@ -98,10 +98,10 @@ class EndedKind(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class CountedPage:
-    """Some of many messages, counted.
+    """Counts of some of many messages.
 
-    `times` are the seconds that deliveries took, of those of which that is known, and `last` is
-    the id to go on from, None where these were the last.
+    `times` are the seconds that deliveries took, as far as known.  `last` is the id to go on from,
+    None if there are no more.
     """
 
     begun: Sequence[BegunCount]
@@ -123,7 +123,7 @@ def counted_page(
     *,
     last: int | None,
 ) -> CountedPage:
-    """Count what has ended; `whole` are all notifications of those that need to be read whole."""
+    """Return the counts; `whole` has all notifications of messages that have to be read whole."""
     alike = Counter(map(_ALIKE, (row for row in ended if row[0] not in whole) if whole else ended))
     kinds: Counter[EndedKind] = Counter()
     for (state, reason, named), messages in alike.items():
@@ -146,7 +146,7 @@ def _values_in(named: str) -> tuple[Any, Any]:
 
 @lru_cache(_REMEMBERED)
 def carrier_in(named: str | None) -> NamedCarrier:
-    """Return the carrier that is named in what decided a message."""
+    """Return the carrier that `named`, of an `EndedRow`, tells."""
     if named is None:
         return NamedCarrier()
     spid, status = _values_in(named)
@@ -154,20 +154,17 @@ def carrier_in(named: str | None) -> NamedCarrier:
 
 
 def needs_other_carrier(named: str | None) -> bool:
-    """Return whether `named`, which is of what decided a message, lacks the carrier.
-
-    Then its other notifications are to be read.
-    """
+    """Return whether `named` lacks the carrier, so that other notifications have to be read."""
     return carrier_in(named).spid is None
 
 
 def needs_other_status(named: str | None) -> bool:
-    """Return whether `named`, which is of what decided a message, lacks the STATUS."""
+    """Return whether `named` lacks the STATUS, so that other notifications have to be read."""
     return named is not None and _values_in(named)[1] is None
 
 
 def _carrier_of(events: Collection[StoredNotification]) -> NamedCarrier:
-    """Return the carrier that is named by the notifications of a message."""
+    """Return the carrier that the notifications of a message name."""
     known = in_order(events)
     decided = next((rebuilt(each) for each in known if each.state in _FINAL), None)
     named = None if decided is None else _named_by(decided)

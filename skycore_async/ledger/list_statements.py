@@ -1,7 +1,6 @@
-"""What lists or counts many messages, by statements that are the same words in both databases.
+"""The statements that list or count many messages, the same in both databases.
 
-Rule: what decided a message comes first of its final notifications, as `settlement.in_order` puts
-them.
+Rule: of a message's final notifications the deciding one comes first, as in `settlement.in_order`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _LINE: Final = (
 class ListStatements:
     """Statements over the table `messages`, and others with `schema` before their names.
 
-    `value` is what stands for a value, and `named` makes JSON of what names a carrier, of the
-    text `events.raw`.
+    `value` is the placeholder of a value, `named` an expression that extracts from `events.raw`
+    what names the carrier, as JSON, and `integer` a conversion to an integer.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class ListStatements:
 
 
 class ListReader(ABC):
-    """The part of a `LedgerReader` that asks by `_lists`, in either database."""
+    """The part of a `LedgerReader` that runs the statements in `_lists`, in either database."""
 
     _execute: Any
     _lists: ListStatements
@@ -73,9 +72,9 @@ class ListReader(ABC):
     def _where(
         self, state: MessageState | None, after: int
     ) -> tuple[str, int | None, tuple[str, ...]]:
-        """Return where a page is read from, up to which id, and the values after `after`.
+        """Return a page's FROM and WHERE, the id up to which it looks, and values after `after`.
 
-        The id is None where there are no more beyond it, or a full page says so.
+        The id is None if there are no rows beyond it, or only a full page tells.
         """
 
     def lines(self, state: MessageState, after: int) -> Page[MessageLine]:
@@ -93,12 +92,12 @@ class ListReader(ABC):
         return list(map(BegunCount._make, rows.fetchall()))
 
     def ended(self, after: int, until: int) -> list[EndedRow]:
-        """Return what decided each message there that has ended, first, and what else is final."""
+        """Return the final notifications of ended messages there, each deciding one first."""
         rows: list[EndedRow] = self._execute(self._lists.ended, (after, until)).fetchall()
         return rows
 
     def naming(self, element: str, after: int, until: int) -> set[int]:
-        """Return the ids of messages there that have ended, where a notification names that."""
+        """Return the ids of ended messages there with a notification that has this element."""
         rows = self._execute(self._lists.naming, (after, until, f'%"{element}"%')).fetchall()
         return {id_ for (id_,) in rows}
 

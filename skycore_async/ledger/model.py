@@ -11,10 +11,10 @@ A ledger knows each message by its key and each submission by its tracking id.
 Rules:
 
 * The intent is durable before the first byte may leave, the outcome after.
-* What is decided of these values is in `rules`, `settlement` and `opt_outs`.
-* A field of `MessageRecord` or `StoredNotification` is a column of the tables,
-  under the name that it has here or that its metadata gives.  One that a `SendIntent` or a
-  `Submission` has as well is written when the message is begun, or with its outcome.
+* `rules`, `settlement` and `opt_outs` decide about these values.
+* Each field of `MessageRecord` and `StoredNotification` is a column of a table, under the name in
+  its metadata or else its own.  A field that `SendIntent` has, too, is written when the message is
+  begun, and one that `Submission` has with its outcome.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ ENDED_MEANWHILE: Final = "the program ended while it was being sent"  # where no
 class SendIntent:
     """A message that is about to be submitted; `started_at` is in seconds since 1970.
 
-    `content` is a digest, by which the same key with other content is found, and `message` is
-    what it was made of: rows of the first version have another digest of that.
-    `text_digest` is of its text as a sending report shows it, see `texts.digest_of`.
-    `campaign_ref`, `segments` (how many its text takes) and `tags` are kept only to be shown.
-    `doubt_started_at` is set where only one doubt of the message may be sent again: it is the
-    time at which the attempt in doubt started.
+    `content` is the digest of its content, by which a key that comes again with other content is
+    found.  `message` is the message itself, of which rows of the first version have another
+    digest.  `text_digest` is the digest of its text as a sending report shows it, see
+    `texts.digest_of`. `campaign_ref`, `segments` (how many its text takes) and `tags` are kept
+    only to be shown.  `doubt_started_at` is set where only one doubt of the message may be sent
+    again: it is the time at which the attempt in doubt started.
     """
 
     key: str
@@ -99,9 +99,9 @@ class SendIntent:
 class Submission:
     """What came of handing a message over, as a ledger keeps it: accepted, or any other state.
 
-    `plain_id` is the plain form of its tracking id, which it has where it was accepted.
-    `history_id` is the provider's id of the sending, where a postback or a report told it.
-    `was_resent` says that it is of a message that was in doubt before, and was sent again.
+    An accepted one has a `tracking_id`, and `plain_id` is the plain form of that.  `history_id` is
+    the provider's id of the sending, where a postback or a report told it.  `was_resent` says that
+    its message was in doubt before, and was sent again.
     `started_at` is when its attempt started.  It is set where a submission is looked up, and where
     it is written late: it belongs to that attempt alone, and another may have started since.
     """
@@ -130,7 +130,7 @@ class Submission:
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """The name of an attempt in PostgreSQL: the session that makes it, and its number there."""
+    """What names an attempt in PostgreSQL: the session that makes it, and its number in that."""
 
     session: int
     number: int
@@ -144,19 +144,18 @@ def _column(name: str, **settings: Any) -> Any:
 class MessageRecord:
     """A message as a ledger keeps it: one row of the table `messages`.
 
-    Times are in seconds since 1970.  `tracking_id` is as the wire said it, and `plain_id`
-    its plain form.  `doubted` is set where it may have a submission that is not known: from
-    when it is sent again after it was in doubt, or was found in a sending report.  `raw` is
-    the API's answer as JSON, see `columns.answer_as_text`.
-    `settled_by` says what ended its doubt.
-    `campaign_ref`, `segments` and `tags` are to be shown; older versions kept none of them.
-    `session` and `attempt` tell in PostgreSQL who is sending it, and are None elsewhere.
+    Times are in seconds since 1970.  `tracking_id` is spelled as it came, and `plain_id` is its
+    plain form.  With `doubted` it may have a submission that the ledger does not know: it was sent
+    again after doubt, or found in a sending report.  `raw` is the API's answer as JSON, see
+    `columns.answer_as_text`.  `settled_by` says what ended its doubt.  `campaign_ref`, `segments`
+    and `tags` are kept to be shown; older versions kept none of them.  `session` and `attempt` say
+    who is sending it in PostgreSQL, and are None elsewhere.
 
-    What a sending report is held against: `text_digest`, None in rows of older versions;
-    `interrupted_at`, when its attempt was found without anybody who sends it; `untaken`, where
-    its last attempt is proven not taken, while an earlier one is in doubt; `history_id`; and
-    `listed_since` and `listed_until`, between which reports listed what may be its own, so that
-    a report which covers less proves nothing.  `turn` is set where it was begun again; see
+    These fields are compared with sending reports: `text_digest`, None in rows of older versions;
+    `interrupted_at`, when it was found that nobody is sending it any more; `untaken`, set where
+    the last attempt is proven not taken while an earlier one is in doubt; `history_id`; and
+    `listed_since` and `listed_until`, the time in which reports listed a row that may be its own:
+    a report about less of that time proves nothing.  `turn` is set where it was begun again, see
     `attempts.turn_of`.
     """
 
@@ -195,8 +194,8 @@ class MessageRecord:
 class EarlierAttempt:
     """An attempt that was in doubt when its message was begun again: a row of `attempts`.
 
-    `message` is the id of its message.  It had ended by `ended_at`; `started_at` is 0 where
-    a version that kept no times had begun it.  `state` is `IN_DOUBT`, `ACCEPTED` or `NOT_SENT`.
+    `message` is the id of its message.  It had ended by `ended_at`.  `started_at` is 0 if a
+    version without times began it.  `state` is `IN_DOUBT`, `ACCEPTED` or `NOT_SENT`.
     """
 
     id: int = 0
@@ -215,12 +214,11 @@ class EarlierAttempt:
 class StoredNotification:
     """A notification as a ledger keeps it: one row of the table `events`.
 
-    `identity` tells it from every other, and `former_identity`, which is no column, is
-    the one that versions gave it which did not know the other spelling of its tracking
-    id.  `tracking_id` is in its plain form.  `at` is its place in time (seconds
-    since 1970, a time without an offset taken as UTC; None where it has none),
-    `happened` its own time where that is certain, else the one at which it was
-    received, and `received` the latter.
+    `identity` tells it from every other.  `former_identity`, which is no column, is the identity
+    that it had in versions which did not know the other spelling of its tracking id.
+    `tracking_id` is in its plain form.  Times are in seconds since 1970: `received` is when it was
+    received; `at` is its own time, by which notifications are ordered, as UTC if it has no offset,
+    and None if it has no time; `happened` is its own time if that is certain, else `received`.
     """
 
     identity: bytes
@@ -238,7 +236,7 @@ class StoredNotification:
 
 
 class ToldState(NamedTuple):
-    """What one notification tells of how far its message got; for the fields see there."""
+    """What one notification tells of how far its message got; see `StoredNotification`."""
 
     identity: bytes
     at: float | None
@@ -251,13 +249,12 @@ class ToldState(NamedTuple):
 class Delivery:
     """What is known of one message.
 
-    `events` are its distinct notifications in order of time, `reason` is set
-    where it failed, `code` and `info` where it was refused or is in doubt.
-    `settled_by` is "postback" or "report" where it was in doubt and a postback or the
-    sending report told what became of it, and "resend" while it is in doubt and waits to be
+    `events` are its distinct notifications in order of time.  `reason` is set if it failed, `code`
+    and `info` if it was refused or is in doubt.  `settled_by` is "postback" or "report" if it was
+    in doubt and that told what became of it, and "resend" while it is in doubt and waits to be
     sent once more.  `history_id` is the provider's id of its sending, where that is known.
     `began` is when it was last begun, in UTC.  `campaign_ref`, `segments` (how many its text
-    takes) and `tags` are those of the message, None and empty where an older version kept it.
+    takes) and `tags` are those of the message; older versions kept none of them.
     """
 
     key: str
@@ -279,13 +276,13 @@ class Delivery:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """How many messages are in each state; a state that none is in is not in `states`.
+    """How many messages are in each state; `states` has no state that no message is in.
 
-    `codes` counts the refusals by error code, `reasons` the failures,
-    `unplaced` the notifications for messages that the ledger does not know, and
-    `opted_out` the numbers that may not be sent to.  `settled` counts the doubts that have
-    ended, by what ended them: `"postback"` or `"report"`.  Of the latter, `proven_not_sent`
-    messages were not sent by then, and of these `sent_since` have gone out.
+    `codes` counts the refusals by error code, `reasons` the failures, `unplaced` the notifications
+    for messages that the ledger does not know, and `opted_out` the numbers that may not be sent
+    to.  `settled` counts the doubts that have ended by what ended them: `"postback"` or
+    `"report"`. Reports proved `proven_not_sent` messages not sent, and `sent_since` of these have
+    gone out since.
     """
 
     states: Mapping[MessageState, int]

@@ -1,14 +1,14 @@
-"""Opening and closing a ledger, whatever becomes of who asked for it.
+"""Opening and closing a ledger, whatever becomes of the callers.
 
-Strategy: each opening has background tasks of its own, and opens in one of them.  So a
-caller who is cancelled, by an anyio scope or a native `Task.cancel()`, breaks nothing
-off; where nobody else waits, what was opened is closed again.
+Strategy: each opening has background tasks of its own, and opens in one of them.  So a caller who
+is cancelled, by an anyio scope or a native `Task.cancel()`, breaks nothing off.  If nobody else
+waits, the ledger is closed again.
 
 Rules:
 
-* Whoever calls `open` while it is being opened waits for the same opening.
-* A ledger that is closed can be opened again, also in another event loop.
-* To use one that is not open is a mistake of the program: RuntimeError, at once.
+* Whoever calls `open` while the ledger is being opened waits for the same opening.
+* A closed ledger can be opened again, also in another event loop.
+* To use a ledger that is not open is a mistake of the program: RuntimeError, at once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Opening:
         self.tasks.start(self._run)
 
     async def wait(self) -> bool:
-        """Wait until it is open, or raise why it is not; False where it was given up before."""
+        """Wait until it is open, or raise why it cannot be; return False if it was given up."""
         self.tasks.check()
         if self.is_open:
             return True
@@ -72,7 +72,7 @@ class Opening:
         try:
             with self._scope:
                 await self._begin(self.tasks)
-                # A thread that had begun opens it although everyone has left.
+                # A thread that has begun opens it even if all callers have left.
                 self.is_open = self._waiting > 0
         except Exception as error:  # noqa: BLE001 - it is for the waiters
             self._error = error
@@ -83,7 +83,7 @@ class Opening:
 
 
 class Openable(ABC):
-    """What is opened before it is used, and written to in groups; errors call it `name`."""
+    """Something to open before use, which is written to in groups; errors call it `name`."""
 
     name: str
     waiters: Waiters
@@ -91,13 +91,13 @@ class Openable(ABC):
     _group_commit: GroupCommit
 
     async def open(self) -> None:
-        """Open it, or wait for whoever opens it already; what is open stays so.
+        """Open it, or wait until another caller has; do nothing if it is open.
 
-        A caller who is cancelled leaves it as it was, if nobody else opens it.  Raises
-        LedgerError where it cannot be opened.
+        If the caller is cancelled, it stays closed, unless another caller opens it.  Raises
+        LedgerError if it cannot be opened.
         """
         is_open = False
-        while not is_open:  # one that was given up is waited for, and it is opened anew
+        while not is_open:  # an opening that was given up is waited for, and another begun
             while self._opening is not None and self._opening.tasks.closed:
                 await self._opening.tasks.close()
                 self._opening = None
@@ -106,14 +106,14 @@ class Openable(ABC):
             is_open = await self._opening.wait()
 
     async def aclose(self) -> None:
-        """Write what waits to be written, and close it; again does nothing."""
+        """Write what waits to be written, and close it; do nothing if it is closed."""
         if self._opening is not None:
             await self._opening.tasks.close()
             self.waiters.close()
 
     @property
     def opening(self) -> object:
-        """What is another each time that it is opened; None before the first."""
+        """A different object each time that it is opened; None before the first."""
         return self._opening
 
     @property
@@ -134,7 +134,7 @@ class Openable(ABC):
 
     @abstractmethod
     async def _begin(self, tasks: BackgroundTasks) -> None:
-        """Open it; what goes on while it is open is run by `tasks`."""
+        """Open it; `tasks` run what goes on while it is open."""
 
     @abstractmethod
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
@@ -142,22 +142,22 @@ class Openable(ABC):
 
     @abstractmethod
     def _explain(self, error: Exception) -> Exception:
-        """Return what is raised to the caller of a command for an error of the database's."""
+        """Return what to raise to the caller of a command for an error of the database."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Close what is open, if anything is, in whatever thread; again does nothing."""
+        """Close what is open, in any thread; do nothing if nothing is."""
 
     async def _end(self) -> None:
         try:
             await anyio.to_thread.run_sync(self._close)
         except BaseException:
-            # The event loop ends, perhaps before a thread could begin, and nobody comes after.
+            # The event loop ends, perhaps before a thread could begin: nobody else will close it.
             self._close()
             raise
 
     def _commits(self) -> GroupCommit:
-        """Return what writes to it; RuntimeError where it is not open."""
+        """Return its group commit; RuntimeError if it is not open."""
         if self._opening is None or not self._opening.is_open:
             raise RuntimeError(
                 f"{self.name} is not open: use `async with`, or call `await ledger.open()`"

@@ -1,7 +1,7 @@
 """The lists of a ledger, page by page: a command reads one page, and says where the next begins.
 
-Rule: between two pages others have their turn, so what changes meanwhile is seen or not seen; what
-does not change is listed once.
+Rule: other commands run between two pages.  A row that changes meanwhile may be listed or not; any
+other is listed once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class SomeOfMany(Protocol):
 
     @property
     def last(self) -> int | None:
-        """The id to go on from, None where there are no more."""
+        """The id to go on from; None if there are no more."""
         ...
 
 
@@ -37,7 +37,7 @@ class RunsCommands(Protocol):
 async def pages_of(
     ledger: RunsCommands, page_after: Callable[[int], LedgerCommand[P]], *, after: int = 0
 ) -> AsyncIterator[P]:
-    """Yield the pages of a list beyond the id `after`, each by the command for it."""
+    """Yield the pages of a list beyond the id `after`; `page_after` makes the command for one."""
     last: int | None = after
     while last is not None:
         page = await ledger.run(page_after(last))

@@ -1,7 +1,7 @@
-"""What a ledger is told to prune: some of it at a time.
+"""The commands that prune a ledger, some of it at a time.
 
-Rule: each command is a transaction, so that whoever else writes waits for a moment, what is in
-memory is as much as is pruned at once, and what a crash leaves is a ledger that can be pruned on.
+Rule: each command is a transaction of its own.  So other writers wait for a moment only, memory
+holds what one step prunes, and after a crash pruning can go on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _AT_ONCE: Final = 200  # ids whose messages are pruned in a transaction
 class PrunedPart:
     """How many messages and notifications were pruned, or may be; `last` is None at the end.
 
-    The messages were begun `until` then.
+    `until` is when the last of these messages was begun.
     """
 
     messages: int
@@ -35,7 +35,8 @@ class PrunedPart:
 class PruningBegun:
     """Which messages are pruned: those begun before `before`, in seconds since 1970.
 
-    `until` is the latest time of what is pruned without a message, or was pruned earlier.
+    `until` is the latest time of notifications to prune that have no message, and of what was
+    pruned before.
     """
 
     before: float
@@ -44,7 +45,7 @@ class PruningBegun:
 
 @attrs.frozen(kw_only=True)
 class BeginPruning(StoreCommand[PruningBegun]):
-    """Write that what is older than so many seconds is pruned, and return which that is."""
+    """Mark what is older than `older_than` seconds as being pruned, and return which that is."""
 
     older_than: float
 
@@ -58,16 +59,16 @@ class BeginPruning(StoreCommand[PruningBegun]):
 
 @attrs.frozen(kw_only=True)
 class NotePruned(StoreCommand[None]):
-    """Write the latest time of what was pruned, `until`, in place of that `marked` beforehand.
+    """Replace the time that was `marked` beforehand by that of the last pruned message, `until`.
 
-    The mark was set by a clock that may have been ahead: doubts would be held open until then.
+    The mark was set by a clock that may have been ahead: doubts would stay open up to then.
     """
 
     marked: float
     until: float
 
     def run(self, store: LedgerStore, now: float) -> None:
-        """Run it over a store, unless another has marked something since."""
+        """Run it over a store; do nothing if another process has set a mark since."""
         store.change_mark(self.marked, self.until)
 
 
@@ -77,7 +78,7 @@ def _marked(store: LedgerStore) -> float:
 
 @attrs.frozen(kw_only=True)
 class PruneMessages(StoreCommand[PrunedPart]):
-    """Prune the messages of some ids beyond `after` that were begun before `before`."""
+    """Prune the messages in a span of ids beyond `after` that were begun before `before`."""
 
     before: float
     after: int
@@ -89,14 +90,14 @@ class PruneMessages(StoreCommand[PrunedPart]):
         left = [(each, pruning.pruned(each, before=self.before)) for each in found]
         pairs = [(each, after) for each, after in left if after is not None]
         latest = max((each.started_at for each, _ in pairs), default=0.0)
-        if latest > _marked(store):  # where another that prunes has ended meanwhile
+        if latest > _marked(store):  # another process that prunes has ended meanwhile
             store.mark_pruned(latest)
         return PrunedPart(len(pairs), store.prune(pairs) if pairs else 0, last, latest)
 
 
 @attrs.frozen(kw_only=True)
 class PruneNotifications(StoreCommand[int]):
-    """Prune some notifications without a message, and return how many; 0 where none are left."""
+    """Prune some notifications without a message, and return how many; 0 if none are left."""
 
     before: float
 
@@ -107,15 +108,15 @@ class PruneNotifications(StoreCommand[int]):
 
 @attrs.frozen
 class EndPruning(StoreCommand[None]):
-    """See to it that what was pruned is in no file any more; the ledger that has the file does."""
+    """Erase what was pruned from the ledger's file; the ledger that has the file open does so."""
 
     def run(self, store: LedgerStore, now: float) -> None:
-        """Do nothing over a store, whose transaction could not do it."""
+        """Do nothing: a store, within a transaction, cannot do it."""
 
 
 @attrs.frozen(kw_only=True)
 class CountPrunable(LongQuery[PrunedPart]):
-    """How much of some ids beyond `after` may be pruned."""
+    """How much may be pruned of a span of ids beyond `after`."""
 
     before: float
     after: int
@@ -128,7 +129,7 @@ class CountPrunable(LongQuery[PrunedPart]):
 
 @attrs.frozen(kw_only=True)
 class CountPrunableBeside(LongQuery[tuple[int, int]]):
-    """How many notifications without a message may be pruned, and how many old doubts are kept."""
+    """How many notifications without a message are prunable, and how many old doubts are kept."""
 
     before: float
 

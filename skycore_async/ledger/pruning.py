@@ -1,22 +1,22 @@
 """What is kept of a message once it is pruned.  No I/O, no storage.
 
-Strategy: a pruned message stays a row that counts in its state, so that a ledger's counts stay
-what they were.  Its number, its key, what the API and postbacks said, and its ids go.  In place
-of its key and of its tracking id are names made of their digests: whoever has the key or the id
-finds the row, and a reader of the row alone finds neither.
+Strategy: a pruned message stays a row that counts in its state, so that the counts of a ledger do
+not change.  Its number, its key, its ids, and what the API and postbacks said are removed.
+Digests replace its key and its tracking id: whoever has the key or the id finds the row, and a
+reader of the row learns neither.
 
 Rules:
 
-* What is under way or in doubt is kept as it is, however old.
-* A pruned message is as little sent again as any other: what came of it is returned for the same
-  content, and other content is a conflict.
-* The digest of its content is taken together with its key.  So nobody tries numbers on it who
-  does not know the key; but digests hide only what cannot be guessed.
-* Of one that was sent again after doubt the last digits of its number stay: a receipt of its
-  first attempt may come, and is not to be taken for that of another message.
-* A postback that comes later for what was pruned is dropped.
-* What was forgotten would have told doubts of its time apart: these are settled no more, neither
-  by a postback nor by a report.
+* A message under way or in doubt is kept as it is, however old.
+* A pruned message is not sent again: its outcome is returned for the same content, and other
+  content is a conflict.
+* The digest of its content covers its key as well.  So nobody who does not know the key can try
+  numbers on it; but a digest hides only what cannot be guessed.
+* A message that was sent again after doubt keeps the last digits of its number: a receipt of its
+  first attempt may come, which must not be taken for that of another message.
+* A postback that comes for a pruned message is dropped.
+* Doubts of that time are no longer settled, neither by a postback nor by a report: what was
+  removed may have been needed to tell them apart.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from . import version_1_digests
 from .model import UNDECIDED, MessageRecord
 
 AT_LEAST: Final = timedelta(days=7)  # in which receipts come
-NEAR: Final = 86_400.0  # seconds after what was forgotten, in which a doubt may be of its time
+NEAR: Final = 86_400.0  # seconds: a doubt this long after a pruned message is of its time
 
 _PREFIX: Final = "pruned:"
 _DIGITS: Final = 32  # of a name, in hexadecimal
@@ -42,8 +42,7 @@ _SIZE: Final = 16  # bytes of a digest of content
 _FIRST: Final = b"\x03"  # in front of it, where it is of one of the first version
 _LATER: Final = b"\x04"  # ... and of a later one
 
-# The same over the columns of a row, in either database; `{}` is what stands before digits that
-# are bytes.
+# The same as `is_pruned` and `pruned` have it, in SQL; `{}` is what introduces a literal of bytes.
 IS_PRUNED: Final = (
     f"(length(messages.content) = {1 + _SIZE}"
     f" AND substr(messages.content, 1, 1) IN ({{0}}{_FIRST.hex()}', {{0}}{_LATER.hex()}'))"
@@ -56,9 +55,9 @@ MAY_BE_PRUNED: Final = (
 
 @attrs.frozen(kw_only=True)
 class Pruned:
-    """What `prune` did: how many messages, and how many notifications of any kind, are gone.
+    """What `prune` did: how many messages were pruned, and how many notifications removed.
 
-    `in_doubt` messages are as old, and were kept with all that is known of them.
+    `in_doubt` messages are as old, but were kept as they are.
     """
 
     messages: int
@@ -67,7 +66,7 @@ class Pruned:
 
 
 def seconds_of(older_than: timedelta) -> float:
-    """Return an age in seconds; raises ConfigurationError where receipts may still come."""
+    """Return an age in seconds; raises ConfigurationError if receipts may still come."""
     if not isinstance(older_than, timedelta):
         kind = type(older_than).__name__
         raise ConfigurationError(f"older_than: a timedelta is needed, not {kind}")
@@ -81,12 +80,12 @@ def seconds_of(older_than: timedelta) -> float:
 
 
 def pruned_name(name: str) -> str:
-    """Return what stands in place of a key, or of the plain form of a tracking id."""
+    """Return what replaces a key, or the plain form of a tracking id."""
     return f"{_PREFIX}{sha256(name.encode()).hexdigest()[:_DIGITS]}"
 
 
 def content_under(key: str, content: bytes) -> bytes:
-    """Return what stands in place of the digest of the content of the message with that key."""
+    """Return what replaces the digest of the content of the message with that key."""
     kept = _FIRST if len(content) == version_1_digests.SIZE else _LATER
     return kept + blake2b(key.encode() + b"\0" + content, digest_size=_SIZE).digest()
 
@@ -97,12 +96,12 @@ def is_pruned(content: bytes) -> bool:
 
 
 def is_of_first_version(content: bytes) -> bool:
-    """Return whether it stands in place of a digest of the first version."""
+    """Return whether it replaces a digest of the first version."""
     return is_pruned(content) and content.startswith(_FIRST)
 
 
 def pruned(record: MessageRecord, *, before: float) -> MessageRecord | None:
-    """Return what stays of a message that was begun `before` then; None where all of it does."""
+    """Return what stays of a message that was begun `before` then; None if it is not pruned."""
     if record.state in UNDECIDED or record.started_at >= before or is_pruned(record.content):
         return None
     return attrs.evolve(
@@ -120,7 +119,7 @@ def pruned(record: MessageRecord, *, before: float) -> MessageRecord | None:
 
 
 def by_key(keys: Collection[str], records: Iterable[MessageRecord]) -> dict[str, MessageRecord]:
-    """Return records, found by these keys or by the names in their places, by the keys."""
+    """Return records by their keys, those that were found by the replaced keys as well."""
     found = {record.key: record for record in records}
     if any(is_pruned(record.content) for record in found.values()):
         names = {pruned_name(key): key for key in keys}

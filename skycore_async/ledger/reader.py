@@ -1,4 +1,4 @@
-"""What the tables of a ledger can be asked, whatever database they are in."""
+"""The protocol of a reader: what can be read from a ledger's tables, in either database."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .report_values import BegunMessage, Doubt, ReportRequest
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# What is read in either database, by the same words.
+# What both databases read by the same SQL.
 LONG_PAGE: Final = 5000  # of rows that are short, and of which all are read
-SPAN: Final = 2000  # ids that a question is about, of which perhaps few are asked for
+SPAN: Final = 2000  # ids that one query looks at, however few of them it returns
 BEGUN: Final = (
     "id, recipient, sender, text_digest, started_at, coalesce(ended_at, interrupted_at),"
     " history_id, state, doubted, settled_by, untaken, turn"
@@ -41,12 +41,12 @@ REPORT_REQUESTS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY 
 
 
 class Unreadable(Exception):
-    """It cannot be read over a second connection: the one that writes has to read it."""
+    """It cannot be read over the second connection, so the writing one has to read it."""
 
 
 @attrs.frozen
 class Page(Generic[T_co]):
-    """Some of many rows; `last` is the id of the last one where there may be more, else None."""
+    """Some of many rows; `last` is the id to go on from, None if there are no more."""
 
     rows: Sequence[T_co]
     last: int | None
@@ -55,15 +55,15 @@ class Page(Generic[T_co]):
 def page_of(
     found: Sequence[T], rows: Sequence[Sequence[Any]], size: int, *, until: int | None = None
 ) -> Page[T]:
-    """Return a page of what was found in rows that begin with their ids; a full one has `size`.
+    """Return a page of what was found in rows, which begin with their ids; a full page has `size`.
 
-    `until` is the id up to which was looked, where there may be more beyond it.
+    `until` is the id up to which rows were looked for, if there may be more beyond it.
     """
     return Page(found, rows[-1][0] if len(rows) == size else until)
 
 
 def span_after(after: int, size: int, last_id: int) -> tuple[int, int | None]:
-    """Return up to which id `size` ids go, and the same where there may be more beyond it."""
+    """Return the last id of a span of `size` ids, and the id to go on from; None at the end."""
     until = after + size
     return until, until if until < last_id else None
 
@@ -88,13 +88,13 @@ class LedgerReader(Protocol):
         ...
 
     def ended(self, after: int, until: int) -> list[EndedRow]:
-        """Return what decided each message there that has ended, first, and what else is final."""
+        """Return the final notifications of ended messages there, each deciding one first."""
         ...
 
     def naming(self, element: str, after: int, until: int) -> set[int]:
-        """Return the ids of messages there that have ended, where a notification names that.
+        """Return the ids of ended messages there with a notification that has this element.
 
-        `element` is in lower case, and found in any.
+        `element` is in lower case, and matches any case.
         """
         ...
 
@@ -111,7 +111,7 @@ class LedgerReader(Protocol):
         ...
 
     def unplaced(self, after: int) -> Page[Notification]:
-        """Return a page of notifications that say what became of a message, and have none."""
+        """Return a page of notifications that tell the state of an unknown message."""
         ...
 
     def summary(self) -> Summary:
@@ -127,10 +127,7 @@ class LedgerReader(Protocol):
         ...
 
     def texts(self, after: int) -> Page[tuple[int, StoredNotification]]:
-        """Return a page of notifications that are about no message, as texts from handsets are.
-
-        Each with its id.
-        """
+        """Return a page of notifications about no message, such as texts, each with its id."""
         ...
 
     def messages(self, keys: Collection[str]) -> dict[str, MessageRecord]:
@@ -140,22 +137,22 @@ class LedgerReader(Protocol):
     # What is forgotten.
 
     def pruned_until(self) -> float:
-        """Return the time until which doubts may be of what was pruned; 0 where nothing was."""
+        """Return the time up to which pruned messages matter to doubts; 0 if none was pruned."""
         ...
 
     def prunable(self, before: float, after: int, until: int) -> tuple[int, int]:
-        """Count the messages there that may be pruned, and their notifications."""
+        """Count the prunable messages in that span of ids, and their notifications."""
         ...
 
     def prunable_notifications(self, before: float) -> int:
-        """Count the notifications that have no message, and may be pruned."""
+        """Count the prunable notifications that have no message."""
         ...
 
     def doubts_before(self, before: float) -> int:
         """Count the messages in doubt that were begun before then."""
         ...
 
-    # What a sending report is held against.
+    # What sending reports are compared with.
 
     def doubts(self, after: int) -> Page[Doubt]:
         """Return a page of messages in doubt beyond the id `after`."""
@@ -166,20 +163,20 @@ class LedgerReader(Protocol):
         ...
 
     def accepted_before(self, before: float) -> float | None:
-        """Return when the last message was begun before then that was accepted; None for none.
+        """Return when the last accepted message before then was begun; None if there is none.
 
-        One that was ever in doubt is left out.
+        Messages that were ever in doubt are left out.
         """
         ...
 
     def earlier_attempts(self, after: int) -> Page[EarlierAttempt]:
-        """Return a page of attempts before the last, which may have been taken."""
+        """Return a page of earlier attempts that may have been taken."""
         ...
 
     def forgotten_until(self) -> float:
-        """Return until when messages were begun that are forgotten; 0 for none."""
+        """Return when the last forgotten message was begun; 0 if none was forgotten."""
         ...
 
     def report_requests(self) -> list[ReportRequest]:
-        """Return the last times that a report was asked for, the latest first."""
+        """Return the latest report requests, the last one first."""
         ...

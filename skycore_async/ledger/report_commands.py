@@ -1,7 +1,7 @@
-"""What a ledger is asked and told when its doubts are held against a sending report.
+"""The commands and queries with which doubts are settled by a sending report.
 
-Rule: what is written is a compare-and-set on the attempts that were looked at: a message that
-was begun again, or settled otherwise, is left as it is.
+Rule: writing is a compare-and-set on the attempts that were looked at: a message that was begun
+again meanwhile, or settled otherwise, is left as it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ListBegunMessages(LongQuery[Page[BegunMessage]]):
 
 @attrs.frozen(kw_only=True)
 class LastAccepted(LongQuery[float | None]):
-    """When the last message was begun `before` then that was accepted, and never in doubt."""
+    """When the last message before then was begun that was accepted, and never in doubt."""
 
     before: float
 
@@ -64,7 +64,7 @@ class ListEarlierAttempts(LongQuery[Page[EarlierAttempt]]):
 
 @attrs.frozen
 class ForgottenUntil(Query[float]):
-    """The time until which messages were begun that the ledger has forgotten; 0 for none."""
+    """When the last message was begun that the ledger has forgotten; 0 if there is none."""
 
     def answer(self, store: LedgerReader) -> float:
         """Return the answer of a store."""
@@ -73,7 +73,7 @@ class ForgottenUntil(Query[float]):
 
 @attrs.frozen
 class ListReportRequests(Query[list[ReportRequest]]):
-    """The last times that the provider was asked for a report, the latest first."""
+    """The latest report requests, the last one first."""
 
     def answer(self, store: LedgerReader) -> list[ReportRequest]:
         """Return the answer of a store."""
@@ -89,6 +89,6 @@ class RecordReportRequest(LedgerCommand[None]):
 
 @attrs.frozen(kw_only=True)
 class SettleByReport(LedgerCommand[frozenset[str]]):
-    """Write what a report told, and return the keys of the messages that were still in doubt."""
+    """Write what a report proved, and return the keys of the messages that were still in doubt."""
 
     decisions: tuple[DoubtDecision, ...]

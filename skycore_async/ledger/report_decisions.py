@@ -1,11 +1,11 @@
-"""What becomes of a message in doubt, by what a report told of its attempts.  No I/O.
+"""What becomes of a message in doubt, by what a report tells of its attempts.  No I/O.
 
 Rules:
 
-* One attempt that was taken is enough: the message was sent.
-* It was not sent where each of its attempts is proven not taken, and so is what could be
-  taken for it: of doubts that are alike, a row may be any one's.
-* What may still be sent is left alone, whatever a report tells.
+* If one attempt was taken, the message was sent.
+* A message was not sent if each of its attempts is proven not taken, and each doubt that is like
+  one of them as well: a row may belong to any of those that are alike.
+* A message that is perhaps being sent is left alone, whatever a report tells.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Told = Mapping[int, Finding]  # by the ids of attempts
 
 @attrs.frozen(kw_only=True)
 class MessageInDoubt:
-    """A message in doubt: the ids of its attempts, where they may have been taken.
+    """A message in doubt, with the ids of its attempts that may have been taken.
 
-    `earlier` has those before the last by their ids, with the ids that they have in the
-    ledger.  `reason` is why no report can end its doubt now.
+    `earlier` has those before the last, with the id that each has in the ledger.  `reason` is why
+    no report can end its doubt now.
     """
 
     record: MessageRecord
@@ -52,14 +52,14 @@ class MessageInDoubt:
 
 
 def listed_of(record: MessageRecord) -> tuple[float, float] | None:
-    """Return between which times reports listed what may be a message's; None for never."""
+    """Return the time in which reports listed a row that may be a message's; None if none did."""
     if record.listed_since is None or record.listed_until is None:
         return None
     return record.listed_since, record.listed_until
 
 
 def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | None:
-    """Return the last attempt of a message in doubt; None where that was not taken."""
+    """Return the last attempt of a message in doubt; None if that was not taken."""
     if record.untaken:
         return None
     return KnownAttempt(
@@ -76,9 +76,9 @@ def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | 
 
 
 def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttempt:
-    """Return an attempt before the last.
+    """Return an earlier attempt, without its HISTORYID.
 
-    A HISTORYID that it has is a report's, which gave it one of the rows that were alike.
+    That would be of one of the rows that were alike, which a report gave to any of the attempts.
     """
     return KnownAttempt(
         id=id_,
@@ -98,10 +98,10 @@ def begun_attempt(
 ) -> tuple[KnownAttempt, bool]:
     """Return the last attempt of another message, and whether it is a witness.
 
-    One that was in doubt, and that a postback or a report settled, is none: of which of its
-    attempts that told is not clear.  Nor is one of a message that was in doubt when it was sent
-    again: its row may be that of an attempt before, unless a HISTORYID tells.  Where a report
-    told that an earlier one was taken, this one may have been or not.
+    If the message was in doubt and was settled, it is none, as any of its attempts may have been
+    taken.  If it was in doubt when it was sent again, its row may be that of an earlier attempt,
+    unless it has a HISTORYID.  With `is_found_earlier`, a report showed that an earlier attempt
+    was taken, so this one may have been taken or not.
     """
     is_accepted = begun.state not in UNDECIDED and not (
         begun.doubted and begun.settled_by == BY_POSTBACK
@@ -117,7 +117,7 @@ def begun_attempt(
         from_=begun.from_,
         started_at=begun.started_at,
         ended_at=now if begun.ended_at is None else begun.ended_at,
-        # A report gave it one of the rows that were alike, which may be another's.
+        # From a report it would be of any one of the rows that were alike.
         history_id=None if begun.settled_by == BY_REPORT else begun.history_id,
     )
     is_told_apart = not begun.doubted or begun.history_id is not None
@@ -133,7 +133,7 @@ def decide(
 ) -> DoubtDecision | OpenReason:
     """Return what became of a message, or why that stays open.
 
-    `why_not_proven` says of an attempt why it is no proof that a report lacks it.
+    `why_not_proven` returns why it is no proof that a report lacks an attempt; None if it is.
     """
     if doubt.reason is not None:
         return doubt.reason

@@ -2,21 +2,22 @@
 
 Rules:
 
-* The report is complete, covers from before the attempt to long after it, and was made after
-  that: a provider may take its time to list what it took.
-* Witnesses stand on both sides: the message that was begun next before the attempt and was
-  accepted, and the one next after its end.  Both are in the report, and all that were accepted
-  and begun between them; but for those that were in doubt before, whose row may be another's.
-* They are before and after it by the clock as well as in the order of beginning.  Whatever the
-  clock showed then, it was sent between them: the report is about all of that time.  Where these
-  two orders agree no more of it is needed than a day.
-* A report was made long after it also by a clock that was wrong: where these two orders do not
-  agree, after the one next after it was begun, and by as much later as a witness was listed late.
-* Where no witnesses are asked for, the next accepted messages count all the same: a report that is
-  about their times, and has none of them, is of another account.
-* What is not proof leaves a doubt open, for a reason that says what would end it.
-* What one report listed, and left a doubt open by that, a later one has to be about as well:
-  else it would be forgotten, and the doubt ended for lack of it.
+* The report is complete, covers the time from before the attempt to long after it, and was made
+  after that: a provider may list late what it took.
+* There is a witness on each side: the accepted message that was begun next before the attempt, and
+  the one that was begun next after its end.  The report lists both, and all accepted messages
+  between them, but for those that were in doubt before, whose rows may be another's.
+* The witnesses are before and after the attempt by the clock as well as by turn.  So it was sent
+  between them, whatever the clock showed, and the report has to cover all of that time.  Where
+  clock and turns agree, a day of it is enough.
+* The report was made long after the attempt, even if the clock was wrong.  Where clock and turns
+  do not agree, that is counted from the witness after it, plus the time by which a witness is
+  late.
+* If no witnesses are asked for, the next accepted messages count all the same: a report that
+  covers their times, and lists none of them, is of another account.
+* Without proof a doubt stays open, for a reason that says what would end it.
+* If a row that one report listed leaves a doubt open, a later report has to cover the time of that
+  row as well.  Otherwise the row would be forgotten, and the doubt ended for lack of it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ import attrs
 
 from .settlement import CLOCKS_APART
 
-AFTER: Final = 3600.0  # seconds past the end of an exchange that a report covers
-# Seconds from an attempt at which it may have been sent, by a clock that nothing shows as wrong.
+AFTER: Final = 3600.0  # seconds past the end of an exchange that a report has to cover
+# Seconds around an attempt in which it was sent, if nothing shows that the clock was wrong.
 NEAR: Final = 86_400.0
 _APART: Final = 3600.0  # seconds between times that are asked for at once
 _FIRST_PAUSE: Final = 60.0  # seconds after a look-up that was refused as too often, then doubled
@@ -40,7 +41,7 @@ _LONGEST_PAUSE: Final = 3600.0
 
 
 class OpenReason(enum.StrEnum):
-    """Why a report does not end a doubt; `words` say it, and what would."""
+    """Why a report does not end a doubt; `words` say so, and what would end it."""
 
     NOT_COVERED = "not_covered"
     NO_REPORT = "no_report"
@@ -62,7 +63,7 @@ class OpenReason(enum.StrEnum):
 
     @property
     def words(self) -> str:
-        """The reason, in words that follow "it stays in doubt:"."""
+        """The reason as a text that follows "it stays in doubt:"."""
         return _WORDS[self]
 
 
@@ -108,13 +109,13 @@ _WORDS: Final = MappingProxyType(
 )
 
 
-# What time alone brings nearer, as far as the times of a report go.
+# Reasons that end with time alone.
 _IN_TIME: Final = frozenset(
     {OpenReason.TOO_SOON, OpenReason.NO_WITNESS_AFTER, OpenReason.ASKED_TOO_OFTEN}
 )
 
 
-# Where what a report lists may be of the doubt: to end it, this must be known again.
+# Reasons that are rows which may be of the doubt: a later report has to list them again.
 BY_ROWS: Final = frozenset(
     {
         OpenReason.LATE_ROW,
@@ -130,9 +131,9 @@ BY_ROWS: Final = frozenset(
 def not_before(
     reason: OpenReason, ended_at: float, *, after: float, next_at: float
 ) -> float | None:
-    """Return when a doubt can be ended at the earliest, in seconds since 1970; None for unknown.
+    """Return when a doubt can end at the earliest, in seconds since 1970; None if that is unknown.
 
-    `ended_at` is the end of its attempts, and `next_at` when a report may be asked for again.
+    `ended_at` is the end of its attempts, and `next_at` when a report may be requested again.
     """
     if reason not in _IN_TIME:
         return None
@@ -142,7 +143,7 @@ def not_before(
 
 @attrs.frozen(kw_only=True)
 class ReportPeriod:
-    """The time that a report is about, and when it was made, in seconds since 1970."""
+    """The period that a report covers, and when it was made, in seconds since 1970."""
 
     since: float
     until: float
@@ -153,8 +154,9 @@ class ReportPeriod:
 class Witnesses:
     """What shows that a report lists the time of an attempt.
 
-    Whether there is a message before and one after it that was accepted, and whether all
-    from the one to the other surely are in the report; by how much these two are listed `late`.
+    `before` and `after` say whether there is a witness on that side, and `all_present` whether all
+    witnesses from the one to the other surely are in the report.  These two are listed `late` by
+    so many seconds.
     """
 
     before: bool
@@ -165,10 +167,10 @@ class Witnesses:
 
 @attrs.frozen(kw_only=True)
 class Neighbours:
-    """When the messages next to an attempt were begun that were accepted; None for none.
+    """When the witnesses next to an attempt were begun; None for a missing one.
 
-    The one after it had ended by `until`.  With `is_in_order` nothing near was begun before it by
-    one clock and after it in the order of beginning, or the other way round.
+    The one after it had ended by `until`.  With `is_in_order`, clock and turns agree for all that
+    was begun near it.
     """
 
     before: float | None
@@ -182,20 +184,20 @@ class Neighbours:
         return [at for at in (self.before, self.after) if at is not None]
 
     def around(self, since: float, until: float) -> tuple[float, float]:
-        """Return within which time an attempt was sent that was under way so by its clock."""
+        """Return the time in which an attempt was sent whose clock showed `since` to `until`."""
         far = NEAR if self.is_in_order else math.inf
         before = -math.inf if self.before is None else self.before
         after = math.inf if self.after is None else self.after
         return max(before, since - far), min(after + until - since, until + far)
 
     def ended_by(self, since: float, until: float) -> float:
-        """Return when an attempt had ended that was under way so by its clock."""
+        """Return when an attempt had ended whose clock showed `since` to `until`."""
         if self.is_in_order or self.after is None:
             return until
         return max(until, self.around(since, until)[1])
 
     def listed_by(self, periods: Sequence[ReportPeriod], *, after: float) -> list[float]:
-        """Return the times that complete reports are about, and late enough to list."""
+        """Return those times that complete reports cover, and were made late enough to list."""
         return [
             at
             for at in self.times
@@ -205,7 +207,7 @@ class Neighbours:
 
 
 def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return times, each from when to when, those as one that have none between them."""
+    """Return spans of time, joined where they touch or overlap."""
     found: list[tuple[float, float]] = []
     for since, until in sorted(times):
         if found and since <= found[-1][1]:
@@ -216,14 +218,14 @@ def merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def hull(times: Collection[tuple[float, float]]) -> tuple[float, float]:
-    """Return from the first to the last of some times."""
+    """Return the span from the first to the last of some spans."""
     return min(since for since, _ in times), max(until for _, until in times)
 
 
 def periods_of(times: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Return what reports to ask for about these times, in whole seconds by the provider's clock.
+    """Return the periods to request for these spans, in whole seconds by the provider's clock.
 
-    What is less than an hour apart is asked for at once.
+    Spans that are less than an hour apart share a period.
     """
     near = merged((since - CLOCKS_APART, until + CLOCKS_APART + _APART) for since, until in times)
     return tuple(
@@ -234,9 +236,10 @@ def periods_of(times: Iterable[tuple[float, float]]) -> tuple[tuple[float, float
 def period_for(
     times: Collection[tuple[float, float]], around: Iterable[tuple[float, float]], *, after: float
 ) -> ReportPeriod:
-    """Return the least that a report has to be about, and from when, to be proof of attempts.
+    """Return the least period that a report has to cover to prove attempts absent.
 
-    `times` are when each began and ended by its clock, and `around` within which it was sent.
+    `times` has when each began and ended by its clock, and `around` the time in which it was sent.
+    Its `made_at` is the earliest time at which the report may have been made.
     """
     first, last = hull(times)
     near = first - CLOCKS_APART, last + max(after, CLOCKS_APART)
@@ -245,7 +248,7 @@ def period_for(
 
 
 def is_within(period: ReportPeriod, most: ReportPeriod) -> bool:
-    """Return whether a report about `most` may be one about a period."""
+    """Return whether a report of the period `most` covers this period, and was made after it."""
     return (
         most.since <= period.since
         and period.until <= most.until
@@ -254,7 +257,7 @@ def is_within(period: ReportPeriod, most: ReportPeriod) -> bool:
 
 
 def joined(periods: Sequence[ReportPeriod]) -> list[ReportPeriod]:
-    """Return periods of complete reports, those as one that leave no time between them."""
+    """Return the periods of complete reports, joined where they touch or overlap."""
     return [
         ReportPeriod(
             since=since,
@@ -266,7 +269,7 @@ def joined(periods: Sequence[ReportPeriod]) -> list[ReportPeriod]:
 
 
 def covers(periods: Sequence[ReportPeriod], since: float, until: float) -> bool:
-    """Return whether complete reports are about all of a time."""
+    """Return whether complete reports cover all of a time."""
     return any(each.since <= since and until <= each.until for each in joined(periods))
 
 
@@ -278,9 +281,9 @@ def why_not_covered(
     after: float,
     late: float = 0.0,
 ) -> OpenReason | None:
-    """Return why complete reports are no proof about this time; None where they may be.
+    """Return why complete reports are no proof about this time; None if they may be.
 
-    Of what may be `late` they have to be made by as much later.
+    They have to be made `late` seconds later where rows may be listed late by that.
     """
     for period in joined(periods):
         if period.since <= started_at - CLOCKS_APART and period.until > started_at:
@@ -307,7 +310,7 @@ def why_not_between(
 def why_not_had(
     reason: OpenReason, *, is_over: bool, has_problem: bool, is_refused: bool
 ) -> OpenReason:
-    """Return why no complete report covers an attempt; `is_over` where there could be one now."""
+    """Return why no complete report covers an attempt; with `is_over` there could be one now."""
     if reason is OpenReason.TOO_SOON and not is_over:
         return reason
     if has_problem:
@@ -316,7 +319,7 @@ def why_not_had(
 
 
 def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
-    """Return why witnesses do not show that a report lists a time; None where they do."""
+    """Return why witnesses do not show that a report lists a time; None if they do."""
     if not witnesses.before:
         return OpenReason.NO_WITNESS_BEFORE
     if not witnesses.after:
@@ -327,10 +330,10 @@ def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
 def next_report_request(requests: Sequence[tuple[float, bool, float]], *, now: float) -> float:
     """Return when the provider may be asked for a report again.
 
-    `requests` are the times of the last ones, the latest first, whether each was refused as too
-    often, and for how many seconds it was not to be asked then.  How often is often is in an
-    account's settings, and cannot be asked for: the pause doubles.  What was asked at a time that
-    is yet to come was so by a clock that was wrong, and would count until then.
+    `requests` has the latest ones, the last one first: when it was made, whether it was refused as
+    too often, and for how many seconds the provider did not want another.  The limit is a setting
+    of the account that cannot be read, so the pause doubles with each refusal.  A request in the
+    future was made by a wrong clock, and is ignored: it would count until then.
     """
     known = [each for each in requests if each[0] <= now + CLOCKS_APART]
     refused = 0

@@ -11,17 +11,17 @@ from .report_evidence import OpenReason
 
 @attrs.frozen
 class Taken:
-    """The attempt was taken, and is the report's `history_id`."""
+    """The attempt was taken; the report lists it as `history_id`."""
 
     history_id: str
 
 
 @attrs.frozen
 class Absent:
-    """No row can be of the attempt, if each of `group` would have one in the report.
+    """No row can be of the attempt, provided that the report would list each attempt of `group`.
 
-    With `is_beside_another` its number was sent another text at its time, which none of the
-    attempts had: that may be it, if the provider does not list texts as they were.
+    With `is_beside_another` the report lists another text to its number at its time, which is of
+    no attempt: that may be this one, if the provider alters texts.
     """
 
     group: frozenset[int]
@@ -30,7 +30,7 @@ class Absent:
 
 @attrs.frozen
 class Unclear:
-    """Rows tell nothing of the attempt."""
+    """Rows tell nothing about the attempt."""
 
     reason: OpenReason
 

@@ -1,26 +1,26 @@
-"""What rows of a sending report tell of attempts to one number.  No I/O, no storage.
+"""What the rows of a sending report tell of attempts to one number.  No I/O, no storage.
 
-Strategy: attempts and rows are a graph, in which they are joined where number, text, sender and
-time fit.  Each row is of one attempt at most, and a maximum matching says what that leaves
-possible.  A row *fits* an attempt that was under way at its time, and is *late* for one that had
-ended long before: it may have waited at the provider.
+Strategy: attempts and rows form a bipartite graph, with an edge where number, text, sender and
+time fit.  Each row is of one attempt at most, so a maximum matching tells which pairs are
+possible.  A row *fits* an attempt that was under way at its time.  It is *late* for an attempt
+that had ended long before, as that may have waited at the provider.
 
 Rules:
 
-* An attempt whose HISTORYID no row has may have one of its time, or a later one of a report
-  about its time, which lacks it.
-* An accepted attempt has a row before a doubt may claim one.  What is left over of the rows
-  that fit is of doubts, and of attempts that are alike nobody needs to know which.
-* A doubt was taken where a row fits it.  One that is late may be somebody else's.
-* Where there are more rows than attempts, somebody else sends the same, and no row is proof.
+* An attempt whose HISTORYID no row has may have a row of its time, or a later row of a report that
+  covers its time.
+* Accepted attempts get rows before doubts do.  The fitting rows that are left over belong to
+  doubts; among attempts that are alike it does not matter to which.
+* A doubt was taken if a row fits it.  A late row may be somebody else's.
+* If there are more rows than attempts, somebody else sends the same, and no row is proof.
 * Of rows with the same HISTORYID and content only the first fits an attempt.  The others count as
-  late ones: while one of them is left over, no doubt is absent that it may be of.
-* A doubt is absent where no row can be its.  A row that fits an accepted attempt as well could
-  be either's, and so could one that is late.
-* Nor is one absent while a row to its number is left over: one of another text, as providers may
-  alter texts, or one of its own text from before it, as its clock may have been ahead.
-* An attempt whose text is not known is never absent, nor is one beside an accepted one with the
-  same number, text and sender that was under way at its time: the row may be either's.
+  late: while one of them is left over, no doubt is absent that it may be of.
+* A doubt is absent if no row can be its own.  A row that fits an accepted attempt as well may be
+  of either, and so may a late row.
+* A doubt is not absent while a row to its number is left over: a row with another text, as
+  providers may alter texts, or an earlier row with its own text, as its clock may have been ahead.
+* An attempt is never absent if its text is not known, or if an accepted attempt with the same
+  number, text and sender was under way at its time: the row may be of either.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ LONGEST_AHEAD: Final = 48 * 3600.0
 
 
 def may_be_of_its_time(attempt: KnownAttempt, row: ReportRow) -> bool:
-    """Return whether a row came since an attempt began, by a clock that may have been ahead."""
+    """Return whether a row may be from after an attempt began; its clock may have been ahead."""
     since = attempt.window[0]
     return row.span[1] >= (since - LONGEST_AHEAD if row.text == attempt.text else since)
 
 
 class ReportGraph:
-    """Which rows fit which attempts, and for which they are late; both by their places.
+    """Which rows fit which attempts, and for which they are late; both by their indexes.
 
-    `unlisted` are the ids of those attempts whose HISTORYID is known and no row has.
+    `unlisted` has the ids of attempts with a HISTORYID that no row has.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class ReportGraph:
             for row_place, row in enumerate(rows):
                 if is_row_of(attempt, row):
                     self._join(place, row_place, row)
-        self._known = set[int]().union(*self._fits, *self._late)  # rows that may be somebody's
-        # One that was accepted, and that no row fits, has one that is late.
+        self._known = set[int]().union(*self._fits, *self._late)  # rows that may be of an attempt
+        # An accepted attempt that no row fits has a late row.
         waited = (
             late
             for each, fits, late in zip(attempts, self._fits, self._late, strict=True)
@@ -91,7 +91,7 @@ class ReportGraph:
             self._late[place].add(row_place)
 
     def present(self, after: float) -> set[int]:
-        """Return who was accepted and surely has a row, and may have one that `is_of_its_time`."""
+        """Return accepted attempts that surely have a row, perhaps one that `is_of_its_time`."""
         others = set[int]()
         accepted: list[int] = []
         for place, each in enumerate(self._attempts):
@@ -117,9 +117,10 @@ class ReportGraph:
         }
 
     def _listed_late(self, place: int) -> set[int]:
-        """Return the rows that an attempt may have if it waited, of reports about its time.
+        """Return the late rows of an attempt in reports that cover its time.
 
-        Else no text that goes to one number again and again would ever show anything.
+        Without this restriction, a text that is sent to one number again and again would prove
+        nothing.
         """
         since, until = self._attempts[place].window
         return {
@@ -129,7 +130,7 @@ class ReportGraph:
         }
 
     def doubtful(self, satisfied: Collection[int]) -> dict[int, Finding]:
-        """Return what rows tell of each doubt; `satisfied` messages have an attempt taken."""
+        """Return a finding for each doubt; an attempt of each `satisfied` message was taken."""
         foreign, taken = set[int](), dict[int, int]()
         needed = set(satisfied)
         for part in self._parts():
@@ -152,7 +153,7 @@ class ReportGraph:
         return told
 
     def _parts(self) -> Iterator[set[int]]:
-        """Return the attempts that have rows, and doubts among them, in parts that share none."""
+        """Yield the connected components of the graph that have doubts, as sets of attempts."""
         by_row: dict[int, list[int]] = {}
         for place in range(len(self._attempts)):
             for row in self._fits[place] | self._late[place]:
@@ -172,9 +173,9 @@ class ReportGraph:
             yield part
 
     def _taken_in(self, part: set[int], satisfied: set[int]) -> dict[int, int] | None:
-        """Return which doubts were taken, and the rows that are theirs or another's like them.
+        """Return the doubts that were taken, each with its row or the row of one that is alike.
 
-        None where there are more rows than attempts.
+        Returns None if there are more rows than attempts.
         """
         rows = set[int]().union(*(self._fits[place] for place in part))
         edges = {place: (self._fits[place] | self._waited(place)) & rows for place in part}
@@ -190,7 +191,7 @@ class ReportGraph:
             )
             satisfied |= {self._attempts[place].message for place in some}
             taken += some
-        # Each kind was taken as often as that: which rows are whose is told of all together.
+        # So many of each kind were taken; which row is whose is matched for all together.
         return {place: row for row, place in matched(taken, fits).of.items()}
 
     def _sure(
@@ -200,9 +201,9 @@ class ReportGraph:
         edges: Mapping[int, Collection[int]],
         satisfied: Collection[int],
     ) -> list[int]:
-        """Return those of doubts that are alike which have a row whatever the others have.
+        """Return those of the alike doubts that have a row, whichever rows the others have.
 
-        Where an accepted attempt may have either of two rows, nobody knows whose the other is.
+        If an accepted attempt may have either of two rows, it is unknown whose the other one is.
         """
         pairing = matched(others, edges)
         claimed = self._claims(alike, pairing, set(satisfied))
@@ -216,7 +217,7 @@ class ReportGraph:
         return sure
 
     def _sharing(self, doubts: Iterable[int]) -> list[set[int]]:
-        """Return doubts in groups that have rows in common, of which none tells them apart."""
+        """Return doubts in groups that share rows, so that no row tells them apart."""
         groups: list[tuple[set[int], set[int]]] = []
         for place in doubts:
             group, rows = {place}, set(self._fits[place])
@@ -231,15 +232,15 @@ class ReportGraph:
         return [group for group, _ in groups]
 
     def _waited(self, place: int) -> set[int]:
-        """Return the rows that an attempt may have if it waited, no longer than one accepted.
+        """Return the late rows of an attempt within the longest wait of an accepted one.
 
-        Else one that has such a row would lose it to another once it is known as accepted.
+        Otherwise it would lose such a row to another attempt once it is known as accepted.
         """
         last = self._attempts[place].window[1] + _LONGEST_WAIT
         return {row for row in self._late[place] if self._rows[row].span[0] <= last}
 
     def _claims(self, alike: Iterable[int], pairing: Pairing, satisfied: set[int]) -> list[int]:
-        """Return those that get a row; of several those of messages that have none come first."""
+        """Return the attempts that get a row; those whose message has none yet come first."""
         claimed: list[int] = []
         left: list[int] = []
         for place in alike:
@@ -252,17 +253,17 @@ class ReportGraph:
         return claimed + [place for place in left if pairing.add(place)]
 
     def _alike(self, doubts: Iterable[int]) -> list[list[int]]:
-        """Return doubts in groups that no report tells apart but by their times."""
+        """Return doubts in groups that a report can tell apart only by their times."""
         groups: dict[object, list[int]] = {}
         for place in doubts:
             each = self._attempts[place]
-            # What a text was that is not known tells one attempt from all others.
+            # An attempt whose text is not known is like no other.
             key = (each.number, each.text, each.from_) if each.text is not None else place
             groups.setdefault(key, []).append(place)
         return list(groups.values())
 
     def _clusters(self) -> Iterator[list[int]]:
-        """Return doubts that are alike, and were under way at the same time."""
+        """Yield groups of doubts that are alike and were under way at the same time."""
         for alike in self._alike(self._doubts):
             cluster: list[int] = []
             ends = 0.0
@@ -278,7 +279,7 @@ class ReportGraph:
     def _absence(
         self, cluster: Sequence[int], taken: Mapping[int, int], foreign: set[int]
     ) -> Absent | Unclear:
-        """Return what is told of those of a cluster that were not found to be taken."""
+        """Return the finding for the doubts of a cluster that were not found to be taken."""
         fits = set[int]().union(*(self._fits[place] for place in cluster))
         is_unsure = any(self._rows[row].is_unsure for row in fits)
         if is_unsure or (fits and not foreign.isdisjoint(cluster)):
@@ -299,10 +300,10 @@ class ReportGraph:
         )
 
     def _is_beside_another(self, place: int) -> bool:
-        """Return whether a row to its number, of its time or later, is not known for another's."""
+        """Return whether a row to its number, of its time or later, may be no other attempt's."""
         attempt = self._attempts[place]
         sent_as = attrs.evolve(attempt, text=None)
-        # One of its own text that is late for a doubt may as well be its own, by a clock ahead.
+        # A row of its own text that is late for a doubt may be its own, if its clock was ahead.
         return any(
             row_place not in (self._claimed if row.text == attempt.text else self._known)
             and is_alike(sent_as, row.number, row.text, row.from_)
@@ -311,7 +312,7 @@ class ReportGraph:
         )
 
     def _can_trade(self, place: int) -> bool:
-        """Return whether one that is no doubt is alike, so that the two could trade their rows."""
+        """Return whether another attempt, no doubt, is alike, so that the two could trade rows."""
         doubt = self._attempts[place]
         since, until = doubt.window
         return any(

@@ -1,18 +1,17 @@
-"""What a ledger decides of sending.  No I/O, no storage.
+"""What a ledger decides about sending.  No I/O, no storage.
 
-Strategy: each function takes the record of a message, as a store has read it, and
-what happened, and returns the record as it is from now on.  A store reads, asks here,
-and writes.
+Strategy: each function takes the record of a message and what happened, and returns the record as
+it is from now on.  A store reads records, asks here, and writes records.
 
 Rules:
 
-* Only what was never begun or is proven not sent is begun; what is in doubt
-  is begun again only with the caller's permission, which holds for one attempt.
-* A key stands for one content from when that may have gone out.  What is not sent, or
-  was refused, is begun with other content: it was mended.
-* That a second attempt was not accepted says nothing of the first: what was in
-  doubt when it was sent again is in doubt still, unless the second was accepted.
-* A rejection of the account, the sender, the campaign or the request says nothing of the
+* A message is begun only if it was never begun or is proven not sent.  One in doubt is begun again
+  only with the caller's permission, which holds for one attempt.
+* A key stands for one content once that may have gone out.  A message that was not sent, or was
+  refused, may be begun with other content: its caller has mended it.
+* If a second attempt is not accepted, that says nothing about the first: a message that was in
+  doubt when it was sent again stays in doubt, unless the second attempt is accepted.
+* If the account, the sender, the campaign or the request was rejected, that says nothing about the
   message: it was not sent.
 """
 
@@ -45,8 +44,8 @@ from .model import (
 )
 
 _S: Final = MessageState
-# What a message has no more while it is sent again, and what it keeps of an outcome as it was: its
-# plain form is found anew, and what the API answered is kept in another way.
+# The fields of an outcome: empty while the message is sent again, and those that a `Submission` is
+# made of again as they are.  Its plain id is derived, and the API's answer is kept as text.
 _NO_OUTCOME: Final[dict[str, Any]] = {
     each.name: each.default
     for each in attrs.fields(MessageRecord)
@@ -58,13 +57,13 @@ OPTED_OUT: Final = "the number has opted out, and is not sent to before it says 
 
 
 class UnderWay(Exception):
-    """The key is being sent: no error, but one must wait."""
+    """The key is being sent: the caller has to wait, and it is no error."""
 
 
 # Before it is sent.
 
 
-def _is_the_same(content: bytes, intent: SendIntent) -> bool:
+def _has_same_content(content: bytes, intent: SendIntent) -> bool:
     message = intent.message
     kept: Callable[[bytes], bytes] = bytes
     if pruning.is_pruned(content):
@@ -78,15 +77,14 @@ def _is_the_same(content: bytes, intent: SendIntent) -> bool:
 def look_up(
     record: MessageRecord, intent: SendIntent, *, resend_in_doubt: bool
 ) -> Submission | None:
-    """Return what came of a message; None where it may be begun.
+    """Return what came of a message; None if it may be begun.
 
-    Raises KeyConflict where its content is other than that of the intent, and may have
-    gone out.
+    Raises KeyConflict if its content differs from that of the intent, and may have gone out.
     """
-    if not _is_the_same(record.content, intent):
+    if not _has_same_content(record.content, intent):
         if record.state in NOTHING_SENT and not record.doubted:
             return None
-        # An earlier attempt may have gone out as well; but one that is known to be taken counts.
+        # An earlier attempt may have gone out as well, but one that is known to be taken counts.
         is_in_doubt = record.doubted and record.state not in TAKEN
         raise KeyConflict(
             intent.key,
@@ -103,15 +101,15 @@ def look_up(
 
 
 def is_of_more(code: str | None) -> bool:
-    """Return whether a refusal concerns more than its message."""
-    # Ledgers of the first versions kept those of a sender or a campaign as the message's own.
+    """Return whether a refusal with this code concerns more than its message."""
+    # The first versions recorded the refusal of a sender or a campaign as that of the message.
     return STATES[Rejected.of(code=code).verdict] is _S.NOT_SENT
 
 
 def earlier_submission(
     record: MessageRecord | None, intent: SendIntent, *, resend_in_doubt: bool
 ) -> Submission | None:
-    """Return what came of a message; None where it may be begun or is under way.
+    """Return what came of a message; None if it may be begun or is under way.
 
     Raises KeyConflict as `look_up` does.
     """
@@ -132,8 +130,8 @@ def begin(
 ) -> MessageRecord | Submission | None:
     """Return the record of a message that is begun again, or what came of it before.
 
-    None where this very attempt has begun it.  `record` is None where no row was inserted,
-    since the number has opted out.  Raises UnderWay, KeyConflict and RecipientOptedOut.
+    Returns None if this very attempt has begun it already.  `record` is None if no row could be
+    inserted, as the number has opted out.  Raises UnderWay, KeyConflict and RecipientOptedOut.
     """
     if record is None:
         raise RecipientOptedOut(OPTED_OUT)
@@ -185,13 +183,12 @@ def finish(
     ended_at: float,
     attempt: Attempt | None,
 ) -> MessageRecord | None:
-    """Return the record of a message whose attempt has ended; None where another one counts."""
+    """Return the record of a message whose attempt has ended; None if the outcome is another's."""
     is_known = attempt is not None or submission.started_at is not None
     if not _is_of(record, submission, attempt):
         return None
-    # An attempt that is known by its number, or by when it began, may have been taken for dead
-    # meanwhile: it is in doubt without an outcome of its own, or what a report told of it stands
-    # in its place.
+    # An attempt with a number, or a known start, may have been taken for dead meanwhile.  Then the
+    # record is in doubt without an outcome, or has what a report told instead.
     is_late = (
         is_known
         and record.ended_at is None
@@ -213,19 +210,19 @@ def finish(
 
 
 def _is_of(record: MessageRecord, submission: Submission, attempt: Attempt | None) -> bool:
-    """Return whether it is the attempt in this record that an outcome is of."""
+    """Return whether an outcome is of the attempt that is in this record."""
     if attempt is None and submission.started_at is not None:
         return record.started_at == submission.started_at
     return _is_by(record, attempt)
 
 
 def _replaces_report(record: MessageRecord, submission: Submission) -> bool:
-    """Return whether a late outcome replaces what a report settled: any does but a doubt."""
+    """Return whether a late outcome replaces what a report settled: any but a doubt does."""
     return record.settled_by == BY_REPORT and submission.state is not _S.IN_DOUBT
 
 
 def submission_in(record: MessageRecord) -> Submission:
-    """Return what came of submitting a message, as its record has it."""
+    """Return the submission that is in the record of a message."""
     return Submission(
         **dict(zip(_KEPT, _kept_of(record), strict=True)),
         raw=_raw_of(record),
@@ -238,14 +235,14 @@ def submission_in(record: MessageRecord) -> Submission:
 def _raw_of(record: MessageRecord) -> Mapping[str, Any] | None:
     if record.raw is not None:
         return answer_from_text(record.raw, record.tracking_id)
-    # What a report told of it stands in place of an answer that was lost.
+    # What a report told stands in for the answer that was lost.
     is_found = record.tracking_id is None and record.history_id is not None
     return {"HISTORYID": record.history_id} if is_found else None
 
 
-# Outcomes, as they are kept and made again.
+# Outcomes, as they are recorded and made again.
 
-# What is kept of a message, by what its outcome says of it.
+# The recorded state of a message, by the verdict of its outcome.
 STATES: Final = MappingProxyType(
     {
         Verdict.ACCEPTED: _S.ACCEPTED,
@@ -264,7 +261,7 @@ STATES: Final = MappingProxyType(
 
 
 def submission_of(outcome: Outcome) -> Submission:
-    """Make what is kept of an outcome."""
+    """Return what a ledger records of an outcome."""
     state = STATES[outcome.verdict]
     if isinstance(outcome, Accepted):
         return Submission(state=state, tracking_id=outcome.tracking_id, raw=dict(outcome.raw))
@@ -272,14 +269,14 @@ def submission_of(outcome: Outcome) -> Submission:
     return Submission(
         state=state,
         code=getattr(error, "code", None),
-        # Made again, a rejection puts its code before the provider's words by itself.
+        # A rejection that is made again puts its code before the provider's text by itself.
         info=error.info if isinstance(error, Rejected) else str(error),
         http_status=getattr(error, "http_status", None),
     )
 
 
 def outcome_of(message: SMS, to: str, submission: Submission) -> Outcome:
-    """Make the outcome again that was recorded."""
+    """Return the outcome that was recorded for a message to this number."""
     if submission.tracking_id is not None or submission.state in TAKEN:
         return Accepted(
             message=message,

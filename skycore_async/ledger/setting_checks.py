@@ -1,10 +1,11 @@
-"""How settings are checked, where a ledger or a receiver is made.
+"""Checks of settings, made when a ledger or a receiver is.
 
 Rules:
 
-* What is no number would fail only once it is needed, and what then is under way with it.
-* A text by which SQLite means no file, or one of another name, is no path: what was to be
-  forgotten with the program would be kept, and the next run would send nothing again.
+* A setting that is no number fails here.  Otherwise it would fail once it is needed, together with
+  what is under way then.
+* A text that SQLite would not take as the name of a file is no path.  Otherwise messages that were
+  to be forgotten with the program would be kept, and the next run would not send them.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from ..errors import ConfigurationError
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ConfigurationError where one of these settings is no int above 0."""
+    """Raise ConfigurationError if one of these settings is no int above 0."""
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ConfigurationError(f"{name}: {count!r} is no int above 0")
 
 
 def check_seconds(**times: float) -> None:
-    """Raise ConfigurationError where one of these settings is no number of seconds; 0 is one."""
+    """Raise ConfigurationError if one of these settings is no number of seconds from 0 on."""
     for name, seconds in times.items():
         if not isinstance(seconds, float | int) or not seconds >= 0:
             raise ConfigurationError(f"{name}: {seconds!r} is no number of seconds")
 
 
 def check_positive(**times: float) -> None:
-    """Raise ConfigurationError where one of these is no number above 0, as infinity is."""
+    """Raise ConfigurationError if one of these settings is no number above 0; infinity is one."""
     for name, seconds in times.items():
         if not isinstance(seconds, float | int) or not seconds > 0:
             raise ConfigurationError(f"{name}: {seconds!r} is not more than 0")
@@ -40,9 +41,9 @@ def check_path(
     *,
     instead: str = "A ledger that forgets with the program is MemoryLedger()",
 ) -> None:
-    """Raise ConfigurationError for a text that is a path, and is none to SQLite.
+    """Raise ConfigurationError for a path that SQLite would not take as the name of a file.
 
-    `instead` says what forgets with the program.
+    `instead` is the advice for who wants nothing to be kept.
     """
     if isinstance(path, str) and (path == ":memory:" or path.startswith("file:")):
         raise ConfigurationError(

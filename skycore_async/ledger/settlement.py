@@ -2,18 +2,18 @@
 
 Rules:
 
-* A delivery is a function of the set of its notifications, whatever their
-  order and however often each comes: the first final one in order of time wins.
+* The state of a delivery depends on the set of its notifications alone, in whichever order they
+  come and however often: the first final one in order of time counts.
 * A tracking id of no known message belongs to one of its candidates: the messages to its number,
   with or without the country code, that may have a tracking id which the ledger does not know.
-  These are under way, or in doubt, or were sent again after doubt, whatever came of that.
-* Doubt is settled where a message is the only candidate.  How long ago it began, and what
-  came of it, make it no less a candidate: times limit what may be settled, and nothing else.
-* What a report found is known by its HISTORYID and its number together.
-* The time of a submission is that of its first notification: a receipt may come days later.
-  Either of two will do, the time that it names and the time at which it was received: gateways
-  write times that are hours ahead or behind, and postbacks come late.
-* A tracking id in its other spelling is the same, and so is a notification that has it.
+  These are under way, in doubt, or were sent again after doubt, whatever came of that.
+* A doubt is settled if its message is the only candidate.  A message remains a candidate however
+  long ago it began, and whatever came of it: time limits what may be settled, and nothing else.
+* A message that a report found is known by its HISTORYID and its number together.
+* The time of a submission is that of its first notification, as a receipt may come days later.
+  Either the time in it or the time at which it was received may fit: gateways write times that are
+  hours ahead or behind, and postbacks come late.
+* Two spellings of a tracking id are the same id, and make the same notification.
 * A time without an offset orders notifications, but settles nothing.
 """
 
@@ -52,7 +52,7 @@ _SORTED_JSON: Final = json.JSONEncoder(sort_keys=True).encode
 
 
 def stored(notification: Notification, *, received: float) -> StoredNotification:
-    """Make what is kept of a notification; `received` is in seconds since 1970."""
+    """Return what a ledger keeps of a notification; `received` is in seconds since 1970."""
     tracking_id, to, from_, history_id = None, None, None, None
     if isinstance(notification, SentNotification | DeliveryReceipt):
         from_, to = notification.from_, digits(notification.to)
@@ -80,22 +80,22 @@ def stored(notification: Notification, *, received: float) -> StoredNotification
 
 
 def _text_of(raw: Any) -> str:
-    """Return a notification as JSON, in its own characters where these are text."""
+    """Return a notification as JSON, with escapes only for what no database can keep."""
     text = _SHORT_JSON(raw)
     return text if text == storable(text) else json.dumps(raw, separators=(",", ":"))
 
 
 def identities(notification: Notification) -> tuple[bytes, bytes | None]:
-    """Return what tells a notification from every other, and what did in former versions.
+    """Return the identity of a notification, which no other has, and that of former versions.
 
-    The former is None where it is the same.
+    The latter is None if it is the same.
     """
     given = getattr(notification, "tracking_id", None)
-    # Form A has an id to know a repetition by; form B has none, so that all of it is its identity.
+    # Form A has an id, by which a repetition is known; of form B all of it is its identity.
     known_by: Any = notification.raw
     if notification.id is not None:
         known_by = [notification.id, notification.origin, notification.code, given]
-        if given is None:  # an id is of one account, of which several may post here
+        if given is None:  # the id is unique in one account, and several may post here
             said = (getattr(notification, name, None) for name in ("from_", "mobile", "text"))
             known_by += [str(notification.created), *said]
     text = _SORTED_JSON(known_by)
@@ -120,12 +120,11 @@ _Event = TypeVar("_Event", StoredNotification, ToldState)
 
 
 def in_order(events: Iterable[_Event]) -> list[_Event]:
-    """Put events in order of time; what cannot be told apart so is in some fixed order."""
+    """Return events in order of time; those of one time are in a fixed order."""
     return sorted(events, key=_place)
 
 
-# Of two at the same time the one that was sent comes first, and delivered is believed
-# before failed.
+# At the same time, sent comes first, and delivered is believed before failed.
 _RANKS: Final[dict[DeliveryState | None, int]] = {
     DeliveryState.SENT: 0,
     DeliveryState.DELIVERED: 1,
@@ -155,7 +154,7 @@ def _state_by(known: Sequence[_Event]) -> tuple[MessageState, FailureReason | No
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """What all notifications of a message tell; `history_id` is None where none has it."""
+    """What all notifications of a message tell; `history_id` is None if none has it."""
 
     state: MessageState
     reason: FailureReason | None
@@ -163,7 +162,7 @@ class Progress:
 
 
 def progress_by(told: Iterable[_Event]) -> Progress:
-    """Return what is written of an accepted message for all its notifications."""
+    """Return the progress of an accepted message, by all its notifications."""
     known = in_order(told)
     state, reason = _state_by(known)
     named = (each.history_id for each in known if each.history_id)
@@ -171,7 +170,7 @@ def progress_by(told: Iterable[_Event]) -> Progress:
 
 
 def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotification]) -> Delivery:
-    """Make what users see of a message and its notifications."""
+    """Return a message and its notifications as users see them."""
     return Delivery(
         key=record.key,
         tracking_id=record.tracking_id,
@@ -192,7 +191,7 @@ def delivery_of(record: MessageRecord, notifications: Iterable[StoredNotificatio
 
 
 def rebuilt(stored: StoredNotification) -> Notification:
-    """Make a notification again of what is kept of it."""
+    """Return the notification that was stored."""
     return notification(json.loads(stored.raw))
 
 
@@ -201,7 +200,7 @@ def rebuilt(stored: StoredNotification) -> Notification:
 
 @attrs.frozen(kw_only=True)
 class UnmatchedSubmission:
-    """The notifications of one submission that no message is known for."""
+    """A submission of no known message, with its notifications."""
 
     plain_id: str
     events: Sequence[StoredNotification]
@@ -222,12 +221,13 @@ def match_doubts(
     within: float,
     after: float = 0,
 ) -> list[tuple[int, str]]:
-    """Match messages in doubt and submissions that can only mean each other.
+    """Match messages in doubt with submissions that can belong to no other message.
 
-    Returns pairs of a message's id and the plain form of a tracking id.  A message that
-    is not in doubt is never settled, and while it is a candidate, the others stay in doubt.  One
-    that a report found, and that has no tracking id yet, is known by its HISTORYID.  All others
-    are settled only where they began later than `after`, until when the ledger was pruned.
+    Returns pairs of a message's id and the plain form of a tracking id.  A message that is not in
+    doubt is never settled, but while it is a candidate, the others stay in doubt.  A message that
+    a report found, and that has no tracking id yet, is known by its HISTORYID.  All others are
+    settled only if they began later than `after`, up to which the ledger was pruned, and at most
+    `within` seconds before the submission.
     """
     by_id = dict(_known_by_history(candidates, unmatched))
     left = [submission for submission in unmatched if submission.plain_id not in by_id]
@@ -244,9 +244,9 @@ def _is_found(record: MessageRecord) -> bool:
 def _known_by_history(
     candidates: Sequence[MessageRecord], unmatched: Sequence[UnmatchedSubmission]
 ) -> Iterator[tuple[str, int]]:
-    """Return the plain ids of submissions and the ids of messages with the same HISTORYID.
+    """Yield a submission's plain id and a message's id where both have the same HISTORYID.
 
-    Each has no other, and none of another number: nobody says that no two have one HISTORYID.
+    HISTORYIDs may not be unique, so both must have no other match, and the same number.
     """
     pairs = [
         (submission.plain_id, record.id)
@@ -263,7 +263,7 @@ def _known_by_history(
 
 
 def _is_known_as(submission: UnmatchedSubmission, record: MessageRecord) -> bool:
-    """Return whether a submission has the HISTORYID of a message, and no other number."""
+    """Return whether a submission has the HISTORYID and the number of a message."""
     return any(event.history_id == record.history_id for event in submission.events) and all(
         event.to is None or may_be_same(event.to, record.to) for event in submission.events
     )
@@ -284,7 +284,7 @@ def _only(
         and _agrees_with(submission, record)
         and _is_in_time(record, submission, within)
     ]
-    # Counted once for each message: others of the account may send to its number, ever so often.
+    # Counted once a message: others of the account may send to its number very often.
     settling = {
         id_: sum(_may_settle(each, record, within) for each in unmatched)
         for id_, record in {record.id: record for record, _ in fitting}.items()
@@ -295,7 +295,7 @@ def _only(
 def _only_candidate(
     submission: UnmatchedSubmission, candidates: Sequence[MessageRecord]
 ) -> MessageRecord | None:
-    """Return the one message that a submission may be of; None where there is another."""
+    """Return the one message that a submission may be of; None if there are several, or none."""
     possible = (record for record in candidates if _may_be_of(submission, record))
     first, second = next(possible, None), next(possible, None)
     return first if second is None else None
@@ -316,7 +316,7 @@ def _agrees_with(submission: UnmatchedSubmission, record: MessageRecord) -> bool
 
 
 def _fits(record: MessageRecord) -> Callable[[StoredNotification], bool]:
-    """Return what tells whether a notification may be about a message: by whatever both name."""
+    """Return a test of whether a notification may be about a message, by what both name."""
 
     def fits(event: StoredNotification) -> bool:
         return (event.to is None or may_be_same(event.to, record.to)) and (
@@ -335,7 +335,7 @@ def _is_in_time(record: MessageRecord, submission: UnmatchedSubmission, within: 
 
 
 def settle(record: MessageRecord, submission: UnmatchedSubmission) -> MessageRecord:
-    """Return the record of a message in doubt of which a postback told that it was sent."""
+    """Return the record of a message in doubt that a postback shows to be sent."""
     first = rebuilt(in_order(submission.events)[0])
     return attrs.evolve(
         record,

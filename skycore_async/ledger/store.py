@@ -1,11 +1,11 @@
-"""What the tables of a ledger can be told, whatever database they are in.
+"""The protocol of a store: what can be written to a ledger's tables, in either database.
 
-Strategy: a store reads and writes sets of rows, each set in a statement or two, within
-the transaction that whoever holds its connection has begun.  What the rows mean is decided in
-`rules`, `settlement` and `opt_outs`, which `execution` asks.
+Strategy: a store reads and writes sets of rows, each set in a statement or two, within a
+transaction that its caller has begun.  It decides nothing: `execution` asks `rules`, `settlement`
+and `opt_outs` what the rows mean.
 
-Rule: what is usual is one statement over many rows, which are not read before.  Such a statement
-repeats a rule, and says which; `tests/postgres/test_parity.py` holds it to that.
+Rule: the usual case is one statement over many rows, which are not read first.  Such a statement
+repeats a rule, and names it; `tests/postgres/test_parity.py` holds the two to each other.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 @attrs.frozen(kw_only=True)
 class Finished:
-    """What was found where outcomes were written.
+    """The messages whose outcomes were written, and what is left to do for them.
 
-    `keys` has the key of each message, and `numbers` the number by the key, but for those that
-    were accepted and need nothing more.  `with_notifications` has the ids of those for whose
-    tracking ids some came before, and `unsettled` the numbers where a doubt may be settled
-    now: of what is in doubt, or where some came without a message.
+    `keys` has the keys of all of them, and `numbers` the numbers by key of those that are not just
+    accepted.  `with_notifications` has the ids of messages for whose tracking ids notifications
+    came before.  `unsettled` has the numbers for which a doubt may be settled now: their message
+    is in doubt, or notifications came for them without a message.
     """
 
     keys: Collection[str]
@@ -43,9 +43,9 @@ class Finished:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[Any]], *, accepted: Iterable[str] = ()) -> Self:
-        """Make it of rows of an id, a key, a number, and whether the message is of either kind.
+        """Return it for rows of id, key, number, has notifications, is unsettled.
 
-        `accepted` are the keys of those that need nothing more.
+        `accepted` are the keys of messages that need nothing more.
         """
         numbers = {key: number for _, key, number, _, _ in rows}
         return cls(
@@ -57,24 +57,24 @@ class Finished:
 
 
 class LedgerStore(LedgerReader, Protocol):
-    """What the tables can be asked and told; what is read to be changed is locked first."""
+    """What can be read and written; rows that are read to be changed are locked first."""
 
-    # What it counts.
+    # Counts.
 
     def write_counts(self) -> None:
-        """Write what the transaction has changed of the counts, where these are kept."""
+        """Write how the transaction has changed the counts, in a store that keeps counts."""
         ...
 
     def forget_counts(self) -> None:
-        """Forget that, as the transaction was not committed."""
+        """Forget that, as the transaction is rolled back."""
         ...
 
     # Messages.
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
-        """Insert those that are new, and return their keys.
+        """Insert the messages that are new, and return their keys.
 
-        A number that has opted out is left out, unless the command ignores that.
+        A message to a number that has opted out is left out, unless its command ignores that.
         """
         ...
 
@@ -87,7 +87,7 @@ class LedgerStore(LedgerReader, Protocol):
         ...
 
     def next_turns(self, count: int) -> Sequence[int]:
-        """Return so many turns, in order, after those of all that was begun so far."""
+        """Return this many turns, in order, after those of all attempts so far."""
         ...
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
@@ -95,38 +95,38 @@ class LedgerStore(LedgerReader, Protocol):
         ...
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
-        """Write the outcomes of attempts for which nothing is to be decided.
+        """Write the outcomes about which nothing has to be decided.
 
-        They are under way and were never in doubt, or are in doubt only since their session
-        expired.  The others are not among what is returned, nor those that are written late and
-        known by when they began: `rules.finish` decides of them.
+        Their messages are under way and were never in doubt, or are in doubt only since their
+        session expired.  The others are left out of what is returned, and so are late outcomes
+        that have a `started_at`: `rules.finish` decides about them.
         """
         ...
 
     def submit(self, records: Sequence[MessageRecord]) -> Finished:
-        """Write the submissions of messages whose outcome was just decided."""
+        """Write the submissions of messages whose outcomes were just decided."""
         ...
 
     # Notifications, and the submissions that they are of.
 
     def insert_notifications(self, notifications: Sequence[StoredNotification]) -> set[bytes]:
-        """Insert those that are new, and return their identities.
+        """Insert the notifications that are new, and return their identities.
 
-        What comes for a message that was pruned may be left out.
+        Those for a message that was pruned may be left out.
         """
         ...
 
     def submissions(self, recipients: Mapping[str, str | None]) -> dict[str, int | None]:
-        """Return the ids of messages by their tracking ids, which are noted where they are new.
+        """Note the tracking ids that are new, and return the id of the message for each, or None.
 
-        Those of what was pruned are not among them, and nothing that came for these is kept.
-        Tracking ids are in their plain form, here and below; `recipients` has for each the
-        number that it is about.
+        Tracking ids of pruned messages are left out, and nothing that came for them is kept.
+        Tracking ids are in their plain form, here and below.  `recipients` has the number that
+        each is about.
         """
         ...
 
     def told_of(self, ids: Collection[int]) -> dict[int, list[ToldState]]:
-        """Return what the notifications of messages tell of how far they got, by their ids."""
+        """Return what the notifications of messages tell of their states, by the messages' ids."""
         ...
 
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
@@ -136,36 +136,36 @@ class LedgerStore(LedgerReader, Protocol):
     # Doubt.
 
     def may_settle(self, ending: str) -> bool:
-        """Return whether a doubt may be settled, of the messages to numbers that end so.
+        """Return whether a doubt of messages to numbers with this ending may be settled.
 
-        Whoever else writes what settles one of these has done so, or waits from here on.
+        Any other process that writes what settles one has done so, or waits from here on.
         """
         ...
 
     def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
-        """Return the messages that may have a submission which is not known, locked or not.
+        """Return the messages, to numbers with this ending, that may have an unknown submission.
 
-        Of those to numbers that end so: under way, in doubt, or sent again after doubt.
+        They are under way, in doubt, or were sent again after doubt.
         """
         ...
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
-        """Return the submissions that were noted for numbers that end so and have no message.
+        """Return the submissions that were noted for numbers with this ending and have no message.
 
-        Each has all its notifications, whatever number they name.
+        Each has all its notifications, whatever number these name.
         """
         ...
 
     def match(self, pairs: Mapping[str, int]) -> None:
-        """Write that these tracking ids are those of these messages."""
+        """Write which messages these tracking ids belong to."""
         ...
 
     def reopen_chunks(self, keys: Collection[str]) -> None:
-        """Have chunks that are done looked at again which have these keys, where there are any."""
+        """Reopen the chunks with these keys that are done, in a store that has chunks."""
         ...
 
     def update_attempts(self, decisions: Sequence[AttemptDecision]) -> None:
-        """Write what became of attempts before the last."""
+        """Write what became of earlier attempts."""
         ...
 
     def insert_report_request(self, request: ReportRequest) -> None:
@@ -173,46 +173,49 @@ class LedgerStore(LedgerReader, Protocol):
         ...
 
     def interrupt(self, *, at: float) -> Sequence[str]:
-        """Write `in_doubt` for what is under way and nobody alive is sending, found so now.
+        """Put in doubt what is under way and no live process is sending; return its keys.
 
-        Returns the keys of these.
+        `at` is the time at which that was found.
         """
         ...
 
     def unsettled_endings(self) -> set[str]:
-        """Return how the numbers end that have messages in doubt and unmatched submissions."""
+        """Return the endings of numbers with messages in doubt and unmatched submissions."""
         ...
 
     # Pruning.
 
     def mark_pruned(self, until: float) -> None:
-        """Write that what was begun until then is being pruned, before anything is."""
+        """Write that messages begun until then are being pruned, before any of them is."""
         ...
 
     def change_mark(self, marked: float, until: float) -> None:
-        """Write that what was begun `until` then was pruned, in place of what was `marked`."""
+        """Replace the mark `marked` by `until`: messages begun until then were pruned."""
         ...
 
     def last_prunable_notification(self, before: float) -> float:
-        """Return the time of the last that has a tracking id, no message, and may be pruned."""
+        """Return the time of the last prunable notification with a tracking id and no message."""
         ...
 
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
-        """Return the messages there that may be pruned, locked, and their submissions as well."""
+        """Return the prunable messages with ids beyond `after` up to `until`, locked.
+
+        Their submissions are locked as well.
+        """
         ...
 
     def prune(self, pairs: Sequence[tuple[MessageRecord, MessageRecord]]) -> int:
-        """Write what stays of messages, each as it was and as it will be, and no more of them.
+        """Write what stays of messages, each given as it was and as it will be.
 
-        Returns how many of their notifications are gone.
+        Returns how many of their notifications were removed.
         """
         ...
 
     def prune_notifications(self, before: float) -> int:
-        """Remove some notifications that have no message, and return how many there were.
+        """Remove some notifications that have no message, and return how many.
 
-        Those of a submission go together.  Its tracking id is known from then on as that of
-        a message that was pruned.
+        All those of a submission are removed together.  Its tracking id is known from then on as
+        that of a pruned message.
         """
         ...
 
@@ -232,7 +235,7 @@ class LedgerStore(LedgerReader, Protocol):
 
 
 class StoreCommand(LedgerCommand[T_co]):
-    """A command that a store runs by itself; `now` is in seconds since 1970."""
+    """A command that a store runs alone; `now` is in seconds since 1970."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
 """Texts as any database can keep them, and as a sending report shows them.
 
-Rule: what cannot be kept costs its character, and never the rest of its row or its bundle.
-XML has none of these; what is not of the wire, as words of an exception, can have any.
+Rule: a character that cannot be kept is replaced, and costs nothing else of its row or bundle.
+XML cannot have such characters; a text from elsewhere, as from an exception, can.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def digest_of(text: str) -> bytes:
     """Return the digest by which a text is known in a sending report, its white space folded."""
     if "&" in text:
         text = report_tags.unescaped(text)
-    # Most are as they are: to know that costs less than to take them apart.
+    # Most have nothing to fold: to see that is faster than to split them.
     if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
         text = " ".join(text.split())
-    # Of its full size it is made faster than of another.
+    # A digest of full size is faster than a shorter one.
     return blake2b(text.encode("utf-8", "replace")).digest()[:_SIZE]

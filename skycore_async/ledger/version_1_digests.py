@@ -1,14 +1,14 @@
 """The digests of content that the first version of ledgers took.  No I/O.
 
-Strategy: they are of the fields as Python shows them, which escapes a character that its
-Unicode tables do not know yet.  So a digest that one version of Python took is another in
-the next, for texts with new characters such as emoji.  Where the digest of this Python is
-not it, each character that may once have been new is tried as shown and as escaped.
+Strategy: these digests cover the `repr` of the fields, in which Python escapes a character that
+its Unicode tables do not know yet.  So for texts with new characters, such as emoji, two versions
+of Python may take different digests.  If the digest of this Python differs, each character that
+may once have been new is tried both as itself and escaped.
 
 Rules:
 
-* Equal digests are of equal content: to try more of them finds no other message.
-* What Unicode 3.2 has, of 2002, every Python that ran this package has shown alike.
+* Equal digests mean equal content: to try several finds no other message.
+* All characters of Unicode 3.2, of 2002, are shown alike by every Python that ran this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from unicodedata import ucd_3_2_0
 
 SIZE: Final = 16  # bytes
-_MOST: Final = 8  # different new characters that are tried, the newest, which take 256 digests
+_MOST: Final = 8  # new characters, the newest, that are tried: 256 digests
 
 
 def is_digest_of(
@@ -29,7 +29,7 @@ def is_digest_of(
 ) -> bool:
     """Return whether a digest is of these fields, whichever Python took it.
 
-    `kept` makes of it what is kept, as where its message was pruned.
+    `kept` turns a digest into what a ledger keeps, which differs for a pruned message.
     """
     if content == kept(_digest(repr(tuple(fields)))):
         return True

@@ -8,7 +8,7 @@ import anyio
 
 
 class Waiters:
-    """Events that are set when what they wait for has changed, by its name."""
+    """Events by the names that they wait for; each is set when its name changes."""
 
     def __init__(self) -> None:
         self._events: dict[str, list[anyio.Event]] = {}
@@ -25,7 +25,7 @@ class Waiters:
                     event.set()
 
     def close(self) -> None:
-        """Wake everyone: the ledger is closed, and their next call says so."""
+        """Wake everyone: the ledger is closed, and their next call raises that."""
         self.notify(tuple(self._events))
 
 
